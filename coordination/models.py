@@ -1,0 +1,286 @@
+"""The words that people write in ecosystem.yaml, as frozen records. No I/O.
+
+What the file may hold is said here and nowhere else; how it is read stands in `ecosystem/document.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+DURATION_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
+
+
+def parse_duration(value: object) -> object:
+    """`90s`, `10m`, `1.5h` or a number of seconds; anything else is left for pydantic to judge (ISO 8601 passes)."""
+    if isinstance(value, bool):
+        raise ValueError("a duration is a number of seconds, or a number with ms, s, m, h or d")
+    if isinstance(value, int | float):
+        return timedelta(seconds=value)
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+        return timedelta(seconds=float(match[1]) * DURATION_UNITS_S[match[2] or "s"])
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
+Text = Annotated[str, Field(min_length=1)]
+RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
+Day = date | datetime
+Labels = tuple[Text, ...]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IssueStatus(StrEnum):
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    BLOCKED = "blocked"
+    RESOLVED = "resolved"
+    CLOSED = "closed"
+
+
+class Level(StrEnum):
+    """How urgent, and how severe."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class PlanStatus(StrEnum):
+    DRAFT = "draft"
+    ACTIVE = "active"
+    ON_HOLD = "on_hold"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class TodoStatus(StrEnum):
+    PENDING = "pending"
+    IN_PROGRESS = "in_progress"
+    BLOCKED = "blocked"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+class DependencyType(StrEnum):
+    RUNTIME = "runtime"
+    DEVELOPMENT = "development"
+    MCP = "mcp"
+    TEST = "test"
+    DOCUMENTATION = "documentation"
+
+
+class DependencyStatus(StrEnum):
+    SATISFIED = "satisfied"
+    UNSATISFIED = "unsatisfied"
+    UNKNOWN = "unknown"
+    DEPRECATED = "deprecated"
+
+
+class Strategy(StrEnum):
+    AUTO = "auto"
+    """Forecast both, take levels unless dataflow is clearly faster."""
+    LEVELS = "levels"
+    """Each level of the graph is a Celery chord; the next begins when the whole level has settled."""
+    DATAFLOW = "dataflow"
+    """A todo is dispatched the moment its last predecessor settles."""
+
+
+class OnFailure(StrEnum):
+    HALT = "halt"
+    """Nothing new starts; what runs finishes."""
+    CONTINUE = "continue"
+    """Only what depends on the failure is skipped."""
+    ROLLBACK = "rollback"
+    """Undo what was done."""
+
+
+class Workspace(StrEnum):
+    WORKTREE = "worktree"
+    """A git worktree of the run's own."""
+    IN_PLACE = "in-place"
+    """The repository's path itself, one todo at a time."""
+
+
+class ShellAction(Record):
+    type: Literal["shell"]
+    run: Command
+
+
+class PythonAction(Record):
+    type: Literal["python"]
+    call: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")]
+    args: dict[str, Any] = {}
+
+
+class AgentAction(Record):
+    type: Literal["agent"]
+    prompt: Text | None = None
+
+
+class ManualAction(Record):
+    type: Literal["manual"]
+
+
+def _bare_command(value: object) -> object:
+    return {"type": "shell", "run": value} if isinstance(value, str | list) else value
+
+
+Action = Annotated[
+    Annotated[ShellAction | PythonAction | AgentAction | ManualAction, Field(discriminator="type")],
+    BeforeValidator(_bare_command),
+]
+
+
+class Retry(Record):
+    """When to try a failed todo again. `attempts` includes the first; the delay is full jitter under a doubling cap."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    delay: Duration = timedelta(seconds=1)
+    factor: Annotated[float, Field(ge=1)] = 2.0
+    max_delay: Duration = timedelta(seconds=30)
+
+
+class Repo(Record):
+    name: RepoName
+    path: Text | None = None
+    url: Text | None = None
+    branch: Text = "main"
+    role: Text | None = None
+    tags: Labels = ()
+    slots: Annotated[int, Field(ge=1, le=64)] = 1
+    prepare: Command | None = None
+    qa: Command | None = None
+
+
+class Issue(Record):
+    id: Id
+    title: Text
+    description: str = ""
+    status: IssueStatus = IssueStatus.PENDING
+    priority: Level = Level.MEDIUM
+    severity: Level | None = None
+    repos: tuple[RepoName, ...] = ()
+    created: Day | None = None
+    updated: Day | None = None
+    target: Day | None = None
+    dependencies: tuple[Id, ...] = ()
+    blocking: tuple[Id, ...] = ()
+    assignee: Text | None = None
+    labels: Labels = ()
+    metadata: dict[str, Any] = {}
+
+
+class Criterion(Record):
+    """What must hold before a milestone counts as done: words, or words with a command that checks them."""
+
+    text: Text
+    check: Command | None = None
+
+
+class Milestone(Record):
+    id: Id
+    name: Text
+    description: str = ""
+    due: Day | None = None
+    status: TodoStatus = TodoStatus.PENDING
+    dependencies: tuple[Id, ...] = ()
+    completion_criteria: tuple[
+        Annotated[Criterion, BeforeValidator(lambda v: {"text": v} if isinstance(v, str) else v)], ...
+    ] = ()
+    deliverables: tuple[Text, ...] = ()
+
+
+class Plan(Record):
+    id: Id
+    title: Text
+    description: str = ""
+    status: PlanStatus = PlanStatus.DRAFT
+    repos: tuple[RepoName, ...] = ()
+    created: Day | None = None
+    updated: Day | None = None
+    target: Day | None = None
+    milestones: tuple[Milestone, ...] = ()
+    strategy: Strategy = Strategy.AUTO
+    on_failure: OnFailure = OnFailure.HALT
+    max_parallel: Annotated[int, Field(ge=1)] | None = None
+
+
+class Todo(Record):
+    id: Id
+    task: Text
+    description: str = ""
+    repo: RepoName
+    status: TodoStatus = TodoStatus.PENDING
+    priority: Level = Level.MEDIUM
+    created: Day | None = None
+    updated: Day | None = None
+    estimated_hours: Annotated[float, Field(gt=0)] | None = None
+    actual_hours: Annotated[float, Field(ge=0)] | None = None
+    blocked_by: tuple[Id, ...] = ()
+    blocking: tuple[Id, ...] = ()
+    assignee: Text | None = None
+    labels: Labels = ()
+    acceptance_criteria: tuple[Text, ...] = ()
+    plan: Id | None = None
+    action: Action | None = None
+    timeout: Duration | None = None
+    retry: Retry | None = None
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str | int | float] = {}
+    workspace: Workspace = Workspace.WORKTREE
+
+
+class Validation(Record):
+    """How a dependency is checked for real: a command and what it must print, or an address and what it must answer."""
+
+    command: Command | None = None
+    expected_pattern: Text | None = None
+    health_check: Text | None = None
+    expected_status: Annotated[int, Field(ge=100, le=599)] | None = None
+    timeout: Duration | None = None
+
+
+class Dependency(Record):
+    id: Id
+    consumer: RepoName
+    provider: RepoName
+    type: DependencyType = DependencyType.RUNTIME
+    version_constraint: Text | None = None
+    status: DependencyStatus = DependencyStatus.UNKNOWN
+    created: Day | None = None
+    updated: Day | None = None
+    notes: str = ""
+    validation: Validation | None = None
+
+
+class Coordination(Record):
+    issues: tuple[Issue, ...] = ()
+    plans: tuple[Plan, ...] = ()
+    todos: tuple[Todo, ...] = ()
+    dependencies: tuple[Dependency, ...] = ()
+
+
+class Ecosystem(Record):
+    """The whole file. `settings` is judged by `settings.Settings`, whose names it uses."""
+
+    settings: dict[str, Any] = {}
+    repos: tuple[Repo, ...] = ()
+    coordination: Coordination = Coordination()
+
+
+NOT_YET: dict[str, frozenset[str]] = {
+    "": frozenset({"resources"}),
+    "coordination.todos": frozenset({"compensate", "gate", "resources", "cache"}),
+}
+"""Fields of the format that a later version builds, by the section they stand in: refused, never ignored."""

@@ -1,0 +1,83 @@
+"""Every figure of coord that someone may want to change, and the only reader of the environment.
+
+A setting is taken, first match: the command line, `COORD_<NAME>`, `settings:` in ecosystem.yaml, the default here.
+Durations are written as in the file: `90s`, `10m`, or seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from coordination.errors import UsageError
+from coordination.models import Command, Duration, Text
+
+ENV_PREFIX = "COORD_"
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    redis_url: Text | None = None
+    """redis://, rediss:// or unix://; none means the embedded server."""
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=40)] = "coord"
+    """Head of every Redis key and queue: two ecosystems on one Redis do not meet."""
+    agent_command: Command | None = None
+    """What carries out agent todos; gets the prompt on standard input."""
+
+    lease_ttl: Duration = timedelta(seconds=15)
+    """A todo whose worker has not been heard of for this long is taken up again."""
+    heartbeat: Duration = timedelta(seconds=5)
+    lost_leases: Annotated[int, Field(ge=1)] = 3
+    """How often a todo may lose its worker before it counts as failed."""
+    reaper: bool = True
+    """Whether workers look after what a crash left behind."""
+    todo_timeout: Duration = timedelta(hours=1)
+    kill_grace: Duration = timedelta(seconds=5)
+    """Between TERM and KILL."""
+    retry_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    retry_delay: Duration = timedelta(seconds=1)
+    retry_factor: Annotated[float, Field(ge=1)] = 2.0
+    retry_max_delay: Duration = timedelta(seconds=30)
+    log_limit_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    """How much of a todo's output Redis keeps; the worker's machine keeps all of it."""
+    output_limit_bytes: Annotated[int, Field(ge=256)] = 64 * 1024
+    """How large the JSON that a todo hands to its dependents may be."""
+
+    lock_ttl: Duration = timedelta(seconds=10)
+    lock_wait: Duration = timedelta(seconds=5)
+    connect_timeout: Duration = timedelta(seconds=2)
+    appendfsync: Literal["everysec", "always"] = "everysec"
+    """Of the embedded server: `always` survives power loss, +0.2 ms a transition."""
+    server_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Of the embedded server: listens on loopback too, with a generated password."""
+    levels_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """`auto` takes levels unless dataflow is faster by more than this part."""
+
+
+def read_settings(
+    file: Mapping[str, Any] | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Settings from the file's section, the environment and the command line; raises UsageError with the name that is off."""
+    environ = os.environ if environ is None else environ
+    from_env = {
+        name: environ[key] for name in Settings.model_fields if (key := ENV_PREFIX + name.upper()) in environ
+    }
+    given = {**(file or {}), **from_env, **{k: v for k, v in (flags or {}).items() if v is not None}}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        source = ENV_PREFIX + name.upper() if name in from_env else f"setting {name}"
+        raise UsageError(f"{source}: {first['msg']}, got {given.get(name)!r}", "correct it and try again") from error
+
+
+def ecosystem_path_from_environment(environ: Mapping[str, str] | None = None) -> str | None:
+    return (os.environ if environ is None else environ).get(ENV_PREFIX + "ECOSYSTEM")
