@@ -73,6 +73,10 @@ class TodoStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
+OPEN_TODO = frozenset({TodoStatus.PENDING, TodoStatus.IN_PROGRESS, TodoStatus.BLOCKED})
+"""What is still to be done: a sweep takes these."""
+
+
 class DependencyType(StrEnum):
     RUNTIME = "runtime"
     DEVELOPMENT = "development"
@@ -277,6 +281,16 @@ class Ecosystem(Record):
     settings: dict[str, Any] = {}
     repos: tuple[Repo, ...] = ()
     coordination: Coordination = Coordination()
+
+    def todos_of(self, plan: Plan) -> tuple[Todo, ...]:
+        """The todos that name the plan, whatever their status; if none does, the open todos of its repos that name no
+        plan at all. In the file's order.
+        """
+        todos = self.coordination.todos
+        if named := tuple(todo for todo in todos if todo.plan == plan.id):
+            return named
+        repos = frozenset(plan.repos)
+        return tuple(t for t in todos if t.plan is None and t.repo in repos and t.status in OPEN_TODO)
 
 
 NOT_YET: dict[str, frozenset[str]] = {
