@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 DURATION_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
@@ -20,10 +20,20 @@ def parse_duration(value: object) -> object:
     """`90s`, `10m`, `1.5h` or a number of seconds; anything else is left for pydantic to judge (ISO 8601 passes)."""
     if isinstance(value, bool):
         raise ValueError("a duration is a number of seconds, or a number with ms, s, m, h or d")
-    if isinstance(value, int | float):
-        return timedelta(seconds=value)
-    if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
-        return timedelta(seconds=float(match[1]) * DURATION_UNITS_S[match[2] or "s"])
+    try:
+        if isinstance(value, int | float):
+            return timedelta(seconds=value)
+        if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+            return timedelta(seconds=float(match[1]) * DURATION_UNITS_S[match[2] or "s"])
+    except (OverflowError, ValueError) as error:  # infinite, not a number, or past a billion days
+        raise ValueError("a duration cannot be that long") from error
+    return value
+
+
+def _no_number(value: object) -> object:
+    # pydantic would take 2026 for a moment in 1970, "20260131" too
+    if isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal()):
+        raise ValueError("a date is written like 2026-01-31")
     return value
 
 
@@ -32,12 +42,24 @@ Text = Annotated[str, Field(min_length=1)]
 RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
-Day = date | datetime
+Day = Annotated[date | datetime, BeforeValidator(_no_number)]
+# Strict, because YAML reads `yes` as true, and true would count as 1.
+Count = Annotated[int, Field(strict=True, ge=1)]
+Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Scalar = str | Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Labels = tuple[Text, ...]
 
 
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_absent(cls, data: Any) -> Any:
+        """A field that is written with nothing after it (`labels:`) counts as not written."""
+        if isinstance(data, dict) and None in data.values():
+            return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
+        return data
 
 
 class IssueStatus(StrEnum):
@@ -150,9 +172,9 @@ Action = Annotated[
 class Retry(Record):
     """When to try a failed todo again. `attempts` includes the first; the delay is full jitter under a doubling cap."""
 
-    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    attempts: Annotated[Count, Field(le=100)] = 3
     delay: Duration = timedelta(seconds=1)
-    factor: Annotated[float, Field(ge=1)] = 2.0
+    factor: Annotated[Amount, Field(ge=1)] = 2.0
     max_delay: Duration = timedelta(seconds=30)
 
 
@@ -163,7 +185,7 @@ class Repo(Record):
     branch: Text = "main"
     role: Text | None = None
     tags: Labels = ()
-    slots: Annotated[int, Field(ge=1, le=64)] = 1
+    slots: Annotated[Count, Field(le=64)] = 1
     prepare: Command | None = None
     qa: Command | None = None
 
@@ -218,7 +240,7 @@ class Plan(Record):
     milestones: tuple[Milestone, ...] = ()
     strategy: Strategy = Strategy.AUTO
     on_failure: OnFailure = OnFailure.HALT
-    max_parallel: Annotated[int, Field(ge=1)] | None = None
+    max_parallel: Count | None = None
 
 
 class Todo(Record):
@@ -230,8 +252,8 @@ class Todo(Record):
     priority: Level = Level.MEDIUM
     created: Day | None = None
     updated: Day | None = None
-    estimated_hours: Annotated[float, Field(gt=0)] | None = None
-    actual_hours: Annotated[float, Field(ge=0)] | None = None
+    estimated_hours: Annotated[Amount, Field(gt=0)] | None = None
+    actual_hours: Amount | None = None
     blocked_by: tuple[Id, ...] = ()
     blocking: tuple[Id, ...] = ()
     assignee: Text | None = None
@@ -241,7 +263,7 @@ class Todo(Record):
     action: Action | None = None
     timeout: Duration | None = None
     retry: Retry | None = None
-    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str | int | float] = {}
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar] = {}
     workspace: Workspace = Workspace.WORKTREE
 
 
@@ -251,7 +273,7 @@ class Validation(Record):
     command: Command | None = None
     expected_pattern: Text | None = None
     health_check: Text | None = None
-    expected_status: Annotated[int, Field(ge=100, le=599)] | None = None
+    expected_status: Annotated[Count, Field(ge=100, le=599)] | None = None
     timeout: Duration | None = None
 
 
