@@ -1,0 +1,37 @@
+"""The real server that tests talk to: one for the session (of each xdist worker), ended by id with it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from coordination.settings import Settings
+from coordination.wire.embedded import EmbeddedServer
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    embedded = EmbeddedServer(tmp_path_factory.mktemp("ecosystem") / ".coord", Settings())
+    embedded.start()
+    yield embedded
+    embedded.stop()
+
+
+@pytest.fixture
+def redis_url(server: EmbeddedServer) -> str:
+    """The session's server, emptied."""
+    url = server.start()
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,19 @@
+"""Waiting for what must come, with a deadline: a test never sleeps and hopes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], timeout_s: float = 10.0) -> T:
+    """What the condition gives as soon as it is truthy; fails when it is not within the time."""
+    deadline = time.monotonic() + timeout_s
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s} s: {condition}")
+        time.sleep(0.01)
+    return found
