@@ -1,0 +1,39 @@
+"""A plan in motion.
+
+States of a todo::
+
+    waiting → ready → dispatched → running → succeeded | failed
+                ↑          ↓           ↓
+                └─ parked ←┴───────────┤        skipped, cancelled: from any state before an end
+                └──────── retrying ←───┘
+
+waiting: a predecessor has not succeeded. ready: it may start as soon as its repository and the run's `max_parallel` let it.
+dispatched: it may start now, a worker has been told. running: a worker holds its lease. parked: it waits for a seat in a
+repository, for its turn, for a person; no worker slot is held. retrying: a timer is set.
+
+Invariants. Each has a test that tries to break it.
+
+1. A todo leaves `waiting` only when its count of unfinished predecessors is 0; the count goes down only in a settle as succeeded.
+2. `holders` has at most one fence per todo. Settle, retry and park compare it; whoever lost the lease changes nothing. On the
+   machine itself the worktree's flock keeps the next attempt out until the last process of the former one is gone.
+3. Each move is one Lua step. An end state is never left, so there is one outcome per todo, whatever is delivered twice or late.
+4. Redis is the truth, appended to disk; Celery's messages are hints. Each step returns the messages that it makes necessary;
+   if they are lost with the process that should have sent them, `sent` still lists the todos and the reaper sends them again.
+5. A worker's round trips per todo: claim, the outputs of its predecessors, settle.
+6. A run has an `open` count; at 0 it ends. Until then each todo that does not run says in `waits_for`, or by its state, why.
+
+What happens on failure. Worker dies: its lease runs out, the reaper takes the todo up again, at most `lost_leases` times. Redis
+dies: workers keep their children and go on asking; nobody is declared lost until Redis has been back for one lease. Everything
+dies: the first worker that is back reaps. Submitter dies before the seal: the draft's keys expire; after it: the reaper sends.
+
+| file | |
+|---|---|
+| `records.py` | the words: states, what a claim gives, what a step returns |
+| `submit.py` | a plan's graph → an immutable run in Redis |
+| `store.py` | the steps |
+| `dispatch.py` | messages that a step makes necessary |
+| `retry.py` | whether and when to try again. Pure |
+| `recovery.py` | timers and the reaper: what nobody is there to do |
+| `view.py` | a run as people and programs read it |
+| `progress.py` | a run followed event by event |
+"""

@@ -1,0 +1,1 @@
+"""Redis connections, key names, Lua steps and the Celery client app."""

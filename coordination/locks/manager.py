@@ -1,0 +1,92 @@
+"""`LockManager.acquire` grants a `Lock`, or raises LockTimeout with who holds it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+
+from redis import Redis
+
+from coordination.errors import LockLost, LockTimeout, UsageError
+from coordination.wire.keys import Keys
+from coordination.wire.scripts import Scripts
+
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A granted lock. `fence` is higher than that of every earlier holder of this name."""
+
+    name: str
+    fence: int
+    token: str
+    ttl: timedelta
+    _manager: LockManager
+
+    def renew(self) -> bool:
+        """False where the lock is lost: stop what it protects."""
+        return self._manager.renew(self)
+
+    def release(self) -> None:
+        """Raises LockLost where it was somebody else's by now."""
+        self._manager.release(self)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class LockManager:
+    def __init__(self, redis: Redis, namespace: str) -> None:
+        self._redis = redis
+        self._keys = Keys(namespace)
+        self._step = Scripts(redis)
+
+    def acquire(
+        self,
+        name: str,
+        *,
+        ttl: timedelta = timedelta(seconds=10),
+        wait: timedelta = timedelta(seconds=5),
+        owner: str = "",
+    ) -> Lock:
+        """`wait` 0 is one try. `owner` is a label for people; host and pid are kept beside it."""
+        if ttl < timedelta(milliseconds=1) or not name:
+            raise UsageError("a lock needs a name and a ttl of at least 1 ms", "give both")
+        token = uuid.uuid4().hex
+        deadline = time.monotonic() + wait.total_seconds()
+        while True:
+            fence = self._try(name, token, ttl, owner)
+            if fence is not None:
+                return Lock(name, fence, token, ttl, self)
+            if time.monotonic() >= deadline:
+                raise LockTimeout(f"lock {name} is held by {self._holder(name)}", "wait for it, or try again later")
+            time.sleep(POLL_S)
+
+    def renew(self, lock: Lock) -> bool:
+        return bool(self._step("lock/renew", [self._keys.lock(lock.name)], [lock.token, _ms(lock.ttl)]))
+
+    def release(self, lock: Lock) -> None:
+        if not self._step("lock/release", [self._keys.lock(lock.name)], [lock.token]):
+            raise LockLost(f"lock {lock.name} expired before it was released", "give it a longer ttl, or renew it")
+
+    def _try(self, name: str, token: str, ttl: timedelta, owner: str) -> int | None:
+        who = ["host", socket.gethostname(), "pid", str(os.getpid()), "label", owner]
+        keys = [self._keys.lock(name), self._keys.lock_info(name)]
+        fence = self._step("lock/acquire", keys, [token, _ms(ttl), *who])
+        return None if fence is None else int(fence)
+
+    def _holder(self, name: str) -> str:
+        info = self._redis.hgetall(self._keys.lock_info(name))
+        return "{label} (process {pid} on {host})".format_map({"label": "", "pid": "?", "host": "?", **info})
+
+
+def _ms(duration: timedelta) -> int:
+    return int(duration / timedelta(milliseconds=1))

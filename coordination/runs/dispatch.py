@@ -1,0 +1,36 @@
+"""Sends what a step of the store makes necessary. Losing a message is harmless: the reaper sends it again."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import Celery
+
+from coordination.planner.canvas import Canvas
+from coordination.runs.records import Reply
+from coordination.runs.store import RunStore
+
+logger = logging.getLogger(__name__)
+
+
+class Dispatcher:
+    def __init__(self, app: Celery, store: RunStore) -> None:
+        self._app = app
+        self._store = store
+        self._canvas = Canvas(app, store.keys)
+
+    def follow(self, reply: Reply) -> None:
+        """Sends the messages of a reply, and wakes whom it names; their replies are followed too."""
+        pending = [reply]
+        while pending:
+            current = pending.pop()
+            if current.header:
+                self._canvas.level(current.header).apply_async()
+            for delivery in current.sends:
+                self._canvas.again(delivery).apply_async()
+            pending += [self._store.fire(run_id, todo_id) for run_id, todo_id in current.wakes]
+
+    def advance(self, run_id: str, level: int, source: str) -> Reply:
+        reply = self._store.advance(run_id, level, source)
+        self.follow(reply)
+        return reply

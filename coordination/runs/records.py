@@ -1,0 +1,152 @@
+"""The words of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.models import Command, Duration, Repo, Retry, Todo
+from coordination.planner.delivery import Delivery
+
+
+class TodoState(StrEnum):
+    """See the picture in `runs/__init__.py`."""
+
+    WAITING = "waiting"
+    READY = "ready"
+    DISPATCHED = "dispatched"
+    RUNNING = "running"
+    PARKED = "parked"
+    RETRYING = "retrying"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self in _ENDED
+
+
+_ENDED = frozenset({TodoState.SUCCEEDED, TodoState.FAILED, TodoState.SKIPPED, TodoState.CANCELLED})
+
+
+class RunStatus(StrEnum):
+    DRAFT = "draft"
+    """Being written; expires unless it is sealed."""
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        return self not in (RunStatus.DRAFT, RunStatus.RUNNING, RunStatus.PAUSED)
+
+
+class TodoSpec(BaseModel):
+    """What a worker must know to carry out a todo; written once, at submission. Workers need no ecosystem.yaml."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    todo: Todo
+    repo: Repo
+    timeout: Duration
+    retry: Retry
+
+
+class RunBrief(BaseModel):
+    """What all todos of a run share, and workers read once."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run_id: str
+    plan_id: str
+    agent_command: Command | None = None
+    kill_grace: Duration = timedelta(seconds=5)
+    predecessors: dict[str, tuple[str, ...]] = {}
+    """Direct ones, in the order of the run; every key stands after its own predecessors."""
+    repo_of: dict[str, str] = {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a step answers: a word, and what follows from it for whoever called it."""
+
+    word: str
+    sends: tuple[Delivery, ...] = ()
+    """Messages that must be sent now."""
+    wakes: tuple[tuple[str, str], ...] = ()
+    """Run and todo for whom a seat in a repository came free."""
+    status: str = ""
+    """The run's, after the step."""
+    header: tuple[Delivery, ...] = ()
+    """A level that has opened, for one chord."""
+    grant: Grant | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """A claim that was granted: the todo is ours until its lease is lost."""
+
+    run_id: str
+    todo_id: str
+    attempt: int
+    fence: int
+    spec: TodoSpec
+    tip: str | None
+    """The commit at which the worktree must stand; None before the first success in this repository."""
+    tries: int
+    """Failures of the todo's own so far."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How an attempt ended."""
+
+    outcome: TodoState
+    exit_code: int | None = None
+    error: str = ""
+    output: str = ""
+    """JSON, or empty."""
+    tip: str = ""
+
+
+class TodoView(BaseModel):
+    """One todo of a run, everywhere the same."""
+
+    id: str
+    repo: str
+    state: TodoState
+    attempt: int
+    worker: str | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    duration_s: float | None = None
+    exit_code: int | None = None
+    error: str | None = None
+    waits_for: str | None = None
+    output: Any = None
+
+
+class RunView(BaseModel):
+    """A run, everywhere the same. `bound_s`: no schedule could have taken less, by the measured durations."""
+
+    run_id: str
+    plan_id: str
+    status: RunStatus
+    strategy: str
+    on_failure: str
+    actor: str
+    started_at: str | None
+    finished_at: str | None
+    duration_s: float | None
+    bound_s: float | None
+    counts: Mapping[str, int]
+    todos: tuple[TodoView, ...]

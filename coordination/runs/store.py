@@ -1,0 +1,143 @@
+"""The steps of a run on Redis: each is one call of a Lua script, whole or not at all.
+
+Every step returns a Reply; whoever calls one hands it to `Dispatcher.follow`, which sends what it makes necessary.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+
+from redis import Redis
+
+from coordination.planner.delivery import Delivery
+from coordination.runs.records import Grant, Reply, Result, TodoSpec
+from coordination.wire.keys import Keys, member, split_member
+from coordination.wire.scripts import Scripts
+
+
+class RunStore:
+    def __init__(self, redis: Redis, namespace: str) -> None:
+        self.redis = redis
+        self.keys = Keys(namespace)
+        self._scripts = Scripts(redis)
+
+    def seal(self, run_id: str) -> Reply:
+        return self._step("seal", run_id)
+
+    def claim(
+        self, run_id: str, todo_id: str, attempt: int, *, worker: str, host: str, lease: timedelta, request: str = ""
+    ) -> Reply:
+        """`granted` with a Grant, or a refusal (see lua/run/claim.lua). The same request asks again without harm."""
+        request = request or uuid.uuid4().hex
+        word, *rest = self._call("claim", run_id, todo_id, attempt, worker, host, request, ms(lease))
+        reply = _reply(run_id, [word, *rest[:3]])
+        if word != "granted":
+            return reply
+        fence, spec, tip, tries = rest[3:]
+        grant = Grant(
+            run_id=run_id,
+            todo_id=todo_id,
+            attempt=attempt,
+            fence=int(fence),
+            spec=TodoSpec.model_validate_json(spec),
+            tip=tip or None,
+            tries=int(tries),
+        )
+        return Reply(word=word, sends=reply.sends, wakes=reply.wakes, status=reply.status, grant=grant)
+
+    def renew(self, leases: Mapping[str, int], lease: timedelta) -> tuple[list[str], list[str]]:
+        """Renews the leases (member → fence) in one call; returns the members that are lost, and those asked to stop."""
+        keys = [self.keys.leases, self.keys.holders, self.keys.stops]
+        pairs = [part for item in leases.items() for part in item]
+        lost, stopped = self._scripts("lease/renew", keys, [ms(lease), *pairs])
+        return lost, stopped
+
+    def settle(self, grant: Grant, result: Result) -> Reply:
+        exit_code = "" if result.exit_code is None else result.exit_code
+        return self._step(
+            "settle", grant.run_id, grant.todo_id, grant.fence,
+            result.outcome, exit_code, result.error, result.output, result.tip,
+        )  # fmt: skip
+
+    def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:
+        """The todo's own failure: it is tried again after the delay."""
+        exit_code = "" if result.exit_code is None else result.exit_code
+        return self._step(
+            "retry", grant.run_id, grant.todo_id, grant.fence, "tries", ms(delay), exit_code, result.error
+        )  # fmt: skip
+
+    def hand_back(self, grant: Grant) -> Reply:
+        """The worker is told to stop: somebody else takes the todo at once, and it counts towards nothing."""
+        return self._step("retry", grant.run_id, grant.todo_id, grant.fence, "handed_back", 0, "", "")
+
+    def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
+        return self._step("park", grant.run_id, grant.todo_id, grant.fence, waits_for, ms(delay))
+
+    def lose(self, run_id: str, todo_id: str, cap: int) -> Reply:
+        return self._step("lose", run_id, todo_id, cap)
+
+    def fire(self, run_id: str, todo_id: str) -> Reply:
+        return self._step("fire", run_id, todo_id)
+
+    def advance(self, run_id: str, level: int, source: str) -> Reply:
+        return self._step("advance", run_id, level, source)
+
+    def resend(self, run_id: str, older_than: timedelta, limit: int) -> Reply:
+        return self._step("resend", run_id, ms(older_than), limit)
+
+    def cancel(self, run_id: str, actor: str) -> Reply:
+        return self._step("cancel", run_id, actor)
+
+    def pause(self, run_id: str, actor: str) -> Reply:
+        return self._step("pause", run_id, actor)
+
+    def resume(self, run_id: str, actor: str) -> Reply:
+        return self._step("resume", run_id, actor)
+
+    def complete(self, run_id: str, todo_id: str, actor: str) -> Reply:
+        """A manual todo is done."""
+        return self._step("complete", run_id, todo_id, actor)
+
+    def live_runs(self) -> list[str]:
+        return self.redis.zrange(self.keys.live, 0, -1)
+
+    def due(self, now_ms: int) -> list[tuple[str, str]]:
+        return _members(self.redis.zrangebyscore(self.keys.timers, "-inf", now_ms))
+
+    def expired(self, now_ms: int) -> list[tuple[str, str]]:
+        return _members(self.redis.zrangebyscore(self.keys.leases, "-inf", now_ms))
+
+    def now_ms(self) -> int:
+        seconds, micros = self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def _call(self, step: str, run_id: str, *args: str | int | float) -> list:  # type: ignore[type-arg]
+        answer: list = self._scripts(f"run/{step}", self.keys.step(run_id), [run_id, *args])  # type: ignore[type-arg]
+        return answer
+
+    def _step(self, step: str, run_id: str, *args: str | int | float) -> Reply:
+        return _reply(run_id, self._call(step, run_id, *args))
+
+
+def ms(duration: timedelta) -> int:
+    return int(duration / timedelta(milliseconds=1))
+
+
+def _members(values: Iterable[str]) -> list[tuple[str, str]]:
+    return [split_member(v) for v in values]
+
+
+def _reply(run_id: str, answer: Sequence) -> Reply:  # type: ignore[type-arg]
+    word, sends, wakes, status, *header = answer
+    return Reply(
+        word=word,
+        sends=tuple(Delivery.parse(run_id, s) for s in sends),
+        wakes=tuple(_members(wakes)),
+        status=status,
+        header=tuple(Delivery.parse(run_id, d) for d in (header[0] if header else ())),
+    )
+
+
+__all__ = ["RunStore", "member", "ms"]

@@ -1,0 +1,83 @@
+"""The Celery app that carries hints: "try to claim this todo". What is true stands in Redis, under our own keys.
+
+Clients and workers build the same app; `workers/app.py` adds the tasks. Each setting below answers a measured failure.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import Celery
+from kombu.transport.redis import Channel, Transport
+
+from coordination.settings import Settings
+from coordination.wire.connection import carrier_url
+from coordination.wire.keys import Keys
+
+EXECUTE = "coord.execute"
+ADVANCE = "coord.advance"
+
+VISIBILITY_TIMEOUT_S = 12 * 3600
+CHORD_EXPIRES_S = 30 * 24 * 3600  # a chord whose keys expire never runs its body
+POISON_KEPT = 1000
+
+logger = logging.getLogger(__name__)
+
+
+class TolerantChannel(Channel):
+    """A queue entry that cannot be read ends a stock worker's process; here it is set aside, and the queue goes on."""
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raw = getattr(error, "object", None) or getattr(error, "doc", None) or repr(error)
+            logger.error("a queue entry cannot be read, set aside: %.200r", raw)
+            poison = self.connection.client.transport_options["poison_key"]
+            with self.conn_or_acquire() as client:
+                client.lpush(poison, raw)
+                client.ltrim(poison, 0, POISON_KEPT - 1)
+            return True
+
+
+class TolerantTransport(Transport):
+    Channel = TolerantChannel
+
+
+def make_app(url: str, keys: Keys, settings: Settings) -> Celery:
+    app = Celery("coord", broker=carrier_url(url), backend=carrier_url(url), set_as_current=False)
+    app.conf.update(
+        accept_content=["json"],
+        result_accept_content=["json"],
+        task_serializer="json",
+        result_serializer="json",
+        task_default_queue=keys.control_queue,
+        task_ignore_result=True,
+        result_chord_expires=CHORD_EXPIRES_S,
+        result_expires=CHORD_EXPIRES_S,
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        task_reject_on_worker_lost=False,
+        worker_send_task_events=True,
+        task_send_sent_event=False,
+        broker_transport="coordination.wire.carrier:TolerantTransport",
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_enable_remote_control=True,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "priority_steps": [0],
+            "socket_keepalive": True,
+            "socket_connect_timeout": settings.connect_timeout.total_seconds(),
+            "unacked_key": keys.unacked,
+            "unacked_index_key": f"{keys.unacked}_index",
+            "unacked_mutex_key": f"{keys.unacked}_mutex",
+            "poison_key": keys.poison,
+        },
+        result_backend_transport_options={"global_keyprefix": keys.celery_prefix},
+    )
+    return app

@@ -1,0 +1,129 @@
+"""Every Redis key of coord. No other file spells one; scripts get them whole, in KEYS.
+
+`<ns>` is the namespace (a setting), `member` is `<run> <todo>`, `seat` is a repository's name, with `:in-place` for work in the path itself.
+
+| key                      | type   | content                                                   | lifetime                 |
+|--------------------------|--------|-----------------------------------------------------------|--------------------------|
+| `<ns>:runs`              | zset   | run id, by its start in ms                                | for ever                 |
+| `<ns>:live`              | zset   | the runs that have not ended                              | until the run ends       |
+| `<ns>:leases`            | zset   | member, by the expiry of its lease in ms                  | claim to settle          |
+| `<ns>:holders`           | hash   | member → fence of who may settle it                       | claim to settle          |
+| `<ns>:stops`             | set    | members whose executor is asked to stop                   | cancel to settle         |
+| `<ns>:timers`            | zset   | member, by when it is due in ms                           | until due                |
+| `<ns>:seats`             | zset   | `seat|member`: who works in a repository, over all runs   | claim to settle          |
+| `<ns>:seat-queue`        | zset   | `seat|arrival|member`: who waits for one                  | until woken              |
+| `<ns>:fence`             | string | the last fence given out                                  | for ever                 |
+| `<ns>:epoch`             | hash   | `server` (Redis' own run id), `n` (its restarts seen)     | for ever                 |
+| `<ns>:workers`           | zset   | worker id, by when it was last heard of in ms             | a day                    |
+| `<ns>:worker:<id>`       | hash   | host, pid, version, repos, jobs                           | three heartbeats         |
+| `<ns>:lock:<name>`       | string | token of the holder                                       | the lock's ttl           |
+| `<ns>:lock-info:<name>`  | hash   | `fence`, and host, pid, start, label of the last holder   | for ever (fences grow)   |
+| `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
+| `<ns>:bell`              | pubsub | a word that leases should be looked at now                | —                        |
+| `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, counts `n.<state>` …           | as long as the run       |
+| `…:spec`                 | hash   | todo → JSON of what is to be done; never changes          | as long as the run       |
+| `…:place`                | hash   | todo → `order level repo kind slots`                      | as long as the run       |
+| `…:children`             | hash   | todo → the todos that wait for it                         | as long as the run       |
+| `…:levels`               | hash   | level → its todos, most urgent first                      | as long as the run       |
+| `…:state`                | hash   | todo → state                                              | as long as the run       |
+| `…:facts`                | hash   | `<todo> <fact>` → value: attempt, fence, worker …         | as long as the run       |
+| `…:pending`              | hash   | todo → predecessors that have not succeeded yet           | as long as the run       |
+| `…:opened`               | hash   | level → its todos that have not settled yet               | as long as the run       |
+| `…:ready`                | zset   | the next todo of each free repository, by order           | as long as the run       |
+| `…:queued`               | zset   | `repo|order|todo`: ready, behind another of its repo      | as long as the run       |
+| `…:busy`                 | hash   | repo → the todo that it is kept for                       | as long as the run       |
+| `…:owed`                 | set    | todos whose message is used up: the next grant sends one  | as long as the run       |
+| `…:sent`                 | zset   | dispatched and unclaimed, by when in ms                   | as long as the run       |
+| `…:tips`                 | hash   | repo → the commit its next attempt starts from            | as long as the run       |
+| `…:output`               | hash   | todo → JSON that it hands to its dependents               | as long as the run       |
+| `…:events`               | stream | what happened, in order                                   | the last 100,000         |
+| `…:log:<todo>`           | stream | its output, in chunks                                     | as long as the run       |
+
+Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns>.control`; `<ns>.unacked*`; results under `<ns>.celery:`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class RunKeys:
+    """The keys of one run. `prefix` is `<ns>:run:<id>`."""
+
+    prefix: str
+
+    meta = property(lambda self: f"{self.prefix}:meta")
+    spec = property(lambda self: f"{self.prefix}:spec")
+    place = property(lambda self: f"{self.prefix}:place")
+    children = property(lambda self: f"{self.prefix}:children")
+    levels = property(lambda self: f"{self.prefix}:levels")
+    state = property(lambda self: f"{self.prefix}:state")
+    facts = property(lambda self: f"{self.prefix}:facts")
+    pending = property(lambda self: f"{self.prefix}:pending")
+    tips = property(lambda self: f"{self.prefix}:tips")
+    output = property(lambda self: f"{self.prefix}:output")
+    events = property(lambda self: f"{self.prefix}:events")
+
+    def log(self, todo: str) -> str:
+        return f"{self.prefix}:log:{todo}"
+
+    @cached_property
+    def own(self) -> list[str]:
+        """In the order in which lua/run/_run.lua unpacks them."""
+        names = (
+            "meta spec place children levels state facts pending opened ready queued busy owed sent tips output events"
+        )
+        return [f"{self.prefix}:{name}" for name in names.split()]
+
+
+class Keys:
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.runs = f"{namespace}:runs"
+        self.live = f"{namespace}:live"
+        self.leases = f"{namespace}:leases"
+        self.holders = f"{namespace}:holders"
+        self.stops = f"{namespace}:stops"
+        self.timers = f"{namespace}:timers"
+        self.seats = f"{namespace}:seats"
+        self.seat_queue = f"{namespace}:seat-queue"
+        self.fence = f"{namespace}:fence"
+        self.epoch = f"{namespace}:epoch"
+        self.workers = f"{namespace}:workers"
+        self.poison = f"{namespace}:poison"
+        self.bell = f"{namespace}:bell"
+        self.control_queue = f"{namespace}.control"
+        self.unacked = f"{namespace}.unacked"
+        self.celery_prefix = f"{namespace}.celery:"
+
+    def run(self, run_id: str) -> RunKeys:
+        return RunKeys(f"{self.namespace}:run:{run_id}")
+
+    def step(self, run_id: str) -> list[str]:
+        """KEYS of every script in lua/run."""
+        shared = [self.runs, self.live, self.leases, self.holders, self.stops, self.timers]
+        return [*self.run(run_id).own, *shared, self.seats, self.seat_queue, self.fence, self.bell]
+
+    def worker(self, worker_id: str) -> str:
+        return f"{self.namespace}:worker:{worker_id}"
+
+    def lock(self, name: str) -> str:
+        return f"{self.namespace}:lock:{name}"
+
+    def lock_info(self, name: str) -> str:
+        return f"{self.namespace}:lock-info:{name}"
+
+    def queue(self, repo: str, host: str | None = None) -> str:
+        """The queue of a repository; with a host, the one that only this host's workers read."""
+        return f"{self.namespace}.repo.{repo}@{host}" if host else f"{self.namespace}.repo.{repo}"
+
+
+def member(run_id: str, todo_id: str) -> str:
+    return f"{run_id} {todo_id}"
+
+
+def split_member(value: str) -> tuple[str, str]:
+    run_id, _, todo_id = value.partition(" ")
+    return run_id, todo_id

@@ -1,0 +1,285 @@
+-- What the steps of a run share. Every step runs whole or not at all, and is one move of the state machine of
+-- runs/__init__.py.
+-- KEYS: wire/keys.py, Keys.step().   ARGV[1]: run id; the step's own arguments follow.
+
+if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 needs it before TIME; later ones ignore it
+
+local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, sent, tips, output, events =
+  unpack(KEYS, 1, 17)
+local runs, live, leases, holders, stops, timers, seats, seat_queue, last_fence, bell = unpack(KEYS, 18, 27)
+local run = ARGV[1]
+
+local call = redis.call
+local TIME = call('TIME')
+local now = TIME[1] * 1000 + math.floor(TIME[2] / 1000)
+local SEAT_RECHECK_MS = 5000 -- a waiter is woken by who leaves; this catches a waker that died in between
+local EVENTS_KEPT = 100000
+local ENDED = { succeeded = true, failed = true, skipped = true, cancelled = true }
+
+local sends = {} -- what the caller has to send to the workers: {todo, attempt, repo, host, level, index, size}
+local wakes = {} -- members of other runs (or this one) for whom a seat came free: the caller fires them
+
+local function fact(todo, name) return call('HGET', facts, todo .. ' ' .. name) end
+local function note(todo, name, value) call('HSET', facts, todo .. ' ' .. name, value) end
+local function forget(todo, name) call('HDEL', facts, todo .. ' ' .. name) end
+local function state_of(todo) return call('HGET', state, todo) end
+local function member(todo) return run .. ' ' .. todo end
+
+local function emit(what, todo, ...)
+  call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'what', what, 'todo', todo, ...)
+end
+
+local function place_of(todo)
+  local order, level, repo, kind, slots = string.match(call('HGET', place, todo), '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+  return {
+    order = tonumber(order), level = level, repo = repo, kind = kind, slots = tonumber(slots),
+    seat = kind == 'in-place' and repo .. ':in-place' or repo,
+  }
+end
+
+local function move(todo, to)
+  local from = state_of(todo)
+  if from == to then return end
+  call('HSET', state, todo, to)
+  call('HINCRBY', meta, 'n.' .. from, -1)
+  call('HINCRBY', meta, 'n.' .. to, 1)
+  emit('todo.' .. to, todo, 'attempt', fact(todo, 'attempt'))
+end
+
+local function delivery(todo)
+  local p = place_of(todo)
+  local host = call('HGET', meta, 'host.' .. p.repo) or ''
+  local size = call('HGET', meta, 'size.' .. p.level) or '0'
+  return { todo, fact(todo, 'attempt'), p.repo, host, p.level, fact(todo, 'index') or '0', size }
+end
+
+-- A run does the todos of one repository one at a time. `busy` names the one that the repository is kept for; until that
+-- one is dispatched a more urgent one takes its place. The others stand in `queued`.
+local function queue_key(p, todo) return string.format('%s|%08d|%s', p.repo, p.order, todo) end
+
+local function keep_for(p, todo)
+  call('HSET', busy, p.repo, todo)
+  call('ZADD', ready, p.order, todo)
+end
+
+local function enqueue(todo)
+  local p = place_of(todo)
+  if p.kind == 'manual' then
+    note(todo, 'waits_for', 'a person: coord complete-todo ' .. todo)
+    return move(todo, 'parked')
+  end
+  move(todo, 'ready')
+  local first = call('HGET', busy, p.repo)
+  local first_order = first and call('ZSCORE', ready, first)
+  if not first then
+    keep_for(p, todo)
+  elseif first_order and p.order < tonumber(first_order) then
+    call('ZREM', ready, first)
+    call('ZADD', queued, 0, queue_key(place_of(first), first))
+    keep_for(p, todo)
+  else
+    call('ZADD', queued, 0, queue_key(p, todo))
+  end
+end
+
+local function free_repo(p, todo)
+  if call('HGET', busy, p.repo) ~= todo then return end
+  local following = call('ZRANGEBYLEX', queued, '[' .. p.repo .. '|', '(' .. p.repo .. '}', 'LIMIT', 0, 1)[1]
+  if not following then return call('HDEL', busy, p.repo) end
+  call('ZREM', queued, following)
+  local order, next_todo = string.match(following, '^[^|]*|(%d+)|(.*)$')
+  keep_for({ repo = p.repo, order = tonumber(order) }, next_todo)
+end
+
+-- Dispatch what may start. Under `levels` a todo's first message is already under way with its chord; only what was
+-- delivered before its turn is owed another.
+local function pump()
+  local status, max_parallel, active, strategy = unpack(call('HMGET', meta, 'status', 'max_parallel', 'active', 'strategy'))
+  if status ~= 'running' then return end
+  local room = tonumber(max_parallel) - tonumber(active)
+  while room > 0 or max_parallel == '0' do
+    local todo = call('ZPOPMIN', ready)[1]
+    if not todo then return end
+    forget(todo, 'waits_for')
+    move(todo, 'dispatched')
+    call('HINCRBY', meta, 'active', 1)
+    call('ZADD', sent, now, todo)
+    if call('SREM', owed, todo) == 1 or strategy == 'dataflow' then sends[#sends + 1] = delivery(todo) end
+    room = room - 1
+  end
+end
+
+-- Opens the next level that has something to do; what workers do of it is returned for one chord (or chain).
+local function open_next_level()
+  local last = tonumber(call('HGET', meta, 'levels')) - 1
+  local level = tonumber(call('HGET', meta, 'level'))
+  while level < last do
+    level = level + 1
+    local todos = {}
+    for todo in string.gmatch(call('HGET', levels, level), '%S+') do
+      if state_of(todo) == 'waiting' then todos[#todos + 1] = todo end
+    end
+    if #todos > 0 then
+      local messages = {}
+      for _, todo in ipairs(todos) do
+        if place_of(todo).kind ~= 'manual' then
+          note(todo, 'index', #messages)
+          messages[#messages + 1] = todo
+        end
+      end
+      call('HSET', meta, 'level', level, 'size.' .. level, #messages)
+      call('HSET', opened, level, #todos)
+      call('HDEL', meta, 'level_settled_at')
+      emit('level.opened', '', 'level', level)
+      for _, todo in ipairs(todos) do enqueue(todo) end
+      pump()
+      local header = {}
+      for i, todo in ipairs(messages) do header[i] = delivery(todo) end
+      return header
+    end
+  end
+  call('HSET', meta, 'level', last)
+  return {}
+end
+
+local function finish_if_done()
+  local status, left, cancelled, failed = unpack(call('HMGET', meta, 'status', 'open', 'cancelled', 'n.failed'))
+  if tonumber(left) > 0 or (status ~= 'running' and status ~= 'paused') then return end
+  status = cancelled and 'cancelled' or (tonumber(failed or 0) > 0 and 'failed') or 'succeeded'
+  call('HSET', meta, 'status', status, 'finished_at', now)
+  call('ZREM', live, run)
+  emit('run.ended', '', 'status', status)
+end
+
+-- A seat is the right to work in a repository, counted over all runs (`slots`).
+local function leave_seat(todo, p)
+  local gone = call('ZREM', seats, p.seat .. '|' .. member(todo))
+  if gone == 0 then return end
+  local first = call('ZRANGEBYLEX', seat_queue, '[' .. p.seat .. '|', '(' .. p.seat .. '}', 'LIMIT', 0, 1)[1]
+  if first then
+    call('ZREM', seat_queue, first)
+    wakes[#wakes + 1] = string.match(first, '^[^|]*|%d+|(.*)$')
+  end
+end
+
+-- Whatever a todo holds outside its state: lease, seat, timer, its share of max_parallel.
+local function let_go(todo, p)
+  local was = state_of(todo)
+  if was == 'running' or was == 'dispatched' then call('HINCRBY', meta, 'active', -1) end
+  call('ZREM', leases, member(todo))
+  call('HDEL', holders, member(todo))
+  call('SREM', stops, member(todo))
+  call('ZREM', timers, member(todo))
+  call('ZREM', sent, todo)
+  local ticket = fact(todo, 'ticket')
+  if ticket then
+    call('ZREM', seat_queue, ticket)
+    forget(todo, 'ticket')
+  end
+  leave_seat(todo, p)
+end
+
+local function end_todo(todo, outcome, why, p)
+  p = p or place_of(todo)
+  let_go(todo, p)
+  call('ZREM', ready, todo)
+  call('ZREM', queued, queue_key(p, todo))
+  forget(todo, 'waits_for')
+  if why ~= '' then note(todo, 'error', why) end
+  note(todo, 'finished_at', now)
+  move(todo, outcome)
+  call('HINCRBY', meta, 'open', -1)
+  if call('HEXISTS', opened, p.level) == 1 and call('HINCRBY', opened, p.level, -1) == 0 then
+    call('HSET', meta, 'level_settled_at', now)
+  end
+end
+
+-- Nothing new starts: whatever does not run ends here; what runs finishes.
+local function end_all_but_running(outcome, why)
+  local all = call('HGETALL', state)
+  for i = 1, #all, 2 do
+    local todo, at = all[i], all[i + 1]
+    if at == 'retrying' and outcome == 'skipped' then
+      end_todo(todo, 'failed', (fact(todo, 'error') or '') .. ' (not tried again: ' .. why .. ')')
+    elseif at ~= 'running' and not ENDED[at] then
+      end_todo(todo, outcome, why)
+    end
+  end
+end
+
+local function skip_dependents(todo, why)
+  local heap = { todo }
+  while #heap > 0 do
+    local children_of = call('HGET', children, table.remove(heap)) or ''
+    for child in string.gmatch(children_of, '%S+') do
+      if not ENDED[state_of(child)] then
+        end_todo(child, 'skipped', why)
+        heap[#heap + 1] = child
+      end
+    end
+  end
+end
+
+local function release_dependents(todo)
+  local by_level = call('HGET', meta, 'strategy') == 'levels'
+  for child in string.gmatch(call('HGET', children, todo) or '', '%S+') do
+    -- Under `levels` the level's chord opens the next one; a child is never ahead of it.
+    if call('HINCRBY', pending, child, -1) == 0 and state_of(child) == 'waiting' and not by_level then enqueue(child) end
+  end
+end
+
+-- The one way in which a todo that had its turn ends, and what follows from it.
+local function settle(todo, outcome, why)
+  local p = place_of(todo)
+  end_todo(todo, outcome, why, p)
+  free_repo(p, todo)
+  if outcome == 'succeeded' then
+    release_dependents(todo)
+  elseif outcome == 'failed' then
+    if call('HGET', meta, 'on_failure') == 'halt' then
+      call('HSETNX', meta, 'halted', todo)
+      end_all_but_running('skipped', 'halted: ' .. todo .. ' failed')
+    else
+      skip_dependents(todo, 'needs ' .. todo .. ', which failed')
+    end
+  else
+    skip_dependents(todo, 'needs ' .. todo .. ', which was ' .. outcome)
+  end
+  pump()
+  finish_if_done()
+end
+
+local function no_new_start() return call('HGET', meta, 'halted') or call('HGET', meta, 'cancelled') end
+
+-- The todo is tried again: at once (delay 0) or when its timer is due. `counted` is `tries` (its own failure),
+-- `lost` (its worker is gone) or `handed_back` (its worker was told to stop: counts towards nothing).
+local function again(todo, counted, delay_ms, why)
+  local p = place_of(todo)
+  let_go(todo, p)
+  call('HINCRBY', facts, todo .. ' ' .. counted, 1)
+  call('HINCRBY', facts, todo .. ' attempt', 1)
+  if why ~= '' then note(todo, 'error', why) end
+  call('SADD', owed, todo)
+  free_repo(p, todo)
+  if tonumber(delay_ms) > 0 then
+    call('ZADD', timers, now + delay_ms, member(todo))
+    note(todo, 'waits_for', 'another try')
+    move(todo, 'retrying')
+  else
+    enqueue(todo)
+  end
+  pump()
+end
+
+-- Held up, without a worker's slot: the repository stays kept for it, and its timer asks again.
+local function park(todo, why, delay_ms)
+  let_go(todo, place_of(todo))
+  note(todo, 'waits_for', why)
+  move(todo, 'parked')
+  call('SADD', owed, todo)
+  call('ZADD', timers, now + delay_ms, member(todo))
+  pump()
+end
+
+local function held_by(todo, fence) return call('HGET', holders, member(todo)) == fence end
+local function reply(word, ...) return { word, sends, wakes, call('HGET', meta, 'status') or '', ... } end

@@ -1,0 +1,13 @@
+-- Opens the level after `level`, once that one has settled. Any number of calls open it once.
+-- ARGV: run, level, source (join|reaper)
+-- Returns: `advanced` (…, the new level's deliveries), or `early` / `past` and nothing is changed.
+local level, source = ARGV[2], ARGV[3]
+local current, strategy, status = unpack(call('HMGET', meta, 'level', 'strategy', 'status'))
+if strategy ~= 'levels' or level ~= current then return reply('past') end
+if call('HGET', opened, level) ~= '0' then return reply('early') end
+if call('HGET', meta, 'advanced.' .. level) then return reply('past') end
+call('HSET', meta, 'advanced.' .. level, source)
+emit('level.settled', '', 'level', level, 'source', source)
+local header = open_next_level()
+finish_if_done()
+return reply('advanced', header)

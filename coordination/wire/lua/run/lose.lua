@@ -1,0 +1,24 @@
+-- The lease ran out: the todo is tried again at once, up to a cap of its own.
+-- ARGV: run, todo, how many leases may be lost
+-- Returns: `alive` (renewed or settled in between), `requeued` or `settled`.
+local todo, cap = unpack(ARGV, 2, 3)
+local expiry = call('ZSCORE', leases, member(todo))
+if not expiry or tonumber(expiry) > now then return reply('alive') end
+if state_of(todo) ~= 'running' then
+  call('ZREM', leases, member(todo))
+  return reply('alive')
+end
+local worker = fact(todo, 'worker') or 'its worker'
+emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'))
+local lost = tonumber(fact(todo, 'lost') or '0') + 1
+if no_new_start() then
+  settle(todo, call('HGET', meta, 'cancelled') and 'cancelled' or 'failed', worker .. ' was lost')
+  return reply('settled')
+end
+if lost >= tonumber(cap) then
+  note(todo, 'lost', lost)
+  settle(todo, 'failed', 'its worker was lost ' .. lost .. ' times, last ' .. worker)
+  return reply('settled')
+end
+again(todo, 'lost', 0, '')
+return reply('requeued')

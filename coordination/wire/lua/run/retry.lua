@@ -1,0 +1,12 @@
+-- The holder could not finish: the todo is tried again after a delay, or at once when the worker hands it back.
+-- ARGV: run, todo, fence, counted (tries|handed_back), delay in ms, exit code, error
+-- Returns: `retrying`, `settled` (as failed or cancelled, since nothing new starts any more) or `stale`.
+local todo, fence, counted, delay_ms, exit_code, why = unpack(ARGV, 2, 7)
+if not held_by(todo, fence) then return reply('stale') end
+if exit_code ~= '' then note(todo, 'exit_code', exit_code) end
+if no_new_start() then
+  settle(todo, call('HGET', meta, 'cancelled') and 'cancelled' or 'failed', why)
+  return reply('settled')
+end
+again(todo, counted, delay_ms, why)
+return reply('retrying')

@@ -1,0 +1,21 @@
+-- Flips a run that was written in chunks to running, and opens it. A second call changes nothing.
+-- ARGV: run
+-- Returns: `sealed` (…, the first level's deliveries) or `known`.
+if call('HGET', meta, 'status') ~= 'draft' then return reply('known') end
+call('HSET', meta, 'status', 'running', 'started_at', now)
+call('ZADD', runs, now, run)
+call('ZADD', live, now, run)
+for i = 1, 17 do call('PERSIST', KEYS[i]) end
+emit('run.started', '')
+local header = {}
+if call('HGET', meta, 'strategy') == 'levels' then
+  header = open_next_level()
+else
+  local all = call('HGETALL', pending)
+  for i = 1, #all, 2 do
+    if all[i + 1] == '0' and state_of(all[i]) == 'waiting' then enqueue(all[i]) end
+  end
+  pump()
+end
+finish_if_done()
+return reply('sealed', header)

@@ -1,0 +1,17 @@
+-- Result in, lease out, dependents counted down, what became ready dispatched. A second call changes nothing.
+-- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON), tip of the repository's branch
+-- Returns: `settled`, `again` (this fence settled it before) or `stale` (somebody else holds it).
+local todo, fence, outcome, exit_code, why, json, tip = unpack(ARGV, 2, 8)
+if not held_by(todo, fence) then
+  return reply(fact(todo, 'settled_by') == fence and 'again' or 'stale')
+end
+if outcome == 'succeeded' then forget(todo, 'error') end
+if exit_code ~= '' then note(todo, 'exit_code', exit_code) end
+if json ~= '' then call('HSET', output, todo, json) end
+if tip ~= '' then
+  call('HSET', tips, place_of(todo).repo, tip)
+  note(todo, 'commit', tip)
+end
+note(todo, 'settled_by', fence)
+settle(todo, outcome, why)
+return reply('settled')
