@@ -1,0 +1,150 @@
+"""What holds a todo up.
+
+`blocked_by` and `blocking` name todos, issues, plans or milestones, and both make the same edge. So do an issue's and a
+milestone's `dependencies`. What blocks a plan blocks each of its todos, and a plan waits for its todos: so a todo that
+waits for its own plan is a cycle, and is named as one. A blocker counts until it is finished; behind a finished one
+nothing is looked at.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+
+from coordination.models import Ecosystem, Issue, IssueStatus, Milestone, Plan, PlanStatus, Todo, TodoStatus
+from coordination.planner.selection import did_you_mean, listed
+
+Item = Todo | Issue | Plan | Milestone
+
+FINISHED = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED, TodoStatus.COMPLETED, PlanStatus.COMPLETED})
+CANCELLED = frozenset({TodoStatus.CANCELLED, PlanStatus.CANCELLED})
+OVER = FINISHED | CANCELLED
+
+REASONS_SHOWN = 3
+SUGGESTIONS = 10
+"""Looking for a similar name reads all names, so only the first few unknown ones get a suggestion."""
+
+
+class Register:
+    """Everything in the file that can hold a todo up, by name, and what each waits for."""
+
+    def __init__(self, ecosystem: Ecosystem, plan: Plan) -> None:
+        self._ecosystem = ecosystem
+        self._plan = plan
+        self.items = _items(ecosystem, plan)
+        self._members = {todo.id for todo in ecosystem.todos_of(plan)}
+        self._blocked_by_others: defaultdict[str, list[str]] = defaultdict(list)
+        for item in self.items.values():
+            if isinstance(item, Todo | Issue):
+                for name in item.blocking:
+                    self._blocked_by_others[name].append(item.id)
+        self._holding_plan: dict[str, list[str]] = {}
+
+    def waits_for(self, name: str) -> dict[str, None]:
+        """The names of its direct blockers, finished or not, declared or not; each once, in the file's order."""
+        item = self.items[name]
+        others = self._blocked_by_others.get(name, ())
+        if isinstance(item, Todo):
+            return dict.fromkeys([*item.blocked_by, *others, *self._blockers_of_plan(self._plan_of(item))])
+        if isinstance(item, Plan):
+            return dict.fromkeys([*(todo.id for todo in self._ecosystem.todos_of(item)), *others])
+        return dict.fromkeys([*item.dependencies, *others])
+
+    def is_open(self, name: str) -> bool:
+        return name in self.items and self.items[name].status not in OVER
+
+    def trace(self, todos: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """The open direct blockers of each of these todos, and of all that stands behind them."""
+        waits: dict[str, tuple[str, ...]] = {}
+        ahead = list(todos)[::-1]
+        while ahead:
+            name = ahead.pop()
+            if name not in waits:
+                waits[name] = tuple(blocker for blocker in self.waits_for(name) if self.is_open(blocker))
+                ahead.extend(waits[name])
+        return waits
+
+    def words(self, name: str) -> str:
+        """What stands in the way, to be read after "blocked by"."""
+        if name in self._members:
+            return f"{name}, which is not part of this sweep"
+        item = self.items[name]
+        words = f"{name} ({item.status}: {_title(item)})"
+        return f"{words} of {item.plan}" if isinstance(item, Todo) and item.plan else words
+
+    def problems(self, todos: Mapping[str, Todo]) -> list[str]:
+        """What these todos name that is not declared or cancelled, one sentence each, with what to do."""
+        unknown, cancelled = self._unknown(todos.values()), self._cancelled(todos)
+        return [*self._say_unknown(unknown), *(self._say_cancelled(name, held) for name, held in cancelled.items())]
+
+    def _plan_of(self, todo: Todo) -> str | None:
+        return self._plan.id if todo.id in self._members else todo.plan
+
+    def _blockers_of_plan(self, plan_id: str | None) -> list[str]:
+        """A todo that says it is blocking its own plan only repeats that the plan waits for it."""
+        if plan_id is None or plan_id not in self._blocked_by_others:
+            return []
+        if plan_id not in self._holding_plan:
+            plan = self.items.get(plan_id)
+            own = {t.id for t in self._ecosystem.todos_of(plan)} if isinstance(plan, Plan) else set()
+            self._holding_plan[plan_id] = [b for b in self._blocked_by_others[plan_id] if b not in own]
+        return self._holding_plan[plan_id]
+
+    def _unknown(self, todos: Iterable[Todo]) -> list[tuple[str, str, str]]:
+        """A misspelt `blocking` loses an edge as surely as a misspelt `blocked_by`: a todo would start too early."""
+        named = [(t.id, "blocked by", name) for t in todos for name in t.blocked_by if name not in self.items]
+        return named + [(t.id, "blocking", name) for t in todos for name in t.blocking if name not in self.items]
+
+    def _say_unknown(self, unknown: list[tuple[str, str, str]]) -> Iterable[str]:
+        for i, (todo, verb, name) in enumerate(unknown):
+            near = did_you_mean(name, self.items) if i < SUGGESTIONS else ""
+            yield f"{todo} is {verb} {name!r}, which the file does not declare{near}: correct the name, or declare it"
+
+    def _cancelled(self, todos: Iterable[str]) -> dict[str, list[str]]:
+        held: dict[str, list[str]] = {}
+        for todo in todos:
+            for blocker in self.waits_for(todo):
+                if blocker in self.items and self.items[blocker].status in CANCELLED:
+                    held.setdefault(blocker, []).append(todo)
+        return held
+
+    def _say_cancelled(self, name: str, held: Collection[str]) -> str:
+        verb = "waits" if len(held) == 1 else "wait"
+        return f"{name} is cancelled, but {listed(held)} {verb} for it: take the dependency out, or reopen {name}"
+
+
+def blocked_from_outside(
+    order: Iterable[str], waits: Mapping[str, tuple[str, ...]], selected: Collection[str], register: Register
+) -> dict[str, str]:
+    """Every todo of `selected` that cannot run, because something outside is open or because what it waits for cannot
+    run, with the words for what holds it up. `order` is topological.
+    """
+    blocked: dict[str, str] = {}
+    root: dict[str, str] = {}
+    for todo in order:
+        outside = [name for name in waits[todo] if name not in selected]
+        behind = [name for name in waits[todo] if name in blocked]
+        if outside or behind:
+            root[todo] = outside[0] if outside else root[behind[0]]
+            words = [register.words(name) for name in outside]
+            words += [f"{name}, which is blocked by {root[name]}" for name in behind]
+            blocked[todo] = _reasons(words)
+    return blocked
+
+
+def _reasons(words: list[str]) -> str:
+    more = len(words) - REASONS_SHOWN
+    return "; ".join(words[:REASONS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _items(ecosystem: Ecosystem, plan: Plan) -> dict[str, Item]:
+    """Where two plans have a milestone of the same name, the plan at hand means its own."""
+    coordination = ecosystem.coordination
+    milestones = [m for p in (*coordination.plans, plan) for m in p.milestones]
+    items: tuple[Item, ...] = (*milestones, *coordination.issues, *coordination.plans, *coordination.todos)
+    return {item.id: item for item in items}
+
+
+def _title(item: Item) -> str:
+    words = item.task if isinstance(item, Todo) else item.name if isinstance(item, Milestone) else item.title
+    return " ".join(words.split())

@@ -1,0 +1,224 @@
+"""A plan's graph to look at: as a tree in the terminal, as mermaid, as dot, as data. Pure text, no colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any
+
+from coordination.models import Todo
+from coordination.planner.graph import PlanGraph
+from coordination.planner.hours import say
+from coordination.planner.selection import listed
+
+INDENT_SHOWN = 60
+"""Deeper than this the tree's lines are cut on the left: a chain of 10,000 todos would fill 100 MB with lines."""
+
+
+def tree(graph: PlanGraph) -> str:
+    """Each todo once, one step deeper for each level: it hangs under the most urgent of its predecessors in the level
+    before, and names the others.
+    """
+    parts = [_head(graph)]
+    if graph.todos:
+        parts.append(_table(_tree_rows(graph)))
+    if graph.blocked:
+        parts.append("blocked, with what holds it up:\n" + "\n".join(_blocked_lines(graph)))
+    return "\n\n".join(parts)
+
+
+def _head(graph: PlanGraph) -> str:
+    title = f"{graph.plan.id}  {_line(graph.plan.title)}"
+    if graph.nothing_to_do:
+        return f"{title}\nnothing to do: {graph.nothing_to_do}"
+    counts = f"{_count(len(graph.todos), 'todo')} in {_count(len(graph.levels), 'level')}"
+    times = f"{say(graph.work_hours)} of work, {say(graph.critical_hours)} on the critical path (*)"
+    lines = [title, f"{counts}, {times}, parallelism {graph.parallelism:.1f}"]
+    if graph.assumed:
+        lines.append(f"~ no estimate: {say(graph.assumed_hours)} assumed")
+    return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _table(rows: Iterable[tuple[str, str, str, str]]) -> str:
+    """The columns are aligned, but for the last."""
+    cells = list(rows)
+    widths = [max(len(row[i]) for row in cells) for i in range(3)]
+    return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in cells)
+
+
+def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, str, str, str]]:
+    parents = _parents(graph)
+    critical, redundant = set(graph.critical_path), set(graph.redundant)
+    for name, branch in _branches(graph.order, parents):
+        todo = graph.todos[name]
+        implied = {before for before in graph.predecessors[name] if (before, name) in redundant}
+        others = [n for n in graph.predecessors[name] if n not in implied and n != parents[name]]
+        also = f"  (also after {listed(others)})" if others else ""
+        mark = "*" if name in critical else " "
+        yield f"{mark} {branch}{name}", _estimate(graph, name), todo.repo, f"{_line(todo.task)}{also}"
+
+
+def _branches(names: Iterable[str], parents: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """Each name with the lines that lead to it, top down. No recursion: a plan may be 10,000 todos deep."""
+    children: dict[str, list[str]] = {}
+    for name in names:
+        children.setdefault(parents.get(name, ""), []).append(name)
+    ahead = [(name, "", "") for name in reversed(children.get("", ()))]
+    while ahead:
+        name, branch, below = ahead.pop()
+        yield name, branch
+        for i, child in enumerate(reversed(children.get(name, ()))):
+            ahead.append((child, _cut(below + ("├─ " if i else "└─ ")), _cut(below + ("│  " if i else "   "))))
+
+
+def _parents(graph: PlanGraph) -> dict[str, str]:
+    """Under which todo each is drawn: one of the level before, which every todo but those of the first level has."""
+    parents = {}
+    for name, predecessors in graph.predecessors.items():
+        near = [before for before in predecessors if graph.depth[before] == graph.depth[name] - 1]
+        if near:
+            parents[name] = min(near, key=graph.order.__getitem__)
+    return parents
+
+
+def _cut(prefix: str) -> str:
+    return prefix if len(prefix) <= INDENT_SHOWN else "…" + prefix[1 - INDENT_SHOWN :]
+
+
+def _estimate(graph: PlanGraph, name: str) -> str:
+    assumed = "~" if graph.todos[name].estimated_hours is None else ""
+    return assumed + say(graph.hours[name])
+
+
+def _blocked_lines(graph: PlanGraph) -> Iterable[str]:
+    for name, reason in graph.blocked.items():
+        todo = graph.blocked_todos[name]
+        yield f"  {name}  {todo.repo}  {_line(todo.task)}\n      blocked by {reason}"
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _by_repo(todos: Mapping[str, Todo]) -> dict[str, list[str]]:
+    repos: dict[str, list[str]] = {}
+    for name, todo in todos.items():
+        repos.setdefault(todo.repo, []).append(name)
+    return repos
+
+
+def mermaid(graph: PlanGraph) -> str:
+    """A flowchart with a box for each repo; thick edges are the critical path, dotted ones are implied by others."""
+    todos = {**graph.todos, **graph.blocked_todos}
+    alias = {name: f"t{i}" for i, name in enumerate(todos)}
+    lines = ["flowchart LR"]
+    for i, (repo, names) in enumerate(_by_repo(todos).items()):
+        lines.append(f'  subgraph r{i}["{_mermaid_text(repo)}"]')
+        lines += (f'    {alias[name]}["{_mermaid_label(graph, name, todos[name])}"]' for name in names)
+        lines.append("  end")
+    arrows = _edge_marks(graph, critical="==>", redundant="-.->", other="-->")
+    lines += (f"  {alias[before]} {arrow} {alias[name]}" for (before, name), arrow in arrows.items())
+    lines += _mermaid_class("critical", "stroke-width:3px", [alias[name] for name in graph.critical_path])
+    lines += _mermaid_class("blocked", "stroke-dasharray:4 4,opacity:0.6", [alias[name] for name in graph.blocked])
+    return "\n".join(lines)
+
+
+def _mermaid_class(name: str, style: str, members: list[str]) -> list[str]:
+    return [f"  classDef {name} {style}", f"  class {','.join(members)} {name}"] if members else []
+
+
+def _mermaid_label(graph: PlanGraph, name: str, todo: Todo) -> str:
+    last = f"blocked by {graph.blocked[name]}" if name in graph.blocked else _estimate(graph, name)
+    return "<br/>".join(_mermaid_text(part) for part in (name, todo.task, last))
+
+
+def _mermaid_text(text: str) -> str:
+    """Mermaid knows no backslash: what could end a label or read as markup becomes an entity of its own spelling."""
+    return "".join(f"#{ord(c)};" if c in '#"<>&`\\' else c for c in _line(text))
+
+
+def dot(graph: PlanGraph) -> str:
+    """For Graphviz: a cluster for each repo, bold for the critical path, dotted for edges implied by others."""
+    todos = {**graph.todos, **graph.blocked_todos}
+    critical = set(graph.critical_path)
+    lines = [f"digraph {_dot_text(graph.plan.id)} {{", "  rankdir=LR;", "  node [shape=box];"]
+    for i, (repo, names) in enumerate(_by_repo(todos).items()):
+        lines += [f"  subgraph cluster_{i} {{", f"    label={_dot_text(repo)};"]
+        lines += (f"    {_dot_node(graph, name, todos[name], name in critical)};" for name in names)
+        lines.append("  }")
+    styles = _edge_marks(graph, critical=" [style=bold]", redundant=" [style=dotted]", other="")
+    lines += (f"  {_dot_text(before)} -> {_dot_text(name)}{style};" for (before, name), style in styles.items())
+    return "\n".join([*lines, "}"])
+
+
+def _dot_node(graph: PlanGraph, name: str, todo: Todo, critical: bool) -> str:
+    last = f"blocked by {graph.blocked[name]}" if name in graph.blocked else _estimate(graph, name)
+    style = ", style=dashed" if name in graph.blocked else ", style=bold" if critical else ""
+    return f"{_dot_text(name)} [label={_dot_text(name, todo.task, last)}{style}]"
+
+
+def _dot_text(*lines: str) -> str:
+    """One quoted string; backslashes are doubled, since dot reads those in labels as commands."""
+    return '"' + "\\n".join(_line(line).replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'
+
+
+def _edge_marks(graph: PlanGraph, *, critical: str, redundant: str, other: str) -> dict[tuple[str, str], str]:
+    marks = dict.fromkeys(graph.edges, other)
+    marks |= dict.fromkeys(graph.redundant, redundant)
+    return marks | dict.fromkeys(pairwise(graph.critical_path), critical)
+
+
+def json(graph: PlanGraph) -> dict[str, Any]:
+    """All of it as plain data: what `--format json` prints, with names stable for scripts."""
+    return {
+        "plan": {"id": graph.plan.id, "title": graph.plan.title},
+        "nothing_to_do": graph.nothing_to_do,
+        "todos": [_json_todo(graph, name, todo) for name, todo in graph.todos.items()],
+        "edges": [list(edge) for edge in graph.edges],
+        "redundant": [list(edge) for edge in graph.redundant],
+        "levels": [list(level) for level in graph.levels],
+        "critical_path": list(graph.critical_path),
+        "blocked": [
+            {"id": name, "repo": todo.repo, "task": todo.task, "blocked_by": graph.blocked[name]}
+            for name, todo in graph.blocked_todos.items()
+        ],
+        "unreachable": list(graph.unreachable),
+        "left_out": list(graph.left_out),
+        "figures": _json_figures(graph),
+    }
+
+
+def _json_todo(graph: PlanGraph, name: str, todo: Todo) -> dict[str, Any]:
+    return {
+        "id": name,
+        "repo": todo.repo,
+        "task": todo.task,
+        "status": todo.status.value,
+        "priority": todo.priority.value,
+        "level": graph.depth[name],
+        "order": graph.order[name],
+        "hours": graph.hours[name],
+        "estimated": todo.estimated_hours is not None,
+        "remaining_hours": graph.rank[name],
+        "predecessors": list(graph.predecessors[name]),
+    }
+
+
+def _json_figures(graph: PlanGraph) -> dict[str, Any]:
+    return {
+        "todos": len(graph.todos),
+        "edges": sum(map(len, graph.successors.values())),
+        "levels": len(graph.levels),
+        "width": graph.width,
+        "work_hours": graph.work_hours,
+        "critical_hours": graph.critical_hours,
+        "parallelism": graph.parallelism,
+        "assumed": graph.assumed,
+        "assumed_hours": graph.assumed_hours,
+        "done": graph.done,
+        "cancelled": graph.cancelled,
+    }
