@@ -1,0 +1,277 @@
+"""One command of a todo, from the worker's side: start it under a guard, pass its output on, say how it ended.
+
+`start` returns once the command runs, or could not be started: that is an outcome, never an exception. `wait` pumps the
+output in the calling thread, so a callback that is slow slows the command, and memory stays flat. `stop` and `kill` may
+be called from any thread, at any time. What gets killed, and when, stands in `guard.py`.
+
+Measured on 2 shared cores, median of 100 runs of `true`: 18 ms under a guard, 1 ms without (15 of the 17 ms are the start
+of the guard's Python; compiled it would be 3 ms less, but a compiled file can be older than its source). 100 MB of output
+take 0.6 s.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import IO
+
+from workers import guard, leftovers
+
+CHUNK = 64 * 1024
+DRAIN_S = 1.0
+"""After the guard's end only what it had no right to kill can still write: its output is not waited for longer."""
+CLEAR_UP = timedelta(seconds=5)
+GUARD = guard.__file__
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exit:
+    """How a command ended. Of `exit_code` and `signal` one is set; none when nobody saw its end."""
+
+    exit_code: int | None
+    signal: int | None
+    reason: str
+    """`exited`, `timeout`, `guard lost`, or what `stop` was told."""
+    duration_s: float
+    message: str = ""
+    """What a person should know beyond that: why it could not be started, what could not be killed."""
+
+    @property
+    def ok(self) -> bool:
+        return self.reason == "exited" and self.exit_code == 0
+
+
+def start(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: bytes = b"",
+    timeout: timedelta,
+    kill_grace: timedelta,
+    on_output: Callable[[bytes], None],
+    hold: int | None = None,
+) -> Child:
+    """Start `argv` in `cwd`. `hold` is a descriptor (a flock) that stays open until nothing of the command lives."""
+    child = Child(on_output, leftovers.Trace.of(env, cwd))
+    locale = "" if "LC_CTYPE" in env else "C"
+    figures = [str(timeout.total_seconds()), str(kill_grace.total_seconds()), locale]
+    try:
+        child.launch([*figures, str(cwd), *argv], env, stdin, hold)
+    except (OSError, ValueError) as error:  # no processes, descriptors or disk left; arguments too long or with a NUL
+        child.refuse(guard.NOT_EXECUTABLE, f"cannot start {argv[0]}: {error}")
+    return child
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What the guard has said so far."""
+
+    group: int | None = None
+    refused: tuple[int, str] | None = None
+    reason: str = ""
+    status: int | None = None
+    left: set[int] = field(default_factory=set)
+    gone: bool = False
+
+    @property
+    def begun(self) -> bool:
+        return self.group is not None or self.refused is not None or self.gone
+
+    def note(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        match word:
+            case "started":
+                self.group = int(rest)
+            case "refused":
+                code, _, message = rest.partition(" ")
+                self.refused = (int(code), message)
+            case "ended":
+                self.reason, _, status = rest.partition(" ")
+                self.status = int(status)
+            case "left":
+                reason, *pids = rest.split()
+                self.reason = self.reason or reason
+                self.left |= {int(pid) for pid in pids}
+            case "gone":
+                self.gone = True
+
+    def outcome(self, stop_reason: str | None, duration_s: float) -> Exit:
+        code, signal = self._how()
+        reason = {"stopped": stop_reason or "stopped", "": stop_reason or "guard lost"}.get(self.reason, self.reason)
+        reason = "exited" if self.refused else reason
+        return Exit(exit_code=code, signal=signal, reason=reason, duration_s=duration_s, message=self._message())
+
+    def _how(self) -> tuple[int | None, int | None]:
+        if self.refused:
+            return self.refused[0], None
+        if self.status is None:
+            return None, None
+        code = os.waitstatus_to_exitcode(self.status)
+        return (code, None) if code >= 0 else (None, -code)
+
+    def _message(self) -> str:
+        if self.refused:
+            return self.refused[1]
+        words = (
+            [] if self.gone else ["the guard of this command was killed from outside; the command was ended with it"]
+        )
+        if self.left:
+            pids = " ".join(map(str, sorted(self.left)))
+            words.append(f"could not be killed, and may still run: {pids}; end them by hand")
+        return "; ".join(words)
+
+
+class Child:
+    """A command under its guard. `start` makes it."""
+
+    def __init__(self, on_output: Callable[[bytes], None], trace: leftovers.Trace) -> None:
+        self.guard: int | None = None
+        """Pid of the guard."""
+        self.group: int | None = None
+        """Process group and session of the command; None if it could not be started."""
+        self._on_output = on_output
+        self._trace = trace
+        self._began = time.monotonic()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+        self._heard = b""
+        self._report = Report()
+        self._stop_reason: str | None = None
+        self._speaking = threading.Lock()
+        self._waiting = threading.Lock()
+        self._exit: Exit | None = None
+
+    def stop(self, reason: str) -> None:
+        """TERM, and KILL after the grace. The first reason given is the one that counts."""
+        self._say(b"T", reason)
+
+    def kill(self, reason: str = "killed") -> None:
+        """KILL at once."""
+        self._say(b"K", reason)
+
+    def wait(self) -> Exit:
+        """Pass the output on until nothing of the command is left. If `on_output` raises, the command is killed."""
+        with self._waiting:
+            if self._exit is None:
+                self._exit = self._see_it_through()
+            return self._exit
+
+    def launch(self, arguments: Sequence[str], env: Mapping[str, str], stdin: bytes, hold: int | None) -> None:
+        ours, theirs = socket.socketpair()
+        inherited = [theirs.fileno()] if hold is None else [theirs.fileno(), hold]
+        names = [str(theirs.fileno()), "-" if hold is None else str(hold)]
+        with theirs, file_of(stdin) as source:
+            self._line = ours
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", GUARD, *names, *arguments],
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env=dict(env),
+                cwd="/",
+                pass_fds=inherited,
+                start_new_session=True,
+            )
+        self.guard = self._process.pid
+        while not self._report.begun and self._listen():
+            pass
+        self.group = self._report.group
+        if self.group is not None:
+            self._trace = replace(self._trace, group=self.group, group_started=leftovers.started(self.group))
+
+    def refuse(self, code: int, message: str) -> None:
+        self._report = Report(refused=(code, message), gone=True)
+
+    def _say(self, word: bytes, reason: str) -> None:
+        with self._speaking:
+            self._stop_reason = self._stop_reason or reason
+            if self._line is not None:
+                with suppress(OSError):  # the guard has just ended: `wait` will see that
+                    self._line.send(word)
+
+    def _listen(self) -> bool:
+        """Take in what the guard says; False at the end of the line."""
+        assert self._line is not None
+        try:
+            data = self._line.recv(CHUNK)
+        except ConnectionError:  # it was killed without reading all that we said
+            data = b""
+        *lines, self._heard = (self._heard + data).split(b"\n")
+        for line in lines:
+            self._report.note(line.decode(errors="replace"))
+        return bool(data)
+
+    def _see_it_through(self) -> Exit:
+        try:
+            if self._process is not None:
+                self._pump(self._process)
+            if self._report.refused:
+                self._on_output(f"coord: {self._report.refused[1]}\n".encode(errors="replace"))
+        finally:
+            self._hang_up()
+        return self._report.outcome(self._stop_reason, time.monotonic() - self._began)
+
+    def _pump(self, process: subprocess.Popen[bytes]) -> None:
+        assert process.stdout is not None
+        assert self._line is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(process.stdout, selectors.EVENT_READ)
+            selector.register(self._line, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj is self._line:
+                        if not self._listen():
+                            return self._drain(process.stdout)
+                    elif not self._pass_on(process.stdout):
+                        selector.unregister(process.stdout)  # it closed its output and may well go on
+
+    def _pass_on(self, output: IO[bytes]) -> bool:
+        data = os.read(output.fileno(), CHUNK)
+        if data:
+            self._on_output(data)
+        return bool(data)
+
+    def _drain(self, output: IO[bytes]) -> None:
+        os.set_blocking(output.fileno(), False)
+        until = time.monotonic() + DRAIN_S
+        with suppress(BlockingIOError):
+            while self._pass_on(output) and time.monotonic() < until:
+                pass
+
+    def _hang_up(self) -> None:
+        """Close the line, upon which the guard kills what there is; then clear up after a guard that was killed."""
+        with self._speaking:
+            if self._line is not None:
+                self._line.close()
+            self._line = None
+        if self._process is None:
+            return
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.wait()
+        if not self._report.gone:
+            self._report.left |= leftovers.end(self._trace, CLEAR_UP)
+
+
+@contextmanager
+def file_of(stdin: bytes) -> Iterator[IO[bytes] | int]:
+    """Standard input as a file: a command that never reads it cannot make the worker wait, as with a pipe."""
+    if not stdin:
+        yield subprocess.DEVNULL
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        yield file

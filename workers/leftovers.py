@@ -1,0 +1,142 @@
+"""What is left of an attempt whose guard died as well: find it, end it, and never touch anything else.
+
+A process belongs to the attempt if (Linux)
+
+* the environment that it was started with has the attempt's idempotency key *and* fence, or
+* it is in the session that the guard made for the command, and that session is surely still the same one: its leader has
+  the recorded start time, or the process works inside the workspace. (A session's number is a pid: once the session is
+  empty, a stranger may get it.)
+
+Elsewhere only the process group is known, and only while its leader lives. This process and its ancestors are spared,
+whatever they look like: a worker may itself have been started by a todo.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+KEY = "COORD_IDEMPOTENCY_KEY"
+FENCE = "COORD_FENCE"
+POLL_S = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """By what the processes of one attempt are known."""
+
+    key: str
+    fence: str
+    workspace: Path
+    group: int | None = None
+    group_started: str = ""
+
+    @classmethod
+    def of(cls, env: Mapping[str, str], workspace: Path, group: int | None = None) -> Trace:
+        begun = started(group) if group else ""
+        return cls(
+            key=env.get(KEY, ""), fence=env.get(FENCE, ""), workspace=workspace, group=group, group_started=begun
+        )
+
+
+def end(trace: Trace, within: timedelta) -> set[int]:
+    """Kill what is left of the attempt and wait until it is gone; returns what is still there after `within`."""
+    until = time.monotonic() + within.total_seconds()
+    while (alive := find(trace)) and time.monotonic() < until:
+        for pid in alive:
+            _kill(pid, trace)
+        time.sleep(POLL_S)  # nobody tells us of the end of a process that is not our child
+    return alive
+
+
+def find(trace: Trace) -> set[int]:
+    if not sys.platform.startswith("linux"):
+        return _group_if_the_same(trace)
+    spared = _self_and_ancestors()
+    return {pid for pid in _processes() if pid not in spared and _belongs(pid, trace)}
+
+
+def started(pid: int) -> str:
+    """When a process began, in words that only compare; empty if there is no such process."""
+    if sys.platform.startswith("linux"):
+        fields = _stat(pid)
+        return fields[19] if fields else ""
+    answer = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return answer.stdout.strip()
+
+
+def _group_if_the_same(trace: Trace) -> set[int]:
+    same = trace.group and trace.group_started and started(trace.group) == trace.group_started
+    return {trace.group} if same and trace.group else set()
+
+
+def _kill(pid: int, trace: Trace) -> None:
+    try:
+        if not sys.platform.startswith("linux"):
+            os.killpg(pid, signal.SIGKILL)
+            return
+        handle = os.pidfd_open(pid)  # from here on the number cannot come to mean another process
+        try:
+            if _belongs(pid, trace):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+        finally:
+            os.close(handle)
+    except OSError:
+        pass  # gone, or not ours to kill: the next look tells
+
+
+def _belongs(pid: int, trace: Trace) -> bool:
+    fields = _stat(pid)
+    if not fields or fields[0] in ("Z", "X"):
+        return False
+    return _has_key(pid, trace) or (
+        trace.group is not None and int(fields[3]) == trace.group and _session_is_the_same(pid, trace)
+    )
+
+
+def _has_key(pid: int, trace: Trace) -> bool:
+    if not trace.key or not trace.fence:
+        return False
+    try:
+        environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return f"{KEY}={trace.key}".encode() in environ and f"{FENCE}={trace.fence}".encode() in environ
+
+
+def _session_is_the_same(pid: int, trace: Trace) -> bool:
+    if trace.group and trace.group_started and started(trace.group) == trace.group_started:
+        return True
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(trace.workspace.resolve())
+    except OSError:
+        return False
+
+
+def _processes() -> list[int]:
+    return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+
+
+def _self_and_ancestors() -> set[int]:
+    spared, pid = set(), os.getpid()
+    while pid > 0 and pid not in spared:
+        spared.add(pid)
+        fields = _stat(pid)
+        pid = int(fields[1]) if fields else 0
+    return spared
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat after the name: state, parent, group, session, … 19 is the start time."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(") ")[2].split()
