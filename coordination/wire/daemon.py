@@ -24,11 +24,13 @@ from coordination.errors import CoordinationError
 LOG_LIMIT_BYTES = 5 * 1024 * 1024
 LOG_TAIL_LINES = 15
 _POLL_S = 0.005
-_BECOME = 'read -r _ && exec "$@" </dev/null'
+_BECOME = 'read -r _ && cd -- "$0" && exec "$@" </dev/null'  # our own folder may be gone before it is
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _RESET = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGPIPE)
 
 Step = tuple[signal.Signals, float]
+"""A signal, and how many seconds to wait for the end after it."""
+STOP_STEPS: tuple[Step, ...] = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ class Daemon:
         record = self.record()
         return record if record and alive(record) else None
 
-    def stop(self, steps: Sequence[Step]) -> Record | None:
+    def stop(self, steps: Sequence[Step] = STOP_STEPS) -> Record | None:
         """Send each signal in turn until it is gone, waiting so many seconds after each; returns whom it stopped."""
         record = self.running()
         if record is None:
@@ -116,7 +118,7 @@ class Daemon:
         try:
             pid = os.posix_spawn(
                 "/bin/sh",
-                ["sh", "-c", _BECOME, "coord", *command],
+                ["sh", "-c", _BECOME, str(self.log.parent), *command],
                 env,
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, waiting, 0),

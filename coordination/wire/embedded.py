@@ -16,7 +16,6 @@ import platform
 import re
 import secrets
 import shutil
-import signal
 import stat
 import subprocess
 import tempfile
@@ -36,7 +35,6 @@ OLDEST = (6, 2)
 HELD_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0
-STOP_STEPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
 LONGEST_SOCKET = 100
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 _POLL_S = 0.002
@@ -79,9 +77,9 @@ class EmbeddedServer:
             )
         return None
 
-    def stop(self) -> bool:
-        """End the server (its data stays); False when none was running."""
-        return bool(self.running() and self._daemon.stop(STOP_STEPS))
+    def stop(self) -> Record | None:
+        """End the server (its data stays); returns whom it ended, None when none was running."""
+        return self._daemon.stop() if self.running() else None
 
     def _start_or_join(self) -> str:
         deadline = time.monotonic() + HELD_TIMEOUT_S
@@ -170,7 +168,7 @@ class EmbeddedServer:
             deadline = time.monotonic() + ANSWER_TIMEOUT_S
             while alive(record):
                 try:
-                    return client.ping()
+                    return bool(client.ping())
                 except redis.BusyLoadingError:
                     deadline = time.monotonic() + ANSWER_TIMEOUT_S
                 except (redis.ConnectionError, redis.TimeoutError):

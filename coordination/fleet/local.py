@@ -1,0 +1,200 @@
+"""What runs on this machine for one ecosystem: the embedded server, one worker process, Flower; counted by its users.
+
+Whoever needs something joins as a user and gets it started if nobody has; the last one to leave stops what nobody needs
+any more. Detaching leaves a user that never dies, until `coord down`. A user that was killed does not count, but what it
+needed goes on: only somebody who needs a worker stops one, so that looking at a run never ends it.
+
+With a configured Redis nothing is started or counted here: its server and workers are somebody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from coordination.errors import CoordinationError, Unreachable, UsageError
+from coordination.fleet import flower
+from coordination.fleet.users import Need, Users
+from coordination.settings import Settings
+from coordination.wire.daemon import Daemon, Record, Step, alive, wait_until
+from coordination.wire.embedded import EmbeddedServer, prepare_state
+
+FILE_NAME = "ecosystem.yaml"
+STATE_FOLDER = ".coord"
+WORKER_TIMEOUT_S = 60.0
+FINISH_S = 10.0
+"""How long a stopping worker may finish what it has begun, before it is told to hand that back."""
+WORKER_COMMAND = (sys.executable, "-P", "-m", "workers")
+"""-P: a folder named `workers` where the user happens to stand must not be taken for ours."""
+
+Ready = Callable[[str, int], bool]
+"""Whether the worker of this pid answers through the Redis of this URL."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """What `up` started or joined."""
+
+    url: str
+    worker: int
+    flower: flower.Access | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped:
+    name: str
+    pid: int
+
+
+class Local:
+    """The processes of one ecosystem on this machine, with this process as one of their users."""
+
+    def __init__(
+        self, ecosystem: Path, settings: Settings, *, ready: Ready, worker_command: Sequence[str] = WORKER_COMMAND
+    ) -> None:
+        self.ecosystem = ecosystem.resolve()
+        self.state = state_folder(self.ecosystem)
+        self.server = EmbeddedServer(self.state, settings)
+        self._settings = settings
+        self._ready = ready
+        self._worker_command = tuple(worker_command)
+        self._worker = Daemon(self.state, "worker")
+        self._flower = Daemon(self.state, "flower")
+        self._users = Users(self.state / "users")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.leave()
+
+    def ensure_server(self) -> str:
+        """The URL of the Redis to use; the embedded server is started if none is configured."""
+        if self._settings.redis_url:
+            return self._settings.redis_url
+        with self._locked():
+            self._users.join(Need.SERVER)
+            return self.server.start()
+
+    def ensure_worker(self, jobs: int | None = None) -> str:
+        """The URL of the Redis to use, with a worker for every repo answering; with a configured Redis only the URL."""
+        if self._settings.redis_url:
+            return self._settings.redis_url
+        with self._locked():
+            self._users.join(Need.WORKER)
+            url = self.server.start()
+            self._start_worker(url, jobs)
+            return url
+
+    def up(self, *, with_flower: bool, jobs: int | None = None) -> Running:
+        """Server, worker and, when asked, Flower, all answering."""
+        if self._settings.redis_url:
+            raise UsageError(
+                "redis_url is set, so there is nothing to start here",
+                "start workers where the repositories are: coord worker --all; or take redis_url out to use `up`",
+            )
+        with self._locked():
+            self._users.join(Need.FLOWER if with_flower else Need.WORKER)
+            url = self.server.start()
+            worker = self._start_worker(url, jobs)
+            access = flower.start(self._flower, url) if with_flower else None
+            return Running(url=url, worker=worker.pid, flower=access)
+
+    def detach(self) -> None:
+        """What we need stays when we leave, until `down`."""
+        with self._locked():
+            self._users.stay(self._users.mine)
+
+    def leave(self) -> tuple[Stopped, ...]:
+        """Count this process no more, and stop what nobody needs now; returns what was stopped."""
+        if self._users.mine is Need.NOTHING:
+            return ()
+        with self._locked():
+            mine = self._users.leave()
+            if mine < Need.WORKER and self._worker.running():
+                return ()
+            return self._stop_above(self._users.needed())
+
+    def down(self) -> tuple[Stopped, ...]:
+        """Stop all that was started here, whoever needs it; returns what was stopped. Runs go on at the next start."""
+        if not self.state.is_dir():
+            return ()
+        with self._locked():
+            self._users.forget()
+            return self._stop_above(Need.NOTHING)
+
+    def is_running(self) -> bool:
+        """Whether the server and the worker live: a user sees here that somebody else said `down`."""
+        return bool(self.server.running() and self._worker.running())
+
+    def _start_worker(self, url: str, jobs: int | None) -> Record:
+        record = self._worker.running()
+        if record and record.facts["redis"] != url:
+            self._worker.stop(self._worker_steps())  # it serves a server that is no more
+            record = None
+        record = record or self._launch_worker(url, jobs)
+        wait_until(lambda: not alive(record) or self._ready(url, record.pid), WORKER_TIMEOUT_S)
+        if not alive(record):
+            raise self._worker_failed("ended while it started")
+        if not self._ready(url, record.pid):
+            raise self._worker_failed(f"(pid {record.pid}) does not answer")
+        return record
+
+    def _launch_worker(self, url: str, jobs: int | None) -> Record:
+        secret = bool(urlsplit(url).password)  # a password on a command line is everybody's
+        command = [*self._worker_command, "--all", "--ecosystem", str(self.ecosystem), "--state", str(self.state)]
+        command += [] if secret else ["--redis", url]
+        command += ["--jobs", str(jobs)] if jobs else []
+        return self._worker.start(command, env={"COORD_REDIS_URL": url} if secret else {}, facts={"redis": url})
+
+    def _worker_failed(self, how: str) -> CoordinationError:
+        return Unreachable(
+            f"the worker {how}; it says:\n{self._worker.log_tail()}",
+            f"correct what it says (more in {self._worker.log}) and try again",
+        )
+
+    def _stop_above(self, need: Need) -> tuple[Stopped, ...]:
+        """The worker first: it gives back what it holds while its server is still there."""
+        stopped = [
+            ("worker", self._worker.stop(self._worker_steps()) if need < Need.WORKER else None),
+            ("Flower", self._flower.stop() if need < Need.FLOWER else None),
+            ("server", self.server.stop() if need < Need.SERVER else None),
+        ]
+        return tuple(Stopped(name=name, pid=record.pid) for name, record in stopped if record)
+
+    def _worker_steps(self) -> tuple[Step, ...]:
+        hand_back_s = self._settings.kill_grace.total_seconds() + 5
+        return (signal.SIGTERM, FINISH_S), (signal.SIGTERM, hand_back_s), (signal.SIGKILL, 10.0)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            prepare_state(self.state)
+            lock = os.open(self.state / "fleet.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise CoordinationError(
+                f"cannot write {self.state}: {error.strerror}",
+                "make room or make the folder writable, then try again; or name a Redis with --redis URL",
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+
+def state_folder(ecosystem: Path) -> Path:
+    """`.coord` beside the file; a file of another name has its own in there, so that two files of one folder do not meet."""
+    folder = ecosystem.resolve().parent / STATE_FOLDER
+    return folder if ecosystem.name == FILE_NAME else folder / ecosystem.name

@@ -1,0 +1,366 @@
+"""Counting users and ending what they needed. The worker is a stand-in: the real one has its own tests."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from coordination.errors import CoordinationError, Unreachable, UsageError
+from coordination.fleet import local as local_module
+from coordination.fleet.local import Local, Stopped, state_folder
+from coordination.settings import Settings
+from coordination.wire.daemon import start_time
+from tests.waiting import until
+
+WORKER = """
+import os, pathlib, signal, sys
+mode, state = sys.argv[1], pathlib.Path(sys.argv[sys.argv.index("--state") + 1])
+if mode == "broken":
+    sys.exit("no such repo: acme")
+heard = 0
+def term(*_):
+    global heard
+    heard += 1
+    (state / "terms").write_text(str(heard))
+    if heard == {"prompt": 1, "busy": 2, "deaf": 99}[mode]:
+        sys.exit(0)
+signal.signal(signal.SIGTERM, term)
+(state / "argv").write_text("\\n".join(sys.argv))
+(state / "env").write_text(os.environ.get("COORD_REDIS_URL", ""))
+(state / f"ready-{os.getpid()}").write_text("")
+while True:
+    signal.pause()
+"""
+USER = """
+import sys
+from pathlib import Path
+from coordination.fleet.local import Local
+from coordination.settings import Settings
+user = Local(Path(sys.argv[1]), Settings(), ready=lambda url, pid: True, worker_command=sys.argv[3:])
+print(getattr(user, sys.argv[2])(), flush=True)
+for line in sys.stdin:
+    print(getattr(user, line.strip())(), flush=True)
+"""
+
+Make = Callable[..., Local]
+
+
+@pytest.fixture
+def ecosystem(tmp_path: Path) -> Iterator[Path]:
+    """An ecosystem file; whatever was started for it is ended, by its records."""
+    path = tmp_path / "eco" / "ecosystem.yaml"
+    path.parent.mkdir()
+    path.write_text("repos: []\n")
+    (tmp_path / "worker.py").write_text(WORKER)
+    yield path
+    for found in path.parent.rglob("*.json"):
+        facts = json.loads(found.read_text())
+        if start_time(facts["pid"]) == facts["started"]:
+            os.kill(facts["pid"], signal.SIGKILL)
+
+
+@pytest.fixture
+def user(ecosystem: Path, tmp_path: Path) -> Make:
+    def make(mode: str = "prompt", **settings: object) -> Local:
+        return Local(
+            ecosystem,
+            Settings(**settings),  # type: ignore[arg-type]
+            ready=lambda _, pid: (state_folder(ecosystem) / f"ready-{pid}").exists(),
+            worker_command=(sys.executable, str(tmp_path / "worker.py"), mode),
+        )
+
+    return make
+
+
+@pytest.fixture
+def other(ecosystem: Path, tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """A user in a process of its own; returns when it has what it needs."""
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(need: str) -> subprocess.Popen[str]:
+        worker = [sys.executable, str(tmp_path / "worker.py"), "prompt"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", USER, str(ecosystem), need, *worker],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        started.append(process)
+        assert process.stdout
+        assert process.stdout.readline().startswith("unix://")
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def names(stopped: tuple[Stopped, ...]) -> list[str]:
+    return [one.name for one in stopped]
+
+
+def test_the_only_user_of_a_worker_ends_it_and_the_server_by_leaving(user: Make) -> None:
+    sweep = user()
+    url = sweep.ensure_worker()
+    assert redis.Redis.from_url(url).ping()
+
+    stopped = sweep.leave()
+
+    assert names(stopped) == ["worker", "server"]
+    assert all(start_time(one.pid) is None for one in stopped)
+
+
+def test_a_command_that_only_reads_starts_the_server_alone_and_ends_it(user: Make) -> None:
+    reader = user()
+    reader.ensure_server()
+
+    assert not reader.is_running()
+    assert names(reader.leave()) == ["server"]
+
+
+def test_leaving_while_another_user_lives_stops_nothing(
+    user: Make, other: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    other("ensure_worker")
+    sweep = user()
+    sweep.ensure_worker()
+
+    assert sweep.leave() == ()
+    assert sweep.is_running()
+
+
+def test_a_killed_user_no_longer_counts(user: Make, other: Callable[[str], subprocess.Popen[str]]) -> None:
+    killed = other("ensure_worker")
+    sweep = user()
+    sweep.ensure_worker()
+    killed.kill()
+    killed.wait()
+
+    assert names(sweep.leave()) == ["worker", "server"]
+
+
+def test_looking_at_the_run_of_a_killed_sweep_does_not_end_it(
+    user: Make, other: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    killed = other("ensure_worker")
+    killed.kill()
+    killed.wait()
+    reader = user()
+    reader.ensure_server()
+
+    assert reader.leave() == ()
+    assert reader.is_running()
+
+
+def test_a_reader_that_remains_keeps_the_server_but_not_the_worker(
+    user: Make, other: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    watch = other("ensure_server")
+    sweep = user()
+    sweep.ensure_worker()
+
+    assert names(sweep.leave()) == ["worker"]
+
+    stopped, _ = watch.communicate("leave\n")
+    assert "server" in stopped
+
+
+def test_a_reader_that_comes_to_need_a_worker_counts_as_one_user(user: Make) -> None:
+    sweep = user()
+    sweep.ensure_server()
+    sweep.ensure_worker()
+    sweep.ensure_server()
+
+    assert names(sweep.leave()) == ["worker", "server"]
+
+
+def test_what_was_detached_stays_until_down(user: Make) -> None:
+    sweep = user()
+    sweep.ensure_worker()
+    sweep.detach()
+    assert sweep.leave() == ()
+    later = user()
+    later.ensure_worker()
+    assert later.leave() == ()
+
+    stopped = user().down()
+
+    assert names(stopped) == ["worker", "server"]
+    assert user().down() == ()
+    again = user()
+    again.ensure_worker()
+    assert names(again.leave()) == ["worker", "server"]
+
+
+def test_down_stops_what_others_use_and_they_see_it(user: Make) -> None:
+    up = user()
+    up.ensure_worker()
+
+    user().down()
+
+    assert not up.is_running()
+    assert up.leave() == ()
+
+
+def test_down_where_nothing_was_ever_started_leaves_no_trace(user: Make, ecosystem: Path) -> None:
+    assert user().down() == ()
+    assert not state_folder(ecosystem).exists()
+
+
+def test_many_at_once_share_one_server_and_one_worker(
+    user: Make, ecosystem: Path, tmp_path: Path, other: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    script = [
+        sys.executable,
+        "-c",
+        USER,
+        str(ecosystem),
+        "ensure_worker",
+        sys.executable,
+        str(tmp_path / "worker.py"),
+        "prompt",
+    ]
+    crowd = [subprocess.Popen(script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+
+    urls = {one.stdout.readline() for one in crowd if one.stdout}
+    until(lambda: len(list(state_folder(ecosystem).glob("ready-*"))) >= 1)
+
+    assert len(urls) == 1
+    assert len(list(state_folder(ecosystem).glob("ready-*"))) == 1
+    ended = [one.communicate("leave\n")[0] for one in crowd]
+    assert sum("worker" in said for said in ended) == 1
+
+
+def test_a_busy_worker_is_told_twice_before_the_server_goes(
+    user: Make, ecosystem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_module, "FINISH_S", 0.1)
+    sweep = user("busy")
+    sweep.ensure_worker()
+
+    assert names(sweep.leave()) == ["worker", "server"]
+    assert (state_folder(ecosystem) / "terms").read_text() == "2"
+
+
+def test_a_deaf_worker_is_killed(user: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep = user("deaf")
+    monkeypatch.setattr(sweep, "_worker_steps", lambda: ((signal.SIGTERM, 0.1), (signal.SIGKILL, 5.0)))
+    sweep.ensure_worker()
+
+    assert names(sweep.leave()) == ["worker", "server"]
+
+
+def test_a_worker_that_cannot_start_says_why_at_once(user: Make) -> None:
+    with pytest.raises(Unreachable, match=r"no such repo: acme"), user("broken") as sweep:
+        sweep.ensure_worker()
+
+    assert sweep.down() == ()
+
+
+def test_a_worker_that_died_is_started_again_for_the_next_user(user: Make) -> None:
+    with user() as sweep:
+        sweep.ensure_worker()
+        first = sweep._worker.running()
+        assert first
+        os.kill(first.pid, signal.SIGKILL)
+        until(lambda: not sweep.is_running())
+
+        sweep.ensure_worker()
+
+        second = sweep._worker.running()
+        assert second
+        assert second.pid != first.pid
+
+
+def test_a_killed_server_is_started_again_and_its_worker_kept(user: Make) -> None:
+    with user() as sweep:
+        url = sweep.ensure_worker()
+        worker = sweep._worker.running()
+        server = sweep.server.running()
+        assert server
+        os.kill(server.pid, signal.SIGKILL)
+        until(lambda: not sweep.is_running())
+
+        assert sweep.ensure_worker() == url
+        assert sweep._worker.running() == worker
+
+
+def test_the_worker_serves_every_repo_of_this_file(user: Make, ecosystem: Path) -> None:
+    with user() as sweep:
+        url = sweep.ensure_worker(jobs=3)
+
+        argv = (state_folder(ecosystem) / "argv").read_text().splitlines()[2:]
+
+    assert argv == [
+        "--all", "--ecosystem", str(ecosystem), "--state", str(state_folder(ecosystem)), "--redis", url, "--jobs", "3",
+    ]  # fmt: skip
+
+
+def test_a_password_reaches_the_worker_but_no_command_line(user: Make, ecosystem: Path, free_port: int) -> None:
+    with user(server_port=free_port) as sweep:
+        url = sweep.ensure_worker()
+
+        assert (state_folder(ecosystem) / "env").read_text() == url
+        assert "unix://" not in (state_folder(ecosystem) / "argv").read_text()
+
+
+def test_a_configured_redis_starts_nothing(user: Make, ecosystem: Path) -> None:
+    sweep = user(redis_url="redis://elsewhere:6379/0")
+
+    assert sweep.ensure_server() == sweep.ensure_worker() == "redis://elsewhere:6379/0"
+    with pytest.raises(UsageError, match="coord worker"):
+        sweep.up(with_flower=True)
+    assert sweep.leave() == ()
+    assert not state_folder(ecosystem).exists()
+
+
+def test_two_files_in_one_folder_do_not_meet(ecosystem: Path) -> None:
+    assert state_folder(ecosystem) != state_folder(ecosystem.with_name("other.yaml"))
+    assert state_folder(ecosystem) == ecosystem.parent / ".coord"
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(CoordinationError, match="--redis URL"):
+        Local(tmp_path / "file" / "ecosystem.yaml", Settings(), ready=lambda *_: True).ensure_server()
+
+
+def test_flower_answers_on_loopback_to_its_password_alone_and_a_second_up_joins_it(user: Make) -> None:
+    with user() as up:
+        running = up.up(with_flower=True)
+        access = running.flower
+        assert access
+
+        with contextlib.closing(
+            urllib.request.urlopen(_with_password(access.url, access.user, access.password))
+        ) as page:
+            assert page.status == 200
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(access.url)
+        record = up._flower.running()
+        assert record
+        argv = subprocess.run(["ps", "-p", str(record.pid), "-o", "args="], capture_output=True, text=True).stdout
+        assert access.password not in argv
+        assert access.url.startswith("http://127.0.0.1:")
+        assert user().up(with_flower=True) == running
+
+        stopped = up.down()
+
+    assert names(stopped) == ["worker", "Flower", "server"]
+
+
+def _with_password(url: str, name: str, password: str) -> urllib.request.Request:
+    login = base64.b64encode(f"{name}:{password}".encode()).decode()
+    return urllib.request.Request(url, headers={"Authorization": f"Basic {login}"})
