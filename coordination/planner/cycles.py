@@ -18,8 +18,15 @@ def shortest_cycles(graph: nx.DiGraph[str]) -> list[list[str]]:
         names = sorted(component, key=position.__getitem__)
         cycle = _shortest_cycle(names, {name: graph.adj[name] for name in names})
         if cycle:
-            found.append(cycle)
+            found.append(_from_first(cycle, position))
     return sorted(found, key=lambda cycle: position[cycle[0]])
+
+
+def _from_first(cycle: list[str], position: Mapping[str, int]) -> list[str]:
+    """The same ring, told from the node that the graph has first: the message does not change from run to run."""
+    ring = cycle[:-1]
+    first = ring.index(min(ring, key=position.__getitem__))
+    return [*ring[first:], *ring[:first], ring[first]]
 
 
 def _shortest_cycle(names: Iterable[str], adjacency: Mapping[str, Iterable[str]]) -> list[str]:

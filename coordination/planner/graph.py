@@ -135,7 +135,7 @@ def build(ecosystem: Ecosystem, plan_id: str, *, repos: Collection[str] = (), to
     selection = select(ecosystem, plan, repos, todos)
     register = Register(ecosystem, plan)
     waits = register.trace(selection.todos)
-    graph = _digraph(waits)
+    graph = _digraph(selection.todos, waits)
     problems = [*register.problems(selection.todos), *_undeclared_repos(ecosystem, selection.todos), *_cycles(graph)]
     if problems:
         raise _refusal(plan, problems)
@@ -143,9 +143,9 @@ def build(ecosystem: Ecosystem, plan_id: str, *, repos: Collection[str] = (), to
     return _graph(plan, selection, waits, blocked_from_outside(order, waits, selection.todos, register), order)
 
 
-def _digraph(waits: Neighbours) -> nx.DiGraph[str]:
+def _digraph(todos: Iterable[str], waits: Neighbours) -> nx.DiGraph[str]:
     graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(waits)
+    graph.add_nodes_from(todos)  # first, and in the file's order: cycles are told in the order of the nodes
     graph.add_edges_from((before, name) for name, others in waits.items() for before in others)
     return graph
 
@@ -154,15 +154,16 @@ def _graph(
     plan: Plan, selection: Selection, waits: Neighbours, blocked: Mapping[str, str], order: list[str]
 ) -> PlanGraph:
     depth = paths.depths([name for name in order if name not in blocked], waits)
+    held = {name: todo for name, todo in selection.todos.items() if name in blocked}
     running = sorted((name for name in selection.todos if name not in blocked), key=depth.__getitem__)
     return PlanGraph(
         plan=plan,
         todos={name: selection.todos[name] for name in running},
         predecessors={name: waits[name] for name in running},
         successors=_reversed(running, waits),
-        blocked={name: blocked[name] for name in selection.todos if name in blocked},
-        blocked_todos={name: todo for name, todo in selection.todos.items() if name in blocked},
-        unreachable=tuple(name for name in blocked if all(other in selection.todos for other in waits[name])),
+        blocked={name: blocked[name] for name in held},
+        blocked_todos=held,
+        unreachable=tuple(name for name in held if all(other in selection.todos for other in waits[name])),
         assumed_hours=assumed_hours(selection.todos),
         done=selection.done,
         cancelled=selection.cancelled,

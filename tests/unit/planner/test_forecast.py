@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
+
+from coordination.models import Strategy
+from coordination.planner.forecast import (
+    Schedule,
+    bound,
+    busiest_repo,
+    choose,
+    forecast,
+    longest_path,
+    simulate,
+    simulate_levels,
+    slots_for,
+)
+from coordination.planner.graph import PlanGraph, build
+
+FEW = settings(max_examples=60, deadline=None)
+
+
+def test_two_chains_of_uneven_steps_are_faster_by_dataflow() -> None:
+    eco = ecosystem(
+        todo("A1", estimated_hours=4, repo="core"),
+        todo("A2", "A1", estimated_hours=1, repo="core"),
+        todo("B1", estimated_hours=1, repo="web"),
+        todo("B2", "B1", estimated_hours=4, repo="web"),
+    )
+
+    foreseen = forecast(build(eco, PLAN))
+
+    assert (foreseen.levels_h, foreseen.dataflow_h, foreseen.bound_h) == (8, 5, 5)
+    assert foreseen.strategy is Strategy.DATAFLOW
+    assert foreseen.reason == "dataflow, 60% faster than levels (levels 8 h, dataflow 5 h)"
+
+
+def test_a_chain_takes_levels_since_nothing_is_gained() -> None:
+    foreseen = forecast(build(ecosystem(todo("A"), todo("B", "A")), PLAN))
+
+    assert foreseen.strategy is Strategy.LEVELS
+    assert foreseen.reason == "levels, as dataflow would take the same 2 h"
+    assert (foreseen.assumed, foreseen.assumed_h) == (2, 1)
+
+
+def test_the_todos_of_one_repo_go_one_at_a_time() -> None:
+    foreseen = forecast(build(ecosystem(*(todo(f"T{i}", estimated_hours=2) for i in range(3))), PLAN))
+
+    assert (foreseen.levels_h, foreseen.dataflow_h, foreseen.bound_h) == (6, 6, 6)
+    assert (foreseen.slots, foreseen.busiest_repo, foreseen.busiest_repo_h) == (1, "core", 6)
+
+
+def test_the_plans_max_parallel_counts_unless_the_call_says_otherwise() -> None:
+    eco = ecosystem(todo("A"), todo("B", repo="web"), todo("C", repo="parser"), plan={"max_parallel": 1})
+    graph = build(eco, PLAN)
+
+    assert forecast(graph).dataflow_h == 3
+    assert forecast(graph, max_parallel=2).dataflow_h == 2
+
+
+def test_a_strategy_that_was_asked_for_is_taken_even_if_it_is_slower() -> None:
+    eco = ecosystem(
+        todo("A", estimated_hours=9),
+        todo("B", repo="web", estimated_hours=1),
+        todo("C", "B", repo="web", estimated_hours=9),
+        plan={"strategy": "levels"},
+    )
+
+    assert forecast(build(eco, PLAN)).strategy is Strategy.LEVELS
+    assert forecast(build(eco, PLAN), strategy=Strategy.DATAFLOW).strategy is Strategy.DATAFLOW
+
+
+@pytest.mark.parametrize(
+    ("levels", "dataflow", "chosen"),
+    [
+        pytest.param(10.0, 10.0, Strategy.LEVELS, id="the same"),
+        pytest.param(10.5, 10.0, Strategy.LEVELS, id="5 % faster is not more than 5 %"),
+        pytest.param(10.51, 10.0, Strategy.DATAFLOW, id="more than 5 % faster"),
+        pytest.param(9.0, 10.0, Strategy.LEVELS, id="slower"),
+        pytest.param(0.0, 0.0, Strategy.LEVELS, id="nothing to do"),
+    ],
+)
+def test_auto_takes_dataflow_only_beyond_the_margin(levels: float, dataflow: float, chosen: Strategy) -> None:
+    strategy, reason = choose(Strategy.AUTO, levels, dataflow, 0.05)
+
+    assert strategy is chosen
+    assert reason.startswith(chosen)
+
+
+def test_an_empty_plan_takes_no_time() -> None:
+    foreseen = forecast(build(ecosystem(), PLAN))
+
+    assert (foreseen.levels_h, foreseen.dataflow_h, foreseen.bound_h, foreseen.busiest_repo) == (0, 0, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("repos", "max_parallel", "slots"), [(5, None, 5), (5, 2, 2), (2, 5, 2), (0, None, 1), (0, 3, 1)]
+)
+def test_slots_are_one_for_each_repo_or_fewer(repos: int, max_parallel: int | None, slots: int) -> None:
+    assert slots_for([f"repo-{i}" for i in range(repos)], max_parallel) == slots
+
+
+def test_the_bound_is_the_largest_of_path_work_per_slot_and_busiest_repo() -> None:
+    durations = {"a": 3.0, "b": 1.0, "c": 1.0}
+    apart = {"a": "x", "b": "y", "c": "z"}
+
+    assert bound(durations, {"a": (), "b": (), "c": ()}, apart, slots=3) == 3
+    assert bound(durations, {"b": ("a",), "a": (), "c": ()}, apart, slots=3) == 4
+    assert bound(durations, {}, apart, slots=1) == 5
+    assert bound(durations, {}, dict.fromkeys(durations, "x"), slots=3) == 5
+
+
+def test_a_todo_that_never_ran_counts_for_nothing_in_the_bound() -> None:
+    predecessors = {"a": (), "skipped": ("a",), "c": ("skipped",)}
+
+    assert bound({"a": 1.0, "c": 2.0}, predecessors, {"a": "x", "c": "y"}, slots=2) == 3
+
+
+def test_no_slot_is_an_error_rather_than_an_endless_run() -> None:
+    with pytest.raises(ValueError, match="slot"):
+        simulate({"a": 1.0}, {}, {"a": "x"}, slots=0)
+
+
+def test_the_most_urgent_goes_first_where_a_repo_is_contested() -> None:
+    schedule = simulate(
+        {"a": 1.0, "b": 1.0, "c": 1.0}, {}, dict.fromkeys("abc", "x"), slots=3, urgency={"a": 2, "b": 0, "c": 1}
+    )
+
+    assert schedule.start == {"b": 0, "c": 1, "a": 2}
+
+
+def repo_of(graph: PlanGraph) -> dict[str, str]:
+    return {name: t.repo for name, t in graph.todos.items()}
+
+
+def check(schedule: Schedule, graph: PlanGraph, slots: int) -> None:
+    """What no schedule may break: all of the work, its order, one todo to a repo, and no more than the slots."""
+    assert set(schedule.start) == set(graph.todos)
+    for name in graph.todos:
+        assert schedule.end[name] == pytest.approx(schedule.start[name] + graph.hours[name])
+        assert all(schedule.end[before] <= schedule.start[name] + 1e-9 for before in graph.predecessors[name])
+        at_once = [n for n in graph.todos if schedule.start[n] <= schedule.start[name] < schedule.end[n]]
+        assert len(at_once) <= slots
+        assert len({graph.todos[n].repo for n in at_once}) == len(at_once)
+
+
+@FEW
+@given(acyclic(), st.integers(1, 4))
+def test_no_simulated_schedule_breaks_order_repo_or_slots(drawn: Drawn, max_parallel: int) -> None:
+    graph = build(drawn.ecosystem, PLAN)
+    slots = slots_for(graph.repos, max_parallel)
+
+    flow = simulate(graph.hours, graph.predecessors, repo_of(graph), slots=slots, urgency=graph.order)
+    levels = simulate_levels(graph.hours, graph.levels, repo_of(graph), slots=slots)
+
+    check(flow, graph, slots)
+    check(levels, graph, slots)
+
+
+@FEW
+@given(acyclic(), st.integers(1, 4))
+def test_no_strategy_beats_the_bound_or_is_slower_than_one_todo_at_a_time(drawn: Drawn, max_parallel: int) -> None:
+    foreseen = forecast(build(drawn.ecosystem, PLAN), max_parallel=max_parallel)
+
+    for hours in (foreseen.levels_h, foreseen.dataflow_h):
+        assert foreseen.bound_h <= hours + 1e-6
+        assert hours <= foreseen.work_h + 1e-6
+    assert foreseen.critical_h <= foreseen.bound_h + 1e-6
+    assert foreseen.busiest_repo_h <= foreseen.bound_h + 1e-6
+
+
+@FEW
+@given(acyclic())
+def test_the_longest_path_is_the_graphs_critical_path(drawn: Drawn) -> None:
+    graph = build(drawn.ecosystem, PLAN)
+
+    assert longest_path(graph.hours, graph.predecessors) == pytest.approx(graph.critical_hours)
+    assert busiest_repo(graph.hours, repo_of(graph))[0] in graph.repos

@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from planner_ecosystems import PLAN, ecosystem, todo
+
+from coordination.errors import NotFound, PlanRefused
+from coordination.models import Ecosystem, Issue, Milestone, Plan
+from coordination.planner.graph import build
+
+
+def issue(name: str = "ISSUE-003", **fields: Any) -> Issue:
+    return Issue(**{"id": name, "title": "Fix the parser", "status": "in_progress"} | fields)
+
+
+def refusal(eco: Ecosystem) -> str:
+    with pytest.raises(PlanRefused) as caught:
+        build(eco, PLAN)
+    assert caught.value.hint
+    return caught.value.message
+
+
+def test_a_diamond_has_three_levels_and_its_longer_side_is_critical() -> None:
+    eco = ecosystem(
+        todo("A", estimated_hours=1),
+        todo("B", "A", estimated_hours=5),
+        todo("C", "A", estimated_hours=2),
+        todo("D", "B", "C", estimated_hours=1),
+    )
+
+    graph = build(eco, PLAN)
+
+    assert graph.levels == (("A",), ("B", "C"), ("D",))
+    assert graph.critical_path == ("A", "B", "D")
+    assert (graph.critical_hours, graph.work_hours, graph.width) == (7, 9, 2)
+    assert graph.parallelism == pytest.approx(9 / 7)
+    assert graph.predecessors["D"] == ("B", "C")
+    assert graph.successors["A"] == ("B", "C")
+    assert graph.redundant == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param({"blocking": ("B",)}, {}, id="blocking alone makes the edge"),
+        pytest.param({}, {"blocked_by": ("A",)}, id="blocked_by alone makes the edge"),
+        pytest.param({"blocking": ("B",)}, {"blocked_by": ("A",)}, id="both make it once"),
+        pytest.param({"blocking": ("B", "B")}, {"blocked_by": ("A", "A")}, id="repeating it makes it once"),
+    ],
+)
+def test_both_directions_of_blocking_make_the_same_edge(one: dict[str, Any], other: dict[str, Any]) -> None:
+    graph = build(ecosystem(todo("B", **other), todo("A", **one)), PLAN)
+
+    assert list(graph.edges) == [("A", "B")]
+    assert graph.levels == (("A",), ("B",))
+
+
+def test_an_edge_that_a_longer_path_implies_is_redundant() -> None:
+    graph = build(ecosystem(todo("A"), todo("B", "A"), todo("C", "A", "B")), PLAN)
+
+    assert graph.redundant == (("A", "C"),)
+
+
+@pytest.mark.parametrize(
+    "blocker",
+    [
+        pytest.param({"issues": (issue("X", status="resolved"),)}, id="a resolved issue"),
+        pytest.param({"issues": (issue("X", status="closed"),)}, id="a closed issue"),
+        pytest.param({"plans": (Plan(id="X", title="Other", status="completed"),)}, id="a completed plan"),
+        pytest.param(
+            {"plans": (Plan(id="P", title="Other", milestones=(Milestone(id="X", name="M", status="completed"),)),)},
+            id="a completed milestone",
+        ),
+    ],
+)
+def test_a_finished_blocker_no_longer_counts(blocker: dict[str, Any]) -> None:
+    graph = build(ecosystem(todo("A", "X"), **blocker), PLAN)
+
+    assert list(graph.todos) == ["A"]
+    assert not graph.blocked
+
+
+def test_a_completed_todo_neither_runs_nor_blocks() -> None:
+    graph = build(ecosystem(todo("A", status="completed"), todo("B", "A")), PLAN)
+
+    assert graph.levels == (("B",),)
+    assert graph.predecessors == {"B": ()}
+    assert graph.done == 1
+
+
+@pytest.mark.parametrize("status", ["pending", "in_progress", "blocked"])
+def test_every_open_status_is_taken_by_a_sweep(status: str) -> None:
+    assert list(build(ecosystem(todo("A", status=status)), PLAN).todos) == ["A"]
+
+
+@pytest.mark.parametrize(
+    ("todos", "sections", "words"),
+    [
+        pytest.param([todo("A", "ISSUE-003")], {"issues": (issue(),)}, "ISSUE-003 (in_progress: Fix the parser)", id="issue"),
+        pytest.param([todo("A")], {"issues": (issue(blocking=("A",)),)}, "ISSUE-003 (in_progress: Fix the parser)", id="blocking issue"),
+        pytest.param(
+            [todo("A")], {"issues": (issue(blocking=(PLAN,)),)}, "ISSUE-003 (in_progress: Fix the parser)", id="whole plan"
+        ),
+        pytest.param([todo("A", "PLAN-002")], {"plans": (Plan(id="PLAN-002", title="Other"),)}, "PLAN-002 (draft: Other)", id="plan"),
+        pytest.param(
+            [todo("A", "M1")],
+            {"plan": {"milestones": (Milestone(id="M1", name="Half way"),)}},
+            "M1 (pending: Half way)",
+            id="milestone",
+        ),
+        pytest.param([todo("A", "B"), todo("B", plan="PLAN-002")], {}, "B (pending: Do B) of PLAN-002", id="another plan's todo"),
+        pytest.param([todo("A", "B"), todo("B", plan=None)], {}, "B (pending: Do B)", id="a todo of no plan"),
+    ],
+)  # fmt: skip
+def test_what_is_open_outside_the_plan_blocks_and_says_so(
+    todos: list[Any], sections: dict[str, Any], words: str
+) -> None:
+    graph = build(ecosystem(*todos, **sections), PLAN)
+
+    assert graph.blocked == {"A": words}
+    assert not graph.todos
+    assert not graph.nothing_to_do
+
+
+def test_what_depends_on_a_blocked_todo_is_blocked_by_the_same_root() -> None:
+    eco = ecosystem(todo("A", "ISSUE-003"), todo("B", "A"), todo("C", "B"), todo("D"), issues=(issue(),))
+
+    graph = build(eco, PLAN)
+
+    assert list(graph.todos) == ["D"]
+    assert graph.blocked == {
+        "A": "ISSUE-003 (in_progress: Fix the parser)",
+        "B": "A, which is blocked by ISSUE-003",
+        "C": "B, which is blocked by ISSUE-003",
+    }
+    assert graph.unreachable == ("B", "C")
+    assert list(graph.blocked_todos) == ["A", "B", "C"]
+
+
+def test_a_todo_held_up_by_much_names_the_first_three() -> None:
+    issues = tuple(issue(f"ISSUE-{i}", title="T") for i in range(5))
+
+    graph = build(ecosystem(todo("A", *(i.id for i in issues)), issues=issues), PLAN)
+
+    assert graph.blocked["A"] == (
+        "ISSUE-0 (in_progress: T); ISSUE-1 (in_progress: T); ISSUE-2 (in_progress: T); and 2 more"
+    )
+
+
+CYCLES = {
+    "a cycle of three": ([todo("A", "C"), todo("B", "A"), todo("C", "B")], {}, ["A → B → C → A"]),
+    "a todo that waits for itself": ([todo("A", "A")], {}, ["A → A"]),
+    "two cycles, each named": (
+        [todo("A", "B"), todo("B", "A"), todo("C", "D"), todo("D", "C")],
+        {},
+        ["A → B → A", "C → D → C"],
+    ),
+    "the shortest of a knot": ([todo("A", "C"), todo("B", "A", "C"), todo("C", "B")], {}, ["B → C → B"]),
+    "a cycle through an issue": (
+        [todo("A", "ISSUE-003", blocking=("ISSUE-003",))],
+        {"issues": (issue(),)},
+        ["A → ISSUE-003 → A"],
+    ),
+    "a todo that waits for its own plan": ([todo("A", PLAN)], {}, ["A → PLAN-001 → A"]),
+    "a cycle through another plan's todo": ([todo("A", "B"), todo("B", "A", plan="P2")], {}, ["A → B → A"]),
+    "two plans that wait for each other": (
+        [todo("A", "PLAN-002"), todo("B", "A", plan="PLAN-002")],
+        {"plans": (Plan(id="PLAN-002", title="Other"),)},
+        ["A → B → PLAN-002 → A"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("todos", "sections", "cycles"), CYCLES.values(), ids=CYCLES.keys())
+def test_a_cycle_is_refused_with_its_path(todos: list[Any], sections: dict[str, Any], cycles: list[str]) -> None:
+    message = refusal(ecosystem(*todos, **sections))
+
+    for cycle in cycles:
+        assert f"a cycle: {cycle}:" in message
+
+
+def test_a_cycle_behind_a_completed_todo_is_nobodys_business() -> None:
+    eco = ecosystem(todo("A", "B"), todo("B", "C", status="completed"), todo("C", "A"))
+
+    assert build(eco, PLAN).levels == (("A",), ("C",))
+
+
+def test_a_todo_that_is_blocking_its_own_plan_says_nothing_new() -> None:
+    assert build(ecosystem(todo("A", blocking=(PLAN,)), todo("B")), PLAN).levels == (("A", "B"),)
+
+
+def test_an_unknown_blocker_is_refused_with_the_nearest_name() -> None:
+    message = refusal(ecosystem(todo("TODO-001", "TODO-0002"), todo("TODO-002")))
+
+    assert "TODO-001 is blocked by 'TODO-0002', which the file does not declare (did you mean 'TODO-002'?)" in message
+
+
+def test_a_misspelt_blocking_is_refused_since_it_loses_an_edge() -> None:
+    message = refusal(ecosystem(todo("TODO-001", blocking=("TODO-0002",)), todo("TODO-002")))
+
+    assert "TODO-001 is blocking 'TODO-0002'" in message
+
+
+def test_an_unknown_name_outside_of_the_plan_does_not_matter() -> None:
+    eco = ecosystem(todo("A"), todo("B", "nowhere", plan="PLAN-002"), issues=(issue(blocking=("nowhere",)),))
+
+    assert list(build(eco, PLAN).todos) == ["A"]
+
+
+@pytest.mark.parametrize(
+    "eco",
+    [
+        pytest.param(ecosystem(todo("A", "X"), todo("X", status="cancelled")), id="a todo"),
+        pytest.param(ecosystem(todo("A"), todo("X", status="cancelled", blocking=("A",))), id="a todo, from its side"),
+        pytest.param(
+            ecosystem(todo("A", "X"), plans=(Plan(id="X", title="Other", status="cancelled"),)), id="another plan"
+        ),
+    ],
+)
+def test_a_cancelled_blocker_is_refused(eco: Ecosystem) -> None:
+    assert "X is cancelled, but A waits for it: take the dependency out, or reopen X" in refusal(eco)
+
+
+def test_everything_that_is_wrong_is_named_at_once() -> None:
+    message = refusal(
+        ecosystem(
+            todo("A", "B"),
+            todo("B", "A"),
+            todo("C", "nowhere", repo="cor"),
+            todo("D", "X", repo="cor"),
+            todo("X", status="cancelled"),
+        )
+    )
+
+    assert "for 4 reasons" in message
+    assert "a cycle: A → B → A" in message
+    assert "'nowhere'" in message
+    assert "repo 'cor' of C, D is not declared (did you mean 'core'?)" in message
+    assert "X is cancelled" in message
+
+
+def test_a_completed_todo_may_stand_in_an_undeclared_repo() -> None:
+    assert build(ecosystem(todo("A"), todo("B", repo="gone", status="completed")), PLAN).levels == (("A",),)
+
+
+@pytest.mark.parametrize(
+    ("eco", "words"),
+    [
+        pytest.param(ecosystem(todo("A"), plan={"status": "completed"}), "PLAN-001 is completed", id="completed plan"),
+        pytest.param(ecosystem(), "PLAN-001 has no todos", id="no todos"),
+        pytest.param(
+            ecosystem(todo("A", status="completed"), todo("B", status="cancelled")),
+            "all 2 todos of PLAN-001 are completed or cancelled",
+            id="all done",
+        ),
+    ],
+)
+def test_nothing_to_do_says_why(eco: Ecosystem, words: str) -> None:
+    graph = build(eco, PLAN)
+
+    assert words in graph.nothing_to_do
+    assert (graph.levels, graph.critical_path, graph.width, graph.parallelism) == ((), (), 0, 0)
+
+
+@pytest.mark.parametrize("status", ["cancelled", "on_hold"])
+def test_a_plan_that_must_not_run_is_refused_with_what_to_do(status: str) -> None:
+    assert f"PLAN-001 is {status.replace('_', ' ')}" in refusal(ecosystem(todo("A"), plan={"status": status}))
+
+
+@pytest.mark.parametrize(
+    ("selectors", "levels"),
+    [
+        pytest.param({"repos": ["core"]}, (("A",),), id="by repo"),
+        pytest.param({"todos": ["A", "B"]}, (("A",), ("B",)), id="by todo"),
+        pytest.param({"repos": ["core"], "todos": ["A", "B"]}, (("A",),), id="both must hold"),
+        pytest.param({"repos": ["web"]}, (), id="a declared repo without todos"),
+    ],
+)
+def test_selectors_narrow_the_sweep(selectors: dict[str, Any], levels: Any) -> None:
+    graph = build(ecosystem(todo("A"), todo("B", "A", repo="parser"), todo("C", "B", repo="parser")), PLAN, **selectors)
+
+    assert graph.levels == levels
+    assert bool(graph.nothing_to_do) is (not levels)
+
+
+def test_what_was_not_asked_for_blocks_what_was() -> None:
+    graph = build(ecosystem(todo("A"), todo("B", "A"), todo("C", "B")), PLAN, todos=["B", "C"])
+
+    assert graph.blocked == {"B": "A, which is not part of this sweep", "C": "B, which is blocked by A"}
+    assert graph.left_out == ("A",)
+
+
+@pytest.mark.parametrize(
+    ("plan", "selectors", "words"),
+    [
+        pytest.param("PLAN-01", {}, "no plan 'PLAN-01' (did you mean 'PLAN-001'?)", id="plan"),
+        pytest.param(PLAN, {"repos": ["cor"]}, "no repo 'cor' (did you mean 'core'?)", id="repo"),
+        pytest.param(PLAN, {"todos": ["TODO-01"]}, "no todo 'TODO-01' (did you mean 'TODO-001'?)", id="todo"),
+        pytest.param(PLAN, {"todos": ["TODO-002"]}, "no todo 'TODO-002' (it belongs to PLAN-002)", id="foreign todo"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_one(plan: str, selectors: dict[str, Any], words: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        build(ecosystem(todo("TODO-001"), todo("TODO-002", plan="PLAN-002")), plan, **selectors)
+
+    assert words in caught.value.message
+    assert caught.value.hint
+
+
+def test_a_plan_that_no_todo_names_owns_the_open_todos_of_its_repos() -> None:
+    eco = ecosystem(
+        todo("A", plan=None),
+        todo("B", plan=None, repo="web"),
+        todo("C", plan="PLAN-002"),
+        todo("D", plan=None, status="completed"),
+        plan={"repos": ("core",)},
+    )
+
+    assert list(build(eco, PLAN).todos) == ["A"]
+
+
+def test_missing_estimates_count_as_the_median_of_the_others() -> None:
+    graph = build(ecosystem(*(todo(f"T{h}", estimated_hours=h) for h in (1, 2, 90)), todo("X"), todo("Y")), PLAN)
+
+    assert (graph.hours["X"], graph.assumed, graph.assumed_hours) == (2, 2, 2)
+
+
+def test_without_any_estimate_each_todo_counts_for_an_hour() -> None:
+    graph = build(ecosystem(todo("A"), todo("B", "A")), PLAN)
+
+    assert (graph.critical_hours, graph.assumed) == (2, 2)
+
+
+def test_the_longest_way_left_is_most_urgent_and_priority_breaks_ties() -> None:
+    eco = ecosystem(
+        todo("low", priority="low"),
+        todo("medium"),
+        todo("critical", priority="critical"),
+        todo("long", priority="low", estimated_hours=3),
+        todo("also-medium"),
+        *(todo(f"filler-{i}", estimated_hours=1, priority="low") for i in range(3)),
+    )
+
+    assert list(build(eco, PLAN).order)[:5] == ["long", "critical", "medium", "also-medium", "low"]
+
+
+def test_sums_that_differ_only_in_floating_point_are_ties() -> None:
+    eco = ecosystem(
+        todo("A", estimated_hours=0.1, priority="low"),
+        todo("B", "A", estimated_hours=0.2),
+        todo("C", estimated_hours=0.3, priority="high"),
+    )
+
+    assert next(iter(build(eco, PLAN).order)) == "C"
+
+
+def test_a_chain_of_ten_thousand_todos_needs_no_recursion() -> None:
+    eco = ecosystem(*(todo(f"T{i}", *([f"T{i - 1}"] if i else [])) for i in range(10_000)))
+
+    graph = build(eco, PLAN)
+
+    assert len(graph.levels) == len(graph.critical_path) == 10_000
+
+
+def test_a_ring_of_ten_thousand_todos_is_named_in_good_time() -> None:
+    message = refusal(ecosystem(*(todo(f"T{i}", f"T{i - 1 if i else 9_999}") for i in range(10_000))))
+
+    assert message.count("→") == 10_000

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
+
+from coordination.models import Issue
+from coordination.planner import render
+from coordination.planner.graph import PlanGraph, build
+from coordination.planner.hours import say
+
+NASTY = 'Say "hi" \\N <b>&amp;</b> #1 `x`\nand go'
+
+
+def diamond() -> PlanGraph:
+    eco = ecosystem(
+        todo("A", estimated_hours=1),
+        todo("B", "A", repo="parser", estimated_hours=5),
+        todo("C", "A", repo="web"),
+        todo("D", "A", "B", "C", estimated_hours=0.5),
+        todo("E", "ISSUE-1"),
+        issues=(Issue(id="ISSUE-1", title="Wait"),),
+    )
+    return build(eco, PLAN)
+
+
+def test_the_tree_draws_each_todo_once_under_its_most_urgent_predecessor() -> None:
+    assert render.tree(diamond()) == "\n".join(
+        [
+            "PLAN-001  The plan",
+            "4 todos in 3 levels, 7.5 h of work, 6.5 h on the critical path (*), parallelism 1.2",
+            "~ no estimate: 1 h assumed",
+            "",
+            "* A           1 h  core    Do A",
+            "* ├─ B        5 h  parser  Do B",
+            "* │  └─ D  30 min  core    Do D  (also after C)",
+            "  └─ C       ~1 h  web     Do C",
+            "",
+            "blocked, with what holds it up:",
+            "  E  core  Do E",
+            "      blocked by ISSUE-1 (pending: Wait)",
+        ]
+    )
+
+
+def test_an_empty_plan_says_why() -> None:
+    assert "nothing to do: PLAN-001 has no todos" in render.tree(build(ecosystem(), PLAN))
+
+
+def test_a_very_deep_tree_stays_narrow() -> None:
+    eco = ecosystem(*(todo(f"T{i}", *([f"T{i - 1}"] if i else [])) for i in range(500)))
+
+    assert max(map(len, render.tree(build(eco, PLAN)).splitlines())) < 120
+
+
+def test_mermaid_marks_the_critical_path_and_the_redundant_edge() -> None:
+    lines = render.mermaid(diamond()).splitlines()
+
+    assert lines[0] == "flowchart LR"
+    assert '  subgraph r0["core"]' in lines
+    assert '    t0["A<br/>Do A<br/>1 h"]' in lines
+    assert "  t0 ==> t1" in lines
+    assert "  t0 -.-> t3" in lines
+    assert "  t2 --> t3" in lines
+    assert "  class t0,t1,t3 critical" in lines
+    assert "  class t4 blocked" in lines
+
+
+def test_labels_cannot_break_out_of_mermaid() -> None:
+    (line,) = [at for at in render.mermaid(build(ecosystem(todo("A", task=NASTY)), PLAN)).splitlines() if "t0[" in at]
+
+    assert line.count('"') == 2
+    assert not re.search(r"[<>&`\\]", line.replace("<br/>", ""))
+    assert "Say #34;hi#34;" in line
+
+
+def test_labels_cannot_break_out_of_dot() -> None:
+    text = render.dot(build(ecosystem(todo("A", task=NASTY)), PLAN))
+
+    (line,) = [at for at in text.splitlines() if at.strip().startswith('"A"')]
+    assert 'label="A\\nSay \\"hi\\" \\\\N <b>' in line
+    assert text.startswith('digraph "PLAN-001" {')
+    assert text.endswith("}")
+
+
+def test_dot_marks_the_critical_path_and_the_redundant_edge() -> None:
+    lines = render.dot(diamond()).splitlines()
+
+    assert '  "A" -> "B" [style=bold];' in lines
+    assert '  "A" -> "D" [style=dotted];' in lines
+    assert '  "C" -> "D";' in lines
+    assert any(line.strip().startswith('"E"') and "style=dashed" in line for line in lines)
+
+
+@settings(max_examples=40, deadline=None)
+@given(acyclic(issues=True))
+def test_every_form_shows_every_todo(drawn: Drawn) -> None:
+    graph = build(drawn.ecosystem, PLAN)
+    tree, data = render.tree(graph), json.loads(json.dumps(render.json(graph)))
+
+    assert [t["id"] for t in data["todos"]] == list(graph.todos)
+    assert {t["id"] for t in data["blocked"]} == set(graph.blocked)
+    assert {tuple(edge) for edge in data["edges"]} == set(graph.edges)
+    assert data["figures"]["edges"] == len(data["edges"])
+    for name in (*graph.todos, *graph.blocked):
+        assert len(re.findall(rf"^[* ] [│├└─ ]*{name}  ", tree, re.MULTILINE)) == 1
+        assert f"{name}<br/>" in render.mermaid(graph)
+        assert f'"{name}" [label=' in render.dot(graph)
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"),
+    [(0, "0 h"), (0.01, "36 s"), (0.5, "30 min"), (0.96, "58 min"), (1, "1 h"), (2.5, "2.5 h"), (1.25, "1.25 h"),
+     (10, "10 h"), (20.04, "20 h"), (12.34, "12.3 h"), (1250, "1,250 h"), (0.1 + 0.2 + 0.7, "1 h")],
+)  # fmt: skip
+def test_hours_are_said_as_people_say_them(hours: float, words: str) -> None:
+    assert say(hours) == words
