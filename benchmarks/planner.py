@@ -68,7 +68,7 @@ def best_ms(deed: Callable[[], object], rounds: int) -> float:
 
 def measure(todos: int, edges: int, repos: int, rounds: int) -> None:
     eco = ecosystem(todos, edges, repos)
-    digraph = nx.DiGraph((before, after) for before, after in plan(eco).edges)
+    digraph: nx.DiGraph[str] = nx.DiGraph((before, after) for before, after in plan(eco).edges)
     sort_ms = best_ms(lambda: list(nx.topological_sort(digraph)), rounds)
     plan_ms = best_ms(lambda: plan(eco), rounds)
     redundant_ms = best_ms(lambda: build(eco, PLAN).redundant, rounds) - best_ms(lambda: build(eco, PLAN), rounds)
