@@ -1,0 +1,36 @@
+"""How each kind of action is carried out: a family behind one small seam, `Job` → `Command`.
+
+A member decides which command does the job and what it reads; starting, watching and ending it is the same for all
+(`workers/child.py`). A manual todo has no member: it waits for a person and never reaches a worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from coordination.errors import PlanRefused
+from workers.executors import agent, python, shell
+from workers.executors.seam import Command, Job
+
+Executor = Callable[[Job], Command]
+
+EXECUTORS: Mapping[str, Executor] = {
+    "shell": shell.command,
+    "python": python.command,
+    "agent": agent.command,
+}
+"""By the action's type, as written in ecosystem.yaml."""
+
+
+def command_for(job: Job) -> Command:
+    """The command that does the job; raises PlanRefused when there is none."""
+    kind = job.action.type if job.action else "agent"
+    if kind not in EXECUTORS:
+        raise PlanRefused(
+            f"{job.todo.id}: a {kind} action is not carried out by a worker",
+            f"when it is done: coord complete-todo {job.todo.id}",
+        )
+    return EXECUTORS[kind](job)
+
+
+__all__ = ["EXECUTORS", "Command", "Executor", "Job", "command_for"]

@@ -1,0 +1,41 @@
+"""`{type: agent, prompt: …}`, and every todo without an action: a command of the submitter's that reads a prompt."""
+
+from __future__ import annotations
+
+from coordination import models
+from coordination.errors import PlanRefused
+from workers.executors.seam import Command, Job, argv_of
+
+
+def command(job: Job) -> Command:
+    if job.agent_command is None:
+        raise PlanRefused(
+            f"{job.todo.id} needs an agent, and no agent command is configured",
+            "set settings.agent_command in ecosystem.yaml (a command that reads a prompt), or give the todo an action",
+        )
+    return Command(argv=argv_of(job.agent_command), stdin=prompt(job).encode())
+
+
+def prompt(job: Job) -> str:
+    """What the agent is told: the prompt as written, or the todo in words; then where the files are."""
+    given = job.action.prompt if isinstance(job.action, models.AgentAction) else None
+    return f"{given or _in_words(job)}\n\n{_files(job)}\n"
+
+
+def _in_words(job: Job) -> str:
+    todo = job.todo
+    role = f" ({job.repo.role})" if job.repo.role else ""
+    parts = [f"Task {todo.id}: {todo.task}", f"Repository: {job.repo.name}{role}, in {job.cwd}"]
+    if todo.description:
+        parts.append(todo.description)
+    if todo.acceptance_criteria:
+        parts.append("It is done when:\n" + "\n".join(f"- {criterion}" for criterion in todo.acceptance_criteria))
+    return "\n\n".join(parts)
+
+
+def _files(job: Job) -> str:
+    return (
+        f"What the todos before this one produced is in the JSON file {job.context} (COORD_CONTEXT).\n"
+        f"What the todos after this one should know may be written as JSON to {job.output} (COORD_OUTPUT).\n"
+        "Work in the current folder. What is left changed there when you exit with code 0 is committed for you."
+    )

@@ -1,0 +1,42 @@
+"""What an executor is given, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination import models
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One attempt at a todo, ready to begin: the folder stands, the files are named."""
+
+    todo: models.Todo
+    repo: models.Repo
+    cwd: Path
+    env: Mapping[str, str]
+    """All of the command's environment, COORD_* included."""
+    context: Path
+    """COORD_CONTEXT: what the predecessors handed over."""
+    output: Path
+    """COORD_OUTPUT: where to write JSON for the dependents."""
+    agent_command: models.Command | None = None
+    """The submitter's; it travels with the run."""
+
+    @property
+    def action(self) -> models.Action | None:
+        """None means an agent, which is told the task."""
+        return self.todo.action
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    argv: tuple[str, ...]
+    stdin: bytes = b""
+
+
+def argv_of(command: models.Command) -> tuple[str, ...]:
+    """A string runs in a shell, a list without one."""
+    return ("sh", "-c", command) if isinstance(command, str) else tuple(command)
