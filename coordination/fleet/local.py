@@ -16,13 +16,14 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
 from coordination.errors import CoordinationError, Unreachable, UsageError
-from coordination.fleet import flower
+from coordination.fleet import answers, flower
 from coordination.fleet.users import Need, Users
 from coordination.settings import Settings
 from coordination.wire.daemon import Daemon, Record, Step, alive, wait_until
@@ -59,13 +60,18 @@ class Local:
     """The processes of one ecosystem on this machine, with this process as one of their users."""
 
     def __init__(
-        self, ecosystem: Path, settings: Settings, *, ready: Ready, worker_command: Sequence[str] = WORKER_COMMAND
+        self,
+        ecosystem: Path,
+        settings: Settings,
+        *,
+        ready: Ready | None = None,
+        worker_command: Sequence[str] = WORKER_COMMAND,
     ) -> None:
         self.ecosystem = ecosystem.resolve()
         self.state = state_folder(self.ecosystem)
         self.server = EmbeddedServer(self.state, settings)
         self._settings = settings
-        self._ready = ready
+        self._ready = ready or partial(answers.worker_answers, settings.namespace)
         self._worker_command = tuple(worker_command)
         self._worker = Daemon(self.state, "worker")
         self._flower = Daemon(self.state, "flower")
@@ -134,9 +140,21 @@ class Local:
             self._users.forget()
             return self._stop_above(Need.NOTHING)
 
-    def is_running(self) -> bool:
-        """Whether the server and the worker live: a user sees here that somebody else said `down`."""
-        return bool(self.server.running() and self._worker.running())
+    def live_runs(self) -> tuple[str, ...]:
+        """The runs that the server here knows to be under way; none when it is not running."""
+        url = self.server.url
+        return answers.live_runs(self._settings.namespace, url) if url else ()
+
+    def keep_over_exec(self) -> None:
+        """We are about to become another program (exec), and stay the user that we are."""
+        self._users.keep_over_exec()
+
+    def missing(self) -> str:
+        """What `up` needs and is no more, in words: taken down by somebody, or dead by itself; empty when all is there."""
+        daemons = (self.server.daemon, self._worker)
+        gone = [daemon for daemon in daemons if not daemon.running()]
+        died = [f"the {daemon.name} died (see {daemon.log})" for daemon in gone if daemon.record()]
+        return ", ".join(died) or ("somebody said coord down" if gone else "")
 
     def _start_worker(self, url: str, jobs: int | None) -> Record:
         record = self._worker.running()
@@ -156,7 +174,8 @@ class Local:
         command = [*self._worker_command, "--all", "--ecosystem", str(self.ecosystem), "--state", str(self.state)]
         command += [] if secret else ["--redis", url]
         command += ["--jobs", str(jobs)] if jobs else []
-        return self._worker.start(command, env={"COORD_REDIS_URL": url} if secret else {}, facts={"redis": url})
+        env = {"COORD_REDIS_URL": url} if secret else {}
+        return self._worker.start(command, env=env, facts={"redis": url}, cwd=self.ecosystem.parent)
 
     def _worker_failed(self, how: str) -> CoordinationError:
         return Unreachable(

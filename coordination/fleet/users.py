@@ -55,6 +55,10 @@ class Users:
         self._mine = None
         return need
 
+    def keep_over_exec(self) -> None:
+        if self._mine:
+            os.set_inheritable(self._mine[1], True)
+
     def stay(self, need: Need) -> None:
         """Leave a mark that outlives us: what is needed stays until `forget`."""
         self._folder.mkdir(mode=0o700, exist_ok=True)

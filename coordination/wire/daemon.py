@@ -57,10 +57,12 @@ class Daemon:
         env: Mapping[str, str] | None = None,
         facts: Mapping[str, str] | None = None,
         hold: int | None = None,
+        cwd: Path | None = None,
     ) -> Record:
-        """Start it; `env` is added to ours, `hold` is an open file that it keeps (a lock that ends with it)."""
+        """Start it in `cwd` (the folder of its record); `env` is added to ours, `hold` is an open file that it keeps."""
         self._rotate_log()
-        pid, gate = self._spawn(command, {**os.environ, **(env or {})}, hold)
+        become = [str(cwd or self.log.parent), *command]
+        pid, gate = self._spawn(become, {**os.environ, **(env or {})}, hold)
         try:
             record = Record(pid=pid, started=start_time(pid) or "", facts=dict(facts or {}))
             write_private(self._record, json.dumps(asdict(record)))
@@ -89,10 +91,16 @@ class Daemon:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(record.pid, number)
             if wait_until(lambda: not alive(record), patience_s):
+                self._forget(record)
                 return record
         raise CoordinationError(
             f"the {self.name} (pid {record.pid}) does not end", f"see {self.log}, then: kill -9 {record.pid}"
         )
+
+    def _forget(self, stopped: Record) -> None:
+        """Only what died by itself leaves its record behind."""
+        if self.record() == stopped:
+            self._record.unlink(missing_ok=True)
 
     def log_tail(self) -> str:
         """The last lines it wrote since its start."""
@@ -111,14 +119,14 @@ class Daemon:
             size = 0
         self._log_start = size
 
-    def _spawn(self, command: Sequence[str], env: Mapping[str, str], hold: int | None) -> tuple[int, int]:
+    def _spawn(self, become: Sequence[str], env: Mapping[str, str], hold: int | None) -> tuple[int, int]:
         waiting, gate = os.pipe()
         if hold is not None:
             os.set_inheritable(hold, True)
         try:
             pid = os.posix_spawn(
                 "/bin/sh",
-                ["sh", "-c", _BECOME, str(self.log.parent), *command],
+                ["sh", "-c", _BECOME, *become],
                 env,
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, waiting, 0),

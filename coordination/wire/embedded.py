@@ -46,7 +46,7 @@ class EmbeddedServer:
     def __init__(self, state: Path, settings: Settings) -> None:
         self.state = state.resolve()
         self._settings = settings
-        self._daemon = Daemon(self.state, "server")
+        self.daemon = Daemon(self.state, "server")
 
     @property
     def url(self) -> str | None:
@@ -67,7 +67,7 @@ class EmbeddedServer:
 
     def running(self) -> Record | None:
         """The server of this folder, if it lives. A copied folder brings a record along that is the original's."""
-        record = self._daemon.running()
+        record = self.daemon.running()
         if record is None or record.facts.get("folder") == self._folder():
             return record
         if not Path(record.facts.get("state", "/")).exists():
@@ -79,7 +79,7 @@ class EmbeddedServer:
 
     def stop(self) -> Record | None:
         """End the server (its data stays); returns whom it ended, None when none was running."""
-        return self._daemon.stop() if self.running() else None
+        return self.daemon.stop() if self.running() else None
 
     def _start_or_join(self) -> str:
         deadline = time.monotonic() + HELD_TIMEOUT_S
@@ -130,7 +130,7 @@ class EmbeddedServer:
         config = self.state / "server.conf"
         write_private(config, self._config(socket, password))
         facts = {"url": url, "socket": str(socket), "state": str(self.state), "folder": self._folder()}
-        record = self._daemon.start([server_binary(), str(config)], facts=facts, hold=lock)
+        record = self.daemon.start([server_binary(), str(config)], facts=facts, hold=lock)
         if not self._await_answer(record):
             raise self._did_not_start()
         return url
@@ -179,14 +179,14 @@ class EmbeddedServer:
 
     def _does_not_answer(self, record: Record) -> CoordinationError:
         return Unreachable(
-            f"the embedded server (pid {record.pid}) runs but does not answer; it says:\n{self._daemon.log_tail()}",
+            f"the embedded server (pid {record.pid}) runs but does not answer; it says:\n{self.daemon.log_tail()}",
             f"end it with: kill -9 {record.pid} (its data stays), then try again",
         )
 
     def _did_not_start(self) -> CoordinationError:
         return Unreachable(
-            f"the embedded server does not start in {self.state}; it says:\n{self._daemon.log_tail()}",
-            f"correct what it says (more in {self._daemon.log}) and try again. If the append-only file is broken, move "
+            f"the embedded server does not start in {self.state}; it says:\n{self.daemon.log_tail()}",
+            f"correct what it says (more in {self.daemon.log}) and try again. If the append-only file is broken, move "
             f"{self.state / 'appendonlydir'} away: the state of runs goes with it, git branches stay",
         )
 

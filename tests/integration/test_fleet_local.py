@@ -125,7 +125,7 @@ def test_a_command_that_only_reads_starts_the_server_alone_and_ends_it(user: Mak
     reader = user()
     reader.ensure_server()
 
-    assert not reader.is_running()
+    assert reader.missing()
     assert names(reader.leave()) == ["server"]
 
 
@@ -137,7 +137,7 @@ def test_leaving_while_another_user_lives_stops_nothing(
     sweep.ensure_worker()
 
     assert sweep.leave() == ()
-    assert sweep.is_running()
+    assert not sweep.missing()
 
 
 def test_a_killed_user_no_longer_counts(user: Make, other: Callable[[str], subprocess.Popen[str]]) -> None:
@@ -160,7 +160,7 @@ def test_looking_at_the_run_of_a_killed_sweep_does_not_end_it(
     reader.ensure_server()
 
     assert reader.leave() == ()
-    assert reader.is_running()
+    assert not reader.missing()
 
 
 def test_a_reader_that_remains_keeps_the_server_but_not_the_worker(
@@ -209,7 +209,7 @@ def test_down_stops_what_others_use_and_they_see_it(user: Make) -> None:
 
     user().down()
 
-    assert not up.is_running()
+    assert up.missing() == "somebody said coord down"
     assert up.leave() == ()
 
 
@@ -274,7 +274,7 @@ def test_a_worker_that_died_is_started_again_for_the_next_user(user: Make) -> No
         first = sweep._worker.running()
         assert first
         os.kill(first.pid, signal.SIGKILL)
-        until(lambda: not sweep.is_running())
+        until(sweep.missing)
 
         sweep.ensure_worker()
 
@@ -290,7 +290,7 @@ def test_a_killed_server_is_started_again_and_its_worker_kept(user: Make) -> Non
         server = sweep.server.running()
         assert server
         os.kill(server.pid, signal.SIGKILL)
-        until(lambda: not sweep.is_running())
+        until(sweep.missing)
 
         assert sweep.ensure_worker() == url
         assert sweep._worker.running() == worker
