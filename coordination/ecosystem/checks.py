@@ -1,0 +1,113 @@
+"""What no record can judge alone: ids given twice, values of a later version, references that lead nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from coordination.ecosystem.nearest import Suggester
+from coordination.ecosystem.places import Complaint, Location, inside
+from coordination.models import Ecosystem, OnFailure
+
+WORK = ("issues", "plans", "todos")
+"""Blockers name any of these, so they share one space of ids."""
+
+
+def contradictions(data: dict[str, Any]) -> Iterator[Complaint]:
+    """On the bare values, so that they are found beside whatever else is wrong."""
+    yield from _repeated([(("repos",), "name")], data)
+    yield from _repeated([(("coordination", kind), "id") for kind in WORK], data)
+    yield from _repeated([(("coordination", "dependencies"), "id")], data)
+    for plan, value in _items(data, ("coordination", "plans")):
+        yield from _repeated([((*plan, "milestones"), "id")], data)
+        if value.get("on_failure") == OnFailure.ROLLBACK:
+            yield Complaint(location=(*plan, "on_failure"), message="is not yet supported; use halt or continue")
+
+
+def _repeated(lists: list[tuple[Location, str]], data: Any) -> Iterator[Complaint]:
+    first: dict[str, Location] = {}
+    for location, field in lists:
+        for item, value in _items(data, location):
+            name = value.get(field)
+            if not isinstance(name, str):
+                continue
+            if name in first:
+                yield Complaint(location=(*item, field), message="is given a second time", see=(*first[name], field))
+            else:
+                first[name] = item
+
+
+def _items(data: Any, location: Location) -> Iterator[tuple[Location, dict[str, Any]]]:
+    for step in location:
+        data = inside(data, step)
+    for i, item in enumerate(data if isinstance(data, list) else ()):
+        if isinstance(item, dict):
+            yield (*location, i), item
+
+
+def loose_references(ecosystem: Ecosystem) -> Iterator[Complaint]:
+    """Names of what the file does not declare. Each name is said once, at its first place: files grow piece by piece."""
+    coordination = ecosystem.coordination
+    declared: dict[str, set[str]] = {
+        "repo": {r.name for r in ecosystem.repos},
+        "plan": {p.id for p in coordination.plans},
+    }
+    declared["todo, issue or plan"] = declared["plan"].union(
+        (i.id for i in coordination.issues), (t.id for t in coordination.todos)
+    )
+    loose: dict[tuple[str, str], list[Location]] = {}
+    for location, kind, name in _references(ecosystem):
+        if name not in declared[kind]:
+            loose.setdefault((kind, name), []).append(location)
+    suggester = Suggester()
+    for (kind, name), locations in loose.items():
+        yield _loose(locations, kind, suggester.nearest(name, declared[kind]))
+    yield from _loose_milestones(ecosystem, declared["todo, issue or plan"])
+
+
+def _loose(locations: list[Location], kind: str, suggestion: str) -> Complaint:
+    message = f"names a {kind} that the file does not declare"
+    if len(locations) > 1:
+        message += f" (and {len(locations) - 1} more places do)"
+    return Complaint(location=locations[0], message=message, suggestion=suggestion)
+
+
+def _references(ecosystem: Ecosystem) -> Iterator[tuple[Location, str, str]]:
+    coordination = ecosystem.coordination
+    for i, todo in enumerate(coordination.todos):
+        here: Location = ("coordination", "todos", i)
+        yield (*here, "repo"), "repo", todo.repo
+        if todo.plan is not None:
+            yield (*here, "plan"), "plan", todo.plan
+        yield from _each(here, "blocked_by", todo.blocked_by)
+        yield from _each(here, "blocking", todo.blocking)
+    for i, issue in enumerate(coordination.issues):
+        here = ("coordination", "issues", i)
+        yield from _each(here, "repos", issue.repos, "repo")
+        yield from _each(here, "dependencies", issue.dependencies)
+        yield from _each(here, "blocking", issue.blocking)
+    for i, plan in enumerate(coordination.plans):
+        yield from _each(("coordination", "plans", i), "repos", plan.repos, "repo")
+    for i, dependency in enumerate(coordination.dependencies):
+        here = ("coordination", "dependencies", i)
+        yield (*here, "consumer"), "repo", dependency.consumer
+        yield (*here, "provider"), "repo", dependency.provider
+
+
+def _each(
+    here: Location, field: str, names: tuple[str, ...], kind: str = "todo, issue or plan"
+) -> Iterator[tuple[Location, str, str]]:
+    for i, name in enumerate(names):
+        yield (*here, field, i), kind, name
+
+
+def _loose_milestones(ecosystem: Ecosystem, work: set[str]) -> Iterator[Complaint]:
+    """A milestone depends on others of its plan, or on work."""
+    suggester = Suggester()
+    for i, plan in enumerate(ecosystem.coordination.plans):
+        known = {m.id for m in plan.milestones}
+        for j, milestone in enumerate(plan.milestones):
+            for k, name in enumerate(milestone.dependencies):
+                if name not in known and name not in work:
+                    location = ("coordination", "plans", i, "milestones", j, "dependencies", k)
+                    yield _loose([location], "milestone", suggester.nearest(name, known))

@@ -1,0 +1,58 @@
+"""One writer at a time: an advisory lock on a small file beside the one that is edited.
+
+The lock is the kernel's (`flock`), so it is gone with the process that held it. The lock file itself stays: removing
+it would let two writers hold locks on two files of one name. It stands in `.coord/`, which git does not see.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from coordination.errors import CoordinationError, EditConflict
+
+WAIT = timedelta(seconds=30)
+"""An edit of a file with 10,000 todos takes 2 s; several may queue."""
+_LOOK_AGAIN_S = 0.01
+
+
+@contextmanager
+def exclusive(path: Path, wait: timedelta = WAIT) -> Iterator[None]:
+    """Hold the lock of the file at `path`; raises EditConflict when others keep it for longer than `wait`."""
+    descriptor = _open(path)
+    try:
+        _lock(descriptor, path, time.monotonic() + wait.total_seconds())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    folder = path.parent / ".coord"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n")
+        return os.open(folder / f"{path.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise CoordinationError(
+            f"{path} cannot be edited: {folder}: {error.strerror}", "make its folder writable and try again"
+        ) from error
+
+
+def _lock(descriptor: int, path: Path, deadline: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise EditConflict(f"somebody else is editing {path}", "try again when they have finished") from error
+            time.sleep(_LOOK_AGAIN_S)  # flock has no timeout of its own
+        else:
+            return

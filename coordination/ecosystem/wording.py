@@ -1,0 +1,206 @@
+"""What pydantic says about a file, in the words of the file: what is wanted there, and what was perhaps meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from coordination import models
+from coordination.ecosystem.nearest import nearest
+from coordination.ecosystem.places import Atlas, Complaint, Location
+from coordination.settings import Settings
+
+RECORDS: dict[str, type[BaseModel]] = {
+    "": models.Ecosystem,
+    "settings": Settings,
+    "repos": models.Repo,
+    "coordination": models.Coordination,
+    "coordination.issues": models.Issue,
+    "coordination.plans": models.Plan,
+    "coordination.plans.milestones": models.Milestone,
+    "coordination.plans.milestones.completion_criteria": models.Criterion,
+    "coordination.todos": models.Todo,
+    "coordination.todos.retry": models.Retry,
+    "coordination.dependencies": models.Dependency,
+    "coordination.dependencies.validation": models.Validation,
+}
+"""Which record stands where, positions in lists left out. Actions are told apart by their type."""
+
+ACTIONS: dict[str, type[BaseModel]] = {
+    "shell": models.ShellAction,
+    "python": models.PythonAction,
+    "agent": models.AgentAction,
+    "manual": models.ManualAction,
+}
+
+USED_ELSEWHERE = {
+    "depends_on": ("blocked_by", "dependencies"),
+    "needs": ("blocked_by", "dependencies"),
+    "requires": ("blocked_by", "dependencies"),
+    "command": ("action", "run"),
+    "run": ("action",),
+    "cmd": ("run", "action"),
+    "title": ("task", "name"),
+    "name": ("task", "title"),
+    "due": ("target",),
+    "estimate": ("estimated_hours",),
+    "owner": ("assignee",),
+}
+"""Names that other tools use for what we call otherwise; the first that exists in the record is offered."""
+
+_DATE = "a date like 2026-01-31, with or without a time"
+_DURATION = "a duration like 90s, 10m, 1.5h or a number of seconds"
+WANTED = {
+    "string_type": "text",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "dict_type": "a mapping of names to values",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "finite_number": "a number that is not infinite",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "time_delta_type": _DURATION,
+    "time_delta_parsing": _DURATION,
+    "date_type": _DATE,
+    "date_parsing": _DATE,
+    "date_from_datetime_parsing": _DATE,
+    "date_from_datetime_inexact": _DATE,
+    "datetime_type": _DATE,
+    "datetime_parsing": _DATE,
+    "datetime_from_date_parsing": _DATE,
+    "model_type": "a mapping with fields",
+    "model_attributes_type": "a command, or a mapping with a 'type'",
+}
+"""Kinds of values by the error that says one was not found; several at one place become `text or a list`."""
+
+PATTERNS = {
+    r"^[A-Za-z0-9._-]+$": "may hold letters, digits, '.', '_' and '-' only",
+    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "may hold letters, digits, '.', '_' and '-' only, and begins with one of the first two",
+    r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$": "must be written like package.module:function",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "is not the name of a variable: letters, digits and '_' only",
+    r"^[A-Za-z0-9_-]+$": "may hold letters, digits, '_' and '-' only",
+}
+
+_BOUNDS = {
+    "greater_than": ("gt", "must be more than {}"),
+    "greater_than_equal": ("ge", "must be at least {}"),
+    "less_than": ("lt", "must be less than {}"),
+    "less_than_equal": ("le", "must be at most {}"),
+    "string_too_long": ("max_length", "must not be longer than {} characters"),
+}
+
+
+def complaints_of(error: ValidationError, atlas: Atlas, prefix: Location = ()) -> Iterator[Complaint]:
+    """One complaint for each place that the error names; `prefix` is where the judged part stands in the file."""
+    places: dict[Location, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        places.setdefault(_resolve((*prefix, *detail["loc"]), atlas.data, detail["type"]), []).append(detail)
+    for location, details in places.items():
+        shallow = all(d["type"] in WANTED or d["type"] == "too_short" for d in details)
+        if shallow and any(len(other) > len(location) and other[: len(location)] == location for other in places):
+            continue  # one branch of `text or a list`; the other branch says what is wrong inside the list
+        yield _complaint(location, details, atlas)
+
+
+def _resolve(loc: Iterable[str | int], data: Any, kind: str) -> Location:
+    """Pydantic's location without the names that it gives to the branches of a choice."""
+    location: list[str | int] = []
+    steps = list(loc)
+    for step in steps:
+        try:
+            data = data[step]
+        except (KeyError, IndexError, TypeError):
+            continue
+        location.append(step)
+    return (*location, steps[-1]) if kind == "missing" else tuple(location)
+
+
+def _complaint(location: Location, details: list[ErrorDetails], atlas: Atlas) -> Complaint:
+    strict = [d for d in details if d["type"] not in WANTED]
+    if not strict:
+        return Complaint(location=location, message=_wanted(location, details, atlas))
+    detail = strict[0]
+    kind = detail["type"]
+    context = detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return _unknown_field(location, atlas.data)
+    if kind == "missing":
+        return Complaint(location=location, message="is missing, and must be given", show_value=False)
+    if kind in ("enum", "literal_error", "union_tag_invalid"):
+        return _unknown_word(location, context, detail["input"])
+    return Complaint(location=location, message=_limit(kind, context, detail["msg"]))
+
+
+def _wanted(location: Location, details: list[ErrorDetails], atlas: Atlas) -> str:
+    kinds = list(dict.fromkeys(WANTED[d["type"]] for d in details))
+    if "a number" in kinds and "a whole number" in kinds:
+        kinds.remove("a whole number")
+    message = "needs " + " or ".join(kinds)
+    source = atlas.source(location)
+    if kinds == ["a list"] and source:
+        message += f": [{source}]"
+    if "text" in kinds and source:
+        message += f'; YAML reads this as {_yaml_kind(details[0]["input"])}, so put it in quotes: "{source}"'
+    return message
+
+
+def _yaml_kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "true or false"
+    return "a number" if isinstance(value, int | float) else "nothing" if value is None else "a date"
+
+
+def _limit(kind: str, context: dict[str, Any], message: str) -> str:
+    if kind in _BOUNDS:
+        name, words = _BOUNDS[kind]
+        bound = context[name]
+        return words.format(0 if str(bound) == "datetime.timedelta(0)" else f"{bound:g}")
+    if kind in ("string_too_short", "too_short"):
+        return "must not be empty"
+    if kind == "string_pattern_mismatch":
+        return PATTERNS.get(context["pattern"], "is not written as it must be")
+    if kind == "union_tag_not_found":
+        return f"needs a 'type', one of {', '.join(ACTIONS)}"
+    return message.removeprefix("Value error, ")
+
+
+def _unknown_word(location: Location, context: dict[str, Any], given: Any) -> Complaint:
+    known = str(context.get("expected") or context["expected_tags"]).replace("'", "").replace(" or ", ", ").split(", ")
+    if isinstance(given, dict):  # an action, judged by its type
+        location, given = (*location, "type"), given.get("type")
+    suggestion = nearest(given, known) if isinstance(given, str) else ""
+    return Complaint(location=location, message=f"must be one of {', '.join(known)}", suggestion=suggestion)
+
+
+def _unknown_field(location: Location, data: Any) -> Complaint:
+    *owner, field = location
+    section = ".".join(step for step in owner if isinstance(step, str))
+    if field in models.NOT_YET.get(section, ()):
+        return Complaint(location=location, message="is not yet supported; remove it", show_value=False)
+    known = _fields(section, owner, data)
+    suggestion = _other_name(str(field), known, section)
+    message = "unknown field" if suggestion else f"unknown field; known here: {', '.join(known)}"
+    return Complaint(location=location, message=message, suggestion=suggestion, show_value=False)
+
+
+def _fields(section: str, owner: list[str | int], data: Any) -> list[str]:
+    record = RECORDS.get(section)
+    if record is None:
+        for step in owner:
+            data = data[step]
+        record = ACTIONS[data["type"]]
+    return list(record.model_fields)
+
+
+def _other_name(field: str, known: list[str], section: str) -> str:
+    if not section and field in models.Coordination.model_fields:
+        return f"coordination.{field}"
+    familiar = (name for name in USED_ELSEWHERE.get(field, ()) if name in known)
+    return nearest(field, known) or next(familiar, "")
