@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Iterable
 
 from celery import Celery
 
 from coordination.planner.canvas import Canvas
+from coordination.planner.delivery import Delivery
 from coordination.runs.records import Reply
 from coordination.runs.store import RunStore
-
-logger = logging.getLogger(__name__)
 
 
 class Dispatcher:
@@ -26,9 +25,12 @@ class Dispatcher:
             current = pending.pop()
             if current.header:
                 self._canvas.level(current.header).apply_async()
-            for delivery in current.sends:
-                self._canvas.again(delivery).apply_async()
+            self.send(current.sends)
             pending += [self._store.fire(run_id, todo_id) for run_id, todo_id in current.wakes]
+
+    def send(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            self._canvas.again(delivery).apply_async()
 
     def advance(self, run_id: str, level: int, source: str) -> Reply:
         reply = self._store.advance(run_id, level, source)

@@ -5,15 +5,17 @@ Every step returns a Reply; whoever calls one hands it to `Dispatcher.follow`, w
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from redis import Redis
 
 from coordination.planner.delivery import Delivery
-from coordination.runs.records import Grant, Reply, Result, TodoSpec
-from coordination.wire.keys import Keys, member, split_member
+from coordination.runs.records import Grant, Reply, Result, RunBrief, TodoSpec
+from coordination.wire.keys import Keys, split_member
 from coordination.wire.scripts import Scripts
 
 
@@ -101,13 +103,45 @@ class RunStore:
         return self._step("complete", run_id, todo_id, actor)
 
     def live_runs(self) -> list[str]:
-        return self.redis.zrange(self.keys.live, 0, -1)
+        return list(self.redis.zrange(self.keys.live, 0, -1))
 
     def due(self, now_ms: int) -> list[tuple[str, str]]:
         return _members(self.redis.zrangebyscore(self.keys.timers, "-inf", now_ms))
 
     def expired(self, now_ms: int) -> list[tuple[str, str]]:
         return _members(self.redis.zrangebyscore(self.keys.leases, "-inf", now_ms))
+
+    def new_epoch(self, server_id: str) -> bool:
+        """True once for every other server process than the one seen last; the first one seen is no news."""
+        known = self.redis.hget(self.keys.epoch, "server")
+        if known == server_id:
+            return False
+        self.redis.hset(self.keys.epoch, "server", server_id)
+        epoch = self.redis.hincrby(self.keys.epoch, "n", 1)
+        if known is None:
+            return False
+        for run_id in self.live_runs():
+            self.redis.xadd(self.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch})
+        return True
+
+    def record_base(self, run_id: str, repo: str, commit: str) -> str:
+        """The commit that the run starts from in this repository: the first one recorded counts."""
+        tips = self.keys.run(run_id).tips
+        if self.redis.hsetnx(tips, repo, commit):
+            return commit
+        return str(self.redis.hget(tips, repo))
+
+    def brief(self, run_id: str) -> RunBrief:
+        return RunBrief.model_validate_json(self.redis.hget(self.keys.run(run_id).meta, "brief"))
+
+    def handed_over(self, run_id: str, todos: Sequence[str]) -> list[tuple[str, Any, str | None]]:
+        """Of each todo, in one round trip: its name, its output, the commit at which it left its repository."""
+        keys = self.keys.run(run_id)
+        with self.redis.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(keys.output, todos)
+            pipeline.hmget(keys.facts, [f"{todo} commit" for todo in todos])
+            outputs, commits = pipeline.execute()
+        return [(t, json.loads(o) if o else None, c) for t, o, c in zip(todos, outputs, commits, strict=True)]
 
     def now_ms(self) -> int:
         seconds, micros = self.redis.time()
@@ -138,6 +172,3 @@ def _reply(run_id: str, answer: Sequence) -> Reply:  # type: ignore[type-arg]
         status=status,
         header=tuple(Delivery.parse(run_id, d) for d in (header[0] if header else ())),
     )
-
-
-__all__ = ["RunStore", "member", "ms"]

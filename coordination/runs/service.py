@@ -1,0 +1,119 @@
+"""The deeds of this room, for every face: sweep a plan, look at a run, cancel, pause, resume it."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+
+import redis
+
+from coordination.errors import Conflict, NotFound
+from coordination.models import Ecosystem, OnFailure, Strategy
+from coordination.planner.forecast import forecast
+from coordination.planner.graph import PlanGraph
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.presence import Presence
+from coordination.runs.progress import Event, follow, log_of
+from coordination.runs.records import Reply, RunView, TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.submit import Order, check, submit
+from coordination.runs.view import RunReader
+from coordination.settings import Settings
+from coordination.wire.carrier import make_app
+from coordination.wire.connection import Profile, connect
+from coordination.wire.keys import Keys
+
+
+def actor() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+class Runs:
+    """One Redis, one namespace. Raises redis-py's errors when Redis is away; `wire.connection.reaching` translates them."""
+
+    def __init__(self, url: str, settings: Settings) -> None:
+        self.url = url
+        self.settings = settings
+        self.keys = Keys(settings.namespace)
+        self.redis = connect(url, Profile.COMMAND, settings.connect_timeout)
+        self.store = RunStore(self.redis, settings.namespace)
+        self.reader = RunReader(self.redis, self.keys)
+        self.presence = Presence(self.redis, self.keys)
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        return Dispatcher(make_app(self.url, self.keys, self.settings), self.store)
+
+    @cached_property
+    def _blocking(self) -> redis.Redis:
+        return connect(self.url, Profile.READER, self.settings.connect_timeout)
+
+    def order(
+        self, graph: PlanGraph, *, strategy: Strategy | None, on_failure: OnFailure | None, max_parallel: int | None
+    ) -> Order:
+        """How the run will be carried out: what the call says, else the plan; `auto` is decided here."""
+        limit = max_parallel or graph.plan.max_parallel
+        foreseen = forecast(graph, max_parallel=limit, margin=self.settings.levels_margin, strategy=strategy)
+        order = Order(
+            strategy=foreseen.strategy,
+            reason=foreseen.reason,
+            on_failure=on_failure or graph.plan.on_failure,
+            max_parallel=limit,
+            actor=actor(),
+        )
+        check(graph, order, self.settings)
+        return order
+
+    def sweep(self, ecosystem: Ecosystem, graph: PlanGraph, order: Order) -> str:
+        """Starts a run; returns its id."""
+        run_id, reply = submit(self.store, graph, ecosystem, self.settings, order)
+        self.dispatcher.follow(reply)
+        return run_id
+
+    def read(self, run: str) -> RunView:
+        return self.reader.read(self.reader.resolve(run))
+
+    def follow(self, run_id: str, since: str = "0") -> Iterator[Event | None]:
+        return follow(self._blocking, self.keys, run_id, since=since)
+
+    def log(self, run_id: str, todo_id: str) -> Iterator[str | None]:
+        return log_of(self._blocking, self.keys, run_id, todo_id)
+
+    def cancel(self, run_id: str) -> None:
+        self._told(self.store.cancel(run_id, actor()), "cancelled", run_id)
+
+    def pause(self, run_id: str) -> None:
+        self._told(self.store.pause(run_id, actor()), "paused", run_id)
+
+    def resume(self, run_id: str) -> None:
+        self._told(self.store.resume(run_id, actor()), "resumed", run_id)
+
+    def complete(self, todo_id: str) -> list[str]:
+        """A person did a manual todo; returns the runs that waited for it."""
+        done = []
+        for run_id in self.store.live_runs():
+            reply = self.store.complete(run_id, todo_id, actor())
+            self.dispatcher.follow(reply)
+            if reply.word == "settled":
+                done.append(run_id)
+                self._open_level_after(run_id, todo_id)
+        return done
+
+    def succeeded_hours(self, run_id: str) -> Mapping[str, float | None]:
+        """Todo → hours that its run took, of each that succeeded: what the file is told."""
+        todos = self.reader.read(run_id).todos
+        return {t.id: (t.duration_s or 0.0) / 3600 for t in todos if t.state is TodoState.SUCCEEDED}
+
+    def _open_level_after(self, run_id: str, todo_id: str) -> None:
+        # No message carried this todo, so no chord counts it.
+        place = self.redis.hget(self.keys.run(run_id).place, todo_id)
+        self.dispatcher.advance(run_id, int(place.split()[1]), "join")
+
+    def _told(self, reply: Reply, expected: str, run_id: str) -> None:
+        if reply.word == "unknown":
+            raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        if reply.word != expected:
+            raise Conflict(f"run {run_id} is {reply.status or reply.word}", f"look at it: coord show-run {run_id}")
+        self.dispatcher.follow(reply)

@@ -1,0 +1,131 @@
+"""A run as people and programs read it: one shape for `show-run --json`, `sweep --json` and the agents' tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from redis import Redis
+
+from coordination.errors import NotFound
+from coordination.planner.forecast import bound
+from coordination.runs.records import RunBrief, RunStatus, RunView, TodoState, TodoView
+from coordination.wire.keys import Keys
+
+LAST = "last"
+
+
+def iso(at_ms: str | int | None) -> str | None:
+    """Milliseconds since 1970 as ISO 8601 in UTC."""
+    return None if at_ms is None else datetime.fromtimestamp(int(at_ms) / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def seconds(start_ms: str | None, end_ms: str | int | None) -> float | None:
+    return None if start_ms is None or end_ms is None else round((int(end_ms) - int(start_ms)) / 1000, 3)
+
+
+class RunReader:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    def resolve(self, run: str) -> str:
+        """The id of `last`, or of the one run whose id begins or ends so; raises NotFound."""
+        newest_first = self._redis.zrevrange(self._keys.runs, 0, -1)
+        if run == LAST and newest_first:
+            return str(newest_first[0])
+        found = [r for r in newest_first if r == run] or [
+            r for r in newest_first if r.startswith(run) or r.endswith(run)
+        ]
+        if len(found) == 1:
+            return str(found[0])
+        what = f"run {run!r} is not the only one: {', '.join(found[:5])}" if found else f"there is no run {run!r}"
+        raise NotFound(what, "coord list-runs shows them" if newest_first else "coord sweep PLAN starts one")
+
+    def list(self, limit: int = 50) -> list[RunView]:
+        """The newest runs, without their todos."""
+        return [self.read(run_id, todos=False) for run_id in self._redis.zrevrange(self._keys.runs, 0, limit - 1)]
+
+    def status(self, run_id: str) -> RunStatus:
+        status = self._redis.hget(self._keys.run(run_id).meta, "status")
+        if status is None:
+            raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        return RunStatus(status)
+
+    def read(self, run_id: str, *, todos: bool = True) -> RunView:
+        keys = self._keys.run(run_id)
+        meta = self._redis.hgetall(keys.meta)
+        if not meta:
+            raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        rows = self._todos(run_id) if todos else ()
+        return RunView(
+            run_id=run_id,
+            plan_id=meta["plan_id"],
+            status=RunStatus(meta["status"]),
+            strategy=meta["strategy"],
+            on_failure=meta["on_failure"],
+            actor=meta["actor"],
+            started_at=iso(meta.get("started_at")),
+            finished_at=iso(meta.get("finished_at")),
+            duration_s=seconds(meta.get("started_at"), meta.get("finished_at")),
+            bound_s=_bound_s(meta, rows),
+            counts={s: int(meta[f"n.{s}"]) for s in TodoState if int(meta.get(f"n.{s}", 0)) > 0},
+            todos=rows,
+        )
+
+    def _todos(self, run_id: str) -> tuple[TodoView, ...]:
+        keys = self._keys.run(run_id)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for key in (keys.state, keys.place, keys.facts, keys.output):
+                pipeline.hgetall(key)
+            states, places, facts, outputs = pipeline.execute()
+        return tuple(
+            _todo(name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name))
+            for name, state in states.items()
+        )
+
+
+class Facts:
+    """The moving part of one todo."""
+
+    def __init__(self, todo: str, facts: Mapping[str, str]) -> None:
+        self._todo = todo
+        self._facts = facts
+
+    def __getitem__(self, name: str) -> str | None:
+        return self._facts.get(f"{self._todo} {name}")
+
+
+def _todo(name: str, state: TodoState, repo: str, facts: Facts, output: str | None) -> TodoView:
+    exit_code = facts["exit_code"]
+    finished_at = facts["finished_at"] if state.ended else None
+    return TodoView(
+        id=name,
+        repo=repo,
+        state=state,
+        attempt=int(facts["attempt"] or 0),
+        worker=facts["worker"],
+        started_at=iso(facts["started_at"]),
+        finished_at=iso(finished_at),
+        duration_s=seconds(facts["started_at"], finished_at),
+        exit_code=None if exit_code is None else int(exit_code),
+        error=facts["error"],
+        waits_for=facts["waits_for"],
+        output=_parsed(output),
+    )
+
+
+def _parsed(output: str | None) -> Any:
+    return None if output is None else json.loads(output)
+
+
+def _bound_s(meta: Mapping[str, str], todos: tuple[TodoView, ...]) -> float | None:
+    durations = {t.id: t.duration_s for t in todos if t.duration_s is not None}
+    if not durations:
+        return None
+    brief = RunBrief.model_validate_json(meta["brief"])
+    predecessors = {t: tuple(p for p in brief.predecessors.get(t, ()) if p in durations) for t in durations}
+    slots = int(meta["max_parallel"]) or len({brief.repo_of[t] for t in durations})
+    return round(bound(durations, predecessors, brief.repo_of, slots), 3)

@@ -1,0 +1,83 @@
+"""A carrier in memory for tests of the steps: what a reply makes necessary becomes deliveries, and joins open levels."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+
+from coordination.planner.delivery import Delivery
+from coordination.planner.graph import PlanGraph
+from coordination.runs.records import Grant, Reply, Result, RunView, TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.submit import Order, submit
+from coordination.runs.view import RunReader
+from coordination.settings import Settings
+
+LEASE = timedelta(seconds=30)
+OK = Result(outcome=TodoState.SUCCEEDED, exit_code=0)
+BAD = Result(outcome=TodoState.FAILED, exit_code=1, error="exit code 1")
+
+
+class Harness:
+    """One run on one Redis, with the workers' part played step by step."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.store = store
+        self.mail: deque[Delivery] = deque()
+        self.run_id = ""
+
+    def submit(self, graph: PlanGraph, ecosystem: object, order: Order, settings: Settings | None = None) -> str:
+        self.run_id, reply = submit(self.store, graph, ecosystem, settings or Settings(), order)  # type: ignore[arg-type]
+        self.follow(reply)
+        return self.run_id
+
+    def follow(self, reply: Reply) -> Reply:
+        self.mail.extend([*reply.header, *reply.sends])
+        for run_id, todo_id in reply.wakes:
+            self.follow(self.store.fire(run_id, todo_id))
+        return reply
+
+    def claim(self, delivery: Delivery, host: str = "h1", request: str = "") -> Reply:
+        return self.follow(
+            self.store.claim(
+                delivery.run_id, delivery.todo_id, delivery.attempt, worker="w", host=host, lease=LEASE, request=request
+            )
+        )
+
+    def next(self) -> Grant | None:
+        """Claims the next delivery; None where it is refused."""
+        return self.claim(self.mail.popleft()).grant
+
+    def take(self, todo: str) -> Grant:
+        """Claims the delivery of this todo, which must be granted."""
+        delivery = next(d for d in self.mail if d.todo_id == todo)
+        self.mail.remove(delivery)
+        grant = self.claim(delivery).grant
+        assert grant is not None, f"{todo} was refused"
+        return grant
+
+    def settle(self, grant: Grant, result: Result = OK) -> str:
+        word = self.follow(self.store.settle(grant, result)).word
+        self.join()
+        return word
+
+    def join(self) -> None:
+        level = self.store.redis.hget(self.store.keys.run(self.run_id).meta, "level")
+        self.follow(self.store.advance(self.run_id, int(level or 0), "join"))
+
+    def drain(self, result_of: Callable[[Grant], Result] = lambda _: OK) -> list[str]:
+        """Carries out whatever is delivered until nothing is; returns the todos in the order in which they started."""
+        started = []
+        while self.mail:
+            grant = self.next()
+            if grant is not None:
+                started.append(grant.todo_id)
+                self.settle(grant, result_of(grant))
+        return started
+
+    def view(self) -> RunView:
+        return RunReader(self.store.redis, self.store.keys).read(self.run_id)
+
+    def states(self, todos: Iterable[str] = ()) -> dict[str, str]:
+        return {t.id: str(t.state) for t in self.view().todos if not todos or t.id in todos}

@@ -1,0 +1,48 @@
+"""Plans for tests, in a line: `plan({"A": "r1", "B": ("r2", ["A"])})`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, Strategy, Todo
+from coordination.planner.graph import PlanGraph, build
+from coordination.runs.submit import Order
+
+PLAN = "PLAN-001"
+Todos = Mapping[str, str | tuple[str, Sequence[str]]]
+
+
+def ecosystem(todos: Todos, *, slots: int = 1, **more: Mapping[str, Any]) -> Ecosystem:
+    """Each todo: its repo, or its repo and blockers; `more` gives single todos further fields."""
+    rows = {name: (spec, ()) if isinstance(spec, str) else spec for name, spec in todos.items()}
+    return Ecosystem(
+        repos=tuple(Repo(name=repo, slots=slots) for repo in dict.fromkeys(repo for repo, _ in rows.values())),
+        coordination=Coordination(
+            plans=(Plan(id=PLAN, title="a plan"),),
+            todos=tuple(
+                Todo.model_validate(
+                    {
+                        "id": name,
+                        "task": f"do {name}",
+                        "repo": repo,
+                        "plan": PLAN,
+                        "blocked_by": list(after),
+                        "action": "true",
+                    }
+                    | dict(more.get(name, {}))
+                )
+                for name, (repo, after) in rows.items()
+            ),
+        ),
+    )
+
+
+def graph(todos: Todos, **more: Mapping[str, Any]) -> PlanGraph:
+    return build(ecosystem(todos, **more), PLAN)
+
+
+def order(
+    strategy: Strategy = Strategy.DATAFLOW, on_failure: OnFailure = OnFailure.CONTINUE, max_parallel: int | None = None
+) -> Order:
+    return Order(strategy=strategy, reason="a test", on_failure=on_failure, max_parallel=max_parallel, actor="test")

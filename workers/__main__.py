@@ -1,0 +1,95 @@
+"""`python -m workers`: one process that serves repositories. `coord worker` and `coord up` start it."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from coordination.ecosystem import document
+from coordination.errors import CoordinationError, NotFound, UsageError
+from coordination.models import Ecosystem, Repo
+from coordination.settings import ecosystem_path_from_environment, read_settings
+from workers.app import Charge, WorkerParts
+from workers.pool import Pool
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # a line for each delivery says nothing of the todo
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+    try:
+        return Pool(WorkerParts(charge(arguments))).run()
+    except CoordinationError as error:
+        print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 — this is a program's face
+        return error.exit_code
+
+
+def charge(arguments: argparse.Namespace) -> Charge:
+    """What the arguments and the file together ask for."""
+    file = _file(arguments.ecosystem)
+    ecosystem = file.ecosystem if file else Ecosystem()
+    settings = read_settings(ecosystem.settings, {"redis_url": arguments.redis})
+    if settings.redis_url is None:
+        raise UsageError("a worker needs the address of Redis", "give --redis or COORD_REDIS_URL, or use: coord up")
+    declared = {repo.name: repo for repo in ecosystem.repos}
+    base = file.path.parent if file else Path.cwd()
+    asked = dict(_named(text) for text in arguments.repo)
+    if arguments.all:
+        asked = {**dict.fromkeys(declared), **asked}
+    if not asked:
+        raise UsageError(
+            "a worker serves repositories", "name them with --repo NAME[=PATH], or all of the file with --all"
+        )
+    places = {name: _place(name, path, declared.get(name), base) for name, path in asked.items()}
+    slots = sum(declared[name].slots if name in declared else 1 for name in places)
+    return Charge(
+        redis_url=settings.redis_url,
+        settings=settings,
+        places=places,
+        jobs=min(slots, arguments.jobs or slots),
+        state=Path(arguments.state).resolve() if arguments.state else base / ".coord",
+    )
+
+
+def _file(explicit: str | None) -> document.Document | None:
+    named = explicit or ecosystem_path_from_environment()
+    try:
+        return document.load(document.find(Path.cwd(), Path(named) if named else None))
+    except NotFound:
+        if named:
+            raise
+        return None
+
+
+def _named(text: str) -> tuple[str, str | None]:
+    name, _, path = text.partition("=")
+    return name, path or None
+
+
+def _place(name: str, path: str | None, repo: Repo | None, base: Path) -> Path:
+    if path is not None:
+        return Path(path).resolve()
+    if repo is not None and repo.path is not None:
+        return (base / repo.path).resolve()
+    return Path.cwd()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
+    parser.add_argument("--repo", action="append", default=[], metavar="NAME[=PATH]")
+    parser.add_argument("--all", action="store_true", help="every repository of the file")
+    parser.add_argument("--jobs", type=int, metavar="N", help="at most N todos at once")
+    parser.add_argument("--ecosystem", metavar="FILE")
+    parser.add_argument("--redis", metavar="URL")
+    parser.add_argument("--state", metavar="DIR", help="where worktrees and logs go (default: .coord)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Everything a worker process is made of, put together once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+from celery import Celery
+
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.presence import Worker
+from coordination.runs.recovery import Keeper
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.carrier import make_app
+from coordination.wire.connection import Profile, connect
+from coordination.wire.keys import Keys
+from workers.attempt import Attempts
+from workers.leases import Leases
+from workers.tasks import register
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """What this worker is there for."""
+
+    redis_url: str
+    settings: Settings
+    places: Mapping[str, Path]
+    """Repository → where it lies on this machine."""
+    jobs: int
+    """How many todos at once."""
+    state: Path
+    """Folder for worktrees and logs."""
+
+
+class WorkerParts:
+    def __init__(self, charge: Charge) -> None:
+        self.charge = charge
+        self.keys = Keys(charge.settings.namespace)
+        self.redis = connect(charge.redis_url, Profile.WORKER, charge.settings.connect_timeout)
+        self.reader = connect(charge.redis_url, Profile.READER, charge.settings.connect_timeout)
+        host = socket.gethostname()
+        self.worker = Worker(
+            id=f"coord-{os.getpid()}@{host}",
+            host=host,
+            pid=os.getpid(),
+            version=version("coord"),
+            repos=tuple(charge.places),
+            jobs=charge.jobs,
+        )
+
+    @cached_property
+    def store(self) -> RunStore:
+        return RunStore(self.redis, self.charge.settings.namespace)
+
+    @cached_property
+    def leases(self) -> Leases:
+        return Leases(self.store, self.reader, self.worker, self.charge.settings)
+
+    @cached_property
+    def dispatcher(self) -> Dispatcher:
+        return Dispatcher(self.app, self.store)
+
+    @cached_property
+    def keeper(self) -> Keeper:
+        return Keeper(self.store, self.dispatcher, self.charge.settings, label=self.worker.id)
+
+    @cached_property
+    def attempts(self) -> Attempts:
+        return Attempts(self.store, self.dispatcher, self.leases, self.worker, self.charge)
+
+    @cached_property
+    def app(self) -> Celery:
+        return make_app(self.charge.redis_url, self.keys, self.charge.settings)
+
+    @property
+    def queues(self) -> list[str]:
+        own = [self.keys.queue(repo, host) for repo in self.charge.places for host in (None, self.worker.host)]
+        return [self.keys.control_queue, *own]
+
+    def registered(self) -> Celery:
+        """The app with its tasks."""
+        register(self.app, self.attempts, self.dispatcher)
+        return self.app
+
+    def close(self) -> None:
+        for client in (self.redis, self.reader):
+            client.close()

@@ -1,0 +1,83 @@
+"""What a todo learns from its predecessors, and hands to its dependents: COORD_CONTEXT and COORD_OUTPUT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from coordination.errors import CoordinationError
+from coordination.runs.records import Grant
+from coordination.runs.store import RunStore
+
+
+class OutputRefused(CoordinationError):
+    """The todo's COORD_OUTPUT cannot be handed on."""
+
+
+class Context:
+    """Reads a run's brief once, and for each todo the outputs of its predecessors in one round trip."""
+
+    def __init__(self, store: RunStore, path_of: PathOf) -> None:
+        self._store = store
+        self._path_of = path_of
+        self.brief = lru_cache(maxsize=16)(store.brief)
+
+    def of(self, grant: Grant) -> dict[str, Any]:
+        brief = self.brief(grant.run_id)
+        names = list(ancestors(brief.predecessors, grant.todo_id))
+        handed = self._store.handed_over(grant.run_id, names) if names else []
+        predecessors = [
+            {
+                "todo": name,
+                "repo": (repo := brief.repo_of[name]),
+                "output": output,
+                "branch": f"coord/{grant.run_id}" if commit else None,
+                "commit": commit,
+                "path": self._path_of(grant.run_id, repo),
+            }
+            for name, output, commit in handed
+        ]
+        return {"run_id": grant.run_id, "todo_id": grant.todo_id, "predecessors": predecessors}
+
+
+class PathOf:
+    """Where the worktree of a run's repository stands on this host; None where there is none."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+
+    def __call__(self, run_id: str, repo: str) -> str | None:
+        path = self._state / "worktrees" / run_id / repo
+        return str(path) if path.is_dir() else None
+
+
+def ancestors(predecessors: Mapping[str, tuple[str, ...]], todo: str) -> Iterator[str]:
+    """Every transitive predecessor, in the order of the run (which is topological)."""
+    seen: set[str] = set()
+    heap = list(predecessors.get(todo, ()))
+    while heap:
+        name = heap.pop()
+        if name not in seen:
+            seen.add(name)
+            heap.extend(predecessors[name])
+    return (name for name in predecessors if name in seen)
+
+
+def read_output(path: Path, limit_bytes: int) -> str:
+    """The JSON that the todo wrote, compact; empty if it wrote none. Raises OutputRefused."""
+    if not path.exists() or path.stat().st_size == 0:
+        return ""
+    if path.stat().st_size > limit_bytes:
+        raise OutputRefused(
+            f"COORD_OUTPUT has {path.stat().st_size} bytes, more than {limit_bytes}",
+            "write a path or a summary instead, or raise output_limit_bytes",
+        )
+    try:
+        return json.dumps(json.loads(path.read_bytes()), separators=(",", ":"), allow_nan=False)
+    except ValueError as error:
+        raise OutputRefused(
+            f"COORD_OUTPUT is not JSON: {error}", "write one JSON value to the file it names"
+        ) from error

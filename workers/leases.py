@@ -1,0 +1,107 @@
+"""The leases of this worker, renewed all in one call, and the word that says the worker is there.
+
+A lease that Redis does not know any more is lost: somebody else may hold the todo, so its command is stopped and nothing of it
+is settled. A Redis that does not answer is no lost lease: commands go on, and so do the attempts to renew.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import redis
+
+from coordination.runs.presence import Presence, Worker
+from coordination.runs.records import Grant
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.keys import member
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Held:
+    grant: Grant
+    lost: Callable[[], None]
+    stop: Callable[[], None]
+
+
+class Leases:
+    """A thread that renews every heartbeat, and at once when the bell rings (somebody cancelled a run)."""
+
+    def __init__(self, store: RunStore, reader: redis.Redis, worker: Worker, settings: Settings) -> None:
+        self._store = store
+        self._reader = reader
+        self._worker = worker
+        self._presence = Presence(store.redis, store.keys)
+        self._lease = settings.lease_ttl
+        # A lease is renewed three times before it runs out, however the two settings are set.
+        self._beat = min(settings.heartbeat, settings.lease_ttl / 3)
+        self._held: dict[str, Held] = {}
+        self._guard = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    def leave(self) -> None:
+        try:
+            self._presence.leave(self._worker)
+        except redis.RedisError as error:
+            logger.warning("could not sign off, the record expires by itself: %s", error)
+
+    def add(self, grant: Grant, *, lost: Callable[[], None], stop: Callable[[], None]) -> None:
+        with self._guard:
+            self._held[member(grant.run_id, grant.todo_id)] = Held(grant, lost, stop)
+
+    def remove(self, grant: Grant) -> None:
+        with self._guard:
+            held = self._held.get(member(grant.run_id, grant.todo_id))
+            if held is not None and held.grant.fence == grant.fence:
+                del self._held[member(grant.run_id, grant.todo_id)]
+
+    def run_once(self) -> tuple[list[str], list[str]]:
+        """One heartbeat; returns the members that were lost, and those asked to stop."""
+        with self._guard:
+            held = dict(self._held)
+        with self._store.redis.pipeline(transaction=False) as pipeline:
+            self._presence.say(pipeline, self._worker, self._store.now_ms(), self._beat)
+            pipeline.execute()
+        if not held:
+            return [], []
+        lost, stopped = self._store.renew({name: h.grant.fence for name, h in held.items()}, self._lease)
+        for name in lost:
+            logger.warning("the lease of %s is lost: its command is stopped", name)
+            held[name].lost()
+        for name in stopped:
+            held[name].stop()
+        return lost, stopped
+
+    def _run(self) -> None:
+        bell = self._reader.pubsub(ignore_subscribe_messages=True)
+        while not self._stopping.is_set():
+            try:
+                self.run_once()
+                if not bell.subscribed:
+                    bell.subscribe(self._store.keys.bell)
+                self._wait(bell)
+            except redis.RedisError as error:
+                logger.warning("Redis does not answer the heartbeat: %s", error)
+                bell.reset()
+                self._stopping.wait(min(self._beat, timedelta(seconds=0.5)).total_seconds())
+            except Exception:
+                # Without heartbeats every todo of this worker would be taken from it.
+                logger.exception("a heartbeat failed; the next one follows")
+                self._stopping.wait(self._beat.total_seconds())
+        bell.close()
+
+    def _wait(self, bell: redis.client.PubSub) -> None:
+        bell.get_message(timeout=self._beat.total_seconds())

@@ -1,0 +1,97 @@
+"""What a todo writes: whole in a file on this machine, and up to a limit in Redis, where anybody can follow it."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+import redis
+
+FLUSH_S = 0.2
+FLUSH_BYTES = 64 * 1024
+
+logger = logging.getLogger(__name__)
+
+
+class Log:
+    """Takes bytes of any kind; what is not UTF-8 shows as a replacement character. Never raises: a log is no reason to fail."""
+
+    def __init__(self, client: redis.Redis, key: str, path: Path, *, attempt: int, limit_bytes: int) -> None:
+        self._redis = client
+        self._key = key
+        self._attempt = attempt
+        self._left = limit_bytes
+        self._path = path
+        self._file = self._open(path)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._buffer = bytearray()
+        self._guard = threading.Lock()
+        self._timer: threading.Timer | None = None
+
+    def write(self, data: bytes) -> None:
+        with self._guard:
+            self._to_file(data)
+            if self._left <= 0:
+                return
+            self._buffer += data[: self._left]
+            self._left -= len(data)
+            if len(self._buffer) >= FLUSH_BYTES or self._left <= 0:
+                self._flush()
+            elif self._timer is None:
+                self._timer = threading.Timer(FLUSH_S, self._flush_later)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def say(self, text: str) -> None:
+        """A line of coord's own."""
+        self.write(f"[coord] {text}\n".encode())
+
+    def close(self) -> None:
+        with self._guard:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._flush(final=True)
+            if self._file is not None:
+                self._file.close()
+
+    def _open(self, path: Path) -> BinaryIO | None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return path.open("ab", buffering=0)
+        except OSError as error:
+            logger.warning("no log file at %s: %s", path, error)
+            return None
+
+    def _to_file(self, data: bytes) -> None:
+        if self._file is None:
+            return
+        try:
+            self._file.write(data)
+        except OSError as error:  # a full disk: the todo goes on, its log does not
+            logger.warning("log file %s ends here: %s", self._path, error)
+            self._buffer += f"\n[coord] the log file {self._path} ends here: {error}\n".encode()
+            self._file.close()
+            self._file = None
+
+    def _flush_later(self) -> None:
+        with self._guard:
+            self._timer = None
+            self._flush()
+
+    def _flush(self, *, final: bool = False) -> None:
+        text = self._decoder.decode(bytes(self._buffer), final)
+        self._buffer.clear()
+        if self._left <= 0 and not final:
+            self._left = -(2**63)
+            text += f"\n[coord] output cut here, it goes on in {self._path}\n"
+        if text:
+            self._send(text)
+
+    def _send(self, text: str) -> None:
+        try:
+            self._redis.xadd(self._key, {"attempt": self._attempt, "text": text})
+        except redis.RedisError as error:
+            logger.warning("a piece of the log is only in %s: %s", self._path, error)

@@ -1,0 +1,85 @@
+"""The worker process: a Celery worker with threads, and our own way to stop it.
+
+Todos are child processes, so a thread that waits for one costs little, and Celery's time limits are not needed. Celery's soft
+shutdown does nothing on threads; here the first TERM (or Ctrl-C) stops consuming and lets what runs finish; the second kills
+the children, hands their todos back and exits.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from celery import signals
+from celery.apps.worker import Worker as CeleryWorker
+from celery.worker import state
+
+from workers.app import WorkerParts
+
+EXIT_HANDED_BACK = 143
+"""128 + TERM: what was running did not finish here."""
+
+logger = logging.getLogger(__name__)
+
+
+class Pool:
+    def __init__(self, parts: WorkerParts) -> None:
+        self._parts = parts
+        self._asked_to_stop = 0
+
+    def run(self) -> int:
+        """Serves until it is told to stop; returns the exit code."""
+        parts = self._parts
+        app = parts.registered()
+        # Celery's worker would install its own handlers when it starts.
+        app.Worker = app.subclass_with_self(CeleryWorker, name="Worker", install_platform_tweaks=self._handle_signals)
+        signals.setup_logging.connect(_keep_our_logging, weak=False)
+        signals.worker_ready.connect(self._ready, weak=False)
+        signals.worker_shutdown.connect(self._stopped, weak=False)
+        worker = app.Worker(
+            hostname=parts.worker.id,
+            pool_cls="threads",
+            concurrency=parts.charge.jobs,
+            queues=parts.queues,
+            quiet=True,
+            without_gossip=True,
+            without_mingle=True,
+        )
+        worker.start()
+        return int(worker.exitcode or 0)
+
+    def _ready(self, **_: Any) -> None:
+        self._parts.leases.start()
+        self._parts.keeper.start()
+        logger.info("serving %s", ", ".join(self._parts.charge.places))
+
+    def _stopped(self, **_: Any) -> None:
+        self._parts.keeper.stop()
+        self._parts.leases.stop()
+        self._parts.leases.leave()
+
+    def _handle_signals(self, _worker: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._asked_to_stop += 1
+        state.should_stop = os.EX_OK
+        if self._asked_to_stop == 1:
+            logger.info("stopping: what runs may finish; a second signal hands it back")
+        else:
+            # Not in the handler: it may have interrupted a thread that holds a lock needed below.
+            threading.Thread(target=self._hand_back, name="hand-back").start()
+
+    def _hand_back(self) -> None:
+        self._parts.attempts.hand_back_all()
+        self._stopped()
+        os._exit(EXIT_HANDED_BACK)
+
+
+def _keep_our_logging(**_: Any) -> None:
+    """Celery leaves logging alone as soon as somebody listens to this signal."""

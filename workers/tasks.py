@@ -1,0 +1,57 @@
+"""The two Celery tasks. Thin: one deed each, and the carrier is told what it came to.
+
+A chord counts a header when its task returns. So a delivery that does not end its todo must not return (it raises Ignore, and
+Flower is told `task-retried`); and a todo that failed must count all the same, so its part is reported by hand.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any, Protocol
+
+from celery import Celery, Task
+from celery.exceptions import Ignore
+from celery.result import states
+
+from coordination.runs.dispatch import Dispatcher
+from coordination.wire.carrier import ADVANCE, EXECUTE
+from workers.verdict import Kind, Verdict
+
+logger = logging.getLogger(__name__)
+
+
+class CarriesOut(Protocol):
+    def carry_out(self, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict: ...
+
+
+def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher) -> None:
+    @app.task(name=EXECUTE, bind=True)
+    def execute(self: Task, run_id: str, todo_id: str, attempt: int, repo: str) -> None:
+        verdict = attempts.carry_out(run_id, todo_id, attempt, repo)
+        if verdict.kind is Kind.DONE:
+            return
+        if verdict.kind is Kind.LATER:
+            self.send_event("task-retried", exception=verdict.why, traceback="")
+        else:
+            _count(app, self)
+        if verdict.kind is Kind.FAILED:
+            self.send_event("task-failed", exception=verdict.why, traceback="")
+        raise Ignore
+
+    @app.task(name=ADVANCE)
+    def advance(run_id: str, level: int) -> None:
+        try:
+            dispatcher.advance(run_id, level, "join")
+        except Exception:
+            logger.error("level %s of run %s: left to the reaper\n%s", level, run_id, traceback.format_exc())
+            raise
+
+
+def _count(app: Celery, task: Task) -> None:
+    """The todo's part of its level is done, although its task does not return."""
+    request: Any = task.request
+    if request.chord:
+        app.backend.on_chord_part_return(request, states.SUCCESS, None)
+    elif request.chain:
+        app.signature(request.chain[-1]).apply_async()

@@ -1,0 +1,23 @@
+"""What a delivery came to, for the carrier: how Celery and Flower are told, and whether its level's chord counts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    DONE = "done"
+    """The todo succeeded."""
+    FAILED = "failed"
+    """The todo failed for good: FAILURE, and yet it counts."""
+    ENDED = "ended"
+    """It had ended before this delivery: nothing to show, but its part may not have been counted yet."""
+    LATER = "later"
+    """This delivery does not end the todo: it is sent again. Must not count."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    kind: Kind
+    why: str = ""
