@@ -1,0 +1,103 @@
+"""The git command, made independent of who calls it and of how they like their git.
+
+* Variables that would send git to another repository (a worker started from a hook has GIT_DIR set) are taken away.
+* Personal settings that would run something, ask something or sign something in *our* commits are overridden. All else
+  stays the user's: filters, line endings and excludes make the files what they are in the checkout.
+* `hold` descriptors go to git, so that a lock on the worktree outlives a worker that is killed while git still writes.
+* git runs in a session of its own: a Ctrl-C at the worker's terminal does not cut a commit in two.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from coordination.errors import GitRefused
+
+REDIRECTING = frozenset(  # git rev-parse --local-env-vars, and what else changes where git looks
+    """GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_CEILING_DIRECTORIES GIT_COMMON_DIR GIT_CONFIG GIT_CONFIG_COUNT
+    GIT_CONFIG_PARAMETERS GIT_DIR GIT_GRAFT_FILE GIT_IMPLICIT_WORK_TREE GIT_INDEX_FILE GIT_INTERNAL_SUPER_PREFIX
+    GIT_LITERAL_PATHSPECS GIT_NAMESPACE GIT_NO_REPLACE_OBJECTS GIT_OBJECT_DIRECTORY GIT_PREFIX GIT_QUARANTINE_PATH
+    GIT_REPLACE_REF_BASE GIT_SHALLOW_FILE GIT_WORK_TREE""".split()  # noqa: SIM905
+)
+OURS = {
+    "LC_ALL": "C",  # we read a few of its words
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",  # or a mere `status` rewrites the index of the checkout
+}
+SETTINGS = (
+    "advice.addEmbeddedRepo=false",
+    "advice.detachedHead=false",
+    "commit.gpgSign=false",
+    "core.fsmonitor=false",  # or git leaves a daemon behind
+    "core.hooksPath=/dev/null",
+    "core.quotePath=false",
+    "core.safecrlf=false",
+    "gc.auto=0",
+    "i18n.commitEncoding=UTF-8",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
+)
+PATIENCE = timedelta(minutes=10)
+"""Longer than the checkout of a huge repository takes, and an end to a filter that hangs."""
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without what would redirect git; todos get this as well."""
+    return {name: value for name, value in environ.items() if name not in REDIRECTING and not _numbered(name)}
+
+
+def _numbered(name: str) -> bool:
+    return name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
+
+
+def git(
+    *args: str,
+    cwd: Path,
+    stdin: str = "",
+    settings: Sequence[str] = (),
+    hold: int | None = None,
+    patience: timedelta = PATIENCE,
+) -> str:
+    """What git printed, without the last line end; raises GitRefused with git's own words."""
+    done = ask(*args, cwd=cwd, stdin=stdin, settings=settings, hold=hold, patience=patience)
+    if done.returncode:
+        words = done.stderr.strip() or done.stdout.strip() or f"git ended with {done.returncode}"
+        raise GitRefused(f"git {args[0]} in {cwd}: {words}", "see to what git says, then let the todo run again")
+    return done.stdout.removesuffix("\n")
+
+
+def ask(
+    *args: str,
+    cwd: Path,
+    stdin: str = "",
+    settings: Sequence[str] = (),
+    hold: int | None = None,
+    patience: timedelta = PATIENCE,
+) -> subprocess.CompletedProcess[str]:
+    """Like `git`, for questions that git answers by its exit code."""
+    options = [word for setting in (*SETTINGS, *settings) for word in ("-c", setting)]
+    try:
+        return subprocess.run(
+            ["git", *options, *args],
+            cwd=cwd,
+            env=clean_environment(os.environ) | OURS,
+            input=stdin,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=patience.total_seconds(),
+            pass_fds=() if hold is None else (hold,),
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        hint = "look for a filter or a credential helper that waits, then let the todo run again"
+        raise GitRefused(f"git {args[0]} in {cwd} did not end within {patience}", hint) from error
+    except OSError as error:
+        if not cwd.is_dir():
+            raise GitRefused(f"{cwd} is not a folder", "restore it, or correct the path in ecosystem.yaml") from error
+        raise GitRefused(f"git cannot be started: {error}", "install git ≥ 2.39 and see that it is in PATH") from error

@@ -1,0 +1,57 @@
+"""A workspace that is the repository's path itself: nothing is made, cleaned or committed there, but one todo at a time."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from pathlib import Path
+
+from coordination.errors import GitRefused
+from workers.child import Child
+from workers.occupancy import Occupancy, Visitor, words_for
+
+
+class InPlace:
+    """The same deeds as `Worktree`. The lock belongs to the path, so runs keep out of each other's way as well."""
+
+    needs_prepare = False
+    branch = ""
+
+    def __init__(self, *, state: Path, path: Path) -> None:
+        self.path = path.absolute()
+        name = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
+        self._occupancy = Occupancy(state.absolute() / "in-place" / name, self.path)
+
+    @property
+    def hold(self) -> int:
+        return self._occupancy.hold
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def enter(self, visitor: Visitor, tip: str | None, patience: timedelta) -> str:
+        """Come in alone. There is no commit to stand at: returns an empty text."""
+        if not self.path.is_dir():
+            raise GitRefused(f"there is no folder {self.path}", "restore it, or correct the path in ecosystem.yaml")
+        self._occupancy.enter(visitor, patience)
+        return ""
+
+    def note(self, child: Child) -> None:
+        with words_for(self.path):
+            self._occupancy.note(child.guard, child.group)
+
+    def mark_prepared(self) -> None:
+        """What is in place is as its owner wants it."""
+
+    def commit(self, todo: str, task: str) -> str:
+        """Nothing is committed; still, only the last who came in has a say. Raises Superseded."""
+        self._occupancy.check()
+        return ""
+
+    def leave(self) -> None:
+        with words_for(self.path):
+            self._occupancy.leave()
+
+    def remove(self, patience: timedelta) -> None:
+        """The path is its owner's; nothing to remove."""

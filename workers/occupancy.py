@@ -1,0 +1,236 @@
+"""Who is in a workspace: one attempt at a time, and its processes are gone before the next one comes in.
+
+Two files, in a folder of the workspace's own. `lock` carries a flock and is empty. `occupant.json` says who came in last
+and whether they left; it is replaced whole, and only by who holds the flock.
+
+States::
+
+    free ──enter──► occupied ──leave──► free
+                       └── worker and guard died ──► abandoned ──enter──► what is left of it is ended ──► occupied
+
+Invariants
+
+1. The flock is held by the worker that entered, by every git it runs there, and by the guard of every command, each
+   through the same open file. So it is free only when none of them lives.
+2. Who gets the flock and reads `left: false` ends what is left of that attempt before anything else: a guard that was
+   killed together with its worker could not.
+3. A fence never comes in after a higher one of the same run: an attempt that slept through the loss of its lease must
+   not set the worktree back under the feet of its successor.
+
+What happens on each failure
+
+* Worker killed: its guard kills the command and ends, which frees the flock; `enter` waits for that.
+* Guard killed: the worker still has the flock; `Child.wait` clears up.
+* Both killed: the flock is free, the record says `left: false`; see 2.
+* Power lost: no process is left, `occupant.json` may be empty; that reads as "nobody".
+* Record not writable (disk full): nothing has started yet; `enter` refuses.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from coordination.errors import Conflict, CoordinationError
+from workers import leftovers
+
+POLL_S = 0.05
+END_WITHIN = timedelta(seconds=10)
+
+
+class WorkspaceBusy(Conflict):
+    """Somebody else is in the workspace."""
+
+    def __init__(self, message: str, hint: str = "", *, holder: int | None = None) -> None:
+        self.holder = holder
+        """Pid of the worker that is in it, as far as known."""
+        super().__init__(message, hint)
+
+
+class Superseded(Conflict):
+    """A newer attempt has been in the workspace."""
+
+
+class WorkspaceUnusable(CoordinationError):
+    """The workspace's folder cannot be written."""
+
+
+@contextmanager
+def words_for(folder: Path) -> Iterator[None]:
+    """What the disk refuses, as an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space or correct the rights; the todo is tried again by itself"
+        raise WorkspaceUnusable(f"{error.filename or folder}: {error.strerror}", hint) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visitor:
+    """The attempt that wants to come in. `key` and `fence` are the COORD_IDEMPOTENCY_KEY and COORD_FENCE of its processes."""
+
+    run: str
+    key: str
+    fence: int
+
+
+class Occupant(BaseModel):
+    """What `occupant.json` says."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run: str
+    key: str
+    fence: int
+    worker: int
+    guard: int | None = None
+    group: int | None = None
+    group_started: str = ""
+    left: bool = False
+
+
+class Occupancy:
+    def __init__(self, folder: Path, workspace: Path) -> None:
+        self._folder = folder
+        self._workspace = workspace
+        self._fd: int | None = None
+        self._occupant: Occupant | None = None
+
+    @property
+    def hold(self) -> int:
+        """The descriptor of the flock, for git and for the guard."""
+        assert self._fd is not None, "enter first"
+        return self._fd
+
+    def enter(self, visitor: Visitor, patience: timedelta) -> None:
+        """Come in alone; raises WorkspaceBusy or Superseded."""
+        with words_for(self._folder):
+            self._take_lock(patience)
+            try:
+                last = self.read()
+                self._refuse_the_older(visitor, last)
+                self._end_what_was_abandoned(last)
+                self._write(Occupant(run=visitor.run, key=visitor.key, fence=visitor.fence, worker=os.getpid()))
+            except BaseException:
+                self._release()
+                raise
+
+    def note(self, guard: int | None, group: int | None) -> None:
+        """Record what the attempt has started, by which the next one finds it."""
+        assert self._occupant is not None, "enter first"
+        begun = leftovers.started(group) if group else ""
+        self._write(self._occupant.model_copy(update={"guard": guard, "group": group, "group_started": begun}))
+
+    def check(self) -> None:
+        """Raise Superseded unless we are the last who came in."""
+        there = self.read()
+        if self._occupant is None or there is None or there.fence != self._occupant.fence:
+            raise Superseded("a newer attempt took over this workspace", "nothing to do: the newer attempt counts")
+
+    def leave(self) -> None:
+        """Go out; call it only when nothing of the attempt is alive. Harmless when not inside."""
+        if self._fd is None:
+            return
+        try:
+            if self._occupant is not None:
+                self._write(self._occupant.model_copy(update={"left": True}))
+        finally:
+            self._release()
+
+    @contextmanager
+    def emptied(self, patience: timedelta) -> Iterator[None]:
+        """Nobody is in it and nobody comes in, so that the workspace can be removed; its records go as well."""
+        with words_for(self._folder):
+            self._take_lock(patience)
+            try:
+                self._end_what_was_abandoned(self.read())
+                yield
+                shutil.rmtree(self._folder)
+            finally:
+                self._release()
+
+    def read(self) -> Occupant | None:
+        try:
+            return Occupant.model_validate_json((self._folder / "occupant.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def _take_lock(self, patience: timedelta) -> None:
+        until = time.monotonic() + patience.total_seconds()
+        while (fd := self._try_lock()) is None:
+            if time.monotonic() >= until:
+                raise self._busy(self.read(), patience)
+            time.sleep(POLL_S)  # a flock with a time limit would need a signal, which only the main thread gets
+        self._fd = fd
+
+    def _try_lock(self) -> int | None:
+        path = self._folder / "lock"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # somebody removes the folder just now
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_ino == path.stat().st_ino:  # or `remove` took the file away while we came
+                return fd
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(fd)
+        return None
+
+    def _refuse_the_older(self, visitor: Visitor, last: Occupant | None) -> None:
+        if last and last.run == visitor.run and last.fence > visitor.fence:
+            message = (
+                f"attempt {last.fence} has been in {self._workspace}, and this is the older attempt {visitor.fence}"
+            )
+            raise Superseded(message, "nothing to do: the newer attempt counts")
+
+    def _end_what_was_abandoned(self, last: Occupant | None) -> None:
+        if last is None:
+            return
+        alive = set() if last.left else leftovers.end(self._trace(last), END_WITHIN)
+        if alive:
+            pids = " ".join(map(str, sorted(alive)))
+            raise WorkspaceBusy(
+                f"processes of an earlier attempt in {self._workspace} do not end: {pids}",
+                "end them by hand; the todo is tried again by itself",
+                holder=last.worker,
+            )
+
+    def _trace(self, last: Occupant) -> leftovers.Trace:
+        return leftovers.Trace(
+            key=last.key,
+            fence=str(last.fence),
+            workspace=self._workspace,
+            group=last.group,
+            group_started=last.group_started,
+        )
+
+    def _busy(self, holder: Occupant | None, patience: timedelta) -> WorkspaceBusy:
+        who = f"worker {holder.worker}, guard {holder.guard}, fence {holder.fence}" if holder else "somebody unknown"
+        return WorkspaceBusy(
+            f"{self._workspace} is still in use after {patience.total_seconds():g} s, by {who}",
+            "it comes free when that attempt ends; if that worker hangs, end it by its pid",
+            holder=holder.worker if holder else None,
+        )
+
+    def _write(self, occupant: Occupant) -> None:
+        new = self._folder / "occupant.new"
+        new.write_text(occupant.model_dump_json())
+        new.replace(self._folder / "occupant.json")
+        self._occupant = occupant
+
+    def _release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = self._occupant = None

@@ -1,0 +1,72 @@
+"""A repository as the worker finds it: may a run have a worktree of it, and from which commit. It only ever reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.errors import GitRefused
+from coordination.models import Workspace
+from workers.git import ask, git
+
+BRANCHES_SHOWN = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What is at a repository's path. `why` says so when it is not fit for worktrees."""
+
+    workspace: Workspace
+    why: str = ""
+
+
+def branch_of(run: str) -> str:
+    return f"coord/{run}"
+
+
+def inspect(name: str, path: Path) -> Found:
+    """Worktree or in-place; raises GitRefused when it is neither. Uncommitted work is no obstacle: it is never touched."""
+    if not path.is_dir():
+        hint = f"clone it there, or tell the worker where it is: coord worker --repo {name}=PATH"
+        raise GitRefused(f"{name}: there is no folder {path}", hint)
+    reason = why_no_repository(path)
+    if reason:
+        return Found(workspace=Workspace.IN_PLACE, why=f"{name}: {path} {reason}: todos work in it directly")
+    if not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
+        return Found(workspace=Workspace.IN_PLACE, why=f"{name}: {path} has no commit yet: todos work in it directly")
+    if branch_exists(path, "coord"):
+        raise GitRefused(
+            f"{name}: {path} has a branch named coord, so git cannot create coord/<run> beside it",
+            f"rename it: git -C {path} branch -m coord another-name",
+        )
+    return Found(workspace=Workspace.WORKTREE)
+
+
+def why_no_repository(path: Path) -> str:
+    answer = ask("rev-parse", "--is-bare-repository", cwd=path)
+    if answer.returncode and "not a git repository" in answer.stderr and not (path / ".git").exists():
+        return "is not a git repository"
+    if answer.returncode:
+        hint = "see to what git says, then let the todo run again"
+        raise GitRefused(f"git does not accept {path}: {answer.stderr.strip()}", hint)
+    if answer.stdout.strip() == "true":
+        return ""
+    top = Path(git("rev-parse", "--show-toplevel", cwd=path))
+    return "" if top.samefile(path) else f"is a folder inside the repository {top}, not a repository of its own"
+
+
+def branch_exists(path: Path, branch: str) -> bool:
+    return ask("show-ref", "--verify", "--quiet", f"refs/heads/{branch}", cwd=path).returncode == 0
+
+
+def tip(name: str, path: Path, branch: str) -> str:
+    """The commit that the branch is at; raises GitRefused naming the branches there are."""
+    answer = ask("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=path)
+    if answer.returncode == 0:
+        return answer.stdout.strip()
+    there = git("for-each-ref", "--format=%(refname:short)", "refs/heads", cwd=path).splitlines()
+    shown = ", ".join(there[:BRANCHES_SHOWN]) + (" …" if len(there) > BRANCHES_SHOWN else "")
+    raise GitRefused(
+        f"{name}: {path} has no branch {branch}; there are: {shown}",
+        f"name one of them as `branch` of {name} in ecosystem.yaml",
+    )

@@ -1,0 +1,22 @@
+"""Where a todo works: a family of two, the run's worktree and the repository's path itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coordination import models
+from workers.in_place import InPlace
+from workers.repository import inspect
+from workers.worktree import Worktree
+
+Workspace = Worktree | InPlace
+
+
+def workspace_for(*, state: Path, run: str, repo: models.Repo, checkout: Path, wanted: models.Workspace) -> Workspace:
+    """The workspace of a run's todo; raises GitRefused when the repository is fit for neither.
+
+    A repository without git or without a commit is worked on in place, whatever is wanted.
+    """
+    if wanted is models.Workspace.IN_PLACE or inspect(repo.name, checkout).workspace is models.Workspace.IN_PLACE:
+        return InPlace(state=state, path=checkout)
+    return Worktree(state=state, run=run, repo=repo, checkout=checkout)

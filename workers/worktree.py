@@ -1,0 +1,266 @@
+"""A run's worktree of one repository: made once, clean at the recorded tip for each attempt, removed with the run.
+
+    <state>/worktrees/<run>/<repo>/     the worktree, on branch coord/<run>
+    <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, prepared, exclude
+
+States::
+
+    absent ──enter──► clean at the tip ──todo──► changed ──commit──► clean at the new tip ──leave──► …
+      ▲                    ▲                        └──failure──leave──► changed ──enter─┐
+      │                    └─────────────────────────────────────────────────────────────┘
+      └──remove, or damaged by hand (made anew at the next enter)
+
+Invariants
+
+1. The checkout's files, index and HEAD are only ever read. Of its `.git`, objects, the branch `coord/<run>`, the worktree's
+   entry and a lock file of ours are written.
+2. An attempt begins at the tip that Redis recorded, whatever stands on the branch: a commit whose settle was lost was
+   never there, and the todo does it again.
+3. Nobody but the occupant (`occupancy.py`) writes here; entries of worktrees are made and removed under one lock per
+   repository, which all processes on the machine share.
+4. What `prepare` left behind untracked is neither cleaned away nor committed.
+
+What happens on each failure
+
+* Killed in the middle of git: git itself goes on and holds the flock until it ends; lock files of a git that was killed
+  with its todo are removed, since nobody else may be at work here.
+* A merge, rebase or bisect in progress, HEAD elsewhere, the branch deleted: set back.
+* The folder or its entry deleted, the index broken: made anew (and prepared anew).
+* The branch checked out somewhere else: refused, for moving it would make that checkout look changed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+from coordination.errors import GitRefused, UsageError
+from coordination.models import Repo
+from workers.child import Child
+from workers.commit import Stand, commit, message
+from workers.git import ask, git
+from workers.occupancy import Occupancy, Visitor, words_for
+from workers.repository import branch_of, tip
+
+UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
+UNFINISHED_FILES = ("index.lock", "HEAD.lock", "BISECT_LOG", "BISECT_START", "BISECT_NAMES", "BISECT_TERMS")
+
+
+class Worktree:
+    def __init__(self, *, state: Path, run: str, repo: Repo, checkout: Path) -> None:
+        for name in (run, repo.name):
+            if name in (".", "..") or "/" in name:
+                raise UsageError(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
+        self.path = state.absolute() / "worktrees" / run / repo.name
+        self.branch = branch_of(run)
+        self._run = run
+        self._repo = repo
+        self._checkout = checkout.absolute()
+        self._records = state.absolute() / "workspaces" / run / repo.name
+        self._occupancy = Occupancy(self._records, self.path)
+        self._visitor: Visitor | None = None
+        self._since = ""
+
+    @property
+    def hold(self) -> int:
+        """The flock, for the guard of whatever runs here."""
+        return self._occupancy.hold
+
+    def enter(self, visitor: Visitor, tip: str | None, patience: timedelta) -> str:
+        """Come in alone, with everything clean at `tip` (None: where the run began); returns that commit.
+
+        Raises WorkspaceBusy, Superseded, WorkspaceUnusable or GitRefused.
+        """
+        self._occupancy.enter(visitor, patience)
+        try:
+            with words_for(self.path):
+                self._since = tip or self._base()
+                self._stand_at(self._since)
+        except BaseException:
+            self._occupancy.leave()
+            raise
+        self._visitor = visitor
+        return self._since
+
+    def note(self, child: Child) -> None:
+        """Record a command that was started here: call it right after `start`."""
+        with words_for(self._records):
+            self._occupancy.note(child.guard, child.group)
+
+    @property
+    def needs_prepare(self) -> bool:
+        return self._repo.prepare is not None and not (self._records / "prepared").exists()
+
+    def mark_prepared(self) -> None:
+        """`prepare` succeeded: what it left untracked stays out of all commits; what it changed of the files is undone."""
+        self._git("reset", "--hard", "--quiet")
+        left = self._git("ls-files", "--others", "--exclude-standard", "--directory", "-z").split("\0")
+        patterns = [_pattern(name) for name in left if name and "\n" not in name]
+        with words_for(self._records):
+            text = "\n".join([*_personal_excludes(self._checkout), *patterns, ""])
+            (self._records / "exclude").write_text(text, errors="surrogateescape")
+            (self._records / "prepared").touch()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For the todo's own git: `git add --all` in a todo must not take in what `prepare` left, either."""
+        excludes = self._excludes()
+        if not excludes:
+            return {}
+        name, _, value = excludes[0].partition("=")
+        return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": name, "GIT_CONFIG_VALUE_0": value}
+
+    def commit(self, todo: str, task: str) -> str:
+        """Commit what the todo changed; returns the branch's tip. Raises Superseded or GitRefused."""
+        assert self._visitor is not None, "enter first"
+        self._occupancy.check()
+        with words_for(self.path):
+            self._remove_stale_locks(self._git_dir())
+            stand = Stand(
+                path=self.path, branch=self.branch, since=self._since, settings=self._excludes(), hold=self.hold
+            )
+            return commit(stand, message(self._run, todo, task, self._visitor.fence))
+
+    def leave(self) -> None:
+        """Go out; nothing of the attempt may be alive. Harmless when not inside."""
+        with words_for(self._records):
+            self._occupancy.leave()
+
+    def remove(self, patience: timedelta) -> None:
+        """The run has ended: take the worktree away; its branch stays."""
+        with self._occupancy.emptied(patience), words_for(self.path), self._entries():
+            self._discard()
+        for folder in (self.path.parent, self._records.parent):
+            with suppress(OSError):  # not empty: other repositories of the run are still there
+                folder.rmdir()
+
+    def _git(self, *args: str) -> str:
+        return git(*args, cwd=self.path, settings=self._excludes(), hold=self.hold)
+
+    def _excludes(self) -> tuple[str, ...]:
+        file = self._records / "exclude"
+        return (f"core.excludesFile={file}",) if file.exists() else ()
+
+    def _base(self) -> str:
+        """Where the run began in this repository: the same commit for every attempt, wherever the branch goes."""
+        file = self._records / "base"
+        if not file.exists():
+            found = tip(self._repo.name, self._checkout, self._repo.branch)
+            new = self._records / "base.new"
+            new.write_text(found)
+            new.replace(file)
+        return file.read_text()
+
+    def _stand_at(self, commit: str) -> None:
+        self._refuse_elsewhere()
+        try:
+            sound = self._is_sound() and self._clean(commit)
+        except GitRefused:  # broken in a way that making it anew mends; if not, that says why
+            sound = False
+        if not sound:
+            self._make(commit)
+
+    def _is_sound(self) -> bool:
+        """Ours and of this repository. Without `.git` git would look further up, and find whatever the state lies in."""
+        if not (self.path / ".git").is_file():
+            return False
+        answer = ask("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=self.path)
+        return answer.returncode == 0 and Path(answer.stdout.strip()).samefile(self._common_dir())
+
+    def _clean(self, commit: str) -> bool:
+        git_dir = self._git_dir()
+        self._remove_stale_locks(git_dir)
+        for name in UNFINISHED:
+            shutil.rmtree(git_dir / name, ignore_errors=True)
+        self._git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
+        self._git("update-ref", "-m", "coord: an attempt begins", f"refs/heads/{self.branch}", commit)
+        self._git("reset", "--hard", "--quiet")
+        self._git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
+        return True
+
+    def _remove_stale_locks(self, git_dir: Path) -> None:
+        for name in UNFINISHED_FILES:
+            (git_dir / name).unlink(missing_ok=True)
+        (self._common_dir() / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
+
+    def _make(self, commit: str) -> None:
+        if ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=self._checkout).returncode:
+            raise GitRefused(
+                f"{self._repo.name}: commit {commit}, where the run stands, is not in {self._checkout}",
+                "fetch or restore it there, or start a new run",
+            )
+        with self._entries():
+            self._discard()
+            options = ("--quiet", "--force", "--no-track", "-B", self.branch)
+            git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self.hold)
+
+    def _discard(self) -> None:
+        """Folder first, entry second: git refuses a folder that is damaged, and is content with one that is missing."""
+        _remove_tree(self.path)
+        for name in ("prepared", "exclude"):
+            (self._records / name).unlink(missing_ok=True)
+        ask("worktree", "remove", "--force", "--force", str(self.path), cwd=self._checkout)
+
+    def _refuse_elsewhere(self) -> None:
+        for place in self._places_of_branch():
+            if place == self.path or (place.exists() and self.path.exists() and place.samefile(self.path)):
+                continue
+            if place.exists():
+                hint = f"switch to another branch there: git -C {place} switch BRANCH"
+                raise GitRefused(f"{self._repo.name}: {self.branch} is checked out in {place}", hint)
+            with self._entries():  # a state folder that was moved or deleted
+                ask("worktree", "remove", "--force", "--force", str(place), cwd=self._checkout)
+
+    def _places_of_branch(self) -> Iterator[Path]:
+        listing = git("worktree", "list", "--porcelain", "-z", cwd=self._checkout)
+        for entry in listing.split("\0\0"):
+            facts = dict(line.partition(" ")[::2] for line in entry.split("\0"))
+            if facts.get("branch") == f"refs/heads/{self.branch}":
+                yield Path(facts["worktree"])
+
+    def _git_dir(self) -> Path:
+        return Path(git("rev-parse", "--absolute-git-dir", cwd=self.path))
+
+    def _common_dir(self) -> Path:
+        return Path(git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=self._checkout))
+
+    @contextmanager
+    def _entries(self) -> Iterator[None]:
+        """The lock under which entries of worktrees are made and removed; short, so it is simply waited for."""
+        fd = os.open(self._common_dir() / "coord.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _remove_tree(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+    except PermissionError:  # folders without write permission, as in Go's module cache
+        for folder, _, _ in os.walk(path):
+            Path(folder).chmod(0o700)
+        shutil.rmtree(path)
+
+
+def _pattern(name: str) -> str:
+    return "/" + re.sub(r"([\\*?\[ ])", r"\\\1", name)
+
+
+def _personal_excludes(checkout: Path) -> list[str]:
+    """core.excludesFile names one file, and ours takes the place of the user's: so theirs is copied in."""
+    named = ask("config", "--type=path", "--get", "core.excludesFile", cwd=checkout).stdout.strip()
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # where git looks, too
+    file = Path(named) if named else config / "git" / "ignore"
+    return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []
