@@ -20,7 +20,7 @@ from coordination.settings import Settings
 from coordination.wire.carrier import make_app
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
-from workers.attempt import Attempts
+from workers.attempts import Attempts
 from workers.leases import Leases
 from workers.tasks import register
 

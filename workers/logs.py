@@ -24,6 +24,7 @@ class Log:
         self._key = key
         self._attempt = attempt
         self._left = limit_bytes
+        self._cut = False
         self._path = path
         self._file = self._open(path)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -34,11 +35,12 @@ class Log:
     def write(self, data: bytes) -> None:
         with self._guard:
             self._to_file(data)
-            if self._left <= 0:
+            if self._cut:
                 return
             self._buffer += data[: self._left]
+            self._cut = len(data) > self._left
             self._left -= len(data)
-            if len(self._buffer) >= FLUSH_BYTES or self._left <= 0:
+            if len(self._buffer) >= FLUSH_BYTES or self._cut:
                 self._flush()
             elif self._timer is None:
                 self._timer = threading.Timer(FLUSH_S, self._flush_later)
@@ -84,8 +86,7 @@ class Log:
     def _flush(self, *, final: bool = False) -> None:
         text = self._decoder.decode(bytes(self._buffer), final)
         self._buffer.clear()
-        if self._left <= 0 and not final:
-            self._left = -(2**63)
+        if self._cut and not final:
             text += f"\n[coord] output cut here, it goes on in {self._path}\n"
         if text:
             self._send(text)

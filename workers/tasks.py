@@ -26,9 +26,9 @@ class CarriesOut(Protocol):
 
 
 def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher) -> None:
-    @app.task(name=EXECUTE, bind=True)
+    @app.task(name=EXECUTE, bind=True)  # type: ignore[untyped-decorator]
     def execute(self: Task, run_id: str, todo_id: str, attempt: int, repo: str) -> None:
-        verdict = attempts.carry_out(run_id, todo_id, attempt, repo)
+        verdict = _verdict(attempts, run_id, todo_id, attempt, repo)
         if verdict.kind is Kind.DONE:
             return
         if verdict.kind is Kind.LATER:
@@ -39,13 +39,21 @@ def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher) -> None:
             self.send_event("task-failed", exception=verdict.why, traceback="")
         raise Ignore
 
-    @app.task(name=ADVANCE)
+    @app.task(name=ADVANCE)  # type: ignore[untyped-decorator]
     def advance(run_id: str, level: int) -> None:
         try:
             dispatcher.advance(run_id, level, "join")
         except Exception:
             logger.error("level %s of run %s: left to the reaper\n%s", level, run_id, traceback.format_exc())
             raise
+
+
+def _verdict(attempts: CarriesOut, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict:
+    try:
+        return attempts.carry_out(run_id, todo_id, attempt, repo)
+    except Exception as error:
+        logger.exception("%s of run %s: left to the reaper, which takes it up when its lease runs out", todo_id, run_id)
+        return Verdict(Kind.LATER, f"{type(error).__name__}: {error}")
 
 
 def _count(app: Celery, task: Task) -> None:

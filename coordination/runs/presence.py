@@ -48,6 +48,10 @@ class Presence:
         rows = self._redis.mget([self._keys.worker(i) for i in ids]) if ids else []
         return tuple(Worker.model_validate_json(row) for row in rows if row is not None)
 
+    def answers(self, pid: int) -> bool:
+        """Whether the worker of this process is there."""
+        return any(worker.pid == pid for worker in self.workers())
+
     def unserved(self, repos: Iterable[str]) -> tuple[str, ...]:
         """Those of `repos` for which no worker is there."""
         served = {repo for worker in self.workers() for repo in worker.repos}

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import redis
 
 from coordination.errors import Conflict, NotFound
-from coordination.models import Ecosystem, OnFailure, Strategy
-from coordination.planner.forecast import forecast
-from coordination.planner.graph import PlanGraph
-from coordination.runs.dispatch import Dispatcher
+from coordination.models import Ecosystem
 from coordination.runs.presence import Presence
 from coordination.runs.progress import Event, follow, log_of
 from coordination.runs.records import Reply, RunView, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submit import Order, check, submit
+from coordination.runs.submit import Order, actor, submit
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 
-
-def actor() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+if TYPE_CHECKING:
+    from coordination.planner.graph import PlanGraph
+    from coordination.runs.dispatch import Dispatcher
 
 
 class Runs:
@@ -44,27 +39,15 @@ class Runs:
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
+        # Celery takes 300 ms to import; looking at a run does not need it.
+        from coordination.runs.dispatch import Dispatcher
+        from coordination.wire.carrier import make_app
+
         return Dispatcher(make_app(self.url, self.keys, self.settings), self.store)
 
     @cached_property
     def _blocking(self) -> redis.Redis:
         return connect(self.url, Profile.READER, self.settings.connect_timeout)
-
-    def order(
-        self, graph: PlanGraph, *, strategy: Strategy | None, on_failure: OnFailure | None, max_parallel: int | None
-    ) -> Order:
-        """How the run will be carried out: what the call says, else the plan; `auto` is decided here."""
-        limit = max_parallel or graph.plan.max_parallel
-        foreseen = forecast(graph, max_parallel=limit, margin=self.settings.levels_margin, strategy=strategy)
-        order = Order(
-            strategy=foreseen.strategy,
-            reason=foreseen.reason,
-            on_failure=on_failure or graph.plan.on_failure,
-            max_parallel=limit,
-            actor=actor(),
-        )
-        check(graph, order, self.settings)
-        return order
 
     def sweep(self, ecosystem: Ecosystem, graph: PlanGraph, order: Order) -> str:
         """Starts a run; returns its id."""

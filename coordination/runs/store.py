@@ -124,12 +124,9 @@ class RunStore:
             self.redis.xadd(self.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch})
         return True
 
-    def record_base(self, run_id: str, repo: str, commit: str) -> str:
-        """The commit that the run starts from in this repository: the first one recorded counts."""
-        tips = self.keys.run(run_id).tips
-        if self.redis.hsetnx(tips, repo, commit):
-            return commit
-        return str(self.redis.hget(tips, repo))
+    def status(self, run_id: str) -> str | None:
+        status: str | None = self.redis.hget(self.keys.run(run_id).meta, "status")
+        return status
 
     def brief(self, run_id: str) -> RunBrief:
         return RunBrief.model_validate_json(self.redis.hget(self.keys.run(run_id).meta, "brief"))

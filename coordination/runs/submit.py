@@ -5,22 +5,28 @@ A draft that is never sealed expires; nobody sees it before.
 
 from __future__ import annotations
 
+import getpass
 import secrets
+import socket
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from redis.client import Pipeline
 
 from coordination.errors import NotYetSupported, PlanRefused
 from coordination.models import AgentAction, Ecosystem, ManualAction, OnFailure, Repo, Retry, Strategy, Todo, Workspace
-from coordination.planner.graph import PlanGraph
+from coordination.planner.forecast import forecast
 from coordination.runs.records import Reply, RunBrief, RunStatus, TodoSpec, TodoState
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.keys import RunKeys
+
+if TYPE_CHECKING:  # costs networkx, and whoever has a graph has paid for it
+    from coordination.planner.graph import PlanGraph
 
 CHUNK = 500
 DRAFT_TTL = timedelta(hours=1)
@@ -39,13 +45,41 @@ class Order:
     actor: str
 
 
+def actor() -> str:
+    """Who asks, as far as this machine can tell."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
 def new_run_id() -> str:
     """Sorts by time; four letters keep two of one second apart."""
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + "".join(secrets.choice(_ALPHABET) for _ in range(4))
 
 
-def check(graph: PlanGraph, order: Order, settings: Settings) -> None:
-    """Refuses before anything is written what would fail later; raises PlanRefused or NotYetSupported."""
+def decide(
+    graph: PlanGraph,
+    settings: Settings,
+    *,
+    strategy: Strategy | None = None,
+    on_failure: OnFailure | None = None,
+    max_parallel: int | None = None,
+) -> Order:
+    """How the run will be carried out: what the call says, else the plan. Refuses before anything is written what would
+    fail later: raises PlanRefused or NotYetSupported.
+    """
+    limit = max_parallel or graph.plan.max_parallel
+    foreseen = forecast(graph, max_parallel=limit, margin=settings.levels_margin, strategy=strategy)
+    order = Order(
+        strategy=foreseen.strategy,
+        reason=foreseen.reason,
+        on_failure=on_failure or graph.plan.on_failure,
+        max_parallel=limit,
+        actor=actor(),
+    )
+    _check(graph, order, settings)
+    return order
+
+
+def _check(graph: PlanGraph, order: Order, settings: Settings) -> None:
     if order.on_failure is OnFailure.ROLLBACK:
         raise NotYetSupported("on_failure: rollback is not yet supported", "use halt or continue")
     if settings.agent_command is None:
@@ -62,7 +96,6 @@ def submit(
     store: RunStore, graph: PlanGraph, ecosystem: Ecosystem, settings: Settings, order: Order
 ) -> tuple[str, Reply]:
     """Writes and seals the run; returns its id and the reply that the dispatcher has to follow."""
-    check(graph, order, settings)
     run_id = new_run_id()
     keys = store.keys.run(run_id)
     repos = {repo.name: repo for repo in ecosystem.repos}

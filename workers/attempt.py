@@ -1,0 +1,210 @@
+"""One attempt of one todo: into its workspace, its command under the guard, what it changed committed.
+
+Nothing here talks to Redis but the log: what an attempt came to is a Conclusion, and `attempts.py` makes a step of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from coordination.errors import CoordinationError
+from coordination.models import Command as Words
+from coordination.runs.records import Grant, RunBrief
+from workers.child import Child, Exit, start
+from workers.context import read_output
+from workers.executors import Command, Job, command_for
+from workers.executors.seam import argv_of
+from workers.git import clean_environment
+from workers.logs import Log
+from workers.occupancy import Superseded, Visitor, WorkspaceBusy
+from workers.workspace import Workspace, workspace_for
+
+BUSY_PATIENCE = timedelta(seconds=10)
+"""How long an attempt holds a worker's slot while the former one's processes are still leaving the workspace."""
+
+logger = logging.getLogger(__name__)
+
+
+class Word(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """The todo's own failure: its retry policy decides."""
+    REFUSED = "refused"
+    """Trying again would change nothing."""
+    BUSY = "busy"
+    """Somebody is still in the workspace."""
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    """Somebody else may hold the todo by now."""
+    HANDED_BACK = "handed back"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    word: Word
+    why: str = ""
+    exit_code: int | None = None
+    output: str = ""
+    tip: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What an attempt finds on this machine."""
+
+    brief: RunBrief
+    context: Mapping[str, Any]
+    state: Path
+    checkout: Path
+    output_limit_bytes: int
+
+
+class Attempt:
+    """`run` carries it out; `stop` may be called from any thread, and the first word counts."""
+
+    def __init__(self, grant: Grant, surroundings: Surroundings, log: Log) -> None:
+        self.grant = grant
+        self._here = surroundings
+        self._log = log
+        self._guard = threading.Lock()
+        self._stopped: Word | None = None
+        self._child: Child | None = None
+
+    def stop(self, word: Word, *, at_once: bool = False) -> None:
+        with self._guard:
+            self._stopped = self._stopped or word
+            child = self._child
+        if child is not None:
+            (child.kill if at_once else child.stop)(str(word))
+
+    def run(self) -> Conclusion:
+        try:
+            return self._in_workspace()
+        except WorkspaceBusy as busy:
+            return Conclusion(word=Word.BUSY, why=busy.message)
+        except Superseded as superseded:
+            return Conclusion(word=Word.LOST, why=superseded.message)
+        except CoordinationError as refused:
+            self._log.say(f"error: {refused}")
+            return Conclusion(word=self._stopped or Word.REFUSED, why=str(refused))
+
+    def _in_workspace(self) -> Conclusion:
+        spec = self.grant.spec
+        workspace = workspace_for(
+            state=self._here.state,
+            run=self.grant.run_id,
+            repo=spec.repo,
+            checkout=self._here.checkout,
+            wanted=spec.todo.workspace,
+        )
+        visitor = Visitor(run=self.grant.run_id, key=self._key, fence=self.grant.fence)
+        workspace.enter(visitor, self.grant.tip, BUSY_PATIENCE)
+        try:
+            failed = self._prepare(workspace)
+            return failed or self._perform(workspace)
+        finally:
+            workspace.leave()
+
+    def _prepare(self, workspace: Workspace) -> Conclusion | None:
+        prepare = self.grant.spec.repo.prepare
+        if prepare is None or not workspace.needs_prepare:
+            return None
+        self._log.say(f"prepare: {_shown(prepare)}")
+        ended = self._command(workspace, Command(argv=argv_of(prepare)), self._environment(workspace))
+        if not ended.ok:
+            return self._failure(ended, "prepare: ")
+        workspace.mark_prepared()
+        return None
+
+    def _perform(self, workspace: Workspace) -> Conclusion:
+        (self._here.state / "tmp").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._here.state / "tmp") as folder:
+            context, output = Path(folder, "context.json"), Path(folder, "output.json")
+            context.write_text(json.dumps(self._here.context, ensure_ascii=False))
+            environment = self._environment(workspace) | {"COORD_CONTEXT": str(context), "COORD_OUTPUT": str(output)}
+            job = Job(
+                todo=self.grant.spec.todo,
+                repo=self.grant.spec.repo,
+                cwd=workspace.path,
+                env=environment,
+                context=context,
+                output=output,
+                agent_command=self._here.brief.agent_command,
+            )
+            ended = self._command(workspace, command_for(job), environment)
+            if not ended.ok:
+                return self._failure(ended)
+            written = read_output(output, self._here.output_limit_bytes)
+        tip = workspace.commit(self.grant.todo_id, self.grant.spec.todo.task)
+        return Conclusion(word=self._stopped or Word.SUCCEEDED, exit_code=0, output=written, tip=tip)
+
+    def _command(self, workspace: Workspace, command: Command, environment: Mapping[str, str]) -> Exit:
+        child = start(
+            command.argv,
+            cwd=workspace.path,
+            env=environment,
+            stdin=command.stdin,
+            timeout=self.grant.spec.timeout,
+            kill_grace=self._here.brief.kill_grace,
+            on_output=self._log.write,
+            hold=workspace.hold,
+        )
+        with self._guard:
+            self._child = child
+            stopped = self._stopped
+        workspace.note(child)
+        if stopped is not None:
+            child.stop(str(stopped))
+        ended = child.wait()
+        if ended.message:
+            self._log.say(ended.message)
+        return ended
+
+    def _failure(self, ended: Exit, what: str = "") -> Conclusion:
+        words = f"{what}{_words(ended, self.grant.spec.timeout)}"
+        self._log.say(words)
+        return Conclusion(word=self._stopped or Word.FAILED, why=words, exit_code=ended.exit_code)
+
+    def _environment(self, workspace: Workspace) -> dict[str, str]:
+        grant, todo = self.grant, self.grant.spec.todo
+        ours = {
+            "COORD_RUN_ID": grant.run_id,
+            "COORD_PLAN_ID": self._here.brief.plan_id,
+            "COORD_TODO_ID": grant.todo_id,
+            "COORD_REPO": grant.spec.repo.name,
+            "COORD_REPO_PATH": str(workspace.path),
+            "COORD_ATTEMPT": str(grant.attempt),
+            "COORD_FENCE": str(grant.fence),
+            "COORD_IDEMPOTENCY_KEY": self._key,
+        }
+        own = {name: str(value) for name, value in todo.env.items()}
+        return clean_environment(os.environ) | own | ours | workspace.environment
+
+    @property
+    def _key(self) -> str:
+        """The same for every attempt: what a todo does outside can be recognised as done before."""
+        return f"{self.grant.run_id}/{self.grant.todo_id}"
+
+
+def _words(ended: Exit, timeout: timedelta) -> str:
+    if ended.reason == "timeout":
+        return f"timeout after {timeout.total_seconds():g} s"
+    if ended.reason != "exited":
+        return ended.reason
+    if ended.message:
+        return ended.message
+    return f"exit code {ended.exit_code}" if ended.signal is None else f"killed by signal {ended.signal}"
+
+
+def _shown(command: Words) -> str:
+    return command if isinstance(command, str) else " ".join(command)

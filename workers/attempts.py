@@ -1,0 +1,166 @@
+"""A delivery, from the claim to the step that its attempt came to. At most three round trips on our own connection."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import redis
+
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.presence import Worker
+from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
+from coordination.runs.retry import Again, decide
+from coordination.runs.store import RunStore
+from workers.attempt import Attempt, Conclusion, Surroundings, Word
+from workers.context import Context, PathOf
+from workers.janitor import Janitor
+from workers.leases import Leases
+from workers.logs import Log
+from workers.verdict import Kind, Verdict
+
+if TYPE_CHECKING:
+    from workers.app import Charge
+
+T = TypeVar("T")
+
+PARKED_FOR = timedelta(seconds=5)
+REDIS_RETRY_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Attempts:
+    def __init__(self, store: RunStore, dispatcher: Dispatcher, leases: Leases, worker: Worker, charge: Charge) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._leases = leases
+        self._worker = worker
+        self._charge = charge
+        self._context = Context(store, PathOf(charge.state))
+        self.janitor = Janitor(store, charge.state, charge.places)
+        self._running: set[Attempt] = set()
+        self._guard = threading.Lock()
+
+    def carry_out(self, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict:
+        """What the delivery came to; never raises for what a todo does."""
+        request = uuid.uuid4().hex
+        reply = self._until_answered(
+            lambda: self._store.claim(
+                run_id,
+                todo_id,
+                attempt,
+                worker=self._worker.id,
+                host=self._worker.host,
+                lease=self._charge.settings.lease_ttl,
+                request=request,
+            )
+        )
+        self._dispatcher.follow(reply)
+        if reply.grant is None:
+            return Verdict(Kind.ENDED if reply.word == "ended" else Kind.LATER, reply.word)
+        return self._perform(reply.grant)
+
+    def hand_back_all(self) -> None:
+        """Kill what runs here and give it back; for a worker that was told twice to stop."""
+        with self._guard:
+            running = tuple(self._running)
+        for attempt in running:
+            attempt.stop(Word.HANDED_BACK, at_once=True)
+        deadline = time.monotonic() + self._charge.settings.kill_grace.total_seconds()
+        while self._running and time.monotonic() < deadline:
+            time.sleep(0.02)  # the threads that wait for the children hand them back
+
+    def _perform(self, grant: Grant) -> Verdict:
+        log = Log(
+            self._store.redis,
+            self._store.keys.run(grant.run_id).log(grant.todo_id),
+            self._charge.state / "logs" / grant.run_id / f"{grant.todo_id}.log",
+            attempt=grant.attempt,
+            limit_bytes=self._charge.settings.log_limit_bytes,
+        )
+        attempt = Attempt(grant, self._surroundings(grant), log)
+        with self._guard:
+            self._running.add(attempt)
+        self._leases.add(
+            grant, lost=lambda: attempt.stop(Word.LOST), stop=lambda: attempt.stop(Word.CANCELLED)
+        )  # fmt: skip
+        try:
+            conclusion = attempt.run()
+            log.close()  # before the step: whoever sees the end of the todo finds all of its log
+            return self._conclude(grant, conclusion)
+        finally:
+            log.close()
+            self._leases.remove(grant)
+            with self._guard:
+                self._running.discard(attempt)
+
+    def _surroundings(self, grant: Grant) -> Surroundings:
+        return Surroundings(
+            brief=self._context.brief(grant.run_id),
+            context=self._until_answered(lambda: self._context.of(grant)),
+            state=self._charge.state,
+            checkout=self._charge.places[grant.spec.repo.name],
+            output_limit_bytes=self._charge.settings.output_limit_bytes,
+        )
+
+    def _conclude(self, grant: Grant, conclusion: Conclusion) -> Verdict:
+        why = conclusion.why
+        logger.info("%s of run %s: %s %s", grant.todo_id, grant.run_id, conclusion.word, why.partition("\n")[0])
+        if conclusion.word is Word.LOST:
+            return Verdict(Kind.LATER, "its lease was lost")
+        if conclusion.word is Word.HANDED_BACK:
+            return self._later(lambda: self._store.hand_back(grant), "handed back")
+        if conclusion.word is Word.BUSY:
+            return self._later(lambda: self._store.park(grant, why, PARKED_FOR), why)
+        if conclusion.word is Word.FAILED:
+            again = decide(grant.spec.retry, grant.tries + 1, random.random())  # noqa: S311 — jitter, no secret
+            if isinstance(again, Again):
+                return self._try_again(grant, again.delay, conclusion)
+        return self._settle(grant, conclusion)
+
+    def _later(self, step: Callable[[], Reply], why: str) -> Verdict:
+        self._dispatcher.follow(self._until_answered(step))
+        return Verdict(Kind.LATER, why)
+
+    def _try_again(self, grant: Grant, delay: timedelta, conclusion: Conclusion) -> Verdict:
+        result = _result(TodoState.FAILED, conclusion)
+        reply = self._until_answered(lambda: self._store.retry(grant, delay, result))
+        self._dispatcher.follow(reply)
+        return Verdict(Kind.FAILED if reply.word == "settled" else Kind.LATER, conclusion.why)
+
+    def _settle(self, grant: Grant, conclusion: Conclusion) -> Verdict:
+        outcome, kind = {
+            Word.SUCCEEDED: (TodoState.SUCCEEDED, Kind.DONE),
+            Word.CANCELLED: (TodoState.CANCELLED, Kind.ENDED),
+        }.get(conclusion.word, (TodoState.FAILED, Kind.FAILED))
+        reply = self._until_answered(lambda: self._store.settle(grant, _result(outcome, conclusion)))
+        self._dispatcher.follow(reply)
+        if reply.word == "stale":
+            logger.warning("%s of run %s was settled by nobody here: the fence is old", grant.todo_id, grant.run_id)
+            return Verdict(Kind.LATER, "its lease was lost")
+        if reply.status == RunStatus.SUCCEEDED:
+            self.janitor.run_once()
+        return Verdict(kind, conclusion.why)
+
+    def _until_answered(self, ask: Callable[[], T]) -> T:
+        """A Redis that is away is waited for: what an attempt came to is not given up."""
+        while True:
+            try:
+                return ask()
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                logger.warning("Redis does not answer, asking again: %s", error)
+                time.sleep(REDIS_RETRY_S)
+
+
+def _result(outcome: TodoState, conclusion: Conclusion) -> Result:
+    tip = conclusion.tip if outcome is TodoState.SUCCEEDED else ""
+    return Result(
+        outcome=outcome, exit_code=conclusion.exit_code, error=conclusion.why, output=conclusion.output, tip=tip
+    )
