@@ -81,3 +81,8 @@ def read_settings(
 
 def ecosystem_path_from_environment(environ: Mapping[str, str] | None = None) -> str | None:
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "ECOSYSTEM")
+
+
+def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether tracebacks are wanted."""
+    return (os.environ if environ is None else environ).get(ENV_PREFIX + "DEBUG", "") not in ("", "0")

@@ -1,0 +1,131 @@
+"""The commands of `coord`, in a table, and how a call begins and ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+from click.exceptions import NoArgsIsHelpError
+
+from coordination.cli.context import Call
+from coordination.cli.lazy import LazyGroup
+from coordination.errors import CoordinationError
+
+INTERRUPTED = 130
+FILES, PLANS, RUNS, PROCESSES = (f"coordination.cli.{name}" for name in ("files", "plans", "runs", "processes"))
+
+COMMANDS = {
+    "Begin": {
+        "demo": ("coordination.cli.demo:demo", "Make a small real ecosystem and sweep a plan over it."),
+        "init": (f"{FILES}:init", "Write ecosystem.yaml from the git repositories of a folder."),
+        "validate": (f"{FILES}:validate", "Check the file: every problem at once, with its line."),
+        "schema": (f"{FILES}:schema", "Write the file's JSON Schema, for editors."),
+    },
+    "Look at the file": {
+        "list-repos": (f"{FILES}:list_repos", "The repositories."),
+        "list-plans": (f"{FILES}:list_plans", "The plans."),
+        "show-plan": (f"{FILES}:show_plan", "One plan with its milestones and todos."),
+        "list-todos": (f"{FILES}:list_todos", "The todos, of one plan or repository if named."),
+        "show-todo": (f"{FILES}:show_todo", "One todo."),
+        "graph": (f"{PLANS}:graph", "A plan's order of work: as tree, mermaid, dot or JSON."),
+        "forecast": (f"{PLANS}:forecast", "How long a plan takes under each strategy, and which is taken."),
+    },
+    "Carry out": {
+        "sweep": (f"{RUNS}:sweep", "Run a plan."),
+        "execute": (f"{RUNS}:execute", "Run one todo."),
+        "list-runs": (f"{RUNS}:list_runs", "The runs, latest first."),
+        "show-run": (f"{RUNS}:show_run", "One run: every todo with its state, worker and time."),
+        "watch": (f"{RUNS}:watch", "Follow a run until it ends."),
+        "logs": (f"{RUNS}:logs", "What a todo of a run wrote."),
+        "pause": (f"{RUNS}:pause", "Start nothing new; what runs goes on to its end."),
+        "resume": (f"{RUNS}:resume", "Go on with a paused run."),
+        "cancel": (f"{RUNS}:cancel", "End a run now."),
+        "complete-todo": (f"{RUNS}:complete_todo", "Say that a manual todo is done."),
+        "sync": (f"{RUNS}:sync", "Write what succeeded back into the file."),
+    },
+    "Processes": {
+        "up": (f"{PROCESSES}:up", "Start server, worker and Flower on this machine."),
+        "down": (f"{PROCESSES}:down", "Stop what was started here."),
+        "worker": (f"{PROCESSES}:worker", "Serve repositories of this machine."),
+    },
+}
+
+
+def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None and parameter.name:
+        setattr(ctx.find_object(Call), parameter.name, value)
+
+
+@click.group(
+    cls=LazyGroup, families=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}, no_args_is_help=True
+)
+@click.option("--ecosystem", metavar="FILE", expose_value=False, callback=remember, help="The ecosystem file to use.")
+@click.option("--redis", metavar="URL", expose_value=False, callback=remember, help="The Redis to use.")
+@click.version_option(package_name="coord", message="%(version)s")
+def coord() -> None:
+    """One order of work across many git repositories, carried out, recovered and recorded.
+
+    The file is ecosystem.yaml, here or in a folder above; without a configured Redis, coord brings its own.
+    """
+
+
+def run(argv: Sequence[str] | None = None) -> NoReturn:
+    """One call: whatever happens becomes an exit code, and words on standard error."""
+    call = Call()
+    try:
+        code = _perform(call, argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read us has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def _perform(call: Call, argv: Sequence[str] | None) -> int:
+    try:
+        with contextlib.closing(call):
+            ended: Any = coord.main(args=argv, prog_name="coord", standalone_mode=False, obj=call)
+            return ended if isinstance(ended, int) else 0
+    except CoordinationError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    except click.ClickException as error:
+        click.echo(f"error: {_refused(error)}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # noqa: BLE001 (a traceback is for us; who typed a command gets a sentence)
+        click.echo(_unexpected(error), err=True)
+        return 1
+
+
+def _refused(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        return error.format_message()
+    return f"{error.format_message()}\n  see: {context.command_path} --help"
+
+
+def _unexpected(error: Exception) -> str:
+    from coordination.settings import debug_from_environment
+
+    words = f"error: coord has a fault: {type(error).__name__}: {error}"
+    if debug_from_environment():
+        return f"{traceback.format_exc()}{words}"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="coord-fault-", suffix=".txt", delete=False) as file:
+            file.write(traceback.format_exc())
+    except OSError:
+        return f"{words}\n  see where: COORD_DEBUG=1 coord …"
+    return f"{words}\n  please report it with {file.name}; or see where: COORD_DEBUG=1 coord …"

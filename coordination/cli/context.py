@@ -1,0 +1,75 @@
+"""What a command works with, found when it is asked for: the file, the settings, what runs on this machine."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # each of these is imported by the commands that need it
+    from coordination.ecosystem.document import Document
+    from coordination.ecosystem.manager import CoordinationManager
+    from coordination.fleet.local import Local
+    from coordination.settings import Settings
+
+
+class Call:
+    """One call of `coord`. `close` gives back what it took."""
+
+    def __init__(self) -> None:
+        self.ecosystem: str | None = None
+        """What `--ecosystem` says."""
+        self.redis: str | None = None
+        """What `--redis` says."""
+
+    @cached_property
+    def path(self) -> Path:
+        """The ecosystem file; raises NotFound."""
+        from coordination.ecosystem.document import find
+        from coordination.settings import ecosystem_path_from_environment
+
+        named = self.ecosystem or ecosystem_path_from_environment()
+        return find(Path.cwd(), Path(named) if named else None)
+
+    @cached_property
+    def document(self) -> Document:
+        """The file, read and judged; raises InvalidFile."""
+        from coordination.ecosystem.document import load
+
+        return load(self.path)
+
+    @cached_property
+    def manager(self) -> CoordinationManager:
+        from coordination.ecosystem.manager import CoordinationManager
+
+        return CoordinationManager(self.document)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """From the file where there is one: whoever names a Redis needs none."""
+        from coordination.errors import NotFound
+        from coordination.settings import ecosystem_path_from_environment, read_settings
+
+        flags = {"redis_url": self.redis}
+        try:
+            return read_settings(self.document.ecosystem.settings, flags)
+        except NotFound:
+            settings = read_settings({}, flags)
+            if self.ecosystem or ecosystem_path_from_environment() or not settings.redis_url:
+                raise
+            return settings
+
+    @cached_property
+    def local(self) -> Local:
+        """What runs on this machine for the file."""
+        from coordination.fleet.local import Local
+
+        return Local(self.path, self.settings)
+
+    def redis_url(self) -> str:
+        """The Redis to read from; the embedded server is started for it if need be."""
+        return self.settings.redis_url or self.local.ensure_server()
+
+    def close(self) -> None:
+        if "local" in self.__dict__:
+            self.local.leave()

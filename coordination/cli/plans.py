@@ -1,0 +1,94 @@
+"""Looking ahead: a plan's order of work, and how long it takes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.cli.context import Call
+from coordination.cli.output import print_json
+
+if TYPE_CHECKING:
+    from coordination.planner.forecast import Forecast
+    from coordination.planner.graph import PlanGraph
+
+FORMATS = ("tree", "mermaid", "dot", "json")
+
+narrowed_by_repo = click.option("--repo", "repos", multiple=True, metavar="NAME", help="Only todos of this repository.")
+narrowed_by_todo = click.option("--todo", "todos", multiple=True, metavar="TODO", help="Only this todo.")
+
+
+@command()
+@click.argument("plan")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="tree", show_default=True)
+@narrowed_by_repo
+@narrowed_by_todo
+@click.pass_obj
+def graph(call: Call, plan: str, form: str, repos: tuple[str, ...], todos: tuple[str, ...]) -> None:
+    """Show the order of work of PLAN: levels, critical path, what is blocked and by what."""
+    from coordination.planner import render
+    from coordination.planner.graph import build
+
+    plan_graph = build(call.document.ecosystem, plan, repos=repos, todos=todos)
+    if form == "json":
+        print_json(render.json(plan_graph))
+    else:
+        click.echo({"tree": render.tree, "mermaid": render.mermaid, "dot": render.dot}[form](plan_graph))
+
+
+@command()
+@click.argument("plan")
+@narrowed_by_repo
+@narrowed_by_todo
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def forecast(
+    call: Call, plan: str, repos: tuple[str, ...], todos: tuple[str, ...], jobs: int | None, as_json: bool
+) -> None:
+    """Foresee how long PLAN takes under each strategy, and say which one a sweep takes and why."""
+    from coordination.planner.forecast import forecast as foresee
+    from coordination.planner.graph import build
+
+    plan_graph = build(call.document.ecosystem, plan, repos=repos, todos=todos)
+    foreseen = foresee(plan_graph, max_parallel=jobs, margin=call.settings.levels_margin)
+    if as_json:
+        print_json({"plan_id": plan_graph.plan.id, **asdict(foreseen)})
+    else:
+        click.echo(_in_words(plan_graph, foreseen))
+
+
+def _in_words(graph: PlanGraph, foreseen: Forecast) -> str:
+    from coordination.planner.hours import say
+
+    title = f"{graph.plan.id}  {' '.join(graph.plan.title.split())}"
+    if graph.nothing_to_do:
+        return f"{title}\nnothing to do: {graph.nothing_to_do}"
+    lines = [
+        title,
+        f"levels       {say(foreseen.levels_h)}",
+        f"dataflow     {say(foreseen.dataflow_h)}",
+        f"lower bound  {say(foreseen.bound_h)}  {_bound_reason(foreseen)}",
+        f"takes        {foreseen.reason}",
+    ]
+    if foreseen.assumed:
+        lines.append(
+            f"{foreseen.assumed} of {len(graph.todos)} have no estimate: {say(foreseen.assumed_h)} each assumed"
+        )
+    if graph.blocked:
+        lines.append(
+            f"{len(graph.blocked)} blocked from outside and left out: coord graph {graph.plan.id} says by what"
+        )
+    return "\n".join(lines)
+
+
+def _bound_reason(foreseen: Forecast) -> str:
+    from coordination.planner.hours import say
+
+    return (
+        f"(critical path {say(foreseen.critical_h)}; {say(foreseen.work_h)} of work on {foreseen.slots} at once; "
+        f"busiest repository {foreseen.busiest_repo}, {say(foreseen.busiest_repo_h)})"
+    )

@@ -1,0 +1,152 @@
+"""How a call of `coord` begins and ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+import pytest
+
+from coordination.cli import app
+from coordination.errors import Blocked, LockTimeout, NotFound, Unreachable
+
+HEAVY = ("redis", "celery", "kombu", "networkx", "pydantic", "yaml", "flower")
+HELP = "import sys; sys.argv = ['coord', '--help']\nfrom coordination.cli import main\n"
+PLACES = sorted(app.coord.places.items())
+
+Ending = Callable[[BaseException | None], tuple[int, str]]
+
+
+@pytest.fixture
+def ending(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ending:
+    """How a call ends, and what it says on standard error, when its command raises this."""
+
+    def end(error: BaseException | None) -> tuple[int, str]:
+        @click.command()
+        @click.pass_obj
+        def command(call: object) -> None:
+            if error:
+                raise error
+
+        monkeypatch.setattr(app.coord, "_load", lambda _: command)
+        with pytest.raises(SystemExit) as exit_:
+            app.run(["validate"])
+        return exit_.value.code, capsys.readouterr().err  # type: ignore[return-value]
+
+    return end
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = f"{HELP}try:\n    main()\nexcept SystemExit:\n    print([m for m in {HEAVY!r} if m in sys.modules])"
+
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    assert said.splitlines()[-1] == "[]"
+
+
+def test_help_takes_at_most_150_ms_over_a_bare_interpreter() -> None:
+    def best_s(script: str) -> float:
+        times = []
+        for _ in range(7):
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    assert best_s(HELP + "main()") - best_s("pass") < 0.150
+
+
+def test_help_lists_every_command_under_its_heading_with_a_line() -> None:
+    said = subprocess.run([sys.executable, "-c", HELP + "main()"], capture_output=True, text=True, check=True).stdout
+
+    for heading, family in app.COMMANDS.items():
+        assert heading in said
+        for name, (_, line) in family.items():
+            assert f" {name} " in said
+            assert line.split()[0] in said
+
+
+@pytest.mark.parametrize(("name", "place"), PLACES)
+def test_every_command_of_the_table_is_there(name: str, place: str) -> None:
+    module, _, function = place.partition(":")
+    if find_spec(module) is None:
+        pytest.skip(f"{module} is not written yet")
+
+    command = getattr(import_module(module), function)
+
+    assert isinstance(command, click.Command)
+    assert command.help
+    assert function == name.replace("-", "_")
+
+
+def test_a_mistyped_command_gets_the_nearest_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        app.run(["list-plan"])
+
+    assert exit_.value.code == 2
+    assert "'list-plans'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotFound("no such plan", "see: coord list-plans"), 2),
+        (Blocked("held up", "wait"), 5),
+        (LockTimeout("held by another", "wait"), 6),
+        (Unreachable("no answer", "start it"), 7),
+    ],
+)
+def test_a_refusal_says_what_to_do_and_has_its_own_code(ending: Ending, error: Exception, code: int) -> None:
+    assert ending(error) == (code, f"error: {error}\n")
+
+
+def test_an_interrupted_call_ends_with_130(ending: Ending) -> None:
+    assert ending(KeyboardInterrupt())[0] == 130
+
+
+def test_a_good_call_ends_with_0_and_says_nothing(ending: Ending) -> None:
+    assert ending(None) == (0, "")
+
+
+def test_a_fault_of_ours_is_one_sentence_and_a_file_with_the_traceback(ending: Ending) -> None:
+    code, said = ending(ZeroDivisionError("oh"))
+
+    assert code == 1
+    assert said.startswith("error: coord has a fault: ZeroDivisionError: oh\n")
+    report = Path(said.split("report it with ")[1].split(";")[0])
+    assert "Traceback" in report.read_text()
+    report.unlink()
+
+
+def test_a_fault_of_ours_shows_its_traceback_when_asked(ending: Ending, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COORD_DEBUG", "1")
+
+    assert "Traceback" in ending(ZeroDivisionError("oh"))[1]
+
+
+def test_whoever_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
+    script = f"{HELP}sys.argv = ['coord', 'schema']\nmain()"
+
+    reader = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert reader.stdout
+    reader.stdout.close()
+    assert reader.stderr
+    said = reader.stderr.read()
+
+    assert reader.wait() != 0
+    assert said == ""
+
+
+def test_no_color_is_obeyed_where_colours_are_forced(tmp_path: Path) -> None:
+    def help_with(**environment: str) -> str:
+        env = {"FORCE_COLOR": "1", "TERM": "xterm-256color", **environment}
+        return subprocess.run([sys.executable, "-c", HELP + "main()"], capture_output=True, text=True, env=env).stdout
+
+    assert "\x1b[3" in help_with()
+    assert "\x1b[3" not in help_with(NO_COLOR="1")
