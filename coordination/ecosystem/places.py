@@ -56,7 +56,9 @@ class Atlas:
 
     def problems(self, complaints: Iterable[Complaint]) -> list[Problem]:
         """In the order of the file; of several at one location the first."""
-        first = {complaint.location: complaint for complaint in reversed(list(complaints))}
+        first: dict[Location, Complaint] = {}
+        for complaint in complaints:
+            first.setdefault(complaint.location, complaint)
         return sorted(map(self.problem, first.values()), key=lambda p: p.line)
 
     def complaints(self, findings: Iterable[Finding]) -> Iterator[Complaint]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+from collections.abc import Collection
 from datetime import timedelta
+from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter
@@ -89,10 +91,10 @@ def json_schema() -> dict[str, Any]:
     for name, definition in definitions.items():
         if "properties" in definition:
             _finish(name, definition)
-        elif isinstance(enum := getattr(models, name, None), type):
-            definition["description"] = _enum_words(enum)
+        else:
+            definition["enum"] = [value for value in definition["enum"] if value != OnFailure.ROLLBACK]
+            definition["description"] = _enum_words(getattr(models, name), definition["enum"])
     definitions["Todo"]["properties"]["env"]["anyOf"][0]["additionalProperties"] = False
-    definitions["OnFailure"]["enum"].remove(OnFailure.ROLLBACK)
     definitions["Settings"]["properties"] = _settings(definitions["Settings"]["properties"])
     top = definitions.pop("Ecosystem")
     top["properties"]["settings"] |= {"anyOf": [{"$ref": "#/$defs/Settings"}, {"type": "null"}]}
@@ -149,9 +151,9 @@ def _settings(properties: dict[str, Any]) -> dict[str, Any]:
     return {name: field | ({"description": words[name]} if name in words else {}) for name, field in properties.items()}
 
 
-def _enum_words(enum: type) -> str:
-    words = _attribute_docstrings(enum)
-    return " · ".join(f"{name.lower()}: {text}" for name, text in words.items()) or (enum.__doc__ or "")
+def _enum_words(enum: type[StrEnum], offered: Collection[str]) -> str:
+    words = {enum[name].value: text for name, text in _attribute_docstrings(enum).items()}
+    return " · ".join(f"{value}: {text}" for value, text in words.items() if value in offered) or (enum.__doc__ or "")
 
 
 def _attribute_docstrings(source: type[BaseModel] | type) -> dict[str, str]:

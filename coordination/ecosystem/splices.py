@@ -97,12 +97,15 @@ def replace(text: str, old: Entry, value: str) -> Splice:
         )
     if old.value.style in ("|", ">"):
         raise EditConflict(f"line {line}: {old.key.value} is written as a block", "write the value on its name's line")
-    gap = " " if text[old.start - 1 : old.start] == ":" else ""
+    gap = " " if not source and text[old.start - 1 : old.start] == ":" else ""
     return Splice(start=old.start, end=old.end, text=f"{gap}{old.quote}{value}{old.quote}")
 
 
 def insert(text: str, mapping: MappingNode, name: str, value: str, beside: Iterable[str]) -> Splice:
-    """A new entry after the first of `beside` that it can follow, else after any, in the mapping's own style."""
+    """A new entry after the first of `beside` that it can follow, else after any, in the mapping's own style.
+
+    `value` is written as it is; `like_json` tells whether it must stand in quotes.
+    """
     found = (entry(mapping, other) for other in (*beside, *(key.value for key, _ in mapping.value)))
     sibling = next((e for e in found if e is not None and _can_be_followed(text, e)), None)
     if sibling is None:
@@ -111,6 +114,11 @@ def insert(text: str, mapping: MappingNode, name: str, value: str, beside: Itera
     if mapping.flow_style:
         return _insert_in_flow(text, sibling, name, value)
     return _insert_line(text, sibling, name, value)
+
+
+def like_json(mapping: MappingNode) -> bool:
+    """Whether the mapping is written as JSON writes it, where all text is in double quotes."""
+    return bool(mapping.flow_style) and all(_quote(key) == '"' for key, _ in mapping.value)
 
 
 def _can_be_followed(text: str, sibling: Entry) -> bool:

@@ -11,7 +11,7 @@ from yaml.nodes import MappingNode
 
 from coordination.ecosystem.document import Draft
 from coordination.ecosystem.editing import Change, edit
-from coordination.ecosystem.splices import Splice, entry, insert, item, replace
+from coordination.ecosystem.splices import Splice, entry, insert, item, like_json, replace
 from coordination.ecosystem.values import plain_value
 from coordination.models import TodoStatus
 
@@ -75,7 +75,12 @@ def _splices(text: str, node: MappingNode, changes: dict[str, str], todo: dict[s
     """The splices, while `todo` takes the values that they will be read as."""
     for name, value in changes.items():
         old = entry(node, name)
-        splice = insert(text, node, name, value, BESIDE[name]) if old is None else replace(text, old, value)
-        todo[name] = value if old and old.quote else plain_value(value)
+        if old is not None:
+            splice = replace(text, old, value)
+            quoted = bool(old.quote)
+        else:
+            quoted = name != "actual_hours" and like_json(node)
+            splice = insert(text, node, name, f'"{value}"' if quoted else value, BESIDE[name])
+        todo[name] = value if quoted else plain_value(value)
         if text[splice.start : splice.end] != splice.text:
             yield splice

@@ -1,0 +1,194 @@
+"""A file that is right: found, read, and told what is loose in it."""
+
+from __future__ import annotations
+
+import gc
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from coordination.ecosystem.document import Document, find, load, parse
+from coordination.ecosystem.tree import gc_paused
+from coordination.errors import CoordinationError, NotFound
+from coordination.models import ShellAction, TodoStatus
+
+WHOLE = """\
+settings:
+  namespace: shop
+  lease_ttl: 20s
+repos:
+  - {name: api, path: ../api, url: "https://example.org/api.git", role: service, tags: [python], slots: 2}
+  - {name: web, path: ~/src/web, branch: trunk, prepare: [npm, ci], qa: npm test}
+coordination:
+  issues:
+    - id: ISSUE-1
+      title: Slow
+      repos: [api]
+      created: 2026-01-31
+      target: "2026-02-28"
+      metadata: {anything: [1, {goes: true}], on: null}
+  plans:
+    - id: PLAN-1
+      title: Faster
+      repos: [api, web]
+      strategy: dataflow
+      milestones:
+        - {id: M1, name: Measured, completion_criteria: [in words, {text: with a check, check: make bench}]}
+        - {id: M2, name: Done, dependencies: [M1, TODO-1]}
+  todos:
+    - id: TODO-1
+      task: Measure
+      repo: api
+      plan: PLAN-1
+      action: make bench
+      timeout: 1.5h
+      updated: 2026-01-31 10:00:00+01:00
+      env: {A: text, B: 1, C: 1.5}
+      retry: {attempts: 2, delay: 500ms}
+    - id: TODO-2
+      task: Wait for a person
+      repo: web
+      blocked_by: [TODO-1, ISSUE-1]
+      action: {type: manual}
+      workspace: in-place
+      labels:
+      status:
+  dependencies:
+    - {id: DEP-1, consumer: web, provider: api, version_constraint: ">=1.4"}
+"""
+
+
+def read(text: str) -> Document:
+    return parse(text.encode(), Path("ecosystem.yaml")).document
+
+
+def test_the_whole_format_is_read_without_a_warning() -> None:
+    document = read(WHOLE)
+
+    coordination = document.ecosystem.coordination
+    first, second = coordination.todos
+    assert document.warnings == ()
+    assert first.action == ShellAction(type="shell", run="make bench")
+    assert first.timeout == timedelta(minutes=90)
+    assert first.updated == datetime(2026, 1, 31, 9, tzinfo=UTC)
+    assert first.env == {"A": "text", "B": 1, "C": 1.5}
+    assert (coordination.issues[0].created, coordination.issues[0].target) == (date(2026, 1, 31), date(2026, 2, 28))
+    assert [c.check for c in coordination.plans[0].milestones[0].completion_criteria] == [None, "make bench"]
+    assert (second.labels, second.status) == ((), TodoStatus.PENDING)
+    assert coordination.issues[0].metadata == {"anything": [1, {"goes": True}], "on": None}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "repos: []",
+        "repos:\ncoordination:\n",
+        "---\nrepos: []\n...\n",
+        "\ufeffrepos: []",
+        "repos: []\r\nsettings:\r\n",
+    ],
+)
+def test_little_is_enough(text: str) -> None:
+    assert read(text).ecosystem.repos == ()
+
+
+def test_anchors_and_merges_are_written_out() -> None:
+    text = """
+coordination:
+  todos:
+    - &base {id: A, task: t, repo: r, labels: &l [x], priority: high}
+    - {<<: *base, id: B, task: u}
+    - {id: C, task: v, repo: r, labels: *l}
+"""
+
+    todos = read(text).ecosystem.coordination.todos
+
+    assert [(t.id, t.task, t.labels, t.priority) for t in todos] == [
+        ("A", "t", ("x",), "high"),
+        ("B", "u", ("x",), "high"),
+        ("C", "v", ("x",), "medium"),
+    ]
+
+
+def test_a_file_without_repos_loads_and_says_each_undeclared_name_once_with_its_first_line() -> None:
+    text = """
+coordination:
+  todos:
+    - {id: A, task: t, repo: api, plan: PLAN-2}
+    - {id: B, task: t, repo: api, blocked_by: [C, A]}
+  plans:
+    - {id: PLAN-1, title: p, milestones: [{id: M-1, name: n, dependencies: [M-2]}]}
+"""
+
+    warnings = read(text).warnings
+
+    assert [(w.line, w.where, w.value, w.suggestion) for w in warnings] == [
+        (4, "coordination.todos[0].repo (A)", "api", ""),
+        (4, "coordination.todos[0].plan (A)", "PLAN-2", "PLAN-1"),
+        (5, "coordination.todos[1].blocked_by[0] (B)", "C", ""),
+        (7, "coordination.plans[0].milestones[0].dependencies[0] (M-1)", "M-2", "M-1"),
+    ]
+    assert "names a repo that the file does not declare (and 1 more places do)" in warnings[0].message
+
+
+def test_many_unknown_names_in_a_large_file_do_not_take_minutes() -> None:
+    todos = "".join(f"    - {{id: T-{i}, task: t, repo: r, blocked_by: [U-{i}]}}\n" for i in range(3000))
+
+    warnings = read(f"repos: [{{name: r}}]\ncoordination:\n  todos:\n{todos}").warnings
+
+    assert len(warnings) == 3000
+
+
+def test_repository_paths_are_relative_to_the_file() -> None:
+    document = parse(WHOLE.encode(), Path("/srv/shop/ecosystem.yaml")).document
+    api, web = document.ecosystem.repos
+
+    assert document.repo_path(api) == Path("/srv/shop/../api")
+    assert document.repo_path(web) == Path.home() / "src/web"
+    assert document.repo_path(api.model_copy(update={"path": None})) is None
+
+
+def test_the_digest_tells_two_contents_apart() -> None:
+    assert read("{}").digest == read("{}").digest != read("{ }").digest
+
+
+def test_the_file_is_found_upward_from_here(tmp_path: Path) -> None:
+    below = tmp_path / "a" / "b"
+    below.mkdir(parents=True)
+    (tmp_path / "ecosystem.yaml").write_text("{}")
+
+    assert find(below) == tmp_path / "ecosystem.yaml"
+
+
+def test_an_explicit_file_or_its_folder_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "ecosystem.yaml").write_text("{}")
+    (tmp_path / "other.yaml").write_text("{}")
+
+    assert find(Path("/"), tmp_path) == tmp_path / "ecosystem.yaml"
+    assert find(Path("/"), tmp_path / "other.yaml") == tmp_path / "other.yaml"
+
+
+@pytest.mark.parametrize("explicit", [None, Path("nowhere.yaml")])
+def test_without_a_file_the_way_to_one_is_said(tmp_path: Path, explicit: Path | None) -> None:
+    with pytest.raises(NotFound) as caught:
+        find(tmp_path, explicit)
+
+    assert "coord init" in caught.value.hint
+
+
+def test_a_file_that_cannot_be_read_is_no_traceback(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        load(tmp_path / "gone.yaml")
+    with pytest.raises(CoordinationError, match="cannot be read"):
+        load(tmp_path)
+
+
+def test_reading_leaves_garbage_collection_as_it_was() -> None:
+    with gc_paused():
+        with gc_paused():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+
+    assert gc.isenabled()

@@ -1,0 +1,260 @@
+"""A file that is wrong: every problem at once, each with its line, its place, and words for people."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from coordination import models
+from coordination.ecosystem.document import parse
+from coordination.ecosystem.schema import json_schema
+from coordination.ecosystem.wording import PATTERNS, RECORDS
+from coordination.errors import InvalidFile, Problem
+from coordination.models import Ecosystem, Record
+
+JARGON = re.compile(r"Input should|valid string|tuple|discriminator|NoneType|pydantic|constrained|Value error|dict\b")
+
+
+def problems(text: str | bytes) -> tuple[Problem, ...]:
+    raw = text.encode() if isinstance(text, str) else text
+    with pytest.raises(InvalidFile) as caught:
+        parse(raw, Path("ecosystem.yaml"))
+    assert "coord validate" in caught.value.hint
+    assert not JARGON.search(caught.value.message)
+    return caught.value.problems
+
+
+def todo(line: str) -> str:
+    return f"coordination:\n  todos:\n    - id: TODO-1\n      task: t\n      repo: r\n      {line}\n"
+
+
+TODO_LINES = [
+    ("statuss: pending", "unknown field", "status"),
+    ("depends_on: [A]", "unknown field", "blocked_by"),
+    ("zzz: 1", "unknown field; known here: id, task", ""),
+    ("status: Complete", "must be one of pending, in_progress, blocked, completed, cancelled", "completed"),
+    ("workspace: in_place", "must be one of worktree, in-place", "in-place"),
+    ("priority: 1", "must be one of critical, high", ""),
+    ("plan: 12", 'needs text; YAML reads this as a number, so put it in quotes: "12"', ""),
+    ("assignee: no", 'YAML reads this as true or false, so put it in quotes: "no"', ""),
+    ("assignee: 12:30:45", 'YAML reads this as a number, so put it in quotes: "12:30:45"', ""),
+    ("assignee: 2026-01-31", 'YAML reads this as a date, so put it in quotes: "2026-01-31"', ""),
+    ("assignee: 1.10", 'so put it in quotes: "1.10"', ""),
+    ("assignee: [a]", "needs text", ""),
+    ("assignee: ''", "must not be empty", ""),
+    ("plan: a b", "may hold letters, digits", ""),
+    ("labels: x", "needs a list: [x]", ""),
+    ("labels: {a: b}", "needs a list", ""),
+    ("labels: [1]", 'put it in quotes: "1"', ""),
+    ("estimated_hours: 0", "must be more than 0", ""),
+    ("estimated_hours: yes", "needs a number", ""),
+    ("estimated_hours: .inf", "needs a number that is not infinite", ""),
+    ("estimated_hours: '2'", "needs a number", ""),
+    ("actual_hours: -1", "must be at least 0", ""),
+    ("timeout: soon", "needs a duration like 90s", ""),
+    ("timeout: 0", "must be more than 0", ""),
+    ("timeout: .inf", "a duration cannot be that long", ""),
+    ("timeout: 999999999999d", "a duration cannot be that long", ""),
+    ("timeout: yes", "a duration is a number of seconds", ""),
+    ("created: yesterday", "needs a date like 2026-01-31", ""),
+    ("created: 2026", "a date is written like 2026-01-31", ""),
+    ("created: 2026-13-45", "there is no such date", ""),
+    ("retry: 3", "needs a mapping with fields", ""),
+    ("retry: {attempts: 0}", "must be at least 1", ""),
+    ("retry: {attempts: 1.5}", "needs a whole number", ""),
+    ("retry: {tries: 1}", "unknown field; known here: attempts, delay", ""),
+    ("env: {A: yes}", "needs text or a number; YAML reads this as true or false", ""),
+    ("env: {1A: x}", "is not the name of a variable", ""),
+    ("env: [A]", "needs a mapping of names to values", ""),
+    ("action: {run: x}", "needs a 'type', one of shell, python, agent, manual", ""),
+    ("action: {type: bash, run: x}", "must be one of shell, python, agent, manual", ""),
+    ("action: {type: shel, run: x}", "must be one of shell", "shell"),
+    ("action: {type: shell}", "is missing", ""),
+    ("action: {type: shell, cmd: x, run: y}", "unknown field", "run"),
+    ("action: {type: python, call: foo}", "must be written like package.module:function", ""),
+    ("action: 5", "needs a command, or a mapping with a 'type'", ""),
+    ("action: ''", "must not be empty", ""),
+    ("action: []", "must not be empty", ""),
+    ("action: [make, 1]", 'put it in quotes: "1"', ""),
+    ("gate: x", "is not yet supported; remove it", ""),
+    ("compensate: x", "is not yet supported", ""),
+    ("priority: !urgent high", "the tag !urgent is not understood", ""),
+    ("task: again", "'task' is written twice (first on line 4)", ""),
+    ("? [a]\n      : b", "a name cannot be a list", ""),
+    ("<<: 5", "'<<' takes a mapping", ""),
+]
+
+
+@pytest.mark.parametrize(("line", "message", "suggestion"), TODO_LINES, ids=[line for line, _, _ in TODO_LINES])
+def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
+    line: str, message: str, suggestion: str
+) -> None:
+    (problem,) = problems(todo(line))
+
+    assert message in problem.message
+    assert problem.suggestion == suggestion
+    assert problem.line == 6
+    assert problem.where.startswith("coordination.todos[0]")
+    assert problem.where.endswith("(TODO-1)")
+
+
+OTHER_PLACES = [
+    ("repos:\n  - {name: a b}", 2, "repos[0].name (a b)", "may hold letters"),
+    ("repos:\n  - {name: a, slots: yes}", 2, "repos[0].slots (a)", "needs a whole number"),
+    ("repos:\n  - {name: a, slots: 65}", 2, "repos[0].slots (a)", "must be at most 64"),
+    ("repos:\n  - name: a\n    branch: 1.10", 3, "repos[0].branch (a)", '"1.10"'),
+    ("repos:\n  - just text", 2, "repos[0]", "needs a mapping with fields"),
+    ("repos: {name: a}", 1, "repos", "needs a list"),
+    ("repos:\n- path: x", 2, "repos[0].name", "is missing"),
+    ("resources: []", 1, "resources", "is not yet supported"),
+    ("todos: []", 1, "todos", "unknown field"),
+    ("settings: {namespace: 1}", 1, "settings.namespace", "needs text"),
+    ("settings:\n  lease_ttl: soon", 2, "settings.lease_ttl", "needs a duration"),
+    ("settings:\n  appendfsync: always!", 2, "settings.appendfsync", "must be one of everysec, always"),
+    ("settings: 5", 1, "settings", "needs a mapping"),
+    ("coordination: []", 1, "coordination", "needs a mapping"),
+    (
+        "coordination:\n  plans:\n    - {id: P, title: p,\n       on_failure: rollback}",
+        4,
+        "coordination.plans[0].on_failure (P)",
+        "is not yet supported; use halt or continue",
+    ),
+    (
+        "coordination:\n  plans:\n    - {id: P, title: p, milestones: [{id: M, name: n}, {id: M, name: n}]}",
+        3,
+        "coordination.plans[0].milestones[1].id (M)",
+        "is given a second time (first on line 3)",
+    ),
+    (
+        "coordination:\n  issues: [{id: X, title: t}]\n  todos: [{id: X, task: t, repo: r}]",
+        3,
+        "coordination.todos[0].id (X)",
+        "is given a second time (first on line 2)",
+    ),
+    ("repos:\n- {name: a}\n- {name: a}", 3, "repos[1].name (a)", "is given a second time (first on line 2)"),
+    ("- a", 1, "the file", "needs a mapping at the top"),
+    ("just text", 1, "the file", "needs a mapping at the top"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "where", "message"), OTHER_PLACES, ids=[c[0][:40] for c in OTHER_PLACES])
+def test_a_problem_says_where_it_stands(text: str, line: int, where: str, message: str) -> None:
+    (problem,) = problems(text)
+
+    assert (problem.line, problem.where) == (line, where)
+    assert message in problem.message
+
+
+SYNTAX = [
+    ("a: b: c", 1, "a ':' with a space after it cannot stand here"),
+    ("\tkey: x", 1, "indents with spaces, never tabs"),
+    ("repos:\n  - name: @x", 2, "a text that begins with %, @ or ` stands in quotes"),
+    ('a: "x\nb: c\n', 3, "the quote that opens on line 1 is never closed"),
+    ("a: [1, 2\nb: c", 2, "the '[' on line 1 is not closed"),
+    ("a: {b: c", 2, "the '{' on line 1 is not closed"),
+    ("a: *x", 1, "a '*' refers to an '&' name that does not exist"),
+    ("a:\n  b: 1\n c: 2", 3, "does not fit the mapping that begins on line 1"),
+    ("- a\nb: c", 2, "does not fit the list that begins on line 1"),
+    ("a: - b", 1, "a list cannot begin here"),
+    ('a: "\\q"', 1, "a backslash in double quotes means an escape"),
+    ("a: 1\n---\nb: 2", 2, "a second document begins here"),
+    ("a: &x 1\nb: &x 2", 2, "is given a second time here"),
+    ("a: |\n\tb", 2, "a tab stands where YAML wants spaces"),
+    ("é: 1\na: \x07", 2, "the control character 0x07 is not allowed"),
+    ("%YAML 3.0\n---\na: b", 1, "found incompatible YAML document"),
+    (b"a: b\nb: \xe9", 2, "the file is not UTF-8 (byte 0xe9 stands here)"),
+    ("a: b".encode("utf-16"), 0, "the file is UTF-16"),
+    ("", 0, "it is empty"),
+    ("# only words\n", 0, "it is empty"),
+    ("~", 0, "it is empty"),
+    ("[" * 100_000, 0, "more than 100 deep"),
+    ("- " * 100_000, 0, "more than 100 deep"),
+    ("repos: &x [*x]", 0, "references repeat more than the file says"),
+    ("settings:\n  a: " + "1" * 5000, 2, "there is no such number"),
+]
+
+
+@pytest.mark.parametrize(("text", "line", "message"), SYNTAX, ids=[repr(c[0][:24]) for c in SYNTAX])
+def test_what_is_no_yaml_is_said_in_words(text: str | bytes, line: int, message: str) -> None:
+    found = problems(text)
+
+    assert found[0].line == line
+    assert message in found[0].message
+
+
+def test_a_bomb_of_aliases_is_refused_at_once() -> None:
+    lines = [f"  a{i}: &a{i} [" + ", ".join([f"*a{i - 1}"] * 10) + "]" for i in range(1, 30)]
+
+    (problem,) = problems("\n".join(["settings:", "  a0: &a0 [x]", *lines]))
+
+    assert "repeat more than the file says" in problem.message
+
+
+def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:
+    text = """\
+settings: {namspace: x}
+repos:
+  - {name: r}
+  - {name: r}
+coordination:
+  issues:
+    - {id: A, title: 1, title: 2}
+  plans:
+    - {id: A, title: p, status: actve}
+  todos:
+    - {task: t, gate: x, created: 2026-02-30}
+    - {id: B, task: t, repo: r, action: [1]}
+"""
+
+    found = problems(text)
+
+    assert [p.line for p in found] == sorted(p.line for p in found)
+    assert {(p.line, p.where) for p in found} == {
+        (1, "settings.namspace"),
+        (4, "repos[1].name (r)"),
+        (7, "coordination.issues[0].title (A)"),
+        (9, "coordination.plans[0].status (A)"),
+        (9, "coordination.plans[0].id (A)"),
+        (11, "coordination.todos[0].created"),
+        (11, "coordination.todos[0].id"),
+        (11, "coordination.todos[0].repo"),
+        (11, "coordination.todos[0].gate"),
+        (12, "coordination.todos[1].action[0] (B)"),
+    }
+    assert len(found) == 10
+
+
+def test_the_value_of_an_unknown_setting_is_not_shown_because_it_may_be_a_password() -> None:
+    (problem,) = problems("settings: {redis_ur: 'redis://:secret@host'}")
+
+    assert "secret" not in str(problem)
+    assert problem.suggestion == "redis_url"
+
+
+def test_a_long_value_is_cut() -> None:
+    (problem,) = problems(todo("status: " + "x" * 500))
+
+    assert len(problem.value) == 60
+
+
+def test_every_record_of_the_format_can_name_its_fields() -> None:
+    def sections(model: type[BaseModel], path: str = "") -> dict[str, type[BaseModel]]:
+        found = {path: model}
+        for name, field in model.model_fields.items():
+            for record in re.findall(r"models\.(\w+)", repr(field.annotation)):
+                inner = getattr(models, record)
+                if isinstance(inner, type) and issubclass(inner, Record) and not record.endswith("Action"):
+                    found |= sections(inner, f"{path}.{name}" if path else name)
+        return found
+
+    assert sections(Ecosystem) == {path: model for path, model in RECORDS.items() if path != "settings"}
+
+
+def test_every_pattern_of_the_format_has_words() -> None:
+    found = set(re.findall(r'"pattern": "(.*?)"', json.dumps(json_schema())))
+
+    assert {pattern.replace("\\\\", "\\") for pattern in found} <= set(PATTERNS)

@@ -1,0 +1,115 @@
+"""A file is replaced as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from coordination.ecosystem.document import Draft
+from coordination.ecosystem.editing import Change, edit
+from coordination.ecosystem.file_lock import exclusive
+from coordination.ecosystem.saving import save
+from coordination.ecosystem.splices import Splice
+from coordination.ecosystem.writeback import complete_todos
+from coordination.errors import CoordinationError, EditConflict
+
+NOW = datetime(2026, 3, 4, tzinfo=UTC)
+TEXT = "coordination: {todos: [{id: T, task: t, repo: r}]}\n"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def test_mode_and_symlink_stay_and_nothing_is_left_over(path: Path) -> None:
+    path.chmod(0o640)
+    link = path.parent / "here" / "link.yaml"
+    link.parent.mkdir()
+    link.symlink_to("../ecosystem.yaml")
+
+    complete_todos(link, {"T": 1}, NOW)
+
+    assert link.is_symlink()
+    assert "completed" in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert {p.name for p in path.parent.iterdir()} == {"ecosystem.yaml", "here", ".coord"}
+    assert [p.name for p in link.parent.iterdir()] == ["link.yaml"]
+
+
+def test_a_read_only_file_is_refused(path: Path) -> None:
+    path.chmod(0o444)
+
+    with pytest.raises(CoordinationError, match="was not changed: the file is read-only") as caught:
+        complete_todos(path, {"T": 1}, NOW)
+
+    assert caught.value.hint
+    assert path.read_text() == TEXT
+
+
+def test_a_failure_while_writing_leaves_the_old_file_and_no_other(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(CoordinationError, match="No space left on device"):
+        save(path, b"new")
+
+    assert path.read_text() == TEXT
+    assert [p.name for p in path.parent.iterdir()] == ["ecosystem.yaml"]
+
+
+def test_a_lock_that_somebody_keeps_is_a_conflict(path: Path) -> None:
+    with (
+        exclusive(path),
+        pytest.raises(EditConflict, match="somebody else is editing"),
+        exclusive(path, wait=timedelta(0)),
+    ):
+        pass
+
+    with exclusive(path, wait=timedelta(0)):
+        pass
+
+
+def test_an_editor_that_saves_in_between_loses_nothing(path: Path) -> None:
+    saves = iter(["# a word\n" + TEXT])
+
+    def rename(draft: Draft) -> Change:
+        for text in saves:  # an editor that knows no lock
+            path.write_text(text)
+        at = draft.tree.text.index("task: t")
+        draft.data["coordination"]["todos"][0]["task"] = "new"
+        return Change(splices=(Splice(start=at + 6, end=at + 7, text="new"),), expected=draft.data)
+
+    document = edit(path, rename)
+
+    assert path.read_text() == "# a word\n" + TEXT.replace("task: t", "task: new")
+    assert document.text == path.read_bytes()
+
+
+def test_an_editor_that_never_stops_saving_wins(path: Path) -> None:
+    def touch(draft: Draft) -> Change:
+        path.write_text(path.read_text() + "#\n")
+        return Change(splices=(Splice(start=0, end=0, text="# mine\n"),), expected=draft.data)
+
+    with pytest.raises(EditConflict, match="was changed 5 times"):
+        edit(path, touch)
+
+    assert "mine" not in path.read_text()
+
+
+@pytest.mark.parametrize("text", ["- ", "repos: []\n", "coordination: {}\n", "\x00", "# [\ntodos: "])
+def test_a_splice_that_would_change_or_break_more_is_not_written(path: Path, text: str) -> None:
+    def spoil(draft: Draft) -> Change:
+        return Change(splices=(Splice(start=0, end=0, text=text),), expected=draft.data)
+
+    with pytest.raises(EditConflict, match="cannot be edited safely"):
+        edit(path, spoil)
+
+    assert path.read_text() == TEXT

@@ -1,0 +1,149 @@
+"""The schema for editors says the same as the loader."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordination.ecosystem.document import parse
+from coordination.ecosystem.schema import DESCRIPTIONS, json_schema
+from coordination.errors import InvalidFile
+
+SCHEMA = json_schema()
+TYPES = {"string": str, "array": list, "object": dict, "boolean": bool, "null": type(None)}
+
+
+def fits(value: Any, schema: dict[str, Any]) -> bool:
+    """As much of JSON Schema as ours uses."""
+    if "$ref" in schema:
+        return fits(value, SCHEMA["$defs"][schema["$ref"].removeprefix("#/$defs/")])
+    for choice in ("anyOf", "oneOf"):
+        if choice in schema and not any(fits(value, part) for part in schema[choice]):
+            return False
+    kinds = schema.get("type", [])
+    if kinds and not any(_is(value, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)):
+        return False
+    if ("enum" in schema and value not in schema["enum"]) or ("const" in schema and value != schema["const"]):
+        return False
+    checks = {str: _text_fits, list: _list_fits, dict: _mapping_fits, int: _number_fits, float: _number_fits}
+    return checks.get(type(value), lambda *_: True)(value, schema)
+
+
+def _is(value: Any, kind: str) -> bool:
+    if kind in ("number", "integer"):
+        return isinstance(value, int if kind == "integer" else int | float) and not isinstance(value, bool)
+    return isinstance(value, TYPES[kind])
+
+
+def _text_fits(value: str, schema: dict[str, Any]) -> bool:
+    return len(value) >= schema.get("minLength", 0) and bool(re.search(schema.get("pattern", ""), value))
+
+
+def _number_fits(value: float, schema: dict[str, Any]) -> bool:
+    return value >= schema.get("minimum", value) and value > schema.get("exclusiveMinimum", value - 1)
+
+
+def _list_fits(value: list[Any], schema: dict[str, Any]) -> bool:
+    return len(value) >= schema.get("minItems", 0) and all(fits(v, schema.get("items", {})) for v in value)
+
+
+def _mapping_fits(value: dict[str, Any], schema: dict[str, Any]) -> bool:
+    known = schema.get("properties", {})
+    patterns = schema.get("patternProperties", {})
+    for name, inner in value.items():
+        parts = [known[name]] if name in known else [p for pattern, p in patterns.items() if re.search(pattern, name)]
+        if not parts and schema.get("additionalProperties") is False:
+            return False
+        if not all(fits(inner, part) for part in parts):
+            return False
+    return set(schema.get("required", ())) <= set(value)
+
+
+def loads(data: dict[str, Any]) -> bool:
+    try:
+        parse(json.dumps(data).encode(), Path("ecosystem.yaml"))
+    except InvalidFile:
+        return False
+    return True
+
+
+def todo(**fields: Any) -> dict[str, Any]:
+    return {"coordination": {"todos": [{"id": "T", "task": "t", "repo": "r", **fields}]}}
+
+
+def plan(**fields: Any) -> dict[str, Any]:
+    return {"coordination": {"plans": [{"id": "P", "title": "p", **fields}]}}
+
+
+RIGHT = [
+    {},
+    {"settings": {"namespace": "shop", "lease_ttl": "20s", "todo_timeout": 5, "agent_command": ["x", "y"]}},
+    {"repos": [{"name": "a", "tags": ["x"], "slots": 2, "qa": "make"}], "coordination": None},
+    todo(action="make", timeout="90s"),
+    todo(action=["make", "x"], timeout=1.5),
+    todo(action={"type": "shell", "run": "x"}),
+    todo(action={"type": "python", "call": "a.b:c", "args": {"x": [1]}}),
+    todo(action={"type": "agent"}, labels=None, status=None),
+    todo(action={"type": "manual"}, env={"A": 1, "B": "x", "C": 1.5}, created="2026-01-31"),
+    todo(retry={"attempts": 2, "delay": 1}, estimated_hours=1, workspace="in-place"),
+    plan(milestones=[{"id": "m", "name": "m", "completion_criteria": ["a", {"text": "b", "check": "c"}]}]),
+    plan(on_failure="continue", strategy="levels", max_parallel=3),
+]
+WRONG = [
+    {"todos": []},
+    {"resources": []},
+    {"settings": {"nam": "x"}},
+    {"settings": {"namespace": None}},
+    {"repos": [{}]},
+    {"repos": [{"name": "a b"}]},
+    todo(statuss="pending"),
+    todo(gate="x"),
+    todo(status="done"),
+    todo(action=5),
+    todo(action=""),
+    todo(action=[]),
+    todo(action={"type": "python"}),
+    todo(action={"run": "x"}),
+    todo(timeout=0),
+    todo(estimated_hours=0),
+    todo(env={"1A": "x"}),
+    todo(env={"A": True}),
+    todo(labels="x"),
+    plan(on_failure="rollback"),
+    plan(milestones=[{"id": "m", "name": "m", "completion_criteria": [{"check": "c"}]}]),
+    plan(max_parallel=0),
+]
+
+
+@pytest.mark.parametrize("data", RIGHT, ids=str)
+def test_what_loads_an_editor_accepts(data: dict[str, Any]) -> None:
+    assert loads(data)
+    assert fits(data, SCHEMA)
+
+
+@pytest.mark.parametrize("data", WRONG, ids=str)
+def test_what_is_refused_an_editor_marks(data: dict[str, Any]) -> None:
+    assert not loads(data)
+    assert not fits(data, SCHEMA)
+
+
+def test_it_is_json_and_says_which_dialect_it_speaks() -> None:
+    assert json.loads(json.dumps(SCHEMA))["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert SCHEMA["title"] == "ecosystem.yaml"
+
+
+def test_every_reference_leads_somewhere_and_every_description_has_its_field() -> None:
+    for name in re.findall(r"#/\$defs/(\w+)", json.dumps(SCHEMA)):
+        assert name in SCHEMA["$defs"]
+    for field in DESCRIPTIONS:
+        record, name = field.split(".")
+        properties = (SCHEMA if record == "Ecosystem" else SCHEMA["$defs"][record])["properties"]
+        assert "description" in properties[name]
+
+
+def test_no_record_lets_unknown_names_pass() -> None:
+    assert all(d["additionalProperties"] is False for d in SCHEMA["$defs"].values() if "properties" in d)

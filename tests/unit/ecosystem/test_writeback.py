@@ -1,0 +1,245 @@
+"""Completed todos written back: the meant characters change, every other byte stays."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from coordination.ecosystem.document import load
+from coordination.ecosystem.writeback import complete_todos, hours_text
+from coordination.errors import EditConflict, InvalidFile
+from coordination.models import TodoStatus
+
+NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
+
+
+def written(tmp_path: Path, before: str, hours: float | None = 0.5) -> str:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_bytes(before.encode())
+    complete_todos(path, {"T": hours}, NOW)
+    return path.read_bytes().decode()
+
+
+HEAD = "coordination:\n  todos:\n"
+ITEMS = {
+    "all fields are there": (
+        "  - id: T\n    task: t\n    repo: r\n    status: pending # why\n    actual_hours: 9   # c\n    updated: 2026-01-01\n",
+        "  - id: T\n    task: t\n    repo: r\n    status: completed # why\n    actual_hours: 0.5   # c\n    updated: 2026-03-04\n",
+    ),
+    "fields beside their siblings, after the comments of these": (
+        "  - id: T\n    status: pending   # why\n    # own line\n\n    task: t\n    estimated_hours: 2\n    repo: r\n",
+        "  - id: T\n    status: completed   # why\n    updated: 2026-03-04\n    # own line\n\n    task: t\n"
+        "    estimated_hours: 2\n    actual_hours: 0.5\n    repo: r\n",
+    ),
+    "no status": (
+        "  - repo: r\n    id: T\n    task: t\n",
+        "  - repo: r\n    status: completed\n    actual_hours: 0.5\n    updated: 2026-03-04\n    id: T\n    task: t\n",
+    ),
+    "no line end at the end": (
+        "  - id: T\n    task: t\n    repo: r\n    status: pending",
+        "  - id: T\n    task: t\n    repo: r\n    status: completed\n    actual_hours: 0.5\n    updated: 2026-03-04",
+    ),
+    "quotes": (
+        "  - 'id': \"T\"\n    'task': 't'\n    'repo': r\n    'status': 'pending'\n    'updated': \"2026-01-01\"\n",
+        "  - 'id': \"T\"\n    'task': 't'\n    'repo': r\n    'status': 'completed'\n    'actual_hours': 0.5\n"
+        "    'updated': \"2026-03-04\"\n",
+    ),
+    "times where there are times": (
+        "  - {id: T, task: t, repo: r, created: 2026-01-01T00:00:00Z, status: pending}\n",
+        "  - {id: T, task: t, repo: r, created: 2026-01-01T00:00:00Z, updated: 2026-03-04T05:06:07Z, status: completed, "
+        "actual_hours: 0.5}\n",
+    ),
+    "flow style over several lines": (
+        "  - {\n    id: T, # c\n    task: t, repo: r,\n    status: pending, # d\n    }\n",
+        "  - {\n    id: T, # c\n    task: t, repo: r,\n    status: completed, actual_hours: 0.5, updated: 2026-03-04, # d\n    }\n",
+    ),
+    "like JSON": (
+        '  - {"id":"T","task":"t","repo":"r","status":"blocked"}\n',
+        '  - {"id":"T","task":"t","repo":"r","status":"completed", "actual_hours": 0.5, "updated": "2026-03-04"}\n',
+    ),
+    "an empty status": (
+        "  - id: T\n    task: t\n    repo: r\n    status: # not yet\n",
+        "  - id: T\n    task: t\n    repo: r\n    actual_hours: 0.5\n    updated: 2026-03-04\n    status: completed # not yet\n",
+    ),
+    "blocks and lists around": (
+        "  - task: |\n      long\n\n    labels:\n      - a\n    # c\n    repo: r\n    id: T\n    description: >-\n      x\n\n\n# end\n",
+        "  - task: |\n      long\n\n    labels:\n      - a\n    # c\n    repo: r\n    status: completed\n    actual_hours: 0.5\n"
+        "    updated: 2026-03-04\n    id: T\n    description: >-\n      x\n\n\n# end\n",
+    ),
+    "merged from another": (
+        "  - &x {id: X, task: t, repo: r, status: cancelled}\n  - <<: *x\n    id: T\n",
+        "  - &x {id: X, task: t, repo: r, status: cancelled}\n  - <<: *x\n    id: T\n    status: completed\n"
+        "    actual_hours: 0.5\n    updated: 2026-03-04\n",
+    ),
+    "text of two lines": (
+        "  - repo: r\n    status: pending\n    task: this\n      and that # c\n    id: T\n",
+        "  - repo: r\n    status: completed\n    actual_hours: 0.5\n    updated: 2026-03-04\n    task: this\n      and that # c\n"
+        "    id: T\n",
+    ),
+}
+
+
+@pytest.mark.parametrize(("before", "after"), ITEMS.values(), ids=ITEMS.keys())
+@pytest.mark.parametrize("style", ["\n", "\r\n", "BOM"])
+def test_only_the_meant_values_change(tmp_path: Path, before: str, after: str, style: str) -> None:
+    mark, line_end = ("\ufeff", "\n") if style == "BOM" else ("", style)
+    head = mark + "# Größe 😀\n" + HEAD
+
+    changed = written(tmp_path, (head + before).replace("\n", line_end))
+
+    assert changed == (head + after).replace("\n", line_end)
+
+
+CANNOT = {
+    "the value is an alias": "  - &x {id: X, task: t, repo: r, status: &s pending}\n  - {id: T, task: t, repo: r, status: *s}\n",
+    "the value has an anchor": "  - {id: T, task: t, repo: r, status: &s pending}\n",
+    "the value has a tag": "  - {id: T, task: t, repo: r, status: !!str pending}\n",
+    "the value is a block": "  - id: T\n    task: t\n    repo: r\n    status: |-\n      pending\n",
+    "other todos take it over": "  - &x {id: T, task: t, repo: r, status: pending}\n  - {<<: *x, id: Y}\n",
+    "names with question marks": "  - ? id\n    : T\n    ? task\n    : t\n    ? repo\n    : r\n",
+}
+
+
+@pytest.mark.parametrize("item", CANNOT.values(), ids=CANNOT.keys())
+def test_what_cannot_be_edited_safely_is_refused_and_the_file_stays(tmp_path: Path, item: str) -> None:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(HEAD + item)
+
+    with pytest.raises(EditConflict) as caught:
+        complete_todos(path, {"T": 0.5}, NOW)
+
+    assert caught.value.hint
+    assert path.read_text() == HEAD + item
+
+
+def test_todos_that_come_through_an_alias_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text("settings: {}\nrepos: []\n<<: {coordination: {todos: [{id: T, task: t, repo: r}]}}\n")
+
+    with pytest.raises(EditConflict, match="alias"):
+        complete_todos(path, {"T": 0.5}, NOW)
+
+
+def test_a_broken_file_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(HEAD + "  - {id: T, task: t}\n")
+
+    with pytest.raises(InvalidFile, match="repo"):
+        complete_todos(path, {"T": 0.5}, NOW)
+
+    assert path.read_text() == HEAD + "  - {id: T, task: t}\n"
+
+
+def test_completed_and_forgotten_todos_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(HEAD + "  - {id: T, task: t, repo: r, status: completed}\n  - {id: U, task: t, repo: r}\n")
+    first = path.stat().st_ino
+
+    nothing = complete_todos(path, {"T": 1, "GONE": 1}, NOW)
+    untouched = path.stat().st_ino == first
+    one = complete_todos(path, {"U": None, "T": 1}, NOW)
+
+    assert (nothing, untouched, one) == ((), True, ("U",))
+    assert path.read_text() == HEAD + (
+        "  - {id: T, task: t, repo: r, status: completed}\n"
+        "  - {id: U, task: t, repo: r, status: completed, updated: 2026-03-04}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [
+        (0, "0"),
+        (2, "2"),
+        (100, "100"),
+        (1.2345, "1.23"),
+        (0.1, "0.1"),
+        (0.0123456, "0.0123"),
+        (1e-9, "0"),
+        (10.0, "10"),
+    ],
+)
+def test_hours_are_rounded_to_what_people_care_about(hours: float, text: str) -> None:
+    assert hours_text(hours) == text
+
+
+# A file as a person might have written it: comments everywhere, each item in a style of its own.
+
+comments = st.sampled_from(["", "  # why", " # 😀 key: 'value'", "   # ] } , - é"])
+lines_between = st.sampled_from(["", "\n", "      # a word\n", "\n  # far left\n\n"])
+texts = st.sampled_from(["do it", '"a: b # c"', "'it''s'", "Größe 😀", '"\\u00e9"', "a  b"])
+extra_fields = st.lists(
+    st.sampled_from(
+        [
+            ("estimated_hours", "1.5"),
+            ("created", "2026-01-01"),
+            ("updated", '"2026-01-02"'),
+            ("actual_hours", "3"),
+            ("labels", "[a, 'b']"),
+            ("status", "pending"),
+            ("status", "'in_progress'"),
+            ("priority", "high"),
+            ("description", "''"),
+            ("assignee", "null"),
+        ]
+    ),
+    unique_by=lambda field: field[0],
+)
+
+
+@st.composite
+def todo_texts(draw: st.DrawFn, number: int) -> str:
+    fields = [("id", f"T-{number}"), ("task", draw(texts)), ("repo", "r"), *draw(extra_fields)]
+    fields = draw(st.permutations(fields))
+    if draw(st.booleans()):
+        separator = draw(st.sampled_from([", ", ",\n      ", ", # c\n      "]))
+        return "    - {" + separator.join(f"{k}: {v}" for k, v in fields) + "}" + draw(comments) + "\n"
+    first, *rest = [f"{k}: {v}{draw(comments)}\n" for k, v in fields]
+    return "    - " + first + "".join(draw(lines_between) + "      " + line for line in rest)
+
+
+@st.composite
+def files(draw: st.DrawFn) -> tuple[str, set[int]]:
+    count = draw(st.integers(1, 4))
+    head = draw(st.sampled_from(["", "# first\n", "\ufeff# é\n", "%YAML 1.1\n---\n"]))
+    todos = "".join(draw(lines_between) + draw(todo_texts(i)) for i in range(count))
+    text = f"{head}repos: [{{name: r}}]{draw(comments)}\ncoordination:\n  todos:\n{todos}{draw(lines_between)}"
+    text = text.removesuffix("\n") if draw(st.booleans()) else text
+    chosen = draw(st.sets(st.integers(0, count - 1), min_size=1))
+    return text.replace("\n", draw(st.sampled_from(["\n", "\r\n"]))), chosen
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files(), st.sampled_from([None, 0.25, 3.0]))
+def test_in_any_file_an_edit_shows_only_the_change(
+    tmp_path: Path, file: tuple[str, set[int]], hours: float | None
+) -> None:
+    text, chosen = file
+    path = tmp_path / "ecosystem.yaml"
+    path.write_bytes(text.encode())
+    before = load(path).ecosystem
+
+    done = complete_todos(path, {f"T-{i}": hours for i in chosen}, NOW)
+
+    after = load(path).ecosystem
+    meant = {"status": TodoStatus.COMPLETED, "updated": NOW.date()} | ({} if hours is None else {"actual_hours": hours})
+    todos = tuple(
+        todo.model_copy(update=meant if i in chosen else {}) for i, todo in enumerate(before.coordination.todos)
+    )
+    assert after == before.model_copy(update={"coordination": before.coordination.model_copy(update={"todos": todos})})
+    assert done == tuple(f"T-{i}" for i in sorted(chosen))
+    removed, added = _changed_text(text, path.read_bytes().decode())
+    assert len(removed) <= len(chosen) * len("in_progress2026-01-023")
+    assert "#" not in removed + added
+
+
+def _changed_text(before: str, after: str) -> tuple[str, str]:
+    changes = [
+        op for op in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes() if op[0] != "equal"
+    ]
+    return "".join(before[a:b] for _, a, b, _, _ in changes), "".join(after[c:d] for _, _, _, c, d in changes)
