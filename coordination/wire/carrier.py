@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from celery import Celery
+from celery.backends.redis import RedisBackend
 from kombu.transport.redis import Channel, Transport
 
 from coordination.settings import Settings
@@ -45,8 +46,20 @@ class TolerantTransport(Transport):
     Channel = TolerantChannel
 
 
+class JoinBackend(RedisBackend):  # type: ignore[misc]
+    """Counts the parts of chords. Nobody waits for a result, so nothing is subscribed to when a task is sent."""
+
+    def on_task_call(self, producer: Any, task_id: str) -> None:
+        pass
+
+    def add_pending_result(self, result: Any, weak: bool = False, start_drainer: bool = True) -> Any:
+        return result
+
+
 def make_app(url: str, keys: Keys, settings: Settings) -> Celery:
-    app = Celery("coord", broker=carrier_url(url), backend=carrier_url(url), set_as_current=False)
+    address = carrier_url(url)
+    backend = f"{__name__}:{JoinBackend.__name__}+{address.removeprefix('redis+')}"
+    app = Celery("coord", broker=address, backend=backend, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         result_accept_content=["json"],
