@@ -1,0 +1,306 @@
+"""What every executor promises, run by every member: the same script of deeds, said in each member's own way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordination.errors import PlanRefused
+from coordination.models import Repo, Todo
+from tests.waiting import until
+from workers import child
+from workers.executors import EXECUTORS, Job, command_for
+
+DEEDS = """
+import json, os, sys, time
+
+def main(deed, value=None):
+    if deed == "succeed":
+        print("done")
+    elif deed == "fail":
+        sys.exit(value)
+    elif deed == "linger":
+        print("lingering", flush=True)
+        time.sleep(600)
+    elif deed == "raw":
+        os.write(1, b"bytes \\xff\\xfe\\0 end")
+    elif deed == "both":
+        os.write(1, b"out ")
+        os.write(2, b"err")
+    elif deed == "hand over":
+        with open(os.environ["COORD_OUTPUT"], "w") as output:
+            json.dump(value, output)
+    elif deed == "show":
+        print(json.dumps({"cwd": os.getcwd(), "value": os.environ.get(value)}))
+    elif deed == "read context":
+        print(open(os.environ["COORD_CONTEXT"]).read())
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))
+"""
+
+Make = Callable[[str, Any], dict[str, Any]]
+
+
+def as_shell_text(deed: str, value: Any) -> dict[str, Any]:
+    return {"action": {"type": "shell", "run": shlex.join(as_list(deed, value))}}
+
+
+def as_shell_list(deed: str, value: Any) -> dict[str, Any]:
+    return {"action": {"type": "shell", "run": as_list(deed, value)}}
+
+
+def as_python(deed: str, value: Any) -> dict[str, Any]:
+    return {"action": {"type": "python", "call": "deeds:main", "args": {"deed": deed, "value": value}}}
+
+
+def as_agent(deed: str, value: Any) -> dict[str, Any]:
+    """An agent that pays no heed to its prompt."""
+    return {"action": {"type": "agent", "prompt": "x" * 300_000}, "agent_command": tuple(as_list(deed, value))}
+
+
+def as_list(deed: str, value: Any) -> list[str]:
+    return [sys.executable, "deeds.py", deed, json.dumps(value)]
+
+
+MEMBERS = {"shell text": as_shell_text, "shell list": as_shell_list, "python": as_python, "agent": as_agent}
+
+
+class Bench:
+    """A folder, its files, and the whole way from an action to its exit."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cwd = folder / "worktree"
+        self.cwd.mkdir()
+        (self.cwd / "deeds.py").write_text(DEEDS)
+        self.context = folder / "context.json"
+        self.context.write_text('{"predecessors": []}')
+        self.handed_over = folder / "output.json"
+        self.output = b""
+
+    def job(self, *, agent_command: Any = None, env: dict[str, str] | None = None, **todo: Any) -> Job:
+        files = {"COORD_CONTEXT": str(self.context), "COORD_OUTPUT": str(self.handed_over)}
+        return Job(
+            todo=Todo.model_validate({"id": "TODO-001", "task": "Do it", "repo": "widgets", **todo}),
+            repo=Repo(name="widgets"),
+            cwd=self.cwd,
+            env=os.environ | files | (env or {}),
+            context=self.context,
+            output=self.handed_over,
+            agent_command=agent_command,
+        )
+
+    def begin(self, job: Job, timeout: timedelta = timedelta(seconds=60)) -> child.Child:
+        command = command_for(job)
+        grace = timedelta(seconds=5)
+        return child.start(
+            command.argv,
+            cwd=job.cwd,
+            env=job.env,
+            stdin=command.stdin,
+            timeout=timeout,
+            kill_grace=grace,
+            on_output=self.take,
+        )
+
+    def take(self, data: bytes) -> None:
+        self.output += data
+
+    def run(self, **job: Any) -> child.Exit:
+        return self.begin(self.job(**job)).wait()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+@pytest.fixture(params=MEMBERS.values(), ids=MEMBERS.keys())
+def make(request: pytest.FixtureRequest) -> Make:
+    member: Make = request.param
+    return member
+
+
+def test_every_member_is_in_this_suite() -> None:
+    actions = [make("succeed", None)["action"]["type"] for make in MEMBERS.values()]
+    assert set(actions) == set(EXECUTORS)
+
+
+def test_success_is_exit_code_0_and_its_output(bench: Bench, make: Make) -> None:
+    ended = bench.run(**make("succeed", None))
+
+    assert ended.ok
+    assert bench.output == b"done\n"
+    assert not bench.handed_over.exists()
+
+
+def test_a_failure_keeps_its_exit_code(bench: Bench, make: Make) -> None:
+    ended = bench.run(**make("fail", 42))
+
+    assert (ended.exit_code, ended.reason, ended.ok) == (42, "exited", False)
+
+
+def test_a_timeout_ends_it(bench: Bench, make: Make) -> None:
+    ended = bench.begin(bench.job(**make("linger", None)), timeout=timedelta(seconds=0.5)).wait()
+
+    assert (ended.signal, ended.reason, ended.ok) == (signal.SIGTERM, "timeout", False)
+
+
+def test_a_stop_ends_it_while_it_runs(bench: Bench, make: Make) -> None:
+    begun = bench.begin(bench.job(**make("linger", None)))
+    waiting = threading.Thread(target=begun.wait)
+    waiting.start()
+    until(lambda: b"lingering" in bench.output)
+
+    begun.stop("cancelled")
+
+    waiting.join(10)
+    assert begun.wait().reason == "cancelled"
+
+
+def test_output_that_is_not_utf_8_arrives_byte_for_byte(bench: Bench, make: Make) -> None:
+    assert bench.run(**make("raw", None)).ok
+    assert bench.output == b"bytes \xff\xfe\0 end"
+
+
+def test_errors_and_output_are_one_stream(bench: Bench, make: Make) -> None:
+    assert bench.run(**make("both", None)).ok
+    assert bench.output == b"out err"
+
+
+def test_json_is_handed_over(bench: Bench, make: Make) -> None:
+    value = {"version": "2.0", "files": ["a", "b"], "text": "snöw"}
+
+    assert bench.run(**make("hand over", value)).ok
+
+    assert json.loads(bench.handed_over.read_text()) == value
+
+
+def test_the_environment_and_the_folder_are_the_jobs(bench: Bench, make: Make) -> None:
+    assert bench.run(env={"COORD_TODO_ID": "TODO-001 é"}, **make("show", "COORD_TODO_ID")).ok
+
+    assert json.loads(bench.output) == {"cwd": str(bench.cwd), "value": "TODO-001 é"}
+
+
+def test_the_context_is_where_the_environment_says(bench: Bench, make: Make) -> None:
+    assert bench.run(**make("read context", None)).ok
+    assert json.loads(bench.output) == {"predecessors": []}
+
+
+# What is a member's own.
+
+
+def test_shell_text_runs_in_a_shell_and_a_list_without_one(bench: Bench) -> None:
+    assert bench.run(action="echo $((1 + 1)) | cat").ok
+    assert bench.run(action=["echo", "$HOME | cat"]).ok
+    assert bench.output == b"2\n$HOME | cat\n"
+
+
+def test_python_hands_over_what_the_function_returns(bench: Bench) -> None:
+    module = bench.cwd / "pkg"
+    module.mkdir()
+    (module / "mod.py").write_text(
+        "class Steps:\n    @staticmethod\n    def one(n, extra='x'):\n        return {'n': n + 1}\n"
+    )
+
+    ended = bench.run(action={"type": "python", "call": "pkg.mod:Steps.one", "args": {"n": 1}})
+
+    assert ended.ok, bench.output
+    assert json.loads(bench.handed_over.read_text()) == {"n": 2}
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("raise ValueError('no good')", "ValueError: no good"),
+        ("return {1, 2}", "steps:main returned what is not JSON"),
+        ("import nonexistent_package", "ModuleNotFoundError"),
+    ],
+)
+def test_a_python_error_is_a_traceback_and_exit_code_1(bench: Bench, body: str, says: str) -> None:
+    (bench.cwd / "steps.py").write_text(f"def main():\n    {body}\n")
+
+    ended = bench.run(action={"type": "python", "call": "steps:main"})
+
+    assert ended.exit_code == 1
+    assert says in bench.output.decode()
+    assert "Traceback" in bench.output.decode()
+    assert not bench.handed_over.exists()
+
+
+def test_python_finds_the_modules_of_the_folder_and_none_of_coords(bench: Bench) -> None:
+    (bench.cwd / "shell.py").write_text("def main():\n    import sys\n    print(sys.path)\n")
+
+    assert bench.run(action={"type": "python", "call": "shell:main"}).ok, bench.output
+
+    assert "executors" not in bench.output.decode()
+
+
+def test_python_takes_the_worktrees_own_interpreter(bench: Bench) -> None:
+    own = bench.cwd / ".venv" / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text(f'#!/bin/sh\necho own\nexec {sys.executable} "$@"\n')
+    own.chmod(0o755)
+
+    assert bench.run(**as_python("succeed", None)).ok
+
+    assert bench.output == b"own\ndone\n"
+
+
+def test_an_agent_reads_its_prompt_and_is_told_where_the_files_are(bench: Bench) -> None:
+    assert bench.run(action={"type": "agent", "prompt": "Make it so."}, agent_command="cat").ok
+
+    said = bench.output.decode()
+    assert said.startswith("Make it so.\n\n")
+    assert str(bench.context) in said
+    assert str(bench.handed_over) in said
+
+
+def test_a_todo_without_an_action_is_told_to_the_agent_in_words(bench: Bench) -> None:
+    todo = {"task": "Raise the minimum", "description": "To 3.11.", "acceptance_criteria": ["tests pass", "no ☃"]}
+
+    assert bench.run(agent_command=("cat",), **todo).ok
+
+    said = bench.output.decode()
+    for part in ("TODO-001: Raise the minimum", "widgets", "To 3.11.", "- tests pass\n- no ☃", str(bench.context)):
+        assert part in said
+
+
+def test_an_agent_that_works_is_a_small_script(bench: Bench) -> None:
+    agent = bench.cwd / "agent"
+    agent.write_text(
+        textwrap.dedent(
+            """\
+            #!/bin/sh
+            task=$(head -n 1)
+            echo "$task" > DONE.txt
+            printf '{"did": "%s"}' "$task" > "$COORD_OUTPUT"
+            """
+        )
+    )
+    agent.chmod(0o755)
+
+    assert bench.run(agent_command="./agent", action={"type": "agent", "prompt": "write it down"}).ok, bench.output
+
+    assert (bench.cwd / "DONE.txt").read_text() == "write it down\n"
+    assert json.loads(bench.handed_over.read_text()) == {"did": "write it down"}
+
+
+def test_without_an_agent_and_for_a_manual_todo_the_refusal_says_what_to_do(bench: Bench) -> None:
+    with pytest.raises(PlanRefused) as no_agent:
+        command_for(bench.job())
+    assert "settings.agent_command" in no_agent.value.hint
+    with pytest.raises(PlanRefused) as manual:
+        command_for(bench.job(action={"type": "manual"}))
+    assert manual.value.hint.endswith("coord complete-todo TODO-001")

@@ -1,0 +1,406 @@
+"""One command under its guard: it says how it ended, and nothing of it stays alive. Real processes throughout."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import until
+from workers import child, leftovers
+from workers.child import Child
+
+LINUX = sys.platform.startswith("linux")
+LONG = timedelta(seconds=60)
+BRIEF = timedelta(seconds=0.3)
+
+
+class Started:
+    """A command that was started, with what it has printed so far."""
+
+    def __init__(self, *argv: str, cwd: Path = Path("/"), env: Mapping[str, str] | None = None, **more: object) -> None:
+        self.output = b""
+        settings = {"timeout": LONG, "kill_grace": LONG, **more}
+        self.child: Child = child.start(
+            argv,
+            cwd=cwd,
+            env=os.environ if env is None else env,
+            on_output=self.take,
+            **settings,  # type: ignore[arg-type]
+        )
+        self.exit: child.Exit | None = None
+        self._thread = threading.Thread(target=self._wait)
+        self._thread.start()
+
+    def take(self, data: bytes) -> None:
+        self.output += data
+
+    def _wait(self) -> None:
+        self.exit = self.child.wait()
+
+    def end(self, timeout_s: float = 20) -> child.Exit:
+        self._thread.join(timeout_s)
+        assert self.exit is not None, "it did not end"
+        return self.exit
+
+    def pids(self, count: int) -> list[int]:
+        """The first numbers that it prints."""
+        until(lambda: self.output.count(b"\n") >= count)
+        return [int(line) for line in self.output.split()[:count]]
+
+
+@pytest.fixture
+def start() -> Iterator[type[Started]]:
+    """`Started`, and whatever a test has started ends with it."""
+    everything: list[Started] = []
+
+    class Recorded(Started):
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+            everything.append(self)
+
+    yield Recorded
+    for one in everything:
+        one.child.kill("the test is over")
+        one.end()
+
+
+def alive(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return state.stdout.strip()[:1] not in ("", "Z")
+
+
+def gone(*pids: int) -> bool:
+    return not any(alive(pid) for pid in pids)
+
+
+def sh(text: str) -> tuple[str, str, str]:
+    return ("sh", "-c", text)
+
+
+def python(text: str) -> tuple[str, str, str]:
+    return (sys.executable, "-c", textwrap.dedent(text))
+
+
+DAEMON = """
+    import os, sys, time, signal
+    ready, tell = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            os.write(1, b"%d\\n" % os.getpid())
+            os.write(tell, b".")
+            time.sleep(600)
+        os._exit(0)
+    os.read(ready, 1)
+"""
+"""A daemon as in the books: two forks and a session of its own. It keeps the output open and ignores TERM."""
+
+
+def test_it_tells_the_exit_code_and_passes_both_outputs_on_as_they_are(start: type[Started]) -> None:
+    done = start(*sh(r"printf 'out \377\0'; printf err >&2; exit 3"))
+
+    ended = done.end()
+
+    assert (ended.exit_code, ended.signal, ended.reason) == (3, None, "exited")
+    assert not ended.ok
+    assert done.output == b"out \xff\0err"
+    assert 0 < ended.duration_s < 10
+
+
+def test_it_tells_the_signal_that_ended_the_command(start: type[Started]) -> None:
+    ended = start(*sh("kill -USR1 $$")).end()
+
+    assert (ended.exit_code, ended.signal, ended.reason) == (None, signal.SIGUSR1, "exited")
+
+
+def test_the_command_gets_its_environment_and_folder_and_nothing_else(start: type[Started], tmp_path: Path) -> None:
+    done = start("env", cwd=tmp_path, env={"PATH": os.environ["PATH"], "MINE": "1", "LANG": "C"})
+    assert done.end().ok
+    assert sorted(done.output.decode().split()) == sorted([f"PATH={os.environ['PATH']}", "MINE=1", "LANG=C"])
+    folder = start(*sh("pwd"), cwd=tmp_path)
+    assert folder.end().ok
+    assert folder.output.decode().strip() == str(tmp_path)
+
+
+@pytest.mark.skipif(not LINUX, reason="/proc")
+def test_the_command_inherits_no_descriptor_and_no_ignored_signal(start: type[Started], tmp_path: Path) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        done = start(*sh("ls /proc/self/fd; grep -E 'Sig(Ign|Blk)' /proc/self/status"), hold=lock.fileno())
+        assert done.end().ok
+    assert done.output.decode().split() == ["0", "1", "2", "3", "SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+
+
+def test_standard_input_is_read_and_a_large_one_that_nobody_reads_does_no_harm(start: type[Started]) -> None:
+    reader = start("cat", stdin=b"hello \xff")
+    ignorer = start("true", stdin=b"x" * 20_000_000)
+    nothing = start("cat")
+
+    assert reader.end().ok
+    assert ignorer.end().ok
+    assert nothing.end().ok
+    assert reader.output == b"hello \xff"
+
+
+def test_what_cannot_be_started_is_an_outcome_that_says_why(start: type[Started], tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("no first line")
+    unreadable = start(str(script))
+    script_2 = tmp_path / "script2"
+    script_2.write_text("no first line")
+    script_2.chmod(0o755)
+    cases = {
+        "not found": (start("no-such-command-at-all"), 127),
+        "Permission denied": (unreadable, 126),
+        "#!/bin/sh": (start(str(script_2)), 126),
+        "cannot enter": (start("true", cwd=tmp_path / "gone"), 126),
+        "null byte": (start("echo", "\0"), 126),
+        "too long": (start("echo", "x" * 4_000_000), 126),
+    }
+    for says, (started, code) in cases.items():
+        ended = started.end()
+        assert (ended.exit_code, ended.reason) == (code, "exited"), says
+        assert says in ended.message
+        assert says in started.output.decode()
+
+
+def test_a_command_that_never_ends_is_ended_by_its_timeout(start: type[Started]) -> None:
+    ended = start("sleep", "600", timeout=BRIEF).end()
+
+    assert (ended.exit_code, ended.signal, ended.reason) == (None, signal.SIGTERM, "timeout")
+    assert ended.duration_s < 5
+
+
+def test_a_command_that_ignores_term_is_killed_after_the_grace(start: type[Started]) -> None:
+    stubborn = start(*sh("trap '' TERM; echo 0; while :; do sleep 0.05; done"), kill_grace=BRIEF)
+    stubborn.pids(1)
+    began = time.monotonic()
+
+    stubborn.child.stop("cancelled")
+
+    ended = stubborn.end()
+    assert (ended.signal, ended.reason) == (signal.SIGKILL, "cancelled")
+    assert time.monotonic() - began >= BRIEF.total_seconds()
+
+
+def test_a_command_may_tidy_up_when_it_is_stopped_and_the_first_reason_counts(start: type[Started]) -> None:
+    tidy = start(*sh("trap 'echo tidied; exit 9' TERM; echo 0; while :; do sleep 0.05; done"))
+    tidy.pids(1)
+
+    tidy.child.stop("cancelled")
+    tidy.child.stop("lost lease")
+
+    ended = tidy.end()
+    assert (ended.exit_code, ended.reason) == (9, "cancelled")
+    assert tidy.output.endswith(b"tidied\n")
+
+
+def test_kill_does_not_wait_for_the_grace(start: type[Started]) -> None:
+    stubborn = start(*sh("trap '' TERM; echo 0; while :; do sleep 0.05; done"))
+    stubborn.pids(1)
+    stubborn.child.stop("worker stops")
+
+    stubborn.child.kill()
+
+    ended = stubborn.end(timeout_s=10)
+    assert (ended.signal, ended.reason) == (signal.SIGKILL, "worker stops")
+
+
+def test_stop_after_the_end_changes_nothing(start: type[Started]) -> None:
+    done = start("true")
+    first = done.end()
+
+    done.child.stop("too late")
+    done.child.kill()
+
+    assert done.child.wait() == first
+    assert first.reason == "exited"
+
+
+def test_a_command_that_closes_its_output_and_goes_on_is_waited_for(start: type[Started], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go on")
+    quiet = start(*sh("echo last words; exec >&- 2>&-; read word < 'go on'; exit 7"), cwd=tmp_path)
+    until(lambda: quiet.output == b"last words\n")
+
+    (tmp_path / "go on").write_text("now\n")
+
+    assert quiet.end().exit_code == 7
+
+
+def test_what_a_command_leaves_in_the_background_ends_with_it_and_keeps_nobody_waiting(start: type[Started]) -> None:
+    leaver = start(*sh("sleep 600 & echo $!; exit 4"))
+
+    ended = leaver.end(timeout_s=10)
+
+    assert (ended.exit_code, ended.reason) == (4, "exited")
+    assert gone(*leaver.pids(1))
+
+
+@pytest.mark.skipif(not LINUX, reason="needs a child subreaper")
+def test_a_daemon_that_forked_twice_and_left_the_session_is_gone(start: type[Started]) -> None:
+    daemon = start(*python(DAEMON), kill_grace=BRIEF)
+
+    ended = daemon.end()
+
+    assert (ended.exit_code, ended.reason) == (0, "exited")
+    assert gone(*daemon.pids(1))
+
+
+@pytest.mark.skipif(not LINUX, reason="needs a child subreaper")
+def test_a_timeout_reaches_the_daemon_as_well(start: type[Started]) -> None:
+    daemon = start(*python(DAEMON + "\n    time.sleep(600)"), kill_grace=BRIEF)
+    pids = daemon.pids(1)
+
+    daemon.child.stop("cancelled")
+
+    assert daemon.end().reason == "cancelled"
+    assert gone(*pids)
+
+
+def test_when_the_guard_is_killed_the_command_and_what_it_started_are_gone(start: type[Started]) -> None:
+    env = os.environ | {leftovers.KEY: f"test/{os.getpid()}/{time.monotonic_ns()}", leftovers.FENCE: "1"}
+    family = start(*sh("setsid sleep 600 & echo $!; sleep 600 & echo $!; echo $$; wait"), env=env)
+    pids = family.pids(3)
+    assert family.child.guard is not None
+
+    os.kill(family.child.guard, signal.SIGKILL)
+
+    ended = family.end()
+    assert (ended.exit_code, ended.reason) == (None, "guard lost")
+    assert "killed from outside" in ended.message
+    assert gone(*pids)
+
+
+def test_an_error_in_the_callback_kills_the_command_and_reaches_the_caller(tmp_path: Path) -> None:
+    def full(_: bytes) -> None:
+        raise OSError("disk full")
+
+    begun = child.start(
+        sh("echo $$; exec sleep 600"), cwd=tmp_path, env=os.environ, timeout=LONG, kill_grace=LONG, on_output=full
+    )
+    with pytest.raises(OSError, match="disk full"):
+        begun.wait()
+    assert begun.group is not None
+    assert gone(begun.group)
+
+
+def test_the_guard_holds_the_lock_until_nothing_of_the_command_is_left(start: type[Started], tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        held = start(*sh("trap '' TERM; echo 0; while :; do sleep 0.05; done"), hold=lock.fileno(), kill_grace=BRIEF)
+        held.pids(1)
+    assert not is_free(path), "the worker's own descriptor is closed, the guard's is not"
+
+    held.child.stop("cancelled")
+
+    held.end()
+    assert is_free(path)
+
+
+def is_free(path: Path) -> bool:
+    with path.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+PLAYS_WORKER = """
+    import os, resource, signal, sys
+    from datetime import timedelta
+    from pathlib import Path
+    from workers import child
+    def run(command, on_output):
+        return child.start(["sh", "-c", command], cwd=Path("/"), env=os.environ, timeout=timedelta(seconds=60),
+                           kill_grace=timedelta(seconds=60), on_output=on_output).wait()
+    def show(data):
+        os.write(1, data)
+"""
+
+
+@pytest.fixture
+def worker() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that plays the worker, in a process group of its own: it runs the command that it reads."""
+    script = PLAYS_WORKER + (
+        "\n    signal.signal(signal.SIGINT, lambda *_: show(b'interrupted\\n'))"
+        "\n    print(run(sys.stdin.readline(), show), flush=True)"
+    )
+    process = subprocess.Popen(python(script), stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def tell(worker: subprocess.Popen[bytes], command: str) -> None:
+    assert worker.stdin is not None
+    worker.stdin.write(command.encode() + b"\n")
+    worker.stdin.flush()
+
+
+def test_when_the_worker_is_killed_no_child_of_it_stays_alive(worker: subprocess.Popen[bytes]) -> None:
+    stubborn = "sh -c \"trap '' TERM INT HUP; while :; do sleep 0.05; done\""
+    tell(worker, f"sleep 600 & echo $!; setsid sleep 600 & echo $!; {stubborn} & echo $!; echo $$; echo $PPID; wait")
+    assert worker.stdout is not None
+    pids = [int(worker.stdout.readline()) for _ in range(5)]
+    *family, _guard = pids
+    assert all(alive(pid) for pid in pids)
+
+    worker.kill()
+
+    until(lambda: gone(*(pids if LINUX else [family[0], *family[2:]])))
+
+
+def test_a_ctrl_c_in_the_workers_process_group_does_not_reach_the_command(
+    worker: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "go on")
+    tell(worker, f"cd {tmp_path}; echo ready; read word < 'go on'; echo $word")
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"ready\n"
+
+    os.killpg(worker.pid, signal.SIGINT)
+
+    assert worker.stdout.readline() == b"interrupted\n"
+    (tmp_path / "go on").write_text("unharmed\n")
+    assert worker.stdout.readline() == b"unharmed\n"
+    assert b"exit_code=0" in worker.stdout.readline()
+
+
+def test_100_mb_of_output_pass_through_and_memory_stays_flat() -> None:
+    script = PLAYS_WORKER + (
+        """
+    size = 0
+    def count(data):
+        global size
+        size += len(data)
+    run("true", count)
+    peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    before = peak()
+    ended = run("head -c 100000000 /dev/zero", count)
+    print(ended.exit_code, size, peak() - before)
+    """
+    )
+    printed = subprocess.run(python(script), capture_output=True, text=True, check=True, timeout=60).stdout.split()
+
+    assert printed[:2] == ["0", "100000000"]
+    assert int(printed[2]) < 30_000_000
+
+
+def test_fifty_commands_at_once_end_right(start: type[Started]) -> None:
+    many = [start(*sh(f"echo {n}; exit {n}")) for n in range(50)]
+
+    assert [one.end(60).exit_code for one in many] == list(range(50))
+    assert [one.output for one in many] == [f"{n}\n".encode() for n in range(50)]
