@@ -18,7 +18,9 @@ from coordination.cli.lazy import LazyGroup
 from coordination.errors import CoordinationError
 
 INTERRUPTED = 130
-FILES, PLANS, RUNS, PROCESSES = (f"coordination.cli.{name}" for name in ("files", "plans", "runs", "processes"))
+FILES, PLANS, SWEEP, RUNS, PROCESSES = (
+    f"coordination.cli.{name}" for name in ("files", "plans", "sweep", "runs", "processes")
+)
 
 COMMANDS = {
     "Begin": {
@@ -37,8 +39,8 @@ COMMANDS = {
         "forecast": (f"{PLANS}:forecast", "How long a plan takes under each strategy, and which is taken."),
     },
     "Carry out": {
-        "sweep": (f"{RUNS}:sweep", "Run a plan."),
-        "execute": (f"{RUNS}:execute", "Run one todo."),
+        "sweep": (f"{SWEEP}:sweep", "Run a plan."),
+        "execute": (f"{SWEEP}:execute", "Run one todo."),
         "list-runs": (f"{RUNS}:list_runs", "The runs, latest first."),
         "show-run": (f"{RUNS}:show_run", "One run: every todo with its state, worker and time."),
         "watch": (f"{RUNS}:watch", "Follow a run until it ends."),

@@ -79,7 +79,7 @@ def down(call: Call) -> None:
 
 def _print_stopped(stopped: tuple[Stopped, ...], runs: tuple[str, ...]) -> None:
     for one in stopped:
-        click.echo(f"stopped the {one.name} (pid {one.pid})", err=True)
+        click.echo(f"stopped: {one.name} (pid {one.pid})", err=True)
     for run in runs:
         click.echo(f"run {run} is under way and goes on at the next: coord up", err=True)
 
