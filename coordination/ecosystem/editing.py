@@ -16,6 +16,7 @@ from coordination.ecosystem.document import Document, Draft, parse, read_bytes
 from coordination.ecosystem.file_lock import exclusive
 from coordination.ecosystem.saving import save
 from coordination.ecosystem.splices import Splice, apply
+from coordination.ecosystem.tree import gc_paused
 from coordination.errors import EditConflict, InvalidFile
 
 ATTEMPTS = 5
@@ -35,7 +36,7 @@ def edit(path: Path, decide: Callable[[Draft], Change]) -> Document:
     `decide` may be called several times, each time with a fresh draft whose `data` it may alter. Raises EditConflict,
     InvalidFile (the file was broken before), CoordinationError (it cannot be written); the file is then as it was.
     """
-    with exclusive(path.resolve()):
+    with exclusive(path.resolve()), gc_paused():
         for _ in range(ATTEMPTS):
             draft = parse(read_bytes(path), path)
             change = decide(draft)
