@@ -17,7 +17,7 @@ def print_json(data: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """The last column takes what is left of the width."""
+    """The last column takes what is left of the width. A cell may be a Rich Text, for its colour."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -29,8 +29,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for name in columns:
         table.add_column(name, no_wrap=name != columns[-1], overflow="fold")
     for row in rows:
-        table.add_row(*(Text(" ".join(str("" if cell is None else cell).split())) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(_one_line(cell)) for cell in row))
     console.print(table)
+
+
+def _one_line(cell: object) -> str:
+    return " ".join(str("" if cell is None else cell).split())
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:

@@ -168,7 +168,7 @@ def _write(pipeline: Pipeline, keys: RunKeys, graph: PlanGraph, todo: Todo, spec
     pipeline.hset(keys.spec, name, spec.model_dump_json(exclude_defaults=True))
     pipeline.hset(keys.place, name, f"{graph.order[name]} {level} {todo.repo} {kind} {slots}")
     pipeline.hset(keys.state, name, TodoState.WAITING)
-    pipeline.hset(keys.facts, mapping={f"{name} attempt": 1, f"{name} task": todo.task})
+    pipeline.hset(keys.facts, mapping={f"{name} attempt": 1})
     pipeline.hset(keys.pending, name, len(graph.predecessors[name]))
     if graph.successors[name]:
         pipeline.hset(keys.children, name, " ".join(graph.successors[name]))
@@ -177,9 +177,7 @@ def _write(pipeline: Pipeline, keys: RunKeys, graph: PlanGraph, todo: Todo, spec
 def _write_blocked(pipeline: Pipeline, keys: RunKeys, todo: Todo, reason: str) -> None:
     pipeline.hset(keys.place, todo.id, f"0 0 {todo.repo} {todo.workspace} 1")
     pipeline.hset(keys.state, todo.id, TodoState.SKIPPED)
-    pipeline.hset(
-        keys.facts, mapping={f"{todo.id} attempt": 0, f"{todo.id} error": reason, f"{todo.id} task": todo.task}
-    )
+    pipeline.hset(keys.facts, mapping={f"{todo.id} attempt": 0, f"{todo.id} error": reason})
 
 
 def _chunks(todos: Iterable[Todo]) -> Iterable[list[Todo]]:

@@ -15,6 +15,8 @@ from coordination.runs.records import RunBrief, RunStatus, RunView, TodoState, T
 from coordination.wire.keys import Keys
 
 LAST = "last"
+FACTS = ("attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for")
+"""What people are shown of a todo; wire/keys.py says where it stands."""
 
 
 def iso(at_ms: str | int | None) -> str | None:
@@ -74,6 +76,18 @@ class RunReader:
             counts={s: int(meta[f"n.{s}"]) for s in TodoState if int(meta.get(f"n.{s}", 0)) > 0},
             todos=rows,
         )
+
+    def todo(self, run_id: str, todo_id: str) -> TodoView:
+        """One todo of a run, for a line as it ends; its output is left out."""
+        keys = self._keys.run(run_id)
+        names = [f"{todo_id} {fact}" for fact in FACTS]
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hget(keys.state, todo_id)
+            pipeline.hget(keys.place, todo_id)
+            pipeline.hmget(keys.facts, names)
+            state, place, values = pipeline.execute()
+        facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        return _todo(todo_id, TodoState(state), place.split()[2], Facts(todo_id, facts), None)
 
     def _todos(self, run_id: str) -> tuple[TodoView, ...]:
         keys = self._keys.run(run_id)

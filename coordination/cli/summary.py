@@ -1,0 +1,92 @@
+"""A run in words: a line for a todo that ended, a table at the end, what to do next, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from coordination.cli.output import print_table
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+
+SOME_FAILED = 3
+BLOCKED = 5
+INTERRUPTED = 130
+
+MARKS = {
+    TodoState.SUCCEEDED: ("✓", "green"),
+    TodoState.FAILED: ("✗", "red"),
+    TodoState.SKIPPED: ("-", "yellow"),
+    TodoState.CANCELLED: ("-", "yellow"),
+    TodoState.RETRYING: ("↻", "yellow"),
+    TodoState.RUNNING: ("▶", "cyan"),
+}
+
+
+def exit_code(run: RunView) -> int:
+    """0: all succeeded. 3: some failed. 5: blocked from outside, nothing failed. 1: cancelled."""
+    if run.status is RunStatus.FAILED:
+        return SOME_FAILED
+    if run.status is RunStatus.CANCELLED:
+        return 1
+    return BLOCKED if run.counts.get(TodoState.SKIPPED) else 0
+
+
+def line(todo: TodoView) -> Text:
+    """`✓ TODO-001  units  0.4 s`"""
+    mark, colour = MARKS.get(todo.state, ("·", "white"))
+    text = Text.assemble((mark, colour), f" {todo.id}  ", (todo.repo, "bold"))
+    if todo.duration_s is not None:
+        text.append(f"  {todo.duration_s:.1f} s")
+    if todo.state is not TodoState.SUCCEEDED and (why := reason(todo)):
+        text.append(f"  {todo.state}: {why}", colour)
+    return text
+
+
+def reason(todo: TodoView) -> str:
+    """Why it is where it is: an error's first line, or what it waits for."""
+    words = todo.error if todo.state.ended or todo.state is TodoState.RETRYING else todo.waits_for
+    return (words or "").partition("\n")[0]
+
+
+def print_run(run: RunView) -> None:
+    head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", (run.status, _colour(run.status)), f" {_figures(run)}")
+    Console(highlight=False).print(head, soft_wrap=True)
+    print_table(("todo", "repo", "state", "try", "time", "why"), [_row(todo) for todo in run.todos])
+
+
+def _row(todo: TodoView) -> tuple[object, ...]:
+    state = Text(todo.state, MARKS.get(todo.state, ("", "white"))[1])
+    took = "" if todo.duration_s is None else f"{todo.duration_s:.1f} s"
+    return todo.id, todo.repo, state, todo.attempt or "", took, reason(todo)
+
+
+def _figures(run: RunView) -> str:
+    took = "" if run.duration_s is None else f" in {run.duration_s:.1f} s"
+    bound = "" if run.bound_s is None else f" (no schedule could take less than {run.bound_s:.1f} s)"
+    counts = ", ".join(f"{n} {state}" for state, n in run.counts.items())
+    return f"by {run.strategy}{took}{bound}: {counts}"
+
+
+def _colour(status: RunStatus) -> str:
+    return {RunStatus.SUCCEEDED: "green", RunStatus.FAILED: "red"}.get(status, "yellow")
+
+
+def say_next(run: RunView, worktrees: Path) -> None:
+    """Where the work is, and the command that comes next."""
+    changed = sorted({t.repo for t in run.todos if t.state is TodoState.SUCCEEDED})
+    if changed:
+        click.echo(f"the work is on branch coord/{run.run_id} of {_listed(changed)}", err=True)
+    failed = [t for t in run.todos if t.state is TodoState.FAILED]
+    for todo in failed[:3]:
+        place = worktrees / run.run_id / todo.repo
+        kept = f"; its worktree: {place}" if place.is_dir() else ""
+        click.echo(f"what {todo.id} wrote: coord logs {run.run_id} {todo.id}{kept}", err=True)
+
+
+def _listed(names: Iterable[str], most: int = 8) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

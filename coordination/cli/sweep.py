@@ -1,0 +1,193 @@
+"""`sweep` and `execute`: start a run, follow it, say what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.cli.context import Call
+from coordination.cli.following import Following
+from coordination.cli.output import print_json
+from coordination.cli.summary import BLOCKED, INTERRUPTED, exit_code, print_run, say_next
+from coordination.ecosystem.writeback import complete_todos
+from coordination.errors import Conflict, CoordinationError, PlanRefused
+from coordination.models import OnFailure, Plan, Strategy
+from coordination.planner.graph import build
+from coordination.runs.service import Runs
+from coordination.runs.submit import Order, decide
+from coordination.wire.connection import reaching
+
+if TYPE_CHECKING:
+    from coordination.planner.graph import PlanGraph
+    from coordination.runs.records import RunView
+
+AD_HOC = "ad-hoc"
+"""The plan of a todo that belongs to none."""
+
+
+@command()
+@click.argument("plan")
+@click.option(
+    "--strategy", type=click.Choice([s.value for s in Strategy]), help="Default: what the plan says, or auto."
+)
+@click.option(
+    "--on-failure", type=click.Choice([o.value for o in OnFailure]), help="Default: what the plan says, or halt."
+)
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
+@click.option("--repo", "repos", multiple=True, metavar="NAME", help="Only todos of this repository.")
+@click.option("--todo", "todos", multiple=True, metavar="TODO", help="Only this todo.")
+@click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
+@click.pass_obj
+def sweep(
+    call: Call,
+    plan: str,
+    strategy: str | None,
+    on_failure: str | None,
+    jobs: int | None,
+    repos: tuple[str, ...],
+    todos: tuple[str, ...],
+    detach: bool,
+    as_json: bool,
+) -> int:
+    """Run PLAN: every open todo of it, in the order that their dependencies allow.
+
+    Exit code 0: all succeeded. 3: some failed. 5: some were blocked from outside, and nothing failed.
+    """
+    graph = build(call.document.ecosystem, plan, repos=repos, todos=todos)
+    order = _decide(call, graph, strategy, on_failure, jobs)
+    return carry_out(call, graph, order, detach=detach, as_json=as_json)
+
+
+@command()
+@click.argument("todo")
+@click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
+@click.pass_obj
+def execute(call: Call, todo: str, detach: bool, as_json: bool) -> int:
+    """Run the one TODO, in a run of its own."""
+    ecosystem = call.document.ecosystem
+    found = call.manager.get_todo(todo)
+    plan = next((p for p in ecosystem.coordination.plans if found in ecosystem.todos_of(p)), None)
+    if plan is None:
+        plan = Plan(id=AD_HOC, title=f"only {todo}")
+        parts = ecosystem.coordination
+        alone = tuple(t.model_copy(update={"plan": AD_HOC}) if t.id == todo else t for t in parts.todos)
+        parts = parts.model_copy(update={"plans": (*parts.plans, plan), "todos": alone})
+        ecosystem = ecosystem.model_copy(update={"coordination": parts})
+    graph = build(ecosystem, plan.id, todos=[todo])
+    return carry_out(call, graph, _decide(call, graph, None, None, None), detach=detach, as_json=as_json)
+
+
+def _decide(call: Call, graph: PlanGraph, strategy: str | None, on_failure: str | None, jobs: int | None) -> Order:
+    return decide(
+        graph,
+        call.settings,
+        strategy=Strategy(strategy) if strategy else None,
+        on_failure=OnFailure(on_failure) if on_failure else None,
+        max_parallel=jobs,
+    )
+
+
+def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = False, as_json: bool = False) -> int:
+    """Everything between a graph and an exit code."""
+    if graph.nothing_to_do:
+        click.echo(f"nothing to do: {graph.nothing_to_do}", err=True)
+        return 0
+    _say_what_is_blocked(graph)
+    if not graph.todos:
+        return BLOCKED
+    _look_at_paths(call, graph)
+    url = call.local.ensure_worker(order.max_parallel)
+    with reaching(url):
+        runs = Runs(url, call.settings)
+        run_id = runs.sweep(call.document.ecosystem, graph, order)
+        click.echo(f"run {run_id} of {graph.plan.id}: {len(graph.todos)} todos, {order.reason}", err=True)
+        if detach:
+            call.local.detach()
+            click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
+            return 0
+        return see_through(call, runs, run_id, as_json=as_json)
+
+
+def see_through(call: Call, runs: Runs, run_id: str, *, as_json: bool) -> int:
+    """Follow a run to its end, write back what succeeded, print what came of it."""
+    following = Following(runs, run_id)
+    interrupted = False
+    try:
+        run = following.until_the_end()
+    except KeyboardInterrupt:
+        if not _wants_to_cancel():
+            call.local.detach()
+            click.echo(f"\nthe run goes on: coord watch {run_id}; coord down stops what runs here", err=True)
+            return INTERRUPTED
+        run, interrupted = _cancelled(runs, run_id, following), True
+    write_back(call, runs, run_id)
+    if as_json:
+        print_json(run.model_dump(mode="json"))
+    else:
+        print_run(run)
+    say_next(run, call.local.state / "worktrees")
+    return INTERRUPTED if interrupted else exit_code(run)
+
+
+def write_back(call: Call, runs: Runs, run_id: str) -> tuple[str, ...]:
+    """What succeeded becomes `completed` in the file; returns the todos that were changed."""
+    try:
+        return complete_todos(call.path, runs.succeeded_hours(run_id), datetime.now(UTC))
+    except CoordinationError as error:
+        click.echo(f"warning: {call.path} was not updated: {error}\n  when it can be: coord sync {run_id}", err=True)
+        return ()
+
+
+def _cancelled(runs: Runs, run_id: str, following: Following) -> RunView:
+    signal.signal(signal.SIGINT, _leave_at_once)
+    click.echo("\ncancelling; once more leaves at once", err=True)
+    with contextlib.suppress(Conflict):  # it ended in between
+        runs.cancel(run_id)
+    return following.until_the_end()
+
+
+def _leave_at_once(_number: int, _frame: object) -> None:
+    os.write(2, b"left; what still runs here: coord down\n")
+    os._exit(INTERRUPTED)
+
+
+def _wants_to_cancel() -> bool:
+    """Asked on a terminal; elsewhere an interruption cancels."""
+    if not sys.stdin.isatty():
+        return True
+    signal.signal(signal.SIGINT, _leave_at_once)
+    answer: str = click.prompt(
+        "\n[l]eave the run going, or [c]ancel it?", type=click.Choice(["l", "c"]), show_choices=False, err=True
+    )
+    return answer == "c"
+
+
+def _say_what_is_blocked(graph: PlanGraph) -> None:
+    for name, why in graph.blocked.items():
+        click.echo(f"- {name}  blocked by {why}", err=True)
+
+
+def _look_at_paths(call: Call, graph: PlanGraph) -> None:
+    """On this machine's own worker a path that is not there would only be waited for; elsewhere it is no matter of ours."""
+    if call.settings.redis_url:
+        return
+    declared = {repo.name: repo for repo in call.document.ecosystem.repos}
+    missing = []
+    for name in graph.repos:
+        path = call.document.repo_path(declared[name])
+        if path is None or not path.is_dir():
+            missing.append(f"{name}: {path or 'no path is declared'}")
+    if missing:
+        raise PlanRefused(
+            "not found on this machine: " + ", ".join(missing),
+            "clone them there, or correct `path` of the repos in ecosystem.yaml",
+        )
