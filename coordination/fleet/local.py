@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -200,17 +199,14 @@ class Local:
     def _locked(self) -> Iterator[None]:
         try:
             prepare_state(self.state)
-            lock = os.open(self.state / "fleet.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            with (self.state / "fleet.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
         except OSError as error:
             raise CoordinationError(
-                f"cannot write {self.state}: {error.strerror}",
+                f"cannot write in {self.state}: {error.strerror or error}",
                 "make room or make the folder writable, then try again; or name a Redis with --redis URL",
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
 
 
 def state_folder(ecosystem: Path) -> Path:

@@ -110,7 +110,7 @@ class Daemon:
                 lines = file.read(LOG_LIMIT_BYTES).decode(errors="replace").splitlines()
         except OSError:
             return ""
-        return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:])
+        return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:]) or "  | (nothing: is the disk full?)"
 
     def _rotate_log(self) -> None:
         size = self.log.stat().st_size if self.log.exists() else 0
@@ -198,6 +198,9 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
 def write_private(path: Path, text: str) -> None:
     """Whole or not at all, readable by us alone."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    draft.replace(path)
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from coordination.wire.embedded import EmbeddedServer
 from tests.waiting import until
 
 COORD = Path(sys.executable).with_name("coord")
+STARTED: list[subprocess.Popen[str]] = []
 FILE = """\
 repos:
   - {name: api, path: api}
@@ -36,6 +37,10 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["git", "init", "-q", "-b", "main", tmp_path / "api"], check=True)
     (tmp_path / "ecosystem.yaml").write_text(FILE)
     yield tmp_path
+    for process in STARTED:
+        process.kill()
+        process.communicate()
+    STARTED.clear()
     for found in (tmp_path / ".coord").glob("*.json"):
         facts = json.loads(found.read_text())
         if start_time(facts["pid"]) == facts["started"]:
@@ -44,9 +49,11 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 def begin(folder: Path, *words: str) -> subprocess.Popen[str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [COORD, *words], cwd=folder, env=plain, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
+    STARTED.append(process)
+    return process
 
 
 def coord(folder: Path, *words: str) -> tuple[int, str, str]:

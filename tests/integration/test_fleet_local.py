@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.fleet import local as local_module
 from coordination.fleet.local import Local, Stopped, state_folder
 from coordination.settings import Settings
+from coordination.wire import daemon
 from coordination.wire.daemon import start_time
 from tests.waiting import until
 
@@ -335,6 +337,24 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(CoordinationError, match="--redis URL"):
         Local(tmp_path / "file" / "ecosystem.yaml", Settings(), ready=lambda *_: True).ensure_server()
+
+
+def test_a_disk_that_fills_up_on_the_way_is_named_and_leaves_nothing_running(
+    user: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = user()
+    sweep.ensure_server()
+    server = sweep.server.running()
+
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(CoordinationError, match="No space left on device"):
+        patch.setattr(daemon, "write_private", full)
+        sweep.ensure_worker()
+
+    assert sweep.server.running() == server
+    assert names(sweep.leave()) == ["server"]
 
 
 def test_flower_answers_on_loopback_to_its_password_alone_and_a_second_up_joins_it(user: Make) -> None:
