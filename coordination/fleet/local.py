@@ -118,6 +118,8 @@ class Local:
 
     def detach(self) -> None:
         """What we need stays when we leave, until `down`."""
+        if self._users.mine is Need.NOTHING:
+            return
         with self._locked():
             self._users.stay(self._users.mine)
 

@@ -323,6 +323,7 @@ def test_a_configured_redis_starts_nothing(user: Make, ecosystem: Path) -> None:
     assert sweep.ensure_server() == sweep.ensure_worker() == "redis://elsewhere:6379/0"
     with pytest.raises(UsageError, match="coord worker"):
         sweep.up(with_flower=True)
+    sweep.detach()
     assert sweep.leave() == ()
     assert not state_folder(ecosystem).exists()
 
@@ -349,9 +350,10 @@ def test_a_disk_that_fills_up_on_the_way_is_named_and_leaves_nothing_running(
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch, pytest.raises(CoordinationError, match="No space left on device"):
+    with monkeypatch.context() as patch:
         patch.setattr(daemon, "write_private", full)
-        sweep.ensure_worker()
+        with pytest.raises(CoordinationError, match="No space left on device"):
+            sweep.ensure_worker()
 
     assert sweep.server.running() == server
     assert names(sweep.leave()) == ["server"]
