@@ -17,6 +17,7 @@ from workers.occupancy import Superseded
 
 DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
 """git does not sync loose objects by default: a power loss would take a commit whose result Redis has acknowledged."""
+UNMERGED = frozenset({"DD", "AU", "UD", "UA", "DU", "AA", "UU"})
 NOBODY = ("user.name=coord", "user.email=coord@localhost")
 
 
@@ -25,6 +26,7 @@ class Stand:
     """A worktree after its todo: where it is, and the commit that the todo began with."""
 
     path: Path
+    git_dir: Path
     branch: str
     since: str
     settings: Sequence[str]
@@ -35,11 +37,10 @@ class Stand:
 
     def commit_at(self, name: str) -> str:
         """Empty if there is no such commit."""
-        answer = ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", cwd=self.path)
-        return answer.stdout.strip()
+        return ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", cwd=self.path).stdout.strip()
 
     def contains(self, old: str, new: str) -> bool:
-        return ask("merge-base", "--is-ancestor", old, new, cwd=self.path).returncode == 0
+        return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=self.path).returncode == 0
 
 
 def message(run: str, todo: str, task: str, fence: int) -> str:
@@ -50,55 +51,56 @@ def message(run: str, todo: str, task: str, fence: int) -> str:
 def commit(stand: Stand, text: str) -> str:
     """The branch's new tip; the old one if nothing changed. Raises GitRefused, or Superseded if the branch moved."""
     was = stand.commit_at(f"refs/heads/{stand.branch}")
-    parent = _parent(stand, was or stand.since)
+    head = stand.commit_at("HEAD")
+    tip = was or stand.since
+    # HEAD, where the todo went on from the tip on a branch of its own or on none.
+    parent = head if head and stand.contains(tip, head) else tip
     if not stand.contains(stand.since, parent):
         raise GitRefused(
             f"{stand.branch} no longer contains {stand.since[:12]}, where the todo began: its history was rewritten",
             "let the todo add commits; to undo earlier ones, revert them",
         )
-    _stage(stand)
-    new = _snapshot(stand, parent, text)
+    merged = _merged(stand) if parent == head else []
+    new = parent
+    if _stage(stand) or merged or parent != head:
+        new = _snapshot(stand, [parent, *merged], text)
     if new != was:
         _move(stand, new, was)
     return new
 
 
-def _parent(stand: Stand, tip: str) -> str:
-    """The tip; or HEAD, where the todo went on from the tip on a branch of its own or on none."""
-    head = stand.commit_at("HEAD")
-    return head if head and stand.contains(tip, head) else tip
-
-
-def _stage(stand: Stand) -> None:
-    unmerged = stand.git("diff", "--name-only", "--diff-filter=U")
-    if unmerged:
-        files = ", ".join(unmerged.splitlines()[:5])
+def _stage(stand: Stand) -> bool:
+    """Put everything into the index; whether anything differs from HEAD."""
+    status = stand.git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    changes = [(line[:2], line[3:]) for line in status.split("\0") if line]
+    if conflicts := [name for state, name in changes if state in UNMERGED]:
+        files = ", ".join(conflicts[:5])
         raise GitRefused(
             f"the todo left a merge with conflicts in {files}", "let it resolve them, or exit with an error"
         )
-    untracked = stand.git("ls-files", "--others", "--exclude-standard", "-z").split("\0")
-    nested = [name for name in untracked if name.endswith("/")]  # git looks into every other folder
+    nested = [name for state, name in changes if state == "??" and name.endswith("/")]  # git looks into other folders
     pathspecs = [":/", *(f":(top,exclude,literal){name.rstrip('/')}" for name in nested)]
-    options = ("--all", "--pathspec-from-file=-", "--pathspec-file-nul")
-    stand.git("add", *options, stdin="\0".join(pathspecs), settings=DURABLE)
+    if len(changes) > len(nested):
+        options = ("--all", "--pathspec-from-file=-", "--pathspec-file-nul")
+        stand.git("add", *options, stdin="\0".join(pathspecs), settings=DURABLE)
+    return len(changes) > len(nested)
 
 
-def _snapshot(stand: Stand, parent: str, text: str) -> str:
+def _snapshot(stand: Stand, parents: Sequence[str], text: str) -> str:
     tree = stand.git("write-tree", settings=DURABLE)
-    merged = _merged(stand, parent)
-    if not merged and tree == stand.git("rev-parse", f"{parent}^{{tree}}"):
-        return parent
-    parents = [word for commit in (parent, *merged) for word in ("-p", commit)]
-    new = stand.git("commit-tree", *parents, "-F", "-", tree, stdin=text, settings=(*DURABLE, *_identity(stand)))
-    if merged:
+    if len(parents) == 1 and tree == stand.git("rev-parse", f"{parents[0]}^{{tree}}"):
+        return parents[0]
+    options = [word for parent in parents for word in ("-p", parent)]
+    new = stand.git("commit-tree", *options, "-F", "-", tree, stdin=text, settings=(*DURABLE, *_identity(stand)))
+    if len(parents) > 1:
         stand.git("merge", "--quit")
     return new
 
 
-def _merged(stand: Stand, parent: str) -> list[str]:
+def _merged(stand: Stand) -> list[str]:
     """Other parents of a merge that the todo prepared and did not commit."""
-    heads = Path(stand.git("rev-parse", "--path-format=absolute", "--git-path", "MERGE_HEAD"))
-    return heads.read_text().split() if heads.exists() and stand.commit_at("HEAD") == parent else []
+    heads = stand.git_dir / "MERGE_HEAD"
+    return heads.read_text().split() if heads.exists() else []
 
 
 def _identity(stand: Stand) -> Sequence[str]:

@@ -50,8 +50,7 @@ class InPlace:
         return ""
 
     def leave(self) -> None:
-        with words_for(self.path):
-            self._occupancy.leave()
+        self._occupancy.leave()
 
     def remove(self, patience: timedelta) -> None:
         """The path is its owner's; nothing to remove."""

@@ -26,6 +26,8 @@ from pathlib import Path
 KEY = "COORD_IDEMPOTENCY_KEY"
 FENCE = "COORD_FENCE"
 POLL_S = 0.02
+QUIET_S = 0.2
+"""Nobody must be found for this long: a process in the middle of exec has no environment to be known by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +50,16 @@ class Trace:
 
 def end(trace: Trace, within: timedelta) -> set[int]:
     """Kill what is left of the attempt and wait until it is gone; returns what is still there after `within`."""
-    until = time.monotonic() + within.total_seconds()
-    while (alive := find(trace)) and time.monotonic() < until:
+    begun = quiet_since = time.monotonic()
+    while True:
+        alive = find(trace)
+        now = time.monotonic()
+        quiet_since = now if alive else quiet_since
+        if now - quiet_since >= QUIET_S or now - begun >= within.total_seconds():
+            return alive
         for pid in alive:
             _kill(pid, trace)
         time.sleep(POLL_S)  # nobody tells us of the end of a process that is not our child
-    return alive
 
 
 def find(trace: Trace) -> set[int]:

@@ -33,7 +33,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -140,11 +140,10 @@ class Occupancy:
         """Go out; call it only when nothing of the attempt is alive. Harmless when not inside."""
         if self._fd is None:
             return
-        try:
+        with suppress(OSError):  # the disk is full: the next attempt looks for processes in vain, nothing worse
             if self._occupant is not None:
                 self._write(self._occupant.model_copy(update={"left": True}))
-        finally:
-            self._release()
+        self._release()
 
     @contextmanager
     def emptied(self, patience: timedelta) -> Iterator[None]:

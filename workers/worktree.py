@@ -66,6 +66,7 @@ class Worktree:
         self._occupancy = Occupancy(self._records, self.path)
         self._visitor: Visitor | None = None
         self._since = ""
+        self._git_dir = self._common_dir = Path()
 
     @property
     def hold(self) -> int:
@@ -121,16 +122,20 @@ class Worktree:
         assert self._visitor is not None, "enter first"
         self._occupancy.check()
         with words_for(self.path):
-            self._remove_stale_locks(self._git_dir())
+            self._remove_stale_locks()
             stand = Stand(
-                path=self.path, branch=self.branch, since=self._since, settings=self._excludes(), hold=self.hold
+                path=self.path,
+                git_dir=self._git_dir,
+                branch=self.branch,
+                since=self._since,
+                settings=self._excludes(),
+                hold=self.hold,
             )
             return commit(stand, message(self._run, todo, task, self._visitor.fence))
 
     def leave(self) -> None:
         """Go out; nothing of the attempt may be alive. Harmless when not inside."""
-        with words_for(self._records):
-            self._occupancy.leave()
+        self._occupancy.leave()
 
     def remove(self, patience: timedelta) -> None:
         """The run has ended: take the worktree away; its branch stays."""
@@ -158,6 +163,7 @@ class Worktree:
         return file.read_text()
 
     def _stand_at(self, commit: str) -> None:
+        self._common_dir = self._find_common_dir()
         self._refuse_elsewhere()
         try:
             sound = self._is_sound() and self._clean(commit)
@@ -170,24 +176,26 @@ class Worktree:
         """Ours and of this repository. Without `.git` git would look further up, and find whatever the state lies in."""
         if not (self.path / ".git").is_file():
             return False
-        answer = ask("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=self.path)
-        return answer.returncode == 0 and Path(answer.stdout.strip()).samefile(self._common_dir())
+        answer = ask("rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", cwd=self.path)
+        if answer.returncode:
+            return False
+        self._git_dir, common = (Path(line) for line in answer.stdout.splitlines())
+        return common.samefile(self._common_dir)
 
     def _clean(self, commit: str) -> bool:
-        git_dir = self._git_dir()
-        self._remove_stale_locks(git_dir)
+        self._remove_stale_locks()
         for name in UNFINISHED:
-            shutil.rmtree(git_dir / name, ignore_errors=True)
+            shutil.rmtree(self._git_dir / name, ignore_errors=True)
         self._git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
         self._git("update-ref", "-m", "coord: an attempt begins", f"refs/heads/{self.branch}", commit)
         self._git("reset", "--hard", "--quiet")
         self._git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
         return True
 
-    def _remove_stale_locks(self, git_dir: Path) -> None:
+    def _remove_stale_locks(self) -> None:
         for name in UNFINISHED_FILES:
-            (git_dir / name).unlink(missing_ok=True)
-        (self._common_dir() / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
+            (self._git_dir / name).unlink(missing_ok=True)
+        (self._common_dir / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
 
     def _make(self, commit: str) -> None:
         if ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=self._checkout).returncode:
@@ -199,6 +207,7 @@ class Worktree:
             self._discard()
             options = ("--quiet", "--force", "--no-track", "-B", self.branch)
             git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self.hold)
+        self._git_dir = Path(git("rev-parse", "--absolute-git-dir", cwd=self.path))
 
     def _discard(self) -> None:
         """Folder first, entry second: git refuses a folder that is damaged, and is content with one that is missing."""
@@ -224,16 +233,13 @@ class Worktree:
             if facts.get("branch") == f"refs/heads/{self.branch}":
                 yield Path(facts["worktree"])
 
-    def _git_dir(self) -> Path:
-        return Path(git("rev-parse", "--absolute-git-dir", cwd=self.path))
-
-    def _common_dir(self) -> Path:
+    def _find_common_dir(self) -> Path:
         return Path(git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=self._checkout))
 
     @contextmanager
     def _entries(self) -> Iterator[None]:
         """The lock under which entries of worktrees are made and removed; short, so it is simply waited for."""
-        fd = os.open(self._common_dir() / "coord.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._find_common_dir() / "coord.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield

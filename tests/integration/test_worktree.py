@@ -19,6 +19,7 @@ from coordination.errors import GitRefused
 from coordination.models import Repo, Workspace
 from tests.waiting import until
 from workers import leftovers
+from workers.commit import Stand, _move
 from workers.git import git
 from workers.in_place import InPlace
 from workers.occupancy import Superseded, Visitor, WorkspaceBusy
@@ -252,6 +253,21 @@ def test_an_attempt_that_a_newer_one_has_replaced_neither_commits_nor_comes_in(
     with pytest.raises(Superseded, match="older attempt 3"):
         late.enter(Visitor(run="r1", key="k", fence=3), base, SOON)
     assert records.read_text() == records_after
+
+
+def test_the_branch_moves_only_from_where_it_was_seen(run: Run, checkout: Path) -> None:
+    base = run.enter()
+    (run.tree.path / "code.py").write_text("one = 2\n")
+    new = run.tree.commit("T", "work")
+    settings: tuple[str, ...] = ()
+    stand = Stand(
+        path=run.tree.path, git_dir=checkout, branch="coord/r1", since=base, settings=settings, hold=run.tree.hold
+    )
+
+    with pytest.raises(Superseded, match="moved while the todo was being committed"):
+        _move(stand, base, base)
+
+    assert git("rev-parse", "coord/r1", cwd=checkout) == new
 
 
 def test_odd_files_are_committed_and_do_not_crash(run: Run) -> None:
