@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
 from coordination.settings import Settings
 from coordination.wire.embedded import EmbeddedServer
+from tests.stage import Stage
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,10 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path)
+    yield made
+    made.end()
