@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 DURATION_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
@@ -30,6 +30,12 @@ def parse_duration(value: object) -> object:
     return value
 
 
+def _no_folder_of_its_own(name: str) -> str:
+    if name in (".", ".."):  # worktrees stand in folders named after the repository
+        raise ValueError("a repository's name must differ from . and ..")
+    return name
+
+
 def _no_number(value: object) -> object:
     # pydantic would take 2026 for a moment in 1970, "20260131" too
     if isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal()):
@@ -39,7 +45,7 @@ def _no_number(value: object) -> object:
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 Text = Annotated[str, Field(min_length=1)]
-RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
+RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_no_folder_of_its_own)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
 Day = Annotated[date | datetime, BeforeValidator(_no_number)]

@@ -26,7 +26,7 @@ from workers.executors import Command, Job, command_for
 from workers.executors.seam import argv_of
 from workers.git import clean_environment
 from workers.logs import Log
-from workers.occupancy import Superseded, Visitor, WorkspaceBusy
+from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusable
 from workers.workspace import Workspace, workspace_for
 
 BUSY_PATIENCE = timedelta(seconds=10)
@@ -78,14 +78,16 @@ class Attempt:
         self._log = log
         self._guard = threading.Lock()
         self._stopped: Word | None = None
+        self._at_once = False
         self._child: Child | None = None
 
     def stop(self, word: Word, *, at_once: bool = False) -> None:
         with self._guard:
             self._stopped = self._stopped or word
             child = self._child
+            self._at_once = self._at_once or at_once
         if child is not None:
-            (child.kill if at_once else child.stop)(str(word))
+            self._end(child)
 
     def run(self) -> Conclusion:
         try:
@@ -94,6 +96,9 @@ class Attempt:
             return Conclusion(word=Word.BUSY, why=busy.message)
         except Superseded as superseded:
             return Conclusion(word=Word.LOST, why=superseded.message)
+        except WorkspaceUnusable as unusable:  # a full disk may have room again at the next try
+            self._log.say(f"error: {unusable}")
+            return Conclusion(word=self._stopped or Word.FAILED, why=str(unusable))
         except CoordinationError as refused:
             self._log.say(f"error: {refused}")
             return Conclusion(word=self._stopped or Word.REFUSED, why=str(refused))
@@ -161,14 +166,13 @@ class Attempt:
         )
         with self._guard:
             self._child = child
-            stopped = self._stopped
         workspace.note(child)
-        if stopped is not None:
-            child.stop(str(stopped))
-        ended = child.wait()
-        if ended.message:
-            self._log.say(ended.message)
-        return ended
+        if self._stopped is not None:  # before there was a child to stop
+            self._end(child)
+        return child.wait()
+
+    def _end(self, child: Child) -> None:
+        (child.kill if self._at_once else child.stop)(str(self._stopped))
 
     def _failure(self, ended: Exit, what: str = "") -> Conclusion:
         words = f"{what}{_words(ended, self.grant.spec.timeout)}"
