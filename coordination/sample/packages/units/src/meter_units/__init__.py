@@ -1,0 +1,5 @@
+"""What a household meter counts: an amount and its unit."""
+
+from meter_units.quantity import Quantity, Unit, parse
+
+__all__ = ["Quantity", "Unit", "parse"]

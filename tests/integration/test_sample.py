@@ -1,0 +1,249 @@
+"""The sample of `coord demo`: real packages, a real change, and tests that notice when either is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coordination.ecosystem import document
+from coordination.errors import NotFound, UsageError
+from coordination.models import Ecosystem, ShellAction, Todo
+from coordination.planner.graph import PlanGraph, build
+from coordination.sample import break_package, create
+
+TOP = Path(__file__).parents[2]
+# Bottom up: those that a package needs stand before it.
+NEEDS = {
+    "units": (),
+    "text": (),
+    "config": ("units",),
+    "store": ("units",),
+    "report": ("units", "text"),
+    "cli": ("config", "store", "report"),
+}
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    return create(tmp_path / "sample").parent
+
+
+@pytest.fixture(scope="module")
+def ecosystem() -> Ecosystem:
+    loaded = document.load(TOP / "ecosystem.yaml")
+    assert loaded.warnings == ()
+    return loaded.ecosystem
+
+
+@pytest.fixture(scope="module")
+def graph(ecosystem: Ecosystem) -> PlanGraph:
+    return build(ecosystem, "PLAN-001")
+
+
+def test_the_file_at_the_top_of_the_repository_is_the_sample_s(sample: Path) -> None:
+    assert (TOP / "ecosystem.yaml").read_bytes() == (sample / "ecosystem.yaml").read_bytes()
+
+
+def test_the_file_s_repositories_are_there(sample: Path, ecosystem: Ecosystem) -> None:
+    loaded = document.load(sample / "ecosystem.yaml")
+
+    assert [repo.name for repo in ecosystem.repos] == list(NEEDS)
+    for repo in ecosystem.repos:
+        path = loaded.repo_path(repo)
+        assert path is not None
+        assert git(path, "branch", "--show-current") == "main"
+        assert git(path, "rev-list", "--count", "HEAD") == "1"
+        assert git(path, "status", "--porcelain") == ""
+
+
+def test_the_plan_has_width_and_depth_and_no_needless_edge(graph: PlanGraph) -> None:
+    assert [len(level) for level in graph.levels] == [6, 2, 3, 1]
+    assert list(graph.redundant) == []
+
+
+def test_the_plan_tests_each_package_after_those_that_its_metadata_names(sample: Path, graph: PlanGraph) -> None:
+    for todo in suite_todos(graph):
+        needed = re.findall(r'"meter-(\w+)>=', (sample / todo.repo / "pyproject.toml").read_text())
+        assert sorted(needed) == sorted(NEEDS[todo.repo])
+
+        before = [graph.todos[name] for name in graph.predecessors[todo.id]]
+        assert sorted(other.repo for other in before) == sorted([todo.repo, *needed])
+
+
+def test_every_package_s_tests_pass_as_created(sample: Path) -> None:
+    for name in NEEDS:
+        passed = suite(sample, name)
+        assert passed.returncode == 0, passed.stderr
+        assert re.search(r"Ran [4-9] tests", passed.stderr)
+
+
+def test_the_whole_plan_succeeds_in_the_order_of_its_graph(sample: Path, graph: PlanGraph) -> None:
+    done = carry_out(sample, graph)
+
+    assert done == dict.fromkeys(graph.todos, 0)
+    for name in NEEDS:
+        changed = git(sample / name, "status", "--porcelain").splitlines()
+        assert changed
+        assert all(line.endswith(("pyproject.toml", ".py")) for line in changed), "the plan leaves nothing behind"
+
+
+def test_after_the_plan_nothing_is_left_to_raise(sample: Path, graph: PlanGraph) -> None:
+    carry_out(sample, graph)
+
+    for name in NEEDS:
+        metadata = (sample / name / "pyproject.toml").read_text()
+        assert 'requires-python = ">=3.11"' in metadata
+        assert "3.9" not in metadata
+        assert "3.10" not in metadata
+        assert "tomli" not in metadata
+    rules = ["--isolated", "--no-cache", "--target-version=py311", "--select=F,UP"]
+    check = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", *rules, *(str(sample / name / "src") for name in NEEDS)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert check.returncode == 0, check.stdout
+
+
+def test_raising_twice_changes_nothing_more(sample: Path, graph: PlanGraph) -> None:
+    carry_out(sample, graph)
+    first = {name: git(sample / name, "diff") for name in NEEDS}
+
+    carry_out(sample, graph)
+
+    assert {name: git(sample / name, "diff") for name in NEEDS} == first
+
+
+def test_a_changed_package_does_not_pass_with_the_unchanged_one_below_it(
+    tmp_path: Path, sample: Path, graph: PlanGraph
+) -> None:
+    old = create(tmp_path / "old").parent
+    carry_out(sample, graph)
+    (sample / "units").rename(tmp_path / "changed units")
+    (old / "units").rename(sample / "units")
+
+    assert suite(sample, "report").returncode != 0
+
+
+@pytest.mark.parametrize(("name", "below"), [(name, below) for name, needed in NEEDS.items() for below in needed])
+def test_a_package_s_tests_notice_a_name_that_is_gone_below_it(sample: Path, name: str, below: str) -> None:
+    source = sample / name / "src" / f"meter_{name}"
+    used = re.search(
+        rf"from meter_{below} import .*\b(\w+)$", "".join(p.read_text() for p in source.glob("*.py")), re.M
+    )
+    assert used
+
+    for path in (sample / below / "src").rglob("*.py"):
+        path.write_text(re.sub(rf"\b{used[1]}\b", "renamed", path.read_text()))
+
+    assert suite(sample, name).returncode != 0
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_a_broken_package_passes_until_the_plan_changes_it(sample: Path, graph: PlanGraph, name: str) -> None:
+    break_package(sample, name)
+    assert git(sample / name, "status", "--porcelain") == ""
+    assert suite(sample, name).returncode == 0
+
+    done = carry_out(sample, graph)
+
+    broken = next(todo.id for todo in suite_todos(graph) if todo.repo == name)
+    assert {todo for todo, code in done.items() if code} == {broken}
+    held_up = {todo.id for todo in suite_todos(graph) if name in all_below(todo.repo)}
+    assert set(graph.todos) - set(done) == held_up
+
+
+def test_what_is_no_sample_package_cannot_be_broken(sample: Path) -> None:
+    with pytest.raises(NotFound, match="no sample package 'unit'"):
+        break_package(sample, "unit")
+
+    break_package(sample, "units")
+    with pytest.raises(UsageError, match="broken or raised already"):
+        break_package(sample, "units")
+
+
+def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+
+    with pytest.raises(UsageError, match="is not empty") as refusal:
+        create(tmp_path)
+
+    assert "coord demo DIR" in refusal.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+    with pytest.raises(UsageError, match="is a file"):
+        create(tmp_path / "letter.txt")
+
+
+def test_the_sample_does_not_depend_on_the_user_s_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".gitconfig").write_text(
+        "[commit]\n gpgSign = true\n[init]\n defaultBranch = trunk\n[core]\n autocrlf = true\n"
+    )
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "elsewhere"))  # as within a hook
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "")
+
+    sample = create(tmp_path / "sample").parent
+
+    monkeypatch.delenv("GIT_DIR")
+    assert git(sample / "cli", "log", "--format=%an <%ae> %D") == "coord demo <demo@coord.invalid> HEAD -> main"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def carry_out(sample: Path, graph: PlanGraph) -> dict[str, int]:
+    """Run the plan's actions as a sweep would, without worktrees; returns the exit codes of the todos that ran."""
+    done: dict[str, int] = {}
+    for name, todo in graph.todos.items():
+        if all(done.get(before) == 0 for before in graph.predecessors[name]):
+            before = ancestors(graph, name)
+            done[name] = execute(sample, todo, [graph.todos[other] for other in graph.todos if other in before])
+    return done
+
+
+def ancestors(graph: PlanGraph, name: str) -> set[str]:
+    return {each for before in graph.predecessors[name] for each in (before, *ancestors(graph, before))}
+
+
+def execute(sample: Path, todo: Todo, before: list[Todo]) -> int:
+    assert isinstance(todo.action, ShellAction)
+    assert isinstance(todo.action.run, str)
+    context = sample / "context.json"
+    predecessors = [{"todo": other.id, "repo": other.repo, "path": str(sample / other.repo)} for other in before]
+    context.write_text(json.dumps({"predecessors": predecessors}))
+    environment = {**environ(), "COORD_CONTEXT": str(context)}
+    words = ["sh", "-c", todo.action.run]
+    return subprocess.run(words, cwd=sample / todo.repo, env=environment, capture_output=True, check=False).returncode
+
+
+def suite(sample: Path, name: str) -> subprocess.CompletedProcess[str]:
+    """A package's own tests, with the packages below it as they stand in the sample."""
+    words = [sys.executable, "-B", "-m", "unittest", "discover", "-s", "tests"]
+    path = os.pathsep.join(str(sample / each / "src") for each in (name, *all_below(name)))
+    environment = {**environ(), "PYTHONPATH": path}
+    return subprocess.run(words, cwd=sample / name, env=environment, capture_output=True, text=True, check=False)
+
+
+def environ() -> dict[str, str]:
+    """With this interpreter's folder first, as in an activated virtual environment."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path}
+
+
+def all_below(name: str) -> set[str]:
+    return {each for needed in NEEDS[name] for each in (needed, *all_below(needed))}
+
+
+def suite_todos(graph: PlanGraph) -> list[Todo]:
+    return [todo for todo in graph.todos.values() if todo.task.startswith("Test ")]
+
+
+def git(repository: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=repository, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
