@@ -112,6 +112,18 @@ def test_after_the_plan_nothing_is_left_to_raise(sample: Path, graph: PlanGraph)
     assert check.returncode == 0, check.stdout
 
 
+def test_the_milestone_s_check_holds_when_the_plan_is_on_main_everywhere(sample: Path, graph: PlanGraph) -> None:
+    (check,) = (c.check for milestone in graph.plan.milestones for c in milestone.completion_criteria if c.check)
+    words = ["sh", "-c", str(check)]
+    assert subprocess.run(words, cwd=sample, check=False).returncode == 1
+
+    carry_out(sample, graph)
+    for name in NEEDS:
+        git(sample / name, "-c", "user.name=Ann", "-c", "user.email=ann@example.org", "commit", "-qam", "Raised")
+
+    assert subprocess.run(words, cwd=sample, check=False).returncode == 0
+
+
 def test_raising_twice_changes_nothing_more(sample: Path, graph: PlanGraph) -> None:
     carry_out(sample, graph)
     first = {name: git(sample / name, "diff") for name in NEEDS}
