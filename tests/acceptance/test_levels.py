@@ -1,0 +1,77 @@
+"""Story: a plan of levels, carried by Celery's chords alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.stage import Stage
+
+APPEND = 'echo "$COORD_TODO_ID" >> "$LEDGER"'
+FAIL_ONCE = f'{APPEND}; test "$COORD_ATTEMPT" -gt 1'
+REPOS = ("r1", "r2", "r3")
+
+
+def three_per_repo_and_level() -> list[Mapping[str, Any]]:
+    """L<level>-<repo>-<n>, each after everything of the level before; L1-r1-0 is retried, L1-r2-0 fails."""
+    todos: list[Mapping[str, Any]] = []
+    for level in range(3):
+        for repo in REPOS:
+            for n in range(3):
+                name = f"L{level}-{repo}-{n}"
+                todo = {"id": name, "repo": repo, "action": APPEND, "workspace": "in-place"}
+                if level:
+                    # r2's first todo of level 1 fails; nothing depends on it, so that every level has todos.
+                    todo["blocked_by"] = [
+                        f"L{level - 1}-{r}-{m}" for r in REPOS for m in range(3) if (r, m) != ("r2", 0)
+                    ]
+                todos.append(todo)
+    by_name = {t["id"]: t for t in todos}
+    by_name["L1-r1-0"] |= {"action": FAIL_ONCE, "retry": {"attempts": 2, "delay": "20ms"}}
+    by_name["L1-r2-0"] |= {"action": f"{APPEND}; exit 9"}
+    return todos
+
+
+@pytest.fixture
+def swept(stage: Stage) -> Stage:
+    stage.settings = {"reaper": False}
+    stage.write(three_per_repo_and_level(), plan={"on_failure": "continue"})
+    done = stage.coord("sweep", "PLAN-001", "--strategy", "levels", timeout=60)
+    assert done.code == 3, done.err
+    return stage
+
+
+def test_levels_with_one_parked_one_retried_and_one_failed_end_without_the_reaper(swept: Stage):
+    run = swept.run()
+    events = swept.redis().xrange(f"coord:run:{run['run_id']}:events")
+
+    assert run["counts"] == {"succeeded": 26, "failed": 1}
+    assert swept.todo("L1-r2-0")["error"] == "exit code 9"
+    assert swept.todo("L1-r1-0")["attempt"] == 2
+    assert len(swept.ledger) == 28  # 27 todos, one of them twice
+    # Three todos of a repository in one chord: two of them come before their turn, and are parked.
+    assert sum(fields["what"] == "todo.parked" for _, fields in events) >= 6
+    order = {name: i for i, name in enumerate(swept.ledger)}
+    for level in range(2):
+        assert max(i for name, i in order.items() if name.startswith(f"L{level}")) < min(
+            i for name, i in order.items() if name.startswith(f"L{level + 1}")
+        )
+
+
+def test_every_level_is_one_real_chord_and_its_join_opens_the_next(swept: Stage):
+    run = swept.run()
+    redis = swept.redis()
+    sources = [
+        (fields["level"], fields["source"])
+        for _, fields in redis.xrange(f"coord:run:{run['run_id']}:events")
+        if fields["what"] == "level.settled"
+    ]
+    joined = {
+        level: redis.exists(f"coord.celery:celery-taskset-meta-{run['run_id']}.level.{level}.c") for level in range(3)
+    }
+
+    assert sources == [("0", "join"), ("1", "join"), ("2", "join")]
+    # Celery's own mark that this chord was joined, kept for a while after it.
+    assert all(joined.values()), sorted(redis.scan_iter("coord.celery:*"))

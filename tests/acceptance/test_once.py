@@ -1,0 +1,78 @@
+"""Story: every todo starts exactly once and after its predecessors, by a ledger that nobody of coord's writes."""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.stage import Stage
+from tests.waiting import until
+
+LEVELS, WIDTH = 6, 20
+ROOT = str(Path(__file__).parents[2])
+BOTH_ENDS = 'echo "start $COORD_TODO_ID" >> "$LEDGER"; echo "end $COORD_TODO_ID" >> "$LEDGER"'
+
+
+def predecessors() -> dict[str, list[str]]:
+    """120 todos; each comes after three of the level before, the first of them fixed so that levels are levels."""
+    draw = random.Random(6)
+    names = [[f"T{level}-{i:02}" for i in range(WIDTH)] for level in range(LEVELS)]
+    return {
+        name: sorted({names[level - 1][i], *draw.sample(names[level - 1], 2)}) if level else []
+        for level in range(LEVELS)
+        for i, name in enumerate(names[level])
+    }
+
+
+@pytest.fixture
+def six_levels(stage: Stage) -> Stage:
+    stage.write(
+        [
+            {
+                "id": name,
+                "repo": f"r{int(name[-2:])}",
+                "blocked_by": before,
+                "action": BOTH_ENDS,
+                "workspace": "in-place",
+            }
+            for name, before in predecessors().items()
+        ]
+    )
+    return stage
+
+
+def check_ledger(stage: Stage) -> None:
+    lines = stage.ledger
+    starts = [line.removeprefix("start ") for line in lines if line.startswith("start ")]
+    position = {line: i for i, line in enumerate(lines)}
+
+    assert len(starts) == LEVELS * WIDTH
+    assert sorted(starts) == sorted(predecessors())
+    for name, before in predecessors().items():
+        assert all(position[f"end {b}"] < position[f"start {name}"] for b in before), name
+
+
+@pytest.mark.parametrize("strategy", ["levels", "dataflow"])
+def test_promises_1_and_3_every_todo_starts_exactly_once_and_in_order(six_levels: Stage, strategy: str):
+    six_levels.ok("sweep", "PLAN-001", "--strategy", strategy)
+
+    check_ledger(six_levels)
+
+
+@pytest.mark.parametrize("strategy", ["levels", "dataflow"])
+def test_promise_3_the_same_with_every_message_delivered_twice(six_levels: Stage, strategy: str):
+    six_levels.redis()  # starts the server
+    url = f"unix://{six_levels.redis().connection_pool.connection_kwargs['path']}"
+    program = (sys.executable, "-m", "tests.doubled")
+    common = {"COORD_REDIS_URL": url, "PYTHONPATH": ROOT}
+    six_levels.begin("worker", "--all", "--state", str(six_levels.state), command=program, **common)
+
+    sweep = six_levels.begin("coord", "sweep", "PLAN-001", "--strategy", strategy, command=program, **common)
+    assert until(lambda: sweep.poll() is not None, 90)
+
+    assert sweep.returncode == 0, (six_levels.folder / "process-1.log").read_text()
+    assert six_levels.redis().info("commandstats")["cmdstat_lpush"]["calls"] >= 2 * LEVELS * WIDTH
+    check_ledger(six_levels)

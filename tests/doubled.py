@@ -1,0 +1,29 @@
+"""`python -m tests.doubled coord …` or `… worker …`: the real program, but every message about a run is put into its queue twice."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from coordination.wire.carrier import TolerantChannel
+
+PUT = TolerantChannel._put
+
+
+def put_twice(channel: TolerantChannel, queue: str, message: dict[str, Any], **options: Any) -> None:
+    PUT(channel, queue, message, **options)
+    if ".repo." in queue or queue.endswith(".control"):
+        PUT(channel, queue, message, **options)
+
+
+TolerantChannel._put = put_twice  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    program, sys.argv[1:] = sys.argv[1], sys.argv[2:]
+    if program == "worker":
+        from workers.__main__ import main as work
+
+        sys.exit(work())
+    from coordination.cli.app import run
+
+    run()
