@@ -5,45 +5,21 @@ Clients and workers build the same app; `workers/app.py` adds the tasks. Each se
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from celery import Celery
 from celery.backends.redis import RedisBackend
-from kombu.transport.redis import Channel, Transport
 
 from coordination.settings import Settings
 from coordination.wire.connection import carrier_url
 from coordination.wire.keys import Keys
+from coordination.wire.tolerance import NAME as TRANSPORT
 
 EXECUTE = "coord.execute"
 ADVANCE = "coord.advance"
 
 VISIBILITY_TIMEOUT_S = 12 * 3600
 CHORD_EXPIRES_S = 30 * 24 * 3600  # a chord whose keys expire never runs its body
-POISON_KEPT = 1000
-
-logger = logging.getLogger(__name__)
-
-
-class TolerantChannel(Channel):
-    """A queue entry that cannot be read ends a stock worker's process; here it is set aside, and the queue goes on."""
-
-    def _brpop_read(self, **options: Any) -> Any:
-        try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raw = getattr(error, "object", None) or getattr(error, "doc", None) or repr(error)
-            logger.error("a queue entry cannot be read, set aside: %.200r", raw)
-            poison = self.connection.client.transport_options["poison_key"]
-            with self.conn_or_acquire() as client:
-                client.lpush(poison, raw)
-                client.ltrim(poison, 0, POISON_KEPT - 1)
-            return True
-
-
-class TolerantTransport(Transport):
-    Channel = TolerantChannel
 
 
 class JoinBackend(RedisBackend):  # type: ignore[misc]
@@ -57,9 +33,10 @@ class JoinBackend(RedisBackend):  # type: ignore[misc]
 
 
 def make_app(url: str, keys: Keys, settings: Settings) -> Celery:
-    address = carrier_url(url)
-    backend = f"{__name__}:{JoinBackend.__name__}+{address.removeprefix('redis+')}"
-    app = Celery("coord", broker=address, backend=backend, set_as_current=False)
+    address = carrier_url(url).removeprefix("redis+")
+    # Of a socket's address kombu takes the transport from in front of the plus, whatever broker_transport says.
+    broker = f"{TRANSPORT}+{address}" if address.startswith("socket:") else address
+    app = Celery("coord", broker=broker, backend=f"{__name__}:{JoinBackend.__name__}+{address}", set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         result_accept_content=["json"],
@@ -74,7 +51,7 @@ def make_app(url: str, keys: Keys, settings: Settings) -> Celery:
         task_reject_on_worker_lost=False,
         worker_send_task_events=True,
         task_send_sent_event=False,
-        broker_transport="coordination.wire.carrier:TolerantTransport",
+        broker_transport=TRANSPORT,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         worker_cancel_long_running_tasks_on_connection_loss=False,

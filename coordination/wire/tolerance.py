@@ -1,0 +1,93 @@
+"""A queue entry that is no message ends a stock worker's process, and so does losing Redis; here both are lived through.
+
+Anybody who reaches Redis can push anything: bytes, half a message, one of another program. What cannot be read, or has not
+the shape of a message, or makes Celery stumble on its way to a task, goes to the list `<ns>:poison` and into the log.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from typing import Any
+
+import redis
+from kombu.transport import TRANSPORT_ALIASES
+from kombu.transport.redis import Channel, Transport
+
+NAME = "coord"
+"""Of our transport, in kombu's table: an address with a socket (`NAME+socket://`) can name one only by that."""
+TRANSPORT_ALIASES[NAME] = f"{__name__}:TolerantTransport"
+POISON_KEPT = 1000
+NOT_READABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+
+logger = logging.getLogger(__name__)
+
+
+class TolerantChannel(Channel):
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except NOT_READABLE as error:
+            self.set_aside(_raw(error))
+            return True
+
+    def set_aside(self, raw: bytes | str) -> None:
+        logger.error("a queue entry cannot be read, set aside: %.200r", raw)
+        poison = self.connection.client.transport_options["poison_key"]
+        with self.conn_or_acquire() as client:
+            client.lpush(poison, raw)
+            client.ltrim(poison, 0, POISON_KEPT - 1)
+
+    def _connparams(self, *args: Any, **options: Any) -> Any:
+        # kombu 5.7 closes a lost connection twice. The second time it has forgotten the address, and its AttributeError
+        # would end the worker where a ConnectionError is expected.
+        if self.connection.client is None:
+            raise redis.ConnectionError("this connection to Redis is closed")
+        return super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
+
+
+class TolerantTransport(Transport):
+    Channel = TolerantChannel
+
+    def _deliver(self, message: Any, queue: str) -> None:
+        try:
+            check(message)
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
+        except NOT_READABLE:
+            logger.debug("not delivered", exc_info=True)
+            self._give_up(message)
+
+    def _give_up(self, message: Any) -> None:
+        tag = message["properties"].get("delivery_tag") if _has_properties(message) else None
+        for channel in self.channels:
+            if isinstance(tag, str) and tag in channel.qos._delivered:  # it stumbled later than at our check
+                channel.basic_ack(tag)
+        self.channels[0].set_aside(json.dumps(message, ensure_ascii=False))
+
+
+def check(message: Any) -> None:
+    """Raises ValueError for what kombu would take for a message and could not handle."""
+    if not _has_properties(message):
+        raise ValueError("no object with properties")
+    properties = message["properties"]
+    way = properties.get("delivery_info")
+    if not isinstance(properties.get("delivery_tag"), str) or not properties["delivery_tag"]:
+        raise ValueError("no delivery tag")
+    if not isinstance(way, dict) or not {"exchange", "routing_key"} <= way.keys():
+        raise ValueError("no way back")
+    if not isinstance(message.get("headers"), dict) or not isinstance(message.get("body"), str):
+        raise ValueError("no headers, or no body")
+    if properties.get("body_encoding") == "base64":
+        base64.b64decode(message["body"], validate=True)
+
+
+def _has_properties(message: Any) -> bool:
+    return isinstance(message, dict) and isinstance(message.get("properties"), dict)
+
+
+def _raw(error: Exception) -> bytes | str:
+    """The entry, as far as the error tells it: what was no text, or no JSON."""
+    if isinstance(error, UnicodeDecodeError):
+        return error.object
+    return error.doc if isinstance(error, json.JSONDecodeError) else repr(error)

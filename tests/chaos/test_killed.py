@@ -1,0 +1,215 @@
+"""Story: whatever is killed, the run ends right, and nothing is done by two at once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stage import Stage, git
+from tests.waiting import until
+
+LEASE_S = 2.0
+QUICK = {"lease_ttl": f"{LEASE_S:g}s", "heartbeat": "500ms"}
+
+TELLS = 'echo "$COORD_TODO_ID $COORD_ATTEMPT" >> "$LEDGER"; '
+HOLDS_ON_ONCE = (
+    TELLS + 'if [ "$COORD_ATTEMPT" = 1 ]; then echo $$ > "$LEDGER.pid"; exec sleep 300; fi; '
+    'if kill -0 "$(cat "$LEDGER.pid")" 2>/dev/null; then echo "first still alive" >> "$LEDGER"; fi'
+)
+WAITS_FOR_GO = (
+    TELLS + 'while [ ! -e "$LEDGER.go.$COORD_TODO_ID" ]; do sleep 0.05; done; echo done > "file-$COORD_TODO_ID"'
+)
+
+
+@pytest.fixture
+def quick(stage: Stage) -> Stage:
+    stage.settings = QUICK
+    return stage
+
+
+def go(stage: Stage, todo: str) -> None:
+    (stage.folder / f"ledger.go.{todo}").touch()
+
+
+def until_ledger(stage: Stage, line: str) -> None:
+    until(lambda: line in stage.ledger, 30)
+
+
+def worker_pid(stage: Stage, todo: str) -> int:
+    return int(stage.todo(todo)["worker"].removeprefix("coord-").partition("@")[0])
+
+
+def events(stage: Stage, what: str) -> list[tuple[float, dict[str, Any]]]:
+    found = stage.redis().xrange(f"coord:run:{stage.run()['run_id']}:events")
+    return [(int(i.partition("-")[0]) / 1000, fields) for i, fields in found if fields["what"] == what]
+
+
+def second_worker(stage: Stage) -> None:
+    process = stage.begin("worker", "--all")
+    until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)), 30)
+
+
+def test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_children_are_gone(quick: Stage):
+    quick.write([{"id": "A", "repo": "r1", "action": HOLDS_ON_ONCE}, {"id": "B", "repo": "r1", "blocked_by": ["A"]}])
+    quick.ok("up", "--detach", "--no-flower")
+    second_worker(quick)
+    quick.ok("sweep", "PLAN-001", "--detach")
+    until(lambda: (quick.folder / "ledger.pid").exists(), 30)
+
+    os.kill(worker_pid(quick, "A"), signal.SIGKILL)
+    quick.ok("watch", "last")
+
+    assert quick.ledger == ["A 1", "A 2"]
+    ((lost_at, lost),) = events(quick, "todo.lost")
+    first, second = (at for at, fields in events(quick, "todo.running") if fields["todo"] == "A")
+    assert lost["worker"] != quick.todo("A")["worker"]
+    # The last renewal was before the kill, so the kill was before lost_at, and the lease ran out at most one lease after it.
+    assert second - lost_at < 2
+    assert [fields["todo"] for _, fields in events(quick, "todo.succeeded")] == ["A", "B"]
+    assert first < lost_at
+
+
+def test_promise_4_a_killed_server_costs_no_todo_and_no_second_start(quick: Stage):
+    quick.write(
+        [
+            {"id": "A", "repo": "r1", "action": WAITS_FOR_GO},
+            {"id": "B", "repo": "r2", "action": TELLS, "blocked_by": ["A"]},
+            {"id": "C", "repo": "r3", "action": TELLS, "blocked_by": ["B"]},
+        ]
+    )
+    quick.ok("up", "--detach", "--no-flower")
+    sweep = quick.begin("sweep", "PLAN-001")
+    until_ledger(quick, "A 1")
+
+    quick.kill("server")
+    go(quick, "A")  # it ends while nobody can be told
+    quick.ok("up", "--detach", "--no-flower")
+    until(lambda: sweep.poll() is not None, 30)
+
+    assert sweep.returncode == 0
+    assert quick.ledger == ["A 1", "B 1", "C 1"]
+    assert quick.run()["counts"] == {"succeeded": 3}
+
+
+def test_promise_4_everything_killed_at_once_goes_on_at_the_next_up(quick: Stage):
+    quick.write([{"id": "A", "repo": "r1", "action": HOLDS_ON_ONCE}, {"id": "B", "repo": "r2", "blocked_by": ["A"]}])
+    sweep = quick.begin("sweep", "PLAN-001")
+    until(lambda: (quick.folder / "ledger.pid").exists(), 30)
+
+    sweep.kill()
+    quick.kill("worker")
+    quick.kill("server")
+    quick.ok("up", "--detach", "--no-flower")  # nobody asks for the run
+    until(lambda: quick.run()["status"] == "succeeded", 30)
+
+    assert quick.ledger == ["A 1", "A 2"]
+    assert quick.todo("A")["attempt"] == 2
+
+
+def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: Stage):
+    quick.write([{"id": "A", "repo": "r1", "action": TELLS + 'echo "$COORD_ATTEMPT" > made-by'}])
+    sleeper = quick.folder / "sleeper"
+    quick.write([{"id": "A", "repo": "r1", "action": WAITS_FOR_GO + '; echo "$COORD_ATTEMPT" > made-by'}])
+    quick.ok("up", "--detach", "--no-flower")
+    second_worker(quick)
+    quick.ok("sweep", "PLAN-001", "--detach")
+    until_ledger(quick, "A 1")
+    asleep = worker_pid(quick, "A")
+
+    os.kill(asleep, signal.SIGSTOP)
+    try:
+        go(quick, "A")  # its command ends well, while it sleeps
+        until(lambda: events(quick, "todo.lost"), 30)
+        until(
+            lambda: "still in use" in (quick.todo("A")["waits_for"] or "") or quick.todo("A")["state"] == "running", 30
+        )
+    finally:
+        os.kill(asleep, signal.SIGCONT)
+    quick.ok("watch", "last")
+
+    run = quick.run()
+    assert run["status"] == "succeeded"
+    assert [fields["todo"] for _, fields in events(quick, "todo.succeeded")] == ["A"]
+    assert run["todos"][0]["attempt"] == 2
+    assert not sleeper.exists()
+    assert git(quick.folder / "r1", "show", f"coord/{run['run_id']}:made-by") == "2"
+    assert git(quick.folder / "r1", "rev-list", "--count", f"main..coord/{run['run_id']}") == "1"
+
+
+def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(quick: Stage):
+    quick.write(
+        [
+            {"id": "A", "repo": "r1", "action": WAITS_FOR_GO},
+            {"id": "B", "repo": "r1", "action": WAITS_FOR_GO, "blocked_by": ["A"]},
+        ]
+    )
+    quick.ok("up", "--detach", "--no-flower")
+    quick.ok("sweep", "PLAN-001", "--detach")
+    until_ledger(quick, "A 1")
+    epoch = int(until(lambda: quick.redis().hget("coord:epoch", "n"), 10))
+    as_it_was = quick.folder / "as-it-was"
+    quick.redis().client_pause(1000)  # a copy between two writes
+    shutil.copytree(quick.state / "appendonlydir", as_it_was)
+    go(quick, "A")
+    until_ledger(quick, "B 1")
+
+    quick.kill("server")  # and what was written since the copy is gone, as after a power loss
+    shutil.rmtree(quick.state / "appendonlydir")
+    shutil.copytree(as_it_was, quick.state / "appendonlydir")
+    quick.ok("up", "--detach", "--no-flower")
+    until(lambda: quick.ledger.count("B 1") == 2, 30)  # B of the lost time was stopped; A and B are done again
+    go(quick, "B")
+    quick.ok("watch", "last")
+
+    run = quick.run()
+    assert run["counts"] == {"succeeded": 2}
+    assert quick.ledger == ["A 1", "B 1", "A 2", "B 1"]
+    assert int(quick.redis().hget("coord:epoch", "n") or 0) > epoch
+    assert events(quick, "redis.restarted")
+    # What A committed in the lost time was never there: one commit each.
+    assert git(quick.folder / "r1", "rev-list", "--count", f"main..coord/{run['run_id']}") == "2"
+
+
+def test_a_worker_told_once_lets_its_todo_finish_and_told_twice_hands_it_back(quick: Stage):
+    quick.settings = {"lease_ttl": "60s"}  # long: what comes back sooner was handed back
+    quick.write([{"id": "A", "repo": "r1", "action": WAITS_FOR_GO}, {"id": "B", "repo": "r1", "blocked_by": ["A"]}])
+    quick.ok("up", "--detach", "--no-flower")
+    second_worker(quick)
+    quick.ok("sweep", "PLAN-001", "--detach")
+    until_ledger(quick, "A 1")
+
+    first = worker_pid(quick, "A")
+    os.kill(first, signal.SIGTERM)
+    until(lambda: "stopping" in worker_log(quick, first), 10)
+    assert quick.todo("A")["state"] == "running"
+    os.kill(first, signal.SIGTERM)
+    until_ledger(quick, "A 2")
+    second = worker_pid(quick, "A")
+    os.kill(second, signal.SIGTERM)
+    until(lambda: "stopping" in worker_log(quick, second), 10)
+    go(quick, "A")
+    until(lambda: quick.todo("A")["state"] == "succeeded", 10)
+
+    assert first != second
+    until(lambda: not Path(f"/proc/{second}").exists() or _is_zombie(second), 20)
+    quick.ok("up", "--detach", "--no-flower")
+    quick.ok("watch", "last")
+    assert quick.ledger == ["A 1", "A 2"]
+
+
+def worker_log(stage: Stage, pid: int) -> str:
+    logs = [*stage.state.glob("worker.log"), *stage.folder.glob("process-*.log")]
+    own = {process.pid: i for i, process in enumerate(stage.started)}
+    chosen = [stage.folder / f"process-{own[pid]}.log"] if pid in own else logs[:1]
+    return "".join(path.read_text() for path in chosen)
+
+
+def _is_zombie(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return state.startswith("Z") or not state
