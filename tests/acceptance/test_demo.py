@@ -1,0 +1,152 @@
+"""The story *demo*: six packages are raised to another Python, tested against each other and committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from coordination.sample import break_package, create
+from coordination.sample.create import names
+from tests.acceptance.workplace import Answer, Workplace, git
+
+SAMPLE = Path(create.__code__.co_filename).parent / "ecosystem.yaml"
+TODOS = [f"TODO-{n:03}" for n in range(1, 13)]
+NewPlace = Callable[[], Workplace]
+
+
+@pytest.fixture(scope="module")
+def shown(new_place: NewPlace) -> tuple[Workplace, Answer]:
+    """`coord demo DIR`, carried out."""
+    place = new_place()
+    return place, place.coord("demo", str(place.folder), cwd=place.folder.parent)
+
+
+@pytest.fixture(scope="module")
+def broken(new_place: NewPlace) -> tuple[Workplace, Answer, Answer]:
+    """The sample with a fault in `store`, swept twice."""
+    place = new_place()
+    create(place.folder)
+    break_package(place.folder, "store")
+    return place, place.sweep(), place.sweep()
+
+
+def branch(repository: Path) -> str:
+    return git(repository, "for-each-ref", "--format=%(refname:short)", "refs/heads/coord")
+
+
+def test_the_demo_succeeds_shows_each_todo_and_says_what_to_try_next(shown: tuple[Workplace, Answer]) -> None:
+    _, answer = shown
+
+    assert answer.code == 0, answer.err
+    assert "12 succeeded" in answer.out
+    assert all(f"✓ {todo}" in answer.err for todo in TODOS)
+    assert "next: " in answer.err
+
+
+def test_every_repository_has_the_work_as_commits_with_trailers_on_the_branch_of_the_run(
+    shown: tuple[Workplace, Answer],
+) -> None:
+    place, _ = shown
+    run = place.coord("list-runs", "--json").data[0]["run_id"]
+
+    for name in names():
+        repository = place.folder / name
+        assert branch(repository) == f"coord/{run}"
+        metadata = git(repository, "show", f"coord/{run}:pyproject.toml")
+        trailers = git(repository, "log", "--format=%(trailers)", f"main..coord/{run}")
+        assert 'requires-python = ">=3.11"' in metadata
+        assert f"Coord-Run: {run}" in trailers
+        assert "Coord-Todo: TODO-" in trailers
+        assert "Coord-Fence: " in trailers
+
+
+def test_the_checkouts_are_as_they_were(shown: tuple[Workplace, Answer]) -> None:
+    place, _ = shown
+
+    for name in names():
+        repository = place.folder / name
+        assert git(repository, "status", "--porcelain", "--ignored") == ""
+        assert git(repository, "branch", "--show-current") == "main"
+        assert git(repository, "worktree", "list").count("\n") == 0
+        assert ">=3.9" in (repository / "pyproject.toml").read_text()
+
+
+def test_the_tests_of_a_package_ran_against_the_changed_versions_below_it(shown: tuple[Workplace, Answer]) -> None:
+    place, _ = shown
+    run = place.coord("show-run", "last", "--json")
+
+    # On main the packages below still work with Python 3.9: only the branch has StrEnum and UTC.
+    assert "StrEnum" not in git(place.folder / "units", "grep", "-h", "Enum", "main", "--", "src")
+    assert "StrEnum" in git(place.folder / "units", "grep", "-h", "Enum", branch(place.folder / "units"), "--", "src")
+    for todo in TODOS[6:]:
+        assert b"OK" in place.log_of(run.data["run_id"], todo)
+        assert run.todo(todo)["exit_code"] == 0
+
+
+def test_the_file_has_the_todos_completed_with_hours_and_every_other_byte_as_before(
+    shown: tuple[Workplace, Answer],
+) -> None:
+    place, _ = shown
+    before, after = yaml.safe_load(SAMPLE.read_text()), yaml.safe_load(place.file.read_text())
+
+    for todo in after["coordination"]["todos"]:
+        assert todo.pop("status") == "completed"
+        assert todo.pop("actual_hours") > 0
+        assert todo.pop("updated")
+    assert after == before
+    assert without_what_was_written(place.file.read_text()) == SAMPLE.read_text()
+
+
+def without_what_was_written(text: str) -> str:
+    lines = []
+    for line in text.splitlines(keepends=True):
+        if line.startswith(("      status: completed", "      updated: ", "      actual_hours: ")):
+            continue
+        if line.startswith("    - {id: TODO-"):
+            parts = line.split(", ")
+            line = ", ".join(p for p in parts if not p.startswith(("status: ", "updated: ", "actual_hours: ")))
+        lines.append(line)
+    return "".join(lines)
+
+
+def test_no_worktree_and_no_process_is_left(shown: tuple[Workplace, Answer]) -> None:
+    place, _ = shown
+
+    assert list((place.state / "worktrees").glob("*")) == []
+    assert list(place.alive()) == []
+
+
+def test_a_change_that_breaks_one_package_fails_its_test_and_skips_what_depends_on_it(
+    broken: tuple[Workplace, Answer, Answer],
+) -> None:
+    _, first, _ = broken
+
+    assert first.code == 3
+    assert first.data["status"] == "failed"
+    assert first.todo("TODO-010")["state"] == "failed"  # the test of store
+    assert first.todo("TODO-012")["state"] == "skipped"  # the test of cli, which needs store
+    assert first.todo("TODO-012")["error"] == "needs TODO-010, which failed"
+    assert sorted(first.states.values()) == ["failed", "skipped"] + ["succeeded"] * 10
+
+
+def test_the_worktree_of_what_failed_is_kept_and_named_with_its_log(broken: tuple[Workplace, Answer, Answer]) -> None:
+    place, first, _ = broken
+    run = first.data["run_id"]
+
+    kept = place.state / "worktrees" / run / "store"
+    assert kept.is_dir()
+    assert str(kept) in first.err
+    assert f"coord logs {run} TODO-010" in first.err
+    assert "Error" in place.coord("logs", run, "TODO-010").out
+
+
+def test_a_second_sweep_does_only_what_is_not_done_yet(broken: tuple[Workplace, Answer, Answer]) -> None:
+    place, first, second = broken
+
+    assert second.code == 3
+    assert second.states == {"TODO-010": "failed", "TODO-012": "skipped"}
+    assert list(first.states.values()).count("succeeded") == 10
+    assert place.file.read_text().count("status: completed") == 10

@@ -1,0 +1,132 @@
+"""Todos that misbehave: they cost the worker nothing, and nothing of them is left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.workplace import Answer, Workplace
+
+MEGABYTE = 1_000_000
+GROWTH_ALLOWED = 20 * MEGABYTE
+"""A tenth of what the todos write: some buffers, and what the allocator keeps."""
+LIMIT = 64 * 1024
+TODOS = {
+    "flood": {"repo": "a", "action": "yes 0123456789 | head -c 100000000; echo; echo the last line"},
+    "flood-again": {"repo": "a", "action": "yes 0123456789 | head -c 100000000", "blocked_by": ["flood"]},
+    "bytes": {"repo": "b", "action": r"printf 'caf\303\251 \377\376 \0 end'; printf '\303'; sleep 0.3; printf '\251\n'"},
+    "daemon": {"repo": "c", "action": "setsid sh -c 'echo $$ > \"$D/daemon\"; exec sleep 1000' & wait_for=$D/daemon; "
+               "while [ ! -s $wait_for ]; do sleep 0.01; done"},
+    "endless": {"repo": "d", "action": "echo begun; trap '' TERM; while :; do sleep 1; done", "timeout": "1s"},
+    "silent": {"repo": "e", "action": "echo before; exec >&- 2>&-; sleep 0.5; : > finished"},
+    "deaf": {"repo": "f", "action": "echo a | read -r _; kill -9 $$"},
+    "missing": {"repo": "g", "action": ["no-such-program", "--at-all"]},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Swept:
+    place: Workplace
+    answer: Answer
+    grown: int
+    """Resident memory of the worker, after the sweep less before."""
+
+    def log(self, todo: str) -> bytes:
+        return self.place.log_of(self.answer.data["run_id"], todo)
+
+    def shown(self, todo: str) -> str:
+        return self.place.coord("logs", "last", todo).out
+
+
+@pytest.fixture(scope="module")
+def swept(new_place: Callable[[], Workplace]) -> Swept:
+    place = new_place()
+    folder = {"env": {"D": str(place.folder)}}
+    place.declare({name: todo | folder for name, todo in TODOS.items()}, log_limit_bytes=LIMIT, kill_grace="500ms")
+    place.up()
+    worker = place.running("worker").pid
+    before = resident(worker)
+    answer = place.sweep()
+    return Swept(place, answer, peak(worker) - before)
+
+
+def resident(pid: int) -> int:
+    return kilobytes(pid, "VmRSS") * 1024
+
+
+def peak(pid: int) -> int:
+    return kilobytes(pid, "VmHWM") * 1024
+
+
+def kilobytes(pid: int, name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])
+
+
+def test_a_hundred_megabytes_of_output_are_whole_on_disk_and_cut_and_marked_elsewhere(swept: Swept) -> None:
+    shown = swept.shown("flood")
+
+    assert swept.answer.states["flood"] == "succeeded"
+    assert len(swept.log("flood")) == 100 * MEGABYTE + len("\nthe last line\n")
+    assert LIMIT <= len(shown) < LIMIT + 1000
+    path = swept.place.state / "logs" / swept.answer.data["run_id"] / "flood.log"
+    assert shown.endswith(f"[coord] output cut here, it goes on in {path}\n")
+
+
+def test_the_memory_of_the_worker_stays_flat_whatever_todos_write(swept: Swept) -> None:
+    assert swept.answer.states["flood-again"] == "succeeded"
+    assert swept.grown < GROWTH_ALLOWED
+
+
+def test_bytes_that_are_no_text_are_kept_as_they_are_and_shown_with_a_mark(swept: Swept) -> None:
+    assert swept.answer.states["bytes"] == "succeeded"
+    assert swept.log("bytes") == b"caf\303\251 \377\376 \0 end\303\251\n"
+    assert swept.shown("bytes") == "café \ufffd\ufffd \0 endé\n"  # a letter that came in two pieces is one
+
+
+def test_a_daemon_that_a_todo_leaves_behind_is_ended_with_it(swept: Swept) -> None:
+    daemon = int((swept.place.folder / "daemon").read_text())
+
+    assert swept.answer.states["daemon"] == "succeeded"
+    assert swept.answer.todo("daemon")["duration_s"] < 30
+    assert not Path(f"/proc/{daemon}").exists()
+
+
+def test_a_todo_that_never_ends_is_ended_at_its_timeout(swept: Swept) -> None:
+    todo = swept.answer.todo("endless")
+
+    assert (todo["state"], todo["error"]) == ("failed", "timeout after 1 s")
+    assert 1 <= todo["duration_s"] < 10
+    assert "begun" in swept.shown("endless")
+
+
+def test_a_todo_that_closes_its_output_and_goes_on_is_waited_for(swept: Swept) -> None:
+    todo = swept.answer.todo("silent")
+
+    assert todo["state"] == "succeeded"
+    assert todo["duration_s"] >= 0.5
+    assert swept.shown("silent") == "before\n"
+
+
+def test_a_todo_that_is_killed_says_by_which_signal(swept: Swept) -> None:
+    todo = swept.answer.todo("deaf")
+
+    assert (todo["state"], todo["error"], todo["exit_code"]) == ("failed", "killed by signal 9", None)
+
+
+def test_a_command_that_does_not_exist_is_named(swept: Swept) -> None:
+    todo = swept.answer.todo("missing")
+
+    assert (todo["state"], todo["exit_code"]) == ("failed", 127)
+    assert "no-such-program: not found" in todo["error"]
+
+
+def test_the_run_is_told_in_lines_that_name_what_failed_and_why(swept: Swept) -> None:
+    assert swept.answer.code == 3
+    assert re.search(r"✗ endless  d  \d\.\d s  failed: timeout after 1 s", swept.answer.err)
+    assert "coord logs" in swept.answer.err

@@ -1,0 +1,109 @@
+"""Repositories that are not as one would like: each gets its own words, and what lies in it is never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.workplace import Answer, Workplace, git
+
+WRITE = "echo done > result; git rev-parse --abbrev-ref HEAD || true"
+
+
+@pytest.fixture(scope="module")
+def swept(new_place: Callable[[], Workplace]) -> tuple[Workplace, Answer, dict[str, bytes]]:
+    """One todo in each kind of repository, under `continue`."""
+    place = new_place()
+    for name in ("dirty", "taken", "elsewhere"):
+        place.repository(name)
+    spoil(place.folder / "dirty")
+    git(place.folder / "taken", "branch", "coord")
+    git(place.folder / "elsewhere", "branch", "-m", "main", "trunk")
+    (place.folder / "plain").mkdir()
+    (place.folder / "plain" / "notes").write_text("mine\n")
+    (place.folder / "fresh").mkdir()
+    git(place.folder / "fresh", "init", "-q", "-b", "main")
+    names = ("dirty", "taken", "elsewhere", "plain", "fresh")
+    place.declare({name: {"repo": name, "action": WRITE} for name in names})
+    before = content(place.folder / "dirty")
+    return place, place.sweep(), before
+
+
+def spoil(repository: Path) -> None:
+    """Uncommitted work of every kind: staged, changed, new, ignored and stashed."""
+    (repository / "README").write_text("stashed\n")
+    git(repository, "-c", "user.name=T", "-c", "user.email=t@x", "stash", "-q")
+    (repository / "staged").write_text("staged\n")
+    git(repository, "add", "staged")
+    (repository / "README").write_text("changed, not committed\n")
+    (repository / "new").write_bytes(bytes(range(256)))
+    (repository / ".gitignore").write_text("*.tmp\n")
+    (repository / "scratch.tmp").write_text("ignored\n")
+
+
+def content(repository: Path) -> dict[str, bytes]:
+    """Every file of the checkout, and of its .git what says where it stands."""
+    files = {p.relative_to(repository): p for p in repository.rglob("*") if p.is_file()}
+    own = {name: path for name, path in files.items() if name.parts[0] != ".git"}
+    for name in ("index", "HEAD", "refs/stash", "refs/heads/main", "config"):
+        own[Path(".git", name)] = repository / ".git" / name
+    return {str(name): path.read_bytes() for name, path in own.items()}
+
+
+def test_uncommitted_work_is_untouched_byte_for_byte(swept: tuple[Workplace, Answer, dict[str, bytes]]) -> None:
+    place, answer, before = swept
+    repository = place.folder / "dirty"
+
+    assert answer.states["dirty"] == "succeeded"
+    assert content(repository) == before
+    run = answer.data["run_id"]
+    assert git(repository, "show", f"coord/{run}:result") == "done"
+    assert git(repository, "diff", "--name-only", "main", f"coord/{run}") == "result"
+
+
+def test_a_branch_named_coord_is_refused_with_the_command_that_renames_it(
+    swept: tuple[Workplace, Answer, dict[str, bytes]],
+) -> None:
+    place, answer, _ = swept
+
+    todo = answer.todo("taken")
+    assert todo["state"] == "failed"
+    assert "has a branch named coord" in todo["error"]
+    assert f"git -C {place.folder}/taken branch -m coord" in todo["error"]
+    assert git(place.folder / "taken", "for-each-ref", "--format=%(refname:short)", "refs/heads") == "coord\nmain"
+
+
+def test_a_repository_without_the_declared_branch_is_refused_with_the_branches_there_are(
+    swept: tuple[Workplace, Answer, dict[str, bytes]],
+) -> None:
+    _, answer, _ = swept
+
+    assert answer.states["elsewhere"] == "failed"
+    assert "has no branch main; there are: trunk" in answer.todo("elsewhere")["error"]
+
+
+def test_a_folder_that_is_no_repository_is_worked_on_in_place(
+    swept: tuple[Workplace, Answer, dict[str, bytes]],
+) -> None:
+    place, answer, _ = swept
+
+    assert answer.states["plain"] == "succeeded"
+    assert sorted(path.name for path in (place.folder / "plain").iterdir()) == ["notes", "result"]
+    assert (place.folder / "plain" / "notes").read_text() == "mine\n"
+
+
+def test_a_repository_without_a_commit_is_worked_on_in_place(swept: tuple[Workplace, Answer, dict[str, bytes]]) -> None:
+    place, answer, _ = swept
+
+    assert answer.states["fresh"] == "succeeded"
+    assert (place.folder / "fresh" / "result").read_text() == "done\n"
+    assert git(place.folder / "fresh", "status", "--porcelain") == "?? result"
+
+
+def test_what_cannot_be_done_is_not_tried_again(swept: tuple[Workplace, Answer, dict[str, bytes]]) -> None:
+    _, answer, _ = swept
+
+    assert answer.code == 3
+    assert [answer.todo(name)["attempt"] for name in ("taken", "elsewhere")] == [1, 1]

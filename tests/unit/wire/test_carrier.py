@@ -1,0 +1,18 @@
+"""The carrier's settings that hold for every kind of address."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordination.settings import Settings
+from coordination.wire.carrier import make_app
+from coordination.wire.keys import Keys
+from coordination.wire.tolerance import TolerantTransport
+
+
+@pytest.mark.parametrize("url", ["redis://localhost/0", "rediss://localhost", "unix:///run/redis.sock?db=3"])
+def test_queue_entries_that_are_no_messages_are_survived_whatever_the_address(url: str) -> None:
+    app = make_app(url, Keys("coord"), Settings())
+
+    for connection in (app.connection_for_read(), app.connection_for_write()):
+        assert connection.get_transport_cls() is TolerantTransport
