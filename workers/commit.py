@@ -17,7 +17,6 @@ from workers.occupancy import Superseded
 
 DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
 """git does not sync loose objects by default: a power loss would take a commit whose result Redis has acknowledged."""
-UNMERGED = frozenset({"DD", "AU", "UD", "UA", "DU", "AA", "UU"})
 NOBODY = ("user.name=coord", "user.email=coord@localhost")
 
 
@@ -48,10 +47,41 @@ def message(run: str, todo: str, task: str, fence: int) -> str:
     return f"{todo}: {subject}\n\nCoord-Run: {run}\nCoord-Todo: {todo}\nCoord-Fence: {fence}\n"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What one `git status` says."""
+
+    head: str
+    """The commit at HEAD; empty if there is none."""
+    branch: str
+    """What HEAD is on."""
+    changed: bool
+    nested: Sequence[str]
+    """Untracked repositories."""
+    conflicts: Sequence[str]
+
+
+def look(stand: Stand) -> Look:
+    """HEAD, its branch and all changes by a single call of git: most todos that run tests need no other."""
+    options = ("--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all")
+    lines = [line for line in stand.git("status", *options).split("\0") if line]
+    facts = dict(line[2:].partition(" ")[::2] for line in lines if line.startswith("# "))
+    entries = [line for line in lines if not line.startswith("# ")]
+    nested = [e[2:] for e in entries if e.startswith("? ") and e.endswith("/")]  # git looks into other folders
+    return Look(
+        head=facts["branch.oid"].replace("(initial)", ""),
+        branch=facts["branch.head"],
+        changed=len(entries) > len(nested),
+        nested=nested,
+        conflicts=[e.split(" ", 10)[10] for e in entries if e.startswith("u ")],
+    )
+
+
 def commit(stand: Stand, text: str) -> str:
     """The branch's new tip; the old one if nothing changed. Raises GitRefused, or Superseded if the branch moved."""
-    was = stand.commit_at(f"refs/heads/{stand.branch}")
-    head = stand.commit_at("HEAD")
+    seen = look(stand)
+    head = seen.head
+    was = head if seen.branch == stand.branch else stand.commit_at(f"refs/heads/{stand.branch}")
     tip = was or stand.since
     # HEAD, where the todo went on from the tip on a branch of its own or on none.
     parent = head if head and stand.contains(tip, head) else tip
@@ -62,28 +92,25 @@ def commit(stand: Stand, text: str) -> str:
         )
     merged = _merged(stand) if parent == head else []
     new = parent
-    if _stage(stand) or merged or parent != head:
+    if _stage(stand, seen) or merged or parent != head:
         new = _snapshot(stand, [parent, *merged], text)
     if new != was:
         _move(stand, new, was)
     return new
 
 
-def _stage(stand: Stand) -> bool:
+def _stage(stand: Stand, seen: Look) -> bool:
     """Put everything into the index; whether anything differs from HEAD."""
-    status = stand.git("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
-    changes = [(line[:2], line[3:]) for line in status.split("\0") if line]
-    if conflicts := [name for state, name in changes if state in UNMERGED]:
-        files = ", ".join(conflicts[:5])
+    if seen.conflicts:
+        files = ", ".join(seen.conflicts[:5])
         raise GitRefused(
             f"the todo left a merge with conflicts in {files}", "let it resolve them, or exit with an error"
         )
-    nested = [name for state, name in changes if state == "??" and name.endswith("/")]  # git looks into other folders
-    pathspecs = [":/", *(f":(top,exclude,literal){name.rstrip('/')}" for name in nested)]
-    if len(changes) > len(nested):
+    if seen.changed:
+        pathspecs = [":/", *(f":(top,exclude,literal){name.rstrip('/')}" for name in seen.nested)]
         options = ("--all", "--pathspec-from-file=-", "--pathspec-file-nul")
         stand.git("add", *options, stdin="\0".join(pathspecs), settings=DURABLE)
-    return len(changes) > len(nested)
+    return seen.changed
 
 
 def _snapshot(stand: Stand, parents: Sequence[str], text: str) -> str:

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from coordination.errors import GitRefused
 
@@ -80,12 +81,13 @@ def ask(
 ) -> subprocess.CompletedProcess[str]:
     """Like `git`, for questions that git answers by its exit code."""
     options = [word for setting in (*SETTINGS, *settings) for word in ("-c", setting)]
+    source: dict[str, Any] = {"input": stdin} if stdin else {"stdin": subprocess.DEVNULL}
     try:
         return subprocess.run(
             ["git", *options, *args],
             cwd=cwd,
             env=clean_environment(os.environ) | OURS,
-            input=stdin,
+            **source,
             capture_output=True,
             encoding="utf-8",
             errors="surrogateescape",

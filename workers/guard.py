@@ -1,6 +1,6 @@
 """The guard: runs one command, and sees to it that nothing of it stays behind. Standard library only, imports little.
 
-The worker starts one guard per command as a program of its own (`python -I -S guard.py …`): it must be up in a few
+The worker starts one guard per command as a program of its own (`python -I -S`): it must be up in a few
 milliseconds, and must not share a thing with the worker that it outlives.
 
 States::
@@ -92,6 +92,8 @@ class Guard:
 
     def _watch(self) -> None:
         while self._reap() or self._group_is_alive():
+            if self.ended:
+                self._begin_to_end()
             now = time.monotonic()
             if self.kill_at is None and now >= self.timeout_at:
                 self.reason = "timeout"
@@ -159,7 +161,6 @@ class Guard:
     def _main_ended(self, status: int) -> None:
         self.ended = True
         self._say(f"ended {self.reason} {status}")
-        self._begin_to_end()
 
     def _group_is_alive(self) -> bool:
         return not self.adopts and signal_group(self.main, 0)
@@ -322,7 +323,3 @@ def main(args: list[str]) -> None:
         if fd != "-":
             os.set_inheritable(int(fd), False)
     Guard(int(line), float(timeout_s), float(grace_s)).run(argv, cwd, env)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -18,6 +18,8 @@ class Found:
 
     workspace: Workspace
     why: str = ""
+    common_dir: Path | None = None
+    """Where git keeps what all worktrees of the repository share."""
 
 
 def branch_of(run: str) -> str:
@@ -29,7 +31,7 @@ def inspect(name: str, path: Path) -> Found:
     if not path.is_dir():
         hint = f"clone it there, or tell the worker where it is: coord worker --repo {name}=PATH"
         raise GitRefused(f"{name}: there is no folder {path}", hint)
-    reason = why_no_repository(path)
+    reason, common_dir = look(path)
     if reason:
         return Found(workspace=Workspace.IN_PLACE, why=f"{name}: {path} {reason}: todos work in it directly")
     if not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
@@ -39,20 +41,22 @@ def inspect(name: str, path: Path) -> Found:
             f"{name}: {path} has a branch named coord, so git cannot create coord/<run> beside it",
             f"rename it: git -C {path} branch -m coord another-name",
         )
-    return Found(workspace=Workspace.WORKTREE)
+    return Found(workspace=Workspace.WORKTREE, common_dir=common_dir)
 
 
-def why_no_repository(path: Path) -> str:
-    answer = ask("rev-parse", "--is-bare-repository", cwd=path)
+def look(path: Path) -> tuple[str, Path | None]:
+    """Why this is no repository of its own (empty if it is one), and its common directory."""
+    questions = ("--is-bare-repository", "--git-common-dir", "--show-toplevel")  # a bare one has no answer to the last
+    answer = ask("rev-parse", "--path-format=absolute", *questions, cwd=path)
     if answer.returncode and "not a git repository" in answer.stderr and not (path / ".git").exists():
-        return "is not a git repository"
-    if answer.returncode:
+        return "is not a git repository", None
+    bare, common, *top = answer.stdout.removesuffix("\n").split("\n") if answer.stdout else ("", "")
+    if answer.returncode and bare != "true":
         hint = "see to what git says, then let the todo run again"
         raise GitRefused(f"git does not accept {path}: {answer.stderr.strip()}", hint)
-    if answer.stdout.strip() == "true":
-        return ""
-    top = Path(git("rev-parse", "--show-toplevel", cwd=path))
-    return "" if top.samefile(path) else f"is a folder inside the repository {top}, not a repository of its own"
+    if bare == "true" or Path(top[0]).samefile(path):
+        return "", Path(common)
+    return f"is a folder inside the repository {top[0]}, not a repository of its own", None
 
 
 def branch_exists(path: Path, branch: str) -> bool:

@@ -17,6 +17,9 @@ def workspace_for(*, state: Path, run: str, repo: models.Repo, checkout: Path, w
 
     A repository without git or without a commit is worked on in place, whatever is wanted.
     """
-    if wanted is models.Workspace.IN_PLACE or inspect(repo.name, checkout).workspace is models.Workspace.IN_PLACE:
+    if wanted is models.Workspace.IN_PLACE:
         return InPlace(state=state, path=checkout)
-    return Worktree(state=state, run=run, repo=repo, checkout=checkout)
+    found = inspect(repo.name, checkout)
+    if found.workspace is models.Workspace.IN_PLACE:
+        return InPlace(state=state, path=checkout)
+    return Worktree(state=state, run=run, repo=repo, checkout=checkout, common_dir=found.common_dir)

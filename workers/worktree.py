@@ -38,6 +38,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import GitRefused, UsageError
@@ -49,11 +50,19 @@ from workers.occupancy import Occupancy, Visitor, words_for
 from workers.repository import branch_of, tip
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
-UNFINISHED_FILES = ("index.lock", "HEAD.lock", "BISECT_LOG", "BISECT_START", "BISECT_NAMES", "BISECT_TERMS")
+UNFINISHED_FILES = (
+    "index.lock",
+    "HEAD.lock",
+    "ORIG_HEAD.lock",
+    "BISECT_LOG",
+    "BISECT_START",
+    "BISECT_NAMES",
+    "BISECT_TERMS",
+)
 
 
 class Worktree:
-    def __init__(self, *, state: Path, run: str, repo: Repo, checkout: Path) -> None:
+    def __init__(self, *, state: Path, run: str, repo: Repo, checkout: Path, common_dir: Path | None = None) -> None:
         for name in (run, repo.name):
             if name in (".", "..") or "/" in name:
                 raise UsageError(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
@@ -66,7 +75,9 @@ class Worktree:
         self._occupancy = Occupancy(self._records, self.path)
         self._visitor: Visitor | None = None
         self._since = ""
-        self._git_dir = self._common_dir = Path()
+        self._git_dir = Path()
+        self._known_common_dir = common_dir
+        self._may_have_entry = True
 
     @property
     def hold(self) -> int:
@@ -163,7 +174,6 @@ class Worktree:
         return file.read_text()
 
     def _stand_at(self, commit: str) -> None:
-        self._common_dir = self._find_common_dir()
         self._refuse_elsewhere()
         try:
             sound = self._is_sound() and self._clean(commit)
@@ -186,9 +196,9 @@ class Worktree:
         self._remove_stale_locks()
         for name in UNFINISHED:
             shutil.rmtree(self._git_dir / name, ignore_errors=True)
-        self._git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
-        self._git("update-ref", "-m", "coord: an attempt begins", f"refs/heads/{self.branch}", commit)
-        self._git("reset", "--hard", "--quiet")
+        if (self._git_dir / "HEAD").read_text(errors="replace") != f"ref: refs/heads/{self.branch}\n":
+            self._git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
+        self._git("reset", "--hard", "--quiet", commit)  # takes the branch along
         self._git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
         return True
 
@@ -198,27 +208,40 @@ class Worktree:
         (self._common_dir / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
 
     def _make(self, commit: str) -> None:
+        if self.path.exists():
+            self._refuse_without(commit)  # before what stands there is thrown away
+        options = ("--quiet", "--force", "--no-track", "-B", self.branch)
+        with self._entries():
+            self._discard()
+            try:
+                git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self.hold)
+            except GitRefused:
+                self._refuse_without(commit)
+                raise
+        self._may_have_entry = True
+        named = (self.path / ".git").read_text(errors="surrogateescape")
+        self._git_dir = self.path / named.removeprefix("gitdir: ").removesuffix("\n")
+
+    def _refuse_without(self, commit: str) -> None:
         if ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=self._checkout).returncode:
             raise GitRefused(
                 f"{self._repo.name}: commit {commit}, where the run stands, is not in {self._checkout}",
                 "fetch or restore it there, or start a new run",
             )
-        with self._entries():
-            self._discard()
-            options = ("--quiet", "--force", "--no-track", "-B", self.branch)
-            git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self.hold)
-        self._git_dir = Path(git("rev-parse", "--absolute-git-dir", cwd=self.path))
 
     def _discard(self) -> None:
         """Folder first, entry second: git refuses a folder that is damaged, and is content with one that is missing."""
         _remove_tree(self.path)
         for name in ("prepared", "exclude"):
             (self._records / name).unlink(missing_ok=True)
-        ask("worktree", "remove", "--force", "--force", str(self.path), cwd=self._checkout)
+        if self._may_have_entry:
+            ask("worktree", "remove", "--force", "--force", str(self.path), cwd=self._checkout)
 
     def _refuse_elsewhere(self) -> None:
+        self._may_have_entry = self.path.exists()
         for place in self._places_of_branch():
             if place == self.path or (place.exists() and self.path.exists() and place.samefile(self.path)):
+                self._may_have_entry = True
                 continue
             if place.exists():
                 hint = f"switch to another branch there: git -C {place} switch BRANCH"
@@ -233,13 +256,16 @@ class Worktree:
             if facts.get("branch") == f"refs/heads/{self.branch}":
                 yield Path(facts["worktree"])
 
-    def _find_common_dir(self) -> Path:
-        return Path(git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=self._checkout))
+    @cached_property
+    def _common_dir(self) -> Path:
+        return self._known_common_dir or Path(
+            git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=self._checkout)
+        )
 
     @contextmanager
     def _entries(self) -> Iterator[None]:
         """The lock under which entries of worktrees are made and removed; short, so it is simply waited for."""
-        fd = os.open(self._find_common_dir() / "coord.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._common_dir / "coord.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             yield
