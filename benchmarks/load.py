@@ -1,6 +1,6 @@
 """How long an ecosystem.yaml with 10,000 todos takes to load and to edit, beside plain `yaml.safe_load`.
 
-    python benchmarks/load.py [TODOS]
+    python -m benchmarks.load [TODOS]
 
 Loading is reading, validating and checking every reference; safe_load only reads. The best of three counts for ours,
 one run for the other.
@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 
+from benchmarks.clock import best, seconds
 from coordination.ecosystem.document import load
 from coordination.ecosystem.writeback import complete_todos
 
@@ -59,18 +58,12 @@ def ecosystem(todos: int) -> str:
     return f"repos:\n{repos}{HEAD}{''.join(items)}"
 
 
-def seconds(action: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    action()
-    return time.perf_counter() - begin
-
-
 def main(todos: int) -> None:
     text = ecosystem(todos)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ecosystem.yaml"
         path.write_text(text)
-        ours = min(seconds(lambda: load(path)) for _ in range(3))
+        ours = best(lambda: load(path), 3)
         edit = seconds(lambda: complete_todos(path, {f"TODO-{todos // 2:05}": 0.5}, datetime.now(UTC)))
     plain = seconds(lambda: yaml.safe_load(text))
     print(f"{todos} todos, {len(text) / 1e6:.1f} MB")

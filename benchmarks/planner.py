@@ -7,11 +7,11 @@ process, so that it says something on any machine.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 
 import networkx as nx
 
+from benchmarks.clock import best
 from coordination.models import Coordination, Ecosystem, Plan, Repo, Todo
 from coordination.planner.forecast import forecast
 from coordination.planner.graph import PlanGraph, build
@@ -58,12 +58,7 @@ def plan(eco: Ecosystem) -> PlanGraph:
 
 
 def best_ms(deed: Callable[[], object], rounds: int) -> float:
-    times = []
-    for _ in range(rounds):
-        begin = time.perf_counter()
-        deed()
-        times.append(time.perf_counter() - begin)
-    return min(times) * 1000
+    return 1000 * best(deed, rounds)
 
 
 def measure(todos: int, edges: int, repos: int, rounds: int) -> None:

@@ -359,7 +359,10 @@ def test_variables_that_redirect_git_have_no_effect(
     assert (run.tree.path / "code.py").exists()
 
 
-@pytest.mark.parametrize("damage", ["folder deleted", "git file deleted", "index broken", "entry deleted", "emptied"])
+@pytest.mark.parametrize(
+    "damage",
+    ["folder deleted", "folder deleted, HEAD detached", "git file deleted", "index broken", "entry deleted", "emptied"],
+)
 def test_a_worktree_that_was_damaged_by_hand_is_made_anew(run: Run, damage: str, tmp_path: Path) -> None:
     run.enter()
     (run.tree.path / "code.py").write_text("kept\n")
@@ -368,6 +371,7 @@ def test_a_worktree_that_was_damaged_by_hand_is_made_anew(run: Run, damage: str,
     entry = Path(git("rev-parse", "--absolute-git-dir", cwd=run.tree.path))
     commands = {
         "folder deleted": f"rm -rf {run.tree.path}",
+        "folder deleted, HEAD detached": f"git -C {run.tree.path} checkout -q --detach && rm -rf {run.tree.path}",
         "git file deleted": f"rm {run.tree.path}/.git",
         "index broken": f"echo rubbish > {entry}/index",
         "entry deleted": f"rm -rf {entry}",

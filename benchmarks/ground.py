@@ -1,0 +1,76 @@
+"""An ecosystem in a temporary folder, with the real `coord` on it; whatever is started there is ended with the block."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+COORD = Path(sys.executable).with_name("coord")
+PLAN = "PLAN-001"
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "bench"), ("EMAIL", "bench@localhost"), ("DATE", "2026-01-01T00:00:00Z"))
+}
+
+
+class Ground:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / ".coord"
+        self._env = {k: v for k, v in os.environ.items() if not k.startswith(("COORD_", "GIT_"))} | IDENTITY
+
+    def plant(self, repos: Sequence[str]) -> None:
+        """A git repository of one commit for each name."""
+        for name in repos:
+            path = self.folder / name
+            path.mkdir()
+            (path / "README").write_text(f"{name}\n")
+            for words in (("init", "--quiet", "--initial-branch", "main"), ("add", "README"), ("commit", "-qm", name)):
+                subprocess.run(["git", *words], cwd=path, env=self._env, check=True)
+
+    def declare(self, repos: Sequence[str], todos: Sequence[Mapping[str, Any]]) -> None:
+        """Write the file anew, with all todos open again."""
+        document = {
+            "repos": [{"name": name, "path": name} for name in repos],
+            "coordination": {
+                "plans": [{"id": PLAN, "title": "a benchmark"}],
+                "todos": [{"plan": PLAN, **todo} for todo in todos],
+            },
+        }
+        (self.folder / "ecosystem.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+
+    def coord(self, *words: str) -> str:
+        """What `coord` printed."""
+        return self.run([str(COORD), *words])
+
+    def run(self, argv: Sequence[str]) -> str:
+        """What a command printed; ends the benchmark with the command's own words when it failed."""
+        done = subprocess.run(argv, cwd=self.folder, env=self._env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def ask(self, *words: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.coord(*words, "--json"))
+        return found
+
+
+@contextmanager
+def ground() -> Iterator[Ground]:
+    with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
+        made = Ground(Path(folder))
+        try:
+            yield made
+        finally:
+            if made.state.exists():
+                made.coord("down")

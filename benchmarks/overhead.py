@@ -1,0 +1,147 @@
+"""What coord adds to a todo that does nothing: `python -m benchmarks.overhead [--todos N]`.
+
+First the parts, each by itself in this process: the median of N rounds, how many times a plain `sh -c true` that is, and
+how often git was called. Then whole runs of N todos `true` by `coord sweep`, one at a time and two at a time: the run's
+duration over N, which has the claim, the settle and the carrier in it as well. `fresh worktree` is the first todo of a
+run in its repository, `same worktree` a later one; in place there is no git at all.
+
+The row `claim, settle, carrier` is what is left of the whole when its parts are taken away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks.clock import seconds
+from benchmarks.ground import PLAN, Ground, ground
+from coordination.models import Repo, Workspace
+from workers import workspace
+from workers.child import start
+from workers.occupancy import Visitor
+
+EMPTY = ("sh", "-c", "true")
+PATIENCE = timedelta(seconds=10)
+RUN = "bench"
+
+
+class Parts:
+    """Times of each part, in the order in which a todo meets them, and the calls of git in it."""
+
+    def __init__(self) -> None:
+        self.times: dict[str, list[float]] = {}
+        self.git: dict[str, int] = {}
+        self._git_calls = 0
+        sys.addaudithook(self._count)
+
+    def time(self, name: str, deed: Callable[[], object]) -> None:
+        before = self._git_calls
+        self.times.setdefault(name, []).append(seconds(deed))
+        self.git[name] = self._git_calls - before
+
+    def ms(self, *names: str) -> float:
+        return 1000 * sum(statistics.median(self.times[name]) for name in names)
+
+    def _count(self, event: str, arguments: tuple[Any, ...]) -> None:
+        self._git_calls += event == "subprocess.Popen" and arguments[1][0] == "git"
+
+
+def measure_parts(place: Ground, repos: Sequence[str]) -> Parts:
+    parts = Parts()
+    for name in repos:
+        visit(parts, place, name, "fresh", Workspace.WORKTREE, fence=1)
+        visit(parts, place, name, "same", Workspace.WORKTREE, fence=2)
+        visit(parts, place, name, "in place", Workspace.IN_PLACE, fence=3)
+        parts.time("plain", lambda: subprocess.run(EMPTY, check=True))
+    return parts
+
+
+def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, fence: int) -> None:
+    """One attempt as a worker makes it, without Redis: in, the command, what it changed, out."""
+    visitor = Visitor(run=RUN, key=f"{RUN}/{repo}", fence=fence)
+    found: list[workspace.Workspace] = []
+
+    def enter() -> None:
+        state, checkout = place.folder / "parts", place.folder / repo
+        found.append(
+            workspace.workspace_for(state=state, run=RUN, repo=Repo(name=repo), checkout=checkout, wanted=wanted)
+        )
+        found[0].enter(visitor, None, PATIENCE)
+
+    parts.time(f"enter {kind}", enter)
+    here = found[0]
+    parts.time(f"guard {kind}", lambda: guarded(here.path, here.hold))
+    parts.time(f"commit {kind}", lambda: here.commit("todo", "nothing"))
+    if kind == "same":
+        (here.path / "new").write_text(repo)
+        parts.time("commit a file", lambda: here.commit("todo", "a file"))
+    parts.time(f"leave {kind}", here.leave)
+
+
+def guarded(folder: Path, hold: int) -> None:
+    child = start(
+        EMPTY,
+        cwd=folder,
+        env={"PATH": os.environ["PATH"]},
+        timeout=PATIENCE,
+        kill_grace=PATIENCE,
+        on_output=lambda _: None,
+        hold=hold,
+    )
+    assert child.wait().ok
+
+
+def whole(place: Ground, repos: Sequence[str], n: int, wanted: Workspace, jobs: int) -> float:
+    """Milliseconds per todo of a run of `n` empty todos."""
+    todos = [
+        {"id": f"t{i}", "task": "nothing", "repo": repos[i % len(repos)], "action": "true", "workspace": str(wanted)}
+        for i in range(n)
+    ]
+    place.declare(repos, todos)
+    run = place.ask("sweep", PLAN, "--strategy", "dataflow", "--jobs", str(jobs))
+    return float(run["duration_s"]) / n * 1000
+
+
+def main(n: int) -> None:
+    repos = [f"repo-{i}" for i in range(n)]
+    with ground() as place:
+        place.plant(repos)
+        parts = measure_parts(place, repos)
+        print_parts(parts)
+        print(f"\n{n} todos by coord sweep       one at a time   two at a time   claim, settle, carrier")
+        for title, kind, wanted, there in (
+            ("fresh worktree", "fresh", Workspace.WORKTREE, repos),
+            ("same worktree", "same", Workspace.WORKTREE, repos[:2]),
+            ("in place", "in place", Workspace.IN_PLACE, repos[:2]),
+        ):
+            one, two = (whole(place, there, n, wanted, jobs) for jobs in (1, 2))
+            rest = one - parts.ms(*(f"{part} {kind}" for part in ("enter", "guard", "commit", "leave")))
+            times = one / parts.ms("plain")
+            print(f"{title:<24} {one:7.1f} ms {times:4.0f} x {two:12.1f} ms {rest:21.1f} ms")
+
+
+def print_parts(parts: Parts) -> None:
+    print("part                            median   to plain   git calls")
+    for title, name in (
+        ("sh -c true, plain", "plain"),
+        ("sh -c true under the guard", "guard in place"),
+        ("into a fresh worktree", "enter fresh"),
+        ("into the same worktree", "enter same"),
+        ("commit, nothing changed", "commit same"),
+        ("commit, one new file", "commit a file"),
+        ("into the path itself", "enter in place"),
+    ):
+        print(f"{title:<28} {parts.ms(name):7.1f} ms {parts.ms(name) / parts.ms('plain'):8.1f} x {parts.git[name]:9}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__.partition("\n")[0])
+    parser.add_argument("--todos", type=int, default=40, metavar="N")
+    main(parser.parse_args().todos)
