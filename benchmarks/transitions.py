@@ -35,7 +35,7 @@ from coordination.wire.keys import Keys
 from coordination.wire.scripts import source
 
 REAL_TODOS, REAL_REPOS = 200, 10
-TRUE = ShellAction(run="true")
+TRUE = ShellAction(type="shell", run="true")
 LEASE = timedelta(minutes=1)
 SETTINGS = Settings()
 KEYS = Keys(SETTINGS.namespace)
