@@ -66,6 +66,23 @@ class Call:
 
         return Local(self.path, self.settings)
 
+    @property
+    def has_file(self) -> bool:
+        """Whoever names a Redis may look at a run from anywhere."""
+        from coordination.errors import NotFound
+
+        try:
+            return bool(self.path)
+        except NotFound:
+            return False
+
+    @property
+    def state(self) -> Path:
+        """Where a worker of this machine keeps worktrees and logs."""
+        from coordination.fleet.local import STATE_FOLDER
+
+        return self.local.state if self.has_file else Path(STATE_FOLDER)
+
     def redis_url(self) -> str:
         """The Redis to read from; the embedded server is started for it if need be."""
         return self.settings.redis_url or self.local.ensure_server()

@@ -28,6 +28,8 @@ from coordination.runs.service import Runs
 LOOK_S = 2.0
 """How often a quiet run is asked what it waits for."""
 SHOWN_WAITS = 3
+WAITS = {TodoState.PARKED, TodoState.DISPATCHED}
+PARKED = f"todo.{TodoState.PARKED}"
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
 TOLD = {**dict.fromkeys(ENDS, True), f"todo.{TodoState.RETRYING}": True}
 
@@ -78,6 +80,8 @@ class Following:
             self._print(f"! {event.todo} lost its worker {event.fields.get('worker')}: it is taken up again")
         elif event.what == "redis.restarted":
             self._print("! Redis was restarted: leases are given time to renew")
+        elif event.what == PARKED:
+            self._looked -= LOOK_S  # why is told at the first quiet moment: most are not parked for as long as that
         elif event.what in TOLD:
             self._console_print(line(self._runs.reader.todo(self._run_id, event.todo)))
         if event.what in ENDS and self._progress is not None and self._bar is not None:
@@ -100,11 +104,13 @@ class Following:
 
     def _found_waits(self) -> list[str]:
         todos = self._runs.reader.read(self._run_id).todos
-        waiting = [f"{t.id} waits for {t.waits_for}" for t in todos if t.waits_for and t.state is TodoState.PARKED]
         needed = {t.repo for t in todos if t.state is TodoState.DISPATCHED}
-        unserved = [
-            f"no worker serves {repo}: coord worker --repo {repo}=PATH" for repo in self._runs.presence.unserved(needed)
-        ]
+        without = self._runs.presence.unserved(needed)
+        unserved = [f"no worker serves {repo}: coord worker --repo {repo}=PATH" for repo in without]
+        # While something of the run goes on, that others wait for their turn with a worker is no news.
+        told = {TodoState.PARKED} if any(t.state is TodoState.RUNNING for t in todos) else WAITS
+        shown = [t for t in todos if t.waits_for and t.state in told and t.repo not in without]
+        waiting = [f"{t.id} waits for {t.waits_for}" for t in shown]
         more = len(waiting) - SHOWN_WAITS
         return [*unserved, *waiting[:SHOWN_WAITS], *([f"{more} more todos wait"] if more > 0 else [])]
 

@@ -75,6 +75,7 @@ def show_run(call: Call, run: str, as_json: bool) -> None:
 @click.pass_obj
 def watch(call: Call, run: str, as_json: bool) -> int:
     """Follow RUN until it ends, from any terminal; exits as `sweep` does."""
+    from coordination.cli.advice import say_next
     from coordination.cli.following import Following
     from coordination.cli.summary import exit_code
     from coordination.cli.sweep import write_back
@@ -83,10 +84,11 @@ def watch(call: Call, run: str, as_json: bool) -> int:
         run_id = runs.reader.resolve(run)
         view = Following(runs, run_id).until_the_end()
         write_back(call, runs, run_id)
-    if as_json:
-        print_json(view.model_dump(mode="json"))
-    else:
-        print_run(view)
+        if as_json:
+            print_json(view.model_dump(mode="json"))
+        else:
+            print_run(view)
+        say_next(runs, view, call.state / "worktrees")
     return exit_code(view)
 
 

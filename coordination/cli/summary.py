@@ -1,11 +1,7 @@
-"""A run in words: a line for a todo that ended, a table at the end, what to do next, and the exit code."""
+"""A run in words: a line for a todo that ended, a table at the end, and the exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-
-import click
 from rich.console import Console
 from rich.text import Text
 
@@ -55,13 +51,17 @@ def reason(todo: TodoView) -> str:
 def print_run(run: RunView) -> None:
     head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", (run.status, _colour(run.status)), f" {_figures(run)}")
     Console(highlight=False).print(head, soft_wrap=True)
-    print_table(("todo", "repo", "state", "try", "time", "why"), [_row(todo) for todo in run.todos])
+    rows = [_row(todo) for todo in run.todos]
+    columns = ("todo", "repo", "state", "try", "time", "why")
+    told = len(columns) if any(row[-1] for row in rows) else len(columns) - 1
+    print_table(columns[:told], [row[:told] for row in rows])
 
 
 def _row(todo: TodoView) -> tuple[object, ...]:
     state = Text(todo.state, MARKS.get(todo.state, ("", "white"))[1])
     took = "" if todo.duration_s is None else f"{todo.duration_s:.1f} s"
-    return todo.id, todo.repo, state, todo.attempt or "", took, reason(todo)
+    tries = todo.attempt if todo.started_at else ""
+    return todo.id, todo.repo, state, tries, took, reason(todo)
 
 
 def _figures(run: RunView) -> str:
@@ -73,20 +73,3 @@ def _figures(run: RunView) -> str:
 
 def _colour(status: RunStatus) -> str:
     return {RunStatus.SUCCEEDED: "green", RunStatus.FAILED: "red"}.get(status, "yellow")
-
-
-def say_next(run: RunView, worktrees: Path) -> None:
-    """Where the work is, and the command that comes next."""
-    changed = sorted({t.repo for t in run.todos if t.state is TodoState.SUCCEEDED})
-    if changed:
-        click.echo(f"the work is on branch coord/{run.run_id} of {_listed(changed)}", err=True)
-    failed = [t for t in run.todos if t.state is TodoState.FAILED]
-    for todo in failed[:3]:
-        place = worktrees / run.run_id / todo.repo
-        kept = f"; its worktree: {place}" if place.is_dir() else ""
-        click.echo(f"what {todo.id} wrote: coord logs {run.run_id} {todo.id}{kept}", err=True)
-
-
-def _listed(names: Iterable[str], most: int = 8) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
+from coordination.cli.advice import AD_HOC, say_next
 from coordination.cli.context import Call
 from coordination.cli.following import Following
 from coordination.cli.output import print_json
-from coordination.cli.summary import BLOCKED, INTERRUPTED, exit_code, print_run, say_next
+from coordination.cli.summary import BLOCKED, INTERRUPTED, exit_code, print_run
 from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import Conflict, CoordinationError, PlanRefused
 from coordination.models import OnFailure, Plan, Strategy
@@ -27,9 +28,6 @@ from coordination.wire.connection import reaching
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
     from coordination.runs.records import RunView
-
-AD_HOC = "ad-hoc"
-"""The plan of a todo that belongs to none."""
 
 
 @command()
@@ -134,12 +132,15 @@ def see_through(call: Call, runs: Runs, run_id: str, *, as_json: bool) -> int:
         print_json(run.model_dump(mode="json"))
     else:
         print_run(run)
-    say_next(run, call.local.state / "worktrees")
+    say_next(runs, run, call.state / "worktrees")
     return INTERRUPTED if interrupted else exit_code(run)
 
 
 def write_back(call: Call, runs: Runs, run_id: str) -> tuple[str, ...]:
     """What succeeded becomes `completed` in the file; returns the todos that were changed."""
+    if not call.has_file:
+        click.echo(f"there is no ecosystem.yaml here to update; where it is: coord sync {run_id}", err=True)
+        return ()
     try:
         return complete_todos(call.path, runs.succeeded_hours(run_id), datetime.now(UTC))
     except CoordinationError as error:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 from redis import Redis
@@ -12,9 +13,10 @@ from redis import Redis
 from coordination.errors import NotFound
 from coordination.planner.forecast import bound
 from coordination.runs.records import RunBrief, RunStatus, RunView, TodoState, TodoView
-from coordination.wire.keys import Keys
+from coordination.wire.keys import Keys, split_member
 
 LAST = "last"
+TAIL_PIECES = 3
 FACTS = ("attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for")
 """What people are shown of a todo; wire/keys.py says where it stands."""
 
@@ -89,14 +91,25 @@ class RunReader:
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         return _todo(todo_id, TodoState(state), place.split()[2], Facts(todo_id, facts), None)
 
+    def branches(self, run_id: str) -> tuple[str, ...]:
+        """The repositories in which a todo of the run succeeded on its branch."""
+        return tuple(self._redis.hkeys(self._keys.run(run_id).tips))
+
+    def log_tail(self, run_id: str, todo_id: str) -> str:
+        """The last pieces of a todo's log."""
+        pieces = self._redis.xrevrange(self._keys.run(run_id).log(todo_id), count=TAIL_PIECES)
+        return "".join(fields["text"] for _, fields in reversed(pieces))
+
     def _todos(self, run_id: str) -> tuple[TodoView, ...]:
         keys = self._keys.run(run_id)
         with self._redis.pipeline(transaction=False) as pipeline:
             for key in (keys.state, keys.place, keys.facts, keys.output):
                 pipeline.hgetall(key)
-            states, places, facts, outputs = pipeline.execute()
+            pipeline.zrange(self._keys.seats, 0, -1)
+            states, places, facts, outputs, seats = pipeline.execute()
+        holders = _holders(seats)
         return tuple(
-            _todo(name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name))
+            _todo(name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name), holders)
             for name, state in states.items()
         )
 
@@ -112,7 +125,27 @@ class Facts:
         return self._facts.get(f"{self._todo} {name}")
 
 
-def _todo(name: str, state: TodoState, repo: str, facts: Facts, output: str | None) -> TodoView:
+def _holders(seats: Iterable[str]) -> dict[str, str]:
+    """Repository → a run that works in it."""
+    split = (seat.partition("|") for seat in seats)
+    return {repo: split_member(member)[0] for repo, _, member in split}
+
+
+def _waits_for(state: TodoState, repo: str, holders: Mapping[str, str]) -> str | None:
+    """Dispatched, and no worker has come for it: only those who look at all runs can tell why."""
+    if state is not TodoState.DISPATCHED:
+        return None
+    return f"repository {repo}, where run {holders[repo]} works" if repo in holders else "a worker that is free"
+
+
+def _todo(
+    name: str,
+    state: TodoState,
+    repo: str,
+    facts: Facts,
+    output: str | None,
+    holders: Mapping[str, str] = MappingProxyType({}),
+) -> TodoView:
     exit_code = facts["exit_code"]
     finished_at = facts["finished_at"] if state.ended else None
     return TodoView(
@@ -126,7 +159,7 @@ def _todo(name: str, state: TodoState, repo: str, facts: Facts, output: str | No
         duration_s=seconds(facts["started_at"], finished_at),
         exit_code=None if exit_code is None else int(exit_code),
         error=facts["error"],
-        waits_for=facts["waits_for"],
+        waits_for=facts["waits_for"] or _waits_for(state, repo, holders),
         output=_parsed(output),
     )
 

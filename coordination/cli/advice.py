@@ -1,0 +1,60 @@
+"""What to look at when a run has ended: where the work is, what failed and its last words, and the next command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import click
+
+from coordination.planner.selection import listed
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+from coordination.runs.service import Runs
+
+AD_HOC = "ad-hoc"
+"""The plan of a todo that belongs to none."""
+SHOWN_FAILURES = 3
+LAST_LINES = 6
+LINE_WIDTH = 160
+
+
+def say_next(runs: Runs, run: RunView, worktrees: Path) -> None:
+    def tail(todo: str) -> str:
+        return runs.reader.log_tail(run.run_id, todo)
+
+    for line in advice(run, runs.reader.branches(run.run_id), tail, worktrees / run.run_id):
+        click.echo(line, err=True)
+
+
+def advice(run: RunView, branches: Collection[str], tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:
+    """Lines for people. `branches`: repos with the run's branch; `tail`: the end of a todo's log."""
+    if branches:
+        yield f"the work is on branch coord/{run.run_id} of {listed(sorted(branches))}"
+    failed = [todo for todo in run.todos if todo.state is TodoState.FAILED]
+    for todo in failed[:SHOWN_FAILURES]:
+        yield from _failure(run.run_id, todo, tail(todo.id), worktrees / todo.repo)
+    if len(failed) > SHOWN_FAILURES:
+        yield f"{len(failed) - SHOWN_FAILURES} more failed: coord show-run {run.run_id}"
+    if failed and run.status is RunStatus.FAILED:
+        again = f"execute {failed[0].id}" if run.plan_id == AD_HOC else f"sweep {run.plan_id}"
+        yield f"when that is mended, this does what is left: coord {again}"
+
+
+def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator[str]:
+    message, _, hint = (todo.error or "").partition("\n")
+    yield f"✗ {todo.id}  {todo.repo}  {message}"
+    if hint:
+        yield f"  {hint.strip()}"
+    else:
+        yield from (f"  | {line[:LINE_WIDTH]}" for line in last_words(tail))
+        yield f"  all that it wrote: coord logs {run_id} {todo.id}"
+    if worktree.is_dir():
+        yield f"  its worktree: {worktree}"
+
+
+def last_words(tail: str) -> list[str]:
+    """The last lines of what a todo wrote itself; none where its end was cut off."""
+    lines = [line.rstrip() for line in tail.splitlines()]
+    if any(line.startswith("[coord] output cut here") for line in lines):
+        return []
+    return [line for line in lines if line and not line.startswith("[coord] ")][-LAST_LINES:]

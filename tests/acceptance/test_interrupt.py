@@ -1,0 +1,173 @@
+"""Ctrl-C in a sweep: on a terminal it asks, elsewhere it cancels, and a second one leaves at once."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import subprocess
+import termios
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.gate import Gate
+from tests.acceptance.workplace import PLAN, Workplace
+from tests.waiting import until
+
+CTRL_C = b"\x03"
+STUBBORN = "trap '' TERM; "
+
+
+class Terminal:
+    """A terminal with `coord` in its foreground; keys go in, what is shown comes out."""
+
+    def __init__(self, place: Workplace, *words: str) -> None:
+        self._master, slave = pty.openpty()
+        os.set_blocking(self._master, False)
+        self.shown = ""
+        self.process = place.begin(
+            *words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=_control
+        )
+        os.close(slave)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def until_it_shows(self, text: str) -> None:
+        until(lambda: text in self._read(), 20)
+
+    def until_it_ends(self) -> int:
+        def ended() -> bool:
+            self._read()
+            return self.process.poll() is not None
+
+        until(ended, 20)
+        self._read()
+        os.close(self._master)
+        return self.process.returncode
+
+    def _read(self) -> str:
+        try:
+            while data := os.read(self._master, 65536):
+                self.shown += data.decode(errors="replace")
+        except OSError:  # nothing more for now, or the other side is closed
+            pass
+        return self.shown
+
+
+def _control() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def gate(place: Workplace) -> Gate:
+    """The plan's first todo waits at it; a second one follows."""
+    gate = Gate(place.folder)
+    place.declare(
+        {
+            "A": {"repo": "api", "action": gate.action},
+            "B": {"repo": "api", "action": "true", "blocked_by": ["A"]},
+        },
+        kill_grace="500ms",
+    )
+    return gate
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_on_a_terminal_the_run_can_be_left_going(place: Workplace, gate: Gate) -> None:
+    terminal = Terminal(place, "sweep", PLAN)
+    pid = gate.wait()
+
+    terminal.press(CTRL_C)
+    terminal.until_it_shows("[l]eave the run going, or [c]ancel it?")
+    terminal.press(b"l\n")
+    code = terminal.until_it_ends()
+
+    assert code == 130
+    assert "the run goes on: coord watch" in terminal.shown
+    assert not gone(pid)
+    gate.open()
+    watched = place.coord("watch", "last", "--json")
+    assert (watched.code, watched.states) == (0, {"A": "succeeded", "B": "succeeded"})
+    assert place.file.read_text().count("status: completed") == 2
+
+
+def test_on_a_terminal_the_run_can_be_cancelled(place: Workplace, gate: Gate) -> None:
+    terminal = Terminal(place, "sweep", PLAN)
+    pid = gate.wait()
+
+    terminal.press(CTRL_C)
+    terminal.until_it_shows("[l]eave the run going, or [c]ancel it?")
+    terminal.press(b"c\n")
+    code = terminal.until_it_ends()
+
+    assert code == 130
+    assert gone(pid)
+    shown = place.coord("show-run", "last", "--json")
+    assert shown.data["status"] == "cancelled"
+    assert shown.states == {"A": "cancelled", "B": "cancelled"}
+
+
+def test_a_second_ctrl_c_at_the_question_leaves_at_once(place: Workplace, gate: Gate) -> None:
+    terminal = Terminal(place, "sweep", PLAN)
+    pid = gate.wait()
+
+    terminal.press(CTRL_C)
+    terminal.until_it_shows("[l]eave the run going, or [c]ancel it?")
+    terminal.press(CTRL_C)
+    code = terminal.until_it_ends()
+
+    assert code == 130
+    assert not gone(pid)
+    assert "coord down" in terminal.shown
+    gate.open()
+
+
+def test_off_a_terminal_an_interruption_cancels_the_run(place: Workplace, gate: Gate) -> None:
+    sweep = place.begin("sweep", PLAN, "--json")
+    pid = gate.wait()
+
+    sweep.send_signal(signal.SIGINT)
+    out, err = sweep.communicate(timeout=30)
+
+    assert sweep.returncode == 130
+    assert '"status": "cancelled"' in out
+    assert "cancelling; once more leaves at once" in err
+    assert gone(pid)
+    assert list(place.alive()) == []
+
+
+def test_a_second_interruption_leaves_at_once(place: Workplace) -> None:
+    gate = Gate(place.folder)
+    place.declare({"A": {"repo": "api", "action": STUBBORN + gate.action}}, kill_grace="60s")
+    sweep = place.begin("sweep", PLAN)
+    pid = gate.wait()
+    assert sweep.stderr
+    sweep.send_signal(signal.SIGINT)
+    until(lambda: "cancelling" in sweep.stderr.readline())
+
+    sweep.send_signal(signal.SIGINT)
+    _, err = sweep.communicate(timeout=5)
+
+    assert sweep.returncode == 130
+    assert "coord down" in err
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_sweep_that_is_killed_takes_nothing_with_it(place: Workplace, gate: Gate) -> None:
+    sweep = place.begin("sweep", PLAN)
+    gate.wait()
+
+    sweep.kill()
+    gate.open()
+    watched = place.coord("watch", "last", "--json")
+
+    assert (watched.code, watched.states) == (0, {"A": "succeeded", "B": "succeeded"})
+    assert (
+        subprocess.run(["git", "-C", place.folder / "api", "status", "--porcelain"], capture_output=True).stdout == b""
+    )

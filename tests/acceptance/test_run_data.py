@@ -1,0 +1,167 @@
+"""A run as data: the same shape wherever it is printed, and the commands that look at runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.gate import Gate
+from tests.acceptance.workplace import PLAN, Answer, Workplace
+
+RUN = {"run_id", "plan_id", "status", "strategy", "on_failure", "actor", "started_at", "finished_at", "duration_s"}
+RUN |= {"bound_s", "counts", "todos"}
+TODO = {"id", "repo", "state", "attempt", "worker", "started_at", "finished_at", "duration_s", "exit_code", "error"}
+TODO |= {"waits_for", "output"}
+
+
+@pytest.fixture(scope="module")
+def swept(new_place: Callable[[], Workplace]) -> tuple[Workplace, Answer]:
+    """One todo of each outcome, swept with `--detach` and followed with `watch`."""
+    place = new_place()
+    gate = Gate(place.folder)
+    place.declare(
+        {
+            "good": {"repo": "a", "action": f'{gate.action}; echo hello; echo \'{{"n": [1, "é"]}}\' > "$COORD_OUTPUT"'},
+            "bad": {"repo": "b", "action": "echo no >&2; exit 7"},
+            "behind": {"repo": "a", "action": "true", "blocked_by": ["bad"]},
+            "further": {"repo": "c", "action": "true", "blocked_by": ["behind"]},
+            "outside": {"repo": "c", "action": "true", "blocked_by": ["X"]},
+            "X": {"repo": "c", "action": "true", "plan": "OTHER"},
+        }
+    )
+    detached = place.sweep("--detach")
+    assert detached.code == 0, detached.err
+    assert "it goes on by itself; look: coord watch" in detached.err
+    gate.wait()
+    running = place.coord("show-run", "last", "--json")
+    assert (running.data["status"], running.data["finished_at"]) == ("running", None)
+    gate.open()
+    return place, place.coord("watch", "last", "--json")
+
+
+def test_a_run_has_exactly_the_documented_fields(swept: tuple[Workplace, Answer]) -> None:
+    run = swept[1].data
+
+    assert set(run) == RUN
+    assert all(set(todo) == TODO for todo in run["todos"])
+    assert (run["plan_id"], run["status"], run["on_failure"]) == (PLAN, "failed", "continue")
+    assert run["strategy"] in ("levels", "dataflow")
+    assert run["counts"] == {"succeeded": 1, "failed": 1, "skipped": 3}
+
+
+def test_times_are_utc_and_add_up(swept: tuple[Workplace, Answer]) -> None:
+    run = swept[1].data
+    good = swept[1].todo("good")
+
+    for record in (run, good):
+        begun, ended = (datetime.fromisoformat(record[name]) for name in ("started_at", "finished_at"))
+        assert begun.utcoffset() == timedelta(0)
+        assert abs((ended - begun).total_seconds() - record["duration_s"]) < 0.002
+    assert 0 < run["bound_s"] <= run["duration_s"]
+
+
+def test_a_todo_says_how_it_ended_and_what_held_it_up(swept: tuple[Workplace, Answer]) -> None:
+    good, bad, behind, further, outside = (
+        swept[1].todo(name) for name in ("good", "bad", "behind", "further", "outside")
+    )
+
+    assert (good["exit_code"], good["error"], good["output"]) == (0, None, {"n": [1, "é"]})
+    assert good["worker"].startswith("coord-")
+    assert (bad["state"], bad["exit_code"], bad["error"]) == ("failed", 7, "exit code 7")
+    assert (behind["state"], behind["error"]) == ("skipped", "needs bad, which failed")
+    assert further["error"] == "needs bad, which failed"
+    assert outside["error"] == "blocked by X (pending: do X) of OTHER"
+    assert (behind["worker"], behind["started_at"], behind["duration_s"]) == (None, None, None)
+
+
+def test_watch_ends_as_a_sweep_does_and_writes_back(swept: tuple[Workplace, Answer]) -> None:
+    place, watched = swept
+
+    assert watched.code == 3
+    assert place.coord("show-todo", "good", "--json").data["status"] == "completed"
+    assert place.coord("show-todo", "bad", "--json").data["status"] == "pending"
+
+
+def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(
+    swept: tuple[Workplace, Answer], tmp_path: Path
+) -> None:
+    place, watched = swept
+    url = str(place.server.url)
+
+    again = place.coord("watch", "last", "--json", "--redis", url, cwd=tmp_path)
+    shown = place.coord("show-run", "--json", "--redis", url, cwd=tmp_path)
+
+    assert (again.code, again.data) == (3, watched.data)
+    assert "there is no ecosystem.yaml here to update" in again.err
+    assert (shown.code, shown.data) == (0, watched.data)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_failed_is_told_with_its_last_words_and_the_next_command(swept: tuple[Workplace, Answer]) -> None:
+    _, watched = swept
+
+    told = watched.err[watched.err.index("the work is on branch") :].splitlines()
+
+    run = watched.data["run_id"]
+    assert told[0] == f"the work is on branch coord/{run} of a"
+    assert told[1:4] == ["✗ bad  b  exit code 7", "  | no", f"  all that it wrote: coord logs {run} bad"]
+    assert told[4].startswith("  its worktree: ")
+    assert told[5] == f"when that is mended, this does what is left: coord sweep {PLAN}"
+
+
+def test_every_command_prints_the_same_run(swept: tuple[Workplace, Answer]) -> None:
+    place, watched = swept
+    run_id = watched.data["run_id"]
+
+    for name in ("last", run_id, run_id[-4:]):
+        assert place.coord("show-run", name, "--json").data == watched.data
+    listed = place.coord("list-runs", "--json").data
+    assert [set(run) for run in listed] == [RUN]
+    assert {name: listed[0][name] for name in RUN - {"todos", "bound_s"}} == {
+        name: watched.data[name] for name in RUN - {"todos", "bound_s"}
+    }
+
+
+def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Workplace, Answer]) -> None:
+    place, watched = swept
+
+    table = place.coord("show-run").out.splitlines()
+
+    assert table[0].startswith(f"run {watched.data['run_id']} of {PLAN} failed by ")
+    assert table[1].split() == ["todo", "repo", "state", "try", "time", "why"]
+    assert [line.split()[0] for line in table[2:] if line] == ["good", "bad", "behind", "further", "outside"]
+    assert watched.data["run_id"] in place.coord("list-runs").out
+
+
+def test_logs_print_what_a_todo_wrote_on_either_channel(swept: tuple[Workplace, Answer]) -> None:
+    place, _ = swept
+
+    assert place.coord("logs", "last", "good").out == "hello\n"
+    assert place.coord("logs", "last", "good", "--follow").out == "hello\n"
+    assert place.coord("logs", "last", "bad").out == "no\n[coord] exit code 7\n"
+    assert place.coord("logs", "last", "behind").out == ""
+
+
+def test_what_is_not_there_is_said_with_the_command_that_lists(swept: tuple[Workplace, Answer]) -> None:
+    place, _ = swept
+
+    for words, hint in (
+        (("show-run", "2020"), "coord list-runs"),
+        (("watch", "nope"), "coord list-runs"),
+        (("logs", "last", "nope"), "coord show-run"),
+        (("cancel", "nope"), "coord list-runs"),
+    ):
+        answer = place.coord(*words)
+        assert answer.code == 2
+        assert hint in answer.err
+
+
+def test_a_run_that_has_ended_cannot_be_steered(swept: tuple[Workplace, Answer]) -> None:
+    place, _ = swept
+
+    for word in ("cancel", "pause", "resume"):
+        answer = place.coord(word, "last")
+        assert (answer.code, "is failed" in answer.err) == (6, True)

@@ -1,0 +1,74 @@
+"""A run that goes on is paused, resumed and cancelled from another terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.gate import Gate
+from tests.acceptance.workplace import Workplace
+from tests.waiting import until
+
+
+@pytest.fixture
+def gate(place: Workplace) -> Iterator[Gate]:
+    """A run that has begun: its first todo waits at the gate, a second one follows in each of two repositories."""
+    gate = Gate(place.folder)
+    place.declare(
+        {
+            "A": {"repo": "api", "action": gate.action},
+            "B": {"repo": "api", "action": "true", "blocked_by": ["A"]},
+            "C": {"repo": "web", "action": "true", "blocked_by": ["A"]},
+        },
+        kill_grace="500ms",
+    )
+    assert place.sweep("--detach").code == 0
+    gate.wait()
+    yield gate
+    gate.open()
+
+
+def test_a_paused_run_lets_finish_what_runs_and_starts_nothing(place: Workplace, gate: Gate) -> None:
+    assert place.coord("pause").code == 0
+
+    gate.open()
+    until(lambda: place.coord("show-run", "last", "--json").states["A"] == "succeeded")
+    paused = place.coord("show-run", "last", "--json")
+    resumed = place.coord("resume")
+    watched = place.coord("watch", "last", "--json")
+
+    assert paused.data["status"] == "paused"
+    assert {paused.states[name] for name in ("B", "C")} <= {"ready", "waiting", "parked"}
+    assert resumed.code == 0
+    assert watched.code == 0
+    assert set(watched.states.values()) == {"succeeded"}
+
+
+def test_a_cancelled_run_ends_with_what_runs_and_keeps_its_worktrees(place: Workplace, gate: Gate) -> None:
+    pid = gate.wait()
+
+    cancelled = place.coord("cancel")
+    watched = place.coord("watch", "last", "--json")
+
+    assert cancelled.code == 0
+    assert watched.code == 1
+    assert watched.data["status"] == "cancelled"
+    assert watched.states == {"A": "cancelled", "B": "cancelled", "C": "cancelled"}
+    assert re.fullmatch(r"cancelled by \S+@\S+", watched.todo("B")["error"])
+    assert not Path(f"/proc/{pid}").exists()
+    assert (place.state / "worktrees" / watched.data["run_id"] / "api").is_dir()
+
+
+def test_a_follower_sees_a_run_that_is_cancelled_elsewhere(place: Workplace, gate: Gate) -> None:
+    watch = place.begin("watch")
+    gate.wait()
+
+    place.coord("cancel")
+    out, err = watch.communicate(timeout=30)
+
+    assert watch.returncode == 1
+    assert "cancelled" in out
+    assert "A  api" in err

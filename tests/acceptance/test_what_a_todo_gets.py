@@ -1,0 +1,186 @@
+"""What a todo finds when it starts, what it hands on, and the kinds of action."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.acceptance.workplace import PLAN, Answer, Workplace, git
+
+DEEDS = "def double(n, times=1):\n    print('doubling')\n    return {'n': n * 2 ** times}\n"
+AGENT = """\
+import os, pathlib, sys
+prompt = sys.stdin.read()
+pathlib.Path("by-agent").write_text(os.environ["COORD_TODO_ID"] + "\\n")
+print(prompt)
+"""
+
+
+@dataclass(frozen=True)
+class Swept:
+    place: Workplace
+    answer: Answer
+
+    def log(self, todo: str) -> str:
+        return self.place.log_of(self.answer.data["run_id"], todo).decode()
+
+    def files_of(self, repo: str) -> list[str]:
+        """What the run changed there."""
+        return git(self.place.folder / repo, "diff", "--name-only", "main", f"coord/{self.run}").split()
+
+    @property
+    def run(self) -> str:
+        run: str = self.answer.data["run_id"]
+        return run
+
+
+@pytest.fixture(scope="module")
+def swept(new_place: Callable[[], Workplace], request: pytest.FixtureRequest) -> Swept:
+    place = new_place()
+    place.repository("python", **{"deeds.py": DEEDS})
+    (place.folder / "agent.py").write_text(AGENT)
+    place.declare(
+        {
+            "flaky": {
+                "repo": "flaky",
+                "action": 'echo "$COORD_ATTEMPT $COORD_IDEMPOTENCY_KEY"; echo try >> file; [ "$COORD_ATTEMPT" = 3 ]',
+                "retry": {"attempts": 3, "delay": "10ms"},
+            },
+            "hopeless": {
+                "repo": "flaky",
+                "action": "exit 4",
+                "retry": {"attempts": 2, "delay": "10ms"},
+                "blocked_by": ["flaky"],
+            },
+            "first": {"repo": "ready", "action": "cat tools/made; echo 1 > one"},
+            "second": {"repo": "ready", "action": "cat tools/made one; echo 2 > two", "blocked_by": ["first"]},
+            "source": {"repo": "up", "action": 'echo \'{"version": "2.0"}\' > "$COORD_OUTPUT"; echo up > changed'},
+            "middle": {"repo": "mid", "action": "true", "blocked_by": ["source"]},
+            "reader": {"repo": "down", "action": 'cat "$COORD_CONTEXT"', "blocked_by": ["middle"]},
+            "no-json": {"repo": "down", "action": 'echo "{oops" > "$COORD_OUTPUT"'},
+            "names": {"repo": "names", "action": "env | grep ^COORD_ | sort; pwd; echo $WORDS/$COUNT",
+                      "env": {"WORDS": "two words", "COUNT": 7}},
+            "python": {
+                "repo": "python",
+                "action": {"type": "python", "call": "deeds:double", "args": {"n": 21, "times": 2}},
+            },
+            "agent": {
+                "repo": "agent",
+                "task": "Write the guide",
+                "description": "For people who are new.",
+                "acceptance_criteria": ["it has an example"],
+            },
+            "prompted": {"repo": "agent", "action": {"type": "agent", "prompt": "Only say hello."}},
+            "in-place": {"repo": "place", "action": "pwd; echo here > made", "workspace": "in-place"},
+        },
+        repos={"ready": {"prepare": "echo preparing; mkdir tools; echo ready >> tools/made"}},
+        agent_command=["python3", str(place.folder / "agent.py")],
+    )  # fmt: skip
+    return Swept(place, place.sweep())
+
+
+def test_a_todo_is_tried_again_and_knows_which_attempt_it_is(swept: Swept) -> None:
+    todo = swept.answer.todo("flaky")
+
+    assert (todo["state"], todo["attempt"], todo["error"]) == ("succeeded", 3, None)
+    key = f"{swept.run}/flaky"
+    assert [line for line in swept.log("flaky").splitlines() if "[coord]" not in line] == [
+        f"{n} {key}" for n in (1, 2, 3)
+    ]
+    assert swept.answer.err.count("↻ flaky") == 2
+
+
+def test_each_attempt_begins_with_a_clean_worktree(swept: Swept) -> None:
+    assert git(swept.place.folder / "flaky", "show", f"coord/{swept.run}:file") == "try"
+
+
+def test_a_todo_that_fails_every_time_fails_after_its_last_attempt(swept: Swept) -> None:
+    todo = swept.answer.todo("hopeless")
+
+    assert (todo["state"], todo["attempt"], todo["exit_code"]) == ("failed", 2, 4)
+
+
+def test_prepare_runs_once_for_a_worktree_and_what_it_leaves_is_kept_and_not_committed(swept: Swept) -> None:
+    assert "preparing\n" in swept.log("first")
+    assert swept.log("second") == "ready\n1\n"
+    assert swept.files_of("ready") == ["one", "two"]
+
+
+def test_a_todo_reads_what_every_predecessor_handed_on_and_where_its_work_is(swept: Swept) -> None:
+    context: Any = json.loads(swept.log("reader"))
+
+    assert (context["run_id"], context["todo_id"]) == (swept.run, "reader")
+    source, middle = context["predecessors"]
+    assert (source["todo"], source["repo"], source["output"]) == ("source", "up", {"version": "2.0"})
+    assert source["branch"] == f"coord/{swept.run}"
+    assert source["commit"] == git(swept.place.folder / "up", "rev-parse", f"coord/{swept.run}")
+    assert source["path"] == str(swept.place.state / "worktrees" / swept.run / "up")
+    assert (middle["todo"], middle["output"]) == ("middle", None)
+    assert swept.answer.todo("source")["output"] == {"version": "2.0"}
+
+
+def test_an_output_that_is_no_json_fails_the_todo_and_says_so(swept: Swept) -> None:
+    todo = swept.answer.todo("no-json")
+
+    assert todo["state"] == "failed"
+    assert "COORD_OUTPUT is not JSON" in todo["error"]
+
+
+def test_a_todo_gets_its_names_and_the_environment_that_it_declares(swept: Swept) -> None:
+    lines = swept.log("names").splitlines()
+    given = dict(line.partition("=")[::2] for line in lines if line.startswith("COORD_"))
+    worktree = str(swept.place.state / "worktrees" / swept.run / "names")
+
+    assert given.pop("COORD_FENCE").isdecimal()
+    assert given.pop("COORD_CONTEXT").endswith("context.json")
+    assert given.pop("COORD_OUTPUT").endswith("output.json")
+    assert given == {
+        "COORD_RUN_ID": swept.run,
+        "COORD_PLAN_ID": PLAN,
+        "COORD_TODO_ID": "names",
+        "COORD_REPO": "names",
+        "COORD_REPO_PATH": worktree,
+        "COORD_ATTEMPT": "1",
+        "COORD_IDEMPOTENCY_KEY": f"{swept.run}/names",
+    }
+    assert lines[-2:] == [worktree, "two words/7"]
+
+
+def test_a_python_action_calls_the_function_and_hands_on_what_it_returns(swept: Swept) -> None:
+    assert swept.answer.todo("python")["output"] == {"n": 84}
+    assert swept.log("python") == "doubling\n"
+
+
+def test_a_todo_without_an_action_tells_the_agent_what_to_do(swept: Swept) -> None:
+    prompt = swept.log("agent")
+
+    for words in ("Task agent: Write the guide", "For people who are new.", "- it has an example", "Repository: agent"):
+        assert words in prompt
+    assert git(swept.place.folder / "agent", "show", f"coord/{swept.run}:by-agent") in ("agent", "prompted")
+
+
+def test_an_agent_action_with_a_prompt_says_just_that(swept: Swept) -> None:
+    prompt = swept.log("prompted")
+
+    assert prompt.startswith("Only say hello.\n")
+    assert "Task prompted" not in prompt
+
+
+def test_a_todo_in_place_works_in_the_checkout_and_nothing_is_committed(swept: Swept) -> None:
+    path = swept.place.folder / "place"
+
+    assert swept.log("in-place") == f"{path}\n"
+    assert git(path, "status", "--porcelain") == "?? made"
+    assert git(path, "for-each-ref", "--format=%(refname:short)") == "main"
+
+
+def test_the_summary_names_the_branch_only_of_repositories_that_have_one(swept: Swept) -> None:
+    line = next(line for line in swept.answer.err.splitlines() if line.startswith("the work is on branch"))
+
+    assert f"coord/{swept.run}" in line
+    assert "up" in line.replace(",", " ").split()
+    assert "place" not in line
