@@ -26,6 +26,7 @@ IDENTITY = {
 class Ground:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.file = folder / "ecosystem.yaml"
         self.state = folder / ".coord"
         self._env = {k: v for k, v in os.environ.items() if not k.startswith(("COORD_", "GIT_"))} | IDENTITY
 
@@ -47,7 +48,7 @@ class Ground:
                 "todos": [{"plan": PLAN, **todo} for todo in todos],
             },
         }
-        (self.folder / "ecosystem.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+        self.file.write_text(yaml.safe_dump(document, sort_keys=False))
 
     def coord(self, *words: str) -> str:
         """What `coord` printed."""
@@ -72,5 +73,5 @@ def ground() -> Iterator[Ground]:
         try:
             yield made
         finally:
-            if made.state.exists():
+            if made.file.exists():
                 made.coord("down")
