@@ -1,18 +1,18 @@
 """What coord adds to a todo that does nothing: `python -m benchmarks.overhead [--todos N]`.
 
-First the parts, each by itself in this process: the median of N rounds, how many times a plain `sh -c true` that is, and
-how often git was called. Then whole runs of N todos `true` by `coord sweep`, one at a time and two at a time: the run's
-duration over N, which has the claim, the settle and the carrier in it as well. `fresh worktree` is the first todo of a
-run in its repository, `same worktree` a later one; in place there is no git at all.
+First the parts, each by itself in this process: the best of N rounds, how many times a plain `sh -c true` that is, and
+how often git was called. Then whole runs of N todos `true` by `coord sweep`, one at a time: the run's duration over N.
+`fresh worktree` is the first todo of a run in its repository, `same worktree` a later one; in place there is no git.
 
-The row `claim, settle, carrier` is what is left of the whole when its parts are taken away.
+To the right is the processor time of one todo, by /proc, which other work on the machine changes less: `worker` is the
+worker's own Python (claim, settle, the carrier, files), `children` the guard, the command and git, `server` Redis. With
+more at once the processors are the limit: their number times 1000 over the sum is how many empty todos end in a second.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +23,7 @@ from typing import Any
 from benchmarks.clock import seconds
 from benchmarks.ground import PLAN, Ground, ground
 from coordination.models import Repo, Workspace
+from coordination.wire.daemon import Daemon
 from workers import workspace
 from workers.child import start
 from workers.occupancy import Visitor
@@ -46,8 +47,8 @@ class Parts:
         self.times.setdefault(name, []).append(seconds(deed))
         self.git[name] = self._git_calls - before
 
-    def ms(self, *names: str) -> float:
-        return 1000 * sum(statistics.median(self.times[name]) for name in names)
+    def ms(self, name: str) -> float:
+        return 1000 * min(self.times[name])
 
     def _count(self, event: str, arguments: tuple[Any, ...]) -> None:
         self._git_calls += event == "subprocess.Popen" and arguments[1][0] == "git"
@@ -98,15 +99,34 @@ def guarded(folder: Path, hold: int) -> None:
     assert child.wait().ok
 
 
-def whole(place: Ground, repos: Sequence[str], n: int, wanted: Workspace, jobs: int) -> float:
-    """Milliseconds per todo of a run of `n` empty todos."""
+def whole(place: Ground, repos: Sequence[str], n: int, wanted: Workspace) -> tuple[float, ...]:
+    """Milliseconds per todo of a run of `n` empty todos: by the clock, then of processor time (see `processor_s`)."""
     todos = [
         {"id": f"t{i}", "task": "nothing", "repo": repos[i % len(repos)], "action": "true", "workspace": str(wanted)}
         for i in range(n)
     ]
     place.declare(repos, todos)
-    run = place.ask("sweep", PLAN, "--strategy", "dataflow", "--jobs", str(jobs))
-    return float(run["duration_s"]) / n * 1000
+    place.coord("up", "--detach", "--no-flower")
+    before = processor_s(place)
+    run = place.ask("sweep", PLAN, "--strategy", "dataflow", "--jobs", "1")
+    used = [after - at_first for at_first, after in zip(before, processor_s(place), strict=True)]
+    place.coord("down")
+    return tuple(1000 * s / n for s in (run["duration_s"], *used))
+
+
+def processor_s(place: Ground) -> tuple[float, float, float]:
+    """Seconds that the worker has used, its children, and the server."""
+    own, children = times(Daemon(place.state, "worker"))
+    server, _ = times(Daemon(place.state, "server"))
+    return own, children, server
+
+
+def times(daemon: Daemon) -> tuple[float, float]:
+    record = daemon.running()
+    assert record is not None
+    fields = Path(f"/proc/{record.pid}/stat").read_text().rpartition(") ")[2].split()
+    user, system, children_user, children_system = (int(field) / os.sysconf("SC_CLK_TCK") for field in fields[11:15])
+    return user + system, children_user + children_system
 
 
 def main(n: int) -> None:
@@ -115,20 +135,19 @@ def main(n: int) -> None:
         place.plant(repos)
         parts = measure_parts(place, repos)
         print_parts(parts)
-        print(f"\n{n} todos by coord sweep       one at a time   two at a time   claim, settle, carrier")
-        for title, kind, wanted, there in (
-            ("fresh worktree", "fresh", Workspace.WORKTREE, repos),
-            ("same worktree", "same", Workspace.WORKTREE, repos[:2]),
-            ("in place", "in place", Workspace.IN_PLACE, repos[:2]),
+        print(f"\n{f'{n} todos by coord sweep':<28}    clock   to plain   processor:  worker  children  server")
+        for title, wanted, there in (
+            ("fresh worktree", Workspace.WORKTREE, repos),
+            ("same worktree", Workspace.WORKTREE, repos[:1]),
+            ("in place", Workspace.IN_PLACE, repos[:1]),
         ):
-            one, two = (whole(place, there, n, wanted, jobs) for jobs in (1, 2))
-            rest = one - parts.ms(*(f"{part} {kind}" for part in ("enter", "guard", "commit", "leave")))
-            times = one / parts.ms("plain")
-            print(f"{title:<24} {one:7.1f} ms {times:4.0f} x {two:12.1f} ms {rest:21.1f} ms")
+            clock, own, children, server = whole(place, there, n, wanted)
+            ratio = f"{clock / parts.ms('plain'):8.1f} x"
+            print(f"{title:<28} {clock:7.1f} ms {ratio} {own:16.1f} ms {children:5.1f} ms {server:4.1f} ms", flush=True)
 
 
 def print_parts(parts: Parts) -> None:
-    print("part                            median   to plain   git calls")
+    print("part                               best   to plain   git calls")
     for title, name in (
         ("sh -c true, plain", "plain"),
         ("sh -c true under the guard", "guard in place"),
@@ -143,5 +162,5 @@ def print_parts(parts: Parts) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__.partition("\n")[0])
-    parser.add_argument("--todos", type=int, default=40, metavar="N")
+    parser.add_argument("--todos", type=int, default=100, metavar="N")
     main(parser.parse_args().todos)
