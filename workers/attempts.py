@@ -18,6 +18,7 @@ from coordination.runs.presence import Worker
 from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
 from coordination.runs.retry import Again, decide
 from coordination.runs.store import RunStore
+from coordination.wire.connection import cannot_write
 from workers.attempt import Attempt, Conclusion, Surroundings, Word
 from workers.context import Context, PathOf
 from workers.janitor import Janitor
@@ -154,7 +155,9 @@ class Attempts:
         while True:
             try:
                 return ask()
-            except (redis.ConnectionError, redis.TimeoutError) as error:
+            except redis.RedisError as error:
+                if not isinstance(error, redis.ConnectionError | redis.TimeoutError) and not cannot_write(error):
+                    raise
                 logger.warning("Redis does not answer, asking again: %s", error)
                 time.sleep(REDIS_RETRY_S)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import codecs
 import logging
+import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +14,7 @@ import redis
 
 FLUSH_S = 0.2
 FLUSH_BYTES = 64 * 1024
+GIVEN_BACK = 2 * 1024 * 1024
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +77,17 @@ class Log:
             self._file.write(data)
         except OSError as error:  # a full disk: the todo goes on, its log does not
             logger.warning("log file %s ends here: %s", self._path, error)
-            self._buffer += f"\n[coord] the log file {self._path} ends here: {error}\n".encode()
+            words = f"\n[coord] the log file {self._path} ends here: {error}\n".encode()
+            self._buffer += words
+            self._give_room(self._file, words)
             self._file.close()
             self._file = None
+
+    def _give_room(self, file: BinaryIO, words: bytes) -> None:
+        """Back to the others on this disk: Redis and git need some to bring the run to its end."""
+        with suppress(OSError):
+            os.ftruncate(file.fileno(), max(0, file.tell() - GIVEN_BACK))
+            file.write(words)
 
     def _flush_later(self) -> None:
         with self._guard:

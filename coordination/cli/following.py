@@ -24,6 +24,7 @@ from coordination.cli.summary import line
 from coordination.runs.progress import Event
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.service import Runs
+from coordination.wire.connection import NO_ROOM
 
 LOOK_S = 2.0
 """How often a quiet run is asked what it waits for."""
@@ -112,6 +113,8 @@ class Following:
         shown = [t for t in todos if t.waits_for and t.state in told and t.repo not in without]
         waiting = [f"{t.id} waits for {t.waits_for}" for t in shown]
         more = len(waiting) - SHOWN_WAITS
+        if self._runs.no_room():
+            unserved.insert(0, f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}")
         return [*unserved, *waiting[:SHOWN_WAITS], *([f"{more} more todos wait"] if more > 0 else [])]
 
     def _print(self, words: str) -> None:

@@ -19,6 +19,8 @@ from redis.retry import Retry
 from coordination.errors import Unreachable, UsageError
 
 SCHEMES = ("redis", "rediss", "unix")
+REFUSALS = ("MISCONF", "OOM ", "READONLY ", "NOREPLICAS ")
+NO_ROOM = "make room where it keeps its data; the embedded server keeps it in .coord beside the file"
 
 
 class Profile(StrEnum):
@@ -66,6 +68,15 @@ def reaching(url: str) -> Iterator[None]:
             f"Redis at {where} does not answer: {error}",
             "start it, or name another with --redis or COORD_REDIS_URL; without any, coord uses its embedded server",
         ) from error
+    except redis.ResponseError as error:
+        if not cannot_write(error):
+            raise
+        raise Unreachable(f"Redis at {where} cannot write: {error}", NO_ROOM) from error
+
+
+def cannot_write(error: redis.RedisError) -> bool:
+    """Redis answers, but takes nothing in: its disk or its memory is full, or it is a replica now. That may pass."""
+    return isinstance(error, redis.ResponseError) and any(word in str(error) for word in REFUSALS)
 
 
 def hide_password(url: str) -> str:

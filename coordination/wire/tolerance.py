@@ -49,6 +49,8 @@ class TolerantChannel(Channel):
 
 class TolerantTransport(Transport):
     Channel = TolerantChannel
+    # An answer that says no (the disk is full) is no reason to end either: connect again, and ask again.
+    connection_errors = (*Transport.connection_errors, redis.ResponseError)
 
     def _deliver(self, message: Any, queue: str) -> None:
         try:
