@@ -9,8 +9,8 @@ and the worker a thread for each. `--scale` stretches all durations: the longer 
 How to read it. `bound` is what no schedule can beat by the times drawn, coord's work left out: the longest path, or the
 work over the seats. `forecast` is what `coord forecast` said before. `measured` is from the run's start to its end, and
 `ratio` is that to the bound. `bound_s` is coord's own: the same bound by the times measured, coord's share of each todo
-included; what is above that is waiting. The draw decides what levels cost: the last line says it for other draws, by
-simulation.
+included; what is above that is waiting. The draw decides what levels cost: of the seeds 1 to 101 the one in the middle
+was taken, by simulation (levels 1.59 times the bound). The last line says it for other draws.
 """
 
 from __future__ import annotations
