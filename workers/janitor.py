@@ -27,10 +27,10 @@ class Janitor:
     def run_once(self) -> list[Path]:
         """One round; returns the worktrees that were removed."""
         removed = []
-        for folder in sorted((self._state / "worktrees").glob("*/*")):
-            run_id, repo = folder.parent.name, folder.name
-            if repo in self._places and self._store.status(run_id) == RunStatus.SUCCEEDED:
-                removed += self._remove(run_id, repo)
+        for folder in sorted((self._state / "worktrees").glob("*")):
+            if self._store.status(folder.name) == RunStatus.SUCCEEDED:
+                ours = sorted(repo.name for repo in folder.iterdir() if repo.name in self._places)
+                removed += [path for name in ours for path in self._remove(folder.name, name)]
         return removed
 
     def _remove(self, run_id: str, repo: str) -> list[Path]:

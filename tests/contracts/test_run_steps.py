@@ -269,6 +269,16 @@ def test_a_failure_after_a_cancel_is_not_tried_again(run: Harness):
     assert run.view().status == "cancelled"
 
 
+def test_a_failure_after_a_halt_is_not_tried_again(run: Harness):
+    sweep(run, {"A": "r1", "B": "r2"}, on_failure=OnFailure.HALT)
+    slow = run.take("B")
+    run.settle(run.take("A"), BAD)
+
+    assert run.follow(run.store.retry(slow, timedelta(milliseconds=1), BAD)).word == "settled"
+    assert run.states() == {"A": "failed", "B": "failed"}
+    assert run.view().status == "failed"
+
+
 def test_a_paused_run_starts_nothing_until_it_is_resumed(run: Harness):
     sweep(run, {"A": "r1", "B": ("r1", ["A"])})
     assert run.store.pause(run.run_id, "me").word == "paused"

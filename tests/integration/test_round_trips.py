@@ -1,0 +1,55 @@
+"""Promise 5: what a worker asks of Redis for one todo, counted where it is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.connection import UnixDomainSocketConnection
+
+from coordination.runs.submit import submit
+from coordination.settings import Settings
+from tests.plans import ecosystem, graph, order
+from workers.app import Charge, WorkerParts
+from workers.verdict import Kind, Verdict
+
+CHAIN = {f"T{i}": ("r1", [f"T{i - 1}"] if i else []) for i in range(6)}
+IN_PLACE: dict[str, Any] = {name: {"workspace": "in-place"} for name in CHAIN}
+
+
+class Counted(UnixDomainSocketConnection):
+    """A connection that counts what is sent: a command, or a whole pipeline."""
+
+    sent = 0
+
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        Counted.sent += 1
+        super().send_packed_command(command, check_health)
+
+
+@pytest.fixture
+def parts(redis_url: str, tmp_path: Path) -> Iterator[WorkerParts]:
+    (tmp_path / "r1").mkdir()
+    made = WorkerParts(
+        Charge(
+            redis_url=redis_url, settings=Settings(), places={"r1": tmp_path / "r1"}, jobs=1, state=tmp_path / ".coord"
+        )
+    )
+    made.redis.connection_pool.connection_class = Counted
+    yield made
+    made.close()
+
+
+def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: WorkerParts):
+    run_id, _ = submit(parts.store, graph(CHAIN, **IN_PLACE), ecosystem(CHAIN, **IN_PLACE), Settings(), order())
+    spent = []
+    for name in CHAIN:
+        before = Counted.sent
+        assert parts.attempts.carry_out(run_id, name, 1, "r1") == Verdict(Kind.DONE)
+        spent.append(Counted.sent - before)
+
+    # The first one also connects, sends the steps whole, and reads the run's brief; the last one sees the run's end.
+    assert spent[1:-1] == [3, 3, 3, 3]
+    assert parts.store.status(run_id) == "succeeded"
