@@ -66,9 +66,7 @@ def read_settings(
 ) -> Settings:
     """Settings from the file's section, the environment and the command line; raises UsageError with the name that is off."""
     environ = os.environ if environ is None else environ
-    from_env = {
-        name: environ[key] for name in Settings.model_fields if (key := ENV_PREFIX + name.upper()) in environ
-    }
+    from_env = {name: environ[key] for name in Settings.model_fields if (key := ENV_PREFIX + name.upper()) in environ}
     given = {**(file or {}), **from_env, **{k: v for k, v in (flags or {}).items() if v is not None}}
     try:
         return Settings(**given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -32,11 +33,11 @@ def demo(call: Call, folder: Path | None) -> int:
     click.echo(f"6 repositories and {path}", err=True)
     call.ecosystem = str(path)
     # The sample's todos say python3, which may be older than what coord itself runs on.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    path_before = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path_before])
     graph = build(call.document.ecosystem, PLAN)
     code = carry_out(call, graph, decide(graph, call.settings))
-    click.echo(
-        f"\nnext: cd {path.parent}, then: coord show-run last · git -C cli log --stat --all · coord graph {PLAN}",
-        err=True,
-    )
+    coord = "coord" if shutil.which("coord", path=path_before) else Path(sys.argv[0]).absolute()
+    click.echo(f"\nnext: cd {path.parent}, and then, for example\n  {coord} show-run last", err=True)
+    click.echo(f"  {coord} logs last TODO-012\n  git -C cli log --stat --all", err=True)
     return code
