@@ -48,8 +48,6 @@ class Settings(BaseModel):
     output_limit_bytes: Annotated[int, Field(ge=256)] = 64 * 1024
     """How large the JSON that a todo hands to its dependents may be."""
 
-    lock_ttl: Duration = timedelta(seconds=10)
-    lock_wait: Duration = timedelta(seconds=5)
     connect_timeout: Duration = timedelta(seconds=2)
     appendfsync: Literal["everysec", "always"] = "everysec"
     """Of the embedded server: `always` survives power loss, +0.2 ms a transition."""
