@@ -59,8 +59,12 @@ def _changes(todo: dict[str, Any], hours: float | None, now: datetime) -> dict[s
 
 
 def hours_text(hours: float) -> str:
-    """Two decimals; four where a todo took minutes or seconds. Never an exponent, which YAML 1.1 reads as text."""
-    return f"{hours:.{2 if hours >= 0.1 else 4}f}".rstrip("0").rstrip(".")
+    """Two decimals; four where a todo took minutes, six where it took seconds or less: 0 would say that it took no time.
+
+    Never an exponent, which YAML 1.1 reads as text.
+    """
+    decimals = 2 if hours >= 0.1 else 4 if hours >= 0.001 else 6
+    return f"{hours:.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def _moment(now: datetime, like: object) -> str:

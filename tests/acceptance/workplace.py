@@ -145,7 +145,7 @@ class Workplace:
             if process.poll() is None:
                 process.kill()
             process.communicate()
-        if self.file.exists():
+        if self.state.exists():
             self.coord("down")
         try:
             until(lambda: not list(self.alive()), 5)

@@ -160,6 +160,8 @@ def test_completed_and_forgotten_todos_are_left_alone(tmp_path: Path) -> None:
         (1.2345, "1.23"),
         (0.1, "0.1"),
         (0.0123456, "0.0123"),
+        (0.001, "0.001"),
+        (0.000047, "0.000047"),  # a sixth of a second
         (1e-9, "0"),
         (10.0, "10"),
     ],
