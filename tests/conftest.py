@@ -1,4 +1,4 @@
-"""The real server that tests talk to: one for the session (of each xdist worker), ended by id with it."""
+"""The real server that tests talk to: one for the session, ended by id with it."""
 
 from __future__ import annotations
 
