@@ -32,7 +32,7 @@ SHOWN_WAITS = 3
 WAITS = {TodoState.PARKED, TodoState.DISPATCHED}
 PARKED = f"todo.{TodoState.PARKED}"
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
-TOLD = {**dict.fromkeys(ENDS, True), f"todo.{TodoState.RETRYING}": True}
+TOLD = {*ENDS, f"todo.{TodoState.RETRYING}"}
 
 
 class Following:
@@ -84,7 +84,7 @@ class Following:
         elif event.what == PARKED:
             self._looked -= LOOK_S  # why is told at the first quiet moment: most are not parked for as long as that
         elif event.what in TOLD:
-            self._console_print(line(self._runs.reader.todo(self._run_id, event.todo)))
+            self._print(line(self._runs.reader.todo(self._run_id, event.todo)))
         if event.what in ENDS and self._progress is not None and self._bar is not None:
             self._progress.advance(self._bar)
 
@@ -117,8 +117,5 @@ class Following:
             unserved.insert(0, f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}")
         return [*unserved, *waiting[:SHOWN_WAITS], *([f"{more} more todos wait"] if more > 0 else [])]
 
-    def _print(self, words: str) -> None:
-        self._console_print(words)
-
-    def _console_print(self, what: object) -> None:
+    def _print(self, what: object) -> None:
         self._console.print(what, soft_wrap=True)

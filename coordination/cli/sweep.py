@@ -103,7 +103,7 @@ def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = Fals
     if not graph.todos:
         return BLOCKED
     _look_at_paths(call, graph)
-    url = call.local.ensure_worker(order.max_parallel)
+    url = call.local.ensure_worker()  # all its threads: others may share it, and `jobs` is kept by the run
     with reaching(url):
         runs = Runs(url, call.settings)
         run_id = runs.sweep(call.document.ecosystem, graph, order)
