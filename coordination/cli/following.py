@@ -29,6 +29,7 @@ from coordination.wire.connection import NO_ROOM
 LOOK_S = 2.0
 """How often a quiet run is asked what it waits for."""
 SHOWN_WAITS = 3
+SERVE = "coord worker --repo {repo}=PATH starts one (one of `up` that is older than the file: coord down, coord up)"
 WAITS = {TodoState.PARKED, TodoState.DISPATCHED}
 PARKED = f"todo.{TodoState.PARKED}"
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
@@ -107,7 +108,7 @@ class Following:
         todos = self._runs.reader.read(self._run_id).todos
         needed = {t.repo for t in todos if t.state is TodoState.DISPATCHED}
         without = self._runs.presence.unserved(needed)
-        unserved = [f"no worker serves {repo}: coord worker --repo {repo}=PATH" for repo in without]
+        unserved = [f"no worker serves {repo}: {SERVE.format(repo=repo)}" for repo in without]
         # While something of the run goes on, that others wait for their turn with a worker is no news.
         told = {TodoState.PARKED} if any(t.state is TodoState.RUNNING for t in todos) else WAITS
         shown = [t for t in todos if t.waits_for and t.state in told and t.repo not in without]
