@@ -37,7 +37,6 @@ def up(call: Call, detach: bool, no_flower: bool, jobs: int | None) -> None:
         call.local.detach()
         click.echo("it stays until: coord down", err=True)
         return
-    click.echo("Ctrl-C stops it", err=True)
     _stay(call.local)
 
 
@@ -57,6 +56,7 @@ def _stay(local: Local) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, stop)
+    click.echo("Ctrl-C stops it", err=True)  # said when it is true
     while not stopped.wait(LOOK_S):
         if gone := local.missing():
             raise CoordinationError(f"stopped: {gone}", "start it again: coord up (runs go on where they were)")
