@@ -279,6 +279,42 @@ def test_a_failure_after_a_halt_is_not_tried_again(run: Harness):
     assert run.view().status == "failed"
 
 
+def test_a_todo_that_cannot_begin_after_a_cancel_ends_instead_of_coming_back(run: Harness):
+    sweep(run, {"A": "r1", "B": ("r2", ["A"])})
+    grant = run.take("A")
+    run.store.cancel(run.run_id, "me")
+
+    assert run.follow(run.store.park(grant, "the workspace", timedelta(milliseconds=1))).word == "settled"
+    assert run.states() == {"A": "cancelled", "B": "cancelled"}
+    assert run.view().status == "cancelled"
+
+
+def test_a_todo_that_cannot_begin_after_a_halt_ends_instead_of_starting_later(run: Harness):
+    sweep(run, {"A": "r1", "B": "r2"}, on_failure=OnFailure.HALT)
+    held_up = run.take("B")
+    run.settle(run.take("A"), BAD)
+
+    assert run.follow(run.store.park(held_up, "the workspace", timedelta(milliseconds=1))).word == "settled"
+    assert run.states() == {"A": "failed", "B": "skipped"}
+    assert run.view().todos[1].error == "halted: A failed"
+    assert run.view().status == "failed"
+
+
+@pytest.mark.parametrize("lost", ["handed back", "lost"])
+def test_what_a_halt_or_a_lost_worker_ends_says_why(run: Harness, lost: str):
+    sweep(run, {"A": "r1", "B": "r2"}, on_failure=OnFailure.HALT)
+    slow = run.take("B")
+    run.settle(run.take("A"), BAD)
+    if lost == "lost":
+        run.store.redis.zadd(run.store.keys.leases, {f"{run.run_id} B": 1})
+        run.follow(run.store.lose(run.run_id, "B", 3))
+    else:
+        run.follow(run.store.hand_back(slow))
+
+    assert run.states()["B"] == "failed"
+    assert run.view().todos[1].error
+
+
 def test_a_paused_run_starts_nothing_until_it_is_resumed(run: Harness):
     sweep(run, {"A": "r1", "B": ("r1", ["A"])})
     assert run.store.pause(run.run_id, "me").word == "paused"

@@ -1,4 +1,4 @@
-"""Any plan, any order of deliveries, losses, retries, pauses and repetitions: the promises hold at every step.
+"""Any plan, any order of deliveries, losses, retries, pauses, cancels and repetitions: the promises hold at every step.
 
 The carrier is played by the machine: it keeps every message for ever and delivers any of them at any time, as often as it
 likes. What must hold is held against a model that only knows the plan.
@@ -89,7 +89,7 @@ class AnyHistory(RuleBasedStateMachine):
     def deliver_any_message_that_was_ever_sent(self, data: st.DataObject) -> None:
         delivery = data.draw(st.one_of(st.sampled_from(self.messages[-4:]), st.sampled_from(self.messages)))
         before = self.states()
-        halted = self.redis.hget(self.store.keys.run(self.run_id).meta, "halted")
+        over = self.redis.hmget(self.store.keys.run(self.run_id).meta, "halted", "cancelled")
         reply = self.follow(
             self.store.claim(self.run_id, delivery.todo_id, delivery.attempt, worker="w", host="h", lease=LEASE)
         )
@@ -97,7 +97,7 @@ class AnyHistory(RuleBasedStateMachine):
             return
         _, predecessors = self.todos[delivery.todo_id]
         assert before[delivery.todo_id] == "dispatched"
-        assert halted is None, "started after a halt"
+        assert over == [None, None], "started after a halt or a cancel"
         assert all(self.outcome.get(p) == "succeeded" for p in predecessors), (
             "started before its predecessors succeeded"
         )
@@ -157,6 +157,11 @@ class AnyHistory(RuleBasedStateMachine):
     def somebody_pauses_or_resumes(self, on: bool) -> None:
         self.follow(self.store.pause(self.run_id, "me") if on else self.store.resume(self.run_id, "me"))
 
+    @rule(earnest=st.integers(0, 9))
+    def somebody_cancels(self, earnest: int) -> None:
+        if earnest == 0:  # rarely, or no history would be long
+            self.follow(self.store.cancel(self.run_id, "me"))
+
     @invariant()
     def what_has_ended_stays_as_it_ended(self) -> None:
         if hasattr(self, "run_id"):
@@ -187,7 +192,7 @@ class AnyHistory(RuleBasedStateMachine):
             assert int(meta.get(f"n.{state}", 0)) == states.count(state)
         assert int(meta["open"]) == sum(not TodoState(s).ended for s in states)
         assert int(meta["active"]) == states.count("running") + states.count("dispatched")
-        assert (meta["status"] in ("succeeded", "failed")) == (meta["open"] == "0")
+        assert (meta["status"] in ("succeeded", "failed", "cancelled")) == (meta["open"] == "0")
 
     @invariant()
     def a_todo_that_does_not_run_says_why(self) -> None:

@@ -251,6 +251,13 @@ end
 
 local function no_new_start() return call('HGET', meta, 'halted') or call('HGET', meta, 'cancelled') end
 
+-- How a todo ends that was under way when that was decided, and why.
+local function ending()
+  local by = call('HGET', meta, 'cancelled')
+  if by then return 'cancelled', 'cancelled by ' .. by end
+  return 'failed', 'halted: ' .. call('HGET', meta, 'halted') .. ' failed'
+end
+
 -- The todo is tried again: at once (delay 0) or when its timer is due. `counted` is `tries` (its own failure),
 -- `lost` (its worker is gone) or `handed_back` (its worker was told to stop: counts towards nothing).
 local function again(todo, counted, delay_ms, why)

@@ -12,7 +12,7 @@ local worker = fact(todo, 'worker') or 'its worker'
 emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'))
 local lost = tonumber(fact(todo, 'lost') or '0') + 1
 if no_new_start() then
-  settle(todo, call('HGET', meta, 'cancelled') and 'cancelled' or 'failed', worker .. ' was lost')
+  settle(todo, (ending()), worker .. ' was lost')
   return reply('settled')
 end
 if lost >= tonumber(cap) then

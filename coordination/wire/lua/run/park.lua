@@ -1,7 +1,12 @@
 -- The holder cannot begin yet: the todo waits without a worker's slot and asks again after a delay.
 -- ARGV: run, todo, fence, what it waits for, delay in ms
--- Returns: `parked` or `stale`.
+-- Returns: `parked`, `settled` (as skipped or cancelled, since nothing new starts any more) or `stale`.
 local todo, fence, why, delay_ms = unpack(ARGV, 2, 5)
 if not held_by(todo, fence) then return reply('stale') end
+if no_new_start() then -- or its timer would start it after all
+  local outcome, reason = ending()
+  settle(todo, outcome == 'cancelled' and outcome or 'skipped', reason)
+  return reply('settled')
+end
 park(todo, why, delay_ms)
 return reply('parked')
