@@ -99,21 +99,26 @@ def submit(
     run_id = new_run_id()
     keys = store.keys.run(run_id)
     repos = {repo.name: repo for repo in ecosystem.repos}
-    with store.redis.pipeline(transaction=False) as pipeline:
+    # Each chunk is whole or not at all and brings its own expiry: a submitter may die between any two of them.
+    with store.redis.pipeline(transaction=True) as pipeline:
         pipeline.hset(keys.meta, mapping=_meta(run_id, graph, settings, order))
         for level, todos in enumerate(graph.levels):
             pipeline.hset(keys.levels, str(level), " ".join(todos))
-        pipeline.execute()
+        _expire_and_execute(pipeline, keys)
         for chunk in _chunks(graph.todos.values()):
             for todo in chunk:
                 _write(pipeline, keys, graph, todo, _spec(todo, repos[todo.repo], settings))
-            pipeline.execute()
+            _expire_and_execute(pipeline, keys)
         for name, reason in graph.blocked.items():
             _write_blocked(pipeline, keys, graph.blocked_todos[name], f"blocked by {reason}")
-        for key in keys.own:
-            pipeline.expire(key, DRAFT_TTL)
-        pipeline.execute()
+        _expire_and_execute(pipeline, keys)
     return run_id, store.seal(run_id)
+
+
+def _expire_and_execute(pipeline: Pipeline, keys: RunKeys) -> None:
+    for key in keys.own:
+        pipeline.expire(key, DRAFT_TTL)
+    pipeline.execute()
 
 
 def _meta(run_id: str, graph: PlanGraph, settings: Settings, order: Order) -> Mapping[str, str | int]:

@@ -12,6 +12,7 @@ from coordination.models import Issue, OnFailure, Strategy
 from coordination.planner.graph import build
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
+from coordination.runs.submit import CHUNK
 from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, LEASE, OK, Harness
 from tests.plans import PLAN, ecosystem, graph, order
@@ -391,3 +392,14 @@ def test_a_draft_that_is_never_sealed_expires(run: Harness):
     sweep(run, {"A": "r1"})
     assert run.store.redis.ttl(run.store.keys.run(run.run_id).meta) == -1
     assert run.store.seal(run.run_id).word == "known"
+
+
+def test_a_draft_whose_submitter_dies_between_two_chunks_expires(run: Harness):
+    todos = {f"T{i}": "r1" for i in range(CHUNK + 1)} | {"LAST": "r2"}
+    without_r2 = ecosystem({name: repo for name, repo in todos.items() if repo == "r1"})
+    with pytest.raises(KeyError):  # where a submitter could as well be killed: the first chunk is written
+        run.submit(graph(todos), without_r2, order())
+
+    written = run.store.redis.keys("test:run:*")
+    assert written
+    assert [key for key in written if run.store.redis.ttl(key) < 0] == []
