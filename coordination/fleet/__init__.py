@@ -1,0 +1,1 @@
+"""What runs on this machine, started and stopped, counted by its users: `local.py`; Flower: `flower.py`."""

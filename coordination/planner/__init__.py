@@ -1,0 +1,9 @@
+"""A plan as a graph. Pure: no I/O, no clock.
+
+| file | |
+|---|---|
+| `graph.py` | plan → DAG, checked: levels, ranks, critical path; needs `selection.py` `blockers.py` `cycles.py` `paths.py` `hours.py` |
+| `forecast.py` | how long it takes under each strategy |
+| `render.py` | as tree, mermaid, dot, JSON |
+| `canvas.py` `delivery.py` | a level → Celery's chord or chain; what a message says |
+"""
