@@ -10,7 +10,8 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -26,7 +27,7 @@ from workers.executors import Command, Job, command_for
 from workers.executors.seam import argv_of
 from workers.git import clean_environment
 from workers.logs import Log
-from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusable
+from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusable, words_for
 from workers.workspace import Workspace, workspace_for
 
 BUSY_PATIENCE = timedelta(seconds=10)
@@ -93,15 +94,18 @@ class Attempt:
         try:
             return self._in_workspace()
         except WorkspaceBusy as busy:
-            return Conclusion(word=Word.BUSY, why=busy.message)
+            return Conclusion(word=Word.BUSY, why=_plain(busy.message))
         except Superseded as superseded:
             return Conclusion(word=Word.LOST, why=superseded.message)
         except WorkspaceUnusable as unusable:  # a full disk may have room again at the next try
-            self._log.say(f"error: {unusable}")
-            return Conclusion(word=self._stopped or Word.FAILED, why=str(unusable))
+            return self._error(Word.FAILED, unusable)
         except CoordinationError as refused:
-            self._log.say(f"error: {refused}")
-            return Conclusion(word=self._stopped or Word.REFUSED, why=str(refused))
+            return self._error(Word.REFUSED, refused)
+
+    def _error(self, word: Word, error: CoordinationError) -> Conclusion:
+        why = _plain(str(error))
+        self._log.say(f"error: {why}")
+        return Conclusion(word=self._stopped or word, why=why)
 
     def _in_workspace(self) -> Conclusion:
         spec = self.grant.spec
@@ -132,10 +136,10 @@ class Attempt:
         return None
 
     def _perform(self, workspace: Workspace) -> Conclusion:
-        (self._here.state / "tmp").mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._here.state / "tmp") as folder:
-            context, output = Path(folder, "context.json"), Path(folder, "output.json")
-            context.write_text(json.dumps(self._here.context, ensure_ascii=False))
+        with self._folder() as folder:
+            context, output = folder / "context.json", folder / "output.json"
+            with words_for(folder):
+                context.write_text(json.dumps(self._here.context))  # ASCII: JSON can say what UTF-8 cannot
             environment = self._environment(workspace) | {"COORD_CONTEXT": str(context), "COORD_OUTPUT": str(output)}
             job = Job(
                 todo=self.grant.spec.todo,
@@ -152,6 +156,15 @@ class Attempt:
             written = read_output(output, self._here.output_limit_bytes)
         tip = workspace.commit(self.grant.todo_id, self.grant.spec.todo.task)
         return Conclusion(word=self._stopped or Word.SUCCEEDED, exit_code=0, output=written, tip=tip)
+
+    @contextmanager
+    def _folder(self) -> Iterator[Path]:
+        parent = self._here.state / "tmp"
+        with words_for(parent):
+            parent.mkdir(parents=True, exist_ok=True)
+            made = tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
+        with made as folder:
+            yield Path(folder)
 
     def _command(self, workspace: Workspace, command: Command, environment: Mapping[str, str]) -> Exit:
         child = start(
@@ -198,6 +211,11 @@ class Attempt:
     def _key(self) -> str:
         """The same for every attempt: what a todo does outside can be recognised as done before."""
         return f"{self.grant.run_id}/{self.grant.todo_id}"
+
+
+def _plain(text: str) -> str:
+    """What git says of a file whose name is no UTF-8 can be neither logged nor sent as it is."""
+    return text.encode(errors="replace").decode()
 
 
 def _words(ended: Exit, timeout: timedelta) -> str:

@@ -12,6 +12,9 @@ from coordination.errors import CoordinationError
 from coordination.runs.records import Grant
 from coordination.runs.store import RunStore
 
+DEEPEST = 100
+"""pydantic prints nothing that is nested deeper than 255, and a run is shown with the outputs of its todos."""
+
 
 class OutputRefused(CoordinationError):
     """The todo's COORD_OUTPUT cannot be handed on."""
@@ -68,16 +71,36 @@ def ancestors(predecessors: Mapping[str, tuple[str, ...]], todo: str) -> Iterato
 
 def read_output(path: Path, limit_bytes: int) -> str:
     """The JSON that the todo wrote, compact; empty if it wrote none. Raises OutputRefused."""
-    if not path.exists() or path.stat().st_size == 0:
-        return ""
-    if path.stat().st_size > limit_bytes:
-        raise OutputRefused(
-            f"COORD_OUTPUT has {path.stat().st_size} bytes, more than {limit_bytes}",
-            "write a path or a summary instead, or raise output_limit_bytes",
-        )
     try:
-        return json.dumps(json.loads(path.read_bytes()), separators=(",", ":"), allow_nan=False)
-    except ValueError as error:
+        size = path.stat().st_size if path.exists() else 0
+        if size == 0:
+            return ""
+        if size > limit_bytes:
+            raise OutputRefused(
+                f"COORD_OUTPUT has {size} bytes, more than {limit_bytes}",
+                "write a path or a summary instead, or raise output_limit_bytes",
+            )
+        value = json.loads(path.read_bytes())
+        if _deeper_than(DEEPEST, value):
+            raise OutputRefused(f"COORD_OUTPUT is nested deeper than {DEEPEST}", "hand on a flatter value")
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (ValueError, RecursionError) as error:
         raise OutputRefused(
             f"COORD_OUTPUT is not JSON: {error}", "write one JSON value to the file it names"
         ) from error
+    except OSError as error:
+        raise OutputRefused(
+            f"COORD_OUTPUT cannot be read: {error.strerror}", "write one JSON value to the file it names"
+        ) from error
+
+
+def _deeper_than(limit: int, value: Any) -> bool:
+    layer = [value]
+    for _ in range(limit + 1):
+        layer = [
+            inner
+            for outer in layer
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(layer)

@@ -1,0 +1,103 @@
+"""Whatever a todo leaves behind, its attempt comes to a conclusion that Redis can be told; nothing is left to the reaper."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import pytest
+
+from coordination.models import Repo, Retry, Todo
+from coordination.runs.records import Grant, RunBrief, TodoSpec
+from coordination.settings import Settings
+from workers.attempt import Attempt, Conclusion, Surroundings, Word
+from workers.git import git
+from workers.logs import Log
+
+ANN = ("user.name=Ann", "user.email=ann@example.org")
+
+CONFLICT = r"""
+git config user.name Ann && git config user.email a@b
+name=$(printf 'f\377')
+echo 1 > "$name" && git add . && git commit --quiet -m 1
+git switch --quiet -c side && echo 2 > "$name" && git commit --quiet -am 2
+git switch --quiet - && echo 3 > "$name" && git commit --quiet -am 3
+git merge side
+true
+"""
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def attempt(state: Path, run: Any, context: dict[str, Any] | None = None) -> Conclusion:
+    """One attempt in the folder r1, which need not be a repository."""
+    checkout = state.parent / "r1"
+    checkout.mkdir(exist_ok=True)
+    settings = Settings()
+    spec = TodoSpec(
+        todo=Todo.model_validate({"id": "T", "task": "t", "repo": "r1", "action": run}),
+        repo=Repo(name="r1"),
+        timeout=settings.todo_timeout,
+        retry=Retry(),
+    )
+    grant = Grant(run_id="R", todo_id="T", attempt=1, fence=1, spec=spec, tip=None, tries=0)
+    here = Surroundings(
+        brief=RunBrief(run_id="R", plan_id="P"),
+        context=context or {},
+        state=state,
+        checkout=checkout,
+        output_limit_bytes=settings.output_limit_bytes,
+    )
+    log = Log(fakeredis.FakeRedis(), "log", state / "log", attempt=1, limit_bytes=10_000)
+    try:
+        return Attempt(grant, here, log).run()
+    finally:
+        log.close()
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        "open(path, 'w').write('[' * 60_000)",
+        "open(path, 'w').write('[' * 200 + ']' * 200)",
+        "os.unlink(path) if os.path.exists(path) else None; os.mkdir(path)",
+    ],
+)
+def test_an_output_that_cannot_be_read_is_refused_with_the_reason(state: Path, leave: str):
+    code = f"import os; path = os.environ['COORD_OUTPUT']; {leave}"
+    concluded = attempt(state, {"type": "shell", "run": [sys.executable, "-c", code]})
+
+    assert concluded.word is Word.REFUSED
+    assert "COORD_OUTPUT" in concluded.why
+
+
+def test_a_context_of_any_text_that_json_can_say_is_handed_on(state: Path):
+    read = "import json, os; assert json.load(open(os.environ['COORD_CONTEXT'])) == {'output': '\\ud800 é'}"
+    concluded = attempt(state, {"type": "shell", "run": [sys.executable, "-c", read]}, {"output": "\ud800 é"})
+
+    assert concluded == Conclusion(word=Word.SUCCEEDED, exit_code=0)
+
+
+def test_a_folder_that_cannot_be_written_is_the_todos_own_failure_and_tried_again(state: Path):
+    state.mkdir()
+    (state / "tmp").write_text("a file where the folder should be")
+    concluded = attempt(state, "true")
+
+    assert concluded.word is Word.FAILED
+    assert str(state / "tmp") in concluded.why
+
+
+def test_what_git_says_of_a_file_whose_name_is_no_utf8_is_told_all_the_same(state: Path):
+    checkout = state.parent / "r1"
+    checkout.mkdir()
+    git("init", "--quiet", "--initial-branch=main", cwd=checkout)
+    git("commit", "--quiet", "--allow-empty", "-m", "1", cwd=checkout, settings=ANN)
+    concluded = attempt(state, CONFLICT)
+
+    assert concluded.word is Word.REFUSED
+    assert "a merge with conflicts in f?" in concluded.why
