@@ -14,7 +14,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -26,6 +27,7 @@ from coordination.planner.delivery import Delivery
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
+from coordination.wire.connection import cannot_write
 
 TICK_S = 0.5
 RESEND_AFTER = timedelta(seconds=5)
@@ -52,6 +54,7 @@ class Reaper:
         self._dispatcher = dispatcher
         self._settings = settings
         self._trusted_from = time.monotonic()
+        self._unreadable: set[str] = set()
 
     def redis_was_away(self) -> None:
         self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()
@@ -64,17 +67,31 @@ class Reaper:
         if time.monotonic() >= self._trusted_from and back_for_s >= self._settings.lease_ttl.total_seconds():
             self._reap(swept)
         for run_id in self._store.live_runs():
-            self._resend(run_id, swept)
-            self._advance(run_id, swept)
+            with self.apart(run_id):
+                self._resend(run_id, swept)
+                self._advance(run_id, swept)
         return swept
+
+    @contextmanager
+    def apart(self, run_id: str) -> Iterator[None]:
+        """A run that cannot be read (damaged by hand, of another version) must not hold up the others. Said once."""
+        try:
+            yield
+        except (redis.ResponseError, ValueError) as error:
+            if isinstance(error, redis.ResponseError) and cannot_write(error):
+                raise
+            if run_id not in self._unreadable:
+                logger.error("run %s cannot be carried on, its records in Redis are damaged: %s", run_id, error)
+            self._unreadable.add(run_id)
 
     def _reap(self, swept: Swept) -> None:
         for run_id, todo_id in self._store.expired(self._store.now_ms()):
-            reply = self._store.lose(run_id, todo_id, self._settings.lost_leases)
-            if reply.word != "alive":
-                logger.warning("%s of run %s lost its worker: %s", todo_id, run_id, reply.word)
-                swept.lost.append((run_id, todo_id))
-            self._dispatcher.follow(reply)
+            with self.apart(run_id):
+                reply = self._store.lose(run_id, todo_id, self._settings.lost_leases)
+                if reply.word != "alive":
+                    logger.warning("%s of run %s lost its worker: %s", todo_id, run_id, reply.word)
+                    swept.lost.append((run_id, todo_id))
+                self._dispatcher.follow(reply)
 
     def _resend(self, run_id: str, swept: Swept) -> None:
         reply = self._store.resend(run_id, RESEND_AFTER, RESEND_AT_ONCE)
@@ -121,7 +138,8 @@ class Keeper:
 
     def stop(self) -> None:
         self._stopping.set()
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():  # a worker may be told to stop before Redis has answered it once
+            self._thread.join(timeout=5)
 
     def run_once(self) -> Swept:
         """One round, if this keeper leads."""
@@ -129,8 +147,9 @@ class Keeper:
             return Swept()
         swept = self._reaper.run_once() if self._settings.reaper else Swept()
         for run_id, todo_id in self._store.due(self._store.now_ms()):
-            self._dispatcher.follow(self._store.fire(run_id, todo_id))
-            swept.fired += 1
+            with self._reaper.apart(run_id):
+                self._dispatcher.follow(self._store.fire(run_id, todo_id))
+                swept.fired += 1
         return swept
 
     def _leads(self) -> bool:

@@ -1,0 +1,73 @@
+"""The keeper's own life: one run that cannot be read, and a stop at any moment, harm nobody else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.recovery import Keeper
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.carrier import make_app
+from coordination.wire.connection import Profile, connect
+from tests.contracts.carrier import BAD, Harness
+from tests.plans import ecosystem, graph, order
+from tests.waiting import until
+
+SETTINGS = Settings(lease_ttl=timedelta(seconds=1))
+
+
+@pytest.fixture
+def store(redis_url: str) -> RunStore:
+    return RunStore(connect(redis_url, Profile.COMMAND), "test")
+
+
+@pytest.fixture
+def keeper(redis_url: str, store: RunStore) -> Keeper:
+    dispatcher = Dispatcher(make_app(redis_url, store.keys, SETTINGS), store)
+    return Keeper(store, dispatcher, SETTINGS, label="me")
+
+
+def submitted(store: RunStore, todo: str, repo: str) -> Harness:
+    run = Harness(store)
+    run.submit(graph({todo: repo}), ecosystem({todo: repo}), order())
+    return run
+
+
+def damage(run: Harness, part: str) -> None:
+    key = f"test:run:{run.run_id}:{part}"
+    run.store.redis.delete(key)
+    run.store.redis.set(key, "of another type")
+
+
+def test_a_keeper_that_never_started_can_be_stopped(keeper: Keeper):
+    keeper.stop()
+
+
+@pytest.mark.parametrize("part", ["sent", "meta", "state"])
+def test_a_run_that_cannot_be_read_does_not_keep_the_timers_of_others_from_firing(
+    store: RunStore, keeper: Keeper, part: str
+):
+    bad, good = submitted(store, "A", "r1"), submitted(store, "B", "r2")
+    store.retry(good.take("B"), timedelta(milliseconds=1), BAD)
+    damage(bad, part)
+    store.redis.zadd(store.keys.timers, {f"{bad.run_id} A": 1, f"{good.run_id} B": 2})
+
+    keeper.run_once()
+
+    assert good.states() == {"B": "dispatched"}
+
+
+def test_a_run_that_cannot_be_read_does_not_keep_others_from_being_taken_up(store: RunStore, keeper: Keeper):
+    bad, good = submitted(store, "A", "r1"), submitted(store, "B", "r2")
+    bad.take("A")
+    good.take("B")
+    damage(bad, "meta")
+    store.redis.zadd(store.keys.leases, {f"{bad.run_id} A": 1, f"{good.run_id} B": 2})
+    until(lambda: int(store.redis.info("server")["uptime_in_seconds"]) >= 1)
+
+    keeper.run_once()
+
+    assert good.states() == {"B": "dispatched"}
