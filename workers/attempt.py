@@ -108,21 +108,26 @@ class Attempt:
         return Conclusion(word=self._stopped or word, why=why)
 
     def _in_workspace(self) -> Conclusion:
-        spec = self.grant.spec
-        workspace = workspace_for(
-            state=self._here.state,
-            run=self.grant.run_id,
-            repo=spec.repo,
-            checkout=self._here.checkout,
-            wanted=spec.todo.workspace,
-        )
-        visitor = Visitor(run=self.grant.run_id, key=self._key, fence=self.grant.fence)
-        workspace.enter(visitor, self.grant.tip, BUSY_PATIENCE)
+        workspace = self._workspace()
+        workspace.enter(self._visitor, self.grant.tip, BUSY_PATIENCE)
         try:
             failed = self._prepare(workspace)
             return failed or self._perform(workspace)
         finally:
             workspace.leave()
+
+    def _workspace(self) -> Workspace:
+        return workspace_for(
+            state=self._here.state,
+            run=self.grant.run_id,
+            repo=self.grant.spec.repo,
+            checkout=self._here.checkout,
+            wanted=self.grant.spec.todo.workspace,
+        )
+
+    @property
+    def _visitor(self) -> Visitor:
+        return Visitor(run=self.grant.run_id, key=self._key, fence=self.grant.fence)
 
     def _prepare(self, workspace: Workspace) -> Conclusion | None:
         prepare = self.grant.spec.repo.prepare
@@ -154,8 +159,18 @@ class Attempt:
             if not ended.ok:
                 return self._failure(ended)
             written = read_output(output, self._here.output_limit_bytes)
+        if self._stopped is not None:  # at the last moment: what it did is not kept
+            return Conclusion(word=self._stopped, exit_code=0)
         tip = workspace.commit(self.grant.todo_id, self.grant.spec.todo.task)
-        return Conclusion(word=self._stopped or Word.SUCCEEDED, exit_code=0, output=written, tip=tip)
+        # Whoever stops it from here on comes too late: it is done, and the fence decides whether that counts.
+        return Conclusion(word=Word.SUCCEEDED, exit_code=0, output=written, tip=tip)
+
+    def take_back(self) -> None:
+        """The step was refused, so the commit counts for nothing: it must not stand on the branch as if it did."""
+        try:
+            self._workspace().take_back(self._visitor, self.grant.tip)
+        except CoordinationError as error:
+            logger.info("%s of run %s: %s", self.grant.todo_id, self.grant.run_id, _plain(error.message))
 
     @contextmanager
     def _folder(self) -> Iterator[Path]:
@@ -179,7 +194,12 @@ class Attempt:
         )
         with self._guard:
             self._child = child
-        workspace.note(child)
+        try:
+            workspace.note(child)
+        except CoordinationError:  # the disk is full: nothing of it may be alive when the workspace is left
+            child.kill()
+            child.wait()
+            raise
         if self._stopped is not None:  # before there was a child to stop
             self._end(child)
         return child.wait()

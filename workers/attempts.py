@@ -95,7 +95,10 @@ class Attempts:
         try:
             conclusion = attempt.run()
             log.close()  # before the step: whoever sees the end of the todo finds all of its log
-            return self._conclude(grant, conclusion)
+            verdict = self._conclude(grant, conclusion)
+            if conclusion.tip and verdict.kind is Kind.LATER:
+                attempt.take_back()
+            return verdict
         finally:
             log.close()
             self._leases.remove(grant)

@@ -49,6 +49,9 @@ class InPlace:
         self._occupancy.check()
         return ""
 
+    def take_back(self, visitor: Visitor, tip: str | None) -> None:
+        """Nothing was committed."""
+
     def leave(self) -> None:
         self._occupancy.leave()
 

@@ -111,18 +111,26 @@ class Occupancy:
         assert self._fd is not None, "enter first"
         return self._fd
 
-    def enter(self, visitor: Visitor, patience: timedelta) -> None:
-        """Come in alone; raises WorkspaceBusy or Superseded."""
+    def enter(self, visitor: Visitor, patience: timedelta, *, again: bool = False) -> bool:
+        """Come in alone; returns whether nothing is known of anybody before. Raises WorkspaceBusy or Superseded.
+
+        `again`: only if nobody has been in it since the same visitor.
+        """
         with words_for(self._folder):
             self._take_lock(patience)
             try:
                 last = self.read()
                 self._refuse_the_older(visitor, last)
+                if again and (last is None or (last.run, last.fence) != (visitor.run, visitor.fence)):
+                    raise Superseded(
+                        f"{self._workspace} is in other hands by now", "nothing to do: the newer one counts"
+                    )
                 self._end_what_was_abandoned(last)
                 self._write(Occupant(run=visitor.run, key=visitor.key, fence=visitor.fence, worker=os.getpid()))
             except BaseException:
                 self._release()
                 raise
+        return last is None
 
     def note(self, guard: int | None, group: int | None) -> None:
         """Record what the attempt has started, by which the next one finds it."""

@@ -46,7 +46,7 @@ from coordination.models import Repo
 from workers.child import Child
 from workers.commit import Stand, commit, message
 from workers.git import ask, git
-from workers.occupancy import Occupancy, Visitor, words_for
+from workers.occupancy import Occupancy, Superseded, Visitor, words_for
 from workers.repository import branch_of, tip
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
@@ -89,16 +89,35 @@ class Worktree:
 
         Raises WorkspaceBusy, Superseded, WorkspaceUnusable or GitRefused.
         """
-        self._occupancy.enter(visitor, patience)
+        return self._enter(visitor, tip, patience)
+
+    def take_back(self, visitor: Visitor, tip: str | None) -> None:
+        """What this visitor committed counts for nothing: stand at `tip` again. Raises Superseded if others came after it."""
+        self._enter(visitor, tip, timedelta(0), again=True)
+        self.leave()
+
+    def _enter(self, visitor: Visitor, tip: str | None, patience: timedelta, *, again: bool = False) -> str:
+        first = self._occupancy.enter(visitor, patience, again=again)
         try:
             with words_for(self.path):
                 self._since = tip or self._base()
+                if first:
+                    self._refuse_after_newer(visitor)
                 self._stand_at(self._since)
         except BaseException:
             self._occupancy.leave()
             raise
         self._visitor = visitor
         return self._since
+
+    def _refuse_after_newer(self, visitor: Visitor) -> None:
+        # The records go with the worktree when the run has succeeded; what was committed still tells of newer attempts.
+        form = "--format=%(trailers:key=Coord-Fence,valueonly)"
+        told = ask("log", form, f"{self._since}..refs/heads/{self.branch}", cwd=self._checkout)
+        newest = max((int(word) for word in told.stdout.split() if word.isdecimal()), default=0)
+        if newest > visitor.fence:
+            message = f"attempt {newest} has committed on {self.branch}, and this is the older attempt {visitor.fence}"
+            raise Superseded(message, "nothing to do: the newer attempt counts")
 
     def note(self, child: Child) -> None:
         """Record a command that was started here: call it right after `start`."""

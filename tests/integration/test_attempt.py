@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 
 from coordination.models import Repo, Retry, Todo
 from coordination.runs.records import Grant, RunBrief, TodoSpec
+from coordination.runs.submit import submit
 from coordination.settings import Settings
+from tests.plans import ecosystem, graph, order
+from workers.app import Charge, WorkerParts
 from workers.attempt import Attempt, Conclusion, Surroundings, Word
 from workers.git import git
 from workers.logs import Log
+from workers.verdict import Kind, Verdict
 
 ANN = ("user.name=Ann", "user.email=ann@example.org")
 
@@ -101,3 +106,34 @@ def test_what_git_says_of_a_file_whose_name_is_no_utf8_is_told_all_the_same(stat
 
     assert concluded.word is Word.REFUSED
     assert "a merge with conflicts in f?" in concluded.why
+
+
+def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: str, tmp_path: Path):
+    checkout = tmp_path / "r1"
+    checkout.mkdir()
+    git("init", "--quiet", "--initial-branch=main", cwd=checkout)
+    git("commit", "--quiet", "--allow-empty", "-m", "1", cwd=checkout, settings=ANN)
+    parts = WorkerParts(
+        Charge(redis_url=redis_url, settings=Settings(), places={"r1": checkout}, jobs=1, state=tmp_path / "state")
+    )
+    todos, code = (
+        {"T": "r1"},
+        textwrap.dedent(
+            f"""
+        import os
+        from coordination.runs.store import RunStore
+        from coordination.wire.connection import Profile, connect
+        open("work", "w").close()
+        store, run = RunStore(connect({redis_url!r}, Profile.COMMAND), "coord"), os.environ["COORD_RUN_ID"]
+        store.redis.zadd(store.keys.leases, {{f"{{run}} T": 1}})
+        assert store.lose(run, "T", 1).word == "settled"
+        """
+        ),
+    )
+    action = {"T": {"action": {"type": "shell", "run": [sys.executable, "-c", code]}}}
+    run_id, _ = submit(parts.store, graph(todos, **action), ecosystem(todos, **action), Settings(), order())
+
+    assert parts.attempts.carry_out(run_id, "T", 1, "r1") == Verdict(Kind.LATER, "its lease was lost")
+    parts.close()
+
+    assert git("rev-parse", f"coord/{run_id}", cwd=checkout) == git("rev-parse", "main", cwd=checkout)

@@ -65,7 +65,8 @@ class Run:
 
     def enter(self, tip: str | None = None, patience: timedelta = SOON) -> str:
         self.fence += 1
-        return self.tree.enter(Visitor(run=self.run, key=f"{self.run}/T", fence=self.fence), tip, patience)
+        self.visitor = Visitor(run=self.run, key=f"{self.run}/T", fence=self.fence)
+        return self.tree.enter(self.visitor, tip, patience)
 
     def log(self, form: str = "%s") -> list[str]:
         return git("log", f"--format={form}", self.tree.branch, cwd=self.tree.path).splitlines()
@@ -447,6 +448,54 @@ def test_an_ended_run_leaves_its_branch_and_nothing_else(run: Run, checkout: Pat
     assert git("worktree", "list", cwd=checkout).count("\n") == 0
     assert list((tmp_path / "state" / "worktrees").iterdir()) == []
     assert list((tmp_path / "state" / "workspaces").iterdir()) == []
+
+
+def test_an_attempt_that_wakes_up_after_the_end_of_its_run_leaves_the_result_as_it_is(
+    run: Run, tmp_path: Path, checkout: Path
+) -> None:
+    run.fence = 1  # granted to an attempt that was frozen before it came in
+    run.enter()
+    (run.tree.path / "code.py").write_text("x")
+    new = run.tree.commit("T", "work")
+    run.tree.leave()
+    run.tree.remove(SOON)
+
+    late = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
+    with pytest.raises(Superseded):
+        late.enter(Visitor(run="r1", key="r1/T", fence=1), None, SOON)
+
+    assert git("rev-parse", "coord/r1", cwd=checkout) == new
+
+
+def test_a_commit_whose_settle_was_refused_is_taken_back(run: Run, checkout: Path) -> None:
+    base = run.enter()
+    (run.tree.path / "code.py").write_text("x")
+    run.tree.commit("T", "work")
+    run.tree.leave()
+
+    run.tree.take_back(run.visitor, None)
+
+    assert git("rev-parse", "coord/r1", cwd=checkout) == base
+
+
+def test_a_commit_is_not_taken_back_under_the_feet_of_a_newer_attempt(run: Run, checkout: Path) -> None:
+    run.enter()
+    (run.tree.path / "code.py").write_text("x")
+    run.tree.commit("T", "work")
+    run.tree.leave()
+    older = run.visitor
+    run.enter()
+    (run.tree.path / "code.py").write_text("y")
+    newer = run.tree.commit("T", "work")
+    run.tree.leave()
+
+    with pytest.raises(Superseded):
+        run.tree.take_back(older, None)
+    run.tree.remove(SOON)
+    with pytest.raises(Superseded):
+        run.tree.take_back(older, None)
+
+    assert git("rev-parse", "coord/r1", cwd=checkout) == newer
 
 
 def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(run: Run, tmp_path: Path, checkout: Path) -> None:
