@@ -403,3 +403,35 @@ def test_a_draft_whose_submitter_dies_between_two_chunks_expires(run: Harness):
     written = run.store.redis.keys("test:run:*")
     assert written
     assert [key for key in written if run.store.redis.ttl(key) < 0] == []
+
+
+def test_a_level_whose_messages_were_all_lost_is_sent_again_without_a_wait_for_each_todo(run: Harness):
+    sweep(run, {"A": "r1", "B": "r1", "C": "r1", "X": "r1-2"}, strategy=Strategy.LEVELS)
+    run.mail.clear()
+    run.follow(run.store.resend(run.run_id, timedelta(0), 10))
+
+    assert sorted(run.drain()) == ["A", "B", "C", "X"]
+    assert run.view().status == "succeeded"
+
+
+def test_a_lost_level_under_a_limit_is_sent_again_without_a_wait_for_each_todo(run: Harness):
+    sweep(run, {"A": "r1", "B": "r2", "C": "r3"}, strategy=Strategy.LEVELS, max_parallel=1)
+    run.mail.clear()
+    run.follow(run.store.resend(run.run_id, timedelta(0), 10))
+
+    assert sorted(run.drain()) == ["A", "B", "C"]
+
+
+def test_after_a_resume_nothing_says_any_more_that_it_waits_for_one(run: Harness):
+    todos = {"U": "r2", "A": "r1", "B": ("r3", ["U"]), "C": ("r4", ["U"]), "D": ("r5", ["B"]), "E": ("r6", ["C"])}
+    sweep(run, todos, max_parallel=2)
+    urgent = run.take("U")
+    run.store.pause(run.run_id, "me")
+    assert run.next() is None
+    run.settle(urgent)  # B and C come before A now
+
+    run.follow(run.store.resume(run.run_id, "me"))
+
+    waiting = {t.id: t.waits_for for t in run.view().todos if t.state == "parked"}
+    assert waiting == {"A": "its turn"}
+    assert sorted(run.drain()) == ["A", "B", "C", "D", "E"]

@@ -6,4 +6,9 @@ for _, todo in ipairs(overdue) do
   call('ZADD', sent, now, todo)
   sends[#sends + 1] = delivery(todo)
 end
+if #overdue > 0 and call('HGET', meta, 'strategy') == 'levels' then
+  -- What was lost with its level's chord was not lost alone: those whose turn comes later must not wait for a look each.
+  for _, todo in ipairs(call('ZRANGE', ready, 0, -1)) do call('SADD', owed, todo) end
+  for _, place in ipairs(call('ZRANGE', queued, 0, -1)) do call('SADD', owed, (string.match(place, '^[^|]*|%d+|(.*)$'))) end
+end
 return reply('sent')
