@@ -1,10 +1,10 @@
 """Carries out todos on the machine where the repositories are.
 
-    __main__ → pool (the process) → app (its parts) → tasks (Celery's two)
-    attempts   a delivery: claim → attempt → the step that it came to;  leases, presence and logs beside it
-    attempt    workspace → command → commit
-    workspace  worktree | in_place;  occupancy (who is in it), repository (what is there), commit, git
-    executors  an action → a command
-    child      a command under its guard;  leftovers (of an attempt that was killed)
-    janitor    worktrees of runs that succeeded
+__main__ → pool (the process) → app (its parts) → tasks (Celery's two)
+attempts   a delivery: claim → attempt → the step that it came to;  leases, presence and logs beside it
+attempt    workspace → command → commit
+workspace  worktree | in_place;  occupancy (who is in it), repository (what is there), commit, git
+executors  an action → a command
+child      a command under its guard;  leftovers (of an attempt that was killed)
+janitor    worktrees of runs that succeeded
 """
