@@ -29,7 +29,7 @@ class Janitor:
         removed = []
         for folder in sorted((self._state / "worktrees").glob("*")):
             if self._store.status(folder.name) == RunStatus.SUCCEEDED:
-                ours = sorted(repo.name for repo in folder.iterdir() if repo.name in self._places)
+                ours = sorted(set(_names(folder)) & set(self._places))
                 removed += [path for name in ours for path in self._remove(folder.name, name)]
         return removed
 
@@ -41,3 +41,10 @@ class Janitor:
             logger.warning("the worktree of %s of run %s stays for now: %s", repo, run_id, error.message)
             return []
         return [worktree.path]
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:  # another worker of this machine was faster
+        return []
