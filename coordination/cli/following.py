@@ -22,7 +22,7 @@ from rich.progress import (
 
 from coordination.cli.summary import line
 from coordination.runs.progress import Event
-from coordination.runs.records import RunView, TodoState
+from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.service import Runs
 from coordination.wire.connection import NO_ROOM
 
@@ -105,7 +105,10 @@ class Following:
             self._progress.update(self._bar, description=f"{self._run_id}{what}")
 
     def _found_waits(self) -> list[str]:
-        todos = self._runs.reader.read(self._run_id).todos
+        run = self._runs.reader.read(self._run_id)
+        todos = run.todos
+        if run.status is RunStatus.PAUSED:
+            return [f"the run is paused: coord resume {self._run_id}"]
         needed = {t.repo for t in todos if t.state is TodoState.DISPATCHED}
         without = self._runs.presence.unserved(needed)
         unserved = [f"no worker serves {repo}: {SERVE.format(repo=repo)}" for repo in without]

@@ -47,6 +47,19 @@ def test_a_paused_run_lets_finish_what_runs_and_starts_nothing(place: Workplace,
     assert set(watched.states.values()) == {"succeeded"}
 
 
+def test_who_watches_a_paused_run_is_told_so_and_how_it_goes_on(place: Workplace, gate: Gate) -> None:
+    assert place.coord("pause").code == 0
+    gate.open()
+    watching = place.begin("watch")
+    assert watching.stderr is not None
+
+    told = next(line for line in watching.stderr if "paused" in line)
+    run_id = place.coord("show-run", "--json").data["run_id"]
+    assert told.strip() == f"· the run is paused: coord resume {run_id}"
+    assert place.coord("resume", run_id).code == 0
+    assert watching.wait(20) == 0
+
+
 def test_a_cancelled_run_ends_with_what_runs_and_keeps_its_worktrees(place: Workplace, gate: Gate) -> None:
     pid = gate.wait()
 
