@@ -29,7 +29,7 @@ from coordination.wire.connection import NO_ROOM
 LOOK_S = 2.0
 """How often a quiet run is asked what it waits for."""
 SHOWN_WAITS = 3
-SERVE = "coord worker --repo {repo}=PATH starts one (one of `up` that is older than the file: coord down, coord up)"
+SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of this folder: coord down, coord up"
 WAITS = {TodoState.PARKED, TodoState.DISPATCHED}
 PARKED = f"todo.{TodoState.PARKED}"
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}

@@ -103,5 +103,8 @@ class Runs:
         if reply.word == "unknown":
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
         if reply.word != expected:
-            raise Conflict(f"run {run_id} is {reply.status or reply.word}", f"look at it: coord show-run {run_id}")
+            raise Conflict(
+                f"run {run_id} cannot be {expected}: its status is {reply.status}",
+                f"look at it: coord show-run {run_id}",
+            )
         self.dispatcher.follow(reply)
