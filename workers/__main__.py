@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from coordination.ecosystem import document
@@ -23,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # a line for each delivery says nothing of the todo
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+    # Celery's word to root names an option of its own, which is not here.
+    warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     try:
         return Pool(WorkerParts(charge(arguments))).run()
     except CoordinationError as error:
@@ -46,6 +49,8 @@ def charge(arguments: argparse.Namespace) -> Charge:
         raise UsageError(
             "a worker serves repositories", "name them with --repo NAME[=PATH], or all of the file with --all"
         )
+    for name, path in asked.items():
+        _check(name, path, declared if file else {name: None})
     places = {name: _place(name, path, declared.get(name), base) for name, path in asked.items()}
     slots = sum(declared[name].slots if name in declared else 1 for name in places)
     return Charge(
@@ -70,6 +75,13 @@ def _file(explicit: str | None) -> document.Document | None:
 def _named(text: str) -> tuple[str, str | None]:
     name, _, path = text.partition("=")
     return name, path or None
+
+
+def _check(name: str, path: str | None, declared: Collection[str]) -> None:
+    if path is None and name not in declared:
+        raise NotFound(f"there is no repository {name!r}", f"the file declares: {', '.join(sorted(declared))}")
+    if path is not None and not Path(path).is_dir():
+        raise UsageError(f"{name}: {path} is no folder", "clone the repository there, or name its folder")
 
 
 def _place(name: str, path: str | None, repo: Repo | None, base: Path) -> Path:

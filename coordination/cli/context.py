@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:  # each of these is imported by the commands that need it
     from coordination.ecosystem.document import Document
     from coordination.ecosystem.manager import CoordinationManager
@@ -46,13 +48,19 @@ class Call:
 
     @cached_property
     def settings(self) -> Settings:
-        """From the file where there is one: whoever names a Redis needs none."""
-        from coordination.errors import NotFound
+        """From the file where there is one: whoever names a Redis needs none.
+
+        A file that is being edited takes nobody's runs out of hand: whoever needs only the settings goes on without them.
+        """
+        from coordination.errors import InvalidFile, NotFound
         from coordination.settings import ecosystem_path_from_environment, read_settings
 
         flags = {"redis_url": self.redis}
         try:
             return read_settings(self.document.ecosystem.settings, flags)
+        except InvalidFile:
+            click.echo(f"warning: {self.path} is invalid, so its settings are not read; see: coord validate", err=True)
+            return read_settings({}, flags)
         except NotFound:
             settings = read_settings({}, flags)
             if self.ecosystem or ecosystem_path_from_environment() or not settings.redis_url:

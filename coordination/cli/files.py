@@ -13,7 +13,7 @@ from rich_click import command
 
 from coordination.cli.context import Call
 from coordination.cli.output import print_facts, print_json, print_table
-from coordination.errors import CoordinationError, InvalidFile
+from coordination.errors import CoordinationError, InvalidFile, PlanRefused, Problem
 from coordination.models import Level, PlanStatus, TodoStatus
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -47,19 +47,34 @@ def validate(call: Call, as_json: bool) -> None:
         _validate_as_json(call)
         return
     document = call.document
-    for warning in document.warnings:
+    warnings = [*document.warnings, *_refused_plans(call)]
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     declared = document.ecosystem.coordination
     counts = {"repos": document.ecosystem.repos, "plans": declared.plans, "todos": declared.todos}
-    words = ", ".join(f"{name} {len(found)}" for name, found in {**counts, "warnings": document.warnings}.items())
+    words = ", ".join(f"{name} {len(found)}" for name, found in {**counts, "warnings": warnings}.items())
     click.echo(f"{document.path} is valid: {words}")
+
+
+def _refused_plans(call: Call) -> list[Problem]:
+    """What a sweep of each plan would refuse: a cycle, an unknown blocker, an undeclared repository."""
+    from coordination.planner.graph import build
+
+    found = []
+    for plan in call.document.ecosystem.coordination.plans:
+        if plan.status not in (PlanStatus.CANCELLED, PlanStatus.ON_HOLD):
+            try:
+                build(call.document.ecosystem, plan.id)
+            except PlanRefused as refused:
+                found.append(Problem(file=str(call.path), line=0, where=plan.id, message=refused.message))
+    return found
 
 
 def _validate_as_json(call: Call) -> None:
     problems: Sequence[Any] = ()
     warnings: Sequence[Any] = ()
     try:
-        warnings = call.document.warnings
+        warnings = [*call.document.warnings, *_refused_plans(call)]
     except InvalidFile as error:
         problems = error.problems
     print_json(

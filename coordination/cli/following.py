@@ -85,7 +85,9 @@ class Following:
         elif event.what == PARKED:
             self._looked -= LOOK_S  # why is told at the first quiet moment: most are not parked for as long as that
         elif event.what in TOLD:
-            self._print(line(self._runs.reader.todo(self._run_id, event.todo)))
+            # As it was then: an ended run is watched from its first event on.
+            todo = self._runs.reader.todo(self._run_id, event.todo)
+            self._print(line(todo.model_copy(update={"state": TodoState(event.what.removeprefix("todo."))})))
         if event.what in ENDS and self._progress is not None and self._bar is not None:
             self._progress.advance(self._bar)
 

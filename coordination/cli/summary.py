@@ -38,7 +38,7 @@ def line(todo: TodoView) -> Text:
     if todo.duration_s is not None:
         text.append(f"  {todo.duration_s:.1f} s")
     if todo.state is not TodoState.SUCCEEDED and (why := reason(todo)):
-        text.append(f"  {todo.state}: {why}", colour)
+        text.append(f"  {why}" if why.startswith(todo.state) else f"  {todo.state}: {why}", colour)
     return text
 
 

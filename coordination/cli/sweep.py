@@ -19,7 +19,7 @@ from coordination.cli.output import print_json
 from coordination.cli.summary import BLOCKED, INTERRUPTED, exit_code, print_run
 from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import Conflict, CoordinationError, PlanRefused
-from coordination.models import OnFailure, Plan, Strategy
+from coordination.models import OPEN_TODO, OnFailure, Plan, Strategy
 from coordination.planner.graph import build
 from coordination.runs.service import Runs
 from coordination.runs.submit import Order, decide
@@ -73,6 +73,9 @@ def execute(call: Call, todo: str, detach: bool, as_json: bool) -> int:
     """Run the one TODO, in a run of its own."""
     ecosystem = call.document.ecosystem
     found = call.manager.get_todo(todo)
+    if found.status not in OPEN_TODO:
+        click.echo(f"nothing to do: {todo} is {found.status}", err=True)
+        return 0
     plan = next((p for p in ecosystem.coordination.plans if found in ecosystem.todos_of(p)), None)
     if plan is None:
         plan = Plan(id=AD_HOC, title=f"only {todo}")
@@ -98,16 +101,18 @@ def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = Fals
     """Everything between a graph and an exit code."""
     if graph.nothing_to_do:
         click.echo(f"nothing to do: {graph.nothing_to_do}", err=True)
-        return 0
-    _say_what_is_blocked(graph)
+    for name, why in graph.blocked.items():
+        click.echo(f"- {name}  blocked by {why}", err=True)
     if not graph.todos:
-        return BLOCKED
+        if as_json:
+            print_json({"run_id": None, "nothing_to_do": graph.nothing_to_do, "blocked": dict(graph.blocked)})
+        return 0 if graph.nothing_to_do else BLOCKED
     _look_at_paths(call, graph)
     url = call.local.ensure_worker()  # all its threads: others may share it, and `jobs` is kept by the run
     with reaching(url):
         runs = Runs(url, call.settings)
         run_id = runs.sweep(call.document.ecosystem, graph, order)
-        click.echo(f"run {run_id} of {graph.plan.id}: {len(graph.todos)} todos, {order.reason}", err=True)
+        click.echo(f"run {run_id} of {graph.plan.id}: {_counted(graph)}, {order.reason}", err=True)
         if detach:
             call.local.detach()
             click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
@@ -172,9 +177,8 @@ def _wants_to_cancel() -> bool:
     return answer == "c"
 
 
-def _say_what_is_blocked(graph: PlanGraph) -> None:
-    for name, why in graph.blocked.items():
-        click.echo(f"- {name}  blocked by {why}", err=True)
+def _counted(graph: PlanGraph) -> str:
+    return "1 todo" if len(graph.todos) == 1 else f"{len(graph.todos)} todos"
 
 
 def _look_at_paths(call: Call, graph: PlanGraph) -> None:

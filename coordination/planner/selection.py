@@ -41,7 +41,11 @@ def find_plan(ecosystem: Ecosystem, plan_id: str) -> Plan:
     plans = {plan.id: plan for plan in ecosystem.coordination.plans}
     plan = plans.get(plan_id)
     if plan is None:
-        hint = f"the file declares: {listed(plans)}" if plans else "the file declares no plan yet: coord create-plan"
+        hint = (
+            f"the file declares: {listed(plans)}"
+            if plans
+            else "the file declares no plan yet: add one under coordination.plans"
+        )
         raise NotFound(f"there is no plan {plan_id!r}{did_you_mean(plan_id, plans)}", hint)
     if plan.status is PlanStatus.CANCELLED:
         raise PlanRefused(f"{plan.id} is cancelled", "set its status to active if it is to be carried out after all")

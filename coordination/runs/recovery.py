@@ -62,8 +62,8 @@ class Reaper:
     def run_once(self) -> Swept:
         swept = Swept()
         server = self._store.redis.info("server")
-        self._see_epoch(server["run_id"])
         back_for_s = int(server["uptime_in_seconds"])
+        self._see_epoch(server["run_id"], back_for_s)
         if time.monotonic() >= self._trusted_from and back_for_s >= self._settings.lease_ttl.total_seconds():
             self._reap(swept)
         for run_id in self._store.live_runs():
@@ -112,9 +112,10 @@ class Reaper:
         if self._dispatcher.advance(run_id, int(level), "reaper").word == "advanced":
             swept.advanced.append((run_id, int(level)))
 
-    def _see_epoch(self, server_id: str) -> None:
+    def _see_epoch(self, server_id: str, back_for_s: int) -> None:
         """Another server process answers: acknowledged writes may be gone (at most 2 s of them). Made visible, and counted."""
-        if self._store.new_epoch(server_id):
+        began_ms = self._store.now_ms() - (back_for_s + 1) * 1000  # Redis tells whole seconds
+        if self._store.new_epoch(server_id, began_ms):
             logger.warning("Redis was restarted: leases are trusted again after %s", self._settings.lease_ttl)
             self.redis_was_away()
 

@@ -50,10 +50,21 @@ class Runs:
         return connect(self.url, Profile.READER, self.settings.connect_timeout)
 
     def sweep(self, ecosystem: Ecosystem, graph: PlanGraph, order: Order) -> str:
-        """Starts a run; returns its id."""
+        """Starts a run; returns its id. Raises Conflict where another run has one of these todos in hand."""
+        self._refuse_what_is_under_way(graph)
         run_id, reply = submit(self.store, graph, ecosystem, self.settings, order)
         self.dispatcher.follow(reply)
         return run_id
+
+    def _refuse_what_is_under_way(self, graph: PlanGraph) -> None:
+        for run_id in self.store.live_runs():
+            run = self.reader.read(run_id)
+            shared = [t.id for t in run.todos if t.id in graph.todos and not t.state.ended]
+            if shared:
+                raise Conflict(
+                    f"run {run_id} of {run.plan_id} is {run.status} and has {shared[0]} in hand",
+                    f"follow it: coord watch {run_id}; or end it: coord cancel {run_id}",
+                )
 
     def read(self, run: str) -> RunView:
         return self.reader.read(self.reader.resolve(run))

@@ -111,8 +111,11 @@ class RunStore:
     def expired(self, now_ms: int) -> list[tuple[str, str]]:
         return _members(self.redis.zrangebyscore(self.keys.leases, "-inf", now_ms))
 
-    def new_epoch(self, server_id: str) -> bool:
-        """True once for every other server process than the one seen last; the first one seen is no news."""
+    def new_epoch(self, server_id: str, since_ms: int) -> bool:
+        """True once for every other server process than the one seen last; the first one seen is no news.
+
+        Runs that were under way before it began, `since_ms`, are told.
+        """
         known = self.redis.hget(self.keys.epoch, "server")
         if known == server_id:
             return False
@@ -120,7 +123,7 @@ class RunStore:
         epoch = self.redis.hincrby(self.keys.epoch, "n", 1)
         if known is None:
             return False
-        for run_id in self.live_runs():
+        for run_id in self.redis.zrangebyscore(self.keys.live, "-inf", since_ms):
             self.redis.xadd(self.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch})
         return True
 

@@ -53,6 +53,21 @@ def test_nothing_to_do_is_no_error_and_says_so(place: Workplace) -> None:
     assert "nothing to do: all 1 todos of PLAN-001 are completed or cancelled" in answer.err
 
 
+def test_nothing_to_do_is_data_as_well(place: Workplace) -> None:
+    place.declare({"A": {"repo": "api", "action": "true", "status": "completed"}})
+
+    assert place.sweep().data["run_id"] is None
+
+
+def test_a_cycle_is_a_warning_of_the_file(place: Workplace) -> None:
+    place.declare({"A": {"repo": "api", "blocked_by": ["B"]}, "B": {"repo": "api", "blocked_by": ["A"]}})
+
+    answer = place.coord("validate")
+
+    assert answer.code == 0
+    assert "a cycle: A → B → A" in answer.err
+
+
 def test_a_cycle_is_refused_with_its_path(place: Workplace) -> None:
     place.declare(
         {

@@ -47,6 +47,28 @@ def test_a_paused_run_lets_finish_what_runs_and_starts_nothing(place: Workplace,
     assert set(watched.states.values()) == {"succeeded"}
 
 
+def test_what_a_run_has_in_hand_is_not_started_a_second_time(place: Workplace, gate: Gate) -> None:
+    run_id = place.coord("show-run", "--json").data["run_id"]
+
+    second = place.sweep()
+
+    assert second.code == 6
+    assert f"run {run_id} of PLAN-001 is running and has" in second.err
+    assert f"coord cancel {run_id}" in second.err
+
+
+def test_a_file_that_is_being_edited_takes_no_run_out_of_hand(place: Workplace, gate: Gate) -> None:
+    good = place.file.read_text()
+    place.file.write_text(f"{good}\n  oops")
+
+    cancelled = place.coord("cancel")
+    place.file.write_text(good)
+
+    assert cancelled.code == 0
+    assert "its settings are not read" in cancelled.err
+    assert place.coord("watch", "--json").data["status"] == "cancelled"
+
+
 def test_who_watches_a_paused_run_is_told_so_and_how_it_goes_on(place: Workplace, gate: Gate) -> None:
     assert place.coord("pause").code == 0
     gate.open()
