@@ -133,10 +133,12 @@ class Stage:
         for process in self.started:
             process.kill()
             process.wait()
-        for name in ("worker", "flower", "server"):
+        for name in ("worker", "flower"):
             record = Daemon(self.state, name).running() if self.state.exists() else None
             if record and start_time(record.pid) == record.started:
                 os.kill(record.pid, signal.SIGKILL)
+        if self.state.exists():
+            EmbeddedServer(self.state, Settings()).stop()  # by its record; it takes its socket along
 
 
 def git(folder: Path, *words: str) -> str:
