@@ -63,10 +63,7 @@ def show_run(call: Call, run: str, as_json: bool) -> None:
     """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and reason."""
     with opened(call) as runs:
         view = runs.read(run)
-    if as_json:
-        print_json(view.model_dump(mode="json"))
-    else:
-        print_run(view)
+    print_run(view, as_json=as_json)
 
 
 @command()
@@ -75,20 +72,13 @@ def show_run(call: Call, run: str, as_json: bool) -> None:
 @click.pass_obj
 def watch(call: Call, run: str, as_json: bool) -> int:
     """Follow RUN until it ends, from any terminal; exits as `sweep` does."""
-    from coordination.cli.advice import say_next
     from coordination.cli.following import Following
     from coordination.cli.summary import exit_code
-    from coordination.cli.sweep import write_back
+    from coordination.cli.sweep import conclude
 
     with opened(call) as runs:
-        run_id = runs.reader.resolve(run)
-        view = Following(runs, run_id).until_the_end()
-        write_back(call, runs, run_id)
-        if as_json:
-            print_json(view.model_dump(mode="json"))
-        else:
-            print_run(view)
-        say_next(runs, view, call.state / "worktrees")
+        view = Following(runs, runs.reader.resolve(run)).until_the_end()
+        conclude(call, runs, view, as_json=as_json)
     return exit_code(view)
 
 

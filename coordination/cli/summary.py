@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from coordination.cli.output import print_table
+from coordination.cli.output import print_json, print_table
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 
 SOME_FAILED = 3
@@ -48,7 +48,10 @@ def reason(todo: TodoView) -> str:
     return (words or "").partition("\n")[0]
 
 
-def print_run(run: RunView) -> None:
+def print_run(run: RunView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(run.model_dump(mode="json"))
+        return
     head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", (run.status, _colour(run.status)), f" {_figures(run)}")
     Console(highlight=False).print(head, soft_wrap=True)
     rows = [_row(todo) for todo in run.todos]

@@ -121,7 +121,7 @@ def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = Fals
 
 
 def see_through(call: Call, runs: Runs, run_id: str, *, as_json: bool) -> int:
-    """Follow a run to its end, write back what succeeded, print what came of it."""
+    """Follow a run to its end, whoever interrupts, and conclude it."""
     following = Following(runs, run_id)
     interrupted = False
     try:
@@ -132,13 +132,15 @@ def see_through(call: Call, runs: Runs, run_id: str, *, as_json: bool) -> int:
             click.echo(f"\nthe run goes on: coord watch {run_id}; coord down stops what runs here", err=True)
             return INTERRUPTED
         run, interrupted = _cancelled(runs, run_id, following), True
-    write_back(call, runs, run_id)
-    if as_json:
-        print_json(run.model_dump(mode="json"))
-    else:
-        print_run(run)
-    say_next(runs, run, call.state / "worktrees")
+    conclude(call, runs, run, as_json=as_json)
     return INTERRUPTED if interrupted else exit_code(run)
+
+
+def conclude(call: Call, runs: Runs, run: RunView, *, as_json: bool) -> None:
+    """A run has ended under our eyes: write back what succeeded, print what came of it and what comes next."""
+    write_back(call, runs, run.run_id)
+    print_run(run, as_json=as_json)
+    say_next(runs, run, call.state / "worktrees")
 
 
 def write_back(call: Call, runs: Runs, run_id: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from coordination.wire.keys import Keys
 def worker_answers(namespace: str, url: str, pid: int) -> bool:
     """Whether the worker of this pid has been heard of lately."""
     with closing(connect(url, Profile.COMMAND)) as client, reaching(url):
-        return any(worker.pid == pid for worker in Presence(client, Keys(namespace)).workers())
+        return Presence(client, Keys(namespace)).answers(pid)
 
 
 def live_runs(namespace: str, url: str) -> tuple[str, ...]:
