@@ -28,6 +28,8 @@ class Settings(BaseModel):
     """Head of every Redis key and queue: two ecosystems on one Redis do not meet."""
     agent_command: Command | None = None
     """What carries out agent todos; gets the prompt on standard input."""
+    host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
+    """What this machine is called, where its host name changes (a container) or is not unique. Never in the file."""
 
     lease_ttl: Duration = timedelta(seconds=15)
     """A todo whose worker has not been heard of for this long is taken up again."""
@@ -66,6 +68,8 @@ def read_settings(
     environ = os.environ if environ is None else environ
     from_env = {name: environ[key] for name in Settings.model_fields if (key := ENV_PREFIX + name.upper()) in environ}
     given = {**(file or {}), **from_env, **{k: v for k, v in (flags or {}).items() if v is not None}}
+    if "host" in (file or {}):
+        raise UsageError("setting host: it names one machine, and the file is everybody's", "set COORD_HOST there")
     try:
         return Settings(**given)
     except ValidationError as error:

@@ -13,6 +13,7 @@ from coordination.ecosystem import document
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.models import Ecosystem, Repo
 from coordination.settings import ecosystem_path_from_environment, read_settings
+from coordination.wire.connection import reaching
 from workers.app import Charge, WorkerParts
 from workers.pool import Pool
 
@@ -27,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Celery's word to root names an option of its own, which is not here.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     try:
-        return Pool(WorkerParts(charge(arguments))).run()
+        asked = charge(arguments)
+        with reaching(asked.redis_url):
+            return Pool(WorkerParts(asked)).run()
     except CoordinationError as error:
         print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 — this is a program's face
         return error.exit_code
@@ -80,8 +83,6 @@ def _named(text: str) -> tuple[str, str | None]:
 def _check(name: str, path: str | None, declared: Collection[str]) -> None:
     if path is None and name not in declared:
         raise NotFound(f"there is no repository {name!r}", f"the file declares: {', '.join(sorted(declared))}")
-    if path is not None and not Path(path).is_dir():
-        raise UsageError(f"{name}: {path} is no folder", "clone the repository there, or name its folder")
 
 
 def _place(name: str, path: str | None, repo: Repo | None, base: Path) -> Path:

@@ -38,6 +38,13 @@ class Charge:
     state: Path
     """Folder for worktrees and logs."""
 
+    def unfit(self, repo: str) -> str:
+        """Why the repository cannot be worked on here at present; empty if it can."""
+        place = self.places.get(repo)
+        if place is None:
+            return "this worker does not serve it"
+        return "" if place.is_dir() else f"there is no folder {place}: clone it there, or name its folder to the worker"
+
 
 class WorkerParts:
     def __init__(self, charge: Charge) -> None:
@@ -45,7 +52,7 @@ class WorkerParts:
         self.keys = Keys(charge.settings.namespace)
         self.redis = connect(charge.redis_url, Profile.WORKER, charge.settings.connect_timeout)
         self.reader = connect(charge.redis_url, Profile.READER, charge.settings.connect_timeout)
-        host = socket.gethostname()
+        host = charge.settings.host or socket.gethostname()
         self.worker = Worker(
             id=f"coord-{os.getpid()}@{host}",
             host=host,
@@ -53,6 +60,8 @@ class WorkerParts:
             version=version("coord"),
             repos=tuple(charge.places),
             jobs=charge.jobs,
+            places={repo: str(path) for repo, path in charge.places.items()},
+            state=str(charge.state),
         )
 
     @cached_property
@@ -61,7 +70,7 @@ class WorkerParts:
 
     @cached_property
     def leases(self) -> Leases:
-        return Leases(self.store, self.reader, self.worker, self.charge.settings)
+        return Leases(self.store, self.reader, self.worker, self.charge)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:

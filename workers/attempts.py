@@ -61,12 +61,17 @@ class Attempts:
                 host=self._worker.host,
                 lease=self._charge.settings.lease_ttl,
                 request=request,
+                unfit=self._unfit(repo),
             )
         )
         self._dispatcher.follow(reply)
         if reply.grant is None:
             return Verdict(Kind.ENDED if reply.word == "ended" else Kind.LATER, reply.word)
         return self._perform(reply.grant)
+
+    def _unfit(self, repo: str) -> str:
+        why = self._charge.unfit(repo)
+        return f"a worker for {repo}: on host {self._worker.host} {why}" if why else ""
 
     def hand_back_all(self) -> None:
         """Kill what runs here and give it back; for a worker that was told twice to stop."""

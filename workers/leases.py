@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import redis
 
+from coordination.errors import Conflict
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Grant
 from coordination.runs.store import RunStore
-from coordination.settings import Settings
 from coordination.wire.keys import member
+
+if TYPE_CHECKING:
+    from workers.app import Charge
 
 logger = logging.getLogger(__name__)
 
@@ -33,18 +38,29 @@ class Held:
 class Leases:
     """A thread that renews every heartbeat, and at once when the bell rings (somebody cancelled a run)."""
 
-    def __init__(self, store: RunStore, reader: redis.Redis, worker: Worker, settings: Settings) -> None:
+    def __init__(self, store: RunStore, reader: redis.Redis, worker: Worker, charge: Charge) -> None:
         self._store = store
         self._reader = reader
         self._worker = worker
         self._presence = Presence(store.redis, store.keys)
-        self._lease = settings.lease_ttl
+        self._charge = charge
+        self._lease = charge.settings.lease_ttl
         # A lease is renewed three times before it runs out, however the two settings are set.
-        self._beat = min(settings.heartbeat, settings.lease_ttl / 3)
+        self._beat = min(charge.settings.heartbeat, charge.settings.lease_ttl / 3)
         self._held: dict[str, Held] = {}
         self._guard = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def sign_on(self) -> None:
+        """Be known before the first delivery; raises Conflict where this worker must not be."""
+        self._presence.meet(self._worker.version, self._beat)
+        self._say()
+        try:
+            self._presence.refuse_clash(self._worker)
+        except Conflict:
+            self.leave()
+            raise
 
     def start(self) -> None:
         self._thread.start()
@@ -72,9 +88,7 @@ class Leases:
         """One heartbeat; returns the members that were lost, and those asked to stop."""
         with self._guard:
             held = dict(self._held)
-        with self._store.redis.pipeline(transaction=False) as pipeline:
-            self._presence.say(pipeline, self._worker, self._store.now_ms(), self._beat)
-            pipeline.execute()
+        self._say()
         if not held:
             return [], []
         lost, stopped = self._store.renew({name: h.grant.fence for name, h in held.items()}, self._lease)
@@ -84,6 +98,16 @@ class Leases:
         for name in stopped:
             held[name].stop()
         return lost, stopped
+
+    def _say(self) -> None:
+        asked = time.time()
+        now_ms = self._store.now_ms()
+        offset_ms = round((asked + time.time()) * 500 - now_ms)
+        unfit = {repo: why for repo in self._worker.repos if (why := self._charge.unfit(repo))}
+        worker = self._worker.model_copy(update={"unfit": unfit, "clock_offset_ms": offset_ms})
+        with self._store.redis.pipeline(transaction=False) as pipeline:
+            self._presence.say(pipeline, worker, now_ms, self._beat)
+            pipeline.execute()
 
     def _run(self) -> None:
         bell = self._reader.pubsub(ignore_subscribe_messages=True)

@@ -11,9 +11,11 @@ import logging
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
+import redis
 from celery import signals
 from celery.apps.worker import Worker as CeleryWorker
 from celery.worker import state
@@ -22,6 +24,8 @@ from workers.app import WorkerParts
 
 EXIT_HANDED_BACK = 143
 """128 + TERM: what was running did not finish here."""
+
+REDIS_RETRY_S = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +38,7 @@ class Pool:
     def run(self) -> int:
         """Serves until it is told to stop; returns the exit code."""
         parts = self._parts
+        self._sign_on()
         app = parts.registered()
         # Celery's worker would install its own handlers when it starts.
         app.Worker = app.subclass_with_self(CeleryWorker, name="Worker", install_platform_tweaks=self._handle_signals)
@@ -51,6 +56,20 @@ class Pool:
         )
         worker.start()
         return int(worker.exitcode or 0)
+
+    def _sign_on(self) -> None:
+        """Before anything is consumed. A Redis that is not there yet is waited for."""
+        for repo in self._parts.charge.places:
+            if why := self._parts.charge.unfit(repo):
+                logger.warning("%s: %s; its todos wait", repo, why)
+        while True:
+            try:
+                return self._parts.leases.sign_on()
+            except redis.AuthenticationError:
+                raise
+            except (redis.ConnectionError, redis.TimeoutError) as error:
+                logger.warning("Redis does not answer, asking again: %s", error)
+                time.sleep(REDIS_RETRY_S)
 
     def _ready(self, **_: Any) -> None:
         self._parts.leases.start()

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
 from redis.client import Pipeline
 
+from coordination.errors import Conflict
 from coordination.runs.store import ms
 from coordination.wire.keys import Keys
+from coordination.wire.scripts import Scripts
 
 MISSED_HEARTBEATS = 3
 REMEMBERED = timedelta(days=1)
@@ -26,12 +28,56 @@ class Worker(BaseModel):
     repos: tuple[str, ...]
     jobs: int
     """How many todos it carries out at once."""
+    places: Mapping[str, str] = {}
+    """Repository → its path on the host."""
+    state: str = ""
+    """The folder on the host for worktrees and logs."""
+    unfit: Mapping[str, str] = {}
+    """Repository → why it cannot be worked on there at present."""
+    clock_offset_ms: int = 0
+    """How far the host's clock is ahead of Redis'."""
+
+    @property
+    def fit(self) -> tuple[str, ...]:
+        """The repositories that it can work on at present."""
+        return tuple(repo for repo in self.repos if repo not in self.unfit)
+
+    def clash(self, other: Worker) -> str:
+        """Why the two cannot work side by side; empty if they can. One host has one place for a repository's worktrees."""
+        if self.id == other.id or self.host != other.host:
+            return ""
+        for repo in sorted(set(self.repos) & set(other.repos)):
+            if self.places.get(repo) != other.places.get(repo):
+                return f"{other.id} serves {repo} at {other.places.get(repo)}, this worker at {self.places.get(repo)}"
+            if self.state != other.state:
+                return f"{other.id} serves {repo} with its state in {other.state}, this worker in {self.state}"
+        return ""
 
 
 class Presence:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
+        self._scripts = Scripts(redis)
+
+    def meet(self, version: str, heartbeat: timedelta) -> None:
+        """One Redis, one version of coord: raises Conflict, naming both, unless nothing is left of the other one."""
+        keys = [self._keys.version, self._keys.live, self._keys.workers]
+        holds = self._scripts("fleet/meet", keys, [version, MISSED_HEARTBEATS * ms(heartbeat)])
+        if holds != version:
+            raise Conflict(
+                f"this is coord {version}, and the workers and runs on this Redis are of coord {holds}",
+                f"install {holds} here; or stop its workers and let its runs end, then {version} takes over",
+            )
+
+    def refuse_clash(self, worker: Worker) -> None:
+        """Raises Conflict where a worker of this host serves one of the repositories from another place."""
+        for clash in filter(None, (worker.clash(other) for other in self.workers())):
+            raise Conflict(
+                f"host {worker.host}: {clash}",
+                "stop the other one (one that was killed is forgotten after three heartbeats); or, if this is another "
+                "machine of the same name, give it one of its own: COORD_HOST",
+            )
 
     def say(self, pipeline: Pipeline, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:
         pipeline.set(self._keys.worker(worker.id), worker.model_dump_json(), px=MISSED_HEARTBEATS * ms(heartbeat))
@@ -52,7 +98,14 @@ class Presence:
         """Whether the worker of this process is there."""
         return any(worker.pid == pid for worker in self.workers())
 
-    def unserved(self, repos: Iterable[str]) -> tuple[str, ...]:
-        """Those of `repos` for which no worker is there."""
-        served = {repo for worker in self.workers() for repo in worker.repos}
-        return tuple(sorted(set(repos) - served))
+    def unserved(self, repos: Iterable[str]) -> Mapping[str, str]:
+        """Those of `repos` that no worker can work on → what they wait for, in words."""
+        workers = self.workers()
+        served = {repo for worker in workers for repo in worker.fit}
+        return {repo: waiting_for_worker(repo, workers) for repo in sorted(set(repos) - served)}
+
+
+def waiting_for_worker(repo: str, workers: Iterable[Worker]) -> str:
+    """`a worker for units: on host b there is no folder /srv/units`"""
+    whys = [f"on host {w.host} {w.unfit[repo]}" for w in workers if repo in w.unfit]
+    return f"a worker for {repo}: {'; '.join(whys) or 'none serves it'}"

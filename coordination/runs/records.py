@@ -132,6 +132,8 @@ class TodoView(BaseModel):
     exit_code: int | None = None
     error: str | None = None
     waits_for: str | None = None
+    since: str | None = None
+    """When it came into its state."""
     output: Any = None
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,6 +25,7 @@ from coordination.errors import LockError
 from coordination.locks import Lock, LockManager
 from coordination.planner.delivery import Delivery
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.connection import cannot_write
@@ -44,6 +45,7 @@ class Swept:
 
     fired: int = 0
     lost: list[tuple[str, str]] = field(default_factory=list)
+    stranded: list[str] = field(default_factory=list)
     resent: int = 0
     advanced: list[tuple[str, int]] = field(default_factory=list)
 
@@ -53,6 +55,7 @@ class Reaper:
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
+        self._presence = Presence(store.redis, store.keys)
         self._trusted_from = time.monotonic()
         self._unreadable: set[str] = set()
 
@@ -64,9 +67,11 @@ class Reaper:
         server = self._store.redis.info("server")
         back_for_s = int(server["uptime_in_seconds"])
         self._see_epoch(server["run_id"], back_for_s)
+        runs = self._store.live_runs()
         if time.monotonic() >= self._trusted_from and back_for_s >= self._settings.lease_ttl.total_seconds():
             self._reap(swept)
-        for run_id in self._store.live_runs():
+            self._strand(runs, swept)
+        for run_id in runs:
             with self.apart(run_id):
                 self._resend(run_id, swept)
                 self._advance(run_id, swept)
@@ -91,6 +96,16 @@ class Reaper:
                 if reply.word != "alive":
                     logger.warning("%s of run %s lost its worker: %s", todo_id, run_id, reply.word)
                     swept.lost.append((run_id, todo_id))
+                self._dispatcher.follow(reply)
+
+    def _strand(self, runs: Iterable[str], swept: Swept) -> None:
+        """What is due on a host that is gone waits and says so; what waited for a host that is back goes on."""
+        served = [(repo, worker.host) for worker in self._presence.workers() for repo in worker.repos]
+        for run_id in runs:
+            with self.apart(run_id):
+                reply = self._store.strand(run_id, served)
+                if reply.word == "stranded":
+                    swept.stranded.append(run_id)
                 self._dispatcher.follow(reply)
 
     def _resend(self, run_id: str, swept: Swept) -> None:

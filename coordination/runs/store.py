@@ -29,11 +29,23 @@ class RunStore:
         return self._step("seal", run_id)
 
     def claim(
-        self, run_id: str, todo_id: str, attempt: int, *, worker: str, host: str, lease: timedelta, request: str = ""
+        self,
+        run_id: str,
+        todo_id: str,
+        attempt: int,
+        *,
+        worker: str,
+        host: str,
+        lease: timedelta,
+        request: str = "",
+        unfit: str = "",
     ) -> Reply:
-        """`granted` with a Grant, or a refusal (see lua/run/claim.lua). The same request asks again without harm."""
+        """`granted` with a Grant, or a refusal (see lua/run/claim.lua). The same request asks again without harm.
+
+        `unfit`: why this worker cannot work in the repository at present; the todo waits with that reason.
+        """
         request = request or uuid.uuid4().hex
-        word, *rest = self._call("claim", run_id, todo_id, attempt, worker, host, request, ms(lease))
+        word, *rest = self._call("claim", run_id, todo_id, attempt, worker, host, request, ms(lease), unfit)
         reply = _reply(run_id, [word, *rest[:3]])
         if word != "granted":
             return reply
@@ -88,6 +100,10 @@ class RunStore:
 
     def resend(self, run_id: str, older_than: timedelta, limit: int) -> Reply:
         return self._step("resend", run_id, ms(older_than), limit)
+
+    def strand(self, run_id: str, served: Iterable[tuple[str, str]]) -> Reply:
+        """`served`: the repositories that living workers serve, each with its host."""
+        return self._step("strand", run_id, *(part for pair in served for part in pair))
 
     def cancel(self, run_id: str, actor: str) -> Reply:
         return self._step("cancel", run_id, actor)

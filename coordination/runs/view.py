@@ -12,12 +12,13 @@ from redis import Redis
 
 from coordination.errors import NotFound
 from coordination.planner.forecast import bound
+from coordination.runs.presence import Presence
 from coordination.runs.records import RunBrief, RunStatus, RunView, TodoState, TodoView
 from coordination.wire.keys import Keys, split_member
 
 LAST = "last"
 TAIL_PIECES = 3
-FACTS = ("attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for")
+FACTS = ("attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since")
 """What people are shown of a todo; wire/keys.py says where it stands."""
 
 
@@ -107,9 +108,10 @@ class RunReader:
                 pipeline.hgetall(key)
             pipeline.zrange(self._keys.seats, 0, -1)
             states, places, facts, outputs, seats = pipeline.execute()
-        holders = _holders(seats)
+        due = {places[name].split()[2] for name, state in states.items() if state == TodoState.DISPATCHED}
+        held_up = _held_up(seats) | dict(Presence(self._redis, self._keys).unserved(due) if due else {})
         return tuple(
-            _todo(name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name), holders)
+            _todo(name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name), held_up)
             for name, state in states.items()
         )
 
@@ -125,17 +127,10 @@ class Facts:
         return self._facts.get(f"{self._todo} {name}")
 
 
-def _holders(seats: Iterable[str]) -> dict[str, str]:
-    """Repository → a run that works in it."""
+def _held_up(seats: Iterable[str]) -> dict[str, str]:
+    """Repository → the run that works in it, as what a dispatched todo waits for: only who looks at all runs can tell."""
     split = (seat.partition("|") for seat in seats)
-    return {repo: split_member(member)[0] for repo, _, member in split}
-
-
-def _waits_for(state: TodoState, repo: str, holders: Mapping[str, str]) -> str | None:
-    """Dispatched, and no worker has come for it: only those who look at all runs can tell why."""
-    if state is not TodoState.DISPATCHED:
-        return None
-    return f"repository {repo}, where run {holders[repo]} works" if repo in holders else "a worker that is free"
+    return {repo: f"repository {repo}, where run {split_member(member)[0]} works" for repo, _, member in split}
 
 
 def _todo(
@@ -144,10 +139,11 @@ def _todo(
     repo: str,
     facts: Facts,
     output: str | None,
-    holders: Mapping[str, str] = MappingProxyType({}),
+    held_up: Mapping[str, str] = MappingProxyType({}),
 ) -> TodoView:
     exit_code = facts["exit_code"]
     finished_at = facts["finished_at"] if state.ended else None
+    dispatched = held_up.get(repo, "a worker that is free") if state is TodoState.DISPATCHED else None
     return TodoView(
         id=name,
         repo=repo,
@@ -159,7 +155,8 @@ def _todo(
         duration_s=seconds(facts["started_at"], finished_at),
         exit_code=None if exit_code is None else int(exit_code),
         error=facts["error"],
-        waits_for=facts["waits_for"] or _waits_for(state, repo, holders),
+        waits_for=facts["waits_for"] or dispatched,
+        since=iso(facts["since"]),
         output=_parsed(output),
     )
 

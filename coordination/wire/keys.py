@@ -15,7 +15,9 @@
 | `<ns>:fence`             | string | the last fence given out                                  | for ever                 |
 | `<ns>:epoch`             | hash   | `server` (Redis' own run id), `n` (its restarts seen)     | for ever                 |
 | `<ns>:workers`           | zset   | worker id, by when it was last heard of in ms             | a day                    |
-| `<ns>:worker:<id>`       | hash   | host, pid, version, repos, jobs                           | three heartbeats         |
+| `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs …           | three heartbeats         |
+| `<ns>:version`           | string | the version of coord that all workers here have           | for ever                 |
+| `<ns>:counters`          | hash   | `leases_lost`, `runs_started`, `todos_<state>` …          | for ever (they grow)     |
 | `<ns>:lock:<name>`       | string | token of the holder                                       | the lock's ttl           |
 | `<ns>:lock-info:<name>`  | hash   | `fence`, and host, pid, start, label of the last holder   | for ever (fences grow)   |
 | `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
@@ -33,11 +35,13 @@
 | `…:queued`               | zset   | `repo|order|todo`: ready, behind another of its repo      | as long as the run       |
 | `…:busy`                 | hash   | repo → the todo that it is kept for                       | as long as the run       |
 | `…:owed`                 | set    | todos whose message is used up: the next grant sends one  | as long as the run       |
+| `…:stranded`             | hash   | repo → the todo that waits for the host it is pinned to   | as long as the run       |
 | `…:sent`                 | zset   | dispatched and unclaimed, by when in ms                   | as long as the run       |
 | `…:tips`                 | hash   | repo → the commit its next attempt starts from            | as long as the run       |
 | `…:output`               | hash   | todo → JSON that it hands to its dependents               | as long as the run       |
 | `…:events`               | stream | what happened, in order                                   | the last 100,000         |
 | `…:log:<todo>`           | stream | its output, in chunks                                     | as long as the run       |
+| `…:bundle:<repo>`        | hash   | commit → its git bundle; `<commit> since`, `… elsewhere`  | as long as the run       |
 
 Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns>.control`; `<ns>.unacked*`; results under `<ns>.celery:`.
 """
@@ -69,11 +73,15 @@ class RunKeys:
     def log(self, todo: str) -> str:
         return f"{self.prefix}:log:{todo}"
 
+    def bundle(self, repo: str) -> str:
+        return f"{self.prefix}:bundle:{repo}"
+
     @cached_property
     def own(self) -> list[str]:
         """In the order in which lua/run/_run.lua unpacks them."""
         names = (
-            "meta spec place children levels state facts pending opened ready queued busy owed sent tips output events"
+            "meta spec place children levels state facts pending opened ready queued busy owed stranded sent tips output "
+            "events"
         )
         return [f"{self.prefix}:{name}" for name in names.split()]
 
@@ -92,6 +100,8 @@ class Keys:
         self.fence = f"{namespace}:fence"
         self.epoch = f"{namespace}:epoch"
         self.workers = f"{namespace}:workers"
+        self.version = f"{namespace}:version"
+        self.counters = f"{namespace}:counters"
         self.poison = f"{namespace}:poison"
         self.bell = f"{namespace}:bell"
         self.control_queue = f"{namespace}.control"
@@ -104,7 +114,7 @@ class Keys:
     def step(self, run_id: str) -> list[str]:
         """KEYS of every script in lua/run."""
         shared = [self.runs, self.live, self.leases, self.holders, self.stops, self.timers]
-        return [*self.run(run_id).own, *shared, self.seats, self.seat_queue, self.fence, self.bell]
+        return [*self.run(run_id).own, *shared, self.seats, self.seat_queue, self.fence, self.bell, self.counters]
 
     def worker(self, worker_id: str) -> str:
         return f"{self.namespace}:worker:{worker_id}"

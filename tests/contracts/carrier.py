@@ -38,10 +38,17 @@ class Harness:
             self.follow(self.store.fire(run_id, todo_id))
         return reply
 
-    def claim(self, delivery: Delivery, host: str = "h1", request: str = "") -> Reply:
+    def claim(self, delivery: Delivery, host: str = "h1", request: str = "", unfit: str = "") -> Reply:
         return self.follow(
             self.store.claim(
-                delivery.run_id, delivery.todo_id, delivery.attempt, worker="w", host=host, lease=LEASE, request=request
+                delivery.run_id,
+                delivery.todo_id,
+                delivery.attempt,
+                worker="w",
+                host=host,
+                lease=LEASE,
+                request=request,
+                unfit=unfit,
             )
         )
 

@@ -249,6 +249,43 @@ def test_a_run_stays_on_the_host_that_first_claimed_its_repository(run: Harness)
     assert run.drain() == ["B"]
 
 
+def test_a_worker_that_cannot_work_in_the_repository_leaves_the_todo_to_others_with_its_reason(run: Harness):
+    sweep(run, {"A": "r1"})
+    refused = run.claim(run.mail.popleft(), unfit="a worker for r1: on host h1 there is no folder /r1")
+
+    assert refused.word == "parked"
+    waiting = run.view().todos[0]
+    assert (waiting.state, waiting.waits_for) == ("parked", "a worker for r1: on host h1 there is no folder /r1")
+    run.follow(run.store.fire(run.run_id, "A"))
+    assert run.claim(run.mail.popleft(), host="h2").word == "granted"
+
+
+@pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
+def test_what_waits_for_its_host_goes_on_by_a_message_of_its_own_whatever_is_still_in_the_queue(
+    run: Harness, strategy: Strategy
+):
+    sweep(run, {"A": "r1", "B": ("r1", ["A"])}, strategy=strategy)
+    run.settle(run.take("A"))
+    old = run.mail.popleft()
+
+    assert run.follow(run.store.strand(run.run_id, [("r1", "h2")])).word == "stranded"
+    assert run.follow(run.store.strand(run.run_id, [])).word == "served"
+    assert not run.mail
+    assert run.claim(old).word == "early"
+
+    run.follow(run.store.strand(run.run_id, [("r1", "h1")]))
+    assert run.drain() == ["B"]
+    assert run.view().status == "succeeded"
+
+
+def test_what_runs_or_waits_for_its_first_host_is_not_stranded(run: Harness):
+    sweep(run, {"A": "r1", "B": "r2"})
+    run.take("A")
+
+    assert run.store.strand(run.run_id, []).word == "served"
+    assert run.states() == {"A": "running", "B": "dispatched"}
+
+
 def test_a_cancelled_run_starts_nothing_and_asks_what_runs_to_stop(run: Harness):
     sweep(run, DIAMOND)
     grant = run.take("A")

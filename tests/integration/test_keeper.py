@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.presence import Presence, Worker
 from coordination.runs.recovery import Keeper
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
@@ -16,6 +17,7 @@ from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 from tests.waiting import until
 
+CHAIN = {"A": "r1", "B": ("r1", ["A"])}
 SETTINGS = Settings(lease_ttl=timedelta(seconds=1))
 
 
@@ -34,6 +36,14 @@ def submitted(store: RunStore, todo: str, repo: str) -> Harness:
     run = Harness(store)
     run.submit(graph({todo: repo}), ecosystem({todo: repo}), order())
     return run
+
+
+def say(store: RunStore, host: str, *repos: str) -> None:
+    """A worker of this host is there."""
+    worker = Worker(id=f"coord-1@{host}", host=host, pid=1, version="1", repos=repos, jobs=1)
+    with store.redis.pipeline() as pipeline:
+        Presence(store.redis, store.keys).say(pipeline, worker, store.now_ms(), timedelta(minutes=1))
+        pipeline.execute()
 
 
 def damage(run: Harness, part: str) -> None:
@@ -67,7 +77,47 @@ def test_a_run_that_cannot_be_read_does_not_keep_others_from_being_taken_up(stor
     damage(bad, "meta")
     store.redis.zadd(store.keys.leases, {f"{bad.run_id} A": 1, f"{good.run_id} B": 2})
     until(lambda: int(store.redis.info("server")["uptime_in_seconds"]) >= 1)
+    say(store, "h1", "r1", "r2")
 
     keeper.run_once()
 
     assert good.states() == {"B": "dispatched"}
+
+
+def test_what_is_due_on_a_host_that_is_gone_waits_with_both_hosts_named_until_it_is_back(
+    store: RunStore, keeper: Keeper
+):
+    until(lambda: int(store.redis.info("server")["uptime_in_seconds"]) >= 1)
+    say(store, "h2", "r1")
+    run = Harness(store)
+    run.submit(graph(CHAIN), ecosystem(CHAIN), order())
+    run.settle(run.take("A"))  # on h1
+    assert run.states()["B"] == "dispatched"
+
+    keeper.run_once()
+
+    waiting = next(t for t in run.view().todos if t.id == "B")
+    assert waiting.state == "parked"
+    assert "host h1" in waiting.waits_for
+    assert "h2 serves it" in waiting.waits_for
+    assert f"coord retry {run.run_id} --without h1" in waiting.waits_for
+
+    say(store, "h1", "r1")
+    keeper.run_once()
+    assert run.states()["B"] == "dispatched"
+    assert run.claim(run.mail[0], host="h2").word == "elsewhere"
+
+
+def test_a_run_can_be_cancelled_while_its_host_is_gone(store: RunStore, keeper: Keeper):
+    until(lambda: int(store.redis.info("server")["uptime_in_seconds"]) >= 1)
+    run = Harness(store)
+    run.submit(graph(CHAIN), ecosystem(CHAIN), order())
+    run.settle(run.take("A"))
+    keeper.run_once()
+
+    run.follow(store.cancel(run.run_id, "me"))
+
+    assert run.view().status == "cancelled"
+    say(store, "h1", "r1")
+    keeper.run_once()
+    assert run.states() == {"A": "succeeded", "B": "cancelled"}

@@ -4,15 +4,16 @@
 
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 needs it before TIME; later ones ignore it
 
-local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, sent, tips, output, events =
-  unpack(KEYS, 1, 17)
-local runs, live, leases, holders, stops, timers, seats, seat_queue, last_fence, bell = unpack(KEYS, 18, 27)
+local OWN = 18 -- keys that belong to the run alone
+local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output, events =
+  unpack(KEYS, 1, OWN)
+local runs, live, leases, holders, stops, timers, seats, seat_queue, last_fence, bell, counters = unpack(KEYS, OWN + 1)
 local run = ARGV[1]
 
 local call = redis.call
 local TIME = call('TIME')
 local now = TIME[1] * 1000 + math.floor(TIME[2] / 1000)
-local SEAT_RECHECK_MS = 5000 -- a waiter is woken by who leaves; this catches a waker that died in between
+local RECHECK_MS = 5000 -- who waits for a seat is woken by who leaves it; this catches a waker that died in between
 local EVENTS_KEPT = 100000
 local ENDED = { succeeded = true, failed = true, skipped = true, cancelled = true }
 
@@ -24,6 +25,7 @@ local function note(todo, name, value) call('HSET', facts, todo .. ' ' .. name, 
 local function forget(todo, name) call('HDEL', facts, todo .. ' ' .. name) end
 local function state_of(todo) return call('HGET', state, todo) end
 local function member(todo) return run .. ' ' .. todo end
+local function count(what) call('HINCRBY', counters, what, 1) end
 
 local function emit(what, todo, ...)
   call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'what', what, 'todo', todo, ...)
@@ -43,6 +45,8 @@ local function move(todo, to)
   call('HSET', state, todo, to)
   call('HINCRBY', meta, 'n.' .. from, -1)
   call('HINCRBY', meta, 'n.' .. to, 1)
+  note(todo, 'since', now)
+  if ENDED[to] then count('todos_' .. to) end
   emit('todo.' .. to, todo, 'attempt', fact(todo, 'attempt'))
 end
 
@@ -148,6 +152,7 @@ local function finish_if_done()
   status = cancelled and 'cancelled' or (tonumber(failed or 0) > 0 and 'failed') or 'succeeded'
   call('HSET', meta, 'status', status, 'finished_at', now)
   call('ZREM', live, run)
+  count('runs_' .. status)
   emit('run.ended', '', 'status', status)
 end
 
@@ -171,6 +176,7 @@ local function let_go(todo, p)
   call('SREM', stops, member(todo))
   call('ZREM', timers, member(todo))
   call('ZREM', sent, todo)
+  if call('HGET', stranded, p.repo) == todo then call('HDEL', stranded, p.repo) end
   local ticket = fact(todo, 'ticket')
   if ticket then
     call('ZREM', seat_queue, ticket)

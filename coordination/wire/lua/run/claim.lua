@@ -1,11 +1,11 @@
 -- A worker asks for a todo that was delivered to it: → running with a lease and a fence, or a word why not.
--- ARGV: run, todo, attempt, worker, host, request id, lease in ms
+-- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the repository (or empty)
 -- Returns: `granted` (…, fence, spec, tip, tries), or a refusal:
 --   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
 --   `ended`     settled already                 `taken`     another delivery of it is being executed
---   `early`     its turn has not come           `parked`    it waits for a seat in the repository
+--   `early`     its turn has not come           `parked`    it waits for a seat in the repository, or for a worker that can work in it
 --   `elsewhere` the run works on another host: the caller sends it there
-local todo, attempt, worker, host, request, lease_ms = unpack(ARGV, 2, 7)
+local todo, attempt, worker, host, request, lease_ms, unfit = unpack(ARGV, 2, 8)
 local at = state_of(todo)
 if not at then return { 'unknown', sends, wakes, '' } end
 
@@ -48,11 +48,16 @@ if pinned and pinned ~= host then
   return reply('elsewhere')
 end
 
+if unfit ~= '' then -- not pinned: another host may serve the repository
+  park(todo, unfit, RECHECK_MS)
+  return reply('parked')
+end
+
 local range = { '[' .. p.seat .. '|', '(' .. p.seat .. '}' }
 if call('ZLEXCOUNT', seats, range[1], range[2]) >= p.slots then
   local holder = string.match(call('ZRANGEBYLEX', seats, range[1], range[2], 'LIMIT', 0, 1)[1], '|(%S+)')
   local ticket = string.format('%s|%016.0f|%s', p.seat, now, member(todo))
-  park(todo, 'repository ' .. p.repo .. ', where run ' .. holder .. ' works', SEAT_RECHECK_MS)
+  park(todo, 'repository ' .. p.repo .. ', where run ' .. holder .. ' works', RECHECK_MS)
   note(todo, 'ticket', ticket)
   call('ZADD', seat_queue, 0, ticket)
   return reply('parked')

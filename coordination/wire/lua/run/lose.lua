@@ -9,6 +9,7 @@ if state_of(todo) ~= 'running' then
   return reply('alive')
 end
 local worker = fact(todo, 'worker') or 'its worker'
+count('leases_lost')
 emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'))
 local lost = tonumber(fact(todo, 'lost') or '0') + 1
 if no_new_start() then

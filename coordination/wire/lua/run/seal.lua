@@ -5,7 +5,8 @@ if call('HGET', meta, 'status') ~= 'draft' then return reply('known') end
 call('HSET', meta, 'status', 'running', 'started_at', now)
 call('ZADD', runs, now, run)
 call('ZADD', live, now, run)
-for i = 1, 17 do call('PERSIST', KEYS[i]) end
+for i = 1, OWN do call('PERSIST', KEYS[i]) end
+count('runs_started')
 emit('run.started', '')
 local header = {}
 if call('HGET', meta, 'strategy') == 'levels' then

@@ -1,0 +1,110 @@
+"""Workers sign on: one version of coord for a Redis, one place for a repository on a host; and what a repository waits for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from coordination.errors import Conflict
+from coordination.runs.presence import Presence, Worker
+from coordination.runs.store import RunStore
+from coordination.wire.connection import Profile, connect
+
+BEAT = timedelta(minutes=1)
+
+
+@pytest.fixture
+def store(redis_url: str) -> RunStore:
+    return RunStore(connect(redis_url, Profile.COMMAND), "test")
+
+
+@pytest.fixture
+def presence(store: RunStore) -> Presence:
+    return Presence(store.redis, store.keys)
+
+
+def worker(name: str, *, host: str = "a", unfit: str = "", state: str = "/state", **places: str) -> Worker:
+    return Worker(
+        id=f"{name}@{host}",
+        host=host,
+        pid=1,
+        version="1",
+        jobs=1,
+        repos=tuple(places),
+        places=places,
+        state=state,
+        unfit={repo: unfit for repo in places if unfit},
+    )
+
+
+def say(store: RunStore, presence: Presence, one: Worker) -> None:
+    with store.redis.pipeline() as pipeline:
+        presence.say(pipeline, one, store.now_ms(), BEAT)
+        pipeline.execute()
+
+
+def test_the_first_version_to_come_holds(presence: Presence):
+    presence.meet("1.0", BEAT)
+    presence.meet("1.0", BEAT)
+
+
+def test_another_version_is_refused_by_name_while_a_worker_of_the_first_is_there(store: RunStore, presence: Presence):
+    presence.meet("1.0", BEAT)
+    say(store, presence, worker("w", units="/units"))
+
+    with pytest.raises(Conflict, match=r"this is coord 2\.0, .* of coord 1\.0"):
+        presence.meet("2.0", BEAT)
+
+
+def test_another_version_is_refused_while_a_run_of_the_first_is_under_way(store: RunStore, presence: Presence):
+    presence.meet("1.0", BEAT)
+    store.redis.zadd(store.keys.live, {"20260101-000000-abcd": 1})
+
+    with pytest.raises(Conflict, match="coord 1"):
+        presence.meet("2.0", BEAT)
+
+
+def test_another_version_takes_over_when_nothing_is_left_of_the_first(store: RunStore, presence: Presence):
+    presence.meet("1.0", BEAT)
+    gone = worker("w", units="/units")
+    say(store, presence, gone)
+    presence.leave(gone)
+
+    presence.meet("2.0", BEAT)
+
+    say(store, presence, worker("w", units="/units"))
+    with pytest.raises(Conflict):
+        presence.meet("1.0", BEAT)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (worker("other", units="/elsewhere"), "other@a serves units at /elsewhere, this worker at /units"),
+        (worker("other", units="/units", state="/theirs"), "with its state in /theirs"),
+        (worker("other", host="b", units="/elsewhere"), ""),
+        (worker("other", text="/elsewhere"), ""),
+        (worker("other", units="/units"), ""),
+    ],
+)
+def test_a_host_has_one_place_for_a_repository(store: RunStore, presence: Presence, other: Worker, words: str):
+    say(store, presence, other)
+    mine = worker("mine", units="/units")
+    say(store, presence, mine)
+
+    if words:
+        with pytest.raises(Conflict, match=words):
+            presence.refuse_clash(mine)
+    else:
+        presence.refuse_clash(mine)
+
+
+def test_a_repository_waits_for_a_worker_that_can_work_on_it(store: RunStore, presence: Presence):
+    say(store, presence, worker("w", host="b", unfit="there is no folder /units", units="/units"))
+    say(store, presence, worker("w", host="c", text="/text"))
+
+    assert presence.unserved(["units", "text", "cli"]) == {
+        "cli": "a worker for cli: none serves it",
+        "units": "a worker for units: on host b there is no folder /units",
+    }
