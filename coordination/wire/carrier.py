@@ -14,6 +14,7 @@ from coordination.settings import Settings
 from coordination.wire.connection import carrier_url
 from coordination.wire.keys import Keys
 from coordination.wire.tolerance import NAME as TRANSPORT
+from coordination.wire.tolerance import TolerantAmqp
 
 EXECUTE = "coord.execute"
 ADVANCE = "coord.advance"
@@ -36,7 +37,8 @@ def make_app(url: str, keys: Keys, settings: Settings) -> Celery:
     address = carrier_url(url).removeprefix("redis+")
     # Of a socket's address kombu takes the transport from in front of the plus, whatever broker_transport says.
     broker = f"{TRANSPORT}+{address}" if address.startswith("socket:") else address
-    app = Celery("coord", broker=broker, backend=f"{__name__}:{JoinBackend.__name__}+{address}", set_as_current=False)
+    backend = f"{__name__}:{JoinBackend.__name__}+{address}"
+    app = Celery("coord", broker=broker, backend=backend, amqp=TolerantAmqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         result_accept_content=["json"],

@@ -12,6 +12,8 @@ import logging
 from typing import Any
 
 import redis
+from celery.app.amqp import AMQP
+from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
 
@@ -19,6 +21,8 @@ NAME = "coord"
 """Of our transport, in kombu's table: an address with a socket (`NAME+socket://`) can name one only by that."""
 TRANSPORT_ALIASES[NAME] = f"{__name__}:TolerantTransport"
 POISON_KEPT = 1000
+RECONNECT = {"interval_start": 1, "interval_step": 1, "interval_max": 3}
+"""Seconds between attempts to reach a Redis that is away."""
 NOT_READABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 logger = logging.getLogger(__name__)
@@ -45,6 +49,16 @@ class TolerantChannel(Channel):
         if self.connection.client is None:
             raise redis.ConnectionError("this connection to Redis is closed")
         return super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
+
+
+class TolerantConnection(Connection):  # type: ignore[misc]
+    def ensure_connection(self, *args: Any, **options: Any) -> Any:
+        # kombu waits 2 s longer after each attempt, up to 30 s: a worker would be idle so long after Redis has come back.
+        return super().ensure_connection(*args, **{**RECONNECT, **options})
+
+
+class TolerantAmqp(AMQP):  # type: ignore[misc]
+    Connection = TolerantConnection
 
 
 class TolerantTransport(Transport):
