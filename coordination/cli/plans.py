@@ -9,30 +9,28 @@ import click
 from rich_click import command
 
 from coordination.cli.context import Call
+from coordination.cli.narrowing import narrowed
 from coordination.cli.output import print_json
 
 if TYPE_CHECKING:
     from coordination.planner.forecast import Forecast
     from coordination.planner.graph import PlanGraph
+    from coordination.planner.selection import Selectors
 
 FORMATS = ("tree", "mermaid", "dot", "json")
-
-narrowed_by_repo = click.option("--repo", "repos", multiple=True, metavar="NAME", help="Only todos of this repository.")
-narrowed_by_todo = click.option("--todo", "todos", multiple=True, metavar="TODO", help="Only this todo.")
 
 
 @command()
 @click.argument("plan")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="tree", show_default=True)
-@narrowed_by_repo
-@narrowed_by_todo
+@narrowed
 @click.pass_obj
-def graph(call: Call, plan: str, form: str, repos: tuple[str, ...], todos: tuple[str, ...]) -> None:
+def graph(call: Call, plan: str, form: str, wanted: Selectors) -> None:
     """Show the order of work of PLAN: levels, critical path, what is blocked and by what."""
     from coordination.planner import render
     from coordination.planner.graph import build
 
-    plan_graph = build(call.document.ecosystem, plan, repos=repos, todos=todos)
+    plan_graph = build(call.document.ecosystem, plan, wanted)
     if form == "json":
         print_json(render.json(plan_graph))
     else:
@@ -41,19 +39,16 @@ def graph(call: Call, plan: str, form: str, repos: tuple[str, ...], todos: tuple
 
 @command()
 @click.argument("plan")
-@narrowed_by_repo
-@narrowed_by_todo
+@narrowed
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
-def forecast(
-    call: Call, plan: str, repos: tuple[str, ...], todos: tuple[str, ...], jobs: int | None, as_json: bool
-) -> None:
+def forecast(call: Call, plan: str, wanted: Selectors, jobs: int | None, as_json: bool) -> None:
     """Foresee how long PLAN takes under each strategy, and say which one a sweep takes and why."""
     from coordination.planner.forecast import forecast as foresee
     from coordination.planner.graph import build
 
-    plan_graph = build(call.document.ecosystem, plan, repos=repos, todos=todos)
+    plan_graph = build(call.document.ecosystem, plan, wanted)
     foreseen = foresee(plan_graph, max_parallel=jobs, margin=call.settings.levels_margin)
     if as_json:
         print_json({"plan_id": plan_graph.plan.id, **asdict(foreseen)})

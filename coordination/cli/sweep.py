@@ -15,12 +15,14 @@ from rich_click import command
 from coordination.cli.advice import AD_HOC, say_next
 from coordination.cli.context import Call
 from coordination.cli.following import Following
+from coordination.cli.narrowing import narrowed
 from coordination.cli.output import print_json
 from coordination.cli.summary import BLOCKED, INTERRUPTED, exit_code, print_run
 from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import Conflict, CoordinationError, PlanRefused
 from coordination.models import OPEN_TODO, OnFailure, Plan, Strategy
 from coordination.planner.graph import build
+from coordination.planner.selection import Selectors
 from coordination.runs.service import Runs
 from coordination.runs.submit import Order, decide
 from coordination.wire.connection import reaching
@@ -39,8 +41,7 @@ if TYPE_CHECKING:
     "--on-failure", type=click.Choice([o.value for o in OnFailure]), help="Default: what the plan says, or halt."
 )
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
-@click.option("--repo", "repos", multiple=True, metavar="NAME", help="Only todos of this repository.")
-@click.option("--todo", "todos", multiple=True, metavar="TODO", help="Only this todo.")
+@narrowed
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
 @click.pass_obj
@@ -50,8 +51,7 @@ def sweep(
     strategy: str | None,
     on_failure: str | None,
     jobs: int | None,
-    repos: tuple[str, ...],
-    todos: tuple[str, ...],
+    wanted: Selectors,
     detach: bool,
     as_json: bool,
 ) -> int:
@@ -59,7 +59,7 @@ def sweep(
 
     Exit code 0: all succeeded. 3: some failed. 5: some were blocked from outside, and nothing failed.
     """
-    graph = build(call.document.ecosystem, plan, repos=repos, todos=todos)
+    graph = build(call.document.ecosystem, plan, wanted)
     order = _decide(call, graph, strategy, on_failure, jobs)
     return carry_out(call, graph, order, detach=detach, as_json=as_json)
 
@@ -83,7 +83,7 @@ def execute(call: Call, todo: str, detach: bool, as_json: bool) -> int:
         alone = tuple(t.model_copy(update={"plan": AD_HOC}) if t.id == todo else t for t in parts.todos)
         parts = parts.model_copy(update={"plans": (*parts.plans, plan), "todos": alone})
         ecosystem = ecosystem.model_copy(update={"coordination": parts})
-    graph = build(ecosystem, plan.id, todos=[todo])
+    graph = build(ecosystem, plan.id, Selectors(todos=[todo]))
     return carry_out(call, graph, _decide(call, graph, None, None, None), detach=detach, as_json=as_json)
 
 

@@ -6,7 +6,7 @@ networkx, which costs 110 ms: import this module where a graph is needed, not be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +18,7 @@ from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
 from coordination.planner.cycles import shortest_cycles
 from coordination.planner.hours import assumed_hours
-from coordination.planner.selection import Selection, did_you_mean, find_plan, listed, select
+from coordination.planner.selection import ALL, Selection, Selectors, did_you_mean, find_plan, listed, select
 
 PRIORITY = {level: i for i, level in enumerate((Level.CRITICAL, Level.HIGH, Level.MEDIUM, Level.LOW))}
 Neighbours = Mapping[str, tuple[str, ...]]
@@ -125,14 +125,14 @@ class PlanGraph:
         return tuple(dict.fromkeys(todo.repo for todo in self.todos.values()))
 
 
-def build(ecosystem: Ecosystem, plan_id: str, *, repos: Collection[str] = (), todos: Collection[str] = ()) -> PlanGraph:
-    """The graph of a plan's open todos, narrowed to those in `repos` and among `todos` where these are given.
+def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGraph:
+    """The graph of a plan's open todos that are asked for.
 
-    Raises NotFound for a plan, repo or todo of that name that is not there, and PlanRefused with every cycle, unknown
+    Raises NotFound for a plan, repo, tag, role or todo of that name that is not there, and PlanRefused with every cycle, unknown
     or cancelled blocker and undeclared repo at once.
     """
     plan = find_plan(ecosystem, plan_id)
-    selection = select(ecosystem, plan, repos, todos)
+    selection = select(ecosystem, plan, wanted)
     register = Register(ecosystem, plan)
     waits = register.trace(selection.todos)
     graph = _digraph(selection.todos, waits)

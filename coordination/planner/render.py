@@ -9,7 +9,7 @@ from typing import Any
 from coordination.models import Todo
 from coordination.planner.graph import PlanGraph
 from coordination.planner.hours import say
-from coordination.planner.selection import listed
+from coordination.planner.selection import counted, listed
 
 INDENT_SHOWN = 60
 """Deeper than this the tree's lines are cut on the left: a chain of 10,000 todos would fill 100 MB with lines."""
@@ -31,16 +31,12 @@ def _head(graph: PlanGraph) -> str:
     title = f"{graph.plan.id}  {_line(graph.plan.title)}"
     if graph.nothing_to_do:
         return f"{title}\nnothing to do: {graph.nothing_to_do}"
-    counts = f"{_count(len(graph.todos), 'todo')} in {_count(len(graph.levels), 'level')}"
+    counts = f"{counted(len(graph.todos), 'todo')} in {counted(len(graph.levels), 'level')}"
     times = f"{say(graph.work_hours)} of work, {say(graph.critical_hours)} on the critical path (*)"
     lines = [title, f"{counts}, {times}, parallelism {graph.parallelism:.1f}"]
     if graph.assumed:
         lines.append(f"~ no estimate: {say(graph.assumed_hours)} assumed")
     return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _table(rows: Iterable[tuple[str, str, str, str]]) -> str:

@@ -1,8 +1,12 @@
-"""Which todos a sweep of a plan takes: the plan's open ones, narrowed to the repos and todos that were asked for."""
+"""Which todos a sweep of a plan takes: the plan's open ones, narrowed to what was asked for.
+
+A todo that was not asked for stays open, and so does its hold on others: what waits for it is blocked by it, with what
+stands behind. Nothing runs ahead of its predecessors because somebody selected it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
@@ -13,13 +17,48 @@ NAMES_SHOWN = 10
 
 
 @dataclass(frozen=True, kw_only=True)
+class Selectors:
+    """What is asked for. Several of one kind are a union, the kinds intersect, and an empty kind asks for all."""
+
+    repos: Collection[str] = ()
+    tags: Collection[str] = ()
+    """Of repositories."""
+    roles: Collection[str] = ()
+    todos: Collection[str] = ()
+    failed: Collection[str] | None = None
+    """The todos that did not succeed in the plan's latest run, where only those are asked for."""
+
+    def test(self, ecosystem: Ecosystem) -> Callable[[Todo], bool]:
+        """Whether a todo is asked for."""
+        repos = {
+            repo.name
+            for repo in ecosystem.repos
+            if (not self.tags or set(self.tags) & set(repo.tags)) and (not self.roles or repo.role in self.roles)
+        }
+        by_repo = bool(self.tags or self.roles)
+
+        def asked(todo: Todo) -> bool:
+            return (
+                (not by_repo or todo.repo in repos)
+                and (not self.repos or todo.repo in self.repos)
+                and (not self.todos or todo.id in self.todos)
+                and (self.failed is None or todo.id in self.failed)
+            )
+
+        return asked
+
+
+ALL = Selectors()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Selection:
     todos: Mapping[str, Todo] = field(default_factory=dict)
     """What is to be done, in the file's order."""
     done: int = 0
     cancelled: int = 0
     left_out: tuple[str, ...] = ()
-    """Open todos of the plan that `repos` and `todos` did not ask for."""
+    """Open todos of the plan that were not asked for."""
     nothing: str = ""
     """Why there is nothing to do; empty when there is something."""
 
@@ -34,6 +73,12 @@ def listed(names: Collection[str]) -> str:
     """Names for people: a long list is cut, and says so."""
     shown = ", ".join(list(names)[:NAMES_SHOWN])
     return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 todo`, `12 todos`, `12 repositories`"""
+    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else several}"
 
 
 def find_plan(ecosystem: Ecosystem, plan_id: str) -> Plan:
@@ -54,28 +99,36 @@ def find_plan(ecosystem: Ecosystem, plan_id: str) -> Plan:
     return plan
 
 
-def select(ecosystem: Ecosystem, plan: Plan, repos: Collection[str] = (), todos: Collection[str] = ()) -> Selection:
-    """The plan's open todos that are in one of `repos` and among `todos`; an empty selector asks for all."""
+def select(ecosystem: Ecosystem, plan: Plan, wanted: Selectors = ALL) -> Selection:
+    """The plan's open todos that are asked for; raises NotFound for a repo, tag, role or todo that is not there."""
     owned = {todo.id: todo for todo in ecosystem.todos_of(plan)}
-    _check_repos(ecosystem, owned, repos)
-    _check_todos(ecosystem, plan, owned, todos)
+    _check_repos(ecosystem, owned, wanted)
+    _check_todos(ecosystem, plan, owned, wanted.todos)
     finished = plan.status is PlanStatus.COMPLETED
     open_ = {} if finished else {name: todo for name, todo in owned.items() if todo.status in OPEN_TODO}
-    asked = {n: t for n, t in open_.items() if (not repos or t.repo in repos) and (not todos or n in todos)}
+    is_asked = wanted.test(ecosystem)
+    asked = {name: todo for name, todo in open_.items() if is_asked(todo)}
     return Selection(
         todos=asked,
         done=sum(todo.status is TodoStatus.COMPLETED for todo in owned.values()),
         cancelled=sum(todo.status is TodoStatus.CANCELLED for todo in owned.values()),
         left_out=tuple(name for name in open_ if name not in asked),
-        nothing="" if asked else _why_nothing(plan, owned, open_),
+        nothing="" if asked else _why_nothing(plan, owned, open_, wanted),
     )
 
 
-def _check_repos(ecosystem: Ecosystem, owned: Mapping[str, Todo], repos: Collection[str]) -> None:
-    known = {repo.name: None for repo in ecosystem.repos} | {todo.repo: None for todo in owned.values()}
-    if unknown := [name for name in repos if name not in known]:
-        words = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in unknown)
-        raise NotFound(f"there is no repo {words}", "coord list-repos shows the declared ones")
+def _check_repos(ecosystem: Ecosystem, owned: Mapping[str, Todo], wanted: Selectors) -> None:
+    names = {repo.name: None for repo in ecosystem.repos} | {todo.repo: None for todo in owned.values()}
+    tags = dict.fromkeys(tag for repo in ecosystem.repos for tag in repo.tags)
+    roles = dict.fromkeys(repo.role for repo in ecosystem.repos if repo.role)
+    for what, asked, known in (
+        ("repo", wanted.repos, names),
+        ("repo with tag", wanted.tags, tags),
+        ("repo with role", wanted.roles, roles),
+    ):
+        if unknown := [name for name in asked if name not in known]:
+            words = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in unknown)
+            raise NotFound(f"there is no {what} {words}", "coord list-repos shows the declared ones")
 
 
 def _check_todos(ecosystem: Ecosystem, plan: Plan, owned: Mapping[str, Todo], todos: Collection[str]) -> None:
@@ -92,11 +145,15 @@ def _stranger(name: str, owned: Mapping[str, Todo], elsewhere: Mapping[str, Todo
     return f"{name!r} (it belongs to {owner})" if owner else f"{name!r} (it is declared, outside of this plan)"
 
 
-def _why_nothing(plan: Plan, owned: Mapping[str, Todo], open_: Mapping[str, Todo]) -> str:
+def _why_nothing(plan: Plan, owned: Mapping[str, Todo], open_: Mapping[str, Todo], wanted: Selectors) -> str:
     if plan.status is PlanStatus.COMPLETED:
         return f"{plan.id} is completed"
+    if open_ and wanted.failed is not None and not wanted.failed:
+        return f"nothing failed in the latest run of {plan.id}"
     if open_:
-        return f"none of the {len(open_)} open todos of {plan.id} is among those asked for"
+        return f"no open todo of {plan.id} is among those asked for"
+    if len(owned) == 1:
+        return f"the one todo of {plan.id} is completed or cancelled"
     if owned:
-        return f"all {len(owned)} todos of {plan.id} are completed or cancelled"
+        return f"all {len(owned):,} todos of {plan.id} are completed or cancelled"
     return f"{plan.id} has no todos: no todo names it, and none is open in its repos"

@@ -8,6 +8,7 @@ from planner_ecosystems import PLAN, ecosystem, todo
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, Issue, Milestone, Plan
 from coordination.planner.graph import build
+from coordination.planner.selection import Selectors
 
 
 def issue(name: str = "ISSUE-003", **fields: Any) -> Issue:
@@ -278,14 +279,16 @@ def test_a_plan_that_must_not_run_is_refused_with_what_to_do(status: str) -> Non
     ],
 )
 def test_selectors_narrow_the_sweep(selectors: dict[str, Any], levels: Any) -> None:
-    graph = build(ecosystem(todo("A"), todo("B", "A", repo="parser"), todo("C", "B", repo="parser")), PLAN, **selectors)
+    graph = build(
+        ecosystem(todo("A"), todo("B", "A", repo="parser"), todo("C", "B", repo="parser")), PLAN, Selectors(**selectors)
+    )
 
     assert graph.levels == levels
     assert bool(graph.nothing_to_do) is (not levels)
 
 
 def test_what_was_not_asked_for_blocks_what_was() -> None:
-    graph = build(ecosystem(todo("A"), todo("B", "A"), todo("C", "B")), PLAN, todos=["B", "C"])
+    graph = build(ecosystem(todo("A"), todo("B", "A"), todo("C", "B")), PLAN, Selectors(todos=["B", "C"]))
 
     assert graph.blocked == {"B": "A, which is not part of this sweep", "C": "B, which is blocked by A"}
     assert graph.left_out == ("A",)
@@ -302,7 +305,7 @@ def test_what_was_not_asked_for_blocks_what_was() -> None:
 )
 def test_an_unknown_name_gets_the_nearest_one(plan: str, selectors: dict[str, Any], words: str) -> None:
     with pytest.raises(NotFound) as caught:
-        build(ecosystem(todo("TODO-001"), todo("TODO-002", plan="PLAN-002")), plan, **selectors)
+        build(ecosystem(todo("TODO-001"), todo("TODO-002", plan="PLAN-002")), plan, Selectors(**selectors))
 
     assert words in caught.value.message
     assert caught.value.hint

@@ -12,6 +12,7 @@ from planner_ecosystems import PLAN, Drawn, acyclic
 from coordination.errors import PlanRefused
 from coordination.models import TodoStatus
 from coordination.planner.graph import PlanGraph, build
+from coordination.planner.selection import Selectors
 
 FEW = settings(max_examples=60, deadline=None)
 
@@ -123,7 +124,7 @@ def test_a_selection_keeps_what_its_own_predecessors_allow(drawn: Drawn, data: s
     names = [t.id for t in drawn.ecosystem.coordination.todos]
     asked = data.draw(st.sets(st.sampled_from(names), min_size=1))
 
-    graph = build(drawn.ecosystem, PLAN, todos=asked)
+    graph = build(drawn.ecosystem, PLAN, Selectors(todos=asked))
 
     assert set(graph.todos) | set(graph.blocked) == asked
     for name in graph.todos:
