@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import redis
@@ -50,7 +51,11 @@ class Runs:
         return connect(self.url, Profile.READER, self.settings.connect_timeout)
 
     def sweep(self, ecosystem: Ecosystem, graph: PlanGraph, order: Order) -> str:
-        """Starts a run; returns its id. Raises Conflict where another run has one of these todos in hand."""
+        """Starts a run; returns its id.
+
+        Raises Conflict where another run has one of these todos in hand, or where workers are of another version of coord.
+        """
+        self.presence.meet(version("coord"), self.settings.heartbeat)
         self._refuse_what_is_under_way(graph)
         run_id, reply = submit(self.store, graph, ecosystem, self.settings, order)
         self.dispatcher.follow(reply)
