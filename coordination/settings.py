@@ -45,6 +45,8 @@ class Settings(BaseModel):
     retry_delay: Duration = timedelta(seconds=1)
     retry_factor: Annotated[float, Field(ge=1)] = 2.0
     retry_max_delay: Duration = timedelta(seconds=30)
+    keep_runs: Duration = timedelta(days=30)
+    """How long Redis keeps what it knows of a run that has ended."""
     log_limit_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """How much of a todo's output Redis keeps; the worker's machine keeps all of it."""
     output_limit_bytes: Annotated[int, Field(ge=256)] = 64 * 1024

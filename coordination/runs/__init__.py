@@ -34,6 +34,7 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `dispatch.py` | messages that a step makes necessary |
 | `retry.py` | whether and when to try again. Pure |
 | `recovery.py` | timers and the reaper: what nobody is there to do |
+| `expiry.py` | runs that ended long ago are forgotten |
 | `view.py` | a run as people and programs read it |
 | `progress.py` | a run followed event by event |
 """

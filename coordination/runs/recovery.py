@@ -25,6 +25,7 @@ from coordination.errors import LockError
 from coordination.locks import Lock, LockManager
 from coordination.planner.delivery import Delivery
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.expiry import Expiry
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
@@ -48,6 +49,7 @@ class Swept:
     stranded: list[str] = field(default_factory=list)
     resent: int = 0
     advanced: list[tuple[str, int]] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
 
 
 class Reaper:
@@ -143,6 +145,7 @@ class Keeper:
         self._dispatcher = dispatcher
         self._settings = settings
         self._reaper = Reaper(store, dispatcher, settings)
+        self._expiry = Expiry(store, settings.keep_runs)
         self._locks = LockManager(store.redis, settings.namespace)
         self._lock: Lock | None = None
         self._label = label
@@ -166,6 +169,7 @@ class Keeper:
             with self._reaper.apart(run_id):
                 self._dispatcher.follow(self._store.fire(run_id, todo_id))
                 swept.fired += 1
+        swept.forgotten = self._expiry.run_when_due()
         return swept
 
     def _leads(self) -> bool:

@@ -1,0 +1,84 @@
+"""Runs that ended long ago are forgotten: everything that Redis keeps of them goes, after `keep_runs`.
+
+In pieces, since Redis does one thing at a time, and a run of 10,000 todos has as many logs. By which the rest of a run is
+found (its place in `runs`, its meta, the names of its todos) goes last, so that the next round takes up what was cut short.
+Branches and worktrees are on the machines of the workers, and stay: `coord clean`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+
+import redis
+
+from coordination.runs.records import RunStatus
+from coordination.runs.store import RunStore, ms
+
+LOOK_EVERY_S = 5.0
+FORGOTTEN_AT_ONCE = 100
+UNLINKED_AT_ONCE = 500
+
+
+class Expiry:
+    def __init__(self, store: RunStore, keep: timedelta) -> None:
+        self._store = store
+        self._keep = keep
+        self._next_look = 0.0
+
+    def run_when_due(self) -> list[str]:
+        """A round every few seconds, however often it is asked for."""
+        if time.monotonic() < self._next_look:
+            return []
+        self._next_look = time.monotonic() + LOOK_EVERY_S
+        return self.run_once()
+
+    def run_once(self) -> list[str]:
+        """Forgets what ended too long ago; returns those runs."""
+        until = self._store.now_ms() - ms(self._keep)
+        begun_before = self._store.redis.zrangebyscore(self._store.keys.runs, "-inf", until)
+        old = [run_id for run_id in begun_before if self._ended_before(run_id, until)][:FORGOTTEN_AT_ONCE]
+        for run_id in old:
+            forget(self._store, run_id)
+        return old
+
+    def _ended_before(self, run_id: str, until_ms: int) -> bool:
+        keys = self._store.keys
+        try:
+            status, finished_at = self._store.redis.hmget(keys.run(run_id).meta, ["status", "finished_at"])
+            if status is None:  # its records went in a way that was not ours
+                return self._store.redis.zscore(keys.live, run_id) is None
+            return RunStatus(status).ended and int(finished_at or until_ms) < until_ms
+        except (redis.ResponseError, ValueError):  # damaged, or of another version: for people to look at
+            return False
+
+
+def forget(store: RunStore, run_id: str) -> None:
+    """Everything that Redis keeps of an ended run."""
+    keys = store.keys.run(run_id)
+    forget_logs(store, run_id)
+    forget_bundles(store, run_id)
+    last = [keys.meta, keys.place]
+    _unlink(store, [key for key in keys.own if key not in last])
+    with store.redis.pipeline(transaction=True) as pipeline:
+        pipeline.unlink(*last)
+        pipeline.zrem(store.keys.runs, run_id)
+        pipeline.execute()
+
+
+def forget_logs(store: RunStore, run_id: str) -> None:
+    keys = store.keys.run(run_id)
+    _unlink(store, [keys.log(todo) for todo in store.redis.hkeys(keys.place)])
+
+
+def forget_bundles(store: RunStore, run_id: str) -> None:
+    """The commits that were carried from host to host."""
+    keys = store.keys.run(run_id)
+    repos = {place.split()[2] for place in store.redis.hvals(keys.place)}
+    _unlink(store, [keys.bundle(repo) for repo in sorted(repos)])
+
+
+def _unlink(store: RunStore, keys: Sequence[str]) -> None:
+    for start in range(0, len(keys), UNLINKED_AT_ONCE):
+        store.redis.unlink(*keys[start : start + UNLINKED_AT_ONCE])

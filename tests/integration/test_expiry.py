@@ -1,0 +1,117 @@
+"""Runs that ended long ago are forgotten, whole; others are not touched."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from coordination.runs import expiry
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.expiry import Expiry
+from coordination.runs.recovery import Keeper
+from coordination.runs.store import RunStore
+from coordination.runs.view import RunReader
+from coordination.settings import Settings
+from coordination.wire.carrier import make_app
+from coordination.wire.connection import Profile, connect
+from tests.contracts.carrier import Harness
+from tests.plans import Todos, ecosystem, graph, order
+from tests.waiting import until
+
+NOTHING = timedelta(0)
+
+
+@pytest.fixture
+def store(redis_url: str) -> RunStore:
+    return RunStore(connect(redis_url, Profile.COMMAND), "test")
+
+
+def submitted(store: RunStore, todos: Todos) -> Harness:
+    run = Harness(store)
+    run.submit(graph(todos), ecosystem(todos), order())
+    return run
+
+
+def write(run: Harness, todos: Todos) -> None:
+    keys = run.store.keys.run(run.run_id)
+    for todo in todos:
+        run.store.redis.xadd(keys.log(todo), {"attempt": 1, "text": "words"})
+    run.store.redis.hset(keys.bundle("r1"), "abc", "bytes")
+
+
+def ended(store: RunStore, todos: Todos) -> Harness:
+    run = submitted(store, todos)
+    write(run, todos)
+    run.drain()
+    until(lambda: int(store.redis.hget(store.keys.run(run.run_id).meta, "finished_at")) < store.now_ms())
+    return run
+
+
+def keys_of(run: Harness) -> list[str]:
+    return sorted(run.store.redis.scan_iter(f"*{run.run_id}*", count=1000))
+
+
+def test_of_a_run_that_ended_long_enough_ago_no_key_is_left(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(expiry, "UNLINKED_AT_ONCE", 2)
+    run = ended(store, {"A": "r1", "B": ("r2", ["A"]), "C": "r1"})
+    assert keys_of(run)
+
+    assert Expiry(store, NOTHING).run_once() == [run.run_id]
+
+    assert keys_of(run) == []
+    assert RunReader(store.redis, store.keys).list() == []
+
+
+def test_a_run_is_kept_as_long_as_the_setting_says(store: RunStore):
+    run = ended(store, {"A": "r1"})
+
+    assert Expiry(store, timedelta(hours=1)).run_once() == []
+
+    assert RunReader(store.redis, store.keys).read(run.run_id).counts == {"succeeded": 1}
+
+
+def test_a_live_run_is_never_forgotten_however_old(store: RunStore):
+    run = submitted(store, {"A": "r1"})
+    write(run, {"A": "r1"})
+    store.redis.zadd(store.keys.runs, {run.run_id: 1})
+    before = keys_of(run)
+
+    assert Expiry(store, NOTHING).run_once() == []
+
+    assert keys_of(run) == before
+
+
+def test_a_run_that_was_forgotten_in_part_is_forgotten_whole_by_the_next_round(store: RunStore):
+    run = ended(store, {"A": "r1", "B": "r1"})
+    keys = store.keys.run(run.run_id)
+    store.redis.delete(keys.log("A"), keys.state, keys.events)
+
+    Expiry(store, NOTHING).run_once()
+
+    assert keys_of(run) == []
+
+
+def test_a_run_without_records_leaves_the_list(store: RunStore):
+    store.redis.zadd(store.keys.runs, {"20200101-000000-abcd": 1})
+
+    assert Expiry(store, NOTHING).run_once() == ["20200101-000000-abcd"]
+
+    assert store.redis.zcard(store.keys.runs) == 0
+
+
+def test_a_damaged_run_is_left_for_people_and_holds_up_nobody(store: RunStore):
+    damaged, other = ended(store, {"A": "r1"}), ended(store, {"A": "r1"})
+    store.redis.hset(store.keys.run(damaged.run_id).meta, "status", "of another version")
+
+    assert Expiry(store, NOTHING).run_once() == [other.run_id]
+
+
+def test_the_leading_keeper_sees_to_it(redis_url: str, store: RunStore):
+    settings = Settings(keep_runs=timedelta(milliseconds=1))
+    dispatcher = Dispatcher(make_app(redis_url, store.keys, settings), store)
+    run = ended(store, {"A": "r1"})
+
+    swept = Keeper(store, dispatcher, settings, label="me").run_once()
+
+    assert swept.forgotten == [run.run_id]
