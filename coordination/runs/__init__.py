@@ -29,6 +29,7 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | file | |
 |---|---|
 | `records.py` | the words: states, what a claim gives, what a step returns |
+| `draft.py` | a run while it is being written |
 | `submit.py` | a plan's graph → an immutable run in Redis |
 | `store.py` | the steps |
 | `dispatch.py` | messages that a step makes necessary |

@@ -25,8 +25,9 @@ class RunStore:
         self.keys = Keys(namespace)
         self._scripts = Scripts(redis)
 
-    def seal(self, run_id: str) -> Reply:
-        return self._step("seal", run_id)
+    def seal(self, run_id: str, further: Sequence[str] = ()) -> Reply:
+        """`further`: keys of the run besides those that every run has; they no longer expire, either."""
+        return _reply(run_id, self._scripts("run/seal", [*self.keys.step(run_id), *further], [run_id]))
 
     def claim(
         self,

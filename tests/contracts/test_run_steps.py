@@ -10,9 +10,9 @@ import pytest
 
 from coordination.models import Issue, OnFailure, Strategy
 from coordination.planner.graph import build
+from coordination.runs.draft import CHUNK
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submit import CHUNK
 from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, LEASE, OK, Harness
 from tests.plans import PLAN, ecosystem, graph, order

@@ -4,7 +4,7 @@
 
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 needs it before TIME; later ones ignore it
 
-local OWN = 18 -- keys that belong to the run alone
+local OWN, SHARED = 18, 11 -- keys that belong to the run alone, and those that all runs share
 local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output, events =
   unpack(KEYS, 1, OWN)
 local runs, live, leases, holders, stops, timers, seats, seat_queue, last_fence, bell, counters = unpack(KEYS, OWN + 1)

@@ -1,11 +1,12 @@
 -- Flips a run that was written in chunks to running, and opens it. A second call changes nothing.
--- ARGV: run
+-- KEYS: behind those of every step, further keys of the run.   ARGV: run
 -- Returns: `sealed` (…, the first level's deliveries) or `known`.
 if call('HGET', meta, 'status') ~= 'draft' then return reply('known') end
 call('HSET', meta, 'status', 'running', 'started_at', now)
 call('ZADD', runs, now, run)
 call('ZADD', live, now, run)
 for i = 1, OWN do call('PERSIST', KEYS[i]) end
+for i = OWN + SHARED + 1, #KEYS do call('PERSIST', KEYS[i]) end
 count('runs_started')
 emit('run.started', '')
 local header = {}

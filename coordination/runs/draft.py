@@ -1,0 +1,96 @@
+"""A run while it is being written: in chunks that expire, sealed by a last flip. Nobody sees it before.
+
+Each chunk is whole or not at all and brings its own expiry: whoever writes may die between any two of them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+
+from coordination.models import ManualAction, Workspace
+from coordination.runs.records import Reply, RunStatus, TodoSpec, TodoState
+from coordination.runs.store import RunStore
+
+CHUNK = 500
+DRAFT_TTL = timedelta(hours=1)
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+def new_run_id() -> str:
+    """Sorts by time; four letters keep two of one second apart."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + "".join(secrets.choice(_ALPHABET) for _ in range(4))
+
+
+def place_of(spec: TodoSpec, order: int | str, level: int | str) -> str:
+    """What `place` says of a todo, for the Lua steps."""
+    todo = spec.todo
+    kind = "manual" if isinstance(todo.action, ManualAction) else todo.workspace
+    slots = 1 if todo.workspace is Workspace.IN_PLACE else spec.repo.slots
+    return f"{order} {level} {todo.repo} {kind} {slots}"
+
+
+class Draft:
+    def __init__(self, store: RunStore, run_id: str) -> None:
+        self.run_id = run_id
+        self.keys = store.keys.run(run_id)
+        self._store = store
+        self._pipeline = store.redis.pipeline(transaction=True)
+        self._further: set[str] = set()
+        self._states: Counter[TodoState] = Counter()
+
+    def meta(self, facts: Mapping[str, str | int]) -> None:
+        self._pipeline.hset(self.keys.meta, mapping={"status": RunStatus.DRAFT, "active": 0, "level": -1, **facts})
+
+    def levels(self, levels: Iterable[Iterable[str]]) -> None:
+        for level, todos in enumerate(levels):
+            self._pipeline.hset(self.keys.levels, str(level), " ".join(todos))
+
+    def todo(
+        self,
+        name: str,
+        state: TodoState,
+        place: str,
+        facts: Mapping[str, str | int],
+        *,
+        spec: str = "",
+        children: Iterable[str] = (),
+        pending: int = 0,
+    ) -> None:
+        keys = self.keys
+        self._pipeline.hset(keys.state, name, state)
+        self._pipeline.hset(keys.place, name, place)
+        self._pipeline.hset(keys.facts, mapping={f"{name} {fact}": value for fact, value in facts.items()})
+        if spec:  # it may be carried out
+            self._pipeline.hset(keys.spec, name, spec)
+            self._pipeline.hset(keys.pending, name, pending)
+        if words := " ".join(children):
+            self._pipeline.hset(keys.children, name, words)
+        self._states[state] += 1
+        if self._states.total() % CHUNK == 0:
+            self.flush()
+
+    def copy(self, source: str, target: str) -> None:
+        """A whole key of another run, without its content travelling to us."""
+        self._pipeline.copy(source, target, replace=True)
+        if target not in self.keys.own:
+            self._further.add(target)
+
+    def drop(self, key: str, fields: Iterable[str]) -> None:
+        if gone := tuple(fields):
+            self._pipeline.hdel(key, *gone)
+
+    def flush(self) -> None:
+        for key in (*self.keys.own, *self._further):
+            self._pipeline.expire(key, DRAFT_TTL)
+        self._pipeline.execute()
+
+    def seal(self) -> Reply:
+        """The run starts; the reply must be followed."""
+        counts = {f"n.{state}": n for state, n in self._states.items()}
+        self._pipeline.hset(self.keys.meta, mapping={"open": self._states[TodoState.WAITING], **counts})
+        self.flush()
+        return self._store.seal(self.run_id, sorted(self._further))
