@@ -14,6 +14,7 @@ CoordinationError                1
 │       ├── LockTimeout          6   not granted within the wait
 │       └── LockLost             6   held by somebody else by now, or expired
 ├── Unreachable                  7   Redis or a worker does not answer
+│   └── Unusable                 7   Redis answers, and waiting helps no more: password, certificate, version …
 └── GitRefused                   1   git said no; its own words are in the message
 
 The number is the exit code. `message` says what is wrong, `hint` what to do next.
@@ -121,6 +122,10 @@ class Unreachable(CoordinationError):
     """Redis or a worker does not answer."""
 
     exit_code = 7
+
+
+class Unusable(Unreachable):
+    """Redis is there and cannot be used as it is."""
 
 
 class GitRefused(CoordinationError):

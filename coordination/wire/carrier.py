@@ -11,7 +11,7 @@ from celery import Celery
 from celery.backends.redis import RedisBackend
 
 from coordination.settings import Settings
-from coordination.wire.connection import carrier_url
+from coordination.wire.address import carrier_url
 from coordination.wire.keys import Keys
 from coordination.wire.tolerance import NAME as TRANSPORT
 from coordination.wire.tolerance import TolerantAmqp

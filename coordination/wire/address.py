@@ -1,0 +1,145 @@
+"""Where Redis is: one address in redis-py's dialect, checked once, and the same in Celery's.
+
+Each library reads a query in its own way: kombu takes `ssl_check_hostname=0` for yes, fails on `db`, and trusts anybody where
+`rediss://` says nothing more; Celery's backend decodes paths twice; redis-py takes a database that is no number for 0. So an
+address is taken apart here, refused where it is unclear, and written anew for Celery with every value spelled out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+
+from coordination.errors import UsageError
+
+SCHEMES = ("redis", "rediss", "unix")
+FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+LOGIN = ("username", "password")
+TLS = ("ssl_cert_reqs", "ssl_check_hostname", *FILES)
+WORDS = {"ssl_cert_reqs": ("required", "optional", "none"), "ssl_check_hostname": ("true", "false")}
+PORT = 6379
+_PASSWORDS = ((r"^([^:]*://[^:@/?]*:).*@", r"\1***@"), (r"([?&]password=)[^&]*", r"\1***"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    scheme: str
+    host: str
+    port: int
+    path: str
+    """Of the socket, for unix://."""
+    db: int
+    username: str
+    password: str
+    tls: Mapping[str, str]
+    """What `rediss://` asks for, nothing left out but files that are not named; empty for the others."""
+
+
+def parse(url: str) -> Address:
+    """The address; raises UsageError for what one of the libraries would misread."""
+    parts, query = _split(url)
+    unix = parts.scheme == "unix"
+    if unix and (parts.hostname or not parts.path):
+        raise _no_address(url, "write a socket with three slashes and its whole path: unix:///run/redis.sock")
+    allowed = ("db", *LOGIN, *(TLS if parts.scheme == "rediss" else ()))
+    for name in query:
+        if name not in allowed:
+            raise _unknown_parameter(url, name, allowed)
+    return Address(
+        scheme=parts.scheme,
+        host=parts.hostname or "localhost",
+        port=parts.port or PORT,
+        path=unquote(parts.path) if unix else "",
+        db=_db(url, query.get("db") or ("" if unix else unquote(parts.path).strip("/"))),
+        username=unquote(parts.username or "") or query.get("username", ""),
+        password=unquote(parts.password or "") or query.get("password", ""),
+        tls=_tls(url, query) if parts.scheme == "rediss" else {},
+    )
+
+
+def client_url(url: str) -> str:
+    """The address for redis-py."""
+    at = parse(url)
+    where = quote(at.path) if at.scheme == "unix" else f"{_host(at)}:{at.port}"
+    query = urlencode({"db": at.db, **at.tls})
+    return f"{at.scheme}://{_login(at)}{where}?{query}"
+
+
+def carrier_url(url: str) -> str:
+    """The address for Celery, its result backend, and Flower."""
+    at = parse(url)
+    if at.scheme == "unix":
+        return f"redis+socket://{_login(at)}{quote(at.path)}?virtual_host={at.db}"
+    query = f"?{urlencode(at.tls)}" if at.tls else ""
+    return f"{at.scheme}://{_login(at)}{_host(at)}:{at.port}/{at.db}{query}"
+
+
+def hide_password(url: str) -> str:
+    """For messages: whatever stands where a password may stand, also in an address that is none."""
+    for pattern, shown in _PASSWORDS:
+        url = re.sub(pattern, shown, url)
+    return url
+
+
+def _split(url: str) -> tuple[SplitResult, dict[str, str]]:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        hint = "write special characters of a user or password as %XX ('/' is %2F, '@' %40, '#' %23, '%' %25)"
+        raise _no_address(url, hint) from error
+    if parts.scheme not in SCHEMES:
+        raise _no_address(url, "use redis://, rediss:// or unix://")
+    if parts.fragment:
+        raise _no_address(url, "write '#' of a password as %23")
+    return parts, dict(parse_qsl(parts.query, keep_blank_values=True))
+
+
+def _no_address(url: str, hint: str) -> UsageError:
+    return UsageError(f"{hide_password(url)} is no Redis address", hint)
+
+
+def _unknown_parameter(url: str, name: str, allowed: tuple[str, ...]) -> UsageError:
+    if name in TLS:
+        hint = f"{name} goes with TLS, and that is rediss:// (two s)"
+    else:
+        hint = f"known here: {', '.join(allowed)}"
+    return UsageError(f"{hide_password(url)}: coord knows no parameter {name!r} of a Redis address", hint)
+
+
+def _db(url: str, text: str) -> int:
+    if text and not re.fullmatch(r"\d{1,9}", text):
+        raise UsageError(f"{hide_password(url)}: {text!r} is no database", "databases are numbers: 0, 1, …")
+    return int(text or 0)
+
+
+def _tls(url: str, query: Mapping[str, str]) -> dict[str, str]:
+    wanted = {name: query.get(name, words[0]).lower() for name, words in WORDS.items()}
+    for name, words in WORDS.items():
+        if wanted[name] not in words:
+            raise UsageError(
+                f"{hide_password(url)}: {name} is {query[name]!r}",
+                f"write one of: {', '.join(words)} (the first if left out)",
+            )
+    return wanted | {name: _file(url, name, query[name]) for name in FILES if name in query}
+
+
+def _file(url: str, name: str, path: str) -> str:
+    if "%" in path:
+        raise UsageError(f"{hide_password(url)}: {name}: a path with '%' in it", "Celery misreads it: move the file")
+    if not Path(path).is_file() or not os.access(path, os.R_OK):
+        raise UsageError(f"{hide_password(url)}: {name}: there is no readable file {path}", "name a file in PEM format")
+    return str(Path(path).absolute())
+
+
+def _login(at: Address) -> str:
+    password = f":{quote(at.password, safe='')}" if at.password else ""
+    return f"{quote(at.username, safe='')}{password}@" if at.username or password else ""
+
+
+def _host(at: Address) -> str:
+    return f"[{at.host}]" if ":" in at.host else at.host

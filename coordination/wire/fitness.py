@@ -1,0 +1,118 @@
+"""Whether a Redis server keeps what it is given, judged from its INFO: locks have a lifetime there, records of runs have none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import redis
+
+from coordination.errors import Unusable
+from coordination.wire.address import hide_password
+
+OLDEST = (6, 2)
+NEARLY_FULL = 0.9
+LOST = {
+    "allkeys": "locks, records of runs and queues",
+    "volatile": "locks, whose holders then both believe to have them",
+}
+"""What an eviction policy takes, by its first word."""
+
+Info = Mapping[str, Any]
+"""What redis-py makes of INFO."""
+
+
+class Severity(StrEnum):
+    WRONG = "wrong"
+    """It must be mended."""
+    WARNING = "warning"
+    """It works; somebody should know."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    severity: Severity
+    what: str
+    hint: str
+
+
+def judge(info: Info) -> tuple[Finding, ...]:
+    """Everything about the server that is not as it should be. What INFO leaves out, as some services do, is not held against it."""
+    return (*_kind(info), *_eviction(info), *_room(info), *_persistence(info))
+
+
+def refuse_unfit(client: redis.Redis, url: str) -> tuple[Finding, ...]:
+    """Raises Unusable for a server that would lose what runs need; returns what is only worth a warning. One round trip."""
+    findings = judge(client.info())
+    wrong = [finding for finding in findings if finding.severity is Severity.WRONG]
+    if wrong:
+        raise Unusable(
+            f"Redis at {hide_password(url)} cannot be used: {'; '.join(f.what for f in wrong)}",
+            "; ".join(dict.fromkeys(f.hint for f in wrong)),
+        )
+    return findings
+
+
+def version_of(info: Info) -> str:
+    """Valkey says in `redis_version` which Redis it is compatible with; its own version is for people."""
+    own = info.get("valkey_version")
+    return f"Valkey {own}" if own else f"Redis {info.get('redis_version', '?')}"
+
+
+def _kind(info: Info) -> Iterator[Finding]:
+    found = re.match(r"(\d+)\.(\d+)", str(info.get("redis_version", "")))
+    if found and tuple(map(int, found.groups())) < OLDEST:
+        yield _wrong(f"it is {version_of(info)}, older than 6.2", "install Redis 6.2 or later, or Valkey")
+    if info.get("redis_mode") == "sentinel":
+        yield _wrong("it is a sentinel, and keeps no data", "name the server that it watches")
+    elif info.get("cluster_enabled") or info.get("redis_mode") == "cluster":
+        yield _wrong(
+            "it is a cluster, whose steps cannot touch keys of several nodes", "use a single server: cluster-enabled no"
+        )
+    if info.get("role") in ("slave", "replica"):
+        primary = f"{info.get('master_host')}:{info.get('master_port')}"
+        yield _wrong("it is a replica, which takes nothing in", f"name its primary, {primary}; or: REPLICAOF NO ONE")
+
+
+def _eviction(info: Info) -> Iterator[Finding]:
+    policy = str(info.get("maxmemory_policy", "noeviction"))
+    lost = LOST.get(policy.partition("-")[0])
+    if lost is None:
+        return
+    hint = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
+    if info.get("maxmemory"):
+        yield _wrong(f"when its memory is full, policy {policy} throws away {lost}", hint)
+    else:
+        yield _warning(f"its policy {policy} would throw away {lost}, were maxmemory set", hint)
+
+
+def _room(info: Info) -> Iterator[Finding]:
+    used, limit = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    of = "maxmemory" if limit else "the machine's memory"
+    limit = limit or int(info.get("total_system_memory", 0))
+    if limit and used >= NEARLY_FULL * limit:
+        yield _warning(
+            f"it uses {used / limit:.0%} of {of}; when that is full, runs stand still",
+            "give it more memory, or remove what is old: coord clean",
+        )
+    if info.get("aof_last_write_status", "ok") != "ok":
+        yield _warning("it cannot write to its disk, so nothing moves", "make room where it keeps its data")
+
+
+def _persistence(info: Info) -> Iterator[Finding]:
+    if info.get("aof_enabled") == 0:
+        yield _warning(
+            "it keeps no append-only file: a restart loses what happened since its last snapshot, if it takes any",
+            "CONFIG SET appendonly yes, and the same in its configuration file",
+        )
+
+
+def _wrong(what: str, hint: str) -> Finding:
+    return Finding(severity=Severity.WRONG, what=what, hint=hint)
+
+
+def _warning(what: str, hint: str) -> Finding:
+    return Finding(severity=Severity.WARNING, what=what, hint=hint)
