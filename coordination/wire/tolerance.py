@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 from celery.app.amqp import AMQP
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
 
@@ -51,10 +51,10 @@ class TolerantChannel(Channel):
         return super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
 
 
-class TolerantConnection(Connection):  # type: ignore[misc]
+class TolerantConnection(Connection):
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
         # kombu waits 2 s longer after each attempt, up to 30 s: a worker would be idle so long after Redis has come back.
-        return super().ensure_connection(*args, **{**RECONNECT, **options})
+        return super().ensure_connection(*args, **{**RECONNECT, **options})  # type: ignore[no-untyped-call]
 
 
 class TolerantAmqp(AMQP):  # type: ignore[misc]
