@@ -15,11 +15,13 @@ import time
 from types import FrameType
 from typing import Any
 
-import redis
 from celery import signals
 from celery.apps.worker import Worker as CeleryWorker
 from celery.worker import state
 
+from coordination.errors import Unreachable, Unusable
+from coordination.wire.connection import reaching
+from coordination.wire.fitness import refuse_unfit
 from workers.app import WorkerParts
 
 EXIT_HANDED_BACK = 143
@@ -58,18 +60,28 @@ class Pool:
         return int(worker.exitcode or 0)
 
     def _sign_on(self) -> None:
-        """Before anything is consumed. A Redis that is not there yet is waited for."""
+        """Before anything is consumed. A Redis that is not there yet is waited for; one that is of no use ends us."""
         for repo in self._parts.charge.places:
             if why := self._parts.charge.unfit(repo):
                 logger.warning("%s: %s; its todos wait", repo, why)
+        said = ""
         while True:
             try:
-                return self._parts.leases.sign_on()
-            except redis.AuthenticationError:
+                return self._join()
+            except Unusable:
                 raise
-            except (redis.ConnectionError, redis.TimeoutError) as error:
-                logger.warning("Redis does not answer, asking again: %s", error)
+            except Unreachable as error:
+                if said != error.message:  # once, and not twice a second for a night
+                    logger.warning("%s; asking until it does", error.message)
+                said = error.message
                 time.sleep(REDIS_RETRY_S)
+
+    def _join(self) -> None:
+        url = self._parts.charge.redis_url
+        with reaching(url):
+            for finding in refuse_unfit(self._parts.redis, url):
+                logger.warning("Redis: %s; %s", finding.what, finding.hint)
+            self._parts.leases.sign_on()
 
     def _ready(self, **_: Any) -> None:
         self._parts.leases.start()
