@@ -51,6 +51,11 @@ class Settings(BaseModel):
     """How much of a todo's output Redis keeps; the worker's machine keeps all of it."""
     output_limit_bytes: Annotated[int, Field(ge=256)] = 64 * 1024
     """How large the JSON that a todo hands to its dependents may be."""
+    bundle_limit_bytes: Annotated[int, Field(ge=0, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
+    """What a commit may bring to Redis for other hosts; more is pushed to the repository's `url`. 0: nothing."""
+
+    flower_auth: Annotated[str | None, Field(pattern=r"^[^:,\s]+:[^,\s]+$", repr=False)] = None
+    """`user:password` for Flower; none means a new password at each start. Flower separates users by commas."""
 
     connect_timeout: Duration = timedelta(seconds=2)
     appendfsync: Literal["everysec", "always"] = "everysec"
@@ -78,7 +83,12 @@ def read_settings(
         first = error.errors()[0]
         name = str(first["loc"][0])
         source = ENV_PREFIX + name.upper() if name in from_env else f"setting {name}"
-        raise UsageError(f"{source}: {first['msg']}, got {given.get(name)!r}", "correct it and try again") from error
+        got = "" if _secret(name) else f", got {given.get(name)!r}"
+        raise UsageError(f"{source}: {first['msg']}{got}", "correct it and try again") from error
+
+
+def _secret(name: str) -> bool:
+    return name in Settings.model_fields and not Settings.model_fields[name].repr
 
 
 def ecosystem_path_from_environment(environ: Mapping[str, str] | None = None) -> str | None:

@@ -18,8 +18,8 @@ from coordination.cli.lazy import LazyGroup
 from coordination.errors import CoordinationError
 
 INTERRUPTED = 130
-FILES, PLANS, SWEEP, RUNS, PROCESSES = (
-    f"coordination.cli.{name}" for name in ("files", "plans", "sweep", "runs", "processes")
+FILES, PLANS, SWEEP, RUNS, PROCESSES, MONITORING = (
+    f"coordination.cli.{name}" for name in ("files", "plans", "sweep", "runs", "processes", "monitoring")
 )
 
 COMMANDS = {
@@ -55,6 +55,8 @@ COMMANDS = {
         "up": (f"{PROCESSES}:up", "Start server, worker and Flower on this machine."),
         "down": (f"{PROCESSES}:down", "Stop what was started here."),
         "worker": (f"{PROCESSES}:worker", "Serve repositories of this machine."),
+        "flower": (f"{MONITORING}:flower", "Start Flower, which shows workers and tasks."),
+        "metrics": (f"{MONITORING}:metrics", "Serve coord's metrics to Prometheus."),
     },
 }
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from coordination.fleet.flower import Access
+    from coordination.settings import Settings
 
 NOT_A_TERMINAL_WIDTH = 10_000
 """Whoever reads a pipe wants whole lines."""
@@ -31,6 +35,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(_one_line(cell)) for cell in row))
     console.print(table)
+
+
+def print_flower(access: Access, settings: Settings) -> None:
+    """A password that somebody has set is theirs to know, and stays out of logs."""
+    password = "as in flower_auth" if settings.flower_auth else access.password
+    click.echo(f"Flower  {access.url}  user {access.user}  password {password}")
 
 
 def _one_line(cell: object) -> str:

@@ -13,6 +13,7 @@ import click
 from rich_click import command
 
 from coordination.cli.context import Call
+from coordination.cli.output import print_flower
 from coordination.errors import CoordinationError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ at_most = click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="
 def up(call: Call, detach: bool, no_flower: bool, jobs: int | None) -> None:
     """Start the embedded server, a worker for every repository of the file, and Flower; or join them."""
     running = call.local.up(with_flower=not no_flower, jobs=jobs)
-    _print_running(running, call.local)
+    _print_running(running, call)
     if detach:
         call.local.detach()
         click.echo("it stays until: coord down", err=True)
@@ -40,11 +41,11 @@ def up(call: Call, detach: bool, no_flower: bool, jobs: int | None) -> None:
     _stay(call.local)
 
 
-def _print_running(running: Running, local: Local) -> None:
+def _print_running(running: Running, call: Call) -> None:
     click.echo(f"Redis   {running.url}")
-    click.echo(f"worker  pid {running.worker}, log {local.state / 'worker.log'}")
+    click.echo(f"worker  pid {running.worker}, log {call.local.state / 'worker.log'}")
     if running.flower:
-        click.echo(f"Flower  {running.flower.url}  user {running.flower.user}  password {running.flower.password}")
+        print_flower(running.flower, call.settings)
 
 
 def _stay(local: Local) -> None:

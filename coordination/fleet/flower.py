@@ -1,4 +1,7 @@
-"""Flower for the embedded server: on loopback, at a free port, behind a generated password that stays off every argv."""
+"""Flower, which shows workers and tasks: read-only, behind a password that stays off every argv. `up` and `coord flower` start it.
+
+It watches Celery's events, and those are lost while it is down: a view, never the truth.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,20 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coordination.errors import CoordinationError
-from coordination.wire.connection import carrier_url
+from coordination.settings import Settings
 from coordination.wire.daemon import Daemon, Record, alive, wait_until
 
 USER = "coord"
+LOOPBACK = "127.0.0.1"
+PORT = 5555
 START_TIMEOUT_S = 60.0
+FORGET_OFFLINE_S = 3600
+"""A worker is named by its pid: without an end to it, each restart would leave one behind on the page."""
+COMMAND = (sys.executable, "-P", "-m", "coordination.fleet.flower_app")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,13 +35,52 @@ class Access:
     password: str
 
 
-def start(daemon: Daemon, redis_url: str) -> Access:
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Flower for one Redis."""
+
+    redis_url: str
+    namespace: str
+    auth: str
+    """`user:password`."""
+    address: str = LOOPBACK
+    port: int = PORT
+    read_only: bool = True
+
+    @property
+    def access(self) -> Access:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        user, _, password = self.auth.partition(":")
+        return Access(url=f"http://{host}:{self.port}", user=user, password=password)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What COMMAND needs to become it."""
+        return {
+            "COORD_REDIS_URL": self.redis_url,
+            "COORD_NAMESPACE": self.namespace,
+            "FLOWER_ADDRESS": self.address,
+            "FLOWER_PORT": str(self.port),
+            "FLOWER_BASIC_AUTH": self.auth,
+            "FLOWER_READ_ONLY": str(self.read_only),
+            "FLOWER_PURGE_OFFLINE_WORKERS": str(FORGET_OFFLINE_S),
+            # Else it runs any flowerconfig.py of the folder it stands in.
+            "FLOWER_CONF": os.devnull,
+        }
+
+
+def auth(settings: Settings) -> str:
+    """`user:password` as set, else with a new password."""
+    return settings.flower_auth or f"{USER}:{secrets.token_urlsafe(12)}"
+
+
+def start(daemon: Daemon, redis_url: str, settings: Settings) -> Access:
     """Start Flower, or join the one that watches the same Redis; returns when it answers."""
     record = daemon.running()
     if record and record.facts["redis"] != redis_url:
         daemon.stop()
         record = None
-    record = record or _launch(daemon, redis_url)
+    record = record or _launch(daemon, redis_url, settings)
     port = int(record.facts["port"])
     wait_until(lambda: _answers(port) or not alive(record), START_TIMEOUT_S)
     if not alive(record) or not _answers(port):
@@ -44,31 +92,24 @@ def start(daemon: Daemon, redis_url: str) -> Access:
 
 
 def access(record: Record) -> Access:
-    return Access(url=f"http://127.0.0.1:{record.facts['port']}", user=USER, password=record.facts["password"])
+    facts = record.facts
+    return Access(url=f"http://{LOOPBACK}:{facts['port']}", user=facts["user"], password=facts["password"])
 
 
-def _launch(daemon: Daemon, redis_url: str) -> Record:
-    port, password = _free_port(), secrets.token_urlsafe(12)
-    env = {
-        "CELERY_BROKER_URL": carrier_url(redis_url),
-        "FLOWER_ADDRESS": "127.0.0.1",
-        "FLOWER_PORT": str(port),
-        "FLOWER_BASIC_AUTH": f"{USER}:{password}",
-        # Else it runs any flowerconfig.py of the folder it stands in.
-        "FLOWER_CONF": os.devnull,
-    }
-    facts = {"redis": redis_url, "port": str(port), "password": password}
-    return daemon.start([sys.executable, "-P", "-m", "celery", "flower"], env=env, facts=facts)
+def _launch(daemon: Daemon, redis_url: str, settings: Settings) -> Record:
+    page = Page(redis_url=redis_url, namespace=settings.namespace, auth=auth(settings), port=_free_port())
+    known = {"user": page.access.user, "password": page.access.password}
+    return daemon.start(COMMAND, env=page.environment, facts={"redis": redis_url, "port": str(page.port), **known})
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
     try:
         connection.request("GET", "/healthcheck")
         return connection.getresponse().status == http.HTTPStatus.OK

@@ -113,7 +113,7 @@ class Local:
             self._users.join(Need.FLOWER if with_flower else Need.WORKER)
             url = self.server.start()
             worker = self._start_worker(url, jobs)
-            access = flower.start(self._flower, url) if with_flower else None
+            access = flower.start(self._flower, url, self._settings) if with_flower else None
             return Running(url=url, worker=worker.pid, flower=access)
 
     def detach(self) -> None:

@@ -1,0 +1,106 @@
+"""coord's figures for Prometheus: asked of Redis at each scrape, so that none of them can be stale.
+
+No label names a run or a todo: a label's values must stay few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from coordination.errors import CoordinationError, Unreachable
+from coordination.runs.census import LIVE, Census, CensusTaker
+from coordination.runs.records import RunStatus, TodoState
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect, reaching
+from coordination.wire.keys import Keys
+
+PORT = 9799
+ENDED_RUNS = [status for status in RunStatus if status.ended]
+ENDED_TODOS = [state for state in TodoState if state.ended]
+
+
+def serve(url: str, settings: Settings, host: str, port: int) -> WSGIServer:
+    """Answer scrapes from now on, in threads of this process, until `shutdown`."""
+    registry = CollectorRegistry()
+    registry.register(RunMetrics(url, settings))
+    try:
+        return start_http_server(port, host, registry)[0]
+    except OSError as error:
+        raise CoordinationError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}", "name another with --listen [HOST:]PORT"
+        ) from error
+
+
+class RunMetrics(Collector):
+    def __init__(self, url: str, settings: Settings) -> None:
+        redis = connect(url, Profile.COMMAND, settings.connect_timeout)
+        self._census = CensusTaker(redis, Keys(settings.namespace))
+        self._url = url
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            with reaching(self._url):
+                census = self._census.take()
+        except Unreachable:
+            yield _up(0)
+            return
+        yield _up(1)
+        yield from _present(census)
+        yield from _past(census.counters)
+
+    def describe(self) -> Iterable[Metric]:
+        """Known names, so that registering asks nothing of Redis."""
+        return [_up(0)]
+
+
+def _up(value: int) -> Metric:
+    return GaugeMetricFamily("coord_up", "Whether Redis answered.", value)
+
+
+def _present(census: Census) -> Iterator[Metric]:
+    yield _gauge("queue_length", "Messages that no worker has taken yet.", ["repo"], _by_one(census.queues))
+    yield _gauge("runs", "Runs that have not ended.", ["status"], _of(LIVE, census.runs))
+    yield _gauge("todos", "Todos of runs that have not ended.", ["state"], _of(TodoState, census.todos))
+    yield _gauge("seat_waits", "Todos that wait for another run in a repository.", ["repo"], _by_one(census.seat_waits))
+    yield _gauge("workers", "Living workers that can work on a repository.", ["host", "repo"], census.workers)
+    yield _gauge("leases", "Todos that a worker holds.", [], {(): census.leases})
+    yield _gauge("poison_entries", "Queue entries that could not be read, set aside.", [], {(): census.poison})
+
+
+def _past(counters: Mapping[str, int]) -> Iterator[Metric]:
+    yield _counter("runs_started", "Runs started.", [], {(): counters.get("runs_started", 0)})
+    yield _counter("runs_ended", "Runs ended.", ["status"], _of(ENDED_RUNS, counters, "runs_"))
+    yield _counter("todos_ended", "Todos ended.", ["state"], _of(ENDED_TODOS, counters, "todos_"))
+    yield _counter("leases_lost", "Todos whose worker was lost.", [], {(): counters.get("leases_lost", 0)})
+
+
+Values = Mapping[tuple[str, ...], int]
+"""The values of the labels, in their order → the figure."""
+
+
+def _by_one(counts: Mapping[str, int]) -> Values:
+    return {(name,): count for name, count in counts.items()}
+
+
+def _of(names: Iterable[str], counts: Mapping[str, int], prefix: str = "") -> Values:
+    """Each of a closed set, zeros too: a rate needs a beginning."""
+    return {(str(name),): counts.get(f"{prefix}{name}", 0) for name in names}
+
+
+def _gauge(name: str, words: str, labels: list[str], values: Values) -> Metric:
+    return _filled(GaugeMetricFamily(f"coord_{name}", words, labels=labels), values)
+
+
+def _counter(name: str, words: str, labels: list[str], values: Values) -> Metric:
+    return _filled(CounterMetricFamily(f"coord_{name}", words, labels=labels), values)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Values) -> Metric:
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family

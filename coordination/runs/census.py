@@ -1,0 +1,105 @@
+"""How much there is of everything, for whoever looks after many runs: nothing here grows with the number of runs that ended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+
+from redis import Redis
+
+from coordination.runs.presence import Presence, Worker
+from coordination.runs.records import RunStatus, TodoState
+from coordination.wire.keys import Keys, RunKeys
+
+LIVE = (RunStatus.RUNNING, RunStatus.PAUSED)
+COUNTS = [f"n.{state}" for state in TodoState]
+
+Counts = Mapping[str, int]
+Queue = tuple[str, str | None]
+"""A repository, and the host whose own queue it is, if any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    queues: Counts
+    """Repository → messages that no worker has taken yet."""
+    runs: Counts
+    """Status → live runs."""
+    todos: Counts
+    """State → todos of live runs."""
+    leases: int
+    """Todos that a worker holds at present."""
+    seat_waits: Counts
+    """Repository → todos that wait until another run leaves it."""
+    workers: Mapping[tuple[str, ...], int]
+    """Host and repository → living workers that can work on it."""
+    poison: int
+    """Queue entries that could not be read."""
+    counters: Counts
+    """What has happened since the beginning: see `<ns>:counters`."""
+
+
+class CensusTaker:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._presence = Presence(redis, keys)
+
+    def take(self) -> Census:
+        keys = self._keys
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.zrange(keys.live, 0, -1)
+            pipeline.zcard(keys.leases)
+            pipeline.zrange(keys.seat_queue, 0, -1)
+            pipeline.llen(keys.poison)
+            pipeline.hgetall(keys.counters)
+            live, leases, waiting, poison, counters = pipeline.execute()
+        workers = self._presence.workers()
+        runs, todos, queues = self._of_runs(live)
+        return Census(
+            queues=self._lengths(queues | _own_queues(workers)),
+            runs=runs,
+            todos=todos,
+            leases=leases,
+            seat_waits=Counter(seat.partition("|")[0].removesuffix(":in-place") for seat in waiting),
+            workers=Counter((worker.host, repo) for worker in workers for repo in worker.fit),
+            poison=poison,
+            counters={name: int(count) for name, count in counters.items()},
+        )
+
+    def _of_runs(self, live: Iterable[str]) -> tuple[Counts, Counts, set[Queue]]:
+        """Statuses, states of todos, and where messages may lie: repositories, and the hosts that they are pinned to."""
+        runs: Counter[str] = Counter()
+        todos: Counter[str] = Counter()
+        queues: set[Queue] = set()
+        for run_id in live:
+            keys = self._keys.run(run_id)
+            with self._redis.pipeline(transaction=False) as pipeline:
+                pipeline.hmget(keys.meta, ["status", *COUNTS])
+                pipeline.hvals(keys.place)
+                (status, *counts), places = pipeline.execute()
+            if status in LIVE:  # it may have ended since it was listed
+                runs[status] += 1
+                todos.update({state: int(n or 0) for state, n in zip(TodoState, counts, strict=True)})
+                queues |= self._queues(keys, {place.split()[2] for place in places})
+        return runs, todos, queues
+
+    def _queues(self, keys: RunKeys, repos: Set[str]) -> set[Queue]:
+        ordered = sorted(repos)
+        hosts = self._redis.hmget(keys.meta, [f"host.{repo}" for repo in ordered])
+        return {(repo, host) for repo, pin in zip(ordered, hosts, strict=True) for host in (None, pin)}
+
+    def _lengths(self, queues: set[Queue]) -> Counts:
+        ordered = sorted(queues, key=str)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for repo, host in ordered:
+                pipeline.llen(self._keys.queue(repo, host))
+            lengths: Counter[str] = Counter()
+            for (repo, _), length in zip(ordered, pipeline.execute(), strict=True):
+                lengths[repo] += length
+        return lengths
+
+
+def _own_queues(workers: Iterable[Worker]) -> set[Queue]:
+    return {(repo, host) for worker in workers for repo in worker.repos for host in (None, worker.host)}
