@@ -16,8 +16,9 @@ NO_ROOM = "make room where it keeps its data; the embedded server keeps it in .c
 REFUSALS = ("MISCONF", "OOM ", "READONLY ", "NOREPLICAS ")
 FORBIDDEN = ("NOPERM", "ACL failure", "can't access this command")
 ANOTHER = "start it, or name another with --redis or COORD_REDIS_URL; without any, coord uses its embedded server"
-HUNG_UP = ("Connection closed by server", "Connection reset", "Protocol Error", "Broken pipe")
-NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
+HUNG_UP = ("Connection closed by server", "Connection reset", "Protocol Error", "Broken pipe", "EOF occurred")
+OURS = "&ssl_certfile=FILE&ssl_keyfile=FILE"
+NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 NO_KEY = ("KEY_VALUES_MISMATCH", "PEM", "NO_START_LINE")
 EXPIRED, NOT_YET_VALID, OTHER_NAME, OTHER_ADDRESS = 10, 9, 62, 64
 """OpenSSL's numbers of what is wrong with a certificate."""
@@ -58,9 +59,11 @@ def _tls(error: redis.RedisError, at: Address, where: str) -> Unreachable | None
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _certificate(cause, at, where)
     if "CERTIFICATE_REQUIRED" in str(error) or "certificate required" in str(error):
-        return Unusable(
-            f"{where} wants a certificate of ours", "add &ssl_certfile=FILE&ssl_keyfile=FILE to the address"
-        )
+        return Unusable(f"{where} wants a certificate of ours", f"add to the address: {OURS}")
+    if at.tls and any(word in str(error) for word in HUNG_UP):
+        # A server that misses our certificate says so, and hangs up; which of the two arrives is chance.
+        hint = f"if it wants a certificate of ours, add {OURS}; or does it not speak TLS there, or just restart?"
+        return (Unusable if isinstance(cause, ssl.SSLError) else Unreachable)(f"{where} hangs up: {error}", hint)
     if not isinstance(cause, ssl.SSLError):
         return None
     if any(word in str(cause) for word in NO_KEY):

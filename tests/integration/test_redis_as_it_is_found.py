@@ -1,0 +1,217 @@
+"""Every way in which a Redis cannot be used: said in one sentence with its address, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from coordination.errors import CoordinationError, Unreachable, Unusable
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect, reaching
+from coordination.wire.embedded import EmbeddedServer
+from coordination.wire.fitness import refuse_unfit
+from tests.doors import Certificates, leading_to, listening, old_redis, silent
+from tests.waiting import until
+
+SECRET = "s3cret@/#%"
+ESCAPED = "s3cret%40%2F%23%25"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def socket(redis_url: str) -> Path:
+    return Path(redis_url.removeprefix("unix://"))
+
+
+@pytest.fixture
+def ann(redis_url: str) -> Iterator[str]:
+    """A user who may read keys, and nothing else."""
+    with redis.Redis.from_url(redis_url) as admin:
+        admin.acl_setuser("ann", enabled=True, passwords=[f"+{SECRET}"], commands=["+get", "+ping"], keys=["*"])
+        yield "ann"
+        admin.acl_deluser("ann")
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[redis.Redis]:
+    """A server that a test may spoil."""
+    server = EmbeddedServer(tmp_path / ".coord", Settings())
+    with connect(server.start(), Profile.COMMAND) as client:
+        yield client
+    server.stop()
+
+
+def ask(url: str) -> bool:
+    with closing(connect(url, Profile.COMMAND, timedelta(seconds=1))) as client, reaching(url):
+        return bool(client.ping())
+
+
+def refusal(url: str) -> CoordinationError:
+    with pytest.raises(Unreachable) as caught:
+        ask(url)
+    assert caught.value.exit_code == 7
+    assert "s3cret" not in str(caught.value)
+    return caught.value
+
+
+def test_a_certificate_that_is_trusted_lets_us_in(certificates: Certificates, socket: Path):
+    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
+        assert ask(f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}")
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_with_the_parameter_that_names_its_ca(
+    certificates: Certificates, socket: Path
+):
+    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
+        error = refusal(f"rediss://localhost:{port}")
+
+        assert isinstance(error, Unusable)
+        assert f"the certificate of Redis at rediss://localhost:{port} is not trusted" in error.message
+        assert "?ssl_ca_certs=" in error.hint
+
+
+def test_a_certificate_of_another_ca_is_refused(certificates: Certificates, socket: Path, tmp_path: Path):
+    other = Certificates(tmp_path)
+    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
+        error = refusal(f"rediss://localhost:{port}?ssl_ca_certs={other.ca}")
+
+        assert "is not trusted" in error.message
+        assert f"is {other.ca} the CA that signed it?" in error.hint
+
+
+def test_a_certificate_for_another_name_is_refused(certificates: Certificates, socket: Path):
+    with listening(leading_to(socket, certificates.of_server("elsewhere.test"))) as port:
+        for host in ("localhost", "127.0.0.1"):
+            error = refusal(f"rediss://{host}:{port}?ssl_ca_certs={certificates.ca}")
+            assert f"is for another name than {host}" in error.message
+
+
+def test_a_certificate_that_has_expired_is_refused(certificates: Certificates, socket: Path):
+    with listening(leading_to(socket, certificates.of_server("localhost", expired=True))) as port:
+        assert "has expired" in refusal(f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}").message
+
+
+@pytest.mark.parametrize("asked", ["ssl_cert_reqs=none", "ssl_check_hostname=false&ssl_ca_certs={ca}"])
+def test_less_is_checked_only_where_the_address_says_so(certificates: Certificates, socket: Path, asked: str):
+    with listening(leading_to(socket, certificates.of_server("elsewhere.test"))) as port:
+        assert ask(f"rediss://localhost:{port}?{asked.format(ca=certificates.ca)}")
+
+
+def test_a_server_may_want_a_certificate_of_ours(certificates: Certificates, socket: Path):
+    with listening(leading_to(socket, certificates.of_server("localhost", asks_for_ours=True))) as port:
+        address = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}"
+
+        error = refusal(address)
+        assert "certificate of ours" in str(error)
+        assert "ssl_certfile" in error.hint
+        mine = certificates.issue("me.test")
+        assert ask(f"{address}&ssl_certfile={mine}&ssl_keyfile={mine}")
+
+
+def test_a_file_that_is_no_certificate_is_named(certificates: Certificates, socket: Path, tmp_path: Path):
+    wrong = tmp_path / "wrong.pem"
+    wrong.write_text("no certificate")
+    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
+        assert str(wrong) in refusal(f"rediss://localhost:{port}?ssl_ca_certs={wrong}").message
+
+
+def test_no_tls_at_a_tls_port_is_told_of_the_other_scheme(certificates: Certificates, socket: Path):
+    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
+        assert "rediss://" in refusal(f"redis://localhost:{port}").hint
+
+
+def test_tls_at_a_plain_port_is_told_so(socket: Path):
+    with listening(leading_to(socket)) as port:
+        assert "TLS" in str(refusal(f"rediss://localhost:{port}"))
+
+
+def test_whoever_takes_the_call_and_never_answers_is_given_up(certificates: Certificates):
+    with listening(silent) as port:
+        for scheme in ("redis", "rediss"):
+            assert (
+                f"Redis at {scheme}://127.0.0.1:{port} does not answer"
+                in refusal(f"{scheme}://127.0.0.1:{port}").message
+            )
+
+
+def test_a_port_where_nobody_listens(free_port: int):
+    error = refusal(f"redis://:{ESCAPED}@127.0.0.1:{free_port}/0")
+
+    assert not isinstance(error, Unusable)  # somebody may come
+    assert f"Redis at redis://:***@127.0.0.1:{free_port}/0 does not answer" in error.message
+
+
+def test_a_password_with_special_characters_lets_us_in(socket: Path, ann: str):
+    assert ask(f"unix://{ann}:{ESCAPED}@{socket}")
+
+
+@pytest.mark.parametrize("user", ["ann", "nobody"])
+def test_a_wrong_password_and_an_unknown_user_are_refused(socket: Path, ann: str, user: str):
+    error = refusal(f"unix://{user}:s3cret-not@{socket}")
+
+    assert isinstance(error, Unusable)
+    assert f"refuses the login of user {user}" in error.message
+
+
+def test_a_missing_password_is_asked_for(tmp_path: Path, free_port: int):
+    server = EmbeddedServer(tmp_path / ".coord", Settings(server_port=free_port))
+    server.start()
+    try:
+        error = refusal(f"redis://127.0.0.1:{free_port}")
+    finally:
+        server.stop()
+
+    assert isinstance(error, Unusable)
+    assert "asks for a password" in error.message
+
+
+def test_a_user_who_may_not_is_named(socket: Path, ann: str):
+    url = f"unix://{ann}:{ESCAPED}@{socket}"
+    client = connect(url, Profile.COMMAND)
+    with pytest.raises(Unusable, match="does not allow user ann") as caught, reaching(url):
+        client.set("a", "b")
+    assert "coord acl" in caught.value.hint
+
+    with pytest.raises(Unusable, match=r"does not allow user ann .*'info'"), reaching(url):
+        refuse_unfit(client, url)
+    client.close()
+
+
+def test_a_database_that_is_not_there_is_named(socket: Path):
+    assert "has no database 99" in refusal(f"unix://{socket}?db=99").message
+
+
+def test_a_server_of_old_times_is_refused():
+    with listening(old_redis) as port:
+        url = f"redis://127.0.0.1:{port}"
+        with connect(url, Profile.COMMAND) as client, pytest.raises(Unusable, match=r"Redis 6\.0\.16, older than 6\.2"):
+            refuse_unfit(client, url)
+
+
+def test_a_server_that_throws_away_what_it_has_no_room_for_is_refused(own_server: redis.Redis):
+    assert refuse_unfit(own_server, "unix:///x") == ()
+
+    own_server.config_set("maxmemory", "1gb")
+    own_server.config_set("maxmemory-policy", "allkeys-lru")
+
+    with pytest.raises(Unusable, match="allkeys-lru throws away") as caught:
+        refuse_unfit(own_server, "unix:///x")
+    assert "noeviction" in caught.value.hint
+
+
+def test_a_replica_is_refused_and_its_primary_named(own_server: redis.Redis, free_port: int):
+    own_server.replicaof("127.0.0.1", free_port)
+    until(lambda: own_server.info()["role"] == "slave")
+
+    with pytest.raises(Unusable, match="it is a replica") as caught:
+        refuse_unfit(own_server, "unix:///x")
+    assert f"127.0.0.1:{free_port}" in caught.value.hint
