@@ -6,10 +6,11 @@ Nothing here belongs to the run: whoever stops looking, or is killed, changes no
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,21 +20,34 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from coordination.cli.summary import line
+from coordination.cli.waits import Reminders, Wait, in_words, waits
 from coordination.runs.progress import Event
-from coordination.runs.records import RunStatus, RunView, TodoState
+from coordination.runs.records import RunView, TodoState
 from coordination.runs.service import Runs
-from coordination.wire.connection import NO_ROOM
+from coordination.wire.trouble import NO_ROOM
 
 LOOK_S = 2.0
-"""How often a quiet run is asked what it waits for."""
-SHOWN_WAITS = 3
-SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of this folder: coord down, coord up"
-WAITS = {TodoState.PARKED, TodoState.DISPATCHED}
+"""How often a run is asked what it waits for."""
+SHOWN_WAITS = 8
 PARKED = f"todo.{TodoState.PARKED}"
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
 TOLD = {*ENDS, f"todo.{TodoState.RETRYING}"}
+
+
+class Screen(Progress):
+    """The bar, and below it what is waited for, for how long by now."""
+
+    waiting: Sequence[Wait] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        for wait in self.waiting[:SHOWN_WAITS]:
+            yield Text(in_words(wait, datetime.now(UTC)))
+        if (more := len(self.waiting) - SHOWN_WAITS) > 0:
+            yield Text(f"· and {more} more")
 
 
 class Following:
@@ -41,21 +55,20 @@ class Following:
         self._runs = runs
         self._run_id = run_id
         self._console = Console(stderr=True, highlight=False)
-        self._progress: Progress | None = None
+        self._screen: Screen | None = None
         self._bar: TaskID | None = None
         self._seen = "0"
-        self._waits: dict[str, float] = {}
+        self._reminders = Reminders()
         self._looked = time.monotonic()
 
     def until_the_end(self) -> RunView:
         """Shows the run until it has ended. May be called again after an interruption: it goes on where it was."""
         with self._shown():
             for event in self._runs.follow(self._run_id, self._seen):
-                if event is None:
-                    self._look()
-                else:
+                if event is not None:
                     self._seen = event.id
                     self._tell(event)
+                self._look()
         return self._runs.read(self._run_id)
 
     @contextmanager
@@ -71,10 +84,10 @@ class Following:
             TextColumn("left:"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self._console, transient=True) as self._progress:
+        with Screen(*columns, console=self._console, transient=True) as self._screen:
             counts = self._runs.reader.read(self._run_id, todos=False).counts
             ended = sum(n for state, n in counts.items() if TodoState(state).ended) if self._seen != "0" else 0
-            self._bar = self._progress.add_task(self._run_id, total=sum(counts.values()), completed=ended)
+            self._bar = self._screen.add_task(self._run_id, total=sum(counts.values()), completed=ended)
             yield
 
     def _tell(self, event: Event) -> None:
@@ -88,40 +101,30 @@ class Following:
             # As it was then: an ended run is watched from its first event on.
             todo = self._runs.reader.todo(self._run_id, event.todo)
             self._print(line(todo.model_copy(update={"state": TodoState(event.what.removeprefix("todo."))})))
-        if event.what in ENDS and self._progress is not None and self._bar is not None:
-            self._progress.advance(self._bar)
+        if event.what in ENDS and self._screen is not None and self._bar is not None:
+            self._screen.advance(self._bar)
 
     def _look(self) -> None:
-        """Say what a quiet run waits for: once as a line, and on a terminal for how long."""
+        """Say what the run waits for: on a terminal below the bar, else a line now and then."""
         if time.monotonic() - self._looked < LOOK_S:
             return
         self._looked = time.monotonic()
-        found = self._found_waits()
-        for words in found:
-            if words not in self._waits:
-                self._print(f"· {words}")
-        self._waits = {words: self._waits.get(words, self._looked) for words in found}
-        if self._progress is not None and self._bar is not None:
-            longest = min(self._waits.values(), default=self._looked)
-            what = f"  waiting for {self._looked - longest:.0f} s" if self._waits else ""
-            self._progress.update(self._bar, description=f"{self._run_id}{what}")
+        found, now = self._waits(), datetime.now(UTC)
+        if self._screen is not None:
+            self._screen.waiting = found
+            return
+        due = self._reminders.due(found, now)
+        for wait in due[:SHOWN_WAITS]:
+            self._print(in_words(wait, now))
+        if (more := len(due) - SHOWN_WAITS) > 0:
+            self._print(f"· and {more} more: coord show-run {self._run_id}")
 
-    def _found_waits(self) -> list[str]:
-        run = self._runs.reader.read(self._run_id)
-        todos = run.todos
-        if run.status is RunStatus.PAUSED:
-            return [f"the run is paused: coord resume {self._run_id}"]
-        needed = {t.repo for t in todos if t.state is TodoState.DISPATCHED}
-        without = self._runs.presence.unserved(needed)
-        unserved = [f"no worker serves {repo}: {SERVE.format(repo=repo)}" for repo in without]
-        # While something of the run goes on, that others wait for their turn with a worker is no news.
-        told = {TodoState.PARKED} if any(t.state is TodoState.RUNNING for t in todos) else WAITS
-        shown = [t for t in todos if t.waits_for and t.state in told and t.repo not in without]
-        waiting = [f"{t.id} waits for {t.waits_for}" for t in shown]
-        more = len(waiting) - SHOWN_WAITS
+    def _waits(self) -> list[Wait]:
+        found = waits(self._runs.reader.read(self._run_id))
         if self._runs.no_room():
-            unserved.insert(0, f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}")
-        return [*unserved, *waiting[:SHOWN_WAITS], *([f"{more} more todos wait"] if more > 0 else [])]
+            words = f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}"
+            found.insert(0, Wait(why=words, words=words))
+        return found
 
     def _print(self, what: object) -> None:
         self._console.print(what, soft_wrap=True)

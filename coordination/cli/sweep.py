@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,15 +15,16 @@ from rich_click import command
 
 from coordination.cli.advice import AD_HOC, say_next
 from coordination.cli.context import Call
+from coordination.cli.dry_run import rehearse
 from coordination.cli.following import Following
 from coordination.cli.narrowing import narrowed
 from coordination.cli.output import print_json
 from coordination.cli.summary import BLOCKED, INTERRUPTED, exit_code, print_run
 from coordination.ecosystem.writeback import complete_todos
-from coordination.errors import Conflict, CoordinationError, PlanRefused
+from coordination.errors import Conflict, CoordinationError
 from coordination.models import OPEN_TODO, OnFailure, Plan, Strategy
 from coordination.planner.graph import build
-from coordination.planner.selection import Selectors
+from coordination.planner.selection import Selectors, counted, find_plan
 from coordination.runs.service import Runs
 from coordination.runs.submit import Order, decide
 from coordination.wire.connection import reaching
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 )
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
 @narrowed
+@click.option("--failed", is_flag=True, help="Only what failed in the plan's latest run, and what that held up.")
+@click.option("--dry-run", is_flag=True, help="Only say what would run where, and why the rest would not.")
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
 @click.pass_obj
@@ -52,15 +56,24 @@ def sweep(
     on_failure: str | None,
     jobs: int | None,
     wanted: Selectors,
+    failed: bool,
+    dry_run: bool,
     detach: bool,
     as_json: bool,
 ) -> int:
     """Run PLAN: every open todo of it, in the order that their dependencies allow.
 
+    Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. What waits for a todo that was
+    not asked for and is not completed is blocked by it.
+
     Exit code 0: all succeeded. 3: some failed. 5: some were blocked from outside, and nothing failed.
     """
+    if failed:
+        wanted = replace(wanted, failed=_failed_of(call, plan))
     graph = build(call.document.ecosystem, plan, wanted)
     order = _decide(call, graph, strategy, on_failure, jobs)
+    if dry_run:
+        return rehearse(call, graph, order, as_json=as_json)
     return carry_out(call, graph, order, detach=detach, as_json=as_json)
 
 
@@ -87,6 +100,13 @@ def execute(call: Call, todo: str, detach: bool, as_json: bool) -> int:
     return carry_out(call, graph, _decide(call, graph, None, None, None), detach=detach, as_json=as_json)
 
 
+def _failed_of(call: Call, plan: str) -> tuple[str, ...]:
+    find_plan(call.document.ecosystem, plan)  # a misspelt one was not swept either, and that is not the news
+    url = call.redis_url()
+    with reaching(url):
+        return Runs(url, call.settings).failed_of(plan)
+
+
 def _decide(call: Call, graph: PlanGraph, strategy: str | None, on_failure: str | None, jobs: int | None) -> Order:
     return decide(
         graph,
@@ -107,12 +127,13 @@ def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = Fals
         if as_json:
             print_json({"run_id": None, "nothing_to_do": graph.nothing_to_do, "blocked": dict(graph.blocked)})
         return 0 if graph.nothing_to_do else BLOCKED
-    _look_at_paths(call, graph)
+    if not call.settings.redis_url:
+        call.manager.check_paths(graph.repos)
     url = call.local.ensure_worker()  # all its threads: others may share it, and `jobs` is kept by the run
     with reaching(url):
         runs = Runs(url, call.settings)
         run_id = runs.sweep(call.document.ecosystem, graph, order)
-        click.echo(f"run {run_id} of {graph.plan.id}: {_counted(graph)}, {order.reason}", err=True)
+        click.echo(f"run {run_id} of {graph.plan.id}: {counted(len(graph.todos), 'todo')}, {order.reason}", err=True)
         if detach:
             call.local.detach()
             click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
@@ -177,24 +198,3 @@ def _wants_to_cancel() -> bool:
         "\n[l]eave the run going, or [c]ancel it?", type=click.Choice(["l", "c"]), show_choices=False, err=True
     )
     return answer == "c"
-
-
-def _counted(graph: PlanGraph) -> str:
-    return "1 todo" if len(graph.todos) == 1 else f"{len(graph.todos)} todos"
-
-
-def _look_at_paths(call: Call, graph: PlanGraph) -> None:
-    """On this machine's own worker a path that is not there would only be waited for; elsewhere it is no matter of ours."""
-    if call.settings.redis_url:
-        return
-    declared = {repo.name: repo for repo in call.document.ecosystem.repos}
-    missing = []
-    for name in graph.repos:
-        path = call.document.repo_path(declared[name])
-        if path is None or not path.is_dir():
-            missing.append(f"{name}: {path or 'no path is declared'}")
-    if missing:
-        raise PlanRefused(
-            "not found on this machine: " + ", ".join(missing),
-            "clone them there, or correct `path` of the repos in ecosystem.yaml",
-        )

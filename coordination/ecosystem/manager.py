@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from coordination.ecosystem.document import Document
 from coordination.ecosystem.nearest import nearest
-from coordination.errors import NotFound
+from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, Level, Plan, PlanStatus, Repo, Todo, TodoStatus
 
 
@@ -32,6 +32,16 @@ class CoordinationManager:
     def get_repo(self, name: str) -> Repo:
         known = {r.name: r for r in self.ecosystem.repos}
         return known[name] if name in known else self._unknown("repo", name, known)
+
+    def check_paths(self, names: Iterable[str]) -> None:
+        """Raises PlanRefused for repositories that are not on this machine: its own worker would only wait for them."""
+        places = ((name, self.document.repo_path(self.get_repo(name))) for name in names)
+        missing = [f"{name}: {path or 'no path is declared'}" for name, path in places if not (path and path.is_dir())]
+        if missing:
+            raise PlanRefused(
+                "not found on this machine: " + ", ".join(missing),
+                "clone them there, or correct `path` of the repos in ecosystem.yaml",
+            )
 
     def list_plans(self, status: PlanStatus | None = None, repo: str | None = None) -> tuple[Plan, ...]:
         """Plans of a repo are those that name it, and those with a todo in it."""

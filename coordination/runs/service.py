@@ -56,12 +56,13 @@ class Runs:
         Raises Conflict where another run has one of these todos in hand, or where workers are of another version of coord.
         """
         self.presence.meet(version("coord"), self.settings.heartbeat)
-        self._refuse_what_is_under_way(graph)
+        self.refuse_what_is_under_way(graph)
         run_id, reply = submit(self.store, graph, ecosystem, self.settings, order)
         self.dispatcher.follow(reply)
         return run_id
 
-    def _refuse_what_is_under_way(self, graph: PlanGraph) -> None:
+    def refuse_what_is_under_way(self, graph: PlanGraph) -> None:
+        """Raises Conflict where another run has one of these todos in hand."""
         for run_id in self.store.live_runs():
             run = self.reader.read(run_id)
             shared = [t.id for t in run.todos if t.id in graph.todos and not t.state.ended]
@@ -70,6 +71,14 @@ class Runs:
                     f"run {run_id} of {run.plan_id} is {run.status} and has {shared[0]} in hand",
                     f"follow it: coord watch {run_id}; or end it: coord cancel {run_id}",
                 )
+
+    def failed_of(self, plan_id: str) -> tuple[str, ...]:
+        """What failed in the plan's latest run, and what that held up: not what was blocked from outside of it."""
+        for run_id in self.redis.zrevrange(self.keys.runs, 0, -1):
+            if self.redis.hget(self.keys.run(run_id).meta, "plan_id") == plan_id:
+                todos = self.reader.read(run_id).todos
+                return tuple(t.id for t in todos if t.attempt and t.state.ended and t.state is not TodoState.SUCCEEDED)
+        raise NotFound(f"{plan_id} has not been run yet", f"run all of it: coord sweep {plan_id}")
 
     def read(self, run: str) -> RunView:
         return self.reader.read(self.reader.resolve(run))

@@ -1,0 +1,153 @@
+"""What a sweep would do: what runs where, in which order, with which command, and why the rest would not. Pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from coordination.models import (
+    Command,
+    Ecosystem,
+    ManualAction,
+    PythonAction,
+    ShellAction,
+    Strategy,
+    Todo,
+    Workspace,
+)
+from coordination.planner.forecast import simulate, slots_for
+from coordination.planner.graph import PlanGraph
+from coordination.runs.presence import Worker, waiting_for_worker
+from coordination.runs.submit import Order
+from coordination.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    host: str
+    path: str
+
+
+Places = Mapping[str, tuple[Place, ...] | str]
+"""Repository → where it would be worked on, or why nowhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One todo that would run."""
+
+    id: str
+    repo: str
+    level: int
+    """From 0, by the plan's dependencies."""
+    after: tuple[str, ...]
+    places: tuple[Place, ...]
+    waits_for: str | None
+    """Why it would wait though its turn has come."""
+    workspace: Workspace
+    command: str
+    timeout_s: float | None
+    """None: it waits for a person, for as long as that takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rest:
+    """One todo of the plan that would not run."""
+
+    id: str
+    repo: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    plan_id: str
+    strategy: Strategy
+    reason: str
+    on_failure: str
+    max_parallel: int | None
+    nothing_to_do: str
+    steps: tuple[Step, ...]
+    """In the order in which they would start, as far as estimates tell."""
+    rest: tuple[Rest, ...]
+
+
+def outlook(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Settings, places: Places) -> Outlook:
+    return Outlook(
+        plan_id=graph.plan.id,
+        strategy=order.strategy,
+        reason=order.reason,
+        on_failure=order.on_failure,
+        max_parallel=order.max_parallel,
+        nothing_to_do=graph.nothing_to_do,
+        steps=tuple(_step(graph, name, settings, places) for name in _in_order(graph, order)),
+        rest=tuple(_rest(graph, ecosystem)),
+    )
+
+
+def places_of(repos: Iterable[str], workers: Iterable[Worker]) -> Places:
+    """Where living workers serve these repositories."""
+    there = tuple(workers)
+    found: dict[str, tuple[Place, ...] | str] = {}
+    for repo in repos:
+        serving = {Place(host=w.host, path=w.places.get(repo, "")): None for w in there if repo in w.fit}
+        found[repo] = tuple(serving) or waiting_for_worker(repo, there)
+    return found
+
+
+def command_text(todo: Todo, agent: Command | None) -> str:
+    """What would be carried out, on one line for people."""
+    action = todo.action
+    if isinstance(action, ShellAction):
+        return _words(action.run)
+    if isinstance(action, PythonAction):
+        return (
+            f"python: {action.call} {json.dumps(action.args, default=str)}" if action.args else f"python: {action.call}"
+        )
+    if isinstance(action, ManualAction):
+        return f"a person: coord complete-todo {todo.id}"
+    return f"agent: {_words(agent or '')}"
+
+
+def _words(command: Command) -> str:
+    return command if isinstance(command, str) else shlex.join(command)
+
+
+def _in_order(graph: PlanGraph, order: Order) -> Iterable[str]:
+    if order.strategy is Strategy.LEVELS:
+        return [name for level in graph.levels for name in level]
+    repo_of = {name: todo.repo for name, todo in graph.todos.items()}
+    slots = slots_for(graph.repos, order.max_parallel)
+    start = simulate(graph.hours, graph.predecessors, repo_of, slots=slots, urgency=graph.order).start
+    return sorted(graph.todos, key=lambda name: (start[name], graph.order[name]))
+
+
+def _step(graph: PlanGraph, name: str, settings: Settings, places: Places) -> Step:
+    todo = graph.todos[name]
+    where = places[todo.repo]
+    manual = isinstance(todo.action, ManualAction)
+    return Step(
+        id=name,
+        repo=todo.repo,
+        level=graph.depth[name],
+        after=graph.predecessors[name],
+        places=() if manual or isinstance(where, str) else where,
+        waits_for=where if isinstance(where, str) and not manual else None,
+        workspace=todo.workspace,
+        command=command_text(todo, settings.agent_command),
+        timeout_s=None if manual else (todo.timeout or settings.todo_timeout).total_seconds(),
+    )
+
+
+def _rest(graph: PlanGraph, ecosystem: Ecosystem) -> Iterable[Rest]:
+    for todo in ecosystem.todos_of(graph.plan):
+        if todo.id not in graph.todos:
+            yield Rest(id=todo.id, repo=todo.repo, why=_why_not(graph, todo))
+
+
+def _why_not(graph: PlanGraph, todo: Todo) -> str:
+    if todo.id in graph.blocked:
+        return f"blocked by {graph.blocked[todo.id]}"
+    return "not asked for" if todo.id in graph.left_out else f"{todo.status}"

@@ -1,0 +1,83 @@
+"""What a run waits for, and when it is said again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from coordination.cli.waits import Reminders, Wait, how_long, in_words, waits
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def todo(name: str, state: TodoState, waits_for: str | None = None, *, since_s: int = 0) -> TodoView:
+    since = (NOON + timedelta(seconds=since_s)).isoformat()
+    return TodoView(id=name, repo="api", state=state, attempt=1, waits_for=waits_for, since=since)
+
+
+def run(*todos: TodoView, status: RunStatus = RunStatus.RUNNING) -> RunView:
+    times = {"started_at": None, "finished_at": None, "duration_s": None, "bound_s": None}
+    told = {"run_id": "R", "plan_id": "P", "strategy": "levels", "on_failure": "halt", "actor": "me", "counts": {}}
+    return RunView.model_validate({**told, **times, "status": status, "todos": todos})
+
+
+def test_todos_that_wait_for_the_same_are_one_wait_the_longest_first() -> None:
+    found = waits(
+        run(
+            todo("A", TodoState.PARKED, "its turn", since_s=9),
+            todo("B", TodoState.PARKED, "a person", since_s=7),
+            todo("C", TodoState.PARKED, "its turn", since_s=5),
+            todo("D", TodoState.WAITING),
+        )
+    )
+
+    assert [wait.words for wait in found] == ["C and 1 more wait for its turn", "B waits for a person"]
+    assert found[0].since == NOON + timedelta(seconds=5)
+
+
+def test_that_others_wait_for_a_free_worker_is_no_news_while_something_goes_on() -> None:
+    free = todo("A", TodoState.DISPATCHED, "a worker that is free")
+    unserved = todo("B", TodoState.DISPATCHED, "a worker for api: none serves it")
+
+    assert [w.words for w in waits(run(free))] == ["A waits for a worker that is free"]
+    (told,) = waits(run(free, unserved, todo("C", TodoState.RUNNING)))
+    assert told.words.startswith("B waits for a worker for api: none serves it\n  coord worker --repo api=PATH")
+
+
+def test_of_a_paused_run_only_that_is_said() -> None:
+    found = waits(run(todo("A", TodoState.PARKED, "its turn"), status=RunStatus.PAUSED))
+
+    assert [wait.words for wait in found] == ["the run is paused: coord resume R"]
+
+
+def test_a_wait_is_said_when_it_is_new_and_again_at_growing_intervals() -> None:
+    reminders, wait = Reminders(), Wait(why="x", words="A waits for x", since=NOON)
+
+    said = [s for s in range(0, 1000, 5) if reminders.due([wait], NOON + timedelta(seconds=s))]
+
+    assert said == [0, 30, 60, 120, 240, 480, 960]
+
+
+def test_a_wait_that_was_over_is_new_when_it_comes_again() -> None:
+    reminders, wait = Reminders(), Wait(why="x", words="A waits for x")
+
+    assert reminders.due([wait], NOON)
+    assert not reminders.due([wait], NOON + timedelta(seconds=1))
+    assert not reminders.due([], NOON + timedelta(seconds=2))
+    assert reminders.due([wait], NOON + timedelta(seconds=3))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-3, "0 s"), (4, "4 s"), (119, "119 s"), (300, "5 min"), (7500, "2 h 5 min")]
+)
+def test_how_long_is_told_as_a_person_would(seconds: int, words: str) -> None:
+    assert how_long(timedelta(seconds=seconds)) == words
+
+
+def test_a_wait_that_has_just_begun_has_no_duration() -> None:
+    wait = Wait(why="x", words="A waits for x", since=NOON)
+
+    assert in_words(wait, NOON) == "· A waits for x"
+    assert in_words(wait, NOON + timedelta(seconds=4)) == "· A waits for x (4 s)"

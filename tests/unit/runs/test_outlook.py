@@ -1,0 +1,82 @@
+"""What a sweep would do, told before it does it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coordination.models import Strategy, Todo
+from coordination.planner.graph import build
+from coordination.planner.selection import Selectors
+from coordination.runs.outlook import Outlook, Place, command_text, outlook, places_of
+from coordination.runs.presence import Worker
+from coordination.settings import Settings
+from tests.plans import PLAN, ecosystem, order
+
+HERE = {name: (Place(host="h", path=f"/{name}"),) for name in ("r1", "r2")}
+HOURS = {"estimated_hours": 1}
+
+
+def worker(host: str, **more: Any) -> Worker:
+    return Worker(id=f"coord-1@{host}", host=host, pid=1, version="1", repos=("r1",), jobs=1, **more)
+
+
+def look(wanted: Selectors | None = None, strategy: Strategy = Strategy.LEVELS, **more: Any) -> Outlook:
+    todos = {"A": "r1", "B": ("r2", ["A"]), "C": "r2", "D": ("r1", ["B", "C"])}
+    eco = ecosystem(todos, **more)
+    return outlook(build(eco, PLAN, wanted or Selectors()), order(strategy), eco, Settings(), HERE)
+
+
+def test_levels_start_level_by_level_and_dataflow_as_soon_as_it_can() -> None:
+    by_level = look()
+    by_flow = look(strategy=Strategy.DATAFLOW, A={"estimated_hours": 9}, B=HOURS, C={"estimated_hours": 2}, D=HOURS)
+
+    assert [step.id for step in by_level.steps] == ["A", "C", "B", "D"]
+    assert [(step.level, step.after) for step in by_level.steps][-1] == (2, ("B", "C"))
+    assert [step.id for step in by_flow.steps] == ["A", "C", "B", "D"]
+
+
+def test_what_would_not_run_says_why() -> None:
+    found = look(Selectors(todos=["B", "C"]), D={"status": "cancelled"})
+
+    assert [step.id for step in found.steps] == ["C"]
+    assert {rest.id: rest.why for rest in found.rest} == {
+        "A": "not asked for",
+        "B": "blocked by A, which is not part of this sweep",
+        "D": "cancelled",
+    }
+
+
+def test_a_repository_is_worked_on_where_a_worker_serves_it_or_says_what_it_waits_for() -> None:
+    workers = [worker("one", places={"r1": "/one/r1"}), worker("two", unfit={"r1": "there is no folder /r1"})]
+
+    found = places_of(["r1", "r2"], workers)
+    nowhere = places_of(["r1"], workers[1:])
+
+    assert found == {"r1": (Place(host="one", path="/one/r1"),), "r2": "a worker for r2: none serves it"}
+    assert nowhere == {"r1": "a worker for r1: on host two there is no folder /r1"}
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        ("make test", "make test"),
+        (["echo", "a b"], "echo 'a b'"),
+        ({"type": "python", "call": "m:f"}, "python: m:f"),
+        ({"type": "python", "call": "m:f", "args": {"x": 1}}, 'python: m:f {"x": 1}'),
+        ({"type": "agent", "prompt": "Do it"}, "agent: my-agent --print"),
+        (None, "agent: my-agent --print"),
+        ({"type": "manual"}, "a person: coord complete-todo A"),
+    ],
+)
+def test_every_kind_of_action_is_shown_as_what_would_be_carried_out(action: Any, words: str) -> None:
+    todo = Todo.model_validate({"id": "A", "task": "do A", "repo": "r1", "action": action})
+
+    assert command_text(todo, "my-agent --print") == words
+
+
+def test_a_manual_todo_needs_no_worker_and_has_no_timeout() -> None:
+    (step,) = look(Selectors(todos=["A"]), A={"action": {"type": "manual"}}).steps
+
+    assert (step.places, step.waits_for, step.timeout_s) == ((), None, None)
