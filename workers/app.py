@@ -22,6 +22,7 @@ from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from workers.attempts import Attempts
 from workers.leases import Leases
+from workers.parcels import Parcels
 from workers.tasks import register
 
 
@@ -52,6 +53,7 @@ class WorkerParts:
         self.keys = Keys(charge.settings.namespace)
         self.redis = connect(charge.redis_url, Profile.WORKER, charge.settings.connect_timeout)
         self.reader = connect(charge.redis_url, Profile.READER, charge.settings.connect_timeout)
+        self.goods = connect(charge.redis_url, Profile.FREIGHT, charge.settings.connect_timeout)
         host = charge.settings.host or socket.gethostname()
         self.worker = Worker(
             id=f"coord-{os.getpid()}@{host}",
@@ -82,7 +84,11 @@ class WorkerParts:
 
     @cached_property
     def attempts(self) -> Attempts:
-        return Attempts(self.store, self.dispatcher, self.leases, self.worker, self.charge)
+        return Attempts(self.store, self.dispatcher, self.leases, self.worker, self.charge, self.parcels)
+
+    @cached_property
+    def parcels(self) -> Parcels:
+        return Parcels(self.goods, self.keys)
 
     @cached_property
     def app(self) -> Celery:
@@ -99,5 +105,5 @@ class WorkerParts:
         return self.app
 
     def close(self) -> None:
-        for client in (self.redis, self.reader):
+        for client in (self.redis, self.reader, self.goods):
             client.close()

@@ -8,10 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -28,7 +26,9 @@ from workers.executors.seam import argv_of
 from workers.git import clean_environment
 from workers.logs import Log
 from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusable, words_for
+from workers.scratch import scratch
 from workers.workspace import Workspace, workspace_for
+from workers.worktree import Fetch
 
 BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt holds a worker's slot while the former one's processes are still leaving the workspace."""
@@ -57,6 +57,8 @@ class Conclusion:
     exit_code: int | None = None
     output: str = ""
     tip: str = ""
+    since: str = ""
+    """The commit that it began with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +66,13 @@ class Surroundings:
     """What an attempt finds on this machine."""
 
     brief: RunBrief
-    context: Mapping[str, Any]
+    context: Callable[[], Mapping[str, Any]]
+    """Made when the workspace is entered; may take as long as a commit takes to be carried here."""
     state: Path
     checkout: Path
     output_limit_bytes: int
+    fetch: Fetch | None = None
+    """Brings a commit of another host."""
 
 
 class Attempt:
@@ -109,10 +114,10 @@ class Attempt:
 
     def _in_workspace(self) -> Conclusion:
         workspace = self._workspace()
-        workspace.enter(self._visitor, self.grant.tip, BUSY_PATIENCE)
+        since = workspace.enter(self._visitor, self.grant.tip, BUSY_PATIENCE)
         try:
             failed = self._prepare(workspace)
-            return failed or self._perform(workspace)
+            return failed or self._perform(workspace, since)
         finally:
             workspace.leave()
 
@@ -123,6 +128,7 @@ class Attempt:
             repo=self.grant.spec.repo,
             checkout=self._here.checkout,
             wanted=self.grant.spec.todo.workspace,
+            fetch=self._here.fetch,
         )
 
     @property
@@ -140,11 +146,14 @@ class Attempt:
         workspace.mark_prepared()
         return None
 
-    def _perform(self, workspace: Workspace) -> Conclusion:
-        with self._folder() as folder:
+    def _perform(self, workspace: Workspace, since: str) -> Conclusion:
+        told = json.dumps(self._here.context())  # ASCII: JSON can say what UTF-8 cannot
+        if self._stopped is not None:
+            return Conclusion(word=self._stopped)
+        with scratch(self._here.state) as folder:
             context, output = folder / "context.json", folder / "output.json"
             with words_for(folder):
-                context.write_text(json.dumps(self._here.context))  # ASCII: JSON can say what UTF-8 cannot
+                context.write_text(told)
             environment = self._environment(workspace) | {"COORD_CONTEXT": str(context), "COORD_OUTPUT": str(output)}
             job = Job(
                 todo=self.grant.spec.todo,
@@ -163,7 +172,7 @@ class Attempt:
             return Conclusion(word=self._stopped, exit_code=0)
         tip = workspace.commit(self.grant.todo_id, self.grant.spec.todo.task)
         # Whoever stops it from here on comes too late: it is done, and the fence decides whether that counts.
-        return Conclusion(word=Word.SUCCEEDED, exit_code=0, output=written, tip=tip)
+        return Conclusion(word=Word.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since)
 
     def take_back(self) -> None:
         """The step was refused, so the commit counts for nothing: it must not stand on the branch as if it did."""
@@ -171,15 +180,6 @@ class Attempt:
             self._workspace().take_back(self._visitor, self.grant.tip)
         except CoordinationError as error:
             logger.info("%s of run %s: %s", self.grant.todo_id, self.grant.run_id, _plain(error.message))
-
-    @contextmanager
-    def _folder(self) -> Iterator[Path]:
-        parent = self._here.state / "tmp"
-        with words_for(parent):
-            parent.mkdir(parents=True, exist_ok=True)
-            made = tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
-        with made as folder:
-            yield Path(folder)
 
     def _command(self, workspace: Workspace, command: Command, environment: Mapping[str, str]) -> Exit:
         child = start(

@@ -9,7 +9,8 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
@@ -19,12 +20,17 @@ from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
 from coordination.runs.retry import Again, decide
 from coordination.runs.store import RunStore
 from coordination.wire.connection import cannot_write
+from workers.arrivals import Arrivals, Sought
 from workers.attempt import Attempt, Conclusion, Surroundings, Word
-from workers.context import Context, PathOf
+from workers.context import Context
 from workers.janitor import Janitor
 from workers.leases import Leases
 from workers.logs import Log
+from workers.parcels import Parcels
+from workers.repository import branch_of
+from workers.sending import Cargo, Sender
 from workers.verdict import Kind, Verdict
+from workers.whereabouts import Whereabouts
 
 if TYPE_CHECKING:
     from workers.app import Charge
@@ -38,13 +44,23 @@ logger = logging.getLogger(__name__)
 
 
 class Attempts:
-    def __init__(self, store: RunStore, dispatcher: Dispatcher, leases: Leases, worker: Worker, charge: Charge) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        dispatcher: Dispatcher,
+        leases: Leases,
+        worker: Worker,
+        charge: Charge,
+        parcels: Parcels,
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._leases = leases
         self._worker = worker
         self._charge = charge
-        self._context = Context(store, PathOf(charge.state))
+        self._arrivals = Arrivals(parcels, charge.state, charge.places)
+        self._context = Context(store, Whereabouts(self._arrivals, charge.state))
+        self._sender = Sender(parcels, charge.state, charge.settings.bundle_limit_bytes)
         self.janitor = Janitor(store, charge.state, charge.places)
         self._running: set[Attempt] = set()
         self._guard = threading.Lock()
@@ -91,7 +107,7 @@ class Attempts:
             attempt=grant.attempt,
             limit_bytes=self._charge.settings.log_limit_bytes,
         )
-        attempt = Attempt(grant, self._surroundings(grant), log)
+        attempt = Attempt(grant, self._surroundings(grant, log), log)
         with self._guard:
             self._running.add(attempt)
         self._leases.add(
@@ -110,14 +126,41 @@ class Attempts:
             with self._guard:
                 self._running.discard(attempt)
 
-    def _surroundings(self, grant: Grant) -> Surroundings:
+    def _surroundings(self, grant: Grant, log: Log) -> Surroundings:
         return Surroundings(
-            brief=self._context.brief(grant.run_id),
-            context=self._until_answered(lambda: self._context.of(grant)),
+            brief=self._until_answered(lambda: self._context.brief(grant.run_id)),
+            context=lambda: self._told(grant, log),
             state=self._charge.state,
             checkout=self._charge.places[grant.spec.repo.name],
             output_limit_bytes=self._charge.settings.output_limit_bytes,
+            fetch=lambda commit, into, hold: self._fetch(grant, commit, into, hold),
         )
+
+    def _told(self, grant: Grant, log: Log) -> dict[str, Any]:
+        context = self._until_answered(lambda: self._context.of(grant))
+        for why in dict.fromkeys(one["why"] for one in context["predecessors"] if "why" in one):
+            log.say(why)
+        return context
+
+    def _fetch(self, grant: Grant, commit: str, into: Path, hold: int) -> None:
+        branch = branch_of(grant.run_id)
+        sought = Sought(run=grant.run_id, repo=grant.spec.repo.name, branch=branch, commit=commit)
+        self._until_answered(lambda: self._arrivals.fetch(sought, into, hold))
+
+    def _send(self, grant: Grant, conclusion: Conclusion) -> None:
+        """Before the settle: whoever may start after this todo finds its commit."""
+        one_machine = self._charge.redis_url.startswith("unix:")
+        if one_machine or not conclusion.tip or conclusion.tip == grant.tip:
+            return
+        cargo = Cargo(
+            run=grant.run_id,
+            repo=grant.spec.repo,
+            checkout=self._charge.places[grant.spec.repo.name],
+            commit=conclusion.tip,
+            since=conclusion.since,
+            first=grant.tip is None,
+        )
+        self._until_answered(lambda: self._sender.send(cargo))
 
     def _conclude(self, grant: Grant, conclusion: Conclusion) -> Verdict:
         why = conclusion.why
@@ -149,13 +192,15 @@ class Attempts:
             Word.SUCCEEDED: (TodoState.SUCCEEDED, Kind.DONE),
             Word.CANCELLED: (TodoState.CANCELLED, Kind.ENDED),
         }.get(conclusion.word, (TodoState.FAILED, Kind.FAILED))
+        if outcome is TodoState.SUCCEEDED:
+            self._send(grant, conclusion)
         reply = self._until_answered(lambda: self._store.settle(grant, _result(outcome, conclusion)))
         self._dispatcher.follow(reply)
         if reply.word == "stale":
             logger.warning("%s of run %s was settled by nobody here: the fence is old", grant.todo_id, grant.run_id)
             return Verdict(Kind.LATER, "its lease was lost")
         if reply.status == RunStatus.SUCCEEDED:
-            self.janitor.run_once()
+            self.janitor.clear(grant.run_id)
         return Verdict(kind, conclusion.why)
 
     def _until_answered(self, ask: Callable[[], T]) -> T:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from coordination.errors import CoordinationError
-from coordination.runs.records import Grant
+from coordination.runs.records import Grant, Handed
 from coordination.runs.store import RunStore
+from workers.repository import branch_of
+from workers.whereabouts import Whereabouts
 
 DEEPEST = 100
 """pydantic prints nothing that is nested deeper than 255, and a run is shown with the outputs of its todos."""
@@ -23,38 +25,33 @@ class OutputRefused(CoordinationError):
 class Context:
     """Reads a run's brief once, and for each todo the outputs of its predecessors in one round trip."""
 
-    def __init__(self, store: RunStore, path_of: PathOf) -> None:
+    def __init__(self, store: RunStore, whereabouts: Whereabouts) -> None:
         self._store = store
-        self._path_of = path_of
+        self._whereabouts = whereabouts
         self.brief = lru_cache(maxsize=16)(store.brief)
 
     def of(self, grant: Grant) -> dict[str, Any]:
         brief = self.brief(grant.run_id)
         names = list(ancestors(brief.predecessors, grant.todo_id))
         handed = self._store.handed_over(grant.run_id, names) if names else []
-        predecessors = [
-            {
-                "todo": name,
-                "repo": (repo := brief.repo_of[name]),
-                "output": output,
-                "branch": f"coord/{grant.run_id}" if commit else None,
-                "commit": commit,
-                "path": self._path_of(grant.run_id, repo),
-            }
-            for name, output, commit in handed
-        ]
+        newest = _newest(handed, brief.repo_of)
+        places = {
+            repo: self._whereabouts.of(grant, repo, newest.get(repo))
+            for repo in dict.fromkeys(brief.repo_of[name] for name in names)
+        }
+        predecessors = [_told(one, repo := brief.repo_of[one.todo]) | places[repo].told for one in handed]
         return {"run_id": grant.run_id, "todo_id": grant.todo_id, "predecessors": predecessors}
 
 
-class PathOf:
-    """Where the worktree of a run's repository stands on this host; None where there is none."""
+def _told(handed: Handed, repo: str) -> dict[str, Any]:
+    branch = branch_of(handed.run) if handed.commit else None
+    return {"todo": handed.todo, "repo": repo, "output": handed.output, "branch": branch, "commit": handed.commit}
 
-    def __init__(self, state: Path) -> None:
-        self._state = state
 
-    def __call__(self, run_id: str, repo: str) -> str | None:
-        path = self._state / "worktrees" / run_id / repo
-        return str(path) if path.is_dir() else None
+def _newest(handed: Iterable[Handed], repo_of: Mapping[str, str]) -> dict[str, Handed]:
+    """Of each repository what was settled last, which contains the others; in a plan's order it may come first."""
+    settled = sorted((one for one in handed if one.commit), key=lambda one: one.fence)
+    return {repo_of[one.todo]: one for one in settled}
 
 
 def ancestors(predecessors: Mapping[str, tuple[str, ...]], todo: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,8 +60,31 @@ def look(path: Path) -> tuple[str, Path | None]:
     return f"is a folder inside the repository {top[0]}, not a repository of its own", None
 
 
+def is_shallow(path: Path) -> bool:
+    """Without the beginning of its history."""
+    return git("rev-parse", "--is-shallow-repository", cwd=path) == "true"
+
+
+def is_partial(path: Path) -> bool:
+    """A clone that gets files from its remote when they are asked for; nobody else can."""
+    return ask("config", "--get", "extensions.partialClone", cwd=path).returncode == 0
+
+
+def has_commit(path: Path, commit: str) -> bool:
+    return ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).returncode == 0
+
+
 def branch_exists(path: Path, branch: str) -> bool:
     return ask("show-ref", "--verify", "--quiet", f"refs/heads/{branch}", cwd=path).returncode == 0
+
+
+def worktrees(path: Path) -> Iterator[tuple[Path, str]]:
+    """Each worktree that git knows of, the checkout first, with the branch that it is on (empty if none)."""
+    listing = git("worktree", "list", "--porcelain", "-z", cwd=path)
+    for entry in listing.split("\0\0"):
+        facts = dict(line.partition(" ")[::2] for line in entry.split("\0"))
+        if "worktree" in facts:
+            yield Path(facts["worktree"]), facts.get("branch", "")
 
 
 def tip(name: str, path: Path, branch: str) -> str:

@@ -7,12 +7,20 @@ from pathlib import Path
 from coordination import models
 from workers.in_place import InPlace
 from workers.repository import inspect
-from workers.worktree import Worktree
+from workers.worktree import Fetch, Worktree
 
 Workspace = Worktree | InPlace
 
 
-def workspace_for(*, state: Path, run: str, repo: models.Repo, checkout: Path, wanted: models.Workspace) -> Workspace:
+def workspace_for(
+    *,
+    state: Path,
+    run: str,
+    repo: models.Repo,
+    checkout: Path,
+    wanted: models.Workspace,
+    fetch: Fetch | None = None,
+) -> Workspace:
     """The workspace of a run's todo; raises GitRefused when the repository is fit for neither.
 
     A repository without git or without a commit is worked on in place, whatever is wanted.
@@ -22,4 +30,4 @@ def workspace_for(*, state: Path, run: str, repo: models.Repo, checkout: Path, w
     found = inspect(repo.name, checkout)
     if found.workspace is models.Workspace.IN_PLACE:
         return InPlace(state=state, path=checkout)
-    return Worktree(state=state, run=run, repo=repo, checkout=checkout, common_dir=found.common_dir)
+    return Worktree(state=state, run=run, repo=repo, checkout=checkout, common_dir=found.common_dir, fetch=fetch)

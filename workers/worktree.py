@@ -26,6 +26,7 @@ What happens on each failure
   with its todo are removed, since nobody else may be at work here.
 * A merge, rebase or bisect in progress, HEAD elsewhere, the branch deleted: set back.
 * The folder or its entry deleted, the index broken: made anew (and prepared anew).
+* The tip is not in the checkout, for it was made on another host: brought here by `fetch`, else refused with the reason.
 * The branch checked out somewhere else: refused, for moving it would make that checkout look changed.
 """
 
@@ -35,19 +36,19 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 
-from coordination.errors import GitRefused, UsageError
+from coordination.errors import CoordinationError, GitRefused, UsageError
 from coordination.models import Repo
 from workers.child import Child
 from workers.commit import Stand, commit, message
 from workers.git import ask, git
 from workers.occupancy import Occupancy, Superseded, Visitor, words_for
-from workers.repository import branch_of, tip
+from workers.repository import branch_of, has_commit, tip, worktrees
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
 UNFINISHED_FILES = (
@@ -61,8 +62,23 @@ UNFINISHED_FILES = (
 )
 
 
+Fetch = Callable[[str, Path, int], None]
+"""Brings a commit into a checkout's objects, on the run's branch; the git that does it holds the descriptor. Raises a
+CoordinationError that says why it cannot.
+"""
+
+
 class Worktree:
-    def __init__(self, *, state: Path, run: str, repo: Repo, checkout: Path, common_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        state: Path,
+        run: str,
+        repo: Repo,
+        checkout: Path,
+        common_dir: Path | None = None,
+        fetch: Fetch | None = None,
+    ) -> None:
         for name in (run, repo.name):
             if name in (".", "..") or "/" in name:
                 raise UsageError(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
@@ -71,6 +87,7 @@ class Worktree:
         self._run = run
         self._repo = repo
         self._checkout = checkout.absolute()
+        self._fetch = fetch
         self._records = state.absolute() / "workspaces" / run / repo.name
         self._occupancy = Occupancy(self._records, self.path)
         self._visitor: Visitor | None = None
@@ -123,6 +140,11 @@ class Worktree:
         """Record a command that was started here: call it right after `start`."""
         with words_for(self._records):
             self._occupancy.note(child.guard, child.group)
+
+    @property
+    def changed(self) -> bool:
+        """Whether something in it is in no commit."""
+        return bool(ask("status", "--porcelain", cwd=self.path, settings=self._excludes()).stdout)
 
     @property
     def needs_prepare(self) -> bool:
@@ -227,30 +249,30 @@ class Worktree:
         (self._common_dir / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
 
     def _make(self, commit: str) -> None:
-        if self.path.exists():
-            self._refuse_without(commit)  # before what stands there is thrown away
+        self._obtain(commit)  # before what stands there is thrown away
         options = ("--quiet", "--force", "--no-track", "-B", self.branch)
         with self._entries():
             self._discard()
-            try:
-                git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self.hold)
-            except GitRefused:
-                self._refuse_without(commit)
-                raise
+            git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self.hold)
         self._may_have_entry = True
         named = (self.path / ".git").read_text(errors="surrogateescape")
         self._git_dir = self.path / named.removeprefix("gitdir: ").removesuffix("\n")
 
-    def _refuse_without(self, commit: str) -> None:
-        if ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=self._checkout).returncode:
-            raise GitRefused(
-                f"{self._repo.name}: commit {commit}, where the run stands, is not in {self._checkout}",
-                "fetch or restore it there, or start a new run",
-            )
+    def _obtain(self, commit: str) -> None:
+        if has_commit(self._checkout, commit):
+            return
+        message = f"{self._repo.name}: commit {commit}, where the run stands, is not in {self._checkout}"
+        hint = "fetch or restore it there, or start a new run"
+        if self._fetch is None:
+            raise GitRefused(message, hint)
+        try:
+            self._fetch(commit, self._checkout, self.hold)
+        except CoordinationError as missing:
+            raise GitRefused(f"{message}: {missing.message}", hint) from missing
 
     def _discard(self) -> None:
         """Folder first, entry second: git refuses a folder that is damaged, and is content with one that is missing."""
-        _remove_tree(self.path)
+        remove_tree(self.path)
         for name in ("prepared", "exclude"):
             (self._records / name).unlink(missing_ok=True)
         if self._may_have_entry:
@@ -269,11 +291,9 @@ class Worktree:
                 ask("worktree", "remove", "--force", "--force", str(place), cwd=self._checkout)
 
     def _places_of_branch(self) -> Iterator[Path]:
-        listing = git("worktree", "list", "--porcelain", "-z", cwd=self._checkout)
-        for entry in listing.split("\0\0"):
-            facts = dict(line.partition(" ")[::2] for line in entry.split("\0"))
-            if facts.get("branch") == f"refs/heads/{self.branch}":
-                yield Path(facts["worktree"])
+        for place, branch in worktrees(self._checkout):
+            if branch == f"refs/heads/{self.branch}":
+                yield place
 
     @cached_property
     def _common_dir(self) -> Path:
@@ -292,7 +312,7 @@ class Worktree:
             os.close(fd)
 
 
-def _remove_tree(path: Path) -> None:
+def remove_tree(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink()
     try:

@@ -73,6 +73,10 @@ class RunBrief(BaseModel):
     predecessors: dict[str, tuple[str, ...]] = {}
     """Direct ones, in the order of the run; every key stands after its own predecessors."""
     repo_of: dict[str, str] = {}
+    carried_from: str = ""
+    """The run that this one takes up again."""
+    carried_tips: dict[str, str] = {}
+    """Repository → the commit at which it was left by then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,20 @@ class Result:
     tip: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Handed:
+    """What a todo that has settled left for those after it."""
+
+    todo: str
+    output: Any
+    commit: str | None
+    """At which it left its repository; None where nothing is committed."""
+    run: str
+    """In which it really ran: of what was carried over, an earlier one."""
+    fence: int
+    """That settled it: of two todos of one repository, the higher one came later."""
+
+
 class TodoView(BaseModel):
     """One todo of a run, everywhere the same."""
 
@@ -134,6 +152,8 @@ class TodoView(BaseModel):
     waits_for: str | None = None
     since: str | None = None
     """When it came into its state."""
+    run: str | None = None
+    """In which it was done, where a retry carried it over; its times are from there."""
     output: Any = None
 
 
@@ -150,5 +170,7 @@ class RunView(BaseModel):
     finished_at: str | None
     duration_s: float | None
     bound_s: float | None
+    carried_from: str | None = None
+    """The run that this one takes up again."""
     counts: Mapping[str, int]
     todos: tuple[TodoView, ...]

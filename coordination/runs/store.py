@@ -9,12 +9,11 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 from redis import Redis
 
 from coordination.planner.delivery import Delivery
-from coordination.runs.records import Grant, Reply, Result, RunBrief, TodoSpec
+from coordination.runs.records import Grant, Handed, Reply, Result, RunBrief, TodoSpec
 from coordination.wire.keys import Keys, split_member
 from coordination.wire.scripts import Scripts
 
@@ -151,14 +150,30 @@ class RunStore:
     def brief(self, run_id: str) -> RunBrief:
         return RunBrief.model_validate_json(self.redis.hget(self.keys.run(run_id).meta, "brief"))
 
-    def handed_over(self, run_id: str, todos: Sequence[str]) -> list[tuple[str, Any, str | None]]:
-        """Of each todo, in one round trip: its name, its output, the commit at which it left its repository."""
+    def handed_over(self, run_id: str, todos: Sequence[str]) -> list[Handed]:
+        """What each of the todos left, in their order and in one round trip."""
         keys = self.keys.run(run_id)
+        names = ("commit", "run", "settled_by")
         with self.redis.pipeline(transaction=False) as pipeline:
             pipeline.hmget(keys.output, todos)
-            pipeline.hmget(keys.facts, [f"{todo} commit" for todo in todos])
-            outputs, commits = pipeline.execute()
-        return [(t, json.loads(o) if o else None, c) for t, o, c in zip(todos, outputs, commits, strict=True)]
+            pipeline.hmget(keys.facts, [f"{todo} {name}" for todo in todos for name in names])
+            outputs, facts = pipeline.execute()
+        return [
+            Handed(todo=t, output=json.loads(o) if o else None, commit=commit, run=run or run_id, fence=int(fence or 0))
+            for t, o, commit, run, fence in zip(todos, outputs, facts[0::3], facts[1::3], facts[2::3], strict=True)
+        ]
+
+    def log(self, run_id: str, todo_id: str, attempt: int, text: str) -> None:
+        """A piece of what the todo writes."""
+        self.redis.xadd(self.keys.run(run_id).log(todo_id), {"attempt": attempt, "text": text})
+
+    def delivery(self, run_id: str, todo_id: str) -> Delivery:
+        """The message that told of the todo, as far as its level's join needs it."""
+        keys = self.keys.run(run_id)
+        _, level, repo, *_ = self.redis.hget(keys.place, todo_id).split()
+        attempt, index = self.redis.hmget(keys.facts, [f"{todo_id} attempt", f"{todo_id} index"])
+        size = self.redis.hget(keys.meta, f"size.{level}")
+        return Delivery.parse(run_id, [todo_id, attempt, repo, "", level, index or "0", size or "0"])
 
     def now_ms(self) -> int:
         seconds, micros = self.redis.time()

@@ -19,6 +19,9 @@ from coordination.wire.address import client_url
 from coordination.wire.trouble import cannot_write as cannot_write
 from coordination.wire.trouble import explain
 
+FREIGHT_S = 60.0
+"""8 MiB in that time is a slow line."""
+
 
 class Profile(StrEnum):
     COMMAND = "command"
@@ -27,6 +30,8 @@ class Profile(StrEnum):
     """Short outages are waited out; a hung server is noticed."""
     READER = "reader"
     """Blocks on streams and subscriptions: no socket timeout."""
+    FREIGHT = "freight"
+    """Carries commits: megabytes over a slow line take longer than a step."""
 
 
 def connect(url: str, profile: Profile, timeout: timedelta = timedelta(seconds=2)) -> redis.Redis:
@@ -36,12 +41,14 @@ def connect(url: str, profile: Profile, timeout: timedelta = timedelta(seconds=2
         Profile.COMMAND: Retry(NoBackoff(), 0),
         Profile.WORKER: Retry(ExponentialBackoff(cap=1, base=0.05), 3),
         Profile.READER: Retry(NoBackoff(), 0),
+        Profile.FREIGHT: Retry(NoBackoff(), 0),
     }
+    patience_s = {Profile.READER: None, Profile.FREIGHT: FREIGHT_S}
     client: redis.Redis = redis.Redis.from_url(
         client_url(url),
         decode_responses=True,
         socket_connect_timeout=timeout_s,
-        socket_timeout=None if profile is Profile.READER else max(timeout_s, 1.0),
+        socket_timeout=patience_s.get(profile, max(timeout_s, 1.0)),
         health_check_interval=0 if profile is Profile.COMMAND else 15,
         retry=tries[profile],
     )

@@ -53,7 +53,7 @@ def attempt(state: Path, run: Any, context: dict[str, Any] | None = None) -> Con
     grant = Grant(run_id="R", todo_id="T", attempt=1, fence=1, spec=spec, tip=None, tries=0)
     here = Surroundings(
         brief=RunBrief(run_id="R", plan_id="P"),
-        context=context or {},
+        context=lambda: context or {},
         state=state,
         checkout=checkout,
         output_limit_bytes=settings.output_limit_bytes,

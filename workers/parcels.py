@@ -1,0 +1,98 @@
+"""A run's commits on their way from host to host: one hash for each run and repository.
+
+    <commit>              a git bundle: the commit's whole history, or what it adds to
+    <commit> since        this commit
+    <commit> elsewhere    `remote BRANCH URL`: it is to be had there; or a sentence: why it is not carried
+
+A field's name is the commit that it leads to, so whoever writes late or twice writes the same: no fence is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from redis import Redis
+
+from coordination.errors import CoordinationError
+from coordination.wire.keys import Keys
+
+LONGEST_SENTENCE = 500
+_REMOTE = "remote "
+
+
+class NotCarried(CoordinationError):
+    """A commit cannot be brought to this host."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    branch: str
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """What is known of one commit's parcel."""
+
+    bundled: bool
+    since: str | None
+    """What a bundle adds to; None: nothing, it is complete."""
+    remote: Remote | None
+    why: str
+    """Why there is neither; may be empty."""
+
+
+class Parcels:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    def put(self, run: str, repo: str, commit: str, bundle: bytes, since: str | None) -> None:
+        fields: dict[str, bytes | str] = {commit: bundle}
+        if since is not None:
+            fields[f"{commit} since"] = since
+        self._redis.hset(self._keys.run(run).bundle(repo), mapping=fields)
+
+    def refer(self, run: str, repo: str, commit: str, there: Remote) -> None:
+        self._note(run, repo, commit, f"{_REMOTE}{there.branch} {there.url}")
+
+    def explain(self, run: str, repo: str, commit: str, why: str) -> None:
+        self._note(run, repo, commit, why)
+
+    def _note(self, run: str, repo: str, commit: str, elsewhere: str) -> None:
+        self._redis.hset(self._keys.run(run).bundle(repo), f"{commit} elsewhere", elsewhere)
+
+    def label(self, run: str, repo: str, commit: str) -> Label:
+        key = self._keys.run(run).bundle(repo)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hexists(key, commit)
+            pipeline.hmget(key, f"{commit} since", f"{commit} elsewhere")
+            bundled, (since, elsewhere) = pipeline.execute()
+        return Label(bundled=bool(bundled), since=since, remote=_remote(elsewhere), why=elsewhere or "")
+
+    def bundle(self, run: str, repo: str, commit: str) -> bytes:
+        """Empty if there is none."""
+        # Our clients decode their answers; a bundle's bytes are no text.
+        found: bytes | None = self._redis.execute_command(
+            "HGET", self._keys.run(run).bundle(repo), commit, NEVER_DECODE=True
+        )
+        return found or b""
+
+
+def _remote(elsewhere: str | None) -> Remote | None:
+    if elsewhere is None or not elsewhere.startswith(_REMOTE):
+        return None
+    branch, _, url = elsewhere.removeprefix(_REMOTE).partition(" ")
+    return Remote(branch, url)
+
+
+def sentence(text: str) -> str:
+    """On one line, not endless, and of characters that Redis and a log can take."""
+    line = " ".join(text.split()).encode(errors="replace").decode()
+    return line if len(line) <= LONGEST_SENTENCE else line[:LONGEST_SENTENCE] + " …"
+
+
+def hidden(url: str) -> str:
+    """Without who logs in: a token stands there as often as a name."""
+    return re.sub(r"//[^/@]*@", "//***@", url)

@@ -1,0 +1,46 @@
+"""Where the work of a todo's predecessors stands on this host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coordination.errors import CoordinationError
+from coordination.runs.records import Grant, Handed
+from workers.arrivals import Arrivals, Sought
+from workers.parcels import sentence
+from workers.repository import branch_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    path: Path | None = None
+    why: str = ""
+    """Why there is no path, though there is a commit."""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As COORD_CONTEXT has it."""
+        path = None if self.path is None else str(self.path)
+        return {"path": path} | ({"why": self.why} if self.why else {})
+
+
+class Whereabouts:
+    """The run's own worktree, where there is one; else a checkout of the commit alone, which is carried here if need be."""
+
+    def __init__(self, arrivals: Arrivals, state: Path) -> None:
+        self._arrivals = arrivals
+        self._state = state
+
+    def of(self, grant: Grant, repo: str, newest: Handed | None) -> Place:
+        worktree = self._state / "worktrees" / grant.run_id / repo
+        if worktree.is_dir():  # the todo's own stands by now
+            return Place(path=worktree)
+        if newest is None or newest.commit is None:
+            return Place()
+        sought = Sought(run=grant.run_id, repo=repo, branch=branch_of(newest.run), commit=newest.commit)
+        try:
+            return Place(path=self._arrivals.folder(sought))
+        except CoordinationError as missing:
+            return Place(why=sentence(missing.message))
