@@ -6,5 +6,5 @@ attempt    workspace → command → commit
 workspace  worktree | in_place;  occupancy (who is in it), repository (what is there), commit, git
 executors  an action → a command
 child      a command under its guard;  leftovers (of an attempt that was killed)
-janitor    worktrees of runs that succeeded
+janitor    what runs that succeeded have left;  errands (of `coord clean`), remains (what there is of a run), run_branches
 """

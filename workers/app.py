@@ -21,6 +21,7 @@ from coordination.wire.carrier import make_app
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from workers.attempts import Attempts
+from workers.errands import Errands
 from workers.leases import Leases
 from workers.parcels import Parcels
 from workers.tasks import register
@@ -89,6 +90,10 @@ class WorkerParts:
     @cached_property
     def parcels(self) -> Parcels:
         return Parcels(self.goods, self.keys)
+
+    @cached_property
+    def errands(self) -> Errands:
+        return Errands(self.store, self.reader, self.worker, self.charge, self.attempts.janitor)
 
     @cached_property
     def app(self) -> Celery:

@@ -1,50 +1,45 @@
-"""Takes the worktrees of runs that succeeded away from this machine; their branches stay. Others are kept, to be looked at."""
+"""Takes away what runs that succeeded have left on this machine: worktrees, and commits carried here; their branches and logs
+stay. Of other runs all is kept, to be looked at.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 
-from coordination.errors import CoordinationError
-from coordination.models import Repo
+from coordination.runs.cleaning import Kind, Remnant
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
-from workers.worktree import Worktree
-
-PATIENCE = timedelta(seconds=2)
+from workers.remains import Remains
 
 logger = logging.getLogger(__name__)
 
 
 class Janitor:
+    """Called for a run by the worker that settled its last todo; in rounds, for what that one could not see or reach."""
+
     def __init__(self, store: RunStore, state: Path, places: Mapping[str, Path]) -> None:
         self._store = store
         self._state = state
         self._places = places
 
-    def run_once(self) -> list[Path]:
-        """One round; returns the worktrees that were removed."""
-        removed = []
-        for folder in sorted((self._state / "worktrees").glob("*")):
-            if self._store.status(folder.name) == RunStatus.SUCCEEDED:
-                ours = sorted(set(_names(folder)) & set(self._places))
-                removed += [path for name in ours for path in self._remove(folder.name, name)]
-        return removed
+    def run_once(self) -> list[Remnant]:
+        """One round; returns what was removed."""
+        remains = Remains(self._state, self._places)
+        succeeded = (run for run in remains.worked_in() if self._store.status(run) == RunStatus.SUCCEEDED)
+        return [gone for run in succeeded for gone in _clear(remains, run)]
 
-    def _remove(self, run_id: str, repo: str) -> list[Path]:
-        worktree = Worktree(state=self._state, run=run_id, repo=Repo(name=repo), checkout=self._places[repo])
-        try:
-            worktree.remove(PATIENCE)
-        except CoordinationError as error:
-            logger.warning("the worktree of %s of run %s stays for now: %s", repo, run_id, error.message)
-            return []
-        return [worktree.path]
+    def clear(self, run: str) -> list[Remnant]:
+        """Of this run, which succeeded."""
+        return _clear(Remains(self._state, self._places), run)
 
 
-def _names(folder: Path) -> list[str]:
-    try:
-        return [path.name for path in folder.iterdir()]
-    except FileNotFoundError:  # another worker of this machine was faster
-        return []
+def _clear(remains: Remains, run: str) -> list[Remnant]:
+    removed = []
+    for remnant in map(remains.remove, (*remains.worktrees_of(run), *remains.folders_of(run, [Kind.CARRIED]))):
+        if remnant.gone:
+            removed.append(remnant)
+        else:
+            logger.warning("%s of run %s stays for now: %s", remnant.path, run, remnant.stays)
+    return removed

@@ -86,10 +86,12 @@ class Pool:
     def _ready(self, **_: Any) -> None:
         self._parts.leases.start()
         self._parts.keeper.start()
+        self._parts.errands.start()
         logger.info("serving %s", ", ".join(self._parts.charge.places))
 
     def _stopped(self, **_: Any) -> None:
         self._parts.keeper.stop()
+        self._parts.errands.stop()
         self._parts.leases.stop()
         self._parts.leases.leave()
 

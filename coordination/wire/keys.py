@@ -22,6 +22,11 @@
 | `<ns>:lock-info:<name>`  | hash   | `fence`, and host, pid, start, label of the last holder   | for ever (fences grow)   |
 | `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
 | `<ns>:bell`              | pubsub | a word that leases should be looked at now                | —                        |
+| `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
+| `…:<repos>:reply:<id>`   | list   | the answer to one request                                 | a minute                 |
+| `…:<repos>:unacked*`, `…:poison` | —  | Celery's own, as below, of these workers alone            | as below                 |
+| `<ns>:errands`           | hash   | id → JSON of what every worker is asked to do (`clean`)   | until answered           |
+| `<ns>:errand:<id>`       | hash   | worker id → JSON of its answer                            | until gathered           |
 | `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, counts `n.<state>` …           | as long as the run       |
 | `…:spec`                 | hash   | todo → JSON of what is to be done; never changes          | as long as the run       |
 | `…:place`                | hash   | todo → `order level repo kind slots`                      | as long as the run       |
@@ -48,6 +53,7 @@ Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -86,6 +92,20 @@ class RunKeys:
         return [f"{self.prefix}:{name}" for name in names.split()]
 
 
+@dataclass(frozen=True)
+class RestrictedKeys:
+    """What the restricted workers of given repositories have for themselves. `prefix` is `<ns>:restricted:<repos>`."""
+
+    prefix: str
+
+    requests = property(lambda self: f"{self.prefix}:requests")
+    unacked = property(lambda self: f"{self.prefix}:unacked")
+    poison = property(lambda self: f"{self.prefix}:poison")
+
+    def reply(self, request: str) -> str:
+        return f"{self.prefix}:reply:{request}"
+
+
 class Keys:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -103,13 +123,23 @@ class Keys:
         self.version = f"{namespace}:version"
         self.counters = f"{namespace}:counters"
         self.poison = f"{namespace}:poison"
+        self.errands = f"{namespace}:errands"
         self.bell = f"{namespace}:bell"
+        self.all_requests = f"{namespace}:restricted:*:requests"
         self.control_queue = f"{namespace}.control"
         self.unacked = f"{namespace}.unacked"
         self.celery_prefix = f"{namespace}.celery:"
 
     def run(self, run_id: str) -> RunKeys:
         return RunKeys(f"{self.namespace}:run:{run_id}")
+
+    def restricted(self, repos: Iterable[str]) -> RestrictedKeys:
+        """Named by the repositories: whoever may touch these keys may act for them."""
+        return RestrictedKeys(f"{self.namespace}:restricted:{','.join(sorted(repos))}")
+
+    def asking(self, channel: str) -> frozenset[str]:
+        """The repositories for which a request on this channel may act."""
+        return frozenset(channel.removeprefix(f"{self.namespace}:restricted:").removesuffix(":requests").split(","))
 
     def step(self, run_id: str) -> list[str]:
         """KEYS of every script in lua/run."""
@@ -118,6 +148,9 @@ class Keys:
 
     def worker(self, worker_id: str) -> str:
         return f"{self.namespace}:worker:{worker_id}"
+
+    def errand(self, errand_id: str) -> str:
+        return f"{self.namespace}:errand:{errand_id}"
 
     def lock(self, name: str) -> str:
         return f"{self.namespace}:lock:{name}"

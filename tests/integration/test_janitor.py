@@ -12,7 +12,7 @@ from workers.janitor import Janitor
 
 
 def test_a_run_that_another_worker_clears_up_at_this_moment_is_no_error(tmp_path: Path):
-    folder = tmp_path / "worktrees" / "R1"
+    folder = tmp_path / "worktrees" / "20260101-120000-abcd"
     folder.mkdir(parents=True)
 
     class WhileTheOtherRemoves(fakeredis.FakeRedis):

@@ -1,0 +1,255 @@
+"""What ended runs have left on the workers' machines: looked at, and taken away when a person has said so.
+
+Only a worker can reach it, so the command writes an errand, rings the bell and gathers the answers of all workers that are
+there. First each says what it finds, and what of that it would keep and why; then the same errand, with the runs named, is
+to take the rest away. An answer is complete or none; whoever does not answer is named.
+
+What is taken is decided where it lies, at the moment it is taken: what was said before is for people.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.errors import Conflict, NotFound, Unreachable
+from coordination.runs.expiry import forget_bundles, forget_logs
+from coordination.runs.presence import Presence
+from coordination.runs.records import RunStatus
+from coordination.runs.store import RunStore
+from coordination.runs.view import RunReader
+
+RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
+"""As submit.new_run_id makes them: a folder or a branch of any other name is not ours."""
+FORGOTTEN = "forgotten"
+BEGIN_WITHIN = timedelta(seconds=8)
+"""More than a heartbeat: a worker that missed the bell looks by then."""
+DONE_WITHIN = timedelta(minutes=30)
+POLL_S = 0.05
+ASKED_AT_ONCE = 500
+
+
+class Kind(StrEnum):
+    WORKTREE = "worktree"
+    BRANCH = "branch"
+    LOGS = "logs"
+    CARRIED = "carried"
+    """Copies of commits that were made on other hosts."""
+
+
+class Remnant(BaseModel):
+    """One thing that a run has left on a host."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run: str
+    kind: Kind
+    repo: str = ""
+    path: str
+    """The folder; of a branch, its repository."""
+    bytes: int = 0
+    changed: bool = False
+    """A worktree with something in it that is in no commit."""
+    unmerged: bool = False
+    """A branch with a commit that is in no branch but those of runs."""
+    stays: str = ""
+    """Why it is kept, whoever asks; empty if it can go."""
+    gone: bool = False
+    host: str = ""
+
+
+class Errand(BaseModel):
+    """What the workers are asked. `runs`: these alone, else every run that left something, but those to `spare`."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    until_ms: int
+    remove: bool = False
+    branches: bool = True
+    runs: tuple[str, ...] | None = None
+    spare: tuple[str, ...] = ()
+    tips: Mapping[str, Mapping[str, str]] = {}
+    """Run → repository → the commit at which the run left its branch."""
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    host: str
+    done: bool = False
+    found: tuple[Remnant, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """What Redis knows of an ended run."""
+
+    status: str
+    tips: Mapping[str, str]
+    hosts: tuple[str, ...]
+    """Where it worked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    found: tuple[Remnant, ...]
+    statuses: Mapping[str, str]
+    """Run → its status, or `forgotten`."""
+    silent: tuple[str, ...]
+    """Workers that are there and did not answer, with the reason if they gave one."""
+    absent: tuple[str, ...]
+    """Hosts where one of the runs worked, and none of whose workers is there."""
+
+    @property
+    def removable(self) -> tuple[Remnant, ...]:
+        return tuple(r for r in self.found if not r.stays)
+
+
+class Cleaning:
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self._presence = Presence(store.redis, store.keys)
+        self._reader = RunReader(store.redis, store.keys)
+
+    def survey(self, named: Sequence[str], *, branches: bool = True) -> Survey:
+        """What there is of these runs (of all ended ones, where none is named). Raises Conflict for a live one."""
+        chosen = tuple(dict.fromkeys(self._resolved(name) for name in named))
+        live = self._live()
+        for run_id in chosen:
+            if run_id in live:
+                raise Conflict(
+                    f"run {run_id} {live[run_id]}", f"look: coord show-run {run_id}; clean up when it has ended"
+                )
+        return self._ask(remove=False, branches=branches, runs=chosen or None, spare=tuple(live))
+
+    def remove(self, survey: Survey, *, branches: bool = True) -> Survey:
+        """Takes away what the survey found, as far as it can go; returns what went and what stayed."""
+        runs = tuple(dict.fromkeys(r.run for r in survey.found))
+        live = self._live()  # a run may have been taken up anew while the question stood
+        done = self._ask(remove=True, branches=branches, runs=tuple(r for r in runs if r not in live))
+        for run_id in set(runs) - set(live):
+            forget_logs(self._store, run_id)
+            if branches and all(r.gone for r in done.found if r.run == run_id):
+                forget_bundles(self._store, run_id)
+        return done
+
+    def _resolved(self, name: str) -> str:
+        try:
+            return self._reader.resolve(name)
+        except NotFound:
+            if RUN_ID.fullmatch(name):  # Redis has forgotten it, a folder may tell of it
+                return name
+            raise
+
+    def _live(self) -> dict[str, str]:
+        """Runs that must not be touched → why."""
+        live = dict.fromkeys(self._store.live_runs(), "is live")
+        for run_id in tuple(live):
+            source = self._store.redis.hget(self._store.keys.run(run_id).meta, "carried_from")
+            if source:
+                live.setdefault(source, f"is carried on by run {run_id}, which is live")
+        return live
+
+    def _ask(
+        self, *, remove: bool, branches: bool, runs: tuple[str, ...] | None, spare: tuple[str, ...] = ()
+    ) -> Survey:
+        ended = self._ended(runs)
+        errand = Errand(
+            id=uuid.uuid4().hex,
+            until_ms=self._store.now_ms() + int(DONE_WITHIN.total_seconds() * 1000),
+            remove=remove,
+            branches=branches,
+            runs=runs,
+            spare=spare,
+            tips={run_id: known.tips for run_id, known in ended.items() if known.tips},
+        )
+        answers, silent = self._carried_out(errand)
+        found = self._of_ended(merged(answers), ended)
+        there = {answer.host for answer in answers}
+        concerned = [known for run_id, known in ended.items() if runs is None or run_id in runs]
+        hosts = {host for known in concerned for host in known.hosts}
+        return Survey(
+            found=found,
+            statuses={r.run: ended[r.run].status if r.run in ended else FORGOTTEN for r in found},
+            silent=silent,
+            absent=tuple(sorted(hosts - there - {worker.host for worker in self._presence.workers()})),
+        )
+
+    def _of_ended(self, found: tuple[Remnant, ...], ended: Mapping[str, Ended]) -> tuple[Remnant, ...]:
+        """A run that began, or ended, while the workers looked is left for another time."""
+        others = {r.run for r in found} - set(ended)
+        known = {run_id for run_id in others if self._store.status(run_id) is not None}
+        return tuple(r for r in found if r.run not in known)
+
+    def _ended(self, runs: tuple[str, ...] | None) -> dict[str, Ended]:
+        ids = list(runs) if runs is not None else self._store.redis.zrange(self._store.keys.runs, 0, -1)
+        known = {}
+        for start in range(0, len(ids), ASKED_AT_ONCE):
+            piece = ids[start : start + ASKED_AT_ONCE]
+            with self._store.redis.pipeline(transaction=False) as pipeline:
+                for run_id in piece:
+                    pipeline.hgetall(self._store.keys.run(run_id).meta)
+                    pipeline.hgetall(self._store.keys.run(run_id).tips)
+                rows = pipeline.execute()
+            for run_id, meta, tips in zip(piece, rows[::2], rows[1::2], strict=True):
+                if meta and RunStatus(meta["status"]).ended:
+                    hosts = tuple(value for name, value in meta.items() if name.startswith("host."))
+                    known[run_id] = Ended(status=meta["status"], tips=tips, hosts=hosts)
+        return known
+
+    def _carried_out(self, errand: Errand) -> tuple[list[Answer], tuple[str, ...]]:
+        """The complete answers, and the workers that gave none."""
+        keys, redis = self._store.keys, self._store.redis
+        asked = {worker.id: worker for worker in self._presence.workers()}
+        if not asked:
+            raise Unreachable(
+                "no worker is there, and only workers reach what runs have left on their machines",
+                "start one where the repositories are: coord worker --all",
+            )
+        try:
+            with redis.pipeline() as pipeline:
+                pipeline.hset(keys.errands, errand.id, errand.model_dump_json())
+                pipeline.expire(keys.errands, DONE_WITHIN)
+                pipeline.publish(keys.bell, errand.id)
+                pipeline.execute()
+            answers = self._gathered(errand, lambda: {w.id for w in self._presence.workers()} & set(asked))
+        finally:
+            redis.hdel(keys.errands, errand.id)
+            redis.delete(keys.errand(errand.id))
+        complete = [answer for answer in answers.values() if answer.done and not answer.error]
+        told = {worker: answer.error for worker, answer in answers.items() if answer.error}
+        silent = [worker for worker in asked if worker not in answers or not answers[worker].done]
+        return complete, (*silent, *(f"{worker}: {why}" for worker, why in told.items()))
+
+    def _gathered(self, errand: Errand, there: Callable[[], set[str]]) -> dict[str, Answer]:
+        began = time.monotonic()
+        waited_for = there()
+        while True:
+            rows = self._store.redis.hgetall(self._store.keys.errand(errand.id))
+            answers = {worker: Answer.model_validate_json(row) for worker, row in rows.items()}
+            waited_for &= there()  # who dies meanwhile will not answer
+            if time.monotonic() - began > BEGIN_WITHIN.total_seconds():
+                waited_for &= set(answers)
+            if not any(worker not in answers or not answers[worker].done for worker in waited_for):
+                return answers
+            time.sleep(POLL_S)
+
+
+def merged(answers: Iterable[Answer]) -> tuple[Remnant, ...]:
+    """Each thing once, by run: two workers of a host may have seen the same, and what one of them took is gone."""
+    things: dict[tuple[str, str, str, str, str], Remnant] = {}
+    for answer in answers:
+        for remnant in answer.found:
+            key = (remnant.run, answer.host, remnant.repo, remnant.kind, remnant.path)
+            if key not in things or remnant.gone:
+                things[key] = remnant.model_copy(update={"host": answer.host})
+    return tuple(things[key] for key in sorted(things))

@@ -1,0 +1,149 @@
+"""What runs have left in a state folder and in its repositories, and the one way in which it is taken away.
+
+    <state>/worktrees/<run>/<repo>      with its records in <state>/workspaces/<run>/<repo>
+    <state>/carried/<run>               commits of other hosts
+    <state>/logs/<run>
+    the branch coord/<run> of each repository
+
+Only what is named after a run is looked at. A worktree goes if git knows it as one of its repository and nobody is in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+
+from coordination.errors import CoordinationError
+from coordination.models import Repo
+from coordination.runs.cleaning import RUN_ID, Kind, Remnant
+from workers.run_branches import RunBranches
+from workers.worktree import Worktree, remove_tree
+
+PATIENCE = timedelta(seconds=2)
+WORKED_IN = ("worktrees", "workspaces", "carried")
+
+logger = logging.getLogger(__name__)
+
+
+class Remains:
+    """What git says is asked for once; make a new one for a later look."""
+
+    def __init__(self, state: Path, places: Mapping[str, Path]) -> None:
+        self._state = state.resolve()
+        self._places = places
+
+    def runs(self) -> list[str]:
+        """The runs that have left something here."""
+        branches = {run for branches in self._branches.values() for run in branches.heads}
+        return sorted(branches | self._named(*WORKED_IN, "logs"))
+
+    def worked_in(self) -> list[str]:
+        """The runs that have left a place to work in."""
+        return sorted(self._named(*WORKED_IN))
+
+    def _named(self, *folders: str) -> set[str]:
+        names = {path.name for folder in folders for path in _folders_in(self._state / folder)}
+        return {name for name in names if RUN_ID.fullmatch(name)}
+
+    def of(self, run: str, tips: Mapping[str, str], *, branches: bool = True) -> list[Remnant]:
+        """What there is of a run, in the order in which it can be removed. `tips`: repository → the commit it recorded."""
+        found = list(map(self._measured, self.worktrees_of(run)))
+        if branches:
+            found += self._branches_of(run, tips)
+        return found + [r.model_copy(update={"bytes": size_of(Path(r.path))}) for r in self.folders_of(run)]
+
+    def worktrees_of(self, run: str) -> list[Remnant]:
+        folders = (self._state / "worktrees" / run, self._state / "workspaces" / run)
+        repos = sorted({path.name for folder in folders for path in _folders_in(folder)})
+        return [self._worktree_of(run, repo) for repo in repos]
+
+    def folders_of(self, run: str, kinds: Iterable[Kind] = (Kind.CARRIED, Kind.LOGS)) -> list[Remnant]:
+        found = [(kind, self._state / kind / run) for kind in kinds]
+        return [Remnant(run=run, kind=kind, path=str(p)) for kind, p in found if p.is_dir() and not p.is_symlink()]
+
+    def remove(self, remnant: Remnant) -> Remnant:
+        """The same thing, gone; or with why it stays."""
+        if remnant.stays:
+            return remnant
+        try:
+            if remnant.kind is Kind.BRANCH:
+                return self._branches[remnant.repo].remove(remnant)
+            if remnant.kind is Kind.WORKTREE:
+                self._worktree(remnant.run, remnant.repo).remove(PATIENCE)
+            else:
+                remove_tree(Path(remnant.path))
+        except CoordinationError as error:
+            return remnant.model_copy(update={"stays": error.message})
+        except OSError as error:
+            return remnant.model_copy(update={"stays": f"{error.filename or remnant.path}: {error.strerror}"})
+        return remnant.model_copy(update={"gone": True})
+
+    def _worktree_of(self, run: str, repo: str) -> Remnant:
+        path = self._path(run, repo)
+        return Remnant(run=run, kind=Kind.WORKTREE, repo=repo, path=str(path), stays=self._not_ours(repo, path))
+
+    def _measured(self, remnant: Remnant) -> Remnant:
+        path = Path(remnant.path)
+        changed = not remnant.stays and path.is_dir() and self._worktree(remnant.run, remnant.repo).changed
+        return remnant.model_copy(update={"bytes": size_of(path), "changed": changed})
+
+    def _branches_of(self, run: str, tips: Mapping[str, str]) -> list[Remnant]:
+        found = (
+            branches.of(run, tip=tips.get(repo), base=self._base(run, repo), own=self._path(run, repo))
+            for repo, branches in self._branches.items()
+        )
+        return [remnant for remnant in found if remnant is not None]
+
+    def _path(self, run: str, repo: str) -> Path:
+        return self._state / "worktrees" / run / repo
+
+    def _worktree(self, run: str, repo: str) -> Worktree:
+        return Worktree(state=self._state, run=run, repo=Repo(name=repo), checkout=self._places[repo])
+
+    def _not_ours(self, repo: str, path: Path) -> str:
+        if repo not in self._branches:
+            return f"no worker here serves {repo}, or its folder cannot be read"
+        if path.is_symlink() or (path.exists() and path not in self._branches[repo].places):
+            return f"git does not know it as a worktree of {self._places[repo]}"
+        return ""
+
+    @cached_property
+    def _branches(self) -> Mapping[str, RunBranches]:
+        return {repo: branches for repo, path in self._places.items() if (branches := _readable(repo, path))}
+
+    def _base(self, run: str, repo: str) -> str | None:
+        file = self._state / "workspaces" / run / repo / "base"
+        return file.read_text() if file.is_file() else None
+
+
+def size_of(path: Path) -> int:
+    """In bytes; what goes meanwhile counts nothing."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += (Path(folder) / name).lstat().st_size
+            except OSError:
+                continue
+    return total
+
+
+def _readable(repo: str, path: Path) -> RunBranches | None:
+    branches = RunBranches(repo, path)
+    try:
+        branches.places  # noqa: B018 (asks git)
+    except CoordinationError as error:
+        logger.warning("%s cannot be looked at: %s", repo, error.message)
+        return None
+    return branches
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):  # another worker of this machine was faster
+        return []
