@@ -1,0 +1,75 @@
+"""What the todos of a run wrote, as far as Redis keeps it: what is there, or also what comes, until they have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import merge
+
+import redis
+
+from coordination.runs.records import TodoState
+from coordination.wire.keys import Keys
+
+READ_AT_ONCE = 200
+TICK_MS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Some output of one attempt; it begins and ends anywhere in a line."""
+
+    at: tuple[int, int]
+    """Its place among all pieces."""
+    todo: str
+    attempt: int
+    text: str
+
+
+class Logbook:
+    """The logs of some todos of one run. `reader` must block (Profile.READER)."""
+
+    def __init__(self, reader: redis.Redis, keys: Keys, run_id: str, todos: Collection[str]) -> None:
+        self._redis = reader
+        self._keys = keys.run(run_id)
+        self._todos = tuple(todos)
+        ran_in = reader.hmget(self._keys.facts, [f"{todo} run" for todo in self._todos]) if self._todos else []
+        self._logs = {todo: keys.run(run or run_id).log(todo) for todo, run in zip(self._todos, ran_in, strict=True)}
+        """What a retry carried over was written in the run that did it."""
+        self._read = dict.fromkeys(self._todos, "0-0")
+
+    def written(self) -> Iterator[Piece]:
+        """What is there and was not read before, oldest first."""
+        return merge(*(self._pages(todo) for todo in self._todos), key=lambda piece: piece.at)
+
+    def followed(self) -> Iterator[Piece]:
+        """What is there and what comes; ends when all of these todos have ended."""
+        events = self._last_event()
+        ended = False
+        while not ended:
+            ended = self._all_ended()  # asked first: a todo's log is whole before its state says that it has ended
+            yield from self.written()
+            if not ended:
+                events = self._wait(events)
+
+    def _pages(self, todo: str) -> Iterator[Piece]:
+        while entries := self._redis.xrange(self._logs[todo], f"({self._read[todo]}", count=READ_AT_ONCE):
+            for entry, fields in entries:
+                self._read[todo] = entry
+                at, _, n = entry.partition("-")
+                yield Piece(at=(int(at), int(n)), todo=todo, attempt=int(fields["attempt"]), text=fields["text"])
+
+    def _all_ended(self) -> bool:
+        states: Sequence[str] = self._redis.hmget(self._keys.state, self._todos)
+        return all(TodoState(state).ended for state in states)
+
+    def _last_event(self) -> str:
+        newest = self._redis.xrevrange(self._keys.events, count=1)
+        return newest[0][0] if newest else "0-0"
+
+    def _wait(self, events: str) -> str:
+        """Until something was written, or something happened in the run; returns the last event seen."""
+        logs = {self._logs[todo]: since for todo, since in self._read.items()}
+        answer = self._redis.xread({**logs, self._keys.events: events}, count=1, block=TICK_MS)
+        seen = dict(answer).get(self._keys.events)
+        return seen[-1][0] if seen else events
