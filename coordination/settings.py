@@ -7,7 +7,7 @@ Durations are written as in the file: `90s`, `10m`, or seconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coordination.errors import UsageError
 from coordination.models import Command, Duration, Text
+from coordination.wording import wrong_value
 
 ENV_PREFIX = "COORD_"
 
@@ -73,22 +74,32 @@ def read_settings(
 ) -> Settings:
     """Settings from the file's section, the environment and the command line; raises UsageError with the name that is off."""
     environ = os.environ if environ is None else environ
-    from_env = {name: environ[key] for name in Settings.model_fields if (key := ENV_PREFIX + name.upper()) in environ}
+    # What is set to nothing, as compose files do with what is not given, counts as not set.
+    from_env = {name: value for name in Settings.model_fields if (value := environ.get(ENV_PREFIX + name.upper()))}
     given = {**(file or {}), **from_env, **{k: v for k, v in (flags or {}).items() if v is not None}}
     if "host" in (file or {}):
         raise UsageError("setting host: it names one machine, and the file is everybody's", "set COORD_HOST there")
     try:
         return Settings(**given)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        source = ENV_PREFIX + name.upper() if name in from_env else f"setting {name}"
-        got = "" if _secret(name) else f", got {given.get(name)!r}"
-        raise UsageError(f"{source}: {first['msg']}{got}", "correct it and try again") from error
+        raise _refusal(error, given, from_env) from error
+
+
+def _refusal(error: ValidationError, given: Mapping[str, Any], from_env: Collection[str]) -> UsageError:
+    details = error.errors(include_url=False)
+    name = str(details[0]["loc"][0])
+    source = ENV_PREFIX + name.upper() if name in from_env else f"setting {name}"
+    if name not in Settings.model_fields:
+        return UsageError(f"{source}: there is no such setting", f"known: {', '.join(Settings.model_fields)}")
+    words = wrong_value([detail for detail in details if detail["loc"][0] == name])
+    got = "" if _secret(name) or not given[name] else f", got {given[name]!r}"
+    default = Settings.model_fields[name].default
+    shown = f"{default.total_seconds():g}s" if isinstance(default, timedelta) else default
+    return UsageError(f"{source} {words}{got}", f"correct it, or leave it at its default: {shown}")
 
 
 def _secret(name: str) -> bool:
-    return name in Settings.model_fields and not Settings.model_fields[name].repr
+    return not Settings.model_fields[name].repr
 
 
 def ecosystem_path_from_environment(environ: Mapping[str, str] | None = None) -> str | None:

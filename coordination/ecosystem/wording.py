@@ -12,6 +12,7 @@ from coordination import models
 from coordination.ecosystem.nearest import nearest
 from coordination.ecosystem.places import Atlas, Complaint, Location
 from coordination.settings import Settings
+from coordination.wording import WANTED, known_words, limit
 
 RECORDS: dict[str, type[BaseModel]] = {
     "": models.Ecosystem,
@@ -50,51 +51,6 @@ USED_ELSEWHERE = {
     "owner": ("assignee",),
 }
 """Names that other tools use for what we call otherwise; the first that exists in the record is offered."""
-
-_DATE = "a date like 2026-01-31, with or without a time"
-_DURATION = "a duration like 90s, 10m, 1.5h or a number of seconds"
-WANTED = {
-    "string_type": "text",
-    "tuple_type": "a list",
-    "list_type": "a list",
-    "dict_type": "a mapping of names to values",
-    "int_type": "a whole number",
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "float_parsing": "a number",
-    "finite_number": "a number that is not infinite",
-    "bool_type": "true or false",
-    "bool_parsing": "true or false",
-    "time_delta_type": _DURATION,
-    "time_delta_parsing": _DURATION,
-    "date_type": _DATE,
-    "date_parsing": _DATE,
-    "date_from_datetime_parsing": _DATE,
-    "date_from_datetime_inexact": _DATE,
-    "datetime_type": _DATE,
-    "datetime_parsing": _DATE,
-    "datetime_from_date_parsing": _DATE,
-    "model_type": "a mapping with fields",
-    "model_attributes_type": "a command, or a mapping with a 'type'",
-}
-"""Kinds of values by the error that says one was not found; several at one place become `text or a list`."""
-
-PATTERNS = {
-    r"^[A-Za-z0-9._-]+$": "may hold letters, digits, '.', '_' and '-' only",
-    r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "may hold letters, digits, '.', '_' and '-' only, and begins with one of the first two",
-    r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$": "must be written like package.module:function",
-    r"^[A-Za-z_][A-Za-z0-9_]*$": "is not the name of a variable: letters, digits and '_' only",
-    r"^[A-Za-z0-9_-]+$": "may hold letters, digits, '_' and '-' only",
-}
-
-_BOUNDS = {
-    "greater_than": ("gt", "must be more than {}"),
-    "greater_than_equal": ("ge", "must be at least {}"),
-    "less_than": ("lt", "must be less than {}"),
-    "less_than_equal": ("le", "must be at most {}"),
-    "string_too_long": ("max_length", "must not be longer than {} characters"),
-}
 
 
 def complaints_of(error: ValidationError, atlas: Atlas, prefix: Location = ()) -> Iterator[Complaint]:
@@ -135,7 +91,9 @@ def _complaint(location: Location, details: list[ErrorDetails], atlas: Atlas) ->
         return Complaint(location=location, message="is missing, and must be given", show_value=False)
     if kind in ("enum", "literal_error", "union_tag_invalid"):
         return _unknown_word(location, context, detail["input"])
-    return Complaint(location=location, message=_limit(kind, context, detail["msg"]))
+    if kind == "union_tag_not_found":
+        return Complaint(location=location, message=f"needs a 'type', one of {', '.join(ACTIONS)}")
+    return Complaint(location=location, message=limit(detail))
 
 
 def _wanted(location: Location, details: list[ErrorDetails], atlas: Atlas) -> str:
@@ -157,22 +115,8 @@ def _yaml_kind(value: object) -> str:
     return "a number" if isinstance(value, int | float) else "nothing" if value is None else "a date"
 
 
-def _limit(kind: str, context: dict[str, Any], message: str) -> str:
-    if kind in _BOUNDS:
-        name, words = _BOUNDS[kind]
-        bound = context[name]
-        return words.format(0 if str(bound) == "datetime.timedelta(0)" else f"{bound:g}")
-    if kind in ("string_too_short", "too_short"):
-        return "must not be empty"
-    if kind == "string_pattern_mismatch":
-        return PATTERNS.get(context["pattern"], "is not written as it must be")
-    if kind == "union_tag_not_found":
-        return f"needs a 'type', one of {', '.join(ACTIONS)}"
-    return message.removeprefix("Value error, ")
-
-
 def _unknown_word(location: Location, context: dict[str, Any], given: Any) -> Complaint:
-    known = str(context.get("expected") or context["expected_tags"]).replace("'", "").replace(" or ", ", ").split(", ")
+    known = known_words(context)
     if isinstance(given, dict):  # an action, judged by its type
         location, given = (*location, "type"), given.get("type")
     suggestion = nearest(given, known) if isinstance(given, str) else ""

@@ -12,9 +12,10 @@ from pydantic import BaseModel
 from coordination import models
 from coordination.ecosystem.document import parse
 from coordination.ecosystem.schema import json_schema
-from coordination.ecosystem.wording import PATTERNS, RECORDS
+from coordination.ecosystem.wording import RECORDS
 from coordination.errors import InvalidFile, Problem
 from coordination.models import Ecosystem, Record
+from coordination.wording import PATTERNS
 
 JARGON = re.compile(r"Input should|valid string|tuple|discriminator|NoneType|pydantic|constrained|Value error|dict\b")
 

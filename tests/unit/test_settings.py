@@ -1,0 +1,55 @@
+"""What is said of a setting that cannot be."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from coordination.errors import UsageError
+from coordination.settings import read_settings
+
+DURATION = "needs a duration like 90s, 10m, 1.5h or a number of seconds"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("lease_ttl", "15 parsecs", f"COORD_LEASE_TTL {DURATION}, got '15 parsecs'"),
+        ("lease_ttl", "-3", f"COORD_LEASE_TTL {DURATION}, got '-3'"),
+        ("lease_ttl", "0", "COORD_LEASE_TTL must be more than 0"),
+        ("lease_ttl", "9e99", "COORD_LEASE_TTL needs a duration"),
+        ("retry_attempts", "many", "COORD_RETRY_ATTEMPTS needs a whole number, got 'many'"),
+        ("retry_attempts", "0", "COORD_RETRY_ATTEMPTS must be at least 1, got '0'"),
+        ("retry_factor", "fast", "COORD_RETRY_FACTOR needs a number, got 'fast'"),
+        ("server_port", "99999", "COORD_SERVER_PORT must be at most 65535"),
+        ("reaper", "perhaps", "COORD_REAPER needs true or false, got 'perhaps'"),
+        ("appendfsync", "no", "COORD_APPENDFSYNC must be one of everysec, always, got 'no'"),
+        ("namespace", "a b", "COORD_NAMESPACE may hold letters, digits, '_' and '-' only, got 'a b'"),
+    ],
+)
+def test_a_wrong_value_in_the_environment_is_said_in_a_sentence(name: str, value: str, words: str):
+    with pytest.raises(UsageError) as caught:
+        read_settings(environ={f"COORD_{name.upper()}": value})
+
+    assert words in caught.value.message
+    assert "default" in caught.value.hint
+
+
+def test_a_wrong_password_for_flower_is_not_shown():
+    with pytest.raises(UsageError, match="COORD_FLOWER_AUTH must be written like user:password") as caught:
+        read_settings(environ={"COORD_FLOWER_AUTH": "s3cret"})
+
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_variable_that_is_set_to_nothing_counts_as_not_set():
+    settings = read_settings({"lease_ttl": "30s"}, environ={"COORD_LEASE_TTL": "", "COORD_REDIS_URL": ""})
+
+    assert settings.lease_ttl == timedelta(seconds=30)
+    assert settings.redis_url is None
+
+
+def test_a_setting_that_there_is_not_is_refused():
+    with pytest.raises(UsageError, match="setting lease: there is no such setting"):
+        read_settings({"lease": 3}, environ={})
