@@ -17,6 +17,8 @@ from kombu.connection import Connection
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
 
+from coordination.wire.address import hide_password
+
 NAME = "coord"
 """Of our transport, in kombu's table: an address with a socket (`NAME+socket://`) can name one only by that."""
 TRANSPORT_ALIASES[NAME] = f"{__name__}:TolerantTransport"
@@ -55,6 +57,11 @@ class TolerantConnection(Connection):
     def ensure_connection(self, *args: Any, **options: Any) -> Any:
         # kombu waits 2 s longer after each attempt, up to 30 s: a worker would be idle so long after Redis has come back.
         return super().ensure_connection(*args, **{**RECONNECT, **options})  # type: ignore[no-untyped-call]
+
+    def info(self) -> dict[str, Any]:
+        # A worker tells it to whoever asks for its stats, and Flower shows that; an address with a socket holds its password.
+        known = super().info()  # type: ignore[no-untyped-call]
+        return {**known, "hostname": hide_password(known["hostname"]), "alternates": []}
 
 
 class TolerantAmqp(AMQP):  # type: ignore[misc]
