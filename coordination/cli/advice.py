@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -11,8 +11,6 @@ from coordination.planner.selection import listed
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.runs.service import Runs
 
-AD_HOC = "ad-hoc"
-"""The plan of a todo that belongs to none."""
 SHOWN_FAILURES = 3
 LAST_LINES = 6
 LINE_WIDTH = 160
@@ -22,22 +20,23 @@ def say_next(runs: Runs, run: RunView, worktrees: Path) -> None:
     def tail(todo: str) -> str:
         return runs.reader.log_tail(run.run_id, todo)
 
-    for line in advice(run, runs.reader.branches(run.run_id), tail, worktrees / run.run_id):
+    for line in advice(run, runs.reader.branches(run), tail, worktrees / run.run_id):
         click.echo(line, err=True)
 
 
-def advice(run: RunView, branches: Collection[str], tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:
-    """Lines for people. `branches`: repos with the run's branch; `tail`: the end of a todo's log."""
-    if branches:
-        yield f"the work is on branch coord/{run.run_id} of {listed(sorted(branches))}"
+def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:
+    """Lines for people. `branches`: repo → the run on whose branch its work stands; `tail`: the end of a todo's log."""
+    for source in sorted(set(branches.values()), reverse=True):
+        repos = sorted(repo for repo, stands in branches.items() if stands == source)
+        yield f"the work is on branch coord/{source} of {listed(repos)}"
     failed = [todo for todo in run.todos if todo.state is TodoState.FAILED]
     for todo in failed[:SHOWN_FAILURES]:
         yield from _failure(run.run_id, todo, tail(todo.id), worktrees / todo.repo)
     if len(failed) > SHOWN_FAILURES:
         yield f"{len(failed) - SHOWN_FAILURES} more failed: coord show-run {run.run_id}"
     if failed and run.status is RunStatus.FAILED:
-        again = f"execute {failed[0].id}" if run.plan_id == AD_HOC else f"sweep {run.plan_id}"
-        yield f"when that is mended, this does what is left: coord {again}"
+        yield f"mend it in the file, on the repository's branch, or in the worktree by a commit on coord/{run.run_id}"
+        yield f"then this does what is left: coord retry {run.run_id}"
 
 
 def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator[str]:

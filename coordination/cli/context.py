@@ -95,6 +95,11 @@ class Call:
         """The Redis to read from; the embedded server is started for it if need be."""
         return self.settings.redis_url or self.local.ensure_server()
 
+    def detach(self) -> None:
+        """What was started here for this call goes on without it."""
+        if "local" in self.__dict__:
+            self.local.detach()
+
     def close(self) -> None:
         if "local" in self.__dict__:
             self.local.leave()

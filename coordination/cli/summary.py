@@ -43,7 +43,9 @@ def line(todo: TodoView) -> Text:
 
 
 def reason(todo: TodoView) -> str:
-    """Why it is where it is: an error's first line, or what it waits for."""
+    """Why it is where it is: an error's first line, what it waits for, or the run in which it was done."""
+    if todo.state is TodoState.SUCCEEDED:
+        return f"done in run {todo.run}" if todo.run else ""
     words = todo.error if todo.state.ended or todo.state is TodoState.RETRYING else todo.waits_for
     return (words or "").partition("\n")[0]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.cli.advice import AD_HOC, say_next
+from coordination.cli.advice import say_next
 from coordination.cli.context import Call
 from coordination.cli.dry_run import rehearse
 from coordination.cli.following import Following
@@ -32,6 +32,9 @@ from coordination.wire.connection import reaching
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
     from coordination.runs.records import RunView
+
+AD_HOC = "ad-hoc"
+"""The plan of a todo that belongs to none."""
 
 
 @command()
@@ -135,7 +138,7 @@ def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = Fals
         run_id = runs.sweep(call.document.ecosystem, graph, order)
         click.echo(f"run {run_id} of {graph.plan.id}: {counted(len(graph.todos), 'todo')}, {order.reason}", err=True)
         if detach:
-            call.local.detach()
+            call.detach()
             click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
             return 0
         return see_through(call, runs, run_id, as_json=as_json)
@@ -149,7 +152,7 @@ def see_through(call: Call, runs: Runs, run_id: str, *, as_json: bool) -> int:
         run = following.until_the_end()
     except KeyboardInterrupt:
         if not _wants_to_cancel():
-            call.local.detach()
+            call.detach()
             click.echo(f"\nthe run goes on: coord watch {run_id}; coord down stops what runs here", err=True)
             return INTERRUPTED
         run, interrupted = _cancelled(runs, run_id, following), True

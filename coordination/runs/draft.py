@@ -39,7 +39,7 @@ class Draft:
         self.keys = store.keys.run(run_id)
         self._store = store
         self._pipeline = store.redis.pipeline(transaction=True)
-        self._further: set[str] = set()
+        self._further: list[str] = []
         self._states: Counter[TodoState] = Counter()
 
     def meta(self, facts: Mapping[str, str | int]) -> None:
@@ -73,15 +73,14 @@ class Draft:
         if self._states.total() % CHUNK == 0:
             self.flush()
 
-    def copy(self, source: str, target: str) -> None:
-        """A whole key of another run, without its content travelling to us."""
-        self._pipeline.copy(source, target, replace=True)
-        if target not in self.keys.own:
-            self._further.add(target)
+    def set(self, key: str, fields: Mapping[str, str]) -> None:
+        if fields:
+            self._pipeline.hset(key, mapping=fields)
 
-    def drop(self, key: str, fields: Iterable[str]) -> None:
-        if gone := tuple(fields):
-            self._pipeline.hdel(key, *gone)
+    def copy(self, source: str, target: str) -> None:
+        """A further key of the run from another run's, without its content travelling to us."""
+        self._pipeline.copy(source, target, replace=True)
+        self._further.append(target)
 
     def flush(self) -> None:
         for key in (*self.keys.own, *self._further):
@@ -93,4 +92,4 @@ class Draft:
         counts = {f"n.{state}": n for state, n in self._states.items()}
         self._pipeline.hset(self.keys.meta, mapping={"open": self._states[TodoState.WAITING], **counts})
         self.flush()
-        return self._store.seal(self.run_id, sorted(self._further))
+        return self._store.seal(self.run_id, self._further)

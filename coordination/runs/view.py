@@ -18,7 +18,7 @@ from coordination.wire.keys import Keys, split_member
 
 LAST = "last"
 TAIL_PIECES = 3
-FACTS = ("attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since")
+FACTS = ("attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run")
 """What people are shown of a todo; wire/keys.py says where it stands."""
 
 
@@ -76,6 +76,7 @@ class RunReader:
             finished_at=iso(meta.get("finished_at")),
             duration_s=seconds(meta.get("started_at"), meta.get("finished_at")),
             bound_s=_bound_s(meta, rows),
+            carried_from=meta.get("carried_from"),
             counts={s: int(meta[f"n.{s}"]) for s in TodoState if int(meta.get(f"n.{s}", 0)) > 0},
             todos=rows,
         )
@@ -92,9 +93,12 @@ class RunReader:
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         return _todo(todo_id, TodoState(state), place.split()[2], Facts(todo_id, facts), None)
 
-    def branches(self, run_id: str) -> tuple[str, ...]:
-        """The repositories in which a todo of the run succeeded on its branch."""
-        return tuple(self._redis.hkeys(self._keys.run(run_id).tips))
+    def branches(self, run: RunView) -> dict[str, str]:
+        """Repository → the run on whose branch its work stands: an earlier one where all of it was carried over."""
+        tips = self._redis.hkeys(self._keys.run(run.run_id).tips)
+        done = [todo for todo in run.todos if todo.state is TodoState.SUCCEEDED and todo.started_at]
+        latest = {todo.repo: todo.run or run.run_id for todo in sorted(done, key=_finished)}
+        return {repo: latest.get(repo, run.run_id) for repo in tips}
 
     def log_tail(self, run_id: str, todo_id: str) -> str:
         """The last pieces of a todo's log."""
@@ -155,10 +159,15 @@ def _todo(
         duration_s=seconds(facts["started_at"], finished_at),
         exit_code=None if exit_code is None else int(exit_code),
         error=facts["error"],
+        run=facts["run"],
         waits_for=facts["waits_for"] or dispatched,
         since=iso(facts["since"]),
         output=_parsed(output),
     )
+
+
+def _finished(todo: TodoView) -> str:
+    return todo.finished_at or ""
 
 
 def _parsed(output: str | None) -> Any:
@@ -166,7 +175,7 @@ def _parsed(output: str | None) -> Any:
 
 
 def _bound_s(meta: Mapping[str, str], todos: tuple[TodoView, ...]) -> float | None:
-    durations = {t.id: t.duration_s for t in todos if t.duration_s is not None}
+    durations = {t.id: t.duration_s for t in todos if t.duration_s is not None and t.run is None}
     if not durations:
         return None
     brief = RunBrief.model_validate_json(meta["brief"])

@@ -1,0 +1,79 @@
+"""`retry`: after the mend, what failed in a run and what that held up, as a new run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.cli.context import Call
+from coordination.cli.output import print_json
+from coordination.cli.runs import as_json, opened, the_run
+from coordination.cli.summary import BLOCKED
+from coordination.cli.sweep import see_through
+from coordination.models import OnFailure
+from coordination.planner.selection import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.runs.carry_over import CarryOver
+
+
+@command()
+@the_run
+@click.option("--on-failure", type=click.Choice([o.value for o in OnFailure]), help="Default: as it was.")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once. Default: as it was.")
+@click.option("--without", multiple=True, metavar="HOST", help="This host is gone for good: others do its work.")
+@click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
+@as_json
+@click.pass_obj
+def retry(
+    call: Call,
+    run: str,
+    on_failure: str | None,
+    jobs: int | None,
+    without: tuple[str, ...],
+    detach: bool,
+    as_json: bool,
+) -> int:
+    """Run what failed in RUN and what that held up; what had succeeded is carried over. Exits as `sweep` does.
+
+    Mend it in the file (a todo's action, timeout, env), on the repository's branch, or by a commit on coord/RUN in the
+    worktree that the run has left.
+    """
+    with opened(call) as runs:
+        ecosystem = call.document.ecosystem if call.has_file else None
+        left = runs.left_of(runs.reader.resolve(run), ecosystem, without=without)
+        if not left.again:
+            return _nothing(left, as_json=as_json)
+        if call.has_file and not call.settings.redis_url:
+            call.manager.check_paths(sorted({spec.todo.repo for spec in left.again.values()}))
+            call.local.ensure_worker()
+        run_id = runs.retry(left, on_failure=OnFailure(on_failure) if on_failure else None, max_parallel=jobs)
+        _say(run_id, left)
+        if detach:
+            call.detach()
+            click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
+            return 0
+        return see_through(call, runs, run_id, as_json=as_json)
+
+
+def _nothing(left: CarryOver, *, as_json: bool) -> int:
+    why = f"nothing is left of run {left.ended.run_id}: all its todos have succeeded"
+    blocked = len(left.ended.state) - len(left.ended.spec)
+    if blocked:
+        why = f"nothing failed in run {left.ended.run_id}; {counted(blocked, 'todo')} blocked from outside of it"
+    click.echo(f"nothing to do: {why}", err=True)
+    if as_json:
+        print_json({"run_id": None, "nothing_to_do": why})
+    return BLOCKED if blocked else 0
+
+
+def _say(run_id: str, left: CarryOver) -> None:
+    old = left.ended
+    again = f"{counted(len(left.again), 'todo')} of {old.run_id} again"
+    click.echo(f"run {run_id} of {old.meta['plan_id']}: {again}, {len(left.carried)} carried over", err=True)
+    if left.lost:
+        click.echo(f"  done again, since their commits went with their host: {listed(left.lost)}", err=True)
+    if left.by_hand:
+        click.echo(f"  not run, since the file says that they are completed: {listed(sorted(left.by_hand))}", err=True)

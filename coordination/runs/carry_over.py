@@ -1,0 +1,174 @@
+"""An ended run, taken up again: a new run of what failed and what that held up; what had succeeded is carried over.
+
+A carried-over todo stands in the new run as it ended, output and commit included, with the run in which it was really done
+as its fact `run`. So whatever reads a run (the steps, a todo's context, a view) needs to know nothing of carrying over, and
+a retry can be retried. The order of work stays that of the run; what is to be done is what the file says *now*, for that is
+where many a failure is mended.
+
+A host that is gone for good takes commits along that nobody else has. Todos of one repository build on each other, one at a
+time; so there the work counts up to the last commit that can be had, and what came after it is done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from coordination.errors import NotFound, PlanRefused
+from coordination.models import Ecosystem, OnFailure, Repo, Todo, TodoStatus
+from coordination.runs.draft import Draft, new_run_id, place_of
+from coordination.runs.ended import HOST, Ended
+from coordination.runs.records import Reply, TodoSpec, TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.submit import actor, refuse_rollback, refuse_without_agent, spec_of
+from coordination.settings import Settings
+from coordination.wire.keys import RunKeys
+
+BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the file"}
+
+Carried = Callable[[str, str], bool]
+"""Whether a repository's commit can be had without the host that made it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarryOver:
+    """What a retry would do."""
+
+    ended: Ended
+    again: Mapping[str, TodoSpec]
+    """What runs, predecessors first."""
+    by_hand: frozenset[str]
+    """Had not succeeded, but is completed in the file."""
+    lost: tuple[str, ...]
+    """Those of `again` that had succeeded: their commits went with their host."""
+    tips: Mapping[str, str]
+    pins: Mapping[str, str]
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        return tuple(todo for todo in self.ended.spec if todo not in self.again)
+
+
+def left_of(
+    ended: Ended, ecosystem: Ecosystem | None, settings: Settings, *, without: Collection[str], carried: Carried
+) -> CarryOver:
+    """What runs again and how. `without`: hosts that are gone for good. Raises NotFound or PlanRefused."""
+    if strange := sorted(set(without) - set(ended.pins.values())):
+        known = ", ".join(sorted(set(ended.pins.values()))) or "none"
+        raise NotFound(
+            f"run {ended.run_id} has worked on no host {', '.join(strange)}", f"the hosts that it worked on: {known}"
+        )
+    gone = {repo for repo, host in ended.pins.items() if host in without}
+    tips, lost = _without(ended, gone, carried)
+    declared = {todo.id: todo for todo in ecosystem.coordination.todos} if ecosystem else {}
+    repos = {repo.name: repo for repo in ecosystem.repos} if ecosystem else {}
+    left = [todo for todo in ended.brief.predecessors if todo not in ended.succeeded or todo in lost]
+    by_hand = frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED) - lost
+    again = {
+        name: _declared(declared[name], repos, ended, settings)
+        if name in declared
+        else TodoSpec.model_validate_json(ended.spec[name])
+        for name in left
+        if name not in by_hand
+    }
+    refuse_without_agent((spec.todo for spec in again.values()), settings)
+    return CarryOver(
+        ended=ended,
+        again=again,
+        by_hand=by_hand,
+        lost=tuple(todo for todo in again if todo in lost),
+        tips=tips,
+        pins={repo: host for repo, host in ended.pins.items() if repo not in gone},
+    )
+
+
+def _without(ended: Ended, gone: Collection[str], carried: Carried) -> tuple[Mapping[str, str], frozenset[str]]:
+    """The tips that are left when the hosts of these repositories are gone, and the todos whose work is not."""
+    tips, lost = dict(ended.tips), set[str]()
+    for repo in gone & ended.tips.keys():
+        todos = [t for t in ended.succeeded if ended.brief.repo_of.get(t) == repo and ended.commit(t)]
+        todos.sort(key=lambda todo: int(ended.facts[todo]["fence"]), reverse=True)
+        del tips[repo]
+        for todo in todos:
+            commit = ended.commit(todo) or ""
+            if carried(repo, commit):
+                tips[repo] = commit
+                break
+            lost.add(todo)
+    return tips, frozenset(lost)
+
+
+def _declared(todo: Todo, repos: Mapping[str, Repo], ended: Ended, settings: Settings) -> TodoSpec:
+    if todo.status is TodoStatus.CANCELLED:
+        hint = f"reopen it; or run what is left without it: coord sweep {ended.meta['plan_id']}"
+        raise PlanRefused(f"{todo.id} is cancelled in the file, and run {ended.run_id} has it to do", hint)
+    if todo.repo not in repos:
+        raise PlanRefused(f"{todo.id}: its repo {todo.repo!r} is not declared", "declare it, or correct the name")
+    return spec_of(todo, repos[todo.repo], settings)
+
+
+def take_up(
+    store: RunStore, left: CarryOver, settings: Settings, *, on_failure: OnFailure | None, max_parallel: int | None
+) -> tuple[str, Reply]:
+    """Writes and seals the new run; returns its id and the reply that the dispatcher has to follow."""
+    policy = on_failure or OnFailure(left.ended.meta["on_failure"])
+    refuse_rollback(policy)
+    draft = Draft(store, new_run_id())
+    meta: dict[str, str | int] = {
+        "on_failure": policy,
+        "max_parallel": max_parallel or int(left.ended.meta["max_parallel"]),
+    }
+    draft.meta(_meta(draft.run_id, left, settings) | meta)
+    draft.levels(left.ended.levels[str(level)].split() for level in range(int(left.ended.meta["levels"])))
+    for todo in left.ended.state:
+        _write(draft, left, todo)
+    draft.set(draft.keys.tips, left.tips)
+    draft.set(draft.keys.output, {t: json for t, json in left.ended.output.items() if t not in left.again})
+    _copy_bundles(draft, store.keys.run(left.ended.run_id), set(left.ended.brief.repo_of.values()))
+    return draft.run_id, draft.seal()
+
+
+def _meta(run_id: str, left: CarryOver, settings: Settings) -> dict[str, str | int]:
+    old = left.ended
+    brief = old.brief.model_copy(
+        update={
+            "run_id": run_id,
+            "agent_command": settings.agent_command,
+            "kill_grace": settings.kill_grace,
+            "repo_of": old.brief.repo_of | {name: spec.todo.repo for name, spec in left.again.items()},
+            "carried_from": old.run_id,
+            "carried_tips": dict(left.tips),
+        }
+    )
+    kept = {name: old.meta[name] for name in ("plan_id", "strategy", "levels")}
+    pins = {f"{HOST}{repo}": host for repo, host in left.pins.items()}
+    return {**kept, **pins, "actor": actor(), "brief": brief.model_dump_json(), "carried_from": old.run_id}
+
+
+def _write(draft: Draft, left: CarryOver, todo: str) -> None:
+    old = left.ended
+    state, place = TodoState(old.state[todo]), old.place[todo]
+    facts: Mapping[str, str | int] = old.facts[todo]
+    spec = old.spec.get(todo, "")  # none where it was blocked from outside of the plan: it stays so
+    if todo in left.again:
+        order, level, *_ = place.split()
+        state, facts = TodoState.WAITING, {"attempt": 1}
+        place, spec = place_of(left.again[todo], order, level), left.again[todo].model_dump_json(exclude_defaults=True)
+    elif todo in left.by_hand:
+        state, facts = TodoState.SUCCEEDED, BY_HAND
+    elif spec:
+        facts = {"run": old.run_id} | dict(facts)  # where a former retry carried it over, it says so already
+    draft.todo(
+        todo,
+        state,
+        place,
+        facts,
+        spec=spec,
+        children=old.children.get(todo, "").split(),
+        pending=sum(before in left.again for before in old.brief.predecessors.get(todo, ())),
+    )
+
+
+def _copy_bundles(draft: Draft, old: RunKeys, repos: Iterable[str]) -> None:
+    for repo in repos:
+        draft.copy(old.bundle(repo), draft.keys.bundle(repo))

@@ -1,0 +1,97 @@
+"""A run that has ended, as Redis keeps it: read whole, at one moment, to be taken up again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from coordination.errors import Conflict, NotFound
+from coordination.runs.records import RunBrief, RunStatus, TodoState
+from coordination.runs.store import RunStore
+
+HOST = "host."
+"""Before a repository's name, in `meta`: the host that the run works on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    run_id: str
+    meta: Mapping[str, str]
+    spec: Mapping[str, str]
+    place: Mapping[str, str]
+    children: Mapping[str, str]
+    levels: Mapping[str, str]
+    state: Mapping[str, str]
+    tips: Mapping[str, str]
+    output: Mapping[str, str]
+    facts: Mapping[str, Mapping[str, str]]
+    """Todo → fact → value."""
+
+    @cached_property
+    def brief(self) -> RunBrief:
+        return RunBrief.model_validate_json(self.meta["brief"])
+
+    @property
+    def pins(self) -> Mapping[str, str]:
+        """Repository → the host that the run worked on it."""
+        return {name.removeprefix(HOST): host for name, host in self.meta.items() if name.startswith(HOST)}
+
+    @property
+    def succeeded(self) -> frozenset[str]:
+        return frozenset(todo for todo, state in self.state.items() if state == TodoState.SUCCEEDED)
+
+    def commit(self, todo: str) -> str | None:
+        return self.facts[todo].get("commit")
+
+
+def read(store: RunStore, run_id: str) -> Ended:
+    """Raises Conflict unless the run has ended and was not retried yet."""
+    keys = store.keys.run(run_id)
+    names = ("meta", "spec", "place", "children", "levels", "state", "tips", "output", "facts")
+    with store.redis.pipeline(transaction=True) as pipeline:
+        for name in names:
+            pipeline.hgetall(getattr(keys, name))
+        found = dict(zip(names, pipeline.execute(), strict=True))
+    facts: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, value in found.pop("facts").items():
+        todo, _, fact = name.rpartition(" ")
+        facts[todo][fact] = value
+    if not found["meta"]:
+        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+    ended = Ended(run_id=run_id, facts=facts, **found)
+    _refuse(store, ended)
+    return ended
+
+
+def _refuse(store: RunStore, run: Ended) -> None:
+    status = RunStatus(run.meta["status"])
+    if not status.ended:
+        hint = f"follow it: coord watch {run.run_id}; or end it: coord cancel {run.run_id}"
+        raise Conflict(f"run {run.run_id} is {status}: there is nothing to retry before it has ended", hint)
+    later = store.redis.zrangebyscore(store.keys.runs, run.meta["started_at"], "+inf")
+    with store.redis.pipeline(transaction=False) as pipeline:
+        for run_id in later:
+            pipeline.hget(store.keys.run(run_id).meta, "carried_from")
+        heirs = [run_id for run_id, source in zip(later, pipeline.execute(), strict=True) if source == run.run_id]
+    if heirs:
+        hint = f"look at that one: coord show-run {heirs[-1]}; what is left of it: coord retry {heirs[-1]}"
+        raise Conflict(f"run {run.run_id} was retried already, as run {heirs[-1]}", hint)
+
+
+def restorable(store: RunStore, ended: Ended) -> Callable[[str, str], bool]:
+    """Whether a commit of the run can be had without the host that made it: asks its bundles (workers/parcels.py)."""
+
+    def carried(repo: str, commit: str) -> bool:
+        key = store.keys.run(ended.run_id).bundle(repo)
+        with store.redis.pipeline(transaction=False) as pipeline:
+            pipeline.hexists(key, commit)
+            pipeline.hmget(key, f"{commit} since", f"{commit} elsewhere")
+            bundled, (since, elsewhere) = pipeline.execute()
+        if (elsewhere or "").startswith("remote "):
+            return True
+        made_here = since is not None and any(ended.commit(t) == since for t in ended.succeeded)
+        return bool(bundled) and (not made_here or carried(repo, since))
+
+    return carried

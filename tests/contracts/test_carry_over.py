@@ -1,0 +1,294 @@
+"""A run taken up again, on a real server and on the fake one: what runs, what is carried over, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import fakeredis
+import pytest
+
+from coordination.errors import Conflict, NotFound, PlanRefused
+from coordination.models import Ecosystem, Issue, OnFailure, Strategy
+from coordination.planner.graph import build
+from coordination.runs.carry_over import CarryOver, left_of, take_up
+from coordination.runs.ended import read, restorable
+from coordination.runs.records import Grant, Result, TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.view import RunReader
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from tests.contracts.carrier import BAD, Harness
+from tests.plans import PLAN, ecosystem, graph, order
+
+TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"]), "D": ("r3", ["A"]), "E": ("r2", ["C", "D"])}
+STRATEGIES = pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
+
+
+@pytest.fixture(params=["server", "fake"])
+def store(request: pytest.FixtureRequest) -> Iterator[RunStore]:
+    if request.param == "fake":
+        client = fakeredis.FakeRedis(decode_responses=True)
+    else:
+        client = connect(request.getfixturevalue("redis_url"), Profile.COMMAND)
+    yield RunStore(client, "test")
+    client.close()
+
+
+@pytest.fixture
+def run(store: RunStore) -> Harness:
+    return Harness(store)
+
+
+def ended(run: Harness, failing: str, todos: Any = TODOS, **how: Any) -> str:
+    """A run of `todos` in which `failing` failed; each that succeeded handed on its name, and the commit `<name>-<run>`."""
+    run.submit(graph(todos), ecosystem(todos), order(**how))
+    run.drain(lambda grant: outcome(grant, failing))
+    return run.run_id
+
+
+def outcome(grant: Grant, failing: str) -> Result:
+    if grant.todo_id in failing.split():
+        return BAD
+    return Result(outcome=TodoState.SUCCEEDED, exit_code=0, output=f'"{grant.todo_id}"', tip=f"{grant.todo_id}-1")
+
+
+def left(store: RunStore, run_id: str, file: Ecosystem | None = None, without: tuple[str, ...] = ()) -> CarryOver:
+    old = read(store, run_id)
+    return left_of(old, file, Settings(), without=without, carried=restorable(store, old))
+
+
+def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> CarryOver:
+    """The harness goes on with the new run."""
+    found = left(run.store, run.run_id, file, how.pop("without", ()))
+    how = {"on_failure": None, "max_parallel": None, **how}
+    run.run_id, reply = take_up(run.store, found, Settings(), **how)
+    run.follow(reply)
+    return found
+
+
+@STRATEGIES
+def test_what_failed_and_what_that_held_up_runs_and_nothing_else(run: Harness, strategy: Strategy):
+    first = ended(run, "B", strategy=strategy)
+    assert run.states() == {"A": "succeeded", "B": "failed", "C": "skipped", "D": "succeeded", "E": "skipped"}
+
+    found = retry(run)
+    assert (tuple(found.again), set(found.carried)) == (("B", "C", "E"), {"A", "D"})
+    assert run.view().counts == {"waiting": 2, "dispatched": 1, "succeeded": 2}
+    assert run.store.redis.hgetall(run.store.keys.run(run.run_id).pending) == {
+        "A": "0", "B": "0", "C": "1", "D": "0", "E": "1",
+    }  # fmt: skip
+
+    assert run.drain() == ["B", "C", "E"]
+    view = run.view()
+    assert (view.status, view.counts) == ("succeeded", {"succeeded": 5})
+    assert {t.id: t.run for t in view.todos} == {"A": first, "B": None, "C": None, "D": first, "E": None}
+    assert {t.id: t.attempt for t in view.todos} == dict.fromkeys("ABCDE", 1)
+    assert view.carried_from == first
+
+
+@STRATEGIES
+def test_what_is_carried_over_is_handed_on_as_it_was(run: Harness, strategy: Strategy):
+    ended(run, "B", strategy=strategy)
+    before = {t.id: t for t in run.view().todos}
+    retry(run)
+
+    after = {t.id: t for t in run.view().todos}
+    for name in "AD":
+        assert after[name].model_copy(update={"run": None}) == before[name]
+    handed = run.store.handed_over(run.run_id, ["A"])[0]
+    assert (handed.output, handed.commit) == ("A", "A-1")
+    assert run.take("B").tip == "A-1"
+
+
+@STRATEGIES
+def test_a_retry_is_retried_and_what_was_done_says_in_which_run(run: Harness, strategy: Strategy):
+    first = ended(run, "B", strategy=strategy)
+    retry(run)
+    second = run.run_id
+    run.drain(lambda grant: outcome(grant, "C"))
+    retry(run)
+
+    assert run.drain() == ["C", "E"]
+    view = run.view()
+    assert {t.id: t.run for t in view.todos} == {"A": first, "B": second, "C": None, "D": first, "E": None}
+    assert view.status == "succeeded"
+
+
+def test_after_a_halt_or_a_cancel_all_that_did_not_succeed_runs(run: Harness):
+    ended(run, "B", on_failure=OnFailure.HALT, max_parallel=1)
+    retry(run)
+    run.settle(run.take("B"))
+    run.follow(run.store.cancel(run.run_id, "test"))
+    done = {t.id for t in run.view().todos if t.state == "succeeded"}
+    retry(run)
+
+    assert done == {"A", "B"}
+    assert sorted(run.drain()) == ["C", "D", "E"]
+
+
+def test_what_is_blocked_from_outside_of_the_plan_stays_as_it_is(run: Harness):
+    file = ecosystem({"A": "r1", "B": ("r2", ["ISSUE-001"])})
+    issue = Issue.model_validate({"id": "ISSUE-001", "title": "open", "status": "pending"})
+    file = file.model_copy(update={"coordination": file.coordination.model_copy(update={"issues": (issue,)})})
+    run.submit(build(file, PLAN), file, order())
+    run.drain(lambda _: BAD)
+    before = run.view().todos[1]
+    retry(run)
+
+    assert run.view().todos[1] == before
+    assert run.drain() == ["A"]
+    assert run.view().counts == {"succeeded": 1, "skipped": 1}
+
+
+def test_what_is_to_be_done_is_what_the_file_says_now(run: Harness):
+    ended(run, "B")
+    mended = ecosystem(TODOS, B={"action": "make it right", "timeout": "90s", "env": {"X": "1"}})
+    retry(run, mended)
+
+    spec = run.take("B").spec
+    assert (spec.todo.action.run, spec.timeout.total_seconds(), spec.todo.env) == ("make it right", 90, {"X": "1"})
+
+
+def test_without_the_file_it_is_what_the_run_had(run: Harness):
+    ended(run, "B")
+    retry(run, ecosystem({"OTHER": "r9"}))
+
+    assert run.take("B").spec.todo.action.run == "true"
+
+
+def test_a_todo_that_the_file_moved_to_another_repository_runs_there(run: Harness):
+    ended(run, "B")
+    retry(run, ecosystem(TODOS | {"B": ("r4", ["A"])}))
+
+    grant = run.take("B")
+    assert (grant.spec.repo.name, grant.tip) == ("r4", None)
+    assert run.store.brief(run.run_id).repo_of["B"] == "r4"
+
+
+def test_what_was_completed_by_hand_is_done(run: Harness):
+    ended(run, "B")
+    found = retry(run, ecosystem(TODOS, B={"status": "completed"}))
+
+    assert found.by_hand == {"B"}
+    assert run.drain() == ["C", "E"]
+    assert run.view().counts == {"succeeded": 5}
+
+
+def test_what_was_cancelled_in_the_file_is_refused(run: Harness):
+    ended(run, "B")
+    with pytest.raises(PlanRefused, match="B is cancelled in the file") as refused:
+        left(run.store, run.run_id, ecosystem(TODOS, B={"status": "cancelled"}))
+    assert refused.value.hint == f"reopen it; or run what is left without it: coord sweep {PLAN}"
+
+
+def test_an_agent_that_is_no_longer_configured_is_missed_before_anything_starts(run: Harness):
+    ended(run, "B")
+    with pytest.raises(PlanRefused, match="no agent is configured, and 1 of the todos need one: B"):
+        left(run.store, run.run_id, ecosystem(TODOS, B={"action": None}))
+
+
+def test_a_run_that_goes_on_is_not_retried(run: Harness):
+    run.submit(graph(TODOS), ecosystem(TODOS), order())
+    with pytest.raises(Conflict, match="is running") as refused:
+        read(run.store, run.run_id)
+    assert refused.value.hint == f"follow it: coord watch {run.run_id}; or end it: coord cancel {run.run_id}"
+
+
+def test_a_run_is_retried_once_and_its_successor_from_then_on(run: Harness):
+    first = ended(run, "B")
+    retry(run)
+    with pytest.raises(Conflict, match=f"was retried already, as run {run.run_id}"):
+        read(run.store, first)
+
+
+def test_of_a_run_in_which_all_succeeded_nothing_is_left(run: Harness):
+    assert not left(run.store, ended(run, "")).again
+
+
+def test_how_it_runs_is_taken_over_and_may_be_said_anew(run: Harness):
+    ended(run, "B C", {"A": "r1", "B": "r2", "C": "r3"}, max_parallel=1)
+    retry(run)
+    assert len(run.mail) == 1
+    run.drain(lambda grant: outcome(grant, "B C"))
+    retry(run, max_parallel=2, on_failure=OnFailure.HALT)
+
+    assert len(run.mail) == 2
+    assert run.view().on_failure == "halt"
+
+
+def test_a_repository_stays_on_its_host(run: Harness):
+    ended(run, "B")
+    retry(run)
+
+    delivery = run.mail.popleft()
+    assert delivery.host == "h1"
+    assert run.claim(delivery, host="h2").word == "elsewhere"
+
+
+def test_a_host_that_is_gone_for_good_leaves_what_was_carried_and_the_rest_is_done_again(run: Harness):
+    todos = {"A": "r1", "B": ("r1", ["A"]), "C": ("r1", ["B"]), "D": ("r1", ["C"]), "X": ("r2", ["B"])}
+    old = ended(run, "D", todos)
+    bundle(run, old, "r1", {"A-1": "bytes", "B-1": "bytes", "B-1 since": "A-1", "C-1 elsewhere": "too large"})
+    bundle(run, old, "r2", {"X-1": "bytes"})
+    found = retry(run, without=("h1",))
+
+    assert (found.lost, tuple(found.again)) == (("C",), ("C", "D"))
+    assert (found.tips, found.pins) == ({"r1": "B-1", "r2": "X-1"}, {})
+    delivery = run.mail.popleft()
+    assert delivery.host is None
+    assert run.claim(delivery, host="h2").grant.tip == "B-1"
+
+
+def test_a_commit_that_adds_to_one_that_cannot_be_had_cannot_be_had(run: Harness):
+    old = ended(run, "C", {"A": "r1", "B": ("r1", ["A"]), "C": ("r1", ["B"])})
+    bundle(run, old, "r1", {"A-1 elsewhere": "too large", "B-1": "bytes", "B-1 since": "A-1"})
+    found = left(run.store, old, without=("h1",))
+
+    assert (found.lost, found.tips) == (("A", "B"), {})
+
+
+def test_a_commit_that_stands_at_a_remote_can_be_had(run: Harness):
+    old = ended(run, "B", {"A": "r1", "B": ("r1", ["A"])})
+    bundle(run, old, "r1", {"A-1 elsewhere": "remote coord/x https://example.org/r1.git"})
+
+    assert left(run.store, old, without=("h1",)).lost == ()
+
+
+def test_a_host_on_which_the_run_has_not_worked_is_refused_with_those_on_which_it_has(run: Harness):
+    ended(run, "B")
+    with pytest.raises(NotFound, match="has worked on no host h9") as refused:
+        left(run.store, run.run_id, without=("h9",))
+    assert refused.value.hint == "the hosts that it worked on: h1"
+
+
+def test_bundles_come_along_and_stay_as_long_as_the_run(run: Harness):
+    bundle(run, ended(run, "B"), "r1", {"A-1": "bytes"})
+    retry(run)
+
+    key = run.store.keys.run(run.run_id).bundle("r1")
+    assert run.store.redis.hgetall(key) == {"A-1": "bytes"}
+    assert [k for k in run.store.redis.keys(f"test:run:{run.run_id}:*") if run.store.redis.ttl(k) >= 0] == []
+
+
+def test_a_repositorys_branch_is_that_of_the_run_in_which_its_work_was_done_last(run: Harness):
+    first = ended(run, "B")
+    retry(run)
+    run.drain(lambda grant: outcome(grant, ""))
+
+    branches = RunReader(run.store.redis, run.store.keys).branches(run.view())
+    assert branches == {"r1": run.run_id, "r2": run.run_id, "r3": first}
+
+
+def test_what_was_carried_over_took_no_time_of_this_run(run: Harness):
+    first = ended(run, "B")
+    facts = run.store.keys.run(first).facts
+    run.store.redis.hset(facts, "A started_at", 0)
+    retry(run)
+    run.drain()
+
+    assert (run.view().bound_s or 0) < 3600
+
+
+def bundle(run: Harness, run_id: str, repo: str, fields: dict[str, str]) -> None:
+    run.store.redis.hset(run.store.keys.run(run_id).bundle(repo), mapping=fields)
