@@ -1,0 +1,87 @@
+"""Commands and workers before a Redis that cannot be used, and one over TLS that can."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coordination.wire.connection import Profile, connect
+from tests.doors import Certificates, leading_to, listening, old_redis, silent
+from tests.stage import PLAN, Stage
+
+UNREACHABLE = 7
+TODO = {"id": "TODO-001", "repo": "units", "action": 'echo done >> "$LEDGER"'}
+
+
+def test_a_worker_carries_out_a_todo_over_tls(stage: Stage, redis_url: str, tmp_path: Path):
+    certificates = Certificates(tmp_path)
+    stage.write([TODO])
+    tls = certificates.of_server("localhost", asks_for_ours=True)
+    mine = certificates.issue("machine.test")
+
+    with listening(leading_to(Path(redis_url.removeprefix("unix://")), tls)) as port:
+        url = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}&ssl_certfile={mine}&ssl_keyfile={mine}"
+        worker = stage.begin("worker", "--all", COORD_REDIS_URL=url)
+        done = stage.coord("sweep", PLAN, "--json", COORD_REDIS_URL=url)
+        worker.terminate()
+        worker.done()
+
+    assert done.code == 0, done.err
+    assert stage.ledger == ["done"]
+
+
+@pytest.mark.parametrize("words", [("sweep", PLAN), ("list-runs",)])
+def test_a_redis_that_never_answers_ends_a_command(stage: Stage, words: tuple[str, ...]):
+    stage.write([TODO])
+    with listening(silent) as port:
+        done = stage.coord(*words, COORD_REDIS_URL=f"redis://:s3cret@127.0.0.1:{port}")
+
+    assert done.code == UNREACHABLE
+    assert done.err.startswith(f"error: Redis at redis://:***@127.0.0.1:{port} does not answer")
+
+
+def test_a_server_of_old_times_is_refused_by_sweep_and_by_a_worker(stage: Stage):
+    stage.write([TODO])
+    with listening(old_redis) as port:
+        url = f"redis://127.0.0.1:{port}"
+        swept = stage.coord("sweep", PLAN, COORD_REDIS_URL=url)
+        worker = stage.begin("worker", "--all", COORD_REDIS_URL=url).done()
+
+    for done in (swept, worker):
+        assert done.code == UNREACHABLE
+        assert "it is Redis 6.0.16, older than 6.2" in done.err
+
+
+def wrong_password(stage: Stage) -> str:
+    return stage.server.start().replace("unix://", "unix://ann:wrong@")
+
+
+def wrong_policy(stage: Stage) -> str:
+    url = stage.server.start()
+    with connect(url, Profile.COMMAND) as client:
+        client.config_set("maxmemory", "1gb")
+        client.config_set("maxmemory-policy", "allkeys-lfu")
+    return url
+
+
+@pytest.mark.parametrize(("spoil", "words"), [(wrong_password, "refuses the login"), (wrong_policy, "allkeys-lfu")])
+def test_a_worker_before_a_redis_that_will_not_do_ends_at_once(stage: Stage, spoil: Callable[[Stage], str], words: str):
+    stage.write([TODO])
+
+    done = stage.begin("worker", "--all", COORD_REDIS_URL=spoil(stage)).done()
+
+    assert done.code == UNREACHABLE
+    assert words in done.err
+
+
+def test_a_worker_waits_for_a_redis_that_is_not_there_yet(stage: Stage, redis_url: str, free_port: int):
+    stage.write([TODO])
+    worker = stage.begin("worker", "--all", COORD_REDIS_URL=f"redis://127.0.0.1:{free_port}")
+    worker.says("does not answer")
+
+    with listening(leading_to(Path(redis_url.removeprefix("unix://"))), free_port):
+        worker.says("serving units")
+        worker.terminate()
+        worker.done()
