@@ -40,7 +40,9 @@ class Pool:
     def run(self) -> int:
         """Serves until it is told to stop; returns the exit code."""
         parts = self._parts
-        self._sign_on()
+        self._handle_signals()
+        if not self._signed_on():
+            return os.EX_OK
         app = parts.registered()
         # Celery's worker would install its own handlers when it starts.
         app.Worker = app.subclass_with_self(CeleryWorker, name="Worker", install_platform_tweaks=self._handle_signals)
@@ -59,15 +61,18 @@ class Pool:
         worker.start()
         return int(worker.exitcode or 0)
 
-    def _sign_on(self) -> None:
-        """Before anything is consumed. A Redis that is not there yet is waited for; one that is of no use ends us."""
+    def _signed_on(self) -> bool:
+        """Before anything is consumed. A Redis that is not there yet is waited for, until we are told to stop; one that is of
+        no use ends us.
+        """
         for repo in self._parts.charge.places:
             if why := self._parts.charge.unfit(repo):
                 logger.warning("%s: %s; its todos wait", repo, why)
         said = ""
-        while True:
+        while not self._asked_to_stop:
             try:
-                return self._join()
+                self._join()
+                return True
             except Unusable:
                 raise
             except Unreachable as error:
@@ -75,6 +80,7 @@ class Pool:
                     logger.warning("%s; asking until it does", error.message)
                 said = error.message
                 time.sleep(REDIS_RETRY_S)
+        return False
 
     def _join(self) -> None:
         url = self._parts.charge.redis_url
@@ -95,7 +101,7 @@ class Pool:
         self._parts.leases.stop()
         self._parts.leases.leave()
 
-    def _handle_signals(self, _worker: object) -> None:
+    def _handle_signals(self, _worker: object = None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
