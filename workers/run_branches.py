@@ -91,8 +91,6 @@ class RunBranches:
         """Heads with a commit that no branch or tag has but those of runs."""
         if not self.heads:
             return frozenset()
-        others = [commit for ref, commit in self._refs.items() if not _OF_A_RUN.fullmatch(ref)]
-        words = "\n".join([*self.heads.values(), "--not", *others])
-        return frozenset(self.heads.values()) & frozenset(
-            git("rev-list", "--stdin", cwd=self._checkout, stdin=words).split()
-        )
+        others = [f"^{commit}" for ref, commit in self._refs.items() if not _OF_A_RUN.fullmatch(ref)]
+        alone = git("rev-list", "--stdin", cwd=self._checkout, stdin="\n".join([*self.heads.values(), *others])).split()
+        return frozenset(self.heads.values()) & frozenset(alone)

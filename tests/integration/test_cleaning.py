@@ -1,0 +1,346 @@
+"""What ended runs have left on a host is found and taken away; what is somebody's stays, and is named with the reason."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from coordination.errors import Conflict, NotFound, Unreachable
+from coordination.models import Repo
+from coordination.runs import cleaning as cleaning_module
+from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey
+from coordination.runs.presence import Worker
+from coordination.runs.records import Result, TodoState
+from coordination.runs.store import RunStore
+from coordination.wire.connection import Profile, connect
+from tests.contracts.carrier import BAD, Harness
+from tests.plans import ecosystem, graph, order
+from tests.stage import git
+from tests.waiting import until
+from workers.errands import Errands
+from workers.janitor import Janitor
+from workers.occupancy import Visitor
+from workers.worktree import Worktree
+
+FORGOTTEN_RUN = "20200101-120000-abcd"
+
+
+class Machine:
+    """A host with a repository `r1`, and a worker on it that does errands."""
+
+    def __init__(self, folder: Path, store: RunStore, url: str, host: str = "h1") -> None:
+        self.store = store
+        self.state = folder / ".coord"
+        self.repo = folder / "r1"
+        git(folder, "init", "-q", "-b", "main", str(self.repo))
+        git(self.repo, "commit", "-q", "--allow-empty", "-m", "first")
+        self.reader = connect(url, Profile.READER)
+        self.host = host
+        self.workers: list[Errands] = []
+
+    def work(self, worker_id: str = "w1") -> Errands:
+        """One more worker of this host, with the same state folder."""
+        worker = Worker(id=f"{worker_id}@{self.host}", host=self.host, pid=1, version="0", repos=("r1",), jobs=1)
+        self.store.redis.zadd(self.store.keys.workers, {worker.id: self.store.now_ms()})
+        self.store.redis.set(self.store.keys.worker(worker.id), worker.model_dump_json())
+        places = {"r1": self.repo}
+        charge: Any = SimpleNamespace(state=self.state, places=places)
+        errands = Errands(self.store, self.reader, worker, charge, Janitor(self.store, self.state, places))
+        errands.start()
+        self.workers.append(errands)
+        return errands
+
+    def run(self, outcome: TodoState | None = TodoState.SUCCEEDED) -> str:
+        """A run of one todo that committed a file, and logged; without an outcome it is live."""
+        run = Harness(self.store)
+        run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
+        grant = run.take("A")
+        worktree = self.worktree(run.run_id)
+        worktree.enter(Visitor(run=run.run_id, key="key", fence=grant.fence), grant.tip, timedelta(seconds=5))
+        (worktree.path / "new").write_text("new")
+        tip = worktree.commit("A", "a task") if outcome is not TodoState.FAILED else ""
+        worktree.leave()
+        self.log(run.run_id)
+        if outcome is TodoState.SUCCEEDED:
+            run.settle(grant, Result(outcome=outcome, exit_code=0, tip=tip))
+        elif outcome is TodoState.FAILED:
+            run.settle(grant, BAD)
+        return run.run_id
+
+    def log(self, run_id: str) -> None:
+        folder = self.state / "logs" / run_id
+        folder.mkdir(parents=True)
+        (folder / "A.log").write_text("words\n")
+        self.store.redis.xadd(self.store.keys.run(run_id).log("A"), {"text": "words"})
+
+    def worktree(self, run_id: str) -> Worktree:
+        return Worktree(state=self.state, run=run_id, repo=Repo(name="r1"), checkout=self.repo)
+
+    def path(self, run_id: str) -> Path:
+        return self.state / "worktrees" / run_id / "r1"
+
+    def branches(self) -> set[str]:
+        return set(git(self.repo, "for-each-ref", "--format=%(refname:short)", "refs/heads").split())
+
+    def stop(self) -> None:
+        for errands in self.workers:
+            errands.stop()
+        self.store.redis.publish(self.store.keys.bell, "stop")
+        until(lambda: not any(thread.name == "errands" for thread in threading.enumerate()))
+        self.reader.close()
+
+
+@pytest.fixture
+def store(redis_url: str) -> RunStore:
+    return RunStore(connect(redis_url, Profile.COMMAND), "test")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, store: RunStore, redis_url: str) -> Iterator[Machine]:
+    made = Machine(tmp_path, store, redis_url)
+    made.work()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def cleaning(store: RunStore) -> Cleaning:
+    return Cleaning(store)
+
+
+def kinds(survey: Survey) -> dict[Kind, Remnant]:
+    return {remnant.kind: remnant for remnant in survey.found}
+
+
+def test_a_survey_says_what_there_is_and_takes_nothing(machine: Machine, cleaning: Cleaning):
+    run = machine.run(TodoState.FAILED)
+    before = machine.branches()
+
+    survey = cleaning.survey([])
+
+    found = kinds(survey)
+    assert set(found) == {Kind.WORKTREE, Kind.BRANCH, Kind.LOGS}
+    assert survey.statuses == {run: "failed"}
+    assert found[Kind.WORKTREE].changed
+    assert found[Kind.WORKTREE].bytes > 0
+    assert not found[Kind.BRANCH].unmerged
+    assert {remnant.host for remnant in survey.found} == {"h1"}
+    assert machine.path(run).exists()
+    assert machine.branches() == before
+
+
+def test_what_a_run_left_is_removed_and_its_record_stays(machine: Machine, cleaning: Cleaning, store: RunStore):
+    run = machine.run()
+
+    done = cleaning.remove(cleaning.survey([]))
+
+    assert all(remnant.gone for remnant in done.found)
+    assert machine.branches() == {"main"}
+    assert not machine.path(run).exists()
+    assert git(machine.repo, "worktree", "list").count("\n") == 0
+    assert not (machine.state / "workspaces" / run).exists()
+    assert not (machine.state / "logs" / run).exists()
+    assert store.status(run) == "succeeded"
+    assert not store.redis.exists(store.keys.run(run).log("A"))
+    assert not store.redis.keys("test:errand*")
+
+
+def test_a_branch_whose_work_is_nowhere_else_is_said_so_and_one_that_was_merged_is_not(
+    machine: Machine, cleaning: Cleaning
+):
+    merged, not_merged = machine.run(), machine.run()
+    git(machine.repo, "merge", "-q", f"coord/{merged}")
+
+    branches = {r.run: r for r in cleaning.survey([]).found if r.kind is Kind.BRANCH}
+
+    assert not branches[merged].unmerged
+    assert branches[not_merged].unmerged
+    assert not branches[not_merged].stays
+
+
+def test_branches_are_kept_when_they_are_to_be(machine: Machine, cleaning: Cleaning):
+    run = machine.run()
+
+    cleaning.remove(cleaning.survey([], branches=False), branches=False)
+
+    assert machine.branches() == {"main", f"coord/{run}"}
+    assert not machine.path(run).exists()
+
+
+def test_a_branch_on_which_somebody_went_on_working_stays(machine: Machine, cleaning: Cleaning):
+    run = machine.run()
+    git(machine.path(run), "commit", "-q", "--allow-empty", "-m", "by hand")
+
+    done = cleaning.remove(cleaning.survey([]))
+
+    branch = kinds(done)[Kind.BRANCH]
+    assert "commits that the run did not record" in branch.stays
+    assert not branch.gone
+    assert machine.branches() == {"main", f"coord/{run}"}
+    assert not machine.path(run).exists()
+
+
+def test_a_branch_that_is_checked_out_stays(machine: Machine, cleaning: Cleaning):
+    run = machine.run()
+    machine.worktree(run).remove(timedelta(0))
+    git(machine.repo, "switch", "-q", f"coord/{run}")
+
+    survey = cleaning.survey([])
+    done = cleaning.remove(survey)
+
+    for found in (survey, done):
+        assert kinds(found)[Kind.BRANCH].stays == f"it is checked out in {machine.repo}"
+    assert machine.branches() == {"main", f"coord/{run}"}
+
+
+def test_a_worktree_with_somebody_in_it_stays_and_so_does_its_branch(machine: Machine, cleaning: Cleaning):
+    run = machine.run()
+    inside = machine.worktree(run)
+    tip = git(machine.repo, "rev-parse", f"coord/{run}")
+    inside.enter(Visitor(run=run, key="key", fence=2**60), tip, timedelta(0))
+
+    done = cleaning.remove(cleaning.survey([]))
+    inside.leave()
+
+    assert "in use" in kinds(done)[Kind.WORKTREE].stays
+    assert "checked out" in kinds(done)[Kind.BRANCH].stays
+    assert machine.path(run).exists()
+
+
+def test_a_folder_that_git_does_not_know_as_a_worktree_stays(machine: Machine, cleaning: Cleaning):
+    run = machine.run(TodoState.FAILED)
+    machine.worktree(run).remove(timedelta(0))
+    machine.path(run).mkdir(parents=True)
+    (machine.path(run) / "mine").touch()
+
+    done = cleaning.remove(cleaning.survey([run]))
+
+    assert "does not know it" in kinds(done)[Kind.WORKTREE].stays
+    assert (machine.path(run) / "mine").exists()
+
+
+def test_a_link_in_the_place_of_a_folder_is_not_followed(machine: Machine, cleaning: Cleaning, tmp_path: Path):
+    run = machine.run()
+    (tmp_path / "precious").mkdir()
+    (machine.state / "carried").mkdir()
+    (machine.state / "carried" / run).symlink_to(tmp_path / "precious")
+
+    done = cleaning.remove(cleaning.survey([]))
+
+    assert Kind.CARRIED not in kinds(done)
+    assert (tmp_path / "precious").exists()
+
+
+def test_a_live_run_is_left_out_and_refused_when_it_is_named(machine: Machine, cleaning: Cleaning):
+    over, live = machine.run(), machine.run(None)
+
+    with pytest.raises(Conflict, match=live):
+        cleaning.survey([live])
+    cleaning.remove(cleaning.survey([]))
+
+    assert machine.path(live).exists()
+    assert machine.branches() == {"main", f"coord/{live}"}
+    assert (machine.state / "logs" / live).exists()
+    assert not (machine.state / "logs" / over).exists()
+
+
+def test_a_run_that_a_live_one_carries_on_is_left_alone(machine: Machine, cleaning: Cleaning, store: RunStore):
+    over, live = machine.run(TodoState.FAILED), machine.run(None)
+    store.redis.hset(store.keys.run(live).meta, "carried_from", over)
+
+    with pytest.raises(Conflict, match=live):
+        cleaning.survey([over])
+    assert cleaning.survey([]).found == ()
+
+
+def test_of_a_forgotten_run_goes_what_is_nobodys_work(machine: Machine, cleaning: Cleaning, store: RunStore):
+    merged, not_merged = machine.run(), machine.run()
+    git(machine.repo, "merge", "-q", f"coord/{merged}")
+    machine.log(FORGOTTEN_RUN)
+    store.redis.flushall()
+    machine.work("w2")
+
+    survey = cleaning.survey([])
+    done = cleaning.remove(survey)
+
+    assert set(survey.statuses.values()) == {"forgotten"}
+    assert machine.branches() == {"main", f"coord/{not_merged}"}
+    (kept,) = (remnant for remnant in done.found if not remnant.gone)
+    assert "did not record" in kept.stays
+    assert os.listdir(machine.state / "logs") == []
+
+
+def test_names_that_are_no_runs_are_not_looked_at(machine: Machine, cleaning: Cleaning):
+    git(machine.repo, "branch", "coord/mine")
+    for folder in ("logs", "worktrees", "carried"):
+        (machine.state / folder / "mine").mkdir(parents=True)
+
+    assert cleaning.survey([]).found == ()
+
+
+def test_two_workers_of_a_host_say_each_thing_once(machine: Machine, cleaning: Cleaning):
+    machine.work("w2")
+    run = machine.run()
+
+    survey = cleaning.survey([])
+    done = cleaning.remove(survey)
+
+    assert len(survey.found) == 3
+    assert len(done.found) == 3
+    assert all(remnant.gone for remnant in done.found)
+    assert not machine.path(run).exists()
+
+
+def test_a_worker_that_does_not_answer_is_named(
+    machine: Machine, cleaning: Cleaning, store: RunStore, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(cleaning_module, "BEGIN_WITHIN", timedelta(milliseconds=500))
+    store.redis.zadd(store.keys.workers, {"mute@h2": store.now_ms()})
+    mute = Worker(id="mute@h2", host="h2", pid=1, version="0", repos=("r1",), jobs=1)
+    store.redis.set(store.keys.worker(mute.id), mute.model_dump_json())
+    machine.run()
+
+    survey = cleaning.survey([])
+
+    assert survey.silent == ("mute@h2",)
+    assert {remnant.host for remnant in survey.found} == {"h1"}
+
+
+def test_a_host_that_is_gone_is_named_with_what_it_may_still_have(
+    machine: Machine, cleaning: Cleaning, store: RunStore
+):
+    run = machine.run()
+    store.redis.hset(store.keys.run(run).meta, "host.r2", "h9")
+
+    assert cleaning.survey([run]).absent == ("h9",)
+
+
+def test_without_a_worker_nothing_can_be_reached(store: RunStore):
+    with pytest.raises(Unreachable, match="no worker"):
+        Cleaning(store).survey([])
+
+
+def test_a_run_that_nobody_knows_is_refused(machine: Machine, cleaning: Cleaning):
+    with pytest.raises(NotFound):
+        cleaning.survey(["nonsense"])
+
+
+def test_the_janitor_takes_the_worktrees_of_runs_that_succeeded_and_no_others(machine: Machine, store: RunStore):
+    done, failed, live = machine.run(), machine.run(TodoState.FAILED), machine.run(None)
+    (machine.state / "carried" / done / "r2").mkdir(parents=True)
+
+    gone = Janitor(store, machine.state, {"r1": machine.repo}).run_once()
+
+    assert [(remnant.run, remnant.kind) for remnant in gone] == [(done, Kind.WORKTREE), (done, Kind.CARRIED)]
+    assert not machine.path(done).exists()
+    assert not (machine.state / "carried" / done).exists()
+    assert machine.path(failed).exists()
+    assert machine.path(live).exists()
+    assert machine.branches() == {"main", *(f"coord/{run}" for run in (done, failed, live))}
