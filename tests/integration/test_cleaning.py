@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -274,7 +273,7 @@ def test_of_a_forgotten_run_goes_what_is_nobodys_work(machine: Machine, cleaning
     assert machine.branches() == {"main", f"coord/{not_merged}"}
     (kept,) = (remnant for remnant in done.found if not remnant.gone)
     assert "did not record" in kept.stays
-    assert os.listdir(machine.state / "logs") == []
+    assert list((machine.state / "logs").iterdir()) == []
 
 
 def test_names_that_are_no_runs_are_not_looked_at(machine: Machine, cleaning: Cleaning):
