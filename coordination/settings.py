@@ -58,6 +58,9 @@ class Settings(BaseModel):
     flower_auth: Annotated[str | None, Field(pattern=r"^[^:,\s]+:[^,\s]+$", repr=False)] = None
     """`user:password` for Flower; none means a new password at each start. Flower separates users by commas."""
 
+    restricted: bool = False
+    """Of a worker whose Redis user may touch nothing but its own repositories (`coord acl`): keepers do its steps."""
+
     connect_timeout: Duration = timedelta(seconds=2)
     appendfsync: Literal["everysec", "always"] = "everysec"
     """Of the embedded server: `always` survives power loss, +0.2 ms a transition."""

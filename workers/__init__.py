@@ -1,6 +1,6 @@
 """Carries out todos on the machine where the repositories are.
 
-__main__ → pool (the process) → app (its parts) → tasks (Celery's two)
+__main__ → pool (the process) → app (its parts; restricted: of one that asks keepers for its steps) → tasks (Celery's two)
 attempts   a delivery: claim → attempt → the step that it came to;  leases, presence and logs beside it
 attempt    workspace → command → commit
 workspace  worktree | in_place;  occupancy (who is in it), repository (what is there), commit, git

@@ -9,13 +9,16 @@ import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import redis
+
 from coordination.ecosystem import document
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.models import Ecosystem, Repo
 from coordination.settings import ecosystem_path_from_environment, read_settings
 from coordination.wire.connection import reaching
-from workers.app import Charge, WorkerParts
+from workers.app import Charge
 from workers.pool import Pool
+from workers.restricted import make_parts, not_permitted
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 
@@ -30,10 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asked = charge(arguments)
         with reaching(asked.redis_url):
-            return Pool(WorkerParts(asked)).run()
+            return _serve(asked)
     except CoordinationError as error:
         print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 — this is a program's face
         return error.exit_code
+
+
+def _serve(asked: Charge) -> int:
+    try:
+        return Pool(make_parts(asked)).run()
+    except redis.exceptions.NoPermissionError as error:
+        raise not_permitted(asked, error) from error
 
 
 def charge(arguments: argparse.Namespace) -> Charge:
@@ -48,7 +58,7 @@ def charge(arguments: argparse.Namespace) -> Charge:
     asked = dict(_named(text) for text in arguments.repo)
     if arguments.all:
         asked = {**dict.fromkeys(declared), **asked}
-    if not asked:
+    if not asked and not arguments.keeper:
         raise UsageError(
             "a worker serves repositories", "name them with --repo NAME[=PATH], or all of the file with --all"
         )
@@ -60,7 +70,7 @@ def charge(arguments: argparse.Namespace) -> Charge:
         redis_url=settings.redis_url,
         settings=settings,
         places=places,
-        jobs=min(slots, arguments.jobs or slots),
+        jobs=max(1, min(slots, arguments.jobs or slots)),
         state=Path(arguments.state).resolve() if arguments.state else base / ".coord",
     )
 
@@ -97,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workers", description=__doc__)
     parser.add_argument("--repo", action="append", default=[], metavar="NAME[=PATH]")
     parser.add_argument("--all", action="store_true", help="every repository of the file")
+    parser.add_argument("--keeper", action="store_true", help="serve no repository, keep runs going")
     parser.add_argument("--jobs", type=int, metavar="N", help="at most N todos at once")
     parser.add_argument("--ecosystem", metavar="FILE")
     parser.add_argument("--redis", metavar="URL")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Protocol
 
 from celery import Celery
 
+from coordination.runs.desk import Desk
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.presence import Worker
+from coordination.runs.presence import Presence, Worker
 from coordination.runs.recovery import Keeper
+from coordination.runs.serving import Serving
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -48,6 +51,11 @@ class Charge:
         return "" if place.is_dir() else f"there is no folder {place}: clone it there, or name its folder to the worker"
 
 
+class Service(Protocol):
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
 class WorkerParts:
     def __init__(self, charge: Charge) -> None:
         self.charge = charge
@@ -72,8 +80,12 @@ class WorkerParts:
         return RunStore(self.redis, self.charge.settings.namespace)
 
     @cached_property
+    def presence(self) -> Presence:
+        return Presence(self.redis, self.keys)
+
+    @cached_property
     def leases(self) -> Leases:
-        return Leases(self.store, self.reader, self.worker, self.charge)
+        return Leases(self.store, self.presence, self.reader, self.worker, self.charge)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
@@ -82,6 +94,16 @@ class WorkerParts:
     @cached_property
     def keeper(self) -> Keeper:
         return Keeper(self.store, self.dispatcher, self.charge.settings, label=self.worker.id)
+
+    @cached_property
+    def serving(self) -> Serving:
+        desk = Desk(self.store, self.dispatcher, self.charge.settings, self.worker.version)
+        return Serving(self.redis, self.reader, self.keys, desk, lambda: self.keeper.leads)
+
+    @property
+    def services(self) -> Sequence[Service]:
+        """The threads beside Celery's, in the order in which they start."""
+        return (self.leases, self.keeper, self.serving, self.errands)
 
     @cached_property
     def attempts(self) -> Attempts:
@@ -106,7 +128,7 @@ class WorkerParts:
 
     def registered(self) -> Celery:
         """The app with its tasks."""
-        register(self.app, self.attempts, self.dispatcher)
+        register(self.app, self.attempts, self.dispatcher, joins=not self.charge.settings.restricted)
         return self.app
 
     def close(self) -> None:

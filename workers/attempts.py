@@ -101,10 +101,8 @@ class Attempts:
 
     def _perform(self, grant: Grant) -> Verdict:
         log = Log(
-            self._store.redis,
-            self._store.keys.run(grant.run_id).log(grant.todo_id),
+            lambda text: self._store.log(grant.run_id, grant.todo_id, grant.attempt, text),
             self._charge.state / "logs" / grant.run_id / f"{grant.todo_id}.log",
-            attempt=grant.attempt,
             limit_bytes=self._charge.settings.log_limit_bytes,
         )
         attempt = Attempt(grant, self._surroundings(grant, log), log)

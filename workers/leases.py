@@ -38,11 +38,13 @@ class Held:
 class Leases:
     """A thread that renews every heartbeat, and at once when the bell rings (somebody cancelled a run)."""
 
-    def __init__(self, store: RunStore, reader: redis.Redis, worker: Worker, charge: Charge) -> None:
+    def __init__(
+        self, store: RunStore, presence: Presence, reader: redis.Redis, worker: Worker, charge: Charge
+    ) -> None:
         self._store = store
         self._reader = reader
         self._worker = worker
-        self._presence = Presence(store.redis, store.keys)
+        self._presence = presence
         self._charge = charge
         self._lease = charge.settings.lease_ttl
         # A lease is renewed three times before it runs out, however the two settings are set.
@@ -105,9 +107,7 @@ class Leases:
         offset_ms = round((asked + time.time()) * 500 - now_ms)
         unfit = {repo: why for repo in self._worker.repos if (why := self._charge.unfit(repo))}
         worker = self._worker.model_copy(update={"unfit": unfit, "clock_offset_ms": offset_ms})
-        with self._store.redis.pipeline(transaction=False) as pipeline:
-            self._presence.say(pipeline, worker, now_ms, self._beat)
-            pipeline.execute()
+        self._presence.say(worker, now_ms, self._beat)
 
     def _run(self) -> None:
         bell = self._reader.pubsub(ignore_subscribe_messages=True)

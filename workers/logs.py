@@ -6,6 +6,7 @@ import codecs
 import logging
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -22,10 +23,8 @@ logger = logging.getLogger(__name__)
 class Log:
     """Takes bytes of any kind; what is not UTF-8 shows as a replacement character. Never raises: a log is no reason to fail."""
 
-    def __init__(self, client: redis.Redis, key: str, path: Path, *, attempt: int, limit_bytes: int) -> None:
-        self._redis = client
-        self._key = key
-        self._attempt = attempt
+    def __init__(self, append: Callable[[str], None], path: Path, *, limit_bytes: int) -> None:
+        self._append = append
         self._left = limit_bytes
         self._cut = False
         self._path = path
@@ -104,6 +103,6 @@ class Log:
 
     def _send(self, text: str) -> None:
         try:
-            self._redis.xadd(self._key, {"attempt": self._attempt, "text": text})
+            self._append(text)
         except redis.RedisError as error:
             logger.warning("a piece of the log is only in %s: %s", self._path, error)

@@ -90,15 +90,13 @@ class Pool:
             self._parts.leases.sign_on()
 
     def _ready(self, **_: Any) -> None:
-        self._parts.leases.start()
-        self._parts.keeper.start()
-        self._parts.errands.start()
+        for service in self._parts.services:
+            service.start()
         logger.info("serving %s", ", ".join(self._parts.charge.places))
 
     def _stopped(self, **_: Any) -> None:
-        self._parts.keeper.stop()
-        self._parts.errands.stop()
-        self._parts.leases.stop()
+        for service in reversed(self._parts.services):
+            service.stop()
         self._parts.leases.leave()
 
     def _handle_signals(self, _worker: object = None) -> None:

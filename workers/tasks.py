@@ -25,9 +25,13 @@ class CarriesOut(Protocol):
     def carry_out(self, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict: ...
 
 
-def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher) -> None:
+def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher, *, joins: bool = True) -> None:
+    """`joins`: whether this worker counts the parts of a level itself; else who does its steps counts them."""
+
     @app.task(name=EXECUTE, bind=True)  # type: ignore[untyped-decorator]
     def execute(self: Task, run_id: str, todo_id: str, attempt: int, repo: str) -> None:
+        if not joins:
+            self.request.update(chord=None, chain=None)
         verdict = _verdict(attempts, run_id, todo_id, attempt, repo)
         if verdict.kind is Kind.DONE:
             return

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, chain, chord
+from celery.app.task import Context
 from celery.canvas import Signature
 
 from coordination.planner.delivery import Delivery
@@ -48,6 +49,11 @@ class Canvas:
             },
         )
 
+    def part(self, of: Delivery) -> Context:
+        """The request of a member of a level's chord, as its worker would have it."""
+        options = {"id": _task_id(of), "group": _group_id(of), "group_index": of.index}
+        return Context(options, chord=_frozen(self.advance(of)))
+
     def again(self, of: Delivery) -> Signature:
         """One todo by itself: of a plan without levels, or as the same member of its level's chord or chain."""
         execute = self._execute(of)
@@ -60,13 +66,17 @@ class Canvas:
     def _execute(self, of: Delivery) -> Signature:
         options: dict[str, Any] = {
             "queue": self._keys.queue(of.repo, of.host),
-            "task_id": f"{of.run_id}.{of.todo_id}",
+            "task_id": _task_id(of),
             "shadow": f"{of.todo_id} {of.repo}",
             "ignore_result": True,
         }
         return self._app.signature(
             EXECUTE, args=(of.run_id, of.todo_id, of.attempt, of.repo), immutable=True, options=options
         )
+
+
+def _task_id(of: Delivery) -> str:
+    return f"{of.run_id}.{of.todo_id}"
 
 
 def _group_id(of: Delivery) -> str:

@@ -33,6 +33,7 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `submit.py` | a plan's graph → an immutable run in Redis |
 | `store.py` | the steps |
 | `dispatch.py` | messages that a step makes necessary |
+| `proxy.py` `desk.py` `serving.py` | the steps for a worker that may not take them: asked for, checked and done, heard |
 | `retry.py` | whether and when to try again. Pure |
 | `recovery.py` | timers and the reaper: what nobody is there to do |
 | `expiry.py` | runs that ended long ago are forgotten |

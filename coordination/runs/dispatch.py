@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from celery import Celery
+from celery import Celery, states
 
 from coordination.planner.canvas import Canvas
 from coordination.planner.delivery import Delivery
@@ -31,6 +31,13 @@ class Dispatcher:
     def send(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
             self._canvas.again(delivery).apply_async()
+
+    def join(self, of: Delivery) -> None:
+        """A todo has ended whose worker must not count its part of its level itself."""
+        if of.size == 1:
+            self._canvas.advance(of).apply_async()
+        elif of.size > 1:
+            self._app.backend.on_chord_part_return(self._canvas.part(of), states.SUCCESS, None)
 
     def advance(self, run_id: str, level: int, source: str) -> Reply:
         reply = self._store.advance(run_id, level, source)

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
-from redis.client import Pipeline
 
 from coordination.errors import Conflict
 from coordination.runs.store import ms
@@ -79,14 +78,20 @@ class Presence:
                 "machine of the same name, give it one of its own: COORD_HOST",
             )
 
-    def say(self, pipeline: Pipeline, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:
-        pipeline.set(self._keys.worker(worker.id), worker.model_dump_json(), px=MISSED_HEARTBEATS * ms(heartbeat))
-        pipeline.zadd(self._keys.workers, {worker.id: now_ms})
-        pipeline.zremrangebyscore(self._keys.workers, "-inf", now_ms - ms(REMEMBERED))
+    def say(self, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.set(self._keys.worker(worker.id), worker.model_dump_json(), px=MISSED_HEARTBEATS * ms(heartbeat))
+            pipeline.zadd(self._keys.workers, {worker.id: now_ms})
+            pipeline.zremrangebyscore(self._keys.workers, "-inf", now_ms - ms(REMEMBERED))
+            pipeline.execute()
 
     def leave(self, worker: Worker) -> None:
         self._redis.delete(self._keys.worker(worker.id))
         self._redis.zrem(self._keys.workers, worker.id)
+
+    def worker(self, worker_id: str) -> Worker | None:
+        row = self._redis.get(self._keys.worker(worker_id))
+        return None if row is None else Worker.model_validate_json(row)
 
     def workers(self) -> tuple[Worker, ...]:
         """Those heard of within their last heartbeats."""

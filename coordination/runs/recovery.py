@@ -155,6 +155,11 @@ class Keeper:
     def start(self) -> None:
         self._thread.start()
 
+    @property
+    def leads(self) -> bool:
+        """Since its last round, and until the next."""
+        return self._lock is not None
+
     def stop(self) -> None:
         self._stopping.set()
         if self._thread.is_alive():  # a worker may be told to stop before Redis has answered it once

@@ -12,7 +12,7 @@ from celery.backends.redis import RedisBackend
 
 from coordination.settings import Settings
 from coordination.wire.address import carrier_url
-from coordination.wire.keys import Keys
+from coordination.wire.keys import Keys, RestrictedKeys
 from coordination.wire.tolerance import NAME as TRANSPORT
 from coordination.wire.tolerance import TolerantAmqp
 
@@ -33,7 +33,9 @@ class JoinBackend(RedisBackend):  # type: ignore[misc]
         return result
 
 
-def make_app(url: str, keys: Keys, settings: Settings) -> Celery:
+def make_app(url: str, keys: Keys, settings: Settings, own: RestrictedKeys | None = None) -> Celery:
+    """`own`: of a restricted worker. It is deaf to remote control: who may listen there may also tell others to stop."""
+    unacked = own.unacked if own else keys.unacked
     address = carrier_url(url).removeprefix("redis+")
     # Of a socket's address kombu takes the transport from in front of the plus, whatever broker_transport says.
     broker = f"{TRANSPORT}+{address}" if address.startswith("socket:") else address
@@ -59,16 +61,16 @@ def make_app(url: str, keys: Keys, settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
-        worker_enable_remote_control=True,
+        worker_enable_remote_control=own is None,
         broker_transport_options={
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "priority_steps": [0],
             "socket_keepalive": True,
             "socket_connect_timeout": settings.connect_timeout.total_seconds(),
-            "unacked_key": keys.unacked,
-            "unacked_index_key": f"{keys.unacked}_index",
-            "unacked_mutex_key": f"{keys.unacked}_mutex",
-            "poison_key": keys.poison,
+            "unacked_key": unacked,
+            "unacked_index_key": f"{unacked}_index",
+            "unacked_mutex_key": f"{unacked}_mutex",
+            "poison_key": own.poison if own else keys.poison,
         },
         result_backend_transport_options={"global_keyprefix": keys.celery_prefix},
     )

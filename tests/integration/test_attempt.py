@@ -58,7 +58,7 @@ def attempt(state: Path, run: Any, context: dict[str, Any] | None = None) -> Con
         checkout=checkout,
         output_limit_bytes=settings.output_limit_bytes,
     )
-    log = Log(fakeredis.FakeRedis(), "log", state / "log", attempt=1, limit_bytes=10_000)
+    log = Log(lambda text: None, state / "log", limit_bytes=10_000)
     try:
         return Attempt(grant, here, log).run()
     finally:

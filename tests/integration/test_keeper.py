@@ -41,9 +41,7 @@ def submitted(store: RunStore, todo: str, repo: str) -> Harness:
 def say(store: RunStore, host: str, *repos: str) -> None:
     """A worker of this host is there."""
     worker = Worker(id=f"coord-1@{host}", host=host, pid=1, version="1", repos=repos, jobs=1)
-    with store.redis.pipeline() as pipeline:
-        Presence(store.redis, store.keys).say(pipeline, worker, store.now_ms(), timedelta(minutes=1))
-        pipeline.execute()
+    Presence(store.redis, store.keys).say(worker, store.now_ms(), timedelta(minutes=1))
 
 
 def damage(run: Harness, part: str) -> None:

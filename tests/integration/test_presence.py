@@ -39,9 +39,7 @@ def worker(name: str, *, host: str = "a", unfit: str = "", state: str = "/state"
 
 
 def say(store: RunStore, presence: Presence, one: Worker) -> None:
-    with store.redis.pipeline() as pipeline:
-        presence.say(pipeline, one, store.now_ms(), BEAT)
-        pipeline.execute()
+    presence.say(one, store.now_ms(), BEAT)
 
 
 def test_the_first_version_to_come_holds(presence: Presence):

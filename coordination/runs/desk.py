@@ -1,0 +1,178 @@
+"""What a keeper does for restricted workers. Each deed has the name and arguments of what they would do themselves (`proxy.py`).
+
+The channel of a request proves for which repositories its sender may act: Redis lets nobody else publish there. All else in
+it may come from anybody, so it is checked that it is about todos of those repositories, and that it does no harm where
+others read it. What a worker is told is what its todos are given: their specs, and what their predecessors left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+
+from pydantic import ValidationError, validate_call
+from pydantic_core import from_json
+
+from coordination.errors import Conflict, NotAllowed
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.presence import Presence, Worker
+from coordination.runs.records import Grant, Handed, Reply, Result, RunBrief, TodoState
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.keys import split_member
+
+Repos = frozenset[str]
+
+OUTCOMES = (TodoState.SUCCEEDED, TodoState.FAILED, TodoState.CANCELLED)
+BRIEFS_KEPT = 64
+_COMMIT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
+
+
+class Desk:
+    def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings, version: str) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._presence = Presence(store.redis, store.keys)
+        self._settings = settings
+        self._version = version
+        self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # never changes
+        deeds = (
+            self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.status, self.brief,
+            self.handed_over, self.log, self.meet, self.refuse_clash, self.say, self.leave,
+        )  # fmt: skip
+        self._deeds: Mapping[str, Callable[..., Any]] = {deed.__name__: validate_call(deed) for deed in deeds}
+
+    def do(self, repos: Repos, deed: str, given: Mapping[str, Any]) -> Any:
+        """What somebody who may act for `repos` asks for; raises NotAllowed or Conflict where it cannot be had."""
+        if deed not in self._deeds:
+            raise NotAllowed(f"a restricted worker cannot ask for {deed!r}", "is it of another version of coord?")
+        try:
+            return self._deeds[deed](repos, **given)
+        except ValidationError as error:
+            raise NotAllowed(f"{deed} is asked for in words that are off: {error}") from error
+
+    def claim(
+        self, repos: Repos, run_id: str, todo_id: str, attempt: int,
+        worker: str, host: str, lease: timedelta, request: str, unfit: str = "",
+    ) -> Reply:  # fmt: skip
+        self._own(repos, run_id, todo_id)
+        reply = self._store.claim(
+            run_id, todo_id, attempt, worker=worker, host=host, lease=lease, request=request, unfit=unfit
+        )
+        return self._followed(reply, run_id, todo_id, last="ended")
+
+    def renew(self, repos: Repos, leases: dict[str, int], lease: timedelta) -> tuple[list[str], list[str]]:
+        for member in leases:
+            self._own(repos, *split_member(member))
+        return self._store.renew(leases, lease)
+
+    def settle(self, repos: Repos, grant: Grant, result: Result) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        self._harmless(result)
+        return self._followed(self._store.settle(grant, result), grant.run_id, grant.todo_id, last="settled")
+
+    def retry(self, repos: Repos, grant: Grant, delay: timedelta, result: Result) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        self._harmless(result)
+        return self._followed(self._store.retry(grant, delay, result), grant.run_id, grant.todo_id, last="settled")
+
+    def hand_back(self, repos: Repos, grant: Grant) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        return self._followed(self._store.hand_back(grant), grant.run_id, grant.todo_id)
+
+    def park(self, repos: Repos, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        return self._followed(self._store.park(grant, waits_for, delay), grant.run_id, grant.todo_id)
+
+    def log(self, repos: Repos, run_id: str, todo_id: str, attempt: int, text: str) -> None:
+        self._own(repos, run_id, todo_id)
+        self._store.log(run_id, todo_id, attempt, text)
+
+    def status(self, repos: Repos, run_id: str) -> str | None:
+        return self._store.status(run_id) if self._seen(repos, run_id) else None
+
+    def brief(self, repos: Repos, run_id: str) -> RunBrief:
+        """As much of it as is about these repositories, and what their todos build on."""
+        seen = self._seen(repos, run_id)
+        brief = self._brief(run_id)
+        return brief.model_copy(
+            update={
+                "predecessors": {name: before for name, before in brief.predecessors.items() if name in seen},
+                "repo_of": {name: repo for name, repo in brief.repo_of.items() if name in seen},
+            }
+        )
+
+    def handed_over(self, repos: Repos, run_id: str, todos: Sequence[str]) -> list[Handed]:
+        if hidden := sorted(set(todos) - self._seen(repos, run_id)):
+            raise NotAllowed(f"{hidden[0]} of run {run_id} is nothing that a todo of {_named(repos)} builds on")
+        return self._store.handed_over(run_id, todos)
+
+    def meet(self, repos: Repos, version: str, heartbeat: timedelta) -> None:
+        if version != self._version:
+            raise Conflict(
+                f"this is coord {version}, and the keeper that serves it is coord {self._version}",
+                "install the same version on both",
+            )
+
+    def refuse_clash(self, repos: Repos, worker: Worker) -> None:
+        self._own_worker(repos, worker)
+        self._presence.refuse_clash(worker)
+
+    def say(self, repos: Repos, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:
+        self._own_worker(repos, worker)
+        self._presence.say(worker, self._store.now_ms(), min(heartbeat, self._settings.lease_ttl))
+
+    def leave(self, repos: Repos, worker: Worker) -> None:
+        self._own_worker(repos, worker)
+        self._presence.leave(worker)
+
+    def _followed(self, reply: Reply, run_id: str, todo_id: str, *, last: str = "") -> Reply:
+        """The asker may send nothing and count nothing: both is done here. `last`: the word after which it is over."""
+        self._dispatcher.follow(reply)
+        if reply.word in (last, "again"):
+            self._dispatcher.join(self._store.delivery(run_id, todo_id))
+        return replace(reply, sends=(), wakes=(), header=())
+
+    def _own(self, repos: Repos, run_id: str, todo_id: str) -> None:
+        if self._repo_of(run_id).get(todo_id) not in repos:
+            raise NotAllowed(f"{todo_id} of run {run_id} is no todo of {_named(repos)}")
+
+    def _own_worker(self, repos: Repos, worker: Worker) -> None:
+        known = self._presence.worker(worker.id)
+        spoken_of = {*worker.repos, *worker.places, *worker.unfit, *(known.repos if known else ())}
+        if not spoken_of <= repos or worker.version != self._version:
+            raise NotAllowed(f"worker {worker.id} is more than one of {_named(repos)}")
+
+    def _repo_of(self, run_id: str) -> Mapping[str, str]:
+        try:
+            return self._brief(run_id).repo_of
+        except ValidationError:  # there is none
+            return {}
+
+    def _seen(self, repos: Repos, run_id: str) -> set[str]:
+        """Todos of these repositories and all that they build on; `predecessors` names each after its own."""
+        seen = {todo for todo, repo in self._repo_of(run_id).items() if repo in repos}
+        if seen:
+            for todo, before in reversed(self._brief(run_id).predecessors.items()):
+                seen.update(before if todo in seen else ())
+        return seen
+
+    def _harmless(self, result: Result) -> None:
+        if result.outcome not in OUTCOMES:
+            raise NotAllowed(f"an attempt does not end as {result.outcome}")
+        if not _COMMIT.fullmatch(result.tip):
+            raise NotAllowed(f"{result.tip!r} is no commit")
+        try:
+            from_json(result.output or "null", allow_inf_nan=False)
+        except ValueError as error:
+            raise NotAllowed(f"the output is no JSON: {error}") from error
+        if len(result.output) > self._settings.output_limit_bytes:
+            raise NotAllowed(f"the output has more than {self._settings.output_limit_bytes} characters")
+
+
+def _named(repos: Repos) -> str:
+    return ", ".join(sorted(repos))

@@ -1,0 +1,111 @@
+"""The store of a restricted worker: one whose Redis user may not touch what all repositories of a run share.
+
+A settle counts down the todos of other repositories and sends messages to their queues, and a Lua step has no more rights
+than its caller. So this worker asks, and a keeper does the step (`desk.py`), follows it, and answers.
+
+A request is published; the keeper that leads hears it (`serving.py`) and pushes the answer to a list of this request alone.
+Either may be lost with a connection or a keeper, so what is not answered is asked again, under the same id: each step is
+idempotent, by its request or its fence.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
+
+import redis
+from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
+
+from coordination.errors import Conflict, NotAllowed
+from coordination.runs.presence import Presence
+from coordination.runs.store import RunStore
+from coordination.wire.keys import Keys
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+TRIES = 3
+ANSWER_S = 1
+UNHEARD_S = 0.5
+REFUSALS = (Conflict, NotAllowed)
+
+
+class NobodyAnswers(redis.ConnectionError):  # type: ignore[misc]
+    """No keeper answers this restricted worker: start one with `coord keeper`."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+class Wire:
+    """From a restricted worker of these repositories to the keeper."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, repos: Iterable[str]) -> None:
+        self._redis = client
+        self._keys = keys.restricted(repos)
+
+    def ask(self, deed: str, given: Mapping[str, Any]) -> Any:
+        """What the deed came to, as JSON has it; raises what it was refused with, or NobodyAnswers."""
+        request = uuid.uuid4().hex
+        asked = to_json({"id": request, "deed": deed, "given": given})
+        for _ in range(TRIES):
+            heard = self._redis.publish(self._keys.requests, asked)
+            answer = self._redis.blpop([self._keys.reply(request)], timeout=ANSWER_S) if heard else None
+            if answer:
+                return _done(from_json(answer[1]))
+            if not heard:
+                time.sleep(UNHEARD_S)  # the keeper that led is gone; another one takes over within 2 s
+        raise NobodyAnswers
+
+
+def _done(answer: Mapping[str, Any]) -> Any:
+    if "refused" not in answer:
+        return answer["done"]
+    name, message, hint = answer["refused"]
+    raise next(kind for kind in REFUSALS if kind.__name__ == name)(message, hint)
+
+
+def _asked(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """The same method, by name, arguments and answer, done by the keeper."""
+    signature, answer = inspect.signature(method), TypeAdapter[T](get_type_hints(method)["return"])
+
+    def ask(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        _, *given = signature.bind(self, *args, **kwargs).arguments.items()
+        return answer.validate_python(self.wire.ask(method.__name__, dict(given)))
+
+    return cast("Callable[Concatenate[S, P], T]", ask)
+
+
+class ProxyStore(RunStore):
+    """What a worker does to a run, asked for. Nothing follows from its replies: the keeper has followed them."""
+
+    def __init__(self, client: redis.Redis, namespace: str, repos: Iterable[str]) -> None:
+        super().__init__(client, namespace)
+        self.wire = Wire(client, self.keys, repos)
+
+    claim = _asked(RunStore.claim)
+    renew = _asked(RunStore.renew)
+    settle = _asked(RunStore.settle)
+    retry = _asked(RunStore.retry)
+    hand_back = _asked(RunStore.hand_back)
+    park = _asked(RunStore.park)
+    status = _asked(RunStore.status)
+    brief = _asked(RunStore.brief)
+    handed_over = _asked(RunStore.handed_over)
+    log = _asked(RunStore.log)
+
+
+class ProxyPresence(Presence):
+    def __init__(self, store: ProxyStore) -> None:
+        super().__init__(store.redis, store.keys)
+        self.wire = store.wire
+
+    meet = _asked(Presence.meet)
+    refuse_clash = _asked(Presence.refuse_clash)
+    say = _asked(Presence.say)
+    leave = _asked(Presence.leave)

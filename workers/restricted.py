@@ -1,0 +1,54 @@
+"""A worker whose Redis user may touch nothing but its own repositories: what a run shares is done for it by a keeper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import redis
+from celery import Celery
+
+from coordination.errors import NotAllowed
+from coordination.runs.presence import Presence
+from coordination.runs.proxy import ProxyPresence, ProxyStore
+from coordination.wire.carrier import make_app
+from workers.app import Charge, Service, WorkerParts
+
+
+class RestrictedParts(WorkerParts):
+    """No keeper, no errands and no `advance`: each would need the state of all repositories."""
+
+    @cached_property
+    def store(self) -> ProxyStore:
+        return ProxyStore(self.redis, self.charge.settings.namespace, self.charge.places)
+
+    @cached_property
+    def presence(self) -> Presence:
+        return ProxyPresence(self.store)
+
+    @cached_property
+    def app(self) -> Celery:
+        own = self.keys.restricted(self.charge.places)
+        return make_app(self.charge.redis_url, self.keys, self.charge.settings, own)
+
+    @property
+    def queues(self) -> list[str]:
+        return [queue for queue in super().queues if queue != self.keys.control_queue]
+
+    @property
+    def services(self) -> Sequence[Service]:
+        return (self.leases,)
+
+
+def make_parts(charge: Charge) -> WorkerParts:
+    return RestrictedParts(charge) if charge.settings.restricted else WorkerParts(charge)
+
+
+def not_permitted(charge: Charge, error: redis.exceptions.NoPermissionError) -> NotAllowed:
+    """What a worker says whose user may not do what it begins with."""
+    names = " ".join(f"--repo {repo}" for repo in sorted(charge.places))
+    if charge.settings.restricted:
+        hint = f"a restricted worker serves exactly the repositories of its user: coord acl --role worker {names}"
+    else:
+        hint = "if its user is for these repositories alone (coord acl --role worker), say so: COORD_RESTRICTED=true"
+    return NotAllowed(f"Redis does not permit it: {error}", hint)
