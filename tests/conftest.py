@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,16 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made = Stage(tmp_path)
     yield made
     made.end()
+
+
+@pytest.fixture(scope="module")
+def new_stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Stage]]:
+    """Makes stages that live as long as the module's tests, which look at them together."""
+    with ExitStack() as ends:
+
+        def make() -> Stage:
+            made = Stage(tmp_path_factory.mktemp("stage"))
+            ends.callback(made.end)
+            return made
+
+        yield make

@@ -7,25 +7,30 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO, Any
 
 import redis
 import yaml
 
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
-from coordination.wire.daemon import Daemon, Record, start_time
+from coordination.wire.daemon import Daemon, Record
 from coordination.wire.embedded import EmbeddedServer
+from tests.waiting import until
 
 COORD = Path(sys.executable).with_name("coord")
 PLAN = "PLAN-001"
+Fields = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Done:
+    """What a command came to."""
+
     code: int
     out: str
     err: str
@@ -34,12 +39,48 @@ class Done:
     def json(self) -> Any:
         return json.loads(self.out)
 
+    @property
+    def states(self) -> dict[str, str]:
+        """Todo → state, of a run printed as JSON."""
+        return {todo["id"]: todo["state"] for todo in self.json["todos"]}
+
+    def todo(self, name: str) -> dict[str, Any]:
+        return next(todo for todo in self.json["todos"] if todo["id"] == name)
+
+
+class Begun(subprocess.Popen[bytes]):
+    """A process of ours. Its output goes to files, so that it never waits for a reader."""
+
+    def __init__(self, command: Sequence[str | Path], **how: Any) -> None:
+        self._out, self._err = TemporaryFile(), TemporaryFile()  # noqa: SIM115 (they last as long as we do)
+        super().__init__(command, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err, **how)
+
+    @property
+    def out(self) -> str:
+        return _text(self._out)
+
+    @property
+    def err(self) -> str:
+        return _text(self._err)
+
+    def says(self, words: str) -> str:
+        """The first line with these words, as soon as it is there."""
+
+        def line() -> str:
+            whole = (line for text in (self.out, self.err) for line in text.splitlines(True) if line.endswith("\n"))
+            return next((line for line in whole if words in line), "")
+
+        return until(line, 30)
+
+    def done(self, timeout: float = 60) -> Done:
+        return Done(self.wait(timeout), self.out, self.err)
+
 
 @dataclass
 class Stage:
     folder: Path
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
+    settings: Fields = field(default_factory=dict)
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def file(self) -> Path:
@@ -50,78 +91,112 @@ class Stage:
         return self.folder / ".coord"
 
     @property
+    def server(self) -> EmbeddedServer:
+        return EmbeddedServer(self.state, Settings())
+
+    @property
     def ledger(self) -> list[str]:
         """What todos appended to `$LEDGER`, a file outside of every repository."""
         path = self.folder / "ledger"
         return path.read_text().splitlines() if path.exists() else []
 
-    def repo(self, name: str) -> Path:
+    def repo(self, name: str, **files: str) -> Path:
         """A git repository with one commit."""
         path = self.folder / name
         git(path.parent, "init", "-q", "-b", "main", str(path))
-        (path / "README").write_text(f"{name}\n")
-        git(path, "add", "README")
+        for file, text in {"README": f"{name}\n", **files}.items():
+            (path / file).write_text(text)
+        git(path, "add", "--all")
         git(path, "commit", "-q", "-m", "first")
         return path
 
     def write(
-        self, todos: Sequence[Mapping[str, Any]], *, repos: Sequence[str] = (), plan: Mapping[str, Any] | None = None
-    ):
-        """The file, with one plan of these todos; each gets what it does not say. Repositories are made as needed."""
-        names = list(dict.fromkeys([*repos, *(todo["repo"] for todo in todos)]))
-        for name in names:
-            if not (self.folder / name).exists():
+        self,
+        todos: Sequence[Fields] = (),
+        *,
+        repos: Iterable[str] | Mapping[str, Fields] = (),
+        plan: Fields | None = None,
+    ) -> None:
+        """The file, with one plan of these todos; each gets what it does not say, and goes without what is None.
+
+        Repositories are made as needed, by their names alone or with fields of theirs; one with a `path` is not.
+        """
+        given = repos if isinstance(repos, Mapping) else {name: {} for name in repos}
+        declared = {**given, **{todo["repo"]: given.get(todo["repo"], {}) for todo in todos}}
+        for name, fields in declared.items():
+            if "path" not in fields and not (self.folder / name).exists():
                 self.repo(name)
-        rows = [{"task": f"do {t['id']}", "plan": PLAN, "action": "true", **t} for t in todos]
-        for row in rows:
-            row["env"] = {"LEDGER": str(self.folder / "ledger"), **row.get("env", {})}
         document = {
             "settings": {"retry_attempts": 1, **self.settings},
-            "repos": [{"name": name, "path": name} for name in names],
-            "coordination": {"plans": [{"id": PLAN, "title": "a plan", **(plan or {})}], "todos": rows},
+            "repos": [{"name": name, "path": name, **fields} for name, fields in declared.items()],
+            "coordination": {
+                "plans": [{"id": PLAN, "title": "a plan", **(plan or {})}],
+                "todos": [self._row(todo) for todo in todos],
+            },
         }
-        self.file.write_text(yaml.safe_dump(document, sort_keys=False))
+        self.file.write_text(yaml.safe_dump(document, sort_keys=False, allow_unicode=True))
 
-    def begin(self, *words: str, command: Sequence[str | Path] = (COORD,), **env: str) -> subprocess.Popen[str]:
-        """A process of ours: its output goes to a file, so that it never waits for a reader."""
-        log = (self.folder / f"process-{len(self.started)}.log").open("w")
-        process = subprocess.Popen(
-            [*command, *words], cwd=self.folder, env=plain(env), stdout=log, stderr=log, text=True
-        )
+    def _row(self, todo: Fields) -> Fields:
+        env = {"LEDGER": str(self.folder / "ledger"), **todo.get("env", {})}
+        row = {"task": f"do {todo['id']}", "plan": PLAN, "action": "true", **todo, "env": env}
+        return {name: value for name, value in row.items() if value is not None}
+
+    def begin(
+        self, *words: str, command: Sequence[str | Path] = (COORD,), cwd: Path | None = None, **env: str
+    ) -> Begun:
+        """A command that is still running when we get it."""
+        process = Begun([*command, *words], cwd=cwd or self.folder, env=plain(env))
         self.started.append(process)
         return process
 
-    def coord(self, *words: str, timeout: float = 90, **env: str) -> Done:
+    def coord(self, *words: str, cwd: Path | None = None, timeout: float = 90, **env: str) -> Done:
         done = subprocess.run(
             [COORD, *words],
-            cwd=self.folder,
+            cwd=cwd or self.folder,
             env=plain(env),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             timeout=timeout,
             check=False,
         )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return Done(done.returncode, _decoded(done.stdout), _decoded(done.stderr))
 
     def ok(self, *words: str, **env: str) -> Done:
         done = self.coord(*words, **env)
         assert done.code == 0, f"coord {' '.join(words)}: exit {done.code}\n{done.out}\n{done.err}"
         return done
 
+    def sweep(self, *words: str) -> Done:
+        """A sweep of the plan, with the run as data."""
+        return self.coord("sweep", PLAN, "--json", *words)
+
+    def up(self) -> None:
+        """Processes that stay for several commands: each then starts in half the time."""
+        self.ok("up", "--detach", "--no-flower")
+
+    def shown(self, run: str = "last") -> Done:
+        return self.ok("show-run", run, "--json")
+
     def run(self, run: str = "last") -> dict[str, Any]:
-        found: dict[str, Any] = self.ok("show-run", run, "--json").json
+        found: dict[str, Any] = self.shown(run).json
         return found
 
     def todo(self, name: str, run: str = "last") -> dict[str, Any]:
-        return next(t for t in self.run(run)["todos"] if t["id"] == name)
+        return self.shown(run).todo(name)
+
+    def log_of(self, run_id: str, todo: str) -> bytes:
+        """What a todo wrote, as the worker's machine keeps it."""
+        return (self.state / "logs" / run_id / f"{todo}.log").read_bytes()
 
     def daemon(self, name: str) -> Record:
+        """The `server`, `worker` or `flower` of this folder."""
         record = Daemon(self.state, name).running()
         assert record is not None, f"the {name} does not run"
         return record
 
     def redis(self) -> redis.Redis:
-        return connect(EmbeddedServer(self.state, Settings()).start(), Profile.COMMAND)
+        """The embedded server, started if need be."""
+        return connect(self.server.start(), Profile.COMMAND)
 
     def kill(self, name: str) -> int:
         """SIGKILL to the server or the worker that was started here; returns its pid."""
@@ -130,23 +205,48 @@ class Stage:
         return record.pid
 
     def end(self) -> None:
+        """End by id whatever was started here; fails if anything of it outlives that."""
         for process in self.started:
             process.kill()
             process.wait()
         for name in ("worker", "flower"):
-            record = Daemon(self.state, name).running() if self.state.exists() else None
-            if record and start_time(record.pid) == record.started:
+            if record := Daemon(self.state, name).running():
                 os.kill(record.pid, signal.SIGKILL)
         if self.state.exists():
-            EmbeddedServer(self.state, Settings()).stop()  # by its record; it takes its socket along
+            self.server.stop()  # it takes its socket along
+        try:
+            until(lambda: not list(self.alive()), 5)
+        finally:
+            for pid in self.alive():
+                os.kill(pid, signal.SIGKILL)
+
+    def alive(self) -> Iterable[int]:
+        """Every process that works in this folder, or was started with a path in it."""
+        mark = os.fsencode(self.folder) + b"/"
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                traces = os.fsencode((process / "cwd").readlink()) + b"/\0" + (process / "cmdline").read_bytes()
+            except OSError:  # it ended, or is somebody else's
+                continue
+            if mark in traces and int(process.name) != os.getpid():
+                yield int(process.name)
 
 
 def git(folder: Path, *words: str) -> str:
-    identity = ("-c", "user.name=Test", "-c", "user.email=test@localhost")
+    identity = ("-c", "user.name=Test", "-c", "user.email=test@localhost", "-c", "commit.gpgSign=false")
     done = subprocess.run(["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def plain(env: Mapping[str, str]) -> dict[str, str]:
+def plain(env: Mapping[str, str] | None = None) -> dict[str, str]:
     """Our environment without settings of whoever runs the tests."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COORD_")} | dict(env)
+    return {name: value for name, value in os.environ.items() if not name.startswith("COORD_")} | dict(env or {})
+
+
+def _text(file: IO[bytes]) -> str:
+    """All that is in it; the position is the writer's too, so it stays where it is."""
+    return _decoded(os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0))
+
+
+def _decoded(said: bytes) -> str:
+    return said.decode(errors="surrogateescape")

@@ -10,34 +10,34 @@ import yaml
 
 from coordination.sample import break_package, create
 from coordination.sample.create import names
-from tests.acceptance.workplace import Answer, Workplace, git
+from tests.stage import Done, Stage, git
 
 SAMPLE = Path(create.__code__.co_filename).parent / "ecosystem.yaml"
 TODOS = [f"TODO-{n:03}" for n in range(1, 13)]
-NewPlace = Callable[[], Workplace]
+NewStage = Callable[[], Stage]
 
 
 @pytest.fixture(scope="module")
-def shown(new_place: NewPlace) -> tuple[Workplace, Answer]:
+def shown(new_stage: NewStage) -> tuple[Stage, Done]:
     """`coord demo DIR`, carried out."""
-    place = new_place()
-    return place, place.coord("demo", str(place.folder), cwd=place.folder.parent)
+    stage = new_stage()
+    return stage, stage.coord("demo", str(stage.folder), cwd=stage.folder.parent)
 
 
 @pytest.fixture(scope="module")
-def broken(new_place: NewPlace) -> tuple[Workplace, Answer, Answer]:
+def broken(new_stage: NewStage) -> tuple[Stage, Done, Done]:
     """The sample with a fault in `store`, swept twice."""
-    place = new_place()
-    create(place.folder)
-    break_package(place.folder, "store")
-    return place, place.sweep(), place.sweep()
+    stage = new_stage()
+    create(stage.folder)
+    break_package(stage.folder, "store")
+    return stage, stage.sweep(), stage.sweep()
 
 
 def branch(repository: Path) -> str:
     return git(repository, "for-each-ref", "--format=%(refname:short)", "refs/heads/coord")
 
 
-def test_the_demo_succeeds_shows_each_todo_and_says_what_to_try_next(shown: tuple[Workplace, Answer]) -> None:
+def test_the_demo_succeeds_shows_each_todo_and_says_what_to_try_next(shown: tuple[Stage, Done]) -> None:
     _, answer = shown
 
     assert answer.code == 0, answer.err
@@ -47,13 +47,13 @@ def test_the_demo_succeeds_shows_each_todo_and_says_what_to_try_next(shown: tupl
 
 
 def test_every_repository_has_the_work_as_commits_with_trailers_on_the_branch_of_the_run(
-    shown: tuple[Workplace, Answer],
+    shown: tuple[Stage, Done],
 ) -> None:
-    place, _ = shown
-    run = place.coord("list-runs", "--json").data[0]["run_id"]
+    stage, _ = shown
+    run = stage.coord("list-runs", "--json").json[0]["run_id"]
 
     for name in names():
-        repository = place.folder / name
+        repository = stage.folder / name
         assert branch(repository) == f"coord/{run}"
         metadata = git(repository, "show", f"coord/{run}:pyproject.toml")
         trailers = git(repository, "log", "--format=%(trailers)", f"main..coord/{run}")
@@ -63,41 +63,41 @@ def test_every_repository_has_the_work_as_commits_with_trailers_on_the_branch_of
         assert "Coord-Fence: " in trailers
 
 
-def test_the_checkouts_are_as_they_were(shown: tuple[Workplace, Answer]) -> None:
-    place, _ = shown
+def test_the_checkouts_are_as_they_were(shown: tuple[Stage, Done]) -> None:
+    stage, _ = shown
 
     for name in names():
-        repository = place.folder / name
+        repository = stage.folder / name
         assert git(repository, "status", "--porcelain", "--ignored") == ""
         assert git(repository, "branch", "--show-current") == "main"
         assert git(repository, "worktree", "list").count("\n") == 0
         assert ">=3.9" in (repository / "pyproject.toml").read_text()
 
 
-def test_the_tests_of_a_package_ran_against_the_changed_versions_below_it(shown: tuple[Workplace, Answer]) -> None:
-    place, _ = shown
-    run = place.coord("show-run", "last", "--json")
+def test_the_tests_of_a_package_ran_against_the_changed_versions_below_it(shown: tuple[Stage, Done]) -> None:
+    stage, _ = shown
+    run = stage.shown()
 
     # On main the packages below still work with Python 3.9: only the branch has StrEnum and UTC.
-    assert "StrEnum" not in git(place.folder / "units", "grep", "-h", "Enum", "main", "--", "src")
-    assert "StrEnum" in git(place.folder / "units", "grep", "-h", "Enum", branch(place.folder / "units"), "--", "src")
+    assert "StrEnum" not in git(stage.folder / "units", "grep", "-h", "Enum", "main", "--", "src")
+    assert "StrEnum" in git(stage.folder / "units", "grep", "-h", "Enum", branch(stage.folder / "units"), "--", "src")
     for todo in TODOS[6:]:
-        assert b"OK" in place.log_of(run.data["run_id"], todo)
+        assert b"OK" in stage.log_of(run.json["run_id"], todo)
         assert run.todo(todo)["exit_code"] == 0
 
 
 def test_the_file_has_the_todos_completed_with_hours_and_every_other_byte_as_before(
-    shown: tuple[Workplace, Answer],
+    shown: tuple[Stage, Done],
 ) -> None:
-    place, _ = shown
-    before, after = yaml.safe_load(SAMPLE.read_text()), yaml.safe_load(place.file.read_text())
+    stage, _ = shown
+    before, after = yaml.safe_load(SAMPLE.read_text()), yaml.safe_load(stage.file.read_text())
 
     for todo in after["coordination"]["todos"]:
         assert todo.pop("status") == "completed"
         assert todo.pop("actual_hours") > 0
         assert todo.pop("updated")
     assert after == before
-    assert without_what_was_written(place.file.read_text()) == SAMPLE.read_text()
+    assert without_what_was_written(stage.file.read_text()) == SAMPLE.read_text()
 
 
 def without_what_was_written(text: str) -> str:
@@ -112,41 +112,41 @@ def without_what_was_written(text: str) -> str:
     return "".join(lines)
 
 
-def test_no_worktree_and_no_process_is_left(shown: tuple[Workplace, Answer]) -> None:
-    place, _ = shown
+def test_no_worktree_and_no_process_is_left(shown: tuple[Stage, Done]) -> None:
+    stage, _ = shown
 
-    assert list((place.state / "worktrees").glob("*")) == []
-    assert list(place.alive()) == []
+    assert list((stage.state / "worktrees").glob("*")) == []
+    assert list(stage.alive()) == []
 
 
 def test_a_change_that_breaks_one_package_fails_its_test_and_skips_what_depends_on_it(
-    broken: tuple[Workplace, Answer, Answer],
+    broken: tuple[Stage, Done, Done],
 ) -> None:
     _, first, _ = broken
 
     assert first.code == 3
-    assert first.data["status"] == "failed"
+    assert first.json["status"] == "failed"
     assert first.todo("TODO-010")["state"] == "failed"  # the test of store
     assert first.todo("TODO-012")["state"] == "skipped"  # the test of cli, which needs store
     assert first.todo("TODO-012")["error"] == "needs TODO-010, which failed"
     assert sorted(first.states.values()) == ["failed", "skipped"] + ["succeeded"] * 10
 
 
-def test_the_worktree_of_what_failed_is_kept_and_named_with_its_log(broken: tuple[Workplace, Answer, Answer]) -> None:
-    place, first, _ = broken
-    run = first.data["run_id"]
+def test_the_worktree_of_what_failed_is_kept_and_named_with_its_log(broken: tuple[Stage, Done, Done]) -> None:
+    stage, first, _ = broken
+    run = first.json["run_id"]
 
-    kept = place.state / "worktrees" / run / "store"
+    kept = stage.state / "worktrees" / run / "store"
     assert kept.is_dir()
     assert str(kept) in first.err
     assert f"coord logs {run} TODO-010" in first.err
-    assert "Error" in place.coord("logs", run, "TODO-010").out
+    assert "Error" in stage.coord("logs", run, "TODO-010").out
 
 
-def test_a_second_sweep_does_only_what_is_not_done_yet(broken: tuple[Workplace, Answer, Answer]) -> None:
-    place, first, second = broken
+def test_a_second_sweep_does_only_what_is_not_done_yet(broken: tuple[Stage, Done, Done]) -> None:
+    stage, first, second = broken
 
     assert second.code == 3
     assert second.states == {"TODO-010": "failed", "TODO-012": "skipped"}
     assert list(first.states.values()).count("succeeded") == 10
-    assert place.file.read_text().count("status: completed") == 10
+    assert stage.file.read_text().count("status: completed") == 10

@@ -9,49 +9,50 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.workplace import Answer, Workplace
+from tests.stage import Done, Stage
 
 MEGABYTE = 1_000_000
 GROWTH_ALLOWED = 20 * MEGABYTE
 """A tenth of what the todos write: some buffers, and what the allocator keeps."""
 LIMIT = 64 * 1024
-TODOS = {
-    "flood": {"repo": "a", "action": "yes 0123456789 | head -c 100000000; echo; echo the last line"},
-    "flood-again": {"repo": "a", "action": "yes 0123456789 | head -c 100000000", "blocked_by": ["flood"]},
-    "bytes": {"repo": "b", "action": r"printf 'caf\303\251 \377\376 \0 end'; printf '\303'; sleep 0.3; printf '\251\n'"},
-    "daemon": {"repo": "c", "action": "setsid sh -c 'echo $$ > \"$D/daemon\"; exec sleep 1000' & wait_for=$D/daemon; "
+TODOS = [
+    {"id": "flood", "repo": "a", "action": "yes 0123456789 | head -c 100000000; echo; echo the last line"},
+    {"id": "flood-again", "repo": "a", "action": "yes 0123456789 | head -c 100000000", "blocked_by": ["flood"]},
+    {"id": "bytes", "repo": "b", "action": r"printf 'caf\303\251 \377\376 \0 end'; printf '\303'; sleep 0.3; printf '\251\n'"},
+    {"id": "daemon", "repo": "c", "action": "setsid sh -c 'echo $$ > \"$D/daemon\"; exec sleep 1000' & wait_for=$D/daemon; "
                "while [ ! -s $wait_for ]; do sleep 0.01; done"},
-    "endless": {"repo": "d", "action": "echo begun; trap '' TERM; while :; do sleep 1; done", "timeout": "1s"},
-    "silent": {"repo": "e", "action": "echo before; exec >&- 2>&-; sleep 0.5; : > finished"},
-    "deaf": {"repo": "f", "action": "echo a | read -r _; kill -9 $$"},
-    "missing": {"repo": "g", "action": ["no-such-program", "--at-all"]},
-}  # fmt: skip
+    {"id": "endless", "repo": "d", "action": "echo begun; trap '' TERM; while :; do sleep 1; done", "timeout": "1s"},
+    {"id": "silent", "repo": "e", "action": "echo before; exec >&- 2>&-; sleep 0.5; : > finished"},
+    {"id": "deaf", "repo": "f", "action": "echo a | read -r _; kill -9 $$"},
+    {"id": "missing", "repo": "g", "action": ["no-such-program", "--at-all"]},
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Swept:
-    place: Workplace
-    answer: Answer
+    stage: Stage
+    answer: Done
     grown: int
     """Resident memory of the worker, after the sweep less before."""
 
     def log(self, todo: str) -> bytes:
-        return self.place.log_of(self.answer.data["run_id"], todo)
+        return self.stage.log_of(self.answer.json["run_id"], todo)
 
     def shown(self, todo: str) -> str:
-        return self.place.coord("logs", "last", todo).out
+        return self.stage.coord("logs", "last", todo).out
 
 
 @pytest.fixture(scope="module")
-def swept(new_place: Callable[[], Workplace]) -> Swept:
-    place = new_place()
-    folder = {"env": {"D": str(place.folder)}}
-    place.declare({name: todo | folder for name, todo in TODOS.items()}, log_limit_bytes=LIMIT, kill_grace="500ms")
-    place.up()
-    worker = place.running("worker").pid
+def swept(new_stage: Callable[[], Stage]) -> Swept:
+    stage = new_stage()
+    folder = {"env": {"D": str(stage.folder)}}
+    stage.settings = {"log_limit_bytes": LIMIT, "kill_grace": "500ms"}
+    stage.write([todo | folder for todo in TODOS], plan={"on_failure": "continue"})
+    stage.up()
+    worker = stage.daemon("worker").pid
     before = resident(worker)
-    answer = place.sweep()
-    return Swept(place, answer, peak(worker) - before)
+    answer = stage.sweep()
+    return Swept(stage, answer, peak(worker) - before)
 
 
 def resident(pid: int) -> int:
@@ -74,7 +75,7 @@ def test_a_hundred_megabytes_of_output_are_whole_on_disk_and_cut_and_marked_else
     assert swept.answer.states["flood"] == "succeeded"
     assert len(swept.log("flood")) == 100 * MEGABYTE + len("\nthe last line\n")
     assert LIMIT <= len(shown) < LIMIT + 1000
-    path = swept.place.state / "logs" / swept.answer.data["run_id"] / "flood.log"
+    path = swept.stage.state / "logs" / swept.answer.json["run_id"] / "flood.log"
     assert shown.endswith(f"[coord] output cut here, it goes on in {path}\n")
 
 
@@ -90,7 +91,7 @@ def test_bytes_that_are_no_text_are_kept_as_they_are_and_shown_with_a_mark(swept
 
 
 def test_a_daemon_that_a_todo_leaves_behind_is_ended_with_it(swept: Swept) -> None:
-    daemon = int((swept.place.folder / "daemon").read_text())
+    daemon = int((swept.stage.folder / "daemon").read_text())
 
     assert swept.answer.states["daemon"] == "succeeded"
     assert swept.answer.todo("daemon")["duration_s"] < 30

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tests.acceptance.gate import Gate
-from tests.acceptance.workplace import PLAN, Workplace
+from tests.stage import PLAN, Stage
 from tests.waiting import until
 
 SMALL = "24m"
@@ -38,9 +38,9 @@ def small_disk() -> Iterator[Callable[[Path], Path]]:
 
 
 @pytest.fixture
-def place(small_disk: object, place: Workplace) -> Workplace:
+def stage(small_disk: object, stage: Stage) -> Stage:
     """Ends before its disk is taken away."""
-    return place
+    return stage
 
 
 def fill(folder: Path) -> Path:
@@ -55,100 +55,93 @@ def fill(folder: Path) -> Path:
 
 
 def test_a_todo_that_fills_the_disk_fails_and_the_run_ends_when_there_is_room(
-    place: Workplace, small_disk: Callable[[Path], Path]
+    stage: Stage, small_disk: Callable[[Path], Path]
 ) -> None:
-    small_disk(place.folder)
-    place.declare({"A": {"repo": "api", "action": "head -c 100000000 /dev/zero > big"}})
-    declared = place.file.read_bytes()
-    sweep = place.begin("sweep", PLAN)
+    small_disk(stage.folder)
+    stage.write([{"id": "A", "repo": "api", "action": "head -c 100000000 /dev/zero > big"}])
+    declared = stage.file.read_bytes()
+    sweep = stage.begin("sweep", PLAN)
 
-    (big,) = until(lambda: list(place.state.glob("worktrees/*/api/big")), 20)
-    until(lambda: "A of run" in (place.state / "worker.log").read_text(), 20)
+    (big,) = until(lambda: list(stage.state.glob("worktrees/*/api/big")), 20)
+    until(lambda: "A of run" in (stage.state / "worker.log").read_text(), 20)
     big.unlink()
-    out, err = sweep.communicate(timeout=60)
+    ended = sweep.done()
 
-    assert sweep.returncode == 3, err
-    assert "1 failed" in out
-    assert "  | head: error writing 'standard output': No space left on device" in err
-    assert place.file.read_bytes() == declared
+    assert ended.code == 3, ended.err
+    assert "1 failed" in ended.out
+    assert "  | head: error writing 'standard output': No space left on device" in ended.err
+    assert stage.file.read_bytes() == declared
 
 
 def test_a_log_that_fills_the_disk_is_cut_and_marked_and_the_run_ends(
-    place: Workplace, small_disk: Callable[[Path], Path]
+    stage: Stage, small_disk: Callable[[Path], Path]
 ) -> None:
-    small_disk(place.folder)
-    place.declare({"A": {"repo": "api", "action": "yes 0123456789 | head -c 100000000; echo; echo x > y"}})
+    small_disk(stage.folder)
+    stage.write([{"id": "A", "repo": "api", "action": "yes 0123456789 | head -c 100000000; echo; echo x > y"}])
 
-    answer = place.sweep()
+    answer = stage.sweep()
 
     assert (answer.code, answer.states) == (0, {"A": "succeeded"}), answer.err
-    log = place.log_of(answer.data["run_id"], "A")
+    log = stage.log_of(answer.json["run_id"], "A")
     assert log.endswith(b"A.log ends here: [Errno 28] No space left on device\n")
-    assert place.coord("show-todo", "A", "--json").data["status"] == "completed"
+    assert stage.coord("show-todo", "A", "--json").json["status"] == "completed"
 
 
 def test_a_file_that_cannot_be_written_is_whole_and_is_brought_up_to_date_later(
-    place: Workplace, small_disk: Callable[[Path], Path]
+    stage: Stage, small_disk: Callable[[Path], Path]
 ) -> None:
-    small_disk(place.folder)
-    filler = place.folder / "filler"
-    place.declare({"A": {"repo": "api", "action": f"head -c 100000000 /dev/zero > {filler} || true"}})
-    declared = place.file.read_bytes()
-    Path(place.state).symlink_to(elsewhere := place.folder.with_name("elsewhere"))
+    small_disk(stage.folder)
+    filler = stage.folder / "filler"
+    stage.write([{"id": "A", "repo": "api", "action": f"head -c 100000000 /dev/zero > {filler} || true"}])
+    declared = stage.file.read_bytes()
+    Path(stage.state).symlink_to(elsewhere := stage.folder.with_name("elsewhere"))
     elsewhere.mkdir()
 
-    answer = place.sweep()
-    kept = place.file.read_bytes()
+    answer = stage.sweep()
+    kept = stage.file.read_bytes()
     filler.unlink()
-    synced = place.coord("sync")
+    synced = stage.coord("sync")
 
     assert answer.code == 0
     assert "ecosystem.yaml was not changed: No space left on device" in answer.err
-    assert f"when it can be: coord sync {answer.data['run_id']}" in answer.err
+    assert f"when it can be: coord sync {answer.json['run_id']}" in answer.err
     assert kept == declared
     assert synced.code == 0
-    assert place.coord("show-todo", "A", "--json").data["status"] == "completed"
+    assert stage.coord("show-todo", "A", "--json").json["status"] == "completed"
 
 
 def test_a_run_waits_while_redis_cannot_write_says_so_and_goes_on_when_it_can(
-    place: Workplace, small_disk: Callable[[Path], Path]
+    stage: Stage, small_disk: Callable[[Path], Path]
 ) -> None:
-    small_disk(place.state)
-    gate = Gate(place.folder)
-    place.declare(
-        {
-            "A": {"repo": "api", "action": gate.action},
-            "B": {"repo": "web", "action": "true", "blocked_by": ["A"]},
-            "C": {"repo": "log", "action": "true"},
-        }
+    small_disk(stage.state)
+    gate = Gate(stage.folder)
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": gate.action},
+            {"id": "B", "repo": "web", "action": "true", "blocked_by": ["A"]},
+            {"id": "C", "repo": "log", "action": "true"},
+        ]
     )
-    place.up()
-    worker = place.running("worker").pid
-    sweep = place.begin("sweep", PLAN, "--todo", "A", "--todo", "B")
+    stage.up()
+    worker = stage.daemon("worker").pid
+    sweep = stage.begin("sweep", PLAN, "--todo", "A", "--todo", "B")
     gate.wait()
-    client = redis.Redis.from_url(str(place.server.url))
+    client = redis.Redis.from_url(str(stage.server.url))
 
-    filler = fill(place.state)
+    filler = fill(stage.state)
     until(lambda: refused(client))
     gate.open()
-    said = until_it_says(sweep, "Redis cannot write to its disk")
-    local = place.coord("sweep", PLAN, "--todo", "C")
-    other = place.coord("pause", "last", "--redis", str(place.server.url))
+    said = sweep.says("Redis cannot write to its disk")
+    local = stage.coord("sweep", PLAN, "--todo", "C")
+    other = stage.coord("pause", "last", "--redis", str(stage.server.url))
     filler.unlink()
-    out, err = sweep.communicate(timeout=60)
+    ended = sweep.done()
 
     assert "make room" in said
     assert (local.code, "make room" in local.err) == (1, True), local.err
     assert (other.code, "cannot write: MISCONF" in other.err, "make room" in other.err) == (7, True, True), other.err
-    assert (sweep.returncode, "2 succeeded" in out) == (0, True), err + (place.state / "worker.log").read_text()
-    assert place.running("worker").pid == worker
-
-
-def until_it_says(process: subprocess.Popen[str], words: str) -> str:
-    assert process.stderr
-    said: list[str] = []
-    until(lambda: said.append(process.stderr.readline()) or words in said[-1], 30)
-    return "".join(said)
+    assert (ended.code, "2 succeeded" in ended.out) == (0, True), ended.err + (stage.state / "worker.log").read_text()
+    assert stage.daemon("worker").pid == worker
 
 
 def refused(client: redis.Redis) -> bool:

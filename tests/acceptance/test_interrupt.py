@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.acceptance.workplace import PLAN, Workplace
+from tests.stage import COORD, PLAN, Stage, git, plain
 from tests.waiting import until
 
 CTRL_C = b"\x03"
@@ -23,13 +23,21 @@ STUBBORN = "trap '' TERM; "
 class Terminal:
     """A terminal with `coord` in its foreground; keys go in, what is shown comes out."""
 
-    def __init__(self, place: Workplace, *words: str) -> None:
+    def __init__(self, stage: Stage, *words: str) -> None:
         self._master, slave = pty.openpty()
         os.set_blocking(self._master, False)
         self.shown = ""
-        self.process = place.begin(
-            *words, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=_control
+        self.process = subprocess.Popen(
+            [COORD, *words],
+            cwd=stage.folder,
+            env=plain(),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=_control,
         )
+        stage.started.append(self.process)
         os.close(slave)
 
     def press(self, keys: bytes) -> None:
@@ -62,15 +70,15 @@ def _control() -> None:
 
 
 @pytest.fixture
-def gate(place: Workplace) -> Gate:
+def gate(stage: Stage) -> Gate:
     """The plan's first todo waits at it; a second one follows."""
-    gate = Gate(place.folder)
-    place.declare(
-        {
-            "A": {"repo": "api", "action": gate.action},
-            "B": {"repo": "api", "action": "true", "blocked_by": ["A"]},
-        },
-        kill_grace="500ms",
+    gate = Gate(stage.folder)
+    stage.settings = {"kill_grace": "500ms"}
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": gate.action},
+            {"id": "B", "repo": "api", "action": "true", "blocked_by": ["A"]},
+        ]
     )
     return gate
 
@@ -79,8 +87,8 @@ def gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-def test_on_a_terminal_the_run_can_be_left_going(place: Workplace, gate: Gate) -> None:
-    terminal = Terminal(place, "sweep", PLAN)
+def test_on_a_terminal_the_run_can_be_left_going(stage: Stage, gate: Gate) -> None:
+    terminal = Terminal(stage, "sweep", PLAN)
     pid = gate.wait()
 
     terminal.press(CTRL_C)
@@ -92,13 +100,13 @@ def test_on_a_terminal_the_run_can_be_left_going(place: Workplace, gate: Gate) -
     assert "the run goes on: coord watch" in terminal.shown
     assert not gone(pid)
     gate.open()
-    watched = place.coord("watch", "last", "--json")
+    watched = stage.coord("watch", "last", "--json")
     assert (watched.code, watched.states) == (0, {"A": "succeeded", "B": "succeeded"})
-    assert place.file.read_text().count("status: completed") == 2
+    assert stage.file.read_text().count("status: completed") == 2
 
 
-def test_on_a_terminal_the_run_can_be_cancelled(place: Workplace, gate: Gate) -> None:
-    terminal = Terminal(place, "sweep", PLAN)
+def test_on_a_terminal_the_run_can_be_cancelled(stage: Stage, gate: Gate) -> None:
+    terminal = Terminal(stage, "sweep", PLAN)
     pid = gate.wait()
 
     terminal.press(CTRL_C)
@@ -108,13 +116,13 @@ def test_on_a_terminal_the_run_can_be_cancelled(place: Workplace, gate: Gate) ->
 
     assert code == 130
     assert gone(pid)
-    shown = place.coord("show-run", "last", "--json")
-    assert shown.data["status"] == "cancelled"
+    shown = stage.shown()
+    assert shown.json["status"] == "cancelled"
     assert shown.states == {"A": "cancelled", "B": "cancelled"}
 
 
-def test_a_second_ctrl_c_at_the_question_leaves_at_once(place: Workplace, gate: Gate) -> None:
-    terminal = Terminal(place, "sweep", PLAN)
+def test_a_second_ctrl_c_at_the_question_leaves_at_once(stage: Stage, gate: Gate) -> None:
+    terminal = Terminal(stage, "sweep", PLAN)
     pid = gate.wait()
 
     terminal.press(CTRL_C)
@@ -128,46 +136,44 @@ def test_a_second_ctrl_c_at_the_question_leaves_at_once(place: Workplace, gate: 
     gate.open()
 
 
-def test_off_a_terminal_an_interruption_cancels_the_run(place: Workplace, gate: Gate) -> None:
-    sweep = place.begin("sweep", PLAN, "--json")
+def test_off_a_terminal_an_interruption_cancels_the_run(stage: Stage, gate: Gate) -> None:
+    sweep = stage.begin("sweep", PLAN, "--json")
     pid = gate.wait()
 
     sweep.send_signal(signal.SIGINT)
-    out, err = sweep.communicate(timeout=30)
+    ended = sweep.done(30)
 
-    assert sweep.returncode == 130
-    assert '"status": "cancelled"' in out
-    assert "cancelling; once more leaves at once" in err
+    assert ended.code == 130
+    assert ended.json["status"] == "cancelled"
+    assert "cancelling; once more leaves at once" in ended.err
     assert gone(pid)
-    assert list(place.alive()) == []
+    assert list(stage.alive()) == []
 
 
-def test_a_second_interruption_leaves_at_once(place: Workplace) -> None:
-    gate = Gate(place.folder)
-    place.declare({"A": {"repo": "api", "action": STUBBORN + gate.action}}, kill_grace="60s")
-    sweep = place.begin("sweep", PLAN)
+def test_a_second_interruption_leaves_at_once(stage: Stage) -> None:
+    gate = Gate(stage.folder)
+    stage.settings = {"kill_grace": "60s"}
+    stage.write([{"id": "A", "repo": "api", "action": STUBBORN + gate.action}])
+    sweep = stage.begin("sweep", PLAN)
     pid = gate.wait()
-    assert sweep.stderr
     sweep.send_signal(signal.SIGINT)
-    until(lambda: "cancelling" in sweep.stderr.readline())
+    sweep.says("cancelling")
 
     sweep.send_signal(signal.SIGINT)
-    _, err = sweep.communicate(timeout=5)
+    ended = sweep.done(5)
 
-    assert sweep.returncode == 130
-    assert "coord down" in err
+    assert ended.code == 130
+    assert "coord down" in ended.err
     os.kill(pid, signal.SIGKILL)
 
 
-def test_a_sweep_that_is_killed_takes_nothing_with_it(place: Workplace, gate: Gate) -> None:
-    sweep = place.begin("sweep", PLAN)
+def test_a_sweep_that_is_killed_takes_nothing_with_it(stage: Stage, gate: Gate) -> None:
+    sweep = stage.begin("sweep", PLAN)
     gate.wait()
 
     sweep.kill()
     gate.open()
-    watched = place.coord("watch", "last", "--json")
+    watched = stage.coord("watch", "last", "--json")
 
     assert (watched.code, watched.states) == (0, {"A": "succeeded", "B": "succeeded"})
-    assert (
-        subprocess.run(["git", "-C", place.folder / "api", "status", "--porcelain"], capture_output=True).stdout == b""
-    )
+    assert git(stage.folder / "api", "status", "--porcelain") == ""

@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.workplace import PLAN, Workplace
-from tests.waiting import until
+from tests.stage import PLAN, Stage
 
 
 @pytest.mark.parametrize("strategy", ["levels", "dataflow"])
-def test_a_manual_todo_waits_until_somebody_says_that_it_is_done(place: Workplace, strategy: str) -> None:
-    place.declare(
-        {
-            "look": {"repo": "api", "action": {"type": "manual"}},
-            "other": {"repo": "api", "action": "true"},
-            "after": {"repo": "web", "action": "true", "blocked_by": ["look", "other"]},
-        }
+def test_a_manual_todo_waits_until_somebody_says_that_it_is_done(stage: Stage, strategy: str) -> None:
+    stage.write(
+        [
+            {"id": "look", "repo": "api", "action": {"type": "manual"}},
+            {"id": "other", "repo": "api", "action": "true"},
+            {"id": "after", "repo": "web", "action": "true", "blocked_by": ["look", "other"]},
+        ]
     )
-    sweep = place.begin("sweep", PLAN, "--strategy", strategy)
-    assert sweep.stderr
-    said: list[str] = []
+    sweep = stage.begin("sweep", PLAN, "--strategy", strategy)
 
-    until(lambda: said.append(sweep.stderr.readline()) or "waits for" in said[-1], 20)
-    waiting = place.coord("show-run", "last", "--json")
-    done = place.coord("complete-todo", "look")
-    out, err = sweep.communicate(timeout=30)
+    said = sweep.says("waits for")
+    waiting = stage.shown()
+    done = stage.coord("complete-todo", "look")
+    ended = sweep.done(30)
 
-    assert "look waits for a person: coord complete-todo look" in said[-1]
+    assert "look waits for a person: coord complete-todo look" in said
     assert waiting.states == {"look": "parked", "other": "succeeded", "after": "waiting"}
     assert waiting.todo("look")["waits_for"] == "a person: coord complete-todo look"
     assert done.code == 0
-    assert sweep.returncode == 0, err
-    assert "3 succeeded" in out
-    assert place.coord("complete-todo", "look").code == 2
+    assert ended.code == 0, ended.err
+    assert "3 succeeded" in ended.out
+    assert stage.coord("complete-todo", "look").code == 2

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from coordination.wire.keys import Keys
-from tests.acceptance.workplace import Answer, Workplace
+from tests.stage import Done, Stage
 from tests.waiting import until
 
 KEYS = Keys("coord")
@@ -66,32 +66,37 @@ NO_TODOS = {
 
 
 @pytest.fixture(scope="module")
-def swept(new_place: Callable[[], Workplace]) -> tuple[Workplace, Answer, Any]:
+def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done, Any]:
     """Each piece of rubbish in the repository's queue and in the control queue, and then a sweep."""
-    place = new_place()
-    place.declare({"A": {"repo": "api", "action": "true"}, "B": {"repo": "api", "action": "true", "blocked_by": ["A"]}})
-    place.up()
-    worker = place.running("worker").pid
-    client = redis.Redis.from_url(str(place.server.url))
+    stage = new_stage()
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": "true"},
+            {"id": "B", "repo": "api", "action": "true", "blocked_by": ["A"]},
+        ]
+    )
+    stage.up()
+    worker = stage.daemon("worker").pid
+    client = redis.Redis.from_url(str(stage.server.url))
     queues = (KEYS.queue("api"), KEYS.control_queue)
     for queue in queues:
         client.lpush(queue, *NO_MESSAGES.values(), TOO_DEEP, *NO_TODOS.values())
-    answer = place.sweep()
+    answer = stage.sweep()
     until(lambda: not any(client.llen(queue) for queue in queues))
-    assert place.running("worker").pid == worker
-    return place, answer, client
+    assert stage.daemon("worker").pid == worker
+    return stage, answer, client
 
 
-def test_the_worker_lives_and_the_run_ends_right(swept: tuple[Workplace, Answer, Any]) -> None:
+def test_the_worker_lives_and_the_run_ends_right(swept: tuple[Stage, Done, Any]) -> None:
     _, answer, _ = swept
 
-    assert (answer.code, answer.data["status"]) == (0, "succeeded")
+    assert (answer.code, answer.json["status"]) == (0, "succeeded")
     assert answer.states == {"A": "succeeded", "B": "succeeded"}
 
 
 @pytest.mark.parametrize("kind", NO_MESSAGES)
 def test_an_entry_that_is_no_message_is_set_aside_as_far_as_it_is_text(
-    kind: str, swept: tuple[Workplace, Answer, Any]
+    kind: str, swept: tuple[Stage, Done, Any]
 ) -> None:
     _, _, client = swept
 
@@ -101,16 +106,16 @@ def test_an_entry_that_is_no_message_is_set_aside_as_far_as_it_is_text(
 
 
 def test_a_message_that_names_no_todo_of_ours_is_not_kept_for_another_delivery(
-    swept: tuple[Workplace, Answer, Any],
+    swept: tuple[Stage, Done, Any],
 ) -> None:
     _, _, client = swept
 
     assert until(lambda: not client.hlen(KEYS.unacked))
 
 
-def test_the_log_of_the_worker_names_what_was_set_aside(swept: tuple[Workplace, Answer, Any]) -> None:
-    place, _, _ = swept
+def test_the_log_of_the_worker_names_what_was_set_aside(swept: tuple[Stage, Done, Any]) -> None:
+    stage, _, _ = swept
 
-    log = (place.state / "worker.log").read_text()
+    log = (stage.state / "worker.log").read_text()
     assert "a queue entry cannot be read, set aside: 'not json'" in log
     assert 'set aside: "RecursionError(' in log  # the one that nests too deep is no text to anybody

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from tests.acceptance.workplace import PLAN, Workplace
+from tests.stage import PLAN, Stage
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_started(place: Workplace) -> None:
+def nothing_is_started(stage: Stage) -> None:
     yield
-    assert not place.state.exists()
+    assert not stage.state.exists()
 
 
-def test_an_invalid_file_is_refused_with_the_line_of_each_problem(place: Workplace) -> None:
-    place.declare(
-        {"A": {"repo": "api", "action": "true", "statsu": "pending"}, "B": {"repo": "api", "timeout": "soon"}}
+def test_an_invalid_file_is_refused_with_the_line_of_each_problem(stage: Stage) -> None:
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": "true", "statsu": "pending"},
+            {"id": "B", "repo": "api", "timeout": "soon"},
+        ]
     )
 
-    answer = place.coord("sweep", PLAN)
+    answer = stage.coord("sweep", PLAN)
 
     assert answer.code == 2
     assert answer.err.count("ecosystem.yaml:") == 2
@@ -26,67 +29,67 @@ def test_an_invalid_file_is_refused_with_the_line_of_each_problem(place: Workpla
     assert "got soon" in answer.err
 
 
-def test_a_file_that_is_no_yaml_is_refused_with_its_line(place: Workplace) -> None:
-    place.file.write_text("repos:\n  - {name: api\n")
+def test_a_file_that_is_no_yaml_is_refused_with_its_line(stage: Stage) -> None:
+    stage.file.write_text("repos:\n  - {name: api\n")
 
-    answer = place.coord("sweep", PLAN)
+    answer = stage.coord("sweep", PLAN)
 
     assert answer.code == 2
     assert "ecosystem.yaml:" in answer.err
 
 
-def test_an_unknown_plan_is_refused_with_the_nearest_name(place: Workplace) -> None:
-    place.declare({"A": {"repo": "api", "action": "true"}})
+def test_an_unknown_plan_is_refused_with_the_nearest_name(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api", "action": "true"}])
 
-    answer = place.coord("sweep", "PLAN-01")
+    answer = stage.coord("sweep", "PLAN-01")
 
     assert answer.code == 2
     assert "there is no plan 'PLAN-01' (did you mean 'PLAN-001'?)" in answer.err
 
 
-def test_nothing_to_do_is_no_error_and_says_so(place: Workplace) -> None:
-    place.declare({"A": {"repo": "api", "action": "true", "status": "completed"}})
+def test_nothing_to_do_is_no_error_and_says_so(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api", "action": "true", "status": "completed"}])
 
-    answer = place.coord("sweep", PLAN)
+    answer = stage.coord("sweep", PLAN)
 
     assert answer.code == 0
-    assert "nothing to do: all 1 todos of PLAN-001 are completed or cancelled" in answer.err
+    assert "nothing to do: the one todo of PLAN-001 is completed or cancelled" in answer.err
 
 
-def test_nothing_to_do_is_data_as_well(place: Workplace) -> None:
-    place.declare({"A": {"repo": "api", "action": "true", "status": "completed"}})
+def test_nothing_to_do_is_data_as_well(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api", "action": "true", "status": "completed"}])
 
-    assert place.sweep().data["run_id"] is None
+    assert stage.sweep().json["run_id"] is None
 
 
-def test_a_cycle_is_a_warning_of_the_file(place: Workplace) -> None:
-    place.declare({"A": {"repo": "api", "blocked_by": ["B"]}, "B": {"repo": "api", "blocked_by": ["A"]}})
+def test_a_cycle_is_a_warning_of_the_file(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api", "blocked_by": ["B"]}, {"id": "B", "repo": "api", "blocked_by": ["A"]}])
 
-    answer = place.coord("validate")
+    answer = stage.coord("validate")
 
     assert answer.code == 0
     assert "a cycle: A → B → A" in answer.err
 
 
-def test_a_cycle_is_refused_with_its_path(place: Workplace) -> None:
-    place.declare(
-        {
-            "A": {"repo": "api", "action": "true", "blocked_by": ["C"]},
-            "B": {"repo": "api", "action": "true", "blocked_by": ["A"]},
-            "C": {"repo": "web", "action": "true", "blocked_by": ["B"]},
-        }
+def test_a_cycle_is_refused_with_its_path(stage: Stage) -> None:
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": "true", "blocked_by": ["C"]},
+            {"id": "B", "repo": "api", "action": "true", "blocked_by": ["A"]},
+            {"id": "C", "repo": "web", "action": "true", "blocked_by": ["B"]},
+        ]
     )
 
-    answer = place.coord("sweep", PLAN)
+    answer = stage.coord("sweep", PLAN)
 
     assert answer.code == 2
     assert "A → B → C → A" in answer.err
 
 
-def test_a_todo_with_no_action_and_no_agent_is_refused_and_named(place: Workplace) -> None:
-    place.declare({"A": {"repo": "api", "action": "true"}, "B": {"repo": "api"}})
+def test_a_todo_with_no_action_and_no_agent_is_refused_and_named(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api", "action": "true"}, {"id": "B", "repo": "api", "action": None}])
 
-    answer = place.coord("sweep", PLAN)
+    answer = stage.coord("sweep", PLAN)
 
     assert answer.code == 2
     assert "no agent is configured" in answer.err
@@ -94,44 +97,44 @@ def test_a_todo_with_no_action_and_no_agent_is_refused_and_named(place: Workplac
     assert "agent_command" in answer.err
 
 
-def test_a_blocker_that_is_not_declared_is_refused_and_named(place: Workplace) -> None:
-    place.declare({"A": {"repo": "api", "action": "true", "blocked_by": ["TODO-999"]}})
+def test_a_blocker_that_is_not_declared_is_refused_and_named(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api", "action": "true", "blocked_by": ["TODO-999"]}])
 
-    answer = place.coord("sweep", PLAN)
+    answer = stage.coord("sweep", PLAN)
 
     assert answer.code == 2
     assert "'TODO-999', which the file does not declare" in answer.err
 
 
-def test_what_this_version_does_not_do_is_refused_instead_of_ignored(place: Workplace) -> None:
-    place.declare({"A": {"repo": "api", "action": "true"}})
+def test_what_this_version_does_not_do_is_refused_instead_of_ignored(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api", "action": "true"}])
 
-    answer = place.coord("sweep", PLAN, "--on-failure", "rollback")
+    answer = stage.coord("sweep", PLAN, "--on-failure", "rollback")
 
     assert answer.code == 2
     assert "not yet supported" in answer.err
 
 
-def test_a_repository_that_is_not_there_is_refused_with_its_path(place: Workplace) -> None:
-    place.declare({"A": {"repo": "api", "action": "true"}}, repos={"api": {"path": "gone/api"}})
+def test_a_repository_that_is_not_there_is_refused_with_its_path(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api", "action": "true"}], repos={"api": {"path": "gone/api"}})
 
-    answer = place.coord("sweep", PLAN)
+    answer = stage.coord("sweep", PLAN)
 
     assert answer.code == 2
-    assert f"api: {place.folder}/gone/api" in answer.err
+    assert f"api: {stage.folder}/gone/api" in answer.err
     assert "ecosystem.yaml" in answer.err
 
 
-def test_a_plan_that_is_wholly_blocked_from_outside_ends_with_5_and_says_by_what(place: Workplace) -> None:
-    place.declare(
-        {
-            "A": {"repo": "api", "action": "true", "blocked_by": ["X"]},
-            "B": {"repo": "api", "action": "true", "blocked_by": ["A"]},
-            "X": {"repo": "web", "plan": "PLAN-002", "task": "Sign the contract", "action": "true"},
-        },
+def test_a_plan_that_is_wholly_blocked_from_outside_ends_with_5_and_says_by_what(stage: Stage) -> None:
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": "true", "blocked_by": ["X"]},
+            {"id": "B", "repo": "api", "action": "true", "blocked_by": ["A"]},
+            {"id": "X", "repo": "web", "plan": "PLAN-002", "task": "Sign the contract", "action": "true"},
+        ],
     )
 
-    answer = place.coord("sweep", PLAN)
+    answer = stage.coord("sweep", PLAN)
 
     assert answer.code == 5
     assert "A  blocked by X (pending: Sign the contract) of PLAN-002" in answer.err

@@ -7,28 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.workplace import Answer, Workplace, git
+from tests.stage import Done, Stage, git
 
 WRITE = "echo done > result; git rev-parse --abbrev-ref HEAD || true"
 
 
 @pytest.fixture(scope="module")
-def swept(new_place: Callable[[], Workplace]) -> tuple[Workplace, Answer, dict[str, bytes]]:
+def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done, dict[str, bytes]]:
     """One todo in each kind of repository, under `continue`."""
-    place = new_place()
+    stage = new_stage()
     for name in ("dirty", "taken", "elsewhere"):
-        place.repository(name)
-    spoil(place.folder / "dirty")
-    git(place.folder / "taken", "branch", "coord")
-    git(place.folder / "elsewhere", "branch", "-m", "main", "trunk")
-    (place.folder / "plain").mkdir()
-    (place.folder / "plain" / "notes").write_text("mine\n")
-    (place.folder / "fresh").mkdir()
-    git(place.folder / "fresh", "init", "-q", "-b", "main")
+        stage.repo(name)
+    spoil(stage.folder / "dirty")
+    git(stage.folder / "taken", "branch", "coord")
+    git(stage.folder / "elsewhere", "branch", "-m", "main", "trunk")
+    (stage.folder / "plain").mkdir()
+    (stage.folder / "plain" / "notes").write_text("mine\n")
+    (stage.folder / "fresh").mkdir()
+    git(stage.folder / "fresh", "init", "-q", "-b", "main")
     names = ("dirty", "taken", "elsewhere", "plain", "fresh")
-    place.declare({name: {"repo": name, "action": WRITE} for name in names})
-    before = content(place.folder / "dirty")
-    return place, place.sweep(), before
+    stage.write([{"id": name, "repo": name, "action": WRITE} for name in names], plan={"on_failure": "continue"})
+    before = content(stage.folder / "dirty")
+    return stage, stage.sweep(), before
 
 
 def spoil(repository: Path) -> None:
@@ -52,31 +52,31 @@ def content(repository: Path) -> dict[str, bytes]:
     return {str(name): path.read_bytes() for name, path in own.items()}
 
 
-def test_uncommitted_work_is_untouched_byte_for_byte(swept: tuple[Workplace, Answer, dict[str, bytes]]) -> None:
-    place, answer, before = swept
-    repository = place.folder / "dirty"
+def test_uncommitted_work_is_untouched_byte_for_byte(swept: tuple[Stage, Done, dict[str, bytes]]) -> None:
+    stage, answer, before = swept
+    repository = stage.folder / "dirty"
 
     assert answer.states["dirty"] == "succeeded"
     assert content(repository) == before
-    run = answer.data["run_id"]
+    run = answer.json["run_id"]
     assert git(repository, "show", f"coord/{run}:result") == "done"
     assert git(repository, "diff", "--name-only", "main", f"coord/{run}") == "result"
 
 
 def test_a_branch_named_coord_is_refused_with_the_command_that_renames_it(
-    swept: tuple[Workplace, Answer, dict[str, bytes]],
+    swept: tuple[Stage, Done, dict[str, bytes]],
 ) -> None:
-    place, answer, _ = swept
+    stage, answer, _ = swept
 
     todo = answer.todo("taken")
     assert todo["state"] == "failed"
     assert "has a branch named coord" in todo["error"]
-    assert f"git -C {place.folder}/taken branch -m coord" in todo["error"]
-    assert git(place.folder / "taken", "for-each-ref", "--format=%(refname:short)", "refs/heads") == "coord\nmain"
+    assert f"git -C {stage.folder}/taken branch -m coord" in todo["error"]
+    assert git(stage.folder / "taken", "for-each-ref", "--format=%(refname:short)", "refs/heads") == "coord\nmain"
 
 
 def test_a_repository_without_the_declared_branch_is_refused_with_the_branches_there_are(
-    swept: tuple[Workplace, Answer, dict[str, bytes]],
+    swept: tuple[Stage, Done, dict[str, bytes]],
 ) -> None:
     _, answer, _ = swept
 
@@ -85,24 +85,24 @@ def test_a_repository_without_the_declared_branch_is_refused_with_the_branches_t
 
 
 def test_a_folder_that_is_no_repository_is_worked_on_in_place(
-    swept: tuple[Workplace, Answer, dict[str, bytes]],
+    swept: tuple[Stage, Done, dict[str, bytes]],
 ) -> None:
-    place, answer, _ = swept
+    stage, answer, _ = swept
 
     assert answer.states["plain"] == "succeeded"
-    assert sorted(path.name for path in (place.folder / "plain").iterdir()) == ["notes", "result"]
-    assert (place.folder / "plain" / "notes").read_text() == "mine\n"
+    assert sorted(path.name for path in (stage.folder / "plain").iterdir()) == ["notes", "result"]
+    assert (stage.folder / "plain" / "notes").read_text() == "mine\n"
 
 
-def test_a_repository_without_a_commit_is_worked_on_in_place(swept: tuple[Workplace, Answer, dict[str, bytes]]) -> None:
-    place, answer, _ = swept
+def test_a_repository_without_a_commit_is_worked_on_in_place(swept: tuple[Stage, Done, dict[str, bytes]]) -> None:
+    stage, answer, _ = swept
 
     assert answer.states["fresh"] == "succeeded"
-    assert (place.folder / "fresh" / "result").read_text() == "done\n"
-    assert git(place.folder / "fresh", "status", "--porcelain") == "?? result"
+    assert (stage.folder / "fresh" / "result").read_text() == "done\n"
+    assert git(stage.folder / "fresh", "status", "--porcelain") == "?? result"
 
 
-def test_what_cannot_be_done_is_not_tried_again(swept: tuple[Workplace, Answer, dict[str, bytes]]) -> None:
+def test_what_cannot_be_done_is_not_tried_again(swept: tuple[Stage, Done, dict[str, bytes]]) -> None:
     _, answer, _ = swept
 
     assert answer.code == 3

@@ -9,41 +9,46 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.acceptance.workplace import PLAN, Answer, Workplace
+from tests.stage import PLAN, Done, Stage
 
 RUN = {"run_id", "plan_id", "status", "strategy", "on_failure", "actor", "started_at", "finished_at", "duration_s"}
-RUN |= {"bound_s", "counts", "todos"}
+RUN |= {"carried_from", "bound_s", "counts", "todos"}
 TODO = {"id", "repo", "state", "attempt", "worker", "started_at", "finished_at", "duration_s", "exit_code", "error"}
-TODO |= {"waits_for", "output"}
+TODO |= {"waits_for", "since", "run", "output"}
 
 
 @pytest.fixture(scope="module")
-def swept(new_place: Callable[[], Workplace]) -> tuple[Workplace, Answer]:
+def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done]:
     """One todo of each outcome, swept with `--detach` and followed with `watch`."""
-    place = new_place()
-    gate = Gate(place.folder)
-    place.declare(
-        {
-            "good": {"repo": "a", "action": f'{gate.action}; echo hello; echo \'{{"n": [1, "é"]}}\' > "$COORD_OUTPUT"'},
-            "bad": {"repo": "b", "action": "echo no >&2; exit 7"},
-            "behind": {"repo": "a", "action": "true", "blocked_by": ["bad"]},
-            "further": {"repo": "c", "action": "true", "blocked_by": ["behind"]},
-            "outside": {"repo": "c", "action": "true", "blocked_by": ["X"]},
-            "X": {"repo": "c", "action": "true", "plan": "OTHER"},
-        }
+    stage = new_stage()
+    gate = Gate(stage.folder)
+    stage.write(
+        [
+            {
+                "id": "good",
+                "repo": "a",
+                "action": f'{gate.action}; echo hello; echo \'{{"n": [1, "é"]}}\' > "$COORD_OUTPUT"',
+            },
+            {"id": "bad", "repo": "b", "action": "echo no >&2; exit 7"},
+            {"id": "behind", "repo": "a", "action": "true", "blocked_by": ["bad"]},
+            {"id": "further", "repo": "c", "action": "true", "blocked_by": ["behind"]},
+            {"id": "outside", "repo": "c", "action": "true", "blocked_by": ["X"]},
+            {"id": "X", "repo": "c", "action": "true", "plan": "OTHER"},
+        ],
+        plan={"on_failure": "continue"},
     )
-    detached = place.sweep("--detach")
+    detached = stage.sweep("--detach")
     assert detached.code == 0, detached.err
     assert "it goes on by itself; look: coord watch" in detached.err
     gate.wait()
-    running = place.coord("show-run", "last", "--json")
-    assert (running.data["status"], running.data["finished_at"]) == ("running", None)
+    running = stage.shown()
+    assert (running.json["status"], running.json["finished_at"]) == ("running", None)
     gate.open()
-    return place, place.coord("watch", "last", "--json")
+    return stage, stage.coord("watch", "last", "--json")
 
 
-def test_a_run_has_exactly_the_documented_fields(swept: tuple[Workplace, Answer]) -> None:
-    run = swept[1].data
+def test_a_run_has_exactly_the_documented_fields(swept: tuple[Stage, Done]) -> None:
+    run = swept[1].json
 
     assert set(run) == RUN
     assert all(set(todo) == TODO for todo in run["todos"])
@@ -52,8 +57,8 @@ def test_a_run_has_exactly_the_documented_fields(swept: tuple[Workplace, Answer]
     assert run["counts"] == {"succeeded": 1, "failed": 1, "skipped": 3}
 
 
-def test_times_are_utc_and_add_up(swept: tuple[Workplace, Answer]) -> None:
-    run = swept[1].data
+def test_times_are_utc_and_add_up(swept: tuple[Stage, Done]) -> None:
+    run = swept[1].json
     good = swept[1].todo("good")
 
     for record in (run, good):
@@ -63,7 +68,7 @@ def test_times_are_utc_and_add_up(swept: tuple[Workplace, Answer]) -> None:
     assert 0 < run["bound_s"] <= run["duration_s"]
 
 
-def test_a_todo_says_how_it_ended_and_what_held_it_up(swept: tuple[Workplace, Answer]) -> None:
+def test_a_todo_says_how_it_ended_and_what_held_it_up(swept: tuple[Stage, Done]) -> None:
     good, bad, behind, further, outside = (
         swept[1].todo(name) for name in ("good", "bad", "behind", "further", "outside")
     )
@@ -77,76 +82,75 @@ def test_a_todo_says_how_it_ended_and_what_held_it_up(swept: tuple[Workplace, An
     assert (behind["worker"], behind["started_at"], behind["duration_s"]) == (None, None, None)
 
 
-def test_watch_ends_as_a_sweep_does_and_writes_back(swept: tuple[Workplace, Answer]) -> None:
-    place, watched = swept
+def test_watch_ends_as_a_sweep_does_and_writes_back(swept: tuple[Stage, Done]) -> None:
+    stage, watched = swept
 
     assert watched.code == 3
-    assert place.coord("show-todo", "good", "--json").data["status"] == "completed"
-    assert place.coord("show-todo", "bad", "--json").data["status"] == "pending"
+    assert stage.coord("show-todo", "good", "--json").json["status"] == "completed"
+    assert stage.coord("show-todo", "bad", "--json").json["status"] == "pending"
 
 
-def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(
-    swept: tuple[Workplace, Answer], tmp_path: Path
-) -> None:
-    place, watched = swept
-    url = str(place.server.url)
+def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(swept: tuple[Stage, Done], tmp_path: Path) -> None:
+    stage, watched = swept
+    url = str(stage.server.url)
 
-    again = place.coord("watch", "last", "--json", "--redis", url, cwd=tmp_path)
-    shown = place.coord("show-run", "--json", "--redis", url, cwd=tmp_path)
+    again = stage.coord("watch", "last", "--json", "--redis", url, cwd=tmp_path)
+    shown = stage.coord("show-run", "--json", "--redis", url, cwd=tmp_path)
 
-    assert (again.code, again.data) == (3, watched.data)
+    assert (again.code, again.json) == (3, watched.json)
     assert "there is no ecosystem.yaml here to update" in again.err
-    assert (shown.code, shown.data) == (0, watched.data)
+    assert (shown.code, shown.json) == (0, watched.json)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_failed_is_told_with_its_last_words_and_the_next_command(swept: tuple[Workplace, Answer]) -> None:
+def test_what_failed_is_told_with_its_last_words_and_the_next_command(swept: tuple[Stage, Done]) -> None:
     _, watched = swept
 
     told = watched.err[watched.err.index("the work is on branch") :].splitlines()
 
-    run = watched.data["run_id"]
+    run = watched.json["run_id"]
     assert told[0] == f"the work is on branch coord/{run} of a"
     assert told[1:4] == ["✗ bad  b  exit code 7", "  | no", f"  all that it wrote: coord logs {run} bad"]
     assert told[4].startswith("  its worktree: ")
-    assert told[5] == f"when that is mended, this does what is left: coord sweep {PLAN}"
+    assert told[5].endswith(f"or in the worktree by a commit on coord/{run}")
+    assert told[6] == f"then this does what is left: coord retry {run}"
 
 
-def test_every_command_prints_the_same_run(swept: tuple[Workplace, Answer]) -> None:
-    place, watched = swept
-    run_id = watched.data["run_id"]
+def test_every_command_prints_the_same_run(swept: tuple[Stage, Done]) -> None:
+    stage, watched = swept
+    run_id = watched.json["run_id"]
 
     for name in ("last", run_id, run_id[-4:]):
-        assert place.coord("show-run", name, "--json").data == watched.data
-    listed = place.coord("list-runs", "--json").data
+        assert stage.coord("show-run", name, "--json").json == watched.json
+    listed = stage.coord("list-runs", "--json").json
     assert [set(run) for run in listed] == [RUN]
     assert {name: listed[0][name] for name in RUN - {"todos", "bound_s"}} == {
-        name: watched.data[name] for name in RUN - {"todos", "bound_s"}
+        name: watched.json[name] for name in RUN - {"todos", "bound_s"}
     }
 
 
-def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Workplace, Answer]) -> None:
-    place, watched = swept
+def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Stage, Done]) -> None:
+    stage, watched = swept
 
-    table = place.coord("show-run").out.splitlines()
+    table = stage.coord("show-run").out.splitlines()
 
-    assert table[0].startswith(f"run {watched.data['run_id']} of {PLAN} failed by ")
+    assert table[0].startswith(f"run {watched.json['run_id']} of {PLAN} failed by ")
     assert table[1].split() == ["todo", "repo", "state", "try", "time", "why"]
     assert [line.split()[0] for line in table[2:] if line] == ["good", "bad", "behind", "further", "outside"]
-    assert watched.data["run_id"] in place.coord("list-runs").out
+    assert watched.json["run_id"] in stage.coord("list-runs").out
 
 
-def test_logs_print_what_a_todo_wrote_on_either_channel(swept: tuple[Workplace, Answer]) -> None:
-    place, _ = swept
+def test_logs_print_what_a_todo_wrote_on_either_channel(swept: tuple[Stage, Done]) -> None:
+    stage, _ = swept
 
-    assert place.coord("logs", "last", "good").out == "hello\n"
-    assert place.coord("logs", "last", "good", "--follow").out == "hello\n"
-    assert place.coord("logs", "last", "bad").out == "no\n[coord] exit code 7\n"
-    assert place.coord("logs", "last", "behind").out == ""
+    assert stage.coord("logs", "last", "good").out == "hello\n"
+    assert stage.coord("logs", "last", "good", "--follow").out == "hello\n"
+    assert stage.coord("logs", "last", "bad").out == "no\n[coord] exit code 7\n"
+    assert stage.coord("logs", "last", "behind").out == ""
 
 
-def test_what_is_not_there_is_said_with_the_command_that_lists(swept: tuple[Workplace, Answer]) -> None:
-    place, _ = swept
+def test_what_is_not_there_is_said_with_the_command_that_lists(swept: tuple[Stage, Done]) -> None:
+    stage, _ = swept
 
     for words, hint in (
         (("show-run", "2020"), "coord list-runs"),
@@ -154,14 +158,14 @@ def test_what_is_not_there_is_said_with_the_command_that_lists(swept: tuple[Work
         (("logs", "last", "nope"), "coord show-run"),
         (("cancel", "nope"), "coord list-runs"),
     ):
-        answer = place.coord(*words)
+        answer = stage.coord(*words)
         assert answer.code == 2
         assert hint in answer.err
 
 
-def test_a_run_that_has_ended_cannot_be_steered(swept: tuple[Workplace, Answer]) -> None:
-    place, _ = swept
+def test_a_run_that_has_ended_cannot_be_steered(swept: tuple[Stage, Done]) -> None:
+    stage, _ = swept
 
     for word in ("cancel", "pause", "resume"):
-        answer = place.coord(word, "last")
+        answer = stage.coord(word, "last")
         assert (answer.code, "is failed" in answer.err) == (6, True)

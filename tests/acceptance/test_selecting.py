@@ -2,59 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptance.workplace import Workplace
+from tests.stage import Stage
 
-TODOS = {
-    "A": {"repo": "api", "action": "true"},
-    "B": {"repo": "web", "action": "true", "blocked_by": ["A"]},
-    "C": {"repo": "web", "action": "true"},
-    "D": {"repo": "api", "action": "true", "blocked_by": ["X"]},
-    "E": {"repo": "web", "action": "true", "blocked_by": ["D"]},
-    "X": {"repo": "api", "action": "true", "plan": "PLAN-002", "task": "Sign the contract"},
-    "alone": {"repo": "web", "action": "echo by itself", "plan": None},
-    "done": {"repo": "web", "action": "true", "status": "completed"},
-    "agentless": {"repo": "web", "plan": None},
-}
+TODOS = [
+    {"id": "A", "repo": "api", "action": "true"},
+    {"id": "B", "repo": "web", "action": "true", "blocked_by": ["A"]},
+    {"id": "C", "repo": "web", "action": "true"},
+    {"id": "D", "repo": "api", "action": "true", "blocked_by": ["X"]},
+    {"id": "E", "repo": "web", "action": "true", "blocked_by": ["D"]},
+    {"id": "X", "repo": "api", "action": "true", "plan": "PLAN-002", "task": "Sign the contract"},
+    {"id": "alone", "repo": "web", "action": "echo by itself", "plan": None},
+    {"id": "done", "repo": "web", "action": "true", "status": "completed"},
+    {"id": "agentless", "repo": "web", "plan": None, "action": None},
+]
 
 
 @pytest.fixture(scope="module")
-def standing(new_place: object) -> Workplace:
+def standing(new_stage: Callable[[], Stage]) -> Stage:
     """Processes that stay: what each test sweeps is a matter of tenths of a second."""
-    place: Workplace = new_place()  # type: ignore[operator]
-    place.declare(TODOS)
-    place.up()
-    return place
+    stage = new_stage()
+    stage.write(TODOS)
+    stage.up()
+    return stage
 
 
 @pytest.fixture
-def fresh(standing: Workplace) -> Iterator[Workplace]:
+def fresh(standing: Stage) -> Iterator[Stage]:
     """With nothing completed."""
-    standing.declare(TODOS)
+    standing.write(TODOS)
     return standing
 
 
-def test_what_is_blocked_from_outside_is_skipped_with_what_depends_on_it(fresh: Workplace) -> None:
+def test_what_is_blocked_from_outside_is_skipped_with_what_depends_on_it(fresh: Stage) -> None:
     answer = fresh.sweep()
 
     assert answer.code == 5
-    assert answer.data["status"] == "succeeded"
+    assert answer.json["status"] == "succeeded"
     assert answer.states == {"A": "succeeded", "B": "succeeded", "C": "succeeded", "D": "skipped", "E": "skipped"}
     assert answer.todo("D")["error"] == "blocked by X (pending: Sign the contract) of PLAN-002"
     assert answer.todo("E")["error"] == "blocked by D, which is blocked by X"
     assert "- D  blocked by X (pending: Sign the contract) of PLAN-002" in answer.err
 
 
-def test_only_todos_of_a_repository(fresh: Workplace) -> None:
+def test_only_todos_of_a_repository(fresh: Stage) -> None:
     answer = fresh.sweep("--repo", "api")
 
     assert answer.states == {"A": "succeeded", "D": "skipped"}
 
 
-def test_only_the_todos_that_are_named_and_what_they_wait_for_blocks_them(fresh: Workplace) -> None:
+def test_only_the_todos_that_are_named_and_what_they_wait_for_blocks_them(fresh: Stage) -> None:
     answer = fresh.sweep("--todo", "B", "--todo", "C")
 
     assert answer.code == 5
@@ -62,23 +62,23 @@ def test_only_the_todos_that_are_named_and_what_they_wait_for_blocks_them(fresh:
     assert answer.todo("B")["error"] == "blocked by A, which is not part of this sweep"
 
 
-def test_a_selector_that_fits_nothing_is_refused_or_has_nothing_to_do(fresh: Workplace) -> None:
+def test_a_selector_that_fits_nothing_is_refused_or_has_nothing_to_do(fresh: Stage) -> None:
     unknown, empty = fresh.sweep("--repo", "apo"), fresh.sweep("--todo", "done")
 
     assert (unknown.code, "did you mean 'api'" in unknown.err) == (2, True)
     assert (empty.code, "nothing to do" in empty.err) == (0, True)
 
 
-def test_execute_runs_one_todo_of_a_plan_in_a_run_of_its_own(fresh: Workplace) -> None:
+def test_execute_runs_one_todo_of_a_plan_in_a_run_of_its_own(fresh: Stage) -> None:
     answer = fresh.coord("execute", "A", "--json")
 
     assert answer.code == 0
     assert answer.states == {"A": "succeeded"}
-    assert answer.data["plan_id"] == "PLAN-001"
-    assert fresh.coord("show-todo", "A", "--json").data["status"] == "completed"
+    assert answer.json["plan_id"] == "PLAN-001"
+    assert fresh.coord("show-todo", "A", "--json").json["status"] == "completed"
 
 
-def test_execute_runs_a_todo_that_belongs_to_no_plan(fresh: Workplace) -> None:
+def test_execute_runs_a_todo_that_belongs_to_no_plan(fresh: Stage) -> None:
     answer = fresh.coord("execute", "alone", "--json")
 
     assert answer.code == 0
@@ -86,14 +86,14 @@ def test_execute_runs_a_todo_that_belongs_to_no_plan(fresh: Workplace) -> None:
     assert fresh.coord("logs", "last", "alone").out == "by itself\n"
 
 
-def test_execute_says_what_blocks_a_todo(fresh: Workplace) -> None:
+def test_execute_says_what_blocks_a_todo(fresh: Stage) -> None:
     answer = fresh.coord("execute", "B")
 
     assert answer.code == 5
     assert "B  blocked by A" in answer.err
 
 
-def test_execute_refuses_what_it_cannot_do(fresh: Workplace) -> None:
+def test_execute_refuses_what_it_cannot_do(fresh: Stage) -> None:
     unknown, done, agentless = (fresh.coord("execute", name) for name in ("AA", "done", "agentless"))
 
     assert (unknown.code, "AA" in unknown.err) == (2, True)

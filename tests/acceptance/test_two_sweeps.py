@@ -7,53 +7,49 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.gate import Gate
-from tests.acceptance.workplace import PLAN, Workplace, git
-from tests.waiting import until
+from tests.stage import PLAN, Stage, git
 
 
-def todos(gate: Gate) -> dict[str, dict[str, str]]:
-    return {
-        "A": {"repo": "api", "action": f"{gate.action}; echo A > a"},
-        "B": {"repo": "api", "action": "echo B > b"},
-    }
+def todos(gate: Gate) -> list[dict[str, str]]:
+    return [
+        {"id": "A", "repo": "api", "action": f"{gate.action}; echo A > a"},
+        {"id": "B", "repo": "api", "action": "echo B > b"},
+    ]
 
 
 @pytest.fixture
-def gate(place: Workplace) -> Iterator[Gate]:
-    gate = Gate(place.folder)
-    place.declare(todos(gate))
+def gate(stage: Stage) -> Iterator[Gate]:
+    gate = Gate(stage.folder)
+    stage.write(todos(gate))
     yield gate
     gate.open()
 
 
 @pytest.mark.parametrize("threads", [1, 2], ids=["one-thread", "a-thread-is-free"])
-def test_the_second_waits_for_the_seat_says_so_and_both_end_right(place: Workplace, gate: Gate, threads: int) -> None:
+def test_the_second_waits_for_the_seat_says_so_and_both_end_right(stage: Stage, gate: Gate, threads: int) -> None:
     if threads > 1:  # a worker has as many as there are repositories
-        place.declare(todos(gate), repos={"spare": {}})
-    first = place.begin("sweep", PLAN, "--todo", "A")
+        stage.write(todos(gate), repos={"spare": {}})
+    first = stage.begin("sweep", PLAN, "--todo", "A")
     gate.wait()
-    second = place.begin("sweep", PLAN, "--todo", "B")
-    assert second.stderr
-    said: list[str] = []
-    until(lambda: said.append(second.stderr.readline()) or "waits for" in said[-1], 20)
+    second = stage.begin("sweep", PLAN, "--todo", "B")
+    said = second.says("waits for")
     gate.open()
-    outs = [process.communicate(timeout=30) for process in (first, second)]
+    ended = [process.done(30) for process in (first, second)]
 
-    runs = [run["run_id"] for run in place.coord("list-runs", "--json").data][::-1]
-    assert f"B waits for repository api, where run {runs[0]} works" in said[-1]
-    assert [first.returncode, second.returncode] == [0, 0], outs
+    runs = [run["run_id"] for run in stage.coord("list-runs", "--json").json][::-1]
+    assert f"B waits for repository api, where run {runs[0]} works" in said
+    assert [done.code for done in ended] == [0, 0], ended
     for run, file in zip(runs, "ab", strict=True):
-        assert git(place.folder / "api", "diff", "--name-only", "main", f"coord/{run}") == file
-    assert place.file.read_text().count("status: completed") == 2
+        assert git(stage.folder / "api", "diff", "--name-only", "main", f"coord/{run}") == file
+    assert stage.file.read_text().count("status: completed") == 2
 
 
-def test_slots_let_both_work_at_once(place: Workplace, gate: Gate) -> None:
-    place.file.write_text(place.file.read_text().replace("  path: api\n", "  path: api\n  slots: 2\n"))
-    first = place.begin("sweep", PLAN, "--todo", "A")
+def test_slots_let_both_work_at_once(stage: Stage, gate: Gate) -> None:
+    stage.file.write_text(stage.file.read_text().replace("  path: api\n", "  path: api\n  slots: 2\n"))
+    first = stage.begin("sweep", PLAN, "--todo", "A")
     gate.wait()
 
-    second = place.sweep("--todo", "B")
+    second = stage.sweep("--todo", "B")
     gate.open()
-    first.communicate(timeout=30)
 
-    assert (first.returncode, second.code) == (0, 0)
+    assert (first.wait(30), second.code) == (0, 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.workplace import PLAN, Answer, Workplace, git
+from tests.stage import PLAN, Done, Stage, git
 
 DEEDS = "def double(n, times=1):\n    print('doubling')\n    return {'n': n * 2 ** times}\n"
 AGENT = """\
@@ -22,65 +22,69 @@ print(prompt)
 
 @dataclass(frozen=True)
 class Swept:
-    place: Workplace
-    answer: Answer
+    stage: Stage
+    answer: Done
 
     def log(self, todo: str) -> str:
-        return self.place.log_of(self.answer.data["run_id"], todo).decode()
+        return self.stage.log_of(self.answer.json["run_id"], todo).decode()
 
     def files_of(self, repo: str) -> list[str]:
         """What the run changed there."""
-        return git(self.place.folder / repo, "diff", "--name-only", "main", f"coord/{self.run}").split()
+        return git(self.stage.folder / repo, "diff", "--name-only", "main", f"coord/{self.run}").split()
 
     @property
     def run(self) -> str:
-        run: str = self.answer.data["run_id"]
+        run: str = self.answer.json["run_id"]
         return run
 
 
 @pytest.fixture(scope="module")
-def swept(new_place: Callable[[], Workplace], request: pytest.FixtureRequest) -> Swept:
-    place = new_place()
-    place.repository("python", **{"deeds.py": DEEDS})
-    (place.folder / "agent.py").write_text(AGENT)
-    place.declare(
-        {
-            "flaky": {
+def swept(new_stage: Callable[[], Stage]) -> Swept:
+    stage = new_stage()
+    stage.repo("python", **{"deeds.py": DEEDS})
+    (stage.folder / "agent.py").write_text(AGENT)
+    stage.settings = {"agent_command": ["python3", str(stage.folder / "agent.py")]}
+    stage.write(
+        [
+            {"id": "flaky",
                 "repo": "flaky",
                 "action": 'echo "$COORD_ATTEMPT $COORD_IDEMPOTENCY_KEY"; echo try >> file; [ "$COORD_ATTEMPT" = 3 ]',
                 "retry": {"attempts": 3, "delay": "10ms"},
             },
-            "hopeless": {
+            {"id": "hopeless",
                 "repo": "flaky",
                 "action": "exit 4",
                 "retry": {"attempts": 2, "delay": "10ms"},
                 "blocked_by": ["flaky"],
             },
-            "first": {"repo": "ready", "action": "cat tools/made; echo 1 > one"},
-            "second": {"repo": "ready", "action": "cat tools/made one; echo 2 > two", "blocked_by": ["first"]},
-            "source": {"repo": "up", "action": 'echo \'{"version": "2.0"}\' > "$COORD_OUTPUT"; echo up > changed'},
-            "middle": {"repo": "mid", "action": "true", "blocked_by": ["source"]},
-            "reader": {"repo": "down", "action": 'cat "$COORD_CONTEXT"', "blocked_by": ["middle"]},
-            "no-json": {"repo": "down", "action": 'echo "{oops" > "$COORD_OUTPUT"'},
-            "names": {"repo": "names", "action": "env | grep ^COORD_ | sort; pwd; echo $WORDS/$COUNT",
+            {"id": "first", "repo": "ready", "action": "cat tools/made; echo 1 > one"},
+            {"id": "second", "repo": "ready", "action": "cat tools/made one; echo 2 > two", "blocked_by": ["first"]},
+            {"id": "source", "repo": "up", "action": 'echo \'{"version": "2.0"}\' > "$COORD_OUTPUT"; echo up > changed'},
+            {"id": "middle", "repo": "mid", "action": "true", "blocked_by": ["source"]},
+            {"id": "reader", "repo": "down", "action": 'cat "$COORD_CONTEXT"', "blocked_by": ["middle"]},
+            {"id": "no-json", "repo": "down", "action": 'echo "{oops" > "$COORD_OUTPUT"'},
+            {"id": "names", "repo": "names", "action": "env | grep ^COORD_ | sort; pwd; echo $WORDS/$COUNT",
                       "env": {"WORDS": "two words", "COUNT": 7}},
-            "python": {
+            {
+                "id": "python",
                 "repo": "python",
                 "action": {"type": "python", "call": "deeds:double", "args": {"n": 21, "times": 2}},
             },
-            "agent": {
+            {
+                "id": "agent",
                 "repo": "agent",
+                "action": None,
                 "task": "Write the guide",
                 "description": "For people who are new.",
                 "acceptance_criteria": ["it has an example"],
             },
-            "prompted": {"repo": "agent", "action": {"type": "agent", "prompt": "Only say hello."}},
-            "in-place": {"repo": "place", "action": "pwd; echo here > made", "workspace": "in-place"},
-        },
+            {"id": "prompted", "repo": "agent", "action": {"type": "agent", "prompt": "Only say hello."}},
+            {"id": "in-place", "repo": "place", "action": "pwd; echo here > made", "workspace": "in-place"},
+        ],
         repos={"ready": {"prepare": "echo preparing; mkdir tools; echo ready >> tools/made"}},
-        agent_command=["python3", str(place.folder / "agent.py")],
+        plan={"on_failure": "continue"},
     )  # fmt: skip
-    return Swept(place, place.sweep())
+    return Swept(stage, stage.sweep())
 
 
 def test_a_todo_is_tried_again_and_knows_which_attempt_it_is(swept: Swept) -> None:
@@ -95,7 +99,7 @@ def test_a_todo_is_tried_again_and_knows_which_attempt_it_is(swept: Swept) -> No
 
 
 def test_each_attempt_begins_with_a_clean_worktree(swept: Swept) -> None:
-    assert git(swept.place.folder / "flaky", "show", f"coord/{swept.run}:file") == "try"
+    assert git(swept.stage.folder / "flaky", "show", f"coord/{swept.run}:file") == "try"
 
 
 def test_a_todo_that_fails_every_time_fails_after_its_last_attempt(swept: Swept) -> None:
@@ -117,8 +121,8 @@ def test_a_todo_reads_what_every_predecessor_handed_on_and_where_its_work_is(swe
     source, middle = context["predecessors"]
     assert (source["todo"], source["repo"], source["output"]) == ("source", "up", {"version": "2.0"})
     assert source["branch"] == f"coord/{swept.run}"
-    assert source["commit"] == git(swept.place.folder / "up", "rev-parse", f"coord/{swept.run}")
-    assert source["path"] == str(swept.place.state / "worktrees" / swept.run / "up")
+    assert source["commit"] == git(swept.stage.folder / "up", "rev-parse", f"coord/{swept.run}")
+    assert source["path"] == str(swept.stage.state / "worktrees" / swept.run / "up")
     assert (middle["todo"], middle["output"]) == ("middle", None)
     assert swept.answer.todo("source")["output"] == {"version": "2.0"}
 
@@ -133,7 +137,7 @@ def test_an_output_that_is_no_json_fails_the_todo_and_says_so(swept: Swept) -> N
 def test_a_todo_gets_its_names_and_the_environment_that_it_declares(swept: Swept) -> None:
     lines = swept.log("names").splitlines()
     given = dict(line.partition("=")[::2] for line in lines if line.startswith("COORD_"))
-    worktree = str(swept.place.state / "worktrees" / swept.run / "names")
+    worktree = str(swept.stage.state / "worktrees" / swept.run / "names")
 
     assert given.pop("COORD_FENCE").isdecimal()
     assert given.pop("COORD_CONTEXT").endswith("context.json")
@@ -160,7 +164,7 @@ def test_a_todo_without_an_action_tells_the_agent_what_to_do(swept: Swept) -> No
 
     for words in ("Task agent: Write the guide", "For people who are new.", "- it has an example", "Repository: agent"):
         assert words in prompt
-    assert git(swept.place.folder / "agent", "show", f"coord/{swept.run}:by-agent") in ("agent", "prompted")
+    assert git(swept.stage.folder / "agent", "show", f"coord/{swept.run}:by-agent") in ("agent", "prompted")
 
 
 def test_an_agent_action_with_a_prompt_says_just_that(swept: Swept) -> None:
@@ -171,7 +175,7 @@ def test_an_agent_action_with_a_prompt_says_just_that(swept: Swept) -> None:
 
 
 def test_a_todo_in_place_works_in_the_checkout_and_nothing_is_committed(swept: Swept) -> None:
-    path = swept.place.folder / "place"
+    path = swept.stage.folder / "place"
 
     assert swept.log("in-place") == f"{path}\n"
     assert git(path, "status", "--porcelain") == "?? made"

@@ -57,7 +57,7 @@ def second_worker(stage: Stage) -> None:
 
 def test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_children_are_gone(quick: Stage):
     quick.write([{"id": "A", "repo": "r1", "action": HOLDS_ON_ONCE}, {"id": "B", "repo": "r1", "blocked_by": ["A"]}])
-    quick.ok("up", "--detach", "--no-flower")
+    quick.up()
     second_worker(quick)
     quick.ok("sweep", "PLAN-001", "--detach")
     until(lambda: (quick.folder / "ledger.pid").exists(), 30)
@@ -83,13 +83,13 @@ def test_promise_4_a_killed_server_costs_no_todo_and_no_second_start(quick: Stag
             {"id": "C", "repo": "r3", "action": TELLS, "blocked_by": ["B"]},
         ]
     )
-    quick.ok("up", "--detach", "--no-flower")
+    quick.up()
     sweep = quick.begin("sweep", "PLAN-001")
     until_ledger(quick, "A 1")
 
     quick.kill("server")
     go(quick, "A")  # it ends while nobody can be told
-    quick.ok("up", "--detach", "--no-flower")
+    quick.up()
     until(lambda: sweep.poll() is not None, 30)
 
     assert sweep.returncode == 0
@@ -105,7 +105,7 @@ def test_promise_4_everything_killed_at_once_goes_on_at_the_next_up(quick: Stage
     sweep.kill()
     quick.kill("worker")
     quick.kill("server")
-    quick.ok("up", "--detach", "--no-flower")  # nobody asks for the run
+    quick.up()  # nobody asks for the run
     until(lambda: quick.run()["status"] == "succeeded", 30)
 
     assert quick.ledger == ["A 1", "A 2"]
@@ -116,7 +116,7 @@ def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: 
     quick.write([{"id": "A", "repo": "r1", "action": TELLS + 'echo "$COORD_ATTEMPT" > made-by'}])
     sleeper = quick.folder / "sleeper"
     quick.write([{"id": "A", "repo": "r1", "action": WAITS_FOR_GO + '; echo "$COORD_ATTEMPT" > made-by'}])
-    quick.ok("up", "--detach", "--no-flower")
+    quick.up()
     second_worker(quick)
     quick.ok("sweep", "PLAN-001", "--detach")
     until_ledger(quick, "A 1")
@@ -149,7 +149,7 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
             {"id": "B", "repo": "r1", "action": WAITS_FOR_GO, "blocked_by": ["A"]},
         ]
     )
-    quick.ok("up", "--detach", "--no-flower")
+    quick.up()
     quick.ok("sweep", "PLAN-001", "--detach")
     until_ledger(quick, "A 1")
     epoch = int(until(lambda: quick.redis().hget("coord:epoch", "n"), 10))
@@ -162,7 +162,7 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
     quick.kill("server")  # and what was written since the copy is gone, as after a power loss
     shutil.rmtree(quick.state / "appendonlydir")
     shutil.copytree(as_it_was, quick.state / "appendonlydir")
-    quick.ok("up", "--detach", "--no-flower")
+    quick.up()
     until(lambda: quick.ledger.count("B 1") == 2, 30)  # B of the lost time was stopped; A and B are done again
     go(quick, "B")
     quick.ok("watch", "last")
@@ -179,7 +179,7 @@ def test_promise_4_after_lost_writes_the_epoch_changes_and_the_run_ends_right(qu
 def test_a_worker_told_once_lets_its_todo_finish_and_told_twice_hands_it_back(quick: Stage):
     quick.settings = {"lease_ttl": "60s"}  # long: what comes back sooner was handed back
     quick.write([{"id": "A", "repo": "r1", "action": WAITS_FOR_GO}, {"id": "B", "repo": "r1", "blocked_by": ["A"]}])
-    quick.ok("up", "--detach", "--no-flower")
+    quick.up()
     second_worker(quick)
     quick.ok("sweep", "PLAN-001", "--detach")
     until_ledger(quick, "A 1")
@@ -198,16 +198,14 @@ def test_a_worker_told_once_lets_its_todo_finish_and_told_twice_hands_it_back(qu
 
     assert first != second
     until(lambda: not Path(f"/proc/{second}").exists() or _is_zombie(second), 20)
-    quick.ok("up", "--detach", "--no-flower")
+    quick.up()
     quick.ok("watch", "last")
     assert quick.ledger == ["A 1", "A 2"]
 
 
 def worker_log(stage: Stage, pid: int) -> str:
-    logs = [*stage.state.glob("worker.log"), *stage.folder.glob("process-*.log")]
-    own = {process.pid: i for i, process in enumerate(stage.started)}
-    chosen = [stage.folder / f"process-{own[pid]}.log"] if pid in own else logs[:1]
-    return "".join(path.read_text() for path in chosen)
+    ours = [process.err for process in stage.started if process.pid == pid]
+    return ours[0] if ours else (stage.state / "worker.log").read_text()
 
 
 def _is_zombie(pid: int) -> bool:
