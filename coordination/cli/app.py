@@ -18,8 +18,8 @@ from coordination.cli.lazy import LazyGroup
 from coordination.errors import CoordinationError
 
 INTERRUPTED = 130
-FILES, PLANS, SWEEP, RUNS, PROCESSES, MONITORING = (
-    f"coordination.cli.{name}" for name in ("files", "plans", "sweep", "runs", "processes", "monitoring")
+FILES, PLANS, SWEEP, RUNS, STEERING, PROCESSES, MONITORING = (
+    f"coordination.cli.{name}" for name in ("files", "plans", "sweep", "runs", "steering", "processes", "monitoring")
 )
 
 COMMANDS = {
@@ -41,15 +41,17 @@ COMMANDS = {
     "Carry out": {
         "sweep": (f"{SWEEP}:sweep", "Run a plan."),
         "execute": (f"{SWEEP}:execute", "Run one todo."),
+        "retry": ("coordination.cli.retry:retry", "Run what failed in a run, and what that held up."),
         "list-runs": (f"{RUNS}:list_runs", "The runs, latest first."),
         "show-run": (f"{RUNS}:show_run", "One run: every todo with its state, worker and time."),
         "watch": (f"{RUNS}:watch", "Follow a run until it ends."),
-        "logs": (f"{RUNS}:logs", "What a todo of a run wrote."),
-        "pause": (f"{RUNS}:pause", "Start nothing new; what runs goes on to its end."),
-        "resume": (f"{RUNS}:resume", "Go on with a paused run."),
-        "cancel": (f"{RUNS}:cancel", "End a run now."),
-        "complete-todo": (f"{RUNS}:complete_todo", "Say that a manual todo is done."),
+        "logs": (f"{RUNS}:logs", "What the todos of a run wrote."),
+        "pause": (f"{STEERING}:pause", "Start nothing new; what runs goes on to its end."),
+        "resume": (f"{STEERING}:resume", "Go on with a paused run."),
+        "cancel": (f"{STEERING}:cancel", "End a run now."),
+        "complete-todo": (f"{STEERING}:complete_todo", "Say that a manual todo is done."),
         "sync": (f"{RUNS}:sync", "Write what succeeded back into the file."),
+        "clean": ("coordination.cli.clean:clean", "Remove worktrees, branches and logs of ended runs."),
     },
     "Processes": {
         "up": (f"{PROCESSES}:up", "Start server, worker and Flower on this machine."),

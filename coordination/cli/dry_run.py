@@ -44,7 +44,7 @@ def _places(call: Call, graph: PlanGraph) -> Places:
         try:
             with reaching(url):
                 runs = Runs(url, call.settings)
-                runs.refuse_what_is_under_way(graph)
+                runs.refuse_what_is_under_way(graph.todos)
                 workers = runs.presence.workers()
         except Unreachable as error:
             click.echo(f"warning: where each would run is not known: {error}", err=True)

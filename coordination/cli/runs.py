@@ -12,6 +12,7 @@ from coordination.cli.context import Call
 from coordination.cli.output import print_json, print_table
 from coordination.cli.summary import print_run
 from coordination.errors import NotFound
+from coordination.planner.selection import counted, did_you_mean
 from coordination.runs.service import Runs
 from coordination.runs.view import LAST
 from coordination.wire.connection import reaching
@@ -61,9 +62,12 @@ def list_runs(call: Call, limit: int, as_json: bool) -> None:
 @click.pass_obj
 def show_run(call: Call, run: str, as_json: bool) -> None:
     """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and reason."""
+    from coordination.cli.advice import say_next
+
     with opened(call) as runs:
         view = runs.read(run)
-    print_run(view, as_json=as_json)
+        print_run(view, as_json=as_json)
+        say_next(runs, view, call.state / "worktrees")
 
 
 @command()
@@ -71,7 +75,7 @@ def show_run(call: Call, run: str, as_json: bool) -> None:
 @as_json
 @click.pass_obj
 def watch(call: Call, run: str, as_json: bool) -> int:
-    """Follow RUN until it ends, from any terminal; exits as `sweep` does."""
+    """Follow RUN until it ends, from any terminal or machine; exits as `sweep` does."""
     from coordination.cli.following import Following
     from coordination.cli.summary import exit_code
     from coordination.cli.sweep import conclude
@@ -83,75 +87,44 @@ def watch(call: Call, run: str, as_json: bool) -> int:
 
 
 @command()
-@click.argument("run")
-@click.argument("todo")
-@click.option("--follow", "-f", is_flag=True, help="Go on until the todo has ended.")
+@the_run
+@click.argument("todo", required=False)
+@click.option("--follow", "-f", is_flag=True, help="Go on until the todo, or the run, has ended.")
 @click.pass_obj
-def logs(call: Call, run: str, todo: str, follow: bool) -> None:
-    """Print what TODO wrote in RUN (`last` for the latest), every attempt of it."""
+def logs(call: Call, run: str, todo: str | None, follow: bool) -> None:
+    """Print what TODO wrote in RUN (`last` for the latest), every attempt of it; without TODO, what all of them wrote."""
+    from coordination.cli.log_lines import marked, prefixed
+
     with opened(call) as runs:
         view = runs.read(run)
-        if todo not in {t.id for t in view.todos}:
-            raise NotFound(f"run {view.run_id} has no todo {todo!r}", f"coord show-run {view.run_id} lists them")
-        for text in runs.log(view.run_id, todo):
-            if text is not None:
-                click.echo(text, nl=False)
-            elif not follow or runs.reader.todo(view.run_id, todo).state.ended:
-                return
+        todos = [one.id for one in view.todos]
+        if todo is not None and todo not in todos:
+            raise NotFound(
+                f"run {view.run_id} has no todo {todo!r}{did_you_mean(todo, todos)}",
+                f"coord show-run {view.run_id} lists them",
+            )
+        book = runs.logbook(view.run_id, todos if todo is None else [todo])
+        texts = marked(book.followed() if follow else book.written())
+        for text in prefixed(texts, todos) if todo is None else (text for _, text in texts):
+            click.echo(text, nl=False)
 
 
 @command()
 @the_run
+@as_json
 @click.pass_obj
-def pause(call: Call, run: str) -> None:
-    """Start nothing new in RUN; what runs goes on to its end."""
-    with opened(call) as runs:
-        run_id = runs.reader.resolve(run)
-        runs.pause(run_id)
-    click.echo(f"run {run_id} is paused; go on: coord resume {run_id}", err=True)
-
-
-@command()
-@the_run
-@click.pass_obj
-def resume(call: Call, run: str) -> None:
-    """Go on with the paused RUN."""
-    with opened(call) as runs:
-        run_id = runs.reader.resolve(run)
-        runs.resume(run_id)
-    click.echo(f"run {run_id} goes on; look: coord watch {run_id}", err=True)
-
-
-@command()
-@the_run
-@click.pass_obj
-def cancel(call: Call, run: str) -> None:
-    """End RUN now: nothing new starts, what runs is stopped; worktrees are kept."""
-    with opened(call) as runs:
-        run_id = runs.reader.resolve(run)
-        runs.cancel(run_id)
-    click.echo(f"run {run_id} is cancelled; look: coord show-run {run_id}", err=True)
-
-
-@command()
-@click.argument("todo")
-@click.pass_obj
-def complete_todo(call: Call, todo: str) -> None:
-    """Say that the manual TODO is done, in every run that waits for it."""
-    with opened(call) as runs:
-        done = runs.complete(todo)
-    if not done:
-        raise NotFound(f"no run waits for a person to do {todo}", "coord list-runs, coord show-run RUN show what waits")
-    click.echo(f"{todo} is done; run {', '.join(done)} goes on", err=True)
-
-
-@command()
-@the_run
-@click.pass_obj
-def sync(call: Call, run: str) -> None:
+def sync(call: Call, run: str, as_json: bool) -> None:
     """Write what succeeded in RUN back into the file: status, actual hours, date."""
     from coordination.cli.sweep import write_back
 
     with opened(call) as runs:
-        changed = write_back(call, runs, runs.reader.resolve(run))
-    click.echo(f"{len(changed)} todos completed in {call.path}" if changed else "nothing to write back", err=True)
+        run_id = runs.reader.resolve(run)
+        changed = write_back(call, runs, run_id)
+    if as_json:
+        print_json({"run_id": run_id, "completed": list(changed)})
+    words = (
+        f"{counted(len(changed), 'todo')} of run {run_id} completed in {call.path}"
+        if changed
+        else "nothing to write back"
+    )
+    click.echo(words, err=True)

@@ -60,16 +60,3 @@ def follow(
             yield event
             if event.what == ENDED:
                 return
-
-
-def log_of(reader: redis.Redis, keys: Keys, run_id: str, todo_id: str, *, tick_s: float = 1.0) -> Iterator[str | None]:
-    """The pieces of a todo's log as Redis keeps them; None at the end of what is there, and whenever a tick brings nothing."""
-    stream, since, block = keys.run(run_id).log(todo_id), "0", None
-    while True:
-        answer = reader.xread({stream: since}, count=READ_AT_ONCE, block=block)
-        block = None if answer else int(tick_s * 1000)
-        if not answer:
-            yield None
-        for entry_id, fields in answer[0][1] if answer else ():
-            since = entry_id
-            yield fields["text"]

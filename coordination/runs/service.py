@@ -1,8 +1,8 @@
-"""The deeds of this room, for every face: sweep a plan, look at a run, cancel, pause, resume it."""
+"""The deeds of this room, for every face: sweep a plan, retry a run, look at one, cancel, pause, resume it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -10,15 +10,20 @@ from typing import TYPE_CHECKING
 import redis
 
 from coordination.errors import Conflict, NotFound
-from coordination.models import Ecosystem
+from coordination.models import Ecosystem, OnFailure
+from coordination.runs import manual
+from coordination.runs.carry_over import CarryOver, left_of, take_up
+from coordination.runs.ended import read, restorable
+from coordination.runs.logbook import Logbook
 from coordination.runs.presence import Presence
-from coordination.runs.progress import Event, follow, log_of
-from coordination.runs.records import Reply, RunView, TodoState
+from coordination.runs.progress import Event, follow
+from coordination.runs.records import Reply, RunStatus, RunView, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.submit import Order, actor, submit
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
+from coordination.wire.fitness import refuse_unfit
 from coordination.wire.keys import Keys
 
 if TYPE_CHECKING:
@@ -55,17 +60,43 @@ class Runs:
 
         Raises Conflict where another run has one of these todos in hand, or where workers are of another version of coord.
         """
-        self.presence.meet(version("coord"), self.settings.heartbeat)
-        self.refuse_what_is_under_way(graph)
+        self._look_at_redis()
+        self.refuse_what_is_under_way(graph.todos)
         run_id, reply = submit(self.store, graph, ecosystem, self.settings, order)
         self.dispatcher.follow(reply)
         return run_id
 
-    def refuse_what_is_under_way(self, graph: PlanGraph) -> None:
+    def left_of(self, run_id: str, ecosystem: Ecosystem | None = None, *, without: Collection[str] = ()) -> CarryOver:
+        """What a retry of the run would do; `without`: hosts that are gone for good.
+
+        Raises Conflict for a run that goes on or was retried, or a host that is there; NotFound; PlanRefused.
+        """
+        ended = read(self.store, run_id)
+        self._refuse_living(ended.pins, without)
+        return left_of(ended, ecosystem, self.settings, without=without, carried=restorable(self.store, ended))
+
+    def retry(self, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None) -> str:
+        """Starts a run of what is left of another; returns its id. Raises Conflict as `sweep` does."""
+        self._look_at_redis()
+        self.refuse_what_is_under_way(left.again)
+        run_id, reply = take_up(self.store, left, self.settings, on_failure=on_failure, max_parallel=max_parallel)
+        self.dispatcher.follow(reply)
+        return run_id
+
+    def _refuse_living(self, pins: Mapping[str, str], without: Collection[str]) -> None:
+        for worker in self.presence.workers():
+            serves = [repo for repo in worker.fit if pins.get(repo) == worker.host]
+            if worker.host in without and serves:
+                raise Conflict(
+                    f"host {worker.host} is there: {worker.id} serves {serves[0]}",
+                    f"leave --without {worker.host} out; or stop that worker first",
+                )
+
+    def refuse_what_is_under_way(self, todos: Container[str]) -> None:
         """Raises Conflict where another run has one of these todos in hand."""
         for run_id in self.store.live_runs():
             run = self.reader.read(run_id)
-            shared = [t.id for t in run.todos if t.id in graph.todos and not t.state.ended]
+            shared = [t.id for t in run.todos if t.id in todos and not t.state.ended]
             if shared:
                 raise Conflict(
                     f"run {run_id} of {run.plan_id} is {run.status} and has {shared[0]} in hand",
@@ -91,8 +122,9 @@ class Runs:
         status: str = self.redis.info("persistence").get("aof_last_write_status", "ok")
         return status != "ok"
 
-    def log(self, run_id: str, todo_id: str) -> Iterator[str | None]:
-        return log_of(self._blocking, self.keys, run_id, todo_id)
+    def logbook(self, run_id: str, todos: Collection[str]) -> Logbook:
+        """What these todos wrote."""
+        return Logbook(self._blocking, self.keys, run_id, todos)
 
     def cancel(self, run_id: str) -> None:
         self._told(self.store.cancel(run_id, actor()), "cancelled", run_id)
@@ -103,16 +135,25 @@ class Runs:
     def resume(self, run_id: str) -> None:
         self._told(self.store.resume(run_id, actor()), "resumed", run_id)
 
-    def complete(self, todo_id: str) -> list[str]:
-        """A person did a manual todo; returns the runs that waited for it."""
-        done = []
-        for run_id in self.store.live_runs():
-            reply = self.store.complete(run_id, todo_id, actor())
-            self.dispatcher.follow(reply)
-            if reply.word == "settled":
-                done.append(run_id)
-                self._open_level_after(run_id, todo_id)
-        return done
+    def complete(self, todo_id: str, run_id: str | None = None) -> str:
+        """A person did a manual todo; returns the run that goes on. Raises NotFound, Conflict, or UsageError where more
+        than one run waits for it and none is named.
+        """
+        live = self.store.live_runs() if run_id is None else [run_id]
+        chosen = manual.choose(todo_id, manual.find(self.redis, self.keys, todo_id, live))
+        reply = self.store.complete(chosen, todo_id, actor())
+        self.dispatcher.follow(reply)
+        if reply.word != "settled":
+            raise Conflict(f"{todo_id} of run {chosen} was settled meanwhile", f"look at it: coord show-run {chosen}")
+        self._open_level_after(chosen, todo_id)
+        return chosen
+
+    def look_after(self) -> None:
+        """One round of what a worker's keeper does all the time: where no worker is left, nobody else gives up a dead one."""
+        from coordination.runs.recovery import Reaper
+
+        if self.settings.reaper:
+            Reaper(self.store, self.dispatcher, self.settings).run_once()
 
     def succeeded_hours(self, run_id: str) -> Mapping[str, float | None]:
         """Todo → hours that its run took, of each that succeeded: what the file is told."""
@@ -124,12 +165,23 @@ class Runs:
         place = self.redis.hget(self.keys.run(run_id).place, todo_id)
         self.dispatcher.advance(run_id, int(place.split()[1]), "join")
 
+    def _look_at_redis(self) -> None:
+        """Before a run is started: it must keep what it is given, and be of our version of coord."""
+        refuse_unfit(self.redis, self.url)
+        self.presence.meet(version("coord"), self.settings.heartbeat)
+
     def _told(self, reply: Reply, expected: str, run_id: str) -> None:
         if reply.word == "unknown":
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
         if reply.word != expected:
-            raise Conflict(
-                f"run {run_id} cannot be {expected}: its status is {reply.status}",
-                f"look at it: coord show-run {run_id}",
-            )
+            raise _refused(expected, self.reader.read(run_id, todos=False))
         self.dispatcher.follow(reply)
+
+
+def _refused(wish: str, run: RunView) -> Conflict:
+    if run.status.ended:
+        words = f"run {run.run_id} is {run.status} since {run.finished_at}: it cannot be {wish}"
+        return Conflict(words, f"look at it: coord show-run {run.run_id}")
+    if run.status is RunStatus.PAUSED:
+        return Conflict(f"run {run.run_id} is paused already", f"go on with it: coord resume {run.run_id}")
+    return Conflict(f"run {run.run_id} is {run.status}: it cannot be {wish}", f"follow it: coord watch {run.run_id}")
