@@ -1,0 +1,23 @@
+# coord with what a worker needs. What your todos call (compilers, test runners, an agent) goes into an image of yours: FROM coord.
+FROM python:3.13-slim
+
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends git openssh-client \
+ && rm -rf /var/lib/apt/lists/*
+
+# Whose uid owns the checkouts on the host, if they are mounted from there.
+ARG UID=1000
+RUN useradd --uid $UID --create-home coord \
+ && install --directory --owner=coord --group=coord /work /var/lib/coord
+
+COPY pyproject.toml README.md /src/
+COPY coordination /src/coordination
+COPY workers /src/workers
+RUN pip install --no-cache-dir /src && rm -r /src
+
+USER coord
+# Worktrees and logs go to .coord in here; checkouts are in /work.
+WORKDIR /var/lib/coord
+VOLUME ["/work", "/var/lib/coord"]
+ENTRYPOINT ["coord"]
+CMD ["--help"]
