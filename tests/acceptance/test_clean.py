@@ -1,0 +1,132 @@
+"""Story: what ended runs have left is shown, asked about and removed, on whichever worker's machine it lies."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.stage import COORD, PLAN, Stage, git, plain
+from tests.waiting import until
+
+WAITS_FOR_GO = 'while [ ! -e "$LEDGER.go" ]; do sleep 0.05; done'
+
+
+@pytest.fixture
+def swept(stage: Stage) -> Stage:
+    """One run, of which A succeeded and B failed; nothing is running any more."""
+    stage.write(
+        [{"id": "A", "repo": "r1", "action": "echo new > new"}, {"id": "B", "repo": "r2", "action": "echo x; exit 1"}],
+        plan={"on_failure": "continue"},
+    )
+    assert stage.sweep().code == 3
+    return stage
+
+
+def branches(stage: Stage, repo: str) -> list[str]:
+    return git(stage.folder / repo, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
+
+
+def asked(stage: Stage, answer: str) -> tuple[int, str]:
+    """`coord clean` on a terminal, where somebody types the answer; what it says in the end."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [COORD, "clean"], cwd=stage.folder, env=plain(), stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    stage.started.append(process)
+    os.write(ours, f"{answer}\n".encode())
+    said = process.communicate(timeout=60)[0].decode()
+    os.close(ours)
+    os.close(theirs)
+    return process.returncode, said
+
+
+def test_clean_asks_and_removes_when_it_is_told_so(swept: Stage):
+    run = swept.run()["run_id"]
+
+    code, said = asked(swept, "n")
+
+    assert code == 0
+    assert "in no other branch is the work of: r1 coord/" in said
+    assert "remove 2 worktrees, 2 branches, 1 folder of logs" in said
+    assert branches(swept, "r1") == [f"coord/{run}", "main"]
+
+    code, said = asked(swept, "y")
+
+    assert code == 0
+    assert "removed on" in said
+    assert branches(swept, "r1") == branches(swept, "r2") == ["main"]
+    assert [path.name for path in (swept.state / "worktrees").iterdir()] == []
+    assert [path.name for path in (swept.state / "logs").iterdir()] == []
+    assert swept.run()["status"] == "failed"
+    assert "nothing is left" in swept.ok("clean", "--dry-run").err
+
+
+def test_clean_with_nobody_to_ask_refuses_and_says_what_to_do(swept: Stage):
+    refused = swept.coord("clean")
+
+    assert refused.code == 2
+    assert "--dry-run" in refused.err
+    assert len(branches(swept, "r1")) == 2
+
+
+def test_a_dry_run_shows_and_keeps(swept: Stage):
+    shown = swept.ok("clean", "--dry-run", "--json").json
+
+    assert {(found["kind"], found["repo"]) for found in shown["found"]} == {
+        *((kind, repo) for kind in ("worktree", "branch") for repo in ("r1", "r2")),
+        ("logs", ""),
+    }
+    assert {found["status"] for found in shown["found"]} == {"failed"}
+    assert len(branches(swept, "r1")) == 2
+
+
+def test_a_live_run_is_not_touched_and_refused_by_name(stage: Stage):
+    stage.write([{"id": "A", "repo": "r1", "action": "true"}])
+    stage.up()
+    assert stage.sweep().code == 0
+    stage.write([{"id": "B", "repo": "r1", "action": WAITS_FOR_GO}])
+    stage.ok("sweep", PLAN, "--detach")
+    live = stage.run()["run_id"]
+    until(lambda: (stage.state / "worktrees" / live / "r1").exists(), 20)
+
+    refused = stage.coord("clean", "last", "--yes")
+    stage.ok("clean", "--yes")
+
+    assert refused.code == 6
+    assert live in refused.err
+    assert branches(stage, "r1") == [f"coord/{live}", "main"]
+    (stage.folder / "ledger.go").touch()
+    assert stage.ok("watch", "last", "--json").json["status"] == "succeeded"
+
+
+def test_what_lies_with_several_workers_is_removed_by_each(stage: Stage, tmp_path_factory: pytest.TempPathFactory):
+    """Two machines, as far as coord can tell: two names, two folders, one Redis."""
+    stage.write([{"id": "A", "repo": "r1", "action": "echo new > new"}, {"id": "B", "repo": "r2", "action": "false"}])
+    url = stage.server.start()
+    places = {}
+    for host, repo in (("h1", "r1"), ("h2", "r2")):
+        places[repo] = tmp_path_factory.mktemp(host)
+        clone = places[repo] / repo
+        git(stage.folder, "clone", "-q", str(stage.folder / repo), str(clone))
+        stage.begin("worker", "--repo", f"{repo}={clone}", cwd=places[repo], COORD_REDIS_URL=url, COORD_HOST=host)
+    until(lambda: stage.redis().zcard("coord:workers") == 2, 30)
+    swept = stage.coord("sweep", PLAN, "--json", "--on-failure", "continue", COORD_REDIS_URL=url)
+    assert swept.states == {"A": "succeeded", "B": "failed"}
+
+    done = stage.ok("clean", "--yes", "--json", COORD_REDIS_URL=url)
+
+    found = json.loads(done.out)["found"]
+    assert {(one["host"], one["kind"]) for one in found} >= {("h1", "branch"), ("h1", "logs"), ("h2", "worktree")}
+    assert all(one["gone"] for one in found)
+    assert "removed on h1" in done.err
+    assert "removed on h2" in done.err
+    assert branches_at(places["r1"] / "r1") == branches_at(places["r2"] / "r2") == ["main"]
+
+
+def branches_at(path: Path) -> list[str]:
+    return git(path, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
