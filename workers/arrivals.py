@@ -140,17 +140,11 @@ def _furnish(path: Path, sought: Sought, lender: Path | None) -> None:
     git("init", "--quiet", "--template=", "--initial-branch=main", f"--object-format={form}", cwd=path)
     borrowed, shallow = path / ".git" / "objects" / "info" / "alternates", path / ".git" / "shallow"
     borrowed.parent.mkdir(exist_ok=True)
-    borrowed.write_text("" if lender is None else _quoted(lender / "objects"))
+    borrowed.write_bytes(b"" if lender is None else os.fsencode(lender / "objects") + b"\n")
     if lender is not None and (lender / "shallow").exists():
         shutil.copyfile(lender / "shallow", shallow)
     else:
         shallow.unlink(missing_ok=True)
-
-
-def _quoted(path: Path) -> str:
-    """As git reads a line of alternates, whatever the path is made of."""
-    plain = frozenset(b"/._-0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in os.fsencode(path)) + '"\n'
 
 
 def _point(sought: Sought, commit: str, into: Path) -> None:
