@@ -1,9 +1,87 @@
 """Decides and remembers; `workers` does. Each room imports only rooms below it:
 
-cli                                faces: parse, call one deed, print
+cli  library                       faces: parse, call one deed, print; and the same for people who script it
 fleet                              what runs on this machine
 runs                               a plan in motion
 ecosystem  planner  locks  sample  the file people edit | pure graph work | exclusion | what `coord demo` shows
 wire                               Redis connections, key names, Lua steps, the Celery client app
-settings  models  errors           words
+settings  wording  models  errors  words
+
+What is exported here is for scripts, and is imported when it is first asked for: the commands start in 90 ms.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coordination.errors import (
+        Blocked,
+        Conflict,
+        CoordinationError,
+        GitRefused,
+        InvalidFile,
+        LockError,
+        LockLost,
+        LockTimeout,
+        NotAllowed,
+        NotFound,
+        PlanRefused,
+        Unreachable,
+        UsageError,
+    )
+    from coordination.library.coord import Coord
+    from coordination.library.events import Event
+    from coordination.library.runs import Run
+    from coordination.models import OnFailure, Plan, Repo, Strategy, Todo
+    from coordination.planner.selection import Selectors
+    from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+    from coordination.settings import Settings
+
+__all__ = [
+    "Blocked",
+    "Conflict",
+    "Coord",
+    "CoordinationError",
+    "Event",
+    "GitRefused",
+    "InvalidFile",
+    "LockError",
+    "LockLost",
+    "LockTimeout",
+    "NotAllowed",
+    "NotFound",
+    "OnFailure",
+    "Plan",
+    "PlanRefused",
+    "Repo",
+    "Run",
+    "RunStatus",
+    "RunView",
+    "Selectors",
+    "Settings",
+    "Strategy",
+    "Todo",
+    "TodoState",
+    "TodoView",
+    "Unreachable",
+    "UsageError",
+]
+
+_HOMES = {
+    "Coord": "library.coord",
+    "Event": "library.events",
+    "Run": "library.runs",
+    "Selectors": "planner.selection",
+    "Settings": "settings",
+    **dict.fromkeys(("OnFailure", "Plan", "Repo", "Strategy", "Todo"), "models"),
+    **dict.fromkeys(("RunStatus", "RunView", "TodoState", "TodoView"), "runs.records"),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'coordination' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"coordination.{_HOMES.get(name, 'errors')}"), name)

@@ -77,6 +77,10 @@ class LockManager:
         if not self._step("lock/release", [self._keys.lock(lock.name)], [lock.token]):
             raise LockLost(f"lock {lock.name} expired before it was released", "give it a longer ttl, or renew it")
 
+    def held(self) -> int:
+        """How many are held at present."""
+        return sum(1 for _ in self._redis.scan_iter(match=self._keys.lock("*"), count=1000))
+
     def _try(self, name: str, token: str, ttl: timedelta, owner: str) -> int | None:
         who = ["host", socket.gethostname(), "pid", str(os.getpid()), "label", owner]
         keys = [self._keys.lock(name), self._keys.lock_info(name)]

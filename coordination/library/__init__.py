@@ -1,0 +1,8 @@
+"""coord for people who script it; `from coordination import Coord`. The same deeds as the commands do.
+
+| file | |
+|---|---|
+| `coord.py` | one ecosystem with its rooms |
+| `runs.py` | runs: started, waited for, steered |
+| `events.py` | what happens in a run, by name, and who wants to know |
+"""

@@ -1,0 +1,111 @@
+"""One ecosystem with its rooms."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from coordination.ecosystem.document import find, parse, read_bytes
+from coordination.ecosystem.manager import CoordinationManager
+from coordination.fleet.local import Local
+from coordination.library.events import Subscriber, Subscribers
+from coordination.library.runs import Runs
+from coordination.locks import LockManager
+from coordination.planner.forecast import Forecast, forecast
+from coordination.planner.graph import PlanGraph, build
+from coordination.planner.selection import ALL, Selectors
+from coordination.settings import read_settings
+from coordination.wire.connection import reaching
+
+
+class Coord:
+    """`with Coord("ecosystem.yaml") as coord:`; a folder or None finds the file as the commands do.
+
+    Settings are the file's and the environment's; `redis_url` comes before both. Without any Redis the embedded server is
+    started when something needs it, and stopped when the last of its users is gone. Raises what the commands raise:
+    everything is a CoordinationError.
+    """
+
+    def __init__(self, ecosystem: str | Path | None = None, redis_url: str | None = None) -> None:
+        self.path = find(Path.cwd(), None if ecosystem is None else Path(ecosystem))
+        self._manager: CoordinationManager | None = None
+        self.settings = read_settings(self.manager.ecosystem.settings, {"redis_url": redis_url})
+        self.runs = Runs(self)
+        self.planner = Planner(self)
+        self.subscribers = Subscribers()
+        self._local = Local(self.path, self.settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def manager(self) -> CoordinationManager:
+        """The file as it stands now. Raises InvalidFile."""
+        raw = read_bytes(self.path)
+        if self._manager is None or self._manager.document.text != raw:
+            self._manager = CoordinationManager(parse(raw, self.path).document)
+        return self._manager
+
+    @cached_property
+    def locks(self) -> LockManager:
+        return LockManager(self.runs.deeds.redis, self.settings.namespace)
+
+    @cached_property
+    def redis_url(self) -> str:
+        return self._local.ensure_server()
+
+    def on(self, event: str, subscriber: Subscriber) -> None:
+        """`coord.on("todo.settled", print)`; also `todo.*` and `*`. Called while a run is waited for, see `events.py`."""
+        self.subscribers.on(event, subscriber)
+
+    def start_worker(self, repos: Iterable[str]) -> None:
+        """With the embedded server: one for all repositories of the file, unless it is there. Else workers are not ours."""
+        if not self.settings.redis_url:
+            self.manager.check_paths(repos)
+            self._local.ensure_worker()
+
+    def detach(self) -> None:
+        """What was started here goes on without us, until `coord down`."""
+        self._local.detach()
+
+    def stats(self) -> Mapping[str, Mapping[str, Any]]:
+        """How much there is of everything, by room."""
+        with reaching(self.redis_url):
+            held = self.locks.held()
+        return {"manager": self._declared(), "runs": self.runs.stats(), "locks": {"held": held}}
+
+    def close(self) -> None:
+        """Gives back what was started for us; a run that still goes on then waits for the next worker."""
+        self._local.leave()
+
+    def _declared(self) -> Mapping[str, Any]:
+        declared = self.manager.ecosystem.coordination
+        counts = {
+            name: dict(Counter(str(record["status"]) for record in records))
+            for name, records in declared.model_dump(mode="json").items()
+        }
+        return {"repos": len(self.manager.ecosystem.repos), **counts}
+
+
+class Planner:
+    """`coord.planner`: looking ahead."""
+
+    def __init__(self, coord: Coord) -> None:
+        self._coord = coord
+
+    def graph(self, plan: str, wanted: Selectors = ALL) -> PlanGraph:
+        """Levels, critical path, what is blocked and by what. Raises NotFound and PlanRefused."""
+        return build(self._coord.manager.ecosystem, plan, wanted)
+
+    def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
+        margin = self._coord.settings.levels_margin
+        return forecast(self.graph(plan, wanted), max_parallel=max_parallel, margin=margin)

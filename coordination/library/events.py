@@ -1,0 +1,76 @@
+"""What happens in a run, by name, and who wants to know.
+
+Subscribers are called one after the other by whoever waits for a run (`Run.wait`), in that very thread: nothing runs behind
+anybody's back. Who would rather ask than be called iterates over `Run.events`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+
+from coordination.errors import UsageError
+from coordination.planner.selection import did_you_mean
+from coordination.runs import progress
+from coordination.runs.records import TodoState
+
+NAMES = (
+    "run.started", "run.paused", "run.resumed", "run.cancelled", "run.ended",
+    "level.opened", "level.settled",
+    "todo.ready", "todo.dispatched", "todo.started", "todo.parked", "todo.retrying", "todo.lost", "todo.settled",
+    "redis.restarted",
+)  # fmt: skip
+
+STATES = frozenset(state.value for state in TodoState)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """`name` is one of NAMES. `todo` is empty where it is about the run."""
+
+    name: str
+    run: str
+    todo: str
+    at: datetime
+    facts: Mapping[str, str]
+    """Of a todo: `state` and `attempt`; of `run.ended`: `status`; of what a person did: `by`."""
+
+
+Subscriber = Callable[[Event], object]
+
+
+class Subscribers:
+    def __init__(self) -> None:
+        self._all: list[tuple[str, Subscriber]] = []
+
+    def on(self, pattern: str, subscriber: Subscriber) -> None:
+        """`pattern` is a name, or stands for several: `todo.*`, `*`. Raises UsageError where it fits none."""
+        if not any(fnmatchcase(name, pattern) for name in NAMES):
+            raise UsageError(
+                f"there is no event {pattern!r}{did_you_mean(pattern, NAMES)}", f"one of: {', '.join(NAMES)}"
+            )
+        self._all.append((pattern, subscriber))
+
+    def tell(self, event: Event) -> None:
+        """One that raises is logged; the others, and the run, go on."""
+        for pattern, subscriber in self._all:
+            if fnmatchcase(event.name, pattern):
+                try:
+                    subscriber(event)
+                except Exception:
+                    logger.exception("a subscriber to %s failed", pattern)
+
+
+def event_of(run_id: str, happened: progress.Event) -> Event:
+    name, facts = happened.what, dict(happened.fields)
+    kind, _, word = name.partition(".")
+    if kind == "todo" and word in STATES:
+        facts["state"] = word
+        name = "todo.settled" if TodoState(word).ended else f"todo.{'started' if word == TodoState.RUNNING else word}"
+    at = datetime.fromtimestamp(happened.at_ms / 1000, UTC)
+    return Event(name=name, run=run_id, todo=happened.todo, at=at, facts=facts)

@@ -1,0 +1,163 @@
+"""Runs: started, waited for, steered."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from coordination.ecosystem.writeback import complete_todos
+from coordination.errors import Blocked
+from coordination.library.events import Event, event_of
+from coordination.models import OnFailure, Strategy
+from coordination.planner.graph import build
+from coordination.planner.selection import ALL, Selectors
+from coordination.runs import progress, service
+from coordination.runs.census import CensusTaker
+from coordination.runs.records import RunView
+from coordination.runs.submit import decide
+from coordination.runs.view import LAST
+from coordination.wire.connection import reaching
+
+if TYPE_CHECKING:
+    from coordination.library.coord import Coord
+
+
+class Runs:
+    """`coord.runs`. A run is named by its id, the beginning or end of it, or `last`."""
+
+    def __init__(self, coord: Coord) -> None:
+        self._coord = coord
+
+    @cached_property
+    def deeds(self) -> service.Runs:
+        return service.Runs(self._coord.redis_url, self._coord.settings)
+
+    def sweep(
+        self,
+        plan: str,
+        wanted: Selectors = ALL,
+        *,
+        strategy: Strategy | None = None,
+        on_failure: OnFailure | None = None,
+        max_parallel: int | None = None,
+    ) -> Run:
+        """Starts a run of the plan's open todos. With the embedded server its worker is started as well, and stops with
+        the last of its users.
+
+        Raises Blocked where nothing can be started, since all is done or held up from outside; PlanRefused; Conflict.
+        """
+        coord = self._coord
+        graph = build(coord.manager.ecosystem, plan, wanted)
+        if not graph.todos:
+            whys = [graph.nothing_to_do] if graph.nothing_to_do else [f"{t}: {why}" for t, why in graph.blocked.items()]
+            raise Blocked(f"nothing of {plan} can be started: {'; '.join(whys)}", f"coord graph {plan} shows all of it")
+        order = decide(graph, coord.settings, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel)
+        coord.start_worker(graph.repos)
+        with reaching(self.deeds.url):
+            return Run(coord, self.deeds.sweep(coord.manager.ecosystem, graph, order))
+
+    def get(self, run: str = LAST) -> Run:
+        """Raises NotFound."""
+        with reaching(self.deeds.url):
+            return Run(self._coord, self.deeds.reader.resolve(run))
+
+    def list(self, limit: int = 20) -> list[RunView]:
+        """The newest, without their todos."""
+        with reaching(self.deeds.url):
+            return self.deeds.reader.list(limit)
+
+    def events(self, run: str = LAST) -> Iterator[Event]:
+        """See `Run.events`."""
+        return self.get(run).events()
+
+    def complete(self, todo: str, run: str | None = None) -> Run:
+        """A person did a manual todo; returns the run that goes on."""
+        with reaching(self.deeds.url):
+            named = self.deeds.reader.resolve(run) if run else None
+            return Run(self._coord, self.deeds.complete(todo, named))
+
+    def stats(self) -> Mapping[str, Any]:
+        """Live runs by status, their todos by state, messages and workers by repository, and what was counted so far."""
+        with reaching(self.deeds.url):
+            census = CensusTaker(self.deeds.redis, self.deeds.keys).take()
+        workers: Counter[str] = Counter()
+        for (_, repo), number in census.workers.items():
+            workers[repo] += number
+        return {
+            "live": dict(census.runs),
+            "todos": {state: number for state, number in census.todos.items() if number},
+            "leases": census.leases,
+            "queues": dict(census.queues),
+            "workers": dict(workers),
+            "counters": dict(census.counters),
+        }
+
+
+class Run:
+    """One run. It belongs to nobody here: who leaves changes nothing of it, as long as its workers stay."""
+
+    def __init__(self, coord: Coord, run_id: str) -> None:
+        self.id = run_id
+        self._coord = coord
+        self._deeds = coord.runs.deeds
+        self._told = "0"
+
+    def view(self) -> RunView:
+        """The run as it stands now."""
+        with reaching(self._deeds.url):
+            return self._deeds.reader.read(self.id)
+
+    def events(self) -> Iterator[Event]:
+        """Everything that has happened in it, and what happens, until it ends."""
+        with reaching(self._deeds.url):
+            for happened in self._deeds.follow(self.id):
+                if happened is not None:
+                    yield event_of(self.id, happened)
+
+    def wait(self, timeout_s: float | None = None) -> RunView:
+        """Until it ends; then what succeeded is marked in the file. Subscribers hear of each event once, also of those
+        before. Raises TimeoutError: the run goes on, and may be waited for again.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        with reaching(self._deeds.url):
+            for happened in self._deeds.follow(self.id, self._told):
+                if happened is not None:
+                    self._told = happened.id
+                    self._coord.subscribers.tell(event_of(self.id, happened))
+                if deadline is not None and time.monotonic() > deadline and not _is_end(happened):
+                    raise TimeoutError(f"run {self.id} has not ended within {timeout_s} s")
+        self.sync()
+        return self.view()
+
+    def sync(self) -> tuple[str, ...]:
+        """Marks what succeeded as completed in the file; returns the todos that were changed."""
+        with reaching(self._deeds.url):
+            hours = self._deeds.succeeded_hours(self.id)
+        return complete_todos(self._coord.path, hours, datetime.now(UTC))
+
+    def log(self, todo: str, *, follow: bool = False) -> Iterator[str]:
+        """What a todo wrote, in pieces; with `follow`, until it has ended."""
+        with reaching(self._deeds.url):
+            book = self._deeds.logbook(self.id, [todo])
+            yield from (piece.text for piece in (book.followed() if follow else book.written()))
+
+    def pause(self) -> None:
+        with reaching(self._deeds.url):
+            self._deeds.pause(self.id)
+
+    def resume(self) -> None:
+        with reaching(self._deeds.url):
+            self._deeds.resume(self.id)
+
+    def cancel(self) -> None:
+        """Nothing new starts, and what runs is stopped; `wait` returns when it has."""
+        with reaching(self._deeds.url):
+            self._deeds.cancel(self.id)
+
+
+def _is_end(happened: progress.Event | None) -> bool:
+    return happened is not None and happened.what == progress.ENDED

@@ -1,0 +1,32 @@
+"""What `coordination` exports: these names, and none of the weight behind them before one is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import coordination
+
+NAMES = """
+Blocked Conflict Coord CoordinationError Event GitRefused InvalidFile LockError LockLost LockTimeout NotAllowed NotFound
+OnFailure Plan PlanRefused Repo Run RunStatus RunView Selectors Settings Strategy Todo TodoState TodoView Unreachable UsageError
+"""
+EXPORTS = NAMES.split()
+
+
+def test_these_names_are_exported_and_no_others() -> None:
+    assert coordination.__all__ == EXPORTS
+    assert len(EXPORTS) <= 30
+    assert [getattr(coordination, name).__name__ for name in EXPORTS] == EXPORTS
+
+
+def test_a_name_that_is_not_exported_is_not_there() -> None:
+    assert not hasattr(coordination, "Nothing")
+
+
+def test_nothing_is_imported_before_it_is_asked_for() -> None:
+    asked = "import sys, coordination; print([m for m in sys.modules if m.startswith(('coordination.', 'redis', 'pydantic'))])"
+
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
