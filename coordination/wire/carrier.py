@@ -14,7 +14,7 @@ from coordination.settings import Settings
 from coordination.wire.address import carrier_url
 from coordination.wire.keys import Keys, RestrictedKeys
 from coordination.wire.tolerance import NAME as TRANSPORT
-from coordination.wire.tolerance import TolerantAmqp
+from coordination.wire.tolerance import TolerantAmqp, TolerantApp
 
 EXECUTE = "coord.execute"
 ADVANCE = "coord.advance"
@@ -40,7 +40,7 @@ def make_app(url: str, keys: Keys, settings: Settings, own: RestrictedKeys | Non
     # Of a socket's address kombu takes the transport from in front of the plus, whatever broker_transport says.
     broker = f"{TRANSPORT}+{address}" if address.startswith("socket:") else address
     backend = f"{__name__}:{JoinBackend.__name__}+{address}"
-    app = Celery("coord", broker=broker, backend=backend, amqp=TolerantAmqp, set_as_current=False)
+    app = TolerantApp("coord", broker=broker, backend=backend, amqp=TolerantAmqp, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
         result_accept_content=["json"],

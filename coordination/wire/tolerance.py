@@ -12,8 +12,10 @@ import logging
 from typing import Any
 
 import redis
+from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
+from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.redis import Channel, Transport
 
@@ -66,6 +68,17 @@ class TolerantConnection(Connection):
 
 class TolerantAmqp(AMQP):  # type: ignore[misc]
     Connection = TolerantConnection
+
+
+class TolerantApp(Celery):  # type: ignore[misc]
+    def send_task(self, *args: Any, **options: Any) -> Any:
+        # To whoever starts or settles something, Redis' errors are the same at every step; kombu dresses them up.
+        try:
+            return super().send_task(*args, **options)
+        except OperationalError as error:
+            if isinstance(error.__cause__, redis.RedisError):
+                raise error.__cause__ from None
+            raise
 
 
 class TolerantTransport(Transport):

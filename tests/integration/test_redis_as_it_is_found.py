@@ -12,9 +12,11 @@ import redis
 
 from coordination.errors import CoordinationError, Unreachable, Unusable
 from coordination.settings import Settings
+from coordination.wire.carrier import make_app
 from coordination.wire.connection import Profile, connect, reaching
 from coordination.wire.embedded import EmbeddedServer
 from coordination.wire.fitness import refuse_unfit
+from coordination.wire.keys import Keys
 from tests.doors import Certificates, leading_to, listening, old_redis, silent
 from tests.waiting import until
 
@@ -184,6 +186,13 @@ def test_a_user_who_may_not_is_named(socket: Path, ann: str):
     with pytest.raises(Unusable, match=r"does not allow user ann .*'info'"), reaching(url):
         refuse_unfit(client, url)
     client.close()
+
+
+def test_a_message_that_may_not_be_sent_fails_as_any_other_step(socket: Path, ann: str):
+    url = f"unix://{ann}:{ESCAPED}@{socket}"
+
+    with pytest.raises(Unusable, match="does not allow user ann"), reaching(url):
+        make_app(url, Keys("coord"), Settings()).send_task("coord.execute")
 
 
 def test_a_database_that_is_not_there_is_named(socket: Path):
