@@ -19,6 +19,7 @@ from typing import Any
 from coordination.errors import CoordinationError
 from coordination.models import Command as Words
 from coordination.runs.records import Grant, RunBrief
+from workers.beginning import Carried
 from workers.child import Child, Exit, start
 from workers.context import read_output
 from workers.executors import Command, Job, command_for
@@ -116,6 +117,8 @@ class Attempt:
         workspace = self._workspace()
         since = workspace.enter(self._visitor, self.grant.tip, BUSY_PATIENCE)
         try:
+            if workspace.begun:
+                self._log.say(workspace.begun)
             failed = self._prepare(workspace)
             return failed or self._perform(workspace, since)
         finally:
@@ -129,7 +132,15 @@ class Attempt:
             checkout=self._here.checkout,
             wanted=self.grant.spec.todo.workspace,
             fetch=self._here.fetch,
+            carried=self._carried,
         )
+
+    @property
+    def _carried(self) -> Carried | None:
+        brief = self._here.brief
+        if not brief.carried_from:
+            return None
+        return Carried(run=brief.carried_from, tip=brief.carried_tips.get(self.grant.spec.repo.name))
 
     @property
     def _visitor(self) -> Visitor:

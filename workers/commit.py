@@ -118,7 +118,7 @@ def _snapshot(stand: Stand, parents: Sequence[str], text: str) -> str:
     if len(parents) == 1 and tree == stand.git("rev-parse", f"{parents[0]}^{{tree}}"):
         return parents[0]
     options = [word for parent in parents for word in ("-p", parent)]
-    new = stand.git("commit-tree", *options, "-F", "-", tree, stdin=text, settings=(*DURABLE, *_identity(stand)))
+    new = stand.git("commit-tree", *options, "-F", "-", tree, stdin=text, settings=(*DURABLE, *identity(stand.path)))
     if len(parents) > 1:
         stand.git("merge", "--quit")
     return new
@@ -130,8 +130,9 @@ def _merged(stand: Stand) -> list[str]:
     return heads.read_text().split() if heads.exists() else []
 
 
-def _identity(stand: Stand) -> Sequence[str]:
-    known = ask("config", "--name-only", "--get-regexp", r"^user\.(name|email)$", cwd=stand.path).stdout.split()
+def identity(path: Path) -> Sequence[str]:
+    """Settings for our own commits: none where the user has a name."""
+    known = ask("config", "--name-only", "--get-regexp", r"^user\.(name|email)$", cwd=path).stdout.split()
     return () if {"user.name", "user.email"} <= set(known) else NOBODY
 
 

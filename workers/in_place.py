@@ -16,6 +16,7 @@ class InPlace:
 
     needs_prepare = False
     branch = ""
+    begun = ""
 
     def __init__(self, *, state: Path, path: Path) -> None:
         self.path = path.absolute()

@@ -1,7 +1,7 @@
 """Who is in a workspace: one attempt at a time, and its processes are gone before the next one comes in.
 
-Two files, in a folder of the workspace's own. `lock` carries a flock and is empty. `occupant.json` says who came in last
-and whether they left; it is replaced whole, and only by who holds the flock.
+Two files, in a folder of the workspace's own. `lock` carries a flock and is empty. `occupant.json` says who came in last,
+whether they left, and what they left standing; it is replaced whole, and only by who holds the flock.
 
 States::
 
@@ -96,6 +96,10 @@ class Occupant(BaseModel):
     group: int | None = None
     group_started: str = ""
     left: bool = False
+    began: str = ""
+    """The commit that the attempt began with."""
+    stood: str = ""
+    """The commit that the branch stood at when it left; empty if that is not known."""
 
 
 class Occupancy:
@@ -144,13 +148,13 @@ class Occupancy:
         if self._occupant is None or there is None or there.fence != self._occupant.fence:
             raise Superseded("a newer attempt took over this workspace", "nothing to do: the newer attempt counts")
 
-    def leave(self) -> None:
+    def leave(self, *, began: str = "", stood: str = "") -> None:
         """Go out; call it only when nothing of the attempt is alive. Harmless when not inside."""
         if self._fd is None:
             return
         with suppress(OSError):  # the disk is full: the next attempt looks for processes in vain, nothing worse
             if self._occupant is not None:
-                self._write(self._occupant.model_copy(update={"left": True}))
+                self._write(self._occupant.model_copy(update={"left": True, "began": began, "stood": stood}))
         self._release()
 
     @contextmanager

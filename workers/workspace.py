@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from coordination import models
+from workers.beginning import Carried
 from workers.in_place import InPlace
 from workers.repository import inspect
 from workers.worktree import Fetch, Worktree
@@ -20,6 +21,7 @@ def workspace_for(
     checkout: Path,
     wanted: models.Workspace,
     fetch: Fetch | None = None,
+    carried: Carried | None = None,
 ) -> Workspace:
     """The workspace of a run's todo; raises GitRefused when the repository is fit for neither.
 
@@ -30,4 +32,7 @@ def workspace_for(
     found = inspect(repo.name, checkout)
     if found.workspace is models.Workspace.IN_PLACE:
         return InPlace(state=state, path=checkout)
-    return Worktree(state=state, run=run, repo=repo, checkout=checkout, common_dir=found.common_dir, fetch=fetch)
+    common_dir = found.common_dir
+    return Worktree(
+        state=state, run=run, repo=repo, checkout=checkout, common_dir=common_dir, fetch=fetch, carried=carried
+    )

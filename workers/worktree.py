@@ -1,7 +1,7 @@
 """A run's worktree of one repository: made once, clean at the recorded tip for each attempt, removed with the run.
 
     <state>/worktrees/<run>/<repo>/     the worktree, on branch coord/<run>
-    <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, prepared, exclude
+    <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, mended, prepared, exclude
 
 States::
 
@@ -19,6 +19,8 @@ Invariants
 3. Nobody but the occupant (`occupancy.py`) writes here; entries of worktrees are made and removed under one lock per
    repository, which all processes on the machine share.
 4. What `prepare` left behind untracked is neither cleaned away nor committed.
+5. What an attempt committed itself stands on the branch only if it succeeded; else its files stay changed, to be looked at.
+   So what is on the branch of a run that has ended counted, or was put there by hand (`beginning.py`).
 
 What happens on each failure
 
@@ -33,6 +35,7 @@ What happens on each failure
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -44,6 +47,7 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, UsageError
 from coordination.models import Repo
+from workers.beginning import Carried, Earlier, Ground, Unmergeable, begin
 from workers.child import Child
 from workers.commit import Stand, commit, message
 from workers.git import ask, git
@@ -68,6 +72,9 @@ CoordinationError that says why it cannot.
 """
 
 
+logger = logging.getLogger(__name__)
+
+
 class Worktree:
     def __init__(
         self,
@@ -78,6 +85,7 @@ class Worktree:
         checkout: Path,
         common_dir: Path | None = None,
         fetch: Fetch | None = None,
+        carried: Carried | None = None,
     ) -> None:
         for name in (run, repo.name):
             if name in (".", "..") or "/" in name:
@@ -88,10 +96,14 @@ class Worktree:
         self._repo = repo
         self._checkout = checkout.absolute()
         self._fetch = fetch
-        self._records = state.absolute() / "workspaces" / run / repo.name
+        self._carried = carried
+        self._state = state.absolute()
+        self._records = self._records_of(run)
         self._occupancy = Occupancy(self._records, self.path)
         self._visitor: Visitor | None = None
-        self._since = ""
+        self._since = self._stands = ""
+        self.begun = ""
+        """Words on where the run began here, if that was decided just now."""
         self._git_dir = Path()
         self._known_common_dir = common_dir
         self._may_have_entry = True
@@ -117,10 +129,13 @@ class Worktree:
         first = self._occupancy.enter(visitor, patience, again=again)
         try:
             with words_for(self.path):
-                self._since = tip or self._base()
+                self._since = self._stands = self._start(tip)
                 if first:
                     self._refuse_after_newer(visitor)
                 self._stand_at(self._since)
+        except Unmergeable as refused:
+            self._occupancy.leave(began=refused.start, stood=refused.start)
+            raise
         except BaseException:
             self._occupancy.leave()
             raise
@@ -183,11 +198,38 @@ class Worktree:
                 settings=self._excludes(),
                 hold=self.hold,
             )
-            return commit(stand, message(self._run, todo, task, self._visitor.fence))
+            self._stands = commit(stand, message(self._run, todo, task, self._visitor.fence))
+        return self._stands
 
     def leave(self) -> None:
         """Go out; nothing of the attempt may be alive. Harmless when not inside."""
-        self._occupancy.leave()
+        if self._visitor is not None:
+            self._visitor = None
+            self._occupancy.leave(began=self._since, stood=self._stood())
+
+    def _stood(self) -> str:
+        """Where the branch stands, with nothing on it that did not count; empty if that cannot be told."""
+        try:
+            if self._stands == self._since and not self._is_as_we_came():
+                self._occupancy.check()
+                self._take_off()
+        except (CoordinationError, OSError) as error:
+            logger.warning("%s: what the attempt committed may still be on it: %s", self.branch, error)
+            return ""
+        return self._stands
+
+    def _is_as_we_came(self) -> bool:
+        """By two small files, since this is asked after every attempt; a ref that is kept otherwise is asked of git."""
+        ref = f"refs/heads/{self.branch}"
+        if (self._git_dir / "HEAD").read_text(errors="replace") != f"ref: {ref}\n":
+            return False
+        file = self._common_dir / ref
+        there = file.read_text() if file.exists() else git("rev-parse", "--verify", ref, cwd=self._checkout)
+        return there.strip() == self._since
+
+    def _take_off(self) -> None:
+        self._lay_down_what_is_unfinished()
+        self._git("reset", "--quiet", self._since)
 
     def remove(self, patience: timedelta) -> None:
         """The run has ended: take the worktree away; its branch stays."""
@@ -204,15 +246,52 @@ class Worktree:
         file = self._records / "exclude"
         return (f"core.excludesFile={file}",) if file.exists() else ()
 
+    def _start(self, tip: str | None) -> str:
+        """Where an attempt begins. A tip that was only carried over is where an *earlier* run stood."""
+        return self._base() if tip is None or (self._carried and tip == self._carried.tip) else tip
+
     def _base(self) -> str:
         """Where the run began in this repository: the same commit for every attempt, wherever the branch goes."""
         file = self._records / "base"
         if not file.exists():
-            found = tip(self._repo.name, self._checkout, self._repo.branch)
+            found = (
+                tip(self._repo.name, self._checkout, self._repo.branch)
+                if self._carried is None
+                else self._go_on(self._carried)
+            )
             new = self._records / "base.new"
             new.write_text(found)
             new.replace(file)
         return file.read_text()
+
+    def _go_on(self, carried: Carried) -> str:
+        if carried.tip:
+            self._obtain(carried.tip)
+        records = self._records_of(carried.run)
+        last, mended = Occupancy(records, self.path).read(), (records / "mended").exists()
+        ground = Ground(run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch)
+        try:
+            found = begin(ground, Earlier(carried=carried, occupant=last, mended=mended))
+        except Unmergeable as refused:
+            raise self._to_be_merged_by_hand(refused) from refused
+        if found.mended:
+            (self._records / "mended").touch()
+        self.begun = found.words
+        return found.commit
+
+    def _to_be_merged_by_hand(self, refused: Unmergeable) -> Unmergeable:
+        """Leave a worktree in which that can be done: a retry of this run begins with what is then on its branch."""
+        self._stand_at(refused.start)
+        (self._records / "mended").touch()
+        branch = self._repo.branch
+        return Unmergeable(
+            refused.start,
+            f"{self._repo.name}: {branch} has new commits that do not merge into what was done: {refused.message}",
+            f"merge it by hand: git -C {self.path} merge {branch}; when that is committed: coord retry {self._run}",
+        )
+
+    def _records_of(self, run: str) -> Path:
+        return self._state / "workspaces" / run / self._repo.name
 
     def _stand_at(self, commit: str) -> None:
         self._refuse_elsewhere()
@@ -234,14 +313,18 @@ class Worktree:
         return common.samefile(self._common_dir)
 
     def _clean(self, commit: str) -> bool:
+        self._lay_down_what_is_unfinished()
+        self._git("reset", "--hard", "--quiet", commit)  # takes the branch along
+        self._git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
+        return True
+
+    def _lay_down_what_is_unfinished(self) -> None:
+        """What keeps git from a reset, and HEAD from the branch."""
         self._remove_stale_locks()
         for name in UNFINISHED:
             shutil.rmtree(self._git_dir / name, ignore_errors=True)
         if (self._git_dir / "HEAD").read_text(errors="replace") != f"ref: refs/heads/{self.branch}\n":
             self._git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
-        self._git("reset", "--hard", "--quiet", commit)  # takes the branch along
-        self._git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
-        return True
 
     def _remove_stale_locks(self) -> None:
         for name in UNFINISHED_FILES:

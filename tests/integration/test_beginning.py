@@ -1,0 +1,289 @@
+"""Where a run that takes up an earlier one begins, against real git: what was mended comes along, what did not count does not."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from coordination.errors import GitRefused
+from coordination.models import Repo
+from workers import beginning
+from workers.beginning import Carried
+from workers.git import git
+from workers.occupancy import Visitor
+from workers.worktree import Worktree
+
+ANN = ("user.name=Ann", "user.email=ann@example.org")
+SOON = timedelta(seconds=5)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    path = tmp_path / "widgets"
+    path.mkdir()
+    git("init", "--quiet", "--initial-branch=main", cwd=path)
+    save(path, "first", code="one\n\n\nend\n")
+    return path
+
+
+def save(path: Path, subject: str, **files: str) -> str:
+    for name, text in files.items():
+        (path / name).write_text(text)
+    git("add", "--all", cwd=path)
+    git("commit", "--quiet", "-m", subject, cwd=path, settings=ANN)
+    return git("rev-parse", "HEAD", cwd=path)
+
+
+class Runs:
+    """Runs on one checkout, each taking up the one before."""
+
+    def __init__(self, tmp_path: Path, checkout: Path) -> None:
+        self.state, self.checkout = tmp_path / "state", checkout
+        self.fence = 0
+        self.tip: str | None = None
+        self.take_up("r1", None)
+
+    def take_up(self, run: str, carried: Carried | None) -> None:
+        self.run = run
+        self.tree = Worktree(
+            state=self.state, run=run, repo=Repo(name="widgets"), checkout=self.checkout, carried=carried
+        )
+
+    def retry(self, run: str = "r2") -> str:
+        """The first attempt of a run that takes up the present one; returns where it begins."""
+        self.take_up(run, Carried(run=self.run, tip=self.tip))
+        return self.enter()
+
+    def enter(self) -> str:
+        self.fence += 1
+        return self.tree.enter(Visitor(run=self.run, key="T", fence=self.fence), self.tip, SOON)
+
+    def succeed(self, **files: str) -> str:
+        self.enter()
+        for name, text in files.items():
+            (self.tree.path / name).write_text(text)
+        self.tip = self.tree.commit("T", "work")
+        self.tree.leave()
+        return self.tip
+
+    def fail(self, **files: str) -> None:
+        self.enter()
+        for name, text in files.items():
+            (self.tree.path / name).write_text(text)
+        self.tree.leave()
+
+    def show(self, name: str, at: str | None = None) -> str:
+        return git("show", f"{at or self.tree.branch}:{name}", cwd=self.checkout)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, checkout: Path) -> Runs:
+    return Runs(tmp_path, checkout)
+
+
+def test_it_begins_where_the_earlier_run_left_the_repository(runs: Runs) -> None:
+    tip = runs.succeed(done="1")
+    runs.fail(rubbish="left by what failed")
+
+    assert runs.retry() == tip
+    assert not (runs.tree.path / "rubbish").exists()
+    assert git("rev-parse", "coord/r2", cwd=runs.checkout) == tip
+
+
+def test_where_nothing_had_succeeded_it_begins_at_the_repositorys_branch(runs: Runs, checkout: Path) -> None:
+    runs.fail(rubbish="1")
+    main = save(checkout, "mended on main", code="two\n")
+
+    assert runs.retry() == main
+
+
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_a_mend_that_is_committed_in_the_kept_worktree_comes_along(runs: Runs, succeeded: bool) -> None:
+    if succeeded:
+        runs.succeed(done="1")
+    runs.fail(code="broken\n")
+    git("checkout", "--quiet", "--", "code", cwd=runs.tree.path)
+    mend = save(runs.tree.path, "mended by hand", code="mended\n")
+
+    assert runs.retry() == mend
+    assert "with what was committed on coord/r1 (1)" in runs.tree.begun
+    runs.tree.leave()
+    assert runs.retry("r3") == mend  # it failed again, and nothing new was mended: the old mend is not forgotten
+
+
+def test_a_mend_on_the_repositorys_branch_is_merged_in_without_a_checkout(runs: Runs, checkout: Path) -> None:
+    tip = runs.succeed(done="1")
+    runs.fail()
+    main = save(checkout, "mended on main", code="mended\n")
+    start = runs.retry()
+
+    assert git("rev-parse", f"{start}^1", f"{start}^2", cwd=checkout).split() == [tip, main]
+    assert (runs.show("code"), runs.show("done")) == ("mended", "1")
+    assert git("log", "-1", "--format=%s %(trailers:key=Coord-Run,separator=)", start, cwd=checkout) == (
+        "Merge main into coord/r2 Coord-Run: r2"
+    )
+    assert git("status", "--porcelain", cwd=checkout) == ""
+
+
+def test_a_mend_on_both_branches_comes_along(runs: Runs, checkout: Path) -> None:
+    runs.succeed(done="1")
+    runs.fail()
+    save(runs.tree.path, "by hand", hand="2")
+    save(checkout, "on main", main="3")
+    runs.retry()
+
+    assert [runs.show(name) for name in ("done", "hand", "main")] == ["1", "2", "3"]
+
+
+def test_every_attempt_of_the_run_begins_at_the_same_commit(runs: Runs, checkout: Path) -> None:
+    runs.succeed(done="1")
+    runs.fail()
+    save(checkout, "on main", code="mended\n")
+    start = runs.retry()
+    runs.tree.leave()
+    save(checkout, "once more", code="again\n")
+    save(checkout.parent / "state" / "worktrees" / "r1" / "widgets", "late", late="1")
+
+    assert runs.enter() == start
+    runs.tree.leave()
+    again = Worktree(
+        state=runs.state,
+        run="r2",
+        repo=Repo(name="widgets"),
+        checkout=checkout,
+        carried=Carried(run="r1", tip=runs.tip),
+    )
+    assert again.enter(Visitor(run="r2", key="T", fence=99), runs.tip, SOON) == start
+    again.leave()
+
+
+def test_its_own_tip_counts_from_its_first_success_on(runs: Runs) -> None:
+    runs.succeed(done="1")
+    runs.fail()
+    mend = save(runs.tree.path, "by hand", hand="2")
+    runs.retry()
+    (runs.tree.path / "more").write_text("3")
+    new = runs.tree.commit("T", "more")
+    runs.tree.leave()
+
+    runs.tip = new
+    assert runs.enter() == new
+    assert git("rev-parse", f"{new}^", cwd=runs.checkout) == mend
+    runs.tree.leave()
+
+
+def test_what_a_failed_attempt_committed_itself_is_off_the_branch_and_its_files_stay_to_be_looked_at(
+    runs: Runs,
+) -> None:
+    tip = runs.succeed(done="1")
+    runs.enter()
+    (runs.tree.path / "code").write_text("half\n")
+    save(runs.tree.path, "my own commit", new="half")
+    git("switch", "--quiet", "-c", "elsewhere", cwd=runs.tree.path)
+    save(runs.tree.path, "and one elsewhere", more="half")
+    runs.tree.leave()
+
+    assert git("rev-parse", "coord/r1", "HEAD", cwd=runs.tree.path).split() == [tip, tip]
+    assert git("branch", "--show-current", cwd=runs.tree.path) == "coord/r1"
+    assert git("status", "--porcelain", cwd=runs.tree.path).splitlines() == [" M code", "?? more", "?? new"]
+    assert runs.retry() == tip
+
+
+def test_a_failed_attempt_in_the_middle_of_a_rebase_leaves_a_branch_to_commit_on(runs: Runs, checkout: Path) -> None:
+    runs.enter()
+    save(runs.tree.path, "mine", code="mine\n")
+    save(checkout, "theirs", code="theirs\n")
+    with pytest.raises(GitRefused):
+        git("rebase", "main", cwd=runs.tree.path, settings=ANN)
+    runs.tree.leave()
+
+    mend = save(runs.tree.path, "by hand", code="mended\n")
+    assert git("rev-parse", "coord/r1", cwd=checkout) == mend
+
+
+def test_commits_of_an_attempt_that_was_killed_are_left_out(runs: Runs) -> None:
+    tip = runs.succeed(done="1")
+    runs.enter()
+    save(runs.tree.path, "of somebody who was killed", half="1")
+    runs.tree._occupancy._release()  # as the end of the process would
+
+    assert runs.retry() == tip
+    assert "coord/r1 is left out" in runs.tree.begun
+
+
+def test_a_commit_whose_settle_was_lost_with_its_run_is_left_out(runs: Runs) -> None:
+    tip = runs.succeed(done="1")
+    runs.succeed(done="2")
+    runs.tip = tip  # what Redis knows
+
+    assert runs.retry() == tip
+
+
+def test_who_sets_the_branch_back_loses_nothing_that_was_recorded(runs: Runs) -> None:
+    tip = runs.succeed(done="1")
+    runs.fail()
+    git("reset", "--hard", "--quiet", "main", cwd=runs.tree.path)
+
+    assert runs.retry() == tip
+
+
+def test_a_branch_that_was_amended_or_rebased_is_taken_as_it_is_and_what_was_recorded_stays_in_its_history(
+    runs: Runs, checkout: Path
+) -> None:
+    tip = runs.succeed(done="1")
+    runs.fail()
+    main = save(checkout, "on main", main="3")
+    (runs.tree.path / "done").write_text("amended")
+    git("commit", "--quiet", "--all", "--amend", "-m", "better", cwd=runs.tree.path, settings=ANN)
+    git("rebase", "--quiet", "main", cwd=runs.tree.path, settings=ANN)
+    start = runs.retry()
+
+    assert (runs.show("done"), runs.show("main")) == ("amended", "3")
+    for part in (tip, main):
+        git("merge-base", "--is-ancestor", part, start, cwd=checkout)
+
+
+def test_what_does_not_merge_is_refused_with_the_files_and_a_worktree_to_do_it_by_hand(
+    runs: Runs, checkout: Path
+) -> None:
+    runs.succeed(code="by the todo\n")
+    runs.fail()
+    save(checkout, "on main", code="on main\n")
+    with pytest.raises(
+        GitRefused, match=r"main has new commits that do not merge into .*: both change code"
+    ) as refused:
+        runs.retry()
+
+    by_hand = f"merge it by hand: git -C {runs.tree.path} merge main; when that is committed: coord retry r2"
+    assert refused.value.hint == by_hand
+    with pytest.raises(GitRefused):
+        git("merge", "main", cwd=runs.tree.path, settings=ANN)
+    merged = save(runs.tree.path, "merged by hand", code="both\n")
+    assert runs.retry("r3") == merged
+    assert runs.show("code") == "both"
+
+
+def test_a_git_that_cannot_merge_without_a_checkout_says_so(
+    runs: Runs, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.succeed(done="1")
+    save(checkout, "on main", code="mended\n")
+    monkeypatch.setattr(beginning, "MERGE", ("--no-such-option",))  # as an older git knows none of them
+    with pytest.raises(GitRefused, match=r"this git is older than 2\.38"):
+        runs.retry()
+
+
+def test_an_attempt_that_left_the_branch_alone_costs_no_call_of_git_when_it_leaves(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.enter()
+    (runs.tree.path / "code").write_text("changed\n")
+    monkeypatch.setenv("PATH", "")
+    runs.tree.leave()
+
+    assert json.loads((runs.state / "workspaces/r1/widgets/occupant.json").read_text())["stood"]

@@ -1,0 +1,139 @@
+"""Where a run that takes up an earlier one begins in a repository: at what that one left, with what was mended since.
+
+1. The commit that Redis recorded as the earlier run's tip, if it has got as far as that here.
+2. What somebody has committed on top, on the earlier run's branch: in the worktree that was kept to be looked at. An attempt
+   that did not count must not come back as a mend, so the branch is believed only if the record of who was there last says
+   that he left in order, and that what he left standing counted: it is the tip, or he had added nothing (`occupancy.py`).
+3. New commits of the repository's own branch: merged in, without a checkout; `git merge-tree` is from 2.38 on.
+
+Decided once, by who comes first, and recorded (worktree.py): every attempt begins at the same commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.errors import GitRefused
+from workers.commit import DURABLE, identity
+from workers.git import ask, git
+from workers.occupancy import Occupant
+from workers.repository import branch_of, tip
+
+FILES_SHOWN = 5
+MERGE = ("--write-tree", "--name-only", "--no-messages", "-z")
+NO_SUCH_OPTION = 129
+"""What git ends with when it does not know one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """That a run takes up an earlier one, and the commit at which that one left the repository, as Redis recorded it."""
+
+    run: str
+    tip: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What the earlier run has left of the repository on this host."""
+
+    carried: Carried
+    occupant: Occupant | None = None
+    """Who was in its worktree last."""
+    mended: bool = False
+    """It began with more than the repository's own branch, being itself a retry."""
+
+    @property
+    def stood(self) -> str:
+        """Where its branch stood when the last attempt left, if that counted; empty if not, or if nobody knows."""
+        last = self.occupant
+        return last.stood if last and last.left and last.stood in (last.began, self.carried.tip) else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ground:
+    """Where all this is to be found, and the run that begins."""
+
+    run: str
+    repo: str
+    checkout: Path
+    branch: str
+    """The repository's own."""
+
+    def head(self, branch: str) -> str:
+        found = ask("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=self.checkout)
+        return found.stdout.strip()
+
+    def contains(self, old: str, new: str) -> bool:
+        return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=self.checkout).returncode == 0
+
+    def commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
+        options = [word for parent in parents for word in ("-p", parent)]
+        text, settings = f"{subject}\n\nCoord-Run: {self.run}\n", (*DURABLE, *identity(self.checkout))
+        return git("commit-tree", *options, "-F", "-", tree, cwd=self.checkout, stdin=text, settings=settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    commit: str
+    mended: bool
+    words: str
+    """For the log: what it is made of."""
+
+
+class Unmergeable(GitRefused):
+    """The repository's branch has moved on, and does not go together with what the run left."""
+
+    def __init__(self, start: str, message: str, hint: str = "") -> None:
+        self.start = start
+        """Where the merge has to be made by hand."""
+        super().__init__(message, hint)
+
+
+def begin(ground: Ground, earlier: Earlier) -> Beginning:
+    """Raises Unmergeable."""
+    start, words = _go_on_from(ground, earlier)
+    main = tip(ground.repo, ground.checkout, ground.branch)
+    if start is None or ground.contains(start, main):
+        return Beginning(commit=main, mended=False, words=f"begins at {ground.branch} ({main[:12]}){words}")
+    if ground.contains(main, start):
+        return Beginning(commit=start, mended=True, words=f"begins at {start[:12]}{words}")
+    merged = _merge(ground, start, main)
+    return Beginning(commit=merged, mended=True, words=f"begins at {start[:12]}{words}, with {ground.branch} merged in")
+
+
+def _go_on_from(ground: Ground, earlier: Earlier) -> tuple[str | None, str]:
+    """The commit, and words on what was mended. None: the earlier run left nothing here."""
+    recorded, stood = earlier.carried.tip, earlier.stood
+    branch = branch_of(earlier.carried.run)
+    head = ground.head(branch)
+    if not head or head == recorded:
+        return recorded, ""
+    if not stood:
+        return recorded, f"; {branch} is left out, for its last attempt did not end in order"
+    if ground.contains(head, stood):  # set back by hand or not moved at all: what was recorded counts
+        return (stood if recorded or earlier.mended else None), ""
+    count = git("rev-list", "--count", f"{stood}..{head}", cwd=ground.checkout)
+    words = f" with what was committed on {branch} ({count})"
+    if ground.contains(stood, head):
+        return head, words
+    # Amended, or rebased: the files are as somebody wants them, and the history still has what was recorded.
+    return ground.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), words
+
+
+def _merge(ground: Ground, ours: str, theirs: str) -> str:
+    done = ask("merge-tree", *MERGE, ours, theirs, cwd=ground.checkout, settings=DURABLE)
+    tree, *files = done.stdout.rstrip("\0").split("\0")
+    if done.returncode == 1 and files:
+        raise Unmergeable(ours, f"both change {_shown(files)}")
+    if done.returncode == NO_SUCH_OPTION:
+        raise Unmergeable(ours, "this git is older than 2.38 and cannot merge without a checkout")
+    if done.returncode:
+        raise Unmergeable(ours, done.stderr.strip())
+    return ground.commit(tree, (ours, theirs), f"Merge {ground.branch} into {branch_of(ground.run)}")
+
+
+def _shown(files: Sequence[str]) -> str:
+    return ", ".join(files[:FILES_SHOWN]) + (" …" if len(files) > FILES_SHOWN else "")
