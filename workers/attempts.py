@@ -155,7 +155,7 @@ class Attempts:
             repo=grant.spec.repo,
             checkout=self._charge.places[grant.spec.repo.name],
             commit=conclusion.tip,
-            since=conclusion.since,
+            since=grant.tip or conclusion.since,
             first=grant.tip is None,
         )
         self._until_answered(lambda: self._sender.send(cargo))
@@ -216,5 +216,10 @@ class Attempts:
 def _result(outcome: TodoState, conclusion: Conclusion) -> Result:
     tip = conclusion.tip if outcome is TodoState.SUCCEEDED else ""
     return Result(
-        outcome=outcome, exit_code=conclusion.exit_code, error=conclusion.why, output=conclusion.output, tip=tip
+        outcome=outcome,
+        exit_code=conclusion.exit_code,
+        error=conclusion.why,
+        output=conclusion.output,
+        tip=tip,
+        began=conclusion.since,
     )

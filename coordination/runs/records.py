@@ -120,6 +120,8 @@ class Result:
     output: str = ""
     """JSON, or empty."""
     tip: str = ""
+    began: str = ""
+    """The commit that the attempt began with: the same as `tip` where nothing was committed."""
 
 
 @dataclass(frozen=True, kw_only=True)

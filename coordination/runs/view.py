@@ -94,11 +94,16 @@ class RunReader:
         return _todo(todo_id, TodoState(state), place.split()[2], Facts(todo_id, facts), None)
 
     def branches(self, run: RunView) -> dict[str, str]:
-        """Repository → the run on whose branch its work stands: an earlier one where all of it was carried over."""
-        tips = self._redis.hkeys(self._keys.run(run.run_id).tips)
+        """Repository → the run on whose branch its work stands: an earlier one where all of it was carried over.
+
+        Where no todo committed anything there is no work to look at.
+        """
         done = [todo for todo in run.todos if todo.state is TodoState.SUCCEEDED and todo.started_at]
+        names = [f"{todo.id} {fact}" for todo in done for fact in ("commit", "began")]
+        commits = self._redis.hmget(self._keys.run(run.run_id).facts, names) if names else []
+        changed = {t.repo for t, commit, began in zip(done, commits[::2], commits[1::2], strict=True) if commit != began}
         latest = {todo.repo: todo.run or run.run_id for todo in sorted(done, key=_finished)}
-        return {repo: latest.get(repo, run.run_id) for repo in tips}
+        return {repo: source for repo, source in latest.items() if repo in changed}
 
     def log_tail(self, run_id: str, todo_id: str) -> str:
         """The last pieces of a todo's log."""

@@ -27,12 +27,13 @@ def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done]:
             {
                 "id": "good",
                 "repo": "a",
-                "action": f'{gate.action}; echo hello; echo \'{{"n": [1, "é"]}}\' > "$COORD_OUTPUT"',
+                "action": f'{gate.action}; echo hello | tee result; echo \'{{"n": [1, "é"]}}\' > "$COORD_OUTPUT"',
             },
             {"id": "bad", "repo": "b", "action": "echo no >&2; exit 7"},
             {"id": "behind", "repo": "a", "action": "true", "blocked_by": ["bad"]},
             {"id": "further", "repo": "c", "action": "true", "blocked_by": ["behind"]},
             {"id": "outside", "repo": "c", "action": "true", "blocked_by": ["X"]},
+            {"id": "idle", "repo": "d", "action": "echo changes nothing"},
             {"id": "X", "repo": "c", "action": "true", "plan": "OTHER"},
         ],
         plan={"on_failure": "continue"},
@@ -54,7 +55,7 @@ def test_a_run_has_exactly_the_documented_fields(swept: tuple[Stage, Done]) -> N
     assert all(set(todo) == TODO for todo in run["todos"])
     assert (run["plan_id"], run["status"], run["on_failure"]) == (PLAN, "failed", "continue")
     assert run["strategy"] in ("levels", "dataflow")
-    assert run["counts"] == {"succeeded": 1, "failed": 1, "skipped": 3}
+    assert run["counts"] == {"succeeded": 2, "failed": 1, "skipped": 3}
 
 
 def test_times_are_utc_and_add_up(swept: tuple[Stage, Done]) -> None:
@@ -103,13 +104,13 @@ def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(swept: tuple[St
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_failed_is_told_with_its_last_words_and_the_next_command(swept: tuple[Stage, Done]) -> None:
+def test_where_work_is_and_what_failed_is_told_with_its_last_words_and_the_next_command(swept: tuple[Stage, Done]) -> None:
     _, watched = swept
 
     told = watched.err[watched.err.index("the work is on branch") :].splitlines()
 
     run = watched.json["run_id"]
-    assert told[0] == f"the work is on branch coord/{run} of a"
+    assert told[0] == f"the work is on branch coord/{run} of a"  # in d nothing was committed
     assert told[1:4] == ["✗ bad  b  exit code 7", "  | no", f"  all that it wrote: coord logs {run} bad"]
     assert told[4].startswith("  its worktree: ")
     assert told[5].endswith(f"or in the worktree by a commit on coord/{run}")
@@ -136,7 +137,7 @@ def test_without_json_there_is_a_table_on_standard_output(swept: tuple[Stage, Do
 
     assert table[0].startswith(f"run {watched.json['run_id']} of {PLAN} failed by ")
     assert table[1].split() == ["todo", "repo", "state", "try", "time", "why"]
-    assert [line.split()[0] for line in table[2:] if line] == ["good", "bad", "behind", "further", "outside"]
+    assert [line.split()[0] for line in table[2:] if line] == ["good", "bad", "idle", "behind", "further", "outside"]
     assert watched.json["run_id"] in stage.coord("list-runs").out
 
 

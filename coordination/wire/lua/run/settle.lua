@@ -1,7 +1,8 @@
 -- Result in, lease out, dependents counted down, what became ready dispatched. A second call changes nothing.
--- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON), tip of the repository's branch
+-- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON), tip of the
+--   repository's branch, and the commit that it began with
 -- Returns: `settled`, `again` (this fence settled it before) or `stale` (somebody else holds it).
-local todo, fence, outcome, exit_code, why, json, tip = unpack(ARGV, 2, 8)
+local todo, fence, outcome, exit_code, why, json, tip, began = unpack(ARGV, 2, 9)
 if not held_by(todo, fence) then
   return reply(fact(todo, 'settled_by') == fence and 'again' or 'stale')
 end
@@ -11,6 +12,7 @@ if json ~= '' then call('HSET', output, todo, json) end
 if tip ~= '' then
   call('HSET', tips, place_of(todo).repo, tip)
   note(todo, 'commit', tip)
+  if began ~= '' then note(todo, 'began', began) end
 end
 note(todo, 'settled_by', fence)
 settle(todo, outcome, why)
