@@ -1,0 +1,111 @@
+"""What Prometheus is told, scraped over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from datetime import timedelta
+
+import pytest
+
+from coordination.errors import CoordinationError
+from coordination.fleet.metrics import serve
+from coordination.runs.presence import Presence, Worker
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from tests.contracts.carrier import BAD, Harness
+from tests.doors import listening, silent
+from tests.plans import ecosystem, graph, order
+from tests.scraping import scrape
+
+
+@contextmanager
+def exported(url: str, port: int) -> Iterator[None]:
+    server = serve(url, Settings(), "127.0.0.1", port)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[RunStore]:
+    with closing(connect(redis_url, Profile.COMMAND)) as client:
+        yield RunStore(client, "coord")
+
+
+def submitted(store: RunStore, todos: Mapping[str, object]) -> Harness:
+    run = Harness(store)
+    run.submit(graph(todos), ecosystem(todos), order())
+    return run
+
+
+def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, redis_url: str, free_port: int):
+    first = submitted(store, {"A": "r1", "B": ("r2", ["A"])})
+    second = submitted(store, {"A": "r1", "C": "r3"})
+    first.take("A")
+    second.take("C")
+    second.claim(second.mail.popleft())  # A waits until the first run leaves r1
+    store.redis.lpush(store.keys.queue("r2"), "a message", "another")
+    store.redis.lpush(store.keys.queue("r1", "h1"), "one for the host that the runs are pinned to")
+    store.redis.lpush(store.keys.poison, "what is this")
+    worker = Worker(id="w", host="h1", pid=1, version="1", repos=("r1", "r2"), jobs=1, unfit={"r2": "no folder"})
+    Presence(store.redis, store.keys).say(worker, store.now_ms(), timedelta(seconds=5))
+
+    with exported(redis_url, free_port):
+        told = scrape(free_port)
+
+    assert (
+        told.items()
+        >= {
+            "coord_up{}": 1,
+            "coord_queue_length{r1}": 1,
+            "coord_queue_length{r2}": 2,
+            "coord_queue_length{r3}": 0,
+            "coord_runs{running}": 2,
+            "coord_runs{paused}": 0,
+            "coord_todos{running}": 2,
+            "coord_todos{parked}": 1,
+            "coord_todos{waiting}": 1,
+            "coord_seat_waits{r1}": 1,
+            "coord_workers{h1,r1}": 1,
+            "coord_leases{}": 2,
+            "coord_poison_entries{}": 1,
+            "coord_runs_started_total{}": 2,
+            "coord_todos_ended_total{failed}": 0,
+            "coord_leases_lost_total{}": 0,
+        }.items()
+    )
+    assert "coord_workers{h1,r2}" not in told
+
+
+def test_nothing_is_told_from_an_earlier_scrape_and_what_ended_is_counted(
+    store: RunStore, redis_url: str, free_port: int
+):
+    run = submitted(store, {"A": "r1"})
+    with exported(redis_url, free_port):
+        before = scrape(free_port)
+        run.settle(run.take("A"), BAD)
+        after = scrape(free_port)
+
+    assert (before["coord_runs{running}"], after["coord_runs{running}"]) == (1, 0)
+    assert (before["coord_runs_ended_total{failed}"], after["coord_runs_ended_total{failed}"]) == (0, 1)
+    assert after["coord_todos_ended_total{failed}"] == 1
+    assert "coord_queue_length{r1}" in before
+    assert "coord_queue_length{r1}" not in after  # no run and no worker needs it
+
+
+def test_a_redis_that_is_away_or_does_not_answer_is_told_as_such(free_port: int):
+    with listening(silent) as hung, exported(f"redis://127.0.0.1:{hung}", free_port):
+        assert scrape(free_port) == {"coord_up{}": 0}
+    with exported(f"redis://127.0.0.1:{hung}", free_port):  # nobody listens there now
+        assert scrape(free_port) == {"coord_up{}": 0}
+
+
+def test_a_port_that_is_taken_is_refused_with_what_to_do(redis_url: str):
+    with listening(silent) as port, pytest.raises(CoordinationError, match=f"127.0.0.1:{port}") as refused:
+        serve(redis_url, Settings(), "127.0.0.1", port)
+
+    assert "--listen" in refused.value.hint
