@@ -13,6 +13,7 @@ from typing import Protocol
 
 from celery import Celery
 
+from coordination.runs.cleaning import Board
 from coordination.runs.desk import Desk
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
@@ -27,7 +28,7 @@ from workers.attempts import Attempts
 from workers.errands import Errands
 from workers.leases import Leases
 from workers.parcels import Parcels
-from workers.tasks import register
+from workers.tasks import forget_names, register
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +115,13 @@ class WorkerParts:
         return Parcels(self.goods, self.keys)
 
     @cached_property
+    def board(self) -> Board:
+        return Board(self.redis, self.keys)
+
+    @cached_property
     def errands(self) -> Errands:
-        return Errands(self.store, self.reader, self.worker, self.charge, self.attempts.janitor)
+        chores = (forget_names, self.attempts.janitor.run_once)
+        return Errands(self.board, self.reader, self.keys.bell, self.worker, self.charge, chores)
 
     @cached_property
     def app(self) -> Celery:

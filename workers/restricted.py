@@ -9,14 +9,15 @@ import redis
 from celery import Celery
 
 from coordination.errors import NotAllowed
+from coordination.runs.cleaning import Board
 from coordination.runs.presence import Presence
-from coordination.runs.proxy import ProxyPresence, ProxyStore
+from coordination.runs.proxy import ProxyBoard, ProxyPresence, ProxyStore
 from coordination.wire.carrier import make_app
 from workers.app import Charge, Service, WorkerParts
 
 
 class RestrictedParts(WorkerParts):
-    """No keeper, no errands and no `advance`: each would need the state of all repositories."""
+    """No keeper and no `advance`: each would need the state of all repositories."""
 
     @cached_property
     def store(self) -> ProxyStore:
@@ -25,6 +26,10 @@ class RestrictedParts(WorkerParts):
     @cached_property
     def presence(self) -> Presence:
         return ProxyPresence(self.store)
+
+    @cached_property
+    def board(self) -> Board:
+        return ProxyBoard(self.store)
 
     @cached_property
     def app(self) -> Celery:
@@ -37,7 +42,7 @@ class RestrictedParts(WorkerParts):
 
     @property
     def services(self) -> Sequence[Service]:
-        return (self.leases,)
+        return (self.leases, self.errands)
 
 
 def make_parts(charge: Charge) -> WorkerParts:

@@ -13,10 +13,13 @@ from typing import Any, Protocol
 from celery import Celery, Task
 from celery.exceptions import Ignore
 from celery.result import states
+from celery.worker.state import total_count
 
 from coordination.runs.dispatch import Dispatcher
 from coordination.wire.carrier import ADVANCE, EXECUTE
 from workers.verdict import Kind, Verdict
+
+NAMES_KEPT = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,12 @@ def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher, *, joins
         except Exception:
             logger.error("level %s of run %s: left to the reaper\n%s", level, run_id, traceback.format_exc())
             raise
+
+
+def forget_names() -> None:
+    """Celery counts what it has done by name, for ever, and the name of a task is that of its todo."""
+    if len(total_count) > NAMES_KEPT:
+        total_count.clear()
 
 
 def _verdict(attempts: CarriesOut, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict:

@@ -12,19 +12,21 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
+from redis import Redis
 
 from coordination.errors import Conflict, NotFound, Unreachable
 from coordination.runs.expiry import forget_bundles, forget_logs
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
-from coordination.runs.store import RunStore
+from coordination.runs.store import RunStore, ms
 from coordination.runs.view import RunReader
+from coordination.wire.keys import Keys
 
 RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
 """As submit.new_run_id makes them: a folder or a branch of any other name is not ours."""
@@ -72,12 +74,18 @@ class Errand(BaseModel):
 
     id: str
     until_ms: int
+    """By when it must be begun."""
     remove: bool = False
     branches: bool = True
     runs: tuple[str, ...] | None = None
     spare: tuple[str, ...] = ()
     tips: Mapping[str, Mapping[str, str]] = {}
     """Run → repository → the commit at which the run left its branch."""
+
+    def about(self, repos: Container[str]) -> Errand:
+        """The same, as far as it is about these repositories."""
+        tips = {run: {repo: tip for repo, tip in of.items() if repo in repos} for run, of in self.tips.items()}
+        return self.model_copy(update={"tips": tips})
 
 
 class Answer(BaseModel):
@@ -87,6 +95,45 @@ class Answer(BaseModel):
     done: bool = False
     found: tuple[Remnant, ...] = ()
     error: str = ""
+
+
+class Board:
+    """Where errands hang, and the workers' answers."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    def errands(self) -> list[Errand]:
+        """Those that may still be begun: who asked may have died, and nothing is removed behind people's backs."""
+        errands = map(Errand.model_validate_json, self._redis.hvals(self._keys.errands))
+        return [errand for errand in errands if self._now_ms() < errand.until_ms]
+
+    def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
+        key = self._keys.errand(errand_id)
+        with self._redis.pipeline() as pipeline:
+            pipeline.hset(key, worker_id, answer.model_dump_json())
+            pipeline.expire(key, DONE_WITHIN)
+            pipeline.execute()
+
+    def hang(self, errand: Errand) -> None:
+        with self._redis.pipeline() as pipeline:
+            pipeline.hset(self._keys.errands, errand.id, errand.model_dump_json())
+            pipeline.expire(self._keys.errands, DONE_WITHIN)
+            pipeline.publish(self._keys.bell, errand.id)
+            pipeline.execute()
+
+    def _now_ms(self) -> int:
+        return int(self._redis.time()[0]) * 1000
+
+    def answers(self, errand_id: str) -> dict[str, Answer]:
+        """Worker → its answer, begun or done."""
+        rows = self._redis.hgetall(self._keys.errand(errand_id))
+        return {worker: Answer.model_validate_json(row) for worker, row in rows.items()}
+
+    def take_down(self, errand_id: str) -> None:
+        self._redis.hdel(self._keys.errands, errand_id)
+        self._redis.delete(self._keys.errand(errand_id))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +164,7 @@ class Survey:
 class Cleaning:
     def __init__(self, store: RunStore) -> None:
         self._store = store
+        self._board = Board(store.redis, store.keys)
         self._presence = Presence(store.redis, store.keys)
         self._reader = RunReader(store.redis, store.keys)
 
@@ -165,7 +213,7 @@ class Cleaning:
         ended = self._ended(runs)
         errand = Errand(
             id=uuid.uuid4().hex,
-            until_ms=self._store.now_ms() + int(DONE_WITHIN.total_seconds() * 1000),
+            until_ms=self._store.now_ms() + ms(2 * BEGIN_WITHIN),
             remove=remove,
             branches=branches,
             runs=runs,
@@ -208,7 +256,6 @@ class Cleaning:
 
     def _carried_out(self, errand: Errand) -> tuple[list[Answer], tuple[str, ...]]:
         """The complete answers, and the workers that gave none."""
-        keys, redis = self._store.keys, self._store.redis
         asked = {worker.id: worker for worker in self._presence.workers()}
         if not asked:
             raise Unreachable(
@@ -216,15 +263,10 @@ class Cleaning:
                 "start one where the repositories are: coord worker --all",
             )
         try:
-            with redis.pipeline() as pipeline:
-                pipeline.hset(keys.errands, errand.id, errand.model_dump_json())
-                pipeline.expire(keys.errands, DONE_WITHIN)
-                pipeline.publish(keys.bell, errand.id)
-                pipeline.execute()
+            self._board.hang(errand)
             answers = self._gathered(errand, lambda: {w.id for w in self._presence.workers()} & set(asked))
         finally:
-            redis.hdel(keys.errands, errand.id)
-            redis.delete(keys.errand(errand.id))
+            self._board.take_down(errand.id)
         complete = [answer for answer in answers.values() if answer.done and not answer.error]
         told = {worker: answer.error for worker, answer in answers.items() if answer.error}
         silent = [worker for worker in asked if worker not in answers or not answers[worker].done]
@@ -234,8 +276,7 @@ class Cleaning:
         began = time.monotonic()
         waited_for = there()
         while True:
-            rows = self._store.redis.hgetall(self._store.keys.errand(errand.id))
-            answers = {worker: Answer.model_validate_json(row) for worker, row in rows.items()}
+            answers = self._board.answers(errand.id)
             waited_for &= there()  # who dies meanwhile will not answer
             if time.monotonic() - began > BEGIN_WITHIN.total_seconds():
                 waited_for &= set(answers)

@@ -18,6 +18,7 @@ from pydantic import ValidationError, validate_call
 from pydantic_core import from_json
 
 from coordination.errors import Conflict, NotAllowed
+from coordination.runs.cleaning import Answer, Board, Errand
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Grant, Handed, Reply, Result, RunBrief, TodoState
@@ -37,12 +38,13 @@ class Desk:
         self._store = store
         self._dispatcher = dispatcher
         self._presence = Presence(store.redis, store.keys)
+        self._board = Board(store.redis, store.keys)
         self._settings = settings
         self._version = version
         self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # never changes
         deeds = (
             self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.status, self.brief,
-            self.handed_over, self.log, self.meet, self.refuse_clash, self.say, self.leave,
+            self.handed_over, self.log, self.meet, self.refuse_clash, self.say, self.leave, self.errands, self.answer,
         )  # fmt: skip
         self._deeds: Mapping[str, Callable[..., Any]] = {deed.__name__: validate_call(deed) for deed in deeds}
 
@@ -129,6 +131,16 @@ class Desk:
     def leave(self, repos: Repos, worker: Worker) -> None:
         self._own_worker(repos, worker)
         self._presence.leave(worker)
+
+    def errands(self, repos: Repos) -> list[Errand]:
+        """Without the commits of other repositories: who knows a commit's name may read its bundle."""
+        return [errand.about(repos) for errand in self._board.errands()]
+
+    def answer(self, repos: Repos, errand_id: str, worker_id: str, answer: Answer) -> None:
+        known = self._presence.worker(worker_id)
+        if known is None or not {*known.repos, *(r.repo for r in answer.found if r.repo)} <= repos:
+            raise NotAllowed(f"the answer of {worker_id} is about more than {_named(repos)}")
+        self._board.answer(errand_id, worker_id, answer)
 
     def _followed(self, reply: Reply, run_id: str, todo_id: str, *, last: str = "") -> Reply:
         """The asker may send nothing and count nothing: both is done here. `last`: the word after which it is over."""

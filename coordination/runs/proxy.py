@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
 from coordination.errors import Conflict, NotAllowed
+from coordination.runs.cleaning import Board
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
 from coordination.wire.keys import Keys
@@ -98,6 +99,15 @@ class ProxyStore(RunStore):
     brief = _asked(RunStore.brief)
     handed_over = _asked(RunStore.handed_over)
     log = _asked(RunStore.log)
+
+
+class ProxyBoard(Board):
+    def __init__(self, store: ProxyStore) -> None:
+        super().__init__(store.redis, store.keys)
+        self.wire = store.wire
+
+    errands = _asked(Board.errands)
+    answer = _asked(Board.answer)
 
 
 class ProxyPresence(Presence):

@@ -14,7 +14,7 @@ import pytest
 from coordination.errors import Conflict, NotFound, Unreachable
 from coordination.models import Repo
 from coordination.runs import cleaning as cleaning_module
-from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey
+from coordination.runs.cleaning import Board, Cleaning, Kind, Remnant, Survey
 from coordination.runs.presence import Worker
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
@@ -51,7 +51,7 @@ class Machine:
         self.store.redis.set(self.store.keys.worker(worker.id), worker.model_dump_json())
         places = {"r1": self.repo}
         charge: Any = SimpleNamespace(state=self.state, places=places)
-        errands = Errands(self.store, self.reader, worker, charge, Janitor(self.store, self.state, places))
+        errands = Errands(Board(self.store.redis, self.store.keys), self.reader, self.store.keys.bell, worker, charge)
         errands.start()
         self.workers.append(errands)
         return errands
