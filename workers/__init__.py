@@ -3,6 +3,7 @@
 __main__ → pool (the process) → app (its parts; restricted: of one that asks keepers for its steps) → tasks (Celery's two)
 attempts   a delivery: claim → attempt → the step that it came to;  leases, presence and logs beside it
 attempt    workspace → command → commit
+freight    commits from and for other hosts: sending, arrivals, parcels (on their way);  context, whereabouts (what a todo is told)
 workspace  worktree | in_place;  occupancy (who is in it), repository (what is there), beginning (of a retry), commit, git
 executors  an action → a command
 child      a command under its guard;  leftovers (of an attempt that was killed)

@@ -9,7 +9,6 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -20,15 +19,13 @@ from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
 from coordination.runs.retry import Again, decide
 from coordination.runs.store import RunStore
 from coordination.wire.connection import cannot_write
-from workers.arrivals import Arrivals, Sought
 from workers.attempt import Attempt, Conclusion, Surroundings, Word
 from workers.context import Context
+from workers.freight import Freight
 from workers.janitor import Janitor
 from workers.leases import Leases
 from workers.logs import Log
 from workers.parcels import Parcels
-from workers.repository import branch_of
-from workers.sending import Cargo, Sender
 from workers.verdict import Kind, Verdict
 from workers.whereabouts import Whereabouts
 
@@ -58,9 +55,8 @@ class Attempts:
         self._leases = leases
         self._worker = worker
         self._charge = charge
-        self._arrivals = Arrivals(parcels, charge.state, charge.places)
-        self._context = Context(store, Whereabouts(self._arrivals, charge.state))
-        self._sender = Sender(parcels, charge.state, charge.settings.bundle_limit_bytes)
+        self._freight = Freight(parcels, charge)
+        self._context = Context(store, Whereabouts(self._freight.arrivals, charge.state))
         self.janitor = Janitor(store, charge.state, charge.places)
         self._running: set[Attempt] = set()
         self._guard = threading.Lock()
@@ -131,7 +127,7 @@ class Attempts:
             state=self._charge.state,
             checkout=self._charge.places[grant.spec.repo.name],
             output_limit_bytes=self._charge.settings.output_limit_bytes,
-            fetch=lambda commit, into, hold: self._fetch(grant, commit, into, hold),
+            fetch=lambda *what: self._until_answered(lambda: self._freight.fetch(grant, *what)),
         )
 
     def _told(self, grant: Grant, log: Log) -> dict[str, Any]:
@@ -139,26 +135,6 @@ class Attempts:
         for why in dict.fromkeys(one["why"] for one in context["predecessors"] if "why" in one):
             log.say(why)
         return context
-
-    def _fetch(self, grant: Grant, commit: str, into: Path, hold: int) -> None:
-        branch = branch_of(grant.run_id)
-        sought = Sought(run=grant.run_id, repo=grant.spec.repo.name, branch=branch, commit=commit)
-        self._until_answered(lambda: self._arrivals.fetch(sought, into, hold))
-
-    def _send(self, grant: Grant, conclusion: Conclusion) -> None:
-        """Before the settle: whoever may start after this todo finds its commit."""
-        one_machine = self._charge.redis_url.startswith("unix:")
-        if one_machine or not conclusion.tip or conclusion.tip == grant.tip:
-            return
-        cargo = Cargo(
-            run=grant.run_id,
-            repo=grant.spec.repo,
-            checkout=self._charge.places[grant.spec.repo.name],
-            commit=conclusion.tip,
-            since=grant.tip or conclusion.since,
-            first=grant.tip is None,
-        )
-        self._until_answered(lambda: self._sender.send(cargo))
 
     def _conclude(self, grant: Grant, conclusion: Conclusion) -> Verdict:
         why = conclusion.why
@@ -191,7 +167,7 @@ class Attempts:
             Word.CANCELLED: (TodoState.CANCELLED, Kind.ENDED),
         }.get(conclusion.word, (TodoState.FAILED, Kind.FAILED))
         if outcome is TodoState.SUCCEEDED:
-            self._send(grant, conclusion)
+            self._until_answered(lambda: self._freight.send(grant, conclusion))
         reply = self._until_answered(lambda: self._store.settle(grant, _result(outcome, conclusion)))
         self._dispatcher.follow(reply)
         if reply.word == "stale":
@@ -199,6 +175,8 @@ class Attempts:
             return Verdict(Kind.LATER, "its lease was lost")
         if reply.status == RunStatus.SUCCEEDED:
             self.janitor.clear(grant.run_id)
+            repos = set(self._context.brief(grant.run_id).repo_of.values())
+            self._until_answered(lambda: self._freight.let_go(grant.run_id, repos))
         return Verdict(kind, conclusion.why)
 
     def _until_answered(self, ask: Callable[[], T]) -> T:

@@ -10,13 +10,19 @@ A field's name is the commit that it leads to, so whoever writes late or twice w
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 from redis import Redis
+from redis.exceptions import NoPermissionError
 
 from coordination.errors import CoordinationError
 from coordination.wire.keys import Keys
 
+KEPT = timedelta(days=1)
+"""After a run has succeeded: until then, who lost a host with the run's branches can still have them."""
 LONGEST_SENTENCE = 500
 _REMOTE = "remote "
 
@@ -44,6 +50,8 @@ class Label:
 
 
 class Parcels:
+    """Its methods raise Redis' errors, and NotCarried where our user has no right to what they do."""
+
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
@@ -52,7 +60,8 @@ class Parcels:
         fields: dict[str, bytes | str] = {commit: bundle}
         if since is not None:
             fields[f"{commit} since"] = since
-        self._redis.hset(self._keys.run(run).bundle(repo), mapping=fields)
+        with _allowed():
+            self._redis.hset(self._keys.run(run).bundle(repo), mapping=fields)
 
     def refer(self, run: str, repo: str, commit: str, there: Remote) -> None:
         self._note(run, repo, commit, f"{_REMOTE}{there.branch} {there.url}")
@@ -61,11 +70,18 @@ class Parcels:
         self._note(run, repo, commit, why)
 
     def _note(self, run: str, repo: str, commit: str, elsewhere: str) -> None:
-        self._redis.hset(self._keys.run(run).bundle(repo), f"{commit} elsewhere", elsewhere)
+        with _allowed():
+            self._redis.hset(self._keys.run(run).bundle(repo), f"{commit} elsewhere", elsewhere)
+
+    def expire(self, run: str, repos: Iterable[str]) -> None:
+        with _allowed(), self._redis.pipeline(transaction=False) as pipeline:
+            for repo in repos:
+                pipeline.expire(self._keys.run(run).bundle(repo), KEPT)
+            pipeline.execute()
 
     def label(self, run: str, repo: str, commit: str) -> Label:
         key = self._keys.run(run).bundle(repo)
-        with self._redis.pipeline(transaction=False) as pipeline:
+        with _allowed(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hexists(key, commit)
             pipeline.hmget(key, f"{commit} since", f"{commit} elsewhere")
             bundled, (since, elsewhere) = pipeline.execute()
@@ -74,10 +90,19 @@ class Parcels:
     def bundle(self, run: str, repo: str, commit: str) -> bytes:
         """Empty if there is none."""
         # Our clients decode their answers; a bundle's bytes are no text.
-        found: bytes | None = self._redis.execute_command(
-            "HGET", self._keys.run(run).bundle(repo), commit, NEVER_DECODE=True
-        )
+        key = self._keys.run(run).bundle(repo)
+        with _allowed():
+            found: bytes | None = self._redis.execute_command("HGET", key, commit, NEVER_DECODE=True)
         return found or b""
+
+
+@contextmanager
+def _allowed() -> Iterator[None]:
+    """Raises NotCarried where Redis does not let this worker at them."""
+    try:
+        yield
+    except NoPermissionError as error:
+        raise NotCarried(f"Redis refuses: {error}", "write the users' rules anew: coord acl") from error
 
 
 def _remote(elsewhere: str | None) -> Remote | None:

@@ -144,7 +144,8 @@ class World:
 
     def run(self, todos: Todos, **more: Mapping[str, Any]) -> str:
         # A person's todo keeps the run open: with its end, what was carried goes.
-        declared = ecosystem({**todos, "OPEN": "up"}, OPEN={"action": {"type": "manual"}}, **more)
+        manual = {"OPEN": {"action": {"type": "manual"}}}
+        declared = ecosystem({**todos, "OPEN": "up"}, **{**manual, **more})
         repos = tuple(Repo(name=repo.name, url=self.remotes.get(repo.name)) for repo in declared.repos)
         declared = declared.model_copy(update={"repos": repos})
         run, _ = submit(self.hosts[0].parts.store, build(declared, PLAN), declared, self.settings, order())
@@ -507,6 +508,31 @@ def test_a_run_that_is_taken_up_where_its_commit_cannot_be_had_says_why(world: W
     why = b.parts.store.redis.hget(b.parts.keys.run(second).facts, "T3 error")
     assert f"commit {tip(mine, first)}, where the run stands, is not in " in why
     assert "was not carried to other hosts: its history has" in why
+
+
+def test_what_was_carried_is_kept_for_a_day_after_success_and_as_long_as_the_run_before(world: World):
+    a = world.host("a", up=world.repo("a/up"))
+    run = world.run({"T1": "up"}, **works("T1"))
+    a.do(run, "T1", "up")
+    key = a.parts.keys.run(run).bundle("up")
+    assert a.parts.goods.ttl(key) == -1
+
+    last = world.run({"T1": "up"}, OPEN={"action": "true"}, **works("T1"))
+    a.do(last, "T1", "up")
+    a.do(last, "OPEN", "up")
+    assert 0 < a.parts.goods.ttl(a.parts.keys.run(last).bundle("up")) <= 24 * 3600
+
+
+def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(world: World):
+    a, b = world.host("a", up=world.repo("a/up")), world.host("b", down=world.repo("b/down"))
+    a.parts.goods.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@connection")
+    address = urlsplit(world.url)
+    a.parts.goods = connect(f"redis://reader:secret@{address.hostname}:{address.port}", Profile.FREIGHT)
+    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
+    a.do(run, "T1", "up")
+    b.do(run, "T2", "down")
+
+    assert "is not here, and no host has sent it" in b.told(run, "T2")["T1"]["why"]
 
 
 def test_on_one_machine_nothing_is_sent(world: World, redis_url: str):

@@ -1,0 +1,66 @@
+"""What a delivery has to do with other hosts: it brings what was made there, and sends what it made itself.
+
+Where Redis is reached by a socket there is one machine: nothing is sent, and what is sought is here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coordination.errors import CoordinationError
+from coordination.runs.records import Grant
+from workers.arrivals import Arrivals, Sought
+from workers.attempt import Conclusion
+from workers.parcels import Parcels
+from workers.repository import branch_of
+from workers.sending import Cargo, Sender
+
+if TYPE_CHECKING:
+    from workers.app import Charge
+
+logger = logging.getLogger(__name__)
+
+
+class Freight:
+    def __init__(self, parcels: Parcels, charge: Charge) -> None:
+        self.arrivals = Arrivals(parcels, charge.state, charge.places)
+        self._sender = Sender(parcels, charge.state, charge.settings.bundle_limit_bytes)
+        self._parcels = parcels
+        self._places = charge.places
+        self._one_machine = charge.redis_url.startswith("unix:")
+
+    def fetch(self, grant: Grant, commit: str, into: Path, hold: int) -> None:
+        """Bring a commit of the todo's own repository; raises a CoordinationError that says why it cannot be had."""
+        repo, branch = grant.spec.repo.name, branch_of(grant.run_id)
+        self.arrivals.fetch(Sought(run=grant.run_id, repo=repo, branch=branch, commit=commit), into, hold)
+
+    def send(self, grant: Grant, conclusion: Conclusion) -> None:
+        """Before the settle: whoever may start after this todo finds its commit. Never a reason for it to fail."""
+        if self._one_machine or not conclusion.tip or conclusion.tip == grant.tip:
+            return
+        cargo = Cargo(
+            run=grant.run_id,
+            repo=grant.spec.repo,
+            checkout=self._places[grant.spec.repo.name],
+            commit=conclusion.tip,
+            since=grant.tip or conclusion.since,
+            first=grant.tip is None,
+        )
+        try:
+            self._sender.send(cargo)
+        except CoordinationError as refused:
+            logger.warning(
+                "%s of run %s is not carried to other hosts: %s", grant.todo_id, grant.run_id, refused.message
+            )
+
+    def let_go(self, run: str, repos: Iterable[str]) -> None:
+        """The run has succeeded: nobody takes it up again."""
+        if self._one_machine:
+            return
+        try:
+            self._parcels.expire(run, repos)
+        except CoordinationError as refused:
+            logger.info("the parcels of run %s stay: %s", run, refused.message)
