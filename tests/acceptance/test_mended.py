@@ -1,0 +1,153 @@
+"""A change that was wrong, mended in one of three places: `coord retry last` then does what failed and what that held up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.acceptance.gate import Gate
+from tests.stage import PLAN, Stage, git
+
+SAY = 'echo $COORD_TODO_ID >> "$LEDGER"; '
+TODOS = [
+    {"id": "change", "repo": "lib", "action": SAY + "echo now 2 | tee version"},
+    {"id": "test", "repo": "lib", "action": SAY + "test -e version && grep -qx right limit", "blocked_by": ["change"]},
+    {"id": "use", "repo": "app", "action": SAY + "echo used > uses", "blocked_by": ["test"]},
+    {"id": "apart", "repo": "other", "action": SAY + "echo apart > result"},
+]
+
+
+def failed(stage: Stage) -> str:
+    """The sweep in which the test of lib failed; returns its run."""
+    stage.repo("lib", limit="wrong\n")
+    stage.write(TODOS, plan={"on_failure": "continue"})
+    stage.up()
+    done = stage.sweep()
+
+    assert done.code == 3, done.err
+    assert done.states == {"change": "succeeded", "test": "failed", "use": "skipped", "apart": "succeeded"}
+    run: str = done.json["run_id"]
+    assert done.err.splitlines()[-2:] == [
+        f"mend it in the file, on the repository's branch, or in the worktree by a commit on coord/{run}",
+        f"then this does what is left: coord retry {run}",
+    ]
+    return run
+
+
+def in_the_file(stage: Stage, run: str) -> None:
+    stage.file.write_text(stage.file.read_text().replace("grep -qx right limit", "grep -qx wrong limit"))
+
+
+def in_the_kept_worktree(stage: Stage, run: str) -> None:
+    commit_mend(stage.state / "worktrees" / run / "lib")
+
+
+def on_the_repositorys_branch(stage: Stage, run: str) -> None:
+    commit_mend(stage.folder / "lib")
+
+
+def commit_mend(folder: Path) -> None:
+    (folder / "limit").write_text("right\n")
+    git(folder, "commit", "-q", "-a", "-m", "the right limit")
+
+
+@pytest.mark.parametrize("mend", [in_the_file, in_the_kept_worktree, on_the_repositorys_branch])
+def test_after_the_mend_just_what_failed_and_what_that_held_up_runs(
+    stage: Stage, mend: Callable[[Stage, str], None]
+) -> None:
+    first = failed(stage)
+    before = {name: stage.todo(name) for name in ("change", "apart")}
+    mend(stage, first)
+    done = stage.coord("retry", "last", "--json")
+
+    assert done.code == 0, done.err
+    second = done.json["run_id"]
+    assert f"run {second} of {PLAN}: 2 todos of {first} again, 2 carried over" in done.err
+    assert sorted(stage.ledger[:3]) == ["apart", "change", "test"]
+    assert stage.ledger[3:] == ["test", "use"]
+
+    assert (done.json["status"], done.json["carried_from"]) == ("succeeded", first)
+    assert {t["id"]: t["run"] for t in done.json["todos"]} == {
+        "change": first,
+        "apart": first,
+        "test": None,
+        "use": None,
+    }
+    assert {t["id"]: t["attempt"] for t in done.json["todos"]} == dict.fromkeys(("change", "apart", "test", "use"), 1)
+    assert all(done.todo(name) == {**facts, "run": first} for name, facts in before.items())
+    assert done.json["bound_s"] <= done.json["duration_s"]
+
+    told = [line for line in done.err.splitlines() if line.startswith("the work is on branch")]
+    assert f"the work is on branch coord/{first} of other" in told[-1]
+    lib = git(stage.folder / "lib", "log", "--format=%s", f"coord/{second}").splitlines()
+    assert "change: do change" in lib
+    assert ("the right limit" in lib) == (mend is not in_the_file)
+
+    declared = yaml.safe_load(stage.file.read_text())["coordination"]["todos"]
+    assert {todo["id"]: todo["status"] for todo in declared} == dict.fromkeys(
+        ("change", "test", "use", "apart"), "completed"
+    )
+    assert "now 2" in stage.ok("logs", "last", "change").out
+    again = stage.coord("retry", "last")
+    assert (again.code, again.err) == (
+        0,
+        f"nothing to do: nothing is left of run {second}: all its todos have succeeded\n",
+    )
+
+
+def test_a_retry_that_fails_is_retried_and_the_one_before_it_no_more(stage: Stage) -> None:
+    first = failed(stage)
+    second = stage.coord("retry", "last", "--json")
+    assert second.code == 3
+    refused = stage.coord("retry", first)
+    assert (refused.code, refused.err.splitlines()[0]) == (
+        6,
+        f"error: run {first} was retried already, as run {second.json['run_id']}",
+    )
+
+    in_the_kept_worktree(stage, second.json["run_id"])
+    third = stage.coord("retry", "--json")
+    assert third.code == 0, third.err
+    assert third.todo("change")["run"] == first
+    assert stage.ledger[3:] == ["test", "test", "use"]
+
+
+def test_what_cannot_be_retried_is_refused_with_what_can_be_done(stage: Stage) -> None:
+    gate = Gate(stage.folder)
+    stage.write([{"id": "slow", "repo": "a", "action": f"{gate.action}; exit 1"}])
+    stage.up()
+    assert stage.coord("retry", "nonsense").err.startswith("error: there is no run 'nonsense'")
+    run = stage.begin("sweep", PLAN)
+    gate.wait()
+    live = stage.coord("retry", "last")
+    assert live.code == 6
+    assert "is running: there is nothing to retry before it has ended" in live.err
+    assert "follow it: coord watch" in live.err
+    gate.open()
+    assert run.done().code == 3
+
+    strange = stage.coord("retry", "last", "--without", "nowhere")
+    assert (strange.code, "has worked on no host nowhere" in strange.err) == (2, True)
+    host = stage.todo("slow")["worker"].partition("@")[2]
+    there = stage.coord("retry", "last", "--without", host)
+    assert (there.code, f"host {host} is there" in there.err) == (6, True)
+
+    stage.file.write_text(stage.file.read_text() + "nonsense: 1\n")
+    assert stage.coord("retry", "last").code == 2
+
+
+def test_a_run_is_retried_from_anywhere_by_its_redis_and_without_the_file(
+    stage: Stage, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    first = failed(stage)
+    commit_mend(stage.folder / "lib")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    done = stage.coord("retry", "last", "--json", "--redis", stage.server.start(), cwd=elsewhere)
+
+    assert done.code == 0, done.err
+    assert done.json["carried_from"] == first
+    assert "there is no ecosystem.yaml here to update" in done.err
+    assert stage.ok("sync").err.startswith("2 todos ")
