@@ -80,6 +80,10 @@ class Begun(subprocess.Popen[bytes]):
 class Stage:
     folder: Path
     settings: Fields = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    """What every command here gets."""
+    within: Sequence[str] = ()
+    """A command that carries out ours in a network of its own."""
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -119,7 +123,7 @@ class Stage:
     ) -> None:
         """The file, with one plan of these todos; each gets what it does not say, and goes without what is None.
 
-        Repositories are made as needed, by their names alone or with fields of theirs; one with a `path` is not.
+        Repositories are made as needed, by their names alone or with fields of theirs; one with a `path` (or None) is not.
         """
         given = repos if isinstance(repos, Mapping) else {name: {} for name in repos}
         declared = {**given, **{todo["repo"]: given.get(todo["repo"], {}) for todo in todos}}
@@ -128,7 +132,7 @@ class Stage:
                 self.repo(name)
         document = {
             "settings": {"retry_attempts": 1, **self.settings},
-            "repos": [{"name": name, "path": name, **fields} for name, fields in declared.items()],
+            "repos": [_given({"name": name, "path": name, **fields}) for name, fields in declared.items()],
             "coordination": {
                 "plans": [{"id": PLAN, "title": "a plan", **(plan or {})}],
                 "todos": [self._row(todo) for todo in todos],
@@ -138,22 +142,21 @@ class Stage:
 
     def _row(self, todo: Fields) -> Fields:
         env = {"LEDGER": str(self.folder / "ledger"), **todo.get("env", {})}
-        row = {"task": f"do {todo['id']}", "plan": PLAN, "action": "true", **todo, "env": env}
-        return {name: value for name, value in row.items() if value is not None}
+        return _given({"task": f"do {todo['id']}", "plan": PLAN, "action": "true", **todo, "env": env})
 
     def begin(
         self, *words: str, command: Sequence[str | Path] = (COORD,), cwd: Path | None = None, **env: str
     ) -> Begun:
         """A command that is still running when we get it."""
-        process = Begun([*command, *words], cwd=cwd or self.folder, env=plain(env))
+        process = Begun([*self.within, *command, *words], cwd=cwd or self.folder, env=plain({**self.env, **env}))
         self.started.append(process)
         return process
 
     def coord(self, *words: str, cwd: Path | None = None, timeout: float = 90, **env: str) -> Done:
         done = subprocess.run(
-            [COORD, *words],
+            [*self.within, COORD, *words],
             cwd=cwd or self.folder,
-            env=plain(env),
+            env=plain({**self.env, **env}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout,
@@ -230,6 +233,10 @@ class Stage:
                 continue
             if mark in traces and int(process.name) != os.getpid():
                 yield int(process.name)
+
+
+def _given(fields: Fields) -> Fields:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def git(folder: Path, *words: str) -> str:

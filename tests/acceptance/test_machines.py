@@ -1,0 +1,152 @@
+"""The story *machines*: repositories lie on several machines, and the file on none of them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from coordination.sample import create
+from tests.acceptance.gate import Gate
+from tests.doors import Certificates, leading_to, listening
+from tests.machines import PASSWORD, Loopback, Machine, Namespaces, Network, Site
+from tests.stage import PLAN, Begun, git
+from tests.waiting import until
+
+TWO = {"ann": ("units", "config", "cli"), "ben": ("text", "store", "report")}
+ONE_EACH = {f"for-{name}": (name,) for name in ("units", "config", "cli", "text", "store", "report")}
+QUICK = {"COORD_LEASE_TTL": "3s", "COORD_HEARTBEAT": "500ms"}
+
+
+@pytest.fixture
+def new_site(tmp_path: Path) -> Iterator[Callable[[Network], Site]]:
+    made: list[Site] = []
+
+    def make(network: Network) -> Site:
+        made.append(Site(tmp_path, network))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.end()
+
+
+@pytest.fixture
+def site(new_site: Callable[[Network], Site]) -> Site:
+    return new_site(Loopback())
+
+
+def serve(machine: Machine, origins: Path, repos: Sequence[str]) -> Begun:
+    """With the repositories at another place than on any other machine."""
+    for repo in repos:
+        machine.clone(origins / repo, place(machine, repo))
+    return machine.worker(**{repo: place(machine, repo) for repo in repos})
+
+
+def place(machine: Machine, repo: str) -> str:
+    return f"work-{machine.folder.name}/{repo}"
+
+
+def checkout(machine: Machine, repo: str) -> Path:
+    return machine.folder / place(machine, repo)
+
+
+def branches(machine: Machine, repo: str) -> Sequence[str]:
+    return git(checkout(machine, repo), "for-each-ref", "--format=%(refname:short)", "refs/heads/coord").split()
+
+
+def check_the_sample(site: Site, split: Mapping[str, Sequence[str]], packages: Path) -> None:
+    """Swept from a desk where nothing but the file is, each package on the machine that the split names."""
+    create(packages)
+    desk = site.submitter()
+    shutil.copy(packages / "ecosystem.yaml", desk.file)
+    machines = {name: site.machine(name) for name in split}
+    for name, repos in split.items():
+        serve(machines[name], packages, repos)
+
+    swept = desk.sweep()
+
+    assert swept.code == 0, swept.err
+    assert list(swept.states.values()) == ["succeeded"] * 12
+    hosts = {todo["repo"]: todo["worker"].partition("@")[2] for todo in desk.run()["todos"]}
+    assert hosts == {repo: name for name, repos in split.items() for repo in repos}
+    for name, repos in split.items():
+        for repo in repos:
+            assert branches(machines[name], repo) == [f"coord/{swept.json['run_id']}"]
+
+
+def test_the_samples_plan_is_carried_out_with_each_package_on_a_machine_and_a_network_of_its_own(
+    new_site: Callable[[Network], Site], tmp_path: Path
+):
+    try:
+        network = Namespaces()
+    except PermissionError as error:
+        pytest.skip(f"networks of our own cannot be made here: {error}")
+
+    check_the_sample(new_site(network), ONE_EACH, tmp_path / "packages")
+
+
+def test_the_samples_plan_is_carried_out_on_two_machines_over_tls(site: Site, tmp_path: Path):
+    certificates = Certificates(tmp_path)
+
+    with listening(leading_to(site.socket, certificates.of_server("localhost"))) as port:
+        site.url = f"rediss://:{PASSWORD}@localhost:{port}/0?ssl_ca_certs={certificates.ca}"
+        check_the_sample(site, TWO, tmp_path / "packages")
+
+
+def test_a_run_waits_for_a_folder_that_is_not_there_and_says_where(site: Site):
+    desk, ann = site.submitter(), site.machine("ann", **QUICK)
+    desk.write([{"id": "A", "repo": "units"}], repos={"units": {"path": None}})
+    origin = ann.repo("origin")
+    missing = f"on host ann there is no folder {checkout(ann, 'units')}"
+
+    worker = ann.worker(units=place(ann, "units"))
+    sweep = desk.begin("sweep", PLAN)
+    told = sweep.says(missing)
+    waiting = until(lambda: desk.todo("A")["waits_for"])
+    ann.clone(origin, place(ann, "units"))
+    ended = sweep.done()
+
+    assert f"there is no folder {checkout(ann, 'units')}: clone it there" in worker.err
+    assert "A" in told
+    assert missing in waiting
+    assert ended.code == 0, ended.err
+
+
+def test_a_run_whose_host_is_gone_waits_says_so_and_is_taken_up_by_another_that_is_told_to(site: Site, tmp_path: Path):
+    desk, ann, ben = site.submitter(), site.machine("ann", **QUICK), site.machine("ben", **QUICK)
+    gate = Gate(tmp_path)
+    desk.write(
+        [
+            {"id": "A", "repo": "units", "action": "echo A > a"},
+            {"id": "B", "repo": "units", "action": f"cat a; {gate.action}; echo B > b", "blocked_by": ["A"]},
+            {"id": "C", "repo": "text", "blocked_by": ["B"]},
+        ],
+        repos={"units": {"path": None}, "text": {"path": None}},
+    )
+    origins = ben.folder
+    ben.repo("units"), ben.repo("text")
+    serve(ann, origins, ["units"]).says("serving")
+    sweep = desk.begin("sweep", PLAN)
+    gate.wait()
+    serve(ben, origins, ["units", "text"]).says("serving")
+
+    ann.die()
+    told = sweep.says("host ann")
+    waiting = desk.shown()
+    run = waiting.json["run_id"]
+    cancelled = desk.coord("cancel")
+    gate.open()
+    retried = desk.coord("retry", run, "--without", "ann", "--json")
+
+    assert waiting.states == {"A": "succeeded", "B": "parked", "C": "waiting"}
+    assert "host ann, where no worker serves units now (ben serves it" in waiting.todo("B")["waits_for"]
+    assert f"coord retry {run} --without ann" in told
+    assert (cancelled.code, sweep.wait(30)) == (0, 1), sweep.err
+    assert (retried.code, set(retried.states.values())) == (0, {"succeeded"}), retried.err
+    assert retried.todo("A")["run"] == run
+    assert retried.todo("B")["worker"].endswith("@ben")
+    again = f"coord/{retried.json['run_id']}"
+    assert git(checkout(ben, "units"), "diff", "--name-only", "main", again).split() == ["a", "b"]
