@@ -85,9 +85,10 @@ class Following:
             TimeRemainingColumn(),
         )
         with Screen(*columns, console=self._console, transient=True) as self._screen:
-            counts = self._runs.reader.read(self._run_id, todos=False).counts
-            ended = sum(n for state, n in counts.items() if TodoState(state).ended) if self._seen != "0" else 0
-            self._bar = self._screen.add_task(self._run_id, total=sum(counts.values()), completed=ended)
+            # What was carried over, or blocked from the beginning, has no events in this run.
+            ours = [t for t in self._runs.reader.read(self._run_id).todos if t.attempt and t.run is None]
+            ended = sum(t.state.ended for t in ours) if self._seen != "0" else 0
+            self._bar = self._screen.add_task(self._run_id, total=len(ours), completed=ended)
             yield
 
     def _tell(self, event: Event) -> None:
