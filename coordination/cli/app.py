@@ -57,6 +57,8 @@ COMMANDS = {
         "up": (f"{PROCESSES}:up", "Start server, worker and Flower on this machine."),
         "down": (f"{PROCESSES}:down", "Stop what was started here."),
         "worker": (f"{PROCESSES}:worker", "Serve repositories of this machine."),
+        "keeper": (f"{PROCESSES}:keeper", "Keep runs going, and do the steps of restricted workers."),
+        "acl": ("coordination.cli.acl:acl", "Write a Redis user with the rights of its role."),
         "flower": (f"{MONITORING}:flower", "Start Flower, which shows workers and tasks."),
         "metrics": (f"{MONITORING}:metrics", "Serve coord's metrics to Prometheus."),
     },

@@ -1,4 +1,4 @@
-"""The processes of this machine: `up`, `down`, `worker`."""
+"""The processes of this machine: `up`, `down`, `worker`, `keeper`."""
 
 from __future__ import annotations
 
@@ -102,6 +102,17 @@ def worker(call: Call, repos: tuple[str, ...], every: bool, jobs: int | None) ->
     arguments += ["--all"] if every else []
     arguments += ["--jobs", str(jobs)] if jobs else []
     _become_worker(call, arguments)
+
+
+@command()
+@click.pass_obj
+def keeper(call: Call) -> None:
+    """Keep runs going, in the foreground, until stopped: timers, lost workers, levels.
+
+    Every worker does that too, unless its Redis user is restricted to its repositories (coord acl --role worker). Restricted
+    workers take no step of a run themselves: at least one keeper, or one worker that is not restricted, takes them.
+    """
+    _become_worker(call, ["--keeper"])
 
 
 def _become_worker(call: Call, arguments: list[str]) -> NoReturn:

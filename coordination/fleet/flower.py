@@ -63,6 +63,7 @@ class Page:
             "FLOWER_PORT": str(self.port),
             "FLOWER_BASIC_AUTH": self.auth,
             "FLOWER_READ_ONLY": str(self.read_only),
+            "FLOWER_ENABLE_EVENTS": "False",  # ours send them anyway
             "FLOWER_PURGE_OFFLINE_WORKERS": str(FORGET_OFFLINE_S),
             # Else it runs any flowerconfig.py of the folder it stands in.
             "FLOWER_CONF": os.devnull,

@@ -7,8 +7,12 @@ Flower asks Redis for queue lengths by itself, and knows neither our transport n
 from __future__ import annotations
 
 import sys
+from typing import Any
 
+import redis
 from celery import Celery
+from celery.app.control import Control
+from kombu.exceptions import OperationalError
 
 from coordination.errors import CoordinationError, UsageError
 from coordination.settings import Settings, read_settings
@@ -30,11 +34,22 @@ def main() -> int:
     return 0
 
 
+class QuietControl(Control):  # type: ignore[misc]
+    """Flower listens also where its Redis user may publish nothing (`coord acl --role flower`): workers report by themselves."""
+
+    def broadcast(self, command: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().broadcast(command, *args, **kwargs)
+        except OperationalError as error:
+            if command != "heartbeat" or not isinstance(error.__cause__, redis.exceptions.NoPermissionError):
+                raise
+
+
 def watching(settings: Settings) -> Celery:
     """An app with no tasks, for Flower to listen and to ask with."""
     if settings.redis_url is None:
         raise UsageError("Flower needs the address of Redis", "start it with: coord flower")
-    app = Celery("coord", broker=carrier_url(settings.redis_url))
+    app = Celery("coord", broker=carrier_url(settings.redis_url), control=QuietControl)
     app.conf.update(
         accept_content=["json"],
         task_default_queue=Keys(settings.namespace).control_queue,

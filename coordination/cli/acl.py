@@ -1,0 +1,96 @@
+"""`acl`: Redis users with no more rights than their role needs."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+import click
+from rich_click import command
+
+from coordination.cli.context import Call
+from coordination.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from coordination.fleet.acl import Role
+    from coordination.settings import Settings
+
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+NAMES = "use letters, digits, dots, dashes and underscores"
+SOMEWHERE = "redis://HOST:6379/0"
+
+
+@command()
+@click.option("--role", type=click.Choice(["submitter", "worker", "keeper", "flower"]), required=True)
+@click.option("--repo", "repos", multiple=True, metavar="NAME", help="Of a worker: it may serve this; may be repeated.")
+@click.option("--user", metavar="NAME", help="What the user is called (default: the role, with the repositories).")
+@click.option("--password-file", type=click.Path(path_type=Path), metavar="FILE", help="Else a password is made up.")
+@click.option("--default-off", is_flag=True, help="Also the line that locks out whoever names no user.")
+@click.pass_obj
+def acl(
+    call: Call, role: str, repos: tuple[str, ...], user: str | None, password_file: Path | None, default_off: bool
+) -> None:
+    """Print the line of a Redis ACL file for one user. It needs Redis 7 or Valkey.
+
+    Append it to the server's aclfile, then: redis-cli ACL LOAD. The file keeps a hash; a password that was made up is shown
+    once, on standard error.
+    """
+    from coordination.fleet.acl import Role, Rules, line
+    from coordination.wire.address import parse
+    from coordination.wire.keys import Keys
+
+    settings = _settings(call)
+    db = parse(settings.redis_url).db if settings.redis_url else 0
+    _check(Role(role), repos)
+    name = user or "-".join((role, *sorted(repos)))
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot be a user's name", NAMES)
+    password = _read(password_file) if password_file else secrets.token_urlsafe(24)
+    if default_off:
+        click.echo("user default off")
+    click.echo(line(name, password, Rules(Keys(settings.namespace), db).of(Role(role), repos)))
+    if not password_file:
+        _show(name, password, settings.redis_url or SOMEWHERE, restricted=role == Role.WORKER)
+
+
+def _settings(call: Call) -> Settings:
+    """Whoever administers Redis may have no file."""
+    from coordination.settings import read_settings
+
+    try:
+        return call.settings
+    except NotFound:
+        return read_settings({}, {"redis_url": call.redis})
+
+
+def _check(role: Role, repos: tuple[str, ...]) -> None:
+    if (role == "worker") != bool(repos):
+        raise UsageError(
+            "a worker's user is for given repositories, and only a worker's",
+            "name them: coord acl --role worker --repo NAME …",
+        )
+    for name in repos:
+        if not NAME.fullmatch(name):
+            raise UsageError(f"{name!r} cannot be the name of a repository", NAMES)
+
+
+def _read(file: Path) -> str:
+    try:
+        password = file.read_text().strip()
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}", "name a file that holds the password") from error
+    if not password:
+        raise UsageError(f"{file} holds no password", "write one into it, or leave --password-file out")
+    return password
+
+
+def _show(name: str, password: str, url: str, *, restricted: bool) -> None:
+    parts = urlsplit(url)
+    there = parts.netloc.rpartition("@")[2]
+    own = parts._replace(netloc=f"{quote(name)}:{quote(password, safe='')}@{there}").geturl()
+    click.echo(f"the password of {name}, shown this once, in its address:\nCOORD_REDIS_URL={own}", err=True)
+    if restricted:
+        click.echo("COORD_RESTRICTED=true", err=True)

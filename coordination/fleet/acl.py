@@ -1,0 +1,89 @@
+"""What a Redis user of each role may do, as the rules of an ACL file. Pure; tried on a real server in tests/integration/test_acl.py.
+
+The syntax is that of Redis 7 and Valkey: `%R~` is a key that may only be read, and what stands in parentheses is a permission
+of its own. It is needed for channels, whose patterns do not tell who publishes there from who listens.
+
+A worker of given repositories may consume their queues and write their bundles. Of another repository's bundle it may read a
+field that it can name, and the name is a commit: it can list neither fields nor keys. For all else it asks a keeper, on
+a channel of its own; see runs/desk.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+
+from coordination.wire.keys import Keys
+
+HARMLESS = (
+    "+auth +hello +ping +select +quit +reset +client|setinfo +client|setname +client|id +info +time +acl|whoami "
+    "+multi +exec +discard +watch +unwatch"
+)
+SCRIPTS = "+eval +evalsha +script|load +script|exists"
+DATA = f"+@read +@write {SCRIPTS} -@dangerous -scan -randomkey"
+CONSUMING = (
+    f"{SCRIPTS} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hdel +zadd +zrem +zrange "
+    "+set +get +del +expire +pexpire +sadd +smembers +blpop"
+)
+LISTENING = "+subscribe +unsubscribe +psubscribe +punsubscribe"
+
+
+class Role(StrEnum):
+    SUBMITTER = "submitter"
+    """Who sweeps, looks at runs and steers them. Its plans say which commands workers execute."""
+    WORKER = "worker"
+    """Serves given repositories, with COORD_RESTRICTED."""
+    KEEPER = "keeper"
+    """Of `coord keeper`, and of workers that are trusted with all repositories."""
+    FLOWER = "flower"
+    """Sees workers and tasks, and can tell nobody anything."""
+
+
+class Rules:
+    """`db` is the number in the address: Celery's channels begin with it."""
+
+    def __init__(self, keys: Keys, db: int = 0) -> None:
+        self._keys = keys
+        self._events = f"&/{db}.celeryev/*"
+        self._control = f"&/{db}.celery.pidbox"
+
+    def of(self, role: Role, repos: Sequence[str] = ()) -> str:
+        """What stands behind the user's name and password."""
+        rules = {Role.SUBMITTER: self._submitter, Role.KEEPER: self._keeper, Role.FLOWER: self._flower}
+        return " ".join(("-@all", *(self._worker(repos) if role is Role.WORKER else rules[role]()), HARMLESS))
+
+    def _submitter(self) -> Iterator[str]:
+        yield from (DATA, *self._everything, f"+publish &{self._keys.bell}")
+
+    def _keeper(self) -> Iterator[str]:
+        """It listens to remote control, so that Flower can ask what a worker does, and says nothing there."""
+        yield from (DATA, *self._everything)
+        yield "~_kombu.binding*.celery.pidbox ~_kombu.binding_deadlines ~*@*.celery.pidbox ~*.reply.celery.pidbox"
+        yield f"{LISTENING} &{self._keys.bell} &{self._keys.all_requests} {self._control}"
+        yield f"(-@all +publish &{self._keys.bell} {self._events})"
+
+    def _worker(self, repos: Sequence[str]) -> Iterator[str]:
+        own, runs = self._keys.restricted(repos), self._keys.run("*")
+        yield CONSUMING
+        for repo in repos:
+            for queue in (self._keys.queue(repo), self._keys.queue(repo, "*")):
+                yield f"~{queue} ~_kombu.binding.{queue} ~_kombu.binding_permanent.{queue}"
+            yield f"~{runs.bundle(repo)}"
+        yield f"%R~{runs.bundle('*')} ~{own.prefix}:*"
+        yield f"{LISTENING} &{self._keys.bell} (-@all +publish &{own.requests} {self._events})"
+
+    def _flower(self) -> Iterator[str]:
+        yield f"{SCRIPTS} +llen +exists +type +smembers +sadd +srem +zadd +zrange +zrangebyscore +zrem +del"
+        yield f"%R~{self._keys.queue('*')} %R~{self._keys.control_queue}"
+        yield f"~_kombu.binding*.celeryev ~_kombu.binding_deadlines ~celeryev.* {LISTENING} {self._events}"
+
+    @property
+    def _everything(self) -> Iterator[str]:
+        ours = self._keys.namespace
+        yield f"~{ours}:* ~{ours}.* ~_kombu.binding.{ours}.* ~_kombu.binding_permanent.{ours}.*"
+
+
+def line(name: str, password: str, rules: str) -> str:
+    """A user of an ACL file, which holds no password, but its hash."""
+    return f"user {name} reset on #{hashlib.sha256(password.encode()).hexdigest()} {rules}"
