@@ -44,7 +44,7 @@ class Canvas:
             options={
                 "queue": self._keys.control_queue,
                 "task_id": f"{of.run_id}.advance.{of.level}",
-                "shadow": f"advance {of.run_id} level {of.level}",
+                "shadow": f"advance level {of.level}",  # the run is in its id: a name is a label of Flower's metrics
                 "ignore_result": True,
             },
         )
