@@ -27,6 +27,7 @@ COMMANDS = {
         "demo": ("coordination.cli.demo:demo", "Make a small real ecosystem and sweep a plan over it."),
         "init": (f"{FILES}:init", "Write ecosystem.yaml from the git repositories of a folder."),
         "validate": (f"{FILES}:validate", "Check the file: every problem at once, with its line."),
+        "doctor": ("coordination.cli.doctor:doctor", "Check everything else: Redis, hosts, workers, queues, runs."),
         "schema": (f"{FILES}:schema", "Write the file's JSON Schema, for editors."),
     },
     "Look at the file": {

@@ -38,6 +38,14 @@ class Finding:
     what: str
     hint: str
 
+    @classmethod
+    def wrong(cls, what: str, hint: str) -> Finding:
+        return cls(severity=Severity.WRONG, what=what, hint=hint)
+
+    @classmethod
+    def warning(cls, what: str, hint: str) -> Finding:
+        return cls(severity=Severity.WARNING, what=what, hint=hint)
+
 
 def judge(info: Info) -> tuple[Finding, ...]:
     """Everything about the server that is not as it should be. What INFO leaves out, as some services do, is not held against it."""
@@ -65,16 +73,18 @@ def version_of(info: Info) -> str:
 def _kind(info: Info) -> Iterator[Finding]:
     found = re.match(r"(\d+)\.(\d+)", str(info.get("redis_version", "")))
     if found and tuple(map(int, found.groups())) < OLDEST:
-        yield _wrong(f"it is {version_of(info)}, older than 6.2", "install Redis 6.2 or later, or Valkey")
+        yield Finding.wrong(f"it is {version_of(info)}, older than 6.2", "install Redis 6.2 or later, or Valkey")
     if info.get("redis_mode") == "sentinel":
-        yield _wrong("it is a sentinel, and keeps no data", "name the server that it watches")
+        yield Finding.wrong("it is a sentinel, and keeps no data", "name the server that it watches")
     elif info.get("cluster_enabled") or info.get("redis_mode") == "cluster":
-        yield _wrong(
+        yield Finding.wrong(
             "it is a cluster, whose steps cannot touch keys of several nodes", "use a single server: cluster-enabled no"
         )
     if info.get("role") in ("slave", "replica"):
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
-        yield _wrong("it is a replica, which takes nothing in", f"name its primary, {primary}; or: REPLICAOF NO ONE")
+        yield Finding.wrong(
+            "it is a replica, which takes nothing in", f"name its primary, {primary}; or: REPLICAOF NO ONE"
+        )
 
 
 def _eviction(info: Info) -> Iterator[Finding]:
@@ -84,9 +94,9 @@ def _eviction(info: Info) -> Iterator[Finding]:
         return
     hint = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
     if info.get("maxmemory"):
-        yield _wrong(f"when its memory is full, policy {policy} throws away {lost}", hint)
+        yield Finding.wrong(f"when its memory is full, policy {policy} throws away {lost}", hint)
     else:
-        yield _warning(f"its policy {policy} would throw away {lost}, were maxmemory set", hint)
+        yield Finding.warning(f"its policy {policy} would throw away {lost}, were maxmemory set", hint)
 
 
 def _room(info: Info) -> Iterator[Finding]:
@@ -94,25 +104,17 @@ def _room(info: Info) -> Iterator[Finding]:
     of = "maxmemory" if limit else "the machine's memory"
     limit = limit or int(info.get("total_system_memory", 0))
     if limit and used >= NEARLY_FULL * limit:
-        yield _warning(
+        yield Finding.warning(
             f"it uses {used / limit:.0%} of {of}; when that is full, runs stand still",
             "give it more memory, or remove what is old: coord clean",
         )
     if info.get("aof_last_write_status", "ok") != "ok":
-        yield _warning("it cannot write to its disk, so nothing moves", "make room where it keeps its data")
+        yield Finding.warning("it cannot write to its disk, so nothing moves", "make room where it keeps its data")
 
 
 def _persistence(info: Info) -> Iterator[Finding]:
     if info.get("aof_enabled") == 0:
-        yield _warning(
+        yield Finding.warning(
             "it keeps no append-only file: a restart loses what happened since its last snapshot, if it takes any",
             "CONFIG SET appendonly yes, and the same in its configuration file",
         )
-
-
-def _wrong(what: str, hint: str) -> Finding:
-    return Finding(severity=Severity.WRONG, what=what, hint=hint)
-
-
-def _warning(what: str, hint: str) -> Finding:
-    return Finding(severity=Severity.WARNING, what=what, hint=hint)

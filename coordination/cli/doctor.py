@@ -1,0 +1,144 @@
+"""`doctor`: what is there, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich_click import command
+
+from coordination.cli.context import Call
+from coordination.cli.output import print_facts, print_json, print_table
+from coordination.cli.waits import waits
+from coordination.errors import CoordinationError
+from coordination.fleet import checkup
+from coordination.fleet.doctor import Facts, findings
+from coordination.planner.selection import counted
+from coordination.runs.records import RunView
+from coordination.wire.fitness import Finding, Severity
+
+WRONG = 1
+MIB = 1024 * 1024
+
+
+@command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def doctor(call: Call, as_json: bool) -> int:
+    """Look at the file, Redis, hosts, workers, queues and runs: what is wrong, and what to do about it.
+
+    Exit code 0: nothing is wrong, though there may be warnings. 1: something is. 7: Redis does not answer.
+    """
+    facts = examine(call)
+    found = findings(facts)
+    if as_json:
+        print_json(as_data(facts, found))
+    else:
+        _print(facts, found)
+    if facts.trouble:
+        return facts.trouble.exit_code
+    return WRONG if any(finding.severity is Severity.WRONG for finding in found) else 0
+
+
+def examine(call: Call) -> Facts:
+    """Raises NotFound where neither a file nor a Redis is named."""
+    file = checkup.look_at_file(call.path) if call.has_file else None
+    settings = call.settings
+    facts = Facts(machine=checkup.look_at_machine(settings), file=file)
+    if file and file.problems and not settings.redis_url:
+        return facts  # the file may name one, for all we know
+    try:
+        url = call.redis_url()
+    except CoordinationError as error:
+        return Facts(machine=facts.machine, file=file, trouble=error)
+    return checkup.look_at_redis(url, settings, embedded=not settings.redis_url, facts=facts)
+
+
+def as_data(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "file": asdict(facts.file) if facts.file else None,
+        "machine": asdict(facts.machine),
+        "redis": {k: v for k, v in asdict(facts.server).items() if k != "findings"} if facts.server else None,
+        "workers": [
+            {**one.worker.model_dump(mode="json"), "last_heard_s": round(one.ago_s, 1)} for one in facts.workers
+        ],
+        "repos": [
+            {"repo": repo, "hosts": facts.hosts_of(repo), "unfit": facts.unfit(repo), "queues": _queues(facts, repo)}
+            for repo in facts.repos
+        ],
+        "runs": [
+            {"run_id": run.run_id, "plan_id": run.plan_id, "status": run.status, "waits": list(_waits(run))}
+            for run in facts.runs
+        ],
+        "poison": facts.poison,
+        "findings": [asdict(finding) for finding in found],
+    }
+
+
+def _queues(facts: Facts, repo: str) -> dict[str, int]:
+    """`shared` is the one that every worker of the repository reads; the others are those of one host."""
+    return {host or "shared": n for (name, host), n in facts.queues.items() if name == repo and (n or host is None)}
+
+
+def _waits(run: RunView) -> Iterator[str]:
+    for wait in waits(run):
+        yield wait.words.partition("\n")[0]
+
+
+def _print(facts: Facts, found: Sequence[Finding]) -> None:
+    print_facts(dict(_head(facts)))
+    if facts.workers:
+        click.echo()
+        _print_workers(facts)
+    if facts.repos and facts.queues:
+        click.echo()
+        _print_repos(facts)
+    click.echo()
+    for finding in found:
+        click.secho(f"{finding.severity}: {finding.what}", fg="red" if finding.severity is Severity.WRONG else "yellow")
+        click.echo(f"  {finding.hint}")
+    if not found:
+        click.echo("nothing is wrong")
+
+
+def _head(facts: Facts) -> Iterator[tuple[str, str]]:
+    file, machine, server = facts.file, facts.machine, facts.server
+    if file is None:
+        yield "file", "none here"
+    elif file.problems:
+        yield "file", f"{file.path}: {counted(len(file.problems), 'problem')}"
+    else:
+        yield "file", f"{file.path}: valid, {counted(len(file.repos), 'repository')}"
+    agent = f", agent {machine.agent}" if machine.agent else ""
+    yield "machine", f"host {machine.host}, coord {machine.version}, git {machine.git or 'none'}{agent}"
+    if server:
+        yield "Redis", server.address + (" (embedded)" if server.embedded else "")
+    if server and server.software:
+        limit = f"of {server.maxmemory / MIB:.0f} MiB" if server.maxmemory else "used, no limit"
+        files = {True: ", append-only file", False: ", no append-only file", None: ""}[server.append_only]
+        yield "", f"{server.software}, {server.used_memory / MIB:.1f} MiB {limit}, {server.policy}{files}"
+    for run in facts.runs:
+        yield f"run {run.run_id}", "; ".join([f"of {run.plan_id}, {run.status}", *_waits(run)])
+
+
+def _print_workers(facts: Facts) -> None:
+    rows = []
+    for one in facts.workers:
+        worker = one.worker
+        places = ", ".join(f"{repo}={worker.places.get(repo, '?')}" for repo in worker.repos)
+        clock = f"{round(worker.clock_offset_ms / 1000) or 0:+d} s"
+        rows.append((worker.host, worker.pid, worker.version, worker.jobs, clock, f"{one.ago_s:.0f} s ago", places))
+    print_table(("HOST", "PID", "COORD", "JOBS", "CLOCK", "HEARD", "REPOSITORIES"), rows)
+
+
+def _print_repos(facts: Facts) -> None:
+    rows, nobody = [], "nobody until a sweep" if facts.starts_workers else "nobody"
+    for repo in facts.repos:
+        lengths = _queues(facts, repo)
+        own = ", ".join(f"{n} for {host}" for host, n in lengths.items() if host != "shared")
+        queue = f"{lengths['shared']}{f' + {own}' if own else ''}"
+        unfit = "; ".join(f"{host}: {why}" for host, why in facts.unfit(repo).items())
+        rows.append((repo, ", ".join(facts.hosts_of(repo)) or nobody, queue, unfit))
+    print_table(("REPOSITORY", "SERVED BY", "QUEUE", "NOT ON"), rows)

@@ -1,0 +1,142 @@
+"""Collects what `doctor.py` judges: from the file, this machine and Redis, each as far as it answers."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from coordination.ecosystem.document import load
+from coordination.errors import CoordinationError, InvalidFile, NotFound
+from coordination.fleet.doctor import Facts, File, Heard, Machine, Queue, Server
+from coordination.models import Command
+from coordination.runs.records import RunView
+from coordination.runs.service import Runs
+from coordination.settings import Settings
+from coordination.wire.address import hide_password
+from coordination.wire.connection import reaching
+from coordination.wire.fitness import judge, version_of
+
+READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
+
+
+def look_at_file(path: Path) -> File:
+    """The file, be it valid or not; raises NotFound or CoordinationError where it cannot be read."""
+    try:
+        ecosystem = load(path).ecosystem
+    except InvalidFile as error:
+        return File(path=str(path), problems=tuple(map(str, error.problems)))
+    url = ecosystem.settings.get("redis_url", "")
+    shown = hide_password(url) != url and bool(path.stat().st_mode & READABLE_BY_OTHERS)
+    return File(path=str(path), repos=tuple(repo.name for repo in ecosystem.repos), shows_password=shown)
+
+
+def look_at_machine(settings: Settings) -> Machine:
+    program = _program(settings.agent_command)
+    return Machine(
+        host=settings.host or socket.gethostname(),
+        version=version("coord"),
+        git=_git_version(),
+        agent=program,
+        agent_found=program is None or shutil.which(program) is not None,
+    )
+
+
+def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts) -> Facts:
+    """The facts with what Redis says added, as far as it says something, or with the reason why not."""
+    facts = replace(facts, server=Server(address=hide_password(url), embedded=embedded))
+    try:
+        runs = Runs(url, settings)
+        with closing(runs.redis), reaching(url):
+            server = _server(runs.redis.info(), url, embedded=embedded)
+            facts = replace(facts, server=server)
+            return _ask(runs, facts)
+    except CoordinationError as error:
+        return replace(facts, trouble=error)
+    except redis.ResponseError:  # a cluster, say, knows our keys elsewhere; its INFO has said so
+        if not facts.server or not facts.server.findings:
+            raise
+        return facts
+
+
+def _ask(runs: Runs, facts: Facts) -> Facts:
+    asked, now_ms, answered = time.time(), runs.store.now_ms(), time.time()
+    machine = replace(facts.machine, clock_offset_ms=round((asked + answered) * 500 - now_ms))
+    heard, gone = _heard(runs, now_ms)
+    known = replace(facts, machine=machine, workers=heard, gone=gone, runs=tuple(_live(runs)))
+    return replace(
+        known,
+        queues=_queues(runs, known.repos, {*gone, *(one.worker.host for one in heard)}),
+        poison=runs.redis.llen(runs.keys.poison),
+        poison_key=runs.keys.poison,
+    )
+
+
+def _live(runs: Runs) -> Iterator[RunView]:
+    for run_id in runs.store.live_runs():
+        with suppress(NotFound):  # it has ended and expired since
+            yield runs.reader.read(run_id)
+
+
+def _server(info: Mapping[str, Any], url: str, *, embedded: bool) -> Server:
+    aof = info.get("aof_enabled")
+    return Server(
+        address=hide_password(url),
+        embedded=embedded,
+        software=version_of(info),
+        used_memory=int(info.get("used_memory", 0)),
+        maxmemory=int(info.get("maxmemory", 0)),
+        policy=str(info.get("maxmemory_policy", "")),
+        append_only=None if aof is None else bool(aof),
+        findings=judge(info),
+    )
+
+
+def _heard(runs: Runs, now_ms: int) -> tuple[tuple[Heard, ...], Mapping[str, float]]:
+    """Living workers, and the hosts of which only dead ones are remembered; each with how long ago it was heard of."""
+    last = dict(runs.redis.zrange(runs.keys.workers, 0, -1, withscores=True))
+    ago = {worker_id: max(0.0, (now_ms - at_ms) / 1000) for worker_id, at_ms in last.items()}
+    heard = tuple(Heard(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in runs.presence.workers())
+    living = {one.worker.host for one in heard}
+    gone: dict[str, float] = {}
+    for worker_id, ago_s in ago.items():
+        host = worker_id.partition("@")[2]
+        if host not in living:
+            gone[host] = min(ago_s, gone.get(host, ago_s))
+    return tuple(sorted(heard, key=lambda one: (one.worker.host, one.worker.id))), gone
+
+
+def _queues(runs: Runs, repos: Sequence[str], hosts: Iterable[str]) -> Mapping[Queue, int]:
+    queues: list[Queue] = [(repo, host) for repo in repos for host in (None, *sorted(hosts))]
+    with runs.redis.pipeline(transaction=False) as pipeline:
+        for repo, host in queues:
+            pipeline.llen(runs.keys.queue(repo, host))
+        return dict(zip(queues, pipeline.execute(), strict=True))
+
+
+def _git_version() -> str | None:
+    try:
+        answer = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.removeprefix("git version ").strip()
+
+
+def _program(command: Command | None) -> str | None:
+    """What is started: the first word that sets no variable."""
+    if not isinstance(command, str):
+        return command[0] if command else None
+    with suppress(ValueError):  # quotes that do not match: the shell will say so
+        return next((word for word in shlex.split(command) if "=" not in word), None)
+    return None

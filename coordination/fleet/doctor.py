@@ -1,0 +1,216 @@
+"""What is wrong with an ecosystem's machines, and what to do about each. Pure: `checkup.py` collects the facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from coordination.errors import CoordinationError
+from coordination.planner.selection import counted, listed
+from coordination.runs.presence import Worker
+from coordination.runs.records import RunView
+from coordination.wire.fitness import Finding, Severity
+
+CLOCK_TOLERANCE = timedelta(seconds=5)
+
+Queue = tuple[str, str | None]
+"""A repository, and the host whose own queue it is, if any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    path: str
+    problems: tuple[str, ...] = ()
+    """Why it cannot be used; empty for a valid one."""
+    repos: tuple[str, ...] = ()
+    """Those that it declares."""
+    shows_password: bool = False
+    """It holds Redis' password, and others on this machine may read it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The one that asks."""
+
+    host: str
+    version: str
+    """Of coord."""
+    git: str | None
+    """Its version; None where there is none."""
+    agent: str | None = None
+    """The program of `agent_command`."""
+    agent_found: bool = True
+    clock_offset_ms: int | None = None
+    """How far it is ahead of Redis."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    address: str
+    """Without its password."""
+    embedded: bool
+    software: str = ""
+    used_memory: int = 0
+    maxmemory: int = 0
+    """0 means no limit."""
+    policy: str = ""
+    append_only: bool | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heard:
+    worker: Worker
+    ago_s: float
+    """How long since it was heard of."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    machine: Machine
+    file: File | None = None
+    trouble: CoordinationError | None = None
+    """Why Redis could not be asked."""
+    server: Server | None = None
+    workers: tuple[Heard, ...] = ()
+    gone: Mapping[str, float] = field(default_factory=dict)
+    """Host of which no worker is left → seconds since one was heard of; not for ever."""
+    queues: Mapping[Queue, int] = field(default_factory=dict)
+    """Messages that no worker has taken yet."""
+    runs: tuple[RunView, ...] = ()
+    """Those that have not ended."""
+    poison: int = 0
+    poison_key: str = ""
+
+    @property
+    def repos(self) -> tuple[str, ...]:
+        """Declared, served, or waited for."""
+        declared = self.file.repos if self.file else ()
+        served = {repo for heard in self.workers for repo in heard.worker.repos}
+        waiting = {todo.repo for run in self.runs for todo in run.todos}
+        return (*declared, *sorted((served | waiting) - set(declared)))
+
+    @property
+    def starts_workers(self) -> bool:
+        """Nothing runs, and the next sweep starts what it needs."""
+        return self.server is not None and self.server.embedded and not self.workers
+
+    def hosts_of(self, repo: str) -> tuple[str, ...]:
+        """Those with a living worker that can work on it."""
+        return tuple(sorted({heard.worker.host for heard in self.workers if repo in heard.worker.fit}))
+
+    def unfit(self, repo: str) -> Mapping[str, str]:
+        """Host → why its worker cannot work on the repository, though it serves it."""
+        return {h.worker.host: h.worker.unfit[repo] for h in self.workers if repo in h.worker.unfit}
+
+
+def findings(facts: Facts) -> tuple[Finding, ...]:
+    """What is wrong first, then what is only worth knowing."""
+    found = [
+        *_file(facts.file),
+        *_redis(facts),
+        *_served(facts),
+        *_versions(facts),
+        *_clocks(facts),
+        *_gone(facts),
+        *_poison(facts),
+        *_machine(facts),
+    ]
+    return tuple(sorted(found, key=lambda finding: finding.severity is not Severity.WRONG))
+
+
+def _file(file: File | None) -> Iterator[Finding]:
+    if file and file.problems:
+        yield Finding.wrong(
+            f"{file.path} has {counted(len(file.problems), 'problem')}", "coord validate shows each with its line"
+        )
+    if file and file.shows_password:
+        yield Finding.warning(
+            f"{file.path} holds Redis' password, and everybody on this machine may read it",
+            f"set COORD_REDIS_URL instead, or: chmod 600 {file.path}",
+        )
+
+
+def _redis(facts: Facts) -> Iterator[Finding]:
+    if facts.trouble:
+        yield Finding.wrong(facts.trouble.message, facts.trouble.hint)
+    yield from facts.server.findings if facts.server else ()
+
+
+def _served(facts: Facts) -> Iterator[Finding]:
+    if facts.trouble or facts.server is None or facts.starts_workers:
+        return
+    for repo in facts.repos:
+        for host, why in facts.unfit(repo).items():
+            yield Finding.wrong(
+                f"host {host} serves {repo}, and cannot work on it: {why}",
+                f"mend that on {host}; its worker sees it by itself",
+            )
+    nobody = [repo for repo in facts.repos if not facts.hosts_of(repo) and not facts.unfit(repo)]
+    if nobody:
+        start = (
+            "coord down, then coord up"
+            if facts.server.embedded
+            else f"where it lies: coord worker --repo {nobody[0]}=PATH"
+        )
+        yield Finding.wrong(f"no worker serves {listed(nobody)}", start)
+
+
+def _versions(facts: Facts) -> Iterator[Finding]:
+    ours = facts.machine.version
+    for version in sorted({h.worker.version for h in facts.workers} - {ours}):
+        hosts = sorted({h.worker.host for h in facts.workers if h.worker.version == version})
+        yield Finding.wrong(
+            f"the workers of {listed(hosts)} are of coord {version}, this is {ours}", "install one version everywhere"
+        )
+
+
+def _clocks(facts: Facts) -> Iterator[Finding]:
+    offsets = {h.worker.host: h.worker.clock_offset_ms for h in facts.workers}
+    if facts.machine.clock_offset_ms is not None:
+        offsets.setdefault(facts.machine.host, facts.machine.clock_offset_ms)
+    for host, offset_ms in sorted(offsets.items()):
+        if abs(offset_ms) > CLOCK_TOLERANCE / timedelta(milliseconds=1):
+            how = f"{abs(offset_ms) / 1000:.0f} s {'ahead of' if offset_ms > 0 else 'behind'} Redis"
+            yield Finding.wrong(
+                f"the clock of {host} is {how}: times in logs and commits mislead, certificates may be refused",
+                f"set the clock of {host} by NTP",
+            )
+
+
+def _gone(facts: Facts) -> Iterator[Finding]:
+    for host, ago_s in facts.gone.items():
+        waiting = {repo: n for (repo, whose), n in facts.queues.items() if whose == host and n}
+        if waiting:
+            yield Finding.wrong(
+                f"{counted(sum(waiting.values()), 'message')} for {listed(sorted(waiting))} on host {host}, "
+                f"of which nothing was heard for {_duration(ago_s)}",
+                f"start its worker again; or give the host up: coord cancel RUN, then coord retry RUN --without {host}",
+            )
+
+
+def _poison(facts: Facts) -> Iterator[Finding]:
+    if facts.poison:
+        yield Finding.warning(
+            f"{counted(facts.poison, 'queue entry')} could not be read and set aside: another program writes into "
+            "coord's queues",
+            f"look: redis-cli LRANGE {facts.poison_key} 0 -1; and when it is understood: redis-cli DEL {facts.poison_key}",
+        )
+
+
+def _machine(facts: Facts) -> Iterator[Finding]:
+    """Work happens here with the embedded server; elsewhere the workers' machines are what counts."""
+    here = facts.server is not None and facts.server.embedded
+    say = Finding.wrong if here else Finding.warning
+    if facts.machine.git is None:
+        yield say("there is no git on this machine", "install git")
+    if not facts.machine.agent_found:
+        what = f"agent_command's program {facts.machine.agent!r} is not in PATH on this machine"
+        yield say(
+            what, "install it, or correct agent_command" + ("" if here else " (what counts is the workers' machines)")
+        )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,111 @@
+"""What the doctor says of machines as the facts describe them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from coordination.errors import Unreachable
+from coordination.fleet.doctor import Facts, File, Heard, Machine, Server, findings
+from coordination.runs.presence import Worker
+from coordination.wire.fitness import Finding, Severity
+
+WRONG, WARNING = Severity.WRONG, Severity.WARNING
+
+
+def worker(host: str, *repos: str, **fields: Any) -> Heard:
+    known = {"id": f"coord-1@{host}", "pid": 1, "version": "1.0", "jobs": 1, **fields}
+    return Heard(worker=Worker(host=host, repos=repos, **known), ago_s=1.0)
+
+
+MACHINE = Machine(host="here", version="1.0", git="2.40", clock_offset_ms=3)
+SERVER = Server(address="redis://example.org", embedded=False, software="Redis 8.0")
+WELL = Facts(
+    machine=MACHINE,
+    file=File(path="/e/ecosystem.yaml", repos=("units", "text")),
+    server=SERVER,
+    workers=(worker("a", "units"), worker("b", "text")),
+    queues={("units", None): 4, ("text", "b"): 2},
+)
+NO_FOLDER = "there is no folder /srv/units"
+
+
+def test_nothing_is_said_where_nothing_is_wrong():
+    assert findings(WELL) == ()
+
+
+@pytest.mark.parametrize(
+    ("differs", "severity", "words"),
+    [
+        ({"workers": (worker("a", "units"),)}, WRONG, "no worker serves text"),
+        ({"workers": (), "file": None}, None, ""),
+        ({"workers": (), "server": replace(SERVER, embedded=True)}, None, ""),
+        (
+            {"workers": (worker("a", "units"),), "server": replace(SERVER, embedded=True)},
+            WRONG,
+            "no worker serves text",
+        ),
+        (
+            {"workers": (worker("a", "units", "text", unfit={"units": NO_FOLDER}),)},
+            WRONG,
+            f"host a serves units, and cannot work on it: {NO_FOLDER}",
+        ),
+        (
+            {"workers": (worker("a", "units", "text"), worker("b", "units", unfit={"units": NO_FOLDER}))},
+            WRONG,
+            "host b serves units, and cannot work on it",
+        ),
+        (
+            {"workers": (worker("a", "units"), worker("b", "text", version="0.9"))},
+            WRONG,
+            "the workers of b are of coord 0.9, this is 1.0",
+        ),
+        (
+            {"workers": (worker("a", "units"), worker("b", "text", clock_offset_ms=-6200))},
+            WRONG,
+            "the clock of b is 6 s behind Redis",
+        ),
+        ({"workers": (worker("a", "units"), worker("b", "text", clock_offset_ms=4900))}, None, ""),
+        ({"machine": replace(MACHINE, clock_offset_ms=90_000)}, WRONG, "the clock of here is 90 s ahead of Redis"),
+        (
+            {"gone": {"c": 600.0}, "queues": {("units", "c"): 3, ("text", "c"): 0}},
+            WRONG,
+            "3 messages for units on host c, of which nothing was heard for 10 min",
+        ),
+        ({"gone": {"c": 600.0}}, None, ""),
+        ({"poison": 1, "poison_key": "coord:poison"}, WARNING, "1 queue entry could not be read"),
+        ({"file": File(path="/e", problems=("x", "y"))}, WRONG, "/e has 2 problems"),
+        ({"file": replace(WELL.file, shows_password=True)}, WARNING, "holds Redis' password"),  # type: ignore[type-var]
+        ({"machine": replace(MACHINE, git=None)}, WARNING, "there is no git on this machine"),
+        (
+            {"machine": replace(MACHINE, git=None), "server": replace(SERVER, embedded=True)},
+            WRONG,
+            "there is no git on this machine",
+        ),
+        ({"machine": replace(MACHINE, agent="claude", agent_found=False)}, WARNING, "program 'claude' is not in PATH"),
+        ({"server": replace(SERVER, findings=(Finding.wrong("it is a replica", "x"),))}, WRONG, "it is a replica"),
+        (
+            {"workers": (), "trouble": Unreachable("Redis does not answer", "start it")},
+            WRONG,
+            "Redis does not answer",
+        ),
+    ],
+)
+def test_what_is_said_of_each(differs: dict[str, Any], severity: Severity | None, words: str):
+    found = findings(replace(WELL, **differs))
+
+    if severity is None:
+        assert found == ()
+        return
+    (finding,) = found
+    assert finding.severity is severity
+    assert words in finding.what
+    assert finding.hint
+
+
+def test_what_is_wrong_comes_before_what_is_worth_knowing():
+    facts = replace(WELL, poison=2, workers=(worker("a", "units"),))
+
+    assert [finding.severity for finding in findings(facts)] == [WRONG, WARNING]
