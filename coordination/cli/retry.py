@@ -44,7 +44,7 @@ def retry(
     with opened(call) as runs:
         ecosystem = call.document.ecosystem if call.has_file else None
         left = runs.left_of(runs.reader.resolve(run), ecosystem, without=without)
-        if not left.again:
+        if left.nothing_to_do:
             return _nothing(left, as_json=as_json)
         if call.has_file and not call.settings.redis_url:
             call.manager.check_paths(sorted({spec.todo.repo for spec in left.again.values()}))
@@ -59,14 +59,10 @@ def retry(
 
 
 def _nothing(left: CarryOver, *, as_json: bool) -> int:
-    why = f"nothing is left of run {left.ended.run_id}: all its todos have succeeded"
-    blocked = len(left.ended.state) - len(left.ended.spec)
-    if blocked:
-        why = f"nothing failed in run {left.ended.run_id}; {counted(blocked, 'todo')} blocked from outside of it"
-    click.echo(f"nothing to do: {why}", err=True)
+    click.echo(f"nothing to do: {left.nothing_to_do}", err=True)
     if as_json:
-        print_json({"run_id": None, "nothing_to_do": why})
-    return BLOCKED if blocked else 0
+        print_json({"run_id": None, "nothing_to_do": left.nothing_to_do})
+    return BLOCKED if left.blocked else 0
 
 
 def _say(run_id: str, left: CarryOver) -> None:

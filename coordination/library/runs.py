@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,26 @@ class Runs:
         coord.start_worker(graph.repos)
         with reaching(self.deeds.url):
             return Run(coord, self.deeds.sweep(coord.manager.ecosystem, graph, order))
+
+    def retry(
+        self,
+        run: str = LAST,
+        *,
+        on_failure: OnFailure | None = None,
+        max_parallel: int | None = None,
+        without: Collection[str] = (),
+    ) -> Run:
+        """Starts a run of what failed in an ended one, and what that held up; `without`: hosts that are gone for good.
+
+        Raises Blocked where nothing is left; PlanRefused; Conflict where the run goes on, or was retried already.
+        """
+        coord = self._coord
+        with reaching(self.deeds.url):
+            left = self.deeds.left_of(self.get(run).id, coord.manager.ecosystem, without=without)
+            if left.nothing_to_do:
+                raise Blocked(left.nothing_to_do, "coord sweep PLAN does what was added to the plan since")
+            coord.start_worker(sorted({spec.todo.repo for spec in left.again.values()}))
+            return Run(coord, self.deeds.retry(left, on_failure=on_failure, max_parallel=max_parallel))
 
     def get(self, run: str = LAST) -> Run:
         """Raises NotFound."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, OnFailure, Repo, Todo, TodoStatus
+from coordination.planner.selection import counted
 from coordination.runs.draft import Draft, new_run_id, place_of
 from coordination.runs.ended import HOST, Ended
 from coordination.runs.records import Reply, TodoSpec, TodoState
@@ -47,6 +48,22 @@ class CarryOver:
     @property
     def carried(self) -> tuple[str, ...]:
         return tuple(todo for todo in self.ended.spec if todo not in self.again)
+
+    @property
+    def blocked(self) -> int:
+        """Todos that were blocked from outside of the plan."""
+        return len(self.ended.state) - len(self.ended.spec)
+
+    @property
+    def nothing_to_do(self) -> str:
+        """Why there is nothing to do, as words; empty when there is something."""
+        if self.again:
+            return ""
+        if self.blocked:
+            return (
+                f"nothing failed in run {self.ended.run_id}; {counted(self.blocked, 'todo')} blocked from outside of it"
+            )
+        return f"nothing is left of run {self.ended.run_id}: all its todos are done"
 
 
 def left_of(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from coordination import Blocked, Coord
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage, git
 
@@ -94,7 +95,7 @@ def test_after_the_mend_just_what_failed_and_what_that_held_up_runs(
     again = stage.coord("retry", "last")
     assert (again.code, again.err) == (
         0,
-        f"nothing to do: nothing is left of run {second}: all its todos have succeeded\n",
+        f"nothing to do: nothing is left of run {second}: all its todos are done\n",
     )
 
 
@@ -151,3 +152,15 @@ def test_a_run_is_retried_from_anywhere_by_its_redis_and_without_the_file(
     assert done.json["carried_from"] == first
     assert "there is no ecosystem.yaml here to update" in done.err
     assert stage.ok("sync").err.startswith("2 todos ")
+
+
+def test_a_program_retries_as_people_do(stage: Stage) -> None:
+    first = failed(stage)
+    in_the_kept_worktree(stage, first)
+    with Coord(stage.file) as coord:
+        again = coord.runs.retry().wait(60)
+        with pytest.raises(Blocked, match="all its todos are done"):
+            coord.runs.retry(again.run_id)
+
+    assert (again.status, again.carried_from) == ("succeeded", first)
+    assert stage.ledger[3:] == ["test", "use"]
