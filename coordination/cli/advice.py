@@ -1,12 +1,14 @@
-"""What to look at when a run has ended: where the work is, what failed and its last words, and the next command."""
+"""What to look at when a run has ended, or waits: where the work is, what failed and its last words, and the next command."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
+from coordination.cli.waits import in_words, waits
 from coordination.planner.selection import listed
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.runs.service import Runs
@@ -20,6 +22,9 @@ def say_next(runs: Runs, run: RunView, worktrees: Path) -> None:
     def tail(todo: str) -> str:
         return runs.reader.log_tail(run.run_id, todo)
 
+    now = datetime.now(UTC)
+    for wait in waits(run) if not run.status.ended else ():
+        click.echo(in_words(wait, now), err=True)
     for line in advice(run, runs.reader.branches(run), tail, worktrees / run.run_id):
         click.echo(line, err=True)
 
@@ -37,6 +42,12 @@ def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str]
     if failed and run.status is RunStatus.FAILED:
         yield f"mend it in the file, on the repository's branch, or in the worktree by a commit on coord/{run.run_id}"
         yield f"then this does what is left: coord retry {run.run_id}"
+    elif run.status is RunStatus.CANCELLED:
+        if worktrees.is_dir():
+            yield f"its worktrees: {worktrees}"
+        yield f"this does what is left: coord retry {run.run_id}"
+    elif not run.status.ended:
+        yield f"follow it: coord watch {run.run_id}"
 
 
 def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator[str]:

@@ -180,8 +180,8 @@ class Runs:
 
 def _refused(wish: str, run: RunView) -> Conflict:
     if run.status.ended:
-        words = f"run {run.run_id} is {run.status} since {run.finished_at}: it cannot be {wish}"
+        words = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"
         return Conflict(words, f"look at it: coord show-run {run.run_id}")
     if run.status is RunStatus.PAUSED:
         return Conflict(f"run {run.run_id} is paused already", f"go on with it: coord resume {run.run_id}")
-    return Conflict(f"run {run.run_id} is {run.status}: it cannot be {wish}", f"follow it: coord watch {run.run_id}")
+    return Conflict(f"run {run.run_id} cannot be {wish}: it is {run.status}", f"follow it: coord watch {run.run_id}")

@@ -12,6 +12,7 @@ from redis import Redis
 
 from coordination.errors import NotFound
 from coordination.planner.forecast import bound
+from coordination.planner.selection import did_you_mean
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunBrief, RunStatus, RunView, TodoState, TodoView
 from coordination.wire.keys import Keys, split_member
@@ -46,7 +47,8 @@ class RunReader:
         ]
         if len(found) == 1:
             return str(found[0])
-        what = f"run {run!r} is not the only one: {', '.join(found[:5])}" if found else f"there is no run {run!r}"
+        near = did_you_mean(run, [LAST, *newest_first])
+        what = f"run {run!r} is not the only one: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
         raise NotFound(what, "coord list-runs shows them" if newest_first else "coord sweep PLAN starts one")
 
     def list(self, limit: int = 50) -> list[RunView]:
@@ -101,7 +103,9 @@ class RunReader:
         done = [todo for todo in run.todos if todo.state is TodoState.SUCCEEDED and todo.started_at]
         names = [f"{todo.id} {fact}" for todo in done for fact in ("commit", "began")]
         commits = self._redis.hmget(self._keys.run(run.run_id).facts, names) if names else []
-        changed = {t.repo for t, commit, began in zip(done, commits[::2], commits[1::2], strict=True) if commit != began}
+        changed = {
+            t.repo for t, commit, began in zip(done, commits[::2], commits[1::2], strict=True) if commit != began
+        }
         latest = {todo.repo: todo.run or run.run_id for todo in sorted(done, key=_finished)}
         return {repo: source for repo, source in latest.items() if repo in changed}
 

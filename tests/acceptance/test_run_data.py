@@ -104,7 +104,9 @@ def test_a_run_is_looked_at_from_anywhere_by_who_names_the_redis(swept: tuple[St
     assert list(tmp_path.iterdir()) == []
 
 
-def test_where_work_is_and_what_failed_is_told_with_its_last_words_and_the_next_command(swept: tuple[Stage, Done]) -> None:
+def test_where_work_is_and_what_failed_is_told_with_its_last_words_and_the_next_command(
+    swept: tuple[Stage, Done],
+) -> None:
     _, watched = swept
 
     told = watched.err[watched.err.index("the work is on branch") :].splitlines()
@@ -169,4 +171,4 @@ def test_a_run_that_has_ended_cannot_be_steered(swept: tuple[Stage, Done]) -> No
 
     for word in ("cancel", "pause", "resume"):
         answer = stage.coord(word, "last")
-        assert (answer.code, "is failed" in answer.err) == (6, True)
+        assert (answer.code, "ended as failed at 20" in answer.err) == (6, True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from coordination.wire.daemon import alive
 from tests.acceptance.gate import Gate
 from tests.stage import Stage
 from tests.waiting import until
@@ -106,3 +109,65 @@ def test_a_follower_sees_a_run_that_is_cancelled_elsewhere(stage: Stage, gate: G
     assert ended.code == 1
     assert "cancelled" in ended.out
     assert "A  api" in ended.err
+
+
+def test_a_cancel_returns_when_nothing_runs_any_more_and_needs_no_heartbeat_for_it(stage: Stage) -> None:
+    gate = Gate(stage.folder)
+    stage.settings = {"heartbeat": "60s", "lease_ttl": "3m"}
+    stage.write([{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "api", "blocked_by": ["A"]}])
+    assert stage.sweep("--detach").code == 0
+    pid = gate.wait()
+
+    cancelled = stage.coord("cancel", "--json", timeout=30)
+
+    assert cancelled.code == 0
+    assert not Path(f"/proc/{pid}").exists()
+    assert cancelled.json["status"] == "cancelled"
+    assert cancelled.states == {"A": "cancelled", "B": "cancelled"}
+
+
+def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(stage: Stage) -> None:
+    gate = Gate(stage.folder)
+    stage.settings = {"heartbeat": "200ms", "lease_ttl": "1s"}
+    stage.write([{"id": "A", "repo": "api", "action": gate.action}])
+    assert stage.sweep("--detach").code == 0
+    gate.wait()
+    stage.kill("worker")
+
+    cancelled = stage.coord("cancel", "--json", timeout=30)
+
+    assert (cancelled.code, cancelled.json["status"]) == (0, "cancelled")
+    assert "A ran on" in cancelled.err or "A is being stopped" in cancelled.err or "lost its worker" in cancelled.err
+
+
+def test_what_cannot_be_done_to_a_run_is_refused_with_the_reason(stage: Stage, gate: Gate) -> None:
+    run_id = stage.run()["run_id"]
+    running = stage.coord("resume")
+    stage.ok("pause")
+    paused = stage.coord("pause")
+    cancelling = stage.coord("cancel", "--no-wait")
+    stage.coord("watch")
+    ended = stage.coord("cancel")
+
+    assert (running.code, f"run {run_id} cannot be resumed: it is running" in running.err) == (6, True)
+    assert (paused.code, f"run {run_id} is paused already\n  go on with it: coord resume" in paused.err) == (6, True)
+    assert (cancelling.code, f"run {run_id} is being cancelled" in cancelling.err) == (0, True)
+    assert (ended.code, f"run {run_id} cannot be cancelled: it ended as cancelled at 20" in ended.err) == (6, True)
+
+
+def test_a_resumed_run_that_nobody_serves_says_so_and_show_run_says_why_it_waits(stage: Stage, gate: Gate) -> None:
+    stage.ok("pause")
+    paused = stage.ok("show-run")
+    gate.open()
+    until(lambda: stage.shown().states["A"] == "succeeded")
+    worker = stage.daemon("worker")
+    os.kill(worker.pid, signal.SIGTERM)
+    until(lambda: not alive(worker))
+
+    resumed = stage.ok("resume")
+    shown = stage.ok("show-run")
+
+    assert "· the run is paused: coord resume" in paused.err
+    assert "it waits for a worker for api: none serves it\n  coord worker --repo api=PATH" in resumed.err
+    assert "waits for a worker for api: none serves it" in shown.err
+    assert "follow it: coord watch" in shown.err

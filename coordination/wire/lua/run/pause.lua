@@ -1,7 +1,8 @@
 -- Nothing new starts until `resume`; what runs finishes.
 -- ARGV: run, who
--- Returns: `paused` or the status that does not allow it.
+-- Returns: `paused`, `already` if it was, or the status that does not allow it.
 local status = call('HGET', meta, 'status')
+if status == 'paused' then return reply('already') end
 if status ~= 'running' then return reply(status or 'unknown') end
 call('HSET', meta, 'status', 'paused')
 emit('run.paused', '', 'by', ARGV[2])

@@ -1,0 +1,87 @@
+"""`sweep --dry-run`: told and not done."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.acceptance.gate import Gate
+from tests.stage import PLAN, Stage
+
+TODOS = [
+    {"id": "A", "repo": "api", "action": "make all"},
+    {"id": "B", "repo": "web", "action": {"type": "manual"}, "blocked_by": ["A"]},
+    {"id": "C", "repo": "web", "blocked_by": ["X"]},
+    {"id": "D", "repo": "web", "status": "completed"},
+    {"id": "X", "repo": "web", "plan": "OTHER"},
+]
+
+
+def test_it_says_what_would_run_where_and_why_the_rest_would_not_and_starts_nothing(stage: Stage) -> None:
+    stage.write(TODOS)
+
+    answer = stage.coord("sweep", PLAN, "--dry-run", "--json", COORD_HOST="here")
+    table = stage.coord("sweep", PLAN, "--dry-run").out
+
+    first, second = answer.json["steps"]
+    assert answer.code == 5
+    assert first["places"] == [{"host": "here", "path": str(stage.folder / "api")}]
+    assert (first["command"], first["timeout_s"]) == ("make all", 3600)
+    assert (second["after"], second["command"]) == (["A"], "a person: coord complete-todo B")
+    assert {rest["id"]: rest["why"] for rest in answer.json["rest"]} == {
+        "C": "blocked by X (pending: do X) of OTHER",
+        "D": "completed",
+    }
+    assert "make all" in table
+    assert not stage.state.exists()
+
+
+def test_with_a_redis_that_is_away_it_says_so_and_what_it_can(stage: Stage, free_port: int) -> None:
+    stage.write(TODOS)
+
+    answer = stage.coord("sweep", PLAN, "--dry-run", "--todo", "A", "--redis", f"redis://127.0.0.1:{free_port}")
+
+    assert answer.code == 0
+    assert "make all" in answer.out
+    assert "does not answer" in answer.err
+
+
+def test_with_a_redis_of_ones_own_it_names_what_no_worker_serves(stage: Stage, redis_url: str) -> None:
+    stage.write(TODOS)
+
+    answer = stage.coord("sweep", PLAN, "--dry-run", "--todo", "A", "--json", "--redis", redis_url)
+
+    assert answer.json["steps"][0]["waits_for"] == "a worker for api: none serves it"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--repo", "apo"], 2, "did you mean 'api'"),
+        (["--todo", "D"], 0, "nothing to do"),
+        (["--failed"], 2, "PLAN-001 has not been run yet"),
+    ],
+)
+def test_it_ends_as_the_sweep_would_begin(stage: Stage, words: list[str], code: int, told: str) -> None:
+    stage.write(TODOS)
+
+    answer = stage.coord("sweep", PLAN, "--dry-run", *words)
+
+    assert (answer.code, told in answer.err) == (code, True)
+
+
+def test_what_failed_last_is_asked_for_and_what_goes_on_is_not_begun_again(stage: Stage) -> None:
+    gate = Gate(stage.folder)
+    todos = [{"id": "A", "repo": "api"}, {"id": "B", "repo": "web"}, {"id": "C", "repo": "api", "blocked_by": ["B"]}]
+    stage.write([*todos[:1], {**todos[1], "action": "exit 1"}, todos[2], {"id": "X", "repo": "api"}])
+    stage.up()
+    assert stage.sweep("--todo", "A", "--todo", "B", "--todo", "C", "--on-failure", "continue").code == 3
+
+    failed = stage.coord("sweep", PLAN, "--dry-run", "--failed", "--json")
+    stage.write([{"id": "A", "repo": "api", "action": gate.action}])
+    assert stage.sweep("--detach").code == 0
+    gate.wait()
+    twice = stage.coord("sweep", PLAN, "--dry-run")
+    gate.open()
+
+    assert [step["id"] for step in failed.json["steps"]] == ["B", "C"]
+    assert (twice.code, "has A in hand" in twice.err) == (6, True)

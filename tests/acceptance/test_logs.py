@@ -1,0 +1,43 @@
+"""What todos wrote, from anywhere: one todo over its attempts, or the whole run as it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.acceptance.gate import Gate
+from tests.stage import Stage
+
+
+def test_a_log_is_followed_over_attempts_and_from_elsewhere_until_the_todo_ends(stage: Stage, tmp_path: Path) -> None:
+    gate, elsewhere = Gate(stage.folder), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    twice = f"echo try $COORD_ATTEMPT; [ $COORD_ATTEMPT = 2 ] || exit 1; {gate.action}; echo done"
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": twice, "retry": {"attempts": 2, "delay": "1ms"}},
+            {"id": "last", "repo": "web", "action": "echo after", "blocked_by": ["A"]},
+        ]
+    )
+    assert stage.sweep("--detach").code == 0
+    url = stage.server.url
+    assert url
+
+    one = stage.begin("logs", "last", "A", "-f", "--redis", url, cwd=elsewhere)
+    whole = stage.begin("logs", "last", "--follow", "--redis", url, cwd=elsewhere)
+    one.says("try 2")
+    gate.open()
+
+    assert one.done(30).out == "try 1\n[coord] exit code 1\n[coord] attempt 2\ntry 2\ndone\n"
+    assert whole.done(30).out.splitlines()[-2:] == ["A    | done", "last | after"]
+    assert stage.coord("logs").out == whole.out
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_todo_that_is_not_in_the_run_gets_the_nearest_name(stage: Stage) -> None:
+    stage.write([{"id": "TODO-001", "repo": "api"}])
+    assert stage.sweep().code == 0
+
+    answer = stage.coord("logs", "last", "TODO-01")
+
+    assert answer.code == 2
+    assert "has no todo 'TODO-01' (did you mean 'TODO-001'?)" in answer.err

@@ -1,0 +1,36 @@
+"""Which run goes on when a person says that a todo is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
+from coordination.runs.manual import Found, choose
+from coordination.runs.records import TodoState
+
+WAITS = Found(run="R1", state=TodoState.PARKED, manual=True)
+ENDED = Found(run="R2", state=TodoState.SUCCEEDED, manual=True)
+
+
+def test_the_one_that_waits_goes_on() -> None:
+    assert choose("look", [ENDED, WAITS]) == "R1"
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "words"),
+    [
+        ([], NotFound, "no run waits for look"),
+        ([ENDED], Conflict, "look of run R2 is succeeded: nothing waits for it"),
+        ([Found(run="R3", state=TodoState.WAITING, manual=True)], Conflict, "is waiting: its turn has not come"),
+        ([Found(run="R3", state=TodoState.PARKED, manual=False)], UsageError, "is no manual todo"),
+        ([WAITS, Found(run="R4", state=TodoState.PARKED, manual=True)], UsageError, "runs R1 and R4 wait for look"),
+    ],
+)
+def test_where_none_waits_or_more_than_one_it_says_so(
+    found: list[Found], error: type[CoordinationError], words: str
+) -> None:
+    with pytest.raises(error) as caught:
+        choose("look", found)
+
+    assert words in caught.value.message
+    assert caught.value.hint
