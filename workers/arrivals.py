@@ -74,7 +74,7 @@ class Arrivals:
             elif label.remote is not None:
                 _fetch(sought.repo, at, label.remote, into, hold)
             else:
-                raise NotCarried(label.why or f"{sought.repo}: {at[:12]} is not here, and no host has sent it")
+                raise NotCarried(label.why or _unsent(sought.repo, at))
         if at is not None:
             _point(sought, at, into)
         for commit in reversed(bundles):
@@ -112,6 +112,10 @@ class Arrivals:
             except GitRefused as refused:
                 words = f"{sought.repo}: the bundle of {commit[:12]} is of no use: {refused.message}"
                 raise NotCarried(words) from refused
+
+
+def _unsent(repo: str, commit: str) -> str:
+    return f"{repo}: {commit[:12]} is not here, and no host has sent it (a worker whose Redis is a unix:// socket sends nothing)"
 
 
 def _check(sought: Sought) -> None:

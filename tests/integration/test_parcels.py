@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import EmbeddedServer
 from coordination.wire.keys import Keys
+from tests.doors import leading_to, listening
 from tests.plans import PLAN, Todos, ecosystem, order
 from tests.stage import git
 from tests.waiting import until
@@ -51,20 +53,33 @@ def free() -> int:
     return port
 
 
+@dataclass(frozen=True)
+class Door:
+    """A server that listens on loopback, too."""
+
+    port: int
+    password: str
+    socket: Path
+
+    def url(self, port: int) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{port}"
+
+
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     port = free()
     server = EmbeddedServer(tmp_path_factory.mktemp("server") / ".coord", Settings(server_port=port))
-    password = urlsplit(server.start()).password
-    yield f"redis://:{password}@127.0.0.1:{port}"
+    address = urlsplit(server.start())
+    yield Door(port, address.password or "", Path(address.path))
     server.stop()
 
 
 @pytest.fixture
-def tcp(address: str) -> str:
-    with connect(address, Profile.COMMAND) as client:
+def tcp(door: Door) -> str:
+    url = door.url(door.port)
+    with connect(url, Profile.COMMAND) as client:
         client.flushall()
-    return address
+    return url
 
 
 class Host:
@@ -253,6 +268,30 @@ def test_where_the_repository_is_served_here_too_its_checkout_lends_what_it_has(
     assert (path / "work").read_text() == "T1\n"
     assert len((path / "large").read_bytes()) == 50_000
     assert git(theirs, "for-each-ref", "--format=%(refname)", "refs/heads") == "refs/heads/main"
+
+
+def test_what_the_checkout_here_has_needs_no_parcel(world: World, redis_url: str):
+    world.url = redis_url
+    mine = world.repo("a/up")
+    a = world.host("a", up=mine)
+    run = world.run({"T1": "up"}, **works("T1"))
+    a.do(run, "T1", "up")
+    folder = Arrivals(world.parcels, world.folder / "b", {"up": mine}).folder(sought(mine, run))
+
+    assert git(folder, "log", "--format=%s") == "T1: do T1\nfirst"
+    assert git(folder, "count-objects") == "0 objects, 0 kilobytes", "all are lent"
+
+
+def test_what_was_carried_over_is_on_the_branch_of_the_run_in_which_it_was_done(world: World):
+    a, b = world.host("a", up=world.repo("a/up")), world.host("b", down=world.repo("b/down"))
+    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
+    a.do(run, "T1", "up")
+    a.parts.store.redis.hset(a.parts.keys.run(run).facts, "T1 run", "earlier")
+    b.do(run, "T2", "down")
+
+    told = b.told(run, "T2")["T1"]
+    assert told["branch"] == "coord/earlier"
+    assert git(Path(told["path"]), "rev-parse", "coord/earlier") == told["commit"]
 
 
 def test_a_todo_of_the_repository_itself_gets_its_own_worktree(world: World):
@@ -533,6 +572,20 @@ def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(w
     b.do(run, "T2", "down")
 
     assert "is not here, and no host has sent it" in b.told(run, "T2")["T1"]["why"]
+
+
+def test_a_redis_that_is_away_is_waited_for(world: World, door: Door, caplog: pytest.LogCaptureFixture):
+    mine, port = world.repo("a/up"), free()
+    a = world.host("a", up=mine)
+    a.parts.goods = connect(door.url(port), Profile.FREIGHT)
+    run = world.run({"T1": "up"}, **works("T1"))
+    does = threading.Thread(target=a.do, args=(run, "T1", "up"), daemon=True)
+    does.start()
+    until(lambda: "Redis does not answer, asking again" in caplog.text)
+    with listening(leading_to(door.socket), port):
+        does.join(60)
+
+    assert world.parcels.label(run, "up", tip(mine, run)).bundled
 
 
 def test_on_one_machine_nothing_is_sent(world: World, redis_url: str):
