@@ -63,6 +63,7 @@ class WorkerParts:
         self.keys = Keys(charge.settings.namespace)
         self.redis = connect(charge.redis_url, Profile.WORKER, charge.settings.connect_timeout)
         self.reader = connect(charge.redis_url, Profile.READER, charge.settings.connect_timeout)
+        self.ears = connect(charge.redis_url, Profile.READER, charge.settings.connect_timeout, decode=False)
         self.goods = connect(charge.redis_url, Profile.FREIGHT, charge.settings.connect_timeout)
         host = charge.settings.host or socket.gethostname()
         self.worker = Worker(
@@ -99,7 +100,7 @@ class WorkerParts:
     @cached_property
     def serving(self) -> Serving:
         desk = Desk(self.store, self.dispatcher, self.charge.settings, self.worker.version)
-        return Serving(self.redis, self.reader, self.keys, desk, lambda: self.keeper.leads)
+        return Serving(self.redis, self.ears, self.keys, desk, lambda: self.keeper.leads)
 
     @property
     def services(self) -> Sequence[Service]:
@@ -138,5 +139,5 @@ class WorkerParts:
         return self.app
 
     def close(self) -> None:
-        for client in (self.redis, self.reader, self.goods):
+        for client in (self.redis, self.reader, self.ears, self.goods):
             client.close()

@@ -26,13 +26,14 @@ class Serving:
     """
 
     def __init__(
-        self, client: redis.Redis, reader: redis.Redis, keys: Keys, desk: Desk, leads: Callable[[], bool]
+        self, client: redis.Redis, ears: redis.Redis, keys: Keys, desk: Desk, leads: Callable[[], bool]
     ) -> None:
+        """`ears` must answer in bytes: what somebody publishes may be no text."""
         self._redis = client
         self._keys = keys
         self._desk = desk
         self._leads = leads
-        self._ears = reader.pubsub(ignore_subscribe_messages=True)
+        self._ears = ears.pubsub(ignore_subscribe_messages=True)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="serving", daemon=True)
 
@@ -55,10 +56,10 @@ class Serving:
         message = self._ears.get_message(timeout=TICK_S)
         if message is None:
             return False
-        self._serve(message["channel"], message["data"])
+        self._serve(message["channel"].decode(), message["data"])
         return True
 
-    def _serve(self, channel: str, data: str) -> None:
+    def _serve(self, channel: str, data: bytes) -> None:
         repos = self._keys.asking(channel)
         try:
             asked = from_json(data)

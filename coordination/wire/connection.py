@@ -16,7 +16,6 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from coordination.wire.address import client_url
-from coordination.wire.trouble import cannot_write as cannot_write
 from coordination.wire.trouble import explain
 
 FREIGHT_S = 60.0
@@ -34,8 +33,13 @@ class Profile(StrEnum):
     """Carries commits: megabytes over a slow line take longer than a step."""
 
 
-def connect(url: str, profile: Profile, timeout: timedelta = timedelta(seconds=2)) -> redis.Redis:
-    """A client for `url` (redis://, rediss:// or unix://); connects at the first command. Raises UsageError."""
+def connect(
+    url: str, profile: Profile, timeout: timedelta = timedelta(seconds=2), *, decode: bool = True
+) -> redis.Redis:
+    """A client for `url` (redis://, rediss:// or unix://); connects at the first command. Raises UsageError.
+
+    Without `decode` it answers in bytes, which may be any: text that cannot be decoded breaks a connection.
+    """
     timeout_s = timeout.total_seconds()
     tries = {
         Profile.COMMAND: Retry(NoBackoff(), 0),
@@ -46,7 +50,7 @@ def connect(url: str, profile: Profile, timeout: timedelta = timedelta(seconds=2
     patience_s = {Profile.READER: None, Profile.FREIGHT: FREIGHT_S}
     client: redis.Redis = redis.Redis.from_url(
         client_url(url),
-        decode_responses=True,
+        decode_responses=decode,
         socket_connect_timeout=timeout_s,
         socket_timeout=patience_s.get(profile, max(timeout_s, 1.0)),
         health_check_interval=0 if profile is Profile.COMMAND else 15,

@@ -1,0 +1,301 @@
+"""What a restricted worker can ask a keeper for, and what it is refused. Whoever can publish for one repository is taken for its
+worker; here it asks for what is another one's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import redis
+
+from coordination.errors import Conflict, NotAllowed
+from coordination.models import Strategy
+from coordination.runs.desk import Desk
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.presence import Presence, Worker
+from coordination.runs.proxy import NobodyAnswers, ProxyPresence, ProxyStore
+from coordination.runs.records import Grant, Reply, Result, TodoState
+from coordination.runs.serving import Serving
+from coordination.runs.store import RunStore
+from coordination.runs.submit import submit
+from coordination.settings import Settings
+from coordination.wire.carrier import make_app
+from coordination.wire.connection import Profile, connect
+from tests.plans import ecosystem, graph, order
+from tests.waiting import until
+
+TODOS = {"A": "alpha", "B": ("beta", ["A"]), "C": ("gamma", ["B"]), "L": "lone"}
+LEASE = timedelta(seconds=15)
+DONE = Result(outcome=TodoState.SUCCEEDED, output='{"x":1}')
+Ask = Callable[..., ProxyStore]
+
+
+class Site:
+    """A keeper that serves, and the store as those see it who may do everything."""
+
+    def __init__(self, url: str) -> None:
+        settings = Settings(namespace="test")
+        self.client, self.ears = connect(url, Profile.WORKER), connect(url, Profile.READER, decode=False)
+        self.store = RunStore(self.client, "test")
+        self.presence = Presence(self.client, self.store.keys)
+        self.leads = True
+        self.dispatcher = Dispatcher(make_app(url, self.store.keys, settings), self.store)
+        desk = Desk(self.store, self.dispatcher, settings, "1")
+        self.serving = Serving(self.client, self.ears, self.store.keys, desk, lambda: self.leads)
+
+    def submit(self, strategy: Strategy = Strategy.DATAFLOW) -> str:
+        run_id, reply = submit(self.store, graph(TODOS), ecosystem(TODOS), Settings(), order(strategy))
+        self.dispatcher.follow(reply)
+        return run_id
+
+    def asking(self, *repos: str) -> ProxyStore:
+        return ProxyStore(self.client, "test", repos)
+
+    def queue(self, repo: str, host: str | None = None) -> int:
+        length: int = self.client.llen(self.store.keys.queue(repo, host))
+        return length
+
+    def close(self) -> None:
+        self.serving.stop()
+        self.client.close()
+        self.ears.close()
+
+
+@pytest.fixture
+def site(redis_url: str) -> Iterator[Site]:
+    made = Site(redis_url)
+    made.serving.start()
+    until(lambda: made.client.pubsub_numpat() == 1)
+    yield made
+    made.close()
+
+
+def claim(store: RunStore, run_id: str, todo: str, attempt: int = 1) -> Reply:
+    return store.claim(run_id, todo, attempt, worker="w", host="h", lease=LEASE, request="q")
+
+
+def granted(store: RunStore, run_id: str, todo: str, attempt: int = 1) -> Grant:
+    grant = claim(store, run_id, todo, attempt).grant
+    assert grant is not None
+    return grant
+
+
+def test_a_worker_of_one_repository_carries_its_todo_and_the_next_ones_worker_is_told(site: Site):
+    run_id = site.submit()
+
+    settled = site.asking("alpha").settle(granted(site.asking("alpha"), run_id, "A"), DONE)
+
+    assert settled == Reply(word="settled", status="running")  # what follows from it is the keeper's
+    assert site.queue("beta") == 1
+    handed = site.asking("beta").handed_over(run_id, ["A"])
+    assert [(one.todo, one.output) for one in handed] == [("A", {"x": 1})]
+
+
+def test_the_same_request_and_the_same_settle_again_change_nothing(site: Site):
+    run_id, alpha = site.submit(), site.asking("alpha")
+
+    first, second = granted(alpha, run_id, "A"), granted(alpha, run_id, "A")
+    words = [alpha.settle(first, DONE).word for _ in range(2)]
+
+    assert first == second
+    assert words == ["settled", "again"]
+    assert site.queue("beta") == 1
+
+
+def test_all_a_worker_does_to_a_run_can_be_asked_for(site: Site):
+    run_id, alpha = site.submit(), site.asking("alpha")
+
+    grant = granted(alpha, run_id, "A")
+    alpha.log(run_id, "A", 1, "a line\n")
+    renewed = alpha.renew({f"{run_id} A": grant.fence}, LEASE)
+    parked = alpha.park(grant, "a seat", timedelta(seconds=5))
+    site.dispatcher.follow(site.store.fire(run_id, "A"))
+    retried = alpha.retry(granted(alpha, run_id, "A"), timedelta(0), replace(DONE, outcome=TodoState.FAILED))
+    back = alpha.hand_back(granted(alpha, run_id, "A", attempt=2))
+
+    assert renewed == ([], [])
+    assert [reply.word for reply in (parked, retried, back)] == ["parked", "retrying", "retrying"]
+    assert [fields["text"] for _, fields in site.client.xrange(site.store.keys.run(run_id).log("A"))] == ["a line\n"]
+    assert alpha.status(run_id) == "running"
+
+
+@pytest.mark.parametrize("todo", ["B", "L", "no-such"])
+@pytest.mark.parametrize(
+    "deed",
+    [
+        lambda store, run_id, grant: claim(store, run_id, grant.todo_id),
+        lambda store, run_id, grant: store.settle(grant, DONE),
+        lambda store, run_id, grant: store.retry(grant, LEASE, DONE),
+        lambda store, run_id, grant: store.hand_back(grant),
+        lambda store, run_id, grant: store.park(grant, "me", LEASE),
+        lambda store, run_id, grant: store.renew({f"{run_id} {grant.todo_id}": grant.fence}, LEASE),
+        lambda store, run_id, grant: store.log(run_id, grant.todo_id, 1, "words"),
+        lambda store, run_id, grant: store.handed_over(run_id, [grant.todo_id]),
+    ],
+    ids=["claim", "settle", "retry", "hand_back", "park", "renew", "log", "handed_over"],
+)
+def test_a_todo_of_another_repository_is_refused(site: Site, deed: Callable[..., Any], todo: str):
+    run_id = site.submit()
+    grant = replace(granted(site.store, run_id, "A"), todo_id=todo)
+    before = site.client.hgetall(site.store.keys.run(run_id).facts)
+
+    with pytest.raises(NotAllowed, match=f"{todo} of run {run_id} is no"):
+        deed(site.asking("alpha"), run_id, grant)
+
+    assert site.client.hgetall(site.store.keys.run(run_id).facts) == before
+
+
+def test_a_worker_is_told_of_its_own_todos_and_what_they_build_on_alone(site: Site):
+    run_id = site.submit()
+
+    brief = site.asking("beta").brief(run_id)
+
+    assert brief.repo_of == {"A": "alpha", "B": "beta"}
+    assert brief.predecessors == {"A": (), "B": ("A",)}
+    assert site.asking("elsewhere").status(run_id) is None
+    with pytest.raises(NotAllowed, match=r"C of run .* is nothing that a todo of beta builds on"):
+        site.asking("beta").handed_over(run_id, ["A", "C"])
+
+
+@pytest.mark.parametrize(
+    ("result", "why"),
+    [
+        (Result(outcome=TodoState.WAITING), "does not end as waiting"),
+        (Result(outcome=TodoState.SKIPPED), "does not end as skipped"),
+        (replace(DONE, output="{"), "is no JSON"),
+        (replace(DONE, output="[" * 10_000 + "]" * 10_000), "is no JSON"),
+        (replace(DONE, output="NaN"), "is no JSON"),
+        (replace(DONE, output=f'"{"x" * 100_000}"'), "more than 65536"),
+        (replace(DONE, tip="--upload-pack=touch /tmp/x"), "is no commit"),
+    ],
+)
+def test_a_result_that_would_harm_others_is_refused(site: Site, result: Result, why: str):
+    run_id, alpha = site.submit(), site.asking("alpha")
+    grant = granted(alpha, run_id, "A")
+
+    with pytest.raises(NotAllowed, match=why):
+        alpha.settle(grant, result)
+
+    assert site.client.hget(site.store.keys.run(run_id).state, "A") == "running"
+
+
+@pytest.mark.parametrize(
+    ("deed", "given"),
+    [
+        ("cancel", {"run_id": "R", "actor": "me"}),
+        ("complete", {}),
+        ("_own", {}),
+        ("claim", {"repos": ["beta"], "run_id": "R", "todo_id": "B"}),
+        ("claim", {"run_id": "R"}),
+        ("renew", {"leases": {"no member": "x"}, "lease": "soon"}),
+    ],
+)
+def test_words_that_are_no_request_are_refused(site: Site, deed: str, given: dict[str, Any]):
+    with pytest.raises(NotAllowed):
+        site.asking("alpha").wire.ask(deed, given)
+
+
+@pytest.mark.parametrize("rubbish", ["", "{", "[]", '{"id": 1}', '{"id": "q", "deed": "claim", "given": 7}', "\udc80"])
+def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str):
+    site.client.publish(site.store.keys.restricted(["alpha"]).requests, rubbish.encode(errors="surrogateescape"))
+
+    assert site.asking("alpha").status("no-such") is None
+
+
+def test_a_worker_speaks_for_itself_alone(site: Site):
+    ours, theirs = (Worker(id=repo, host="h", pid=1, version="1", repos=(repo,), jobs=1) for repo in ("alpha", "beta"))
+    presence = ProxyPresence(site.asking("alpha"))
+    ProxyPresence(site.asking("beta")).say(theirs, 0, LEASE)
+
+    presence.say(ours, 0, LEASE)
+    for forged in (
+        theirs,
+        ours.model_copy(update={"id": theirs.id}),
+        ours.model_copy(update={"repos": ("alpha", "beta")}),
+        ours.model_copy(update={"unfit": {"beta": "it is gone"}}),
+    ):
+        with pytest.raises(NotAllowed, match="is more than one of alpha"):
+            presence.say(forged, 0, LEASE)
+        with pytest.raises(NotAllowed, match="is more than one of alpha"):
+            presence.leave(forged)
+    with pytest.raises(Conflict, match=r"this is coord 2, .* is coord 1"):
+        presence.meet("2", LEASE)
+
+    assert sorted(one.id for one in site.presence.workers()) == ["alpha", "beta"]
+    presence.leave(ours)
+    assert site.presence.workers() == (theirs,)
+
+
+@pytest.mark.parametrize("who", [("alpha", "lone"), ("alpha",), ("lone",)], ids=lambda who: "+".join(who))
+def test_a_level_is_joined_whoever_counts_its_parts(site: Site, who: tuple[str, ...]):
+    """`who` asks; the other todo of the level is counted as Celery counts it for a worker that may do everything."""
+    run_id = site.submit(Strategy.LEVELS)
+    control = site.store.keys.control_queue
+
+    for todo, repo in (("A", "alpha"), ("L", "lone")):
+        assert site.client.llen(control) == 0
+        store = site.asking(repo) if repo in who else site.store
+        store.settle(granted(store, run_id, todo), DONE)
+        if repo not in who:
+            site.dispatcher.join(site.store.delivery(run_id, todo))
+
+    (advance,) = site.client.lrange(control, 0, -1)
+    assert json.loads(advance)["headers"]["task"] == "coord.advance"
+    site.dispatcher.advance(run_id, 0, "join")
+    assert site.queue("beta") == 1
+
+
+def test_a_level_of_one_todo_is_followed_by_its_advance(site: Site):
+    run_id = site.submit(Strategy.LEVELS)
+    for todo in ("A", "L"):
+        site.store.settle(granted(site.store, run_id, todo), DONE)
+    site.dispatcher.advance(run_id, 0, "join")
+
+    site.asking("beta").settle(granted(site.asking("beta"), run_id, "B"), DONE)
+
+    assert site.client.llen(site.store.keys.control_queue) == 1
+
+
+def test_who_asks_while_no_keeper_leads_is_told_so_and_answered_as_soon_as_one_does(site: Site):
+    site.leads = False
+    until(lambda: site.client.pubsub_numpat() == 0)
+
+    with pytest.raises(NobodyAnswers, match="coord keeper"):
+        site.asking("alpha").status("R")
+    site.leads = True
+
+    until(lambda: site.client.pubsub_numpat() == 1)
+    assert site.asking("alpha").status("R") is None
+
+
+def test_an_answer_that_was_lost_is_asked_for_again(site: Site, redis_url: str):
+    class Deaf(redis.Redis):
+        """Loses the first answer, as a connection may."""
+
+        lost = 0
+
+        def blpop(self, *words: Any, **more: Any) -> Any:
+            answer = super().blpop(*words, **more)
+            self.lost += 1
+            return None if self.lost == 1 else answer
+
+    run_id = site.submit()
+    deaf = Deaf.from_url(redis_url, decode_responses=True)
+
+    grant = granted(ProxyStore(deaf, "test", ["alpha"]), run_id, "A")
+
+    assert deaf.lost == 2
+    assert site.client.hget(site.store.keys.holders, f"{run_id} A") == str(grant.fence)
+    deaf.close()
+
+
+def test_answers_leave_nothing_behind(site: Site):
+    run_id = site.submit()
+    granted(site.asking("alpha"), run_id, "A")
+
+    assert site.client.keys("test:restricted:*") == []
