@@ -18,7 +18,7 @@ from coordination.runs.presence import Worker
 from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
 from coordination.runs.retry import Again, decide
 from coordination.runs.store import RunStore
-from coordination.wire.connection import cannot_write
+from coordination.wire.trouble import cannot_write
 from workers.attempt import Attempt, Conclusion, Surroundings, Word
 from workers.context import Context
 from workers.freight import Freight

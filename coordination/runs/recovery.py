@@ -29,7 +29,7 @@ from coordination.runs.expiry import Expiry
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.connection import cannot_write
+from coordination.wire.trouble import cannot_write
 
 TICK_S = 0.5
 RESEND_AFTER = timedelta(seconds=5)
