@@ -11,6 +11,7 @@ import click
 from pydantic import BaseModel
 from rich_click import command
 
+from coordination.cli.choices import choice
 from coordination.cli.context import Call
 from coordination.cli.output import print_facts, print_json, print_table
 from coordination.errors import CoordinationError, InvalidFile, PlanRefused, Problem
@@ -20,10 +21,6 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 of_repo = click.option("--repo", metavar="NAME", help="Only of this repository.")
 
 
-def one_of(kind: type[PlanStatus] | type[TodoStatus] | type[Level]) -> click.Choice[str]:
-    return click.Choice([member.value for member in kind])
-
-
 @command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def init(folder: Path) -> None:
@@ -31,11 +28,13 @@ def init(folder: Path) -> None:
     from coordination.ecosystem.document import FILE_NAME
     from coordination.ecosystem.first_file import first_file, write_first
     from coordination.ecosystem.scan import find_repos
+    from coordination.planner.selection import counted
 
     repos, path = find_repos(folder), folder / FILE_NAME
     write_first(path, first_file(repos))
-    found = f"{len(repos)} repositories" if len(repos) != 1 else "1 repository"
-    click.echo(f"wrote {path} with {found}\n  next: edit it, then: coord validate", err=True)
+    click.echo(
+        f"wrote {path} with {counted(len(repos), 'repository')}\n  next: edit it, then: coord validate", err=True
+    )
 
 
 @command()
@@ -126,7 +125,7 @@ def list_repos(call: Call, tag: str | None, role: str | None, as_json: bool) -> 
 
 
 @command()
-@click.option("--status", type=one_of(PlanStatus))
+@choice("--status", PlanStatus, "Only those that are")
 @of_repo
 @as_json
 @click.pass_obj
@@ -158,10 +157,10 @@ def show_plan(call: Call, plan: str, as_json: bool) -> None:
 @command()
 @click.option("--plan", metavar="PLAN", help="Only of this plan.")
 @of_repo
-@click.option("--status", type=one_of(TodoStatus))
-@click.option("--priority", type=one_of(Level))
-@click.option("--assignee", metavar="NAME")
-@click.option("--label", metavar="LABEL")
+@choice("--status", TodoStatus, "Only those that are")
+@choice("--priority", Level, "Only of this priority:")
+@click.option("--assignee", metavar="NAME", help="Only what this person or agent is to do.")
+@click.option("--label", metavar="LABEL", help="Only those with this label.")
 @as_json
 @click.pass_obj
 def list_todos(call: Call, /, as_json: bool, status: str | None, priority: str | None, **filters: str | None) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
+from coordination.cli.choices import choice
 from coordination.cli.context import Call
 from coordination.cli.output import print_json
 from coordination.cli.runs import as_json, opened, the_run
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @command()
 @the_run
-@click.option("--on-failure", type=click.Choice([o.value for o in OnFailure]), help="Default: as it was.")
+@choice("--on-failure", OnFailure, "If not as it was:")
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once. Default: as it was.")
 @click.option("--without", multiple=True, metavar="HOST", help="This host is gone for good: others do its work.")
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")

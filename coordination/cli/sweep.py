@@ -14,6 +14,7 @@ import click
 from rich_click import command
 
 from coordination.cli.advice import say_next
+from coordination.cli.choices import choice
 from coordination.cli.context import Call
 from coordination.cli.dry_run import rehearse
 from coordination.cli.following import Following
@@ -39,12 +40,8 @@ AD_HOC = "ad-hoc"
 
 @command()
 @click.argument("plan")
-@click.option(
-    "--strategy", type=click.Choice([s.value for s in Strategy]), help="Default: what the plan says, or auto."
-)
-@click.option(
-    "--on-failure", type=click.Choice([o.value for o in OnFailure]), help="Default: what the plan says, or halt."
-)
+@choice("--strategy", Strategy, "If not what the plan says:")
+@choice("--on-failure", OnFailure, "If not what the plan says:")
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
 @narrowed
 @click.option("--failed", is_flag=True, help="Only what failed in the plan's latest run, and what that held up.")

@@ -1,0 +1,18 @@
+"""Options with a few words to choose from: named in the help's text, which wraps, instead of beside the option, which does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def choice(option: str, kind: type[StrEnum], help_: str) -> Callable[[Command], Command]:
+    """`help_` is what stands before the words."""
+    words = [member.value for member in kind]
+    told = f"{help_} {', '.join(words[:-1])} or {words[-1]}."
+    return click.option(option, metavar="WORD", type=click.Choice(words), help=told)
