@@ -67,7 +67,7 @@ def is_shallow(path: Path) -> bool:
 
 def is_partial(path: Path) -> bool:
     """A clone that gets files from its remote when they are asked for; nobody else can."""
-    return ask("config", "--get", "extensions.partialClone", cwd=path).returncode == 0
+    return ask("config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$", cwd=path).returncode == 0
 
 
 def has_commit(path: Path, commit: str) -> bool:

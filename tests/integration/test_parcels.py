@@ -387,16 +387,23 @@ def test_where_nothing_may_be_pushed_what_the_run_added_comes_through_redis_and_
     assert git(bare, "for-each-ref", "--format=%(refname)") == "refs/heads/main"
 
 
-def test_a_shallow_clone_carries_what_the_run_added(world: World):
+@pytest.mark.parametrize(("how", "history"), [("--depth=1", ["second"]), ("--filter=blob:none", ["second", "first"])])
+def test_a_shallow_and_a_partial_clone_carry_what_the_run_added(world: World, how: str, history: list[str]):
     origin = world.repo("origin")
+    git(origin, "config", "uploadpack.allowFilter", "true")
     git(origin, "commit", "-q", "--allow-empty", "-m", "second")
-    mine, theirs = (world.clone(origin, f"{name}/up", "--depth=1") for name in "ab")
+    mine, theirs = (world.clone(origin, f"{name}/up", how) for name in "ab")
+    world.remotes["up"] = f"file://{origin}"
+    (origin / ".git" / "hooks" / "update").write_text("#!/bin/sh\nexit 1\n")
+    (origin / ".git" / "hooks" / "update").chmod(0o755)
     a, b = world.host("a", up=mine), world.host("b", up=theirs, down=world.repo("b/down"))
     run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
     a.do(run, "T1", "up")
     b.do(run, "T2", "down")
 
-    assert git(b.path(run, "T2", "T1"), "log", "--format=%s") == "T1: do T1\nsecond"
+    path = b.path(run, "T2", "T1")
+    assert git(path, "log", "--format=%s").splitlines() == ["T1: do T1", *history]
+    assert (path / "first").read_text() == "first\n"
 
 
 def test_a_bundle_that_is_damaged_on_its_way_is_a_sentence(world: World):
