@@ -54,7 +54,9 @@ def print_run(run: RunView, *, as_json: bool) -> None:
     if as_json:
         print_json(run.model_dump(mode="json"))
         return
-    head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", (run.status, _colour(run.status)), f" {_figures(run)}")
+    by = f" by {run.steered_by}," if run.steered_by else ""
+    status = (run.status, _colour(run.status))
+    head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run)}")
     Console(highlight=False).print(head, soft_wrap=True)
     rows = [_row(todo) for todo in run.todos]
     columns = ("todo", "repo", "state", "try", "time", "why")

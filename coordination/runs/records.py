@@ -168,6 +168,8 @@ class RunView(BaseModel):
     strategy: str
     on_failure: str
     actor: str
+    steered_by: str | None = None
+    """Who has paused or cancelled it."""
     started_at: str | None
     finished_at: str | None
     duration_s: float | None

@@ -74,6 +74,7 @@ class RunReader:
             strategy=meta["strategy"],
             on_failure=meta["on_failure"],
             actor=meta["actor"],
+            steered_by=meta.get("cancelled") or meta.get("paused"),
             started_at=iso(meta.get("started_at")),
             finished_at=iso(meta.get("finished_at")),
             duration_s=seconds(meta.get("started_at"), meta.get("finished_at")),

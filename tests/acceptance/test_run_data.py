@@ -12,7 +12,7 @@ from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Done, Stage
 
 RUN = {"run_id", "plan_id", "status", "strategy", "on_failure", "actor", "started_at", "finished_at", "duration_s"}
-RUN |= {"carried_from", "bound_s", "counts", "todos"}
+RUN |= {"steered_by", "carried_from", "bound_s", "counts", "todos"}
 TODO = {"id", "repo", "state", "attempt", "worker", "started_at", "finished_at", "duration_s", "exit_code", "error"}
 TODO |= {"waits_for", "since", "run", "output"}
 
