@@ -53,3 +53,51 @@ def test_slots_let_both_work_at_once(stage: Stage, gate: Gate) -> None:
     gate.open()
 
     assert (first.wait(30), second.code) == (0, 0)
+
+
+OTHER = "PLAN-002"
+REPOS = ("api", "web", "log")
+
+
+def marked(plan: str, n: int, repo: str, **fields: object) -> dict[str, object]:
+    """Says in a ledger of its folder when it begins and ends."""
+    mark = '"$COORD_RUN_ID $COORD_TODO_ID" >> "$LEDGER.$(echo "$COORD_REPO_PATH" | tr / _)"'
+    do = f"echo begin {mark}; sleep 0.05; echo {plan} > {plan}-{n}; echo end {mark}"
+    return {"id": f"{plan}-{repo}-{n}", "repo": repo, "plan": plan, "action": do, **fields}
+
+
+def plan_of(plan: str, met: str) -> list[dict[str, object]]:
+    """In each repository a chain of two todos in the worktree and one in the checkout itself; the first waits for the other plan."""
+    rows = [marked(plan, n, repo) for repo in REPOS for n in range(3)]
+    for row in rows:
+        if row["id"].endswith("-1"):
+            row["blocked_by"] = [row["id"][:-1] + "0"]
+        if row["id"].endswith("-2"):
+            row["workspace"] = "in-place"
+    return [{"id": f"{plan}-meet", "repo": f"meeting-{plan}", "plan": plan, "action": met}, *rows]
+
+
+def test_two_plans_that_share_repositories_never_meet_in_a_folder_and_both_end_right(stage: Stage) -> None:
+    gates = {plan: Gate(stage.folder, plan) for plan in (PLAN, OTHER)}
+    stage.write([row for plan in gates for row in plan_of(plan, gates[plan].action)])
+    stage.file.write_text(
+        stage.file.read_text().replace("  plans:\n", f"  plans:\n  - id: {OTHER}\n    title: another\n")
+    )
+
+    sweeps = {plan: stage.begin("sweep", plan, "--json") for plan in gates}
+    for gate in gates.values():
+        gate.wait()  # both runs are under way
+    for gate in gates.values():
+        gate.open()
+    ended = {plan: sweep.done() for plan, sweep in sweeps.items()}
+
+    assert [done.code for done in ended.values()] == [0, 0], ended
+    ledgers = [path.read_text().splitlines() for path in stage.folder.glob("ledger.*")]
+    assert len(ledgers) == 3 * len(REPOS)  # a worktree of each run, and the checkout
+    for ledger in ledgers:
+        assert ledger[1::2] == [line.replace("begin", "end") for line in ledger[::2]]
+    for repo in REPOS:
+        for plan, done in ended.items():
+            branch = f"coord/{done.json['run_id']}"
+            assert git(stage.folder / repo, "diff", "--name-only", "main", branch).split() == [f"{plan}-0", f"{plan}-1"]
+        assert {path.name for path in (stage.folder / repo).glob("PLAN-*")} == {f"{PLAN}-2", f"{OTHER}-2"}
