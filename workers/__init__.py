@@ -8,4 +8,5 @@ workspace  worktree | in_place;  occupancy (who is in it), repository (what is t
 executors  an action → a command
 child      a command under its guard;  leftovers (of an attempt that was killed)
 janitor    what runs that succeeded have left;  errands (of `coord clean`), remains (what there is of a run), run_branches
+repeats    the log says a thing once
 """

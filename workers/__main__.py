@@ -18,6 +18,7 @@ from coordination.settings import ecosystem_path_from_environment, read_settings
 from coordination.wire.connection import reaching
 from workers.app import Charge
 from workers.pool import Pool
+from workers.repeats import OnceAMinute
 from workers.restricted import make_parts, not_permitted
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
@@ -25,7 +26,9 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    log = logging.StreamHandler(sys.stderr)
+    log.addFilter(OnceAMinute())
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[log])
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # a line for each delivery says nothing of the todo
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     # Celery's word to root names an option of its own, which is not here.

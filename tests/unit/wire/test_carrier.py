@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import kombu.utils.functional
 import pytest
+from kombu.exceptions import OperationalError
 
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -24,3 +26,18 @@ def test_what_a_worker_tells_of_its_connection_holds_no_password(url: str) -> No
     told.pop("password")  # as Celery does before it tells
 
     assert "hunter2" not in str(told)
+
+
+def test_a_redis_that_is_away_for_long_is_asked_for_every_few_seconds(
+    free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(kombu.utils.functional, "sleep", waited.append)
+    connection = make_app(f"redis://localhost:{free_port}", Keys("coord"), Settings()).connection_for_read()
+    pauses: list[float] = []
+
+    with pytest.raises(OperationalError):
+        connection.ensure_connection(lambda _, pause: pauses.append(pause), max_retries=20)
+
+    assert waited
+    assert max(pauses) == 3
