@@ -60,6 +60,7 @@ class Following:
         self._seen = "0"
         self._reminders = Reminders()
         self._looked = time.monotonic()
+        self._parked = False
 
     def until_the_end(self) -> RunView:
         """Shows the run until it has ended. May be called again after an interruption: it goes on where it was."""
@@ -68,7 +69,7 @@ class Following:
                 if event is not None:
                     self._seen = event.id
                     self._tell(event)
-                self._look()
+                self._look(quiet=event is None)
         return self._runs.read(self._run_id)
 
     @contextmanager
@@ -97,7 +98,7 @@ class Following:
         elif event.what == "redis.restarted":
             self._print("! Redis was restarted: leases are given time to renew")
         elif event.what == PARKED:
-            self._looked -= LOOK_S  # why is told at the first quiet moment: most are not parked for as long as that
+            self._parked = True  # why is told at the first quiet moment: most are not parked for as long as that
         elif event.what in TOLD:
             # As it was then: an ended run is watched from its first event on.
             todo = self._runs.reader.todo(self._run_id, event.todo)
@@ -105,11 +106,11 @@ class Following:
         if event.what in ENDS and self._screen is not None and self._bar is not None:
             self._screen.advance(self._bar)
 
-    def _look(self) -> None:
+    def _look(self, *, quiet: bool) -> None:
         """Say what the run waits for: on a terminal below the bar, else a line now and then."""
-        if time.monotonic() - self._looked < LOOK_S:
+        if time.monotonic() - self._looked < LOOK_S and not (quiet and self._parked):
             return
-        self._looked = time.monotonic()
+        self._looked, self._parked = time.monotonic(), False
         found, now = self._waits(), datetime.now(UTC)
         if self._screen is not None:
             self._screen.waiting = found
