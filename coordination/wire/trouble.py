@@ -16,7 +16,7 @@ NO_ROOM = "make room where it keeps its data; the embedded server keeps it in .c
 REFUSALS = ("MISCONF", "OOM ", "READONLY ", "NOREPLICAS ")
 FORBIDDEN = ("NOPERM", "ACL failure", "can't access this command")
 ANOTHER = "start it, or name another with --redis or COORD_REDIS_URL; without any, coord uses its embedded server"
-HUNG_UP = ("Connection closed by server", "Connection reset", "Protocol Error", "Broken pipe", "EOF occurred")
+HUNG_UP = ("Connection closed by server", "Connection reset", "Broken pipe", "EOF occurred")
 OURS = "&ssl_certfile=FILE&ssl_keyfile=FILE"
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 NO_KEY = ("KEY_VALUES_MISMATCH", "PEM", "NO_START_LINE")
@@ -118,12 +118,19 @@ def _answer(error: redis.RedisError, at: Address, where: str) -> Unreachable | N
 def _silence(error: redis.RedisError, at: Address, where: str) -> Unreachable | None:
     if isinstance(error, redis.BusyLoadingError):
         return Unreachable(f"{where} is still loading its data", "wait until it has, then try again")
+    if isinstance(error, redis.InvalidResponse):
+        return Unusable(
+            f"what answers at {where.removeprefix('Redis at ')} is no Redis: {error}",
+            "check host and port; if it speaks TLS there, write rediss:// (two s)",
+        )
     if at.scheme == "redis" and any(word in str(error) for word in HUNG_UP):
         return Unreachable(
             f"{where} hangs up: {error}", "is it being restarted? If it speaks TLS there, write rediss:// (two s)"
         )
     if isinstance(error, redis.TimeoutError) and at.scheme == "rediss":
-        return Unreachable(f"{where} does not answer: {error}", f"does it speak TLS on that port? If so: {ANOTHER}")
-    if isinstance(error, redis.ConnectionError | redis.TimeoutError | redis.InvalidResponse):
+        return Unreachable(
+            f"{where} does not answer: {error}", f"does it speak TLS there? If not: redis:// (one s); else {ANOTHER}"
+        )
+    if isinstance(error, redis.ConnectionError | redis.TimeoutError):
         return Unreachable(f"{where} does not answer: {error}", ANOTHER)
     return None

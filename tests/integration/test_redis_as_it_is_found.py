@@ -145,6 +145,11 @@ def test_whoever_takes_the_call_and_never_answers_is_given_up(certificates: Cert
             )
 
 
+def test_something_else_at_that_port_is_told_so():
+    with listening(lambda client: client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n") or silent(client)) as port:
+        assert f"what answers at redis://127.0.0.1:{port} is no Redis" in refusal(f"redis://127.0.0.1:{port}").message
+
+
 def test_a_port_where_nobody_listens(free_port: int):
     error = refusal(f"redis://:{ESCAPED}@127.0.0.1:{free_port}/0")
 
