@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tests.waiting import until
 
 TWO = {"ann": ("units", "config", "cli"), "ben": ("text", "store", "report")}
 ONE_EACH = {f"for-{name}": (name,) for name in ("units", "config", "cli", "text", "store", "report")}
+CONFLICT, UNREACHABLE = 6, 7
 QUICK = {"COORD_LEASE_TTL": "3s", "COORD_HEARTBEAT": "500ms"}
 
 
@@ -150,3 +153,58 @@ def test_a_run_whose_host_is_gone_waits_says_so_and_is_taken_up_by_another_that_
     assert retried.todo("B")["worker"].endswith("@ben")
     again = f"coord/{retried.json['run_id']}"
     assert git(checkout(ben, "units"), "diff", "--name-only", "main", again).split() == ["a", "b"]
+
+
+def test_a_worker_that_has_a_repository_of_its_host_at_another_place_is_refused(site: Site):
+    ann, also_ann = site.machine("ann"), site.machine("ben", COORD_HOST="ann")
+    here, there = ann.repo("units"), also_ann.repo("units")
+    ann.worker(units="units").says("serving")
+
+    refused = also_ann.worker(units="units").done()
+
+    assert refused.code == CONFLICT
+    assert f"serves units at {here}, this worker at {there}" in refused.err
+    assert "COORD_HOST" in refused.err
+
+
+def test_another_version_of_coord_is_refused_until_nothing_is_left_of_the_first(site: Site, tmp_path: Path):
+    desk, ann, ben = site.submitter(), site.machine("ann"), site.machine("ben")
+    desk.write([{"id": "A", "repo": "units"}], repos={"units": {"path": None}})
+    ann.repo("units"), ben.repo("units")
+    newer = {"PYTHONPATH": with_version("99.0", tmp_path)}
+    first = ann.worker(units="units")
+    first.says("serving")
+
+    worker = ben.begin("worker", "--repo", "units=units", **newer).done()
+    sweep = desk.coord("sweep", PLAN, **newer)
+    first.terminate()
+    assert first.wait(30) == 0
+    ben.begin("worker", "--repo", "units=units", **newer).says("serving")
+    taken_over = desk.coord("sweep", PLAN, **newer)
+
+    for refused in (worker, sweep):
+        assert refused.code == CONFLICT
+        assert (
+            f"this is coord 99.0, and the workers and runs on this Redis are of coord {version('coord')}" in refused.err
+        )
+    assert taken_over.code == 0, taken_over.err
+
+
+def with_version(number: str, folder: Path) -> str:
+    """Where Python finds coord's packages as before, and what is installed of it as another version."""
+    told = folder / f"coord-{number}.dist-info"
+    told.mkdir()
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: coord\nVersion: {number}\n")
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+
+
+def test_a_wrong_password_ends_a_command_and_a_worker_with_7(site: Site):
+    site.url = site.url.replace(PASSWORD, "mistyped")
+    desk, ann = site.submitter(), site.machine("ann")
+    desk.write([{"id": "A", "repo": "units"}], repos={"units": {"path": None}})
+    ann.repo("units")
+
+    for refused in (desk.coord("sweep", PLAN), desk.coord("list-runs"), ann.worker(units="units").done()):
+        assert refused.code == UNREACHABLE
+        assert "refuses the login" in refused.err
+        assert "mistyped" not in refused.err
