@@ -31,6 +31,7 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `records.py` | the words: states, what a claim gives, what a step returns |
 | `draft.py` | a run while it is being written |
 | `submit.py` | a plan's graph → an immutable run in Redis |
+| `ended.py`, `carry_over.py` | a run that has ended → a new one of what it left undone |
 | `store.py` | the steps |
 | `dispatch.py` | messages that a step makes necessary |
 | `proxy.py` `desk.py` `serving.py` | the steps for a worker that may not take them: asked for, checked and done, heard |

@@ -38,7 +38,7 @@ class Ended:
         """Repository → the host that the run worked on it."""
         return {name.removeprefix(HOST): host for name, host in self.meta.items() if name.startswith(HOST)}
 
-    @property
+    @cached_property
     def succeeded(self) -> frozenset[str]:
         return frozenset(todo for todo, state in self.state.items() if state == TodoState.SUCCEEDED)
 
