@@ -12,13 +12,16 @@ from rich_click import command
 from coordination.cli.context import Call
 from coordination.cli.output import print_flower
 from coordination.errors import UsageError
+from coordination.fleet import metrics as exporter
+from coordination.fleet.flower import COMMAND, LOOPBACK, PORT, Page, auth
+from coordination.wire.connection import Profile, connect, reaching
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @command()
-@click.option("--address", metavar="HOST", default="127.0.0.1", show_default=True, help="Listen there.")
-@click.option("--port", type=click.IntRange(1, 65535), default=5555, show_default=True)
+@click.option("--address", metavar="HOST", default=LOOPBACK, show_default=True, help="Listen there.")
+@click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
 @click.option("--read-only/--writable", default=True, help="Writable: who has the password may stop tasks and workers.")
 @click.pass_obj
 def flower(call: Call, address: str, port: int, read_only: bool) -> None:
@@ -26,16 +29,13 @@ def flower(call: Call, address: str, port: int, read_only: bool) -> None:
 
     User and password are the setting flower_auth, else new ones, which are printed.
     """
-    from coordination.fleet import flower as launcher
-    from coordination.wire.connection import Profile, connect, reaching
-
     url = call.redis_url()
     with reaching(url), connect(url, Profile.COMMAND, call.settings.connect_timeout) as client:
         client.ping()
-    page = launcher.Page(
+    page = Page(
         redis_url=url,
         namespace=call.settings.namespace,
-        auth=launcher.auth(call.settings),
+        auth=auth(call.settings),
         address=address,
         port=port,
         read_only=read_only,
@@ -43,20 +43,20 @@ def flower(call: Call, address: str, port: int, read_only: bool) -> None:
     print_flower(page.access, call.settings)
     if not call.settings.redis_url:
         call.local.keep_over_exec()
-    os.execve(launcher.COMMAND[0], launcher.COMMAND, {**os.environ, **page.environment})  # noqa: S606
+    os.execve(COMMAND[0], COMMAND, {**os.environ, **page.environment})  # noqa: S606
 
 
 @command()
-@click.option("--listen", metavar="[HOST:]PORT", default="127.0.0.1:9799", show_default=True, help="Answer there.")
+@click.option(
+    "--listen", metavar="[HOST:]PORT", default=f"{LOOPBACK}:{exporter.PORT}", show_default=True, help="Answer there."
+)
 @click.pass_obj
 def metrics(call: Call, listen: str) -> None:
     """Serve coord's metrics to Prometheus, in the foreground: queues, runs, todos, leases, workers."""
-    from coordination.fleet.metrics import serve
-
     host, port = _parse(listen)
     url = call.redis_url()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # from here on they are waited for
-    server = serve(url, call.settings, host, port)
+    server = exporter.serve(url, call.settings, host, port)
     click.echo(f"metrics  http://{listen if ':' in listen else f'{host}:{port}'}/metrics", err=True)
     signal.sigwait(STOPS)
     server.shutdown()
@@ -66,4 +66,4 @@ def _parse(listen: str) -> tuple[str, int]:
     found = re.fullmatch(r"(?:\[?(?P<host>[^\]]+)\]?:)?(?P<port>\d{1,5})", listen)
     if found is None or not 0 < int(found["port"]) < 65536:
         raise UsageError(f"--listen {listen}: no address to listen on", "write a port, or HOST:PORT")
-    return found["host"] or "127.0.0.1", int(found["port"])
+    return found["host"] or LOOPBACK, int(found["port"])

@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from coordination.errors import CoordinationError
+from coordination.cli.app import coord
+from coordination.cli.context import Call
+from coordination.errors import CoordinationError, UsageError
 from coordination.fleet.metrics import serve
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
@@ -109,3 +111,9 @@ def test_a_port_that_is_taken_is_refused_with_what_to_do(redis_url: str):
         serve(redis_url, Settings(), "127.0.0.1", port)
 
     assert "--listen" in refused.value.hint
+
+
+@pytest.mark.parametrize("listen", ["x", "70000", "0", ":9799", "example.org:"])
+def test_what_is_no_place_to_listen_is_refused(listen: str):
+    with pytest.raises(UsageError, match="--listen"):
+        coord.main(args=["metrics", "--listen", listen], standalone_mode=False, obj=Call())
