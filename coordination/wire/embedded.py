@@ -8,6 +8,7 @@ file that another one writes, be it from a moved folder or from another containe
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import importlib.util
@@ -16,6 +17,7 @@ import platform
 import re
 import secrets
 import shutil
+import socket
 import stat
 import subprocess
 import tempfile
@@ -36,6 +38,7 @@ HELD_TIMEOUT_S = 5.0
 SOCKET_TIMEOUT_S = 2.0
 ANSWER_TIMEOUT_S = 10.0
 LONGEST_SOCKET = 100
+STALE_AFTER_S = 60.0
 _PLAIN = re.compile(r"[A-Za-z0-9/._-]+")
 _POLL_S = 0.002
 
@@ -124,12 +127,13 @@ class EmbeddedServer:
             os.close(lock)
 
     def _launch(self, lock: int) -> str:
-        socket = self._socket()
+        place = self._socket()
+        remove_stale(place.parent)
         password = secrets.token_urlsafe(24) if self._settings.server_port else ""
-        url = f"unix://:{password}@{socket}" if password else f"unix://{socket}"
+        url = f"unix://:{password}@{place}" if password else f"unix://{place}"
         config = self.state / "server.conf"
-        write_private(config, self._config(socket, password))
-        facts = {"url": url, "socket": str(socket), "state": str(self.state), "folder": self._folder()}
+        write_private(config, self._config(place, password))
+        facts = {"url": url, "socket": str(place), "state": str(self.state), "folder": self._folder()}
         record = self.daemon.start([server_binary(), str(config)], facts=facts, hold=lock)
         if not self._await_answer(record):
             raise self._did_not_start()
@@ -141,10 +145,10 @@ class EmbeddedServer:
         name = hashlib.sha256(f"{self.state}\0{self._folder()}".encode(errors="surrogateescape")).hexdigest()[:16]
         return socket_folder() / f"{name}.sock"
 
-    def _config(self, socket: Path, password: str) -> str:
+    def _config(self, place: Path, password: str) -> str:
         lines = [
             f"dir {quoted(self.state)}",
-            f"unixsocket {socket}",
+            f"unixsocket {place}",
             "unixsocketperm 700",
             f"port {self._settings.server_port or 0}",
             "bind 127.0.0.1",
@@ -220,6 +224,20 @@ def socket_folder() -> Path:
             f"remove it, or chmod 700 it if it is yours; or set TMPDIR to another folder (now {tempfile.gettempdir()})",
         )
     return folder
+
+
+def remove_stale(folder: Path) -> None:
+    """The sockets of servers that were killed, at which nobody listens. Not of one that begins just now."""
+    for path in folder.glob("*.sock"):
+        with contextlib.suppress(FileNotFoundError):  # another starter was faster
+            if time.time() - path.lstat().st_mtime > STALE_AFTER_S and _is_refused(path):
+                path.unlink()
+
+
+def _is_refused(path: Path) -> bool:
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as caller:
+        caller.settimeout(0)  # whoever is busy has not refused
+        return caller.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
 def server_binary() -> str:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -361,3 +362,27 @@ def test_a_record_of_an_earlier_boot_is_dead(state: Path) -> None:
 
 def _mentions(word: str) -> bool:
     return word in subprocess.run(["ps", "-eo", "args="], capture_output=True, text=True, check=True).stdout
+
+
+def test_sockets_at_which_nobody_listens_go_with_the_next_start(
+    tmp_path: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tempfile.TemporaryDirectory(dir="/tmp")
+    monkeypatch.setattr(tempfile, "tempdir", folder.name)
+    killed, living = a_server(tmp_path / "killed" / ".coord"), a_server(tmp_path / "living" / ".coord")
+    sockets = [Path(server.start().removeprefix("unix://")) for server in (killed, living)]
+    kill(killed)
+    for path in sockets:
+        os.utime(path, (1, 1))
+    just_now = sockets[0].with_name("0123456789abcdef.sock")
+    with socket.socket(socket.AF_UNIX) as beginning:
+        beginning.bind(str(just_now))
+
+        url = a_server(state).start()
+
+    assert {path.name for path in sockets[0].parent.iterdir()} == {
+        sockets[1].name, just_now.name, Path(url.removeprefix("unix://")).name
+    }  # fmt: skip
+    assert living.stop()
+    assert a_server(state).stop()
+    folder.cleanup()
