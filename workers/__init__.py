@@ -4,7 +4,7 @@ __main__ → pool (the process) → app (its parts; restricted: of one that asks
 attempts   a delivery: claim → attempt → the step that it came to;  leases, presence and logs beside it
 attempt    workspace → command → commit
 freight    commits from and for other hosts: sending, arrivals, parcels (on their way);  context, whereabouts (what a todo is told)
-workspace  worktree | in_place;  occupancy (who is in it), repository (what is there), beginning (of a retry), commit, git
+workspace  worktree | in_place;  occupancy (who is in it), beginning (of a retry), prepared, commit, repository, git
 executors  an action → a command
 child      a command under its guard;  leftovers (of an attempt that was killed)
 janitor    what runs that succeeded have left;  errands (of `coord clean`), remains (what there is of a run), run_branches

@@ -37,7 +37,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -52,6 +51,7 @@ from workers.child import Child
 from workers.commit import Stand, commit, message
 from workers.git import ask, git
 from workers.occupancy import Occupancy, Superseded, Visitor, words_for
+from workers.prepared import Prepared
 from workers.repository import branch_of, has_commit, tip, worktrees
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
@@ -100,6 +100,7 @@ class Worktree:
         self._state = state.absolute()
         self._records = self._records_of(run)
         self._occupancy = Occupancy(self._records, self.path)
+        self._prepared = Prepared(self._records, self._checkout)
         self._visitor: Visitor | None = None
         self._since = self._stands = ""
         self.begun = ""
@@ -159,30 +160,23 @@ class Worktree:
     @property
     def changed(self) -> bool:
         """Whether something in it is in no commit."""
-        return bool(ask("status", "--porcelain", cwd=self.path, settings=self._excludes()).stdout)
+        return bool(ask("status", "--porcelain", cwd=self.path, settings=self._prepared.settings).stdout)
 
     @property
     def needs_prepare(self) -> bool:
-        return self._repo.prepare is not None and not (self._records / "prepared").exists()
+        return self._repo.prepare is not None and not self._prepared.done
 
     def mark_prepared(self) -> None:
         """`prepare` succeeded: what it left untracked stays out of all commits; what it changed of the files is undone."""
         self._git("reset", "--hard", "--quiet")
         left = self._git("ls-files", "--others", "--exclude-standard", "--directory", "-z").split("\0")
-        patterns = [_pattern(name) for name in left if name and "\n" not in name]
         with words_for(self._records):
-            text = "\n".join([*_personal_excludes(self._checkout), *patterns, ""])
-            (self._records / "exclude").write_text(text, errors="surrogateescape")
-            (self._records / "prepared").touch()
+            self._prepared.mark(left)
 
     @property
     def environment(self) -> dict[str, str]:
-        """For the todo's own git: `git add --all` in a todo must not take in what `prepare` left, either."""
-        excludes = self._excludes()
-        if not excludes:
-            return {}
-        name, _, value = excludes[0].partition("=")
-        return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": name, "GIT_CONFIG_VALUE_0": value}
+        """For the todo's own processes."""
+        return self._prepared.environment
 
     def commit(self, todo: str, task: str) -> str:
         """Commit what the todo changed; returns the branch's tip. Raises Superseded or GitRefused."""
@@ -195,7 +189,7 @@ class Worktree:
                 git_dir=self._git_dir,
                 branch=self.branch,
                 since=self._since,
-                settings=self._excludes(),
+                settings=self._prepared.settings,
                 hold=self.hold,
             )
             self._stands = commit(stand, message(self._run, todo, task, self._visitor.fence))
@@ -240,11 +234,7 @@ class Worktree:
                 folder.rmdir()
 
     def _git(self, *args: str) -> str:
-        return git(*args, cwd=self.path, settings=self._excludes(), hold=self.hold)
-
-    def _excludes(self) -> tuple[str, ...]:
-        file = self._records / "exclude"
-        return (f"core.excludesFile={file}",) if file.exists() else ()
+        return git(*args, cwd=self.path, settings=self._prepared.settings, hold=self.hold)
 
     def _start(self, tip: str | None) -> str:
         """Where an attempt begins. A tip that was only carried over is where an *earlier* run stood."""
@@ -356,8 +346,7 @@ class Worktree:
     def _discard(self) -> None:
         """Folder first, entry second: git refuses a folder that is damaged, and is content with one that is missing."""
         remove_tree(self.path)
-        for name in ("prepared", "exclude"):
-            (self._records / name).unlink(missing_ok=True)
+        self._prepared.forget()
         if self._may_have_entry:
             ask("worktree", "remove", "--force", "--force", str(self.path), cwd=self._checkout)
 
@@ -406,15 +395,3 @@ def remove_tree(path: Path) -> None:
         for folder, _, _ in os.walk(path):
             Path(folder).chmod(0o700)
         shutil.rmtree(path)
-
-
-def _pattern(name: str) -> str:
-    return "/" + re.sub(r"([\\*?\[ ])", r"\\\1", name)
-
-
-def _personal_excludes(checkout: Path) -> list[str]:
-    """core.excludesFile names one file, and ours takes the place of the user's: so theirs is copied in."""
-    named = ask("config", "--type=path", "--get", "core.excludesFile", cwd=checkout).stdout.strip()
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # where git looks, too
-    file = Path(named) if named else config / "git" / "ignore"
-    return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []
