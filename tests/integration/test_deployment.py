@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,41 +89,53 @@ def test_nobody_but_this_machine_reaches_a_port_unless_told():
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-@pytest.fixture
-def composed_redis(tmp_path: Path, free_port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """What the redis service runs, with the server that is here and at a free port."""
+@contextmanager
+def composed_redis(folder: Path, port: int, password: str) -> Iterator[subprocess.Popen[bytes]]:
+    """What the redis service runs, with the server that is here and at a free port; it is told to stop at the end."""
     shell, option, script = services()["redis"]["command"]
-    script = script.replace("$$", "$").replace("redis-server -", f"{shlex.quote(server_binary())} - --port {free_port}")
-    environment = {"PATH": os.environ["PATH"], **services()["redis"]["environment"]}
-    process = subprocess.Popen([shell, option, script], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
-    yield process
-    process.kill()
-    process.wait()
+    script = script.replace("$$", "$").replace("redis-server", f"{shlex.quote(server_binary())} --port {port}")
+    environment = {"PATH": os.environ["PATH"], **services()["redis"]["environment"], "REDISCLI_AUTH": password}
+    process = subprocess.Popen([shell, option, script], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: pings(port, password=password))
+        yield process
+        process.terminate()
+        assert process.wait(10) == 0  # the signal reached the server itself
+    finally:
+        process.kill()
+        process.wait()
 
 
-def test_redis_takes_the_flags_and_the_password_of_its_service(
-    composed_redis: subprocess.Popen[bytes], free_port: int, tmp_path: Path
-):
-    client = redis.Redis(port=free_port, password=PASSWORD, decode_responses=True)
+def pings(port: int, **login: str) -> bool:
+    try:
+        return redis.Redis(port=port, **login).ping()
+    except (redis.ConnectionError, redis.AuthenticationError):
+        return False
 
-    def answers() -> bool:
-        try:
-            return client.ping()
-        except redis.ConnectionError:
-            return False
 
-    until(answers)
-    assert client.config_get("appendonly", "appendfsync", "maxmemory-policy") == {
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "maxmemory-policy": "noeviction",
-    }
-    with pytest.raises(redis.AuthenticationError):
-        redis.Redis(port=free_port).ping()
-    assert PASSWORD not in " ".join(composed_redis.args)
-    composed_redis.terminate()
-    assert composed_redis.wait(10) == 0  # the signal reached the server itself
+def test_redis_takes_the_flags_of_its_service(tmp_path: Path, free_port: int):
+    with composed_redis(tmp_path, free_port, PASSWORD) as server:
+        client = redis.Redis(port=free_port, password=PASSWORD, decode_responses=True)
+        set_to = client.config_get("appendonly", "appendfsync", "maxmemory-policy")
+        command = Path(f"/proc/{server.pid}/cmdline").read_bytes()
+
+    assert set_to == {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+    assert PASSWORD not in command.decode()
     assert (tmp_path / "appendonlydir").is_dir()
+
+
+def test_redis_keeps_its_users_and_takes_a_new_password_at_a_new_start(tmp_path: Path, free_port: int):
+    with composed_redis(tmp_path, free_port, PASSWORD):
+        assert not pings(free_port)
+        with (tmp_path / "users.acl").open("a") as users:
+            users.write("user ops on >hunter2 -@all +ping\n")
+        redis.Redis(port=free_port, password=PASSWORD).acl_load()
+        assert pings(free_port, username="ops", password="hunter2")
+
+    with composed_redis(tmp_path, free_port, "another"):
+        assert pings(free_port, username="ops", password="hunter2")
+        assert not pings(free_port, password=PASSWORD)
+    assert PASSWORD not in (tmp_path / "users.acl").read_text()
 
 
 def test_the_image_is_built_of_files_that_its_context_holds_and_runs_as_nobody_special():
