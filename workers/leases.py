@@ -113,9 +113,9 @@ class Leases:
         bell = self._reader.pubsub(ignore_subscribe_messages=True)
         while not self._stopping.is_set():
             try:
-                self.run_once()
-                if not bell.subscribed:
+                if not bell.subscribed:  # before looking: what rings in between is heard in `_wait`
                     bell.subscribe(self._store.keys.bell)
+                self.run_once()
                 self._wait(bell)
             except redis.RedisError as error:
                 logger.warning("Redis does not answer the heartbeat: %s", error)
