@@ -20,6 +20,8 @@ import pytest
 
 from coordination.models import Repo
 from coordination.planner.graph import build
+from coordination.runs.carry_over import left_of, take_up
+from coordination.runs.ended import read, restorable
 from coordination.runs.records import Result, TodoState
 from coordination.runs.submit import submit
 from coordination.settings import Settings
@@ -554,6 +556,33 @@ def test_a_run_that_is_taken_up_where_its_commit_cannot_be_had_says_why(world: W
     why = b.parts.store.redis.hget(b.parts.keys.run(second).facts, "T3 error")
     assert f"commit {tip(mine, first)}, where the run stands, is not in " in why
     assert "was not carried to other hosts: its history has" in why
+
+
+def test_what_a_retry_begins_with_is_carried_with_all_that_was_mended_since(world: World):
+    mine = world.repo("a/up")
+    a, b = world.host("a", up=mine), world.host("b", down=world.repo("b/down"))
+    todos = {"T1": "up", "T2": ("up", ["T1"]), "T3": ("down", ["T2"])}
+    first = world.run(todos, T2={"action": "exit 1", "retry": {"attempts": 1}}, **works("T1"), **reads("T3"))
+    a.do(first, "T1", "up")
+    assert a.parts.attempts.carry_out(first, "T2", 1, "up").kind is Kind.FAILED
+    store = a.parts.store
+    store.cancel(first, "the manual todo is of no interest here")
+    (mine / "mended").write_text("on main\n")
+    git(mine, "add", "mended")
+    git(mine, "commit", "-q", "-m", "mended")
+
+    ended = read(store, first)
+    file = ecosystem(todos, **works("T1", "T2"), **reads("T3"))
+    left = left_of(ended, file, world.settings, without=(), carried=restorable(store, ended))
+    second, _ = take_up(store, left, world.settings, on_failure=None, max_parallel=None)
+    a.do(second, "T2", "up")
+    b.do(second, "T3", "down")
+
+    assert b.told(second, "T3")["T1"]["branch"] == f"coord/{first}"
+    arrived = b.path(second, "T3", "T2")
+    assert git(arrived, "rev-parse", "HEAD") == tip(mine, second)
+    assert (arrived / "work").read_text() == "T1\nT2\n"
+    assert (arrived / "mended").read_text() == "on main\n"
 
 
 def test_what_was_carried_is_kept_for_a_day_after_success_and_as_long_as_the_run_before(world: World):
