@@ -79,12 +79,13 @@ class LockManager:
 
     def held(self) -> int:
         """How many are held at present."""
-        return sum(1 for _ in self._redis.scan_iter(match=self._keys.lock("*"), count=1000))
+        names = self._redis.smembers(self._keys.locks)
+        return int(self._redis.exists(*map(self._keys.lock, names))) if names else 0
 
     def _try(self, name: str, token: str, ttl: timedelta, owner: str) -> int | None:
         who = ["host", socket.gethostname(), "pid", str(os.getpid()), "label", owner]
-        keys = [self._keys.lock(name), self._keys.lock_info(name)]
-        fence = self._step("lock/acquire", keys, [token, _ms(ttl), *who])
+        keys = [self._keys.lock(name), self._keys.lock_info(name), self._keys.locks]
+        fence = self._step("lock/acquire", keys, [token, _ms(ttl), name, *who])
         return None if fence is None else int(fence)
 
     def _holder(self, name: str) -> str:

@@ -19,6 +19,7 @@
 | `<ns>:version`           | string | the version of coord that all workers here have           | for ever                 |
 | `<ns>:counters`          | hash   | `leases_lost`, `runs_started`, `todos_<state>` …          | for ever (they grow)     |
 | `<ns>:lock:<name>`       | string | token of the holder                                       | the lock's ttl           |
+| `<ns>:locks`             | set    | the names of locks that were ever granted                 | for ever                 |
 | `<ns>:lock-info:<name>`  | hash   | `fence`, and host, pid, start, label of the last holder   | for ever (fences grow)   |
 | `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
 | `<ns>:bell`              | pubsub | a word that leases should be looked at now                | —                        |
@@ -120,6 +121,7 @@ class Keys:
         self.fence = f"{namespace}:fence"
         self.epoch = f"{namespace}:epoch"
         self.workers = f"{namespace}:workers"
+        self.locks = f"{namespace}:locks"
         self.version = f"{namespace}:version"
         self.counters = f"{namespace}:counters"
         self.poison = f"{namespace}:poison"
