@@ -70,6 +70,11 @@ def _refuse(store: RunStore, run: Ended) -> None:
     if not status.ended:
         hint = f"follow it: coord watch {run.run_id}; or end it: coord cancel {run.run_id}"
         raise Conflict(f"run {run.run_id} is {status}: there is nothing to retry before it has ended", hint)
+    refuse_taken_up(store, run)
+
+
+def refuse_taken_up(store: RunStore, run: Ended) -> None:
+    """Raises Conflict where there is a retry of it."""
     later = store.redis.zrangebyscore(store.keys.runs, run.meta["started_at"], "+inf")
     with store.redis.pipeline(transaction=False) as pipeline:
         for run_id in later:

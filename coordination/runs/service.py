@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterator, Mapping
+from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING
 import redis
 
 from coordination.errors import Conflict, NotFound
+from coordination.locks import LockManager
 from coordination.models import Ecosystem, OnFailure
 from coordination.runs import manual
 from coordination.runs.carry_over import CarryOver, left_of, take_up
-from coordination.runs.ended import read, restorable
+from coordination.runs.ended import read, refuse_taken_up, restorable
 from coordination.runs.logbook import Logbook
 from coordination.runs.presence import Presence
 from coordination.runs.progress import Event, follow
@@ -29,6 +31,9 @@ from coordination.wire.keys import Keys
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
     from coordination.runs.dispatch import Dispatcher
+
+RETRY_TTL = timedelta(minutes=1)
+"""Longer than it takes to write a large run."""
 
 
 class Runs:
@@ -78,8 +83,11 @@ class Runs:
     def retry(self, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None) -> str:
         """Starts a run of what is left of another; returns its id. Raises Conflict as `sweep` does."""
         self._look_at_redis()
-        self.refuse_what_is_under_way(left.again)
-        run_id, reply = take_up(self.store, left, self.settings, on_failure=on_failure, max_parallel=max_parallel)
+        locks = LockManager(self.redis, self.settings.namespace)
+        with locks.acquire("retry", ttl=RETRY_TTL, owner=actor()):  # two at once would both do the work
+            refuse_taken_up(self.store, left.ended)
+            self.refuse_what_is_under_way(left.again)
+            run_id, reply = take_up(self.store, left, self.settings, on_failure=on_failure, max_parallel=max_parallel)
         self.dispatcher.follow(reply)
         return run_id
 
