@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,9 @@ import yaml
 
 from coordination.cli.app import coord
 from coordination.settings import ENV_PREFIX, Settings
+from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import server_binary
+from tests.doors import Certificates
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -89,11 +92,22 @@ def test_nobody_but_this_machine_reaches_a_port_unless_told():
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+@pytest.fixture
+def another_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
 @contextmanager
-def composed_redis(folder: Path, port: int, password: str) -> Iterator[subprocess.Popen[bytes]]:
-    """What the redis service runs, with the server that is here and at a free port; it is told to stop at the end."""
+def composed_redis(
+    folder: Path, port: int, password: str, *, tls_port: int = 0, binary: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
+    """What the redis service runs, with the server that is here and at free ports; it is told to stop at the end."""
     shell, option, script = services()["redis"]["command"]
-    script = script.replace("$$", "$").replace("redis-server", f"{shlex.quote(server_binary())} --port {port}")
+    script = script.replace("$$", "$").replace(
+        "redis-server", f"{shlex.quote(binary or server_binary())} --port {port}"
+    )
+    script = script.replace("/tls/", "tls/").replace("--tls-port 6380", f"--tls-port {tls_port}")
     environment = {"PATH": os.environ["PATH"], **services()["redis"]["environment"], "REDISCLI_AUTH": password}
     process = subprocess.Popen([shell, option, script], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     try:
@@ -136,6 +150,18 @@ def test_redis_keeps_its_users_and_takes_a_new_password_at_a_new_start(tmp_path:
         assert pings(free_port, username="ops", password="hunter2")
         assert not pings(free_port, password=PASSWORD)
     assert PASSWORD not in (tmp_path / "users.acl").read_text()
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no Redis here but the embedded one, which has no TLS")
+def test_redis_speaks_tls_where_its_folder_has_a_certificate(tmp_path: Path, free_port: int, another_port: int):
+    certificates = Certificates(tmp_path)
+    (tmp_path / "tls").mkdir()
+    for name in ("server.crt", "server.key"):  # each reader takes its part of the file
+        shutil.copy(certificates.issue("localhost"), tmp_path / "tls" / name)
+    url = f"rediss://:{PASSWORD}@localhost:{another_port}?ssl_ca_certs={certificates.ca}"
+
+    with composed_redis(tmp_path, free_port, PASSWORD, tls_port=another_port, binary="redis-server"):
+        assert connect(url, Profile.COMMAND).ping()
 
 
 def test_the_image_is_built_of_files_that_its_context_holds_and_runs_as_nobody_special():
