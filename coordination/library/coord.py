@@ -85,6 +85,8 @@ class Coord:
 
     def close(self) -> None:
         """Gives back what was started for us; a run that still goes on then waits for the next worker."""
+        if "deeds" in self.runs.__dict__:
+            self.runs.deeds.close()
         self._local.leave()
 
     def _declared(self) -> Mapping[str, Any]:

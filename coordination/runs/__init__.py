@@ -40,4 +40,7 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `expiry.py` | runs that ended long ago are forgotten |
 | `view.py` | a run as people and programs read it |
 | `progress.py` | a run followed event by event |
+| `logbook.py` | what todos wrote, read from anywhere |
+| `manual.py` | todos that a person does: which run waits for one |
+| `outlook.py` | what a sweep would do, before it does it. Pure |
 """

@@ -125,6 +125,11 @@ class Runs:
     def follow(self, run_id: str, since: str = "0") -> Iterator[Event | None]:
         return follow(self._blocking, self.keys, run_id, since=since)
 
+    def close(self) -> None:
+        self.redis.close()
+        if "_blocking" in self.__dict__:
+            self._blocking.close()
+
     def no_room(self) -> bool:
         """Whether Redis cannot write to its disk: then nothing moves, and it says so only to who asks."""
         status: str = self.redis.info("persistence").get("aof_last_write_status", "ok")
