@@ -14,14 +14,16 @@ import fcntl
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from workers.git import git
-from workers.occupancy import words_for
+from workers.git import PATIENCE, git
+from workers.occupancy import POLL_S, words_for
 from workers.parcels import NotCarried, Parcels, Remote, hidden
 from workers.repository import has_commit, is_partial, look
 from workers.scratch import scratch
@@ -46,10 +48,13 @@ def carried(state: Path, run: str) -> Path:
 
 
 class Arrivals:
-    def __init__(self, parcels: Parcels, state: Path, places: Mapping[str, Path]) -> None:
+    def __init__(
+        self, parcels: Parcels, state: Path, places: Mapping[str, Path], patience: timedelta = PATIENCE
+    ) -> None:
         self._parcels = parcels
         self._state = state
         self._places = places
+        self._patience = patience
 
     def folder(self, sought: Sought) -> Path:
         """A plain checkout of the commit; raises a CoordinationError that says why there can be none."""
@@ -57,7 +62,7 @@ class Arrivals:
         home = carried(self._state, sought.run) / sought.repo
         folder = home / sought.commit
         if not folder.is_dir():
-            with words_for(home), _alone_in(home) as hold:
+            with words_for(home), _alone_in(home, self._patience) as hold:
                 if not folder.is_dir():
                     self._make(sought, home, folder, hold)
         return folder
@@ -127,14 +132,25 @@ def _check(sought: Sought) -> None:
 
 
 @contextmanager
-def _alone_in(home: Path) -> Iterator[int]:
+def _alone_in(home: Path, patience: timedelta) -> Iterator[int]:
     home.mkdir(parents=True, exist_ok=True)
     lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        _wait_for(lock, home, patience)
         yield lock
     finally:
         os.close(lock)
+
+
+def _wait_for(lock: int, home: Path, patience: timedelta) -> None:
+    deadline = time.monotonic() + patience.total_seconds()
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise NotCarried(f"{home} has been in use by another process for {patience}") from None
+            time.sleep(POLL_S)
 
 
 def _furnish(path: Path, sought: Sought, lender: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -500,6 +501,19 @@ def test_an_arrival_that_is_killed_leaves_nothing_that_is_used_and_nobody_meets_
     assert git(found[0], "status", "--porcelain") == ""
     assert (found[0] / "work").read_text() == "T1\n"
     assert not (home / "new").exists()
+
+
+def test_a_lock_that_is_never_given_back_is_a_sentence(world: World):
+    mine = world.repo("a/up")
+    a = world.host("a", up=mine)
+    run = world.run({"T1": "up"}, **works("T1"))
+    a.do(run, "T1", "up")
+    home = carried(world.folder / "b", run) / "up"
+    home.mkdir(parents=True)
+    with (home / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(NotCarried, match="in use by another process"):
+            Arrivals(world.parcels, world.folder / "b", {}, timedelta(0)).folder(sought(mine, run))
 
 
 def test_names_of_any_kind_are_taken(world: World):
