@@ -9,8 +9,6 @@ import warnings
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-import redis
-
 from coordination.ecosystem import document
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.models import Ecosystem, Repo
@@ -19,7 +17,7 @@ from coordination.wire.connection import reaching
 from workers.app import Charge
 from workers.pool import Pool
 from workers.repeats import OnceAMinute
-from workers.restricted import make_parts, not_permitted
+from workers.restricted import make_parts
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 
@@ -36,17 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asked = charge(arguments)
         with reaching(asked.redis_url):
-            return _serve(asked)
+            return Pool(make_parts(asked)).run()
     except CoordinationError as error:
         print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 — this is a program's face
         return error.exit_code
-
-
-def _serve(asked: Charge) -> int:
-    try:
-        return Pool(make_parts(asked)).run()
-    except redis.exceptions.NoPermissionError as error:
-        raise not_permitted(asked, error) from error
 
 
 def charge(arguments: argparse.Namespace) -> Charge:

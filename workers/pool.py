@@ -7,6 +7,7 @@ the children, hands their todos back and exits.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -23,6 +24,7 @@ from coordination.errors import Unreachable, Unusable
 from coordination.wire.connection import reaching
 from coordination.wire.fitness import refuse_unfit
 from workers.app import WorkerParts
+from workers.restricted import in_words
 
 EXIT_HANDED_BACK = 143
 """128 + TERM: what was running did not finish here."""
@@ -87,9 +89,13 @@ class Pool:
         with reaching(url):
             for finding in refuse_unfit(self._parts.redis, url):
                 logger.warning("Redis: %s; %s", finding.what, finding.hint)
-            self._parts.leases.sign_on()
+            with in_words(self._parts.charge):
+                self._parts.leases.sign_on()
 
     def _ready(self, **_: Any) -> None:
+        # What has been imported stays. As long as the collector counts it, it waits for a quarter of that much garbage.
+        gc.collect()
+        gc.freeze()
         for service in self._parts.services:
             service.start()
         logger.info("serving %s", ", ".join(self._parts.charge.places))

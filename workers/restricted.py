@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 
 import redis
 from celery import Celery
 
-from coordination.errors import NotAllowed
+from coordination.errors import Unreachable, Unusable
 from coordination.runs.cleaning import Board
 from coordination.runs.presence import Presence
-from coordination.runs.proxy import ProxyBoard, ProxyPresence, ProxyStore
+from coordination.runs.proxy import NobodyAnswers, ProxyBoard, ProxyPresence, ProxyStore
 from coordination.wire.carrier import make_app
 from workers.app import Charge, Service, WorkerParts
 
@@ -49,11 +50,19 @@ def make_parts(charge: Charge) -> WorkerParts:
     return RestrictedParts(charge) if charge.settings.restricted else WorkerParts(charge)
 
 
-def not_permitted(charge: Charge, error: redis.exceptions.NoPermissionError) -> NotAllowed:
-    """What a worker says whose user may not do what it begins with."""
-    names = " ".join(f"--repo {repo}" for repo in sorted(charge.places))
-    if charge.settings.restricted:
-        hint = f"a restricted worker serves exactly the repositories of its user: coord acl --role worker {names}"
-    else:
-        hint = "if its user is for these repositories alone (coord acl --role worker), say so: COORD_RESTRICTED=true"
-    return NotAllowed(f"Redis does not permit it: {error}", hint)
+@contextmanager
+def in_words(charge: Charge) -> Iterator[None]:
+    """What a worker says that may not do what it begins with, or that nobody does it for."""
+    try:
+        yield
+    except NobodyAnswers as error:
+        raise Unreachable(str(error), "a worker that is not restricted does as well") from error
+    except redis.exceptions.NoPermissionError as error:
+        names = " ".join(f"--repo {repo}" for repo in sorted(charge.places))
+        if charge.settings.restricted:
+            hint = f"a restricted worker serves exactly the repositories of its user: coord acl --role worker {names}"
+        else:
+            hint = (
+                "if its user is for these repositories alone (coord acl --role worker), say so: COORD_RESTRICTED=true"
+            )
+        raise Unusable(f"Redis does not permit it: {error}", hint) from error

@@ -21,7 +21,9 @@ HARMLESS = (
     "+multi +exec +discard +watch +unwatch"
 )
 SCRIPTS = "+eval +evalsha +script|load +script|exists"
-DATA = f"+@read +@write {SCRIPTS} -@dangerous -scan -randomkey"
+KEYS = "+copy +del +unlink +exists +expire +pexpire +persist +rename +ttl +pttl +type"
+DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {SCRIPTS}"
+"""All but what looks over or manages the whole server; without `@keyspace`, nobody lists the keys of others."""
 CONSUMING = (
     f"{SCRIPTS} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hdel +zadd +zrem +zrange "
     "+set +get +del +expire +pexpire +sadd +smembers +blpop"

@@ -37,10 +37,8 @@ REFUSALS = (Conflict, NotAllowed)
 
 
 class NobodyAnswers(redis.ConnectionError):  # type: ignore[misc]
-    """No keeper answers this restricted worker: start one with `coord keeper`."""
-
     def __init__(self) -> None:
-        super().__init__(self.__doc__)
+        super().__init__("no keeper answers this restricted worker: start one with `coord keeper`")
 
 
 class Wire:

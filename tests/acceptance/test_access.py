@@ -1,0 +1,385 @@
+"""A Redis where everybody has a user of their own, written by `coord acl`: the work is done, and nobody can do more than their role needs."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import urllib.request
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from coordination.errors import NotAllowed
+from coordination.runs.proxy import ProxyStore
+from coordination.wire.connection import Profile, connect
+from coordination.wire.embedded import server_binary
+from coordination.wire.keys import Keys
+from tests.acceptance.gate import Gate
+from tests.stage import Begun, Done, Stage
+from tests.waiting import until
+
+PASSWORD = "only-for-tests"
+SOON = timedelta(seconds=5)
+USERS = {
+    "submitter": ("--role", "submitter"),
+    "keeper": ("--role", "keeper"),
+    "flower": ("--role", "flower"),
+    "alpha": ("--role", "worker", "--repo", "alpha"),
+    "beta": ("--role", "worker", "--repo", "beta"),
+}
+SEES_IT = (
+    "import json, os; (before,) = json.load(open(os.environ['COORD_CONTEXT']))['predecessors']; "
+    "assert before['output'] == {'x': 1}; print(open(before['path'] + '/made').read())"
+)
+PLAN = [
+    {"id": "A1", "repo": "alpha", "action": "echo ours > made; echo '{\"x\": 1}' > $COORD_OUTPUT; echo hello"},
+    {"id": "B1", "repo": "beta", "blocked_by": ["A1"], "action": [sys.executable, "-c", SEES_IT]},
+    {"id": "B2", "repo": "beta"},
+    {"id": "A2", "repo": "alpha", "blocked_by": ["B1", "B2"]},
+]
+
+
+class Guarded:
+    """The server, a keeper, Flower, a worker of each of two repositories on a machine of its own, and where one sweeps from."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.stages = folder, []
+        self.port = free_port()
+        (folder / "password").write_text(PASSWORD + "\n")
+        self.desk = self.stage("submitter", "submitter")
+        lines = [
+            self.desk.ok("acl", *words, "--user", name, "--password-file", "../password").out
+            for name, words in USERS.items()
+        ]
+        (folder / "users.acl").write_text("user default off\n" + "".join(lines))
+        listen = ("--bind", "127.0.0.1", "--port", str(self.port), "--aclfile", str(folder / "users.acl"))
+        self.server = Begun([server_binary(), *listen, "--appendonly", "yes", "--save", ""], cwd=folder)
+        self.server.says("Ready to accept connections")
+        self.keepers = self.stage("keeper", "keeper")
+        self.keeper = self.keepers.begin("keeper")
+        for name in ("alpha", "beta"):
+            self.worker(name, name)
+
+    def url(self, user: str) -> str:
+        return f"redis://{user}:{PASSWORD}@127.0.0.1:{self.port}/0"
+
+    def stage(self, name: str, user: str, **env: str) -> Stage:
+        (self.folder / name).mkdir()
+        made = Stage(self.folder / name, env={"COORD_REDIS_URL": self.url(user), **env})
+        self.stages.append(made)
+        return made
+
+    def worker(self, repo: str, user: str, restricted: str = "true") -> Begun:
+        machine = self.stage(
+            f"{repo}-of-{user}-{restricted}", user, COORD_HOST=f"host-{repo}", COORD_RESTRICTED=restricted
+        )
+        machine.repo(repo)
+        return machine.begin("worker", "--repo", f"{repo}={repo}")
+
+    def client(self, user: str) -> redis.Redis:
+        return connect(self.url(user), Profile.COMMAND)
+
+    def store(self, repo: str) -> ProxyStore:
+        """As somebody has it who has a worker's user and writes requests of their own."""
+        return ProxyStore(self.client(repo), "coord", [repo])
+
+    def swept(self, strategy: str = "dataflow") -> Done:
+        self.desk.write(PLAN, plan={"strategy": strategy})
+        return self.desk.sweep()
+
+    def end(self) -> None:
+        for stage in self.stages:
+            stage.end()
+        self.server.kill()
+        self.server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    made = Guarded(tmp_path_factory.mktemp("guarded"))
+    yield made
+    made.end()
+
+
+@pytest.fixture(scope="module")
+def run(guarded: Guarded) -> str:
+    """One that has succeeded."""
+    swept = guarded.swept()
+    assert swept.code == 0, swept.err
+    run_id: str = swept.json["run_id"]
+    return run_id
+
+
+@pytest.mark.parametrize("strategy", ["levels", "dataflow"])
+def test_workers_of_two_repositories_carry_out_a_plan_that_depends_across_them(guarded: Guarded, strategy: str):
+    swept = guarded.swept(strategy)
+
+    assert swept.code == 0, swept.err
+    assert swept.json["strategy"] == strategy
+    assert set(swept.states.values()) == {"succeeded"}
+    assert {todo["repo"]: todo["worker"].partition("@")[2] for todo in swept.json["todos"]} == {
+        "alpha": "host-alpha",
+        "beta": "host-beta",
+    }
+    assert guarded.desk.ok("logs", "last", "A1").out == "hello\n"
+
+
+def test_a_todo_that_fails_ends_its_level_and_what_depends_on_it(guarded: Guarded):
+    guarded.desk.write(
+        [{"id": "F", "repo": "alpha", "action": "exit 3"}, *PLAN[2:3], {**PLAN[3], "blocked_by": ["F", "B2"]}],
+        plan={"strategy": "levels"},
+    )
+
+    swept = guarded.desk.sweep()
+
+    assert swept.code == 3
+    assert swept.states == {"F": "failed", "B2": "succeeded", "A2": "skipped"}
+    assert swept.todo("F")["exit_code"] == 3
+
+
+def test_a_cancel_stops_the_command_of_a_restricted_worker(guarded: Guarded):
+    gate = Gate(guarded.folder, "cancelled")
+    guarded.desk.write([{"id": "LONG", "repo": "alpha", "action": gate.action}])
+    sweep = guarded.desk.begin("sweep", "PLAN-001")
+    pid = gate.wait()
+
+    guarded.desk.ok("cancel", "last")
+
+    assert sweep.wait(30) != 0
+    assert guarded.desk.todo("LONG")["state"] == "cancelled"
+    until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def test_a_keeper_that_is_killed_is_replaced_and_the_run_goes_on(guarded: Guarded):
+    gate = Gate(guarded.folder, "killed")
+    guarded.desk.write(
+        [{"id": "LONG", "repo": "alpha", "action": gate.action}, {"id": "NEXT", "repo": "beta", "blocked_by": ["LONG"]}]
+    )
+    sweep = guarded.desk.begin("sweep", "PLAN-001", "--json")
+    gate.wait()
+
+    guarded.keeper.kill()
+    gate.open()
+    guarded.keeper = guarded.keepers.begin("keeper")
+
+    assert sweep.done().states == {"LONG": "succeeded", "NEXT": "succeeded"}
+
+
+def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
+    for words in (
+        ["list-runs"],
+        ["watch", run],
+        ["logs", run, "A1"],
+        ["sweep", "PLAN-001", "--dry-run"],
+        ["show-run", run],
+    ):
+        guarded.desk.ok(*words)
+    gate = Gate(guarded.folder, "steered")
+    guarded.desk.write(
+        [{"id": "S1", "repo": "alpha", "action": gate.action}, {"id": "S2", "repo": "alpha", "blocked_by": ["S1"]}]
+    )
+    guarded.desk.ok("sweep", "PLAN-001", "--detach")
+    gate.wait()
+
+    guarded.desk.ok("pause", "last")
+    guarded.desk.ok("resume", "last")
+    gate.open()
+    guarded.desk.ok("watch", "last")
+
+
+def test_flower_shows_workers_and_todos_to_a_user_that_can_tell_nobody_anything(guarded: Guarded):
+    port = free_port()
+    guarded.stage("flower", "flower", COORD_FLOWER_AUTH="user:password").begin("flower", "--port", str(port))
+
+    def page(path: str) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}{path}", headers={"Authorization": "Basic " + b64encode(b"user:password").decode()}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return json.load(answer)
+        except OSError:  # it is not there yet
+            return {}
+
+    def seen() -> set[str]:
+        return {row["hostname"].partition("@")[2] for row in page("/workers?json=1").get("data", [])}
+
+    until(lambda: {"host-alpha", "host-beta"} <= seen(), 30)
+    run_id = guarded.swept().json["run_id"]
+    until(lambda: page("/api/tasks").get(f"{run_id}.A2", {}).get("state") == "SUCCESS")
+
+
+def test_who_names_no_user_is_locked_out(guarded: Guarded):
+    with pytest.raises(redis.AuthenticationError):
+        connect(guarded.url("alpha").replace(f"alpha:{PASSWORD}@", ""), Profile.COMMAND).get("coord:fence")
+
+
+def test_a_worker_whose_user_is_for_another_repository_says_what_to_do(guarded: Guarded):
+    refused = guarded.worker("beta", "alpha").done()
+
+    assert refused.code == 7
+    assert "coord acl --role worker --repo beta" in refused.err
+
+
+def test_a_worker_that_does_not_know_that_it_is_restricted_says_what_to_do(guarded: Guarded):
+    refused = guarded.worker("alpha", "alpha", "false").done()
+
+    assert refused.code == 7
+    assert "COORD_RESTRICTED=true" in refused.err
+
+
+KEYS = Keys("coord")
+RUN = KEYS.run("{run}")
+BETA = KEYS.restricted(["beta"])
+FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {
+    "alpha": [
+        *[
+            (*words[:1], queue, *words[1:])
+            for queue in (
+                KEYS.queue("beta"),
+                KEYS.queue("beta", "host-beta"),
+                KEYS.control_queue,
+                KEYS.unacked,
+                BETA.poison,
+            )
+            for words in (("LPUSH", "x"), ("LRANGE", 0, -1), ("LLEN",), ("RPOP",), ("BRPOP", 1), ("DEL",))
+        ],
+        ("RENAME", KEYS.queue("alpha"), KEYS.queue("beta")),
+        ("LMOVE", KEYS.queue("beta"), KEYS.queue("alpha"), "LEFT", "LEFT"),
+        ("HGETALL", BETA.unacked),
+        ("BLPOP", BETA.reply("q"), 1),
+        ("SADD", "_kombu.binding.coord.repo.beta", "x"),
+        *[
+            ("HGETALL", f"coord:run:{{run}}:{part}")
+            for part in ["meta", "spec", "place", "children", "state", "facts", "tips", "output"]
+        ],
+        *[
+            ("HSET", f"coord:run:{{run}}:{part}", "A1", "x")
+            for part in ["meta", "spec", "place", "state", "facts", "tips", "output"]
+        ],
+        *[("HGET", f"coord:run:{{run}}:{part}", "A1") for part in ["meta", "spec", "state", "facts"]],
+        *[
+            (*words[:1], RUN.log(todo), *words[1:])
+            for todo in ("A1", "B1")
+            for words in (("XRANGE", "-", "+"), ("XADD", "*", "text", "x"), ("DEL",))
+        ],
+        ("XADD", RUN.events, "*", "what", "run.ended"),
+        ("HSET", RUN.bundle("beta"), "x", "y"),
+        ("DEL", RUN.bundle("beta")),
+        *[(command, RUN.bundle("beta")) for command in ("HGETALL", "HKEYS", "HVALS", "HLEN", "HRANDFIELD", "DUMP")],
+        ("HSCAN", RUN.bundle("beta"), 0),
+        ("ZRANGE", KEYS.leases, 0, -1),
+        ("ZADD", KEYS.leases, 0, "{run} B1"),
+        ("HGET", KEYS.holders, "{run} B1"),
+        ("SET", KEYS.fence, 1),
+        ("SET", KEYS.lock("keeper"), "x"),
+        ("GET", KEYS.worker("w")),
+        ("EVAL", "return redis.call('HGETALL', KEYS[1])", 1, RUN.state),
+        ("EVAL", f"return redis.call('LPUSH', '{KEYS.queue('beta')}', 'x')", 0),
+        ("PUBLISH", "/0.celery.pidbox", "x"),
+        ("PUBLISH", KEYS.bell, "x"),
+        ("PUBLISH", BETA.requests, "x"),
+        ("SUBSCRIBE", BETA.requests),
+        ("SUBSCRIBE", "/0.celery.pidbox"),
+        ("PSUBSCRIBE", KEYS.all_requests),
+        ("PSUBSCRIBE", "/0.celeryev/*"),
+        ("PSUBSCRIBE", "*"),
+    ],
+    "flower": [
+        ("LRANGE", KEYS.queue("beta"), 0, -1),
+        ("DEL", KEYS.queue("beta")),
+        ("LPUSH", KEYS.control_queue, "x"),
+        ("SADD", "_kombu.binding.coord.repo.beta", "x"),
+        ("HGETALL", RUN.state),
+        ("PUBLISH", "/0.celery.pidbox", "x"),
+        ("PUBLISH", "/0.celeryev/worker.online", "x"),
+        ("PUBLISH", KEYS.bell, "x"),
+        ("PSUBSCRIBE", KEYS.all_requests),
+    ],
+    "submitter": [
+        ("GET", "other:key"),
+        ("LPUSH", "other.repo.beta", "x"),
+        ("PUBLISH", "/0.celery.pidbox", "x"),
+        ("PSUBSCRIBE", "*"),
+    ],
+    "keeper": [("GET", "other:key"), ("LPUSH", "other.repo.beta", "x"), ("PUBLISH", "/0.celery.pidbox", "x")],
+}
+ADMINISTRATION: list[tuple[str | int, ...]] = [
+    ("KEYS", "*"),
+    ("SCAN", 0),
+    ("RANDOMKEY",),
+    ("FLUSHALL",),
+    ("FLUSHDB",),
+    ("SWAPDB", 0, 1),
+    ("CONFIG", "GET", "*"),
+    ("CONFIG", "SET", "requirepass", ""),
+    ("ACL", "LIST"),
+    ("ACL", "SETUSER", "alpha", "+@all"),
+    ("CLIENT", "LIST"),
+    ("CLIENT", "KILL", "TYPE", "normal"),
+    ("MONITOR",),
+    ("SLOWLOG", "GET"),
+    ("SCRIPT", "FLUSH"),
+    ("FUNCTION", "FLUSH"),
+    ("REPLICAOF", "NO", "ONE"),
+    ("SAVE",),
+    ("SHUTDOWN", "NOSAVE"),
+]
+
+
+@pytest.mark.parametrize("user", FORBIDDEN)
+def test_what_is_beyond_a_role_is_refused_by_redis(guarded: Guarded, run: str, user: str):
+    permitted = []
+    with guarded.client(user) as client:
+        for words in [*FORBIDDEN[user], *ADMINISTRATION]:
+            command = [word.replace("{run}", run) if isinstance(word, str) else word for word in words]
+            if refusal(client, command) is None:
+                permitted.append(command)
+
+    assert permitted == []
+    assert guarded.swept().code == 0  # and nothing has come of it
+
+
+def refusal(client: redis.Redis, command: list[str | int]) -> str | None:
+    """In Redis' words; None where there was none."""
+    try:
+        client.execute_command(*command)
+    except redis.ResponseError as error:
+        return str(error) if "permission" in str(error) else None
+    return None
+
+
+def test_a_bundle_of_another_repository_is_read_by_who_knows_its_commit_alone(guarded: Guarded, run: str):
+    with guarded.client("alpha") as client:
+        assert client.hexists(RUN.bundle("beta").replace("{run}", run), "0" * 40) is False
+        assert client.hget(RUN.bundle("beta").replace("{run}", run), "0" * 40) is None
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        lambda store, run: store.claim(run, "B1", 1, worker="w", host="h", lease=SOON, request="q"),
+        lambda store, run: store.renew({f"{run} B1": 1}, SOON),
+        lambda store, run: store.log(run, "B1", 1, "words"),
+        lambda store, run: store.handed_over(run, ["NEXT"]),
+    ],
+    ids=["claim", "renew", "log", "handed_over"],
+)
+def test_a_request_about_another_repositorys_todo_is_refused_by_the_keeper(
+    guarded: Guarded, run: str, deed: Callable[..., Any]
+):
+    with pytest.raises(NotAllowed, match="alpha"):
+        deed(guarded.store("alpha"), run)
