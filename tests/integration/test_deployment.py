@@ -155,9 +155,10 @@ def test_redis_keeps_its_users_and_takes_a_new_password_at_a_new_start(tmp_path:
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="no Redis here but the embedded one, which has no TLS")
 def test_redis_speaks_tls_where_its_folder_has_a_certificate(tmp_path: Path, free_port: int, another_port: int):
     certificates = Certificates(tmp_path)
+    issued = certificates.issue("localhost")
     (tmp_path / "tls").mkdir()
     for name in ("server.crt", "server.key"):  # each reader takes its part of the file
-        shutil.copy(certificates.issue("localhost"), tmp_path / "tls" / name)
+        shutil.copy(issued, tmp_path / "tls" / name)
     url = f"rediss://:{PASSWORD}@localhost:{another_port}?ssl_ca_certs={certificates.ca}"
 
     with composed_redis(tmp_path, free_port, PASSWORD, tls_port=another_port, binary="redis-server"):
