@@ -1,0 +1,140 @@
+"""Hosts as far as a worker can tell: a name, a state folder and clones each, and one Redis that all reach over TCP."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coordination.models import Repo
+from coordination.planner.graph import build
+from coordination.runs.submit import submit
+from coordination.settings import Settings
+from coordination.wire.keys import Keys
+from tests.plans import PLAN, Todos, ecosystem, order
+from tests.stage import git
+from workers.app import Charge, WorkerParts
+from workers.parcels import Parcels
+from workers.verdict import Kind
+
+WRITES = 'echo "$COORD_TODO_ID" >> work; echo made > "made-by-$COORD_TODO_ID"'
+READS = 'cp "$COORD_CONTEXT" "$COORD_OUTPUT"'
+
+
+def free() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@dataclass(frozen=True)
+class Door:
+    """A server that listens on loopback, too."""
+
+    port: int
+    password: str
+    socket: Path
+
+    def url(self, port: int) -> str:
+        return f"redis://:{self.password}@127.0.0.1:{port}"
+
+
+class Host:
+    """A worker's parts, as on a machine of its own."""
+
+    def __init__(self, folder: Path, url: str, repos: Mapping[str, Path], settings: Settings) -> None:
+        settings = settings.model_copy(update={"host": f"host-{folder.name.encode().hex()}"})
+        charge = Charge(redis_url=url, settings=settings, places=dict(repos), jobs=1, state=folder / "state")
+        self.state = charge.state
+        self.parts = WorkerParts(charge)
+
+    def do(self, run: str, todo: str, repo: str, attempt: int = 1) -> None:
+        assert self.parts.attempts.carry_out(run, todo, attempt, repo).kind is Kind.DONE
+
+    def told(self, run: str, todo: str) -> dict[str, dict[str, Any]]:
+        """COORD_CONTEXT of a todo that handed it on: predecessor → what stands there."""
+        output = self.parts.store.redis.hget(self.parts.keys.run(run).output, todo)
+        return {one["todo"]: one for one in json.loads(output)["predecessors"]}
+
+    def path(self, run: str, todo: str, predecessor: str) -> Path:
+        told = self.told(run, todo)[predecessor]
+        assert told["path"], told.get("why")
+        return Path(told["path"])
+
+    def log(self, run: str, todo: str) -> str:
+        return (self.state / "logs" / run / f"{todo}.log").read_text()
+
+
+class World:
+    """Where hosts and repositories are made, and a run of both."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder = folder
+        self.url = url
+        self.settings = Settings()
+        self.hosts: list[Host] = []
+        self.remotes: dict[str, str] = {}
+
+    def limit(self, limit_bytes: int) -> None:
+        """From here on, for the hosts that are made."""
+        self.settings = self.settings.model_copy(update={"bundle_limit_bytes": limit_bytes})
+
+    def remote(self, name: str) -> Path:
+        """What the file says is the repository's url."""
+        path = self.folder / f"{name}.git"
+        git(self.folder, "init", "-q", "--bare", str(path))
+        self.remotes[name] = str(path)
+        return path
+
+    def clone(self, source: Path, place: str, *options: str) -> Path:
+        path = self.folder / place
+        git(self.folder, "clone", "-q", *options, f"file://{source}", str(path))
+        return path
+
+    def host(self, name: str, **repos: Path) -> Host:
+        self.hosts.append(Host(self.folder / name, self.url, repos, self.settings))
+        return self.hosts[-1]
+
+    def repo(self, place: str) -> Path:
+        path = self.folder / place
+        path.mkdir(parents=True)
+        git(path, "init", "-q", "-b", "main")
+        (path / "first").write_text("first\n")
+        git(path, "add", "first")
+        git(path, "commit", "-q", "-m", "first")
+        return path
+
+    @property
+    def parcels(self) -> Parcels:
+        return self.hosts[0].parts.parcels
+
+    def take_up(self, first: str, second: str) -> None:
+        """As a retry does it: where the one stood, the other begins."""
+        keys, client = Keys(self.settings.namespace), self.hosts[0].parts.goods
+        client.copy(keys.run(first).bundle("up"), keys.run(second).bundle("up"))
+        client.hset(keys.run(second).tips, mapping=client.hgetall(keys.run(first).tips))
+
+    def run(self, todos: Todos, **more: Mapping[str, Any]) -> str:
+        # A person's todo keeps the run open: with its end, what was carried goes.
+        manual = {"OPEN": {"action": {"type": "manual"}}}
+        declared = ecosystem({**todos, "OPEN": "up"}, **{**manual, **more})
+        repos = tuple(Repo(name=repo.name, url=self.remotes.get(repo.name)) for repo in declared.repos)
+        declared = declared.model_copy(update={"repos": repos})
+        run, _ = submit(self.hosts[0].parts.store, build(declared, PLAN), declared, self.settings, order())
+        return run
+
+
+def works(*names: str) -> dict[str, Mapping[str, Any]]:
+    return {name: {"action": WRITES} for name in names}
+
+
+def reads(*names: str) -> dict[str, Mapping[str, Any]]:
+    return {name: {"action": READS} for name in names}
+
+
+def tip(checkout: Path, run: str) -> str:
+    return git(checkout, "rev-parse", f"coord/{run}")
