@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from coordination.cli.summary import elsewhere
 from coordination.cli.waits import in_words, waits
 from coordination.planner.selection import listed
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
@@ -60,6 +61,8 @@ def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator
         yield f"  all that it wrote: coord logs {run_id} {todo.id}"
     if worktree.is_dir():
         yield f"  its worktree: {worktree}"
+    elif elsewhere(todo):
+        yield f"  it was carried out on host {todo.host}"
 
 
 def last_words(tail: str) -> list[str]:

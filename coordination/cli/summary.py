@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from socket import gethostname
+
 from rich.console import Console
 from rich.text import Text
 
@@ -58,17 +61,29 @@ def print_run(run: RunView, *, as_json: bool) -> None:
     status = (run.status, _colour(run.status))
     head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run)}")
     Console(highlight=False).print(head, soft_wrap=True)
-    rows = [_row(todo) for todo in run.todos]
-    columns = ("todo", "repo", "state", "try", "time", "why")
-    told = len(columns) if any(row[-1] for row in rows) else len(columns) - 1
-    print_table(columns[:told], [row[:told] for row in rows])
+    columns = ["todo", "repo", "host", "state", "try", "time", "why"]
+    if not any(elsewhere(todo) for todo in run.todos):
+        columns.remove("host")
+    if not any(reason(todo) for todo in run.todos):
+        columns.remove("why")
+    print_table(columns, [[cells[name] for name in columns] for cells in map(_cells, run.todos)])
 
 
-def _row(todo: TodoView) -> tuple[object, ...]:
-    state = Text(todo.state, MARKS.get(todo.state, ("", "white"))[1])
-    took = "" if todo.duration_s is None else f"{todo.duration_s:.1f} s"
-    tries = todo.attempt if todo.started_at else ""
-    return todo.id, todo.repo, state, tries, took, reason(todo)
+def elsewhere(todo: TodoView) -> bool:
+    """Whether it was carried out on another machine than this one."""
+    return todo.host not in ("", gethostname())
+
+
+def _cells(todo: TodoView) -> Mapping[str, object]:
+    return {
+        "todo": todo.id,
+        "repo": todo.repo,
+        "host": todo.host,
+        "state": Text(todo.state, MARKS.get(todo.state, ("", "white"))[1]),
+        "try": todo.attempt if todo.started_at else "",
+        "time": "" if todo.duration_s is None else f"{todo.duration_s:.1f} s",
+        "why": reason(todo),
+    }
 
 
 def _figures(run: RunView) -> str:

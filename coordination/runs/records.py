@@ -158,6 +158,11 @@ class TodoView(BaseModel):
     """In which it was done, where a retry carried it over; its times are from there."""
     output: Any = None
 
+    @property
+    def host(self) -> str:
+        """Where it was carried out last; empty if nowhere yet."""
+        return (self.worker or "").partition("@")[2]
+
 
 class RunView(BaseModel):
     """A run, everywhere the same. `bound_s`: no schedule could have taken less, by the measured durations."""

@@ -73,8 +73,8 @@ def check_the_sample(site: Site, split: Mapping[str, Sequence[str]], packages: P
 
     assert swept.code == 0, swept.err
     assert list(swept.states.values()) == ["succeeded"] * 12
-    hosts = {todo["repo"]: todo["worker"].partition("@")[2] for todo in desk.run()["todos"]}
-    assert hosts == {repo: name for name, repos in split.items() for repo in repos}
+    told = [line.split() for line in desk.ok("show-run").out.splitlines()[2:14]]
+    assert {(repo, host) for _, repo, host, *_ in told} == {(repo, name) for name in split for repo in split[name]}
     for name, repos in split.items():
         for repo in repos:
             assert branches(machines[name], repo) == [f"coord/{swept.json['run_id']}"]

@@ -1,0 +1,27 @@
+"""What is said of a run that has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from socket import gethostname
+
+import pytest
+
+from coordination.cli.advice import advice
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+
+
+def failed_on(host: str) -> RunView:
+    todo = TodoView(
+        id="A", repo="units", state=TodoState.FAILED, attempt=1, worker=f"coord-7@{host}", error="exit code 1"
+    )
+    times = dict.fromkeys(("started_at", "finished_at", "duration_s", "bound_s"))
+    names = {"run_id": "R", "plan_id": "P", "strategy": "levels", "on_failure": "halt", "actor": "ann@desk"}
+    return RunView(**names, **times, status=RunStatus.FAILED, counts={TodoState.FAILED: 1}, todos=(todo,))
+
+
+@pytest.mark.parametrize(("host", "said"), [("far", True), (gethostname(), False)])
+def test_what_failed_on_another_machine_is_said_to_have(host: str, said: bool, tmp_path: Path):
+    lines = list(advice(failed_on(host), {}, lambda _: "oops", tmp_path))
+
+    assert ("  it was carried out on host far" in lines) is said
