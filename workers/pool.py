@@ -7,7 +7,6 @@ the children, hands their todos back and exits.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
@@ -93,9 +92,6 @@ class Pool:
                 self._parts.leases.sign_on()
 
     def _ready(self, **_: Any) -> None:
-        # What has been imported stays. As long as the collector counts it, it waits for a quarter of that much garbage.
-        gc.collect()
-        gc.freeze()
         for service in self._parts.services:
             service.start()
         logger.info("serving %s", ", ".join(self._parts.charge.places))
