@@ -19,8 +19,9 @@ import redis
 
 from coordination.ecosystem.document import load
 from coordination.errors import CoordinationError, InvalidFile, NotFound
-from coordination.fleet.doctor import Facts, File, Heard, Machine, Queue, Server
+from coordination.fleet.doctor import Facts, File, Heard, Machine, Server
 from coordination.models import Command
+from coordination.runs.census import Queue, queue_lengths
 from coordination.runs.records import RunView
 from coordination.runs.service import Runs
 from coordination.settings import Settings
@@ -118,11 +119,7 @@ def _heard(runs: Runs, now_ms: int) -> tuple[tuple[Heard, ...], Mapping[str, flo
 
 
 def _queues(runs: Runs, repos: Sequence[str], hosts: Iterable[str]) -> Mapping[Queue, int]:
-    queues: list[Queue] = [(repo, host) for repo in repos for host in (None, *sorted(hosts))]
-    with runs.redis.pipeline(transaction=False) as pipeline:
-        for repo, host in queues:
-            pipeline.llen(runs.keys.queue(repo, host))
-        return dict(zip(queues, pipeline.execute(), strict=True))
+    return queue_lengths(runs.redis, runs.keys, [(repo, host) for repo in repos for host in (None, *sorted(hosts))])
 
 
 def _git_version() -> str | None:

@@ -8,14 +8,12 @@ from datetime import timedelta
 
 from coordination.errors import CoordinationError
 from coordination.planner.selection import counted, listed
+from coordination.runs.census import Queue
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunView
 from coordination.wire.fitness import Finding, Severity
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
-
-Queue = tuple[str, str | None]
-"""A repository, and the host whose own queue it is, if any."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,7 @@ class CensusTaker:
         workers = self._presence.workers()
         runs, todos, queues = self._of_runs(live)
         return Census(
-            queues=self._lengths(queues | _own_queues(workers)),
+            queues=_by_repo(queue_lengths(self._redis, keys, queues | _own_queues(workers))),
             runs=runs,
             todos=todos,
             leases=leases,
@@ -90,15 +90,21 @@ class CensusTaker:
         hosts = self._redis.hmget(keys.meta, [f"host.{repo}" for repo in ordered])
         return {(repo, host) for repo, pin in zip(ordered, hosts, strict=True) for host in (None, pin)}
 
-    def _lengths(self, queues: set[Queue]) -> Counts:
-        ordered = sorted(queues, key=str)
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for repo, host in ordered:
-                pipeline.llen(self._keys.queue(repo, host))
-            lengths: Counter[str] = Counter()
-            for (repo, _), length in zip(ordered, pipeline.execute(), strict=True):
-                lengths[repo] += length
-        return lengths
+
+def queue_lengths(redis: Redis, keys: Keys, queues: Iterable[Queue]) -> Mapping[Queue, int]:
+    """How many messages lie in each that no worker has taken yet."""
+    ordered = list(queues)
+    with redis.pipeline(transaction=False) as pipeline:
+        for repo, host in ordered:
+            pipeline.llen(keys.queue(repo, host))
+        return dict(zip(ordered, pipeline.execute(), strict=True))
+
+
+def _by_repo(lengths: Mapping[Queue, int]) -> Counts:
+    counts: Counter[str] = Counter()
+    for (repo, _), length in lengths.items():
+        counts[repo] += length
+    return counts
 
 
 def _own_queues(workers: Iterable[Worker]) -> set[Queue]:
