@@ -140,7 +140,7 @@ class Attempt:
         brief = self._here.brief
         if not brief.carried_from:
             return None
-        return Carried(run=brief.carried_from, tip=brief.carried_tips.get(self.grant.spec.repo.name))
+        return Carried(runs=brief.carried_from, tip=brief.carried_tips.get(self.grant.spec.repo.name))
 
     @property
     def _visitor(self) -> Visitor:

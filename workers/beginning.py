@@ -29,17 +29,21 @@ NO_SUCH_OPTION = 129
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """That a run takes up an earlier one, and the commit at which that one left the repository, as Redis recorded it."""
+    """What a run takes up."""
 
-    run: str
+    runs: tuple[str, ...]
+    """The run before it, the one that that one took up, and so on: it need not have come as far as to this repository."""
     tip: str | None
+    """The commit at which they left the repository, as Redis recorded it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What the earlier run has left of the repository on this host."""
+    """What the last of those runs that came to this repository has left of it on this host."""
 
-    carried: Carried
+    run: str
+    tip: str | None
+    """That Redis recorded."""
     occupant: Occupant | None = None
     """Who was in its worktree last."""
     mended: bool = False
@@ -49,7 +53,7 @@ class Earlier:
     def stood(self) -> str:
         """Where its branch stood when the last attempt left, if that counted; empty if not, or if nobody knows."""
         last = self.occupant
-        return last.stood if last and last.left and last.stood in (last.began, self.carried.tip) else ""
+        return last.stood if last and last.left and last.stood in (last.began, self.tip) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,10 @@ class Ground:
     checkout: Path
     branch: str
     """The repository's own."""
+
+    def last_here(self, runs: Sequence[str]) -> str:
+        """The first of them that has a branch in the repository; if none has, the first."""
+        return next((run for run in runs if self.head(branch_of(run))), runs[0])
 
     def head(self, branch: str) -> str:
         found = ask("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=self.checkout)
@@ -106,12 +114,12 @@ def begin(ground: Ground, earlier: Earlier) -> Beginning:
 
 def _go_on_from(ground: Ground, earlier: Earlier) -> tuple[str | None, str]:
     """The commit, and words on what was mended. None: the earlier run left nothing here."""
-    recorded, stood = earlier.carried.tip, earlier.stood
-    branch = branch_of(earlier.carried.run)
+    recorded, stood = earlier.tip, earlier.stood
+    branch = branch_of(earlier.run)
     head = ground.head(branch)
-    if not head or head == recorded:
+    if not head or (recorded and ground.contains(head, recorded)):
         return recorded, ""
-    if not stood:
+    if not stood or (recorded and not ground.contains(recorded, stood)):
         return recorded, f"; {branch} is left out, for its last attempt did not end in order"
     if ground.contains(head, stood):  # set back by hand or not moved at all: what was recorded counts
         return (stood if recorded or earlier.mended else None), ""

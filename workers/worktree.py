@@ -257,11 +257,12 @@ class Worktree:
     def _go_on(self, carried: Carried) -> str:
         if carried.tip:
             self._obtain(carried.tip)
-        records = self._records_of(carried.run)
-        last, mended = Occupancy(records, self.path).read(), (records / "mended").exists()
         ground = Ground(run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch)
+        before = ground.last_here(carried.runs)
+        records = self._records_of(before)
+        last, mended = Occupancy(records, self.path).read(), (records / "mended").exists()
         try:
-            found = begin(ground, Earlier(carried=carried, occupant=last, mended=mended))
+            found = begin(ground, Earlier(run=before, tip=carried.tip, occupant=last, mended=mended))
         except Unmergeable as refused:
             raise self._to_be_merged_by_hand(refused) from refused
         if found.mended:

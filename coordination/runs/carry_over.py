@@ -153,7 +153,7 @@ def _meta(run_id: str, left: CarryOver, settings: Settings) -> dict[str, str | i
             "agent_command": settings.agent_command,
             "kill_grace": settings.kill_grace,
             "repo_of": old.brief.repo_of | {name: spec.todo.repo for name, spec in left.again.items()},
-            "carried_from": old.run_id,
+            "carried_from": (old.run_id, *old.brief.carried_from),
             "carried_tips": dict(left.tips),
         }
     )

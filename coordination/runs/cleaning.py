@@ -202,10 +202,15 @@ class Cleaning:
         """Runs that must not be touched → why."""
         live = dict.fromkeys(self._store.live_runs(), "is live")
         for run_id in tuple(live):
-            source = self._store.redis.hget(self._store.keys.run(run_id).meta, "carried_from")
-            if source:
+            source = self._source_of(run_id)
+            while source:
                 live.setdefault(source, f"is carried on by run {run_id}, which is live")
+                source = self._source_of(source)
         return live
+
+    def _source_of(self, run_id: str) -> str | None:
+        source: str | None = self._store.redis.hget(self._store.keys.run(run_id).meta, "carried_from")
+        return source
 
     def _ask(
         self, *, remove: bool, branches: bool, runs: tuple[str, ...] | None, spare: tuple[str, ...] = ()

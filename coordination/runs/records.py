@@ -73,8 +73,8 @@ class RunBrief(BaseModel):
     predecessors: dict[str, tuple[str, ...]] = {}
     """Direct ones, in the order of the run; every key stands after its own predecessors."""
     repo_of: dict[str, str] = {}
-    carried_from: str = ""
-    """The run that this one takes up again."""
+    carried_from: tuple[str, ...] = ()
+    """The run that this one takes up again, before it the one that that one took up, and so on."""
     carried_tips: dict[str, str] = {}
     """Repository → the commit at which it was left by then."""
 

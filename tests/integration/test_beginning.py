@@ -45,6 +45,7 @@ class Runs:
     def __init__(self, tmp_path: Path, checkout: Path) -> None:
         self.state, self.checkout = tmp_path / "state", checkout
         self.fence = 0
+        self.before: tuple[str, ...] = ()
         self.tip: str | None = None
         self.take_up("r1", None)
 
@@ -56,8 +57,13 @@ class Runs:
 
     def retry(self, run: str = "r2") -> str:
         """The first attempt of a run that takes up the present one; returns where it begins."""
-        self.take_up(run, Carried(run=self.run, tip=self.tip))
+        self.pass_over(run)
         return self.enter()
+
+    def pass_over(self, run: str) -> None:
+        """A run that takes up the present one, and ends before it comes to this repository."""
+        self.before = (self.run, *self.before)
+        self.take_up(run, Carried(runs=self.before, tip=self.tip))
 
     def enter(self) -> str:
         self.fence += 1
@@ -116,6 +122,29 @@ def test_a_mend_that_is_committed_in_the_kept_worktree_comes_along(runs: Runs, s
     assert runs.retry("r3") == mend  # it failed again, and nothing new was mended: the old mend is not forgotten
 
 
+def test_a_mend_is_not_forgotten_by_a_run_in_between_that_did_not_come_as_far(runs: Runs) -> None:
+    runs.succeed(done="1")
+    runs.fail()
+    mend = save(runs.tree.path, "mended by hand", code="mended\n")
+    runs.pass_over("r2")
+
+    assert runs.retry("r3") == mend
+
+
+def test_a_run_in_between_whose_branch_was_deleted_loses_nothing_that_was_recorded(runs: Runs, checkout: Path) -> None:
+    runs.succeed(done="1")
+    runs.fail()
+    earlier = runs.tree.path
+    runs.retry("r2")
+    runs.tree.leave()
+    tip = runs.succeed(more="2")
+    runs.tree.remove(SOON)
+    git("branch", "--quiet", "-D", "coord/r2", cwd=checkout)
+    save(earlier, "a mend that came too late", code="mended\n")
+
+    assert runs.retry("r3") == tip
+
+
 def test_a_mend_on_the_repositorys_branch_is_merged_in_without_a_checkout(runs: Runs, checkout: Path) -> None:
     tip = runs.succeed(done="1")
     runs.fail()
@@ -156,7 +185,7 @@ def test_every_attempt_of_the_run_begins_at_the_same_commit(runs: Runs, checkout
         run="r2",
         repo=Repo(name="widgets"),
         checkout=checkout,
-        carried=Carried(run="r1", tip=runs.tip),
+        carried=Carried(runs=("r1",), tip=runs.tip),
     )
     assert again.enter(Visitor(run="r2", key="T", fence=99), runs.tip, SOON) == start
     again.leave()
