@@ -66,7 +66,9 @@ def in_words(wait: Wait, now: datetime) -> str:
 
 def _told(run: RunView) -> Iterable[TodoView]:
     """While something of the run goes on, that others wait for their turn with a worker is no news."""
-    busy = any(todo.state is TodoState.RUNNING for todo in run.todos)
+    running = [todo for todo in run.todos if todo.state is TodoState.RUNNING]
+    busy = any(todo.waits_for is None for todo in running)
+    yield from (todo for todo in running if todo.waits_for)  # its worker is gone
     for todo in run.todos:
         if todo.state is TodoState.PARKED or (
             todo.state is TodoState.DISPATCHED and not (busy and todo.waits_for == SOON_FREE)

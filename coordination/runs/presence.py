@@ -109,6 +109,14 @@ class Presence:
         served = {repo for worker in workers for repo in worker.fit}
         return {repo: waiting_for_worker(repo, workers) for repo in sorted(set(repos) - served)}
 
+    def silent(self, worker_ids: Iterable[str]) -> Mapping[str, str]:
+        """Those of these workers that are not heard of any more → what their todos wait for, in words."""
+        there = {worker.id for worker in self.workers()}
+        heir = "another worker takes it up" if there else "the next worker that is started takes it up"
+        return {
+            gone: f"{gone}, which is not heard of: when its lease is over, {heir}" for gone in set(worker_ids) - there
+        }
+
 
 def waiting_for_worker(repo: str, workers: Iterable[Worker]) -> str:
     """`a worker for units: on host b there is no folder /srv/units`"""

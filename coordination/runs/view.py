@@ -122,8 +122,12 @@ class RunReader:
                 pipeline.hgetall(key)
             pipeline.zrange(self._keys.seats, 0, -1)
             states, places, facts, outputs, seats = pipeline.execute()
+        presence = Presence(self._redis, self._keys)
         due = {places[name].split()[2] for name, state in states.items() if state == TodoState.DISPATCHED}
-        held_up = _held_up(seats) | dict(Presence(self._redis, self._keys).unserved(due) if due else {})
+        busy = {facts[f"{name} worker"] for name, state in states.items() if state == TodoState.RUNNING}
+        held_up = (
+            _held_up(seats) | dict(presence.unserved(due) if due else {}) | dict(presence.silent(busy) if busy else {})
+        )
         return tuple(
             _todo(name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name), held_up)
             for name, state in states.items()
@@ -157,7 +161,6 @@ def _todo(
 ) -> TodoView:
     exit_code = facts["exit_code"]
     finished_at = facts["finished_at"] if state.ended else None
-    dispatched = held_up.get(repo, "a worker that is free") if state is TodoState.DISPATCHED else None
     return TodoView(
         id=name,
         repo=repo,
@@ -170,10 +173,16 @@ def _todo(
         exit_code=None if exit_code is None else int(exit_code),
         error=facts["error"],
         run=facts["run"],
-        waits_for=facts["waits_for"] or dispatched,
+        waits_for=facts["waits_for"] or _waits_for(state, repo, facts["worker"], held_up),
         since=iso(facts["since"]),
         output=_parsed(output),
     )
+
+
+def _waits_for(state: TodoState, repo: str, worker: str | None, held_up: Mapping[str, str]) -> str | None:
+    if state is TodoState.DISPATCHED:
+        return held_up.get(repo, "a worker that is free")
+    return held_up.get(worker or "") if state is TodoState.RUNNING else None
 
 
 def _finished(todo: TodoView) -> str:

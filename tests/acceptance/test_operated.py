@@ -29,12 +29,14 @@ def test_a_run_is_paused_loses_its_worker_goes_on_and_is_cancelled(stage: Stage)
     watch.says("the run is paused")
     worker = stage.kill("worker")
     until(lambda: gone(killed))
+    waits_for = until(lambda: stage.todo("A")["waits_for"], 20)
     without = stage.shown()
 
     assert without.json["status"] == "paused"
     assert re.fullmatch(r"\S+@\S+", without.json["steered_by"])
     assert without.states == {"A": "running", "B": "waiting", "C": "waiting"}
     assert without.todo("A")["worker"].startswith(f"coord-{worker}@")
+    assert re.match(rf"coord-{worker}@\S+, which is not heard of", waits_for)
 
     stage.up()
     until(lambda: stage.todo("A")["state"] == "ready", 30)

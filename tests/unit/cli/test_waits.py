@@ -46,6 +46,13 @@ def test_that_others_wait_for_a_free_worker_is_no_news_while_something_goes_on()
     assert told.words.startswith("B waits for a worker for api: none serves it\n  coord worker --repo api=PATH")
 
 
+def test_what_runs_with_nobody_waits() -> None:
+    gone = todo("A", TodoState.RUNNING, "coord-7@ann, which is not heard of")
+    free = todo("B", TodoState.DISPATCHED, "a worker that is free")
+
+    assert [wait.why for wait in waits(run(free, gone))] == [gone.waits_for, free.waits_for]
+
+
 def test_of_a_paused_run_only_that_is_said() -> None:
     found = waits(run(todo("A", TodoState.PARKED, "its turn"), status=RunStatus.PAUSED))
 
