@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from coordination.errors import NotYetSupported, PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Repo, Retry, Strategy, Todo
 from coordination.planner.forecast import forecast
+from coordination.planner.selection import counted, listed
 from coordination.runs.draft import Draft, new_run_id, place_of
 from coordination.runs.records import Reply, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore
@@ -75,8 +76,7 @@ def refuse_without_agent(todos: Iterable[Todo], settings: Settings) -> None:
     needy = [t.id for t in todos if t.action is None or isinstance(t.action, AgentAction)]
     if needy and settings.agent_command is None:
         raise PlanRefused(
-            f"no agent is configured, and {len(needy)} of the todos need one: {', '.join(needy[:5])}"
-            + (" …" if len(needy) > 5 else ""),
+            f"no agent is configured for {counted(len(needy), 'todo')} without a command: {listed(needy)}",
             "give them an action (run: …), or set agent_command under settings, or COORD_AGENT_COMMAND",
         )
 

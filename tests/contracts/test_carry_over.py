@@ -185,7 +185,7 @@ def test_what_was_cancelled_in_the_file_is_refused(run: Harness):
 
 def test_an_agent_that_is_no_longer_configured_is_missed_before_anything_starts(run: Harness):
     ended(run, "B")
-    with pytest.raises(PlanRefused, match="no agent is configured, and 1 of the todos need one: B"):
+    with pytest.raises(PlanRefused, match="no agent is configured for 1 todo without a command: B"):
         left(run.store, run.run_id, ecosystem(TODOS, B={"action": None}))
 
 
