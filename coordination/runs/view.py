@@ -124,7 +124,7 @@ class RunReader:
             states, places, facts, outputs, seats = pipeline.execute()
         presence = Presence(self._redis, self._keys)
         due = {places[name].split()[2] for name, state in states.items() if state == TodoState.DISPATCHED}
-        busy = {facts[f"{name} worker"] for name, state in states.items() if state == TodoState.RUNNING}
+        busy = {facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING}
         held_up = (
             _held_up(seats) | dict(presence.unserved(due) if due else {}) | dict(presence.silent(busy) if busy else {})
         )
