@@ -79,11 +79,11 @@ class Errands:
         return Answer(host=self._worker.host, done=True, found=found)
 
     def _found(self, errand: Errand) -> Iterator[Remnant]:
-        remains = Remains(self._charge.state, self._charge.places)
+        remains = Remains(self._charge.state, self._charge.places, errand.tips.values())
         runs = remains.runs() if errand.runs is None else errand.runs
         for run in runs:
             if run not in errand.spare:
-                found = remains.of(run, errand.tips.get(run, {}), branches=errand.branches)
+                found = remains.of(run, branches=errand.branches)
                 yield from map(remains.remove, found) if errand.remove else found
 
     @contextmanager

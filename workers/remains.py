@@ -32,9 +32,11 @@ logger = logging.getLogger(__name__)
 class Remains:
     """What git says is asked for once; make a new one for a later look."""
 
-    def __init__(self, state: Path, places: Mapping[str, Path]) -> None:
+    def __init__(self, state: Path, places: Mapping[str, Path], tips: Iterable[Mapping[str, str]] = ()) -> None:
         self._state = state.resolve()
         self._places = places
+        self._tips = tuple(tips)
+        """Of each run: repository → the commit at which it left it."""
 
     def runs(self) -> list[str]:
         """The runs that have left something here."""
@@ -49,11 +51,11 @@ class Remains:
         names = {path.name for folder in folders for path in _folders_in(self._state / folder)}
         return {name for name in names if RUN_ID.fullmatch(name)}
 
-    def of(self, run: str, tips: Mapping[str, str], *, branches: bool = True) -> list[Remnant]:
-        """What there is of a run, in the order in which it can be removed. `tips`: repository → the commit it recorded."""
+    def of(self, run: str, *, branches: bool = True) -> list[Remnant]:
+        """What there is of a run, in the order in which it can be removed."""
         found = list(map(self._measured, self.worktrees_of(run)))
         if branches:
-            found += self._branches_of(run, tips)
+            found += self._branches_of(run)
         return found + [r.model_copy(update={"bytes": size_of(Path(r.path))}) for r in self.folders_of(run)]
 
     def worktrees_of(self, run: str) -> list[Remnant]:
@@ -91,9 +93,9 @@ class Remains:
         changed = not remnant.stays and path.is_dir() and self._worktree(remnant.run, remnant.repo).changed
         return remnant.model_copy(update={"bytes": size_of(path), "changed": changed})
 
-    def _branches_of(self, run: str, tips: Mapping[str, str]) -> list[Remnant]:
+    def _branches_of(self, run: str) -> list[Remnant]:
         found = (
-            branches.of(run, tip=tips.get(repo), base=self._base(run, repo), own=self._path(run, repo))
+            branches.of(run, base=self._base(run, repo), own=self._path(run, repo))
             for repo, branches in self._branches.items()
         )
         return [remnant for remnant in found if remnant is not None]
@@ -113,7 +115,11 @@ class Remains:
 
     @cached_property
     def _branches(self) -> Mapping[str, RunBranches]:
-        return {repo: branches for repo, path in self._places.items() if (branches := _readable(repo, path))}
+        known = {repo: RunBranches(repo, path, self._recorded(repo)) for repo, path in self._places.items()}
+        return {repo: branches for repo, branches in known.items() if _readable(repo, branches)}
+
+    def _recorded(self, repo: str) -> frozenset[str]:
+        return frozenset(tips[repo] for tips in self._tips if repo in tips)
 
     def _base(self, run: str, repo: str) -> str | None:
         file = self._state / "workspaces" / run / repo / "base"
@@ -132,14 +138,13 @@ def size_of(path: Path) -> int:
     return total
 
 
-def _readable(repo: str, path: Path) -> RunBranches | None:
-    branches = RunBranches(repo, path)
+def _readable(repo: str, branches: RunBranches) -> bool:
     try:
         branches.places  # noqa: B018 (asks git)
     except CoordinationError as error:
         logger.warning("%s cannot be looked at: %s", repo, error.message)
-        return None
-    return branches
+        return False
+    return True
 
 
 def _folders_in(folder: Path) -> list[Path]:

@@ -1,19 +1,19 @@
 """The branches `coord/<run>` of one repository, and which of them can go without anybody's work being lost.
 
-One goes only if every commit on it is one that the run recorded, and if it is checked out nowhere. Somebody who went on working
-on a run's branch keeps it; so does a run of which nothing is recorded any more, unless its commits are in another branch.
+One goes only if every commit on it is in another branch or recorded by a run (its own, or one that carried it on), and if it
+is checked out nowhere. So whoever went on working on a run's branch keeps it; and so does a run that is forgotten.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.runs.cleaning import RUN_ID, Kind, Remnant
-from workers.git import ask, git
+from workers.git import git
 from workers.repository import branch_of, look, worktrees
 
 REFS = ("refs/heads", "refs/remotes", "refs/tags")
@@ -23,9 +23,11 @@ _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.patt
 class RunBranches:
     """As they are when they are first looked at. Raises GitRefused."""
 
-    def __init__(self, repo: str, checkout: Path) -> None:
+    def __init__(self, repo: str, checkout: Path, recorded: Collection[str] = ()) -> None:
         self._repo = repo
         self._checkout = checkout
+        self._recorded = recorded
+        """The commits at which runs left the repository."""
 
     @cached_property
     def heads(self) -> Mapping[str, str]:
@@ -38,8 +40,8 @@ class RunBranches:
         """Each worktree that git knows, the checkout among them, and the branch that it is on (empty if none)."""
         return dict(worktrees(self._checkout)) if self._has_git else {}
 
-    def of(self, run: str, *, tip: str | None, base: str | None, own: Path) -> Remnant | None:
-        """The run's branch, if there is one. `tip`: what it recorded; `base`: where it began; `own`: its worktree."""
+    def of(self, run: str, *, base: str | None, own: Path) -> Remnant | None:
+        """The run's branch, if there is one. `base`: where it began; `own`: its worktree."""
         head = self.heads.get(run)
         if head is None:
             return None
@@ -49,7 +51,9 @@ class RunBranches:
             repo=self._repo,
             path=str(self._checkout),
             unmerged=head in self._unmerged,
-            stays=self._foreign(head, tip, base) or self._checked_out(run, self.places, own),
+            stays="it has commits that no run has recorded"
+            if head in self._foreign and head != base
+            else self._checked_out(run, self.places, own),
         )
 
     def remove(self, remnant: Remnant) -> Remnant:
@@ -62,13 +66,6 @@ class RunBranches:
         except GitRefused as refused:
             stays = refused.message
         return remnant.model_copy(update={"stays": stays, "gone": not stays})
-
-    def _foreign(self, head: str, tip: str | None, base: str | None) -> str:
-        if head not in self._unmerged or head in (tip, base):
-            return ""
-        if tip and ask("merge-base", "--is-ancestor", head, tip, cwd=self._checkout).returncode == 0:
-            return ""
-        return "it has commits that the run did not record"
 
     def _checked_out(self, run: str, places: Mapping[Path, str], own: Path | None = None) -> str:
         branch = f"refs/heads/{branch_of(run)}"
@@ -89,8 +86,18 @@ class RunBranches:
     @cached_property
     def _unmerged(self) -> frozenset[str]:
         """Heads with a commit that no branch or tag has but those of runs."""
-        if not self.heads:
-            return frozenset()
-        others = [f"^{commit}" for ref, commit in self._refs.items() if not _OF_A_RUN.fullmatch(ref)]
-        alone = git("rev-list", "--stdin", cwd=self._checkout, stdin="\n".join([*self.heads.values(), *others])).split()
-        return frozenset(self.heads.values()) & frozenset(alone)
+        return self._heads_beyond([commit for ref, commit in self._refs.items() if not _OF_A_RUN.fullmatch(ref)])
+
+    @cached_property
+    def _foreign(self) -> frozenset[str]:
+        """Those of them with a commit that no run has recorded, either."""
+        return self._unmerged & self._heads_beyond(self._recorded)
+
+    def _heads_beyond(self, known: Iterable[str]) -> frozenset[str]:
+        heads = frozenset(self.heads.values())
+        if not heads:
+            return heads
+        words = "\n".join([*heads, *(f"^{commit}" for commit in known)])
+        # What a run recorded may have been made on another host, and never come here.
+        beyond = git("rev-list", "--ignore-missing", "--stdin", cwd=self._checkout, stdin=words)
+        return heads & frozenset(beyond.split())

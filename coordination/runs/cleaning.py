@@ -215,7 +215,7 @@ class Cleaning:
     def _ask(
         self, *, remove: bool, branches: bool, runs: tuple[str, ...] | None, spare: tuple[str, ...] = ()
     ) -> Survey:
-        ended = self._ended(runs)
+        ended = self._ended()
         errand = Errand(
             id=uuid.uuid4().hex,
             until_ms=self._store.now_ms() + ms(2 * BEGIN_WITHIN),
@@ -243,8 +243,8 @@ class Cleaning:
         known = {run_id for run_id in others if self._store.status(run_id) is not None}
         return tuple(r for r in found if r.run not in known)
 
-    def _ended(self, runs: tuple[str, ...] | None) -> dict[str, Ended]:
-        ids = list(runs) if runs is not None else self._store.redis.zrange(self._store.keys.runs, 0, -1)
+    def _ended(self) -> dict[str, Ended]:
+        ids = self._store.redis.zrange(self._store.keys.runs, 0, -1)
         known = {}
         for start in range(0, len(ids), ASKED_AT_ONCE):
             piece = ids[start : start + ASKED_AT_ONCE]

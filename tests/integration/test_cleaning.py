@@ -184,10 +184,33 @@ def test_a_branch_on_which_somebody_went_on_working_stays(machine: Machine, clea
     done = cleaning.remove(cleaning.survey([]))
 
     branch = kinds(done)[Kind.BRANCH]
-    assert "commits that the run did not record" in branch.stays
+    assert "commits that no run has recorded" in branch.stays
     assert not branch.gone
     assert machine.branches() == {"main", f"coord/{run}"}
     assert not machine.path(run).exists()
+
+
+def test_a_mend_on_a_runs_branch_that_a_later_run_carried_on_is_recorded(
+    machine: Machine, cleaning: Cleaning, store: RunStore
+):
+    run, later = machine.run(TodoState.FAILED), machine.run()
+    git(machine.path(run), "commit", "-q", "--allow-empty", "-m", "mended by hand")
+    store.redis.hset(store.keys.run(later).tips, "r1", git(machine.path(run), "rev-parse", "HEAD"))
+
+    done = cleaning.remove(cleaning.survey([run]))
+
+    assert all(remnant.gone for remnant in done.found)
+    assert machine.branches() == {"main", f"coord/{later}"}
+
+
+def test_what_was_recorded_on_another_host_and_is_not_here_is_no_obstacle(
+    machine: Machine, cleaning: Cleaning, store: RunStore
+):
+    run = machine.run()
+    other = machine.run()
+    store.redis.hset(store.keys.run(other).tips, "r1", "0123456789" * 4)
+
+    assert all(remnant.gone for remnant in cleaning.remove(cleaning.survey([run])).found)
 
 
 def test_a_branch_that_is_checked_out_stays(machine: Machine, cleaning: Cleaning):
@@ -276,7 +299,7 @@ def test_of_a_forgotten_run_goes_what_is_nobodys_work(machine: Machine, cleaning
     assert set(survey.statuses.values()) == {"forgotten"}
     assert machine.branches() == {"main", f"coord/{not_merged}"}
     (kept,) = (remnant for remnant in done.found if not remnant.gone)
-    assert "did not record" in kept.stays
+    assert "no run has recorded" in kept.stays
     assert list((machine.state / "logs").iterdir()) == []
 
 
