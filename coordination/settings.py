@@ -61,7 +61,8 @@ class Settings(BaseModel):
     restricted: bool = False
     """Of a worker whose Redis user may touch nothing but its own repositories (`coord acl`): keepers do its steps."""
 
-    connect_timeout: Duration = timedelta(seconds=2)
+    connect_timeout: Duration = timedelta(seconds=1)
+    """Until Redis greets; a command says within 2 s that it is not there."""
     appendfsync: Literal["everysec", "always"] = "everysec"
     """Of the embedded server: `always` survives power loss, +0.2 ms a transition."""
     server_port: Annotated[int, Field(ge=1, le=65535)] | None = None

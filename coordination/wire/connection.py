@@ -10,21 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from coordination.wire.address import client_url
 from coordination.wire.trouble import explain
 
+ANSWER_S = 2.0
+"""A step is done in milliseconds; a disk that is busy makes Redis wait this long with a write."""
 FREIGHT_S = 60.0
 """8 MiB in that time is a slow line."""
 
 
 class Profile(StrEnum):
     COMMAND = "command"
-    """A person waits: an answer or an error within the connect timeout."""
+    """A person waits: a Redis that does not greet within the connect timeout is not there."""
     WORKER = "worker"
     """Short outages are waited out; a hung server is noticed."""
     READER = "reader"
@@ -34,9 +38,11 @@ class Profile(StrEnum):
 
 
 def connect(
-    url: str, profile: Profile, timeout: timedelta = timedelta(seconds=2), *, decode: bool = True
+    url: str, profile: Profile, timeout: timedelta = timedelta(seconds=1), *, decode: bool = True
 ) -> redis.Redis:
     """A client for `url` (redis://, rediss:// or unix://); connects at the first command. Raises UsageError.
+
+    `timeout`: for the connection, and again until the server greets.
 
     Without `decode` it answers in bytes, which may be any: text that cannot be decoded breaks a connection.
     """
@@ -52,11 +58,19 @@ def connect(
         client_url(url),
         decode_responses=decode,
         socket_connect_timeout=timeout_s,
-        socket_timeout=patience_s.get(profile, max(timeout_s, 1.0)),
+        socket_timeout=patience_s.get(profile, max(timeout_s, ANSWER_S)),
+        redis_connect_func=partial(_greet, timeout_s=timeout_s),
         health_check_interval=0 if profile is Profile.COMMAND else 15,
         retry=tries[profile],
     )
     return client
+
+
+def _greet(connection: AbstractConnection, *, timeout_s: float) -> None:
+    """What accepts a connection and never says a word is no Redis: that is known sooner than a slow answer is given up."""
+    connection.update_current_socket_timeout(timeout_s)
+    connection.on_connect()
+    connection.update_current_socket_timeout(-1)
 
 
 @contextmanager
