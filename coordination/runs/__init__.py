@@ -41,6 +41,7 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `view.py` | a run as people and programs read it |
 | `progress.py` | a run followed event by event |
 | `logbook.py` | what todos wrote, read from anywhere |
+| `patience.py` | how long whoever follows waits for a Redis that is away |
 | `manual.py` | todos that a person does: which run waits for one |
 | `outlook.py` | what a sweep would do, before it does it. Pure |
 """

@@ -8,6 +8,7 @@ from heapq import merge
 
 import redis
 
+from coordination.runs.patience import AWAY, Patience
 from coordination.runs.records import TodoState
 from coordination.wire.keys import Keys
 
@@ -43,14 +44,19 @@ class Logbook:
         return merge(*(self._pages(todo) for todo in self._todos), key=lambda piece: piece.at)
 
     def followed(self) -> Iterator[Piece]:
-        """What is there and what comes; ends when all of these todos have ended."""
+        """What is there and what comes; ends when all of these todos have ended. Redis may be away for a while."""
         events = self._last_event()
+        patience = Patience("the run goes on when it is back; then ask for the log again")
         ended = False
         while not ended:
-            ended = self._all_ended()  # asked first: a todo's log is whole before its state says that it has ended
-            yield from self.written()
-            if not ended:
-                events = self._wait(events)
+            try:
+                over = self._all_ended()  # asked first: a todo's log is whole before its state says that it has ended
+                yield from self.written()
+                ended = over
+                events = events if ended else self._wait(events)
+                patience.answered()
+            except AWAY as error:
+                patience.wait(error)
 
     def _pages(self, todo: str) -> Iterator[Piece]:
         while entries := self._redis.xrange(self._logs[todo], f"({self._read[todo]}", count=READ_AT_ONCE):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import redis
 
-from coordination.errors import Unreachable
+from coordination.runs.patience import AWAY, PATIENCE_S, Patience
 from coordination.wire.keys import Keys
 
 ENDED = "run.ended"
 READ_AT_ONCE = 1000
-RECONNECT_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -31,26 +29,26 @@ class Event:
 
 
 def follow(
-    reader: redis.Redis, keys: Keys, run_id: str, *, since: str = "0", tick_s: float = 1.0, patience_s: float = 60.0
+    reader: redis.Redis,
+    keys: Keys,
+    run_id: str,
+    *,
+    since: str = "0",
+    tick_s: float = 1.0,
+    patience_s: float = PATIENCE_S,
 ) -> Iterator[Event | None]:
     """Every event from `since` on, and None whenever nothing came for a tick; ends with `run.ended`.
 
     `reader` must block (Profile.READER). Redis may be away for `patience_s`; then it is Unreachable.
     """
     stream = keys.run(run_id).events
-    away_since: float | None = None
+    patience = Patience(f"the run goes on when it is back; then: coord watch {run_id}", patience_s)
     while True:
         try:
             answer = reader.xread({stream: since}, count=READ_AT_ONCE, block=int(tick_s * 1000))
-            away_since = None
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            away_since = away_since or time.monotonic()
-            if time.monotonic() - away_since > patience_s:
-                raise Unreachable(
-                    f"Redis has been away for {patience_s:.0f} s: {error}",
-                    f"the run goes on when it is back; then: coord watch {run_id}",
-                ) from error
-            time.sleep(RECONNECT_S)
+            patience.answered()
+        except AWAY as error:
+            patience.wait(error)
             answer = []
         if not answer:
             yield None
