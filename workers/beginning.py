@@ -48,6 +48,8 @@ class Earlier:
     """Who was in its worktree last."""
     mended: bool = False
     """It began with more than the repository's own branch, being itself a retry."""
+    base: str = ""
+    """Where it began, if that was decided."""
 
     @property
     def stood(self) -> str:
@@ -114,21 +116,28 @@ def begin(ground: Ground, earlier: Earlier) -> Beginning:
 
 def _go_on_from(ground: Ground, earlier: Earlier) -> tuple[str | None, str]:
     """The commit, and words on what was mended. None: the earlier run left nothing here."""
-    recorded, stood = earlier.tip, earlier.stood
+    known, stood = _known(ground, earlier), earlier.stood
     branch = branch_of(earlier.run)
     head = ground.head(branch)
-    if not head or (recorded and ground.contains(head, recorded)):
-        return recorded, ""
-    if not stood or (recorded and not ground.contains(recorded, stood)):
-        return recorded, f"; {branch} is left out, for its last attempt did not end in order"
+    if not head or (known and ground.contains(head, known)):
+        return known, ""
+    if not stood or (known and not ground.contains(known, stood)):
+        return known, f"; {branch} is left out, for its last attempt did not end in order"
     if ground.contains(head, stood):  # set back by hand or not moved at all: what was recorded counts
-        return (stood if recorded or earlier.mended else None), ""
+        return (stood if known or earlier.mended else None), ""
     count = git("rev-list", "--count", f"{stood}..{head}", cwd=ground.checkout)
     words = f" with what was committed on {branch} ({count})"
     if ground.contains(stood, head):
         return head, words
     # Amended, or rebased: the files are as somebody wants them, and the history still has what was recorded.
     return ground.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), words
+
+
+def _known(ground: Ground, earlier: Earlier) -> str | None:
+    """What counts whatever stands on the branch: the recorded tip; or, with what was mended before, where the run began."""
+    if earlier.mended and earlier.base and (earlier.tip is None or ground.contains(earlier.tip, earlier.base)):
+        return earlier.base
+    return earlier.tip
 
 
 def _merge(ground: Ground, ours: str, theirs: str) -> str:

@@ -259,16 +259,25 @@ class Worktree:
             self._obtain(carried.tip)
         ground = Ground(run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch)
         before = ground.last_here(carried.runs)
-        records = self._records_of(before)
-        last, mended = Occupancy(records, self.path).read(), (records / "mended").exists()
         try:
-            found = begin(ground, Earlier(run=before, tip=carried.tip, occupant=last, mended=mended))
+            found = begin(ground, self._earlier(before, carried.tip))
         except Unmergeable as refused:
             raise self._to_be_merged_by_hand(refused) from refused
         if found.mended:
             (self._records / "mended").touch()
         self.begun = found.words
         return found.commit
+
+    def _earlier(self, run: str, tip: str | None) -> Earlier:
+        records = self._records_of(run)
+        base = records / "base"
+        return Earlier(
+            run=run,
+            tip=tip,
+            occupant=Occupancy(records, self.path).read(),
+            mended=(records / "mended").exists(),
+            base=base.read_text() if base.exists() else "",
+        )
 
     def _to_be_merged_by_hand(self, refused: Unmergeable) -> Unmergeable:
         """Leave a worktree in which that can be done: a retry of this run begins with what is then on its branch."""

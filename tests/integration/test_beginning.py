@@ -131,6 +131,19 @@ def test_a_mend_is_not_forgotten_by_a_run_in_between_that_did_not_come_as_far(ru
     assert runs.retry("r3") == mend
 
 
+@pytest.mark.parametrize("succeeded", [True, False])
+def test_a_mend_is_not_forgotten_by_a_run_in_between_whose_worker_was_killed(runs: Runs, succeeded: bool) -> None:
+    if succeeded:
+        runs.succeed(done="1")
+    runs.fail()
+    mend = save(runs.tree.path, "mended by hand", code="mended\n")
+    runs.retry("r2")
+    save(runs.tree.path, "of somebody who was killed", half="1")
+    runs.tree._occupancy._release()
+
+    assert runs.retry("r3") == mend
+
+
 def test_a_run_in_between_whose_branch_was_deleted_loses_nothing_that_was_recorded(runs: Runs, checkout: Path) -> None:
     runs.succeed(done="1")
     runs.fail()
