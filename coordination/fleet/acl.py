@@ -26,7 +26,7 @@ DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {SCRIPTS}"
 """All but what looks over or manages the whole server; without `@keyspace`, nobody lists the keys of others."""
 CONSUMING = (
     f"{SCRIPTS} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hdel +zadd +zrem +zrange "
-    "+set +get +del +expire +pexpire +sadd +smembers +blpop"
+    "+set +get +del +expire +pexpire +blpop"
 )
 LISTENING = "+subscribe +unsubscribe +psubscribe +punsubscribe"
 
@@ -70,7 +70,7 @@ class Rules:
         yield CONSUMING
         for repo in repos:
             for queue in (self._keys.queue(repo), self._keys.queue(repo, "*")):
-                yield f"~{queue} ~_kombu.binding.{queue} ~_kombu.binding_permanent.{queue}"
+                yield f"~{queue}"
             yield f"~{runs.bundle(repo)}"
         yield f"%R~{runs.bundle('*')} ~{own.prefix}:*"
         yield f"{LISTENING} &{self._keys.bell} (-@all +publish &{own.requests} {self._events})"
@@ -82,8 +82,7 @@ class Rules:
 
     @property
     def _everything(self) -> Iterator[str]:
-        ours = self._keys.namespace
-        yield f"~{ours}:* ~{ours}.* ~_kombu.binding.{ours}.* ~_kombu.binding_permanent.{ours}.*"
+        yield f"~{self._keys.namespace}:* ~{self._keys.namespace}.*"
 
 
 def line(name: str, password: str, rules: str) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 import redis
 from pydantic_core import from_json, to_json
 
+from coordination.errors import NotAllowed
 from coordination.runs.desk import Desk
 from coordination.runs.proxy import REFUSALS
 from coordination.wire.keys import Keys
+from coordination.wire.trouble import cannot_write
 
 TICK_S = 0.2
 ANSWER_KEPT_S = 60
@@ -81,6 +83,11 @@ class Serving:
         except REFUSALS as refused:
             logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), refused.message)
             return {"refused": [type(refused).__name__, refused.message, refused.hint]}
+        except (redis.ResponseError, ValueError) as error:
+            if isinstance(error, redis.ResponseError) and cannot_write(error):
+                raise  # that may pass
+            logger.error("%s for a worker of %s cannot be done: %s", deed, ", ".join(sorted(repos)), error)
+            return {"refused": [NotAllowed.__name__, f"the records of the run are damaged: {error}", ""]}
 
     def _run(self) -> None:
         while not self._stopping.is_set():

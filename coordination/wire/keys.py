@@ -128,6 +128,7 @@ class Keys:
         self.errands = f"{namespace}:errands"
         self.bell = f"{namespace}:bell"
         self.all_requests = f"{namespace}:restricted:*:requests"
+        self.queue_prefix = f"{namespace}."
         self.control_queue = f"{namespace}.control"
         self.unacked = f"{namespace}.unacked"
         self.celery_prefix = f"{namespace}.celery:"

@@ -47,6 +47,19 @@ class TolerantChannel(Channel):
             client.lpush(poison, raw)
             client.ltrim(poison, 0, POISON_KEPT - 1)
 
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        if not self._ours(exchange):
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[no-untyped-call]
+
+    def get_table(self, exchange: str) -> Any:
+        # A queue of ours has its exchange's name, so what leads to it need not be asked of Redis, and nobody who may write
+        # in one queue can lead its messages to others, or make them impossible to send.
+        return [(exchange, "", exchange)] if self._ours(exchange) else super().get_table(exchange)  # type: ignore[no-untyped-call]
+
+    def _ours(self, exchange: str) -> bool:
+        prefix: str = self.connection.client.transport_options["queue_prefix"]
+        return exchange.startswith(prefix)
+
     def _connparams(self, *args: Any, **options: Any) -> Any:
         # kombu 5.7 closes a lost connection twice. The second time it has forgotten the address, and its AttributeError
         # would end the worker where a ConnectionError is expected.

@@ -207,6 +207,16 @@ def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str)
     assert site.asking("alpha").status("no-such") is None
 
 
+def test_a_damaged_run_is_refused_and_holds_nobody_up(site: Site):
+    run_id, run = site.submit(), site.store.keys.run("damaged")
+    site.client.set(run.meta, "no hash")
+
+    with pytest.raises(NotAllowed, match="damaged"):
+        claim(site.asking("alpha"), "damaged", "A")
+
+    assert granted(site.asking("alpha"), run_id, "A")
+
+
 def test_a_worker_speaks_for_itself_alone(site: Site):
     ours, theirs = (Worker(id=repo, host="h", pid=1, version="1", repos=(repo,), jobs=1) for repo in ("alpha", "beta"))
     presence = ProxyPresence(site.asking("alpha"))
