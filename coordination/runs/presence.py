@@ -112,7 +112,7 @@ class Presence:
     def silent(self, worker_ids: Iterable[str]) -> Mapping[str, str]:
         """Those of these workers that are not heard of any more → what their todos wait for, in words."""
         there = {worker.id for worker in self.workers()}
-        heir = "another worker takes it up" if there else "the next worker that is started takes it up"
+        heir = "it is taken up again" if there else "the next worker that is started takes it up"
         return {
             gone: f"{gone}, which is not heard of: when its lease is over, {heir}" for gone in set(worker_ids) - there
         }
