@@ -39,9 +39,12 @@ class Ground:
             for words in (("init", "--quiet", "--initial-branch", "main"), ("add", "README"), ("commit", "-qm", name)):
                 subprocess.run(["git", *words], cwd=path, env=self._env, check=True)
 
-    def declare(self, repos: Sequence[str], todos: Sequence[Mapping[str, Any]]) -> None:
+    def declare(
+        self, repos: Sequence[str], todos: Sequence[Mapping[str, Any]], settings: Mapping[str, Any] | None = None
+    ) -> None:
         """Write the file anew, with all todos open again."""
         document = {
+            "settings": dict(settings or {}),
             "repos": [{"name": name, "path": name} for name in repos],
             "coordination": {
                 "plans": [{"id": PLAN, "title": "a benchmark"}],
