@@ -148,6 +148,9 @@ def test_a_todo_that_fails_ends_its_level_and_what_depends_on_it(guarded: Guarde
     assert swept.code == 3
     assert swept.states == {"F": "failed", "B2": "succeeded", "A2": "skipped"}
     assert swept.todo("F")["exit_code"] == 3
+    again = guarded.desk.coord("retry", "last", "--json")
+    assert again.code == 3, again.err
+    assert again.states == swept.states
 
 
 def test_a_cancel_stops_the_command_of_a_restricted_worker(guarded: Guarded):
@@ -198,6 +201,8 @@ def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
     guarded.desk.ok("resume", "last")
     gate.open()
     guarded.desk.ok("watch", "last")
+    guarded.desk.ok("doctor")
+    guarded.desk.ok("clean", "last", "--yes")
 
 
 def test_flower_shows_workers_and_todos_to_a_user_that_can_tell_nobody_anything(guarded: Guarded):
