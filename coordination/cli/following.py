@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from rich.console import Console, RenderableType
@@ -24,6 +24,7 @@ from rich.text import Text
 
 from coordination.cli.summary import line
 from coordination.cli.waits import Reminders, Wait, in_words, waits
+from coordination.runs.patience import AWAY
 from coordination.runs.progress import Event
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.service import Runs
@@ -69,7 +70,8 @@ class Following:
                 if event is not None:
                     self._seen = event.id
                     self._tell(event)
-                self._look(quiet=event is None)
+                with suppress(*AWAY):  # how long Redis may be away is judged by `follow`
+                    self._look(quiet=event is None)
         return self._runs.read(self._run_id)
 
     @contextmanager

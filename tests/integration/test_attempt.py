@@ -7,7 +7,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import fakeredis
 import pytest
 
 from coordination.models import Repo, Retry, Todo
