@@ -12,7 +12,8 @@ from coordination.cli.context import Call
 from coordination.cli.output import print_json, print_table
 from coordination.cli.summary import print_run
 from coordination.errors import NotFound
-from coordination.planner.selection import counted, did_you_mean
+from coordination.nearest import did_you_mean
+from coordination.planner.selection import counted
 from coordination.runs.service import Runs
 from coordination.runs.view import LAST
 from coordination.wire.connection import reaching

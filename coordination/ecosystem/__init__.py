@@ -4,7 +4,7 @@
 |---|---|
 | `document.py` | the file, read: records, warnings, or every problem in it |
 | `tree.py` `places.py` `values.py` | YAML nodes, where a thing stands in them, what it says |
-| `checks.py` `wording.py` `nearest.py` | what is wrong, in words, and what was probably meant |
+| `checks.py` `wording.py` | what is wrong, in words |
 | `writeback.py` | what a run achieved, written back |
 | `editing.py` `splices.py` `saving.py` `file_lock.py` | an edit: decided, spliced, compared, saved, alone |
 | `manager.py` | the records, asked for |

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from coordination.ecosystem.nearest import Suggester
 from coordination.ecosystem.places import Complaint, Location, inside
 from coordination.models import Ecosystem, OnFailure
+from coordination.nearest import Suggester
 
 WORK = ("issues", "plans", "todos")
 """Blockers name any of these, so they share one space of ids."""

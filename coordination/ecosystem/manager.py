@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable
 from typing import NoReturn
 
 from coordination.ecosystem.document import Document
-from coordination.ecosystem.nearest import nearest
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, Level, Plan, PlanStatus, Repo, Todo, TodoStatus
+from coordination.nearest import nearest
 
 
 class CoordinationManager:

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from coordination import models
-from coordination.ecosystem.nearest import nearest
 from coordination.ecosystem.places import Atlas, Complaint, Location
+from coordination.nearest import nearest
 from coordination.settings import Settings
 from coordination.wording import WANTED, known_words, limit
 

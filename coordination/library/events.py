@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from coordination.errors import UsageError
-from coordination.planner.selection import did_you_mean
+from coordination.nearest import did_you_mean
 from coordination.runs import progress
 from coordination.runs.records import TodoState
 

@@ -12,7 +12,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
 from coordination.models import Ecosystem, Issue, IssueStatus, Milestone, Plan, PlanStatus, Todo, TodoStatus
-from coordination.planner.selection import did_you_mean, listed
+from coordination.nearest import did_you_mean
+from coordination.planner.selection import listed
 
 Item = Todo | Issue | Plan | Milestone
 

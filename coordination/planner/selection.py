@@ -6,12 +6,12 @@ stands behind. Nothing runs ahead of its predecessors because somebody selected 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import OPEN_TODO, Ecosystem, Plan, PlanStatus, Todo, TodoStatus
+from coordination.nearest import did_you_mean
 
 NAMES_SHOWN = 10
 
@@ -61,12 +61,6 @@ class Selection:
     """Open todos of the plan that were not asked for."""
     nothing: str = ""
     """Why there is nothing to do; empty when there is something."""
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The nearest known name as words to append, or nothing."""
-    near = get_close_matches(name, list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def listed(names: Collection[str]) -> str:

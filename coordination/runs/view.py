@@ -11,8 +11,8 @@ from typing import Any
 from redis import Redis
 
 from coordination.errors import NotFound
+from coordination.nearest import did_you_mean
 from coordination.planner.forecast import bound
-from coordination.planner.selection import did_you_mean
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunBrief, RunStatus, RunView, TodoState, TodoView
 from coordination.wire.keys import Keys, split_member

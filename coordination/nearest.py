@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 
 ENOUGH = 20_000
@@ -14,6 +14,12 @@ def nearest(word: str, known: Collection[str]) -> str:
     plain = {_plain(k): k for k in known}
     found = get_close_matches(_plain(word), plain, n=1, cutoff=0.6)
     return plain[found[0]] if found else ""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The closest of `known` as words to append, or nothing."""
+    near = nearest(word, tuple(known))
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 def _plain(word: str) -> str:
