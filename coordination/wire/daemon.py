@@ -176,7 +176,9 @@ def _from_proc(pid: int) -> _Seen | None:
         state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except (OSError, ValueError):
         return None
-    return _Seen(f"{_BOOT_ID.read_text().strip()}:{fields[18]}", state == "Z")
+    started, threads = fields[18], int(fields[16])
+    # Its first thread may be dead before the others are: until they are, its files, sockets and locks stay open.
+    return _Seen(f"{_BOOT_ID.read_text().strip()}:{started}", state == "Z" and threads == 1)
 
 
 def _from_ps(pid: int) -> _Seen | None:

@@ -350,6 +350,23 @@ def test_a_zombie_does_not_count_as_alive() -> None:
     child.returncode = 0
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells how many threads are left")
+def test_what_has_a_living_thread_is_alive_though_its_first_one_has_ended() -> None:
+    script = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE)
+    record = Record(pid=child.pid, started=start_time(child.pid) or "")
+    until(lambda: ") Z " in Path(f"/proc/{child.pid}/stat").read_text())
+
+    assert alive(record)
+    child.communicate()
+
+    assert not alive(record)
+
+
 def test_a_record_of_an_earlier_boot_is_dead(state: Path) -> None:
     server = a_server(state)
     server.start()
