@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:  # each of these is imported by the commands that need it
     from coordination.ecosystem.document import Document
-    from coordination.ecosystem.manager import CoordinationManager
+    from coordination.desk.manager import CoordinationManager
     from coordination.fleet.local import Local
     from coordination.settings import Settings
 
@@ -42,7 +42,7 @@ class Call:
 
     @cached_property
     def manager(self) -> CoordinationManager:
-        from coordination.ecosystem.manager import CoordinationManager
+        from coordination.desk.manager import CoordinationManager
 
         return CoordinationManager(self.document)
 

@@ -7,7 +7,6 @@
 | `checks.py` `wording.py` | what is wrong, in words |
 | `writeback.py` | what a run achieved, written back |
 | `editing.py` `splices.py` `saving.py` `file_lock.py` | an edit: decided, spliced, compared, saved, alone |
-| `manager.py` | the records, asked for |
 | `scan.py` `first_file.py` | `coord init` |
 | `schema.py` | the JSON Schema |
 """

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from coordination.ecosystem.document import find, parse, read_bytes
-from coordination.ecosystem.manager import CoordinationManager
+from coordination.desk.manager import CoordinationManager
 from coordination.fleet.local import Local
 from coordination.library.events import Subscriber, Subscribers
 from coordination.library.runs import Runs

@@ -27,13 +27,16 @@ SUGGESTIONS = 10
 
 
 class Register:
-    """Everything in the file that can hold a todo up, by name, and what each waits for."""
+    """Everything in the file that can hold a todo up, by name, and what each waits for.
 
-    def __init__(self, ecosystem: Ecosystem, plan: Plan) -> None:
+    With a plan: as a sweep of it sees them, its todos being those that it owns without being named by them, too.
+    """
+
+    def __init__(self, ecosystem: Ecosystem, plan: Plan | None = None) -> None:
         self._ecosystem = ecosystem
         self._plan = plan
         self.items = _items(ecosystem, plan)
-        self._members = {todo.id for todo in ecosystem.todos_of(plan)}
+        self._members = {todo.id for todo in ecosystem.todos_of(plan)} if plan else set()
         self._blocked_by_others: defaultdict[str, list[str]] = defaultdict(list)
         for item in self.items.values():
             if isinstance(item, Todo | Issue):
@@ -79,7 +82,7 @@ class Register:
         return [*self._say_unknown(unknown), *(self._say_cancelled(name, held) for name, held in cancelled.items())]
 
     def _plan_of(self, todo: Todo) -> str | None:
-        return self._plan.id if todo.id in self._members else todo.plan
+        return self._plan.id if self._plan and todo.id in self._members else todo.plan
 
     def _blockers_of_plan(self, plan_id: str | None) -> list[str]:
         """A todo that says it is blocking its own plan only repeats that the plan waits for it."""
@@ -138,10 +141,10 @@ def _reasons(words: list[str]) -> str:
     return "; ".join(words[:REASONS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _items(ecosystem: Ecosystem, plan: Plan) -> dict[str, Item]:
+def _items(ecosystem: Ecosystem, plan: Plan | None) -> dict[str, Item]:
     """Where two plans have a milestone of the same name, the plan at hand means its own."""
     coordination = ecosystem.coordination
-    milestones = [m for p in (*coordination.plans, plan) for m in p.milestones]
+    milestones = [m for p in (*coordination.plans, *([plan] if plan else [])) for m in p.milestones]
     items: tuple[Item, ...] = (*milestones, *coordination.issues, *coordination.plans, *coordination.todos)
     return {item.id: item for item in items}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Mapping
 
 import networkx as nx
+
+from coordination.planner.ring import cycle_through
 
 Edges = dict[str, set[str]]
 
@@ -43,33 +44,9 @@ def _shortest_cycle(names: Iterable[str], adjacency: Mapping[str, Iterable[str]]
     best: list[str] = []
     for name in list(after):
         if name in after:
-            best = _cycle_through(name, after, len(best) - 1) or best
+            best = cycle_through(name, after, len(best) - 1) or best
             _drop(name, after, before)
     return best
-
-
-def _cycle_through(start: str, after: Edges, limit: int) -> list[str]:
-    """The shortest way from `start` back to it, in fewer than `limit` steps; no limit where it is negative."""
-    came_from: dict[str, str] = {}
-    steps = {start: 0}
-    queue = deque([start])
-    while queue:
-        name = queue.popleft()
-        if 0 <= limit <= steps[name] + 1:
-            break
-        if start in after[name]:
-            return _walk_back(start, name, came_from)
-        for other in sorted(after[name] - steps.keys()):
-            came_from[other], steps[other] = name, steps[name] + 1
-            queue.append(other)
-    return []
-
-
-def _walk_back(start: str, last: str, came_from: Mapping[str, str]) -> list[str]:
-    path = [last]
-    while path[-1] != start:
-        path.append(came_from[path[-1]])
-    return [*reversed(path), start]
 
 
 def _drop(name: str, after: Edges, before: Edges) -> None:

@@ -1,0 +1,1 @@
+"""The coordination desk: every record, asked for and changed."""
