@@ -18,8 +18,8 @@ from coordination.cli.lazy import LazyGroup
 from coordination.errors import CoordinationError
 
 INTERRUPTED = 130
-FILES, PLANS, SWEEP, RUNS, STEERING, PROCESSES, MONITORING = (
-    f"coordination.cli.{name}" for name in ("files", "plans", "sweep", "runs", "steering", "processes", "monitoring")
+FILES, OUTLOOK, SWEEP, RUNS, STEERING, PROCESSES, MONITORING = (
+    f"coordination.cli.{name}" for name in ("files", "outlook", "sweep", "runs", "steering", "processes", "monitoring")
 )
 
 COMMANDS = {
@@ -36,8 +36,8 @@ COMMANDS = {
         "show-plan": (f"{FILES}:show_plan", "One plan with its milestones and todos."),
         "list-todos": (f"{FILES}:list_todos", "The todos, of one plan or repository if named."),
         "show-todo": (f"{FILES}:show_todo", "One todo."),
-        "graph": (f"{PLANS}:graph", "A plan's order of work: as tree, mermaid, dot or JSON."),
-        "forecast": (f"{PLANS}:forecast", "How long a plan takes under each strategy, and which is taken."),
+        "graph": (f"{OUTLOOK}:graph", "A plan's order of work: as tree, mermaid, dot or JSON."),
+        "forecast": (f"{OUTLOOK}:forecast", "How long a plan takes under each strategy, and which is taken."),
     },
     "Carry out": {
         "sweep": (f"{SWEEP}:sweep", "Run a plan."),

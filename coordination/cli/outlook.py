@@ -51,7 +51,7 @@ def forecast(call: Call, plan: str, wanted: Selectors, jobs: int | None, as_json
     plan_graph = build(call.document.ecosystem, plan, wanted)
     foreseen = foresee(plan_graph, max_parallel=jobs, margin=call.settings.levels_margin)
     if as_json:
-        print_json({"plan_id": plan_graph.plan.id, **asdict(foreseen)})
+        print_json(asdict(foreseen))
     else:
         click.echo(_in_words(plan_graph, foreseen))
 
