@@ -9,10 +9,9 @@ import click
 from rich_click import command
 
 from coordination.cli.context import Call
-from coordination.cli.output import print_json, print_table
+from coordination.cli.output import print_json
 from coordination.cli.summary import print_run
-from coordination.errors import NotFound
-from coordination.nearest import did_you_mean
+from coordination.cli.tables import print_table
 from coordination.planner.selection import counted
 from coordination.runs.service import Runs
 from coordination.runs.view import LAST
@@ -94,19 +93,8 @@ def watch(call: Call, run: str, as_json: bool) -> int:
 @click.pass_obj
 def logs(call: Call, run: str, todo: str | None, follow: bool) -> None:
     """Print what TODO wrote in RUN (`last` for the latest), every attempt of it; without TODO, what all of them wrote."""
-    from coordination.cli.log_lines import marked, prefixed
-
     with opened(call) as runs:
-        view = runs.read(run)
-        todos = [one.id for one in view.todos]
-        if todo is not None and todo not in todos:
-            raise NotFound(
-                f"run {view.run_id} has no todo {todo!r}{did_you_mean(todo, todos)}",
-                f"coord show-run {view.run_id} lists them",
-            )
-        book = runs.logbook(view.run_id, todos if todo is None else [todo])
-        texts = marked(book.followed() if follow else book.written())
-        for text in prefixed(texts, todos) if todo is None else (text for _, text in texts):
+        for text in runs.log(runs.reader.resolve(run), todo, follow=follow):
             click.echo(text, nl=False)
 
 

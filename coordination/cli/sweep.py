@@ -23,7 +23,8 @@ from coordination.cli.output import print_json
 from coordination.cli.summary import BLOCKED, INTERRUPTED, exit_code, print_run
 from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import Conflict, CoordinationError
-from coordination.models import OPEN_TODO, OnFailure, Plan, Strategy
+from coordination.models import OPEN_TODO, OnFailure, Strategy
+from coordination.planner.alone import alone
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors, counted, find_plan
 from coordination.runs.service import Runs
@@ -33,9 +34,6 @@ from coordination.wire.connection import reaching
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
     from coordination.runs.records import RunView
-
-AD_HOC = "ad-hoc"
-"""The plan of a todo that belongs to none."""
 
 
 @command()
@@ -84,19 +82,11 @@ def sweep(
 @click.pass_obj
 def execute(call: Call, todo: str, detach: bool, as_json: bool) -> int:
     """Run the one TODO, in a run of its own."""
-    ecosystem = call.document.ecosystem
     found = call.manager.get_todo(todo)
     if found.status not in OPEN_TODO:
         click.echo(f"nothing to do: {todo} is {found.status}", err=True)
         return 0
-    plan = next((p for p in ecosystem.coordination.plans if found in ecosystem.todos_of(p)), None)
-    if plan is None:
-        plan = Plan(id=AD_HOC, title=f"only {todo}")
-        parts = ecosystem.coordination
-        alone = tuple(t.model_copy(update={"plan": AD_HOC}) if t.id == todo else t for t in parts.todos)
-        parts = parts.model_copy(update={"plans": (*parts.plans, plan), "todos": alone})
-        ecosystem = ecosystem.model_copy(update={"coordination": parts})
-    graph = build(ecosystem, plan.id, Selectors(todos=[todo]))
+    graph = alone(call.document.ecosystem, found)
     return carry_out(call, graph, _decide(call, graph, None, None, None), detach=detach, as_json=as_json)
 
 

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import Blocked
 from coordination.library.events import Event, event_of
-from coordination.models import OnFailure, Strategy
-from coordination.planner.graph import build
+from coordination.models import OPEN_TODO, OnFailure, Strategy
+from coordination.planner.alone import alone
+from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors
 from coordination.runs import progress, service
 from coordination.runs.census import CensusTaker
 from coordination.runs.records import RunView
-from coordination.runs.submit import decide
+from coordination.runs.submit import Order, decide
 from coordination.runs.view import LAST
 from coordination.wire.connection import reaching
 
@@ -50,12 +51,25 @@ class Runs:
 
         Raises Blocked where nothing can be started, since all is done or held up from outside; PlanRefused; Conflict.
         """
-        coord = self._coord
-        graph = build(coord.manager.ecosystem, plan, wanted)
+        graph = build(self._coord.manager.ecosystem, plan, wanted)
+        settings = self._coord.settings
+        order = decide(graph, settings, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel)
+        return self._start(graph, order)
+
+    def execute(self, todo: str) -> Run:
+        """Starts a run of this one todo, whichever plan it belongs to. Raises as `sweep` does."""
+        manager = self._coord.manager
+        found = manager.get_todo(todo)
+        if found.status not in OPEN_TODO:
+            raise Blocked(f"nothing to do: {todo} is {found.status}", "a todo is run while it is open")
+        graph = alone(manager.ecosystem, found)
+        return self._start(graph, decide(graph, self._coord.settings))
+
+    def _start(self, graph: PlanGraph, order: Order) -> Run:
+        coord, plan = self._coord, graph.plan.id
         if not graph.todos:
             whys = [graph.nothing_to_do] if graph.nothing_to_do else [f"{t}: {why}" for t, why in graph.blocked.items()]
             raise Blocked(f"nothing of {plan} can be started: {'; '.join(whys)}", f"coord graph {plan} shows all of it")
-        order = decide(graph, coord.settings, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel)
         coord.start_worker(graph.repos)
         with reaching(self.deeds.url):
             return Run(coord, self.deeds.sweep(coord.manager.ecosystem, graph, order))
@@ -159,11 +173,13 @@ class Run:
             hours = self._deeds.succeeded_hours(self.id)
         return complete_todos(self._coord.path, hours, datetime.now(UTC))
 
-    def log(self, todo: str, *, follow: bool = False) -> Iterator[str]:
-        """What a todo wrote, in pieces; with `follow`, until it has ended."""
+    def log(self, todo: str | None = None, *, follow: bool = False) -> Iterator[str]:
+        """What a todo wrote over its attempts, in pieces; without one, what all wrote, each line with its todo.
+
+        With `follow` until what is asked for has ended. Raises NotFound.
+        """
         with reaching(self._deeds.url):
-            book = self._deeds.logbook(self.id, [todo])
-            yield from (piece.text for piece in (book.followed() if follow else book.written()))
+            yield from self._deeds.log(self.id, todo, follow=follow)
 
     def pause(self) -> None:
         with reaching(self._deeds.url):

@@ -24,6 +24,7 @@ Predecessors = Mapping[str, Collection[str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
+    plan_id: str
     levels_h: float
     dataflow_h: float
     bound_h: float
@@ -68,6 +69,7 @@ def forecast(
     chosen, reason = choose(strategy or graph.plan.strategy, by_levels, by_flow, margin)
     busiest, busiest_h = busiest_repo(graph.hours, repo_of)
     return Forecast(
+        plan_id=graph.plan.id,
         levels_h=by_levels,
         dataflow_h=by_flow,
         bound_h=bound(graph.hours, graph.predecessors, repo_of, slots),

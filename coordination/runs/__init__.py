@@ -34,13 +34,13 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `ended.py`, `carry_over.py` | a run that has ended → a new one of what it left undone |
 | `store.py` | the steps |
 | `dispatch.py` | messages that a step makes necessary |
-| `proxy.py` `desk.py` `serving.py` | the steps for a worker that may not take them: asked for, checked and done, heard |
+| `restricted/` | the steps for a worker that may not take them itself |
 | `retry.py` | whether and when to try again. Pure |
 | `recovery.py` | timers and the reaper: what nobody is there to do |
 | `expiry.py` | runs that ended long ago are forgotten |
 | `view.py` | a run as people and programs read it |
 | `progress.py` | a run followed event by event |
-| `logbook.py` | what todos wrote, read from anywhere |
+| `logbook.py` `log_lines.py` | what todos wrote, read from anywhere; as text |
 | `patience.py` | how long whoever follows waits for a Redis that is away |
 | `manual.py` | todos that a person does: which run waits for one |
 | `outlook.py` | what a sweep would do, before it does it. Pure |

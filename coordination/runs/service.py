@@ -13,9 +13,11 @@ import redis
 from coordination.errors import Conflict, NotFound
 from coordination.locks import LockManager
 from coordination.models import Ecosystem, OnFailure
+from coordination.nearest import did_you_mean
 from coordination.runs import manual
 from coordination.runs.carry_over import CarryOver, left_of, take_up
 from coordination.runs.ended import read, refuse_taken_up, restorable
+from coordination.runs.log_lines import marked, prefixed
 from coordination.runs.logbook import Logbook
 from coordination.runs.presence import Presence
 from coordination.runs.progress import Event, follow
@@ -135,9 +137,26 @@ class Runs:
         status: str = self.redis.info("persistence").get("aof_last_write_status", "ok")
         return status != "ok"
 
-    def logbook(self, run_id: str, todos: Collection[str]) -> Logbook:
-        """What these todos wrote."""
-        return Logbook(self._blocking, self.keys, run_id, todos)
+    def log(self, run_id: str, todo: str | None = None, *, follow: bool = False) -> Iterator[str]:
+        """What a todo wrote over all its attempts, in pieces; without one, what all wrote, each line with its todo.
+
+        With `follow` until what is asked for has ended. Raises NotFound.
+        """
+        todos = self._todos(run_id, todo)
+        book = Logbook(self._blocking, self.keys, run_id, todos)
+        texts = marked(book.followed() if follow else book.written())
+        return prefixed(texts, todos) if todo is None else (text for _, text in texts)
+
+    def _todos(self, run_id: str, todo: str | None) -> list[str]:
+        todos = [one.id for one in self.reader.read(run_id).todos]
+        if todo is None:
+            return todos
+        if todo not in todos:
+            raise NotFound(
+                f"run {run_id} has no todo {todo!r}{did_you_mean(todo, todos)}",
+                f"coord show-run {run_id} lists them",
+            )
+        return [todo]
 
     def cancel(self, run_id: str) -> None:
         self._told(self.store.cancel(run_id, actor()), "cancelled", run_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordination.cli.log_lines import marked, prefixed
+from coordination.runs.log_lines import marked, prefixed
 from coordination.runs.logbook import Piece
 
 
