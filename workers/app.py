@@ -14,11 +14,11 @@ from typing import Protocol
 from celery import Celery
 
 from coordination.runs.cleaning import Board
-from coordination.runs.desk import Desk
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.recovery import Keeper
-from coordination.runs.serving import Serving
+from coordination.runs.restricted.deeds import Deeds
+from coordination.runs.restricted.serving import Serving
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -99,8 +99,8 @@ class WorkerParts:
 
     @cached_property
     def serving(self) -> Serving:
-        desk = Desk(self.store, self.dispatcher, self.charge.settings, self.worker.version)
-        return Serving(self.redis, self.ears, self.keys, desk, lambda: self.keeper.leads)
+        deeds = Deeds(self.store, self.dispatcher, self.charge.settings, self.worker.version)
+        return Serving(self.redis, self.ears, self.keys, deeds, lambda: self.keeper.leads)
 
     @property
     def services(self) -> Sequence[Service]:

@@ -12,7 +12,7 @@ from celery import Celery
 from coordination.errors import Unreachable, Unusable
 from coordination.runs.cleaning import Board
 from coordination.runs.presence import Presence
-from coordination.runs.proxy import NobodyAnswers, ProxyBoard, ProxyPresence, ProxyStore
+from coordination.runs.restricted.proxy import NobodyAnswers, ProxyBoard, ProxyPresence, ProxyStore
 from coordination.wire.carrier import make_app
 from workers.app import Charge, Service, WorkerParts
 

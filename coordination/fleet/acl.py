@@ -5,7 +5,7 @@ of its own. It is needed for channels, whose patterns do not tell who publishes 
 
 A worker of given repositories may consume their queues and write their bundles. Of another repository's bundle it may read a
 field that it can name, and the name is a commit: it can list neither fields nor keys. For all else it asks a keeper, on
-a channel of its own; see runs/desk.py.
+a channel of its own; see runs/restricted.
 """
 
 from __future__ import annotations

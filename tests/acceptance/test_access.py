@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from coordination.errors import NotAllowed
-from coordination.runs.proxy import ProxyStore
+from coordination.runs.restricted.proxy import ProxyStore
 from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import server_binary
 from coordination.wire.keys import Keys

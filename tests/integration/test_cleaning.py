@@ -15,10 +15,10 @@ from coordination.errors import Conflict, NotAllowed, NotFound, Unreachable
 from coordination.models import Repo
 from coordination.runs import cleaning as cleaning_module
 from coordination.runs.cleaning import Answer, Board, Cleaning, Errand, Kind, Remnant, Survey
-from coordination.runs.desk import Desk
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import Result, TodoState
+from coordination.runs.restricted.deeds import Deeds
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -376,15 +376,15 @@ def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
     machine: Machine, store: RunStore, redis_url: str
 ):
     settings = Settings()
-    desk = Desk(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, "0")
+    deeds = Deeds(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, "0")
     machine.stop()
     errand = Errand(id="1", until_ms=store.now_ms() + 60_000, tips={FORGOTTEN_RUN: {"r1": "a" * 40, "r2": "b" * 40}})
     Board(store.redis, store.keys).hang(errand)
     found = Remnant(run=FORGOTTEN_RUN, kind=Kind.BRANCH, repo="r2", path="/somewhere")
     answer = {"errand_id": "1", "worker_id": "w1@h1", "answer": Answer(host="h1", found=(found,)).model_dump()}
 
-    (told,) = desk.do(frozenset({"r1"}), "errands", {})
+    (told,) = deeds.do(frozenset({"r1"}), "errands", {})
 
     assert told.tips == {FORGOTTEN_RUN: {"r1": "a" * 40}}
     with pytest.raises(NotAllowed, match="more than r1"):
-        desk.do(frozenset({"r1"}), "answer", answer)
+        deeds.do(frozenset({"r1"}), "answer", answer)

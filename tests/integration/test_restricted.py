@@ -15,12 +15,12 @@ import redis
 
 from coordination.errors import Conflict, NotAllowed
 from coordination.models import Strategy
-from coordination.runs.desk import Desk
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.proxy import NobodyAnswers, ProxyPresence, ProxyStore
 from coordination.runs.records import Grant, Reply, Result, TodoState
-from coordination.runs.serving import Serving
+from coordination.runs.restricted.deeds import Deeds
+from coordination.runs.restricted.proxy import NobodyAnswers, ProxyPresence, ProxyStore
+from coordination.runs.restricted.serving import Serving
 from coordination.runs.store import RunStore
 from coordination.runs.submit import submit
 from coordination.settings import Settings
@@ -45,8 +45,8 @@ class Site:
         self.presence = Presence(self.client, self.store.keys)
         self.leads = True
         self.dispatcher = Dispatcher(make_app(url, self.store.keys, settings), self.store)
-        desk = Desk(self.store, self.dispatcher, settings, "1")
-        self.serving = Serving(self.client, self.ears, self.store.keys, desk, lambda: self.leads)
+        deeds = Deeds(self.store, self.dispatcher, settings, "1")
+        self.serving = Serving(self.client, self.ears, self.store.keys, deeds, lambda: self.leads)
 
     def submit(self, strategy: Strategy = Strategy.DATAFLOW) -> str:
         run_id, reply = submit(self.store, graph(TODOS), ecosystem(TODOS), Settings(), order(strategy))

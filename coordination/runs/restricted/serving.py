@@ -1,4 +1,4 @@
-"""The keeper that leads hears the requests of restricted workers, and answers them. See `proxy.py` for what may be lost."""
+"""The keeper that leads hears the requests of restricted workers, and answers them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import redis
 from pydantic_core import from_json, to_json
 
 from coordination.errors import NotAllowed
-from coordination.runs.desk import Desk
-from coordination.runs.proxy import REFUSALS
+from coordination.runs.restricted.deeds import Deeds
+from coordination.runs.restricted.proxy import REFUSALS
 from coordination.wire.keys import Keys
 from coordination.wire.trouble import cannot_write
 
@@ -28,12 +28,12 @@ class Serving:
     """
 
     def __init__(
-        self, client: redis.Redis, ears: redis.Redis, keys: Keys, desk: Desk, leads: Callable[[], bool]
+        self, client: redis.Redis, ears: redis.Redis, keys: Keys, deeds: Deeds, leads: Callable[[], bool]
     ) -> None:
         """`ears` must answer in bytes: what somebody publishes may be no text."""
         self._redis = client
         self._keys = keys
-        self._desk = desk
+        self._deeds = deeds
         self._leads = leads
         self._ears = ears.pubsub(ignore_subscribe_messages=True)
         self._stopping = threading.Event()
@@ -79,7 +79,7 @@ class Serving:
 
     def _answer(self, repos: frozenset[str], deed: str, given: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"done": self._desk.do(repos, deed, given)}
+            return {"done": self._deeds.do(repos, deed, given)}
         except REFUSALS as refused:
             logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), refused.message)
             return {"refused": [type(refused).__name__, refused.message, refused.hint]}

@@ -1,12 +1,4 @@
-"""The store of a restricted worker: one whose Redis user may not touch what all repositories of a run share.
-
-A settle counts down the todos of other repositories and sends messages to their queues, and a Lua step has no more rights
-than its caller. So this worker asks, and a keeper does the step (`desk.py`), follows it, and answers.
-
-A request is published; the keeper that leads hears it (`serving.py`) and pushes the answer to a list of this request alone.
-Either may be lost with a connection or a keeper, so what is not answered is asked again, under the same id: each step is
-idempotent, by its request or its fence.
-"""
+"""What a restricted worker has for a store, a board and a presence: each asks a keeper to do it."""
 
 from __future__ import annotations
 

@@ -1,8 +1,6 @@
-"""What a keeper does for restricted workers. Each deed has the name and arguments of what they would do themselves (`proxy.py`).
+"""What a keeper does for restricted workers. Each deed has the name and arguments of what they would do themselves.
 
-The channel of a request proves for which repositories its sender may act: Redis lets nobody else publish there. All else in
-it may come from anybody, so it is checked that it is about todos of those repositories, and that it does no harm where
-others read it. What a worker is told is what its todos are given: their specs, and what their predecessors left.
+What a worker is told is what its todos are given: their specs, and what their predecessors left.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ BRIEFS_KEPT = 64
 _COMMIT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
 
 
-class Desk:
+class Deeds:
     def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings, version: str) -> None:
         self._store = store
         self._dispatcher = dispatcher
