@@ -113,3 +113,14 @@ def ecosystem_path_from_environment(environ: Mapping[str, str] | None = None) ->
 def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:
     """Whether tracebacks are wanted."""
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "DEBUG", "") not in ("", "0")
+
+
+def colour_from_environment(environ: Mapping[str, str] | None = None) -> bool | None:
+    """Whether colours are wanted whatever the output is: `NO_COLOR` and `FORCE_COLOR`, as other programs understand them.
+
+    None: where the output is a terminal.
+    """
+    environ = os.environ if environ is None else environ
+    if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":
+        return False
+    return True if environ.get("FORCE_COLOR") else None

@@ -77,11 +77,15 @@ def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--ecosystem", metavar="FILE", expose_value=False, callback=remember, help="The ecosystem file to use.")
 @click.option("--redis", metavar="URL", expose_value=False, callback=remember, help="The Redis to use.")
 @click.version_option(package_name="coord", message="%(version)s")
-def coord() -> None:
+@click.pass_context
+def coord(ctx: click.Context) -> None:
     """One order of work across many git repositories, carried out, recovered and recorded.
 
     The file is ecosystem.yaml, here or in a folder above; without a configured Redis, coord brings its own.
     """
+    from coordination.settings import colour_from_environment
+
+    ctx.color = colour_from_environment()
 
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:

@@ -10,7 +10,8 @@ import click
 from rich_click import command
 
 from coordination.cli.context import Call
-from coordination.cli.output import print_json, print_table
+from coordination.cli.output import print_json
+from coordination.cli.tables import print_table
 from coordination.errors import Unreachable, UsageError
 from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey
 from coordination.runs.service import Runs

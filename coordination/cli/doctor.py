@@ -10,7 +10,8 @@ import click
 from rich_click import command
 
 from coordination.cli.context import Call
-from coordination.cli.output import print_facts, print_json, print_table
+from coordination.cli.output import print_facts, print_json
+from coordination.cli.tables import print_table
 from coordination.cli.waits import waits
 from coordination.errors import CoordinationError
 from coordination.fleet import checkup

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.cli.context import Call
-from coordination.cli.output import print_json, print_table
+from coordination.cli.output import print_json
 from coordination.cli.summary import BLOCKED
+from coordination.cli.tables import print_table
 from coordination.errors import Unreachable
 from coordination.planner.selection import counted
 from coordination.runs.outlook import Outlook, Place, Places, Step, outlook, places_of

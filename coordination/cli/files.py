@@ -13,7 +13,8 @@ from rich_click import command
 
 from coordination.cli.choices import choice
 from coordination.cli.context import Call
-from coordination.cli.output import print_facts, print_json, print_table
+from coordination.cli.output import print_facts, print_json
+from coordination.cli.tables import print_table
 from coordination.errors import CoordinationError, InvalidFile, PlanRefused, Problem
 from coordination.models import Level, PlanStatus, TodoStatus
 

@@ -8,7 +8,8 @@ from socket import gethostname
 from rich.console import Console
 from rich.text import Text
 
-from coordination.cli.output import print_json, print_table
+from coordination.cli.output import print_json
+from coordination.cli.tables import Cell, print_table
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 
 SOME_FAILED = 3
@@ -79,7 +80,7 @@ def _cells(todo: TodoView) -> Mapping[str, object]:
         "todo": todo.id,
         "repo": todo.repo,
         "host": todo.host,
-        "state": Text(todo.state, MARKS.get(todo.state, ("", "white"))[1]),
+        "state": Cell(todo.state, MARKS.get(todo.state, ("", ""))[1]),
         "try": todo.attempt if todo.started_at else "",
         "time": "" if todo.duration_s is None else f"{todo.duration_s:.1f} s",
         "why": reason(todo),
