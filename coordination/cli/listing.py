@@ -1,0 +1,104 @@
+"""The records as tables: an id, where it stands, and a line of what it is. A column that nothing stands in is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from types import MappingProxyType
+
+import click
+
+from coordination.cli.colours import due, told
+from coordination.cli.tables import Cell, Column, print_table
+from coordination.models import (
+    OPEN_TODO,
+    Dependency,
+    Issue,
+    IssueStatus,
+    Plan,
+    PlanStatus,
+    Todo,
+)
+
+OVER = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED, PlanStatus.COMPLETED, PlanStatus.CANCELLED})
+GIVING = frozenset({"ASSIGNEE", "REPOS", "TITLE", "TASK", "NOTES"})
+"""The columns that give way in a narrow terminal."""
+NOBODY: Mapping[str, str] = MappingProxyType({})
+
+
+def print_issues(issues: Sequence[Issue]) -> None:
+    today = date.today()
+    _print(
+        ("ISSUE", "STATUS", "PRIORITY", "TARGET", "ASSIGNEE", "REPOS", "TITLE"),
+        [
+            (
+                i.id,
+                told(i.status),
+                told(i.priority),
+                due(i.target, today, over=i.status in OVER),
+                i.assignee,
+                ", ".join(i.repos),
+                i.title,
+            )
+            for i in issues
+        ],
+        "no issue",
+    )
+
+
+def print_todos(todos: Sequence[Todo], now: Mapping[str, str] = NOBODY) -> None:
+    """`now`: todo → what a run is doing with it at present."""
+    _print(
+        ("TODO", "STATUS", "PRIORITY", "NOW", "REPO", "ASSIGNEE", "TASK"),
+        [
+            (t.id, told(t.status), told(t.priority), Cell(now.get(t.id), "cyan"), t.repo, t.assignee, t.task)
+            for t in todos
+        ],
+        "no todo",
+    )
+
+
+def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> None:
+    """`todos`: plan → those that belong to it."""
+    today = date.today()
+    _print(
+        ("PLAN", "STATUS", "TARGET", "DONE", "REPOS", "TITLE"),
+        [
+            (
+                p.id,
+                told(p.status),
+                due(p.target, today, over=p.status in OVER),
+                done(todos.get(p.id, ())),
+                ", ".join(p.repos),
+                p.title,
+            )
+            for p in plans
+        ],
+        "no plan",
+    )
+
+
+def print_dependencies(dependencies: Sequence[Dependency]) -> None:
+    _print(
+        ("DEP", "STATUS", "CONSUMER", "PROVIDER", "CONSTRAINT", "TYPE", "NOTES"),
+        [(d.id, told(d.status), d.consumer, d.provider, d.version_constraint, d.type, d.notes) for d in dependencies],
+        "no dependency",
+    )
+
+
+def done(todos: Sequence[Todo]) -> str:
+    """`2/5`, or nothing where there is none."""
+    return f"{sum(todo.status not in OPEN_TODO for todo in todos)}/{len(todos)}" if todos else ""
+
+
+def _print(names: Sequence[str], rows: Sequence[Sequence[object]], none: str) -> None:
+    if not rows:
+        click.echo(f"{none} matches", err=True)
+        return
+    kept = [i for i, name in enumerate(names) if i in (0, len(names) - 1) or any(map(_says, (row[i] for row in rows)))]
+    columns = [Column(name=names[i], flexible=names[i] in GIVING) for i in kept]
+    print_table(columns, [[row[i] for i in kept] for row in rows])
+
+
+def _says(cell: object) -> bool:
+    return bool(cell.text if isinstance(cell, Cell) else cell)
