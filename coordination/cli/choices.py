@@ -14,5 +14,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def choice(option: str, kind: type[StrEnum], help_: str) -> Callable[[Command], Command]:
     """`help_` is what stands before the words."""
     words = [member.value for member in kind]
-    told = f"{help_} {', '.join(words[:-1])} or {words[-1]}."
-    return click.option(option, metavar="WORD", type=click.Choice(words), help=told)
+    return click.option(option, metavar="WORD", type=click.Choice(words), help=f"{help_} {one_of(kind)}")
+
+
+def one_of(kind: type[StrEnum]) -> str:
+    """The words as the end of a sentence."""
+    *words, last = (member.value for member in kind)
+    return f"{', '.join(words)} or {last}."

@@ -1,0 +1,44 @@
+"""What people type into an option, as what stands in the file. Whether it may stand there, the models judge."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from coordination.models import DURATION_UNITS_S
+
+_HOURS = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(m|h|d)?")
+_WHOLE = re.compile(r"[+-]?\d+")
+
+
+def as_written(text: str) -> Any:
+    return text
+
+
+def text_or_stdin(text: str) -> str:
+    """`-` is standard input: what is too long for an option."""
+    return click.get_text_stream("stdin").read().strip() if text == "-" else text
+
+
+def hours(text: str) -> float:
+    """`2h`, `90m`, `1d` (24 h); a bare number is hours, as in the file."""
+    match = _HOURS.fullmatch(text.strip())
+    if not match:
+        raise click.BadParameter(f"needs hours like 2h, 90m or 1.5, got {text!r}")
+    return round(float(match[1]) * DURATION_UNITS_S[match[2] or "h"] / DURATION_UNITS_S["h"], 6)
+
+
+def whole(text: str) -> int:
+    if not _WHOLE.fullmatch(text.strip()):
+        raise click.BadParameter(f"needs a whole number, got {text!r}")
+    return int(text)
+
+
+def shell(command: str) -> dict[str, Any]:
+    return {"type": "shell", "run": command}
+
+
+def agent(prompt: str) -> dict[str, Any]:
+    return {"type": "agent", "prompt": prompt}
