@@ -1,0 +1,84 @@
+"""Deleting, and what goes along: nothing in the file may name what is no longer there.
+
+With a plan go the todos that belong to it. Whoever else names a deleted record only loses the reference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordination.desk.kinds import ISSUE, KINDS, PLAN, TODO, Kind, R, unknown
+from coordination.desk.milestones import update as update_milestone
+from coordination.desk.records import Removed, WhatGoes
+from coordination.desk.references import Reference, naming
+from coordination.desk.sheet import Sheet
+from coordination.errors import Conflict
+from coordination.models import Ecosystem
+from coordination.planner.selection import listed
+
+
+def what_goes(ecosystem: Ecosystem, name: str) -> WhatGoes:
+    """Raises NotFound."""
+    known = [record.id for kind in KINDS for record in kind.all(ecosystem)]
+    if name not in known:
+        raise unknown("record", name, known, "ecosystem-status")
+    deleted = _members(ecosystem, name)
+    released = tuple(str(reference) for reference in _released(ecosystem, {name, *deleted}))
+    return WhatGoes(id=name, deleted=deleted, released=released)
+
+
+def delete(sheet: Sheet, kind: Kind[R], record: R, cascade: bool) -> Removed:
+    """Raises Conflict while others name it, unless with `cascade`."""
+    goes = what_goes(sheet.ecosystem, record.id)
+    if goes and not cascade:
+        raise Conflict(f"{record.id} cannot be deleted: {_reasons(goes)}", "with --cascade that goes, too")
+    gone = {record.id, *goes.deleted}
+    for reference in _released(sheet.ecosystem, gone):
+        _release(sheet, reference, gone)
+    for todo in [todo for todo in TODO.all(sheet.ecosystem) if todo.id in goes.deleted]:
+        sheet.remove(TODO, todo)
+    sheet.remove(kind, kind.get(sheet.ecosystem, record.id))
+    return Removed(record=record, also=goes.deleted, released=goes.released, ready=sheet.finish())
+
+
+def _members(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
+    """The todos that name it as their plan."""
+    if any(plan.id == name for plan in ecosystem.coordination.plans):
+        return tuple(todo.id for todo in ecosystem.coordination.todos if todo.plan == name)
+    return ()
+
+
+def _released(ecosystem: Ecosystem, gone: set[str]) -> list[Reference]:
+    return [
+        reference
+        for reference, _ in naming(ecosystem, gone)
+        if reference.field != "plan" and reference.owner not in gone and reference.plan not in gone
+    ]
+
+
+def _release(sheet: Sheet, reference: Reference, gone: set[str]) -> None:
+    """Take the names out of that field; a list that is empty then goes, too."""
+    if reference.plan is not None:
+        plan = PLAN.get(sheet.ecosystem, reference.plan)
+        milestone = next(m for m in plan.milestones if m.id == reference.owner)
+        update_milestone(sheet, plan, milestone.id, _without(milestone, reference.field, gone))
+        return
+    for issue in ISSUE.all(sheet.ecosystem):
+        if issue.id == reference.owner:
+            sheet.update(ISSUE, issue, _without(issue, reference.field, gone))
+    for todo in TODO.all(sheet.ecosystem):
+        if todo.id == reference.owner:
+            sheet.update(TODO, todo, _without(todo, reference.field, gone))
+
+
+def _without(record: object, field: str, gone: set[str]) -> dict[str, Any]:
+    return {field: [name for name in getattr(record, field) if name not in gone] or None}
+
+
+def _reasons(goes: WhatGoes) -> str:
+    words = []
+    if goes.deleted:
+        words.append(f"{listed(goes.deleted)} {'belongs' if len(goes.deleted) == 1 else 'belong'} to it")
+    if goes.released:
+        words.append(f"{listed(goes.released)} {'names' if len(goes.released) == 1 else 'name'} it")
+    return ", and ".join(words)

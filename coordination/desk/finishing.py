@@ -1,0 +1,92 @@
+"""Deeds that create and change: what they do beyond the record itself, and what they tell people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from coordination.desk.kinds import Kind, R
+from coordination.desk.records import Edited
+from coordination.desk.sheet import Sheet
+from coordination.desk.states import OPEN, check_finish
+from coordination.desk.ties import Ties
+from coordination.errors import Conflict
+from coordination.models import Dependency, Ecosystem, Issue, Plan, PlanStatus, Todo
+from coordination.planner.blockers import CANCELLED, FINISHED
+from coordination.planner.selection import counted, listed
+
+
+def created(sheet: Sheet, kind: Kind[R], fields: Mapping[str, Any]) -> Edited:
+    record = sheet.create(kind, fields)
+    changed = tuple(name for name, value in fields.items() if value is not None)
+    return Edited(
+        record=record, changed=changed, ready=sheet.finish(), notes=tuple(_undeclared(sheet.ecosystem, record))
+    )
+
+
+def updated(sheet: Sheet, kind: Kind[R], before: R, record: R, changes: Mapping[str, Any]) -> Edited:
+    """`record` is what other steps of the deed have made of `before` already."""
+    was = record
+    record, changed = sheet.update(kind, record, changes)
+    if isinstance(record, Plan) and record.status is PlanStatus.COMPLETED and was.status != record.status:
+        _check_all_done(sheet.ecosystem, record)
+    notes = tuple(_passed_by(sheet.ecosystem, before, record))
+    more = ("milestones",) if was is not before else ()
+    return Edited(record=record, changed=(*more, *changed), ready=sheet.finish(), notes=notes)
+
+
+def finished(sheet: Sheet, kind: Kind[R], record: R, changes: Mapping[str, Any]) -> Edited:
+    """Raises Conflict when it is over already."""
+    reopen = f"reopen it first: coord update-{kind.noun} {record.id} --status pending"
+    check_finish(kind.noun, record.id, record.status, changes["status"], reopen)
+    return updated(sheet, kind, record, record, changes)
+
+
+def _check_all_done(ecosystem: Ecosystem, plan: Plan) -> None:
+    """Raises Conflict with what is open: a plan that counts as done is no longer looked at."""
+    todos = [todo.id for todo in ecosystem.todos_of(plan) if todo.status in OPEN]
+    milestones = [m.id for m in plan.milestones if m.status in OPEN]
+    words = [
+        f"{counted(len(names), noun)} of it {'is' if len(names) == 1 else 'are'} open: {listed(names)}"
+        for names, noun in ((todos, "todo"), (milestones, "milestone"))
+        if names
+    ]
+    if words:
+        hint = f"complete or cancel them; everything that is missing: coord validate-plan {plan.id}"
+        raise Conflict(f"{plan.id} cannot be completed: {'; '.join(words)}", hint)
+
+
+def _passed_by(ecosystem: Ecosystem, before: R, after: R) -> Iterator[str]:
+    """What a person should know about a new status."""
+    if isinstance(after, Dependency) or before.status == after.status:
+        return
+    ties = Ties(ecosystem)
+    if after.status in FINISHED and (held := ties.held_by(after.id)):
+        yield f"{after.id} is {after.status}, though it waited for {listed(held)}"
+    if after.status in CANCELLED and (waiting := [n for n in ties.dependents(after.id) if ties.is_open(n)]):
+        verb = "waits" if len(waiting) == 1 else "wait"
+        yield f"{listed(waiting)} {verb} for {after.id}, which will not be done: take it out of their blockers"
+    if isinstance(after, Plan) and after.status in CANCELLED:
+        yield from _left_open(ecosystem, after)
+    if isinstance(after, Todo) and after.status not in OPEN and after.plan:
+        yield from _plan_is_through(ecosystem, after.plan)
+
+
+def _left_open(ecosystem: Ecosystem, plan: Plan) -> Iterator[str]:
+    still = [todo.id for todo in ecosystem.todos_of(plan) if todo.plan and todo.status in OPEN]
+    if still:
+        yield f"{counted(len(still), 'todo')} of {plan.id} {'is' if len(still) == 1 else 'are'} open: {listed(still)}"
+
+
+def _plan_is_through(ecosystem: Ecosystem, plan_id: str) -> Iterator[str]:
+    for plan in ecosystem.coordination.plans:
+        if plan.id == plan_id and plan.status in OPEN and all(t.status not in OPEN for t in ecosystem.todos_of(plan)):
+            yield f"no todo of {plan_id} is open any more; is it complete: coord validate-plan {plan_id}"
+
+
+def _undeclared(ecosystem: Ecosystem, record: R) -> Iterator[str]:
+    """In a file without repositories any name will do, and a misspelt one is not noticed."""
+    repo = record.repo if isinstance(record, Todo) else None
+    repos = record.repos if isinstance(record, Issue | Plan) else (repo,) if repo else ()
+    if repos and not ecosystem.repos:
+        yield f"the file declares no repositories; {listed(repos)} could not be checked"

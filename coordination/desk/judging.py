@@ -1,0 +1,98 @@
+"""What people ask for, judged by the models, in the words in which a file would be judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, timedelta
+from enum import Enum
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from yaml.nodes import ScalarNode
+
+from coordination.ecosystem.places import Atlas, Complaint, Location, inside, where
+from coordination.ecosystem.wording import complaints_of
+from coordination.errors import UsageError
+from coordination.models import Record
+
+M = TypeVar("M", bound=Record)
+
+PLACES: Mapping[str, Location] = {
+    "issue": ("coordination", "issues", 0),
+    "plan": ("coordination", "plans", 0),
+    "todo": ("coordination", "todos", 0),
+    "dependency": ("coordination", "dependencies", 0),
+    "milestone": ("coordination", "plans", 0, "milestones", 0),
+}
+"""Where a record of the kind stands in a file that holds nothing else."""
+
+
+def judged(noun: str, model: type[M], fields: Mapping[str, Any], name: str = "") -> M:
+    """The record; raises UsageError with everything that is wrong at once."""
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as error:
+        raise _refusal(noun, error, fields, name) from error
+
+
+def changed(noun: str, record: M, changes: Mapping[str, Any]) -> M:
+    """The record with other fields; None takes one out. Raises UsageError."""
+    if "id" in changes and changes["id"] != getattr(record, "id", None):
+        raise UsageError(
+            f"{record.id}: the id of a record stays, since others name it",  # type: ignore[attr-defined]
+            "create another one and delete this one",
+        )
+    return judged(noun, type(record), {**written(record), **changes}, getattr(record, "id", ""))
+
+
+def written(record: Record) -> dict[str, Any]:
+    """The fields that the file gives, with their values as the models have them."""
+    return {name: _unpacked(getattr(record, name)) for name in record.model_fields_set}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON knows it, which is how edits take it."""
+    match value:
+        case Record():
+            return {name: plain(item) for name, item in written(value).items()}
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case tuple() | list() | set() | frozenset():
+            return [plain(item) for item in value]
+        case Enum():
+            return value.value
+        case timedelta():
+            return seconds if (seconds := value.total_seconds()) % 1 else int(seconds)
+        case date():
+            return value.isoformat()
+        case _:
+            return value
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, Record):
+        return written(value)
+    return tuple(map(_unpacked, value)) if isinstance(value, tuple) else value
+
+
+def _refusal(noun: str, error: ValidationError, fields: Mapping[str, Any], name: str) -> UsageError:
+    place = PLACES[noun]
+    data: Any = dict(fields)
+    for step in reversed(place):
+        data = [data] if step == 0 else {step: data}
+    atlas = Atlas(file="", root=ScalarNode("", ""), data=data)
+    complaints = list(complaints_of(error, atlas, prefix=place))
+    lines = [_sentence(complaint, len(place), fields) for complaint in complaints]
+    subject = name or f"the new {noun}"
+    words = f"{subject}: {lines[0]}" if len(lines) == 1 else "\n  - ".join([f"{subject}:", *lines])
+    meant = [complaint.suggestion for complaint in complaints if complaint.suggestion]
+    return UsageError(words, f"did you mean {', '.join(meant)}?" if meant else "")
+
+
+def _sentence(complaint: Complaint, depth: int, fields: Mapping[str, Any]) -> str:
+    location = complaint.location[depth:]
+    value: Any = fields
+    for step in location:
+        value = inside(list(value) if isinstance(value, tuple) else value, step)
+    shown = complaint.show_value and value is not None and not isinstance(value, dict | list | tuple)
+    return f"{where(location, {})} {complaint.message}" + (f", got {plain(value)!r}" if shown else "")

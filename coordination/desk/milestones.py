@@ -1,0 +1,62 @@
+"""Milestones: records inside of a plan, with an own small space of ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from coordination.desk import judging
+from coordination.desk.ids import next_id
+from coordination.desk.kinds import PLAN, unknown
+from coordination.desk.references import check_references
+from coordination.desk.sheet import Sheet, check_free, differing, new_record
+from coordination.desk.states import check_finish, check_move
+from coordination.models import Milestone, Plan, TodoStatus
+
+FIRST = "M1"
+
+
+def add(sheet: Sheet, plan: Plan, fields: Mapping[str, Any]) -> Plan:
+    """The plan with one more milestone."""
+    own = [m.id for m in plan.milestones]
+    given = new_record(fields, next_id(own, own, FIRST))
+    milestone = judging.judged("milestone", Milestone, given)
+    check_free(milestone.id, own)
+    check_references(sheet.ecosystem, milestone, plan=plan)
+    sheet.add((PLAN.section, plan.id, "milestones"), milestone, given)
+    return _kept(sheet, plan, (*plan.milestones, milestone))
+
+
+def complete(sheet: Sheet, plan: Plan, name: str) -> Plan:
+    """Raises Conflict when it is over already."""
+    milestone = get(plan, name)
+    reopen = f"reopen it first: set its status to {TodoStatus.PENDING}"
+    check_finish("milestone", name, milestone.status, TodoStatus.COMPLETED, reopen)
+    return update(sheet, plan, name, {"status": TodoStatus.COMPLETED})
+
+
+def update(sheet: Sheet, plan: Plan, name: str, changes: Mapping[str, Any]) -> Plan:
+    before = get(plan, name)
+    after = judging.changed("milestone", before, changes)
+    fields = differing(before, after, changes)
+    if not fields:
+        return plan
+    check_move("milestone", name, before.status, after.status)
+    check_references(sheet.ecosystem, after, before, plan)
+    sheet.set((PLAN.section, plan.id, "milestones", name), fields)
+    return _kept(sheet, plan, (after if m is before else m for m in plan.milestones))
+
+
+def get(plan: Plan, name: str) -> Milestone:
+    for milestone in plan.milestones:
+        if milestone.id == name:
+            return milestone
+    raise unknown(f"milestone of {plan.id}", name, [m.id for m in plan.milestones], f"show-plan {plan.id}")
+
+
+def _kept(sheet: Sheet, plan: Plan, milestones: Iterable[Milestone]) -> Plan:
+    stamp = {"updated": sheet.stamp(plan)}
+    sheet.set((PLAN.section, plan.id), stamp)
+    after = judging.changed(PLAN.noun, plan, stamp).model_copy(update={"milestones": tuple(milestones)})
+    sheet.keep(PLAN, (after if p is plan else p for p in PLAN.all(sheet.ecosystem)), plan.id)
+    return after

@@ -1,0 +1,115 @@
+"""Who waits for whom, across issues, todos, plans and milestones.
+
+What a record waits for is the planner's to say (`planner/blockers.py`); here it is asked from both sides. A cancelled
+blocker and one that the file does not declare hold as well: a sweep refuses both, so nothing behind them is ready.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Collection, Iterable, Mapping
+from functools import cached_property
+
+from coordination.desk.kinds import kind_of, repos_of, title_of
+from coordination.desk.records import Tie
+from coordination.desk.states import OPEN
+from coordination.models import Ecosystem, Plan, Todo
+from coordination.planner.blockers import FINISHED, Item, Register
+
+
+class Ties:
+    """Of one state of the file. What takes a look at all records is worked out when it is first asked for."""
+
+    def __init__(self, ecosystem: Ecosystem, plan: Plan | None = None) -> None:
+        self._register = Register(ecosystem, plan)
+
+    @property
+    def items(self) -> Mapping[str, Item]:
+        return self._register.items
+
+    def waits_for(self, name: str) -> tuple[str, ...]:
+        """Direct blockers, whatever their status. That a plan waits for its own todos is not among them."""
+        names = self._register.waits_for(name)
+        if isinstance(self.items[name], Plan):
+            return tuple(other for other in names if not self._is_part(other, name))
+        return tuple(names)
+
+    def held_by(self, name: str) -> tuple[str, ...]:
+        """Those of its direct blockers that are not finished."""
+        return tuple(other for other in self.waits_for(name) if self.holds(other))
+
+    def holds(self, name: str) -> bool:
+        return name not in self.items or self.items[name].status not in FINISHED
+
+    def is_open(self, name: str) -> bool:
+        return name in self.items and self.items[name].status in OPEN
+
+    @cached_property
+    def behind(self) -> Mapping[str, tuple[str, ...]]:
+        """For each name what directly waits for it, plans for their own todos included."""
+        behind: defaultdict[str, list[str]] = defaultdict(list)
+        for name in self.items:
+            for other in self._register.waits_for(name):
+                behind[other].append(name)
+        return {name: tuple(others) for name, others in behind.items()}
+
+    def dependents(self, name: str) -> tuple[str, ...]:
+        """What directly waits for it; not the plan that it is part of."""
+        return tuple(other for other in self.behind.get(name, ()) if not self._is_part(name, other))
+
+    def chains(self, start: str, among: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        """Everything open of `among` that waits for `start`, with the shortest way to it from there."""
+        chains: dict[str, tuple[str, ...]] = {start: (start,)}
+        ahead = deque([start])
+        while ahead:
+            name = ahead.popleft()
+            for other in self.behind.get(name, ()):
+                if other in among and other not in chains and self.is_open(other):
+                    chains[other] = (*chains[name], other)
+                    ahead.append(other)
+        del chains[start]
+        return chains
+
+    def before(self, names: Iterable[str]) -> set[str]:
+        """These and everything open that they wait for, to the end of each chain."""
+        return set(self._register.trace(names))
+
+    def trace(self, name: str) -> Mapping[str, tuple[str, ...]]:
+        return self._register.trace([name])
+
+    def tie(self, name: str) -> Tie:
+        item = self.items.get(name)
+        if item is None:
+            return Tie(id=name, kind="unknown")
+        plan = item.plan if isinstance(item, Todo) else None
+        return Tie(
+            id=name,
+            kind=kind_of(item),
+            title=title_of(item),
+            status=item.status,
+            repos=repos_of(item),
+            plan=plan,
+            holds=self.holds(name),
+        )
+
+    def ties(self, names: Iterable[str]) -> tuple[Tie, ...]:
+        return tuple(map(self.tie, names))
+
+    def _is_part(self, todo: str, plan: str) -> bool:
+        item = self.items.get(todo)
+        return isinstance(item, Todo) and isinstance(self.items.get(plan), Plan) and item.plan == plan
+
+
+def became_ready(before: Ties, after: Ties, touched: Iterable[str]) -> tuple[str, ...]:
+    """What lost its last blocker through a change of these records, in the file's order."""
+    ids = set(touched)
+    candidates = ids.union(*(before.dependents(name) for name in ids if name in before.items))
+    return tuple(
+        name
+        for name in after.items
+        if name in candidates
+        and name in before.items
+        and after.is_open(name)
+        and before.held_by(name)
+        and not after.held_by(name)
+    )
