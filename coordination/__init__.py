@@ -2,7 +2,7 @@
 
 cli  library                       faces: parse, call one deed, print; and the same for people who script it
 fleet                              what runs on this machine
-runs                               a plan in motion
+runs  desk                         a plan in motion | the records, asked for and changed
 ecosystem  planner  locks  sample  the file people edit | pure graph work | exclusion | what `coord demo` shows
 wire                               Redis connections, key names, Lua steps, the Celery client app
 settings  wording  models  errors  words
@@ -15,6 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from coordination.desk.manager import CoordinationManager
     from coordination.errors import (
         Blocked,
         Conflict,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from coordination.library.coord import Coord
     from coordination.library.events import Event
     from coordination.library.runs import Run
-    from coordination.models import OnFailure, Plan, Repo, Strategy, Todo
+    from coordination.models import Dependency, Issue, OnFailure, Plan, Repo, Strategy, Todo
     from coordination.planner.selection import Selectors
     from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
     from coordination.settings import Settings
@@ -43,9 +44,12 @@ __all__ = [
     "Conflict",
     "Coord",
     "CoordinationError",
+    "CoordinationManager",
+    "Dependency",
     "Event",
     "GitRefused",
     "InvalidFile",
+    "Issue",
     "LockError",
     "LockLost",
     "LockTimeout",
@@ -70,11 +74,12 @@ __all__ = [
 
 _HOMES = {
     "Coord": "library.coord",
+    "CoordinationManager": "desk.manager",
     "Event": "library.events",
     "Run": "library.runs",
     "Selectors": "planner.selection",
     "Settings": "settings",
-    **dict.fromkeys(("OnFailure", "Plan", "Repo", "Strategy", "Todo"), "models"),
+    **dict.fromkeys(("Dependency", "Issue", "OnFailure", "Plan", "Repo", "Strategy", "Todo"), "models"),
     **dict.fromkeys(("RunStatus", "RunView", "TodoState", "TodoView"), "runs.records"),
 }
 

@@ -1,6 +1,6 @@
 """Everything that the file declares, asked for and changed: the deeds behind the commands, and behind the agents' tools.
 
-    manager = CoordinationManager(load(Path("ecosystem.yaml")))
+    manager = CoordinationManager.open("ecosystem.yaml")
     todo = manager.create_todo(task="Raise the timeout", repo="api", plan="PLAN-001").record
     manager.complete_todo(todo.id, actual_hours=0.5)
 
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 from coordination.desk import deletion, finishing, milestones, queries, status
 from coordination.desk.completion import OnCheck, checks_of, judge_completion
@@ -29,7 +30,7 @@ from coordination.desk.records import (
 )
 from coordination.desk.sheet import Sheet
 from coordination.desk.ties import Ties
-from coordination.ecosystem.document import Document
+from coordination.ecosystem.document import Document, find, load
 from coordination.ecosystem.editing import Edit, edit
 from coordination.errors import PlanRefused
 from coordination.models import (
@@ -65,6 +66,11 @@ class CoordinationManager:
         self.document = document
         """The file as it was read, or as the latest deed has left it."""
         self._now = now
+
+    @classmethod
+    def open(cls, ecosystem: str | Path | None = None) -> Self:
+        """Of a file; a folder or None finds it as the commands do. Raises NotFound and InvalidFile."""
+        return cls(load(find(Path.cwd(), None if ecosystem is None else Path(ecosystem))))
 
     @property
     def ecosystem(self) -> Ecosystem:
