@@ -58,6 +58,9 @@ class Settings(BaseModel):
     flower_auth: Annotated[str | None, Field(pattern=r"^[^:,\s]+:[^,\s]+$", repr=False)] = None
     """`user:password` for Flower; none means a new password at each start. Flower separates users by commas."""
 
+    mcp_token: Annotated[str | None, Field(pattern=r"^[!-~]{16,}$", repr=False)] = None
+    """What clients of `coord mcp --http` must show; none means a new one at each start."""
+
     restricted: bool = False
     """Of a worker whose Redis user may touch nothing but its own repositories (`coord acl`): keepers do its steps."""
 

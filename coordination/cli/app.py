@@ -60,6 +60,7 @@ COMMANDS = {
         "worker": (f"{PROCESSES}:worker", "Serve repositories of this machine."),
         "keeper": (f"{PROCESSES}:keeper", "Keep runs going, and do the steps of restricted workers."),
         "acl": ("coordination.cli.acl:acl", "Write a Redis user with the rights of its role."),
+        "mcp": ("coordination.cli.mcp:mcp", "Serve coord's deeds as tools to AI agents."),
         "flower": (f"{MONITORING}:flower", "Start Flower, which shows workers and tasks."),
         "metrics": (f"{MONITORING}:metrics", "Serve coord's metrics to Prometheus."),
     },

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 
 import click
 from rich_click import command
 
 from coordination.cli.context import Call
+from coordination.cli.listening import parse
 from coordination.cli.output import print_flower
-from coordination.errors import UsageError
 from coordination.fleet import metrics as exporter
 from coordination.fleet.flower import COMMAND, LOOPBACK, PORT, Page, auth
 from coordination.wire.connection import Profile, connect, reaching
@@ -53,17 +52,10 @@ def flower(call: Call, address: str, port: int, read_only: bool) -> None:
 @click.pass_obj
 def metrics(call: Call, listen: str) -> None:
     """Serve coord's metrics to Prometheus, in the foreground: queues, runs, todos, leases, workers."""
-    host, port = _parse(listen)
+    host, port = parse("--listen", listen)
     url = call.redis_url()
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # from here on they are waited for
     server = exporter.serve(url, call.settings, host, port)
     click.echo(f"metrics  http://{listen if ':' in listen else f'{host}:{port}'}/metrics", err=True)
     signal.sigwait(STOPS)
     server.shutdown()
-
-
-def _parse(listen: str) -> tuple[str, int]:
-    found = re.fullmatch(r"(?:\[?(?P<host>[^\]]+)\]?:)?(?P<port>\d{1,5})", listen)
-    if found is None or not 0 < int(found["port"]) < 65536:
-        raise UsageError(f"--listen {listen}: no address to listen on", "write a port, or HOST:PORT")
-    return found["host"] or LOOPBACK, int(found["port"])

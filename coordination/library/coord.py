@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from coordination.ecosystem.document import find, parse, read_bytes
 from coordination.desk.manager import CoordinationManager
+from coordination.ecosystem.document import find, parse, read_bytes
 from coordination.fleet.local import Local
 from coordination.library.events import Subscriber, Subscribers
 from coordination.library.runs import Runs
@@ -55,12 +54,13 @@ class Coord:
             self._manager = CoordinationManager(parse(raw, self.path).document)
         return self._manager
 
-    @cached_property
+    @property
     def locks(self) -> LockManager:
         return LockManager(self.runs.deeds.redis, self.settings.namespace)
 
-    @cached_property
+    @property
     def redis_url(self) -> str:
+        """The Redis to use. The embedded server is started where it does not run: not yet, or no more."""
         return self._local.ensure_server()
 
     def on(self, event: str, subscriber: Subscriber) -> None:
@@ -85,8 +85,7 @@ class Coord:
 
     def close(self) -> None:
         """Gives back what was started for us; a run that still goes on then waits for the next worker."""
-        if "deeds" in self.runs.__dict__:
-            self.runs.deeds.close()
+        self.runs.close()
         self._local.leave()
 
     def _declared(self) -> Mapping[str, Any]:

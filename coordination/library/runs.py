@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from coordination.ecosystem.writeback import complete_todos
@@ -32,10 +32,25 @@ class Runs:
 
     def __init__(self, coord: Coord) -> None:
         self._coord = coord
+        self._deeds: service.Runs | None = None
 
-    @cached_property
+    @property
     def deeds(self) -> service.Runs:
-        return service.Runs(self._coord.redis_url, self._coord.settings)
+        """The same for as long as Redis has the same address: an embedded server may come back under another."""
+        url, deeds = self._coord.redis_url, self._deeds
+        if deeds is None or deeds.url != url:
+            self._deeds = deeds = service.Runs(url, self._coord.settings)
+        return deeds
+
+    @contextmanager
+    def _reached(self) -> Iterator[service.Runs]:
+        deeds = self.deeds
+        with reaching(deeds.url):
+            yield deeds
+
+    def close(self) -> None:
+        if self._deeds:
+            self._deeds.close()
 
     def sweep(
         self,
@@ -71,8 +86,8 @@ class Runs:
             whys = [graph.nothing_to_do] if graph.nothing_to_do else [f"{t}: {why}" for t, why in graph.blocked.items()]
             raise Blocked(f"nothing of {plan} can be started: {'; '.join(whys)}", f"coord graph {plan} shows all of it")
         coord.start_worker(graph.repos)
-        with reaching(self.deeds.url):
-            return Run(coord, self.deeds.sweep(coord.manager.ecosystem, graph, order))
+        with self._reached() as deeds:
+            return Run(coord, deeds.sweep(coord.manager.ecosystem, graph, order))
 
     def retry(
         self,
@@ -87,22 +102,22 @@ class Runs:
         Raises Blocked where nothing is left; PlanRefused; Conflict where the run goes on, or was retried already.
         """
         coord = self._coord
-        with reaching(self.deeds.url):
-            left = self.deeds.left_of(self.get(run).id, coord.manager.ecosystem, without=without)
+        with self._reached() as deeds:
+            left = deeds.left_of(self.get(run).id, coord.manager.ecosystem, without=without)
             if left.nothing_to_do:
                 raise Blocked(left.nothing_to_do, "coord sweep PLAN does what was added to the plan since")
             coord.start_worker(sorted({spec.todo.repo for spec in left.again.values()}))
-            return Run(coord, self.deeds.retry(left, on_failure=on_failure, max_parallel=max_parallel))
+            return Run(coord, deeds.retry(left, on_failure=on_failure, max_parallel=max_parallel))
 
     def get(self, run: str = LAST) -> Run:
         """Raises NotFound."""
-        with reaching(self.deeds.url):
-            return Run(self._coord, self.deeds.reader.resolve(run))
+        with self._reached() as deeds:
+            return Run(self._coord, deeds.reader.resolve(run))
 
     def list(self, limit: int = 20) -> list[RunView]:
         """The newest, without their todos."""
-        with reaching(self.deeds.url):
-            return self.deeds.reader.list(limit)
+        with self._reached() as deeds:
+            return deeds.reader.list(limit)
 
     def events(self, run: str = LAST) -> Iterator[Event]:
         """See `Run.events`."""
@@ -110,14 +125,14 @@ class Runs:
 
     def complete(self, todo: str, run: str | None = None) -> Run:
         """A person did a manual todo; returns the run that goes on."""
-        with reaching(self.deeds.url):
-            named = self.deeds.reader.resolve(run) if run else None
-            return Run(self._coord, self.deeds.complete(todo, named))
+        with self._reached() as deeds:
+            named = deeds.reader.resolve(run) if run else None
+            return Run(self._coord, deeds.complete(todo, named))
 
     def stats(self) -> Mapping[str, Any]:
         """Live runs by status, their todos by state, messages and workers by repository, and what was counted so far."""
-        with reaching(self.deeds.url):
-            census = CensusTaker(self.deeds.redis, self.deeds.keys).take()
+        with self._reached() as deeds:
+            census = CensusTaker(deeds.redis, deeds.keys).take()
         workers: Counter[str] = Counter()
         for (_, repo), number in census.workers.items():
             workers[repo] += number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -183,3 +183,7 @@ class RunView(BaseModel):
     """The run that this one takes up again."""
     counts: Mapping[str, int]
     todos: tuple[TodoView, ...]
+
+    def only(self, states: Collection[TodoState]) -> RunView:
+        """With none but the todos in these states; the counts stay."""
+        return self.model_copy(update={"todos": tuple(todo for todo in self.todos if todo.state in states)})

@@ -1,0 +1,70 @@
+"""What is refused, in words that an agent can act on: what is wrong, and what to do next.
+
+Everything else that goes wrong is a fault of ours: FastMCP logs it on standard error, and tells the client no details.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pydantic
+from fastmcp.exceptions import FastMCPError, PromptError, ResourceError, ToolError, ValidationError
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+from pydantic_core import ErrorDetails
+
+from coordination.errors import CoordinationError
+from coordination.nearest import did_you_mean
+from coordination.wording import known_words, wrong_value
+
+Refusal = type[ToolError] | type[ResourceError] | type[PromptError]
+QUIET = logging.DEBUG
+"""The client is told, the log is not: a wrong id is no news for whoever runs the server."""
+
+
+@contextmanager
+def told(kind: Refusal) -> Iterator[None]:
+    """What coord refuses reaches the client with its hint."""
+    try:
+        yield
+    except CoordinationError as error:
+        raise kind(str(error), log_level=QUIET) from error
+
+
+class Arguments(Middleware):
+    """Arguments that are off, in our words instead of pydantic's."""
+
+    async def on_call_tool(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        try:
+            return await call_next(context)
+        except ValidationError as error:
+            if not isinstance(error.__cause__, pydantic.ValidationError) or context.fastmcp_context is None:
+                raise
+            tool = await context.fastmcp_context.fastmcp.get_tool(context.message.name)
+            known = tool.parameters.get("properties", {}) if tool else {}
+            raise _refused(error.__cause__, known) from error
+
+
+def _refused(error: pydantic.ValidationError, known: Collection[str]) -> FastMCPError:
+    off: dict[str, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        off.setdefault(str(detail["loc"][0]), []).append(detail)
+    return ToolError("\n".join(_in_words(name, details, known) for name, details in off.items()), log_level=QUIET)
+
+
+def _in_words(name: str, details: list[ErrorDetails], known: Collection[str]) -> str:
+    kind = details[0]["type"]
+    if kind == "unexpected_keyword_argument":
+        return f"there is no argument {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
+    if kind.startswith("missing"):
+        return f"{name}: is needed"
+    choice = next((detail for detail in details if detail["type"] in ("enum", "literal_error")), None)
+    if choice is None:
+        return f"{name}: {wrong_value(details)}, got {details[0]['input']!r}"
+    return f"{name}: {wrong_value([choice])}, got {choice['input']!r}{_near(choice['input'], choice.get('ctx', {}))}"
+
+
+def _near(got: object, context: Mapping[str, Any]) -> str:
+    return did_you_mean(got, known_words(dict(context))) if isinstance(got, str) else ""

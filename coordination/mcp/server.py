@@ -1,0 +1,53 @@
+"""The server: all tools, resources and the prompt over one office."""
+
+from __future__ import annotations
+
+import logging
+from importlib.metadata import version
+
+import fastmcp
+from fastmcp import FastMCP
+from fastmcp.server.auth import TokenVerifier
+
+from coordination.mcp import prompts, resources
+from coordination.mcp.declaring import declared
+from coordination.mcp.office import Office
+from coordination.mcp.refusals import Arguments
+from coordination.mcp.tools import runs
+
+INSTRUCTIONS = """\
+coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and carries
+plans out on workers.
+
+Look first: coord_get_ecosystem_status, coord_list_plans, coord_list_todos. A todo belongs to one repository; `blocked_by`
+puts todos in order, across repositories too. coord_forecast_plan shows what a sweep would take. coord_sweep_plan starts a run
+and returns at once; coord_get_run(run_id, wait_s=60) follows it; coord_get_logs shows why a todo failed; coord_retry_run
+goes on after the mend. What succeeds is marked as completed in the file. Errors say what to do next.
+"""
+
+
+def build(office: Office, auth: TokenVerifier | None = None) -> FastMCP:
+    _calm()
+    server = FastMCP(
+        "coord",
+        INSTRUCTIONS,
+        version=version("coord"),
+        auth=auth,
+        middleware=[Arguments()],
+        mask_error_details=True,
+        on_duplicate="error",
+    )
+    for module in (runs,):
+        for tool in declared(module, office):
+            server.add_tool(tool)
+    resources.add(server, office)
+    prompts.add(server, office)
+    return server
+
+
+def _calm() -> None:
+    """Faults go to standard error as plain lines; nothing else does, and nobody is asked for a newer version."""
+    fastmcp.settings.telemetry_mode = "off"
+    log = logging.getLogger("fastmcp")
+    log.handlers = [logging.StreamHandler()]
+    log.setLevel(logging.ERROR)

@@ -1,0 +1,59 @@
+"""A server from its start to its end: closed standard input, Ctrl-C or SIGTERM. Nothing of ours is left then but what a run
+that goes on needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from types import FrameType
+
+from coordination.mcp.access import PATH, OneToken
+from coordination.mcp.office import Office
+from coordination.mcp.server import build
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def over_stdio(office: Office) -> None:
+    """Until the client closes our standard input. While we serve, what anybody prints goes to standard error."""
+    with _closed_at_the_end(office):
+        try:
+            build(office).run("stdio", show_banner=False)
+        except* BrokenPipeError:  # the client was killed
+            pass
+
+
+def over_http(office: Office, listening: socket.socket, token: str) -> None:
+    """Until we are stopped; requests under way get two seconds."""
+    quiet = {"log_config": None, "access_log": False}
+    with _closed_at_the_end(office):
+        build(office, OneToken(token)).run(
+            "http",
+            show_banner=False,
+            path=PATH,
+            sockets=[listening],
+            host_origin_protection="auto",
+            uvicorn_config=quiet,
+        )
+
+
+@contextlib.contextmanager
+def _closed_at_the_end(office: Office) -> Iterator[None]:
+    """A signal ends the process here and now: the thread that waits for standard input can be woken by nobody else."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        for number in STOPS:
+            signal.signal(number, signal.SIG_DFL)  # a second one leaves at once
+        office.close()
+        os._exit(0)
+
+    for number in STOPS:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        office.close()

@@ -1,0 +1,105 @@
+"""Carrying out: runs are started, looked at and steered. A run goes on whoever leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from coordination.mcp.declaring import carries_out, changes, reads
+from coordination.mcp.excerpt import Excerpt, excerpt
+from coordination.mcp.office import Office
+from coordination.mcp.words import AtOnce, PlanName, RunName, TodoName, Wait
+from coordination.models import OnFailure, Strategy
+from coordination.planner.selection import Selectors
+from coordination.runs.records import RunView, TodoState
+from coordination.runs.view import LAST
+
+Names = Annotated[Sequence[str], Field(description="Only these; none means all.")]
+
+
+@carries_out("Run a plan")
+def coord_sweep_plan(
+    office: Office,
+    plan: PlanName,
+    strategy: Annotated[Strategy | None, Field(description="If not what the plan says.")] = None,
+    on_failure: Annotated[OnFailure | None, Field(description="If not what the plan says.")] = None,
+    max_parallel: AtOnce = None,
+    repos: Names = (),
+    todos: Names = (),
+    wait_s: Wait = 0,
+) -> RunView:
+    """Start a run of the plan's open todos, in the order that their dependencies allow, and return it at once.
+
+    The run goes on by itself, also after you have left: follow it with coord_get_run(run_id, wait_s=60) until its status
+    is no longer running. What is blocked from outside the plan is skipped. coord_forecast_plan looks ahead first.
+    """
+    wanted = Selectors(repos=repos, todos=todos)
+    run = office.coord.runs.sweep(
+        plan, wanted, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel
+    )  # fmt: skip
+    return office.begun(run, wait_s)
+
+
+@carries_out("Run one todo")
+def coord_execute_todo(office: Office, todo: TodoName, wait_s: Wait = 0) -> RunView:
+    """Start a run of this one todo and return it at once; follow it with coord_get_run."""
+    return office.begun(office.coord.runs.execute(todo), wait_s)
+
+
+@carries_out("Run again what failed")
+def coord_retry_run(
+    office: Office,
+    run: RunName = LAST,
+    on_failure: Annotated[OnFailure | None, Field(description="If not as it was.")] = None,
+    max_parallel: AtOnce = None,
+    wait_s: Wait = 0,
+) -> RunView:
+    """Start a new run of what failed in an ended one, and of what that held up; what had succeeded is carried over.
+
+    Mend the cause first: the todo in the ecosystem file, or the code on the repository's branch.
+    """
+    again = office.coord.runs.retry(run, on_failure=on_failure, max_parallel=max_parallel)
+    return office.begun(again, wait_s)
+
+
+@changes("Cancel a run")
+def coord_cancel_run(office: Office, run: RunName, wait_s: Wait = 0) -> RunView:
+    """End a run now: nothing new starts, and what runs is stopped. coord_retry_run takes up what it left."""
+    found = office.coord.runs.get(run)
+    found.cancel()
+    return office.seen(found, wait_s)
+
+
+@reads("Show a run")
+def coord_get_run(
+    office: Office,
+    run: RunName = LAST,
+    wait_s: Wait = 0,
+    states: Annotated[Sequence[TodoState], Field(description="Only todos in these states; none means all.")] = (),
+) -> RunView:
+    """A run: its status, and every todo with its state, times, error, and what it waits for."""
+    view = office.seen(office.coord.runs.get(run), wait_s)
+    return view.only(states) if states else view
+
+
+@reads("List runs")
+def coord_list_runs(office: Office, limit: Annotated[int, Field(ge=1, le=1000)] = 20) -> Sequence[RunView]:
+    """The newest runs, without their todos."""
+    return office.coord.runs.list(limit)
+
+
+@reads("Read a log")
+def coord_get_logs(
+    office: Office,
+    run: RunName = LAST,
+    todo: Annotated[str | None, Field(description="A todo of the run; without one, the logs of all of them.")] = None,
+    limit: Annotated[int, Field(ge=1, le=200_000, description="At most so many characters.")] = 20_000,
+    offset: Annotated[
+        int | None, Field(ge=0, description="Begin at this character of the log; without it, its end is given.")
+    ] = None,
+) -> Excerpt:
+    """What the todos of a run wrote, over all attempts: the end of it, or a piece from `offset` on."""
+    found = office.coord.runs.get(run)
+    return excerpt(found.id, todo, found.log(todo), limit=limit, offset=offset)
