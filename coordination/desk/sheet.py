@@ -20,7 +20,7 @@ from coordination.ecosystem.editing import Edit, Place
 from coordination.ecosystem.moments import moment
 from coordination.errors import Conflict, UsageError
 from coordination.models import IssueStatus, Record, TodoStatus
-from coordination.planner.ring import cycle_through
+from coordination.ring import cycle_through
 
 WRITTEN = ("status", "priority", "type")
 """Fields that a careful person writes into a new record even where they have their usual value."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from coordination.errors import GitRefused
+from coordination.git import ask_git
 from coordination.models import Repo
 
 DEPTH = 3
@@ -29,7 +28,7 @@ def find_repos(folder: Path, depth: int = DEPTH) -> list[Repo]:
     repos: list[Repo] = []
     stores: set[str] = set()
     for checkout in checkouts:
-        store = _git(checkout, "rev-parse", "--path-format=absolute", "--git-common-dir") or str(checkout)
+        store = ask_git(checkout, "rev-parse", "--path-format=absolute", "--git-common-dir") or str(checkout)
         if store not in stores:
             stores.add(store)
             repos.append(_repo(folder, checkout, {r.name for r in repos}))
@@ -63,7 +62,7 @@ def _is_checkout(folder: Path) -> bool:
 
 def _repo(folder: Path, checkout: Path, taken: set[str]) -> Repo:
     relative = checkout.relative_to(folder)
-    url = _git(checkout, "config", "--get", "remote.origin.url")
+    url = ask_git(checkout, "config", "--get", "remote.origin.url")
     return Repo(
         name=_name(relative if relative.parts else Path(folder.resolve().name), taken),
         path=relative.as_posix(),
@@ -87,11 +86,13 @@ def _plain(part: str) -> str:
 
 def _branch(checkout: Path) -> str:
     """What origin calls its default branch, if it is here too; else the one that is checked out."""
-    default = _git(checkout, "symbolic-ref", "--short", "refs/remotes/origin/HEAD").removeprefix("origin/")
-    if default and _git(checkout, "rev-parse", "--verify", "--quiet", f"refs/heads/{default}"):
+    default = ask_git(checkout, "symbolic-ref", "--short", "refs/remotes/origin/HEAD").removeprefix("origin/")
+    if default and ask_git(checkout, "rev-parse", "--verify", "--quiet", f"refs/heads/{default}"):
         return default
-    current = _git(checkout, "symbolic-ref", "--short", "HEAD")
-    return current or _git(checkout, "for-each-ref", "--count=1", "--format=%(refname:short)", "refs/heads") or "main"
+    current = ask_git(checkout, "symbolic-ref", "--short", "HEAD")
+    return (
+        current or ask_git(checkout, "for-each-ref", "--count=1", "--format=%(refname:short)", "refs/heads") or "main"
+    )
 
 
 def without_credentials(url: str) -> str:
@@ -102,20 +103,3 @@ def without_credentials(url: str) -> str:
     user, _, host = parts.netloc.rpartition("@")
     keep = user.partition(":")[0] if parts.scheme in ("ssh", "git+ssh") else ""
     return urlunsplit((parts.scheme, f"{keep}@{host}" if keep else host, parts.path, "", ""))
-
-
-def _git(checkout: Path, *arguments: str) -> str:
-    """What git answers, or nothing when it refuses."""
-    outside = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}  # a hook's GIT_DIR would win over -C
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(checkout), *arguments],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env={**outside, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-            check=False,
-        )
-    except FileNotFoundError as error:
-        raise GitRefused("the git command was not found", "install git and try again") from error
-    return answer.stdout.strip() if answer.returncode == 0 else ""
