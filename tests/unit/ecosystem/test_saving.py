@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from coordination.ecosystem.document import Draft
-from coordination.ecosystem.editing import Change, edit
+from coordination.ecosystem.editing import Edit, edit
 from coordination.ecosystem.file_lock import exclusive
 from coordination.ecosystem.saving import save
-from coordination.ecosystem.splices import Splice
 from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import CoordinationError, EditConflict
 
@@ -80,12 +78,10 @@ def test_a_lock_that_somebody_keeps_is_a_conflict(path: Path) -> None:
 def test_an_editor_that_saves_in_between_loses_nothing(path: Path) -> None:
     saves = iter(["# a word\n" + TEXT])
 
-    def rename(draft: Draft) -> Change:
+    def rename(edit: Edit) -> None:
         for text in saves:  # an editor that knows no lock
             path.write_text(text)
-        at = draft.tree.text.index("task: t")
-        draft.data["coordination"]["todos"][0]["task"] = "new"
-        return Change(splices=(Splice(start=at + 6, end=at + 7, text="new"),), expected=draft.data)
+        edit.set(("todos", "T"), "task", "new")
 
     document = edit(path, rename)
 
@@ -94,22 +90,11 @@ def test_an_editor_that_saves_in_between_loses_nothing(path: Path) -> None:
 
 
 def test_an_editor_that_never_stops_saving_wins(path: Path) -> None:
-    def touch(draft: Draft) -> Change:
+    def touch(edit: Edit) -> None:
         path.write_text(path.read_text() + "#\n")
-        return Change(splices=(Splice(start=0, end=0, text="# mine\n"),), expected=draft.data)
+        edit.set(("todos", "T"), "task", "mine")
 
     with pytest.raises(EditConflict, match="was changed 5 times"):
         edit(path, touch)
 
     assert "mine" not in path.read_text()
-
-
-@pytest.mark.parametrize("text", ["- ", "repos: []\n", "coordination: {}\n", "\x00", "# [\ntodos: "])
-def test_a_splice_that_would_change_or_break_more_is_not_written(path: Path, text: str) -> None:
-    def spoil(draft: Draft) -> Change:
-        return Change(splices=(Splice(start=0, end=0, text=text),), expected=draft.data)
-
-    with pytest.raises(EditConflict, match="cannot be edited safely"):
-        edit(path, spoil)
-
-    assert path.read_text() == TEXT

@@ -1,0 +1,125 @@
+"""What an edit is to do, collected before anything is done: fields set, records added, records taken out.
+
+A place is a section of `coordination` (or `repos`) and the id of a record in it, for a milestone those of its plan first:
+("todos", "TODO-001"), ("plans", "PLAN-001", "milestones", "M1").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from coordination.ecosystem.document import Document
+from coordination.ecosystem.places import Location
+from coordination.errors import NotFound, UsageError
+from coordination.models import Dependency, Issue, Milestone, Plan, Record, Repo, Todo
+
+Place = tuple[str, ...]
+Plain = Any
+"""What JSON knows: text, numbers, true and false, lists, mappings. Dates are ISO text."""
+
+RECORDS: dict[tuple[str, ...], type[Record]] = {
+    ("repos",): Repo,
+    ("issues",): Issue,
+    ("plans",): Plan,
+    ("todos",): Todo,
+    ("dependencies",): Dependency,
+    ("plans", "milestones"): Milestone,
+}
+"""Which record stands in which list."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """All that one edit does. Locations are those before the edit; fields are set first, what is added comes last."""
+
+    fields: dict[Location, dict[str, Plain]] = field(default_factory=dict)
+    removed: list[Location] = field(default_factory=list)
+    added: dict[Location, dict[str, dict[str, Plain]]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.fields or self.removed or any(self.added.values()))
+
+
+class Edit:
+    """What the decision of an edit works on. `document` is the file as it stands, and stays so while it is decided."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.changes = Changes()
+        self._known: dict[Location, dict[str, Location]] = {}
+
+    def set(self, place: Place, field: str, value: Plain) -> None:
+        """The record's field becomes the value; None takes the field out. Raises NotFound, UsageError."""
+        if field not in record_at(place[:-1]).model_fields:
+            raise UsageError(f"{place[-1]} has no field {field!r}", "see what there is in the README: The file")
+        if (new := self._new(place)) is not None:
+            new[field] = value
+        else:
+            self.changes.fields.setdefault(self._location(place), {})[field] = value
+
+    def add(self, place: Place, record: Mapping[str, Plain]) -> None:
+        """A record at the end of a list. Fields that are None are left out. Raises UsageError when its id is taken."""
+        kind = record_at(place)
+        name = record[key_of(kind)]
+        taken = self._positions(self._location(place)).get(name)
+        added = self.changes.added.setdefault(self._location(place), {})
+        if name in added or (taken is not None and taken not in self.changes.removed):
+            raise UsageError(f"there is a {kind.__name__.lower()} {name} already", "choose another id")
+        added[name] = {field: value for field, value in record.items() if value is not None}
+
+    def remove(self, place: Place) -> None:
+        """The record goes, with what is written about it. Raises NotFound."""
+        if self._new(place) is not None:
+            del self.changes.added[self._location(place[:-1])][place[-1]]
+            return
+        location = self._location(place)
+        for changed in [here for here in self.changes.fields if here[: len(location)] == location]:
+            del self.changes.fields[changed]
+        self.changes.removed.append(location)
+
+    def _new(self, place: Place) -> dict[str, Plain] | None:
+        """The record that this edit adds at the place."""
+        if len(place) != 2:
+            return None
+        return self.changes.added.get(_list_location(place[0]), {}).get(place[1])
+
+    def _location(self, place: Place) -> Location:
+        """Where a list or a record stands, before the edit."""
+        if len(place) % 2:
+            owner = self._location(place[:-1]) if len(place) > 1 else ()
+            return (*owner, place[-1]) if owner else _list_location(place[-1])
+        here = self._location(place[:-1])
+        location = self._positions(here).get(place[-1])
+        if location is None or any(location[: len(gone)] == gone for gone in self.changes.removed):
+            kind = record_at(place[:-1]).__name__.lower()
+            raise NotFound(f"there is no {kind} {place[-1]!r} in {self.document.path}", "see coord list-" + place[0])
+        return location
+
+    def _positions(self, list_location: Location) -> dict[str, Location]:
+        if list_location not in self._known:
+            records: Any = self.document.ecosystem
+            for step in list_location:
+                records = records[step] if isinstance(step, int) else getattr(records, step)
+            key = key_of(type(records[0])) if records else ""
+            self._known[list_location] = {getattr(r, key): (*list_location, i) for i, r in enumerate(records)}
+        return self._known[list_location]
+
+
+def record_at(list_place: Place) -> type[Record]:
+    """What stands in the list at a place; raises UsageError where there is no such list."""
+    try:
+        return RECORDS[list_place[::2]]
+    except KeyError as error:
+        known = ", ".join(".".join(names) for names in RECORDS)
+        raise UsageError(f"there is no list {'.'.join(list_place)!r}", f"known: {known}") from error
+
+
+def key_of(record: type[Record]) -> str:
+    """The field that tells one of a kind from the others."""
+    return "name" if record is Repo else "id"
+
+
+def _list_location(section: str) -> Location:
+    return (section,) if section == "repos" else ("coordination", section)
