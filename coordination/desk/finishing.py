@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from coordination.desk.kinds import Kind, R
@@ -15,8 +15,10 @@ from coordination.models import Dependency, Ecosystem, Issue, Plan, PlanStatus, 
 from coordination.planner.blockers import CANCELLED, FINISHED
 from coordination.planner.selection import counted, listed
 
+Fields = Mapping[str, Any]
 
-def created(sheet: Sheet, kind: Kind[R], fields: Mapping[str, Any]) -> Edited:
+
+def created(sheet: Sheet, kind: Kind[R], fields: Fields) -> Edited:
     record = sheet.create(kind, fields)
     changed = tuple(name for name, value in fields.items() if value is not None)
     return Edited(
@@ -24,10 +26,10 @@ def created(sheet: Sheet, kind: Kind[R], fields: Mapping[str, Any]) -> Edited:
     )
 
 
-def updated(sheet: Sheet, kind: Kind[R], before: R, record: R, changes: Mapping[str, Any]) -> Edited:
+def updated(sheet: Sheet, kind: Kind[R], before: R, record: R, changes: Fields | Callable[[R], Fields]) -> Edited:
     """`record` is what other steps of the deed have made of `before` already."""
     was = record
-    record, changed = sheet.update(kind, record, changes)
+    record, changed = sheet.update(kind, record, changes(record) if callable(changes) else changes)
     if isinstance(record, Plan) and record.status is PlanStatus.COMPLETED and was.status != record.status:
         _check_all_done(sheet.ecosystem, record)
     notes = tuple(_passed_by(sheet.ecosystem, before, record))
@@ -35,7 +37,7 @@ def updated(sheet: Sheet, kind: Kind[R], before: R, record: R, changes: Mapping[
     return Edited(record=record, changed=(*more, *changed), ready=sheet.finish(), notes=notes)
 
 
-def finished(sheet: Sheet, kind: Kind[R], record: R, changes: Mapping[str, Any]) -> Edited:
+def finished(sheet: Sheet, kind: Kind[R], record: R, changes: Fields) -> Edited:
     """Raises Conflict when it is over already."""
     reopen = f"reopen it first: coord update-{kind.noun} {record.id} --status pending"
     check_finish(kind.noun, record.id, record.status, changes["status"], reopen)

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 
 from coordination.desk import deletion, finishing, milestones, queries, status
 from coordination.desk.completion import OnCheck, checks_of, judge_completion
-from coordination.desk.kinds import DEPENDENCY, ISSUE, PLAN, TODO, Kind, R, unknown
+from coordination.desk.kinds import DEPENDENCY, ISSUE, KINDS, PLAN, TODO, Kind, R, unknown
 from coordination.desk.queries import Wanted
 from coordination.desk.records import (
     BlockingIssue,
@@ -49,8 +49,12 @@ from coordination.models import (
 )
 
 D = TypeVar("D")
-Changes = Mapping[str, Any]
-"""Fields by the file's names; None takes one out, a list replaces the list."""
+Fields = Mapping[str, Any]
+"""By the file's names."""
+Changes = Fields | Callable[[R], Fields]
+"""None takes a field out, a list replaces the list. What depends on what stands there, like one more label, is a function
+of the record: asked when the file is written, so that nothing of another writer is lost.
+"""
 
 
 class CoordinationManager:
@@ -130,7 +134,7 @@ class CoordinationManager:
         """`title` at least; without an `id` it gets the next one."""
         return self._create(ISSUE, fields)
 
-    def update_issue(self, issue_id: str, changes: Changes) -> Edited:
+    def update_issue(self, issue_id: str, changes: Changes[Issue]) -> Edited:
         return self._update(ISSUE, issue_id, changes)
 
     def close_issue(self, issue_id: str) -> Edited:
@@ -173,7 +177,7 @@ class CoordinationManager:
         """`task` and `repo` at least; without an `id` it gets the next one."""
         return self._create(TODO, fields)
 
-    def update_todo(self, todo_id: str, changes: Changes) -> Edited:
+    def update_todo(self, todo_id: str, changes: Changes[Todo]) -> Edited:
         return self._update(TODO, todo_id, changes)
 
     def complete_todo(self, todo_id: str, actual_hours: float | None = None) -> Edited:
@@ -211,10 +215,10 @@ class CoordinationManager:
     def update_plan(
         self,
         plan_id: str,
-        changes: Changes = {},  # noqa: B006 - a mapping that nobody writes to
+        changes: Changes[Plan] = {},  # noqa: B006 - a mapping that nobody writes to
         *,
         complete_milestones: Sequence[str] = (),
-        add_milestones: Sequence[Changes] = (),
+        add_milestones: Sequence[Fields] = (),
     ) -> Edited:
         """All in one edit; milestones are completed first. A plan is not completed while a todo or milestone is open."""
 
@@ -269,11 +273,19 @@ class CoordinationManager:
         """`consumer` and `provider` at least; without an `id` it gets the next one."""
         return self._create(DEPENDENCY, fields)
 
-    def update_dependency(self, dependency_id: str, changes: Changes) -> Edited:
+    def update_dependency(self, dependency_id: str, changes: Changes[Dependency]) -> Edited:
         return self._update(DEPENDENCY, dependency_id, changes)
 
     def delete_dependency(self, dependency_id: str, cascade: bool = False) -> Removed:
         return self._delete(DEPENDENCY, dependency_id, cascade)
+
+    # Many at once
+
+    def create_all(self, noun: str, records: Iterable[Fields]) -> tuple[Edited, ...]:
+        """All of them in one edit, or none; `noun` is issue, todo, plan or dependency. A later one may name an earlier one."""
+        kind: Kind[Any] = next(kind for kind in KINDS if kind.noun == noun)
+        given = list(records)
+        return self._edit(lambda sheet: tuple(finishing.created(sheet, kind, fields) for fields in given))
 
     # Looks
 
@@ -310,17 +322,17 @@ class CoordinationManager:
 
     # How a deed is done
 
-    def _create(self, kind: Kind[R], fields: Changes) -> Edited:
+    def _create(self, kind: Kind[R], fields: Fields) -> Edited:
         return self._edit(lambda sheet: finishing.created(sheet, kind, fields))
 
-    def _update(self, kind: Kind[R], name: str, changes: Changes) -> Edited:
+    def _update(self, kind: Kind[R], name: str, changes: Changes[R]) -> Edited:
         def deed(sheet: Sheet) -> Edited:
             record = kind.get(sheet.ecosystem, name)
             return finishing.updated(sheet, kind, record, record, changes)
 
         return self._edit(deed)
 
-    def _finish(self, kind: Kind[R], name: str, changes: Changes) -> Edited:
+    def _finish(self, kind: Kind[R], name: str, changes: Fields) -> Edited:
         return self._edit(lambda sheet: finishing.finished(sheet, kind, kind.get(sheet.ecosystem, name), changes))
 
     def _delete(self, kind: Kind[R], name: str, cascade: bool) -> Removed:
