@@ -17,6 +17,7 @@ Command = Callable[..., Any]
 Options = Mapping[str, Any]
 """What click hands over."""
 ADD, REMOVE = "add", "remove"
+VERBS = {ADD: "Put in.", REMOVE: "Take out."}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def for_create(fields: Sequence[Field]) -> Callable[[Command], Command]:
 def for_update(fields: Sequence[Field]) -> Callable[[Command], Command]:
     """Every field but the id; a list may also be changed value by value."""
     options = [_option(field) for field in changeable(fields)]
-    options += [_list_option(field, verb) for field in fields if field.many for verb in (ADD, REMOVE)]
+    options += [_option(field, verb) for field in fields if field.many for verb in (ADD, REMOVE)]
     return _with(options)
 
 
@@ -150,17 +151,15 @@ def _with(options: Iterable[Callable[[Command], Command]]) -> Callable[[Command]
     return decorated
 
 
-def _option(field: Field) -> Callable[[Command], Command]:
-    if field.flag is not None:
-        return option(field.option, field.key, is_flag=True, help=field.help, panel=field.panel)
-    more = {"metavar": field.metavar, "multiple": bool(field.many), "shell_complete": field.complete}
-    return option(field.option, field.key, help=field.help, panel=field.panel, **more)
-
-
-def _list_option(field: Field, verb: str) -> Callable[[Command], Command]:
-    more = {"metavar": field.metavar, "multiple": True, "shell_complete": field.complete}
-    return option(field.spelt(verb), f"{verb}_{field.key}", help=_VERBS[verb], panel=LISTS, **more)
-
-
-LISTS = "Lists, value by value"
-_VERBS = {ADD: "Put in.", REMOVE: "Take out."}
+def _option(field: Field, verb: str = "") -> Callable[[Command], Command]:
+    """The field's own option, or the one by which a value is put into its list or taken out."""
+    return option(
+        field.spelt(verb) if verb else field.option,
+        f"{verb}_{field.key}" if verb else field.key,
+        is_flag=field.flag is not None,
+        multiple=field.many is not None,
+        metavar=field.metavar or None,
+        help=VERBS.get(verb, field.help),
+        panel="Lists, value by value" if verb else field.panel,
+        shell_complete=field.complete,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ def as_written(text: str) -> Any:
 
 def text_or_stdin(text: str) -> str:
     """`-` is standard input: what is too long for an option."""
-    return click.get_text_stream("stdin").read().strip() if text == "-" else text
+    return sys.stdin.read().strip() if text == "-" else text
 
 
 def hours(text: str) -> float:

@@ -1,0 +1,47 @@
+"""Records that somebody wrote down: one or a list of them, YAML or JSON, by the names that their fields have in the file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from coordination.ecosystem.document import read_bytes
+from coordination.ecosystem.tree import read_tree
+from coordination.ecosystem.values import AliasBomb, read_values
+from coordination.errors import InvalidFile, Problem, UsageError
+
+STDIN = "-"
+
+
+def read_records(name: str) -> tuple[list[dict[str, Any]], bool]:
+    """The records, and whether the file holds a list of them. Raises InvalidFile, NotFound, UsageError."""
+    raw = sys.stdin.buffer.read() if name == STDIN else read_bytes(Path(name))
+    file = "standard input" if name == STDIN else name
+    data = _data(raw, file)
+    records = data if isinstance(data, list) else [data]
+    for i, record in enumerate(records, 1):
+        if not isinstance(record, dict):
+            place = f"its item {i}" if isinstance(data, list) else "it"
+            raise UsageError(f"{file}: {place} is no record", "write the fields of a record, or a list of such")
+    return records, isinstance(data, list)
+
+
+def _data(raw: bytes, file: str) -> Any:
+    try:
+        return json.loads(raw)  # YAML holds no tabs, with which some indent JSON
+    except ValueError:
+        return _yaml(raw, file)
+
+
+def _yaml(raw: bytes, file: str) -> Any:
+    try:
+        data, findings = read_values(read_tree(raw, file))
+    except AliasBomb as error:
+        raise UsageError(f"{file}: the '*' references repeat too much", "write the values out") from error
+    if findings:
+        raise InvalidFile(
+            [Problem(file=file, line=f.node.start_mark.line + 1, where="YAML", message=f.message) for f in findings]
+        )
+    return data

@@ -1,0 +1,26 @@
+"""The repositories that the file declares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from rich_click import command
+
+from coordination.cli.context import Call
+from coordination.cli.filters import by_name
+from coordination.cli.shown import Form, shown
+from coordination.cli.tables import print_table
+from coordination.models import Repo
+
+
+@command()
+@by_name("--tag", "Only those with this tag.")
+@by_name("--role", "Only those with this role.")
+@shown(Repo)
+@click.pass_obj
+def list_repos(call: Call, /, form: Form, **filters: Any) -> None:
+    """List the repositories that the file declares."""
+    repos = call.manager.list_repos(**filters)
+    rows = [(r.name, r.path or r.url, r.branch, r.role, " ".join(r.tags)) for r in repos]
+    form.records(repos, lambda: print_table(("NAME", "PATH", "BRANCH", "ROLE", "TAGS"), rows))
