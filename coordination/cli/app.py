@@ -18,8 +18,11 @@ from coordination.cli.lazy import LazyGroup
 from coordination.errors import CoordinationError
 
 INTERRUPTED = 130
-FILES, OUTLOOK, SWEEP, RUNS, STEERING, PROCESSES, MONITORING = (
-    f"coordination.cli.{name}" for name in ("files", "outlook", "sweep", "runs", "steering", "processes", "monitoring")
+FILES, ISSUES, TODOS, PLANS, DEPS, OUTLOOK = (
+    f"coordination.cli.{name}" for name in ("files", "issues", "todos", "plans", "deps", "outlook")
+)
+SWEEP, RUNS, STEERING, PROCESSES, MONITORING = (
+    f"coordination.cli.{name}" for name in ("sweep", "runs", "steering", "processes", "monitoring")
 )
 
 COMMANDS = {
@@ -29,15 +32,37 @@ COMMANDS = {
         "validate": (f"{FILES}:validate", "Check the file: every problem at once, with its line."),
         "doctor": ("coordination.cli.doctor:doctor", "Check everything else: Redis, hosts, workers, queues, runs."),
         "schema": (f"{FILES}:schema", "Write the file's JSON Schema, for editors."),
+        "completion": ("coordination.cli.completion:completion", "Write the script by which a shell completes names."),
     },
     "Look at the file": {
-        "list-repos": (f"{FILES}:list_repos", "The repositories."),
-        "list-plans": (f"{FILES}:list_plans", "The plans."),
-        "show-plan": (f"{FILES}:show_plan", "One plan with its milestones and todos."),
-        "list-todos": (f"{FILES}:list_todos", "The todos, of one plan or repository if named."),
-        "show-todo": (f"{FILES}:show_todo", "One todo."),
+        "list-repos": ("coordination.cli.repos:list_repos", "The repositories."),
+        "list-issues": (f"{ISSUES}:list_issues", "The issues, most urgent first."),
+        "show-issue": (f"{ISSUES}:show_issue", "One issue."),
+        "list-todos": (f"{TODOS}:list_todos", "The todos, most urgent first."),
+        "show-todo": (f"{TODOS}:show_todo", "One todo."),
+        "list-plans": (f"{PLANS}:list_plans", "The plans."),
+        "show-plan": (f"{PLANS}:show_plan", "One plan with its milestones and todos."),
+        "validate-plan": ("coordination.cli.validating:validate_plan", "What a plan lacks to be complete."),
+        "list-deps": (f"{DEPS}:list_deps", "What repositories need of each other."),
+        "show-dep": (f"{DEPS}:show_dep", "One dependency."),
         "graph": (f"{OUTLOOK}:graph", "A plan's order of work: as tree, mermaid, dot or JSON."),
         "forecast": (f"{OUTLOOK}:forecast", "How long a plan takes under each strategy, and which is taken."),
+    },
+    "Change the file": {
+        "create-issue": (f"{ISSUES}:create_issue", "Create an issue."),
+        "update-issue": (f"{ISSUES}:update_issue", "Change an issue."),
+        "close-issue": (f"{ISSUES}:close_issue", "Close an issue, and say what may begin now."),
+        "delete-issue": (f"{ISSUES}:delete_issue", "Delete an issue."),
+        "create-todo": (f"{TODOS}:create_todo", "Create a todo."),
+        "update-todo": (f"{TODOS}:update_todo", "Change a todo."),
+        "complete-todo": (f"{STEERING}:complete_todo", "Say that a todo is done."),
+        "delete-todo": (f"{TODOS}:delete_todo", "Delete a todo."),
+        "create-plan": (f"{PLANS}:create_plan", "Create a plan."),
+        "update-plan": (f"{PLANS}:update_plan", "Change a plan and its milestones."),
+        "delete-plan": (f"{PLANS}:delete_plan", "Delete a plan."),
+        "create-dep": (f"{DEPS}:create_dep", "Create a dependency of a repository on another."),
+        "update-dep": (f"{DEPS}:update_dep", "Change a dependency."),
+        "delete-dep": (f"{DEPS}:delete_dep", "Delete a dependency."),
     },
     "Carry out": {
         "sweep": (f"{SWEEP}:sweep", "Run a plan."),
@@ -50,7 +75,6 @@ COMMANDS = {
         "pause": (f"{STEERING}:pause", "Start nothing new; what runs goes on to its end."),
         "resume": (f"{STEERING}:resume", "Go on with a paused run."),
         "cancel": (f"{STEERING}:cancel", "End a run now."),
-        "complete-todo": (f"{STEERING}:complete_todo", "Say that a manual todo is done."),
         "sync": (f"{RUNS}:sync", "Write what succeeded back into the file."),
         "clean": ("coordination.cli.clean:clean", "Remove worktrees, branches and logs of ended runs."),
     },

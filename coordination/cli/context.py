@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:  # each of these is imported by the commands that need it
-    from coordination.ecosystem.document import Document
     from coordination.desk.manager import CoordinationManager
+    from coordination.ecosystem.document import Document
     from coordination.fleet.local import Local
     from coordination.settings import Settings
 

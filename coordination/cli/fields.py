@@ -78,7 +78,7 @@ def _word(option: str, kind: type[StrEnum], panel: str = STANDING, field: str = 
         option=option,
         field=field or option.removeprefix("--"),
         metavar="WORD",
-        help=one_of(kind).capitalize(),
+        help=one_of(kind),
         panel=panel,
         complete=completing.words(kind),
     )

@@ -1,4 +1,4 @@
-"""The file: written, checked, and looked at."""
+"""The file: written and checked."""
 
 from __future__ import annotations
 
@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pydantic import BaseModel
 from rich_click import command
 
-from coordination.cli.choices import choice
 from coordination.cli.context import Call
-from coordination.cli.output import print_facts, print_json
-from coordination.cli.tables import print_table
+from coordination.cli.output import print_json
 from coordination.errors import CoordinationError, InvalidFile, PlanRefused, Problem
-from coordination.models import Level, PlanStatus, TodoStatus
+from coordination.models import PlanStatus
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-of_repo = click.option("--repo", metavar="NAME", help="Only of this repository.")
 
 
 @command()
@@ -108,91 +104,3 @@ def schema(output: Path | None) -> None:
         f"wrote {output}\n  first line of ecosystem.yaml, for editors: # yaml-language-server: $schema={output}",
         err=True,
     )
-
-
-@command()
-@click.option("--tag", metavar="TAG", help="Only those with this tag.")
-@click.option("--role", metavar="ROLE", help="Only those with this role.")
-@as_json
-@click.pass_obj
-def list_repos(call: Call, tag: str | None, role: str | None, as_json: bool) -> None:
-    """List the repositories that the file declares."""
-    repos = call.manager.list_repos(tag=tag, role=role)
-    if as_json:
-        print_json(_data(repos))
-    else:
-        rows = [(r.name, r.path or r.url, r.branch, r.role, " ".join(r.tags)) for r in repos]
-        print_table(("NAME", "PATH", "BRANCH", "ROLE", "TAGS"), rows)
-
-
-@command()
-@choice("--status", PlanStatus, "Only those that are")
-@of_repo
-@as_json
-@click.pass_obj
-def list_plans(call: Call, status: str | None, repo: str | None, as_json: bool) -> None:
-    """List the plans that the file declares."""
-    plans = call.manager.list_plans(status=PlanStatus(status) if status else None, repo=repo)
-    if as_json:
-        print_json(_data(plans))
-    else:
-        rows = [(p.id, p.status, len(call.manager.plan_todos(p.id)), p.title) for p in plans]
-        print_table(("PLAN", "STATUS", "TODOS", "TITLE"), rows)
-
-
-@command()
-@click.argument("plan")
-@as_json
-@click.pass_obj
-def show_plan(call: Call, plan: str, as_json: bool) -> None:
-    """Show one plan with its milestones and todos."""
-    record, todos = call.manager.get_plan(plan), call.manager.plan_todos(plan)
-    if as_json:
-        print_json({**record.model_dump(mode="json"), "todos": _data(todos)})
-    else:
-        print_facts(record.model_dump(mode="json"))
-        click.echo()
-        _print_todos(todos)
-
-
-@command()
-@click.option("--plan", metavar="PLAN", help="Only of this plan.")
-@of_repo
-@choice("--status", TodoStatus, "Only those that are")
-@choice("--priority", Level, "Only of this priority:")
-@click.option("--assignee", metavar="NAME", help="Only what this person or agent is to do.")
-@click.option("--label", metavar="LABEL", help="Only those with this label.")
-@as_json
-@click.pass_obj
-def list_todos(call: Call, /, as_json: bool, status: str | None, priority: str | None, **filters: str | None) -> None:
-    """List the todos that the file declares; filters add up."""
-    todos = call.manager.list_todos(
-        status=TodoStatus(status) if status else None, priority=Level(priority) if priority else None, **filters
-    )
-    if as_json:
-        print_json(_data(todos))
-    else:
-        _print_todos(todos)
-
-
-@command()
-@click.argument("todo")
-@as_json
-@click.pass_obj
-def show_todo(call: Call, todo: str, as_json: bool) -> None:
-    """Show one todo."""
-    data = call.manager.get_todo(todo).model_dump(mode="json")
-    if as_json:
-        print_json(data)
-    else:
-        print_facts(data)
-
-
-def _print_todos(todos: Sequence[Any]) -> None:
-    print_table(
-        ("TODO", "STATUS", "PRIORITY", "REPO", "TASK"), [(t.id, t.status, t.priority, t.repo, t.task) for t in todos]
-    )
-
-
-def _data(records: Sequence[BaseModel]) -> list[dict[str, Any]]:
-    return [record.model_dump(mode="json") for record in records]
