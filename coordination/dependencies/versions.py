@@ -1,0 +1,56 @@
+"""The version that a provider's checkout has: what its manifest says, else its newest tag.
+
+The files are looked at in the order below, as they lie in the folder; the first one that says a version counts. A manifest
+that leaves its version to git (setuptools-scm, hatch-vcs and the like), and one without a version, lead on to the tags.
+What a manifest computes by running code cannot be read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.dependencies import cargo, npm, python_manifest, setup_cfg
+from coordination.dependencies.constraints import Rules
+from coordination.dependencies.tags import newest_version_tag, without_prefix
+from coordination.errors import CoordinationError, NotFound
+
+Reader = Callable[[Path], str | None]
+"""From a folder to its version, None where its manifest is not there or says none; raises CoordinationError."""
+
+MANIFESTS: dict[str, tuple[Rules, Reader]] = {
+    "pyproject.toml": (Rules.PYTHON, python_manifest.version),
+    "package.json": (Rules.NPM, npm.version),
+    "Cargo.toml": (Rules.CARGO, cargo.version),
+    "setup.cfg": (Rules.PYTHON, setup_cfg.version),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    version: str
+    source: str
+    """`pyproject.toml`, `tag v1.2.3`"""
+    rules: Rules
+
+
+def find_version(folder: Path) -> Found:
+    """Raises NotFound with all that was looked for, or CoordinationError at a damaged manifest."""
+    for name, (rules, read) in MANIFESTS.items():
+        if version := read(folder):
+            return Found(version=version, source=name, rules=rules)
+    if tag := newest_version_tag(folder):
+        return Found(version=without_prefix(tag, folder.name), source=f"tag {tag}", rules=find_rules(folder))
+    looked = ", ".join(MANIFESTS)
+    raise NotFound(f"no version found in {folder}: none in {looked}, and no tag like v1.2.3 on what is checked out")
+
+
+def find_rules(folder: Path) -> Rules:
+    """By which rules the folder's versions are judged, whether or not its manifest says one."""
+    return next((rules for name, (rules, _) in MANIFESTS.items() if (folder / name).is_file()), Rules.ANY)
+
+
+def why_not(error: CoordinationError) -> str:
+    """On one line."""
+    return f"{error.message}; {error.hint}" if error.hint else error.message
