@@ -6,6 +6,7 @@ that. Steps carry a request id or a fence, so that a repeated one is harmless.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,7 +15,7 @@ from functools import partial
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.connection import AbstractConnection
+from redis.connection import AbstractConnection, SSLConnection
 from redis.retry import Retry
 
 from coordination.wire.address import client_url
@@ -42,7 +43,7 @@ def connect(
 ) -> redis.Redis:
     """A client for `url` (redis://, rediss:// or unix://); connects at the first command. Raises UsageError.
 
-    `timeout`: for the connection, and again until the server greets.
+    `timeout`: for the connection, for TLS, and again until the server greets.
 
     Without `decode` it answers in bytes, which may be any: text that cannot be decoded breaks a connection.
     """
@@ -54,8 +55,11 @@ def connect(
         Profile.FREIGHT: Retry(NoBackoff(), 0),
     }
     patience_s = {Profile.READER: None, Profile.FREIGHT: FREIGHT_S}
+    address = client_url(url)
+    tls = {"connection_class": _TlsConnection} if address.startswith("rediss") else {}
     client: redis.Redis = redis.Redis.from_url(
-        client_url(url),
+        address,
+        **tls,
         decode_responses=decode,
         socket_connect_timeout=timeout_s,
         socket_timeout=patience_s.get(profile, max(timeout_s, ANSWER_S)),
@@ -71,6 +75,16 @@ def _greet(connection: AbstractConnection, *, timeout_s: float) -> None:
     connection.update_current_socket_timeout(timeout_s)
     connection.on_connect()
     connection.update_current_socket_timeout(-1)
+
+
+class _TlsConnection(SSLConnection):  # type: ignore[misc]
+    """Agreeing on TLS belongs to the connection: redis-py gives it as long as an answer, which for a reader is for ever."""
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> socket.socket:
+        sock.settimeout(self.socket_connect_timeout)
+        wrapped: socket.socket = super()._wrap_socket_with_ssl(sock)
+        wrapped.settimeout(self.socket_timeout)
+        return wrapped
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
+from socket import SO_KEEPALIVE, SOL_SOCKET
 
 import pytest
 import redis
@@ -13,7 +14,7 @@ import redis
 from coordination.errors import CoordinationError, Unreachable, Unusable
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect, reaching
+from coordination.wire.connection import ANSWER_S, FREIGHT_S, Profile, connect, reaching
 from coordination.wire.embedded import EmbeddedServer
 from coordination.wire.fitness import refuse_unfit
 from coordination.wire.keys import Keys
@@ -143,6 +144,28 @@ def test_whoever_takes_the_call_and_never_answers_is_given_up(certificates: Cert
                 f"Redis at {scheme}://127.0.0.1:{port} does not answer"
                 in refusal(f"{scheme}://127.0.0.1:{port}").message
             )
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+def test_who_waits_for_ever_for_news_does_not_wait_so_for_a_greeting(scheme: str):
+    with listening(silent) as port:
+        client = connect(f"{scheme}://127.0.0.1:{port}", Profile.READER, timedelta(milliseconds=100))
+        for _ in range(2):  # the second time, a connection is made anew
+            with pytest.raises(redis.TimeoutError):
+                client.ping()
+
+
+def test_once_greeted_each_caller_has_its_own_patience_and_asks_for_signs_of_life(
+    certificates: Certificates, socket: Path
+):
+    patience = {Profile.COMMAND: ANSWER_S, Profile.WORKER: ANSWER_S, Profile.READER: None, Profile.FREIGHT: FREIGHT_S}
+    with listening(leading_to(socket, certificates.of_server("localhost"))) as port:
+        for profile, answer_s in patience.items():
+            address = f"rediss://localhost:{port}?ssl_ca_certs={certificates.ca}"
+            with connect(address, profile) as client:
+                line = client.connection_pool.get_connection()._get_socket()
+                assert line.gettimeout() == answer_s
+                assert line.getsockopt(SOL_SOCKET, SO_KEEPALIVE)
 
 
 def test_something_else_at_that_port_is_told_so():
