@@ -49,6 +49,11 @@ def read_values(tree: Tree) -> tuple[Any, list[Finding]]:
     return value, reader.findings
 
 
+def value_of(node: Node) -> Any:
+    """The value of a part of a tree that was read before, and found in order."""
+    return _Reader(limit=1_000_000).value(node, 0)
+
+
 def plain_value(text: str) -> Any:
     """What YAML reads where this text stands without quotes."""
     tag = _RESOLVER.resolve(ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]

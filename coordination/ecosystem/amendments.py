@@ -1,0 +1,129 @@
+"""One change to a record in YAML text, as the few characters that must change: a field set, or taken out.
+
+All is pure: the text, its composed nodes, and splices. The text may be a slice of a file that was composed alone. A
+change is made to the text before the next is asked for: its nodes know only the text they were composed from.
+
+A field is rewritten in its own style, a new one stands at its place in the model's order in the style of its
+neighbours. Comments stay, except those on the lines of what goes. What is an alias, has an anchor or a tag, or comes
+through `<<` is refused with EditConflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from yaml.nodes import MappingNode, SequenceNode
+
+from coordination.ecosystem import flow
+from coordination.ecosystem.lines import (
+    alone_before,
+    below,
+    gap_end,
+    line_end_text,
+    line_start,
+    next_line,
+    value_end,
+)
+from coordination.ecosystem.lists import amend_list
+from coordination.ecosystem.splices import Entry, Splice, entry
+from coordination.ecosystem.writing import Written, hand_of, put, write
+from coordination.errors import EditConflict
+
+Plain = Any
+
+
+def set_field(text: str, mapping: MappingNode, field: str, value: Plain, order: Sequence[str]) -> list[Splice]:
+    """The record's field becomes the value; None takes it out. `order` is that of the record's fields in its model."""
+    old = entry(mapping, field)
+    if old is None:
+        return [] if value is None else _insert(text, mapping, field, value, order)
+    refuse_shared(text, old)
+    if value is None:
+        return _remove(text, mapping, old)
+    return _replace(text, mapping, old, value)
+
+
+def refuse_shared(text: str, old: Entry) -> None:
+    """What other places of the file may take over cannot be changed here alone."""
+    if old.is_alias or text[old.start : old.start + 1] in ("&", "!"):
+        name = old.key.value
+        raise EditConflict(
+            f"line {old.key.start_mark.line + 1}: {name} has an anchor, an alias or a tag",
+            f"write the value of {name} out there, and try again",
+        )
+
+
+def _replace(text: str, mapping: MappingNode, old: Entry, value: Plain) -> list[Splice]:
+    hand = hand_of(text, mapping, old.key.value, old)
+    if isinstance(value, list | tuple) and value and isinstance(old.value, SequenceNode) and old.value.value:
+        return amend_list(text, old, list(value), hand)
+    return put(text, old, write(value, hand), flow_style=bool(mapping.flow_style))
+
+
+def _insert(text: str, mapping: MappingNode, field: str, value: Plain, order: Sequence[str]) -> list[Splice]:
+    hand = hand_of(text, mapping, field)
+    written = write(value, hand)
+    return insert_entry(text, mapping, field, written, order)
+
+
+def insert_entry(
+    text: str, mapping: MappingNode, field: str, written: Written, order: Sequence[str], *, blank_line: bool = False
+) -> list[Splice]:
+    """A new entry after the nearest earlier one that is there, else before all."""
+    names = [key.value for key, _ in mapping.value]
+    earlier = [name for name in order[: order.index(field)] if name in names] if field in order else names[-1:]
+    at = names.index(earlier[-1]) + 1 if earlier else 0
+    if not names[at - 1 : at] and names[:1] == ["<<"]:
+        at = 1
+    beside = mapping.value[max(at - 1, 0)][0] if names else None
+    if (
+        beside is not None
+        and text[line_start(text, beside.start_mark.index) : beside.start_mark.index].rstrip()[-1:] == "?"
+    ):
+        raise EditConflict(
+            f"line {mapping.start_mark.line + 1}: there is no place for {field} beside names with '?'",
+            f"write {field} there by hand",
+        )
+    quote = beside.style if beside is not None and beside.style in ("'", '"') else ""
+    name = f"{quote}{field}{quote}"
+    if mapping.flow_style:
+        return flow.insert(flow.parts(text, mapping), at, [f"{name}:{_space(text, mapping)}{written.head}"])
+    return _insert_lines(text, mapping, at, written.lines_after(name), blank_line)
+
+
+def _space(text: str, mapping: MappingNode) -> str:
+    """What stands between the colon and the value: nothing in compact JSON."""
+    for key, value in mapping.value:
+        if key.style == '"' and text[key.end_mark.index : value.start_mark.index] == ":":
+            return ""
+    return " "
+
+
+def _insert_lines(text: str, mapping: MappingNode, at: int, lines: list[str], blank_line: bool) -> list[Splice]:
+    """Below an entry with the comments that go in with it; `lines` are indented from the entry's column on."""
+    newline = line_end_text(text)
+    column = mapping.value[max(at - 1, 0)][0].start_mark.column
+    indent = " " * column
+    whole = [f"{indent}{line}" if i == 0 else line for i, line in enumerate(lines)]
+    if at == 0:
+        start = int(mapping.value[0][0].start_mark.index)
+        return [Splice(start=start, end=start, text=newline.join([*lines, ""]) + indent)]
+    key, value = mapping.value[at - 1]
+    return below(text, value_end(text, key, value), column, ([""] if blank_line else []) + whole)
+
+
+def _remove(text: str, mapping: MappingNode, old: Entry) -> list[Splice]:
+    at = next(i for i, (key, _) in enumerate(mapping.value) if key is old.key)
+    if mapping.flow_style:
+        return flow.remove(flow.parts(text, mapping), at, at)
+    start = int(old.key.start_mark.index)
+    stop = next_line(text, value_end(text, old.key, old.value))
+    if len(mapping.value) == 1:
+        return [Splice(start=start, end=value_end(text, old.key, old.value), text="{}")]
+    if alone_before(text, start):
+        return [Splice(start=line_start(text, start), end=stop, text="")]
+    following = stop if text[stop : gap_end(text, stop)].strip() else gap_end(text, stop)
+    while text[following] in " \t\r\n":  # to the comment, or the name, that now stands beside the dash
+        following += 1
+    return [Splice(start=start, end=following, text="")]

@@ -1,0 +1,201 @@
+"""Where things end in YAML text, and where their lines do: the marks of PyYAML say only where the next thing begins.
+
+All positions count characters of the text. A line end is any that YAML 1.1 knows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
+
+from coordination.ecosystem.splices import Splice
+from coordination.errors import EditConflict
+
+BREAKS = "\n\r\x85\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}"
+BREAK = re.compile(f"\r\n|[{BREAKS}]")
+_GAP = rf"(?:[ \t]+|[{BREAKS}]|#[^{BREAKS}]*)*"
+"""Blanks, line ends and comments."""
+_GAP_HERE = re.compile(_GAP)
+_ALIAS = re.compile(rf"{_GAP}[-:,]?{_GAP}\*[\w-]+")
+_COMMENT_OR_BLANK = re.compile(rf"[ \t]*(?:#[^{BREAKS}]*)?")
+
+
+def line_end_text(text: str) -> str:
+    """What ends the lines of this text."""
+    found = BREAK.search(text)
+    return found.group() if found else "\n"
+
+
+def line_start(text: str, at: int) -> int:
+    while at and text[at - 1] not in BREAKS:
+        at -= 1
+    return at
+
+
+def line_stop(text: str, at: int) -> int:
+    """Where the line's characters end, before what ends the line."""
+    found = BREAK.search(text, at)
+    return found.start() if found else len(text)
+
+
+def next_line(text: str, at: int) -> int:
+    """Where the line after this one begins; the end of the text where there is none."""
+    found = BREAK.search(text, at)
+    return found.end() if found else len(text)
+
+
+def line_before(text: str, start: int) -> int:
+    """Where the line before the one that begins at `start` begins; `start` must not be 0."""
+    start -= 2 if text[start - 2 : start] == "\r\n" else 1
+    return line_start(text, start)
+
+
+def gap_end(text: str, at: int) -> int:
+    """Where the next thing begins that is neither blank nor comment."""
+    found = _GAP_HERE.match(text, at)
+    return found.end() if found else at
+
+
+def is_blank(text: str, start: int) -> bool:
+    return not text[start : line_stop(text, start)].strip(" \t")
+
+
+def comment_column(text: str, start: int) -> int | None:
+    """How far to the right the comment begins on a line of its own; None for any other line."""
+    line = text[start : line_stop(text, start)]
+    bare = line.lstrip(" \t")
+    return len(line) - len(bare) if bare.startswith("#") else None
+
+
+def rest_is_blank(text: str, at: int) -> bool:
+    """Whether at most a comment follows on the line."""
+    found = _COMMENT_OR_BLANK.match(text, at)
+    return found is None or found.end() == line_stop(text, at)
+
+
+def alone_before(text: str, at: int) -> bool:
+    """Whether nothing stands before it on its line."""
+    return not text[line_start(text, at) : at].strip(" \t")
+
+
+def is_alias(after: int, value: Node) -> bool:
+    """An alias brings the node that it stands for, which was written earlier."""
+    return bool(value.start_mark.index < after)
+
+
+def content_end(text: str, node: Node) -> int:
+    """Where the last character of the node stands that means something, plus one."""
+    if isinstance(node, ScalarNode):
+        return _block_end(text, node) if node.style in ("|", ">") else int(node.end_mark.index)
+    if not isinstance(node, CollectionNode) or node.flow_style or not node.value:
+        return int(node.end_mark.index)
+    if isinstance(node, MappingNode):
+        return value_end(text, *node.value[-1])
+    assert isinstance(node, SequenceNode)
+    return item_ends(text, node)[-1]
+
+
+def value_end(text: str, key: Node, value: Node) -> int:
+    """Where an entry of a mapping ends."""
+    key_end = int(key.end_mark.index)
+    if is_alias(key_end, value):
+        return _alias_end(text, key_end)
+    if isinstance(value, ScalarNode) and value.start_mark.index == value.end_mark.index:
+        colon = gap_end(text, key_end)
+        return colon + 1 if text[colon : colon + 1] == ":" else key_end
+    return content_end(text, value)
+
+
+def item_ends(text: str, sequence: SequenceNode) -> list[int]:
+    """Where each item of a list ends; of a block list's items only the last one's end is looked for in the text."""
+    ends: list[int] = []
+    done = int(sequence.start_mark.index)
+    for i, item in enumerate(sequence.value):
+        if is_alias(done, item):
+            ends.append(
+                _alias_end(text, ends[-1] if ends else gap_end(text, done + 1 if sequence.flow_style else done))
+            )
+            continue
+        done = int(item.end_mark.index)
+        last = i == len(sequence.value) - 1 or is_alias(done, sequence.value[i + 1])
+        ends.append(content_end(text, item) if last or sequence.flow_style else done)
+    return ends
+
+
+def _alias_end(text: str, after: int) -> int:
+    found = _ALIAS.match(text, after)
+    return found.end() if found else after
+
+
+def _block_end(text: str, scalar: ScalarNode) -> int:
+    """The end of the last line; blank lines count only where the text says that they do (`|+`)."""
+    start, end = int(scalar.start_mark.index), int(scalar.end_mark.index)
+    if keeps_blank_lines(text, scalar):
+        return line_stop(text, line_before(text, end)) if text[end - 1] in BREAKS else end
+    lines = list(_lines(text, start, end))
+    while len(lines) > 1 and not text[lines[-1][0] : lines[-1][1]].strip(" "):
+        lines.pop()
+    return lines[-1][1]
+
+
+def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    while start < end:
+        stop = min(line_stop(text, start), end)
+        yield start, stop
+        start = next_line(text, start)
+
+
+def keeps_blank_lines(text: str, node: Node) -> bool:
+    """Whether the node ends in a block whose last blank lines are part of the value."""
+    last = node
+    while isinstance(last, CollectionNode) and not last.flow_style and last.value:
+        last = last.value[-1][1] if isinstance(last, MappingNode) else last.value[-1]
+    if not isinstance(last, ScalarNode) or last.style not in ("|", ">"):
+        return False
+    start = int(last.start_mark.index)
+    return "+" in text[start : line_stop(text, start)].partition("#")[0]
+
+
+def after_comments(text: str, start: int, column: int) -> int:
+    """Past the comment lines from `start` on that stand further in than the column, and the blank lines between them."""
+    done = start
+    while start < len(text):
+        if (found := comment_column(text, start)) is not None and found > column:
+            done = next_line(text, start)
+        elif not is_blank(text, start):
+            break
+        start = next_line(text, start)
+    return done
+
+
+def dash(text: str, sequence: SequenceNode, at: int) -> int:
+    """Where the `-` of an item stands; raises EditConflict where something else stands before it on the line."""
+    if at == 0 and text[sequence.start_mark.index] == "-":
+        found = int(sequence.start_mark.index)
+    else:
+        found = _dash_before(text, int(sequence.value[at].start_mark.index))
+    if not alone_before(text, found):
+        line = sequence.start_mark.line + 1
+        raise EditConflict(f"line {line}: a list begins in the middle of a line", "begin it on a line of its own")
+    return found
+
+
+def _dash_before(text: str, at: int) -> int:
+    """Looked for upwards: between it and the item there may be comments."""
+    start = line_start(text, at)
+    before = text[start:at]
+    while not before.lstrip(" ").startswith("-"):
+        before_start = line_start(text, start - 1)
+        before, start = text[before_start : start - 1], before_start
+    return start + len(before) - len(before.lstrip(" "))
+
+
+def below(text: str, end: int, column: int, lines: list[str]) -> list[Splice]:
+    """Whole lines after the line on which something ends, and the comments further in that follow it."""
+    newline = line_end_text(text)
+    start = after_comments(text, next_line(text, end), column)
+    if start == len(text) and start and text[start - 1] not in BREAKS:
+        return [Splice(start=start, end=start, text="".join(newline + line for line in lines))]
+    return [Splice(start=start, end=start, text="".join(line + newline for line in lines))]

@@ -1,0 +1,295 @@
+"""A record put at the end of a list of records, or taken out of it, in the hand of its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from yaml.nodes import MappingNode, Node, SequenceNode
+
+from coordination.ecosystem import flow, rendering
+from coordination.ecosystem.amendments import insert_entry, refuse_shared
+from coordination.ecosystem.lines import (
+    alone_before,
+    below,
+    comment_column,
+    content_end,
+    dash,
+    is_alias,
+    is_blank,
+    keeps_blank_lines,
+    line_before,
+    line_end_text,
+    line_start,
+    next_line,
+)
+from coordination.ecosystem.places import Location
+from coordination.ecosystem.splices import Entry, Splice, entry, like_json
+from coordination.ecosystem.values import value_of
+from coordination.ecosystem.writing import Hand, Written, hand_of, put, write
+from coordination.errors import EditConflict
+from coordination.models import Coordination, Ecosystem, Plan
+
+
+def add_item(text: str, root: Node, place: Location, record: Mapping[str, Any], order: Sequence[str]) -> list[Splice]:
+    """The record at the end of the list at that place; lists and sections that do not exist are made.
+
+    It stands after the last item and the comments further in than its dash; a comment at the dash's own column stays
+    below, as it may begin what comes next. `place` may be () where the root is the list, or a slice of it.
+    """
+    node: Node = root
+    owner: Entry | None = None
+    for i, step in enumerate(place):
+        if isinstance(step, int):
+            assert isinstance(node, SequenceNode)
+            node = node.value[step]
+            continue
+        if not isinstance(node, MappingNode):
+            raise _no_place(node, place)
+        owner = entry(node, step)
+        rest = [str(name) for name in place[i + 1 :]]
+        if owner is None:
+            return _insert_section(text, node, step, rest, _fields(record, order), _sections(place[:i]))
+        refuse_shared(text, owner)
+        if value_of(owner.value) in (None, [], {}) and not (node.flow_style and not rest and owner.value.value):
+            return _fill_section(text, node, owner, rest, _fields(record, order))
+        node = owner.value
+    if not isinstance(node, SequenceNode):
+        raise _no_place(node, place)
+    return _append(text, node, record, order)
+
+
+def _no_place(node: Node, place: Location) -> EditConflict:
+    name = ".".join(map(str, place))
+    return EditConflict(
+        f"line {node.start_mark.line + 1}: there is no list {name} that can be added to", "write it out"
+    )
+
+
+def _sections(owner: Location) -> list[str]:
+    """The names of what stands beside the list, in the order of their model."""
+    model = Ecosystem if not owner else Coordination if owner == ("coordination",) else Plan
+    return list(model.model_fields)
+
+
+def _fields(record: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
+    return {name: record[name] for name in sorted(record, key=lambda n: order.index(n) if n in order else len(order))}
+
+
+def _insert_section(
+    text: str, owner: MappingNode, name: str, rest: list[str], record: dict[str, Any], order: Sequence[str]
+) -> list[Splice]:
+    hand = hand_of(text, owner, name)
+    return insert_entry(text, owner, name, _section(text, rest, record, hand), order, blank_line=_spaced(text, owner))
+
+
+def _spaced(text: str, mapping: MappingNode) -> bool:
+    """Whether blank lines stand between the entries."""
+    return not mapping.flow_style and any(
+        key.start_mark.column == key.start_mark.index - line_start(text, key.start_mark.index)
+        and _blank_above(text, key.start_mark.index)
+        for key, _ in mapping.value[1:]
+    )
+
+
+def _fill_section(
+    text: str, mapping: MappingNode, owner: Entry, rest: list[str], record: dict[str, Any]
+) -> list[Splice]:
+    """Where nothing, `~`, `[]` or `{}` stood."""
+    hand = hand_of(text, mapping, owner.key.value)
+    written = _section(text, rest, record, hand)
+    return put(text, owner, written, flow_style=bool(mapping.flow_style))
+
+
+def _section(text: str, rest: list[str], record: dict[str, Any], hand: Hand) -> Written:
+    if hand.flow:
+        value: Any = [record]
+        for name in reversed(rest):
+            value = {name: value}
+        return Written(head=rendering.like_json(value) if hand.json else rendering.flow(value))
+    names = [" " * (hand.column + rendering.STEP * (i + 1)) + f"{name}:" for i, name in enumerate(rest)]
+    column = hand.column + rendering.STEP * (len(rest) + 1)
+    inner = column + 2
+    lines = _block_fields(record, Hand(column=inner, inner=inner + rendering.STEP))
+    return Written(head="", lines=(*names, " " * column + "- " + lines[0], *lines[1:]))
+
+
+def _block_fields(record: dict[str, Any], hand: Hand) -> list[str]:
+    lines: list[str] = []
+    for name, value in record.items():
+        first, *more = write(value, replace(hand, date=name in rendering.DATES)).lines_after(name)
+        lines += [" " * hand.column + first if lines else first, *more]
+    return lines
+
+
+def _append(text: str, sequence: SequenceNode, record: Mapping[str, Any], order: Sequence[str]) -> list[Splice]:
+    last = sequence.value[-1]
+    neighbour = last if isinstance(last, MappingNode) and not is_alias(sequence.start_mark.index, last) else None
+    fields = _in_order_of(neighbour, _fields(record, order))
+    if sequence.flow_style:
+        return flow.insert(flow.parts(text, sequence), len(sequence.value), [_flow_item(text, neighbour, fields)])
+    first = dash(text, sequence, 0)
+    start = first - line_start(text, first)
+    lines = _item_lines(text, sequence, neighbour, fields, start)
+    spaced = len(sequence.value) > 1 and _blank_above(text, dash(text, sequence, len(sequence.value) - 1))
+    blank = [""] if spaced and not keeps_blank_lines(text, sequence) else []
+    return below(text, content_end(text, sequence), start, blank + lines)
+
+
+def _blank_above(text: str, at: int) -> bool:
+    """Whether a blank line stands above it and the comment lines directly above."""
+    start = line_start(text, at)
+    while start:
+        start = line_before(text, start)
+        if comment_column(text, start) is None:
+            return is_blank(text, start)
+    return False
+
+
+def _in_order_of(neighbour: MappingNode | None, fields: dict[str, Any]) -> dict[str, Any]:
+    """The neighbour's order; what it does not have comes after the field that it follows in the model."""
+    theirs = [key.value for key, _ in neighbour.value] if neighbour else []
+    names = [name for name in theirs if name in fields]
+    before = ""
+    for name in fields:
+        if name not in names:
+            names.insert(names.index(before) + 1 if before else 0, name)
+        before = name
+    return {name: fields[name] for name in names}
+
+
+def _item_lines(
+    text: str, sequence: SequenceNode, neighbour: MappingNode | None, fields: dict[str, Any], column: int
+) -> list[str]:
+    at = dash(text, sequence, len(sequence.value) - 1)
+    indent = " " * column
+    if neighbour is None:
+        lines = _block_fields(fields, Hand(column=column + 2, inner=column + 2 + rendering.STEP))
+        return [f"{indent}- {lines[0]}", *lines[1:]]
+    gap = text[at + 1 : neighbour.start_mark.index]
+    gap = gap if gap and not gap.strip(" ") else " "
+    if neighbour.flow_style:
+        return [f"{indent}-{gap}{_flow_item(text, neighbour, fields)}"]
+    lines = _like(text, neighbour, fields)
+    if not alone_before(text, neighbour.value[0][0].start_mark.index):
+        return [f"{indent}-{gap}{lines[0]}", *lines[1:]]
+    return [f"{indent}-", " " * neighbour.value[0][0].start_mark.column + lines[0], *lines[1:]]
+
+
+def _like(text: str, neighbour: MappingNode, fields: dict[str, Any]) -> list[str]:
+    """The lines of the fields, each written as the neighbour's of that name."""
+    key = neighbour.value[0][0]
+    quote = key.style if key.style in ("'", '"') else ""
+    lines: list[str] = []
+    for name, value in fields.items():
+        hand = hand_of(text, neighbour, name, entry(neighbour, name)).for_another(value)
+        first, *more = write(value, hand).lines_after(f"{quote}{name}{quote}")
+        lines += [" " * key.start_mark.column + first if lines else first, *more]
+    return lines
+
+
+def _flow_item(text: str, neighbour: MappingNode | None, fields: dict[str, Any]) -> str:
+    if neighbour is None or not neighbour.flow_style or not neighbour.value:
+        return rendering.flow(fields)
+    if like_json(neighbour) and _is_one_line(text, neighbour):
+        return rendering.like_json(fields)
+    key = neighbour.value[0][0]
+    quote = key.style if key.style in ("'", '"') else ""
+    parts = []
+    for name, value in fields.items():
+        hand = hand_of(text, neighbour, name, entry(neighbour, name))
+        parts.append(f"{quote}{name}{quote}: {write(value, hand).head}")
+    here = flow.parts(text, neighbour)
+    if not _is_one_line(text, neighbour) and alone_before(text, here.spans[-1][0]):
+        return _rows(text, here, parts)
+    padding = " " if text[here.open] == " " and text[here.open : here.spans[0][0]].strip(" ") == "" else ""
+    return "{" + padding + ", ".join(parts) + padding + "}"
+
+
+def _is_one_line(text: str, node: Node) -> bool:
+    return bool(node.start_mark.line == node.end_mark.line)
+
+
+def _rows(text: str, here: flow.Parts, parts: list[str]) -> str:
+    """Each field on a line of its own, as far in as the neighbour's last."""
+    newline = line_end_text(text)
+    last = here.spans[-1][0]
+    row = newline + text[line_start(text, last) : last]
+    close = newline + text[line_start(text, here.close) : here.close] if alone_before(text, here.close) else ""
+    comma = "," if here.commas[-1] is not None else ""
+    return "{" + row + ("," + row).join(parts) + comma + close + "}"
+
+
+def remove_item(text: str, owner: MappingNode, key: str, index: int) -> list[Splice]:
+    """The item goes with the comments on its lines and those directly above it at its dash.
+
+    What stands above the first item stays: it may be about the list. The last item leaves `[]`.
+    """
+    found = entry(owner, key)
+    if found is None or not isinstance(found.value, SequenceNode):
+        raise EditConflict(
+            f"line {owner.start_mark.line + 1}: {key} is written through an alias or '<<'", "write it out"
+        )
+    refuse_shared(text, found)
+    sequence = found.value
+    _refuse_shared_item(text, sequence, index)
+    if sequence.flow_style:
+        return flow.remove(flow.parts(text, sequence), index, index)
+    if len(sequence.value) == 1:
+        return put(text, found, Written(head="[]"), flow_style=False)
+    return [_item_region(text, sequence, index)]
+
+
+def _refuse_shared_item(text: str, sequence: SequenceNode, index: int) -> None:
+    item = sequence.value[index]
+    start = int(item.start_mark.index)
+    if is_alias(int(sequence.start_mark.index), item) or text[start : start + 1] in ("&", "!"):
+        line = (sequence if start < sequence.start_mark.index else item).start_mark.line + 1
+        raise EditConflict(f"line {line}: the item has an anchor, an alias or a tag", "take it out by hand")
+
+
+def _item_region(text: str, sequence: SequenceNode, index: int) -> Splice:
+    at = dash(text, sequence, index)
+    start = line_start(text, at)
+    column = at - start
+    stop = next_line(text, content_end(text, sequence.value[index]))
+    while stop < len(text) and (comment_column(text, stop) or 0) > column:
+        stop = next_line(text, stop)
+    if index:
+        while start and comment_column(text, line_before(text, start)) == column:
+            start = line_before(text, start)
+    return _with_blank_lines(text, sequence, index, start, stop)
+
+
+def _with_blank_lines(text: str, sequence: SequenceNode, index: int, start: int, stop: int) -> Splice:
+    """The item's lines and the fewer of the blank lines above and below: between two items the wider gap stays.
+
+    Above the first item and below the last one the gap stays that belongs to the list's neighbours.
+    """
+    heading = index == 0 and start > 0 and comment_column(text, line_before(text, start)) is not None
+    first, last = index == 0 and not heading, index == len(sequence.value) - 1
+    kept = index > 0 and keeps_blank_lines(text, sequence.value[index - 1])
+    above, below_ = _blanks_above(text, start), _blanks_below(text, stop)
+    if kept or first or (not last and _count(text, above, start) >= _count(text, stop, below_)):
+        return Splice(start=start, end=below_, text="")
+    return Splice(start=above, end=stop, text="")
+
+
+def _blanks_above(text: str, start: int) -> int:
+    while start and is_blank(text, line_before(text, start)):
+        start = line_before(text, start)
+    return start
+
+
+def _blanks_below(text: str, stop: int) -> int:
+    while stop < len(text) and is_blank(text, stop):
+        stop = next_line(text, stop)
+    return stop
+
+
+def _count(text: str, start: int, end: int) -> int:
+    lines = 0
+    while start < end:
+        start, lines = next_line(text, start), lines + 1
+    return lines

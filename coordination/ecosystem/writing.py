@@ -1,0 +1,201 @@
+"""The hand in which a value is written: as the one it replaces, or as those beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
+
+from coordination.ecosystem import rendering
+from coordination.ecosystem.lines import (
+    BREAKS,
+    content_end,
+    gap_end,
+    is_blank,
+    line_before,
+    line_end_text,
+    line_start,
+    line_stop,
+    next_line,
+)
+from coordination.ecosystem.splices import Entry, Splice, like_json
+from coordination.ecosystem.tree import PLAIN
+from coordination.ecosystem.values import plain_value
+
+_HEADER = re.compile(r"[|>][-+0-9]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hand:
+    """How one field's value is to be written."""
+
+    column: int
+    """Where the field's name begins."""
+    flow: bool = False
+    json: bool = False
+    quote: str = ""
+    date: bool = False
+    block: str = ""
+    """`|` or `>` where text is written as a block even if one line could hold it."""
+    inner: int
+    """Where the lines of a block begin."""
+    width: int = rendering.WIDTH
+    brackets: bool = False
+    """Whether a list or a mapping stands in brackets where it need not."""
+    dashes: bool = False
+    """Whether a list has a line for each item where it need not."""
+
+    def for_another(self, value: Any) -> Hand:
+        """The hand for the same field of another record: one line of text is no block there if it fits."""
+        fits = isinstance(value, str) and "\n" not in value and len(value) + self.inner <= self.width
+        return replace(self, block="") if fits else self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A value: what stands beside the name, and the lines below it."""
+
+    head: str
+    lines: tuple[str, ...] = ()
+
+    def lines_after(self, name: str) -> list[str]:
+        return [f"{name}: {self.head}".rstrip(" "), *self.lines]
+
+    @property
+    def is_literal(self) -> bool:
+        return bool(self.lines) and bool(self.head)
+
+
+def hand_of(text: str, mapping: MappingNode, field: str, old: Entry | None = None) -> Hand:
+    """The hand of the value that is there; of a new one, that of the other values."""
+    column = (old.key if old else mapping.value[0][0] if mapping.value else mapping).start_mark.column
+    date = field in rendering.DATES
+    if mapping.flow_style:
+        json = like_json(mapping) and bool(mapping.value)
+        return Hand(column=column, flow=True, json=json, quote=_quote(mapping, old, date), date=date, inner=column + 2)
+    hand = Hand(column=column, quote=_quote(mapping, old, date), date=date, inner=column + rendering.STEP)
+    if old is None or old.is_alias:
+        return hand
+    return _like_old(text, hand, old.value)
+
+
+def _like_old(text: str, hand: Hand, old: Node) -> Hand:
+    if isinstance(old, ScalarNode) and old.style in ("|", ">"):
+        lines = _block_lines(text, old)
+        inner = min((len(line) - len(line.lstrip(" ")) for line in lines), default=hand.inner)
+        width = max([rendering.WIDTH - 40, *map(len, lines)])
+        return replace(hand, inner=inner, block=old.style, width=width)
+    if isinstance(old, CollectionNode) and old.value:
+        if old.flow_style:
+            return replace(hand, brackets=True)
+        first = old.value[0][0] if isinstance(old, MappingNode) else old
+        return replace(hand, inner=first.start_mark.column, dashes=True)
+    return hand
+
+
+def _block_lines(text: str, scalar: Node) -> list[str]:
+    start, end = int(scalar.start_mark.index), content_end(text, scalar)
+    body = text[next_line(text, start) : max(end, next_line(text, start))]
+    return [line for line in re.split(f"[{BREAKS}]", body) if line.strip(" ")]
+
+
+def _quote(mapping: MappingNode, old: Entry | None, date: bool) -> str:
+    """The quotes of the old value; else those that the values of its kind beside it all have."""
+    if old is not None and isinstance(old.value, ScalarNode) and old.value.value and old.value.style not in ("|", ">"):
+        return old.quote
+    quotes = {value.style or "" for value in _texts(mapping, date)}
+    return quotes.pop() if len(quotes) == 1 else ""
+
+
+def _texts(mapping: MappingNode, date: bool) -> Iterator[ScalarNode]:
+    for key, value in mapping.value:
+        if not isinstance(value, ScalarNode) or value.style in ("|", ">") or not value.value:
+            continue
+        if (key.value in rendering.DATES) == date and (date or value.tag != PLAIN or _is_text(value.value)):
+            yield value
+
+
+def _is_text(source: str) -> bool:
+    try:
+        return isinstance(plain_value(source), str)
+    except ValueError:
+        return True
+
+
+def write(value: Any, hand: Hand) -> Written:
+    """The value in that hand."""
+    if hand.json:
+        return Written(head=rendering.like_json(value))
+    if isinstance(value, dict | list | tuple):
+        return _write_collection(value, hand)
+    if isinstance(value, str) and not hand.flow and (hand.block or ("\n" in value and hand.quote != '"')):
+        for style in dict.fromkeys((hand.block or "|", "|")):
+            if block := rendering.literal(value, hand.inner, style, hand.width):
+                return Written(head=block[0], lines=tuple(block[1]))
+    return Written(head=rendering.scalar(value, flow=hand.flow, quote=hand.quote, date=hand.date))
+
+
+def _write_collection(value: Any, hand: Hand) -> Written:
+    short = not isinstance(value, dict) and not hand.dashes and rendering.are_short(list(value))
+    if hand.flow or hand.brackets or not value or short:
+        return Written(head=rendering.flow(value))
+    lines = rendering.block(value)
+    return Written(head="", lines=tuple(" " * hand.inner + line if line else line for line in lines))
+
+
+def put(text: str, old: Entry, new: Written, *, flow_style: bool) -> list[Splice]:
+    """The new value in the old one's place; comments on the old one's first and last line stay."""
+    value = old.value
+    if isinstance(value, ScalarNode) and value.style in ("|", ">"):
+        header = _HEADER.match(text, old.start)
+        assert header is not None
+        head = Splice(start=old.start, end=header.end(), text=new.head)
+        return [head, _body(text, line_stop(text, old.start), content_end(text, value), new)]
+    if isinstance(value, CollectionNode) and not value.flow_style and value.value:
+        return _instead_of_block(text, old, new)
+    if old.start == old.end:
+        return _instead_of_nothing(text, old, new)
+    if not new.head:
+        colon = gap_end(text, old.key.end_mark.index) + 1
+        line = line_stop(text, old.end)
+        gone = colon if not text[colon : old.start].strip(" ") else old.start
+        return [Splice(start=gone, end=old.end, text=""), _body(text, line, line, new)]
+    head = Splice(start=old.start, end=old.end, text=new.head)
+    line = line_stop(text, old.end)
+    return [head, _body(text, line, line, new)] if new.lines and not flow_style else [head]
+
+
+def _instead_of_nothing(text: str, old: Entry, new: Written) -> list[Splice]:
+    """After the colon, which a mapping in braces may have left out too."""
+    key_end = int(old.key.end_mark.index)
+    colon = gap_end(text, key_end)
+    if text[colon : colon + 1] != ":":
+        return [Splice(start=key_end, end=key_end, text=f": {new.head}")]
+    line = line_stop(text, colon)
+    head = Splice(start=colon + 1, end=colon + 1, text=f" {new.head}" if new.head else "")
+    return [head, _body(text, line, line, new)] if new.lines else [head]
+
+
+def _instead_of_block(text: str, old: Entry, new: Written) -> list[Splice]:
+    """Comments above the first line of the old list or mapping stay, unless they would become text."""
+    colon = gap_end(text, old.key.end_mark.index)
+    start = line_stop(text, colon)
+    if not new.is_literal:
+        start = line_stop(text, line_before(text, line_start(text, old.start)))
+    head = [Splice(start=colon + 1, end=colon + 1, text=f" {new.head}")] if new.head else []
+    return [*head, _body(text, start, content_end(text, old.value), new)]
+
+
+def _body(text: str, start: int, end: int, new: Written) -> Splice:
+    """The lines below the name. Blank lines that follow `|+` would be part of it, so they go."""
+    newline = line_end_text(text)
+    source = "".join(newline + line for line in new.lines)
+    if new.is_literal and "+" in new.head:
+        while (line := next_line(text, end)) < len(text) and is_blank(text, line) and line > end:
+            end = line_stop(text, line)
+    if new.is_literal and "-" not in new.head and next_line(text, end) == end:
+        source += newline
+    return Splice(start=start, end=end, text=source)
