@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import click
 from rich_click import command
 
+from coordination.cli.completing import repo_names
 from coordination.cli.context import Call
 from coordination.errors import NotFound, UsageError
 
@@ -25,7 +26,14 @@ SOMEWHERE = "redis://HOST:6379/0"
 
 @command()
 @click.option("--role", type=click.Choice(["submitter", "worker", "keeper", "flower"]), required=True)
-@click.option("--repo", "repos", multiple=True, metavar="NAME", help="Of a worker: it may serve this; may be repeated.")
+@click.option(
+    "--repo",
+    "repos",
+    multiple=True,
+    metavar="NAME",
+    help="Of a worker: it may serve this; may be repeated.",
+    shell_complete=repo_names,
+)
 @click.option("--user", metavar="NAME", help="What the user is called (default: the role, with the repositories).")
 @click.option("--password-file", type=click.Path(path_type=Path), metavar="FILE", help="Else a password is made up.")
 @click.option("--default-off", is_flag=True, help="Also the line that locks out whoever names no user.")

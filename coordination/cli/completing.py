@@ -128,7 +128,7 @@ roles = from_file(lambda file: _values([repo.role] for repo in file.repos))
 
 def milestone_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """Of the plan that the command names already, else of all."""
-    plan = ctx.params.get("plan")
+    plan = ctx.params.get("plan") or ctx.params.get("name")
 
     def milestones(file: Ecosystem) -> dict[str, str]:
         return dict(_milestones(file, plan))

@@ -8,13 +8,35 @@ from typing import Any
 
 import click
 
+from coordination.cli.completing import repo_names, roles, tags, todo_ids
 from coordination.planner.selection import Selectors
 
 OPTIONS = (
-    click.option("--repo", "repos", multiple=True, metavar="NAME", help="Only todos of this repository."),
-    click.option("--tag", "tags", multiple=True, metavar="TAG", help="Only todos of repositories with this tag."),
-    click.option("--role", "roles", multiple=True, metavar="ROLE", help="Only todos of repositories with this role."),
-    click.option("--todo", "todos", multiple=True, metavar="TODO", help="Only this todo."),
+    click.option(
+        "--repo",
+        "repos",
+        multiple=True,
+        metavar="NAME",
+        help="Only todos of this repository.",
+        shell_complete=repo_names,
+    ),
+    click.option(
+        "--tag",
+        "tags",
+        multiple=True,
+        metavar="TAG",
+        help="Only todos of repositories with this tag.",
+        shell_complete=tags,
+    ),
+    click.option(
+        "--role",
+        "roles",
+        multiple=True,
+        metavar="ROLE",
+        help="Only todos of repositories with this role.",
+        shell_complete=roles,
+    ),
+    click.option("--todo", "todos", multiple=True, metavar="TODO", help="Only this todo.", shell_complete=todo_ids),
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
+from coordination.cli.completing import plan_ids
 from coordination.cli.context import Call
 from coordination.cli.narrowing import narrowed
 from coordination.cli.output import print_json
@@ -21,7 +22,7 @@ FORMATS = ("tree", "mermaid", "dot", "json")
 
 
 @command()
-@click.argument("plan")
+@click.argument("plan", shell_complete=plan_ids)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="tree", show_default=True)
 @narrowed
 @click.pass_obj
@@ -38,7 +39,7 @@ def graph(call: Call, plan: str, form: str, wanted: Selectors) -> None:
 
 
 @command()
-@click.argument("plan")
+@click.argument("plan", shell_complete=plan_ids)
 @narrowed
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

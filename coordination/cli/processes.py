@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich_click import command
 
+from coordination.cli.completing import repo_names
 from coordination.cli.context import Call
 from coordination.cli.output import print_flower
 from coordination.errors import CoordinationError, UsageError
@@ -86,7 +87,14 @@ def _print_stopped(stopped: tuple[Stopped, ...], runs: tuple[str, ...]) -> None:
 
 
 @command()
-@click.option("--repo", "repos", multiple=True, metavar="NAME[=PATH]", help="Serve this repository; may be repeated.")
+@click.option(
+    "--repo",
+    "repos",
+    multiple=True,
+    metavar="NAME[=PATH]",
+    help="Serve this repository; may be repeated.",
+    shell_complete=repo_names,
+)
 @click.option("--all", "every", is_flag=True, help="Serve every repository of the file.")
 @at_most
 @click.pass_obj

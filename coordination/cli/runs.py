@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import click
 from rich_click import command
 
+from coordination.cli.completing import todo_ids
 from coordination.cli.context import Call
 from coordination.cli.output import print_json
 from coordination.cli.summary import print_run
@@ -88,7 +89,7 @@ def watch(call: Call, run: str, as_json: bool) -> int:
 
 @command()
 @the_run
-@click.argument("todo", required=False)
+@click.argument("todo", required=False, shell_complete=todo_ids)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the todo, or the run, has ended.")
 @click.pass_obj
 def logs(call: Call, run: str, todo: str | None, follow: bool) -> None:

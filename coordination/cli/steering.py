@@ -9,6 +9,7 @@ import click
 from rich_click import command
 
 from coordination.cli.advice import say_next
+from coordination.cli.completing import todo_ids
 from coordination.cli.context import Call
 from coordination.cli.output import print_json
 from coordination.cli.runs import as_json, opened, the_run
@@ -69,7 +70,7 @@ def cancel(call: Call, run: str, no_wait: bool, as_json: bool) -> None:
 
 
 @command()
-@click.argument("todo")
+@click.argument("todo", shell_complete=todo_ids)
 @click.option("--run", metavar="RUN", help="In this run; needed where more than one waits for it.")
 @as_json
 @click.pass_obj

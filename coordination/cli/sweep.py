@@ -15,6 +15,7 @@ from rich_click import command
 
 from coordination.cli.advice import say_next
 from coordination.cli.choices import choice
+from coordination.cli.completing import plan_ids, todo_ids
 from coordination.cli.context import Call
 from coordination.cli.dry_run import rehearse
 from coordination.cli.following import Following
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @command()
-@click.argument("plan")
+@click.argument("plan", shell_complete=plan_ids)
 @choice("--strategy", Strategy, "If not what the plan says:")
 @choice("--on-failure", OnFailure, "If not what the plan says:")
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
@@ -76,7 +77,7 @@ def sweep(
 
 
 @command()
-@click.argument("todo")
+@click.argument("todo", shell_complete=todo_ids)
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
 @click.pass_obj

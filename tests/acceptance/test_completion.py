@@ -1,0 +1,156 @@
+"""Tab: what the real `coord` offers, asked as the shells ask it, and through bash itself."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.stage import COORD, Stage, plain
+
+FILE = """\
+repos:
+  - {name: api, path: api, role: service, tags: [core]}
+  - {name: web, path: web}
+coordination:
+  issues:
+    - {id: ISSUE-001, title: "Old: too old", repos: [api], labels: ["area:core", "two words"]}
+  plans:
+    - id: PLAN-001
+      title: Raise the floor
+      milestones: [{id: M1, name: All raised}]
+  todos:
+    - {id: TODO-001, plan: PLAN-001, task: Lift it, repo: api, assignee: jo}
+    - {id: TODO-002, plan: PLAN-001, task: Use it, repo: web, labels: ["area:ui"]}
+  dependencies:
+    - {id: DEP-001, consumer: web, provider: api}
+"""
+Offered = Callable[..., list[str]]
+
+
+@pytest.fixture
+def declared(stage: Stage) -> Stage:
+    stage.file.write_text(FILE)
+    return stage
+
+
+@pytest.fixture
+def offered(declared: Stage) -> Offered:
+    """What stands behind `coord WORDS…`, whose last word is being written."""
+
+    def ask(*words: str) -> list[str]:
+        line = ["coord", *words]
+        env = {"COMP_WORDS": "\n".join(line), "COMP_CWORD": str(len(words)), "_COORD_COMPLETE": "bash_complete"}
+        done = declared.coord(**env)
+        assert done.err == ""
+        return [row.partition(",")[2] for row in done.out.splitlines() if row]
+
+    return ask
+
+
+def test_commands_and_their_options_are_offered(offered: Offered) -> None:
+    assert {"list-todos", "list-plans", "list-runs"} <= set(offered("list-"))
+    assert "--status" in offered("list-todos", "--st")
+
+
+def test_names_of_the_file_are_offered_where_they_belong(offered: Offered) -> None:
+    assert offered("show-todo", "") == ["TODO-001", "TODO-002"]
+    assert offered("show-plan", "plan-") == ["PLAN-001"]
+    assert offered("list-todos", "--repo", "") == ["api", "web"]
+    assert offered("list-todos", "--plan", "P") == ["PLAN-001"]
+    assert offered("list-todos", "--assignee", "") == ["jo"]
+    assert offered("list-repos", "--tag", "") == ["core"]
+    assert offered("sweep", "") == ["PLAN-001"]
+
+
+def test_of_a_list_with_commas_the_last_part_is_completed(offered: Offered) -> None:
+    assert offered("list-todos", "--repo", "api,") == ["api,web"]
+    assert offered("list-todos", "--status", "pending,can") == ["pending,cancelled"]
+
+
+def test_a_template_is_completed_field_by_field(offered: Offered) -> None:
+    assert offered("list-todos", "--format", "'{id} {ta") == ["{id} {task}"]
+
+
+def test_another_file_is_asked_where_one_is_named(offered: Offered, declared: Stage) -> None:
+    (declared.folder / "other.yaml").write_text("repos: [{name: lib}]")
+
+    assert offered("--ecosystem", "other.yaml", "list-todos", "--repo", "") == ["lib"]
+    assert offered("list-todos", "--ecosystem", "other.yaml", "--repo", "") == ["lib"]
+
+
+@pytest.mark.parametrize("text", ["repos: [", "repos: {}", ""])
+def test_a_file_that_cannot_be_used_offers_nothing_and_says_nothing(
+    declared: Stage, offered: Offered, text: str
+) -> None:
+    declared.file.write_text(text)
+
+    assert offered("show-todo", "") == []
+    assert offered("show-todo", "--js") == ["--json"]
+
+
+def test_without_a_file_nothing_is_offered_and_nothing_is_started(declared: Stage, offered: Offered) -> None:
+    declared.file.unlink()
+
+    assert offered("show-todo", "") == []
+    assert list(declared.folder.iterdir()) == []
+
+
+def test_zsh_and_fish_are_told_what_each_name_is(declared: Stage) -> None:
+    zsh = declared.ok(COMP_WORDS="coord show-todo ", COMP_CWORD="2", _COORD_COMPLETE="zsh_complete")
+    fish = declared.ok(COMP_WORDS="coord show-todo T", COMP_CWORD="T", _COORD_COMPLETE="fish_complete")
+
+    assert zsh.out.splitlines() == ["plain", "TODO-001", "Lift it", "plain", "TODO-002", "Use it"]
+    assert fish.out.splitlines() == ["plain,TODO-001\tLift it", "plain,TODO-002\tUse it"]
+
+
+@pytest.mark.parametrize(
+    ("words", "reply"),
+    [
+        (["show-todo", ""], ["TODO-001", "TODO-002"]),
+        (["list-todos", "--repo", "=", "a"], ["api"]),
+        (["list-todos", "--repo", "="], ["api", "web"]),
+        (["list-todos", "--label", "area", ":", ""], ["core", "ui"]),
+        (["list-todos", "--label", "area", ":", "u"], ["ui"]),
+        (["list-todos", "--label", "tw"], [r"two\ words"]),
+        (["--ecosystem", "ecosystem.yaml", "list-plans", "--form"], ["--format"]),
+    ],
+)
+def test_bash_itself_completes(declared: Stage, tmp_path: Path, words: list[str], reply: list[str]) -> None:
+    """The words as bash takes them apart, at blanks and at = and :."""
+    script = declared.ok("completion", "bash").out
+    lines = [
+        script,
+        'COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))',
+        f'_coord_completion "{COORD}"',
+        r"""printf '%s\n' "${COMPREPLY[@]}" """,
+    ]
+
+    done = subprocess.run(
+        ["bash", "--norc", "-c", "\n".join(lines), "bash", "coord", *words],
+        cwd=declared.folder,
+        env=plain(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert [line for line in done.stdout.splitlines() if line] == reply
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_asks_coord_and_keeps_errors_to_itself(declared: Stage, shell: str) -> None:
+    script = declared.ok("completion", shell).out
+
+    assert f"_COORD_COMPLETE={shell}_complete" in script
+    assert "2>/dev/null" in script
+
+
+def test_an_unknown_shell_is_refused_with_those_there_are(stage: Stage) -> None:
+    answer = stage.coord("completion", "tcsh")
+
+    assert answer.code == 2
+    assert "'bash', 'zsh', 'fish'" in answer.err
