@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from coordination.desk.kinds import ISSUE, KINDS, PLAN, TODO, Kind, R, unknown
+from coordination.desk.milestones import get as get_milestone
 from coordination.desk.milestones import update as update_milestone
+from coordination.desk.readiness import release
 from coordination.desk.records import Removed, WhatGoes
 from coordination.desk.references import Reference, naming
 from coordination.desk.sheet import Sheet
@@ -35,10 +37,10 @@ def delete(sheet: Sheet, kind: Kind[R], record: R, cascade: bool) -> Removed:
     gone = {record.id, *goes.deleted}
     for reference in _released(sheet.ecosystem, gone):
         _release(sheet, reference, gone)
-    for todo in [todo for todo in TODO.all(sheet.ecosystem) if todo.id in goes.deleted]:
-        sheet.remove(TODO, todo)
-    sheet.remove(kind, kind.get(sheet.ecosystem, record.id))
-    return Removed(record=record, also=goes.deleted, released=goes.released, ready=sheet.finish())
+    for name in goes.deleted:
+        sheet.remove(TODO, name)
+    sheet.remove(kind, record.id)
+    return Removed(record=record, also=goes.deleted, released=goes.released, ready=release(sheet))
 
 
 def _members(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
@@ -59,16 +61,13 @@ def _released(ecosystem: Ecosystem, gone: set[str]) -> list[Reference]:
 def _release(sheet: Sheet, reference: Reference, gone: set[str]) -> None:
     """Take the names out of that field; a list that is empty then goes, too."""
     if reference.plan is not None:
-        plan = PLAN.get(sheet.ecosystem, reference.plan)
-        milestone = next(m for m in plan.milestones if m.id == reference.owner)
+        plan = sheet.get(PLAN, reference.plan)
+        milestone = get_milestone(plan, reference.owner)
         update_milestone(sheet, plan, milestone.id, _without(milestone, reference.field, gone))
-        return
-    for issue in ISSUE.all(sheet.ecosystem):
-        if issue.id == reference.owner:
-            sheet.update(ISSUE, issue, _without(issue, reference.field, gone))
-    for todo in TODO.all(sheet.ecosystem):
-        if todo.id == reference.owner:
-            sheet.update(TODO, todo, _without(todo, reference.field, gone))
+    elif issue := sheet.find(ISSUE, reference.owner):
+        sheet.update(ISSUE, issue, _without(issue, reference.field, gone))
+    elif todo := sheet.find(TODO, reference.owner):
+        sheet.update(TODO, todo, _without(todo, reference.field, gone))
 
 
 def _without(record: object, field: str, gone: set[str]) -> dict[str, Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from coordination.desk.kinds import Kind, R
+from coordination.desk.readiness import release
 from coordination.desk.records import Edited
 from coordination.desk.sheet import Sheet
 from coordination.desk.states import OPEN, check_finish
@@ -18,11 +19,18 @@ from coordination.planner.selection import counted, listed
 Fields = Mapping[str, Any]
 
 
-def created(sheet: Sheet, kind: Kind[R], fields: Fields) -> Edited:
-    record = sheet.create(kind, fields)
-    changed = tuple(name for name, value in fields.items() if value is not None)
-    return Edited(
-        record=record, changed=changed, ready=sheet.finish(), notes=tuple(_undeclared(sheet.ecosystem, record))
+def created(sheet: Sheet, kind: Kind[R], records: Iterable[Fields]) -> tuple[Edited, ...]:
+    """A later one may name an earlier one. What becomes ready is said of the last."""
+    made = [(sheet.create(kind, fields), fields) for fields in records]
+    ready = release(sheet)
+    return tuple(
+        Edited(
+            record=record,
+            changed=tuple(name for name, value in fields.items() if value is not None),
+            ready=ready if record is made[-1][0] else (),
+            notes=tuple(_unchecked(sheet.ecosystem, record)),
+        )
+        for record, fields in made
     )
 
 
@@ -32,9 +40,11 @@ def updated(sheet: Sheet, kind: Kind[R], before: R, record: R, changes: Fields |
     record, changed = sheet.update(kind, record, changes(record) if callable(changes) else changes)
     if isinstance(record, Plan) and record.status is PlanStatus.COMPLETED and was.status != record.status:
         _check_all_done(sheet.ecosystem, record)
-    notes = tuple(_passed_by(sheet.ecosystem, before, record))
+    ready = release(sheet)  # which may change the record once more
+    record = sheet.get(kind, record.id)
     more = ("milestones",) if was is not before else ()
-    return Edited(record=record, changed=(*more, *changed), ready=sheet.finish(), notes=notes)
+    notes = tuple(_passed_by(sheet.ecosystem, before, record))
+    return Edited(record=record, changed=(*more, *changed), ready=ready, notes=notes)
 
 
 def finished(sheet: Sheet, kind: Kind[R], record: R, changes: Fields) -> Edited:
@@ -86,7 +96,7 @@ def _plan_is_through(ecosystem: Ecosystem, plan_id: str) -> Iterator[str]:
             yield f"no todo of {plan_id} is open any more; is it complete: coord validate-plan {plan_id}"
 
 
-def _undeclared(ecosystem: Ecosystem, record: R) -> Iterator[str]:
+def _unchecked(ecosystem: Ecosystem, record: R) -> Iterator[str]:
     """In a file without repositories any name will do, and a misspelt one is not noticed."""
     repo = record.repo if isinstance(record, Todo) else None
     repos = record.repos if isinstance(record, Issue | Plan) else (repo,) if repo else ()

@@ -8,23 +8,36 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
-def next_id(own: Iterable[str], taken: Collection[str], first: str) -> str:
-    """`own` are the ids of the kind, in the file's order; `taken` is whatever must not be given again."""
-    numbered = [match for name in own if (match := _NUMBERED.fullmatch(name))]
-    prefix = _prefix(match[1] for match in numbered) if numbered else _NUMBERED.fullmatch(first)[1]  # type: ignore[index]
-    digits = [match[2] for name in (*taken, *own) if (match := _NUMBERED.fullmatch(name)) and match[1] == prefix]
-    highest = max(digits, key=int, default="")
-    if not highest:
-        return first
-    return f"{prefix}{int(highest) + 1:0{len(highest)}d}"
+class Numbering:
+    """Of one kind of records. `own` are its ids in the file's order, `taken` is whatever must not be given."""
+
+    def __init__(self, own: Sequence[str], taken: Iterable[str], first: str) -> None:
+        numbered = _numbered(own)
+        prefix = _usual(prefix for prefix, _ in numbered) if numbered else _numbered([first])[0][0]
+        digits = [digits for other, digits in (*numbered, *_numbered(taken)) if other == prefix]
+        highest = max(digits, key=lambda text: (int(text), len(text)), default="")
+        self._prefix = prefix
+        self._width = len(highest or _numbered([first])[0][1])
+        self._number = int(highest or 0)
+
+    def next(self, taken: Collection[str] = ()) -> str:
+        """`taken` is what has been given by hand since."""
+        while True:
+            self._number += 1
+            name = f"{self._prefix}{self._number:0{self._width}d}"
+            if name not in taken:
+                return name
 
 
-def _prefix(prefixes: Iterable[str]) -> str:
+def _numbered(names: Iterable[str]) -> list[tuple[str, str]]:
+    return [(match[1], match[2]) for name in names if (match := _NUMBERED.fullmatch(name))]
+
+
+def _usual(prefixes: Iterable[str]) -> str:
     """The most frequent; of equals the one that was used last."""
-    counts = Counter(list(prefixes)[::-1])
-    return counts.most_common(1)[0][0]
+    return Counter(list(prefixes)[::-1]).most_common(1)[0][0]

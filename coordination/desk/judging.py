@@ -95,4 +95,11 @@ def _sentence(complaint: Complaint, depth: int, fields: Mapping[str, Any]) -> st
     for step in location:
         value = inside(list(value) if isinstance(value, tuple) else value, step)
     shown = complaint.show_value and value is not None and not isinstance(value, dict | list | tuple)
-    return f"{where(location, {})} {complaint.message}" + (f", got {plain(value)!r}" if shown else "")
+    return _said(where(location, {}), complaint.message) + (f", got {plain(value)!r}" if shown else "")
+
+
+def _said(field: str, message: str) -> str:
+    unknown = "unknown field"
+    if message.startswith(unknown):
+        return f"{unknown} {field!r}{message.removeprefix(unknown)}"
+    return f"{field} {message}"

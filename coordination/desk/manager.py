@@ -223,7 +223,7 @@ class CoordinationManager:
         """All in one edit; milestones are completed first. A plan is not completed while a todo or milestone is open."""
 
         def deed(sheet: Sheet) -> Edited:
-            plan = before = PLAN.get(sheet.ecosystem, plan_id)
+            plan = before = sheet.get(PLAN, plan_id)
             for name in complete_milestones:
                 plan = milestones.complete(sheet, plan, name)
             for fields in add_milestones:
@@ -285,7 +285,7 @@ class CoordinationManager:
         """All of them in one edit, or none; `noun` is issue, todo, plan or dependency. A later one may name an earlier one."""
         kind: Kind[Any] = next(kind for kind in KINDS if kind.noun == noun)
         given = list(records)
-        return self._edit(lambda sheet: tuple(finishing.created(sheet, kind, fields) for fields in given))
+        return self._edit(lambda sheet: finishing.created(sheet, kind, given))
 
     # Looks
 
@@ -323,20 +323,20 @@ class CoordinationManager:
     # How a deed is done
 
     def _create(self, kind: Kind[R], fields: Fields) -> Edited:
-        return self._edit(lambda sheet: finishing.created(sheet, kind, fields))
+        return self._edit(lambda sheet: finishing.created(sheet, kind, [fields])[0])
 
     def _update(self, kind: Kind[R], name: str, changes: Changes[R]) -> Edited:
         def deed(sheet: Sheet) -> Edited:
-            record = kind.get(sheet.ecosystem, name)
+            record = sheet.get(kind, name)
             return finishing.updated(sheet, kind, record, record, changes)
 
         return self._edit(deed)
 
     def _finish(self, kind: Kind[R], name: str, changes: Fields) -> Edited:
-        return self._edit(lambda sheet: finishing.finished(sheet, kind, kind.get(sheet.ecosystem, name), changes))
+        return self._edit(lambda sheet: finishing.finished(sheet, kind, sheet.get(kind, name), changes))
 
     def _delete(self, kind: Kind[R], name: str, cascade: bool) -> Removed:
-        return self._edit(lambda sheet: deletion.delete(sheet, kind, kind.get(sheet.ecosystem, name), cascade))
+        return self._edit(lambda sheet: deletion.delete(sheet, kind, sheet.get(kind, name), cascade))
 
     def _edit(self, deed: Callable[[Sheet], D]) -> D:
         """The answer of the deed's last round: it is done anew when somebody else saves in between."""

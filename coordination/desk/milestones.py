@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coordination.desk import judging
-from coordination.desk.ids import next_id
+from coordination.desk.ids import Numbering
 from coordination.desk.kinds import PLAN, unknown
-from coordination.desk.references import check_references
-from coordination.desk.sheet import Sheet, check_free, differing, new_record
+from coordination.desk.references import check_free, check_references
+from coordination.desk.sheet import Sheet, differing
 from coordination.desk.states import check_finish, check_move
 from coordination.models import Milestone, Plan, TodoStatus
 
@@ -19,12 +19,15 @@ FIRST = "M1"
 def add(sheet: Sheet, plan: Plan, fields: Mapping[str, Any]) -> Plan:
     """The plan with one more milestone."""
     own = [m.id for m in plan.milestones]
-    given = new_record(fields, next_id(own, own, FIRST))
+    given = {
+        "id": Numbering(own, own, FIRST).next(),
+        **{name: value for name, value in fields.items() if value is not None},
+    }
     milestone = judging.judged("milestone", Milestone, given)
     check_free(milestone.id, own)
-    check_references(sheet.ecosystem, milestone, plan=plan)
+    check_references(sheet.names, milestone, plan=plan)
     sheet.add((PLAN.section, plan.id, "milestones"), milestone, given)
-    return _kept(sheet, plan, (*plan.milestones, milestone))
+    return _kept(sheet, plan, (*plan.milestones, milestone), milestone.id)
 
 
 def complete(sheet: Sheet, plan: Plan, name: str) -> Plan:
@@ -42,9 +45,9 @@ def update(sheet: Sheet, plan: Plan, name: str, changes: Mapping[str, Any]) -> P
     if not fields:
         return plan
     check_move("milestone", name, before.status, after.status)
-    check_references(sheet.ecosystem, after, before, plan)
+    check_references(sheet.names, after, before, plan)
     sheet.set((PLAN.section, plan.id, "milestones", name), fields)
-    return _kept(sheet, plan, (after if m is before else m for m in plan.milestones))
+    return _kept(sheet, plan, (after if m is before else m for m in plan.milestones), name)
 
 
 def get(plan: Plan, name: str) -> Milestone:
@@ -54,9 +57,10 @@ def get(plan: Plan, name: str) -> Milestone:
     raise unknown(f"milestone of {plan.id}", name, [m.id for m in plan.milestones], f"show-plan {plan.id}")
 
 
-def _kept(sheet: Sheet, plan: Plan, milestones: Iterable[Milestone]) -> Plan:
+def _kept(sheet: Sheet, plan: Plan, milestones: Iterable[Milestone], touched: str) -> Plan:
     stamp = {"updated": sheet.stamp(plan)}
     sheet.set((PLAN.section, plan.id), stamp)
     after = judging.changed(PLAN.noun, plan, stamp).model_copy(update={"milestones": tuple(milestones)})
-    sheet.keep(PLAN, (after if p is plan else p for p in PLAN.all(sheet.ecosystem)), plan.id)
+    sheet.keep(PLAN, after)
+    sheet.touched_milestones.setdefault(plan.id, set()).add(touched)
     return after

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
-from coordination.desk.kinds import KINDS, WORK, unknown
-from coordination.errors import NotFound, UsageError
+from coordination.desk.kinds import DEPENDENCY, KINDS, PLAN, WORK, Kind, R
+from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Record, Todo
 from coordination.nearest import did_you_mean
 
@@ -42,31 +43,75 @@ class Reference:
         return f"{self.plan}.{self.owner}.{self.field}" if self.plan else f"{self.owner}.{self.field}"
 
 
-def check_references(ecosystem: Ecosystem, after: Held, before: Held | None = None, plan: Plan | None = None) -> None:
+class Names:
+    """What there is to be named; it grows with what a deed adds."""
+
+    def __init__(self, ecosystem: Ecosystem) -> None:
+        self._ecosystem = ecosystem
+
+    @cached_property
+    def repos(self) -> set[str]:
+        """The declared ones; none where the file declares none at all, and any name may be used."""
+        return {repo.name for repo in self._ecosystem.repos}
+
+    @cached_property
+    def plans(self) -> set[str]:
+        return {plan.id for plan in self._ecosystem.coordination.plans}
+
+    @cached_property
+    def work(self) -> set[str]:
+        """Issues, plans and todos share one space of ids."""
+        return {record.id for kind in WORK for record in kind.all(self._ecosystem)}
+
+    @cached_property
+    def dependencies(self) -> set[str]:
+        return {dependency.id for dependency in self._ecosystem.coordination.dependencies}
+
+    @cached_property
+    def milestones(self) -> set[str]:
+        return {m.id for plan in self._ecosystem.coordination.plans for m in plan.milestones}
+
+    def of(self, kind: Kind[R]) -> set[str]:
+        """The space of ids that the kind has its own from."""
+        return self.dependencies if kind.noun == DEPENDENCY.noun else self.work
+
+    def add(self, kind: Kind[R], name: str) -> None:
+        self.of(kind).add(name)
+        if kind.noun == PLAN.noun:
+            self.plans.add(name)
+
+    def check_free(self, kind: Kind[R], name: str) -> None:
+        """Raises Conflict."""
+        check_free(name, self.of(kind))
+
+
+def check_free(name: str, taken: Collection[str]) -> None:
+    if name in taken:
+        raise Conflict(f"there is a record with the id {name} already", "leave the id out to get the next free one")
+
+
+def check_references(names: Names, after: Held, before: Held | None = None, plan: Plan | None = None) -> None:
     """Raises NotFound for a name that is new in the record and unknown to the file; UsageError for its own.
 
     What was loose before may stay so: files grow piece by piece.
     """
-    _check(after, before, TO_REPOS, "repo", repo_names(ecosystem), "list-repos")
-    if after.id in _new(after, before, TO_WORK[type(after)]):
-        raise UsageError(f"{after.id} cannot wait for itself", "name another one")
-    own = {m.id for m in plan.milestones} if plan else set()
-    _check(after, before, TO_WORK, "todo, issue or plan", work_names(ecosystem) | own, "list-todos")
-    if isinstance(after, Todo) and after.plan is not None and "plan" in _changed(after, before, ("plan",)):
-        plans = [p.id for p in ecosystem.coordination.plans]
-        if after.plan not in plans:
-            raise unknown("plan", after.plan, plans, "list-plans")
+    repos = _new(after, before, TO_REPOS[type(after)])
+    if repos and names.repos:
+        _check(repos, names.repos, "repo", "list-repos")
+    if work := added_work(after, before):
+        if after.id in work:
+            raise UsageError(f"{after.id} cannot wait for itself", "name another one")
+        own = {m.id for m in plan.milestones} if plan else set()
+        strangers = [name for name in work if name not in names.work]
+        if strangers:
+            _check(strangers, names.work | names.milestones | own, "todo, issue or plan", "list-todos")
+    if isinstance(after, Todo) and (plans := _new(after, before, ("plan",))):
+        _check(plans, names.plans, "plan", "list-plans")
 
 
-def repo_names(ecosystem: Ecosystem) -> set[str] | None:
-    """The declared ones; None where the file declares none at all, and any name may be used."""
-    return {repo.name for repo in ecosystem.repos} or None
-
-
-def work_names(ecosystem: Ecosystem) -> set[str]:
-    """Every id that a blocker may name."""
-    names = {record.id for kind in WORK for record in kind.all(ecosystem)}
-    return names.union(m.id for plan in ecosystem.coordination.plans for m in plan.milestones)
+def added_work(after: Held, before: Held | None) -> dict[str, None]:
+    """The todos, issues, plans and milestones that the record names and did not name before."""
+    return _new(after, before, TO_WORK[type(after)])
 
 
 def named_work(record: Held) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -98,16 +143,8 @@ def _with_milestones(record: Held) -> Iterator[tuple[Held, str | None]]:
             yield milestone, record.id
 
 
-def _check(
-    after: Held,
-    before: Held | None,
-    fields: Mapping[type[Record], tuple[str, ...]],
-    noun: str,
-    known: set[str] | None,
-    listed_by: str,
-) -> None:
-    strangers = [name for name in _new(after, before, fields[type(after)]) if known is not None and name not in known]
-    if strangers and known is not None:
+def _check(names: Iterable[str], known: set[str], noun: str, listed_by: str) -> None:
+    if strangers := [name for name in names if name not in known]:
         words = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in strangers)
         raise NotFound(f"there is no {noun} {words}", f"see what there is: coord {listed_by}")
 
@@ -121,13 +158,9 @@ def _new(after: Held, before: Held | None, fields: Iterable[str]) -> dict[str, N
     return names
 
 
-def _changed(after: Held, before: Held | None, fields: Iterable[str]) -> list[str]:
-    return [field for field in fields if before is None or getattr(after, field) != getattr(before, field)]
-
-
 def _names(record: Held, field: str) -> tuple[str, ...]:
-    value: str | tuple[str, ...] = getattr(record, field)
-    return (value,) if isinstance(value, str) else value
+    value: str | tuple[str, ...] | None = getattr(record, field)
+    return (value,) if isinstance(value, str) else value or ()
 
 
 def mentioned(ecosystem: Ecosystem) -> set[str]:

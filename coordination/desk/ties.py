@@ -22,6 +22,7 @@ class Ties:
 
     def __init__(self, ecosystem: Ecosystem, plan: Plan | None = None) -> None:
         self._register = Register(ecosystem, plan)
+        self._parts_of: dict[str, frozenset[str]] = {}
 
     @property
     def items(self) -> Mapping[str, Item]:
@@ -29,10 +30,7 @@ class Ties:
 
     def waits_for(self, name: str) -> tuple[str, ...]:
         """Direct blockers, whatever their status. That a plan waits for its own todos is not among them."""
-        names = self._register.waits_for(name)
-        if isinstance(self.items[name], Plan):
-            return tuple(other for other in names if not self._is_part(other, name))
-        return tuple(names)
+        return tuple(other for other in self._register.waits_for(name) if other not in self._parts(name))
 
     def held_by(self, name: str) -> tuple[str, ...]:
         """Those of its direct blockers that are not finished."""
@@ -55,7 +53,7 @@ class Ties:
 
     def dependents(self, name: str) -> tuple[str, ...]:
         """What directly waits for it; not the plan that it is part of."""
-        return tuple(other for other in self.behind.get(name, ()) if not self._is_part(name, other))
+        return tuple(other for other in self.behind.get(name, ()) if name not in self._parts(other))
 
     def chains(self, start: str, among: Collection[str]) -> Mapping[str, tuple[str, ...]]:
         """Everything open of `among` that waits for `start`, with the shortest way to it from there."""
@@ -95,15 +93,20 @@ class Ties:
     def ties(self, names: Iterable[str]) -> tuple[Tie, ...]:
         return tuple(map(self.tie, names))
 
-    def _is_part(self, todo: str, plan: str) -> bool:
-        item = self.items.get(todo)
-        return isinstance(item, Todo) and isinstance(self.items.get(plan), Plan) and item.plan == plan
+    def _parts(self, name: str) -> Collection[str]:
+        """The todos of a plan."""
+        item = self.items[name]
+        if not isinstance(item, Plan):
+            return ()
+        if name not in self._parts_of:
+            self._parts_of[name] = frozenset(self._register.todos_of(item))
+        return self._parts_of[name]
 
 
 def became_ready(before: Ties, after: Ties, touched: Iterable[str]) -> tuple[str, ...]:
     """What lost its last blocker through a change of these records, in the file's order."""
-    ids = set(touched)
-    candidates = ids.union(*(before.dependents(name) for name in ids if name in before.items))
+    known = [name for name in touched if name in before.items]
+    candidates = set(known).union(*(before.dependents(name) for name in known))
     return tuple(
         name
         for name in after.items

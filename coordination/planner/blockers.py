@@ -43,6 +43,10 @@ class Register:
                 for name in item.blocking:
                     self._blocked_by_others[name].append(item.id)
         self._holding_plan: dict[str, list[str]] = {}
+        self._todos_of: defaultdict[str, list[str]] = defaultdict(list)
+        for todo in ecosystem.coordination.todos:
+            if todo.plan is not None:
+                self._todos_of[todo.plan].append(todo.id)
 
     def waits_for(self, name: str) -> dict[str, None]:
         """The names of its direct blockers, finished or not, declared or not; each once, in the file's order."""
@@ -51,8 +55,12 @@ class Register:
         if isinstance(item, Todo):
             return dict.fromkeys([*item.blocked_by, *others, *self._blockers_of_plan(self._plan_of(item))])
         if isinstance(item, Plan):
-            return dict.fromkeys([*(todo.id for todo in self._ecosystem.todos_of(item)), *others])
+            return dict.fromkeys([*self.todos_of(item), *others])
         return dict.fromkeys([*item.dependencies, *others])
+
+    def todos_of(self, plan: Plan) -> Collection[str]:
+        """As the ecosystem says it, without a look at all todos for each plan."""
+        return self._todos_of.get(plan.id) or [todo.id for todo in self._ecosystem.todos_of(plan)]
 
     def is_open(self, name: str) -> bool:
         return name in self.items and self.items[name].status not in OVER
@@ -90,7 +98,7 @@ class Register:
             return []
         if plan_id not in self._holding_plan:
             plan = self.items.get(plan_id)
-            own = {t.id for t in self._ecosystem.todos_of(plan)} if isinstance(plan, Plan) else set()
+            own = set(self.todos_of(plan)) if isinstance(plan, Plan) else set()
             self._holding_plan[plan_id] = [b for b in self._blocked_by_others[plan_id] if b not in own]
         return self._holding_plan[plan_id]
 
