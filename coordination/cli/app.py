@@ -55,7 +55,7 @@ COMMANDS = {
         "delete-issue": (f"{ISSUES}:delete_issue", "Delete an issue."),
         "create-todo": (f"{TODOS}:create_todo", "Create a todo."),
         "update-todo": (f"{TODOS}:update_todo", "Change a todo."),
-        "complete-todo": (f"{STEERING}:complete_todo", "Say that a todo is done."),
+        "complete-todo": ("coordination.cli.done:complete_todo", "Say that a todo is done."),
         "delete-todo": (f"{TODOS}:delete_todo", "Delete a todo."),
         "create-plan": (f"{PLANS}:create_plan", "Create a plan."),
         "update-plan": (f"{PLANS}:update_plan", "Change a plan and its milestones."),

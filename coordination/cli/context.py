@@ -95,6 +95,10 @@ class Call:
         """The Redis to read from; the embedded server is started for it if need be."""
         return self.settings.redis_url or self.local.ensure_server()
 
+    def running_redis(self) -> str | None:
+        """The Redis that is configured, or the embedded server where it runs: nothing is started for who only looks."""
+        return self.settings.redis_url or self.local.server.url
+
     def detach(self) -> None:
         """What was started here for this call goes on without it."""
         if "local" in self.__dict__:

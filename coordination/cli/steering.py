@@ -1,4 +1,4 @@
-"""Runs that go on: paused, resumed, cancelled, and told that a person has done a todo."""
+"""Runs that go on: paused, resumed, cancelled."""
 
 from __future__ import annotations
 
@@ -9,14 +9,10 @@ import click
 from rich_click import command
 
 from coordination.cli.advice import say_next
-from coordination.cli.completing import todo_ids
 from coordination.cli.context import Call
-from coordination.cli.output import print_json
 from coordination.cli.runs import as_json, opened, the_run
 from coordination.cli.summary import print_run
 from coordination.cli.waits import SERVE, Reminders, Wait, in_words
-from coordination.errors import NotFound
-from coordination.models import OPEN_TODO, ManualAction
 from coordination.planner.selection import counted
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.service import Runs
@@ -69,23 +65,6 @@ def cancel(call: Call, run: str, no_wait: bool, as_json: bool) -> None:
         say_next(runs, view, call.state / "worktrees")
 
 
-@command()
-@click.argument("todo", shell_complete=todo_ids)
-@click.option("--run", metavar="RUN", help="In this run; needed where more than one waits for it.")
-@as_json
-@click.pass_obj
-def complete_todo(call: Call, todo: str, run: str | None, as_json: bool) -> None:
-    """Say that the manual TODO is done; the run that waits for it goes on."""
-    with opened(call) as runs:
-        try:
-            run_id = runs.complete(todo, runs.reader.resolve(run) if run else None)
-        except NotFound as error:
-            raise NotFound(error.message, _how_it_would_wait(call, todo) or error.hint) from error
-    if as_json:
-        print_json({"todo": todo, "run_id": run_id})
-    click.echo(f"{todo} is done; run {run_id} goes on", err=True)
-
-
 def _steered(runs: Runs, run: str, deed: Callable[[str], None]) -> RunView:
     run_id = runs.reader.resolve(run)
     deed(run_id)
@@ -121,17 +100,3 @@ def _still_running(runs: Runs, run_id: str) -> list[Wait]:
         for todo in runs.reader.read(run_id).todos
         if not todo.state.ended
     ]
-
-
-def _how_it_would_wait(call: Call, name: str) -> str:
-    """What to do about a todo that waits in no run; raises NotFound for one that is not declared either."""
-    if not call.has_file:
-        return ""
-    todo = call.manager.get_todo(name)
-    if todo.status not in OPEN_TODO:
-        return f"it is {todo.status} in {call.path}"
-    if not isinstance(todo.action, ManualAction):
-        return f"it is no manual todo; run it: coord execute {name}"
-    return (
-        f"it waits for you once a run has come to it: coord sweep {todo.plan}" if todo.plan else f"coord execute {name}"
-    )
