@@ -16,7 +16,7 @@ from fastmcp.exceptions import ToolError
 from fastmcp.tools import FunctionTool, tool
 
 from coordination.mcp.office import Office
-from coordination.mcp.refusals import Refusal, told
+from coordination.mcp.refusals import told
 
 Deed = TypeVar("Deed", bound=Callable[..., Any])
 
@@ -47,17 +47,17 @@ carries_out = _kind(writes=True, destructive=True, idempotent=False, outside=Tru
 
 def declared(module: ModuleType, office: Office) -> Iterator[FunctionTool]:
     """The tools of a module, in its order."""
-    for deed in vars(module).values():
+    for deed in tuple(vars(module).values()):
         if meta := get_fastmcp_meta(deed):
-            yield FunctionTool.from_function(bound(deed, office, ToolError), metadata=meta)
+            yield FunctionTool.from_function(bound(deed, office), metadata=meta)
 
 
-def bound(deed: Callable[..., Any], office: Office, refusal: Refusal) -> Callable[..., Any]:
+def bound(deed: Callable[..., Any], office: Office) -> Callable[..., Any]:
     """The deed with its office, as what the client calls: its other parameters, by name; refusals in words."""
 
     @wraps(deed)
     def call(**given: Any) -> Any:
-        with told(refusal):
+        with told(ToolError):
             return deed(office, **given)
 
     own, *others = inspect.signature(deed).parameters.values()

@@ -13,7 +13,7 @@ from coordination.mcp import prompts, resources
 from coordination.mcp.declaring import declared
 from coordination.mcp.office import Office
 from coordination.mcp.refusals import Arguments
-from coordination.mcp.tools import runs
+from coordination.mcp.tools import issues, plans, repos, runs, todos
 
 INSTRUCTIONS = """\
 coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and carries
@@ -22,7 +22,8 @@ plans out on workers.
 Look first: coord_get_ecosystem_status, coord_list_plans, coord_list_todos. A todo belongs to one repository; `blocked_by`
 puts todos in order, across repositories too. coord_forecast_plan shows what a sweep would take. coord_sweep_plan starts a run
 and returns at once; coord_get_run(run_id, wait_s=60) follows it; coord_get_logs shows why a todo failed; coord_retry_run
-goes on after the mend. What succeeds is marked as completed in the file. Errors say what to do next.
+goes on after the mend. What succeeds is marked as completed in the file. Errors say what to do next; where they name a command
+(`coord list-todos`), the tool of that name does it (coord_list_todos).
 """
 
 
@@ -37,7 +38,7 @@ def build(office: Office, auth: TokenVerifier | None = None) -> FastMCP:
         mask_error_details=True,
         on_duplicate="error",
     )
-    for module in (runs,):
+    for module in (repos, issues, todos, plans, runs):
         for tool in declared(module, office):
             server.add_tool(tool)
     resources.add(server, office)

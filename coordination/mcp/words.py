@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from coordination.runs.view import LAST
+
+T = TypeVar("T")
+
+
+def _several(given: Any) -> Any:
+    """One value is as good as a list of one; words may have commas between them."""
+    return [word.strip() for word in given.split(",") if word.strip()] if isinstance(given, str) else given
+
+
+AnyOf = Annotated[Sequence[T], BeforeValidator(_several), Field(description="Any of these; none: whatever it is.")]
+Items = Annotated[Sequence[str] | None, BeforeValidator(_several)]
 
 RunName = Annotated[str, Field(description=f"A run's id, its beginning or end, or `{LAST}`.")]
 PlanName = Annotated[str, Field(description="A plan's id, as coord_list_plans gives it.")]
 TodoName = Annotated[str, Field(description="A todo's id, as coord_list_todos gives it.")]
 IssueName = Annotated[str, Field(description="An issue's id, as coord_list_issues gives it.")]
 RepoName = Annotated[str, Field(description="A repository's name, as coord_get_ecosystem_status gives it.")]
+Repos = Annotated[Items, Field(description="Names of the repositories that it touches.")]
+Labels = Annotated[Items, Field(description="Words to find it by.")]
+BlockedBy = Annotated[Items, Field(description="Ids of issues, todos or plans that must be finished before.")]
+Blocking = Annotated[Items, Field(description="Ids of issues, todos or plans that wait for this one.")]
+Date = Annotated[str | None, Field(description="Like 2026-01-31.")]
+Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many; `total` says how many there are.")]
+Offset = Annotated[int, Field(ge=0, description="Leave out so many first.")]
+
 AtOnce = Annotated[int | None, Field(ge=1, description="At most so many todos at once.")]
 Wait = Annotated[
     float, Field(ge=0, le=60, description="Answer when the run has ended, or after so many seconds if it has not.")

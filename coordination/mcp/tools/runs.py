@@ -10,13 +10,11 @@ from pydantic import Field
 from coordination.mcp.declaring import carries_out, changes, reads
 from coordination.mcp.excerpt import Excerpt, excerpt
 from coordination.mcp.office import Office
-from coordination.mcp.words import AtOnce, PlanName, RunName, TodoName, Wait
+from coordination.mcp.words import AnyOf, AtOnce, Items, PlanName, RunName, TodoName, Wait
 from coordination.models import OnFailure, Strategy
 from coordination.planner.selection import Selectors
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.view import LAST
-
-Names = Annotated[Sequence[str], Field(description="Only these; none means all.")]
 
 
 @carries_out("Run a plan")
@@ -26,8 +24,8 @@ def coord_sweep_plan(
     strategy: Annotated[Strategy | None, Field(description="If not what the plan says.")] = None,
     on_failure: Annotated[OnFailure | None, Field(description="If not what the plan says.")] = None,
     max_parallel: AtOnce = None,
-    repos: Names = (),
-    todos: Names = (),
+    repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
+    todos: Annotated[Items, Field(description="Only these todos.")] = None,
     wait_s: Wait = 0,
 ) -> RunView:
     """Start a run of the plan's open todos, in the order that their dependencies allow, and return it at once.
@@ -35,10 +33,8 @@ def coord_sweep_plan(
     The run goes on by itself, also after you have left: follow it with coord_get_run(run_id, wait_s=60) until its status
     is no longer running. What is blocked from outside the plan is skipped. coord_forecast_plan looks ahead first.
     """
-    wanted = Selectors(repos=repos, todos=todos)
-    run = office.coord.runs.sweep(
-        plan, wanted, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel
-    )  # fmt: skip
+    wanted = Selectors(repos=repos or (), todos=todos or ())
+    run = office.coord.runs.sweep(plan, wanted, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel)
     return office.begun(run, wait_s)
 
 
@@ -77,9 +73,9 @@ def coord_get_run(
     office: Office,
     run: RunName = LAST,
     wait_s: Wait = 0,
-    states: Annotated[Sequence[TodoState], Field(description="Only todos in these states; none means all.")] = (),
+    states: AnyOf[TodoState] = (),
 ) -> RunView:
-    """A run: its status, and every todo with its state, times, error, and what it waits for."""
+    """A run: its status, and every todo (or those in `states`) with its state, times, error, and what it waits for."""
     view = office.seen(office.coord.runs.get(run), wait_s)
     return view.only(states) if states else view
 

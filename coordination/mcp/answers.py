@@ -1,0 +1,52 @@
+"""What tools answer with beyond the records themselves. The fields of a record are everywhere those of `models.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.desk.records import Edited
+from coordination.models import Issue, Todo
+
+R = TypeVar("R")
+M = TypeVar("M", bound=BaseModel)
+
+
+class Page(BaseModel, Generic[R]):
+    model_config = ConfigDict(frozen=True)
+
+    result: Sequence[R]
+    total: int
+    """How many there are: more than in `result` where `limit` cuts them."""
+
+
+class EditedIssue(Issue):
+    """The issue as it stands now."""
+
+    ready: tuple[str, ...]
+    """Ids of what waits for nothing any more."""
+    notes: tuple[str, ...]
+    """What you should know."""
+
+
+class EditedTodo(Todo):
+    """The todo as it stands now."""
+
+    ready: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
+    return Page(result=records[offset : offset + limit], total=len(records))
+
+
+def edited(kind: type[M], change: Edited) -> M:
+    """The record with what has followed from its change."""
+    return kind(**dict(change.record), ready=change.ready, notes=change.notes)
+
+
+def given(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
+    """Of a tool's arguments (its `locals()` as it begins) the fields of which something was said; `others` are no fields."""
+    return {name: value for name, value in arguments.items() if value is not None and name not in ("office", *others)}

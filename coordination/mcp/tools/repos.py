@@ -1,0 +1,37 @@
+"""Repositories and what they need of each other."""
+
+from __future__ import annotations
+
+from coordination.desk.records import EcosystemStatus, RepoStatus
+from coordination.mcp.answers import Page, page
+from coordination.mcp.declaring import reads
+from coordination.mcp.office import Office
+from coordination.mcp.words import AnyOf, Limit, Offset, RepoName
+from coordination.models import Dependency, DependencyStatus, DependencyType
+
+
+@reads("Where everything stands")
+def coord_get_ecosystem_status(office: Office) -> EcosystemStatus:
+    """All repositories at a glance: what is ready, blocked, overdue, and what holds up most. Look here first."""
+    return office.coord.manager.get_ecosystem_status()
+
+
+@reads("Where a repository stands")
+def coord_get_repo_status(office: Office, repo: RepoName) -> RepoStatus:
+    """One repository: its open issues, todos, plans and dependencies, and what blocks it."""
+    return office.coord.manager.get_repo_status(repo)
+
+
+@reads("List dependencies")
+def coord_list_dependencies(
+    office: Office,
+    consumer: AnyOf[str] = (),
+    provider: AnyOf[str] = (),
+    type: AnyOf[DependencyType] = (),
+    status: AnyOf[DependencyStatus] = (),
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> Page[Dependency]:
+    """Dependencies between repositories that fit all filters."""
+    found = office.coord.manager.list_dependencies(consumer or None, provider or None, type or None, status or None)
+    return page(found, limit, offset)

@@ -1,0 +1,61 @@
+"""An AI agent's side: a real MCP client, asked from plain tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from fastmcp import Client, FastMCP
+from fastmcp.client.transports import ClientTransport
+from mcp_types import CallToolResult, Tool
+
+
+class Agent:
+    def __init__(self, client: Client[Any], portal: BlockingPortal) -> None:
+        self._client = client
+        self._portal = portal
+
+    def answer(self, tool: str, **arguments: Any) -> CallToolResult:
+        return self._portal.call(self._client.call_tool_mcp, tool, arguments)
+
+    def call(self, tool: str, **arguments: Any) -> Any:
+        """What the tool gives: an object, or the items of a list."""
+        answer = self.answer(tool, **arguments)
+        assert not answer.is_error, answer.content
+        found = answer.structured_content or {}
+        return found["result"] if set(found) == {"result"} else found
+
+    def refused(self, tool: str, **arguments: Any) -> str:
+        """What the tool says to something that it does not do."""
+        answer = self.answer(tool, **arguments)
+        assert answer.is_error, answer.structured_content
+        text: str = answer.content[0].text  # type: ignore[union-attr]
+        return text
+
+    def tools(self) -> dict[str, Tool]:
+        return {tool.name: tool for tool in self._portal.call(self._client.list_tools)}
+
+    def read(self, uri: str) -> str:
+        text: str = self._portal.call(self._client.read_resource, uri)[0].text  # type: ignore[union-attr]
+        return text
+
+    def templates(self) -> set[str]:
+        return {str(found.uri_template) for found in self._portal.call(self._client.list_resource_templates)}
+
+    def prompt(self, name: str, **arguments: Any) -> str:
+        found = self._portal.call(self._client.get_prompt, name, arguments)
+        text: str = found.messages[0].content.text  # type: ignore[union-attr]
+        return text
+
+    def instructions(self) -> str:
+        return self._client.instructions or ""
+
+
+@contextmanager
+def agent(server: FastMCP | ClientTransport) -> Iterator[Agent]:
+    """Connected for as long as it lasts; a server over stdio is started for it, and ends with it."""
+    client: Client[Any] = Client(server)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(client):
+        yield Agent(client, portal)

@@ -1,0 +1,277 @@
+"""Every tool over the desk, as an agent calls it, on a real file: what it answers, refuses and promises."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from fastmcp.tools import FunctionTool
+
+from coordination.ecosystem.document import load
+from coordination.mcp.declaring import bound
+from coordination.mcp.office import Office
+from coordination.mcp.server import build
+from tests.agent import Agent, agent
+from tests.stage import COORD, Stage
+
+FILE = """\
+# what we own
+repos:
+  - {name: api, path: api, role: service, tags: [core]}
+  - {name: web, path: web}
+coordination:
+  issues:
+    - {id: ISSUE-001, title: Ends of life, priority: high, repos: [api], blocking: [TODO-001]}  # soon
+    - {id: ISSUE-002, title: Typos, status: in_progress, repos: [web], assignee: ann, labels: [docs]}
+  plans:
+    - {id: PLAN-001, title: Python 3.13, repos: [api, web], milestones: [{id: M1, name: released}]}
+  todos:
+    - {id: TODO-001, task: raise it, repo: api, plan: PLAN-001, status: blocked, estimated_hours: 2, action: "true"}
+    - {id: TODO-002, task: follow, repo: web, plan: PLAN-001, blocked_by: [TODO-001], action: "true"}
+    - {id: TODO-003, task: think, repo: web, priority: low}
+  dependencies:
+    - {id: DEP-001, consumer: web, provider: api, version_constraint: ">=2", type: runtime}
+"""
+READS = {
+    "coord_list_issues", "coord_get_issue", "coord_list_todos", "coord_get_todo", "coord_get_blocking_issues",
+    "coord_get_repo_status", "coord_list_plans", "coord_list_dependencies", "coord_get_run", "coord_list_runs",
+    "coord_get_logs", "coord_forecast_plan", "coord_get_ecosystem_status",
+}  # fmt: skip
+DESTROYS = {
+    "coord_update_issue", "coord_sweep_plan", "coord_execute_todo", "coord_cancel_run", "coord_retry_run",
+}  # fmt: skip
+ADDS = {
+    "coord_create_issue", "coord_close_issue", "coord_create_todo", "coord_complete_todo", "coord_check_dependencies",
+    "coord_validate_plan",
+}  # fmt: skip
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def office(file: Path) -> Iterator[Office]:
+    office = Office(file)
+    yield office
+    office.close()
+
+
+@pytest.fixture
+def ai(office: Office) -> Iterator[Agent]:
+    with agent(build(office)) as connected:
+        yield connected
+
+
+def test_the_tools_say_what_they_do(ai: Agent) -> None:
+    tools = ai.tools()
+
+    assert set(tools) == READS | DESTROYS | ADDS
+    for name, tool in tools.items():
+        hints = tool.annotations
+        assert hints is not None
+        assert tool.title
+        assert tool.description
+        assert (tool.output_schema or {}).get("type") == "object"
+        assert hints.read_only_hint is (name in READS)
+        assert hints.destructive_hint is (name in DESTROYS)
+        assert None not in (hints.idempotent_hint, hints.open_world_hint)
+        assert all("description" in p or "enum" in str(p) or p for p in tool.input_schema["properties"].values())
+
+
+def test_records_are_listed_by_filters_that_intersect(ai: Agent) -> None:
+    def ids(tool: str, **filters: object) -> list[str]:
+        return [record["id"] for record in ai.call(tool, **filters)["result"]]
+
+    assert ids("coord_list_issues") == ["ISSUE-001", "ISSUE-002"]
+    assert ids("coord_list_issues", status="in_progress,blocked", repo=["web", "api"], assignee="ann") == ["ISSUE-002"]
+    assert ids("coord_list_todos", repo=["web"], priority=["low"]) == ["TODO-003"]
+    assert ids("coord_list_todos", plan=["PLAN-001"], status=["pending"]) == ["TODO-002"]
+    assert ids("coord_list_plans", repo=["api"]) == ["PLAN-001"]
+    assert ids("coord_list_dependencies", consumer=["web"], type=["runtime"]) == ["DEP-001"]
+
+
+def test_a_long_list_comes_in_pages(ai: Agent) -> None:
+    first = ai.call("coord_list_todos", limit=2)
+    second = ai.call("coord_list_todos", limit=2, offset=2)
+
+    assert [t["id"] for t in first["result"] + second["result"]] == ["TODO-001", "TODO-002", "TODO-003"]
+    assert first["total"] == second["total"] == 3
+
+
+def test_an_issue_is_created_changed_and_closed(ai: Agent, file: Path) -> None:
+    created = ai.call("coord_create_issue", title="Slow start", repos=["api"], priority="low", target="2026-12-31")
+    changed = ai.call("coord_update_issue", issue=created["id"], assignee="bob", labels=["speed"], clear=["target"])
+    closed = ai.call("coord_close_issue", issue="ISSUE-001")
+
+    assert (created["id"], created["target"], created["status"]) == ("ISSUE-003", "2026-12-31", "pending")
+    assert (changed["assignee"], changed["labels"], changed["target"]) == ("bob", ["speed"], None)
+    assert (closed["status"], closed["ready"]) == ("closed", ["TODO-001"])
+    assert ai.call("coord_get_issue", issue="ISSUE-003")["assignee"] == "bob"
+    assert "# soon" in file.read_text()
+    assert load(file).ecosystem.coordination.todos[0].status == "pending"
+
+
+def test_a_todo_is_created_and_completed(ai: Agent) -> None:
+    created = ai.call(
+        "coord_create_todo",
+        task="measure",
+        repo="api",
+        plan="PLAN-001",
+        estimated_hours=1.5,
+        blocked_by=["TODO-002"],
+        acceptance_criteria=["figures, with commas"],
+        run="make bench",
+        timeout="5m",
+    )
+    done = ai.call("coord_complete_todo", todo="TODO-003", actual_hours=0.5)
+
+    assert (created["id"], created["action"]) == ("TODO-004", {"type": "shell", "run": "make bench"})
+    assert created["acceptance_criteria"] == ["figures, with commas"]
+    assert (done["status"], done["actual_hours"]) == ("completed", 0.5)
+    assert ai.call("coord_get_todo", todo="TODO-004")["blocked_by"] == ["TODO-002"]
+
+
+def test_what_stands_where_is_asked(ai: Agent) -> None:
+    assert [found["issue"]["id"] for found in ai.call("coord_get_blocking_issues", repo="api")] == ["ISSUE-001"]
+    assert ai.call("coord_get_repo_status", repo="web")["needs"][0]["id"] == "DEP-001"
+    assert {line["name"] for line in ai.call("coord_get_ecosystem_status")["repos"]} == {"api", "web"}
+    assert ai.call("coord_validate_plan", plan="PLAN-001")["complete"] is False
+    forecast = ai.call("coord_forecast_plan", plan="PLAN-001")
+    assert (forecast["plan_id"], forecast["strategy"]) == ("PLAN-001", "levels")
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "words"),
+    [
+        ("coord_get_issue", {"issue": "ISUE-001"}, "did you mean ISSUE-001"),
+        ("coord_get_todo", {"todo": "TODO-01"}, "did you mean TODO-001"),
+        ("coord_list_todos", {"repo": ["wbe"]}, "did you mean web"),
+        ("coord_get_repo_status", {"repo": "ap"}, "did you mean api"),
+        ("coord_forecast_plan", {"plan": "PLAN-01"}, "did you mean 'PLAN-001'"),
+        ("coord_list_issues", {"status": ["pendng"]}, "must be one of pending, in_progress, blocked, resolved, closed"),
+        ("coord_list_issues", {"status": ["pendng"]}, "did you mean 'pending'"),
+        ("coord_list_issues", {"stat": "pending"}, "there is no argument 'stat' (did you mean 'status'?)"),
+        ("coord_create_issue", {"title": "x", "priority": "hihg"}, "did you mean 'high'"),
+        ("coord_create_issue", {"title": "x", "target": "soon"}, "a date like 2026-01-31"),
+        ("coord_update_issue", {"issue": "ISSUE-001", "clear": ["asignee"]}, "assignee"),
+        ("coord_close_issue", {}, "issue: is needed"),
+        ("coord_create_todo", {"task": "x", "repo": "api", "estimated_hours": 0}, "must be more than 0"),
+        ("coord_create_todo", {"task": "x", "repo": "api", "run": "a", "manual": True}, "exclude each other"),
+        ("coord_create_todo", {"task": "x", "repo": "apii"}, "did you mean"),
+        ("coord_get_run", {"wait_s": 61}, "wait_s: must be at most 60, got 61"),
+    ],
+)
+def test_what_is_refused_says_what_to_do(
+    ai: Agent, file: Path, tool: str, arguments: dict[str, object], words: str
+) -> None:
+    assert words in ai.refused(tool, **arguments)
+    assert file.read_text() == FILE
+
+
+def test_what_is_closed_cannot_be_closed_again(ai: Agent) -> None:
+    ai.call("coord_close_issue", issue="ISSUE-002")
+
+    assert "closed" in ai.refused("coord_close_issue", issue="ISSUE-002")
+
+
+def test_edits_of_others_are_seen_and_a_broken_file_is_named_until_it_is_mended(ai: Agent, file: Path) -> None:
+    assert ai.call("coord_get_issue", issue="ISSUE-002")["title"] == "Typos"
+
+    file.write_text(FILE.replace("title: Typos", "title: Mistakes"))
+    assert ai.call("coord_get_issue", issue="ISSUE-002")["title"] == "Mistakes"
+
+    file.write_text(FILE.replace("status: in_progress", "status: inprogress"))
+    broken = ai.refused("coord_close_issue", issue="ISSUE-001")
+    assert "ecosystem.yaml:8" in broken
+    assert "did you mean 'in_progress'" in broken
+
+    file.write_text(FILE)
+    assert ai.call("coord_close_issue", issue="ISSUE-001")["status"] == "closed"
+
+
+def test_a_server_that_starts_on_a_broken_file_works_once_it_is_mended(tmp_path: Path) -> None:
+    file = tmp_path / "ecosystem.yaml"
+    file.write_text("repos: 3\n")
+    with agent(build(Office(file))) as ai:
+        assert "ecosystem.yaml:1" in ai.refused("coord_list_plans")
+        file.write_text(FILE)
+        assert ai.call("coord_list_plans")["total"] == 1
+
+
+def test_settings_that_change_are_in_force_at_the_next_call(office: Office, file: Path) -> None:
+    assert office.coord.settings.agent_command is None
+    file.write_text("settings: {agent_command: echo}\n" + FILE)
+
+    assert office.coord.settings.agent_command == "echo"
+    assert office.coord is office.coord
+
+
+def test_tools_at_the_same_time_do_not_lose_each_others_edits(ai: Agent, file: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda n: ai.call("coord_create_todo", task=f"no {n}", repo="api")["id"], range(16)))
+
+    assert len(set(made)) == 16
+    assert {todo.id for todo in load(file).ecosystem.coordination.todos} >= set(made)
+
+
+def test_a_fault_of_ours_is_logged_and_hidden_from_the_client(office: Office, caplog: pytest.LogCaptureFixture) -> None:
+    def coord_breaks(office: Office, secret: str) -> str:
+        """It breaks."""
+        raise ValueError(secret)
+
+    server = build(office)
+    server.add_tool(FunctionTool.from_function(bound(coord_breaks, office)))
+    logging.getLogger("fastmcp").addHandler(caplog.handler)
+
+    with agent(server) as ai:
+        assert ai.refused("coord_breaks", secret="hush") == "Error calling tool 'coord_breaks'"
+    logging.getLogger("fastmcp").removeHandler(caplog.handler)
+    assert "ValueError: hush" in caplog.text
+
+
+def test_the_way_to_a_plan_names_what_there_is(ai: Agent) -> None:
+    text = ai.prompt("plan_change", change="Drop Python 3.9")
+    narrowed = ai.prompt("plan_change", change="Drop Python 3.9", repos="api")
+
+    for words in ("Drop Python 3.9", "- web", "web needs api >=2", "PLAN-001 (draft)", "coord_create_todo"):
+        assert words in text
+    assert "- web" not in narrowed
+    with pytest.raises(Exception, match="did you mean api"):
+        ai.prompt("plan_change", change="x", repos="ap")
+
+
+def test_the_file_is_a_resource(ai: Agent) -> None:
+    assert ai.read("coord://ecosystem") == FILE
+    assert ai.templates() == {"coord://runs/{run_id}", "coord://runs/{run_id}/todos/{todo_id}/log"}
+
+
+@pytest.mark.parametrize(
+    ("command", "tool"),
+    [
+        ("list-issues", "coord_list_issues"),
+        ("list-todos", "coord_list_todos"),
+        ("list-plans", "coord_list_plans"),
+        ("list-deps", "coord_list_dependencies"),
+    ],
+)
+def test_tools_and_commands_answer_alike(stage: Stage, command: str, tool: str) -> None:
+    stage.file.write_text(FILE)
+    with agent(build(Office(stage.file))) as ai:
+        assert ai.call(tool)["result"] == stage.ok(command, "--json").json
+
+
+def test_without_fastmcp_it_says_how_to_install_it(stage: Stage) -> None:
+    stage.file.write_text(FILE)
+    blocked = "import sys; sys.modules['fastmcp'] = None; from coordination.cli import main; main()"
+
+    answer = stage.begin("-c", blocked, "mcp", command=(COORD.with_name("python"),)).done()
+
+    assert answer.code == 1
+    assert "pip install 'coord[mcp]'" in answer.err
