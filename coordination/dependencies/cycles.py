@@ -29,7 +29,8 @@ def _rings(dependencies: list[Dependency]) -> Iterator[Cycle]:
     steps: dict[tuple[str, str], Dependency] = {}
     after: dict[str, set[str]] = {}
     for d in dependencies:
-        if (d.consumer, d.provider) not in steps or d.type in AT_RUN_TIME:
+        known = steps.get((d.consumer, d.provider))
+        if known is None or (d.type in AT_RUN_TIME and known.type not in AT_RUN_TIME):
             steps[d.consumer, d.provider] = d
         after.setdefault(d.consumer, set()).add(d.provider)
         after.setdefault(d.provider, set())
