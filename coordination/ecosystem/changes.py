@@ -116,6 +116,11 @@ def record_at(list_place: Place) -> type[Record]:
         raise UsageError(f"there is no list {'.'.join(list_place)!r}", f"known: {known}") from error
 
 
+def model_at(location: Location) -> type[Record]:
+    """What stands at the location of a record, or in the list there."""
+    return RECORDS[tuple(step for step in location if isinstance(step, str) and step != "coordination")]
+
+
 def key_of(record: type[Record]) -> str:
     """The field that tells one of a kind from the others."""
     return "name" if record is Repo else "id"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from typing import Any
 
-from coordination.ecosystem.changes import RECORDS, Changes, Plain
+from coordination.ecosystem.amendments import set_field
+from coordination.ecosystem.changes import Changes, Plain, model_at
 from coordination.ecosystem.document import Document, Draft, parse
 from coordination.ecosystem.places import Location
-from coordination.ecosystem.splices import Splice, apply, entry, insert, item, like_json, replace
+from coordination.ecosystem.records import add_item, remove_item
+from coordination.ecosystem.splices import Splice, apply, item
 from coordination.ecosystem.tree import Tree, read_tree
 from coordination.ecosystem.values import plain_value
 from coordination.errors import EditConflict, InvalidFile
@@ -21,64 +23,108 @@ def revise(draft: Draft, changes: Changes) -> Document:
     """The document with the changes in it; raises EditConflict where they cannot be made without changing more."""
     path = draft.document.path
     try:
-        result = parse(_changed(draft.tree, changes, str(path)), path)
+        result = parse(amended(draft.tree, changes, str(path)), path)
     except InvalidFile as error:
         raise EditConflict(f"{path} cannot be edited safely: {error.message}", _BY_HAND) from error
-    if not _same(result.data, _expected(draft.data, changes)):
+    if not same(result.data, expected(draft.data, changes)):
         raise EditConflict(f"{path} cannot be edited safely: more than the meant values would change", _BY_HAND)
     return result.document
 
 
-def _changed(tree: Tree, changes: Changes, file: str) -> bytes:
-    for step in _rounds(changes):
-        splices = [splice for location, field, value in step for splice in _set(tree, location, field, value)]
+def amended(tree: Tree, changes: Changes, file: str) -> bytes:
+    """The bytes with the changes in them, which nobody has read yet; raises EditConflict, InvalidFile."""
+    for step in _steps(changes):
+        splices = [splice for change in step for splice in change(tree)]
         tree = read_tree(tree.encode(apply(tree.text, splices)), file)
     return tree.encode(tree.text)
 
 
-def _rounds(changes: Changes) -> Iterator[list[tuple[Location, str, Plain]]]:
-    """One field of each record at a time: what two changes do to one record is seen by the second."""
-    left = {location: list(fields.items()) for location, fields in changes.fields.items()}
+Step = Callable[[Tree], list[Splice]]
+
+
+def _steps(changes: Changes) -> Iterator[list[Step]]:
+    """What can be done to one text at a time: a field of each record, a record taken out, a record added.
+
+    Each is made to what the ones before left, so that two fields that are new at one place find their order.
+    """
+    left = {location: _in_order(location, fields) for location, fields in changes.fields.items()}
     while left:
-        yield [(location, *fields.pop(0)) for location, fields in left.items()]
+        yield [_setting(location, *fields.pop(0)) for location, fields in left.items()]
         left = {location: fields for location, fields in left.items() if fields}
+    for location in sorted(changes.removed, reverse=True):
+        yield [_removing(location)]
+    for location, records in changes.added.items():
+        for record in records.values():
+            yield [_adding(location, record)]
 
 
-def _set(tree: Tree, location: Location, field: str, value: Plain) -> Iterator[Splice]:
-    node = item(tree.root, *location)
-    old = entry(node, field)
-    if not isinstance(value, str | int | float):
-        raise EditConflict(f"{field}: only single values are changed yet", _BY_HAND)
-    written = str(value)
-    if isinstance(value, float):
-        written = f"{value:.6f}".rstrip("0").rstrip(".")  # never an exponent, which YAML 1.1 reads as text
-    if old is not None:
-        yield replace(tree.text, old, written)
-    else:
-        quoted = isinstance(value, str) and like_json(node)
-        order = list(
-            RECORDS[tuple(step for step in location if isinstance(step, str) and step != "coordination")].model_fields
-        )
-        beside = reversed(order[: order.index(field)])
-        yield insert(tree.text, node, field, f'"{written}"' if quoted else written, beside)
+def _in_order(location: Location, fields: dict[str, Plain]) -> list[tuple[str, Plain]]:
+    order = list(model_at(location).model_fields)
+    return sorted(fields.items(), key=lambda field: order.index(field[0]))
 
 
-def _expected(data: dict[str, Any], changes: Changes) -> dict[str, Any]:
+def _setting(location: Location, field: str, value: Plain) -> Step:
+    order = list(model_at(location).model_fields)
+    return lambda tree: set_field(tree.text, item(tree.root, *location), field, value, order)
+
+
+def _removing(location: Location) -> Step:
+    owner, key, index = location[:-2], str(location[-2]), int(location[-1])
+    return lambda tree: remove_item(tree.text, item(tree.root, *owner), key, index)
+
+
+def _adding(location: Location, record: dict[str, Plain]) -> Step:
+    order = list(model_at(location).model_fields)
+
+    def add(tree: Tree) -> list[Splice]:
+        assert tree.root is not None
+        return add_item(tree.text, tree.root, location, record, order)
+
+    return add
+
+
+def expected(data: dict[str, Any], changes: Changes) -> dict[str, Any]:
+    """The values with the changes in them; `data` is altered."""
     for location, fields in changes.fields.items():
-        record: Any = data
-        for step in location:
-            record = record[step]
+        record = _at(data, location)
         for field, value in fields.items():
-            record.pop(field, None) if value is None else record.update({field: value})
+            if value is None:
+                record.pop(field, None)
+            else:
+                record[field] = value
+    for location in sorted(changes.removed, reverse=True):
+        del _at(data, location[:-1])[location[-1]]
+    for location, records in changes.added.items():
+        _list_at(data, location).extend(records.values())
     return data
 
 
-def _same(found: Any, wanted: Any) -> bool:
+def _at(data: Any, location: Location) -> Any:
+    for step in location:
+        data = data[step]
+    return data
+
+
+def _list_at(data: Any, location: Location) -> list[Any]:
+    """The list there; sections that do not exist, or are empty, are made."""
+    for step in location[:-1]:
+        if isinstance(step, str) and not data.get(step):
+            data[step] = {}
+        data = data[step]
+    if not data.get(location[-1]):
+        data[location[-1]] = []
+    found: list[Any] = data[location[-1]]
+    return found
+
+
+def same(found: Any, wanted: Any) -> bool:
     """Whether the file says what was meant. A date may stand there as text or as itself; .nan differs from itself."""
     if isinstance(wanted, dict) and isinstance(found, dict):
-        return wanted.keys() == found.keys() and all(_same(found[key], value) for key, value in wanted.items())
+        return wanted.keys() == found.keys() and all(same(found[key], value) for key, value in wanted.items())
     if isinstance(wanted, list | tuple) and isinstance(found, list):
-        return len(wanted) == len(found) and all(map(_same, found, wanted))
+        return len(wanted) == len(found) and all(map(same, found, wanted))
     if isinstance(found, date) and isinstance(wanted, str):
         return bool(found == plain_value(wanted))
-    return type(found) is type(wanted) and (found == wanted or (found != found and wanted != wanted))
+    if isinstance(found, int | float) and isinstance(wanted, int | float):
+        return isinstance(found, bool) == isinstance(wanted, bool) and (found == wanted or found != found != wanted)
+    return bool(found == wanted)
