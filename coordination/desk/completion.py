@@ -69,9 +69,10 @@ def judge_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: da
     milestones = tuple(_milestone(milestone, ties, checks, today) for milestone in plan.milestones)
     open_todos = ties.ties(todo.id for todo in ecosystem.todos_of(plan) if todo.status in OPEN)
     blockers = ties.ties(ties.held_by(plan.id))
+    claim = f"{plan.id} is completed, but " if plan.status is PlanStatus.COMPLETED else ""
     missing = [
         *_wrong_status(plan),
-        *(f"{todo.id} is {todo.status}: {todo.title}" for todo in open_todos),
+        *(f"{claim}{todo.id} is {todo.status}: {todo.title}" for todo in open_todos),
         *(f"{plan.id} waits for {tie.id} ({tie.status or 'not declared'})" for tie in blockers),
         *(words for standing in milestones for words in _missing(standing)),
     ]
@@ -84,8 +85,13 @@ def judge_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: da
         open_todos=open_todos,
         blockers=blockers,
         missing=tuple(missing),
-        unchecked=tuple(words for standing in milestones for words in _unchecked(standing)),
+        unchecked=(*_empty(ecosystem, plan), *(words for standing in milestones for words in _unchecked(standing))),
     )
+
+
+def _empty(ecosystem: Ecosystem, plan: Plan) -> Iterator[str]:
+    if not plan.milestones and not ecosystem.todos_of(plan):
+        yield f"{plan.id} has neither todos nor milestones"
 
 
 def _wrong_status(plan: Plan) -> Iterator[str]:

@@ -7,7 +7,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
 from coordination.desk.kinds import ISSUE, PLAN, TODO, Kept, kind_of, repos_of, title_of
-from coordination.desk.queries import due, natural, sorted_dependencies, sorted_issues, sorted_plans, sorted_todos
+from coordination.desk.queries import (
+    due,
+    natural,
+    repos_in_use,
+    sorted_dependencies,
+    sorted_issues,
+    sorted_plans,
+    sorted_todos,
+)
 from coordination.desk.records import (
     BlockedTodo,
     BlockingIssue,
@@ -120,7 +128,7 @@ def _late(
 
 
 def _lines(document: Document, ready: Iterable[Todo], blocked: Iterable[BlockedTodo]) -> tuple[RepoLine, ...]:
-    """One for each declared repository."""
+    """One for each repository, those that are only used at the end."""
     ecosystem = document.ecosystem
     numbers: Mapping[str, Counter[str]] = defaultdict(Counter)
     for todo in TODO.all(ecosystem):
@@ -135,7 +143,9 @@ def _lines(document: Document, ready: Iterable[Todo], blocked: Iterable[BlockedT
     for dependency in ecosystem.coordination.dependencies:
         if dependency.status is DependencyStatus.UNSATISFIED:
             numbers[dependency.consumer]["unsatisfied"] += 1
-    return tuple(_line(repo, document, numbers[repo.name]) for repo in ecosystem.repos)
+    declared = {repo.name for repo in ecosystem.repos}
+    used = (Repo(name=name) for name in sorted(repos_in_use(ecosystem) - declared))
+    return tuple(_line(repo, document, numbers[repo.name]) for repo in (*ecosystem.repos, *used))
 
 
 def _line(repo: Repo, document: Document, numbers: Counter[str]) -> RepoLine:

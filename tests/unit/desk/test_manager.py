@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from coordination.ecosystem.document import parse
 from coordination.desk.manager import CoordinationManager
+from coordination.ecosystem.document import parse
 from coordination.errors import NotFound
 from coordination.models import Level, PlanStatus, TodoStatus
 
