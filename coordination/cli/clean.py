@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import click
 from rich_click import command
 
+from coordination.cli.completing import run_ids
 from coordination.cli.context import Call
 from coordination.cli.output import print_json
 from coordination.cli.tables import print_table
@@ -28,7 +29,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @command()
-@click.argument("runs", nargs=-1, metavar="[RUN]...")
+@click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=run_ids)
 @click.option("--keep-branches", is_flag=True, help="Leave the branches coord/RUN where they are.")
 @click.option("--dry-run", is_flag=True, help="Only show what there is.")
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -140,3 +140,15 @@ def _milestones(file: Ecosystem, plan_id: str | None) -> Iterator[tuple[str, str
     for plan in file.coordination.plans:
         if plan_id in (None, plan.id):
             yield from ((milestone.id, milestone.name) for milestone in plan.milestones)
+
+
+def run_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """The newest, if Redis answers at once: nothing is started for a Tab."""
+    from coordination.fleet.glance import glance
+
+    call = ctx.ensure_object(Call)
+    try:
+        seen = glance(call.path, call.settings, lambda live: live.newest_runs())
+    except (CoordinationError, OSError):
+        return []
+    return matching(seen.answer, incomplete) if seen else []

@@ -87,7 +87,7 @@ class Call:
     @property
     def state(self) -> Path:
         """Where a worker of this machine keeps worktrees and logs."""
-        from coordination.fleet.local import STATE_FOLDER
+        from coordination.fleet.folder import STATE_FOLDER
 
         return self.local.state if self.has_file else Path(STATE_FOLDER)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import click
 from rich_click import command
 
-from coordination.cli.completing import todo_ids
+from coordination.cli.completing import run_ids, todo_ids
 from coordination.cli.context import Call
 from coordination.cli.output import print_json
 from coordination.cli.summary import print_run
@@ -18,7 +18,7 @@ from coordination.runs.service import Runs
 from coordination.runs.view import LAST
 from coordination.wire.connection import reaching
 
-the_run = click.argument("run", default=LAST)
+the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 

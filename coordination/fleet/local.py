@@ -23,13 +23,12 @@ from urllib.parse import urlsplit
 
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.fleet import answers, flower
+from coordination.fleet.folder import state_folder
 from coordination.fleet.users import Need, Users
 from coordination.settings import Settings
 from coordination.wire.daemon import Daemon, Record, Step, alive, wait_until
 from coordination.wire.embedded import EmbeddedServer, prepare_state
 
-FILE_NAME = "ecosystem.yaml"
-STATE_FOLDER = ".coord"
 WORKER_TIMEOUT_S = 60.0
 FINISH_S = 10.0
 """How long a stopping worker may finish what it has begun, before it is told to hand that back."""
@@ -209,9 +208,3 @@ class Local:
                 f"cannot write in {self.state}: {error.strerror or error}",
                 "make room or make the folder writable, then try again; or name a Redis with --redis URL",
             ) from error
-
-
-def state_folder(ecosystem: Path) -> Path:
-    """`.coord` beside the file; a file of another name has its own in there, so that two files of one folder do not meet."""
-    folder = ecosystem.resolve().parent / STATE_FOLDER
-    return folder if ecosystem.name == FILE_NAME else folder / ecosystem.name

@@ -98,6 +98,18 @@ def test_without_a_file_nothing_is_offered_and_nothing_is_started(declared: Stag
     assert list(declared.folder.iterdir()) == []
 
 
+def test_runs_are_offered_while_a_server_runs(declared: Stage, offered: Offered) -> None:
+    assert offered("show-run", "") == []
+
+    with declared.redis() as redis:
+        redis.zadd("coord:runs", {"20260101-aaaa": 1, "20260102-bbbb": 2})
+        for run in redis.zrange("coord:runs", 0, -1):
+            redis.hset(f"coord:run:{run}:meta", mapping={"plan_id": "PLAN-001", "status": "failed"})
+
+    assert offered("show-run", "") == offered("clean", "") == ["last", "20260102-bbbb", "20260101-aaaa"]
+    assert offered("logs", "20260101") == ["20260101-aaaa"]
+
+
 def test_zsh_and_fish_are_told_what_each_name_is(declared: Stage) -> None:
     zsh = declared.ok(COMP_WORDS="coord show-todo ", COMP_CWORD="2", _COORD_COMPLETE="zsh_complete")
     fish = declared.ok(COMP_WORDS="coord show-todo T", COMP_CWORD="T", _COORD_COMPLETE="fish_complete")

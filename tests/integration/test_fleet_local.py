@@ -20,7 +20,8 @@ import redis
 
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.fleet import local as local_module
-from coordination.fleet.local import Local, Stopped, state_folder
+from coordination.fleet.folder import state_folder
+from coordination.fleet.local import Local, Stopped
 from coordination.settings import Settings
 from coordination.wire import daemon
 from coordination.wire.daemon import start_time

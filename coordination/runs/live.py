@@ -1,0 +1,92 @@
+"""What runs are doing with a todo of the file, at present or when they were last at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+from redis import Redis
+
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.view import LAST, RunReader
+from coordination.wire.keys import Keys
+
+LOOKED_AT = 100
+"""How many runs are asked for a todo, newest first: they are asked all at once."""
+IN_HAND = frozenset({TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING})
+
+
+class LiveTodo(BaseModel):
+    """A todo in the newest run that has it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    run_status: RunStatus
+    state: TodoState
+    attempt: int
+    worker: str | None = None
+    since: str | None = None
+    """When it came into its state."""
+    finished_at: str | None = None
+    waits_for: str | None = None
+    error: str | None = None
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether something is being done with it right now."""
+        return self.state in IN_HAND and not self.run_status.ended
+
+
+class Live:
+    """Only reads. Raises redis-py's errors."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._reader = RunReader(redis, keys)
+
+    def todo(self, todo_id: str) -> LiveTodo | None:
+        """None when no run of the last hundred has it."""
+        run_id = self._newest_with(todo_id)
+        if run_id is None:
+            return None
+        todo, status = self._reader.todo(run_id, todo_id), self._reader.status(run_id)
+        return LiveTodo(
+            run_id=run_id,
+            run_status=status,
+            state=todo.state,
+            attempt=todo.attempt,
+            worker=todo.worker,
+            since=todo.since or (todo.finished_at if todo.state.ended else todo.started_at),
+            finished_at=todo.finished_at,
+            waits_for=todo.waits_for,
+            error=todo.error,
+        )
+
+    def in_hand(self) -> Mapping[str, TodoState]:
+        """Every todo that a live run is busy with."""
+        runs = self._redis.zrange(self._keys.live, 0, -1)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for run_id in runs:
+                pipeline.hgetall(self._keys.run(run_id).state)
+            states = pipeline.execute()
+        return {todo: TodoState(state) for run in states for todo, state in run.items() if state in IN_HAND}
+
+    def newest_runs(self, limit: int = 20) -> Mapping[str, str]:
+        """Run → what it is, in a few words; for whoever is to choose one."""
+        ids = self._redis.zrevrange(self._keys.runs, 0, limit - 1)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for run_id in ids:
+                pipeline.hmget(self._keys.run(run_id).meta, ["plan_id", "status"])
+            facts = pipeline.execute()
+        words = {run_id: f"{plan}, {status}" for run_id, (plan, status) in zip(ids, facts, strict=True)}
+        return {LAST: f"{ids[0]}: {words[ids[0]]}", **words} if ids else {}
+
+    def _newest_with(self, todo_id: str) -> str | None:
+        runs: list[str] = self._redis.zrevrange(self._keys.runs, 0, LOOKED_AT - 1)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for run_id in runs:
+                pipeline.hexists(self._keys.run(run_id).state, todo_id)
+            has = pipeline.execute()
+        return next((run_id for run_id, there in zip(runs, has, strict=True) if there), None)

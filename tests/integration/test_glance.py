@@ -1,0 +1,130 @@
+"""What runs do with a todo, seen in passing: newest run first, and nothing where Redis gives no answer at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coordination.fleet.glance import Seen, glance
+from coordination.runs.live import Live
+from coordination.runs.records import TodoState
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from coordination.wire.embedded import EmbeddedServer
+from tests.contracts.carrier import Harness
+from tests.doors import listening, silent
+from tests.plans import ecosystem, graph, order
+
+TODOS = {"A": "r1", "B": ("r1", ["A"])}
+
+
+@pytest.fixture
+def run(redis_url: str) -> Iterator[Harness]:
+    with connect(redis_url, Profile.COMMAND) as client:
+        run = Harness(RunStore(client, "coord"))
+        run.submit(graph(TODOS), ecosystem(TODOS), order())
+        yield run
+
+
+@pytest.fixture
+def live(run: Harness) -> Live:
+    return Live(run.store.redis, run.store.keys)
+
+
+def test_a_todo_is_seen_where_it_is(run: Harness, live: Live) -> None:
+    run.take("A")
+
+    seen = live.todo("A")
+
+    assert seen is not None
+    assert (seen.run_id, seen.run_status, seen.state, seen.attempt, seen.worker) == (
+        run.run_id,
+        "running",
+        "running",
+        1,
+        "w",
+    )
+    assert seen.since is not None
+    assert seen.in_hand
+    assert live.in_hand() == {"A": TodoState.RUNNING}
+
+
+def test_the_newest_run_counts_also_when_it_has_ended(run: Harness, live: Live) -> None:
+    run.drain()
+    older, newer = run.run_id, run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
+    run.drain()
+
+    a, b = live.todo("A"), live.todo("B")
+
+    assert a is not None
+    assert b is not None
+    assert (a.run_id, b.run_id) == (newer, older)
+    assert (a.state, a.in_hand) == ("succeeded", False)
+    assert a.finished_at is not None
+    assert live.in_hand() == {}
+
+
+def test_a_todo_that_no_run_has_is_not_seen(live: Live) -> None:
+    assert live.todo("C") is None
+
+
+def test_the_runs_are_told_newest_first_for_whoever_is_to_choose(run: Harness, live: Live) -> None:
+    older, newer = run.run_id, run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
+
+    assert list(live.newest_runs()) == ["last", newer, older]
+    assert live.newest_runs()["last"] == f"{newer}: PLAN-001, running"
+
+
+def test_a_redis_that_answers_is_asked(redis_url: str, tmp_path: Path) -> None:
+    settings = Settings(redis_url=redis_url)
+
+    assert glance(tmp_path / "ecosystem.yaml", settings, lambda live: live.todo("A")) == Seen(answer=None)
+
+
+def test_the_embedded_server_is_asked_while_it_runs_and_never_started(tmp_path: Path) -> None:
+    file = tmp_path / "ecosystem.yaml"
+
+    assert glance(file, Settings(), lambda live: 1) is None
+    assert list(tmp_path.iterdir()) == []
+
+    server = EmbeddedServer(tmp_path / ".coord", Settings())
+    server.start()
+    try:
+        assert glance(file, Settings(), lambda live: live.todo("A")) == Seen(answer=None)
+    finally:
+        server.stop()
+    assert glance(file, Settings(), lambda live: 1) is None
+
+
+def test_a_redis_that_never_answers_is_not_waited_for(tmp_path: Path) -> None:
+    with listening(silent) as port:
+        assert (
+            glance(tmp_path / "e.yaml", Settings(redis_url=f"redis://127.0.0.1:{port}"), lambda live: live.todo("A"))
+            is None
+        )
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for(redis_url: str, tmp_path: Path) -> None:
+    """As where the name of its host is looked up for minutes."""
+    never = threading.Event()
+    try:
+        assert glance(tmp_path / "e.yaml", Settings(redis_url=redis_url), lambda live: never.wait()) is None
+    finally:
+        never.set()
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:1", "no address", "redis://localhost/x"])
+def test_whatever_is_wrong_with_redis_is_silence(url: str, tmp_path: Path) -> None:
+    assert glance(tmp_path / "e.yaml", Settings(redis_url=url), lambda live: live.todo("A")) is None
+
+
+def test_what_is_damaged_is_silence(redis_url: str, tmp_path: Path) -> None:
+    with connect(redis_url, Profile.COMMAND) as client:
+        client.zadd("coord:runs", {"R": 1})
+        client.hset("coord:run:R:state", "A", "no state")
+
+    assert glance(tmp_path / "e.yaml", Settings(redis_url=redis_url), lambda live: live.todo("A")) is None
