@@ -45,6 +45,7 @@ COMMANDS = {
         "validate-plan": ("coordination.cli.validating:validate_plan", "What a plan lacks to be complete."),
         "list-deps": (f"{DEPS}:list_deps", "What repositories need of each other."),
         "show-dep": (f"{DEPS}:show_dep", "One dependency."),
+        "check-deps": ("coordination.cli.check_deps:check_deps", "Check what they need of each other, for real."),
         "graph": (f"{OUTLOOK}:graph", "A plan's order of work: as tree, mermaid, dot or JSON."),
         "forecast": (f"{OUTLOOK}:forecast", "How long a plan takes under each strategy, and which is taken."),
     },

@@ -32,6 +32,7 @@ NAMES: dict[str, Complete] = {
     "--assignee": completing.assignees,
     "--label": completing.labels,
     "--plan": completing.plan_ids,
+    "--dep": completing.dependency_ids,
     "--tag": completing.tags,
     "--role": completing.roles,
 }
