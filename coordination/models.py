@@ -52,6 +52,7 @@ Day = Annotated[date | datetime, BeforeValidator(_no_number)]
 # Strict, because YAML reads `yes` as true, and true would count as 1.
 Count = Annotated[int, Field(strict=True, ge=1)]
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+MoreThanNothing = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Scalar = str | Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Labels = tuple[Text, ...]
 
@@ -258,7 +259,7 @@ class Todo(Record):
     priority: Level = Level.MEDIUM
     created: Day | None = None
     updated: Day | None = None
-    estimated_hours: Annotated[Amount, Field(gt=0)] | None = None
+    estimated_hours: MoreThanNothing | None = None
     actual_hours: Amount | None = None
     blocked_by: tuple[Id, ...] = ()
     blocking: tuple[Id, ...] = ()

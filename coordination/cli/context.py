@@ -96,8 +96,10 @@ class Call:
         return self.settings.redis_url or self.local.ensure_server()
 
     def running_redis(self) -> str | None:
-        """The Redis that is configured, or the embedded server where it runs: nothing is started for who only looks."""
-        return self.settings.redis_url or self.local.server.url
+        """Without starting anything."""
+        from coordination.fleet.glance import running_redis
+
+        return running_redis(self.path, self.settings)
 
     def detach(self) -> None:
         """What was started here for this call goes on without it."""

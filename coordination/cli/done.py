@@ -15,7 +15,7 @@ from coordination.cli.happened import say_updated
 from coordination.cli.output import print_json
 from coordination.cli.shown import as_json_option
 from coordination.cli.values import hours as hours_of
-from coordination.errors import UsageError
+from coordination.errors import Unreachable, UsageError
 
 if TYPE_CHECKING:
     from coordination.runs.service import Runs
@@ -40,7 +40,7 @@ def complete_todo(call: Call, todo: str, hours: float | None, run: str | None, a
     if run is not None or not call.has_file:
         _in_run(call, todo, run, as_json=as_json)
         return
-    with _running(call) as runs:
+    with _running(call, todo) as runs:
         completed = completing.complete_todo(call.manager, runs, todo, hours)
     if completed.edited is not None:
         say_updated(completed.edited, what=f"completed {todo}", as_json=as_json)
@@ -63,7 +63,7 @@ def _say_goes_on(todo: str, run_id: str, *, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _running(call: Call) -> Iterator[Runs | None]:
+def _running(call: Call, todo: str) -> Iterator[Runs | None]:
     """The runs, where Redis is there: nothing is started to look at what cannot be there then."""
     url = call.running_redis()
     if url is None:
@@ -72,5 +72,9 @@ def _running(call: Call) -> Iterator[Runs | None]:
     from coordination.runs.service import Runs
     from coordination.wire.connection import reaching
 
-    with reaching(url):
-        yield Runs(url, call.settings)
+    try:
+        with reaching(url):
+            yield Runs(url, call.settings)
+    except Unreachable as error:
+        in_file = f"or only in the file: coord update-todo {todo} --status completed"
+        raise type(error)(error.message, f"{error.hint}; {in_file}") from error

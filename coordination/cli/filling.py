@@ -156,7 +156,7 @@ def _option(field: Field, verb: str = "") -> Callable[[Command], Command]:
     return option(
         field.spelt(verb) if verb else field.option,
         f"{verb}_{field.key}" if verb else field.key,
-        is_flag=field.flag is not None,
+        is_flag=True if field.flag is not None else None,
         multiple=field.many is not None,
         metavar=field.metavar or None,
         help=VERBS.get(verb, field.help),

@@ -35,13 +35,16 @@ def glance(
 ) -> Seen[A] | None:
     """What was seen; None where there is no Redis, or it did not answer in time."""
     try:
-        url = settings.redis_url or _embedded(ecosystem, settings)
+        url = running_redis(ecosystem, settings)
     except (CoordinationError, OSError):
         return None
     return None if url is None else _asked(url, settings, question, patience)
 
 
-def _embedded(ecosystem: Path, settings: Settings) -> str | None:
+def running_redis(ecosystem: Path, settings: Settings) -> str | None:
+    """The Redis that is configured, or the embedded server where it runs: nothing is started."""
+    if settings.redis_url:
+        return settings.redis_url
     state = state_folder(ecosystem)
     if Daemon(state, "server").running() is None:
         return None  # known without importing a client, which takes 80 ms

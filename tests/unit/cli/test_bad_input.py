@@ -1,0 +1,104 @@
+"""What the desk refuses: with the reason, what to do, a code of its own, and nothing written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import FILE, Typed
+
+TODO = ("create-todo", "--task", "Do", "--repo", "api")
+
+REFUSED = [
+    (("list-todos", "--status", "pnding"), 2, ["must be one of pending, in_progress, blocked", "did you mean pending"]),
+    (("list-issues", "--priority", "high,urgent"), 2, ["must be one of critical, high", "'urgent'"]),
+    (("list-issues", "--repo", "wbe"), 2, ["no repo 'wbe'", "did you mean web"]),
+    (("list-issues", "--assignee", ""), 2, ["--assignee", "leave the option out"]),
+    (("show-issue", "ISSUE-01"), 2, ["no issue 'ISSUE-01'", "did you mean ISSUE-001"]),
+    (("update-todo", "TODO-1", "--task", "x"), 2, ["no todo 'TODO-1'", "did you mean TODO-001"]),
+    (("close-issue", "TODO-001"), 2, ["TODO-001 is no issue but a todo", "coord show-todo TODO-001"]),
+    ((*TODO, "--plan", "PLAN-01"), 2, ["no plan 'PLAN-01'", "did you mean 'PLAN-001'"]),
+    (("create-todo", "--task", "Do", "--repo", "apy"), 2, ["no repo 'apy'", "did you mean 'api'"]),
+    ((*TODO, "--blocked-by", "TODO-9"), 2, ["TODO-9", "did you mean"]),
+    ((*TODO, "--id", "TODO-001"), 6, ["TODO-001 already"]),
+    ((*TODO, "--id", "no good"), 2, ["id may hold letters"]),
+    ((*TODO, "--estimate", "0"), 2, ["estimated_hours must be more than 0"]),
+    ((*TODO, "--estimate", "-1h"), 2, ["estimated_hours must be more than 0"]),
+    ((*TODO, "--estimate", "soon"), 2, ["--estimate", "2h, 90m or 1.5"]),
+    ((*TODO, "--timeout", "soon"), 2, ["timeout needs a duration like 90s"]),
+    ((*TODO, "--priority", "hgh"), 2, ["must be one of critical, high", "did you mean high"]),
+    ((*TODO, "--run", "x", "--manual"), 2, ["--run and --manual exclude each other"]),
+    (("create-todo",), 2, ["--task and --repo are missing", "--from-file FILE"]),
+    (("create-issue", "--target", "soon", "--title", "x"), 2, ["target needs a date like 2026-01-31"]),
+    (("create-issue", "--title", ""), 2, ["--title is missing"]),
+    (("update-issue", "ISSUE-001", "--title", ""), 2, ["title is missing"]),
+    (
+        ("create-dep", "--consumer", "web", "--provider", "api", "--expected-status", "ok"),
+        2,
+        ["--expected-status", "ok"],
+    ),
+    (("update-issue", "ISSUE-001"), 2, ["nothing to change", "--title", "--label"]),
+    (("update-issue", "ISSUE-001", "--label", "x", "--add-label", "y"), 2, ["--label and --add-label exclude"]),
+    (("update-issue", "ISSUE-001", "--remove-label", "x"), 2, ["no 'x' to remove", "it has old, bad luck"]),
+    (("update-plan", "PLAN-001", "--due", "2026-01-31"), 2, ["--add-milestone NAME"]),
+    (("update-plan", "PLAN-001", "--complete-milestone", "M2"), 2, ["no milestone of PLAN-001 'M2'", "coord show-plan PLAN-001"]),
+    (("update-plan", "PLAN-001", "--status", "draft"), 6, ["PLAN-001 is active, and cannot become draft"]),
+    (("update-plan", "PLAN-001", "--status", "completed"), 6, ["TODO-001", "coord validate-plan PLAN-001"]),
+    (("update-todo", "TODO-001", "--blocked-by", "TODO-002"), 2, ["TODO-001 → TODO-002 → TODO-001"]),
+    (("delete-todo", "TODO-001"), 6, ["TODO-002.blocked_by", "--cascade"]),
+    (("delete-plan", "PLAN-001"), 6, ["TODO-001", "TODO-002", "--cascade"]),
+    (("delete-plan", "PLAN-001", "--cascade"), 2, ["TODO-001 is deleted, too", "--cascade --yes"]),
+    (("complete-todo", "TODO-001", "--hours", "x"), 2, ["--hours", "2h, 90m or 1.5"]),
+    (("create-issue", "--from-file", "nowhere.yaml"), 2, ["nowhere.yaml cannot be read", "name another file"]),
+    (("create-issue", "--from-file", "-", "--title", "x"), 2, ["leave the other options out"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"), REFUSED, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_it_is_refused_with_what_to_do(
+    typed: Typed, file: Path, words: tuple[str, ...], code: int, says: list[str]
+) -> None:
+    done = typed(*words)
+
+    assert (done.code, done.out) == (code, "")
+    assert [word for word in says if word not in done.err] == [], done.err
+    assert file.read_text() == FILE
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("titel: x", "did you mean title"),
+        ("[1]", "its item 1 is no record"),
+        ("title: {", "standard input:2"),
+        ("title: a\ntitle: b", "'title' is written twice"),
+        ("", "it is no record"),
+    ],
+)
+def test_records_that_cannot_be_read_are_refused(typed: Typed, file: Path, text: str, says: str) -> None:
+    done = typed("create-issue", "--from-file", "-", stdin=text)
+
+    assert (done.code, says in done.err) == (2, True), done.err
+    assert file.read_text() == FILE
+
+
+def test_a_file_that_somebody_broke_is_refused_with_line_and_column(typed: Typed, file: Path) -> None:
+    broken = FILE.replace("priority: low,", "priority: low")
+    file.write_text(broken)
+
+    done = typed("close-issue", "ISSUE-001")
+
+    assert done.code == 2
+    assert "ecosystem.yaml:21: YAML, column" in done.err
+    assert file.read_text() == broken
+
+
+def test_where_no_file_is_it_says_how_to_get_one(typed: Typed, file: Path) -> None:
+    file.unlink()
+
+    done = typed("create-issue", "--title", "x")
+
+    assert (done.code, "coord init" in done.err) == (2, True)

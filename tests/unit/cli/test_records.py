@@ -1,0 +1,203 @@
+"""Records as people keep them: created, listed, changed, finished and deleted, by what they type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import FILE, Typed
+
+
+def ids(typed: Typed, *words: str) -> list[str]:
+    return [record["id"] for record in typed(*words, "--json").json]
+
+
+def test_what_is_created_gets_the_next_id_and_is_in_the_file(typed: Typed, file: Path) -> None:
+    made = typed("create-issue", "--title", "It is loud", "--repos", "api,web", "--label", "x,y", "--label", "z")
+
+    assert (made.code, made.out, made.err) == (0, "ISSUE-003\n", "created ISSUE-003\n")
+    issue = typed("show-issue", "ISSUE-003", "--json").json
+    assert (issue["title"], issue["repos"], issue["labels"]) == ("It is loud", ["api", "web"], ["x", "y", "z"])
+    assert "# said in spring" in file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "fields"),
+    [
+        (
+            ("todo", "--task", "Do", "--repo", "api", "--estimate", "90m", "--run", "make x", "--criterion", "a, b"),
+            {"estimated_hours": 1.5, "action": {"type": "shell", "run": "make x"}, "acceptance_criteria": ["a, b"]},
+        ),
+        (("todo", "--task", "Do", "--repo", "api", "--manual"), {"action": {"type": "manual"}, "status": "pending"}),
+        (("todo", "--task", "Do", "--repo", "api", "--blocked-by", "TODO-001"), {"blocked_by": ["TODO-001"]}),
+        (("plan", "--title", "Next", "--jobs", "3", "--target", "2027-01-31"), {"max_parallel": 3}),
+        (
+            ("dep", "--consumer", "api", "--provider", "web", "--constraint", "<3", "--command", "x", "--pattern", "y"),
+            {"version_constraint": "<3", "type": "runtime"},
+        ),
+    ],
+)
+def test_each_option_fills_its_field(typed: Typed, words: tuple[str, ...], fields: dict[str, object]) -> None:
+    kind, *options = words
+
+    record = typed(f"create-{kind}", *options, "--json").json
+
+    assert {name: record[name] for name in fields} == fields
+    assert record["ready"] == []
+    assert record["id"] in ids(typed, f"list-{kind}s")
+
+
+def test_a_description_may_come_from_standard_input(typed: Typed) -> None:
+    typed("create-issue", "--title", "Long", "--description", "-", stdin="First line.\n\nSecond: line.\n")
+
+    assert typed("show-issue", "ISSUE-003", "--json").json["description"] == "First line.\n\nSecond: line."
+
+
+def test_filters_intersect_and_take_several_values(typed: Typed) -> None:
+    assert ids(typed, "list-issues") == ["ISSUE-001", "ISSUE-002"]
+    assert ids(typed, "list-issues", "--priority", "low,medium") == ["ISSUE-002"]
+    assert ids(typed, "list-issues", "--priority", "low", "--priority", "high", "--assignee", "ann") == ["ISSUE-002"]
+    assert ids(typed, "list-issues", "--label", "old", "--repo", "web") == []
+    assert ids(typed, "list-todos", "--status", "blocked", "--plan", "PLAN-001") == ["TODO-002"]
+    assert ids(typed, "list-deps", "--consumer", "web") == ["DEP-001"]
+    assert [repo["name"] for repo in typed("list-repos", "--tag", "core", "--json").json] == ["api"]
+
+
+def test_a_list_is_replaced_or_changed_value_by_value(typed: Typed) -> None:
+    def labels(*words: str) -> list[str]:
+        typed("update-issue", "ISSUE-001", *words)
+        found: list[str] = typed("show-issue", "ISSUE-001", "--json").json["labels"]
+        return found
+
+    assert labels("--add-label", "new,old") == ["old", "bad luck", "new"]
+    assert labels("--remove-label", "bad luck", "--add-label", "x") == ["old", "new", "x"]
+    assert labels("--label", "only") == ["only"]
+    assert labels("--label", "") == []
+
+
+def test_an_empty_value_clears_a_field_and_nothing_else_changes(typed: Typed, file: Path) -> None:
+    done = typed("update-issue", "ISSUE-002", "--assignee", "")
+
+    assert done.err == "updated ISSUE-002: assignee\n"
+    assert typed("show-issue", "ISSUE-002", "--json").json["assignee"] is None
+    changed = [line for line in FILE.splitlines() if line not in file.read_text().splitlines()]
+    assert changed == ["    - {id: ISSUE-002, title: It is slow, priority: low, assignee: ann, repos: [web]}"]
+
+
+def test_one_part_of_a_validation_is_changed_and_the_others_stay(typed: Typed) -> None:
+    typed("update-dep", "DEP-001", "--pattern", "ok")
+
+    validation = typed("show-dep", "DEP-001", "--json").json["validation"]
+    assert (validation["command"], validation["expected_pattern"], validation["timeout"]) == ("./check", "ok", "PT30S")
+
+
+def test_what_stands_so_already_is_no_change(typed: Typed, file: Path) -> None:
+    done = typed("update-issue", "ISSUE-001", "--priority", "high")
+
+    assert (done.code, done.err) == (0, "ISSUE-001 stands so already\n")
+    assert file.read_text() == FILE
+
+
+def test_closing_the_last_blocker_says_what_is_ready_now(typed: Typed) -> None:
+    typed("complete-todo", "TODO-001")
+    done = typed("close-issue", "ISSUE-001")
+
+    assert done.err == "closed ISSUE-001; now ready: TODO-002\n"
+    assert typed("show-todo", "TODO-002", "--json").json["status"] == "pending"
+    again = typed("close-issue", "ISSUE-001")
+    assert (again.code, "is closed already" in again.err) == (6, True)
+
+
+def test_a_todo_is_completed_in_the_file_with_its_hours_and_nothing_is_started(typed: Typed, file: Path) -> None:
+    done = typed("complete-todo", "TODO-001", "--hours", "1h", "--json")
+
+    assert (done.json["status"], done.json["actual_hours"], done.json["ready"]) == ("completed", 1.0, [])
+    assert sorted(path.name for path in (file.parent / ".coord").iterdir()) == [".gitignore", "ecosystem.yaml.lock"]
+    again = typed("complete-todo", "TODO-001")
+    assert (again.code, "is completed already" in again.err) == (6, True)
+
+
+def test_milestones_are_added_and_completed_with_the_plan(typed: Typed) -> None:
+    words = (
+        "--add-milestone",
+        "All of it",
+        "--due",
+        "2027-03-01",
+        "--criterion",
+        "it works",
+        "--criterion",
+        "it lasts",
+    )
+
+    done = typed("update-plan", "PLAN-001", *words, "--complete-milestone", "M1", "--json")
+
+    first, second = done.json["milestones"]
+    assert (first["status"], second["id"], second["due"]) == ("completed", "M2", "2027-03-01")
+    assert [criterion["text"] for criterion in second["completion_criteria"]] == ["it works", "it lasts"]
+
+
+def test_a_plan_says_what_it_lacks(typed: Typed) -> None:
+    done = typed("validate-plan", "PLAN-001")
+
+    assert done.code == 3
+    for lacking in ("TODO-001", "TODO-002", "M1"):
+        assert lacking in done.out
+    assert typed("validate-plan", "PLAN-001", "--json").json["complete"] is False
+
+
+def test_what_nobody_names_is_deleted_at_once(typed: Typed) -> None:
+    done = typed("delete-issue", "ISSUE-002")
+
+    assert (done.code, done.err) == (0, "deleted ISSUE-002\n")
+    assert ids(typed, "list-issues") == ["ISSUE-001"]
+
+
+def test_what_others_name_is_deleted_with_all_that_was_shown(typed: Typed) -> None:
+    refused, asked = typed("delete-todo", "TODO-001"), typed("delete-todo", "TODO-001", "--cascade")
+    done = typed("delete-todo", "TODO-001", "--cascade", "--yes")
+
+    assert (refused.code, "--cascade" in refused.err, "TODO-002" in refused.err) == (6, True, True)
+    assert (asked.code, "TODO-001 is taken out of TODO-002.blocked_by" in asked.err) == (2, True)
+    assert (done.code, "TODO-002.blocked_by" in done.err) == (0, True)
+    assert typed("show-todo", "TODO-002", "--json").json["blocked_by"] == []
+
+
+def test_a_plan_goes_with_its_todos(typed: Typed) -> None:
+    assert typed("delete-plan", "PLAN-001", "--cascade", "--yes").code == 0
+
+    assert ids(typed, "list-todos") == []
+
+
+RECORDS = [
+    {"id": "TODO-010", "task": "First", "repo": "api"},
+    {"task": "Second", "repo": "web", "blocked_by": ["TODO-010"], "estimated_hours": 1},
+]
+YAML = "- {id: TODO-010, task: First, repo: api}\n- task: Second\n  repo: web\n  blocked_by: [TODO-010]\n"
+
+
+@pytest.mark.parametrize("text", [json.dumps(RECORDS), json.dumps(RECORDS, indent="\t"), YAML])
+def test_records_come_from_a_file_or_standard_input(typed: Typed, text: str) -> None:
+    made = typed("create-todo", "--from-file", "-", stdin=text)
+
+    assert made.out == "TODO-010\nTODO-011\n"
+    assert typed("show-todo", "TODO-011", "--json").json["blocked_by"] == ["TODO-010"]
+
+
+def test_one_record_from_a_file_is_printed_as_one(typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "issue.yaml").write_text("title: From a file\nmetadata: {ticket: 7}\n")
+
+    made = typed("create-issue", "--from-file", "issue.yaml", "--json").json
+
+    assert (made["id"], made["metadata"]) == ("ISSUE-003", {"ticket": 7})
+
+
+def test_of_records_in_a_file_all_are_created_or_none(typed: Typed, file: Path) -> None:
+    RECORDS_WITH_A_FAULT = [*RECORDS, {"task": "Third", "repo": "wbe"}]
+
+    done = typed("create-todo", "--from-file", "-", stdin=json.dumps(RECORDS_WITH_A_FAULT))
+
+    assert (done.code, done.out) == (2, "")
+    assert "did you mean" in done.err
+    assert file.read_text() == FILE
