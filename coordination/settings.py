@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -116,6 +117,15 @@ def ecosystem_path_from_environment(environ: Mapping[str, str] | None = None) ->
 def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:
     """Whether tracebacks are wanted."""
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "DEBUG", "") not in ("", "0")
+
+
+def cache_folder_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The user's own folder for what can be made again; None where the environment names no home."""
+    environ = os.environ if environ is None else environ
+    named, home = environ.get("XDG_CACHE_HOME", ""), environ.get("HOME", "")
+    if named.startswith("/"):  # the standard ignores what is relative
+        return Path(named, "coord")
+    return Path(home, ".cache", "coord") if home.startswith("/") else None
 
 
 def colour_from_environment(environ: Mapping[str, str] | None = None) -> bool | None:

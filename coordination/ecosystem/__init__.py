@@ -2,11 +2,13 @@
 
 | file | |
 |---|---|
-| `document.py` | the file, read: records, warnings, or every problem in it |
+| `document.py` `parsing.py` | the file, found and read: records, warnings, or every problem in it |
+| `cache.py` `outline.py` | what a large file said last time, and where each record of it stands |
 | `tree.py` `places.py` `values.py` | YAML nodes, where a thing stands in them, what it says |
 | `checks.py` `wording.py` | what is wrong, in words |
 | `writeback.py` | what a run achieved, written back |
-| `editing.py` `splices.py` `saving.py` `file_lock.py` | an edit: decided, spliced, compared, saved, alone |
+| `editing.py` `changes.py` `revision.py` | an edit: decided, made, compared with what was meant, saved |
+| `saving.py` `file_lock.py` | a file replaced as a whole or not at all, by one writer at a time |
 | `scan.py` `first_file.py` | `coord init` |
 | `schema.py` | the JSON Schema |
 """

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from coordination.ecosystem.document import Document
+from coordination.ecosystem.parsing import Document
 from coordination.ecosystem.places import Location
 from coordination.errors import NotFound, UsageError
 from coordination.models import Dependency, Issue, Milestone, Plan, Record, Repo, Todo

@@ -8,7 +8,7 @@ from typing import Any
 
 from coordination.ecosystem.amendments import set_field
 from coordination.ecosystem.changes import Changes, Plain, model_at
-from coordination.ecosystem.document import Document, Draft, parse
+from coordination.ecosystem.parsing import Document, Draft, parse
 from coordination.ecosystem.places import Location
 from coordination.ecosystem.records import add_item, remove_item
 from coordination.ecosystem.splices import Splice, apply, item

@@ -1,0 +1,118 @@
+"""The bytes of a file as records, or every problem in them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from coordination.ecosystem.checks import contradictions, loose_references
+from coordination.ecosystem.outline import Outline, outline_of
+from coordination.ecosystem.places import Atlas, Complaint
+from coordination.ecosystem.tree import Tree, gc_paused, read_tree
+from coordination.ecosystem.values import AliasBomb, Finding, read_values
+from coordination.ecosystem.wording import complaints_of
+from coordination.errors import InvalidFile, Problem
+from coordination.models import Ecosystem, Repo
+from coordination.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """A valid file: where it is, its bytes, and what it declares."""
+
+    path: Path
+    text: bytes
+    ecosystem: Ecosystem
+    known_warnings: tuple[Problem, ...] | None = None
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text).hexdigest()
+
+    @cached_property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is loose in it. After an edit their lines are looked up when somebody asks."""
+        return parse(self.text, self.path).document.warnings if self.known_warnings is None else self.known_warnings
+
+    def repo_path(self, repo: Repo) -> Path | None:
+        """Where the repository is on this machine: `path` is relative to the file. None when the file does not say."""
+        return None if repo.path is None else self.path.parent / Path(repo.path).expanduser()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """A document with its tree and bare values, for those who edit it as a whole."""
+
+    document: Document
+    tree: Tree
+    data: dict[str, Any]
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(document=self.document, outline=outline_of(self.tree))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A document, and which lines of it can be edited without reading the others. None: only the whole can be."""
+
+    document: Document
+    outline: Outline | None
+
+
+def parse(raw: bytes, path: Path) -> Draft:
+    """Judge the bytes of a file; `path` only names it. Raises InvalidFile."""
+    with gc_paused():
+        tree = read_tree(raw, str(path))
+        atlas, findings = _values(tree, str(path))
+        complaints = list(atlas.complaints(findings)) if findings else []
+        ecosystem, wrong = _judge(atlas)
+        if complaints or wrong or ecosystem is None:
+            raise InvalidFile(atlas.problems(complaints + wrong))
+        warnings = tuple(atlas.problems(loose_references(ecosystem)))
+    document = Document(path=path, text=raw, ecosystem=ecosystem, known_warnings=warnings)
+    return Draft(document=document, tree=tree, data=atlas.data)
+
+
+def _values(tree: Tree, file: str) -> tuple[Atlas, list[Finding]]:
+    """Bare values that are at least a mapping."""
+    try:
+        data, findings = read_values(tree)
+    except AliasBomb as error:
+        message = "the '*' references repeat more than the file says by itself; write the values out"
+        raise InvalidFile([Problem(file=file, line=0, where="YAML", message=message)]) from error
+    if tree.root is None or data is None:
+        message = "it is empty; begin with 'repos:', or write an example into an empty folder: coord init DIR"
+        raise InvalidFile([Problem(file=file, line=0, where="the file", message=message)])
+    atlas = Atlas(file=file, root=tree.root, data=data)
+    if not isinstance(data, dict):
+        message = "needs a mapping at the top, with 'repos:' and 'coordination:'"
+        raise InvalidFile([atlas.problem(Complaint(location=(), message=message))])
+    return atlas, findings
+
+
+def _judge(atlas: Atlas) -> tuple[Ecosystem | None, list[Complaint]]:
+    complaints: list[Complaint] = []
+    ecosystem = None
+    try:
+        ecosystem = Ecosystem.model_validate(atlas.data)
+    except ValidationError as error:
+        complaints += complaints_of(error, atlas)
+    complaints += _wrong_settings(atlas)
+    complaints += contradictions(atlas.data)
+    return ecosystem, complaints
+
+
+def _wrong_settings(atlas: Atlas) -> Iterator[Complaint]:
+    section = atlas.data.get("settings")
+    if not isinstance(section, dict):
+        return
+    try:
+        Settings.model_validate(section)
+    except ValidationError as error:
+        yield from complaints_of(error, atlas, prefix=("settings",))
