@@ -1,0 +1,120 @@
+"""Constraints that no version meets together: told exactly, by the fewest consumers."""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coordination.dependencies import semver
+from coordination.dependencies.constraints import Rules, disjoint, read
+from coordination.dependencies.contradictions import contradictions
+from coordination.models import Dependency, DependencyStatus
+
+PRERELEASES = ("", "-0", "-alpha.1", "-rc.1", "-rc.1.0", "-rc.2", "-rc.2.0")
+NPM_GRID = [f"{a}.{b}.{c}{pre}" for a, b, c in product(range(5), repeat=3) for pre in PRERELEASES]
+# PEP 440 has versions between any two of these: the first ones right above and below each bound stand for them.
+AROUND = ("", ".dev0", "a1.dev0", "a1", "a2.dev0", "rc1.dev0", "rc1", "rc2.dev0", "rc2", "rc3", ".post1", ".0.1")
+PEP440_GRID = [f"{a}.{b}.{c}{suffix}" for a, b, c in product(range(5), repeat=3) for suffix in AROUND]
+
+NUMBER = st.integers(0, 3).map(str)
+RELEASE = st.tuples(NUMBER, NUMBER, NUMBER).map(".".join)
+PARTIAL = st.lists(NUMBER, min_size=1, max_size=3).map(".".join)
+NPM_VERSION = st.one_of(PARTIAL, st.tuples(RELEASE, st.sampled_from(["-alpha.1", "-rc.1", "-rc.2"])).map("".join))
+NPM_BLOCK = st.tuples(st.sampled_from(["", "^", "~", ">", ">=", "<", "<=", "=", "!="]), NPM_VERSION).map("".join)
+NPM_RANGE = st.lists(st.lists(NPM_BLOCK, min_size=1, max_size=2).map(" ".join), min_size=1, max_size=2).map(" || ".join)
+PEP440_VERSION = st.one_of(PARTIAL, st.tuples(RELEASE, st.sampled_from(["a1", "rc1", "rc2"])).map("".join))
+PEP440_ONE = st.one_of(
+    st.tuples(st.sampled_from([">", ">=", "<", "<=", "==", "!="]), PEP440_VERSION).map("".join),
+    st.tuples(st.sampled_from(["==", "!="]), PARTIAL).map(lambda p: f"{p[0]}{p[1]}.*"),
+    RELEASE.map("~={}".format),
+)
+PEP440_RANGE = st.one_of(st.lists(PEP440_ONE, min_size=1, max_size=2).map(",".join), PARTIAL.map("^{}".format))
+
+
+def needs(provider: str, *constraints: str, status: DependencyStatus = DependencyStatus.UNKNOWN) -> list[Dependency]:
+    return [
+        Dependency(id=f"D{n}", consumer=f"c{n}", provider=provider, version_constraint=text, status=status)
+        for n, text in enumerate(constraints)
+    ]
+
+
+def told(*constraints: str, places: dict[str, Path | None] | None = None) -> list[tuple[str, ...]]:
+    found = contradictions(needs("lib", *constraints), places)
+    return [tuple(demand.version_constraint for demand in c.demands) for c in found]
+
+
+@settings(deadline=None)
+@given(st.lists(NPM_RANGE, min_size=1, max_size=3))
+def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]) -> None:
+    ranges = tuple(map(semver.read_range, texts))
+
+    in_all = [v for v in map(semver.read_version, NPM_GRID) if all(r.admits(v) for r in ranges)]
+
+    assert semver.disjoint(ranges) is not bool(in_all)
+
+
+@settings(deadline=None)
+@given(st.lists(PEP440_RANGE, min_size=1, max_size=3))
+def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]) -> None:
+    allowed = [read(text, Rules.PYTHON) for text in texts]
+
+    in_all = [v for v in PEP440_GRID if all(a.admits(v) for a in allowed)]
+
+    assert disjoint(allowed) is not bool(in_all)
+
+
+@settings(deadline=None)
+@given(st.lists(NPM_RANGE, min_size=1, max_size=5))
+def test_a_contradiction_is_found_where_there_is_one_and_none_of_its_demands_can_be_left_out(texts: list[str]) -> None:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "package.json").write_text("{}")
+        found = told(*texts, places={"lib": Path(folder)})
+
+    assert bool(found) is semver.disjoint(tuple(map(semver.read_range, texts)))
+    for demands in found:
+        assert semver.disjoint(tuple(map(semver.read_range, demands)))
+        for left_out in demands:
+            rest = tuple(semver.read_range(text) for text in demands if text != left_out)
+            assert not rest or not semver.disjoint(rest)
+
+
+@pytest.mark.parametrize(
+    ("constraints", "wanted"),
+    [
+        ([">=2", "^1.2"], [(">=2", "^1.2")]),
+        ([">=1", "<3", "~=2.1"], []),
+        ([">=2", "<1", ">=1.5", ">= 2"], [(">=2", "<1"), ("<1", ">=1.5")]),
+        ([">2,<1", ">=1"], [(">2,<1",)]),
+        (["1.x || 3.x", "1.x || 2.x", "2.x || 3.x"], [("1.x || 3.x", "1.x || 2.x", "2.x || 3.x")]),
+        (["latest", ">=2"], []),
+    ],
+)
+def test_the_fewest_that_contradict_each_other_are_named(constraints: list[str], wanted: list[tuple[str, ...]]) -> None:
+    assert told(*constraints) == wanted
+
+
+def test_the_providers_language_says_what_a_bare_version_means(tmp_path: Path) -> None:
+    crate, package = tmp_path / "crate", tmp_path / "package"
+    for folder, manifest in ((crate, "Cargo.toml"), (package, "package.json")):
+        folder.mkdir()
+        (folder / manifest).write_text("{}" if manifest.endswith("json") else "")
+
+    assert told("1.2.0", "1.3.0", places={"lib": crate}) == []
+    assert told("1.2.0", "1.3.0", places={"lib": package}) == [("1.2.0", "1.3.0")]
+
+
+def test_what_is_deprecated_demands_nothing_and_providers_are_judged_apart() -> None:
+    deprecated = needs("lib", "<1", status=DependencyStatus.DEPRECATED)
+
+    assert contradictions([*needs("lib", ">=2"), *deprecated, *needs("other", "<1")]) == ()
+
+
+def test_a_contradiction_reads_like_a_sentence() -> None:
+    found = contradictions(needs("lib", ">=2", "<1"))
+
+    assert str(found[0]) == "no version of lib is good for all: c0 wants >=2 (D0), c1 wants <1 (D1)"
