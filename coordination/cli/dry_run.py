@@ -72,7 +72,7 @@ def _print(found: Outlook) -> None:
         click.echo()
     if found.rest:
         print_table(("would not run", "repo", "why"), ((r.id, r.repo, r.why) for r in found.rest))
-    for words in dict.fromkeys(_waits(found)):
+    for words in _waits(found):
         click.echo(words, err=True)
 
 
@@ -90,6 +90,9 @@ def _row(step: Step) -> tuple[object, ...]:
 
 
 def _waits(found: Outlook) -> Iterator[str]:
+    groups: dict[str, list[str]] = {}
     for step in found.steps:
         if step.waits_for:
-            yield f"· {step.repo} would wait for {step.waits_for}"
+            groups.setdefault(step.waits_for, []).append(step.id)
+    for what, (first, *others) in groups.items():
+        yield f"· {first}{f' and {len(others)} more' if others else ''} would wait for {what}"

@@ -49,8 +49,10 @@ def test_with_a_redis_of_ones_own_it_names_what_no_worker_serves(stage: Stage, r
     stage.write(TODOS)
 
     answer = stage.coord("sweep", PLAN, "--dry-run", "--todo", "A", "--json", "--redis", redis_url)
+    told = stage.coord("sweep", PLAN, "--dry-run", "--todo", "A", "--redis", redis_url)
 
     assert answer.json["steps"][0]["waits_for"] == "a worker for api: none serves it"
+    assert "· A would wait for a worker for api: none serves it\n" in told.err
 
 
 @pytest.mark.parametrize(
