@@ -96,7 +96,8 @@ class Following:
 
     def _tell(self, event: Event) -> None:
         if event.what == "todo.lost":
-            self._print(f"! {event.todo} lost its worker {event.fields.get('worker')}: it is taken up again")
+            again = "it is taken up again" if event.fields.get("again") == "yes" else "it is given up"
+            self._print(f"! {event.todo} lost its worker {event.fields.get('worker')}: {again}")
         elif event.what == "redis.restarted":
             self._print("! Redis was restarted: leases are given time to renew")
         elif event.what == PARKED:

@@ -81,10 +81,10 @@ def _ended(runs: Runs, run_id: str) -> RunView:
     reminders = Reminders()
     for event in runs.follow(run_id):
         if event is None:
-            runs.look_after()
             now = datetime.now(UTC)
             for wait in reminders.due(_still_running(runs, run_id), now):
                 click.echo(in_words(wait, now), err=True)
+            runs.look_after()
     return runs.reader.read(run_id)
 
 

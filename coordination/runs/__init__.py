@@ -45,3 +45,8 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `manual.py` | todos that a person does: which run waits for one |
 | `outlook.py` | what a sweep would do, before it does it. Pure |
 """
+
+import logging
+
+# What this room notes is for a process that keeps a log. A command says it in words of its own.
+logging.getLogger(__name__).addHandler(logging.NullHandler())

@@ -135,9 +135,12 @@ def test_a_run_whose_worker_died_can_be_cancelled_with_nobody_there(stage: Stage
     stage.kill("worker")
 
     cancelled = stage.coord("cancel", "--json", timeout=30)
+    watched = stage.coord("watch")
 
     assert (cancelled.code, cancelled.json["status"]) == (0, "cancelled")
-    assert "A ran on" in cancelled.err or "A is being stopped" in cancelled.err or "lost its worker" in cancelled.err
+    assert "A ran on" in cancelled.err or "A is being stopped" in cancelled.err
+    assert "lost its worker" not in cancelled.err
+    assert re.search(r"! A lost its worker \S+: it is given up\n", watched.err)
 
 
 def test_what_cannot_be_done_to_a_run_is_refused_with_the_reason(stage: Stage, gate: Gate) -> None:

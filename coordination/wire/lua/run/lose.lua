@@ -10,13 +10,14 @@ if state_of(todo) ~= 'running' then
 end
 local worker = fact(todo, 'worker') or 'its worker'
 count('leases_lost')
-emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'))
 local lost = tonumber(fact(todo, 'lost') or '0') + 1
-if no_new_start() then
+local over, too_often = no_new_start(), lost >= tonumber(cap)
+emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'), 'again', (over or too_often) and 'no' or 'yes')
+if over then
   settle(todo, (ending()), worker .. ' was lost')
   return reply('settled')
 end
-if lost >= tonumber(cap) then
+if too_often then
   note(todo, 'lost', lost)
   settle(todo, 'failed', 'its worker was lost ' .. lost .. ' times, last ' .. worker)
   return reply('settled')
