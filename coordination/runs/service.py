@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import redis
 
 from coordination.errors import Conflict, NotFound
-from coordination.locks import LockManager
+from coordination.locks import Lock, LockManager
 from coordination.models import Ecosystem, OnFailure
 from coordination.nearest import did_you_mean
 from coordination.runs import manual
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
     from coordination.runs.dispatch import Dispatcher
 
-RETRY_TTL = timedelta(minutes=1)
+START_TTL = timedelta(minutes=1)
 """Longer than it takes to write a large run."""
 
 
@@ -68,8 +68,9 @@ class Runs:
         Raises Conflict where another run has one of these todos in hand, or where workers are of another version of coord.
         """
         self._look_at_redis()
-        self.refuse_what_is_under_way(graph.todos)
-        run_id, reply = submit(self.store, graph, ecosystem, self.settings, order)
+        with self._alone():
+            self.refuse_what_is_under_way(graph.todos)
+            run_id, reply = submit(self.store, graph, ecosystem, self.settings, order)
         self.dispatcher.follow(reply)
         return run_id
 
@@ -85,8 +86,7 @@ class Runs:
     def retry(self, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None) -> str:
         """Starts a run of what is left of another; returns its id. Raises Conflict as `sweep` does."""
         self._look_at_redis()
-        locks = LockManager(self.redis, self.settings.namespace)
-        with locks.acquire("retry", ttl=RETRY_TTL, owner=actor()):  # two at once would both do the work
+        with self._alone():
             refuse_taken_up(self.store, left.ended)
             self.refuse_what_is_under_way(left.again)
             run_id, reply = take_up(self.store, left, self.settings, on_failure=on_failure, max_parallel=max_parallel)
@@ -196,6 +196,11 @@ class Runs:
         # No message carried this todo, so no chord counts it.
         place = self.redis.hget(self.keys.run(run_id).place, todo_id)
         self.dispatcher.advance(run_id, int(place.split()[1]), "join")
+
+    def _alone(self) -> Lock:
+        """To look what is under way and to start a run: two at once would both find nothing, and both do the work."""
+        locks = LockManager(self.redis, self.settings.namespace)
+        return locks.acquire("start", ttl=START_TTL, wait=START_TTL, owner=actor())
 
     def _look_at_redis(self) -> None:
         """Before a run is started: it must keep what it is given, and be of our version of coord."""

@@ -1,6 +1,8 @@
-"""Two who retry one run at the same time: one of them does."""
+"""Several who start the same work at the same time: one of them does."""
 
 from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -34,3 +36,19 @@ def test_what_another_run_has_in_hand_is_not_taken_up(redis_url: str):
 
     with pytest.raises(Conflict, match=f"run {other} of PLAN-001 is running and has A in hand"):
         runs.retry(left)
+
+
+def test_of_several_who_sweep_one_plan_at_the_same_instant_one_starts_a_run(redis_url: str):
+    people = [Runs(redis_url, Settings()) for _ in range(4)]
+
+    def sweep(runs: Runs) -> str:
+        try:
+            return runs.sweep(ecosystem({"A": "r1"}), graph({"A": "r1"}), order())
+        except Conflict as refused:
+            return refused.message
+
+    with ThreadPoolExecutor(len(people)) as all_at_once:
+        said = list(all_at_once.map(sweep, people))
+
+    (started,) = people[0].store.live_runs()
+    assert sorted(said) == sorted([started, *[f"run {started} of PLAN-001 is running and has A in hand"] * 3])
