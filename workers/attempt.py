@@ -24,12 +24,12 @@ from workers.child import Child, Exit, start
 from workers.context import read_output
 from workers.executors import Command, Job, command_for
 from workers.executors.seam import argv_of
+from workers.folder import Fetch
 from workers.git import clean_environment
 from workers.logs import Log
 from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusable, words_for
 from workers.scratch import scratch
 from workers.workspace import Workspace, workspace_for
-from workers.worktree import Fetch
 
 BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt holds a worker's slot while the former one's processes are still leaving the workspace."""

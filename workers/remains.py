@@ -20,8 +20,9 @@ from pathlib import Path
 from coordination.errors import CoordinationError
 from coordination.models import Repo
 from coordination.runs.cleaning import RUN_ID, Kind, Remnant
+from workers.folder import remove_tree
 from workers.run_branches import RunBranches
-from workers.worktree import Worktree, remove_tree
+from workers.worktree import Worktree
 
 PATIENCE = timedelta(seconds=2)
 WORKED_IN = ("worktrees", "workspaces", "carried")

@@ -47,17 +47,20 @@ def inspect(name: str, path: Path) -> Found:
 
 def look(path: Path) -> tuple[str, Path | None]:
     """Why this is no repository of its own (empty if it is one), and its common directory."""
-    questions = ("--is-bare-repository", "--git-common-dir", "--show-toplevel")  # a bare one has no answer to the last
-    answer = ask("rev-parse", "--path-format=absolute", *questions, cwd=path)
+    # Each call asks for one path: git parts its answers by a newline, and a path may hold one.
+    answer = ask("rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir", cwd=path)
     if answer.returncode and "not a git repository" in answer.stderr and not (path / ".git").exists():
         return "is not a git repository", None
-    bare, common, *top = answer.stdout.removesuffix("\n").split("\n") if answer.stdout else ("", "")
-    if answer.returncode and bare != "true":
+    bare, _, common = answer.stdout.removesuffix("\n").partition("\n")
+    if bare != "true":
+        answer = ask("rev-parse", "--show-toplevel", cwd=path)
+    if answer.returncode:
         hint = "see to what git says, then let the todo run again"
         raise GitRefused(f"git does not accept {path}: {answer.stderr.strip()}", hint)
-    if bare == "true" or Path(top[0]).samefile(path):
+    top = answer.stdout.removesuffix("\n")
+    if bare == "true" or Path(top).samefile(path):
         return "", Path(common)
-    return f"is a folder inside the repository {top[0]}, not a repository of its own", None
+    return f"is a folder inside the repository {top}, not a repository of its own", None
 
 
 def is_shallow(path: Path) -> bool:

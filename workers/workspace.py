@@ -6,9 +6,10 @@ from pathlib import Path
 
 from coordination import models
 from workers.beginning import Carried
+from workers.folder import Fetch
 from workers.in_place import InPlace
 from workers.repository import inspect
-from workers.worktree import Fetch, Worktree
+from workers.worktree import Worktree
 
 Workspace = Worktree | InPlace
 

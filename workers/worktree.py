@@ -10,6 +10,8 @@ States::
       │                    └─────────────────────────────────────────────────────────────┘
       └──remove, or damaged by hand (made anew at the next enter)
 
+Here is who comes and goes, and from which commit; `folder.py` is what is done to the folder.
+
 Invariants
 
 1. The checkout's files, index and HEAD are only ever read. Of its `.git`, objects, the branch `coord/<run>`, the worktree's
@@ -34,43 +36,21 @@ What happens on each failure
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
 
-from coordination.errors import CoordinationError, GitRefused, UsageError
+from coordination.errors import CoordinationError, UsageError
 from coordination.models import Repo
 from workers.beginning import Carried, Earlier, Ground, Unmergeable, begin
 from workers.child import Child
 from workers.commit import Stand, commit, message
-from workers.git import ask, git
+from workers.folder import Fetch, Folder
+from workers.git import ask
 from workers.occupancy import Occupancy, Superseded, Visitor, words_for
 from workers.prepared import Prepared
-from workers.repository import branch_of, has_commit, tip, worktrees
-
-UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
-UNFINISHED_FILES = (
-    "index.lock",
-    "HEAD.lock",
-    "ORIG_HEAD.lock",
-    "BISECT_LOG",
-    "BISECT_START",
-    "BISECT_NAMES",
-    "BISECT_TERMS",
-)
-
-
-Fetch = Callable[[str, Path, int], None]
-"""Brings a commit into a checkout's objects, on the run's branch; the git that does it holds the descriptor. Raises a
-CoordinationError that says why it cannot.
-"""
-
+from workers.repository import branch_of, tip
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +75,6 @@ class Worktree:
         self._run = run
         self._repo = repo
         self._checkout = checkout.absolute()
-        self._fetch = fetch
         self._carried = carried
         self._state = state.absolute()
         self._records = self._records_of(run)
@@ -105,9 +84,16 @@ class Worktree:
         self._since = self._stands = ""
         self.begun = ""
         """Words on where the run began here, if that was decided just now."""
-        self._git_dir = Path()
-        self._known_common_dir = common_dir
-        self._may_have_entry = True
+        self._folder = Folder(
+            path=self.path,
+            branch=self.branch,
+            repo=repo.name,
+            checkout=self._checkout,
+            common_dir=common_dir,
+            fetch=fetch,
+            occupancy=self._occupancy,
+            prepared=self._prepared,
+        )
 
     @property
     def hold(self) -> int:
@@ -133,7 +119,7 @@ class Worktree:
                 self._since = self._stands = self._start(tip)
                 if first:
                     self._refuse_after_newer(visitor)
-                self._stand_at(self._since)
+                self._folder.stand_at(self._since)
         except Unmergeable as refused:
             self._occupancy.leave(began=refused.start, stood=refused.start)
             raise
@@ -168,8 +154,8 @@ class Worktree:
 
     def mark_prepared(self) -> None:
         """`prepare` succeeded: what it left untracked stays out of all commits; what it changed of the files is undone."""
-        self._git("reset", "--hard", "--quiet")
-        left = self._git("ls-files", "--others", "--exclude-standard", "--directory", "-z").split("\0")
+        self._folder.git("reset", "--hard", "--quiet")
+        left = self._folder.git("ls-files", "--others", "--exclude-standard", "--directory", "-z").split("\0")
         with words_for(self._records):
             self._prepared.mark(left)
 
@@ -183,10 +169,10 @@ class Worktree:
         assert self._visitor is not None, "enter first"
         self._occupancy.check()
         with words_for(self.path):
-            self._remove_stale_locks()
+            self._folder.remove_stale_locks()
             stand = Stand(
                 path=self.path,
-                git_dir=self._git_dir,
+                git_dir=self._folder.git_dir,
                 branch=self.branch,
                 since=self._since,
                 settings=self._prepared.settings,
@@ -204,37 +190,21 @@ class Worktree:
     def _stood(self) -> str:
         """Where the branch stands, with nothing on it that did not count; empty if that cannot be told."""
         try:
-            if self._stands == self._since and not self._is_as_we_came():
+            if self._stands == self._since and not self._folder.is_at(self._since):
                 self._occupancy.check()
-                self._take_off()
+                self._folder.take_off(self._since)
         except (CoordinationError, OSError) as error:
             logger.warning("%s: what the attempt committed may still be on it: %s", self.branch, error)
             return ""
         return self._stands
 
-    def _is_as_we_came(self) -> bool:
-        """By two small files, since this is asked after every attempt; a ref that is kept otherwise is asked of git."""
-        ref = f"refs/heads/{self.branch}"
-        if (self._git_dir / "HEAD").read_text(errors="replace") != f"ref: {ref}\n":
-            return False
-        file = self._common_dir / ref
-        there = file.read_text() if file.exists() else git("rev-parse", "--verify", ref, cwd=self._checkout)
-        return there.strip() == self._since
-
-    def _take_off(self) -> None:
-        self._lay_down_what_is_unfinished()
-        self._git("reset", "--quiet", self._since)
-
     def remove(self, patience: timedelta) -> None:
         """The run has ended: take the worktree away; its branch stays."""
-        with self._occupancy.emptied(patience), words_for(self.path), self._entries():
-            self._discard()
+        with self._occupancy.emptied(patience), words_for(self.path):
+            self._folder.remove()
         for folder in (self.path.parent, self._records.parent):
             with suppress(OSError):  # not empty: other repositories of the run are still there
                 folder.rmdir()
-
-    def _git(self, *args: str) -> str:
-        return git(*args, cwd=self.path, settings=self._prepared.settings, hold=self.hold)
 
     def _start(self, tip: str | None) -> str:
         """Where an attempt begins. A tip that was only carried over is where an *earlier* run stood."""
@@ -256,7 +226,7 @@ class Worktree:
 
     def _go_on(self, carried: Carried) -> str:
         if carried.tip:
-            self._obtain(carried.tip)
+            self._folder.obtain(carried.tip)
         ground = Ground(run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch)
         before = ground.last_here(carried.runs)
         try:
@@ -281,7 +251,7 @@ class Worktree:
 
     def _to_be_merged_by_hand(self, refused: Unmergeable) -> Unmergeable:
         """Leave a worktree in which that can be done: a retry of this run begins with what is then on its branch."""
-        self._stand_at(refused.start)
+        self._folder.stand_at(refused.start)
         (self._records / "mended").touch()
         branch = self._repo.branch
         return Unmergeable(
@@ -292,116 +262,3 @@ class Worktree:
 
     def _records_of(self, run: str) -> Path:
         return self._state / "workspaces" / run / self._repo.name
-
-    def _stand_at(self, commit: str) -> None:
-        self._refuse_elsewhere()
-        try:
-            sound = self._is_sound() and self._clean(commit)
-        except GitRefused:  # broken in a way that making it anew mends; if not, that says why
-            sound = False
-        if not sound:
-            self._make(commit)
-
-    def _is_sound(self) -> bool:
-        """Ours and of this repository. Without `.git` git would look further up, and find whatever the state lies in."""
-        if not (self.path / ".git").is_file():
-            return False
-        answer = ask("rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", cwd=self.path)
-        if answer.returncode:
-            return False
-        self._git_dir, common = (Path(line) for line in answer.stdout.splitlines())
-        return common.samefile(self._common_dir)
-
-    def _clean(self, commit: str) -> bool:
-        self._lay_down_what_is_unfinished()
-        self._git("reset", "--hard", "--quiet", commit)  # takes the branch along
-        self._git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
-        return True
-
-    def _lay_down_what_is_unfinished(self) -> None:
-        """What keeps git from a reset, and HEAD from the branch."""
-        self._remove_stale_locks()
-        for name in UNFINISHED:
-            shutil.rmtree(self._git_dir / name, ignore_errors=True)
-        if (self._git_dir / "HEAD").read_text(errors="replace") != f"ref: refs/heads/{self.branch}\n":
-            self._git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
-
-    def _remove_stale_locks(self) -> None:
-        for name in UNFINISHED_FILES:
-            (self._git_dir / name).unlink(missing_ok=True)
-        (self._common_dir / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
-
-    def _make(self, commit: str) -> None:
-        self._obtain(commit)  # before what stands there is thrown away
-        options = ("--quiet", "--force", "--no-track", "-B", self.branch)
-        with self._entries():
-            self._discard()
-            git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self.hold)
-        self._may_have_entry = True
-        named = (self.path / ".git").read_text(errors="surrogateescape")
-        self._git_dir = self.path / named.removeprefix("gitdir: ").removesuffix("\n")
-
-    def _obtain(self, commit: str) -> None:
-        if has_commit(self._checkout, commit):
-            return
-        message = f"{self._repo.name}: commit {commit}, where the run stands, is not in {self._checkout}"
-        hint = "fetch or restore it there, or start a new run"
-        if self._fetch is None:
-            raise GitRefused(message, hint)
-        try:
-            self._fetch(commit, self._checkout, self.hold)
-        except CoordinationError as missing:
-            raise GitRefused(f"{message}: {missing.message}", hint) from missing
-
-    def _discard(self) -> None:
-        """Folder first, entry second: git refuses a folder that is damaged, and is content with one that is missing."""
-        remove_tree(self.path)
-        self._prepared.forget()
-        if self._may_have_entry:
-            ask("worktree", "remove", "--force", "--force", str(self.path), cwd=self._checkout)
-
-    def _refuse_elsewhere(self) -> None:
-        self._may_have_entry = self.path.exists()
-        for place in self._places_of_branch():
-            if place == self.path or (place.exists() and self.path.exists() and place.samefile(self.path)):
-                self._may_have_entry = True
-                continue
-            if place.exists():
-                hint = f"switch to another branch there: git -C {place} switch BRANCH"
-                raise GitRefused(f"{self._repo.name}: {self.branch} is checked out in {place}", hint)
-            with self._entries():  # a state folder that was moved or deleted
-                ask("worktree", "remove", "--force", "--force", str(place), cwd=self._checkout)
-
-    def _places_of_branch(self) -> Iterator[Path]:
-        for place, branch in worktrees(self._checkout):
-            if branch == f"refs/heads/{self.branch}":
-                yield place
-
-    @cached_property
-    def _common_dir(self) -> Path:
-        return self._known_common_dir or Path(
-            git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=self._checkout)
-        )
-
-    @contextmanager
-    def _entries(self) -> Iterator[None]:
-        """The lock under which entries of worktrees are made and removed; short, so it is simply waited for."""
-        fd = os.open(self._common_dir / "coord.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
-
-
-def remove_tree(path: Path) -> None:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        pass
-    except PermissionError:  # folders without write permission, as in Go's module cache
-        for folder, _, _ in os.walk(path):
-            Path(folder).chmod(0o700)
-        shutil.rmtree(path)

@@ -591,6 +591,28 @@ def test_what_git_would_refuse_is_said_beforehand(checkout: Path, prepare: str, 
     assert hint in refused.value.hint
 
 
+@pytest.mark.parametrize("where", ["checkouts/w", "wid\ngets", "w\u2028\x0b\n"])
+def test_a_path_with_any_character_is_found_and_worked_on(tmp_path: Path, checkout: Path, where: str) -> None:
+    odd = tmp_path / f"odd {where}"
+    odd.parent.mkdir(exist_ok=True)
+    checkout.rename(odd)
+    run = Run(odd, odd)
+
+    found = inspect("widgets", odd)
+    run.enter()
+    (run.tree.path / "new").write_text("new\n")
+    new = run.tree.commit("T", "more")
+    run.tree.leave()
+    again = run.enter(new)
+    run.tree.leave()
+
+    assert found.common_dir == odd / ".git"
+    assert again == new
+    assert inspect("widgets", run.tree.path).workspace is Workspace.WORKTREE
+    run.tree.remove(SOON)
+    assert not run.tree.path.exists()
+
+
 def test_a_missing_folder_and_a_missing_branch_are_named(checkout: Path) -> None:
     with pytest.raises(GitRefused, match="no folder") as refused:
         inspect("widgets", checkout.parent / "nothing")

@@ -1,0 +1,195 @@
+"""The folder of a worktree, on its branch: brought to a commit whatever was done to it, made anew where it is damaged, taken away.
+
+Nobody else may be at work in it: who calls is its occupant.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from coordination.errors import CoordinationError, GitRefused
+from workers.git import ask, git
+from workers.occupancy import Occupancy
+from workers.prepared import Prepared
+from workers.repository import has_commit, worktrees
+
+UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
+UNFINISHED_FILES = (
+    "index.lock",
+    "HEAD.lock",
+    "ORIG_HEAD.lock",
+    "BISECT_LOG",
+    "BISECT_START",
+    "BISECT_NAMES",
+    "BISECT_TERMS",
+)
+
+Fetch = Callable[[str, Path, int], None]
+"""Brings a commit into a checkout's objects, on the run's branch; the git that does it holds the descriptor. Raises a
+CoordinationError that says why it cannot.
+"""
+
+
+class Folder:
+    def __init__(
+        self,
+        *,
+        path: Path,
+        branch: str,
+        repo: str,
+        checkout: Path,
+        common_dir: Path | None,
+        fetch: Fetch | None,
+        occupancy: Occupancy,
+        prepared: Prepared,
+    ) -> None:
+        self.path = path
+        self.branch = branch
+        self.git_dir = Path()
+        self._repo = repo
+        self._checkout = checkout
+        self._known_common_dir = common_dir
+        self._fetch = fetch
+        self._occupancy = occupancy
+        self._prepared = prepared
+        self._may_have_entry = True
+
+    def git(self, *args: str) -> str:
+        return git(*args, cwd=self.path, settings=self._prepared.settings, hold=self._occupancy.hold)
+
+    def is_at(self, commit: str) -> bool:
+        """By two small files, since this is asked after every attempt; a ref that is kept otherwise is asked of git."""
+        ref = f"refs/heads/{self.branch}"
+        if (self.git_dir / "HEAD").read_text(errors="replace") != f"ref: {ref}\n":
+            return False
+        file = self._common_dir / ref
+        there = file.read_text() if file.exists() else git("rev-parse", "--verify", ref, cwd=self._checkout)
+        return there.strip() == commit
+
+    def take_off(self, commit: str) -> None:
+        self._lay_down_what_is_unfinished()
+        self.git("reset", "--quiet", commit)
+
+    def stand_at(self, commit: str) -> None:
+        self._refuse_elsewhere()
+        try:
+            sound = self._is_sound() and self._clean(commit)
+        except GitRefused:  # broken in a way that making it anew mends; if not, that says why
+            sound = False
+        if not sound:
+            self._make(commit)
+
+    def _is_sound(self) -> bool:
+        """Ours and of this repository. Without `.git` git would look further up, and find whatever the state lies in."""
+        if not (self.path / ".git").is_file():
+            return False
+        answer = ask("rev-parse", "--path-format=absolute", "--git-dir", cwd=self.path)
+        if answer.returncode:
+            return False
+        self.git_dir = Path(answer.stdout.removesuffix("\n"))
+        entries = self.git_dir.parent
+        return entries.name == "worktrees" and entries.parent.samefile(self._common_dir)
+
+    def _clean(self, commit: str) -> bool:
+        self._lay_down_what_is_unfinished()
+        self.git("reset", "--hard", "--quiet", commit)  # takes the branch along
+        self.git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
+        return True
+
+    def _lay_down_what_is_unfinished(self) -> None:
+        """What keeps git from a reset, and HEAD from the branch."""
+        self.remove_stale_locks()
+        for name in UNFINISHED:
+            shutil.rmtree(self.git_dir / name, ignore_errors=True)
+        if (self.git_dir / "HEAD").read_text(errors="replace") != f"ref: refs/heads/{self.branch}\n":
+            self.git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
+
+    def remove_stale_locks(self) -> None:
+        for name in UNFINISHED_FILES:
+            (self.git_dir / name).unlink(missing_ok=True)
+        (self._common_dir / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
+
+    def _make(self, commit: str) -> None:
+        self.obtain(commit)  # before what stands there is thrown away
+        options = ("--quiet", "--force", "--no-track", "-B", self.branch)
+        with self._entries():
+            self._discard()
+            git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self._occupancy.hold)
+        self._may_have_entry = True
+        named = (self.path / ".git").read_text(errors="surrogateescape")
+        self.git_dir = self.path / named.removeprefix("gitdir: ").removesuffix("\n")
+
+    def obtain(self, commit: str) -> None:
+        if has_commit(self._checkout, commit):
+            return
+        message = f"{self._repo}: commit {commit}, where the run stands, is not in {self._checkout}"
+        hint = "fetch or restore it there, or start a new run"
+        if self._fetch is None:
+            raise GitRefused(message, hint)
+        try:
+            self._fetch(commit, self._checkout, self._occupancy.hold)
+        except CoordinationError as missing:
+            raise GitRefused(f"{message}: {missing.message}", hint) from missing
+
+    def remove(self) -> None:
+        with self._entries():
+            self._discard()
+
+    def _discard(self) -> None:
+        """Folder first, entry second: git refuses a folder that is damaged, and is content with one that is missing."""
+        remove_tree(self.path)
+        self._prepared.forget()
+        if self._may_have_entry:
+            ask("worktree", "remove", "--force", "--force", str(self.path), cwd=self._checkout)
+
+    def _refuse_elsewhere(self) -> None:
+        self._may_have_entry = self.path.exists()
+        for place in self._places_of_branch():
+            if place == self.path or (place.exists() and self.path.exists() and place.samefile(self.path)):
+                self._may_have_entry = True
+                continue
+            if place.exists():
+                hint = f"switch to another branch there: git -C {place} switch BRANCH"
+                raise GitRefused(f"{self._repo}: {self.branch} is checked out in {place}", hint)
+            with self._entries():  # a state folder that was moved or deleted
+                ask("worktree", "remove", "--force", "--force", str(place), cwd=self._checkout)
+
+    def _places_of_branch(self) -> Iterator[Path]:
+        for place, branch in worktrees(self._checkout):
+            if branch == f"refs/heads/{self.branch}":
+                yield place
+
+    @cached_property
+    def _common_dir(self) -> Path:
+        return self._known_common_dir or Path(
+            git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=self._checkout)
+        )
+
+    @contextmanager
+    def _entries(self) -> Iterator[None]:
+        """The lock under which entries of worktrees are made and removed; short, so it is simply waited for."""
+        fd = os.open(self._common_dir / "coord.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+def remove_tree(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+    except PermissionError:  # folders without write permission, as in Go's module cache
+        for folder, _, _ in os.walk(path):
+            Path(folder).chmod(0o700)
+        shutil.rmtree(path)
