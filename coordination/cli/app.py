@@ -18,8 +18,8 @@ from coordination.cli.lazy import LazyGroup
 from coordination.errors import CoordinationError
 
 INTERRUPTED = 130
-FILES, ISSUES, TODOS, PLANS, DEPS, OUTLOOK = (
-    f"coordination.cli.{name}" for name in ("files", "issues", "todos", "plans", "deps", "outlook")
+FILES, ISSUES, TODOS, PLANS, DEPS, SHOWING, OUTLOOK = (
+    f"coordination.cli.{name}" for name in ("files", "issues", "todos", "plans", "deps", "showing", "outlook")
 )
 SWEEP, RUNS, STEERING, PROCESSES, MONITORING = (
     f"coordination.cli.{name}" for name in ("sweep", "runs", "steering", "processes", "monitoring")
@@ -37,14 +37,17 @@ COMMANDS = {
     "Look at the file": {
         "list-repos": ("coordination.cli.repos:list_repos", "The repositories."),
         "list-issues": (f"{ISSUES}:list_issues", "The issues, most urgent first."),
-        "show-issue": (f"{ISSUES}:show_issue", "One issue."),
+        "show-issue": (f"{SHOWING}:show_issue", "One issue, with what it waits for and holds up."),
         "list-todos": (f"{TODOS}:list_todos", "The todos, most urgent first."),
-        "show-todo": (f"{TODOS}:show_todo", "One todo."),
+        "show-todo": (
+            f"{SHOWING}:show_todo",
+            "One todo, with what it waits for and holds up, and where it is in a run.",
+        ),
         "list-plans": (f"{PLANS}:list_plans", "The plans."),
-        "show-plan": (f"{PLANS}:show_plan", "One plan with its milestones and todos."),
+        "show-plan": (f"{SHOWING}:show_plan", "One plan with its milestones and todos."),
         "validate-plan": ("coordination.cli.validating:validate_plan", "What a plan lacks to be complete."),
         "list-deps": (f"{DEPS}:list_deps", "What repositories need of each other."),
-        "show-dep": (f"{DEPS}:show_dep", "One dependency."),
+        "show-dep": (f"{SHOWING}:show_dep", "One dependency, and how it is checked."),
         "check-deps": ("coordination.cli.check_deps:check_deps", "Check what they need of each other, for real."),
         "graph": (f"{OUTLOOK}:graph", "A plan's order of work: as tree, mermaid, dot or JSON."),
         "forecast": (f"{OUTLOOK}:forecast", "How long a plan takes under each strategy, and which is taken."),

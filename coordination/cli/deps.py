@@ -1,4 +1,4 @@
-"""The dependencies between repositories: listed, shown, created, changed, deleted."""
+"""The dependencies between repositories: listed, created, changed, deleted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from coordination.cli.fields import DEPENDENCY
 from coordination.cli.filling import Changes
 from coordination.cli.filters import by_name, by_word
 from coordination.cli.listing import print_dependencies
-from coordination.cli.output import print_facts
 from coordination.cli.shown import Form, shown
 from coordination.models import Dependency, DependencyStatus, DependencyType
 
@@ -35,16 +34,6 @@ def list_deps(call: Call, /, form: Form, **filters: Any) -> None:
     """List the dependencies. Filters add up."""
     dependencies = call.manager.list_dependencies(**filters)
     form.records(dependencies, lambda: print_dependencies(dependencies))
-
-
-@command()
-@click.argument("dependency", metavar="DEP", shell_complete=dependency_ids)
-@shown(Dependency)
-@click.pass_obj
-def show_dep(call: Call, dependency: str, form: Form) -> None:
-    """Show one dependency."""
-    record = call.manager.get_dependency(dependency)
-    form.record(record, dict, lambda: print_facts(record.model_dump(mode="json")))
 
 
 @creates(DEPENDENCY)

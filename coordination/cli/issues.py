@@ -1,4 +1,4 @@
-"""The issues: listed, shown, created, changed, closed, deleted."""
+"""The issues: listed, created, changed, closed, deleted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from coordination.cli.filling import Changes
 from coordination.cli.filters import by_name, by_word
 from coordination.cli.happened import say_updated
 from coordination.cli.listing import print_issues
-from coordination.cli.output import print_facts
 from coordination.cli.shown import Form, as_json_option, shown
 from coordination.models import Issue, IssueStatus, Level
 
@@ -37,16 +36,6 @@ def list_issues(call: Call, /, form: Form, **filters: Any) -> None:
     """List the issues: most urgent first, then by date. Filters add up."""
     issues = call.manager.list_issues(**filters)
     form.records(issues, lambda: print_issues(issues))
-
-
-@command()
-@click.argument("issue", shell_complete=issue_ids)
-@shown(Issue)
-@click.pass_obj
-def show_issue(call: Call, issue: str, form: Form) -> None:
-    """Show one issue."""
-    record = call.manager.get_issue(issue)
-    form.record(record, dict, lambda: print_facts(record.model_dump(mode="json")))
 
 
 @creates(ISSUE)

@@ -1,4 +1,4 @@
-"""The plans and their milestones: listed, shown, created, changed, deleted."""
+"""The plans and their milestones: listed, created, changed, deleted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from coordination.cli.fields import MILESTONE, PLAN
 from coordination.cli.filling import changes_of, for_create, for_update, record_of
 from coordination.cli.filters import by_name, by_word
 from coordination.cli.happened import say_updated
-from coordination.cli.listing import print_plans, print_todos
-from coordination.cli.output import print_facts
+from coordination.cli.listing import print_plans
 from coordination.cli.shown import Form, as_json_option, shown
 from coordination.errors import UsageError
 from coordination.models import Plan, PlanStatus
@@ -37,22 +36,6 @@ def list_plans(call: Call, /, form: Form, **filters: Any) -> None:
     """List the plans by date. Filters add up."""
     plans = call.manager.list_plans(**filters)
     form.records(plans, lambda: print_plans(plans, {plan.id: call.manager.plan_todos(plan.id) for plan in plans}))
-
-
-@command()
-@click.argument("plan", shell_complete=plan_ids)
-@shown(Plan)
-@click.pass_obj
-def show_plan(call: Call, plan: str, form: Form) -> None:
-    """Show one plan with its milestones and todos."""
-    record, todos = call.manager.get_plan(plan), call.manager.plan_todos(plan)
-
-    def read() -> None:
-        print_facts(record.model_dump(mode="json"))
-        click.echo()
-        print_todos(todos)
-
-    form.record(record, lambda: {"todos": [todo.model_dump(mode="json") for todo in todos]}, read)
 
 
 @creates(PLAN)

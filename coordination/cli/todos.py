@@ -1,4 +1,4 @@
-"""The todos: listed, shown, created, changed, deleted. That one is done stands in `done.py`."""
+"""The todos: listed, created, changed, deleted. That one is done stands in `done.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from coordination.cli.fields import TODO
 from coordination.cli.filling import Changes
 from coordination.cli.filters import by_name, by_word
 from coordination.cli.listing import print_todos
-from coordination.cli.output import print_facts
 from coordination.cli.shown import Form, shown
 from coordination.models import Level, Todo, TodoStatus
 
@@ -37,16 +36,6 @@ def list_todos(call: Call, /, form: Form, **filters: Any) -> None:
     """List the todos: most urgent first. Filters add up."""
     todos = call.manager.list_todos(**filters)
     form.records(todos, lambda: print_todos(todos))
-
-
-@command()
-@click.argument("todo", shell_complete=todo_ids)
-@shown(Todo)
-@click.pass_obj
-def show_todo(call: Call, todo: str, form: Form) -> None:
-    """Show one todo."""
-    record = call.manager.get_todo(todo)
-    form.record(record, dict, lambda: print_facts(record.model_dump(mode="json")))
 
 
 @creates(TODO)

@@ -18,6 +18,7 @@ from coordination.dependencies.records import DependencyReport, Outcome
 from coordination.desk import deletion, finishing, milestones, queries, status
 from coordination.desk.completion import OnCheck, checks_of, judge_completion
 from coordination.desk.kinds import DEPENDENCY, ISSUE, KINDS, PLAN, TODO, Kind, R, unknown
+from coordination.desk.links import Chains, chains_of
 from coordination.desk.queries import Wanted
 from coordination.desk.records import (
     BlockingIssue,
@@ -324,6 +325,10 @@ class CoordinationManager:
         """What directly waits for an issue, plan or todo."""
         ties = self._ties(name)
         return ties.ties(ties.dependents(name))
+
+    def chains_of(self, name: str) -> Chains:
+        """What an issue, plan or todo waits for and what it holds up, with what stands behind each."""
+        return chains_of(self._ties(name), name)
 
     def get_blocking_issues(self, repo: str) -> tuple[BlockingIssue, ...]:
         """Open issues that hold up open work of the repository, directly or at the end of a chain."""
