@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 
-import click
-
+from coordination.cli.blocks import Lines, bullets, facts, head, marked, rows, section, text
 from coordination.cli.colours import STYLES, due, told
-from coordination.cli.tables import Cell, Column, drawn, length, plain, styled, wrapped
+from coordination.cli.tables import Cell, plain, styled
 from coordination.desk.links import Chains, Link
 from coordination.desk.records import MilestoneStanding
 from coordination.desk.states import OPEN
@@ -26,25 +23,14 @@ from coordination.models import (
 )
 from coordination.planner.hours import say
 
-READABLE = 100
-"""Text is not made wider than this, however wide the terminal is."""
 SHOWN = 20
 """Of what waits for one thing, this many are named."""
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "")}
 
-Lines = Iterable[str]
-Facts = Iterable[tuple[str, Cell | str]]
-
-
-def print_page(*parts: Lines) -> None:
-    """Parts that say something, with a blank line between them."""
-    said = ["\n".join(lines) for part in parts if (lines := list(part))]
-    click.echo("\n\n".join(said))
-
 
 def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
-    yield _head(issue.id, issue.title, told(issue.status), told(issue.priority), _severity(issue))
-    yield _facts(
+    yield head(issue.id, issue.title, told(issue.status), told(issue.priority), _severity(issue))
+    yield facts(
         [
             ("repos", ", ".join(issue.repos)),
             ("assignee", issue.assignee or ""),
@@ -54,13 +40,13 @@ def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
             *((str(name), str(value)) for name, value in issue.metadata.items()),
         ]
     )
-    yield _text(issue.description)
+    yield text(issue.description)
     yield from _chains(chains)
 
 
 def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
-    yield _head(todo.id, todo.task, told(todo.status), told(todo.priority))
-    yield _facts(
+    yield head(todo.id, todo.task, told(todo.status), told(todo.priority))
+    yield facts(
         [
             ("repo", todo.repo),
             ("plan", f"{plan.id}  {plan.title}" if plan else todo.plan or ""),
@@ -74,16 +60,16 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
             ("works in", "the path itself" if todo.workspace == "in-place" else ""),
         ]
     )
-    yield _text(todo.description)
-    yield _bullets("is done when", todo.acceptance_criteria)
+    yield text(todo.description)
+    yield bullets("is done when", todo.acceptance_criteria)
     yield from _chains(chains)
 
 
 def plan_page(
     plan: Plan, milestones: Sequence[MilestoneStanding], progress: str, chains: Chains, today: date
 ) -> Iterator[Lines]:
-    yield _head(plan.id, plan.title, told(plan.status), Cell(progress))
-    yield _facts(
+    yield head(plan.id, plan.title, told(plan.status), Cell(progress))
+    yield facts(
         [
             ("repos", ", ".join(plan.repos)),
             ("target", _due(plan.target, today, over=plan.status not in OPEN)),
@@ -91,17 +77,17 @@ def plan_page(
             ("strategy", f"{plan.strategy}, on failure {plan.on_failure}" + _at_most(plan)),
         ]
     )
-    yield _text(plan.description)
+    yield text(plan.description)
     described = {milestone.id: milestone.description for milestone in plan.milestones}
-    yield _section("milestones", [line for m in milestones for line in _milestone(m, described.get(m.id, ""))])
+    yield section("milestones", [line for m in milestones for line in _milestone(m, described.get(m.id, ""))])
     yield from _chains(chains)
 
 
 def dependency_page(dependency: Dependency) -> Iterator[Lines]:
     check = dependency.validation
     title = f"{dependency.consumer} needs {dependency.provider} {dependency.version_constraint or ''}".rstrip()
-    yield _head(dependency.id, title, told(dependency.status), Cell(dependency.type))
-    yield _facts(
+    yield head(dependency.id, title, told(dependency.status), Cell(dependency.type))
+    yield facts(
         [
             ("dates", _dates(dependency)),
             ("command", _command(check.command) if check and check.command else ""),
@@ -111,52 +97,16 @@ def dependency_page(dependency: Dependency) -> Iterator[Lines]:
             ("timeout", say(check.timeout.total_seconds() / 3600) if check and check.timeout else ""),
         ]
     )
-    yield _text(dependency.notes)
-
-
-def _head(name: str, title: str, *states: Cell) -> Lines:
-    yield f"{styled(name, 'bold')}  {plain(title)}"
-    yield " · ".join(styled(plain(state.text), state.style) for state in states if state.text)
-
-
-def _facts(facts: Facts) -> Lines:
-    cells = [(name, fact if isinstance(fact, Cell) else Cell(fact)) for name, fact in facts]
-    shown = [(plain(name), cell) for name, cell in cells if cell.text]
-    widest = max((length(name) for name, _ in shown), default=0)
-    for name, cell in shown:
-        first, *rest = wrapped(plain(cell.text), max(_width() - widest - 2, READABLE // 4))
-        yield f"{styled(name, 'dim')}{' ' * (widest - length(name))}  {styled(first, cell.style)}"
-        yield from (" " * (widest + 2) + styled(line, cell.style) for line in rest)
-
-
-def _text(text: str) -> Lines:
-    for line in text.strip().splitlines():
-        yield from wrapped(plain(line), _width())
-
-
-def _section(heading: str, lines: Iterable[str]) -> Lines:
-    inside = list(lines)
-    return [styled(heading, "bold"), *(f"  {line}" for line in inside)] if inside else []
-
-
-def _bullets(heading: str, texts: Iterable[str]) -> Lines:
-    return _section(heading, [line for text in texts for line in _marked("·", "", text)])
-
-
-def _marked(mark: str, style: str, text: str) -> Lines:
-    first, *rest = wrapped(plain(text), _width() - 4)
-    return [f"{styled(mark, style)} {first}", *(f"  {line}" for line in rest)]
+    yield text(dependency.notes)
 
 
 def _chains(chains: Chains) -> Iterator[Lines]:
-    yield _section("waits for", _tree(chains.waits_for))
-    yield _section("holds up", _tree(chains.holds_up))
+    yield section("waits for", _tree(chains.waits_for))
+    yield section("holds up", _tree(chains.holds_up))
 
 
 def _tree(links: Sequence[Link]) -> Lines:
-    rows = list(_rows(links, ""))
-    columns = [Column(name="") for _ in range(3)] + [Column(name="", flexible=True)]
-    _, *lines = drawn(columns, rows, _terminal(less=2), colour=True)
+    lines = rows(list(_rows(links, "")))
     more = len(links) - SHOWN
     return [*lines, f"and {more} more"] if more > 0 else lines
 
@@ -173,13 +123,13 @@ def _milestone(milestone: MilestoneStanding, description: str) -> Iterator[str]:
     when = f"due {milestone.due}{overdue}" if milestone.due else ""
     words = [styled(str(milestone.status), STYLES.get(milestone.status, "")), styled(when, "red" if overdue else "")]
     yield f"{styled(milestone.id, 'bold')}  {plain(milestone.name)}  {' · '.join(filter(None, words))}"
-    yield from (f"  {line}" for line in _text(description))
+    yield from (f"  {line}" for line in text(description))
     for tie in milestone.waits_for:
         yield f"  waits for {tie.id} ({tie.status or 'not declared'}) {plain(tie.title)}".rstrip()
     for criterion in milestone.criteria:
-        yield from (f"  {line}" for line in _marked(*MARKS[criterion.met], criterion.text))
+        yield from (f"  {line}" for line in marked(*MARKS[criterion.met], criterion.text))
     for deliverable in milestone.deliverables:
-        yield from (f"  {line}" for line in _marked(*MARKS[deliverable.present], deliverable.text))
+        yield from (f"  {line}" for line in marked(*MARKS[deliverable.present], deliverable.text))
 
 
 def _due(target: date | datetime | None, today: date, *, over: bool) -> Cell:
@@ -223,11 +173,3 @@ def _command(command: str | tuple[str, ...]) -> str:
 
 def _at_most(plan: Plan) -> str:
     return f", {plan.max_parallel} at once" if plan.max_parallel else ""
-
-
-def _terminal(less: int = 0) -> int | None:
-    return shutil.get_terminal_size().columns - less if sys.stdout.isatty() else None
-
-
-def _width() -> int:
-    return min(_terminal() or READABLE, READABLE)

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 @click.pass_obj
 def show_issue(call: Call, issue: str, form: Form) -> None:
     """Show one issue with everything that it waits for and holds up."""
-    from coordination.cli.pages import issue_page, print_page
+    from coordination.cli.blocks import print_page
+    from coordination.cli.pages import issue_page
 
     record, chains = call.manager.get_issue(issue), call.manager.chains_of(issue)
     form.record(
@@ -40,7 +41,8 @@ def show_issue(call: Call, issue: str, form: Form) -> None:
 @click.pass_obj
 def show_todo(call: Call, todo: str, form: Form) -> None:
     """Show one todo with everything that it waits for and holds up, and what a run does with it."""
-    from coordination.cli.pages import print_page, todo_page
+    from coordination.cli.blocks import print_page
+    from coordination.cli.pages import todo_page
 
     record, chains = call.manager.get_todo(todo), call.manager.chains_of(todo)
     plan = next((p for p in call.manager.ecosystem.coordination.plans if p.id == record.plan), None)
@@ -60,8 +62,9 @@ def show_todo(call: Call, todo: str, form: Form) -> None:
 @click.pass_obj
 def show_plan(call: Call, plan: str, form: Form) -> None:
     """Show one plan with its milestones, its todos, and everything that it waits for and holds up."""
+    from coordination.cli.blocks import print_page
     from coordination.cli.listing import done, print_todos
-    from coordination.cli.pages import plan_page, print_page
+    from coordination.cli.pages import plan_page
 
     record, todos, chains = call.manager.get_plan(plan), call.manager.plan_todos(plan), call.manager.chains_of(plan)
 
@@ -85,7 +88,8 @@ def show_plan(call: Call, plan: str, form: Form) -> None:
 @click.pass_obj
 def show_dep(call: Call, dependency: str, form: Form) -> None:
     """Show one dependency of a repository on another, and how it is checked."""
-    from coordination.cli.pages import dependency_page, print_page
+    from coordination.cli.blocks import print_page
+    from coordination.cli.pages import dependency_page
 
     record = call.manager.get_dependency(dependency)
     form.record(record, dict, lambda: print_page(*dependency_page(record)))
