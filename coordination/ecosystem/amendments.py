@@ -110,7 +110,7 @@ def _insert_lines(text: str, mapping: MappingNode, at: int, lines: list[str], bl
         start = int(mapping.value[0][0].start_mark.index)
         return [Splice(start=start, end=start, text=newline.join([*lines, ""]) + indent)]
     key, value = mapping.value[at - 1]
-    return below(text, value_end(text, key, value), column, ([""] if blank_line else []) + whole)
+    return below(text, value, value_end(text, key, value), column, ([""] if blank_line else []) + whole)
 
 
 def _remove(text: str, mapping: MappingNode, old: Entry) -> list[Splice]:

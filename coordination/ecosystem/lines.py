@@ -19,6 +19,7 @@ _GAP = rf"(?:[ \t]+|[{BREAKS}]|#[^{BREAKS}]*)*"
 """Blanks, line ends and comments."""
 _GAP_HERE = re.compile(_GAP)
 _ALIAS = re.compile(rf"{_GAP}[-:,]?{_GAP}\*[\w-]+")
+_HEADER = re.compile(r"[|>][-+0-9]*")
 _COMMENT_OR_BLANK = re.compile(rf"[ \t]*(?:#[^{BREAKS}]*)?")
 
 
@@ -147,15 +148,25 @@ def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
         start = next_line(text, start)
 
 
+def last_scalar(node: Node) -> Node:
+    """What a list or mapping in block style ends with."""
+    while isinstance(node, CollectionNode) and not node.flow_style and node.value:
+        node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
+    return node
+
+
+def block_header(text: str, node: Node) -> str:
+    """`|`, `>-`, `|2+` … when that is what the node ends with, else nothing."""
+    last = last_scalar(node)
+    if not isinstance(last, ScalarNode) or last.style not in ("|", ">"):
+        return ""
+    found = _HEADER.match(text, int(last.start_mark.index))
+    return found.group() if found else ""
+
+
 def keeps_blank_lines(text: str, node: Node) -> bool:
     """Whether the node ends in a block whose last blank lines are part of the value."""
-    last = node
-    while isinstance(last, CollectionNode) and not last.flow_style and last.value:
-        last = last.value[-1][1] if isinstance(last, MappingNode) else last.value[-1]
-    if not isinstance(last, ScalarNode) or last.style not in ("|", ">"):
-        return False
-    start = int(last.start_mark.index)
-    return "+" in text[start : line_stop(text, start)].partition("#")[0]
+    return "+" in block_header(text, node)
 
 
 def after_comments(text: str, start: int, column: int) -> int:
@@ -192,10 +203,24 @@ def _dash_before(text: str, at: int) -> int:
     return start + len(before) - len(before.lstrip(" "))
 
 
-def below(text: str, end: int, column: int, lines: list[str]) -> list[Splice]:
-    """Whole lines after the line on which something ends, and the comments further in that follow it."""
+def below(text: str, above: Node, end: int, column: int, lines: list[str]) -> list[Splice]:
+    """Whole lines after the line on which `above` ends, and the comments further in that follow it.
+
+    A file without a line end at its end stays so, except after a block, for whose text that matters.
+    """
     newline = line_end_text(text)
     start = after_comments(text, next_line(text, end), column)
-    if start == len(text) and start and text[start - 1] not in BREAKS:
-        return [Splice(start=start, end=start, text="".join(newline + line for line in lines))]
-    return [Splice(start=start, end=start, text="".join(line + newline for line in lines))]
+    if start < len(text) or text[start - 1] in BREAKS:
+        return [Splice(start=start, end=start, text="".join(line + newline for line in lines))]
+    closing = newline if any(line.endswith(("|", ">")) for line in lines) else ""
+    added = Splice(start=start, end=start, text="".join(newline + line for line in lines) + closing)
+    return [*_ended(text, above, start), added]
+
+
+def _ended(text: str, node: Node, end: int) -> Iterator[Splice]:
+    """A block that was ended by the end of the file has no line end in its text, and says so from now on."""
+    header = block_header(text, node)
+    last = last_scalar(node)
+    if header and "-" not in header and last.end_mark.index == end:
+        start = int(last.start_mark.index)
+        yield Splice(start=start, end=start + len(header), text=header.replace("+", "") + "-")

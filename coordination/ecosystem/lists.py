@@ -119,7 +119,9 @@ def _insert_items(text: str, sequence: SequenceNode, at: int, values: Sequence[A
         start = line_start(text, dash(text, sequence, 0))
         return [Splice(start=start, end=start, text="".join(line + newline for line in lines))]
     first = dash(text, sequence, 0)
-    return below(text, content_end(text, sequence.value[at - 1]), first - line_start(text, first), lines)
+    return below(
+        text, sequence.value[at - 1], content_end(text, sequence.value[at - 1]), first - line_start(text, first), lines
+    )
 
 
 def _item_lines(text: str, sequence: SequenceNode, values: Sequence[Any], quote: str) -> Iterator[str]:

@@ -134,7 +134,7 @@ def _append(text: str, sequence: SequenceNode, record: Mapping[str, Any], order:
     lines = _item_lines(text, sequence, neighbour, fields, start)
     spaced = len(sequence.value) > 1 and _blank_above(text, dash(text, sequence, len(sequence.value) - 1))
     blank = [""] if spaced and not keeps_blank_lines(text, sequence) else []
-    return below(text, content_end(text, sequence), start, blank + lines)
+    return below(text, sequence, content_end(text, sequence), start, blank + lines)
 
 
 def _blank_above(text: str, at: int) -> bool:

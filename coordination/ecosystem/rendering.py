@@ -6,6 +6,7 @@ reads the file, takes more words for numbers, dates and truths than ruamel.yaml 
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import re
@@ -52,12 +53,12 @@ def reads_as(source: str, value: object, *, flow: bool, date: bool = False) -> b
     if len(entries) != 1 or not isinstance(entries[0][1], yaml.ScalarNode):
         return False
     found = entries[0][1]
-    if date and found.value == value:
-        return True
     try:
         read = plain_value(found.value) if found.tag == PLAIN else found.value
     except ValueError:  # 2026-02-30
         return False
+    if date and isinstance(read, datetime.date):
+        return bool(found.value == value)
     return type(read) is type(value) and bool(read == value or read != read)
 
 
@@ -67,7 +68,11 @@ def double_quoted(value: str) -> str:
 
 def like_json(value: Any) -> str:
     """One line, as JSON writes it."""
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{double_quoted(name)}: {like_json(v)}" for name, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(like_json, value)) + "]"
+    return double_quoted(value) if isinstance(value, str) else number(value)
 
 
 def number(value: float | bool | None) -> str:
@@ -165,7 +170,9 @@ def block(value: Any) -> list[str]:
     writer.indent(mapping=STEP, sequence=2 * STEP, offset=STEP)
     writer.Representer = _representer()
     stream = io.StringIO()
-    writer.dump(_styled(value), stream)
+    outermost = _styled(value)
+    outermost.fa.set_block_style()
+    writer.dump(outermost, stream)
     lines = stream.getvalue().removesuffix("\n").split("\n")
     return [line.removeprefix(" " * STEP) for line in lines] if isinstance(value, list) else lines
 
@@ -200,6 +207,6 @@ def _styled(value: Any) -> Any:
         return items
     if not isinstance(value, str):
         return value
-    if "\n" in value and literal(value, STEP):
+    if "\n" in value and (found := literal(value, STEP)) and "+" not in found[0]:
         return LiteralScalarString(value)
     return value if scalar(value, flow=True) == value else DoubleQuotedScalarString(value)

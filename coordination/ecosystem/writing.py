@@ -40,6 +40,8 @@ class Hand:
     date: bool = False
     block: str = ""
     """`|` or `>` where text is written as a block even if one line could hold it."""
+    keeps: bool = False
+    """Whether such a block may take the blank lines that follow it (`|+`)."""
     inner: int
     """Where the lines of a block begin."""
     width: int = rendering.WIDTH
@@ -51,7 +53,12 @@ class Hand:
     def for_another(self, value: Any) -> Hand:
         """The hand for the same field of another record: one line of text is no block there if it fits."""
         fits = isinstance(value, str) and "\n" not in value and len(value) + self.inner <= self.width
-        return replace(self, block="") if fits else self
+        return replace(self, block="" if fits else self.block, keeps=False)
+
+    @property
+    def deeper(self) -> int:
+        """Where lines begin that must stand further in than the name; those of a list need not."""
+        return self.inner if self.inner > self.column else self.column + rendering.STEP
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +94,7 @@ def _like_old(text: str, hand: Hand, old: Node) -> Hand:
         lines = _block_lines(text, old)
         inner = min((len(line) - len(line.lstrip(" ")) for line in lines), default=hand.inner)
         width = max([rendering.WIDTH - 40, *map(len, lines)])
-        return replace(hand, inner=inner, block=old.style, width=width)
+        return replace(hand, inner=inner, block=old.style, keeps=True, width=width)
     if isinstance(old, CollectionNode) and old.value:
         if old.flow_style:
             return replace(hand, brackets=True)
@@ -133,7 +140,8 @@ def write(value: Any, hand: Hand) -> Written:
         return _write_collection(value, hand)
     if isinstance(value, str) and not hand.flow and (hand.block or ("\n" in value and hand.quote != '"')):
         for style in dict.fromkeys((hand.block or "|", "|")):
-            if block := rendering.literal(value, hand.inner, style, hand.width):
+            block = rendering.literal(value, hand.deeper, style, hand.width)
+            if block and (hand.keeps or "+" not in block[0]):
                 return Written(head=block[0], lines=tuple(block[1]))
     return Written(head=rendering.scalar(value, flow=hand.flow, quote=hand.quote, date=hand.date))
 
@@ -143,7 +151,8 @@ def _write_collection(value: Any, hand: Hand) -> Written:
     if hand.flow or hand.brackets or not value or short:
         return Written(head=rendering.flow(value))
     lines = rendering.block(value)
-    return Written(head="", lines=tuple(" " * hand.inner + line if line else line for line in lines))
+    column = hand.deeper if isinstance(value, dict) else hand.inner
+    return Written(head="", lines=tuple(" " * column + line if line else line for line in lines))
 
 
 def put(text: str, old: Entry, new: Written, *, flow_style: bool) -> list[Splice]:
@@ -186,7 +195,7 @@ def _instead_of_block(text: str, old: Entry, new: Written) -> list[Splice]:
     if not new.is_literal:
         start = line_stop(text, line_before(text, line_start(text, old.start)))
     head = [Splice(start=colon + 1, end=colon + 1, text=f" {new.head}")] if new.head else []
-    return [*head, _body(text, start, content_end(text, old.value), new)]
+    return [*head, _body(text, start, line_stop(text, content_end(text, old.value)), new)]
 
 
 def _body(text: str, start: int, end: int, new: Written) -> Splice:
