@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.stage import PLAN, Stage
+from tests.waiting import until
 
 
 @pytest.mark.parametrize("strategy", ["levels", "dataflow"])
@@ -29,30 +30,39 @@ def test_a_manual_todo_waits_until_somebody_says_that_it_is_done(stage: Stage, s
     assert done.code == 0
     assert ended.code == 0, ended.err
     assert "3 succeeded" in ended.out
-    assert stage.coord("complete-todo", "look").code == 2
+    assert stage.coord("complete-todo", "look").code == 6
 
 
-def test_a_manual_todo_by_itself_waits_and_only_what_waits_can_be_done(stage: Stage) -> None:
+def test_what_a_run_waits_for_goes_on_there_and_is_no_other_s_to_complete(stage: Stage) -> None:
     stage.write(
         [
             {"id": "look", "repo": "api", "action": {"type": "manual"}},
-            {"id": "then", "repo": "api", "action": {"type": "manual"}, "blocked_by": ["look"]},
-            {"id": "other", "repo": "api"},
+            {"id": "then", "repo": "web", "action": {"type": "manual"}, "blocked_by": ["look"]},
+            {"id": "busy", "repo": "web", "action": "until [ -e $LEDGER ]; do sleep 0.05; done"},
+            {"id": "aside", "repo": "api", "plan": None, "action": {"type": "manual"}},
         ]
     )
     stage.up()
-    early = stage.coord("complete-todo", "look")
-    alone = stage.begin("execute", "look")
-    alone.says("look waits for a person")
-
-    no_manual, unknown = stage.coord("complete-todo", "other"), stage.coord("complete-todo", "lock")
+    sweep = stage.begin("sweep", PLAN, "--strategy", "dataflow")
+    sweep.says("look waits for a person")
+    until(lambda: stage.todo("busy")["state"] == "running", 30)
     run_id = stage.run()["run_id"]
-    done = stage.ok("complete-todo", "look", "--run", run_id, "--json")
 
-    assert alone.done(30).code == 0
-    assert done.json == {"todo": "look", "run_id": run_id}
-    assert (early.code, "no run waits for look" in early.err, "coord sweep PLAN-001" in early.err) == (2, True, True)
-    assert (no_manual.code, "it is no manual todo" in no_manual.err) == (2, True)
+    busy, early = stage.coord("complete-todo", "busy"), stage.coord("complete-todo", "then")
+    unknown, aside = stage.coord("complete-todo", "lock"), stage.ok("complete-todo", "aside", "--json")
+    done = stage.ok("complete-todo", "look", "--run", run_id, "--json")
+    sweep.says("then waits for a person")
+    with_hours = stage.ok("complete-todo", "then", "--hours", "2h")
+    (stage.folder / "ledger").touch()
+    ended = sweep.done(30)
+
+    assert (busy.code, f"is carrying out busy in run {run_id}" in busy.err) == (6, True)
+    assert (early.code, f"run {run_id} has then in hand" in early.err) == (6, True)
     assert (unknown.code, "did you mean look" in unknown.err) == (2, True)
+    assert (aside.json["status"], aside.json["ready"]) == ("completed", [])
+    assert done.json == {"todo": "look", "run_id": run_id}
+    assert f"run {run_id} goes on" in with_hours.err
+    assert ended.code == 0, ended.err
+    assert stage.ok("show-todo", "then", "--json").json["actual_hours"] == 2
     again = stage.coord("complete-todo", "look")
-    assert (again.code, "it is completed in" in again.err) == (2, True)
+    assert (again.code, "look is completed already" in again.err) == (6, True)

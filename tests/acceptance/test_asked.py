@@ -1,0 +1,93 @@
+"""On a terminal, coord asks for what is missing and before it deletes more than was named."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.stage import COORD, Stage, plain
+from tests.waiting import until
+
+FILE = """\
+repos: [{name: api}, {name: web}]
+coordination:
+  todos:
+    - {id: TODO-001, task: Lift it, repo: api}
+    - {id: TODO-002, task: Use it, repo: web, blocked_by: [TODO-001]}
+"""
+
+
+class Terminal:
+    """A command on a terminal of its own; `says` is what has been shown on it so far."""
+
+    def __init__(self, stage: Stage, *words: str) -> None:
+        self._mine, theirs = pty.openpty()
+        env = plain({"TERM": "dumb"})
+        self.process = subprocess.Popen(
+            [COORD, *words], cwd=stage.folder, env=env, stdin=theirs, stdout=theirs, stderr=theirs
+        )
+        stage.started.append(self.process)
+        os.close(theirs)
+        os.set_blocking(self._mine, False)
+        self.shown = ""
+
+    def asked(self, question: str, answer: str) -> None:
+        until(lambda: question in self._read(), 30)
+        os.write(self._mine, f"{answer}\n".encode())
+
+    def ended(self) -> tuple[int, str]:
+        until(lambda: self._read() and self.process.poll() is not None, 30)
+        return self.process.returncode, self._read()
+
+    def close(self) -> None:
+        os.close(self._mine)
+
+    def _read(self) -> str:
+        try:
+            while part := os.read(self._mine, 65536):
+                self.shown += part.decode()
+        except OSError:  # nothing to read yet, or nobody writes any more
+            pass
+        return self.shown
+
+
+@pytest.fixture
+def on_terminal(stage: Stage) -> Iterator[Callable[..., Terminal]]:
+    stage.file.write_text(FILE)
+    opened: list[Terminal] = []
+
+    def begin(*words: str) -> Terminal:
+        opened.append(Terminal(stage, *words))
+        return opened[-1]
+
+    yield begin
+    for terminal in opened:
+        terminal.close()
+
+
+def test_what_is_missing_is_asked_for(stage: Stage, on_terminal: Callable[..., Terminal]) -> None:
+    terminal = on_terminal("create-todo", "--repo", "api")
+
+    terminal.asked("Task: ", "Paint it")
+
+    code, shown = terminal.ended()
+    assert (code, "created TODO-003" in shown) == (0, True), shown
+    assert stage.ok("show-todo", "TODO-003", "--json").json["task"] == "Paint it"
+
+
+@pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 2), ("y", 0, 1)])
+def test_who_deletes_more_than_was_named_is_shown_it_and_asked(
+    stage: Stage, on_terminal: Callable[..., Terminal], answer: str, code: int, left: int
+) -> None:
+    terminal = on_terminal("delete-todo", "TODO-001", "--cascade")
+
+    terminal.asked("delete TODO-001 with all this?", answer)
+
+    ended, shown = terminal.ended()
+    assert "TODO-001 is taken out of TODO-002.blocked_by" in shown
+    assert ended == code
+    assert len(stage.ok("list-todos", "--json").json) == left
