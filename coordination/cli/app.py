@@ -18,8 +18,9 @@ from coordination.cli.lazy import LazyGroup
 from coordination.errors import CoordinationError
 
 INTERRUPTED = 130
-FILES, ISSUES, TODOS, PLANS, DEPS, SHOWING, OUTLOOK = (
-    f"coordination.cli.{name}" for name in ("files", "issues", "todos", "plans", "deps", "showing", "outlook")
+FILES, ISSUES, TODOS, PLANS, DEPS, SHOWING, STANDING, OUTLOOK = (
+    f"coordination.cli.{name}"
+    for name in ("files", "issues", "todos", "plans", "deps", "showing", "standing", "outlook")
 )
 SWEEP, RUNS, STEERING, PROCESSES, MONITORING = (
     f"coordination.cli.{name}" for name in ("sweep", "runs", "steering", "processes", "monitoring")
@@ -35,6 +36,9 @@ COMMANDS = {
         "completion": ("coordination.cli.completion:completion", "Write the script by which a shell completes names."),
     },
     "Look at the file": {
+        "ecosystem-status": (f"{STANDING}:ecosystem_status", "Where everything stands: overdue, blocked, ready."),
+        "status": (f"{STANDING}:status", "Where one repository stands."),
+        "blocking": (f"{STANDING}:blocking", "The open issues that hold up work in a repository."),
         "list-repos": ("coordination.cli.repos:list_repos", "The repositories."),
         "list-issues": (f"{ISSUES}:list_issues", "The issues, most urgent first."),
         "show-issue": (f"{SHOWING}:show_issue", "One issue, with what it waits for and holds up."),

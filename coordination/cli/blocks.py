@@ -24,8 +24,9 @@ def print_page(*parts: Lines) -> None:
 
 
 def head(name: str, title: str, *states: Cell) -> Lines:
-    yield f"{styled(name, 'bold')}  {plain(title)}"
-    yield " · ".join(styled(plain(state.text), state.style) for state in states if state.text)
+    yield f"{styled(name, 'bold')}  {plain(title)}".rstrip()
+    if words := [styled(plain(state.text), state.style) for state in states if state.text]:
+        yield " · ".join(words)
 
 
 def facts(given: Facts) -> Lines:
