@@ -42,7 +42,8 @@ class Output:
 
     def take(self, chunk: bytes) -> None:
         *lines, self._open = (self._open + chunk).split(b"\n")
-        for line in lines:
+        sought = self.pattern is not None and not self.matched
+        for line in lines if sought else lines[-KEPT_LINES:]:
             self._line(line)
         if len(self._open) > LONGEST_LINE:
             self.end()

@@ -1,0 +1,309 @@
+"""Dependencies checked for real: commands as processes, addresses at a server of ours, many at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coordination.dependencies.check import check
+from coordination.dependencies.command import LONGEST_LINE, Output
+from coordination.dependencies.records import Outcome
+from coordination.models import Dependency, DependencyStatus
+from tests.doors import Certificates
+from tests.waiting import until
+
+SATISFIED, UNSATISFIED, UNKNOWN = DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED, DependencyStatus.UNKNOWN
+Places = Mapping[str, Path | None]
+
+
+def needs(number: int = 1, **fields: Any) -> Dependency:
+    return Dependency.model_validate({"id": f"DEP-{number}", "consumer": "app", "provider": "lib", **fields})
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Places:
+    folders = {"app": tmp_path / "app", "lib": tmp_path / "lib"}
+    for folder in folders.values():
+        folder.mkdir()
+    return folders
+
+
+@pytest.fixture
+def found(places: Places) -> Callable[..., Outcome]:
+    """What comes of one dependency with this validation."""
+    return lambda **validation: check([needs(validation=validation)], places)[0]
+
+
+def test_a_command_that_ends_with_0_satisfies_and_any_other_end_does_not(found: Callable[..., Outcome]) -> None:
+    assert found(command="true").status is SATISFIED
+    refused = found(command="echo 'no such table' >&2; exit 4")
+    assert (refused.status, refused.why) == (UNSATISFIED, "the command ended with 4: no such table")
+    assert found(command="kill -9 $$").why == "the command was killed by SIGKILL"
+
+
+def test_a_text_runs_in_a_shell_and_a_list_without_one(found: Callable[..., Outcome]) -> None:
+    assert found(command="echo $((1 + 1))", expected_pattern="^2$").status is SATISFIED
+    assert found(command=["echo", "$((1 + 1))"], expected_pattern=r"^\$\(\(").status is SATISFIED
+    missing = found(command=["nonesuch", "--version"])
+    assert (missing.status, "nonesuch cannot be started" in missing.why) == (UNSATISFIED, True)
+
+
+def test_a_pattern_is_looked_for_line_by_line_in_both_streams(found: Callable[..., Outcome]) -> None:
+    assert found(command="echo one; echo v2 >&2; echo three", expected_pattern=r"^v\d$").status is SATISFIED
+    assert found(command="printf 'a\\nb'", expected_pattern="a.b").status is UNSATISFIED
+    assert found(command="printf 'no end of line'", expected_pattern="line$").status is SATISFIED
+    assert found(command="echo v2; exit 1", expected_pattern="v2").status is UNSATISFIED
+
+
+def test_a_pattern_that_is_none_is_a_mistake_in_the_file(found: Callable[..., Outcome]) -> None:
+    outcome = found(command="echo ran > ran", expected_pattern="v[0-")
+
+    assert outcome.status is UNKNOWN
+    assert "validation.expected_pattern 'v[0-' is no regular expression" in outcome.why
+
+
+@pytest.mark.parametrize("alone", [{"expected_pattern": "x"}, {"expected_status": 204}])
+def test_what_is_expected_of_nothing_is_a_mistake_in_the_file(
+    found: Callable[..., Outcome], alone: dict[str, Any]
+) -> None:
+    outcome = found(**alone)
+
+    assert (outcome.status, *alone) == (UNKNOWN, next(iter(alone)))
+    assert f"validation.{next(iter(alone))} has no" in outcome.why
+
+
+def test_a_command_runs_in_the_consumers_checkout_else_the_providers_else_beside_the_file(
+    tmp_path: Path, places: Places
+) -> None:
+    asked = [needs(validation={"command": "pwd", "expected_pattern": "x$"})]
+
+    for known, folder in ((places, "app"), ({"app": None, "lib": places["lib"]}, "lib"), ({}, tmp_path.name)):
+        assert check(asked, known, folder=tmp_path)[0].why.endswith(f"/{folder}")
+
+
+def test_output_without_end_takes_no_memory_and_is_still_looked_at(found: Callable[..., Outcome]) -> None:
+    output = Output(pattern=None)
+    for _ in range(40):
+        output.take(b"x" * LONGEST_LINE)
+
+    assert sum(map(len, output.last)) < 10_000
+    assert (
+        found(
+            command="yes | head -n 200000; head -c 3000000 /dev/zero; echo; echo last", expected_pattern="^last$"
+        ).status
+        is SATISFIED
+    )
+
+
+def test_a_command_that_hangs_is_gone_with_its_children_when_its_time_is_up(
+    tmp_path: Path, found: Callable[..., Outcome]
+) -> None:
+    outcome = found(command=f"sleep 600 & echo $! > {tmp_path}/pid; trap '' TERM; sleep 600", timeout="500ms")
+
+    assert (outcome.status, outcome.why) == (UNSATISFIED, "the command did not end within 0.5 s, and was killed")
+    until(lambda: is_gone(int((tmp_path / "pid").read_text())))
+
+
+def test_what_a_command_leaves_behind_is_ended_and_not_waited_for(
+    tmp_path: Path, found: Callable[..., Outcome]
+) -> None:
+    outcome = found(command=f"sleep 600 & echo $! > {tmp_path}/pid; echo up", expected_pattern="^up$")
+
+    assert outcome.status is SATISFIED
+    until(lambda: is_gone(int((tmp_path / "pid").read_text())))
+
+
+def is_gone(pid: int) -> bool:
+    """Or a zombie that whoever has adopted it has not buried yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith(("Z", "X"))
+    except OSError:
+        return True
+
+
+def test_20_checks_run_at_the_same_time(tmp_path: Path, places: Places) -> None:
+    """Each waits until all the others have begun: one after the other none would end."""
+    meet = f"touch {tmp_path}/here-$$; until [ $(ls {tmp_path} | grep -c here) = 20 ]; do sleep 0.02; done"
+    dependencies = [needs(n, validation={"command": meet}) for n in range(20)]
+    told: list[Outcome] = []
+
+    outcomes = check(dependencies, places, jobs=20, progress=told.append)
+
+    assert [o.id for o in outcomes] == [d.id for d in dependencies]
+    assert {o.status for o in outcomes} == {SATISFIED}
+    assert sorted(o.id for o in told) == sorted(o.id for o in outcomes)
+
+
+def test_no_more_run_at_the_same_time_than_are_allowed(tmp_path: Path, places: Places) -> None:
+    alone = f"mkdir {tmp_path}/busy && sleep 0.05; rmdir {tmp_path}/busy"
+
+    outcomes = check([needs(n, validation={"command": alone}) for n in range(5)], places, jobs=1)
+
+    assert {o.status for o in outcomes} == {SATISFIED}
+
+
+def test_a_call_that_is_ended_early_ends_what_it_has_started(tmp_path: Path, places: Places) -> None:
+    quick = needs(1, validation={"command": f"until [ -s {tmp_path}/pid ]; do sleep 0.02; done"})
+    slow = needs(2, validation={"command": f"echo $$ > {tmp_path}/pid; sleep 600"})
+
+    def interrupt(_: Outcome) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        check([quick, slow], places, progress=interrupt)
+
+    assert is_gone(int((tmp_path / "pid").read_text()))
+
+
+def test_without_a_validation_the_version_of_the_checkout_counts(places: Places, tmp_path: Path) -> None:
+    lib = places["lib"]
+    assert lib is not None
+    (lib / "pyproject.toml").write_text('[project]\nversion = "1.4.2"\n')
+
+    good, bad, unread, away = check(
+        [
+            needs(1, version_constraint="^1.2", validation={}),
+            needs(2, version_constraint=">=2"),
+            needs(3, version_constraint="newest"),
+            needs(4, version_constraint=">=2", provider="elsewhere"),
+        ],
+        {**places, "elsewhere": tmp_path / "nowhere"},
+    )
+
+    assert (good.status, good.found) == (SATISFIED, "1.4.2")
+    assert (bad.status, bad.why) == (UNSATISFIED, "lib is 1.4.2 (pyproject.toml), which >=2 does not admit")
+    assert (unread.status, "write it like" in unread.why) == (UNKNOWN, True)
+    assert (away.status, "is not on this machine" in away.why) == (UNKNOWN, True)
+
+
+def test_that_npm_leaves_out_a_prerelease_is_said(places: Places) -> None:
+    lib = places["lib"]
+    assert lib is not None
+    (lib / "package.json").write_text('{"version": "2.0.0-rc.1"}')
+
+    (outcome,) = check([needs(version_constraint=">=1.2")], places)
+
+    assert outcome.status is UNSATISFIED
+    assert "npm takes a prerelease only where" in outcome.why
+
+
+def test_what_is_deprecated_is_not_run_and_what_says_nothing_is_unknown(tmp_path: Path, places: Places) -> None:
+    deprecated, empty = check(
+        [needs(1, status="deprecated", validation={"command": f"touch {tmp_path}/ran"}), needs(2)], places
+    )
+
+    assert deprecated.status is DependencyStatus.DEPRECATED
+    assert (empty.status, empty.why.partition(":")[0]) == (UNKNOWN, "nothing to check by")
+    assert not (tmp_path / "ran").exists()
+
+
+class Answers(BaseHTTPRequestHandler):
+    """`/500` answers with 500, `/302` leads to `/200`, `/slow` says nothing until the test is over."""
+
+    over = threading.Event()
+
+    def do_GET(self) -> None:
+        word = self.path.strip("/").partition("?")[0]
+        if word == "slow":
+            self.over.wait(30)
+            return
+        self.send_response(int(word))
+        if word == "302":
+            self.send_header("Location", "/200")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass  # who does not wait for the slow one hangs up
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadingHTTPServer]:
+    Answers.over.clear()
+    with Server(("127.0.0.1", 0), Answers) as made:
+        thread = threading.Thread(target=made.serve_forever)
+        thread.start()
+        yield made
+        Answers.over.set()
+        made.shutdown()
+        thread.join()
+
+
+def address(server: ThreadingHTTPServer) -> str:
+    return f"http://127.0.0.1:{server.server_port}"
+
+
+def test_a_health_check_asks_the_address(server: ThreadingHTTPServer, found: Callable[..., Outcome]) -> None:
+    at = address(server)
+
+    assert found(health_check=f"{at}/200").status is SATISFIED
+    assert found(health_check=f"{at}/503", expected_status=503).status is SATISFIED
+    broken = found(health_check=f"{at}/500")
+    assert (broken.status, broken.why) == (UNSATISFIED, f"{at}/500 answered 500, not 200")
+
+
+def test_redirects_are_followed_unless_one_is_expected(
+    server: ThreadingHTTPServer, found: Callable[..., Outcome]
+) -> None:
+    assert found(health_check=f"{address(server)}/302").status is SATISFIED
+    assert found(health_check=f"{address(server)}/302", expected_status=302).status is SATISFIED
+    assert found(health_check=f"{address(server)}/200", expected_status=302).status is UNSATISFIED
+
+
+def test_a_server_that_says_nothing_is_given_up_when_its_time_is_up(
+    server: ThreadingHTTPServer, found: Callable[..., Outcome]
+) -> None:
+    outcome = found(health_check=f"{address(server)}/slow", timeout="200ms")
+
+    assert outcome.status is UNSATISFIED
+    assert outcome.why.endswith("did not answer within 0.2 s")
+
+
+def test_where_nothing_listens_is_said(free_port: int, found: Callable[..., Outcome]) -> None:
+    outcome = found(health_check=f"http://user:secret@127.0.0.1:{free_port}/health?token=secret")
+
+    assert outcome.status is UNSATISFIED
+    assert outcome.why == f"http://127.0.0.1:{free_port}/health refused the connection: nothing listens there"
+
+
+def test_a_certificate_that_nobody_vouches_for_is_said(tmp_path: Path, found: Callable[..., Outcome]) -> None:
+    context = Certificates(tmp_path).of_server("localhost")
+    with Server(("127.0.0.1", 0), Answers) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        outcome = found(health_check=f"https://localhost:{server.server_port}/200")
+        server.shutdown()
+        thread.join()
+
+    assert outcome.status is UNSATISFIED
+    assert "cannot be trusted" in outcome.why
+
+
+@pytest.mark.parametrize("address", ["localhost:8080/health", "ftp://localhost/x", "http://[::1"])
+def test_what_is_no_address_is_a_mistake_in_the_file(found: Callable[..., Outcome], address: str) -> None:
+    outcome = found(health_check=address)
+
+    assert outcome.status is UNKNOWN
+    assert "validation.health_check" in outcome.why
+
+
+def test_where_a_command_and_an_address_are_given_both_must_hold(
+    server: ThreadingHTTPServer, found: Callable[..., Outcome]
+) -> None:
+    good, bad = f"{address(server)}/200", f"{address(server)}/500"
+
+    assert found(command="true", health_check=good).status is SATISFIED
+    assert found(command="true", health_check=bad).status is UNSATISFIED
+    assert found(command="false", health_check=good).status is UNSATISFIED
