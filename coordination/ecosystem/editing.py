@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from coordination.ecosystem.changes import Edit, Place, Plain
-from coordination.ecosystem.document import Document, parse, read_bytes
+from coordination.ecosystem import cache, piecewise, revision
+from coordination.ecosystem.changes import Changes, Edit, Place, Plain
+from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.ecosystem.file_lock import exclusive
-from coordination.ecosystem.revision import revise
+from coordination.ecosystem.parsing import Document, Snapshot, parse
 from coordination.ecosystem.saving import save
 from coordination.ecosystem.tree import gc_paused
 from coordination.errors import EditConflict
@@ -32,15 +33,21 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
     """
     with exclusive(path.resolve()), gc_paused():
         for _ in range(ATTEMPTS):
-            draft = parse(read_bytes(path), path)
-            proposal = Edit(draft.document)
+            before = snapshot(read_bytes(path), path)
+            proposal = Edit(before.document)
             decide(proposal)
             if not proposal.changes:
-                return draft.document
-            document = revise(draft, proposal.changes)
-            if read_bytes(path) == draft.document.text:
-                save(path, document.text)
-                return document
+                return before.document
+            after = _revised(before, proposal.changes)
+            if read_bytes(path) == before.document.text:
+                save(path, after.document.text)
+                cache.keep(after)
+                return after.document
     raise EditConflict(
         f"{path} was changed {ATTEMPTS} times while it was edited", "save it in the editor and try again"
     )
+
+
+def _revised(before: Snapshot, changes: Changes) -> Snapshot:
+    document = before.document
+    return piecewise.revise(before, changes) or revision.revise(parse(document.text, document.path), changes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
 import yaml
@@ -48,14 +48,6 @@ class Outline:
     lists: Mapping[Location, Listing]
     events: int
     newline: str
-
-    def moved(self, at: int, by: int) -> Outline:
-        """After the text before `at` became longer by so many characters."""
-        lists = {
-            location: replace(listing, start=listing.start + by) if listing.start > at else listing
-            for location, listing in self.lists.items()
-        }
-        return replace(self, lists=lists)
 
 
 def outline_of(tree: Tree) -> Outline | None:

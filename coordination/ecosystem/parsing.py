@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ class Document:
     path: Path
     text: bytes
     ecosystem: Ecosystem
-    known_warnings: tuple[Problem, ...] | None = None
+    known_warnings: tuple[Problem, ...] | None = field(default=None, compare=False)
 
     @property
     def digest(self) -> str:

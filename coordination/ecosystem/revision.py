@@ -1,4 +1,4 @@
-"""A file's text with changes in it, and the values that it must then have."""
+"""A file's text with changes in it, and the values that it must then have: the whole way, which can do all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from coordination.ecosystem.amendments import set_field
 from coordination.ecosystem.changes import Changes, Plain, model_at
-from coordination.ecosystem.parsing import Document, Draft, parse
+from coordination.ecosystem.parsing import Draft, Snapshot, parse
 from coordination.ecosystem.places import Location
 from coordination.ecosystem.records import add_item, remove_item
 from coordination.ecosystem.splices import Splice, apply, item
@@ -19,8 +19,8 @@ from coordination.errors import EditConflict, InvalidFile
 _BY_HAND = "nothing was written; make the change by hand"
 
 
-def revise(draft: Draft, changes: Changes) -> Document:
-    """The document with the changes in it; raises EditConflict where they cannot be made without changing more."""
+def revise(draft: Draft, changes: Changes) -> Snapshot:
+    """The file with the changes in it; raises EditConflict where they cannot be made without changing more."""
     path = draft.document.path
     try:
         result = parse(amended(draft.tree, changes, str(path)), path)
@@ -28,7 +28,7 @@ def revise(draft: Draft, changes: Changes) -> Document:
         raise EditConflict(f"{path} cannot be edited safely: {error.message}", _BY_HAND) from error
     if not same(result.data, expected(draft.data, changes)):
         raise EditConflict(f"{path} cannot be edited safely: more than the meant values would change", _BY_HAND)
-    return result.document
+    return result.snapshot()
 
 
 def amended(tree: Tree, changes: Changes, file: str) -> bytes:
