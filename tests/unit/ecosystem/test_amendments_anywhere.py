@@ -1,0 +1,122 @@
+"""In any file an amendment changes what is meant, and the diff shows nothing else."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from written_files import ORDER, files, records, values
+from yaml.nodes import MappingNode
+
+from coordination.ecosystem.amendments import set_field
+from coordination.ecosystem.lines import content_end, line_start, next_line
+from coordination.ecosystem.records import add_item, remove_item
+from coordination.ecosystem.rendering import DATES
+from coordination.ecosystem.splices import Splice, apply, entry, item
+from coordination.ecosystem.tree import Tree, read_tree
+from coordination.ecosystem.values import read_values
+
+TODOS = ("coordination", "todos")
+FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def read(text: str) -> tuple[Tree, Any]:
+    tree = read_tree(text.encode(), "ecosystem.yaml")
+    return tree, read_values(tree)[0]
+
+
+def same(found: Any, wanted: Any, name: str = "") -> bool:
+    """Equal values of equal kinds; a date may be text where a date is wanted, and 2.0 may be written as 2."""
+    if isinstance(wanted, dict) and isinstance(found, dict):
+        return wanted.keys() == found.keys() and all(same(found[k], v, k) for k, v in wanted.items())
+    if isinstance(wanted, list) and isinstance(found, list):
+        return len(wanted) == len(found) and all(map(same, found, wanted))
+    if isinstance(found, date) and isinstance(wanted, str):
+        return name in DATES and str(found) == wanted
+    return type(found) in (type(wanted), *([int] if isinstance(wanted, float) else [])) and bool(found == wanted)
+
+
+def comments(text: str) -> set[str]:
+    return set(re.findall(r"# c(\d+)", text))
+
+
+def removed(text: str, splices: list[Splice]) -> str:
+    return "".join(text[splice.start : splice.end] for splice in splices)
+
+
+def lines_of_entry(text: str, mapping: MappingNode, field: str) -> tuple[int, int, int]:
+    """Where the entry's first line begins, where its last one ends, and where the next thing begins."""
+    keys = [key for key, _ in mapping.value]
+    at = next(i for i, key in enumerate(keys) if key.value == field)
+    limit = keys[at + 1].start_mark.index if at + 1 < len(keys) else mapping.end_mark.index
+    end = max(content_end(text, mapping.value[at][1]), keys[at].end_mark.index)
+    return line_start(text, keys[at].start_mark.index), next_line(text, end), max(limit, end)
+
+
+@FEW
+@given(files(), st.integers(0, 2), st.sampled_from(ORDER[1:]), st.none() | values)
+def test_a_field_is_set_or_taken_out(text: str, number: int, field: str, value: Any) -> None:
+    tree, data = read(text)
+    todos = data["coordination"]["todos"]
+    todo = item(tree.root, *TODOS, number % len(todos))
+
+    splices = set_field(text, todo, field, value, ORDER)
+
+    after = apply(text, splices)
+    was_there = field in todos[number % len(todos)]
+    todos[number % len(todos)].update({field: value})
+    if value is None:
+        del todos[number % len(todos)][field]
+    assert same(read(after)[1], data)
+    if was_there:
+        start, end, limit = lines_of_entry(text, todo, field)
+        assert all(start <= splice.start and splice.end <= limit for splice in splices)
+        assert comments(text) - comments(after) <= comments(text[start:end])
+    else:
+        assert comments(text) <= comments(after)
+        assert re.fullmatch(r"([|>][0-9]?\+?)?", removed(text, splices))  # at the end of a file
+
+
+@FEW
+@given(files(), records)
+def test_a_record_is_added_and_taken_out_again(text: str, record: dict[str, Any]) -> None:
+    record = {"id": "NEW", **record}
+    tree, data = read(text)
+
+    splices = add_item(text, tree.root, TODOS, record, ORDER)
+
+    after = apply(text, splices)
+    assert same(
+        read(after)[1],
+        data | {"coordination": {**data["coordination"], "todos": [*data["coordination"]["todos"], record]}},
+    )
+    assert comments(text) <= comments(after)
+    assert re.fullmatch(r"([|>][0-9]?\+?)?", removed(text, splices))
+    back = apply(after, remove_item(after, section(after), "todos", len(data["coordination"]["todos"])))
+    assert back == text or not text.endswith("\n")
+
+
+@FEW
+@given(files(), st.integers(0, 2))
+def test_a_record_is_taken_out(text: str, number: int) -> None:
+    _, data = read(text)
+    todos = data["coordination"]["todos"]
+    number %= len(todos)
+
+    splices = remove_item(text, section(text), "todos", number)
+
+    after = apply(text, splices)
+    del todos[number]
+    assert same(read(after)[1], data)
+    assert comments(text) - comments(after) <= comments(removed(text, splices))
+    assert len(re.findall(r"\n[ \t\r]*(?=\n)", after)) <= len(re.findall(r"\n[ \t\r]*(?=\n)", text))
+
+
+def section(text: str) -> MappingNode:
+    found = entry(read(text)[0].root, "coordination")
+    assert found is not None
+    assert isinstance(found.value, MappingNode)
+    return found.value
