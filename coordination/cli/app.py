@@ -53,6 +53,7 @@ COMMANDS = {
         "list-deps": (f"{DEPS}:list_deps", "What repositories need of each other."),
         "show-dep": (f"{SHOWING}:show_dep", "One dependency, and how it is checked."),
         "check-deps": ("coordination.cli.check_deps:check_deps", "Check what they need of each other, for real."),
+        "export": ("coordination.cli.export:export", "The records as CSV, JSON or Markdown."),
         "graph": (f"{OUTLOOK}:graph", "A plan's order of work: as tree, mermaid, dot or JSON."),
         "forecast": (f"{OUTLOOK}:forecast", "How long a plan takes under each strategy, and which is taken."),
     },
