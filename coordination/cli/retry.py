@@ -50,13 +50,13 @@ def retry(
         if call.has_file and not call.settings.redis_url:
             call.manager.check_paths(sorted({spec.todo.repo for spec in left.again.values()}))
             call.local.ensure_worker()
-        run_id = runs.retry(left, on_failure=OnFailure(on_failure) if on_failure else None, max_parallel=jobs)
-        _say(run_id, left)
-        if detach:
-            call.detach()
-            click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
-            return 0
-        return see_through(call, runs, run_id, as_json=as_json)
+
+        def start() -> str:
+            run_id = runs.retry(left, on_failure=OnFailure(on_failure) if on_failure else None, max_parallel=jobs)
+            _say(run_id, left)
+            return run_id
+
+        return see_through(call, runs, start, detach=detach, as_json=as_json)
 
 
 def _nothing(left: CarryOver, *, as_json: bool) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -123,22 +124,31 @@ def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = Fals
     url = call.local.ensure_worker()  # all its threads: others may share it, and `jobs` is kept by the run
     with reaching(url):
         runs = Runs(url, call.settings)
-        run_id = runs.sweep(call.document.ecosystem, graph, order)
-        click.echo(f"run {run_id} of {graph.plan.id}: {counted(len(graph.todos), 'todo')}, {order.reason}", err=True)
+
+        def start() -> str:
+            run_id = runs.sweep(call.document.ecosystem, graph, order)
+            todos = counted(len(graph.todos), "todo")
+            click.echo(f"run {run_id} of {graph.plan.id}: {todos}, {order.reason}", err=True)
+            return run_id
+
+        return see_through(call, runs, start, detach=detach, as_json=as_json)
+
+
+def see_through(call: Call, runs: Runs, start: Callable[[], str], *, detach: bool, as_json: bool) -> int:
+    """Start a run and follow it to its end, whoever interrupts, and conclude it."""
+    following, interrupted = None, False
+    try:
+        with _interruption_held_back():
+            run_id = start()
+            following = Following(runs, run_id)
         if detach:
             call.detach()
             click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
             return 0
-        return see_through(call, runs, run_id, as_json=as_json)
-
-
-def see_through(call: Call, runs: Runs, run_id: str, *, as_json: bool) -> int:
-    """Follow a run to its end, whoever interrupts, and conclude it."""
-    following = Following(runs, run_id)
-    interrupted = False
-    try:
         run = following.until_the_end()
     except KeyboardInterrupt:
+        if following is None:
+            raise
         if not _wants_to_cancel():
             call.detach()
             click.echo(f"\nthe run goes on: coord watch {run_id}; coord down stops what runs here", err=True)
@@ -173,6 +183,27 @@ def _cancelled(runs: Runs, run_id: str, following: Following) -> RunView:
     with contextlib.suppress(Conflict):  # it ended in between
         runs.cancel(run_id)
     return following.until_the_end()
+
+
+@contextlib.contextmanager
+def _interruption_held_back() -> Iterator[None]:
+    """It comes at the end: a run that is being started runs already, and nobody could be asked about one without a name."""
+    arrived = False
+
+    def note(_number: int, _frame: object) -> None:
+        nonlocal arrived
+        arrived = True
+        signal.signal(signal.SIGINT, _leave_at_once)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else we were started so that a Ctrl-C is not meant for us
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if arrived:
+        raise KeyboardInterrupt
 
 
 def _leave_at_once(_number: int, _frame: object) -> None:
