@@ -25,6 +25,7 @@ from tests.stage import Begun, Done, Stage
 from tests.waiting import until
 
 PASSWORD = "only-for-tests"
+KEYS = Keys("coord")
 SOON = timedelta(seconds=5)
 USERS = {
     "submitter": ("--role", "submitter"),
@@ -63,6 +64,8 @@ class Guarded:
         self.server.says("Ready to accept connections")
         self.keepers = self.stage("keeper", "keeper")
         self.keeper = self.keepers.begin("keeper")
+        with self.client("keeper") as client:
+            until(lambda: client.exists(KEYS.lock("keeper")), 30)  # a worker that nobody answers does not stay
         for name in ("alpha", "beta"):
             self.worker(name, name)
 
@@ -246,7 +249,6 @@ def test_a_worker_that_does_not_know_that_it_is_restricted_says_what_to_do(guard
     assert "COORD_RESTRICTED=true" in refused.err
 
 
-KEYS = Keys("coord")
 RUN = KEYS.run("{run}")
 BETA = KEYS.restricted(["beta"])
 FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {

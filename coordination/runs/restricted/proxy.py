@@ -24,7 +24,8 @@ T = TypeVar("T")
 
 TRIES = 3
 ANSWER_S = 1
-UNHEARD_S = 0.5
+UNHEARD_S = 1.0
+"""Before the next try: in all of them together, another keeper has taken over from one that died (2 s and a round)."""
 REFUSALS = (Conflict, NotAllowed)
 
 
@@ -50,7 +51,7 @@ class Wire:
             if answer:
                 return _done(from_json(answer[1]))
             if not heard:
-                time.sleep(UNHEARD_S)  # the keeper that led is gone; another one takes over within 2 s
+                time.sleep(UNHEARD_S)
         raise NobodyAnswers
 
 
