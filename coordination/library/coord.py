@@ -11,6 +11,7 @@ from typing import Any, Self
 from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import find, parse, read_bytes
 from coordination.fleet.local import Local
+from coordination.library.completing import Completed, complete_todo
 from coordination.library.events import Subscriber, Subscribers
 from coordination.library.runs import Runs
 from coordination.locks import LockManager
@@ -72,6 +73,17 @@ class Coord:
         if not self.settings.redis_url:
             self.manager.check_paths(repos)
             self._local.ensure_worker()
+
+    def complete_todo(self, todo: str, hours: float | None = None) -> Completed:
+        """Whoever did it says so: to the run that waits for it, else to the file. No server is started for the question.
+
+        Raises Conflict while a run carries it out, or where it is completed already.
+        """
+        if not (self.settings.redis_url or self._local.server.url):
+            return complete_todo(self.manager, None, todo, hours)
+        deeds = self.runs.deeds
+        with reaching(deeds.url):
+            return complete_todo(self.manager, deeds, todo, hours)
 
     def detach(self) -> None:
         """What was started here goes on without us, until `coord down`."""

@@ -57,6 +57,7 @@ def listen(at: Address) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(place)
+        listening.listen()  # who comes before we are up waits for a moment
     except OSError as error:
         raise CoordinationError(
             f"cannot listen at {at.host}:{at.port}: {error.strerror or error}",

@@ -36,15 +36,17 @@ class EditedTodo(Todo):
 
     ready: tuple[str, ...]
     notes: tuple[str, ...]
+    run_id: str | None = None
+    """The run that waited for it and goes on now: the file says that it is completed when the run has ended."""
 
 
 def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
     return Page(result=records[offset : offset + limit], total=len(records))
 
 
-def edited(kind: type[M], change: Edited) -> M:
+def edited(kind: type[M], change: Edited, **more: Any) -> M:
     """The record with what has followed from its change."""
-    return kind(**dict(change.record), ready=change.ready, notes=change.notes)
+    return kind(**dict(change.record), ready=change.ready, notes=change.notes, **more)
 
 
 def given(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from coordination.dependencies.records import DependencyReport
 from coordination.desk.records import EcosystemStatus, RepoStatus
 from coordination.mcp.answers import Page, page
-from coordination.mcp.declaring import reads
+from coordination.mcp.declaring import checks, reads
 from coordination.mcp.office import Office
 from coordination.mcp.words import AnyOf, Limit, Offset, RepoName
 from coordination.models import Dependency, DependencyStatus, DependencyType
@@ -35,3 +36,11 @@ def coord_list_dependencies(
     """Dependencies between repositories that fit all filters."""
     found = office.coord.manager.list_dependencies(consumer or None, provider or None, type or None, status or None)
     return page(found, limit, offset)
+
+
+@checks("Check dependencies")
+def coord_check_dependencies(office: Office, consumer: AnyOf[str] = ()) -> DependencyReport:
+    """Find out for real whether repositories have what they need of each other: their commands are run, addresses asked,
+    versions compared. Statuses that have changed are written into the file.
+    """
+    return office.coord.manager.check_dependencies(consumer or None)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from coordination.desk.records import Edited
 from coordination.errors import UsageError
 from coordination.mcp.answers import EditedTodo, Page, edited, given, page
 from coordination.mcp.declaring import adds, reads
@@ -74,7 +75,11 @@ def coord_complete_todo(
     actual_hours: Annotated[float | None, Field(ge=0, description="How long it took.")] = None,
 ) -> EditedTodo:
     """Say that a todo is done; `ready` names what may begin now. A run that waits for it goes on."""
-    return edited(EditedTodo, office.coord.manager.complete_todo(todo, actual_hours))
+    coord = office.coord
+    completed = coord.complete_todo(todo, actual_hours)
+    if completed.run_id:
+        office.seen(coord.runs.get(completed.run_id))
+    return edited(EditedTodo, completed.edited or Edited(record=coord.manager.get_todo(todo)), run_id=completed.run_id)
 
 
 def _action(run: str | None, prompt: str | None, manual: bool) -> dict[str, Any] | None:

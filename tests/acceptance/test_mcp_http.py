@@ -1,0 +1,71 @@
+"""`coord mcp --http`: for clients elsewhere, who have the token."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import httpx2
+import pytest
+from fastmcp.client.transports import StreamableHttpTransport
+
+from tests.agent import agent
+from tests.stage import PLAN, Begun, Stage
+
+OURS = "a-token-that-we-chose"
+
+
+def ended(process: Begun, number: signal.Signals = signal.SIGTERM) -> int:
+    os.kill(process.pid, number)
+    return process.wait(30)
+
+
+def test_a_plan_is_swept_by_who_has_the_token_that_was_said(stage: Stage, free_port: int) -> None:
+    stage.write([{"id": "A", "repo": "api", "action": "echo hello"}])
+    process = stage.begin("mcp", "--http", str(free_port))
+    said = re.fullmatch(r"MCP  (http://127.0.0.1:\d+/mcp)  token (\S{40,})\n", process.says("MCP"))
+    assert said
+    url, token = said.groups()
+
+    with agent(StreamableHttpTransport(url, auth=token)) as ai:
+        assert len(ai.tools()) == 24
+        begun = ai.call("coord_sweep_plan", plan=PLAN)
+        assert ai.call("coord_get_run", run=begun["run_id"], wait_s=60)["status"] == "succeeded"
+        assert ai.call("coord_get_logs", todo="A")["text"] == "hello\n"
+
+        assert ended(process) == 0
+    assert process.out == ""
+    assert process.err.count(token) == 1
+
+
+def test_who_has_another_token_or_none_stays_outside(stage: Stage, free_port: int) -> None:
+    stage.write([{"id": "A", "repo": "api"}])
+    process = stage.begin("mcp", "--http", f"localhost:{free_port}", COORD_MCP_TOKEN=OURS)
+    assert process.says("MCP").endswith("token as in mcp_token\n")
+    url = f"http://localhost:{free_port}/mcp"
+
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {OURS}x"}):
+        assert httpx2.post(url, json={}, headers=headers).status_code == 401
+    foreign = {"Authorization": f"Bearer {OURS}", "Origin": "http://evil.example"}
+    assert httpx2.post(url, json={}, headers=foreign).status_code == 403
+    with pytest.raises(Exception, match="error response"), agent(StreamableHttpTransport(url, auth="wrong")):
+        pass
+    with agent(StreamableHttpTransport(url, auth=OURS)) as ai:
+        assert ai.call("coord_list_todos")["total"] == 1
+
+    taken = stage.coord("mcp", "--http", str(free_port))
+    assert (taken.code, "cannot listen at" in taken.err) == (1, True)
+    config = stage.ok("mcp", "--http", str(free_port), "--config", COORD_MCP_TOKEN=OURS).json["mcpServers"]["coord"]
+    assert config["headers"] == {"Authorization": f"Bearer {OURS}"}
+    assert ended(process, signal.SIGINT) == 0
+
+
+def test_a_token_that_could_be_guessed_is_refused(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api"}])
+
+    answer = stage.coord("mcp", "--http", "8765", COORD_MCP_TOKEN="short")
+
+    assert answer.code == 2
+    assert "COORD_MCP_TOKEN must have 16 characters or more" in answer.err
+    assert "short" not in answer.err

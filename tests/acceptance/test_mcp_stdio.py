@@ -1,0 +1,180 @@
+"""`coord mcp` as a client starts it: a process that is spoken to on standard input and output, with real workers behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fastmcp.client.transports import StdioTransport
+
+from coordination.settings import Settings
+from coordination.wire.daemon import Daemon
+from coordination.wire.embedded import EmbeddedServer
+from tests.acceptance.gate import Gate
+from tests.agent import Agent, agent
+from tests.stage import COORD, PLAN, Stage, plain
+from tests.waiting import until
+
+TODOS = [
+    {"id": "TODO-001", "repo": "api", "action": "seq 1 5000; echo found 42"},
+    {"id": "TODO-002", "repo": "web", "action": "[ -e $LEDGER ] && echo mended", "blocked_by": ["TODO-001"]},
+]
+
+
+def over_stdio(stage: Stage, **env: str) -> StdioTransport:
+    words = ["mcp", "--ecosystem", str(stage.file)]
+    return StdioTransport(str(COORD), words, env=plain(env), cwd="/", keep_alive=False)
+
+
+@pytest.fixture(scope="module")
+def stage(new_stage: Callable[[], Stage]) -> Stage:
+    stage = new_stage()
+    stage.write(TODOS)
+    return stage
+
+
+@pytest.fixture(scope="module")
+def ai(stage: Stage) -> Iterator[Agent]:
+    with agent(over_stdio(stage)) as connected:
+        yield connected
+
+
+def test_a_plan_is_swept_followed_mended_and_retried(ai: Agent, stage: Stage) -> None:
+    assert len(ai.tools()) == 24
+    assert "coord_sweep_plan" in ai.instructions()
+
+    begun = ai.call("coord_sweep_plan", plan=PLAN)
+    assert begun["status"] == "running"
+    failed = ai.call("coord_get_run", run=begun["run_id"], wait_s=60)
+    assert (failed["status"], failed["counts"]) == ("failed", {"succeeded": 1, "failed": 1})
+    assert failed == stage.run(begun["run_id"])
+    assert stage.ok("show-todo", "TODO-001", "--json").json["status"] == "completed"
+
+    (stage.folder / "ledger").write_text("mended\n")
+    again = ai.call("coord_retry_run", run=begun["run_id"], wait_s=60)
+    assert (again["status"], again["carried_from"]) == ("succeeded", begun["run_id"])
+    assert [run["run_id"] for run in ai.call("coord_list_runs")] == [again["run_id"], begun["run_id"]]
+    assert {todo["status"] for todo in ai.call("coord_list_todos")["result"]} == {"completed"}
+
+    log = ai.call("coord_get_logs", run=begun["run_id"], todo="TODO-001", limit=16)
+    assert log["text"] == f"[coord] {log['offset']} characters before this: offset=0\n5000\nfound 42\n"
+    assert log["end"] == log["total"]
+    head = ai.call("coord_get_logs", run=begun["run_id"], todo="TODO-001", limit=4, offset=0)
+    assert head["text"] == f"1\n2\n\n[coord] {log['total'] - 4} characters after this: offset=4\n"
+    assert "TODO-002 | mended" in ai.call("coord_get_logs")["text"]
+    assert ai.read("coord://runs/last/todos/TODO-002/log").endswith("\nmended\n")
+    assert json.loads(ai.read(f"coord://runs/{begun['run_id']}")) == failed
+    assert "did you mean 'TODO-001'" in ai.refused("coord_get_logs", run=begun["run_id"], todo="TODO-01")
+    assert "it ended as succeeded" in ai.refused("coord_cancel_run", run="last")
+    assert "there is no run" in ai.refused("coord_get_run", run="nothing")
+    assert "is completed" in ai.refused("coord_execute_todo", todo="TODO-001")
+    assert "nothing" in ai.refused("coord_sweep_plan", plan=PLAN)
+    only = ai.call("coord_get_run", run=begun["run_id"], states=["failed"])["todos"]
+    assert [todo["id"] for todo in only] == ["TODO-002"]
+
+
+def test_one_todo_is_run_and_a_run_is_cancelled(new_stage: Callable[[], Stage]) -> None:
+    stage = new_stage()
+    gate = Gate(stage.folder)
+    stage.write([{"id": "A", "repo": "api", "action": gate.action}, {"id": "B", "repo": "web"}])
+    with agent(over_stdio(stage)) as ai:
+        assert ai.call("coord_execute_todo", todo="B", wait_s=60)["counts"] == {"succeeded": 1}
+        begun = ai.call("coord_execute_todo", todo="A")["run_id"]
+        gate.wait()
+        assert "running" in ai.refused("coord_retry_run", run=begun)
+        cancelled = ai.call("coord_cancel_run", run=begun, wait_s=60)
+
+    assert cancelled["status"] == "cancelled"
+
+
+def test_what_was_started_goes_on_without_the_client(new_stage: Callable[[], Stage]) -> None:
+    stage = new_stage()
+    gate = Gate(stage.folder)
+    stage.write([{"id": "A", "repo": "api", "action": gate.action}])
+    with agent(over_stdio(stage)) as ai:
+        begun = ai.call("coord_sweep_plan", plan=PLAN)["run_id"]
+
+    gate.open()
+    assert stage.coord("watch", begun).code == 0
+    assert Daemon(stage.state, "worker").running()
+
+
+def test_a_redis_that_goes_away_is_named_and_used_again_when_it_is_back(tmp_path: Path) -> None:
+    stage, redis = Stage(tmp_path), EmbeddedServer(tmp_path / "elsewhere" / ".coord", Settings())
+    stage.write([{"id": "A", "repo": "api"}])
+    try:
+        with agent(over_stdio(stage, COORD_REDIS_URL=redis.start())) as ai:
+            assert ai.call("coord_list_runs") == []
+            redis.stop()
+            assert "does not answer" in ai.refused("coord_list_runs")
+            assert ai.call("coord_list_todos")["total"] == 1
+            redis.start()
+            begun = ai.call("coord_sweep_plan", plan=PLAN)
+            assert [run["run_id"] for run in ai.call("coord_list_runs")] == [begun["run_id"]]
+    finally:
+        redis.stop()
+        stage.end()
+
+
+def test_the_embedded_server_is_started_again_when_it_was_killed(stage: Stage, ai: Agent) -> None:
+    before = ai.call("coord_list_runs")
+    stage.kill("server")
+
+    assert ai.call("coord_list_runs") == before
+
+
+def test_a_client_that_hangs_up_ends_it(stage: Stage) -> None:
+    ended = stage.begin("mcp").done(30)
+
+    assert (ended.code, ended.out, ended.err) == (0, "", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_and_what_it_started_for_itself(tmp_path: Path, number: signal.Signals) -> None:
+    stage = Stage(tmp_path)
+    stage.write([{"id": "A", "repo": "api"}])
+    hello = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "coord_list_runs", "arguments": {}}}
+    first = {
+        "jsonrpc": "2.0",
+        "id": 0,
+        "method": "initialize",
+        "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+    }
+    with subprocess.Popen(
+        [COORD, "mcp"], cwd=stage.folder, env=plain(), stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        for message in (first, {"jsonrpc": "2.0", "method": "notifications/initialized"}, hello):
+            process.stdin.write(json.dumps(message).encode() + b"\n")
+        process.stdin.flush()
+        answers = [json.loads(process.stdout.readline()) for _ in range(2)]
+        assert [answer["id"] for answer in answers] == [0, 1]
+        assert Daemon(stage.state, "server").running()
+
+        os.kill(process.pid, number)
+
+        assert process.wait(30) == 0
+        assert process.stdout.read() == b""
+    until(lambda: not list(stage.alive()))
+
+
+def test_a_clients_configuration_starts_it(stage: Stage) -> None:
+    found = stage.ok("mcp", "--config", COORD_REDIS_URL="redis://elsewhere").json["mcpServers"]["coord"]
+
+    assert found["args"] == ["mcp", "--ecosystem", str(stage.file)]
+    assert found["env"] == {"COORD_REDIS_URL": "redis://elsewhere"}
+    with agent(StdioTransport(found["command"], found["args"], cwd="/", keep_alive=False)) as ai:
+        assert ai.read("coord://ecosystem") == stage.file.read_text()
+
+
+def test_no_other_command_pays_for_it() -> None:
+    loaded = "import sys, coordination.cli.app, coordination.library.coord; sys.exit('fastmcp' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0
