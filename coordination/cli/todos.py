@@ -35,7 +35,15 @@ if TYPE_CHECKING:
 def list_todos(call: Call, /, form: Form, **filters: Any) -> None:
     """List the todos: most urgent first. Filters add up."""
     todos = call.manager.list_todos(**filters)
-    form.records(todos, lambda: print_todos(todos))
+    form.records(todos, lambda: print_todos(todos, _now(call)))
+
+
+def _now(call: Call) -> Mapping[str, str]:
+    """Todo → what a run is doing with it, where Redis answers at once."""
+    from coordination.fleet.glance import glance
+
+    seen = glance(call.path, call.settings, lambda live: live.in_hand())
+    return seen.answer if seen else {}
 
 
 @creates(TODO)

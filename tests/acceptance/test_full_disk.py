@@ -87,6 +87,18 @@ def test_a_log_that_fills_the_disk_is_cut_and_marked_and_the_run_ends(
     assert stage.coord("show-todo", "A", "--json").json["status"] == "completed"
 
 
+def test_an_edit_without_room_leaves_the_file_as_it_was(stage: Stage, small_disk: Callable[[Path], Path]) -> None:
+    small_disk(stage.folder)
+    stage.write([{"id": "A", "repo": "api"}])
+    declared = stage.file.read_bytes()
+    fill(stage.folder)
+
+    answer = stage.coord("create-todo", "--task", "B", "--repo", "api")
+
+    assert (answer.code, "No space left on device" in answer.err, answer.out) == (1, True, "")
+    assert stage.file.read_bytes() == declared
+
+
 def test_a_file_that_cannot_be_written_is_whole_and_is_brought_up_to_date_later(
     stage: Stage, small_disk: Callable[[Path], Path]
 ) -> None:

@@ -42,7 +42,11 @@ REFUSED = [
     (("update-issue", "ISSUE-001", "--label", "x", "--add-label", "y"), 2, ["--label and --add-label exclude"]),
     (("update-issue", "ISSUE-001", "--remove-label", "x"), 2, ["no 'x' to remove", "it has old, bad luck"]),
     (("update-plan", "PLAN-001", "--due", "2026-01-31"), 2, ["--add-milestone NAME"]),
-    (("update-plan", "PLAN-001", "--complete-milestone", "M2"), 2, ["no milestone of PLAN-001 'M2'", "coord show-plan PLAN-001"]),
+    (
+        ("update-plan", "PLAN-001", "--complete-milestone", "M2"),
+        2,
+        ["no milestone of PLAN-001 'M2'", "coord show-plan PLAN-001"],
+    ),
     (("update-plan", "PLAN-001", "--status", "draft"), 6, ["PLAN-001 is active, and cannot become draft"]),
     (("update-plan", "PLAN-001", "--status", "completed"), 6, ["TODO-001", "coord validate-plan PLAN-001"]),
     (("update-todo", "TODO-001", "--blocked-by", "TODO-002"), 2, ["TODO-001 → TODO-002 → TODO-001"]),
@@ -94,6 +98,15 @@ def test_a_file_that_somebody_broke_is_refused_with_line_and_column(typed: Typed
     assert done.code == 2
     assert "ecosystem.yaml:21: YAML, column" in done.err
     assert file.read_text() == broken
+
+
+def test_a_read_only_file_stays_as_it_is(typed: Typed, file: Path) -> None:
+    file.chmod(0o444)
+
+    done = typed("create-issue", "--title", "x")
+
+    assert (done.code, "read-only" in done.err, done.out) == (1, True, "")
+    assert file.read_text() == FILE
 
 
 def test_where_no_file_is_it_says_how_to_get_one(typed: Typed, file: Path) -> None:
