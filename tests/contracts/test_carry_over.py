@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import fakeredis
 import pytest
 
 from coordination.errors import Conflict, NotFound, PlanRefused
@@ -17,27 +15,11 @@ from coordination.runs.records import Grant, Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import PLAN, ecosystem, graph, order
 
 TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"]), "D": ("r3", ["A"]), "E": ("r2", ["C", "D"])}
 STRATEGIES = pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
-
-
-@pytest.fixture(params=["server", "fake"])
-def store(request: pytest.FixtureRequest) -> Iterator[RunStore]:
-    if request.param == "fake":
-        client = fakeredis.FakeRedis(decode_responses=True)
-    else:
-        client = connect(request.getfixturevalue("redis_url"), Profile.COMMAND)
-    yield RunStore(client, "test")
-    client.close()
-
-
-@pytest.fixture
-def run(store: RunStore) -> Harness:
-    return Harness(store)
 
 
 def ended(run: Harness, failing: str, todos: Any = TODOS, **how: Any) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
-import fakeredis
 import pytest
 
 from coordination.models import Issue, OnFailure, Strategy
@@ -13,26 +11,10 @@ from coordination.planner.graph import build
 from coordination.runs.draft import CHUNK
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, LEASE, OK, Harness
 from tests.plans import PLAN, ecosystem, graph, order
 
 DIAMOND = {"A": "r1", "B": ("r2", ["A"]), "C": ("r3", ["A"]), "D": ("r1", ["B", "C"])}
-
-
-@pytest.fixture(params=["server", "fake"])
-def store(request: pytest.FixtureRequest) -> Iterator[RunStore]:
-    if request.param == "fake":
-        client = fakeredis.FakeRedis(decode_responses=True)
-    else:
-        client = connect(request.getfixturevalue("redis_url"), Profile.COMMAND)
-    yield RunStore(client, "test")
-    client.close()
-
-
-@pytest.fixture
-def run(store: RunStore) -> Harness:
-    return Harness(store)
 
 
 def sweep(run: Harness, todos, **how) -> Harness:

@@ -1,0 +1,27 @@
+"""Every member of the family that keeps runs: a real server, and the fake one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import fakeredis
+import pytest
+
+from coordination.runs.store import RunStore
+from coordination.wire.connection import Profile, connect
+from tests.contracts.carrier import Harness
+
+
+@pytest.fixture(params=["server", "fake"])
+def store(request: pytest.FixtureRequest) -> Iterator[RunStore]:
+    if request.param == "fake":
+        client = fakeredis.FakeRedis(decode_responses=True)
+    else:
+        client = connect(request.getfixturevalue("redis_url"), Profile.COMMAND)
+    yield RunStore(client, "test")
+    client.close()
+
+
+@pytest.fixture
+def run(store: RunStore) -> Harness:
+    return Harness(store)
