@@ -71,9 +71,14 @@ class NotStarted(Exception):
 
 
 def run(
-    command: Command, *, folder: Path, pattern: re.Pattern[str] | None, timeout: timedelta, stopped: Event
+    command: Command,
+    *,
+    folder: Path,
+    timeout: timedelta,
+    pattern: re.Pattern[str] | None = None,
+    stopped: Event | None = None,
 ) -> Ended:
-    """A string runs in `sh -c`, a list without a shell. Raises NotStarted."""
+    """A string runs in `sh -c`, a list without a shell. `stopped` calls it off. Raises NotStarted."""
     argv = ["sh", "-c", command] if isinstance(command, str) else list(command)
     output = Output(pattern=pattern)
     try:
@@ -86,12 +91,12 @@ def run(
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
-        raise NotStarted(f"{argv[0]} cannot be started: {getattr(error, 'strerror', None) or error}") from error
+        raise NotStarted(f"{argv[0]} cannot be run: {getattr(error, 'strerror', None) or error}") from error
     assert process.stdout is not None
     reader = Thread(target=_read, args=(process.stdout, output), daemon=True)
     reader.start()
     try:
-        ended = _wait(process, timeout, stopped)
+        ended = _wait(process, timeout, stopped or Event())
     finally:
         with suppress(ProcessLookupError, PermissionError):  # all of it has ended; macOS says the latter of zombies
             os.killpg(process.pid, signal.SIGKILL)

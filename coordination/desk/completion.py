@@ -6,12 +6,12 @@ checked is said, and does not count against the plan: only people can judge a se
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 
+from coordination.dependencies.command import NotStarted, run
 from coordination.desk.queries import due
 from coordination.desk.records import (
     CriterionStanding,
@@ -22,7 +22,7 @@ from coordination.desk.records import (
 from coordination.desk.states import OPEN
 from coordination.desk.ties import Ties
 from coordination.ecosystem.document import Document
-from coordination.models import Criterion, Ecosystem, Milestone, Plan, PlanStatus, TodoStatus
+from coordination.models import Command, Criterion, Ecosystem, Milestone, Plan, PlanStatus, TodoStatus
 from coordination.planner.blockers import CANCELLED
 
 CHECK_TIMEOUT = timedelta(seconds=60)
@@ -140,24 +140,13 @@ def _unchecked(milestone: MilestoneStanding) -> Iterator[str]:
             yield f"{milestone.id}: {deliverable.text} (is no path)"
 
 
-def _run(command: str | tuple[str, ...], folder: Path) -> tuple[bool, str]:
+def _run(command: Command, folder: Path) -> tuple[bool, str]:
     """Whether it succeeds, and what it said if not."""
-    words = ["sh", "-c", command] if isinstance(command, str) else list(command)
     try:
-        done = subprocess.run(
-            words,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=CHECK_TIMEOUT.total_seconds(),
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        ended = run(command, folder=folder, timeout=CHECK_TIMEOUT)
+    except NotStarted as error:
+        return False, str(error)
+    if ended.code is None:
         return False, f"took longer than {CHECK_TIMEOUT.total_seconds():g} s"
-    except OSError as error:
-        return False, f"cannot be run: {error.strerror}"
-    said = " | ".join(done.stdout.decode(errors="replace").strip().splitlines()[-LAST_LINES:])
-    return done.returncode == 0, said if done.returncode == 0 else f"exit {done.returncode}" + (
-        f": {said}" if said else ""
-    )
+    said = " | ".join([line for line in ended.output.last if line.strip()][-LAST_LINES:])
+    return ended.code == 0, said if ended.code == 0 else f"exit {ended.code}" + (f": {said}" if said else "")

@@ -50,7 +50,7 @@ def test_a_text_runs_in_a_shell_and_a_list_without_one(found: Callable[..., Outc
     assert found(command="echo $((1 + 1))", expected_pattern="^2$").status is SATISFIED
     assert found(command=["echo", "$((1 + 1))"], expected_pattern=r"^\$\(\(").status is SATISFIED
     missing = found(command=["nonesuch", "--version"])
-    assert (missing.status, "nonesuch cannot be started" in missing.why) == (UNSATISFIED, True)
+    assert (missing.status, "nonesuch cannot be run" in missing.why) == (UNSATISFIED, True)
 
 
 def test_a_pattern_is_looked_for_line_by_line_in_both_streams(found: Callable[..., Outcome]) -> None:
