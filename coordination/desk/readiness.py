@@ -17,15 +17,23 @@ from coordination.models import IssueStatus, Milestone, Plan, TodoStatus
 
 def release(sheet: Sheet) -> tuple[str, ...]:
     """The ids, milestones as `PLAN-001.M2`. Raises UsageError where the deed would close a cycle."""
-    before, after = sheet.ties_before, Ties(sheet.ecosystem)
+    if not (sheet.touched or sheet.touched_milestones or sheet.reordered):
+        return ()
+    after = Ties(sheet.ecosystem)
     check_cycles(sheet, after)
-    work = [name for name in became_ready(before, after, sheet.touched) if not isinstance(after.items[name], Milestone)]
-    ready = dict.fromkeys(work)
+    ready = dict.fromkeys(_ready_work(sheet, after))
     for plan in list(_concerned(sheet)):
         ready |= dict.fromkeys(_ready_in(sheet, plan))
     for name in ready:
         _unblock(sheet, name)
     return tuple(ready)
+
+
+def _ready_work(sheet: Sheet, after: Ties) -> Iterator[str]:
+    if sheet.touched:
+        for name in became_ready(sheet.ties_before, after, sheet.touched):
+            if not isinstance(after.items[name], Milestone):
+                yield name
 
 
 def _concerned(sheet: Sheet) -> Iterator[Plan]:

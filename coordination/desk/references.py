@@ -114,6 +114,11 @@ def added_work(after: Held, before: Held | None) -> dict[str, None]:
     return _new(after, before, TO_WORK[type(after)])
 
 
+def named(record: Held) -> tuple[object, ...]:
+    """Everything that decides what it waits for and what waits for it."""
+    return (getattr(record, "plan", None), *(others for _, others in named_work(record)))
+
+
 def named_work(record: Held) -> Iterator[tuple[str, tuple[str, ...]]]:
     for field in TO_WORK[type(record)]:
         yield field, getattr(record, field)

@@ -14,7 +14,7 @@ from typing import Any
 from coordination.desk import judging
 from coordination.desk.ids import Numbering
 from coordination.desk.kinds import Kept, Kind, R, with_section
-from coordination.desk.references import Names, added_work, check_references, mentioned
+from coordination.desk.references import Names, added_work, check_references, mentioned, named
 from coordination.desk.states import check_move
 from coordination.desk.ties import Ties
 from coordination.ecosystem.editing import Edit, Place
@@ -34,7 +34,7 @@ class Sheet:
         self.before = edit.document.ecosystem
         self.names = Names(self.before)
         self.touched: dict[str, None] = {}
-        """Ids of the records that were created, changed or removed."""
+        """Ids of the records that were removed, or of which the status or what they wait for and hold up has changed."""
         self.touched_milestones: dict[str, set[str]] = {}
         """By plan."""
         self.given_status: set[str] = set()
@@ -102,7 +102,6 @@ class Sheet:
 
     def keep(self, kind: Kind[R], record: R) -> None:
         self._records(kind)[record.id] = record
-        self.touched[record.id] = None
 
     def find(self, kind: Kind[R], name: str) -> R | None:
         record = self._records(kind).get(name)
@@ -119,7 +118,9 @@ class Sheet:
         self.keep(kind, after)
         if before is not None and before.status != after.status:
             self.given_status.add(after.id)
-            self.reordered[after.id] = None
+            self.touched[after.id] = self.reordered[after.id] = None
+        if before is not None and named(after) != named(before):
+            self.touched[after.id] = None
         if added_work(after, before) or getattr(after, "plan", None) != getattr(before, "plan", None):
             self.reordered[after.id] = None
 
