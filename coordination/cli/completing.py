@@ -14,6 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from coordination.cli.context import Call
+from coordination.cli.live import newest_runs
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
@@ -144,11 +145,4 @@ def _milestones(file: Ecosystem, plan_id: str | None) -> Iterator[tuple[str, str
 
 def run_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """The newest, if Redis answers at once: nothing is started for a Tab."""
-    from coordination.fleet.glance import glance
-
-    call = ctx.ensure_object(Call)
-    try:
-        seen = glance(call.path, call.settings, lambda live: live.newest_runs())
-    except (CoordinationError, OSError):
-        return []
-    return matching(seen.answer, incomplete) if seen else []
+    return matching(newest_runs(ctx.ensure_object(Call)), incomplete)

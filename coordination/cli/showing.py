@@ -11,6 +11,7 @@ from rich_click import command
 
 from coordination.cli.completing import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import Call
+from coordination.cli.live import live_todo
 from coordination.cli.shown import Form, shown
 from coordination.models import Dependency, Issue, Plan, Todo
 
@@ -48,11 +49,11 @@ def show_todo(call: Call, todo: str, form: Form) -> None:
     plan = next((p for p in call.manager.ecosystem.coordination.plans if p.id == record.plan), None)
 
     def more() -> dict[str, Any]:
-        live = _live(call, todo)
+        live = live_todo(call, todo)
         return {**chains.model_dump(mode="json"), "live": live.model_dump(mode="json") if live else None}
 
     form.record(
-        record, more, lambda: print_page(*todo_page(record, plan, chains), _at_present(todo, _live(call, todo)))
+        record, more, lambda: print_page(*todo_page(record, plan, chains), _at_present(todo, live_todo(call, todo)))
     )
 
 
@@ -93,13 +94,6 @@ def show_dep(call: Call, dependency: str, form: Form) -> None:
 
     record = call.manager.get_dependency(dependency)
     form.record(record, dict, lambda: print_page(*dependency_page(record)))
-
-
-def _live(call: Call, todo: str) -> LiveTodo | None:
-    from coordination.fleet.glance import glance
-
-    seen = glance(call.path, call.settings, lambda live: live.todo(todo))
-    return seen.answer if seen else None
 
 
 def _at_present(todo: str, live: LiveTodo | None) -> Iterator[str]:

@@ -15,6 +15,7 @@ from coordination.cli.fields import TODO
 from coordination.cli.filling import Changes
 from coordination.cli.filters import by_name, by_word
 from coordination.cli.listing import print_todos
+from coordination.cli.live import in_hand
 from coordination.cli.shown import Form, shown
 from coordination.models import Level, Todo, TodoStatus
 
@@ -35,15 +36,7 @@ if TYPE_CHECKING:
 def list_todos(call: Call, /, form: Form, **filters: Any) -> None:
     """List the todos: most urgent first. Filters add up."""
     todos = call.manager.list_todos(**filters)
-    form.records(todos, lambda: print_todos(todos, _now(call)))
-
-
-def _now(call: Call) -> Mapping[str, str]:
-    """Todo → what a run is doing with it, where Redis answers at once."""
-    from coordination.fleet.glance import glance
-
-    seen = glance(call.path, call.settings, lambda live: live.in_hand())
-    return seen.answer if seen else {}
+    form.records(todos, lambda: print_todos(todos, in_hand(call)))
 
 
 @creates(TODO)

@@ -1,0 +1,40 @@
+"""What runs do at present, for commands that came for the file: in passing, or not at all."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+from coordination.cli.context import Call
+from coordination.errors import CoordinationError
+
+if TYPE_CHECKING:
+    from coordination.runs.live import Live, LiveTodo
+
+A = TypeVar("A")
+
+
+def live_todo(call: Call, todo: str) -> LiveTodo | None:
+    """The todo in the newest run that has it."""
+    return _seen(call, lambda live: live.todo(todo), None)
+
+
+def in_hand(call: Call) -> Mapping[str, str]:
+    """Todo → what a run is doing with it. For people: what a pipe reads does not depend on what a server says."""
+    return _seen(call, lambda live: live.in_hand(), {}) if sys.stdout.isatty() else {}
+
+
+def newest_runs(call: Call) -> Mapping[str, str]:
+    """Run → what it is, in a few words."""
+    return _seen(call, lambda live: live.newest_runs(), {})
+
+
+def _seen(call: Call, question: Callable[[Live], A], nothing: A) -> A:
+    from coordination.fleet.glance import glance
+
+    try:
+        seen = glance(call.path, call.settings, question)
+    except (CoordinationError, OSError):  # of the settings: it says so where they are needed
+        return nothing
+    return seen.answer if seen else nothing
