@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from yaml.nodes import MappingNode, SequenceNode
+from yaml.nodes import MappingNode, Node, SequenceNode
 
 from coordination.ecosystem import flow
 from coordination.ecosystem.lines import (
@@ -26,22 +26,44 @@ from coordination.ecosystem.lines import (
     value_end,
 )
 from coordination.ecosystem.lists import amend_list
+from coordination.ecosystem.rendering import DATES
 from coordination.ecosystem.splices import Entry, Splice, entry
+from coordination.ecosystem.values import value_of
 from coordination.ecosystem.writing import Written, hand_of, put, write
 from coordination.errors import EditConflict
 
 Plain = Any
 
 
-def set_field(text: str, mapping: MappingNode, field: str, value: Plain, order: Sequence[str]) -> list[Splice]:
+def set_field(
+    text: str,
+    mapping: MappingNode,
+    field: str,
+    value: Plain,
+    order: Sequence[str],
+    *,
+    dates: frozenset[str] = DATES,
+) -> list[Splice]:
     """The record's field becomes the value; None takes it out. `order` is that of the record's fields in its model."""
     old = entry(mapping, field)
-    if old is None:
-        return [] if value is None else _insert(text, mapping, field, value, order)
-    refuse_shared(text, old)
+    if old is not None and value is not None and repr(value_of(old.value)) == repr(value):
+        return []
+    if old is not None:
+        refuse_shared(text, old)
     if value is None:
-        return _remove(text, mapping, old)
-    return _replace(text, mapping, old, value)
+        return [] if old is None else _remove(text, mapping, old)
+    hand = hand_of(text, mapping, field, old, dates)
+    if old is None:
+        return insert_entry(text, mapping, field, write(value, hand), order)
+    if isinstance(value, list | tuple) and value and isinstance(old.value, SequenceNode) and old.value.value:
+        return amend_list(text, old, list(value), hand)
+    if isinstance(value, dict) and (changed := _names_to_change(old.value, value)):
+        return [
+            splice
+            for name in changed
+            for splice in set_field(text, old.value, name, value.get(name), list(value), dates=frozenset())
+        ]
+    return put(text, old, write(value, hand), flow_style=bool(mapping.flow_style))
 
 
 def refuse_shared(text: str, old: Entry) -> None:
@@ -54,17 +76,16 @@ def refuse_shared(text: str, old: Entry) -> None:
         )
 
 
-def _replace(text: str, mapping: MappingNode, old: Entry, value: Plain) -> list[Splice]:
-    hand = hand_of(text, mapping, old.key.value, old)
-    if isinstance(value, list | tuple) and value and isinstance(old.value, SequenceNode) and old.value.value:
-        return amend_list(text, old, list(value), hand)
-    return put(text, old, write(value, hand), flow_style=bool(mapping.flow_style))
-
-
-def _insert(text: str, mapping: MappingNode, field: str, value: Plain, order: Sequence[str]) -> list[Splice]:
-    hand = hand_of(text, mapping, field)
-    written = write(value, hand)
-    return insert_entry(text, mapping, field, written, order)
+def _names_to_change(mapping: Node, value: dict[str, Plain]) -> list[str]:
+    """The names in a mapping that differ; none where it is better written anew: changes to it could touch each other."""
+    if not isinstance(mapping, MappingNode):
+        return []
+    old = value_of(mapping)
+    names = [name for name in {**old, **value} if name not in old or name not in value or old[name] != value[name]]
+    gone, new = old.keys() - value.keys(), value.keys() - old.keys()
+    at_once = len(gone) + len(new) if mapping.flow_style else bool(gone) + bool(new)
+    anew = at_once > 1 or gone == old.keys() or any(value.get(name, 0) is None for name in names)
+    return [] if anew else names
 
 
 def insert_entry(

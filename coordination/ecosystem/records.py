@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from yaml.nodes import MappingNode, Node, SequenceNode
+from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode
 
 from coordination.ecosystem import flow, rendering
 from coordination.ecosystem.amendments import insert_entry, refuse_shared
@@ -32,6 +32,15 @@ from coordination.errors import EditConflict
 from coordination.models import Coordination, Ecosystem, Plan
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How far in things stand: names below a name, the dashes of a list below its name, an item's fields after its dash."""
+
+    step: int = rendering.STEP
+    dash: int = rendering.STEP
+    item: int = 2
+
+
 def add_item(text: str, root: Node, place: Location, record: Mapping[str, Any], order: Sequence[str]) -> list[Splice]:
     """The record at the end of the list at that place; lists and sections that do not exist are made.
 
@@ -50,10 +59,10 @@ def add_item(text: str, root: Node, place: Location, record: Mapping[str, Any], 
         owner = entry(node, step)
         rest = [str(name) for name in place[i + 1 :]]
         if owner is None:
-            return _insert_section(text, node, step, rest, _fields(record, order), _sections(place[:i]))
+            return _insert_section(text, node, step, rest, _fields(record, order), _sections(place[:i]), _layout(root))
         refuse_shared(text, owner)
         if value_of(owner.value) in (None, [], {}) and not (node.flow_style and not rest and owner.value.value):
-            return _fill_section(text, node, owner, rest, _fields(record, order))
+            return _fill_section(text, node, owner, rest, _fields(record, order), _layout(root))
         node = owner.value
     if not isinstance(node, SequenceNode):
         raise _no_place(node, place)
@@ -67,6 +76,27 @@ def _no_place(node: Node, place: Location) -> EditConflict:
     )
 
 
+def _layout(root: Node) -> Layout:
+    """As the first section shows it."""
+    found: dict[str, int] = {}
+    for key, value in _entries(root, 2):
+        inside = value.start_mark.column - key.start_mark.column
+        if isinstance(value, MappingNode) and inside > 0:
+            found.setdefault("step", inside)
+        elif isinstance(value, SequenceNode) and value.value and inside >= 0 and "dash" not in found:
+            found["dash"] = inside
+            found["item"] = max(value.value[0].start_mark.column - value.start_mark.column, 2)
+    return Layout(**{"step": found.get("dash") or rendering.STEP} | found)
+
+
+def _entries(node: Node, depth: int) -> Iterator[tuple[Node, CollectionNode]]:
+    """The names of sections, and what stands on the lines below them."""
+    for key, value in node.value if isinstance(node, MappingNode) and depth else ():
+        if isinstance(value, CollectionNode) and not value.flow_style and value.start_mark.line > key.start_mark.line:
+            yield key, value
+            yield from _entries(value, depth - 1)
+
+
 def _sections(owner: Location) -> list[str]:
     """The names of what stands beside the list, in the order of their model."""
     model = Ecosystem if not owner else Coordination if owner == ("coordination",) else Plan
@@ -78,10 +108,16 @@ def _fields(record: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
 
 
 def _insert_section(
-    text: str, owner: MappingNode, name: str, rest: list[str], record: dict[str, Any], order: Sequence[str]
+    text: str,
+    owner: MappingNode,
+    name: str,
+    rest: list[str],
+    record: dict[str, Any],
+    order: Sequence[str],
+    layout: Layout,
 ) -> list[Splice]:
-    hand = hand_of(text, owner, name)
-    return insert_entry(text, owner, name, _section(text, rest, record, hand), order, blank_line=_spaced(text, owner))
+    written = _section(rest, record, hand_of(text, owner, name), layout)
+    return insert_entry(text, owner, name, written, order, blank_line=_spaced(text, owner))
 
 
 def _spaced(text: str, mapping: MappingNode) -> bool:
@@ -94,25 +130,25 @@ def _spaced(text: str, mapping: MappingNode) -> bool:
 
 
 def _fill_section(
-    text: str, mapping: MappingNode, owner: Entry, rest: list[str], record: dict[str, Any]
+    text: str, mapping: MappingNode, owner: Entry, rest: list[str], record: dict[str, Any], layout: Layout
 ) -> list[Splice]:
     """Where nothing, `~`, `[]` or `{}` stood."""
-    hand = hand_of(text, mapping, owner.key.value)
-    written = _section(text, rest, record, hand)
+    written = _section(rest, record, hand_of(text, mapping, owner.key.value), layout)
     return put(text, owner, written, flow_style=bool(mapping.flow_style))
 
 
-def _section(text: str, rest: list[str], record: dict[str, Any], hand: Hand) -> Written:
+def _section(rest: list[str], record: dict[str, Any], hand: Hand, layout: Layout) -> Written:
     if hand.flow:
         value: Any = [record]
         for name in reversed(rest):
             value = {name: value}
         return Written(head=rendering.like_json(value) if hand.json else rendering.flow(value))
-    names = [" " * (hand.column + rendering.STEP * (i + 1)) + f"{name}:" for i, name in enumerate(rest)]
-    column = hand.column + rendering.STEP * (len(rest) + 1)
-    inner = column + 2
+    names = [" " * (hand.column + layout.step * (i + 1)) + f"{name}:" for i, name in enumerate(rest)]
+    column = hand.column + layout.step * len(rest) + layout.dash
+    inner = column + layout.item
     lines = _block_fields(record, Hand(column=inner, inner=inner + rendering.STEP))
-    return Written(head="", lines=(*names, " " * column + "- " + lines[0], *lines[1:]))
+    dash_and_gap = " " * column + "-".ljust(layout.item)
+    return Written(head="", lines=(*names, dash_and_gap + lines[0], *lines[1:]))
 
 
 def _block_fields(record: dict[str, Any], hand: Hand) -> list[str]:

@@ -12,6 +12,7 @@ from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 from coordination.ecosystem import rendering
 from coordination.ecosystem.lines import (
     BREAKS,
+    after_comments,
     content_end,
     gap_end,
     is_blank,
@@ -76,10 +77,12 @@ class Written:
         return bool(self.lines) and bool(self.head)
 
 
-def hand_of(text: str, mapping: MappingNode, field: str, old: Entry | None = None) -> Hand:
-    """The hand of the value that is there; of a new one, that of the other values."""
+def hand_of(
+    text: str, mapping: MappingNode, field: str, old: Entry | None = None, dates: frozenset[str] = rendering.DATES
+) -> Hand:
+    """The hand of the value that is there; of a new one, that of the other values. `dates` are fields that hold dates."""
     column = (old.key if old else mapping.value[0][0] if mapping.value else mapping).start_mark.column
-    date = field in rendering.DATES
+    date = field in dates
     if mapping.flow_style:
         json = like_json(mapping) and bool(mapping.value)
         return Hand(column=column, flow=True, json=json, quote=_quote(mapping, old, date), date=date, inner=column + 2)
@@ -169,7 +172,7 @@ def put(text: str, old: Entry, new: Written, *, flow_style: bool) -> list[Splice
         return _instead_of_nothing(text, old, new)
     if not new.head:
         colon = gap_end(text, old.key.end_mark.index) + 1
-        line = line_stop(text, old.end)
+        line = _below_comments(text, old, line_stop(text, old.end))
         gone = colon if not text[colon : old.start].strip(" ") else old.start
         return [Splice(start=gone, end=old.end, text=""), _body(text, line, line, new)]
     head = Splice(start=old.start, end=old.end, text=new.head)
@@ -185,7 +188,17 @@ def _instead_of_nothing(text: str, old: Entry, new: Written) -> list[Splice]:
         return [Splice(start=key_end, end=key_end, text=f": {new.head}")]
     line = line_stop(text, colon)
     head = Splice(start=colon + 1, end=colon + 1, text=f" {new.head}" if new.head else "")
+    if not new.head:
+        line = _below_comments(text, old, line)
     return [head, _body(text, line, line, new)] if new.lines else [head]
+
+
+def _below_comments(text: str, old: Entry, line: int) -> int:
+    """Where the last comment ends that stands below the name, and further in than it does."""
+    after = after_comments(text, next_line(text, line), old.key.start_mark.column)
+    if after == next_line(text, line):
+        return line
+    return line_stop(text, line_before(text, after)) if text[after - 1] in BREAKS else after
 
 
 def _instead_of_block(text: str, old: Entry, new: Written) -> list[Splice]:
