@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from coordination.cli.filters import by_name, by_word
 from coordination.cli.shown import as_json_option
 from coordination.cli.tables import print_table
 from coordination.models import Dependency, DependencyStatus, DependencyType
+from coordination.planner.selection import listed
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
@@ -48,15 +50,26 @@ def check_deps(
     ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints contradict each other.
     """
     every = {d.id: d for d in call.manager.list_dependencies(consumer=consumer, type=type)}
+    _end_as_by_ctrl_c()
     with _bar(len(every.keys() & set(dep)) if dep else len(every)) as on_outcome:
         report = call.manager.check_dependencies(
-            consumer, ids=dep, type=type, jobs=jobs, on_outcome=on_outcome, write=not no_write
+            consumer, ids=dep, type=type, jobs=jobs, on_outcome=on_outcome, write=False
         )
-    if as_json:
-        click.echo(report.model_dump_json(indent=2))
-    else:
-        _print(report, every)
+    try:
+        report = report if no_write else call.manager.write_outcomes(report)
+    finally:  # a file that cannot be written keeps nobody from seeing what was found
+        if as_json:
+            click.echo(report.model_dump_json(indent=2))
+        else:
+            _print(report, every)
     return 0 if report.good else UNSATISFIED
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Whoever ends this ends its commands too, which are in groups of their own. What is ignored (nohup) stays so."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 @contextmanager
@@ -108,6 +121,6 @@ def _summary(report: DependencyReport) -> str:
     """`3 checked: 1 satisfied, 2 unknown; written: DEP-1`"""
     counts = Counter(outcome.status for outcome in report.outcomes)
     words = ", ".join(f"{counts[status]} {status}" for status in DependencyStatus if counts[status])
-    written = f"; written: {', '.join(report.written)}" if report.written else ""
+    written = f"; written: {listed(report.written)}" if report.written else ""
     kept = "\n  what is unknown could not be checked here: it counts neither way, and the file keeps what it said"
     return f"{len(report.outcomes)} checked: {words}{written}{kept if counts[DependencyStatus.UNKNOWN] else ''}"

@@ -41,9 +41,9 @@ def news(document: Document, outcomes: Collection[Outcome]) -> list[Outcome]:
     return [o for o in outcomes if o.status in NEWS and known.get(o.id) != o.status]
 
 
-def write(sheet: Sheet, checked: Sequence[Dependency], found: Collection[Outcome]) -> tuple[str, ...]:
+def write(sheet: Sheet, checked: Document, found: Collection[Outcome]) -> tuple[str, ...]:
     """Ids of those that are written. Whatever somebody has changed since it was checked is left alone."""
-    before = {d.id: d for d in checked}
+    before = {d.id: d for d in checked.ecosystem.coordination.dependencies}
     written = []
     for outcome in found:
         record = sheet.find(DEPENDENCY, outcome.id)

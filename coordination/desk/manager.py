@@ -301,10 +301,16 @@ class CoordinationManager:
         if named := queries.values(ids):
             wanted = tuple(d for d in map(self.get_dependency, sorted(named, key=queries.natural)) if d in wanted)
         report = checking.report(self.document, wanted, jobs, on_outcome)
-        news = checking.news(self.document, report.outcomes) if write else []
-        if not news:
+        return self.write_outcomes(report) if write else report
+
+    def write_outcomes(self, report: DependencyReport) -> DependencyReport:
+        """Of a check with `write` off: write what is news, for those who want to see the report whether or not that works."""
+        from coordination.desk import checking
+
+        before = self.document
+        if not (news := checking.news(before, report.outcomes)):
             return report
-        return report.model_copy(update={"written": self._edit(lambda sheet: checking.write(sheet, wanted, news))})
+        return report.model_copy(update={"written": self._edit(lambda sheet: checking.write(sheet, before, news))})
 
     # Many at once
 

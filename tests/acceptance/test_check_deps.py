@@ -95,7 +95,8 @@ def test_what_is_up_to_date_is_not_written_again(declared: Stage) -> None:
     assert declared.file.stat().st_mtime_ns == before.st_mtime_ns
 
 
-def test_a_ctrl_c_ends_every_check_and_writes_nothing(declared: Stage, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_ends_it_ends_every_check_and_nothing_is_written(declared: Stage, number: int) -> None:
     hang = f'[sh, -c, "echo $$ > {declared.folder}/pid; sleep 600"]'
     declared.file.write_text(
         FILE + f"    - {{id: DEP-4, consumer: api, provider: web, validation: {{command: {hang}}}}}\n"
@@ -104,11 +105,24 @@ def test_a_ctrl_c_ends_every_check_and_writes_nothing(declared: Stage, tmp_path:
     command = declared.begin("check-deps")
     pid = until(lambda: (declared.folder / "pid").exists() and (declared.folder / "pid").read_text().strip(), 30)
 
-    os.kill(command.pid, signal.SIGINT)
+    os.kill(command.pid, number)
 
     assert command.done().code == 130
     until(lambda: not Path(f"/proc/{pid}").exists())
     assert declared.file.read_text() == before
+
+
+def test_a_file_that_cannot_be_written_keeps_nobody_from_seeing_what_was_found(declared: Stage) -> None:
+    broken = f"echo '    nonsense: [' >> {declared.file}"
+    declared.file.write_text(
+        FILE + f'    - {{id: DEP-4, consumer: api, provider: web, validation: {{command: "{broken}"}}}}\n'
+    )
+
+    answer = declared.coord("check-deps")
+
+    assert answer.code == 2
+    assert "lib is 2.1.0 (pyproject.toml), as >=2 asks" in answer.out
+    assert "ecosystem.yaml:" in answer.err
 
 
 def test_where_there_is_nothing_to_check_it_says_so(declared: Stage) -> None:
