@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ import redis
 
 from coordination.settings import Settings
 from coordination.wire.embedded import EmbeddedServer
+from tests import ports
 from tests.stage import Stage
 
 
@@ -34,10 +34,7 @@ def redis_url(server: EmbeddedServer) -> str:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    return ports.free_port()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,6 @@ from workers.verdict import Kind
 
 WRITES = 'echo "$COORD_TODO_ID" >> work; echo made > "made-by-$COORD_TODO_ID"'
 READS = 'cp "$COORD_CONTEXT" "$COORD_OUTPUT"'
-
-
-def free() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import secrets
 import signal
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from coordination.wire.embedded import server_binary
+from tests.ports import free_port
 from tests.stage import Begun, Stage, git
 
 PASSWORD = secrets.token_hex(12)
@@ -123,7 +123,7 @@ class Site:
         self._folder, self._network = folder, network
         self._stages: list[Stage] = []
         self.socket = folder / "redis.sock"
-        port = _free_port()
+        port = free_port()
         self.url = f"redis://:{PASSWORD}@{network.address}:{port}/0"
         listen = ("--bind", network.address, "--port", str(port), "--unixsocket", str(self.socket))
         keep = ("--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction", "--requirepass", PASSWORD)
@@ -159,10 +159,3 @@ class Site:
     def _join(self, stage: Stage) -> Stage:
         self._stages.append(stage)
         return stage
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

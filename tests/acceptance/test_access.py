@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import urllib.request
 from base64 import b64encode
@@ -21,6 +20,7 @@ from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import server_binary
 from coordination.wire.keys import Keys
 from tests.acceptance.gate import Gate
+from tests.ports import free_port
 from tests.stage import Begun, Done, Stage
 from tests.waiting import until
 
@@ -101,13 +101,6 @@ class Guarded:
             stage.end()
         self.server.kill()
         self.server.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ import pytest
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import EmbeddedServer
-from tests.hosts import Door, World, free
+from tests.hosts import Door, World
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    port = free()
+    port = free_port()
     server = EmbeddedServer(tmp_path_factory.mktemp("server") / ".coord", Settings(server_port=port))
     address = urlsplit(server.start())
     yield Door(port, address.password or "", Path(address.path))

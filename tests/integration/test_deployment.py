@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from coordination.cli.app import coord
 from coordination.settings import ENV_PREFIX, Settings
 from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import server_binary
+from tests import ports
 from tests.doors import Certificates
 from tests.waiting import until
 
@@ -94,8 +94,7 @@ def test_nobody_but_this_machine_reaches_a_port_unless_told():
 
 @pytest.fixture
 def another_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+    return ports.free_port()
 
 
 @contextmanager

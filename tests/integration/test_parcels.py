@@ -13,7 +13,8 @@ import pytest
 from coordination.runs.records import Result, TodoState
 from coordination.wire.connection import Profile, connect
 from tests.doors import leading_to, listening
-from tests.hosts import Door, World, free, reads, tip, works
+from tests.hosts import Door, World, reads, tip, works
+from tests.ports import free_port
 from tests.stage import git
 from tests.waiting import until
 from workers.arrivals import carried
@@ -245,7 +246,7 @@ def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(w
 
 
 def test_a_redis_that_is_away_is_waited_for(world: World, door: Door, caplog: pytest.LogCaptureFixture):
-    mine, port = world.repo("a/up"), free()
+    mine, port = world.repo("a/up"), free_port()
     a = world.host("a", up=mine)
     a.parts.goods = connect(door.url(port), Profile.FREIGHT)
     run = world.run({"T1": "up"}, **works("T1"))
