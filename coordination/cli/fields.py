@@ -10,7 +10,7 @@ from typing import Any
 from coordination.cli import completing
 from coordination.cli.choices import one_of
 from coordination.cli.completing import Complete
-from coordination.cli.values import agent, as_written, hours, shell, text_or_stdin, whole
+from coordination.cli.values import agent, as_written, hours, text_or_stdin, whole
 from coordination.models import (
     DependencyStatus,
     DependencyType,
@@ -165,7 +165,7 @@ TODO = (
     Field(option="--plan", field="plan", metavar="PLAN", help="The plan.", panel=TIES, complete=completing.plan_ids),
     BLOCKED_BY,
     BLOCKING,
-    _work("--run", "action", "COMMAND", "By a command for sh.", shell),
+    _work("--run", "action", "COMMAND", "By a command for sh."),
     _work("--prompt", "action", "TEXT", "By an agent that is told this.", agent),
     replace(_work("--manual", "action", "", "By a person: coord complete-todo."), flag={"type": "manual"}),
     _work("--estimate", "estimated_hours", "HOURS", "2h, 90m or 1.5.", hours),

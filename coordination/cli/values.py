@@ -37,9 +37,5 @@ def whole(text: str) -> int:
     return int(text)
 
 
-def shell(command: str) -> dict[str, Any]:
-    return {"type": "shell", "run": command}
-
-
 def agent(prompt: str) -> dict[str, Any]:
     return {"type": "agent", "prompt": prompt}

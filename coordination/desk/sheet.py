@@ -19,7 +19,7 @@ from coordination.desk.states import check_move
 from coordination.desk.ties import Ties
 from coordination.ecosystem.editing import Edit, Place
 from coordination.ecosystem.moments import moment
-from coordination.models import Ecosystem, Record
+from coordination.models import Ecosystem, Record, Validation
 
 WRITTEN = ("status", "priority", "type")
 """Fields that a careful person writes into a new record even where they have their usual value."""
@@ -80,7 +80,7 @@ class Sheet:
         check_references(self.names, after, before)
         fields.setdefault("updated", self.stamp(before))
         after = judging.changed(kind.noun, before, fields)
-        self.set((kind.section, before.id), fields)
+        self._write((kind.section, before.id), before, after, fields)
         self._keep_in_order(kind, after, before)
         return after, tuple(field for field in fields if field in changes)
 
@@ -92,6 +92,17 @@ class Sheet:
     def set(self, place: Place, fields: Mapping[str, Any]) -> None:
         for field, value in fields.items():
             self._edit.set(place, field, judging.plain(value))
+
+    def _write(self, place: Place, before: Record, after: Record, fields: Mapping[str, Any]) -> None:
+        """Of a validation only what differs: how the rest of it is written is its author's."""
+        for field, value in fields.items():
+            old, new = getattr(before, field), getattr(after, field)
+            if isinstance(old, Validation) and isinstance(new, Validation):
+                asked = judging.plain(value)
+                parts = {part: asked.get(part) for part in Validation.model_fields}
+                self.set((*place, field), differing(old, new, parts))
+            else:
+                self.set(place, {field: value})
 
     def add(self, place: Place, record: Record, given: Mapping[str, Any]) -> None:
         """In the order of the model."""

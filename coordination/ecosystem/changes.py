@@ -13,7 +13,7 @@ from typing import Any
 from coordination.ecosystem.parsing import Document
 from coordination.ecosystem.places import Location
 from coordination.errors import NotFound, UsageError
-from coordination.models import Dependency, Issue, Milestone, Plan, Record, Repo, Todo
+from coordination.models import Dependency, Issue, Milestone, Plan, Record, Repo, Todo, Validation
 
 Place = tuple[str, ...]
 Plain = Any
@@ -26,8 +26,9 @@ RECORDS: dict[tuple[str, ...], type[Record]] = {
     ("todos",): Todo,
     ("dependencies",): Dependency,
     ("plans", "milestones"): Milestone,
+    ("dependencies", "validation"): Validation,
 }
-"""Which record stands in which list."""
+"""Which record stands in which list, or by itself in a field."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +52,11 @@ class Edit:
         self._known: dict[Location, dict[str, Location]] = {}
 
     def set(self, place: Place, field: str, value: Plain) -> None:
-        """The record's field becomes the value; None takes the field out. Raises NotFound, UsageError."""
-        if field not in record_at(place[:-1]).model_fields:
+        """The record's field becomes the value; None takes the field out. Raises NotFound, UsageError.
+
+        The place may also be a record in a field, if it is there: ("dependencies", "DEP-1", "validation").
+        """
+        if field not in record_at(place if len(place) % 2 else place[:-1]).model_fields:
             raise UsageError(f"{place[-1]} has no field {field!r}", "see what there is in the README: The file")
         if (new := self._new(place)) is not None:
             new[field] = value

@@ -86,11 +86,12 @@ def test_an_empty_value_clears_a_field_and_nothing_else_changes(typed: Typed, fi
     assert changed == ["    - {id: ISSUE-002, title: It is slow, priority: low, assignee: ann, repos: [web]}"]
 
 
-def test_one_part_of_a_validation_is_changed_and_the_others_stay(typed: Typed) -> None:
-    typed("update-dep", "DEP-001", "--pattern", "ok")
+def test_one_part_of_a_validation_is_changed_and_the_others_stay_as_they_are_written(typed: Typed, file: Path) -> None:
+    typed("update-dep", "DEP-001", "--pattern", "ok", "--command", "")
 
-    validation = typed("show-dep", "DEP-001", "--json").json["validation"]
-    assert (validation["command"], validation["expected_pattern"], validation["timeout"]) == ("./check", "ok", "PT30S")
+    assert "      validation: {expected_pattern: ok, timeout: 30s}\n" in file.read_text()
+    assert typed("update-dep", "DEP-001", "--pattern", "", "--timeout", "").code == 0
+    assert typed("show-dep", "DEP-001", "--json").json["validation"] is None
 
 
 def test_what_stands_so_already_is_no_change(typed: Typed, file: Path) -> None:
