@@ -55,8 +55,11 @@ WORK: Sequence[Kind[Issue] | Kind[Plan] | Kind[Todo]] = (ISSUE, PLAN, TODO)
 FIRST_MILESTONE = "M1"
 
 
+_NOUNS: dict[type, str] = {Milestone: "milestone", **{kind.model: kind.noun for kind in KINDS}}
+
+
 def kind_of(record: object) -> str:
-    return "milestone" if isinstance(record, Milestone) else next(k.noun for k in KINDS if isinstance(record, k.model))
+    return _NOUNS[type(record)]
 
 
 def title_of(record: Kept | Milestone) -> str:

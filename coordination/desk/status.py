@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 
 from coordination.desk.kinds import ISSUE, PLAN, TODO, Kept, kind_of, repos_of, title_of
@@ -28,24 +28,35 @@ from coordination.desk.records import (
 )
 from coordination.desk.states import OPEN, OPEN_ISSUE
 from coordination.desk.ties import Ties
-from coordination.desk.weight import heaviest
+from coordination.desk.weight import Weights
 from coordination.ecosystem.document import Document
 from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
 
 HEAVIEST = 10
 
 
-def blocking_issues(ecosystem: Ecosystem, repo: str, ties: Ties | None = None) -> tuple[BlockingIssue, ...]:
-    ties = ties or Ties(ecosystem)
-    here = [name for name, item in ties.items.items() if item.status in OPEN and repo in repos_of(item)]
-    behind = ties.before(here)
+def blocking_issues(ecosystem: Ecosystem, repo: str) -> tuple[BlockingIssue, ...]:
+    ties = Ties(ecosystem)
+    here = _work_of(ties, repo)
+    among = {name for name in ties.before(here) if ties.is_open(name)}
     found = []
-    for issue in sorted_issues(i for i in ISSUE.all(ecosystem) if i.status in OPEN_ISSUE and i.id in behind):
-        chains = ties.chains(issue.id, behind)
-        held = tuple(HeldUp(work=ties.tie(name), chain=chains[name]) for name in here if name in chains)
-        if held:
+    for issue in _holding(ecosystem, ties, here):
+        chains = ties.chains(issue.id, among, here)
+        if chains:
+            held = tuple(HeldUp(work=ties.tie(name), chain=chain) for name, chain in chains.items())
             found.append(BlockingIssue(issue=issue, holds_up=held))
     return tuple(found)
+
+
+def _work_of(ties: Ties, repo: str) -> list[str]:
+    """What is open in the repository."""
+    return [name for name, item in ties.items.items() if item.status in OPEN and repo in repos_of(item)]
+
+
+def _holding(ecosystem: Ecosystem, ties: Ties, here: Collection[str]) -> tuple[Issue, ...]:
+    """Open issues that may hold up some of that."""
+    issues = {issue.id: issue for issue in ISSUE.all(ecosystem) if issue.status in OPEN_ISSUE}
+    return sorted_issues(issues[name] for name in Weights(ties).holding(issues, here))
 
 
 def repo_status(document: Document, repo: Repo) -> RepoStatus:
@@ -69,7 +80,7 @@ def repo_status(document: Document, repo: Repo) -> RepoStatus:
         plans=sorted_plans(plan for plan in plans if plan.status in OPEN),
         needs=sorted_dependencies(d for d in dependencies if d.consumer == repo.name),
         needed_by=sorted_dependencies(d for d in dependencies if d.provider == repo.name),
-        blocking_issues=tuple(found.issue.id for found in blocking_issues(ecosystem, repo.name, ties)),
+        blocking_issues=tuple(found.issue.id for found in blocking_issues(ecosystem, repo.name)),
     )
 
 
@@ -87,7 +98,7 @@ def ecosystem_status(document: Document, today: date) -> EcosystemStatus:
         ready=ready,
         blocked=blocked,
         overdue=tuple(sorted(_overdue(ecosystem, today), key=lambda o: (o.due, natural(o.id)))),
-        most_blocking=heaviest(ties, HEAVIEST),
+        most_blocking=Weights(ties).heaviest(HEAVIEST),
         repos=_lines(document, ready, blocked),
     )
 

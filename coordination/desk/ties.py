@@ -22,11 +22,9 @@ class Ties:
 
     def __init__(self, ecosystem: Ecosystem, plan: Plan | None = None) -> None:
         self._register = Register(ecosystem, plan)
+        self.items: Mapping[str, Item] = self._register.items
         self._parts_of: dict[str, frozenset[str]] = {}
-
-    @property
-    def items(self) -> Mapping[str, Item]:
-        return self._register.items
+        self._ties: dict[str, Tie] = {}
 
     def waits_for(self, name: str) -> tuple[str, ...]:
         """Direct blockers, whatever their status. That a plan waits for its own todos is not among them."""
@@ -55,18 +53,17 @@ class Ties:
         """What directly waits for it; not the plan that it is part of."""
         return tuple(other for other in self.behind.get(name, ()) if name not in self._parts(other))
 
-    def chains(self, start: str, among: Collection[str]) -> Mapping[str, tuple[str, ...]]:
-        """Everything open of `among` that waits for `start`, with the shortest way to it from there."""
-        chains: dict[str, tuple[str, ...]] = {start: (start,)}
+    def chains(self, start: str, among: Collection[str], wanted: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+        """For each of `wanted` that waits for `start` the shortest way to it from there, over what is open of `among`."""
+        came_from: dict[str, str] = {start: ""}
         ahead = deque([start])
         while ahead:
             name = ahead.popleft()
             for other in self.behind.get(name, ()):
-                if other in among and other not in chains and self.is_open(other):
-                    chains[other] = (*chains[name], other)
+                if other not in came_from and other in among:
+                    came_from[other] = name
                     ahead.append(other)
-        del chains[start]
-        return chains
+        return {name: _way(name, came_from) for name in wanted if name in came_from and name != start}
 
     def before(self, names: Iterable[str]) -> set[str]:
         """These and everything open that they wait for, to the end of each chain."""
@@ -76,6 +73,11 @@ class Ties:
         return self._register.trace([name])
 
     def tie(self, name: str) -> Tie:
+        if name not in self._ties:
+            self._ties[name] = self._tie(name)
+        return self._ties[name]
+
+    def _tie(self, name: str) -> Tie:
         item = self.items.get(name)
         if item is None:
             return Tie(id=name, kind="unknown")
@@ -101,6 +103,13 @@ class Ties:
         if name not in self._parts_of:
             self._parts_of[name] = frozenset(self._register.todos_of(item))
         return self._parts_of[name]
+
+
+def _way(name: str, came_from: Mapping[str, str]) -> tuple[str, ...]:
+    way = [name]
+    while came_from[way[-1]]:
+        way.append(came_from[way[-1]])
+    return tuple(reversed(way))
 
 
 def became_ready(before: Ties, after: Ties, touched: Iterable[str]) -> tuple[str, ...]:
