@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.dependencies import cargo, npm, python_manifest, setup_cfg
-from coordination.dependencies.constraints import Rules
+from coordination.dependencies.constraints import Rules, rules_for
 from coordination.dependencies.tags import newest_version_tag, without_prefix
 from coordination.errors import CoordinationError, NotFound
 
@@ -41,13 +41,21 @@ def find_version(folder: Path) -> Found:
         if version := read(folder):
             return Found(version=version, source=name, rules=rules)
     if tag := newest_version_tag(folder):
-        return Found(version=without_prefix(tag, folder.name), source=f"tag {tag}", rules=find_rules(folder))
+        return Found(version=without_prefix(tag, folder.name), source=f"tag {tag}", rules=_rules_by_name(folder))
     looked = ", ".join(MANIFESTS)
     raise NotFound(f"no version found in {folder}: none in {looked}, and no tag like v1.2.3 on what is checked out")
 
 
 def find_rules(folder: Path) -> Rules:
-    """By which rules the folder's versions are judged, whether or not its manifest says one."""
+    """By which rules the folder's version is judged; where it has none, by which it would be."""
+    try:
+        found = find_version(folder)
+    except CoordinationError:
+        return _rules_by_name(folder)
+    return rules_for(found.version, found.rules)
+
+
+def _rules_by_name(folder: Path) -> Rules:
     return next((rules for name, (rules, _) in MANIFESTS.items() if (folder / name).is_file()), Rules.ANY)
 
 
