@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
+from compileall import compile_dir
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import redis
 
+import coordination
+import workers
 from coordination.settings import Settings
 from coordination.wire.embedded import EmbeddedServer
 from tests import ports
 from tests.stage import Stage
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled() -> None:
+    """Hundreds of processes begin in these tests; where nothing may keep bytecode, each would compile coord anew."""
+    for package in (coordination, workers):
+        compile_dir(Path(package.__file__).parent, rx=re.compile("sample/packages"), quiet=2)
 
 
 @pytest.fixture(scope="session")
