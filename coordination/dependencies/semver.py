@@ -2,7 +2,7 @@
 
 The version and its order are semantic-version's. Its NpmSpec is not used, for it errs where prereleases are named, which
 is seen beside node's own semver: `1.2.3-beta` admits 1.2.3 too, `<=1.2.3-beta` as well, `>=1.0.0-rc.1 <1.0.0-rc.5` admits
-nothing, `~1.2.0-beta` neither; and `>= 1.2` is refused for its blank. What Python alone writes (`~=`, `==1.4.*`, `!=`) is
+none between, `~1.2.0-beta` leaves out 1.2.1; and `>= 1.2` is refused for its blank. What Python alone writes (`~=`, `==1.4.*`, `!=`) is
 read too: people carry it over.
 """
 
