@@ -13,10 +13,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from yaml.nodes import MappingNode, Node, SequenceNode
+from yaml.nodes import MappingNode, SequenceNode
 
 from coordination.ecosystem import flow
 from coordination.ecosystem.lines import (
+    after_comments,
     alone_before,
     below,
     gap_end,
@@ -55,15 +56,24 @@ def set_field(
     hand = hand_of(text, mapping, field, old, dates)
     if old is None:
         return insert_entry(text, mapping, field, write(value, hand), order)
+    if not hand.block and _comment_below(text, old):
+        hand = hand.on_one_line()
     if isinstance(value, list | tuple) and value and isinstance(old.value, SequenceNode) and old.value.value:
         return amend_list(text, old, list(value), hand)
-    if isinstance(value, dict) and (changed := _names_to_change(old.value, value)):
+    node = old.value
+    if isinstance(value, dict) and isinstance(node, MappingNode) and (changed := _names_to_change(node, value)):
         return [
             splice
             for name in changed
-            for splice in set_field(text, old.value, name, value.get(name), list(value), dates=frozenset())
+            for splice in set_field(text, node, name, value.get(name), list(value), dates=frozenset())
         ]
     return put(text, old, write(value, hand), flow_style=bool(mapping.flow_style))
+
+
+def _comment_below(text: str, old: Entry) -> bool:
+    """Whether a comment follows that would become a part of a block of text."""
+    below_ = next_line(text, value_end(text, old.key, old.value))
+    return after_comments(text, below_, old.key.start_mark.column) > below_
 
 
 def refuse_shared(text: str, old: Entry) -> None:
@@ -76,10 +86,8 @@ def refuse_shared(text: str, old: Entry) -> None:
         )
 
 
-def _names_to_change(mapping: Node, value: dict[str, Plain]) -> list[str]:
+def _names_to_change(mapping: MappingNode, value: dict[str, Plain]) -> list[str]:
     """The names in a mapping that differ; none where it is better written anew: changes to it could touch each other."""
-    if not isinstance(mapping, MappingNode):
-        return []
     old = value_of(mapping)
     names = [name for name in {**old, **value} if name not in old or name not in value or old[name] != value[name]]
     gone, new = old.keys() - value.keys(), value.keys() - old.keys()

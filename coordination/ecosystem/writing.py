@@ -41,6 +41,8 @@ class Hand:
     date: bool = False
     block: str = ""
     """`|` or `>` where text is written as a block even if one line could hold it."""
+    lines: bool = True
+    """Whether text of several lines may be written as such."""
     keeps: bool = False
     """Whether such a block may take the blank lines that follow it (`|+`)."""
     inner: int
@@ -55,6 +57,14 @@ class Hand:
         """The hand for the same field of another record: one line of text is no block there if it fits."""
         fits = isinstance(value, str) and "\n" not in value and len(value) + self.inner <= self.width
         return replace(self, block="" if fits else self.block, keeps=False)
+
+    def on_one_line(self) -> Hand:
+        """The hand that writes text of several lines with escapes."""
+        return replace(self, lines=False)
+
+    @property
+    def may_be_lines(self) -> bool:
+        return self.lines and not self.flow and self.quote != '"'
 
     @property
     def deeper(self) -> int:
@@ -141,7 +151,7 @@ def write(value: Any, hand: Hand) -> Written:
         return Written(head=rendering.like_json(value))
     if isinstance(value, dict | list | tuple):
         return _write_collection(value, hand)
-    if isinstance(value, str) and not hand.flow and (hand.block or ("\n" in value and hand.quote != '"')):
+    if isinstance(value, str) and (hand.block or ("\n" in value and hand.may_be_lines)):
         for style in dict.fromkeys((hand.block or "|", "|")):
             block = rendering.literal(value, hand.deeper, style, hand.width)
             if block and (hand.keeps or "+" not in block[0]):
