@@ -24,7 +24,9 @@ def print_page(*parts: Lines) -> None:
 
 
 def head(name: str, title: str, *states: Cell) -> Lines:
-    yield f"{styled(name, 'bold')}  {plain(title)}".rstrip()
+    first, *rest = wrapped(plain(title), max(page_width() - length(name) - 2, READABLE // 4))
+    yield f"{styled(name, 'bold')}  {first}".rstrip()
+    yield from (f"{' ' * length(name)}  {line}" for line in rest)
     if words := [styled(plain(state.text), state.style) for state in states if state.text]:
         yield " · ".join(words)
 
