@@ -67,6 +67,7 @@ class Field:
 
 
 STANDING, TIES, WORK, CHECK = "Where it stands", "What it belongs to", "How it is carried out", "How it is checked"
+MILESTONES = "Milestones"
 
 
 def _id(first: str) -> Field:
@@ -117,7 +118,9 @@ def _check(option: str, field: str, metavar: str, help_: str, read: Callable[[st
 
 
 TITLE = Field(option="--title", field="title", help="A line that says what it is about.", required=True)
-DESCRIPTION = Field(option="--description", field="description", help="- reads standard input.", read=text_or_stdin)
+DESCRIPTION = Field(
+    option="--description", field="description", help="All of it; - reads standard input.", read=text_or_stdin
+)
 PRIORITY = _word("--priority", Level)
 ASSIGNEE = Field(
     option="--assignee",
@@ -135,7 +138,7 @@ BLOCKING = _list("--blocking", "blocking", "ID", "What waits for it.", TIES, com
 CRITERION = Field(
     option="--criterion", field="acceptance_criteria", many=Many.SENTENCES, help="When it is done; may be repeated."
 )
-TIMEOUT = _work("--timeout", "timeout", "TIME", "90s, 10m, 1h or seconds.")
+TIMEOUT = _work("--timeout", "timeout", "TIME", "When it is stopped: 90s, 10m, 1h.")
 
 ISSUE = (
     TITLE,
@@ -168,7 +171,7 @@ TODO = (
     _work("--run", "action", "COMMAND", "By a command for sh."),
     _work("--prompt", "action", "TEXT", "By an agent that is told this.", agent),
     replace(_work("--manual", "action", "", "By a person: coord complete-todo."), flag={"type": "manual"}),
-    _work("--estimate", "estimated_hours", "HOURS", "2h, 90m or 1.5.", hours),
+    _work("--estimate", "estimated_hours", "HOURS", "How long it takes: 2h, 90m or 1.5.", hours),
     TIMEOUT,
 )
 
@@ -185,8 +188,10 @@ PLAN = (
 )
 
 MILESTONE = (
-    Field(option="--due", field="due", metavar="DATE", help="When it is due."),
-    replace(CRITERION, field="completion_criteria"),
+    Field(option="--due", field="due", metavar="DATE", help="When the new one is due.", panel=MILESTONES),
+    replace(
+        CRITERION, field="completion_criteria", help="When the new one is done; may be repeated.", panel=MILESTONES
+    ),
 )
 
 DEPENDENCY = (
@@ -194,12 +199,12 @@ DEPENDENCY = (
     _repo("--provider", "Who provides it."),
     _word("--type", DependencyType, "What it says"),
     Field(option="--constraint", field="version_constraint", metavar="RANGE", help="The versions that do: '>=2,<3'."),
-    Field(option="--notes", field="notes", read=text_or_stdin, help="- reads standard input."),
+    Field(option="--notes", field="notes", read=text_or_stdin, help="What else is to say; - reads standard input."),
     _id("DEP-001"),
     _word("--status", DependencyStatus, CHECK),
     _check("--command", "command", "COMMAND", "A command for sh that succeeds."),
     _check("--pattern", "expected_pattern", "REGEX", "What it must print."),
     _check("--health-check", "health_check", "URL", "An address that answers."),
     _check("--expected-status", "expected_status", "CODE", "What it must answer; 200 if not said.", whole),
-    _check("--timeout", "timeout", "TIME", "90s, 10m or seconds."),
+    _check("--timeout", "timeout", "TIME", "How long it may take: 90s, 10m."),
 )

@@ -17,7 +17,7 @@ Command = Callable[..., Any]
 
 def by_word(option: str, kind: type[StrEnum]) -> Callable[[Command], Command]:
     """A field that has one of a few words."""
-    return _filter(option, "WORD,…", f"Only {one_of(kind)}", completing.words(kind))
+    return _filter(option, "WORD,…", f"Any of {one_of(kind)}", completing.words(kind))
 
 
 def by_name(option: str, help_: str) -> Callable[[Command], Command]:

@@ -11,7 +11,7 @@ from rich_click import command, option
 from coordination.cli.changing import creates, deletes, refuse_nothing
 from coordination.cli.completing import milestone_ids, plan_ids
 from coordination.cli.context import Call
-from coordination.cli.fields import MILESTONE, PLAN
+from coordination.cli.fields import MILESTONE, MILESTONES, PLAN
 from coordination.cli.filling import changes_of, for_create, for_update, record_of
 from coordination.cli.filters import by_name, by_word
 from coordination.cli.happened import say_updated
@@ -23,8 +23,6 @@ from coordination.models import Plan, PlanStatus
 if TYPE_CHECKING:
     from coordination.desk.manager import CoordinationManager
     from coordination.desk.records import Edited, Removed
-
-MILESTONES = "Milestones"
 
 
 @command()

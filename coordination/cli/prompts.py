@@ -10,6 +10,7 @@ import click
 
 from coordination.cli.fields import Field
 from coordination.errors import UsageError
+from coordination.planner.selection import listed
 
 
 def on_a_terminal() -> bool:
@@ -24,7 +25,14 @@ def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:
         options = " and ".join(field.option for field in missing)
         raise UsageError(f"{options} {'is' if len(missing) == 1 else 'are'} missing", _example(missing))
     for field in missing:
-        record[field.field] = click.prompt(field.key.capitalize(), err=True)
+        record[field.field] = click.prompt(_question(field), err=True)
+
+
+def _question(field: Field) -> str:
+    """With the names that there are to choose from, where the file declares some."""
+    name, ctx = field.key.capitalize(), click.get_current_context()
+    known = [item.value for item in field.complete(ctx, ctx.command.params[0], "")] if field.complete else []
+    return f"{name} ({listed(known)})" if known else name
 
 
 def _example(missing: Iterable[Field]) -> str:

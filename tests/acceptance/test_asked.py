@@ -70,13 +70,15 @@ def on_terminal(stage: Stage) -> Iterator[Callable[..., Terminal]]:
 
 
 def test_what_is_missing_is_asked_for(stage: Stage, on_terminal: Callable[..., Terminal]) -> None:
-    terminal = on_terminal("create-todo", "--repo", "api")
+    terminal = on_terminal("create-todo")
 
     terminal.asked("Task: ", "Paint it")
+    terminal.asked("Repo (api, web): ", "web")
 
     code, shown = terminal.ended()
     assert (code, "created TODO-003" in shown) == (0, True), shown
-    assert stage.ok("show-todo", "TODO-003", "--json").json["task"] == "Paint it"
+    made = stage.ok("show-todo", "TODO-003", "--json").json
+    assert (made["task"], made["repo"]) == ("Paint it", "web")
 
 
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 2), ("y", 0, 1)])
