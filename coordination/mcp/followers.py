@@ -19,6 +19,7 @@ class Followers:
     def __init__(self) -> None:
         self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
+        self._left = False
 
     def follow(self, run: Run) -> None:
         """Once, however often it is asked for."""
@@ -35,11 +36,19 @@ class Followers:
         if thread:
             thread.join(timeout_s)
 
+    def leave(self) -> None:
+        """Their connections are about to be closed: that is no news."""
+        self._left = True
+
     def _see_through(self, run: Run) -> None:
         try:
             run.wait()
         except CoordinationError as error:
-            logger.warning("run %s is not followed any more: %s; at its end: coord sync %s", run.id, error, run.id)
+            if not self._left:
+                logger.warning("run %s is not followed any more: %s; at its end: coord sync %s", run.id, error, run.id)
+        except Exception:
+            if not self._left:
+                raise
         finally:
             with self._lock:
                 del self._threads[run.id]

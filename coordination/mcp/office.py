@@ -61,6 +61,7 @@ class Office:
 
     def close(self) -> None:
         """Gives back what was started for reading; runs that were started go on."""
+        self._followers.leave()
         with self._lock:
             for coord in self._opened:
                 coord.close()
