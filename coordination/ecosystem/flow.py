@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ from coordination.ecosystem.lines import (
 from coordination.ecosystem.splices import Splice
 from coordination.errors import EditConflict
 
+_OPENING = re.compile(r"(?:[&!][^\s\[{]*\s+)*[\[{]")
+"""Anchors and tags may stand before the bracket."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
@@ -38,15 +42,15 @@ class Parts:
 
 
 def parts(text: str, node: CollectionNode) -> Parts:
-    """Raises EditConflict for what has no brackets of its own, or an anchor before them."""
-    start = int(node.start_mark.index)
-    if text[start : start + 1] not in ("[", "{"):
+    """Raises EditConflict for what has no brackets of its own: `[a: b]`."""
+    found = _OPENING.match(text, int(node.start_mark.index))
+    if found is None:
         line = node.start_mark.line + 1
-        raise EditConflict(f"line {line}: what stands here has an anchor or a tag", "write it out there by hand")
+        raise EditConflict(f"line {line}: a mapping stands here without braces", "put it in braces and try again")
     spans = _spans(text, node)
     ends = [gap_end(text, end) for _, end in spans]
     commas = tuple(at if text[at : at + 1] == "," else None for at in ends)
-    return Parts(text=text, open=start + 1, close=int(node.end_mark.index) - 1, spans=spans, commas=commas)
+    return Parts(text=text, open=found.end(), close=int(node.end_mark.index) - 1, spans=spans, commas=commas)
 
 
 def _spans(text: str, node: CollectionNode) -> tuple[tuple[int, int], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -10,6 +11,7 @@ from yaml.nodes import Node, ScalarNode, SequenceNode
 
 from coordination.ecosystem import flow, rendering
 from coordination.ecosystem.lines import (
+    BREAK,
     below,
     content_end,
     dash,
@@ -26,24 +28,24 @@ from coordination.errors import EditConflict
 
 def amend_list(text: str, old: Entry, new: list[Any], hand: Hand) -> list[Splice]:
     """The splices that turn the items of the list into the new ones; both have some."""
-    sequence = old.value
-    assert isinstance(sequence, SequenceNode)
-    _refuse_aliases(text, sequence)
-    kinds = _kinds(sequence, new)
+    assert isinstance(old.value, SequenceNode)
+    _refuse_shared(text, old.value)
+    kinds = [_kind(value_of(item)) for item in old.value.value]
+    known = {kind: text[start:end] for kind, (start, end) in zip(kinds, _spans(text, old.value), strict=True)}
+    items = _Items(text=text, node=old.value, json=hand.json, known=known)
     splices: list[Splice] = []
-    steps = SequenceMatcher(None, *kinds, autojunk=False).get_opcodes()
+    steps = SequenceMatcher(None, kinds, [_kind(value) for value in new], autojunk=False).get_opcodes()
     for _, a, b, c, d in (step for step in steps if step[0] != "equal"):
         paired = min(b - a, d - c)
-        for i in range(paired):
-            splices += _replace_item(text, sequence, a + i, new[c + i], hand)
+        splices += [items.replaced(a + i, new[c + i]) for i in range(paired)]
         if b - a > paired:
-            splices += _remove_items(text, sequence, a + paired, b - 1)
+            splices += items.removed(a + paired, b - 1)
         if d - c > paired:
-            splices += _insert_items(text, sequence, a + paired, new[c + paired : d], hand)
+            splices += items.inserted(a + paired, new[c + paired : d])
     return splices
 
 
-def _refuse_aliases(text: str, sequence: SequenceNode) -> None:
+def _refuse_shared(text: str, sequence: SequenceNode) -> None:
     done = int(sequence.start_mark.index)
     for item in sequence.value:
         if is_alias(done, item) or text[item.start_mark.index : item.start_mark.index + 1] in ("&", "!"):
@@ -52,82 +54,71 @@ def _refuse_aliases(text: str, sequence: SequenceNode) -> None:
         done = int(item.end_mark.index)
 
 
-def _kinds(sequence: SequenceNode, new: list[Any]) -> tuple[list[str], list[str]]:
+def _kind(value: Any) -> str:
     """What can be compared: `1` and `"1"` differ."""
-    return [repr(value_of(item)) for item in sequence.value], [repr(item) for item in new]
+    return repr(value)
 
 
-def _quote(sequence: SequenceNode) -> str:
-    quotes = {item.style or "" for item in sequence.value if isinstance(item, ScalarNode)}
-    return quotes.pop() if len(quotes) == 1 and quotes <= {"'", '"'} else ""
+def _spans(text: str, sequence: SequenceNode) -> Iterator[tuple[int, int]]:
+    return ((int(item.start_mark.index), content_end(text, item)) for item in sequence.value)
 
 
-def _in_brackets(value: Any, hand: Hand, quote: str) -> str:
-    return rendering.like_json(value) if hand.json else rendering.flow(value, quote=quote)
+@dataclass(frozen=True, kw_only=True)
+class _Items:
+    """The items of a list as they stand. `known` is how each value is written that the list has already."""
+
+    text: str
+    node: SequenceNode
+    json: bool
+    known: dict[str, str]
+
+    def replaced(self, at: int, value: Any) -> Splice:
+        item = self.node.value[at]
+        start, end = int(item.start_mark.index), content_end(self.text, item)
+        source = self._source(value, item.start_mark.column, _quote(item))
+        return Splice(start=start, end=end, text=source if start < end else f" {source}")
+
+    def removed(self, first: int, last: int) -> list[Splice]:
+        if self.node.flow_style:
+            return flow.remove(flow.parts(self.text, self.node), first, last)
+        return [self._without(at) for at in range(first, last + 1)]
+
+    def _without(self, at: int) -> Splice:
+        start = line_start(self.text, dash(self.text, self.node, at))
+        return Splice(start=start, end=next_line(self.text, content_end(self.text, self.node.value[at])), text="")
+
+    def inserted(self, at: int, values: Sequence[Any]) -> list[Splice]:
+        quotes = {_quote(item) for item in self.node.value}
+        quote = quotes.pop() if len(quotes) == 1 else ""
+        if self.node.flow_style:
+            return flow.insert(flow.parts(self.text, self.node), at, [self._source(v, 0, quote) for v in values])
+        first = dash(self.text, self.node, 0)
+        start = line_start(self.text, first)
+        lines = list(self._lines(self.text[start:first], first, values, quote))
+        if at == 0:
+            newline = line_end_text(self.text)
+            return [Splice(start=start, end=start, text="".join(line + newline for line in lines))]
+        above = self.node.value[at - 1]
+        return below(self.text, above, content_end(self.text, above), first - start, lines)
+
+    def _lines(self, indent: str, first: int, values: Sequence[Any], quote: str) -> Iterator[str]:
+        gap = self.text[first + 1 : self.node.value[0].start_mark.index]
+        gap = gap if gap and not gap.strip(" ") else " "
+        for value in values:
+            yield indent + "-" + gap + self._source(value, len(indent) + 1 + len(gap), quote)
+
+    def _source(self, value: Any, column: int, quote: str) -> str:
+        """An item as it is written; below a dash its further lines begin at the column."""
+        known = self.known.get(_kind(value), "")
+        if known and not BREAK.search(known):
+            return known
+        if self.json:
+            return rendering.like_json(value)
+        if isinstance(value, dict) and value and not self.node.flow_style:
+            return (line_end_text(self.text) + " " * column).join(rendering.block(value))
+        in_brackets = bool(self.node.flow_style) or isinstance(value, dict | list)
+        return rendering.flow(value, quote=quote) if in_brackets else rendering.scalar(value, flow=False, quote=quote)
 
 
-def _replace_item(text: str, sequence: SequenceNode, at: int, value: Any, hand: Hand) -> list[Splice]:
-    item = sequence.value[at]
-    start, end = int(item.start_mark.index), content_end(text, item)
-    if sequence.flow_style:
-        return [Splice(start=start, end=end, text=_in_brackets(value, hand, _quote_of(item)))]
-    return [
-        Splice(
-            start=start, end=end, text=_gap(start, end) + _source(text, value, item.start_mark.column, _quote_of(item))
-        )
-    ]
-
-
-def _gap(start: int, end: int) -> str:
-    return " " if start == end else ""
-
-
-def _quote_of(item: Node) -> str:
+def _quote(item: Node) -> str:
     return item.style if isinstance(item, ScalarNode) and item.style in ("'", '"') else ""
-
-
-def _source(text: str, value: Any, column: int, quote: str) -> str:
-    """An item of a block list; its further lines begin at the column."""
-    if isinstance(value, dict) and value:
-        return (line_end_text(text) + " " * column).join(rendering.block(value))
-    if isinstance(value, dict | list):
-        return rendering.flow(value, quote=quote)
-    return rendering.scalar(value, flow=False, quote=quote)
-
-
-def _remove_items(text: str, sequence: SequenceNode, first: int, last: int) -> list[Splice]:
-    if sequence.flow_style:
-        return flow.remove(flow.parts(text, sequence), first, last)
-    return [
-        Splice(start=start, end=end, text="")
-        for start, end in (_lines_of(text, sequence, i) for i in range(first, last + 1))
-    ]
-
-
-def _lines_of(text: str, sequence: SequenceNode, at: int) -> tuple[int, int]:
-    item = sequence.value[at]
-    return line_start(text, dash(text, sequence, at)), next_line(text, content_end(text, item))
-
-
-def _insert_items(text: str, sequence: SequenceNode, at: int, values: Sequence[Any], hand: Hand) -> list[Splice]:
-    quote = _quote(sequence)
-    if sequence.flow_style:
-        return flow.insert(flow.parts(text, sequence), at, [_in_brackets(value, hand, quote) for value in values])
-    lines = list(_item_lines(text, sequence, values, quote))
-    newline = line_end_text(text)
-    if at == 0:
-        start = line_start(text, dash(text, sequence, 0))
-        return [Splice(start=start, end=start, text="".join(line + newline for line in lines))]
-    first = dash(text, sequence, 0)
-    return below(
-        text, sequence.value[at - 1], content_end(text, sequence.value[at - 1]), first - line_start(text, first), lines
-    )
-
-
-def _item_lines(text: str, sequence: SequenceNode, values: Sequence[Any], quote: str) -> Iterator[str]:
-    first = dash(text, sequence, 0)
-    indent = text[line_start(text, first) : first]
-    gap = text[first + 1 : sequence.value[0].start_mark.index]
-    gap = gap if gap and not gap.strip(" ") else " "
-    for value in values:
-        yield indent + "-" + gap + _source(text, value, len(indent) + 1 + len(gap), quote)
