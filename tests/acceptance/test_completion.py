@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -41,61 +40,12 @@ def offered(declared: Stage) -> Offered:
     """What stands behind `coord WORDS…`, whose last word is being written."""
 
     def ask(*words: str) -> list[str]:
-        line = ["coord", *words]
-        env = {"COMP_WORDS": "\n".join(line), "COMP_CWORD": str(len(words)), "_COORD_COMPLETE": "bash_complete"}
-        done = declared.coord(**env)
+        env = {"COMP_WORDS": "\n".join(["coord", *words]), "COMP_CWORD": str(len(words))}
+        done = declared.coord(**env, _COORD_COMPLETE="bash_complete")
         assert done.err == ""
         return [row.partition(",")[2] for row in done.out.splitlines() if row]
 
     return ask
-
-
-def test_commands_and_their_options_are_offered(offered: Offered) -> None:
-    assert {"list-todos", "list-plans", "list-runs"} <= set(offered("list-"))
-    assert "--status" in offered("list-todos", "--st")
-
-
-def test_names_of_the_file_are_offered_where_they_belong(offered: Offered) -> None:
-    assert offered("show-todo", "") == ["TODO-001", "TODO-002"]
-    assert offered("show-plan", "plan-") == ["PLAN-001"]
-    assert offered("list-todos", "--repo", "") == ["api", "web"]
-    assert offered("list-todos", "--plan", "P") == ["PLAN-001"]
-    assert offered("list-todos", "--assignee", "") == ["jo"]
-    assert offered("list-repos", "--tag", "") == ["core"]
-    assert offered("sweep", "") == ["PLAN-001"]
-
-
-def test_of_a_list_with_commas_the_last_part_is_completed(offered: Offered) -> None:
-    assert offered("list-todos", "--repo", "api,") == ["api,web"]
-    assert offered("list-todos", "--status", "pending,can") == ["pending,cancelled"]
-
-
-def test_a_template_is_completed_field_by_field(offered: Offered) -> None:
-    assert offered("list-todos", "--format", "'{id} {ta") == ["{id} {task}"]
-
-
-def test_another_file_is_asked_where_one_is_named(offered: Offered, declared: Stage) -> None:
-    (declared.folder / "other.yaml").write_text("repos: [{name: lib}]")
-
-    assert offered("--ecosystem", "other.yaml", "list-todos", "--repo", "") == ["lib"]
-    assert offered("list-todos", "--ecosystem", "other.yaml", "--repo", "") == ["lib"]
-
-
-@pytest.mark.parametrize("text", ["repos: [", "repos: {}", ""])
-def test_a_file_that_cannot_be_used_offers_nothing_and_says_nothing(
-    declared: Stage, offered: Offered, text: str
-) -> None:
-    declared.file.write_text(text)
-
-    assert offered("show-todo", "") == []
-    assert offered("show-todo", "--js") == ["--json"]
-
-
-def test_without_a_file_nothing_is_offered_and_nothing_is_started(declared: Stage, offered: Offered) -> None:
-    declared.file.unlink()
-
-    assert offered("show-todo", "") == []
-    assert list(declared.folder.iterdir()) == []
 
 
 def test_runs_are_offered_while_a_server_runs(declared: Stage, offered: Offered) -> None:
@@ -118,6 +68,11 @@ def test_zsh_and_fish_are_told_what_each_name_is(declared: Stage) -> None:
     assert fish.out.splitlines() == ["plain,TODO-001\tLift it", "plain,TODO-002\tUse it"]
 
 
+@pytest.fixture(scope="module")
+def script() -> str:
+    return subprocess.run([COORD, "completion", "bash"], capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize(
     ("words", "reply"),
     [
@@ -130,9 +85,8 @@ def test_zsh_and_fish_are_told_what_each_name_is(declared: Stage) -> None:
         (["--ecosystem", "ecosystem.yaml", "list-plans", "--form"], ["--format"]),
     ],
 )
-def test_bash_itself_completes(declared: Stage, tmp_path: Path, words: list[str], reply: list[str]) -> None:
+def test_bash_itself_completes(declared: Stage, script: str, words: list[str], reply: list[str]) -> None:
     """The words as bash takes them apart, at blanks and at = and :."""
-    script = declared.ok("completion", "bash").out
     lines = [
         script,
         'COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))',

@@ -1,0 +1,97 @@
+"""Tab: what is offered for a word that is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.stage import Done
+
+FILE = """\
+repos:
+  - {name: api, path: api, role: service, tags: [core]}
+  - {name: web, path: web}
+coordination:
+  issues:
+    - {id: ISSUE-001, title: "Old: too old", repos: [api], labels: ["area:core", "two words"]}
+  plans:
+    - id: PLAN-001
+      title: Raise the floor
+      milestones: [{id: M1, name: All raised}]
+  todos:
+    - {id: TODO-001, plan: PLAN-001, task: Lift it, repo: api, assignee: jo}
+    - {id: TODO-002, plan: PLAN-001, task: Use it, repo: web, labels: ["area:ui"]}
+  dependencies:
+    - {id: DEP-001, consumer: web, provider: api}
+"""
+Offered = Callable[..., list[str]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def offered(typed: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Offered:
+    """What stands behind `coord WORDS…`, whose last word is being written."""
+
+    def ask(*words: str) -> list[str]:
+        monkeypatch.setenv("COMP_WORDS", "\n".join(["coord", *words]))
+        monkeypatch.setenv("COMP_CWORD", str(len(words)))
+        monkeypatch.setenv("_COORD_COMPLETE", "bash_complete")
+        done = typed()
+        assert done.err == ""
+        return [row.partition(",")[2] for row in done.out.splitlines() if row]
+
+    return ask
+
+
+def test_commands_and_their_options_are_offered(offered: Offered) -> None:
+    assert {"list-todos", "list-plans", "list-runs"} <= set(offered("list-"))
+    assert "--status" in offered("list-todos", "--st")
+
+
+def test_names_of_the_file_are_offered_where_they_belong(offered: Offered) -> None:
+    assert offered("show-todo", "") == ["TODO-001", "TODO-002"]
+    assert offered("show-plan", "plan-") == ["PLAN-001"]
+    assert offered("list-todos", "--repo", "") == ["api", "web"]
+    assert offered("list-todos", "--plan", "P") == ["PLAN-001"]
+    assert offered("list-todos", "--assignee", "") == ["jo"]
+    assert offered("list-repos", "--tag", "") == ["core"]
+    assert offered("sweep", "") == ["PLAN-001"]
+
+
+def test_of_a_list_with_commas_the_last_part_is_completed(offered: Offered) -> None:
+    assert offered("list-todos", "--repo", "api,") == ["api,web"]
+    assert offered("list-todos", "--status", "pending,can") == ["pending,cancelled"]
+
+
+def test_a_template_is_completed_field_by_field(offered: Offered) -> None:
+    assert offered("list-todos", "--format", "'{id} {ta") == ["{id} {task}"]
+
+
+def test_another_file_is_asked_where_one_is_named(offered: Offered, file: Path) -> None:
+    (file.parent / "other.yaml").write_text("repos: [{name: lib}]")
+
+    assert offered("--ecosystem", "other.yaml", "list-todos", "--repo", "") == ["lib"]
+    assert offered("list-todos", "--ecosystem", "other.yaml", "--repo", "") == ["lib"]
+
+
+@pytest.mark.parametrize("text", ["repos: [", "repos: {}", ""])
+def test_a_file_that_cannot_be_used_offers_nothing_and_says_nothing(file: Path, offered: Offered, text: str) -> None:
+    file.write_text(text)
+
+    assert offered("show-todo", "") == []
+    assert offered("show-todo", "--js") == ["--json"]
+
+
+def test_without_a_file_nothing_is_offered_and_nothing_is_started(file: Path, offered: Offered) -> None:
+    file.unlink()
+
+    assert offered("show-todo", "") == []
+    assert list(file.parent.iterdir()) == []
