@@ -172,6 +172,7 @@ TODO = (
     _work("--prompt", "action", "TEXT", "By an agent that is told this.", agent),
     replace(_work("--manual", "action", "", "By a person: coord complete-todo."), flag={"type": "manual"}),
     _work("--estimate", "estimated_hours", "HOURS", "How long it takes: 2h, 90m or 1.5.", hours),
+    _work("--hours", "actual_hours", "HOURS", "How long it took.", hours),
     TIMEOUT,
 )
 

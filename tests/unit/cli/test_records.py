@@ -120,6 +120,13 @@ def test_a_todo_is_completed_in_the_file_with_its_hours_and_nothing_is_started(t
     assert (again.code, "is completed already" in again.err) == (6, True)
 
 
+def test_where_redis_does_not_answer_nobody_knows_who_waits_for_a_todo(typed: Typed, file: Path) -> None:
+    done = typed("complete-todo", "TODO-001", "--redis", "redis://127.0.0.1:1")
+
+    assert (done.code, "coord update-todo TODO-001 --status completed" in done.err) == (7, True), done.err
+    assert file.read_text() == FILE
+
+
 def test_milestones_are_added_and_completed_with_the_plan(typed: Typed) -> None:
     words = (
         "--add-milestone",
