@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import click
 
 from coordination.cli.colours import due, told
 from coordination.cli.tables import Cell, Column, print_table
-from coordination.models import (
-    OPEN_TODO,
-    Dependency,
-    Issue,
-    IssueStatus,
-    Plan,
-    PlanStatus,
-    Todo,
-)
+from coordination.desk.states import OPEN
+from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 
-OVER = frozenset({IssueStatus.RESOLVED, IssueStatus.CLOSED, PlanStatus.COMPLETED, PlanStatus.CANCELLED})
-GIVING = frozenset({"ASSIGNEE", "REPOS", "TITLE", "TASK", "NOTES"})
+if TYPE_CHECKING:
+    from coordination.ecosystem.document import Document
+
+GIVING = frozenset({"ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
 """The columns that give way in a narrow terminal."""
 NOBODY: Mapping[str, str] = MappingProxyType({})
+
+
+def print_repos(repos: Sequence[Repo], document: Document) -> None:
+    """Where each is, and how much is open there."""
+    declared = document.ecosystem.coordination
+    todos = Counter(todo.repo for todo in declared.todos if todo.status in OPEN)
+    issues = Counter(repo for issue in declared.issues if issue.status in OPEN for repo in set(issue.repos))
+    _print(
+        ("REPO", "ROLE", "BRANCH", "ISSUES", "TODOS", "PATH", "TAGS"),
+        [
+            (
+                r.name,
+                r.role,
+                r.branch,
+                issues[r.name] or "",
+                todos[r.name] or "",
+                _place(r, document.repo_path(r)),
+                ", ".join(r.tags),
+            )
+            for r in repos
+        ],
+        "no repository",
+    )
+
+
+def _place(repo: Repo, path: Path | None) -> Cell:
+    if path is None:
+        return Cell(repo.url)
+    return Cell(repo.path) if path.is_dir() else Cell(f"{repo.path} (not there)", "red")
 
 
 def print_issues(issues: Sequence[Issue]) -> None:
@@ -35,7 +62,7 @@ def print_issues(issues: Sequence[Issue]) -> None:
                 i.id,
                 told(i.status),
                 told(i.priority),
-                due(i.target, today, over=i.status in OVER),
+                due(i.target, today, over=i.status not in OPEN),
                 i.assignee,
                 ", ".join(i.repos),
                 i.title,
@@ -67,7 +94,7 @@ def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> N
             (
                 p.id,
                 told(p.status),
-                due(p.target, today, over=p.status in OVER),
+                due(p.target, today, over=p.status not in OPEN),
                 done(todos.get(p.id, ())),
                 ", ".join(p.repos),
                 p.title,

@@ -9,8 +9,8 @@ from rich_click import command
 
 from coordination.cli.context import Call
 from coordination.cli.filters import by_name
+from coordination.cli.listing import print_repos
 from coordination.cli.shown import Form, shown
-from coordination.cli.tables import print_table
 from coordination.models import Repo
 
 
@@ -20,7 +20,6 @@ from coordination.models import Repo
 @shown(Repo)
 @click.pass_obj
 def list_repos(call: Call, /, form: Form, **filters: Any) -> None:
-    """List the repositories that the file declares."""
+    """List the repositories that the file declares, with how many issues and todos are open there."""
     repos = call.manager.list_repos(**filters)
-    rows = [(r.name, r.path or r.url, r.branch, r.role, " ".join(r.tags)) for r in repos]
-    form.records(repos, lambda: print_table(("NAME", "PATH", "BRANCH", "ROLE", "TAGS"), rows))
+    form.records(repos, lambda: print_repos(repos, call.document))

@@ -123,6 +123,16 @@ def test_a_dependency_shows_how_it_is_checked(ok: Typed) -> None:
     assert ["command", "api --version"] in words(page)
 
 
+def test_repositories_show_whether_they_are_there_and_how_much_is_open(ok: Typed, file: Path) -> None:
+    (file.parent / "api").mkdir()
+
+    assert words(ok("list-repos").out) == [
+        ["REPO", "ROLE", "BRANCH", "ISSUES", "TODOS", "PATH"],
+        ["api", "service", "main", "1", "api"],
+        ["web", "main", "1", "2", "web (not there)"],
+    ]
+
+
 def test_where_a_repository_stands(ok: Typed) -> None:
     page, data = ok("status", "web").out, ok("status", "web", "--json").json
 
