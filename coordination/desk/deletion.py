@@ -5,6 +5,7 @@ With a plan go the todos that belong to it. Whoever else names a deleted record 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from coordination.desk.kinds import ISSUE, KINDS, PLAN, TODO, Kind, R, unknown
@@ -25,7 +26,7 @@ def what_goes(ecosystem: Ecosystem, name: str) -> WhatGoes:
     if name not in known:
         raise unknown("record", name, known, "ecosystem-status")
     deleted = _members(ecosystem, name)
-    released = tuple(str(reference) for reference in _released(ecosystem, {name, *deleted}))
+    released = tuple(map(str, _released(ecosystem, _gone(ecosystem, name, deleted))))
     return WhatGoes(id=name, deleted=deleted, released=released)
 
 
@@ -34,7 +35,7 @@ def delete(sheet: Sheet, kind: Kind[R], record: R, cascade: bool) -> Removed:
     goes = what_goes(sheet.ecosystem, record.id)
     if goes and not cascade:
         raise Conflict(f"{record.id} cannot be deleted: {_reasons(goes)}", "with --cascade that goes, too")
-    gone = {record.id, *goes.deleted}
+    gone = _gone(sheet.ecosystem, record.id, goes.deleted)
     for reference in _released(sheet.ecosystem, gone):
         _release(sheet, reference, gone)
     for name in goes.deleted:
@@ -48,6 +49,13 @@ def _members(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
     if any(plan.id == name for plan in ecosystem.coordination.plans):
         return tuple(todo.id for todo in ecosystem.coordination.todos if todo.plan == name)
     return ()
+
+
+def _gone(ecosystem: Ecosystem, name: str, members: Iterable[str]) -> set[str]:
+    """All ids that nothing has any more: those of a plan's milestones, too, unless another plan has one of that name."""
+    plans = ecosystem.coordination.plans
+    own = {m.id for plan in plans if plan.id == name for m in plan.milestones}
+    return {name, *members} | (own - {m.id for plan in plans if plan.id != name for m in plan.milestones})
 
 
 def _released(ecosystem: Ecosystem, gone: set[str]) -> list[Reference]:

@@ -104,7 +104,8 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
         own = {m.id for m in plan.milestones} if plan else set()
         strangers = [name for name in work if name not in names.work]
         if strangers:
-            _check(strangers, names.work | names.milestones | own, "todo, issue or plan", "list-todos")
+            noun = f"milestone of {plan.id}, todo, issue or plan" if plan else "todo, issue or plan"
+            _check(strangers, names.work | names.milestones | own, noun, "list-todos")
     if isinstance(after, Todo) and (plans := _new(after, before, ("plan",))):
         _check(plans, names.plans, "plan", "list-plans")
 

@@ -52,9 +52,8 @@ def loose_references(ecosystem: Ecosystem) -> Iterator[Complaint]:
         "repo": {r.name for r in ecosystem.repos},
         "plan": {p.id for p in coordination.plans},
     }
-    declared["todo, issue or plan"] = declared["plan"].union(
-        (i.id for i in coordination.issues), (t.id for t in coordination.todos)
-    )
+    work = declared["plan"].union((i.id for i in coordination.issues), (t.id for t in coordination.todos))
+    declared["todo, issue or plan"] = work.union(m.id for p in coordination.plans for m in p.milestones)
     loose: dict[tuple[str, str], list[Location]] = {}
     for location, kind, name in _references(ecosystem):
         if name not in declared[kind]:
@@ -62,7 +61,7 @@ def loose_references(ecosystem: Ecosystem) -> Iterator[Complaint]:
     suggester = Suggester()
     for (kind, name), locations in loose.items():
         yield _loose(locations, kind, suggester.nearest(name, declared[kind]))
-    yield from _loose_milestones(ecosystem, declared["todo, issue or plan"])
+    yield from _loose_milestones(ecosystem, work)
 
 
 def _loose(locations: list[Location], kind: str, suggestion: str) -> Complaint:

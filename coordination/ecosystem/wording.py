@@ -69,13 +69,14 @@ def _resolve(loc: Iterable[str | int], data: Any, kind: str) -> Location:
     """Pydantic's location without the names that it gives to the branches of a choice."""
     location: list[str | int] = []
     steps = list(loc)
+    absent = [steps.pop()] if kind == "missing" else []  # or written with nothing after it
     for step in steps:
         try:
             data = data[step]
         except (KeyError, IndexError, TypeError):
             continue
         location.append(step)
-    return (*location, steps[-1]) if kind == "missing" else tuple(location)
+    return (*location, *absent)
 
 
 def _complaint(location: Location, details: list[ErrorDetails], atlas: Atlas) -> Complaint:

@@ -246,6 +246,18 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
         "the new todo: task is missing, and must be given",
         "",
     ),
+    "a field that must stay": (
+        lambda m: m.update_todo("TODO-001", {"task": None}),
+        UsageError,
+        "TODO-001: task is missing, and must be given",
+        "",
+    ),
+    "a milestone that waits for nothing known": (
+        lambda m: m.add_milestone("PLAN-001", name="n", dependencies=["M7"]),
+        NotFound,
+        "there is no milestone of PLAN-001, todo, issue or plan 'M7'",
+        "see what there is: coord list-todos",
+    ),
     "a field of another kind": (
         lambda m: m.create_todo(title="t", repo="api", task="t"),
         UsageError,

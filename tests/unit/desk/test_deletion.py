@@ -90,6 +90,25 @@ def test_whoever_waited_for_it_only_is_ready(manager: CoordinationManager) -> No
     assert statuses(manager)["T-3"] == "pending"
 
 
+def test_a_plan_goes_with_its_milestones_which_nobody_waits_for_any_more(tmp_path: Path) -> None:
+    manager = desk(
+        tmp_path,
+        """
+        coordination:
+          plans:
+            - {id: P-1, title: t, milestones: [{id: M1, name: n}, {id: M2, name: n}]}
+            - {id: P-2, title: t, milestones: [{id: M2, name: n}]}
+          todos:
+            - {id: T-1, task: t, repo: r, blocked_by: [M1, M2], status: blocked}
+        """,
+    )
+    assert manager.what_goes("P-1").released == ("T-1.blocked_by",)
+
+    manager.delete_plan("P-1", cascade=True)
+
+    assert (manager.get_todo("T-1").blocked_by, manager.get_todo("T-1").status) == (("M2",), "blocked")
+
+
 def test_a_record_of_another_kind_is_not_deleted_by_mistake(manager: CoordinationManager) -> None:
     with pytest.raises(NotFound, match="T-1 is no issue but a todo"):
         manager.delete_issue("T-1")

@@ -133,6 +133,12 @@ coordination:
     assert "names a repo that the file does not declare (and 1 more places do)" in warnings[0].message
 
 
+def test_work_may_wait_for_a_milestone() -> None:
+    text = "coordination:\n  plans: [{id: P, title: t, milestones: [{id: M, name: n}]}]\n  issues: [{id: I, title: t, dependencies: [M]}]\n"
+
+    assert read(text).warnings == ()
+
+
 def test_many_unknown_names_in_a_large_file_do_not_take_minutes() -> None:
     todos = "".join(f"    - {{id: T-{i}, task: t, repo: r, blocked_by: [U-{i}]}}\n" for i in range(3000))
 

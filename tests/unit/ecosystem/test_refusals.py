@@ -111,6 +111,7 @@ OTHER_PLACES = [
     ("repos:\n  - just text", 2, "repos[0]", "needs a mapping with fields"),
     ("repos: {name: a}", 1, "repos", "needs a list"),
     ("repos:\n- path: x", 2, "repos[0].name", "is missing"),
+    ("repos:\n- path: x\n  name:", 3, "repos[0].name", "is missing"),
     ("resources: []", 1, "resources", "is not yet supported"),
     ("todos: []", 1, "todos", "unknown field"),
     ("settings: {namespace: 1}", 1, "settings.namespace", "needs text"),
