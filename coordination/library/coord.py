@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import find, parse, read_bytes
+from coordination.fleet.glance import running_redis
 from coordination.fleet.local import Local
 from coordination.library.completing import Completed, complete_todo
 from coordination.library.events import Subscriber, Subscribers
@@ -79,7 +80,7 @@ class Coord:
 
         Raises Conflict while a run carries it out, or where it is completed already.
         """
-        if not (self.settings.redis_url or self._local.server.url):
+        if running_redis(self.path, self.settings) is None:
             return complete_todo(self.manager, None, todo, hours)
         deeds = self.runs.deeds
         with reaching(deeds.url):

@@ -7,8 +7,10 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.desk.links import Chains, Link
 from coordination.desk.records import Edited
 from coordination.models import Issue, Todo
+from coordination.runs.live import LiveTodo
 
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)
@@ -20,6 +22,22 @@ class Page(BaseModel, Generic[R]):
     result: Sequence[R]
     total: int
     """How many there are: more than in `result` where `limit` cuts them."""
+
+
+class ShownIssue(Issue):
+    """An issue with everything that it waits for and holds up."""
+
+    waits_for: tuple[Link, ...]
+    holds_up: tuple[Link, ...]
+
+
+class ShownTodo(Todo):
+    """A todo with everything that it waits for and holds up."""
+
+    waits_for: tuple[Link, ...]
+    holds_up: tuple[Link, ...]
+    live: LiveTodo | None = None
+    """What the newest run that has it does with it, or has done."""
 
 
 class EditedIssue(Issue):
@@ -42,6 +60,11 @@ class EditedTodo(Todo):
 
 def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
     return Page(result=records[offset : offset + limit], total=len(records))
+
+
+def shown(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:
+    """The record with what is computed beside its fields."""
+    return kind(**dict(record), **dict(chains), **more)
 
 
 def edited(kind: type[M], change: Edited, **more: Any) -> M:

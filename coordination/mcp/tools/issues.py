@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from coordination.desk.records import BlockingIssue
-from coordination.mcp.answers import EditedIssue, Page, edited, given, page
+from coordination.mcp.answers import EditedIssue, Page, ShownIssue, edited, given, page, shown
 from coordination.mcp.declaring import adds, changes, reads
 from coordination.mcp.office import Office
 from coordination.mcp.words import (
@@ -46,9 +46,10 @@ def coord_list_issues(
 
 
 @reads("Show an issue")
-def coord_get_issue(office: Office, issue: IssueName) -> Issue:
-    """One issue with all its fields."""
-    return office.coord.manager.get_issue(issue)
+def coord_get_issue(office: Office, issue: IssueName) -> ShownIssue:
+    """One issue with everything that it waits for and holds up."""
+    manager = office.coord.manager
+    return shown(ShownIssue, manager.get_issue(issue), manager.chains_of(issue))
 
 
 @adds("Create an issue")

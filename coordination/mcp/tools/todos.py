@@ -9,7 +9,8 @@ from pydantic import Field
 
 from coordination.desk.records import Edited
 from coordination.errors import UsageError
-from coordination.mcp.answers import EditedTodo, Page, edited, given, page
+from coordination.fleet.glance import glance
+from coordination.mcp.answers import EditedTodo, Page, ShownTodo, edited, given, page, shown
 from coordination.mcp.declaring import adds, reads
 from coordination.mcp.office import Office
 from coordination.mcp.words import AnyOf, BlockedBy, Blocking, Labels, Limit, Offset, PlanName, RepoName, TodoName
@@ -36,9 +37,13 @@ def coord_list_todos(
 
 
 @reads("Show a todo")
-def coord_get_todo(office: Office, todo: TodoName) -> Todo:
-    """One todo with all its fields."""
-    return office.coord.manager.get_todo(todo)
+def coord_get_todo(office: Office, todo: TodoName) -> ShownTodo:
+    """One todo with everything that it waits for and holds up, and what a run does with it."""
+    coord = office.coord
+    manager = coord.manager
+    record = manager.get_todo(todo)
+    seen = glance(office.path, coord.settings, lambda live: live.todo(todo))
+    return shown(ShownTodo, record, manager.chains_of(todo), live=seen.answer if seen else None)
 
 
 @adds("Create a todo")
