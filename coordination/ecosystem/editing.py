@@ -15,7 +15,7 @@ from coordination.ecosystem.changes import Changes, Edit, Place, Plain
 from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.ecosystem.file_lock import exclusive
 from coordination.ecosystem.parsing import Document, Snapshot, parse
-from coordination.ecosystem.saving import save
+from coordination.ecosystem.saving import save, sweep_leftovers
 from coordination.ecosystem.tree import gc_paused
 from coordination.errors import EditConflict
 
@@ -40,6 +40,7 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
                 return before.document
             after = _revised(before, proposal.changes)
             if read_bytes(path) == before.document.text:
+                sweep_leftovers(path)
                 save(path, after.document.text)
                 cache.keep(after)
                 return after.document

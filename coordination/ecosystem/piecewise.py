@@ -172,6 +172,8 @@ def _passage(text: str, outline: Outline, window: Window) -> Passage:
     old = read_tree((head + text[start:end]).encode(), "")
     new = read_tree(amended(old, window.changes, ""), "")
     data = _values(new)
+    if sum(len(place) == len(window.list) + 1 for place in window.changes.removed) > window.last - window.first:
+        raise Doubt  # the list's style goes with its last record
     if not same(data, expected(_values(old), window.changes)) or any(contradictions(data)):
         raise Doubt
     lines = new.text.removeprefix(head)

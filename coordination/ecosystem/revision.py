@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from datetime import date
 from typing import Any
 
@@ -91,11 +92,11 @@ def expected(data: dict[str, Any], changes: Changes) -> dict[str, Any]:
             if value is None:
                 record.pop(field, None)
             else:
-                record[field] = value
+                record[field] = deepcopy(value)
     for location in sorted(changes.removed, reverse=True):
         del _at(data, location[:-1])[location[-1]]
     for location, records in changes.added.items():
-        _list_at(data, location).extend(records.values())
+        _list_at(data, location).extend(deepcopy(list(records.values())))
     return data
 
 

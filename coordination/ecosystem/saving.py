@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import stat
 import tempfile
 from pathlib import Path
 
 from coordination.errors import CoordinationError
+
+_SUFFIX = ".tmp"
 
 
 def save(path: Path, new: bytes) -> None:
@@ -35,8 +38,20 @@ def save(path: Path, new: bytes) -> None:
         ) from error
 
 
+def sweep_leftovers(path: Path) -> None:
+    """Take away what killed writers left half written. Only for who holds the file's lock: no other is writing then."""
+    target = path.resolve()
+    with contextlib.suppress(OSError):
+        for place in target.parent.glob(f"{glob.escape(_prefix(target))}*{_SUFFIX}"):
+            place.unlink(missing_ok=True)
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}.coord-"
+
+
 def _write_beside(target: Path, new: bytes, before: os.stat_result) -> Path:
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_prefix(target), suffix=_SUFFIX, dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(new)
