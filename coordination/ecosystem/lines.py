@@ -70,6 +70,16 @@ def comment_column(text: str, start: int) -> int | None:
     return len(line) - len(bare) if bare.startswith("#") else None
 
 
+def blank_above(text: str, at: int) -> bool:
+    """Whether a blank line stands above it and the comment lines directly above."""
+    start = line_start(text, at)
+    while start:
+        start = line_before(text, start)
+        if comment_column(text, start) is None:
+            return is_blank(text, start)
+    return False
+
+
 def rest_is_blank(text: str, at: int) -> bool:
     """Whether at most a comment follows on the line."""
     found = _COMMENT_OR_BLANK.match(text, at)
