@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import termios
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,14 @@ class Terminal:
 
 def _control() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture(autouse=True)
+def as_a_terminal_starts_us() -> Iterator[None]:
+    """Whoever runs the tests in the background has us and our children ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
