@@ -113,13 +113,22 @@ def _said(fields: Iterable[Field], options: Options) -> Iterator[tuple[Field, An
 def _value(field: Field, given: Any) -> Any:
     if field.flag is not None:
         return field.flag
-    if field.many:
-        return _several(field, given)
     try:
+        _check_text("".join(given))
+        if field.many:
+            return _several(field, given)
         return field.read(given) if given.strip() else None
     except click.BadParameter as error:
         error.param_hint = field.option
         raise
+
+
+def _check_text(given: str) -> None:
+    """What a shell hands over in another encoding arrives as half characters, which no file can hold."""
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise click.BadParameter("it is not UTF-8") from error
 
 
 def _listed(fields: Iterable[Field], options: Options, verb: str) -> dict[Field, list[str]]:

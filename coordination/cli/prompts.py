@@ -15,7 +15,7 @@ from coordination.planner.selection import listed
 
 def on_a_terminal() -> bool:
     """Whether somebody reads the questions, and can answer."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
 def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:

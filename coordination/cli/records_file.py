@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
+from coordination.cli.values import read_stdin
 from coordination.ecosystem.tree import read_tree
 from coordination.ecosystem.values import AliasBomb, read_values
 from coordination.errors import InvalidFile, UsageError
@@ -29,7 +29,7 @@ def read_records(name: str) -> tuple[list[dict[str, Any]], bool]:
 
 def _bytes(name: str) -> bytes:
     try:
-        return sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+        return read_stdin() if name == STDIN else Path(name).read_bytes()
     except OSError as error:
         raise UsageError(
             f"{name} cannot be read: {error.strerror}", "name another file, or - for standard input"

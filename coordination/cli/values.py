@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from coordination.errors import UsageError
 from coordination.models import DURATION_UNITS_S
 
 _HOURS = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(m|h|d)?")
@@ -20,7 +21,18 @@ def as_written(text: str) -> Any:
 
 def text_or_stdin(text: str) -> str:
     """`-` is standard input: what is too long for an option."""
-    return sys.stdin.read().strip() if text == "-" else text
+    if text != "-":
+        return text
+    try:
+        return read_stdin().decode().strip()
+    except UnicodeDecodeError as error:
+        raise click.BadParameter("standard input is not UTF-8") from error
+
+
+def read_stdin() -> bytes:
+    if sys.stdin is None:  # who starts us may close it
+        raise UsageError("standard input is closed", "give it something to read, like: … < FILE")
+    return sys.stdin.buffer.read()
 
 
 def hours(text: str) -> float:

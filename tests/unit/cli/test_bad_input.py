@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ REFUSED = [
     ((*TODO, "--run", "x", "--manual"), 2, ["--run and --manual exclude each other"]),
     (("create-todo",), 2, ["--task and --repo are missing", "--from-file FILE"]),
     (("create-issue", "--target", "soon", "--title", "x"), 2, ["target needs a date like 2026-01-31"]),
+    (("create-issue", "--title", "a\udcff"), 2, ["--title", "not UTF-8"]),
     (("create-issue", "--title", ""), 2, ["--title is missing"]),
     (("update-issue", "ISSUE-001", "--title", ""), 2, ["title is missing"]),
     (
@@ -87,6 +89,15 @@ def test_records_that_cannot_be_read_are_refused(typed: Typed, file: Path, text:
 
     assert (done.code, says in done.err) == (2, True), done.err
     assert file.read_text() == FILE
+
+
+def test_a_closed_standard_input_is_nobody_to_ask(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(io, "TextIOWrapper", lambda _: None)  # what `typed` gives us to read
+
+    asked, read = typed("create-issue"), typed("create-issue", "--title", "x", "--description", "-")
+
+    assert (asked.code, "--title is missing" in asked.err) == (2, True)
+    assert (read.code, "standard input is closed" in read.err) == (2, True)
 
 
 def test_a_file_that_somebody_broke_is_refused_with_line_and_column(typed: Typed, file: Path) -> None:
