@@ -12,6 +12,7 @@ from rich_click import command
 from coordination.cli.completing import run_ids
 from coordination.cli.context import Call
 from coordination.cli.output import print_json
+from coordination.cli.shown import as_json_option
 from coordination.cli.tables import print_table
 from coordination.errors import Unreachable, UsageError
 from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey
@@ -33,7 +34,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 @click.option("--keep-branches", is_flag=True, help="Leave the branches coord/RUN where they are.")
 @click.option("--dry-run", is_flag=True, help="Only show what there is.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json_option
 @click.pass_obj
 def clean(call: Call, runs: tuple[str, ...], keep_branches: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.

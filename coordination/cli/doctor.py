@@ -11,6 +11,7 @@ from rich_click import command
 
 from coordination.cli.context import Call
 from coordination.cli.output import print_facts, print_json
+from coordination.cli.shown import as_json_option
 from coordination.cli.tables import print_table
 from coordination.cli.waits import waits
 from coordination.errors import CoordinationError
@@ -25,7 +26,7 @@ MIB = 1024 * 1024
 
 
 @command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json_option
 @click.pass_obj
 def doctor(call: Call, as_json: bool) -> int:
     """Look at the file, Redis, hosts, workers, queues and runs: what is wrong, and what to do about it.

@@ -12,10 +12,9 @@ from rich_click import command
 
 from coordination.cli.context import Call
 from coordination.cli.output import print_json
+from coordination.cli.shown import as_json_option
 from coordination.errors import CoordinationError, InvalidFile, PlanRefused, Problem
 from coordination.models import PlanStatus
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @command()
@@ -35,7 +34,7 @@ def init(folder: Path) -> None:
 
 
 @command()
-@as_json
+@as_json_option
 @click.pass_obj
 def validate(call: Call, as_json: bool) -> None:
     """Check the file. Exit code 2 when it cannot be used; what is only loose in it is a warning."""

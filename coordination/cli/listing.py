@@ -122,7 +122,7 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[object]], none: str) ->
     if not rows:
         click.echo(f"{none} matches", err=True)
         return
-    kept = [i for i, name in enumerate(names) if i in (0, len(names) - 1) or any(map(_says, (row[i] for row in rows)))]
+    kept = [i for i, name in enumerate(names) if i == 0 or any(map(_says, (row[i] for row in rows)))]
     columns = [Column(name=names[i], flexible=names[i] in GIVING) for i in kept]
     print_table(columns, [[row[i] for i in kept] for row in rows])
 

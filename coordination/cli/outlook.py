@@ -12,6 +12,7 @@ from coordination.cli.completing import plan_ids
 from coordination.cli.context import Call
 from coordination.cli.narrowing import narrowed
 from coordination.cli.output import print_json
+from coordination.cli.shown import as_json_option
 
 if TYPE_CHECKING:
     from coordination.planner.forecast import Forecast
@@ -42,7 +43,7 @@ def graph(call: Call, plan: str, form: str, wanted: Selectors) -> None:
 @click.argument("plan", shell_complete=plan_ids)
 @narrowed
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@as_json_option
 @click.pass_obj
 def forecast(call: Call, plan: str, wanted: Selectors, jobs: int | None, as_json: bool) -> None:
     """Foresee how long PLAN takes under each strategy, and say which one a sweep takes and why."""

@@ -10,7 +10,8 @@ from rich_click import command
 from coordination.cli.choices import choice
 from coordination.cli.context import Call
 from coordination.cli.output import print_json
-from coordination.cli.runs import as_json, opened, the_run
+from coordination.cli.runs import opened, the_run
+from coordination.cli.shown import as_json_option
 from coordination.cli.summary import BLOCKED
 from coordination.cli.sweep import see_through
 from coordination.models import OnFailure
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once. Default: as it was.")
 @click.option("--without", multiple=True, metavar="HOST", help="This host is gone for good: others do its work.")
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
-@as_json
+@as_json_option
 @click.pass_obj
 def retry(
     call: Call,

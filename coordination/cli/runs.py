@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 from rich_click import command
 
+from coordination.cli.colours import told
 from coordination.cli.completing import run_ids, todo_ids
 from coordination.cli.context import Call
 from coordination.cli.output import print_json
+from coordination.cli.shown import Form, as_json_option, shown
 from coordination.cli.summary import print_run
 from coordination.cli.tables import print_table
 from coordination.planner.selection import counted
+from coordination.runs.records import RunView
 from coordination.runs.service import Runs
 from coordination.runs.view import LAST
 from coordination.wire.connection import reaching
 
 the_run = click.argument("run", default=LAST, shell_complete=run_ids)
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @contextlib.contextmanager
@@ -31,15 +33,16 @@ def opened(call: Call) -> Iterator[Runs]:
 
 @command()
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many.")
-@as_json
+@shown(RunView)
 @click.pass_obj
-def list_runs(call: Call, limit: int, as_json: bool) -> None:
+def list_runs(call: Call, limit: int, form: Form) -> None:
     """List the runs, latest first."""
     with opened(call) as runs:
         found = runs.reader.list(limit)
-    if as_json:
-        print_json([run.model_dump(mode="json") for run in found])
-        return
+    form.records(found, lambda: _print_runs(found))
+
+
+def _print_runs(found: Sequence[RunView]) -> None:
     columns = ("run", "plan", "status", "started", "time", "todos")
     print_table(
         columns,
@@ -47,7 +50,7 @@ def list_runs(call: Call, limit: int, as_json: bool) -> None:
             (
                 run.run_id,
                 run.plan_id,
-                run.status,
+                told(run.status),
                 (run.started_at or "")[:19].replace("T", " "),
                 "" if run.duration_s is None else f"{run.duration_s:.1f} s",
                 ", ".join(f"{n} {state}" for state, n in run.counts.items()),
@@ -59,21 +62,21 @@ def list_runs(call: Call, limit: int, as_json: bool) -> None:
 
 @command()
 @the_run
-@as_json
+@shown(RunView)
 @click.pass_obj
-def show_run(call: Call, run: str, as_json: bool) -> None:
+def show_run(call: Call, run: str, form: Form) -> None:
     """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and reason."""
     from coordination.cli.advice import say_next
 
     with opened(call) as runs:
         view = runs.read(run)
-        print_run(view, as_json=as_json)
+        form.record(view, dict, lambda: print_run(view, as_json=False))
         say_next(runs, view, call.state / "worktrees")
 
 
 @command()
 @the_run
-@as_json
+@as_json_option
 @click.pass_obj
 def watch(call: Call, run: str, as_json: bool) -> int:
     """Follow RUN until it ends, from any terminal or machine; exits as `sweep` does."""
@@ -101,7 +104,7 @@ def logs(call: Call, run: str, todo: str | None, follow: bool) -> None:
 
 @command()
 @the_run
-@as_json
+@as_json_option
 @click.pass_obj
 def sync(call: Call, run: str, as_json: bool) -> None:
     """Write what succeeded in RUN back into the file: status, actual hours, date."""

@@ -10,7 +10,8 @@ from rich_click import command
 
 from coordination.cli.advice import say_next
 from coordination.cli.context import Call
-from coordination.cli.runs import as_json, opened, the_run
+from coordination.cli.runs import opened, the_run
+from coordination.cli.shown import as_json_option
 from coordination.cli.summary import print_run
 from coordination.cli.waits import SERVE, Reminders, Wait, in_words
 from coordination.planner.selection import counted
@@ -20,7 +21,7 @@ from coordination.runs.service import Runs
 
 @command()
 @the_run
-@as_json
+@as_json_option
 @click.pass_obj
 def pause(call: Call, run: str, as_json: bool) -> None:
     """Start nothing new in RUN; what runs goes on to its end."""
@@ -34,7 +35,7 @@ def pause(call: Call, run: str, as_json: bool) -> None:
 
 @command()
 @the_run
-@as_json
+@as_json_option
 @click.pass_obj
 def resume(call: Call, run: str, as_json: bool) -> None:
     """Go on with the paused RUN."""
@@ -50,7 +51,7 @@ def resume(call: Call, run: str, as_json: bool) -> None:
 @command()
 @the_run
 @click.option("--no-wait", is_flag=True, help="Return at once, while what runs is being stopped.")
-@as_json
+@as_json_option
 @click.pass_obj
 def cancel(call: Call, run: str, no_wait: bool, as_json: bool) -> None:
     """End RUN now: nothing new starts, what runs is stopped; worktrees are kept. Returns when nothing of it runs any more."""
