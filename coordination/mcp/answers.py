@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 from coordination.desk.links import Chains, Link
-from coordination.desk.records import Edited
+from coordination.desk.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus
 from coordination.models import Issue, Todo
 from coordination.runs.live import LiveTodo
 
@@ -22,6 +22,25 @@ class Page(BaseModel, Generic[R]):
     result: Sequence[R]
     total: int
     """How many there are: more than in `result` where `limit` cuts them."""
+
+
+class Cut(BaseModel):
+    """An answer whose lists are no longer than was asked for: 10,000 todos are six megabytes, which no agent reads."""
+
+    left_out: dict[str, int] = {}
+    """How many of which list are not here; coord_list_todos and its like give them in pages."""
+
+
+class CutEcosystemStatus(EcosystemStatus, Cut):
+    """Where everything stands; `repos` and `counts` are whole."""
+
+
+class CutRepoStatus(RepoStatus, Cut):
+    """Everything that concerns one repository; `counts` are whole."""
+
+
+class CutPlanCompletion(PlanCompletion, Cut):
+    """Whether a plan may count as done, and everything that speaks against it."""
 
 
 class ShownIssue(Issue):
@@ -60,6 +79,15 @@ class EditedTodo(Todo):
 
 def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
     return Page(result=records[offset : offset + limit], total=len(records))
+
+
+def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = ()) -> M:
+    """The first `limit` of each of its lists but those that stay `whole`."""
+    fields = dict(answer)
+    long = {name: value for name, value in fields.items() if isinstance(value, tuple) and len(value) > limit}
+    long = {name: value for name, value in long.items() if name not in whole}
+    left_out = {name: len(value) - limit for name, value in long.items()}
+    return kind(**{**fields, **{name: value[:limit] for name, value in long.items()}}, left_out=left_out)
 
 
 def shown(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:

@@ -31,6 +31,7 @@ BlockedBy = Annotated[Items, Field(description="Ids of issues, todos or plans th
 Blocking = Annotated[Items, Field(description="Ids of issues, todos or plans that wait for this one.")]
 Date = Annotated[str | None, Field(description="Like 2026-01-31.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many; `total` says how many there are.")]
+Most = Annotated[int, Field(ge=1, le=10_000, description="At most so many of each list; `left_out` counts the rest.")]
 Offset = Annotated[int, Field(ge=0, description="Leave out so many first.")]
 
 AtOnce = Annotated[int | None, Field(ge=1, description="At most so many todos at once.")]

@@ -106,6 +106,16 @@ def test_a_long_list_comes_in_pages(ai: Agent) -> None:
     assert first["total"] == second["total"] == 3
 
 
+def test_what_no_agent_would_read_is_cut_and_counted(ai: Agent) -> None:
+    status = ai.call("coord_get_repo_status", repo="web", limit=1)
+
+    assert [todo["id"] for todo in ai.call("coord_get_ecosystem_status", limit=1)["ready"]] == ["TODO-003"]
+    assert status["counts"]["todos"] == {"pending": 2}
+    assert (len(status["plans"]), status["left_out"]) == (1, {})
+    standing = ai.call("coord_validate_plan", plan="PLAN-001", limit=1)
+    assert (len(standing["open_todos"]), standing["left_out"]["open_todos"]) == (1, 1)
+
+
 def test_an_issue_is_created_changed_and_closed(ai: Agent, file: Path) -> None:
     created = ai.call("coord_create_issue", title="Slow start", repos=["api"], priority="low", target="2026-12-31")
     changed = ai.call("coord_update_issue", issue=created["id"], assignee="bob", labels=["speed"], clear=["target"])
@@ -273,6 +283,8 @@ def test_tools_and_commands_answer_alike(stage: Stage, command: str, tool: str, 
     stage.file.write_text(FILE)
     with agent(build(Office(stage.file))) as ai:
         answer = ai.call(tool, **arguments)
+    if isinstance(answer, dict):
+        assert not answer.pop("left_out", {})
     page = answer["result"] if command.startswith("list") else answer
     assert page == json.loads(stage.coord(*command.split(), "--json").out)
 

@@ -6,11 +6,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from coordination.desk.records import PlanCompletion
-from coordination.mcp.answers import Page, page
+from coordination.mcp.answers import CutPlanCompletion, Page, cut, page
 from coordination.mcp.declaring import checks, reads
 from coordination.mcp.office import Office
-from coordination.mcp.words import AnyOf, AtOnce, Items, Limit, Offset, PlanName
+from coordination.mcp.words import AnyOf, AtOnce, Items, Limit, Most, Offset, PlanName
 from coordination.models import Plan, PlanStatus
 from coordination.planner.forecast import Forecast
 from coordination.planner.selection import Selectors
@@ -42,6 +41,8 @@ def coord_validate_plan(
     office: Office,
     plan: PlanName,
     run_checks: Annotated[bool, Field(description="Also run the commands of its criteria, 60 s each.")] = False,
-) -> PlanCompletion:
+    limit: Most = 30,
+) -> CutPlanCompletion:
     """Whether the plan may count as done: milestones, criteria, deliverables, open todos, and what is missing."""
-    return office.coord.manager.validate_plan_completion(plan, run_checks=run_checks)
+    standing = office.coord.manager.validate_plan_completion(plan, run_checks=run_checks)
+    return cut(CutPlanCompletion, standing, limit)

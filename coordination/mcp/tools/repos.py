@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from coordination.dependencies.records import DependencyReport
-from coordination.desk.records import EcosystemStatus, RepoStatus
-from coordination.mcp.answers import Page, page
+from coordination.mcp.answers import CutEcosystemStatus, CutRepoStatus, Page, cut, page
 from coordination.mcp.declaring import checks, reads
 from coordination.mcp.office import Office
-from coordination.mcp.words import AnyOf, Limit, Offset, RepoName
+from coordination.mcp.words import AnyOf, Limit, Most, Offset, RepoName
 from coordination.models import Dependency, DependencyStatus, DependencyType
 
 
 @reads("Where everything stands")
-def coord_get_ecosystem_status(office: Office) -> EcosystemStatus:
+def coord_get_ecosystem_status(office: Office, limit: Most = 30) -> CutEcosystemStatus:
     """All repositories at a glance: what is ready, blocked, overdue, and what holds up most. Look here first."""
-    return office.coord.manager.get_ecosystem_status()
+    return cut(CutEcosystemStatus, office.coord.manager.get_ecosystem_status(), limit, whole=("repos",))
 
 
 @reads("Where a repository stands")
-def coord_get_repo_status(office: Office, repo: RepoName) -> RepoStatus:
+def coord_get_repo_status(office: Office, repo: RepoName, limit: Most = 30) -> CutRepoStatus:
     """One repository: its open issues, todos, plans and dependencies, and what blocks it."""
-    return office.coord.manager.get_repo_status(repo)
+    return cut(CutRepoStatus, office.coord.manager.get_repo_status(repo), limit)
 
 
 @reads("List dependencies")
