@@ -89,15 +89,15 @@ def test_a_todo_shows_what_a_run_does_with_it_and_nothing_is_started_for_that(de
         grant = run.take("TODO-002")
         running, as_data = declared.ok("show-todo", "TODO-002").out, declared.ok("show-todo", "TODO-002", "--json").json
         table, piped = on_terminal(declared, "list-todos"), declared.ok("list-todos").out
-        runs = declared.ok("list-runs", "--format", "{run_id} {status} {counts}").out
         run.settle(grant, BAD)
         failed = declared.ok("show-todo", "TODO-002").out
 
     assert re.search(rf"running for \d+ s, on w: run {run.run_id}, running\n", running)
     assert (as_data["live"]["state"], as_data["live"]["run_id"]) == ("running", run.run_id)
-    assert runs == f'{run.run_id} running {{"running":1}}\n'
     assert "NOW" in table
     assert "NOW" not in piped
+    runs = declared.ok("list-runs", "--format", "{run_id} {status} {counts}").out
+    assert runs == f'{run.run_id} failed {{"failed":1}}\n'
     assert re.search(r"failed \d+ s ago.*\n  exit code 1\n", failed)
 
 
