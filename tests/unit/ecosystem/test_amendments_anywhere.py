@@ -18,6 +18,7 @@ from coordination.ecosystem.rendering import DATES
 from coordination.ecosystem.splices import Splice, apply, entry, item
 from coordination.ecosystem.tree import Tree, read_tree
 from coordination.ecosystem.values import read_values
+from coordination.errors import EditConflict, InvalidFile
 
 TODOS = ("coordination", "todos")
 FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -113,6 +114,38 @@ def test_a_record_is_taken_out(text: str, number: int) -> None:
     assert same(read(after)[1], data)
     assert comments(text) - comments(after) <= comments(removed(text, splices))
     assert len(re.findall(r"\n[ \t\r]*(?=\n)", after)) <= len(re.findall(r"\n[ \t\r]*(?=\n)", text))
+
+
+@FEW
+@given(files(shares=True), st.integers(0, 2), st.sampled_from(ORDER[1:]), st.none() | values)
+def test_where_values_are_shared_an_amendment_is_right_or_refused(
+    text: str, number: int, field: str, value: Any
+) -> None:
+    tree, data = read(text)
+    todos = data["coordination"]["todos"]
+    number %= len(todos)
+    try:
+        found = read(apply(text, set_field(text, item(tree.root, *TODOS, number), field, value, ORDER)))[1]
+    except (EditConflict, InvalidFile):  # refused here, or whoever proves it finds an alias left of what went
+        return
+
+    todos[number].update({field: value})
+    if value is None:
+        del todos[number][field]
+    assert same(found, data)
+
+
+@FEW
+@given(files(shares=True), records)
+def test_a_record_is_added_below_shared_values(text: str, record: dict[str, Any]) -> None:
+    record = {"id": "NEW", **record}
+    tree, data = read(text)
+
+    after = apply(text, add_item(text, tree.root, TODOS, record, ORDER))
+
+    data["coordination"]["todos"].append(record)
+    assert same(read(after)[1], data)
+    assert comments(text) <= comments(after)
 
 
 def section(text: str) -> MappingNode:

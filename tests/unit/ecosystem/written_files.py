@@ -30,8 +30,10 @@ records = st.dictionaries(st.sampled_from(ORDER[1:]), values.filter(lambda v: v 
 class Scribe:
     """Writes one file, choice by choice."""
 
-    def __init__(self, draw: st.DrawFn) -> None:
+    def __init__(self, draw: st.DrawFn, shares: bool) -> None:
         self.draw = draw
+        self.shares = shares
+        self.anchors: list[str] = []
         self.numbers = count()
 
     def choose(self, *options: str) -> str:
@@ -59,6 +61,11 @@ class Scribe:
         return lines
 
     def scalar(self) -> str:
+        if self.shares and self.chance(4):
+            if self.anchors and self.chance():
+                return f"*{self.draw(st.sampled_from(self.anchors))} "
+            self.anchors.append(f"x{len(self.anchors)}")
+            return f"&{self.anchors[-1]} " + self.choose("a", "'it''s'", "12")
         return self.choose(
             "a", "pending", '"q: # \\u00e9"', "'it''s'", "a  b", "2026-01-01", "12", "é 😀", "~", "''", "a#b"
         )
@@ -121,12 +128,16 @@ class Scribe:
         first = " " * column + "-" + gap + rows[0]
         return first + "".join(self.between(0, column, inner, inner + 2) + " " * inner + row for row in rows[1:])
 
+    def flow_value(self, column: int) -> str:
+        kind = self.draw(st.integers(0, 2))
+        return self.scalar() if kind == 0 else self.flow_list(column) if kind == 1 else "{a: b}"
+
     def flow_item(self, number: int, column: int) -> str:
         quote = self.choose("", '"')
         inner = column + 4
         fields = []
         for name in self.names():
-            value = f"T{number}" if name == "id" else self.choose(self.scalar(), self.flow_list(inner + 2), "{a: b}")
+            value = f"T{number}" if name == "id" else self.flow_value(inner + 2)
             fields.append(f"{quote}{name}{quote}: {value}")
         if self.chance(3):
             pad = " " * inner
@@ -136,9 +147,9 @@ class Scribe:
 
 
 @st.composite
-def files(draw: st.DrawFn) -> str:
-    """A file with todos in it, and other things around them."""
-    scribe = Scribe(draw)
+def files(draw: st.DrawFn, shares: bool = False) -> str:
+    """A file with todos in it, and other things around them; with anchors and aliases if it `shares`."""
+    scribe = Scribe(draw, shares)
     step = draw(st.integers(1, 4))
     column = step + draw(st.sampled_from([0, 0, 1, 2, 4]))
     todos = ""
