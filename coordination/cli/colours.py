@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime
+from functools import cache
 
 from coordination.cli.tables import Cell
 
@@ -11,6 +12,9 @@ STYLES: Mapping[str, str] = {
     "in_progress": "cyan",
     "active": "cyan",
     "running": "cyan",
+    "dispatched": "cyan",
+    "parked": "yellow",
+    "retrying": "yellow",
     "blocked": "red",
     "unsatisfied": "red",
     "failed": "red",
@@ -31,9 +35,10 @@ STYLES: Mapping[str, str] = {
 """Statuses, priorities and states in a run. What has none here is nothing to look at twice."""
 
 
+@cache
 def told(word: str | None) -> Cell:
     """A status, a priority, a severity."""
-    return Cell(word, STYLES.get(word or "", ""))
+    return Cell(str(word or ""), STYLES.get(word or "", ""))
 
 
 def due(target: date | datetime | None, today: date, *, over: bool) -> Cell:

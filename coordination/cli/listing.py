@@ -77,10 +77,7 @@ def print_todos(todos: Sequence[Todo], now: Mapping[str, str] = NOBODY) -> None:
     """`now`: todo → what a run is doing with it at present."""
     _print(
         ("TODO", "STATUS", "PRIORITY", "NOW", "REPO", "ASSIGNEE", "TASK"),
-        [
-            (t.id, told(t.status), told(t.priority), Cell(now.get(t.id), "cyan"), t.repo, t.assignee, t.task)
-            for t in todos
-        ],
+        [(t.id, told(t.status), told(t.priority), told(now.get(t.id)), t.repo, t.assignee, t.task) for t in todos],
         "no todo",
     )
 

@@ -91,7 +91,7 @@ def _coloured(
 
 
 def _text(cell: object) -> str:
-    value = cell.text if isinstance(cell, Cell) else cell
+    value = cell.text if type(cell) is Cell else cell
     return value if type(value) is str and value.isprintable() else plain(value)
 
 
