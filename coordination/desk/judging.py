@@ -102,4 +102,4 @@ def _said(field: str, message: str) -> str:
     unknown = "unknown field"
     if message.startswith(unknown):
         return f"{unknown} {field!r}{message.removeprefix(unknown)}"
-    return f"{field} {message}"
+    return f"{field}: {message}" if message.startswith("a ") else f"{field} {message}"
