@@ -26,8 +26,10 @@ the words; both lead to the same bytes.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import yaml
@@ -38,7 +40,7 @@ from coordination.ecosystem.checks import WORK, contradictions
 from coordination.ecosystem.lines import BREAKS
 from coordination.ecosystem.outline import LISTS, Listing, Outline, count_events, outline_of
 from coordination.ecosystem.parsing import Document, Snapshot
-from coordination.ecosystem.places import Location
+from coordination.ecosystem.places import Location, inside
 from coordination.ecosystem.revision import amended, expected, same
 from coordination.ecosystem.splices import Splice, apply
 from coordination.ecosystem.tree import BOM, Tree, read_tree
@@ -171,10 +173,9 @@ def _passage(text: str, outline: Outline, window: Window) -> Passage:
     head = _head(window.list, listing, outline.newline)
     old = read_tree((head + text[start:end]).encode(), "")
     new = read_tree(amended(old, window.changes, ""), "")
-    data = _values(new)
-    if sum(len(place) == len(window.list) + 1 for place in window.changes.removed) > window.last - window.first:
-        raise Doubt  # the list's style goes with its last record
-    if not same(data, expected(_values(old), window.changes)) or any(contradictions(data)):
+    before, data = _values(old), _values(new)
+    _check_style_is_known(window, before)
+    if not same(data, expected(before, window.changes)) or any(contradictions(data)):
         raise Doubt
     lines = new.text.removeprefix(head)
     if len(lines) + len(head) != len(new.text) or (end < len(text) and lines[-1:] not in BREAKS):
@@ -189,6 +190,15 @@ def _passage(text: str, outline: Outline, window: Window) -> Passage:
         lengths=inner.lists[window.list].lengths,
         events=inner.events - count_events(old.text),
     )
+
+
+def _check_style_is_known(window: Window, data: dict[str, Any]) -> None:
+    """The first record of a list is written as other lists of the file are; a list's style goes with its last record."""
+    if any(not reduce(inside, place, data) for place in window.changes.added):
+        raise Doubt
+    gone = Counter(place[:-1] for place in window.changes.removed)
+    if any(len(reduce(inside, place, data)) <= count for place, count in gone.items()):
+        raise Doubt
 
 
 def _head(owner: Location, listing: Listing, newline: str) -> str:
