@@ -164,6 +164,17 @@ def test_of_several_all_are_created_or_none(manager: CoordinationManager) -> Non
     assert text_of(manager) == before
 
 
+def test_whoever_was_slower_works_on_what_the_other_has_left(manager: CoordinationManager) -> None:
+    other = CoordinationManager(manager.document)
+
+    names = [m.create_todo(task="t", repo="api").record.id for m in (manager, other, manager)]
+    manager.complete_todo("TODO-001")
+
+    assert names == ["TODO-003", "TODO-004", "TODO-005"]
+    with pytest.raises(Conflict, match="TODO-001 is completed already"):
+        other.complete_todo("TODO-001")
+
+
 def test_milestones_are_completed_and_added_with_the_plan_in_one_edit(manager: CoordinationManager) -> None:
     edited = manager.update_plan(
         "PLAN-001", {"title": "a new name"}, complete_milestones=["M1"], add_milestones=[{"name": "two"}]
