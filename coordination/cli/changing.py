@@ -31,7 +31,10 @@ Update = Callable[["CoordinationManager", str, Changes], "Edited"]
 Delete = Callable[["CoordinationManager", str, bool], "Removed"]
 
 from_file = click.option(
-    "--from-file", metavar="FILE", help="One record or a list, YAML or JSON, by the file's field names; - reads stdin."
+    "--from-file",
+    metavar="FILE",
+    type=click.Path(allow_dash=True),
+    help="One record or a list, YAML or JSON, by the file's field names; - reads stdin.",
 )
 
 

@@ -155,6 +155,25 @@ def test_a_plan_says_what_it_lacks(typed: Typed) -> None:
     assert typed("validate-plan", "PLAN-001", "--json").json["complete"] is False
 
 
+CHECKED = """\
+title: Checked
+status: active
+milestones:
+  - {id: M1, name: One, completion_criteria: [{text: it is so, check: "true"}, {text: it is not, check: "exit 4"}]}
+"""
+
+
+def test_criteria_are_checked_when_that_is_asked_for(typed: Typed) -> None:
+    typed("create-plan", "--from-file", "-", stdin=CHECKED)
+
+    unchecked, checked = typed("validate-plan", "PLAN-002"), typed("validate-plan", "PLAN-002", "--run-checks")
+
+    assert "  ? it is so\n  ? it is not\n" in unchecked.out
+    assert "  ✓ it is so\n  ✗ it is not\n" in checked.out
+    assert "· checking: it is not" in checked.err
+    assert checked.code == 3
+
+
 def test_what_nobody_names_is_deleted_at_once(typed: Typed) -> None:
     done = typed("delete-issue", "ISSUE-002")
 
