@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.cli.colours import due, told
-from coordination.cli.tables import Cell, Column, print_table
+from coordination.cli.tables import Cell, Column, filled, print_table
 from coordination.desk.states import OPEN
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 
@@ -119,10 +119,5 @@ def _print(names: Sequence[str], rows: Sequence[Sequence[object]], none: str) ->
     if not rows:
         click.echo(f"{none} matches", err=True)
         return
-    kept = [i for i, name in enumerate(names) if i == 0 or any(map(_says, (row[i] for row in rows)))]
-    columns = [Column(name=names[i], flexible=names[i] in GIVING) for i in kept]
-    print_table(columns, [[row[i] for i in kept] for row in rows])
-
-
-def _says(cell: object) -> bool:
-    return bool(cell.text if isinstance(cell, Cell) else cell)
+    columns = [Column(name=name, flexible=name in GIVING) for name in names]
+    print_table(*filled(columns, rows))

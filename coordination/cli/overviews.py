@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from coordination.cli.blocks import Lines, facts, head, rows, section, terminal_width
 from coordination.cli.colours import told
-from coordination.cli.tables import Cell, Column, drawn
+from coordination.cli.tables import Cell, Column, drawn, filled
 from coordination.desk.records import (
     BlockedTodo,
     BlockingIssue,
@@ -125,4 +125,6 @@ def _repos(lines: Sequence[RepoLine]) -> Lines:
         )
         for line in lines
     ]
-    return drawn([Column(name=name) for name in names], table, terminal_width(), colour=True) if table else []
+    if not table:
+        return []
+    return drawn(*filled([Column(name=name) for name in names], table), terminal_width(), colour=True)

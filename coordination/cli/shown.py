@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from coordination.cli.completing import format_fields
 from coordination.cli.templates import Template
+from coordination.errors import UsageError
 
 Command = Callable[..., Any]
 
@@ -48,6 +49,8 @@ def shown(kind: type[BaseModel]) -> Callable[[Command], Command]:
     def with_options(command: Command) -> Command:
         @wraps(command)
         def with_form(*args: Any, as_json: bool, template: str | None, **rest: Any) -> Any:
+            if as_json and template is not None:
+                raise UsageError("--json and --format are two ways to show the same", "choose one of them")
             form = Form(as_json=as_json, template=None if template is None else Template(template, fields))
             return command(*args, form=form, **rest)
 

@@ -55,6 +55,12 @@ def colourful() -> bool:
     return sys.stdout.isatty() if wanted is None else wanted
 
 
+def filled(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[list[Column], list[Row]]:
+    """Without the columns in which nothing stands; the first stays."""
+    kept = [i for i in range(len(columns)) if i == 0 or any(_says(row[i]) for row in rows)]
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
 def drawn(columns: Sequence[Column], rows: Sequence[Row], width: int | None, *, colour: bool) -> Iterator[str]:
     """The lines. `width` None: every line as long as it is."""
     texts = [[_text(row[i]) for row in rows] for i in range(len(columns))]
@@ -88,6 +94,10 @@ def _coloured(
         styles = [cell.style if isinstance(cell, Cell) else "" for cell in row] if colour else unstyled
         for part in _parts(columns, cells, widths):
             yield _line(part, widths, styles)
+
+
+def _says(cell: object) -> bool:
+    return bool(cell.text if type(cell) is Cell else cell)
 
 
 def _text(cell: object) -> str:

@@ -210,3 +210,10 @@ def test_an_export_that_cannot_be_written_says_so(typed: Typed) -> None:
 
     assert answer.code == 1
     assert "name another file" in answer.err
+
+
+def test_json_and_a_template_exclude_each_other(typed: Typed) -> None:
+    answer = typed("list-todos", "--json", "--format", "{id}")
+
+    assert answer.code == 2
+    assert "choose one" in answer.err
