@@ -52,7 +52,7 @@ def set_field(
     if old is not None:
         refuse_shared(text, old)
     if value is None:
-        return [] if old is None else _remove(text, mapping, old)
+        return _refuse_merged(mapping, field) if old is None else _remove(text, mapping, old)
     hand = hand_of(text, mapping, field, old, dates)
     if old is None:
         return insert_entry(text, mapping, field, write(value, hand), order)
@@ -84,6 +84,14 @@ def refuse_shared(text: str, old: Entry) -> None:
             f"line {old.key.start_mark.line + 1}: {name} has an anchor, an alias or a tag",
             f"write the value of {name} out there, and try again",
         )
+
+
+def _refuse_merged(mapping: MappingNode, field: str) -> list[Splice]:
+    """What is not there need not go, unless it comes from elsewhere."""
+    if entry(mapping, "<<") is not None and field in value_of(mapping):
+        line = mapping.start_mark.line + 1
+        raise EditConflict(f"line {line}: {field} comes through '<<'", "write the fields out there, and try again")
+    return []
 
 
 def _names_to_change(mapping: MappingNode, value: dict[str, Plain]) -> list[str]:

@@ -269,6 +269,15 @@ def test_what_other_places_share_is_refused_with_what_to_do(text: str) -> None:
     assert "write" in caught.value.hint
 
 
+def test_a_field_that_comes_through_a_merge_cannot_be_taken_out() -> None:
+    text = "- <<: {task: one}\n  id: T\n"
+
+    with pytest.raises(EditConflict, match="<<"):
+        set_field(text, record(text), "task", None, ORDER)
+
+    assert set_field(text, record(text), "repo", None, ORDER) == []
+
+
 NEW = {"id": "N", "repo": "r", "task": "new: it", "labels": ["a"]}
 ADDED = {
     "in the hand of the last one": (
