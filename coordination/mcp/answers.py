@@ -11,6 +11,7 @@ from coordination.desk.links import Chains, Link
 from coordination.desk.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus
 from coordination.models import Issue, Todo
 from coordination.runs.live import LiveTodo
+from coordination.runs.records import RunView
 
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)
@@ -41,6 +42,10 @@ class CutRepoStatus(RepoStatus, Cut):
 
 class CutPlanCompletion(PlanCompletion, Cut):
     """Whether a plan may count as done, and everything that speaks against it."""
+
+
+class CutRun(RunView, Cut):
+    """A run, everywhere the same; `counts` are whole."""
 
 
 class ShownIssue(Issue):

@@ -53,6 +53,7 @@ def test_a_plan_is_swept_followed_mended_and_retried(ai: Agent, stage: Stage) ->
     assert begun["status"] == "running"
     failed = ai.call("coord_get_run", run=begun["run_id"], wait_s=60)
     assert (failed["status"], failed["counts"]) == ("failed", {"succeeded": 1, "failed": 1})
+    assert failed.pop("left_out") == {}
     assert failed == stage.run(begun["run_id"])
     assert stage.ok("show-todo", "TODO-001", "--json").json["status"] == "completed"
 
@@ -77,6 +78,7 @@ def test_a_plan_is_swept_followed_mended_and_retried(ai: Agent, stage: Stage) ->
     assert "nothing" in ai.refused("coord_sweep_plan", plan=PLAN)
     only = ai.call("coord_get_run", run=begun["run_id"], states=["failed"])["todos"]
     assert [todo["id"] for todo in only] == ["TODO-002"]
+    assert ai.call("coord_get_run", run=begun["run_id"], limit=1)["left_out"] == {"todos": 1}
 
 
 def test_one_todo_is_run_and_a_run_is_cancelled(new_stage: Callable[[], Stage]) -> None:
@@ -91,6 +93,20 @@ def test_one_todo_is_run_and_a_run_is_cancelled(new_stage: Callable[[], Stage]) 
         cancelled = ai.call("coord_cancel_run", run=begun, wait_s=60)
 
     assert cancelled["status"] == "cancelled"
+
+
+def test_a_run_that_waits_for_a_person_goes_on_when_they_say_so(new_stage: Callable[[], Stage]) -> None:
+    stage = new_stage()
+    stage.write([{"id": "look", "repo": "api", "action": {"type": "manual"}}])
+    with agent(over_stdio(stage)) as ai:
+        begun = ai.call("coord_sweep_plan", plan=PLAN)["run_id"]
+        until(lambda: ai.call("coord_get_run", run=begun)["counts"] == {"parked": 1})
+        assert ai.call("coord_get_todo", todo="look")["live"]["waits_for"] == "a person: coord complete-todo look"
+
+        assert ai.call("coord_complete_todo", todo="look")["run_id"] == begun
+
+        assert ai.call("coord_get_run", run=begun, wait_s=60)["status"] == "succeeded"
+        assert ai.call("coord_get_todo", todo="look")["status"] == "completed"
 
 
 def test_what_was_started_goes_on_without_the_client(new_stage: Callable[[], Stage]) -> None:

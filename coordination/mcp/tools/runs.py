@@ -7,14 +7,18 @@ from typing import Annotated
 
 from pydantic import Field
 
+from coordination.mcp.answers import CutRun, cut
 from coordination.mcp.declaring import carries_out, changes, reads
 from coordination.mcp.excerpt import Excerpt, excerpt
 from coordination.mcp.office import Office
-from coordination.mcp.words import AnyOf, AtOnce, Items, PlanName, RunName, TodoName, Wait
+from coordination.mcp.words import AnyOf, AtOnce, Items, Most, PlanName, RunName, TodoName, Wait
 from coordination.models import OnFailure, Strategy
 from coordination.planner.selection import Selectors
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.view import LAST
+
+SHOWN = 100
+"""Todos of a run, unless more are asked for."""
 
 
 @carries_out("Run a plan")
@@ -27,7 +31,7 @@ def coord_sweep_plan(
     repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
     todos: Annotated[Items, Field(description="Only these todos.")] = None,
     wait_s: Wait = 0,
-) -> RunView:
+) -> CutRun:
     """Start a run of the plan's open todos, in the order that their dependencies allow, and return it at once.
 
     The run goes on by itself, also after you have left: follow it with coord_get_run(run_id, wait_s=60) until its status
@@ -35,13 +39,13 @@ def coord_sweep_plan(
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
     run = office.coord.runs.sweep(plan, wanted, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel)
-    return office.begun(run, wait_s)
+    return cut(CutRun, office.begun(run, wait_s), SHOWN)
 
 
 @carries_out("Run one todo")
-def coord_execute_todo(office: Office, todo: TodoName, wait_s: Wait = 0) -> RunView:
+def coord_execute_todo(office: Office, todo: TodoName, wait_s: Wait = 0) -> CutRun:
     """Start a run of this one todo and return it at once; follow it with coord_get_run."""
-    return office.begun(office.coord.runs.execute(todo), wait_s)
+    return cut(CutRun, office.begun(office.coord.runs.execute(todo), wait_s), SHOWN)
 
 
 @carries_out("Run again what failed")
@@ -51,21 +55,21 @@ def coord_retry_run(
     on_failure: Annotated[OnFailure | None, Field(description="If not as it was.")] = None,
     max_parallel: AtOnce = None,
     wait_s: Wait = 0,
-) -> RunView:
+) -> CutRun:
     """Start a new run of what failed in an ended one, and of what that held up; what had succeeded is carried over.
 
     Mend the cause first: the todo in the ecosystem file, or the code on the repository's branch.
     """
     again = office.coord.runs.retry(run, on_failure=on_failure, max_parallel=max_parallel)
-    return office.begun(again, wait_s)
+    return cut(CutRun, office.begun(again, wait_s), SHOWN)
 
 
 @changes("Cancel a run")
-def coord_cancel_run(office: Office, run: RunName, wait_s: Wait = 0) -> RunView:
+def coord_cancel_run(office: Office, run: RunName, wait_s: Wait = 0) -> CutRun:
     """End a run now: nothing new starts, and what runs is stopped. coord_retry_run takes up what it left."""
     found = office.coord.runs.get(run)
     found.cancel()
-    return office.seen(found, wait_s)
+    return cut(CutRun, office.seen(found, wait_s), SHOWN)
 
 
 @reads("Show a run")
@@ -74,10 +78,11 @@ def coord_get_run(
     run: RunName = LAST,
     wait_s: Wait = 0,
     states: AnyOf[TodoState] = (),
-) -> RunView:
+    limit: Most = SHOWN,
+) -> CutRun:
     """A run: its status, and every todo (or those in `states`) with its state, times, error, and what it waits for."""
     view = office.seen(office.coord.runs.get(run), wait_s)
-    return view.only(states) if states else view
+    return cut(CutRun, view.only(states) if states else view, limit)
 
 
 @reads("List runs")
