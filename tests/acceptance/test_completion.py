@@ -10,21 +10,10 @@ import pytest
 from tests.stage import COORD, Stage, plain
 
 FILE = """\
-repos:
-  - {name: api, path: api, role: service, tags: [core]}
-  - {name: web, path: web}
+repos: [{name: api}, {name: web}]
 coordination:
-  issues:
-    - {id: ISSUE-001, title: "Old: too old", repos: [api], labels: ["area:core", "two words"]}
-  plans:
-    - id: PLAN-001
-      title: Raise the floor
-      milestones: [{id: M1, name: All raised}]
-  todos:
-    - {id: TODO-001, plan: PLAN-001, task: Lift it, repo: api, assignee: jo}
-    - {id: TODO-002, plan: PLAN-001, task: Use it, repo: web, labels: ["area:ui"]}
-  dependencies:
-    - {id: DEP-001, consumer: web, provider: api}
+  issues: [{id: ISSUE-001, title: Old, labels: ["area:core", "two words", "area:ui"]}]
+  todos: [{id: TODO-001, task: Lift it, repo: api}, {id: TODO-002, task: Use it, repo: web}]
 """
 Offered = Callable[..., list[str]]
 
