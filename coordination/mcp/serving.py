@@ -43,17 +43,23 @@ def over_http(office: Office, listening: socket.socket, token: str) -> None:
 
 @contextlib.contextmanager
 def _closed_at_the_end(office: Office) -> Iterator[None]:
-    """A signal ends the process here and now: the thread that waits for standard input can be woken by nobody else."""
+    """A signal ends the process here and now: the thread that waits for standard input can be woken by nobody else.
+
+    Clients hang up and send SIGTERM soon after: what is being closed then is closed to its end.
+    """
+    closing = False
 
     def leave(_number: int, _frame: FrameType | None) -> None:
         for number in STOPS:
-            signal.signal(number, signal.SIG_DFL)  # a second one leaves at once
-        office.close()
-        os._exit(0)
+            signal.signal(number, signal.SIG_DFL)  # the next one leaves at once
+        if not closing:
+            office.close()
+            os._exit(0)
 
     for number in STOPS:
         signal.signal(number, leave)
     try:
         yield
     finally:
+        closing = True
         office.close()

@@ -151,8 +151,12 @@ def test_a_client_that_hangs_up_ends_it(stage: Stage) -> None:
     assert (ended.code, ended.out, ended.err) == (0, "", "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_and_what_it_started_for_itself(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "hangs_up"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGTERM, True)]
+)
+def test_a_signal_ends_it_and_what_it_started_for_itself(
+    tmp_path: Path, number: signal.Signals, hangs_up: bool
+) -> None:
     stage = Stage(tmp_path)
     stage.write([{"id": "A", "repo": "api"}])
     hello = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "coord_list_runs", "arguments": {}}}
@@ -174,6 +178,8 @@ def test_a_signal_ends_it_and_what_it_started_for_itself(tmp_path: Path, number:
         assert [answer["id"] for answer in answers] == [0, 1]
         assert Daemon(stage.state, "server").running()
 
+        if hangs_up:
+            process.stdin.close()
         os.kill(process.pid, number)
 
         assert process.wait(30) == 0
