@@ -21,6 +21,7 @@ from coordination.models import (
     ShellAction,
     Todo,
 )
+from coordination.planner.blockers import FINISHED
 from coordination.planner.hours import say
 
 SHOWN = 20
@@ -41,7 +42,7 @@ def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
         ]
     )
     yield text(issue.description)
-    yield from _chains(chains)
+    yield from _chains(chains, issue)
 
 
 def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
@@ -62,7 +63,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
     )
     yield text(todo.description)
     yield bullets("is done when", todo.acceptance_criteria)
-    yield from _chains(chains)
+    yield from _chains(chains, todo)
 
 
 def plan_page(
@@ -80,7 +81,7 @@ def plan_page(
     yield text(plan.description)
     described = {milestone.id: milestone.description for milestone in plan.milestones}
     yield section("milestones", [line for m in milestones for line in _milestone(m, described.get(m.id, ""))])
-    yield from _chains(chains)
+    yield from _chains(chains, plan)
 
 
 def dependency_page(dependency: Dependency) -> Iterator[Lines]:
@@ -100,9 +101,10 @@ def dependency_page(dependency: Dependency) -> Iterator[Lines]:
     yield text(dependency.notes)
 
 
-def _chains(chains: Chains) -> Iterator[Lines]:
-    yield section("waits for", _tree(chains.waits_for))
-    yield section("holds up", _tree(chains.holds_up))
+def _chains(chains: Chains, record: Issue | Todo | Plan) -> Iterator[Lines]:
+    over = record.status in FINISHED
+    yield section("waited for" if over else "waits for", _tree(chains.waits_for))
+    yield section("was waited for by" if over else "holds up", _tree(chains.holds_up))
 
 
 def _tree(links: Sequence[Link]) -> Lines:

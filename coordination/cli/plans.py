@@ -9,7 +9,7 @@ import click
 from rich_click import command, option
 
 from coordination.cli.changing import creates, deletes, refuse_nothing
-from coordination.cli.completing import milestone_ids, plan_ids
+from coordination.cli.completing import listed, milestone_ids, plan_ids
 from coordination.cli.context import Call
 from coordination.cli.fields import MILESTONE, MILESTONES, PLAN
 from coordination.cli.filling import changes_of, for_create, for_update, record_of
@@ -54,7 +54,7 @@ def create_plan(desk: CoordinationManager, records: Sequence[Mapping[str, Any]])
     multiple=True,
     help="Say that it is done.",
     panel=MILESTONES,
-    shell_complete=milestone_ids,
+    shell_complete=listed(milestone_ids),
 )
 @as_json_option
 @click.pass_obj

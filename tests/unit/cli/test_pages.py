@@ -116,6 +116,13 @@ def test_a_plan_shows_its_milestones_and_how_far_it_is(ok: Typed) -> None:
     assert "\nTODO-002  blocked " in page
 
 
+def test_what_is_done_holds_nothing_up_any_more(ok: Typed) -> None:
+    page = ok("show-todo", "TODO-001").out
+
+    assert "holds up" not in page
+    assert "TODO-002" in page.partition("was waited for by\n")[2]
+
+
 def test_a_dependency_shows_how_it_is_checked(ok: Typed) -> None:
     page = ok("show-dep", "DEP-001").out
 
