@@ -10,7 +10,7 @@
 | `editing.py` `changes.py` `revision.py` | an edit: decided, made, compared with what was meant, saved |
 | `amendments.py` `records.py` `lists.py` | the few characters that change: for a field, a record, the items of a list |
 | `writing.py` `rendering.py` `neighbours.py` `sections.py` | in whose hand a value, a record, a section is written, and how YAML says it |
-| `lines.py` `flow.py` `splices.py` | where things end in the text, what stands between brackets, characters replaced |
+| `lines.py` `regions.py` `flow.py` `splices.py` | where things end in the text, what goes with them, what stands between brackets |
 | `saving.py` `file_lock.py` | a file replaced as a whole or not at all, by one writer at a time |
 | `scan.py` `first_file.py` | `coord init` |
 | `schema.py` | the JSON Schema |

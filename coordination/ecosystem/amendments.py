@@ -27,6 +27,7 @@ from coordination.ecosystem.lines import (
     value_end,
 )
 from coordination.ecosystem.lists import amend_list
+from coordination.ecosystem.regions import without_lines
 from coordination.ecosystem.rendering import DATES
 from coordination.ecosystem.splices import Entry, Splice, entry
 from coordination.ecosystem.values import value_of
@@ -159,7 +160,8 @@ def _remove(text: str, mapping: MappingNode, old: Entry) -> list[Splice]:
     if len(mapping.value) == 1:
         return [Splice(start=start, end=value_end(text, old.key, old.value), text="{}")]
     if alone_before(text, start):
-        return [Splice(start=line_start(text, start), end=stop, text="")]
+        above = mapping.value[at - 1][1] if at else None
+        return [without_lines(text, line_start(text, start), stop, above, is_last=at == len(mapping.value) - 1)]
     following = stop if text[stop : gap_end(text, stop)].strip() else gap_end(text, stop)
     while text[following] in " \t\r\n":  # to the comment, or the name, that now stands beside the dash
         following += 1

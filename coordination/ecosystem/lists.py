@@ -18,8 +18,8 @@ from coordination.ecosystem.lines import (
     is_alias,
     line_end_text,
     line_start,
-    next_line,
 )
+from coordination.ecosystem.regions import without_items
 from coordination.ecosystem.splices import Entry, Splice
 from coordination.ecosystem.values import value_of
 from coordination.ecosystem.writing import Hand
@@ -81,11 +81,7 @@ class _Items:
     def removed(self, first: int, last: int) -> list[Splice]:
         if self.node.flow_style:
             return flow.remove(flow.parts(self.text, self.node), first, last)
-        return [self._without(at) for at in range(first, last + 1)]
-
-    def _without(self, at: int) -> Splice:
-        start = line_start(self.text, dash(self.text, self.node, at))
-        return Splice(start=start, end=next_line(self.text, content_end(self.text, self.node.value[at])), text="")
+        return [without_items(self.text, self.node, first, last)]
 
     def inserted(self, at: int, values: Sequence[Any]) -> list[Splice]:
         quotes = {_quote(item) for item in self.node.value}

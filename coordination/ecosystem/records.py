@@ -12,18 +12,15 @@ from coordination.ecosystem.amendments import refuse_shared
 from coordination.ecosystem.lines import (
     below,
     blank_above,
-    comment_column,
     content_end,
     dash,
     is_alias,
-    is_blank,
     keeps_blank_lines,
-    line_before,
     line_start,
-    next_line,
 )
 from coordination.ecosystem.neighbours import flow_item, in_order_of, item_lines
 from coordination.ecosystem.places import Location
+from coordination.ecosystem.regions import without_items
 from coordination.ecosystem.sections import fill_section, insert_section, layout_of
 from coordination.ecosystem.splices import Entry, Splice, entry
 from coordination.ecosystem.values import value_of
@@ -115,7 +112,7 @@ def remove_item(text: str, owner: MappingNode, key: str, index: int) -> list[Spl
         return flow.remove(flow.parts(text, sequence), index, index)
     if len(sequence.value) == 1:
         return put(text, found, Written(head="[]"), flow_style=False)
-    return [_item_region(text, sequence, index)]
+    return [without_items(text, sequence, index, index)]
 
 
 def _refuse_shared_item(text: str, sequence: SequenceNode, index: int) -> None:
@@ -124,49 +121,3 @@ def _refuse_shared_item(text: str, sequence: SequenceNode, index: int) -> None:
     if is_alias(int(sequence.start_mark.index), item) or text[start : start + 1] in ("&", "!"):
         line = (sequence if start < sequence.start_mark.index else item).start_mark.line + 1
         raise EditConflict(f"line {line}: the item has an anchor, an alias or a tag", "take it out by hand")
-
-
-def _item_region(text: str, sequence: SequenceNode, index: int) -> Splice:
-    at = dash(text, sequence, index)
-    start = line_start(text, at)
-    column = at - start
-    stop = next_line(text, content_end(text, sequence.value[index]))
-    while stop < len(text) and (comment_column(text, stop) or 0) > column:
-        stop = next_line(text, stop)
-    if index:
-        while start and comment_column(text, line_before(text, start)) == column:
-            start = line_before(text, start)
-    return _with_blank_lines(text, sequence, index, start, stop)
-
-
-def _with_blank_lines(text: str, sequence: SequenceNode, index: int, start: int, stop: int) -> Splice:
-    """The item's lines and the fewer of the blank lines above and below: between two items the wider gap stays.
-
-    Above the first item and below the last one the gap stays that belongs to the list's neighbours.
-    """
-    heading = index == 0 and start > 0 and comment_column(text, line_before(text, start)) is not None
-    first, last = index == 0 and not heading, index == len(sequence.value) - 1
-    kept = index > 0 and keeps_blank_lines(text, sequence.value[index - 1])
-    above, below_ = _blanks_above(text, start), _blanks_below(text, stop)
-    if kept or first or (not last and _count(text, above, start) >= _count(text, stop, below_)):
-        return Splice(start=start, end=below_, text="")
-    return Splice(start=above, end=stop, text="")
-
-
-def _blanks_above(text: str, start: int) -> int:
-    while start and is_blank(text, line_before(text, start)):
-        start = line_before(text, start)
-    return start
-
-
-def _blanks_below(text: str, stop: int) -> int:
-    while stop < len(text) and is_blank(text, stop):
-        stop = next_line(text, stop)
-    return stop
-
-
-def _count(text: str, start: int, end: int) -> int:
-    lines = 0
-    while start < end:
-        start, lines = next_line(text, start), lines + 1
-    return lines

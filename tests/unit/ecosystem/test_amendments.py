@@ -162,6 +162,16 @@ FIELDS: dict[str, tuple[str, tuple[str, Any], str]] = {
         ("labels", None),
         "- id: T\n\n  repo: r\n",
     ),
+    "a field goes, and one of two blank lines": (
+        "- id: T\n\n  status: pending\n\n  repo: r\n",
+        ("status", None),
+        "- id: T\n\n  repo: r\n",
+    ),
+    "an item goes with the comment above it": (
+        "- id: T\n  labels:\n  # all\n  - a\n\n  # second\n  - b\n\n  repo: r\n",
+        ("labels", ["a"]),
+        "- id: T\n  labels:\n  # all\n  - a\n\n  repo: r\n",
+    ),
     "the field beside the dash goes": (
         "- status: pending\n  # c\n  id: T\n",
         ("status", None),

@@ -74,7 +74,9 @@ def test_a_field_is_set_or_taken_out(text: str, number: int, field: str, value: 
     assert same(read(after)[1], data)
     if was_there:
         start, end, limit = lines_of_entry(text, todo, field)
-        assert all(start <= splice.start and splice.end <= limit for splice in splices)
+        outside = "".join(text[splice.start : min(splice.end, start)] for splice in splices)
+        assert not outside.strip()
+        assert all(splice.end <= limit for splice in splices)
         assert comments(text) - comments(after) <= comments(text[start:end])
     else:
         assert comments(text) <= comments(after)
