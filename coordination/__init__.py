@@ -1,6 +1,7 @@
 """Decides and remembers; `workers` does. Each room imports only rooms below it:
 
-cli  library                       faces: parse, call one deed, print; and the same for people who script it
+cli  mcp                           faces: parse, call one deed, print; the same as tools for AI agents
+library                            the same deeds for people who script them
 fleet                              what runs on this machine
 runs  desk                         a plan in motion | the records, asked for and changed
 ecosystem  planner  locks  sample  the file people edit | pure graph work | exclusion | what `coord demo` shows
