@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from coordination.ecosystem import cache
@@ -35,6 +36,7 @@ def load(path: Path) -> Document:
     return snapshot(read_bytes(path), path).document
 
 
+@lru_cache(maxsize=1)  # an edit begins with what was read to see what to change
 def snapshot(raw: bytes, path: Path) -> Snapshot:
     """What the bytes of the file at `path` say: looked up where they were read before. Raises InvalidFile."""
     known = cache.recall(raw, path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from coordination.ecosystem import cache, parsing
-from coordination.ecosystem.document import load
+from coordination.ecosystem.document import load, snapshot
 from coordination.errors import InvalidFile
 
 LINE = (
@@ -25,6 +25,7 @@ class Parsed(Exception):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    snapshot.cache_clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "coord"
 
@@ -44,6 +45,7 @@ def no_parser(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         raise Parsed
 
     monkeypatch.setattr("coordination.ecosystem.document.parse", parsed)
+    snapshot.cache_clear()
     return monkeypatch
 
 
@@ -60,6 +62,7 @@ def test_a_file_that_was_read_is_not_parsed_again(path: Path, request: pytest.Fi
 
 def test_warnings_name_the_file_as_the_caller_does(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(path)
+    snapshot.cache_clear()
     monkeypatch.chdir(path.parent)
 
     assert {problem.file for problem in load(Path("ecosystem.yaml")).warnings} == {"ecosystem.yaml"}

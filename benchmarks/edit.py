@@ -1,0 +1,112 @@
+"""How long a command takes that edits or asks a file with 10,000 todos, each as a process of its own.
+
+    python -m benchmarks.edit [TODOS] [--rounds N] [--no-ruamel]
+
+The best of N rounds counts, interpreter and imports included. `first` is a query while nothing is known of the file,
+`again` while its cache is there. Beside them what a script does that reads and writes the whole file: PyYAML's
+`safe_load` and `safe_dump`, which lose comments and layout, and ruamel.yaml's round trip, which keeps most of them (one
+run each). `ratio` is to our edit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.clock import best, seconds
+from benchmarks.load import ecosystem
+
+PYYAML = """
+import sys, yaml
+text = open(sys.argv[1]).read()
+data = yaml.safe_load(text)
+data["coordination"]["todos"][0]["priority"] = "low"
+open(sys.argv[2], "w").write(yaml.safe_dump(data))
+"""
+RUAMEL = """
+import sys
+from ruamel.yaml import YAML
+yaml = YAML()
+data = yaml.load(open(sys.argv[1]))
+data["coordination"]["todos"][0]["priority"] = "low"
+yaml.dump(data, open(sys.argv[2], "w"))
+"""
+
+
+class Desk:
+    """A folder with a file of many todos, and a cache folder that nobody else uses."""
+
+    def __init__(self, folder: Path, todos: int) -> None:
+        self.file = folder / "ecosystem.yaml"
+        self.cache = folder / "cache"
+        self.file.write_text(ecosystem(todos))
+        self._count = 0
+
+    def run(self, *command: str | Path) -> None:
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
+        environ["XDG_CACHE_HOME"] = str(self.cache)
+        subprocess.run([sys.executable, *command], cwd=self.file.parent, env=environ, check=True, capture_output=True)
+
+    def coord(self, *words: str) -> None:
+        self.run("-c", "from coordination.cli import main; main()", *words)
+
+    def ask(self) -> None:
+        self.coord("list-todos", "--repo", "repo-3")
+
+    def ask_first(self) -> None:
+        for place in self.cache.glob("coord/*"):
+            place.unlink()
+        self.ask()
+
+    def update(self) -> None:
+        self._count += 1
+        self.coord("update-todo", "TODO-05000", "--assignee", f"somebody {self._count}")
+
+    def create(self) -> None:
+        self.coord("create-todo", "--repo", "repo-3", "--task", "One more")
+
+
+@contextmanager
+def desk(todos: int) -> Iterator[Desk]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield Desk(Path(folder), todos)
+
+
+def main(todos: int, rounds: int, with_ruamel: bool) -> None:
+    with desk(todos) as place:
+        print(f"{todos} todos, {place.file.stat().st_size / 1e6:.1f} MB; best of {rounds}")
+        bare = best(lambda: place.run("-c", "pass"), rounds)
+        row("python -c pass", bare)
+        row("query, first", best(place.ask_first, min(rounds, 3)))
+        row("query, again", best(place.ask, rounds))
+        edit = best(place.update, rounds)
+        row("edit: update-todo", edit)
+        row("edit: create-todo", best(place.create, rounds))
+        result = place.file.with_name("result.yaml")
+        others: dict[str, Callable[[], None]] = {
+            "PyYAML, load and dump": lambda: place.run("-c", PYYAML, place.file, result)
+        }
+        if with_ruamel:
+            others["ruamel.yaml, load and dump"] = lambda: place.run("-c", RUAMEL, place.file, result)
+        for name, deed in others.items():
+            took = seconds(deed)
+            row(name, took, took / edit)
+
+
+def row(name: str, took: float, ratio: float | None = None) -> None:
+    print(f"{name:<28} {took:6.2f} s" + (f" {ratio:6.0f} times" if ratio else ""), flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.edit", description=__doc__.partition("\n")[0])
+    parser.add_argument("todos", nargs="?", type=int, default=10_000, metavar="TODOS")
+    parser.add_argument("--rounds", type=int, default=7, metavar="N")
+    parser.add_argument("--no-ruamel", action="store_true")
+    options = parser.parse_args()
+    main(options.todos, options.rounds, not options.no_ruamel)
