@@ -1,1 +1,2 @@
-"""What runs on this machine, started and stopped, counted by its users: `local.py`; Flower: `flower.py`."""
+"""What runs on this machine, started and stopped, counted by its users: `local.py`; Flower: `flower.py`; a look
+at runs that nobody waits for: `glance.py`."""

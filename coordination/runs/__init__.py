@@ -39,6 +39,7 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `recovery.py` | timers and the reaper: what nobody is there to do |
 | `expiry.py` | runs that ended long ago are forgotten |
 | `view.py` | a run as people and programs read it |
+| `live.py` | what runs do with a todo of the file |
 | `progress.py` | a run followed event by event |
 | `logbook.py` `log_lines.py` | what todos wrote, read from anywhere; as text |
 | `patience.py` | how long whoever follows waits for a Redis that is away |

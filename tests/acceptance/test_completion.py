@@ -96,9 +96,13 @@ def test_bash_itself_completes(declared: Stage, script: str, words: list[str], r
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_script_asks_coord_and_keeps_errors_to_itself(declared: Stage, shell: str) -> None:
+@pytest.mark.parametrize(
+    ("shell", "holds"), [("bash", "complete "), ("zsh", "compset -P 1 '*='"), ("fish", "split -m 1")]
+)
+def test_the_script_asks_coord_and_keeps_errors_to_itself(declared: Stage, shell: str, holds: str) -> None:
     script = declared.ok("completion", shell).out
+
+    assert holds in script
 
     assert f"_COORD_COMPLETE={shell}_complete" in script
     assert "2>/dev/null" in script
