@@ -31,7 +31,8 @@ def save(path: Path, new: bytes) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        with contextlib.suppress(OSError):  # the file is whole, and not every file system can do this
+            _sync_folder(target.parent)
     except OSError as error:
         raise CoordinationError(
             f"{path} was not changed: {error.strerror or error}", "make room or give the right to write, then try again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def test_a_failure_while_writing_leaves_the_old_file_and_no_other(path: Path, mo
 
     assert path.read_text() == TEXT
     assert [p.name for p in path.parent.iterdir()] == ["ecosystem.yaml"]
+
+
+def test_a_folder_that_cannot_be_synced_makes_no_failure_of_what_is_done(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def files_only(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(22, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", files_only)
+
+    save(path, b"new")
+
+    assert path.read_text() == "new"
 
 
 def test_a_lock_that_somebody_keeps_is_a_conflict(path: Path) -> None:
