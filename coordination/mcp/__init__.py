@@ -8,6 +8,7 @@
 | `office.py` | the ecosystem that is served: opened late, read anew, runs seen through |
 | `followers.py` | runs whose end is written into the file |
 | `tools/` | one function per tool, a file per kind of record |
+| `words.py` `answers.py` `excerpt.py` | arguments that several tools take; answers beyond the records; a piece of a log |
 | `resources.py` `prompts.py` | the file, a run, a log; how a change is planned |
 | `serving.py` `access.py` | over stdio or HTTP, until told to stop; who may come in |
 """
