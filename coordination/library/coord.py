@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from coordination.desk.manager import CoordinationManager
-from coordination.ecosystem.document import find, parse, read_bytes
+from coordination.ecosystem.document import find, read_bytes, snapshot
 from coordination.fleet.glance import running_redis
 from coordination.fleet.local import Local
 from coordination.library.completing import Completed, complete_todo
@@ -53,7 +53,7 @@ class Coord:
         """The file as it stands now. Raises InvalidFile."""
         raw = read_bytes(self.path)
         if self._manager is None or self._manager.document.text != raw:
-            self._manager = CoordinationManager(parse(raw, self.path).document)
+            self._manager = CoordinationManager(snapshot(raw, self.path).document)
         return self._manager
 
     @property
