@@ -33,7 +33,7 @@ RECORDS: dict[tuple[str, ...], type[Record]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """All that one edit does. Locations are those before the edit; fields are set first, what is added comes last."""
+    """All that one edit does. Locations are those before the edit; fields are set first, then records added, then taken out."""
 
     fields: dict[Location, dict[str, Plain]] = field(default_factory=dict)
     removed: list[Location] = field(default_factory=list)

@@ -44,19 +44,20 @@ Step = Callable[[Tree], list[Splice]]
 
 
 def _steps(changes: Changes) -> Iterator[list[Step]]:
-    """What can be done to one text at a time: a field of each record, a record taken out, a record added.
+    """What can be done to one text at a time: a field of each record, a record added, a record taken out.
 
-    Each is made to what the ones before left, so that two fields that are new at one place find their order.
+    Each is made to what the ones before left, so that two fields that are new at one place find their order. What is
+    taken out comes last: until then all locations are those before the edit.
     """
     left = {location: _in_order(location, fields) for location, fields in changes.fields.items()}
     while left:
         yield [_setting(location, *fields.pop(0)) for location, fields in left.items()]
         left = {location: fields for location, fields in left.items() if fields}
-    for location in sorted(changes.removed, reverse=True):
-        yield [_removing(location)]
     for location, records in changes.added.items():
         for record in records.values():
             yield [_adding(location, record)]
+    for location in sorted(changes.removed, reverse=True):
+        yield [_removing(location)]
 
 
 def _in_order(location: Location, fields: dict[str, Plain]) -> list[tuple[str, Plain]]:
@@ -93,10 +94,10 @@ def expected(data: dict[str, Any], changes: Changes) -> dict[str, Any]:
                 record.pop(field, None)
             else:
                 record[field] = deepcopy(value)
-    for location in sorted(changes.removed, reverse=True):
-        del _at(data, location[:-1])[location[-1]]
     for location, records in changes.added.items():
         _list_at(data, location).extend(deepcopy(list(records.values())))
+    for location in sorted(changes.removed, reverse=True):
+        del _at(data, location[:-1])[location[-1]]
     return data
 
 

@@ -302,6 +302,18 @@ def test_many_changes_are_one_edit(path: Path, no_whole_way: None) -> None:
     assert path.read_text() == changed + new
 
 
+def test_what_is_taken_out_moves_nothing_else_out_of_its_place(path: Path) -> None:
+    path.write_text(FILE.replace("    - id: P\n", "    - {id: O, title: first}\n    - id: P\n"))
+
+    def decide(edit: Edit) -> None:
+        edit.remove(("plans", "O"))
+        edit.add(("plans", "P", "milestones"), {"id": "N", "name": "n"})
+
+    edit(path, decide)
+
+    assert path.read_text() == FILE.replace("m}\n", "m}\n        - {id: N, name: n}\n")
+
+
 def test_what_is_added_and_taken_out_again_leaves_nothing(path: Path) -> None:
     def decide(edit: Edit) -> None:
         edit.add(("issues",), {"id": "I", "title": "t"})
