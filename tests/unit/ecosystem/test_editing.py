@@ -232,8 +232,16 @@ def slices(raw: bytes, without: set[tuple[Any, ...]]) -> list[str]:
         spans = listing.spans()
         for i in range(1, len(spans) - 1):
             if location[0] == "coordination" and not {(*location, i), (*location, i - 1), location} & without:
-                found.append((spans[i], text[spans[i] : spans[i + 1]].rstrip()))
+                found.append((spans[i], without_tail(text[spans[i] : spans[i + 1]])))
     return [piece for _, piece in sorted(found)]
+
+
+def without_tail(piece: str) -> str:
+    """Comments below a record may belong to what comes next."""
+    lines = piece.splitlines(keepends=True)
+    while len(lines) > 1 and lines[-1].strip()[:1] in ("", "#"):
+        lines.pop()
+    return "".join(lines).rstrip()
 
 
 FILE = """\
