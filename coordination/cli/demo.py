@@ -12,7 +12,7 @@ import click
 from rich_click import command
 
 from coordination.cli.context import Call
-from coordination.cli.sweep import carry_out
+from coordination.cli.runs.sweep import carry_out
 from coordination.planner.graph import build
 from coordination.runs.submit import decide
 from coordination.sample import create

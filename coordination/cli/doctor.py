@@ -10,10 +10,10 @@ import click
 from rich_click import command
 
 from coordination.cli.context import Call
-from coordination.cli.output import print_facts, print_json
-from coordination.cli.shown import as_json_option
-from coordination.cli.tables import print_table
-from coordination.cli.waits import waits
+from coordination.cli.runs.waits import waits
+from coordination.cli.screen.output import print_facts, print_json
+from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError
 from coordination.fleet import checkup
 from coordination.fleet.doctor import Facts, findings

@@ -11,8 +11,8 @@ import click
 from rich_click import command
 
 from coordination.cli.context import Call
-from coordination.cli.output import print_json
-from coordination.cli.shown import as_json_option
+from coordination.cli.screen.output import print_json
+from coordination.cli.screen.shown import as_json_option
 from coordination.errors import CoordinationError, InvalidFile, PlanRefused, Problem
 from coordination.models import PlanStatus
 

@@ -11,7 +11,7 @@ from rich_click import RichCommand, RichGroup
 from rich_click.rich_panel import RichCommandPanel
 
 Families = Mapping[str, Mapping[str, tuple[str, str]]]
-"""Heading → command → (`module:function`, its one line of help)."""
+"""Heading → command → (`module:function` from this folder on, its one line of help)."""
 
 
 class LazyGroup(RichGroup):
@@ -36,7 +36,7 @@ class LazyGroup(RichGroup):
 
     def _load(self, name: str) -> click.Command:
         module, _, function = self.places[name].partition(":")
-        command: click.Command = getattr(import_module(module), function)
+        command: click.Command = getattr(import_module(f"coordination.cli.{module}"), function)
         # What may stand before the command may stand behind it: nobody remembers which way round it was.
         taken = {parameter.name for parameter in command.params}
         command.params += [p for p in self.params if p.name not in taken and not p.is_eager]

@@ -7,7 +7,7 @@ from socket import gethostname
 
 import pytest
 
-from coordination.cli.advice import advice
+from coordination.cli.runs.advice import advice
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 
 

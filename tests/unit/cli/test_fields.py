@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 from pydantic import BaseModel
 
-from coordination.cli import fields
-from coordination.cli.fields import Field
+from coordination.cli.options import fields
+from coordination.cli.options.fields import Field
 from coordination.models import Dependency, Issue, Milestone, Plan, Todo, Validation
 
 KEPT_BY_COORD = {"created", "updated"}

@@ -6,7 +6,7 @@ import click
 import pytest
 from rich.cells import cell_len
 
-from coordination.cli.tables import Cell, Column, drawn, plain, wrapped
+from coordination.cli.screen.tables import Cell, Column, drawn, plain, wrapped
 
 ID, STATUS = Column(name="TODO"), Column(name="STATUS")
 LABELS, TASK = Column(name="LABELS", flexible=True), Column(name="TASK", flexible=True)

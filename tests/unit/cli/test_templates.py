@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from coordination.cli.templates import Template
+from coordination.cli.screen.templates import Template
 from coordination.errors import UsageError
 from coordination.models import Issue, Todo
 

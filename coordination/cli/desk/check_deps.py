@@ -1,0 +1,126 @@
+"""`check-deps`: whether repositories have what they need of each other, found out for real."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.cli.completing import repo_names
+from coordination.cli.context import Call
+from coordination.cli.options.filters import by_name, by_word
+from coordination.cli.screen.colours import told
+from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.tables import print_table
+from coordination.models import Dependency, DependencyStatus, DependencyType
+from coordination.planner.selection import listed
+
+if TYPE_CHECKING:
+    from coordination.dependencies.records import DependencyReport, Outcome
+
+UNSATISFIED = 3
+
+
+@command()
+@click.argument("consumer", required=False, shell_complete=repo_names)
+@by_name("--dep", "Only these dependencies.")
+@by_word("--type", DependencyType)
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N checks at once; 8 if not said.")
+@click.option("--no-write", is_flag=True, help="Leave the statuses in the file as they are.")
+@as_json_option
+@click.pass_obj
+def check_deps(
+    call: Call,
+    consumer: str | None,
+    dep: tuple[str, ...] | None,
+    type: tuple[str, ...] | None,
+    jobs: int | None,
+    no_write: bool,
+    as_json: bool,
+) -> int:
+    """Check the dependencies, those of CONSUMER if it is named: run their commands, ask their addresses, compare versions.
+
+    Statuses that have changed are written into the file; what could not be found out changes nothing there, and a Ctrl-C
+    ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints contradict each other.
+    """
+    every = {d.id: d for d in call.manager.list_dependencies(consumer=consumer, type=type)}
+    _end_as_by_ctrl_c()
+    with _bar(len(every.keys() & set(dep)) if dep else len(every)) as on_outcome:
+        report = call.manager.check_dependencies(
+            consumer, ids=dep, type=type, jobs=jobs, on_outcome=on_outcome, write=False
+        )
+    try:
+        report = report if no_write else call.manager.write_outcomes(report)
+    finally:  # a file that cannot be written keeps nobody from seeing what was found
+        if as_json:
+            click.echo(report.model_dump_json(indent=2))
+        else:
+            _print(report, every)
+    return 0 if report.good else UNSATISFIED
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Whoever ends this ends its commands too, which are in groups of their own. What is ignored (nohup) stays so."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[Outcome], None] | None]:
+    """On a terminal; nothing is said in between elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("checking"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as progress:
+        bar = progress.add_task("", total=total)
+        yield lambda outcome: progress.update(bar, advance=1, description=f"{outcome.id} {outcome.status}")
+
+
+def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:
+    if not report.outcomes:
+        click.echo("no dependency matches", err=True)
+        return
+    rows = [
+        (
+            o.id,
+            told(o.status),
+            known[o.id].consumer,
+            known[o.id].provider,
+            known[o.id].type,
+            f"{o.duration_s:.1f} s",
+            o.why,
+        )
+        for o in report.outcomes
+    ]
+    print_table(("DEP", "STATUS", "CONSUMER", "PROVIDER", "TYPE", "TOOK", "WHY"), rows)
+    for contradiction in report.contradictions:
+        click.echo(f"contradiction: {contradiction}")
+    for cycle in report.cycles:
+        click.echo(f"cycle: {cycle}")
+    click.echo(_summary(report), err=True)
+
+
+def _summary(report: DependencyReport) -> str:
+    """`3 checked: 1 satisfied, 2 unknown; written: DEP-1`"""
+    counts = Counter(outcome.status for outcome in report.outcomes)
+    words = ", ".join(f"{counts[status]} {status}" for status in DependencyStatus if counts[status])
+    written = f"; written: {listed(report.written)}" if report.written else ""
+    kept = "\n  what is unknown could not be checked here: it counts neither way, and the file keeps what it said"
+    return f"{len(report.outcomes)} checked: {words}{written}{kept if counts[DependencyStatus.UNKNOWN] else ''}"

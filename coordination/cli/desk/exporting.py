@@ -1,0 +1,143 @@
+"""Records for other programs: as comma-separated values for spreadsheets, as Markdown for pages that people read."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from io import StringIO
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from coordination.cli.screen.templates import text_of
+from coordination.models import (
+    Dependency,
+    DependencyStatus,
+    Issue,
+    IssueStatus,
+    Plan,
+    PlanStatus,
+    Todo,
+    TodoStatus,
+)
+
+KINDS = ("issues", "todos", "plans", "deps")
+Records = Mapping[str, Sequence[Any]]
+"""By kind."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_MODELS: Mapping[str, type[BaseModel]] = {"issues": Issue, "todos": Todo, "plans": Plan, "deps": Dependency}
+_ORDER: Mapping[str, type[StrEnum]] = {
+    "issues": IssueStatus,
+    "todos": TodoStatus,
+    "plans": PlanStatus,
+    "deps": DependencyStatus,
+}
+
+
+def as_json(records: Records) -> str:
+    """One kind is an array, several are an object of arrays."""
+    whole = records if len(records) > 1 else next(iter(records.values()))
+    return to_json(whole, indent=2).decode() + "\n"
+
+
+def as_csv(records: Records) -> str:
+    """RFC 4180. Several kinds share one table: `kind` says which, and a field that a kind does not have is empty."""
+    several = len(records) > 1
+    fields = list(dict.fromkeys(field for kind in records for field in _MODELS[kind].model_fields))
+    out = StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["kind", *fields] if several else fields)
+    for kind, rows in records.items():
+        for row in rows:
+            cells = [_defused(_joined(getattr(row, field, None))) for field in fields]
+            writer.writerow([kind, *cells] if several else cells)
+    return out.getvalue()
+
+
+def as_markdown(records: Records) -> str:
+    """A table for each status, those first that come first in a record's life; many records of one kind stay readable."""
+    return "\n".join(line for kind, rows in records.items() for line in _chapter(kind, rows)) + "\n"
+
+
+FORMATS: Mapping[str, Callable[[Records], str]] = {"csv": as_csv, "json": as_json, "md": as_markdown}
+
+
+def _joined(value: object) -> str:
+    """A list by `;`, since the commas are the table's."""
+    if isinstance(value, tuple) and not any(isinstance(item, BaseModel) for item in value):
+        return ";".join(map(text_of, value))
+    return text_of(value) if value not in ({}, ()) else ""
+
+
+def _defused(cell: str) -> str:
+    """A spreadsheet would carry out what begins like a formula, whoever wrote it into a title."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def _chapter(kind: str, records: Sequence[Any]) -> Iterator[str]:
+    yield f"## {_TITLES[kind]}"
+    yield ""
+    if not records:
+        yield "None."
+        yield ""
+    for status in _ORDER[kind]:
+        rows = [record for record in records if record.status == status]
+        if rows:
+            yield f"### {status.replace('_', ' ').capitalize()} ({len(rows)})"
+            yield ""
+            yield from _table(_COLUMNS[kind], rows)
+            yield ""
+
+
+def _table(columns: Mapping[str, str], records: Iterable[Any]) -> Iterator[str]:
+    cells = [[_escaped(getattr(record, field)) for field in columns.values()] for record in records]
+    kept = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in cells)]
+    names = list(columns)
+    yield f"| {' | '.join(names[i] for i in kept)} |"
+    yield f"|{' --- |' * len(kept)}"
+    for row in cells:
+        yield f"| {' | '.join(row[i] for i in kept)} |"
+
+
+def _escaped(value: object) -> str:
+    """As text of a cell: a `|` would end it, a `<` begin a tag, and an `@name` call somebody."""
+    text = ", ".join(map(text_of, value)) if isinstance(value, tuple) else text_of(value)
+    return " ".join(text.translate(_ESCAPED).split())
+
+
+_ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@": "@\u200b"})
+_TITLES = {"issues": "Issues", "todos": "Todos", "plans": "Plans", "deps": "Dependencies"}
+_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "issues": {
+        "Issue": "id",
+        "Title": "title",
+        "Priority": "priority",
+        "Target": "target",
+        "Assignee": "assignee",
+        "Repositories": "repos",
+        "Waits for": "dependencies",
+        "Labels": "labels",
+    },
+    "todos": {
+        "Todo": "id",
+        "Task": "task",
+        "Repository": "repo",
+        "Priority": "priority",
+        "Plan": "plan",
+        "Assignee": "assignee",
+        "Waits for": "blocked_by",
+        "Hours": "estimated_hours",
+    },
+    "plans": {"Plan": "id", "Title": "title", "Target": "target", "Repositories": "repos"},
+    "deps": {
+        "Dependency": "id",
+        "Consumer": "consumer",
+        "Provider": "provider",
+        "Versions": "version_constraint",
+        "Type": "type",
+        "Notes": "notes",
+    },
+}

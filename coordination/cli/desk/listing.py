@@ -1,0 +1,123 @@
+"""The records as tables: an id, where it stands, and a line of what it is. A column that nothing stands in is left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import click
+
+from coordination.cli.screen.colours import due, told
+from coordination.cli.screen.tables import Cell, Column, filled, print_table
+from coordination.desk.states import OPEN
+from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
+
+if TYPE_CHECKING:
+    from coordination.ecosystem.document import Document
+
+GIVING = frozenset({"ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
+"""The columns that give way in a narrow terminal."""
+NOBODY: Mapping[str, str] = MappingProxyType({})
+
+
+def print_repos(repos: Sequence[Repo], document: Document) -> None:
+    """Where each is, and how much is open there."""
+    declared = document.ecosystem.coordination
+    todos = Counter(todo.repo for todo in declared.todos if todo.status in OPEN)
+    issues = Counter(repo for issue in declared.issues if issue.status in OPEN for repo in set(issue.repos))
+    _print(
+        ("REPO", "ROLE", "BRANCH", "ISSUES", "TODOS", "PATH", "TAGS"),
+        [
+            (
+                r.name,
+                r.role,
+                r.branch,
+                issues[r.name] or "",
+                todos[r.name] or "",
+                _place(r, document.repo_path(r)),
+                ", ".join(r.tags),
+            )
+            for r in repos
+        ],
+        "no repository",
+    )
+
+
+def _place(repo: Repo, path: Path | None) -> Cell:
+    if path is None:
+        return Cell(repo.url)
+    return Cell(repo.path) if path.is_dir() else Cell(f"{repo.path} (not there)", "red")
+
+
+def print_issues(issues: Sequence[Issue]) -> None:
+    today = date.today()
+    _print(
+        ("ISSUE", "STATUS", "PRIORITY", "TARGET", "ASSIGNEE", "REPOS", "TITLE"),
+        [
+            (
+                i.id,
+                told(i.status),
+                told(i.priority),
+                due(i.target, today, over=i.status not in OPEN),
+                i.assignee,
+                ", ".join(i.repos),
+                i.title,
+            )
+            for i in issues
+        ],
+        "no issue",
+    )
+
+
+def print_todos(todos: Sequence[Todo], now: Mapping[str, str] = NOBODY) -> None:
+    """`now`: todo → what a run is doing with it at present."""
+    _print(
+        ("TODO", "STATUS", "PRIORITY", "NOW", "REPO", "ASSIGNEE", "TASK"),
+        [(t.id, told(t.status), told(t.priority), told(now.get(t.id)), t.repo, t.assignee, t.task) for t in todos],
+        "no todo",
+    )
+
+
+def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> None:
+    """`todos`: plan → those that belong to it."""
+    today = date.today()
+    _print(
+        ("PLAN", "STATUS", "TARGET", "DONE", "REPOS", "TITLE"),
+        [
+            (
+                p.id,
+                told(p.status),
+                due(p.target, today, over=p.status not in OPEN),
+                done(todos.get(p.id, ())),
+                ", ".join(p.repos),
+                p.title,
+            )
+            for p in plans
+        ],
+        "no plan",
+    )
+
+
+def print_dependencies(dependencies: Sequence[Dependency]) -> None:
+    _print(
+        ("DEP", "STATUS", "CONSUMER", "PROVIDER", "CONSTRAINT", "TYPE", "NOTES"),
+        [(d.id, told(d.status), d.consumer, d.provider, d.version_constraint, d.type, d.notes) for d in dependencies],
+        "no dependency",
+    )
+
+
+def done(todos: Sequence[Todo]) -> str:
+    """`2/5`, or nothing where there is none."""
+    return f"{sum(todo.status not in OPEN_TODO for todo in todos)}/{len(todos)}" if todos else ""
+
+
+def _print(names: Sequence[str], rows: Sequence[Sequence[object]], none: str) -> None:
+    if not rows:
+        click.echo(f"{none} matches", err=True)
+        return
+    columns = [Column(name=name, flexible=name in GIVING) for name in names]
+    print_table(*filled(columns, rows))

@@ -1,0 +1,64 @@
+"""`validate-plan`: whether a plan may count as done, and what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.cli.completing import plan_ids
+from coordination.cli.context import Call
+from coordination.cli.screen.shown import as_json_option
+
+if TYPE_CHECKING:
+    from coordination.desk.records import MilestoneStanding, PlanCompletion
+    from coordination.models import Criterion
+
+LACKING = 3
+
+
+@command()
+@click.argument("plan", shell_complete=plan_ids)
+@click.option("--run-checks", is_flag=True, help="Run the commands of its criteria, 60 s each at most.")
+@as_json_option
+@click.pass_obj
+def validate_plan(call: Call, plan: str, run_checks: bool, as_json: bool) -> int:
+    """Say what PLAN lacks to be complete: todos, milestones, criteria, deliverables. Exit code 3 where it lacks any."""
+    standing = call.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=_say)
+    if as_json:
+        click.echo(standing.model_dump_json(indent=2))
+    else:
+        click.echo("\n".join(_in_words(standing)))
+    return 0 if standing.complete else LACKING
+
+
+def _say(criterion: Criterion) -> None:
+    click.echo(f"· checking: {criterion.text}", err=True)
+
+
+def _in_words(standing: PlanCompletion) -> Iterator[str]:
+    yield f"{standing.plan_id}  {standing.title}"
+    for milestone in standing.milestones:
+        yield from _milestone(milestone)
+    if standing.complete:
+        yield f"{standing.plan_id} is {standing.status}, and nothing is missing"
+    else:
+        yield "missing:"
+        yield from (f"- {words}" for words in standing.missing)
+    if standing.unchecked:
+        yield "not checked:"
+        yield from (f"- {words}" for words in standing.unchecked)
+
+
+def _milestone(standing: MilestoneStanding) -> Iterator[str]:
+    due = f", due {standing.due}{' (overdue)' if standing.overdue else ''}" if standing.due else ""
+    yield f"{standing.id}  {standing.name}: {standing.status}{due}"
+    for criterion in standing.criteria:
+        yield f"  {MARKS[criterion.met]} {criterion.text}"
+    for deliverable in standing.deliverables:
+        yield f"  {MARKS[deliverable.present]} {deliverable.text}"
+
+
+MARKS = {True: "✓", False: "✗", None: "?"}

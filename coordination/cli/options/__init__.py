@@ -1,0 +1,1 @@
+"""What people say: the options that several commands have, and how what is typed becomes a value."""

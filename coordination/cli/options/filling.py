@@ -1,0 +1,174 @@
+"""From options to the fields of a new record, or to what an update changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from pydantic import BaseModel
+from rich_click import option
+
+from coordination.cli.options.fields import Field, Many
+from coordination.errors import UsageError
+
+Command = Callable[..., Any]
+Options = Mapping[str, Any]
+"""What click hands over."""
+ADD, REMOVE = "add", "remove"
+VERBS = {ADD: "Put in.", REMOVE: "Take out."}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """What an update asks for. What that comes to, the record says as it stands when the file is written: of two people
+    who add a label at the same time, both labels are there afterwards.
+    """
+
+    said: Mapping[Field, Any]
+    """None, or an empty list, clears the field."""
+    added: Mapping[Field, Sequence[str]]
+    removed: Mapping[Field, Sequence[str]]
+
+    def __bool__(self) -> bool:
+        return bool(self.said or self.added or self.removed)
+
+    def __call__(self, record: BaseModel) -> dict[str, Any]:
+        changes: dict[str, Any] = {}
+        for field, value in self.said.items():
+            if field.part:
+                part = changes.get(field.part) or _part(record, field.part)
+                changes[field.part] = _filled({**part, field.inner: value})
+            else:
+                changes[field.field] = None if value == [] else value
+        for field in dict.fromkeys((*self.added, *self.removed)):
+            changes[field.field] = self._list(record, field) or None
+        return changes
+
+    def _list(self, record: BaseModel, field: Field) -> list[str]:
+        there: Sequence[str] = getattr(record, field.field)
+        gone = self.removed.get(field, ())
+        for value in gone:
+            if value not in there:
+                hint = f"it has {', '.join(there)}" if there else "it has none"
+                raise UsageError(f"{field.spelt(REMOVE)}: there is no {value!r} to remove", hint)
+        return list(dict.fromkeys((*(value for value in there if value not in gone), *self.added.get(field, ()))))
+
+
+def for_create(fields: Sequence[Field]) -> Callable[[Command], Command]:
+    return _with(_option(field) for field in fields)
+
+
+def for_update(fields: Sequence[Field]) -> Callable[[Command], Command]:
+    """Every field but the id; a list may also be changed value by value."""
+    options = [_option(field) for field in changeable(fields)]
+    options += [_option(field, verb) for field in fields if field.many for verb in (ADD, REMOVE)]
+    return _with(options)
+
+
+def changeable(fields: Iterable[Field]) -> list[Field]:
+    return [field for field in fields if field.field != "id"]
+
+
+def record_of(fields: Iterable[Field], options: Options) -> dict[str, Any]:
+    """The fields of a new record; an empty value says nothing."""
+    record: dict[str, Any] = {}
+    for field, value in _said(fields, options):
+        if value not in (None, []):
+            owner = record.setdefault(field.part, {}) if field.part else record
+            owner[field.inner] = value
+    return record
+
+
+def changes_of(fields: Sequence[Field], options: Options) -> Changes:
+    """Raises UsageError for a list that is replaced and changed at once."""
+    changes = Changes(
+        said=dict(_said(changeable(fields), options)),
+        added=_listed(fields, options, ADD),
+        removed=_listed(fields, options, REMOVE),
+    )
+    for verb, lists in ((ADD, changes.added), (REMOVE, changes.removed)):
+        for field in lists:
+            if field in changes.said:
+                hint = f"{field.option} says all that is in the list, {field.spelt(verb)} changes it"
+                raise UsageError(f"{field.option} and {field.spelt(verb)} exclude each other", hint)
+    return changes
+
+
+def _said(fields: Iterable[Field], options: Options) -> Iterator[tuple[Field, Any]]:
+    """Each field that an option speaks of, with its value; raises UsageError where two speak of one."""
+    spoken: dict[str, Field] = {}
+    for field in fields:
+        given = options.get(field.key)
+        if given in (None, (), False):
+            continue
+        if field.field in spoken:
+            other = spoken[field.field].option
+            raise UsageError(f"{other} and {field.option} exclude each other", "say one of them")
+        spoken[field.field] = field
+        yield field, _value(field, given)
+
+
+def _value(field: Field, given: Any) -> Any:
+    if field.flag is not None:
+        return field.flag
+    try:
+        _check_text("".join(given))
+        if field.many:
+            return _several(field, given)
+        return field.read(given) if given.strip() else None
+    except click.BadParameter as error:
+        error.param_hint = field.option
+        raise
+
+
+def _check_text(given: str) -> None:
+    """What a shell hands over in another encoding arrives as half characters, which no file can hold."""
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise click.BadParameter("it is not UTF-8") from error
+
+
+def _listed(fields: Iterable[Field], options: Options, verb: str) -> dict[Field, list[str]]:
+    given = {field: _several(field, options.get(f"{verb}_{field.key}", ())) for field in fields if field.many}
+    return {field: values for field, values in given.items() if values}
+
+
+def _several(field: Field, given: Iterable[str]) -> list[str]:
+    """Each once, in the order in which they were said."""
+    parts = (part for text in given for part in (text.split(",") if field.many is Many.WORDS else [text]))
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _part(record: BaseModel, name: str) -> dict[str, Any]:
+    part: BaseModel | None = getattr(record, name)
+    return part.model_dump(exclude_unset=True) if part else {}
+
+
+def _filled(part: Mapping[str, Any]) -> dict[str, Any] | None:
+    return {name: value for name, value in part.items() if value is not None} or None
+
+
+def _with(options: Iterable[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    def decorated(command: Command) -> Command:
+        for one in reversed(list(options)):
+            command = one(command)
+        return command
+
+    return decorated
+
+
+def _option(field: Field, verb: str = "") -> Callable[[Command], Command]:
+    """The field's own option, or the one by which a value is put into its list or taken out."""
+    return option(
+        field.spelt(verb) if verb else field.option,
+        f"{verb}_{field.key}" if verb else field.key,
+        is_flag=True if field.flag is not None else None,
+        multiple=field.many is not None,
+        metavar=field.metavar or None,
+        help=VERBS.get(verb, field.help),
+        panel="Lists, value by value" if verb else field.panel,
+        shell_complete=field.complete,
+    )

@@ -1,0 +1,135 @@
+"""The processes of this machine: `up`, `down`, `worker`, `keeper`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+from rich_click import command
+
+from coordination.cli.completing import repo_names
+from coordination.cli.context import Call
+from coordination.cli.screen.output import print_flower
+from coordination.errors import CoordinationError, UsageError
+
+if TYPE_CHECKING:
+    from coordination.fleet.local import Local, Running, Stopped
+
+LOOK_S = 0.5
+"""How soon `up` sees that somebody else said `down`."""
+
+at_most = click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
+
+
+@command()
+@click.option("--detach", is_flag=True, help="Return when all answers; it stays until coord down.")
+@click.option("--no-flower", is_flag=True, help="Without Flower, the page that shows the workers.")
+@at_most
+@click.pass_obj
+def up(call: Call, detach: bool, no_flower: bool, jobs: int | None) -> None:
+    """Start the embedded server, a worker for every repository of the file, and Flower; or join them."""
+    running = call.local.up(with_flower=not no_flower, jobs=jobs)
+    _print_running(running, call)
+    if detach:
+        call.local.detach()
+        click.echo("it stays until: coord down", err=True)
+        return
+    _stay(call.local)
+
+
+def _print_running(running: Running, call: Call) -> None:
+    click.echo(f"Redis   {running.url}")
+    click.echo(f"worker  pid {running.worker}, log {call.local.state / 'worker.log'}")
+    if running.flower:
+        print_flower(running.flower, call.settings)
+
+
+def _stay(local: Local) -> None:
+    """Until somebody stops us (then we stop what nobody else needs), or it ends under us."""
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
+    click.echo("Ctrl-C stops it", err=True)  # said when it is true
+    while not stopped.wait(LOOK_S):
+        if gone := local.missing():
+            raise CoordinationError(f"stopped: {gone}", "start it again: coord up (runs go on where they were)")
+    click.echo("stopping", err=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)  # a second one leaves at once
+    _print_stopped(local.leave(), ())
+
+
+@command()
+@click.pass_obj
+def down(call: Call) -> None:
+    """Stop what was started here for this file. A run that is under way goes on at the next start."""
+    runs = call.local.live_runs()
+    stopped = call.local.down()
+    if not stopped:
+        click.echo("nothing was running here", err=True)
+    _print_stopped(stopped, runs)
+
+
+def _print_stopped(stopped: tuple[Stopped, ...], runs: tuple[str, ...]) -> None:
+    for one in stopped:
+        click.echo(f"stopped: {one.name} (pid {one.pid})", err=True)
+    for run in runs:
+        click.echo(f"run {run} is under way and goes on at the next: coord up", err=True)
+
+
+@command()
+@click.option(
+    "--repo",
+    "repos",
+    multiple=True,
+    metavar="NAME[=PATH]",
+    help="Serve this repository; may be repeated.",
+    shell_complete=repo_names,
+)
+@click.option("--all", "every", is_flag=True, help="Serve every repository of the file.")
+@at_most
+@click.pass_obj
+def worker(call: Call, repos: tuple[str, ...], every: bool, jobs: int | None) -> None:
+    """Serve repositories of this machine, in the foreground, until stopped.
+
+    A repository lies where PATH says, else where the file says, else here. The first Ctrl-C lets what runs finish, the
+    second hands it back.
+    """
+    if not repos and not every:
+        raise UsageError("which repositories?", "name them: coord worker --repo NAME[=PATH] …; or serve all: --all")
+    arguments = [*(part for repo in repos for part in ("--repo", repo))]
+    arguments += ["--all"] if every else []
+    arguments += ["--jobs", str(jobs)] if jobs else []
+    _become_worker(call, arguments)
+
+
+@command()
+@click.pass_obj
+def keeper(call: Call) -> None:
+    """Keep runs going, in the foreground, until stopped: timers, lost workers, levels.
+
+    Every worker does that too, unless its Redis user is restricted to its repositories (coord acl --role worker). Restricted
+    workers take no step of a run themselves: at least one keeper, or one worker that is not restricted, takes them.
+    """
+    _become_worker(call, ["--keeper"])
+
+
+def _become_worker(call: Call, arguments: list[str]) -> NoReturn:
+    url = call.redis_url()
+    if not call.settings.redis_url:
+        arguments += ["--ecosystem", str(call.path), "--state", str(call.local.state)]
+        call.local.keep_over_exec()
+    elif call.ecosystem:
+        arguments += ["--ecosystem", call.ecosystem]
+    # By environment: an address may hold a password, and a command line is everybody's.
+    environment = {**os.environ, "COORD_REDIS_URL": url}
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "workers", *arguments], environment)  # noqa: S606

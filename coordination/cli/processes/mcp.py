@@ -1,0 +1,91 @@
+"""`mcp`: coord for AI agents."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich_click import command
+
+from coordination.cli.context import Call
+from coordination.cli.options.listening import parse
+from coordination.cli.screen.output import print_json
+from coordination.errors import CoordinationError
+
+if TYPE_CHECKING:
+    from coordination.mcp.access import Address
+
+
+@command()
+@click.option("--http", metavar="[HOST:]PORT", help="Serve over HTTP there instead of stdio; clients need the token.")
+@click.option("--config", is_flag=True, help="Print what a client's configuration needs, and serve nothing.")
+@click.pass_obj
+def mcp(call: Call, http: str | None, config: bool) -> None:
+    """Serve coord's deeds as tools to AI agents, over the Model Context Protocol.
+
+    A client starts it by itself and talks to it on standard input and output. Over HTTP the token is the setting mcp_token
+    (COORD_MCP_TOKEN), or a new one that is said once.
+    """
+    if importlib.util.find_spec("fastmcp") is None:
+        raise CoordinationError("coord mcp needs FastMCP, which is not installed", "pip install 'coord[mcp]'")
+    if config:
+        print_json({"mcpServers": {"coord": _over_http(call, http) if http else _over_stdio(call)}})
+    elif http:
+        _serve_http(call, http)
+    else:
+        _serve_stdio(call)
+
+
+def _serve_stdio(call: Call) -> None:
+    from coordination.mcp.office import Office
+    from coordination.mcp.serving import over_stdio
+
+    if sys.stdin.isatty():
+        click.echo("a client should start this, not a person: coord mcp --config says how. Ctrl-C ends it", err=True)
+    over_stdio(Office(call.path, call.redis))
+
+
+def _serve_http(call: Call, http: str) -> None:
+    from coordination.mcp.access import listen, new_token
+    from coordination.mcp.office import Office
+    from coordination.mcp.serving import over_http
+
+    given = call.settings.mcp_token
+    at = _address(http)
+    listening = listen(at)
+    token = given or new_token()
+    click.echo(f"MCP  {at.url}  token {'as in mcp_token' if given else token}", err=True)
+    if at.open_to_others:
+        click.echo("  others can read the token on the way: put TLS in front of it", err=True)
+    over_http(Office(call.path, call.redis), listening, token)
+
+
+def _over_stdio(call: Call) -> Mapping[str, Any]:
+    beside = Path(sys.executable).with_name("coord")
+    program = str(beside) if beside.exists() else shutil.which("coord") or "coord"
+    entry = {"command": program, "args": ["mcp", "--ecosystem", str(call.path.resolve())]}
+    # Clients start us without the environment of whoever asks now; what the file says is found again.
+    url = call.settings.redis_url
+    return {**entry, "env": {"COORD_REDIS_URL": url}} if url and url != _declared_url(call) else entry
+
+
+def _declared_url(call: Call) -> str | None:
+    declared: str | None = call.document.ecosystem.settings.get("redis_url")
+    return declared
+
+
+def _over_http(call: Call, http: str) -> Mapping[str, Any]:
+    token = call.settings.mcp_token or "the token that coord mcp says"
+    return {"type": "http", "url": _address(http).url, "headers": {"Authorization": f"Bearer {token}"}}
+
+
+def _address(http: str) -> Address:
+    from coordination.mcp.access import Address
+
+    host, port = parse("--http", http)
+    return Address(host=host, port=port)

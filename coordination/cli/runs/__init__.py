@@ -1,0 +1,1 @@
+"""The commands about runs: begun, followed, steered, cleaned up after."""

@@ -1,0 +1,73 @@
+"""What to look at when a run has ended, or waits: where the work is, what failed and its last words, and the next command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from coordination.cli.runs.summary import elsewhere
+from coordination.cli.runs.waits import in_words, waits
+from coordination.planner.selection import listed
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+from coordination.runs.service import Runs
+
+SHOWN_FAILURES = 3
+LAST_LINES = 6
+LINE_WIDTH = 160
+
+
+def say_next(runs: Runs, run: RunView, worktrees: Path) -> None:
+    def tail(todo: str) -> str:
+        return runs.reader.log_tail(run.run_id, todo)
+
+    now = datetime.now(UTC)
+    for wait in waits(run) if not run.status.ended else ():
+        click.echo(in_words(wait, now), err=True)
+    for line in advice(run, runs.reader.branches(run), tail, worktrees / run.run_id):
+        click.echo(line, err=True)
+
+
+def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:
+    """Lines for people. `branches`: repo → the run on whose branch its work stands; `tail`: the end of a todo's log."""
+    for source in sorted(set(branches.values()), reverse=True):
+        repos = sorted(repo for repo, stands in branches.items() if stands == source)
+        yield f"the work is on branch coord/{source} of {listed(repos)}"
+    failed = [todo for todo in run.todos if todo.state is TodoState.FAILED]
+    for todo in failed[:SHOWN_FAILURES]:
+        yield from _failure(run.run_id, todo, tail(todo.id), worktrees / todo.repo)
+    if len(failed) > SHOWN_FAILURES:
+        yield f"{len(failed) - SHOWN_FAILURES} more failed: coord show-run {run.run_id}"
+    if failed and run.status is RunStatus.FAILED:
+        yield f"mend it in the file, on the repository's branch, or in the worktree by a commit on coord/{run.run_id}"
+        yield f"then this does what is left: coord retry {run.run_id}"
+    elif run.status is RunStatus.CANCELLED:
+        if worktrees.is_dir():
+            yield f"its worktrees: {worktrees}"
+        yield f"this does what is left: coord retry {run.run_id}"
+    elif not run.status.ended:
+        yield f"follow it: coord watch {run.run_id}"
+
+
+def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator[str]:
+    message, _, hint = (todo.error or "").partition("\n")
+    yield f"✗ {todo.id}  {todo.repo}  {message}"
+    if hint:
+        yield f"  {hint.strip()}"
+    else:
+        yield from (f"  | {line[:LINE_WIDTH]}" for line in last_words(tail))
+        yield f"  all that it wrote: coord logs {run_id} {todo.id}"
+    if worktree.is_dir():
+        yield f"  its worktree: {worktree}"
+    elif elsewhere(todo):
+        yield f"  it was carried out on host {todo.host}"
+
+
+def last_words(tail: str) -> list[str]:
+    """The last lines of what a todo wrote itself; none where its end was cut off."""
+    lines = [line.rstrip() for line in tail.splitlines()]
+    if any(line.startswith("[coord] output cut here") for line in lines):
+        return []
+    return [line for line in lines if line and not line.startswith("[coord] ")][-LAST_LINES:]

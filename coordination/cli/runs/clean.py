@@ -1,0 +1,137 @@
+"""`clean`: what ended runs have left on the workers' machines, shown, asked about and taken away."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable
+
+import click
+from rich_click import command
+
+from coordination.cli.completing import run_ids
+from coordination.cli.context import Call
+from coordination.cli.screen.output import print_json
+from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.tables import print_table
+from coordination.errors import Unreachable, UsageError
+from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey
+from coordination.runs.service import Runs
+from coordination.wire.connection import reaching
+
+SHOWN_UNMERGED = 5
+WORDS = {
+    Kind.WORKTREE: ("worktree", "worktrees"),
+    Kind.BRANCH: ("branch", "branches"),
+    Kind.LOGS: ("folder of logs", "folders of logs"),
+    Kind.CARRIED: ("folder of carried commits", "folders of carried commits"),
+}
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+@command()
+@click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=run_ids)
+@click.option("--keep-branches", is_flag=True, help="Leave the branches coord/RUN where they are.")
+@click.option("--dry-run", is_flag=True, help="Only show what there is.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+@click.pass_obj
+def clean(call: Call, runs: tuple[str, ...], keep_branches: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
+
+    A branch with commits that its run did not record stays, and so does whatever is in use.
+    """
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise UsageError("nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes")
+    url = call.local.ensure_worker() if call.has_file else call.redis_url()
+    with reaching(url):
+        cleaning = Cleaning(Runs(url, call.settings).store)
+        survey = cleaning.survey(runs, branches=not keep_branches)
+        if dry_run or not survey.removable:
+            _show(survey, as_json=as_json)
+        elif yes or _agreed(survey):
+            survey = cleaning.remove(survey, branches=not keep_branches)
+            _report(survey, as_json=as_json)
+    if survey.silent:
+        raise Unreachable(
+            f"no answer from {', '.join(survey.silent)}: what is there was not looked at or not removed",
+            "look at that worker's log, then do it again",
+        )
+
+
+def _agreed(survey: Survey) -> bool:
+    """Asked on the terminal, with the table before the question."""
+    _print_found(survey)
+    unmerged = [f"{r.repo} coord/{r.run}" for r in survey.removable if r.unmerged]
+    changed = [f"{r.repo} of {r.run}" for r in survey.removable if r.changed]
+    if unmerged:
+        click.echo(f"in no other branch is the work of: {_some(unmerged)}", err=True)
+    if changed:
+        click.echo(f"with changes that are in no commit: {_some(changed)}", err=True)
+    return click.confirm(f"remove {_counted(survey.removable)}?", err=True)
+
+
+def _show(survey: Survey, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_data(survey))
+    elif survey.found:
+        _print_found(survey)
+    else:
+        click.echo("nothing is left of ended runs", err=True)
+    _say_absent(survey)
+
+
+def _report(done: Survey, *, as_json: bool) -> None:
+    if as_json:
+        print_json(_data(done))
+    removed = [remnant for remnant in done.found if remnant.gone]
+    for host in sorted({remnant.host for remnant in removed}):
+        click.echo(f"removed on {host}: {_counted(r for r in removed if r.host == host)}", err=True)
+    for kept in (remnant for remnant in done.found if not remnant.gone):
+        click.echo(f"kept on {kept.host}: the {kept.kind} of run {kept.run} {kept.path}: {kept.stays}", err=True)
+    _say_absent(done)
+
+
+def _say_absent(survey: Survey) -> None:
+    for host in survey.absent:
+        click.echo(f"host {host}, where some of these runs worked, has no worker: what is there stays", err=True)
+
+
+def _print_found(survey: Survey) -> None:
+    rows = [
+        (r.run, survey.statuses.get(r.run), r.host, r.kind, r.repo, _size(r.bytes) if r.bytes else "", _remark(r))
+        for r in survey.found
+    ]
+    print_table(("run", "status", "host", "what", "repo", "size", "remark"), rows)
+
+
+def _remark(remnant: Remnant) -> str:
+    if remnant.stays:
+        return f"stays: {remnant.stays}"
+    return "its commits are in no other branch" * remnant.unmerged + "has changes" * remnant.changed
+
+
+def _data(survey: Survey) -> dict[str, object]:
+    found = [{"status": survey.statuses.get(r.run), **r.model_dump(mode="json")} for r in survey.found]
+    return {"found": found, "silent": survey.silent, "absent": survey.absent}
+
+
+def _counted(remnants: Iterable[Remnant]) -> str:
+    remnants = list(remnants)
+    counts = Counter(remnant.kind for remnant in remnants)
+    words = [f"{counts[kind]} {WORDS[kind][counts[kind] > 1]}" for kind in Kind if counts[kind]]
+    size = sum(remnant.bytes for remnant in remnants)
+    return ", ".join(words) + (f" ({_size(size)})" if size else "")
+
+
+def _size(size: float) -> str:
+    for unit in UNITS:
+        if size < 1000 or unit == UNITS[-1]:
+            break
+        size /= 1000
+    return f"{size:.0f} {unit}"
+
+
+def _some(names: list[str]) -> str:
+    rest = len(names) - SHOWN_UNMERGED
+    return ", ".join(names[:SHOWN_UNMERGED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,0 +1,98 @@
+"""`sweep --dry-run`: what would happen, printed. Writes nothing and starts nothing."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from coordination.cli.context import Call
+from coordination.cli.runs.summary import BLOCKED
+from coordination.cli.screen.output import print_json
+from coordination.cli.screen.tables import print_table
+from coordination.errors import Unreachable
+from coordination.planner.selection import counted
+from coordination.runs.outlook import Outlook, Place, Places, Step, outlook, places_of
+from coordination.runs.service import Runs
+from coordination.wire.connection import reaching
+
+if TYPE_CHECKING:
+    from coordination.planner.graph import PlanGraph
+    from coordination.runs.submit import Order
+
+
+def rehearse(call: Call, graph: PlanGraph, order: Order, *, as_json: bool) -> int:
+    """The exit code is the one that the sweep would begin with, or could at best end with where part of it is blocked."""
+    if not call.settings.redis_url:
+        call.manager.check_paths(graph.repos)
+    found = outlook(graph, order, call.document.ecosystem, call.settings, _places(call, graph))
+    if as_json:
+        print_json(asdict(found))
+    else:
+        _print(found)
+    return BLOCKED if graph.blocked else 0
+
+
+def _places(call: Call, graph: PlanGraph) -> Places:
+    """Where the workers are; with the embedded server this machine is the one, once a sweep has started it."""
+    configured = call.settings.redis_url
+    url = configured or call.local.server.url
+    unknown = "a worker"
+    if url:
+        try:
+            with reaching(url):
+                runs = Runs(url, call.settings)
+                runs.refuse_what_is_under_way(graph.todos)
+                workers = runs.presence.workers()
+        except Unreachable as error:
+            click.echo(f"warning: where each would run is not known: {error}", err=True)
+            unknown = "Redis, which does not answer"
+        else:
+            if configured:
+                return places_of(graph.repos, workers)
+    if configured:
+        return dict.fromkeys(graph.repos, unknown)
+    host = call.settings.host or socket.gethostname()
+    paths = {repo.name: call.document.repo_path(repo) for repo in call.document.ecosystem.repos}
+    return {repo: (Place(host=host, path=str(paths[repo])),) for repo in graph.repos}
+
+
+def _print(found: Outlook) -> None:
+    if found.nothing_to_do:
+        click.echo(f"nothing to do: {found.nothing_to_do}", err=True)
+    elif found.steps:
+        click.echo(f"{counted(len(found.steps), 'todo')} of {found.plan_id} would run: {found.reason}", err=True)
+    if found.steps:
+        columns = ("#", "todo", "repo", "after", "where", "timeout", "command")
+        print_table(columns, ((n, *row) for n, row in enumerate(map(_row, found.steps), 1)))
+    if found.steps and found.rest:
+        click.echo()
+    if found.rest:
+        print_table(("would not run", "repo", "why"), ((r.id, r.repo, r.why) for r in found.rest))
+    for words in _waits(found):
+        click.echo(words, err=True)
+
+
+def _row(step: Step) -> tuple[object, ...]:
+    where = ", ".join(f"{place.host}:{place.path}" for place in step.places)
+    timeout = "" if step.timeout_s is None else f"{step.timeout_s:g} s"
+    return (
+        step.id,
+        step.repo,
+        ", ".join(step.after),
+        where or "nowhere yet" if step.waits_for else where,
+        timeout,
+        step.command,
+    )
+
+
+def _waits(found: Outlook) -> Iterator[str]:
+    groups: dict[str, list[str]] = {}
+    for step in found.steps:
+        if step.waits_for:
+            groups.setdefault(step.waits_for, []).append(step.id)
+    for what, (first, *others) in groups.items():
+        yield f"· {first}{f' and {len(others)} more' if others else ''} would wait for {what}"

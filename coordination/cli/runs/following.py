@@ -1,0 +1,135 @@
+"""A run on the screen while it goes on: a line for each todo that ends, what is waited for, a bar on a terminal.
+
+Nothing here belongs to the run: whoever stops looking, or is killed, changes nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+from coordination.cli.runs.summary import line
+from coordination.cli.runs.waits import Reminders, Wait, in_words, waits
+from coordination.runs.patience import AWAY
+from coordination.runs.progress import Event
+from coordination.runs.records import RunView, TodoState
+from coordination.runs.service import Runs
+from coordination.wire.trouble import NO_ROOM
+
+LOOK_S = 2.0
+"""How often a run is asked what it waits for."""
+SHOWN_WAITS = 8
+PARKED = f"todo.{TodoState.PARKED}"
+ENDS = {f"todo.{state}" for state in TodoState if state.ended}
+TOLD = {*ENDS, f"todo.{TodoState.RETRYING}"}
+
+
+class Screen(Progress):
+    """The bar, and below it what is waited for, for how long by now."""
+
+    waiting: Sequence[Wait] = ()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        for wait in self.waiting[:SHOWN_WAITS]:
+            yield Text(in_words(wait, datetime.now(UTC)))
+        if (more := len(self.waiting) - SHOWN_WAITS) > 0:
+            yield Text(f"· and {more} more")
+
+
+class Following:
+    def __init__(self, runs: Runs, run_id: str) -> None:
+        self._runs = runs
+        self._run_id = run_id
+        self._console = Console(stderr=True, highlight=False)
+        self._screen: Screen | None = None
+        self._bar: TaskID | None = None
+        self._seen = "0"
+        self._reminders = Reminders()
+        self._looked = time.monotonic()
+        self._parked = False
+
+    def until_the_end(self) -> RunView:
+        """Shows the run until it has ended. May be called again after an interruption: it goes on where it was."""
+        with self._shown():
+            for event in self._runs.follow(self._run_id, self._seen):
+                if event is not None:
+                    self._seen = event.id
+                    self._tell(event)
+                with suppress(*AWAY):  # how long Redis may be away is judged by `follow`
+                    self._look(quiet=event is None)
+        return self._runs.read(self._run_id)
+
+    @contextmanager
+    def _shown(self) -> Iterator[None]:
+        if not self._console.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left:"),
+            TimeRemainingColumn(),
+        )
+        with Screen(*columns, console=self._console, transient=True) as self._screen:
+            # What was carried over, or blocked from the beginning, has no events in this run.
+            ours = [t for t in self._runs.reader.read(self._run_id).todos if t.attempt and t.run is None]
+            ended = sum(t.state.ended for t in ours) if self._seen != "0" else 0
+            self._bar = self._screen.add_task(self._run_id, total=len(ours), completed=ended)
+            yield
+
+    def _tell(self, event: Event) -> None:
+        if event.what == "todo.lost":
+            again = "it is taken up again" if event.fields.get("again") == "yes" else "it is given up"
+            self._print(f"! {event.todo} lost its worker {event.fields.get('worker')}: {again}")
+        elif event.what == "redis.restarted":
+            self._print("! Redis was restarted: leases are given time to renew")
+        elif event.what == PARKED:
+            self._parked = True  # why is told at the first quiet moment: most are not parked for as long as that
+        elif event.what in TOLD:
+            # As it was then: an ended run is watched from its first event on.
+            todo = self._runs.reader.todo(self._run_id, event.todo)
+            self._print(line(todo.model_copy(update={"state": TodoState(event.what.removeprefix("todo."))})))
+        if event.what in ENDS and self._screen is not None and self._bar is not None:
+            self._screen.advance(self._bar)
+
+    def _look(self, *, quiet: bool) -> None:
+        """Say what the run waits for: on a terminal below the bar, else a line now and then."""
+        if time.monotonic() - self._looked < LOOK_S and not (quiet and self._parked):
+            return
+        self._looked, self._parked = time.monotonic(), False
+        found, now = self._waits(), datetime.now(UTC)
+        if self._screen is not None:
+            self._screen.waiting = found
+            return
+        due = self._reminders.due(found, now)
+        for wait in due[:SHOWN_WAITS]:
+            self._print(in_words(wait, now))
+        if (more := len(due) - SHOWN_WAITS) > 0:
+            self._print(f"· and {more} more: coord show-run {self._run_id}")
+
+    def _waits(self) -> list[Wait]:
+        found = waits(self._runs.reader.read(self._run_id))
+        if self._runs.no_room():
+            words = f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}"
+            found.insert(0, Wait(why=words, words=words))
+        return found
+
+    def _print(self, what: object) -> None:
+        self._console.print(what, soft_wrap=True)

@@ -1,0 +1,123 @@
+"""Runs that are there: looked at, followed, stopped."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import click
+from rich_click import command
+
+from coordination.cli.completing import run_ids, todo_ids
+from coordination.cli.context import Call
+from coordination.cli.runs.summary import print_run
+from coordination.cli.screen.colours import told
+from coordination.cli.screen.output import print_json
+from coordination.cli.screen.shown import Form, as_json_option, shown
+from coordination.cli.screen.tables import print_table
+from coordination.planner.selection import counted
+from coordination.runs.records import RunView
+from coordination.runs.service import Runs
+from coordination.runs.view import LAST
+from coordination.wire.connection import reaching
+
+the_run = click.argument("run", default=LAST, shell_complete=run_ids)
+
+
+@contextlib.contextmanager
+def opened(call: Call) -> Iterator[Runs]:
+    url = call.redis_url()
+    with reaching(url):
+        yield Runs(url, call.settings)
+
+
+@command()
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many.")
+@shown(RunView)
+@click.pass_obj
+def list_runs(call: Call, limit: int, form: Form) -> None:
+    """List the runs, latest first."""
+    with opened(call) as runs:
+        found = runs.reader.list(limit)
+    form.records(found, lambda: _print_runs(found))
+
+
+def _print_runs(found: Sequence[RunView]) -> None:
+    columns = ("run", "plan", "status", "started", "time", "todos")
+    print_table(
+        columns,
+        [
+            (
+                run.run_id,
+                run.plan_id,
+                told(run.status),
+                (run.started_at or "")[:19].replace("T", " "),
+                "" if run.duration_s is None else f"{run.duration_s:.1f} s",
+                ", ".join(f"{n} {state}" for state, n in run.counts.items()),
+            )
+            for run in found
+        ],
+    )
+
+
+@command()
+@the_run
+@shown(RunView)
+@click.pass_obj
+def show_run(call: Call, run: str, form: Form) -> None:
+    """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and reason."""
+    from coordination.cli.runs.advice import say_next
+
+    with opened(call) as runs:
+        view = runs.read(run)
+        form.record(view, dict, lambda: print_run(view, as_json=False))
+        say_next(runs, view, call.state / "worktrees")
+
+
+@command()
+@the_run
+@as_json_option
+@click.pass_obj
+def watch(call: Call, run: str, as_json: bool) -> int:
+    """Follow RUN until it ends, from any terminal or machine; exits as `sweep` does."""
+    from coordination.cli.runs.following import Following
+    from coordination.cli.runs.summary import exit_code
+    from coordination.cli.runs.sweep import conclude
+
+    with opened(call) as runs:
+        view = Following(runs, runs.reader.resolve(run)).until_the_end()
+        conclude(call, runs, view, as_json=as_json)
+    return exit_code(view)
+
+
+@command()
+@the_run
+@click.argument("todo", required=False, shell_complete=todo_ids)
+@click.option("--follow", "-f", is_flag=True, help="Go on until the todo, or the run, has ended.")
+@click.pass_obj
+def logs(call: Call, run: str, todo: str | None, follow: bool) -> None:
+    """Print what TODO wrote in RUN (`last` for the latest), every attempt of it; without TODO, what all of them wrote."""
+    with opened(call) as runs:
+        for text in runs.log(runs.reader.resolve(run), todo, follow=follow):
+            click.echo(text, nl=False)
+
+
+@command()
+@the_run
+@as_json_option
+@click.pass_obj
+def sync(call: Call, run: str, as_json: bool) -> None:
+    """Write what succeeded in RUN back into the file: status, actual hours, date."""
+    from coordination.cli.runs.sweep import write_back
+
+    with opened(call) as runs:
+        run_id = runs.reader.resolve(run)
+        changed = write_back(call, runs, run_id)
+    if as_json:
+        print_json({"run_id": run_id, "completed": list(changed)})
+    words = (
+        f"{counted(len(changed), 'todo')} of run {run_id} completed in {call.path}"
+        if changed
+        else "nothing to write back"
+    )
+    click.echo(words, err=True)

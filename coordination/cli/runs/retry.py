@@ -1,0 +1,77 @@
+"""`retry`: after the mend, what failed in a run and what that held up, as a new run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.cli.context import Call
+from coordination.cli.options.choices import choice
+from coordination.cli.runs.looking import opened, the_run
+from coordination.cli.runs.summary import BLOCKED
+from coordination.cli.runs.sweep import see_through
+from coordination.cli.screen.output import print_json
+from coordination.cli.screen.shown import as_json_option
+from coordination.models import OnFailure
+from coordination.planner.selection import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.runs.carry_over import CarryOver
+
+
+@command()
+@the_run
+@choice("--on-failure", OnFailure, "If not as it was:")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once. Default: as it was.")
+@click.option("--without", multiple=True, metavar="HOST", help="This host is gone for good: others do its work.")
+@click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
+@as_json_option
+@click.pass_obj
+def retry(
+    call: Call,
+    run: str,
+    on_failure: str | None,
+    jobs: int | None,
+    without: tuple[str, ...],
+    detach: bool,
+    as_json: bool,
+) -> int:
+    """Run what failed in RUN and what that held up; what had succeeded is carried over. Exits as `sweep` does.
+
+    Mend it in the file (a todo's action, timeout, env), on the repository's branch, or by a commit on coord/RUN in the
+    worktree that the run has left.
+    """
+    with opened(call) as runs:
+        ecosystem = call.document.ecosystem if call.has_file else None
+        left = runs.left_of(runs.reader.resolve(run), ecosystem, without=without)
+        if left.nothing_to_do:
+            return _nothing(left, as_json=as_json)
+        if call.has_file and not call.settings.redis_url:
+            call.manager.check_paths(sorted({spec.todo.repo for spec in left.again.values()}))
+            call.local.ensure_worker()
+
+        def start() -> str:
+            run_id = runs.retry(left, on_failure=OnFailure(on_failure) if on_failure else None, max_parallel=jobs)
+            _say(run_id, left)
+            return run_id
+
+        return see_through(call, runs, start, detach=detach, as_json=as_json)
+
+
+def _nothing(left: CarryOver, *, as_json: bool) -> int:
+    click.echo(f"nothing to do: {left.nothing_to_do}", err=True)
+    if as_json:
+        print_json({"run_id": None, "nothing_to_do": left.nothing_to_do})
+    return BLOCKED if left.blocked else 0
+
+
+def _say(run_id: str, left: CarryOver) -> None:
+    old = left.ended
+    again = f"{counted(len(left.again), 'todo')} of {old.run_id} again"
+    click.echo(f"run {run_id} of {old.meta['plan_id']}: {again}, {len(left.carried)} carried over", err=True)
+    if left.lost:
+        click.echo(f"  done again, since their commits went with their host: {listed(left.lost)}", err=True)
+    if left.by_hand:
+        click.echo(f"  not run, since the file says that they are completed: {listed(sorted(left.by_hand))}", err=True)

@@ -1,0 +1,98 @@
+"""A run in words: a line for a todo that ended, a table at the end, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from socket import gethostname
+
+from rich.console import Console
+from rich.text import Text
+
+from coordination.cli.screen.output import print_json
+from coordination.cli.screen.tables import Cell, print_table
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+
+SOME_FAILED = 3
+BLOCKED = 5
+INTERRUPTED = 130
+
+MARKS = {
+    TodoState.SUCCEEDED: ("✓", "green"),
+    TodoState.FAILED: ("✗", "red"),
+    TodoState.SKIPPED: ("-", "yellow"),
+    TodoState.CANCELLED: ("-", "yellow"),
+    TodoState.RETRYING: ("↻", "yellow"),
+    TodoState.RUNNING: ("▶", "cyan"),
+}
+
+
+def exit_code(run: RunView) -> int:
+    """0: all succeeded. 3: some failed. 5: blocked from outside, nothing failed. 1: cancelled."""
+    if run.status is RunStatus.FAILED:
+        return SOME_FAILED
+    if run.status is RunStatus.CANCELLED:
+        return 1
+    return BLOCKED if run.counts.get(TodoState.SKIPPED) else 0
+
+
+def line(todo: TodoView) -> Text:
+    """`✓ TODO-001  units  0.4 s`"""
+    mark, colour = MARKS.get(todo.state, ("·", "white"))
+    text = Text.assemble((mark, colour), f" {todo.id}  ", (todo.repo, "bold"))
+    if todo.duration_s is not None:
+        text.append(f"  {todo.duration_s:.1f} s")
+    if todo.state is not TodoState.SUCCEEDED and (why := reason(todo)):
+        text.append(f"  {why}" if why.startswith(todo.state) else f"  {todo.state}: {why}", colour)
+    return text
+
+
+def reason(todo: TodoView) -> str:
+    """Why it is where it is: an error's first line, what it waits for, or the run in which it was done."""
+    if todo.state is TodoState.SUCCEEDED:
+        return f"done in run {todo.run}" if todo.run else ""
+    words = todo.error if todo.state.ended or todo.state is TodoState.RETRYING else todo.waits_for
+    return (words or "").partition("\n")[0]
+
+
+def print_run(run: RunView, *, as_json: bool) -> None:
+    if as_json:
+        print_json(run.model_dump(mode="json"))
+        return
+    by = f" by {run.steered_by}," if run.steered_by else ""
+    status = (run.status, _colour(run.status))
+    head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run)}")
+    Console(highlight=False).print(head, soft_wrap=True)
+    columns = ["todo", "repo", "host", "state", "try", "time", "why"]
+    if not any(elsewhere(todo) for todo in run.todos):
+        columns.remove("host")
+    if not any(reason(todo) for todo in run.todos):
+        columns.remove("why")
+    print_table(columns, [[cells[name] for name in columns] for cells in map(_cells, run.todos)])
+
+
+def elsewhere(todo: TodoView) -> bool:
+    """Whether it was carried out on another machine than this one."""
+    return todo.host not in ("", gethostname())
+
+
+def _cells(todo: TodoView) -> Mapping[str, object]:
+    return {
+        "todo": todo.id,
+        "repo": todo.repo,
+        "host": todo.host,
+        "state": Cell(todo.state, MARKS.get(todo.state, ("", ""))[1]),
+        "try": todo.attempt if todo.started_at else "",
+        "time": "" if todo.duration_s is None else f"{todo.duration_s:.1f} s",
+        "why": reason(todo),
+    }
+
+
+def _figures(run: RunView) -> str:
+    took = "" if run.duration_s is None else f" in {run.duration_s:.1f} s"
+    bound = "" if run.bound_s is None else f" (no schedule could take less than {run.bound_s:.1f} s)"
+    counts = ", ".join(f"{n} {state}" for state, n in run.counts.items())
+    return f"by {run.strategy}{took}{bound}: {counts}"
+
+
+def _colour(status: RunStatus) -> str:
+    return {RunStatus.SUCCEEDED: "green", RunStatus.FAILED: "red"}.get(status, "yellow")

@@ -1,0 +1,222 @@
+"""`sweep` and `execute`: start a run, follow it, say what came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.cli.completing import plan_ids, todo_ids
+from coordination.cli.context import Call
+from coordination.cli.options.choices import choice
+from coordination.cli.options.narrowing import narrowed
+from coordination.cli.runs.advice import say_next
+from coordination.cli.runs.dry_run import rehearse
+from coordination.cli.runs.following import Following
+from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, exit_code, print_run
+from coordination.cli.screen.output import print_json
+from coordination.ecosystem.writeback import complete_todos
+from coordination.errors import Conflict, CoordinationError
+from coordination.models import OPEN_TODO, OnFailure, Strategy
+from coordination.planner.alone import alone
+from coordination.planner.graph import build
+from coordination.planner.selection import Selectors, counted, find_plan
+from coordination.runs.service import Runs
+from coordination.runs.submit import Order, decide
+from coordination.wire.connection import reaching
+
+if TYPE_CHECKING:
+    from coordination.planner.graph import PlanGraph
+    from coordination.runs.records import RunView
+
+
+@command()
+@click.argument("plan", shell_complete=plan_ids)
+@choice("--strategy", Strategy, "If not what the plan says:")
+@choice("--on-failure", OnFailure, "If not what the plan says:")
+@click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
+@narrowed
+@click.option("--failed", is_flag=True, help="Only what failed in the plan's latest run, and what that held up.")
+@click.option("--dry-run", is_flag=True, help="Only say what would run where, and why the rest would not.")
+@click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
+@click.pass_obj
+def sweep(
+    call: Call,
+    plan: str,
+    strategy: str | None,
+    on_failure: str | None,
+    jobs: int | None,
+    wanted: Selectors,
+    failed: bool,
+    dry_run: bool,
+    detach: bool,
+    as_json: bool,
+) -> int:
+    """Run PLAN: every open todo of it, in the order that their dependencies allow.
+
+    Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. What waits for a todo that was
+    not asked for and is not completed is blocked by it.
+
+    Exit code 0: all succeeded. 3: some failed. 5: some were blocked from outside, and nothing failed.
+    """
+    if failed:
+        wanted = replace(wanted, failed=_failed_of(call, plan))
+    graph = build(call.document.ecosystem, plan, wanted)
+    order = _decide(call, graph, strategy, on_failure, jobs)
+    if dry_run:
+        return rehearse(call, graph, order, as_json=as_json)
+    return carry_out(call, graph, order, detach=detach, as_json=as_json)
+
+
+@command()
+@click.argument("todo", shell_complete=todo_ids)
+@click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
+@click.pass_obj
+def execute(call: Call, todo: str, detach: bool, as_json: bool) -> int:
+    """Run the one TODO, in a run of its own."""
+    found = call.manager.get_todo(todo)
+    if found.status not in OPEN_TODO:
+        click.echo(f"nothing to do: {todo} is {found.status}", err=True)
+        return 0
+    graph = alone(call.document.ecosystem, found)
+    return carry_out(call, graph, _decide(call, graph, None, None, None), detach=detach, as_json=as_json)
+
+
+def _failed_of(call: Call, plan: str) -> tuple[str, ...]:
+    find_plan(call.document.ecosystem, plan)  # a misspelt one was not swept either, and that is not the news
+    url = call.redis_url()
+    with reaching(url):
+        return Runs(url, call.settings).failed_of(plan)
+
+
+def _decide(call: Call, graph: PlanGraph, strategy: str | None, on_failure: str | None, jobs: int | None) -> Order:
+    return decide(
+        graph,
+        call.settings,
+        strategy=Strategy(strategy) if strategy else None,
+        on_failure=OnFailure(on_failure) if on_failure else None,
+        max_parallel=jobs,
+    )
+
+
+def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = False, as_json: bool = False) -> int:
+    """Everything between a graph and an exit code."""
+    if graph.nothing_to_do:
+        click.echo(f"nothing to do: {graph.nothing_to_do}", err=True)
+    for name, why in graph.blocked.items():
+        click.echo(f"- {name}  blocked by {why}", err=True)
+    if not graph.todos:
+        if as_json:
+            print_json({"run_id": None, "nothing_to_do": graph.nothing_to_do, "blocked": dict(graph.blocked)})
+        return 0 if graph.nothing_to_do else BLOCKED
+    if not call.settings.redis_url:
+        call.manager.check_paths(graph.repos)
+    url = call.local.ensure_worker()  # all its threads: others may share it, and `jobs` is kept by the run
+    with reaching(url):
+        runs = Runs(url, call.settings)
+
+        def start() -> str:
+            run_id = runs.sweep(call.document.ecosystem, graph, order)
+            todos = counted(len(graph.todos), "todo")
+            click.echo(f"run {run_id} of {graph.plan.id}: {todos}, {order.reason}", err=True)
+            return run_id
+
+        return see_through(call, runs, start, detach=detach, as_json=as_json)
+
+
+def see_through(call: Call, runs: Runs, start: Callable[[], str], *, detach: bool, as_json: bool) -> int:
+    """Start a run and follow it to its end, whoever interrupts, and conclude it."""
+    following, interrupted = None, False
+    try:
+        with _interruption_held_back():
+            run_id = start()
+            following = Following(runs, run_id)
+        if detach:
+            call.detach()
+            click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
+            return 0
+        run = following.until_the_end()
+    except KeyboardInterrupt:
+        if following is None:
+            raise
+        if not _wants_to_cancel():
+            call.detach()
+            click.echo(f"\nthe run goes on: coord watch {run_id}; coord down stops what runs here", err=True)
+            return INTERRUPTED
+        run, interrupted = _cancelled(runs, run_id, following), True
+    conclude(call, runs, run, as_json=as_json)
+    return INTERRUPTED if interrupted else exit_code(run)
+
+
+def conclude(call: Call, runs: Runs, run: RunView, *, as_json: bool) -> None:
+    """A run has ended under our eyes: write back what succeeded, print what came of it and what comes next."""
+    write_back(call, runs, run.run_id)
+    print_run(run, as_json=as_json)
+    say_next(runs, run, call.state / "worktrees")
+
+
+def write_back(call: Call, runs: Runs, run_id: str) -> tuple[str, ...]:
+    """What succeeded becomes `completed` in the file; returns the todos that were changed."""
+    if not call.has_file:
+        click.echo(f"there is no ecosystem.yaml here to update; where it is: coord sync {run_id}", err=True)
+        return ()
+    try:
+        return complete_todos(call.path, runs.succeeded_hours(run_id), datetime.now(UTC))
+    except CoordinationError as error:
+        click.echo(f"warning: {call.path} was not updated: {error}\n  when it can be: coord sync {run_id}", err=True)
+        return ()
+
+
+def _cancelled(runs: Runs, run_id: str, following: Following) -> RunView:
+    signal.signal(signal.SIGINT, _leave_at_once)
+    click.echo("\ncancelling; once more leaves at once", err=True)
+    with contextlib.suppress(Conflict):  # it ended in between
+        runs.cancel(run_id)
+    return following.until_the_end()
+
+
+@contextlib.contextmanager
+def _interruption_held_back() -> Iterator[None]:
+    """It comes at the end: a run that is being started runs already, and nobody could be asked about one without a name."""
+    arrived = False
+
+    def note(_number: int, _frame: object) -> None:
+        nonlocal arrived
+        arrived = True
+        signal.signal(signal.SIGINT, _leave_at_once)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:  # else we were started so that a Ctrl-C is not meant for us
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if arrived:
+        raise KeyboardInterrupt
+
+
+def _leave_at_once(_number: int, _frame: object) -> None:
+    os.write(2, b"left; what still runs here: coord down\n")
+    os._exit(INTERRUPTED)
+
+
+def _wants_to_cancel() -> bool:
+    """Asked on a terminal; elsewhere an interruption cancels."""
+    if not sys.stdin.isatty():
+        return True
+    signal.signal(signal.SIGINT, _leave_at_once)
+    answer: str = click.prompt(
+        "\n[l]eave the run going, or [c]ancel it?", type=click.Choice(["l", "c"]), show_choices=False, err=True
+    )
+    return answer == "c"

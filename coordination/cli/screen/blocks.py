@@ -1,0 +1,77 @@
+"""What a page is made of: a head, facts below each other, text that is folded, sections with a heading."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+
+import click
+
+from coordination.cli.screen.tables import Cell, Column, Row, drawn, length, plain, styled, wrapped
+
+READABLE = 100
+"""Text is not made wider than this, however wide the terminal is."""
+
+Lines = Iterable[str]
+Facts = Iterable[tuple[str, Cell | str]]
+
+
+def print_page(*parts: Lines) -> None:
+    """Parts that say something, with a blank line between them."""
+    said = ["\n".join(lines) for part in parts if (lines := list(part))]
+    click.echo("\n\n".join(said))
+
+
+def head(name: str, title: str, *states: Cell) -> Lines:
+    first, *rest = wrapped(plain(title), max(page_width() - length(name) - 2, READABLE // 4))
+    yield f"{styled(name, 'bold')}  {first}".rstrip()
+    yield from (f"{' ' * length(name)}  {line}" for line in rest)
+    if words := [styled(plain(state.text), state.style) for state in states if state.text]:
+        yield " · ".join(words)
+
+
+def facts(given: Facts) -> Lines:
+    cells = [(name, fact if isinstance(fact, Cell) else Cell(fact)) for name, fact in given]
+    shown = [(plain(name), cell) for name, cell in cells if cell.text]
+    widest = max((length(name) for name, _ in shown), default=0)
+    for name, cell in shown:
+        first, *rest = wrapped(plain(cell.text), max(page_width() - widest - 2, READABLE // 4))
+        yield f"{styled(name, 'dim')}{' ' * (widest - length(name))}  {styled(first, cell.style)}"
+        yield from (" " * (widest + 2) + styled(line, cell.style) for line in rest)
+
+
+def text(said: str) -> Lines:
+    for line in said.strip().splitlines():
+        yield from wrapped(plain(line), page_width())
+
+
+def section(heading: str, lines: Iterable[str]) -> Lines:
+    inside = list(lines)
+    return [styled(heading, "bold"), *(f"  {line}" for line in inside)] if inside else []
+
+
+def bullets(heading: str, items: Iterable[str]) -> Lines:
+    return section(heading, [line for item in items for line in marked("·", "", item)])
+
+
+def marked(mark: str, style: str, said: str) -> Lines:
+    first, *rest = wrapped(plain(said), page_width() - 4)
+    return [f"{styled(mark, style)} {first}", *(f"  {line}" for line in rest)]
+
+
+def rows(table: Sequence[Row]) -> list[str]:
+    """Below each other, without a heading; the last column gives way."""
+    if not table:
+        return []
+    columns = [Column(name="") for _ in table[0][:-1]] + [Column(name="", flexible=True)]
+    _, *lines = drawn(columns, table, terminal_width(less=2), colour=True)
+    return lines
+
+
+def terminal_width(less: int = 0) -> int | None:
+    return shutil.get_terminal_size().columns - less if sys.stdout.isatty() else None
+
+
+def page_width() -> int:
+    return min(terminal_width() or READABLE, READABLE)
