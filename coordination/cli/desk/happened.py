@@ -50,7 +50,7 @@ def say_removed(removed: Removed, *, as_json: bool) -> None:
 
 
 def _data(edited: Edited) -> dict[str, Any]:
-    return {**edited.record.model_dump(mode="json"), "ready": list(edited.ready)}
+    return {**edited.record.model_dump(mode="json"), "ready": list(edited.ready), "notes": list(edited.notes)}
 
 
 def _say(words: str, ready: Sequence[str], notes: Iterable[str]) -> None:

@@ -36,14 +36,23 @@ def facts(given: Facts) -> Lines:
     shown = [(plain(name), cell) for name, cell in cells if cell.text]
     widest = max((length(name) for name, _ in shown), default=0)
     for name, cell in shown:
-        first, *rest = wrapped(plain(cell.text), max(page_width() - widest - 2, READABLE // 4))
+        first, *rest = _folded(str(cell.text), max(page_width() - widest - 2, READABLE // 4)) or [""]
         yield f"{styled(name, 'dim')}{' ' * (widest - length(name))}  {styled(first, cell.style)}"
         yield from (" " * (widest + 2) + styled(line, cell.style) for line in rest)
 
 
 def text(said: str) -> Lines:
-    for line in said.strip().splitlines():
-        yield from wrapped(plain(line), page_width())
+    return _folded(said, page_width())
+
+
+def _folded(said: str, width: int) -> list[str]:
+    """Lines stay lines, each with its indentation: they may be a script's."""
+    folded: list[str] = []
+    for line in said.strip("\r\n").rstrip().splitlines():
+        bare = line.expandtabs(4).lstrip()
+        indent = " " * min(len(line.expandtabs(4)) - len(bare), width // 2)
+        folded += [(indent + part).rstrip() for part in wrapped(plain(bare), width - len(indent))]
+    return folded
 
 
 def section(heading: str, lines: Iterable[str]) -> Lines:

@@ -87,6 +87,16 @@ def test_a_todo_names_what_it_waits_for_with_what_stands_behind_and_what_it_hold
     assert "is done when\n  · docs say so" in ok("show-todo", "TODO-002").out
 
 
+def test_the_lines_of_a_script_and_of_a_text_stay_lines(ok: Typed) -> None:
+    ok("update-todo", "TODO-001", "--run", "set -e\nfor x in 1 2; do\n\techo $x\ndone\n")
+    ok("update-todo", "TODO-001", "--description", "As follows:\n\n* one\n  * below it\n")
+
+    page = ok("show-todo", "TODO-001").out
+
+    assert re.search(r"^action +set -e\n +for x in 1 2; do\n +    echo \$x\n +done$", page, re.MULTILINE)
+    assert "As follows:\n\n* one\n  * below it\n" in page
+
+
 def test_the_same_as_data(ok: Typed) -> None:
     todo = ok("show-todo", "TODO-002", "--json").json
     plan = ok("show-plan", PLAN, "--json").json

@@ -45,8 +45,15 @@ def test_each_option_fills_its_field(typed: Typed, words: tuple[str, ...], field
     record = typed(f"create-{kind}", *options, "--json").json
 
     assert {name: record[name] for name in fields} == fields
-    assert record["ready"] == []
+    assert (record["ready"], record["notes"]) == ([], [])
     assert record["id"] in ids(typed, f"list-{kind}s")
+
+
+def test_a_script_reads_what_people_are_told_of_a_change(typed: Typed) -> None:
+    done = typed("complete-todo", "TODO-002", "--json")
+
+    assert done.json["notes"] == ["TODO-002 is completed, though it waited for TODO-001, ISSUE-001"]
+    assert done.json["notes"][0] in done.err
 
 
 def test_a_description_may_come_from_standard_input(typed: Typed) -> None:
