@@ -16,6 +16,7 @@ from coordination.cli.completing import repo_names
 from coordination.cli.context import Call
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.screen.colours import told
+from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
 from coordination.models import Dependency, DependencyStatus, DependencyType
@@ -59,7 +60,7 @@ def check_deps(
         report = report if no_write else call.manager.write_outcomes(report)
     finally:  # a file that cannot be written keeps nobody from seeing what was found
         if as_json:
-            click.echo(report.model_dump_json(indent=2))
+            print_json(report)
         else:
             _print(report, every)
     return 0 if report.good else UNSATISFIED

@@ -42,7 +42,7 @@ def say_updated(edited: Edited, *, as_json: bool, what: str = "") -> None:
 
 def say_removed(removed: Removed, *, as_json: bool) -> None:
     if as_json:
-        print_json(removed.model_dump(mode="json"))
+        print_json(removed)
     words = f"deleted {removed.record.id}"
     words += f" with {listed(removed.also)}" if removed.also else ""
     words += f"; it is taken out of {listed(removed.released)}" if removed.released else ""
@@ -50,7 +50,7 @@ def say_removed(removed: Removed, *, as_json: bool) -> None:
 
 
 def _data(edited: Edited) -> dict[str, Any]:
-    return {**edited.record.model_dump(mode="json"), "ready": list(edited.ready), "notes": list(edited.notes)}
+    return {**dict(edited.record), "ready": edited.ready, "notes": edited.notes}
 
 
 def _say(words: str, ready: Sequence[str], notes: Iterable[str]) -> None:

@@ -31,7 +31,7 @@ def show_issue(call: Call, issue: str, form: Form) -> None:
     record, chains = call.manager.get_issue(issue), call.manager.chains_of(issue)
     form.record(
         record,
-        lambda: chains.model_dump(mode="json"),
+        lambda: dict(chains),
         lambda: print_page(*issue_page(record, chains, date.today())),
     )
 
@@ -50,7 +50,7 @@ def show_todo(call: Call, todo: str, form: Form) -> None:
 
     def more() -> dict[str, Any]:
         live = live_todo(call, todo)
-        return {**chains.model_dump(mode="json"), "live": live.model_dump(mode="json") if live else None}
+        return {**dict(chains), "live": live}
 
     form.record(
         record, more, lambda: print_page(*todo_page(record, plan, chains), _at_present(todo, live_todo(call, todo)))
@@ -70,7 +70,7 @@ def show_plan(call: Call, plan: str, form: Form) -> None:
     record, todos, chains = call.manager.get_plan(plan), call.manager.plan_todos(plan), call.manager.chains_of(plan)
 
     def more() -> dict[str, Any]:
-        return {"todos": [todo.model_dump(mode="json") for todo in todos], **chains.model_dump(mode="json")}
+        return {"todos": todos, **dict(chains)}
 
     def read() -> None:
         standing = call.manager.validate_plan_completion(plan)

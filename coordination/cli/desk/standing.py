@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 from rich_click import command
 
 from coordination.cli.completing import repo_names
 from coordination.cli.context import Call
+from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pydantic import BaseModel
 
 the_repo = click.argument("repo", shell_complete=repo_names)
 
@@ -27,7 +21,7 @@ def status(call: Call, repo: str, as_json: bool) -> None:
     """Show where REPO stands: what is worked on, ready and blocked there, its issues, plans and dependencies."""
     found = call.manager.get_repo_status(repo)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     from coordination.cli.desk.overviews import repo_overview
     from coordination.cli.screen.blocks import print_page
@@ -43,7 +37,7 @@ def blocking(call: Call, repo: str, as_json: bool) -> None:
     """Show the open issues that hold up work in REPO, directly or at the end of a chain."""
     found = call.manager.get_blocking_issues(repo)
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif not found:
         click.echo(f"no open issue holds up work in {repo}", err=True)
     else:
@@ -60,15 +54,9 @@ def ecosystem_status(call: Call, as_json: bool) -> None:
     """Show where everything stands: each repository, what is overdue, what holds up most, what may begin."""
     found = call.manager.get_ecosystem_status()
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     from coordination.cli.desk.overviews import ecosystem_overview
     from coordination.cli.screen.blocks import print_page
 
     print_page(*ecosystem_overview(found))
-
-
-def _print_json(found: BaseModel | Sequence[BaseModel]) -> None:
-    from pydantic_core import to_json
-
-    click.echo(to_json(found, indent=2))

@@ -10,6 +10,7 @@ from rich_click import command
 
 from coordination.cli.completing import plan_ids
 from coordination.cli.context import Call
+from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def validate_plan(call: Call, plan: str, run_checks: bool, as_json: bool) -> int
     """Say what PLAN lacks to be complete: todos, milestones, criteria, deliverables. Exit code 3 where it lacks any."""
     standing = call.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=_say)
     if as_json:
-        click.echo(standing.model_dump_json(indent=2))
+        print_json(standing)
     else:
         click.echo("\n".join(_in_words(standing)))
     return 0 if standing.complete else LACKING

@@ -56,7 +56,7 @@ def reason(todo: TodoView) -> str:
 
 def print_run(run: RunView, *, as_json: bool) -> None:
     if as_json:
-        print_json(run.model_dump(mode="json"))
+        print_json(run)
         return
     by = f" by {run.steered_by}," if run.steered_by else ""
     status = (run.status, _colour(run.status))

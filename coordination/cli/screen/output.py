@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic_core import to_json
 
 if TYPE_CHECKING:
     from coordination.fleet.flower import Access
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def print_json(data: Any) -> None:
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+    """Plain values, records, or both in each other."""
+    click.echo(to_json(data, indent=2))
 
 
 def print_flower(access: Access, settings: Settings) -> None:

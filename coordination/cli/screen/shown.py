@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from coordination.cli.completing import format_fields
+from coordination.cli.screen.output import print_json
 from coordination.cli.screen.templates import Template
 from coordination.errors import UsageError
 
@@ -26,7 +26,7 @@ class Form:
     def records(self, records: Sequence[BaseModel], read: Callable[[], None]) -> None:
         """Many: an array, a line for each, or what `read` prints for people."""
         if self.as_json:
-            click.echo(to_json(records, indent=2))
+            print_json(records)
         elif self.template is not None:
             click.echo("".join(f"{self.template.line(record)}\n" for record in records), nl=False)
         else:
@@ -35,7 +35,7 @@ class Form:
     def record(self, record: BaseModel, more: Callable[[], Mapping[str, Any]], read: Callable[[], None]) -> None:
         """One: an object with what is computed beside its fields (`more`), a line, or what `read` prints for people."""
         if self.as_json:
-            click.echo(to_json({**record.model_dump(mode="json"), **more()}, indent=2))
+            print_json({**dict(record), **more()})
         elif self.template is not None:
             click.echo(self.template.line(record))
         else:
