@@ -11,6 +11,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any
 
 import yaml
@@ -76,15 +77,17 @@ def like_json(value: Any) -> str:
 
 
 def number(value: float | bool | None) -> str:
-    """Never an exponent without a point, which YAML 1.1 reads as text."""
+    """As people write it; an exponent stands only where the digits would not, with a point, as YAML 1.1 wants it."""
     if value is None or isinstance(value, bool | int):
         return json.dumps(value)
     if value != value or abs(value) == float("inf"):
         return ".nan" if value != value else ".inf" if value > 0 else "-.inf"
     if value == int(value) and abs(value) < 1e15:
         return str(int(value))
-    digits, mark, exponent = repr(value).partition("e")
-    return digits + ("" if "." in digits else ".0") + mark + exponent if mark else digits
+    if 1e-9 <= abs(value) < 1e15:
+        return f"{Decimal(repr(value)):f}"
+    digits, _, exponent = repr(value).partition("e")
+    return f"{digits if '.' in digits else digits + '.0'}e{exponent}"
 
 
 def scalar(value: Any, *, flow: bool, quote: str = "", date: bool = False) -> str:

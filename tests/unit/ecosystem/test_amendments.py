@@ -50,7 +50,7 @@ FIELDS: dict[str, tuple[str, tuple[str, Any], str]] = {
     "a number that YAML 1.1 would take for text": (
         "- id: T\n  actual_hours: 1.5\n",
         ("actual_hours", 0.00001),
-        "- id: T\n  actual_hours: 1.0e-05\n",
+        "- id: T\n  actual_hours: 0.00001\n",
     ),
     "a date as dates are written": (
         "- id: T\n  created: 2026-01-01\n",
