@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from yaml.nodes import MappingNode, SequenceNode
 
-from coordination.ecosystem.amendments import set_field
-from coordination.ecosystem.records import add_item, remove_item
-from coordination.ecosystem.splices import apply, entry
-from coordination.ecosystem.tree import read_tree
+from coordination.ecosystem.amending.amendments import set_field
+from coordination.ecosystem.amending.records import add_item, remove_item
+from coordination.ecosystem.text.splices import apply, entry
+from coordination.ecosystem.text.tree import read_tree
 from coordination.errors import EditConflict
 from coordination.models import Todo
 
@@ -49,8 +49,8 @@ FIELDS: dict[str, tuple[str, tuple[str, Any], str]] = {
     ),
     "a number that YAML 1.1 would take for text": (
         "- id: T\n  actual_hours: 1.5\n",
-        ("actual_hours", 0.00001),
-        "- id: T\n  actual_hours: 0.00001\n",
+        ("actual_hours", 1e-12),
+        "- id: T\n  actual_hours: 1.0e-12\n",
     ),
     "a date as dates are written": (
         "- id: T\n  created: 2026-01-01\n",

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from written_files import ORDER, files, records, values
 from yaml.nodes import MappingNode
 
-from coordination.ecosystem.amendments import set_field
-from coordination.ecosystem.lines import content_end, line_start, next_line
-from coordination.ecosystem.records import add_item, remove_item
-from coordination.ecosystem.rendering import DATES
-from coordination.ecosystem.splices import Splice, apply, entry, item
-from coordination.ecosystem.tree import Tree, read_tree
-from coordination.ecosystem.values import read_values
+from coordination.ecosystem.amending.amendments import set_field
+from coordination.ecosystem.amending.records import add_item, remove_item
+from coordination.ecosystem.amending.rendering import DATES
+from coordination.ecosystem.text.lines import content_end, line_start, next_line
+from coordination.ecosystem.text.splices import Splice, apply, entry, item
+from coordination.ecosystem.text.tree import Tree, read_tree
+from coordination.ecosystem.text.values import read_values
 from coordination.errors import EditConflict, InvalidFile
 
 TODOS = ("coordination", "todos")
