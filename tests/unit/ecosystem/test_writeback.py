@@ -161,7 +161,7 @@ def test_completed_and_forgotten_todos_are_left_alone(tmp_path: Path) -> None:
         (0.0123456, "0.0123"),
         (0.001, "0.001"),
         (0.000047, "0.000047"),  # a sixth of a second
-        (0.000005, "0.000005"),  # YAML 1.1 wants the point
+        (0.000005, "0.000005"),
         (1e-9, "0"),
         (10.0, "10"),
     ],
