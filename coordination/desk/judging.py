@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from yaml.nodes import ScalarNode
 
-from coordination.ecosystem.places import Atlas, Complaint, Location, inside, where
+from coordination.ecosystem.text.places import Atlas, Complaint, Location, inside, where
 from coordination.ecosystem.wording import complaints_of
 from coordination.errors import UsageError
 from coordination.models import Record

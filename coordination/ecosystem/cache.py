@@ -24,7 +24,7 @@ import pydantic
 
 from coordination import errors, models, settings
 from coordination.ecosystem.parsing import Document, Snapshot
-from coordination.ecosystem.tree import gc_paused
+from coordination.ecosystem.text.tree import gc_paused
 
 SMALLEST = 100_000
 """Bytes. A file of this size is parsed in 30 ms; to look it up takes 5."""
@@ -76,7 +76,7 @@ def _key(raw: bytes) -> bytes:
 @cache
 def _code() -> bytes:
     """Which code reads the file and defines its records: its versions, and the state of its source."""
-    sources = [*Path(__file__).parent.glob("*.py"), *(Path(str(m.__file__)) for m in (errors, models, settings))]
+    sources = [*Path(__file__).parent.rglob("*.py"), *(Path(str(m.__file__)) for m in (errors, models, settings))]
     states = [(str(source), source.stat().st_size, source.stat().st_mtime_ns) for source in sorted(sources)]
     return repr((sys.version, pydantic.VERSION, states)).encode()
 

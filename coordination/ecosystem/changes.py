@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from coordination.ecosystem.parsing import Document
-from coordination.ecosystem.places import Location
+from coordination.ecosystem.text.places import Location
 from coordination.errors import NotFound, UsageError
 from coordination.models import Dependency, Issue, Milestone, Plan, Record, Repo, Todo, Validation
 

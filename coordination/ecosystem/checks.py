@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from coordination.ecosystem.places import Complaint, Location, inside
+from coordination.ecosystem.text.places import Complaint, Location, inside
 from coordination.models import Ecosystem, OnFailure
 from coordination.nearest import Suggester
 

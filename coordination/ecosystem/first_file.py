@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from coordination.ecosystem.values import plain_value
+from coordination.ecosystem.text.values import plain_value
 from coordination.errors import CoordinationError, UsageError
 from coordination.models import Repo
 

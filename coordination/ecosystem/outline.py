@@ -14,10 +14,10 @@ from itertools import accumulate, pairwise
 import yaml
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from coordination.ecosystem.lines import alone_before, line_end_text, next_line
-from coordination.ecosystem.places import Location
-from coordination.ecosystem.splices import entry
-from coordination.ecosystem.tree import Tree
+from coordination.ecosystem.text.lines import alone_before, line_end_text, next_line
+from coordination.ecosystem.text.places import Location
+from coordination.ecosystem.text.splices import entry
+from coordination.ecosystem.text.tree import Tree
 
 LISTS: tuple[Location, ...] = (
     ("repos",),

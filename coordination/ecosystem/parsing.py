@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from coordination.ecosystem.checks import contradictions, loose_references
 from coordination.ecosystem.outline import Outline, outline_of
-from coordination.ecosystem.places import Atlas, Complaint
-from coordination.ecosystem.tree import Tree, gc_paused, read_tree
-from coordination.ecosystem.values import AliasBomb, Finding, read_values
+from coordination.ecosystem.text.places import Atlas, Complaint
+from coordination.ecosystem.text.tree import Tree, gc_paused, read_tree
+from coordination.ecosystem.text.values import AliasBomb, Finding, read_values
 from coordination.ecosystem.wording import complaints_of
 from coordination.errors import InvalidFile, Problem
 from coordination.models import Ecosystem, Repo

@@ -37,14 +37,14 @@ from pydantic import ValidationError
 
 from coordination.ecosystem.changes import Changes, key_of, model_at
 from coordination.ecosystem.checks import WORK, contradictions
-from coordination.ecosystem.lines import BREAKS
 from coordination.ecosystem.outline import LISTS, Listing, Outline, count_events, outline_of
 from coordination.ecosystem.parsing import Document, Snapshot
-from coordination.ecosystem.places import Location, inside
 from coordination.ecosystem.revision import amended, expected, same
-from coordination.ecosystem.splices import Splice, apply
-from coordination.ecosystem.tree import BOM, Tree, read_tree
-from coordination.ecosystem.values import AliasBomb, read_values
+from coordination.ecosystem.text.lines import BREAKS
+from coordination.ecosystem.text.places import Location, inside
+from coordination.ecosystem.text.splices import Splice, apply
+from coordination.ecosystem.text.tree import BOM, Tree, read_tree
+from coordination.ecosystem.text.values import AliasBomb, read_values
 from coordination.errors import EditConflict, InvalidFile
 from coordination.models import Ecosystem, Record
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from coordination import models
-from coordination.ecosystem.places import Atlas, Complaint, Location
+from coordination.ecosystem.text.places import Atlas, Complaint, Location
 from coordination.nearest import nearest
 from coordination.settings import Settings
 from coordination.wording import WANTED, known_words, limit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from yaml.nodes import Node, SequenceNode
 
-from coordination.ecosystem.lines import (
+from coordination.ecosystem.text.lines import (
     comment_column,
     content_end,
     dash,
@@ -14,7 +14,7 @@ from coordination.ecosystem.lines import (
     line_start,
     next_line,
 )
-from coordination.ecosystem.splices import Splice
+from coordination.ecosystem.text.splices import Splice
 
 
 def without_items(text: str, sequence: SequenceNode, first: int, last: int) -> Splice:

@@ -7,10 +7,10 @@ from typing import Any
 
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from coordination.ecosystem import flow, rendering
-from coordination.ecosystem.lines import alone_before, dash, line_end_text, line_start
-from coordination.ecosystem.splices import entry, like_json
-from coordination.ecosystem.writing import Hand, hand_of, write
+from coordination.ecosystem.amending import flow, rendering
+from coordination.ecosystem.amending.writing import Hand, hand_of, write
+from coordination.ecosystem.text.lines import alone_before, dash, line_end_text, line_start
+from coordination.ecosystem.text.splices import entry, like_json
 
 
 def in_order_of(neighbour: MappingNode | None, fields: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,13 @@ from typing import Any
 
 from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode
 
-from coordination.ecosystem import flow
-from coordination.ecosystem.amendments import refuse_shared
-from coordination.ecosystem.lines import (
+from coordination.ecosystem.amending import flow
+from coordination.ecosystem.amending.amendments import refuse_shared
+from coordination.ecosystem.amending.neighbours import flow_item, in_order_of, item_lines
+from coordination.ecosystem.amending.regions import without_items
+from coordination.ecosystem.amending.sections import fill_section, insert_section, layout_of
+from coordination.ecosystem.amending.writing import Written, put
+from coordination.ecosystem.text.lines import (
     below,
     blank_above,
     content_end,
@@ -18,13 +22,9 @@ from coordination.ecosystem.lines import (
     keeps_blank_lines,
     line_start,
 )
-from coordination.ecosystem.neighbours import flow_item, in_order_of, item_lines
-from coordination.ecosystem.places import Location
-from coordination.ecosystem.regions import without_items
-from coordination.ecosystem.sections import fill_section, insert_section, layout_of
-from coordination.ecosystem.splices import Entry, Splice, entry
-from coordination.ecosystem.values import value_of
-from coordination.ecosystem.writing import Written, put
+from coordination.ecosystem.text.places import Location
+from coordination.ecosystem.text.splices import Entry, Splice, entry
+from coordination.ecosystem.text.values import value_of
 from coordination.errors import EditConflict
 from coordination.models import Coordination, Ecosystem, Plan
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 
-from coordination.ecosystem import rendering
-from coordination.ecosystem.lines import (
+from coordination.ecosystem.amending import rendering
+from coordination.ecosystem.text.lines import (
     BREAKS,
     after_comments,
     content_end,
@@ -22,9 +22,9 @@ from coordination.ecosystem.lines import (
     line_stop,
     next_line,
 )
-from coordination.ecosystem.splices import Entry, Splice, like_json
-from coordination.ecosystem.tree import PLAIN
-from coordination.ecosystem.values import plain_value
+from coordination.ecosystem.text.splices import Entry, Splice, like_json
+from coordination.ecosystem.text.tree import PLAIN
+from coordination.ecosystem.text.values import plain_value
 
 _HEADER = re.compile(r"[|>][-+0-9]*")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from coordination.ecosystem.splices import Splice
+from coordination.ecosystem.text.splices import Splice
 from coordination.errors import EditConflict
 
 BREAKS = "\n\r\x85\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from yaml.nodes import CollectionNode, MappingNode, SequenceNode
 
-from coordination.ecosystem.lines import (
+from coordination.ecosystem.text.lines import (
     BREAK,
     alone_before,
     gap_end,
@@ -20,7 +20,7 @@ from coordination.ecosystem.lines import (
     rest_is_blank,
     value_end,
 )
-from coordination.ecosystem.splices import Splice
+from coordination.ecosystem.text.splices import Splice
 from coordination.errors import EditConflict
 
 _OPENING = re.compile(r"(?:[&!][^\s\[{]*\s+)*[\[{]")

@@ -9,8 +9,10 @@ from typing import Any
 
 from yaml.nodes import Node, ScalarNode, SequenceNode
 
-from coordination.ecosystem import flow, rendering
-from coordination.ecosystem.lines import (
+from coordination.ecosystem.amending import flow, rendering
+from coordination.ecosystem.amending.regions import without_items
+from coordination.ecosystem.amending.writing import Hand
+from coordination.ecosystem.text.lines import (
     BREAK,
     below,
     content_end,
@@ -19,10 +21,8 @@ from coordination.ecosystem.lines import (
     line_end_text,
     line_start,
 )
-from coordination.ecosystem.regions import without_items
-from coordination.ecosystem.splices import Entry, Splice
-from coordination.ecosystem.values import value_of
-from coordination.ecosystem.writing import Hand
+from coordination.ecosystem.text.splices import Entry, Splice
+from coordination.ecosystem.text.values import value_of
 from coordination.errors import EditConflict
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from coordination.ecosystem.values import Finding
+from coordination.ecosystem.text.values import Finding
 from coordination.errors import Problem
 
 Location = tuple[str | int, ...]

@@ -15,8 +15,12 @@ from typing import Any
 
 from yaml.nodes import MappingNode, SequenceNode
 
-from coordination.ecosystem import flow
-from coordination.ecosystem.lines import (
+from coordination.ecosystem.amending import flow
+from coordination.ecosystem.amending.lists import amend_list
+from coordination.ecosystem.amending.regions import without_lines
+from coordination.ecosystem.amending.rendering import DATES
+from coordination.ecosystem.amending.writing import Written, hand_of, put, write
+from coordination.ecosystem.text.lines import (
     after_comments,
     alone_before,
     below,
@@ -26,12 +30,8 @@ from coordination.ecosystem.lines import (
     next_line,
     value_end,
 )
-from coordination.ecosystem.lists import amend_list
-from coordination.ecosystem.regions import without_lines
-from coordination.ecosystem.rendering import DATES
-from coordination.ecosystem.splices import Entry, Splice, entry
-from coordination.ecosystem.values import value_of
-from coordination.ecosystem.writing import Written, hand_of, put, write
+from coordination.ecosystem.text.splices import Entry, Splice, entry
+from coordination.ecosystem.text.values import value_of
 from coordination.errors import EditConflict
 
 Plain = Any

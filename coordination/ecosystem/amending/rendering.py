@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from coordination.ecosystem.tree import COLLECTION, PLAIN, TEXT
-from coordination.ecosystem.values import plain_value
+from coordination.ecosystem.text.tree import COLLECTION, PLAIN, TEXT
+from coordination.ecosystem.text.values import plain_value
 
 DATES = frozenset({"created", "updated", "target", "due"})
 """Fields whose text is a date, so that it needs no quotes to stay text."""

@@ -13,7 +13,7 @@ import yaml
 from yaml.constructor import SafeConstructor
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from coordination.ecosystem.tree import COLLECTION, MAX_DEPTH, PLAIN, TEXT, Tree
+from coordination.ecosystem.text.tree import COLLECTION, MAX_DEPTH, PLAIN, TEXT, Tree
 
 _RESOLVER = yaml.resolver.Resolver()
 _MAKE = SafeConstructor()

@@ -1,7 +1,7 @@
 """Small changes to YAML text: where a value stands, and the few characters that must change.
 
 Nothing else is rendered anew, so comments, order, quoting and blank lines stay. Whether the result means what was meant
-is proved by whoever applies it (`revision.py`).
+is proved by whoever applies it (`ecosystem/revision.py`).
 """
 
 from __future__ import annotations

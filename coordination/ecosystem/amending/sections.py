@@ -8,12 +8,12 @@ from typing import Any
 
 from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode
 
-from coordination.ecosystem import rendering
-from coordination.ecosystem.amendments import insert_entry
-from coordination.ecosystem.lines import alone_before, blank_above
-from coordination.ecosystem.neighbours import block_fields
-from coordination.ecosystem.splices import Entry, Splice
-from coordination.ecosystem.writing import Hand, Written, hand_of, put
+from coordination.ecosystem.amending import rendering
+from coordination.ecosystem.amending.amendments import insert_entry
+from coordination.ecosystem.amending.neighbours import block_fields
+from coordination.ecosystem.amending.writing import Hand, Written, hand_of, put
+from coordination.ecosystem.text.lines import alone_before, blank_above
+from coordination.ecosystem.text.splices import Entry, Splice
 
 
 @dataclass(frozen=True, kw_only=True)
