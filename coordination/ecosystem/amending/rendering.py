@@ -86,8 +86,8 @@ def number(value: float | bool | None) -> str:
         return str(int(value))
     if 1e-9 <= abs(value) < 1e15:
         return f"{Decimal(repr(value)):f}"
-    digits, _, exponent = repr(value).partition("e")
-    return f"{digits if '.' in digits else digits + '.0'}e{exponent}"
+    digits, mark, exponent = repr(value).partition("e")
+    return digits + ("" if "." in digits else ".0") + mark + exponent
 
 
 def scalar(value: Any, *, flow: bool, quote: str = "", date: bool = False) -> str:
