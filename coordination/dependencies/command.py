@@ -1,14 +1,13 @@
 """A command that is run to see whether it succeeds, and what it prints.
 
 It gets a process group of its own, which is killed as a whole when the time is up, when the check is called off, and when
-the command itself has ended: a check leaves nothing behind. Its output, both streams in one, is looked at line by line as it
-comes, so it may be of any length; the last lines are kept for the message.
+the command itself has ended: a check leaves nothing behind. Its output, both streams in one, may be of any length: the last
+lines are kept for the message, and what is searched for a pattern.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import time
@@ -20,12 +19,15 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import IO
 
+from coordination.dependencies.searching import Searched, fits_a_line
 from coordination.models import Command
 
 LOOK_S = 0.02
 """How often a running command is looked at. 8 at once cost 1 % of a core."""
 DRAIN_S = 1.0
 """What left the group may hold the output open: it is not waited for longer."""
+SEARCH_S = 2.0
+"""The least time that a pattern is looked for, however short that of the command is."""
 LONGEST_LINE = 1024 * 1024
 KEPT_LINES = 20
 CHUNK = 64 * 1024
@@ -33,17 +35,17 @@ CHUNK = 64 * 1024
 
 @dataclass(kw_only=True)
 class Output:
-    """What was printed so far. `matched` is whether a line fits the pattern."""
+    """What was printed so far."""
 
-    pattern: re.Pattern[str] | None
-    matched: bool = False
+    searched: Searched | None = None
     last: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
     _open: bytes = b""
 
     def take(self, chunk: bytes) -> None:
+        if self.searched is not None:
+            self.searched.take(chunk)
         *lines, self._open = (self._open + chunk).split(b"\n")
-        sought = self.pattern is not None and not self.matched
-        for line in lines if sought else lines[-KEPT_LINES:]:
+        for line in lines[-KEPT_LINES:]:
             self._line(line)
         if len(self._open) > LONGEST_LINE:
             self.end()
@@ -54,9 +56,7 @@ class Output:
         self._open = b""
 
     def _line(self, raw: bytes) -> None:
-        line = raw[:LONGEST_LINE].decode(errors="replace").rstrip("\r")
-        self.matched = self.matched or (self.pattern is not None and self.pattern.search(line) is not None)
-        self.last.append(line[:200])
+        self.last.append(raw[:1000].decode(errors="replace").rstrip("\r")[:200])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,8 @@ class Ended:
     code: int | None
     """Negative: by that signal. None where the command did not end by itself."""
     output: Output
+    fits: bool | None = None
+    """Whether a line fits the pattern; None where the time did not suffice to say so."""
 
 
 class NotStarted(Exception):
@@ -75,12 +77,21 @@ def run(
     *,
     folder: Path,
     timeout: timedelta,
-    pattern: re.Pattern[str] | None = None,
+    pattern: str | None = None,
     stopped: Event | None = None,
 ) -> Ended:
     """A string runs in `sh -c`, a list without a shell. `stopped` calls it off. Raises NotStarted."""
-    argv = ["sh", "-c", command] if isinstance(command, str) else list(command)
-    output = Output(pattern=pattern)
+    stopped = stopped or Event()
+    output = Output(searched=Searched() if pattern is not None else None)
+    code = _run(["sh", "-c", command] if isinstance(command, str) else list(command), folder, timeout, output, stopped)
+    if pattern is None or output.searched is None or code != 0:
+        return Ended(code=code, output=output)
+    until = time.monotonic() + max(timeout.total_seconds(), SEARCH_S)
+    fits = fits_a_line(pattern, output.searched.text(), until=until, stopped=stopped)
+    return Ended(code=code, output=output, fits=fits)
+
+
+def _run(argv: list[str], folder: Path, timeout: timedelta, output: Output, stopped: Event) -> int | None:
     try:
         process = subprocess.Popen(
             argv,
@@ -96,13 +107,13 @@ def run(
     reader = Thread(target=_read, args=(process.stdout, output), daemon=True)
     reader.start()
     try:
-        ended = _wait(process, timeout, stopped or Event())
+        ended = _wait(process, timeout, stopped)
     finally:
         with suppress(ProcessLookupError, PermissionError):  # all of it has ended; macOS says the latter of zombies
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         reader.join(DRAIN_S)
-    return Ended(code=process.returncode if ended else None, output=output)
+    return process.returncode if ended else None
 
 
 def _read(stream: IO[bytes], output: Output) -> None:

@@ -29,6 +29,8 @@ def mistake_in(validation: Validation) -> str | None:
         return "validation.expected_status has no address to ask: add validation.health_check"
     try:
         re.compile(validation.expected_pattern or "")
+    except (OverflowError, RecursionError):
+        return "validation.expected_pattern repeats or nests more than a regular expression can: make it simpler"
     except re.error as error:
         at = f" (character {error.pos + 1})" if error.pos is not None else ""
         return f"validation.expected_pattern {validation.expected_pattern!r} is no regular expression: {error.msg}{at}"
@@ -52,7 +54,7 @@ def carry_out(validation: Validation, *, folder: Path, stopped: Event) -> Verdic
 def run_command(command: Command, validation: Validation, *, folder: Path, stopped: Event) -> Verdict:
     """`mistake_in` has found none. A command that is called off ends as one whose time is up."""
     timeout = validation.timeout or TIMEOUT
-    pattern = re.compile(validation.expected_pattern) if validation.expected_pattern is not None else None
+    pattern = validation.expected_pattern
     try:
         ended = run(command, folder=folder, pattern=pattern, timeout=timeout, stopped=stopped)
     except NotStarted as error:
@@ -61,9 +63,13 @@ def run_command(command: Command, validation: Validation, *, folder: Path, stopp
         return unsatisfied(f"the command did not end within {timeout.total_seconds():g} s, and was killed")
     if ended.code:
         return unsatisfied(f"the command {_how(ended.code)}{_last(ended)}")
-    if pattern is not None and not ended.output.matched:
-        return unsatisfied(f"no line of the output fits {pattern.pattern!r}{_last(ended)}")
-    return satisfied("the command succeeded" if pattern is None else f"a line of the output fits {pattern.pattern!r}")
+    if pattern is None:
+        return satisfied("the command succeeded")
+    if ended.fits is None:
+        return unknown(f"looking for {pattern!r} in the output takes for ever: make the pattern simpler")
+    if not ended.fits:
+        return unsatisfied(f"no line of the output fits {pattern!r}{_last(ended)}")
+    return satisfied(f"a line of the output fits {pattern!r}")
 
 
 def _how(code: int) -> str:

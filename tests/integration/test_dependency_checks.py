@@ -13,6 +13,7 @@ import pytest
 from coordination.dependencies.check import check
 from coordination.dependencies.command import LONGEST_LINE, Output
 from coordination.dependencies.records import Outcome
+from coordination.dependencies.searching import HALF, Searched
 from coordination.models import Dependency, DependencyStatus
 from tests.doors import Certificates
 from tests.waiting import until
@@ -58,6 +59,31 @@ def test_a_pattern_is_looked_for_line_by_line_in_both_streams(found: Callable[..
     assert found(command="printf 'a\\nb'", expected_pattern="a.b").status is UNSATISFIED
     assert found(command="printf 'no end of line'", expected_pattern="line$").status is SATISFIED
     assert found(command="echo v2; exit 1", expected_pattern="v2").status is UNSATISFIED
+    assert found(command="printf 'a\\r\\n'", expected_pattern="^a$").status is SATISFIED
+    assert found(command="echo a", expected_pattern="^$").status is UNSATISFIED
+
+
+def test_a_pattern_that_backtracks_for_ever_ends_with_its_time(found: Callable[..., Outcome]) -> None:
+    outcome = found(command=f"echo {'a' * 60}b", expected_pattern="^(a|a)*$", timeout="1s")
+
+    assert (outcome.status, "make the pattern simpler" in outcome.why) == (UNKNOWN, True)
+
+
+def test_of_a_very_long_output_the_beginning_and_the_end_are_searched() -> None:
+    searched = Searched()
+    for part in (b"first\n", b"cut off", *[b"x" * HALF] * 4, b"\nlast\n"):
+        searched.take(part)
+
+    assert searched.text() == b"first\nlast\n"
+
+
+@pytest.mark.parametrize("pattern", ["a{99999999999999999999}", "(" * 5000 + "a" + ")" * 5000])
+def test_a_pattern_that_is_more_than_can_be_is_a_mistake_in_the_file(
+    found: Callable[..., Outcome], pattern: str
+) -> None:
+    outcome = found(command="echo a", expected_pattern=pattern)
+
+    assert (outcome.status, "validation.expected_pattern" in outcome.why) == (UNKNOWN, True)
 
 
 def test_a_pattern_that_is_none_is_a_mistake_in_the_file(found: Callable[..., Outcome]) -> None:
@@ -87,11 +113,13 @@ def test_a_command_runs_in_the_consumers_checkout_else_the_providers_else_beside
 
 
 def test_output_without_end_takes_no_memory_and_is_still_looked_at(found: Callable[..., Outcome]) -> None:
-    output = Output(pattern=None)
+    output = Output(searched=Searched())
     for _ in range(40):
         output.take(b"x" * LONGEST_LINE)
 
     assert sum(map(len, output.last)) < 10_000
+    assert output.searched is not None
+    assert len(output.searched.text()) <= 3 * HALF
     assert (
         found(
             command="yes | head -n 200000; head -c 3000000 /dev/zero; echo; echo last", expected_pattern="^last$"
@@ -203,7 +231,7 @@ def test_what_is_deprecated_is_not_run_and_what_says_nothing_is_unknown(tmp_path
 
 
 class Answers(BaseHTTPRequestHandler):
-    """`/500` answers with 500, `/302` leads to `/200`, `/slow` says nothing until the test is over."""
+    """`/500` answers with 500, `/302` leads to `/200`, `/slow` says nothing until the test is over, `/drip` has no end."""
 
     over = threading.Event()
 
@@ -211,6 +239,11 @@ class Answers(BaseHTTPRequestHandler):
         word = self.path.strip("/").partition("?")[0]
         if word == "slow":
             self.over.wait(30)
+            return
+        if word == "drip":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            while not self.over.wait(0.05):
+                self.wfile.write(b"X: y\r\n")
             return
         self.send_response(int(word))
         if word == "302":
@@ -251,6 +284,15 @@ def test_a_health_check_asks_the_address(server: ThreadingHTTPServer, found: Cal
     assert found(health_check=f"{at}/503", expected_status=503).status is SATISFIED
     broken = found(health_check=f"{at}/500")
     assert (broken.status, broken.why) == (UNSATISFIED, f"{at}/500 answered 500, not 200")
+
+
+def test_an_answer_that_goes_on_and_on_is_waited_for_no_longer_than_one_that_never_begins(
+    server: ThreadingHTTPServer, found: Callable[..., Outcome]
+) -> None:
+    for word in ("slow", "drip"):
+        outcome = found(health_check=f"{address(server)}/{word}", timeout="1s")
+
+        assert (outcome.status, outcome.why) == (UNSATISFIED, f"{address(server)}/{word} did not answer within 1 s")
 
 
 def test_redirects_are_followed_unless_one_is_expected(

@@ -1,0 +1,69 @@
+"""A pattern looked for in a command's output by a process of its own: one that backtracks for ever can be ended.
+
+In a thread it could not, and nothing else in this process would run meanwhile. The process costs 25 ms.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from threading import Event
+
+LOOK_S = 0.05
+HALF = 8 * 1024 * 1024
+"""So much of the output's beginning is looked at, and so much of its end."""
+SEARCH = """\
+import json, re, sys
+fits = re.compile(json.loads(sys.stdin.buffer.readline())).search
+*lines, rest = sys.stdin.buffer.read().split(b"\\n")
+lines += [rest] if rest else []
+sys.exit(10 if any(fits(line.decode(errors="replace").rstrip("\\r")) for line in lines) else 11)
+"""
+ENDS = {10: True, 11: False}
+
+
+@dataclass(kw_only=True)
+class Searched:
+    """The output that is looked at: all of it, unless it is very long."""
+
+    head: bytearray = field(default_factory=bytearray)
+    tail: bytearray = field(default_factory=bytearray)
+    cut: bool = False
+
+    def take(self, chunk: bytes) -> None:
+        room = HALF - len(self.head)
+        self.head += chunk[:room]
+        self.tail += chunk[room:]
+        if len(self.tail) > 2 * HALF:
+            del self.tail[:-HALF]
+            self.cut = True
+
+    def text(self) -> bytes:
+        """What a cut has left of a line is no line."""
+        if not self.cut:
+            return bytes(self.head + self.tail)
+        return bytes(self.head[: self.head.rfind(b"\n") + 1] + self.tail[self.tail.find(b"\n") + 1 :])
+
+
+def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> bool | None:
+    """None where that cannot be said before `until`, of the monotonic clock, or before it is called off."""
+    given: bytes | None = json.dumps(pattern).encode() + b"\n" + text
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", SEARCH],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            while time.monotonic() < until and not stopped.is_set():
+                try:
+                    process.communicate(given, timeout=LOOK_S)
+                    return ENDS.get(process.returncode)
+                except subprocess.TimeoutExpired:
+                    given = None  # it is remembered
+        finally:
+            process.kill()
+    return None
