@@ -72,7 +72,7 @@ def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> V
             client.stream("GET", address, extensions={"trace": deadline.follow}) as answer,  # a body may be endless
         ):
             status = answer.status_code
-    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:  # the last: of a host's name
         return unknown(
             f"validation.health_check {_shown(address)} is no address: {error} It begins with http:// or https://"
         )
@@ -105,4 +105,4 @@ def _trouble(error: httpx2.RequestError, timeout: timedelta, over: bool) -> str:
 
 def _shown(address: str) -> str:
     """Without a user's password, and without the query, where tokens stand."""
-    return re.sub(r"//[^/@\s]*@", "//", address).partition("?")[0]
+    return re.sub(r"//[^/?#\s]*@", "//", address).partition("?")[0]

@@ -17,6 +17,8 @@ from coordination.dependencies.verdict import Verdict, holds, joined, satisfied,
 from coordination.models import Command, Validation
 
 TIMEOUT = timedelta(seconds=30)
+LONGEST = timedelta(days=1)
+"""Of what a clock of the system can count."""
 
 
 def mistake_in(validation: Validation) -> str | None:
@@ -47,13 +49,13 @@ def carry_out(validation: Validation, *, folder: Path, stopped: Event) -> Verdic
     if validation.health_check is not None and all(map(holds, verdicts)):
         from coordination.dependencies.health import ask  # httpx2 takes 100 ms, for those who need it
 
-        verdicts.append(ask(validation.health_check, validation.expected_status, validation.timeout or TIMEOUT))
+        verdicts.append(ask(validation.health_check, validation.expected_status, _timeout(validation)))
     return joined(verdicts) if verdicts else None
 
 
 def run_command(command: Command, validation: Validation, *, folder: Path, stopped: Event) -> Verdict:
     """`mistake_in` has found none. A command that is called off ends as one whose time is up."""
-    timeout = validation.timeout or TIMEOUT
+    timeout = _timeout(validation)
     pattern = validation.expected_pattern
     try:
         ended = run(command, folder=folder, pattern=pattern, timeout=timeout, stopped=stopped)
@@ -70,6 +72,10 @@ def run_command(command: Command, validation: Validation, *, folder: Path, stopp
     if not ended.fits:
         return unsatisfied(f"no line of the output fits {pattern!r}{_last(ended)}")
     return satisfied(f"a line of the output fits {pattern!r}")
+
+
+def _timeout(validation: Validation) -> timedelta:
+    return min(validation.timeout or TIMEOUT, LONGEST)
 
 
 def _how(code: int) -> str:

@@ -313,7 +313,9 @@ def test_a_server_that_says_nothing_is_given_up_when_its_time_is_up(
 
 
 def test_where_nothing_listens_is_said(free_port: int, found: Callable[..., Outcome]) -> None:
-    outcome = found(health_check=f"http://user:secret@127.0.0.1:{free_port}/health?token=secret")
+    outcome = found(
+        health_check=f"http://user:secret@secret@127.0.0.1:{free_port}/health?token=secret", timeout="900000000d"
+    )
 
     assert outcome.status is UNSATISFIED
     assert outcome.why == f"http://127.0.0.1:{free_port}/health refused the connection: nothing listens there"
@@ -333,7 +335,7 @@ def test_a_certificate_that_nobody_vouches_for_is_said(tmp_path: Path, found: Ca
     assert "cannot be trusted" in outcome.why
 
 
-@pytest.mark.parametrize("address", ["localhost:8080/health", "ftp://localhost/x", "http://[::1"])
+@pytest.mark.parametrize("address", ["localhost:8080/health", "ftp://localhost/x", "http://[::1", "http://a..b/"])
 def test_what_is_no_address_is_a_mistake_in_the_file(found: Callable[..., Outcome], address: str) -> None:
     outcome = found(health_check=address)
 
