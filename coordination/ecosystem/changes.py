@@ -12,12 +12,11 @@ from typing import Any
 
 from coordination.ecosystem.parsing import Document
 from coordination.ecosystem.text.places import Location
+from coordination.ecosystem.text.values import Plain
 from coordination.errors import NotFound, UsageError
 from coordination.models import Dependency, Issue, Milestone, Plan, Record, Repo, Todo, Validation
 
 Place = tuple[str, ...]
-Plain = Any
-"""What JSON knows: text, numbers, true and false, lists, mappings. Dates are ISO text."""
 
 RECORDS: dict[tuple[str, ...], type[Record]] = {
     ("repos",): Repo,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from coordination.ecosystem import cache, piecewise, revision
-from coordination.ecosystem.changes import Changes, Edit, Place, Plain
+from coordination.ecosystem.changes import Changes, Edit, Place
 from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.ecosystem.file_lock import exclusive
 from coordination.ecosystem.parsing import Document, Snapshot, parse
@@ -19,7 +19,7 @@ from coordination.ecosystem.saving import save, sweep_leftovers
 from coordination.ecosystem.text.tree import gc_paused
 from coordination.errors import EditConflict
 
-__all__ = ["Edit", "Place", "Plain", "edit"]
+__all__ = ["Edit", "Place", "edit"]
 
 ATTEMPTS = 5
 

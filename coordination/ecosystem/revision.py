@@ -9,12 +9,12 @@ from typing import Any
 
 from coordination.ecosystem.amending.amendments import set_field
 from coordination.ecosystem.amending.records import add_item, remove_item
-from coordination.ecosystem.changes import Changes, Plain, model_at
+from coordination.ecosystem.changes import Changes, model_at
 from coordination.ecosystem.parsing import Draft, Snapshot, parse
 from coordination.ecosystem.text.places import Location
 from coordination.ecosystem.text.splices import Splice, apply, item
 from coordination.ecosystem.text.tree import Tree, read_tree
-from coordination.ecosystem.text.values import plain_value
+from coordination.ecosystem.text.values import Plain, plain_value
 from coordination.errors import EditConflict, InvalidFile
 
 _BY_HAND = "nothing was written; make the change by hand"

@@ -11,7 +11,6 @@ through `<<` is refused with EditConflict.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from yaml.nodes import MappingNode, SequenceNode
 
@@ -30,11 +29,9 @@ from coordination.ecosystem.text.lines import (
     next_line,
     value_end,
 )
-from coordination.ecosystem.text.splices import Entry, Splice, entry
-from coordination.ecosystem.text.values import value_of
+from coordination.ecosystem.text.splices import Entry, Splice, entry, is_shared, quote_of
+from coordination.ecosystem.text.values import Plain, value_of
 from coordination.errors import EditConflict
-
-Plain = Any
 
 
 def set_field(
@@ -79,7 +76,7 @@ def _comment_below(text: str, old: Entry) -> bool:
 
 def refuse_shared(text: str, old: Entry) -> None:
     """What other places of the file may take over cannot be changed here alone."""
-    if old.is_alias or text[old.start : old.start + 1] in ("&", "!"):
+    if is_shared(text, int(old.key.end_mark.index), old.value):
         name = old.key.value
         raise EditConflict(
             f"line {old.key.start_mark.line + 1}: {name} has an anchor, an alias or a tag",
@@ -123,7 +120,7 @@ def insert_entry(
             f"line {mapping.start_mark.line + 1}: there is no place for {field} beside names with '?'",
             f"write {field} there by hand",
         )
-    quote = beside.style if beside is not None and beside.style in ("'", '"') else ""
+    quote = quote_of(beside) if beside is not None else ""
     name = f"{quote}{field}{quote}"
     if mapping.flow_style:
         return flow.insert(flow.parts(text, mapping), at, [f"{name}:{_space(text, mapping)}{written.head}"])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-from yaml.nodes import Node, ScalarNode, SequenceNode
+from yaml.nodes import SequenceNode
 
 from coordination.ecosystem.amending import flow, rendering
 from coordination.ecosystem.amending.regions import without_items
@@ -17,11 +17,10 @@ from coordination.ecosystem.text.lines import (
     below,
     content_end,
     dash,
-    is_alias,
     line_end_text,
     line_start,
 )
-from coordination.ecosystem.text.splices import Entry, Splice
+from coordination.ecosystem.text.splices import Entry, Splice, is_shared, quote_of
 from coordination.ecosystem.text.values import value_of
 from coordination.errors import EditConflict
 
@@ -48,7 +47,7 @@ def amend_list(text: str, old: Entry, new: list[Any], hand: Hand) -> list[Splice
 def _refuse_shared(text: str, sequence: SequenceNode) -> None:
     done = int(sequence.start_mark.index)
     for item in sequence.value:
-        if is_alias(done, item) or text[item.start_mark.index : item.start_mark.index + 1] in ("&", "!"):
+        if is_shared(text, done, item):
             line = sequence.start_mark.line + 1
             raise EditConflict(f"the list on line {line} has an anchor, an alias or a tag in it", "write its items out")
         done = int(item.end_mark.index)
@@ -75,7 +74,7 @@ class _Items:
     def replaced(self, at: int, value: Any) -> Splice:
         item = self.node.value[at]
         start, end = int(item.start_mark.index), content_end(self.text, item)
-        source = self._source(value, item.start_mark.column, _quote(item))
+        source = self._source(value, item.start_mark.column, quote_of(item))
         return Splice(start=start, end=end, text=source if start < end else f" {source}")
 
     def removed(self, first: int, last: int) -> list[Splice]:
@@ -84,7 +83,7 @@ class _Items:
         return [without_items(self.text, self.node, first, last)]
 
     def inserted(self, at: int, values: Sequence[Any]) -> list[Splice]:
-        quotes = {_quote(item) for item in self.node.value}
+        quotes = {quote_of(item) for item in self.node.value}
         quote = quotes.pop() if len(quotes) == 1 else ""
         if self.node.flow_style:
             return flow.insert(flow.parts(self.text, self.node), at, [self._source(v, 0, quote) for v in values])
@@ -114,7 +113,3 @@ class _Items:
             return (line_end_text(self.text) + " " * column).join(rendering.block(value))
         in_brackets = bool(self.node.flow_style) or isinstance(value, dict | list)
         return rendering.flow(value, quote=quote) if in_brackets else rendering.scalar(value, flow=False, quote=quote)
-
-
-def _quote(item: Node) -> str:
-    return item.style if isinstance(item, ScalarNode) and item.style in ("'", '"') else ""

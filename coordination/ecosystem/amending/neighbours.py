@@ -10,7 +10,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 from coordination.ecosystem.amending import flow, rendering
 from coordination.ecosystem.amending.writing import Hand, hand_of, write
 from coordination.ecosystem.text.lines import alone_before, dash, line_end_text, line_start
-from coordination.ecosystem.text.splices import entry, like_json
+from coordination.ecosystem.text.splices import entry, like_json, quote_of
 
 
 def in_order_of(neighbour: MappingNode | None, fields: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def item_lines(
 def _like(text: str, neighbour: MappingNode, fields: dict[str, Any]) -> list[str]:
     """The lines of the fields, each written as the neighbour's of that name."""
     key = neighbour.value[0][0]
-    quote = key.style if key.style in ("'", '"') else ""
+    quote = quote_of(key)
     lines: list[str] = []
     for name, value in fields.items():
         hand = hand_of(text, neighbour, name, entry(neighbour, name)).for_another(value)
@@ -61,7 +61,7 @@ def flow_item(text: str, neighbour: MappingNode | None, fields: dict[str, Any]) 
     if like_json(neighbour) and _is_one_line(text, neighbour):
         return rendering.like_json(fields)
     key = neighbour.value[0][0]
-    quote = key.style if key.style in ("'", '"') else ""
+    quote = quote_of(key)
     parts = []
     for name, value in fields.items():
         hand = hand_of(text, neighbour, name, entry(neighbour, name))

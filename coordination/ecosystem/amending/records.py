@@ -18,12 +18,11 @@ from coordination.ecosystem.text.lines import (
     blank_above,
     content_end,
     dash,
-    is_alias,
     keeps_blank_lines,
     line_start,
 )
 from coordination.ecosystem.text.places import Location
-from coordination.ecosystem.text.splices import Entry, Splice, entry
+from coordination.ecosystem.text.splices import Entry, Splice, entry, is_alias, is_shared
 from coordination.ecosystem.text.values import value_of
 from coordination.errors import EditConflict
 from coordination.models import Coordination, Ecosystem, Plan
@@ -117,7 +116,7 @@ def remove_item(text: str, owner: MappingNode, key: str, index: int) -> list[Spl
 
 def _refuse_shared_item(text: str, sequence: SequenceNode, index: int) -> None:
     item = sequence.value[index]
-    start = int(item.start_mark.index)
-    if is_alias(int(sequence.start_mark.index), item) or text[start : start + 1] in ("&", "!"):
-        line = (sequence if start < sequence.start_mark.index else item).start_mark.line + 1
+    start = int(sequence.start_mark.index)
+    if is_shared(text, start, item):
+        line = (sequence if is_alias(start, item) else item).start_mark.line + 1
         raise EditConflict(f"line {line}: the item has an anchor, an alias or a tag", "take it out by hand")

@@ -13,6 +13,7 @@ from coordination.ecosystem.amending import rendering
 from coordination.ecosystem.text.lines import (
     BREAKS,
     after_comments,
+    block_header,
     content_end,
     gap_end,
     is_blank,
@@ -25,8 +26,6 @@ from coordination.ecosystem.text.lines import (
 from coordination.ecosystem.text.splices import Entry, Splice, like_json
 from coordination.ecosystem.text.tree import PLAIN
 from coordination.ecosystem.text.values import plain_value
-
-_HEADER = re.compile(r"[|>][-+0-9]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +171,7 @@ def put(text: str, old: Entry, new: Written, *, flow_style: bool) -> list[Splice
     """The new value in the old one's place; comments on the old one's first and last line stay."""
     value = old.value
     if isinstance(value, ScalarNode) and value.style in ("|", ">"):
-        header = _HEADER.match(text, old.start)
-        assert header is not None
-        head = Splice(start=old.start, end=header.end(), text=new.head)
+        head = Splice(start=old.start, end=old.start + len(block_header(text, value)), text=new.head)
         return [head, _body(text, line_stop(text, old.start), content_end(text, value), new)]
     if isinstance(value, CollectionNode) and not value.flow_style and value.value:
         return _instead_of_block(text, old, new)

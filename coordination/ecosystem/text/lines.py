@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from coordination.ecosystem.text.splices import Splice
+from coordination.ecosystem.text.splices import Splice, is_alias
 from coordination.errors import EditConflict
 
 BREAKS = "\n\r\x85\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}"
@@ -89,11 +89,6 @@ def rest_is_blank(text: str, at: int) -> bool:
 def alone_before(text: str, at: int) -> bool:
     """Whether nothing stands before it on its line."""
     return not text[line_start(text, at) : at].strip(" \t")
-
-
-def is_alias(after: int, value: Node) -> bool:
-    """An alias brings the node that it stands for, which was written earlier."""
-    return bool(value.start_mark.index < after)
 
 
 def content_end(text: str, node: Node) -> int:

@@ -32,13 +32,11 @@ class Entry:
 
     @property
     def is_alias(self) -> bool:
-        """An alias brings the node that it stands for, which was written earlier."""
-        return bool(self.value.start_mark.index < self.key.end_mark.index)
+        return is_alias(int(self.key.end_mark.index), self.value)
 
     @property
     def quote(self) -> str:
-        """What the value stands in: `'`, `"` or nothing."""
-        return _quote(self.value)
+        return quote_of(self.value)
 
     @property
     def start(self) -> int:
@@ -47,6 +45,17 @@ class Entry:
     @property
     def end(self) -> int:
         return int(self.value.end_mark.index)
+
+
+def is_alias(after: int, value: Node) -> bool:
+    """An alias brings the node that it stands for, which was written earlier."""
+    return bool(value.start_mark.index < after)
+
+
+def is_shared(text: str, after: int, value: Node) -> bool:
+    """An alias, or what has an anchor or a tag: other places of the file may take it over."""
+    start = int(value.start_mark.index)
+    return is_alias(after, value) or text[start : start + 1] in ("&", "!")
 
 
 def apply(text: str, splices: Iterable[Splice]) -> str:
@@ -84,8 +93,9 @@ def item(root: Node | None, *location: str | int) -> MappingNode:
 
 def like_json(mapping: MappingNode) -> bool:
     """Whether the mapping is written as JSON writes it, where all text is in double quotes."""
-    return bool(mapping.flow_style) and all(_quote(key) == '"' for key, _ in mapping.value)
+    return bool(mapping.flow_style) and all(quote_of(key) == '"' for key, _ in mapping.value)
 
 
-def _quote(node: Node) -> str:
+def quote_of(node: Node) -> str:
+    """What it stands in: `'`, `"` or nothing."""
     return node.style if isinstance(node, ScalarNode) and node.style in ("'", '"') else ""

@@ -15,6 +15,9 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from coordination.ecosystem.text.tree import COLLECTION, MAX_DEPTH, PLAIN, TEXT, Tree
 
+Plain = Any
+"""What JSON knows: text, numbers, true and false, lists, mappings. Dates are ISO text."""
+
 _RESOLVER = yaml.resolver.Resolver()
 _MAKE = SafeConstructor()
 _TAG = "tag:yaml.org,2002:"
