@@ -59,9 +59,10 @@ coordination:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """What the test's module has as its FILE, else the one above."""
     path = tmp_path / "ecosystem.yaml"
-    path.write_text(FILE)
+    path.write_text(getattr(request.module, "FILE", FILE))
     return path
 
 

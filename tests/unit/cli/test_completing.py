@@ -30,13 +30,6 @@ Offered = Callable[..., list[str]]
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "ecosystem.yaml"
-    path.write_text(FILE)
-    return path
-
-
-@pytest.fixture
 def offered(typed: Callable[..., Done], monkeypatch: pytest.MonkeyPatch) -> Offered:
     """What stands behind `coord WORDS…`, whose last word is being written."""
 

@@ -55,13 +55,6 @@ coordination:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
-    path = tmp_path / "ecosystem.yaml"
-    path.write_text(FILE)
-    return path
-
-
-@pytest.fixture
 def ok(typed: Typed) -> Typed:
     def call(*words: str) -> Done:
         done = typed(*words)
