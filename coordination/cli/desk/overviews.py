@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from coordination.cli.screen.blocks import Lines, facts, head, rows, section, terminal_width
 from coordination.cli.screen.colours import told
 from coordination.cli.screen.tables import Cell, Column, drawn, filled
-from coordination.desk.records import (
-    BlockedTodo,
-    BlockingIssue,
-    EcosystemStatus,
-    Overdue,
-    RepoLine,
-    RepoStatus,
-)
 from coordination.models import Dependency, Todo
+
+if TYPE_CHECKING:
+    from coordination.desk.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
 
 SHOWN = 10
 """Of a long list of todos the most urgent: the rest is a `coord list-todos` away."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
+from typing import TYPE_CHECKING
 
 from coordination.cli.screen.blocks import Lines, bullets, facts, head, marked, rows, section, text
 from coordination.cli.screen.colours import STYLES, due, told
 from coordination.cli.screen.tables import Cell, plain, styled
-from coordination.desk.links import Chains, Link
-from coordination.desk.records import MilestoneStanding
 from coordination.desk.states import OPEN
 from coordination.models import (
     Action,
@@ -23,6 +22,10 @@ from coordination.models import (
 )
 from coordination.planner.blockers import FINISHED
 from coordination.planner.hours import say
+
+if TYPE_CHECKING:
+    from coordination.desk.links import Chains, Link
+    from coordination.desk.records import MilestoneStanding
 
 SHOWN = 20
 """Of what waits for one thing, this many are named."""

@@ -11,8 +11,14 @@ from rich_click import command
 
 from coordination.cli.completing import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import Call
+from coordination.cli.desk.listing import done, print_todos
+from coordination.cli.desk.pages import dependency_page, issue_page, plan_page, todo_page
 from coordination.cli.live import live_todo
+from coordination.cli.runs.waits import how_long
+from coordination.cli.screen.blocks import print_page
+from coordination.cli.screen.colours import STYLES
 from coordination.cli.screen.shown import Form, shown
+from coordination.cli.screen.tables import plain, styled
 from coordination.models import Dependency, Issue, Plan, Todo
 
 if TYPE_CHECKING:
@@ -25,15 +31,8 @@ if TYPE_CHECKING:
 @click.pass_obj
 def show_issue(call: Call, issue: str, form: Form) -> None:
     """Show one issue with everything that it waits for and holds up."""
-    from coordination.cli.desk.pages import issue_page
-    from coordination.cli.screen.blocks import print_page
-
     record, chains = call.manager.get_issue(issue), call.manager.chains_of(issue)
-    form.record(
-        record,
-        lambda: dict(chains),
-        lambda: print_page(*issue_page(record, chains, date.today())),
-    )
+    form.record(record, lambda: dict(chains), lambda: print_page(*issue_page(record, chains, date.today())))
 
 
 @command()
@@ -42,9 +41,6 @@ def show_issue(call: Call, issue: str, form: Form) -> None:
 @click.pass_obj
 def show_todo(call: Call, todo: str, form: Form) -> None:
     """Show one todo with everything that it waits for and holds up, and what a run does with it."""
-    from coordination.cli.desk.pages import todo_page
-    from coordination.cli.screen.blocks import print_page
-
     record, chains = call.manager.get_todo(todo), call.manager.chains_of(todo)
     plan = next((p for p in call.manager.ecosystem.coordination.plans if p.id == record.plan), None)
 
@@ -63,10 +59,6 @@ def show_todo(call: Call, todo: str, form: Form) -> None:
 @click.pass_obj
 def show_plan(call: Call, plan: str, form: Form) -> None:
     """Show one plan with its milestones, its todos, and everything that it waits for and holds up."""
-    from coordination.cli.desk.listing import done, print_todos
-    from coordination.cli.desk.pages import plan_page
-    from coordination.cli.screen.blocks import print_page
-
     record, todos, chains = call.manager.get_plan(plan), call.manager.plan_todos(plan), call.manager.chains_of(plan)
 
     def more() -> dict[str, Any]:
@@ -89,9 +81,6 @@ def show_plan(call: Call, plan: str, form: Form) -> None:
 @click.pass_obj
 def show_dep(call: Call, dependency: str, form: Form) -> None:
     """Show one dependency of a repository on another, and how it is checked."""
-    from coordination.cli.desk.pages import dependency_page
-    from coordination.cli.screen.blocks import print_page
-
     record = call.manager.get_dependency(dependency)
     form.record(record, dict, lambda: print_page(*dependency_page(record)))
 
@@ -100,9 +89,6 @@ def _at_present(todo: str, live: LiveTodo | None) -> Iterator[str]:
     """`running for 4 min, attempt 2, on w@host: run …`; nothing where no run knows the todo."""
     if live is None:
         return
-    from coordination.cli.screen.colours import STYLES
-    from coordination.cli.screen.tables import plain, styled
-
     words = [styled(live.state, STYLES.get(live.state, "")) + _for_how_long(live)]
     if live.attempt > 1:
         words.append(f"attempt {live.attempt}")
@@ -116,8 +102,6 @@ def _at_present(todo: str, live: LiveTodo | None) -> Iterator[str]:
 
 
 def _for_how_long(live: LiveTodo) -> str:
-    from coordination.cli.runs.waits import how_long
-
     if live.since is None:
         return ""
     passed = how_long(datetime.now(UTC) - datetime.fromisoformat(live.since))
