@@ -52,7 +52,6 @@ DEPENDENCY = Kind(
 )
 KINDS: Sequence[Kind[Issue] | Kind[Plan] | Kind[Todo] | Kind[Dependency]] = (ISSUE, PLAN, TODO, DEPENDENCY)
 WORK: Sequence[Kind[Issue] | Kind[Plan] | Kind[Todo]] = (ISSUE, PLAN, TODO)
-FIRST_MILESTONE = "M1"
 
 
 _NOUNS: dict[type, str] = {Milestone: "milestone", **{kind.model: kind.noun for kind in KINDS}}

@@ -21,11 +21,11 @@ class Chains(Answer):
     holds_up: tuple[Link, ...]
 
 
-def chains_of(ties: Ties, name: str, depth: int = DEPTH) -> Chains:
+def chains_of(ties: Ties, name: str) -> Chains:
     """The direct ones all; further away only what is open."""
     return Chains(
-        waits_for=_links(ties, ties.waits_for(name), ties.held_by, {name}, depth),
-        holds_up=_links(ties, ties.dependents(name), lambda other: _open(ties, ties.dependents(other)), {name}, depth),
+        waits_for=_links(ties, ties.waits_for(name), ties.held_by, {name}, DEPTH),
+        holds_up=_links(ties, ties.dependents(name), lambda other: _open(ties, ties.dependents(other)), {name}, DEPTH),
     )
 
 

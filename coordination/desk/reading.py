@@ -17,7 +17,6 @@ from coordination.desk.records import (
     EcosystemStatus,
     PlanCompletion,
     RepoStatus,
-    Tie,
     WhatGoes,
 )
 from coordination.desk.ties import Ties
@@ -184,19 +183,12 @@ class Reader:
 
     # Looks
 
-    def blockers_of(self, name: str) -> tuple[Tie, ...]:
-        """What an issue, plan or todo directly waits for, finished or not."""
-        ties = self._ties(name)
-        return ties.ties(ties.waits_for(name))
-
-    def blocked_by_it(self, name: str) -> tuple[Tie, ...]:
-        """What directly waits for an issue, plan or todo."""
-        ties = self._ties(name)
-        return ties.ties(ties.dependents(name))
-
     def chains_of(self, name: str) -> Chains:
         """What an issue, plan or todo waits for and what it holds up, with what stands behind each."""
-        return chains_of(self._ties(name), name)
+        ties = Ties(self.ecosystem)
+        if name not in ties.items:
+            raise unknown("issue, plan or todo", name, ties.items, "list-todos")
+        return chains_of(ties, name)
 
     def get_blocking_issues(self, repo: str) -> tuple[BlockingIssue, ...]:
         """Open issues that hold up open work of the repository, directly or at the end of a chain."""
@@ -215,12 +207,6 @@ class Reader:
     def what_goes(self, name: str) -> WhatGoes:
         """What `cascade` would take along."""
         return deletion.what_goes(self.ecosystem, name)
-
-    def _ties(self, name: str) -> Ties:
-        ties = Ties(self.ecosystem)
-        if name not in ties.items:
-            raise unknown("issue, plan or todo", name, ties.items, "list-todos")
-        return ties
 
     # What filters may ask for
 

@@ -128,4 +128,4 @@ def test_an_open_blocker_changes_no_status_by_itself(tmp_path: Path, deed: str) 
         manager.update_issue("I-3", {"blocking": ["PLAN-2", "T-4"]})
 
     assert statuses(manager)["T-4"] == "pending"
-    assert any(tie.holds for tie in manager.blockers_of("T-4"))
+    assert any(tie.holds for tie in manager.chains_of("T-4").waits_for)

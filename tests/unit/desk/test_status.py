@@ -118,16 +118,16 @@ def test_one_line_for_each_repository(manager: CoordinationManager) -> None:
 
 
 def test_what_blocks_and_what_it_blocks(manager: CoordinationManager) -> None:
-    assert [(tie.id, tie.kind, tie.status, tie.holds) for tie in manager.blockers_of("T-1")] == [
+    assert [(tie.id, tie.kind, tie.status, tie.holds) for tie in manager.chains_of("T-1").waits_for] == [
         ("I-1", "issue", "pending", True)
     ]
-    assert [(tie.id, tie.holds) for tie in manager.blockers_of("T-5")] == [("I-2", False)]
-    assert [(tie.id, tie.kind) for tie in manager.blockers_of("T-8")] == [("T-99", "unknown")]
-    assert [tie.id for tie in manager.blocked_by_it("T-1")] == ["T-2"]
-    assert [tie.id for tie in manager.blocked_by_it("P-1")] == ["T-3"]
-    assert manager.blockers_of("P-1") == ()
+    assert [(tie.id, tie.holds) for tie in manager.chains_of("T-5").waits_for] == [("I-2", False)]
+    assert [(tie.id, tie.kind) for tie in manager.chains_of("T-8").waits_for] == [("T-99", "unknown")]
+    assert [tie.id for tie in manager.chains_of("T-1").holds_up] == ["T-2"]
+    assert [tie.id for tie in manager.chains_of("P-1").holds_up] == ["T-3"]
+    assert manager.chains_of("P-1").waits_for == ()
     with pytest.raises(NotFound, match="T-0"):
-        manager.blockers_of("T-0")
+        manager.chains_of("T-0")
 
 
 def test_a_repository_that_is_only_used_has_a_status_too(tmp_path: Path) -> None:
