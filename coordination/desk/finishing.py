@@ -28,7 +28,7 @@ def created(sheet: Sheet, kind: Kind[R], records: Iterable[Fields]) -> tuple[Edi
             record=record,
             changed=tuple(name for name, value in fields.items() if value is not None),
             ready=ready if record is made[-1][0] else (),
-            notes=tuple(_unchecked(sheet.ecosystem, record)),
+            notes=(*_unchecked(sheet.ecosystem, record), *_not_over(sheet.ecosystem, None, record)),
         )
         for record, fields in made
     )
@@ -43,7 +43,7 @@ def updated(sheet: Sheet, kind: Kind[R], before: R, record: R, changes: Fields |
     ready = release(sheet)  # which may change the record once more
     record = sheet.get(kind, record.id)
     more = ("milestones",) if was is not before else ()
-    notes = tuple(_passed_by(sheet.ecosystem, before, record))
+    notes = (*_passed_by(sheet.ecosystem, before, record), *_not_over(sheet.ecosystem, before, record))
     return Edited(record=record, changed=(*more, *changed), ready=ready, notes=notes)
 
 
@@ -94,6 +94,22 @@ def _plan_is_through(ecosystem: Ecosystem, plan_id: str) -> Iterator[str]:
     for plan in ecosystem.coordination.plans:
         if plan.id == plan_id and plan.status in OPEN and all(t.status not in OPEN for t in ecosystem.todos_of(plan)):
             yield f"no todo of {plan_id} is open any more; is it complete: coord validate-plan {plan_id}"
+
+
+def _not_over(ecosystem: Ecosystem, before: R | None, after: R) -> Iterator[str]:
+    """A plan that counts as done has got new work."""
+    name = after.id if isinstance(after, Plan) else after.plan if isinstance(after, Todo) else None
+    plan = next((p for p in ecosystem.coordination.plans if p.id == name and p.status is PlanStatus.COMPLETED), None)
+    if plan is None:
+        return
+    was, now = _open_in(before), _open_in(after)
+    if new := [work for work in now if work not in was]:
+        yield f"{plan.id} is completed, and gets {listed(new)} to do: coord update-plan {plan.id} --status active"
+
+
+def _open_in(record: Any) -> list[str]:
+    items = record.milestones if isinstance(record, Plan) else [record] if isinstance(record, Todo) else []
+    return [item.id for item in items if item.status in OPEN]
 
 
 def _unchecked(ecosystem: Ecosystem, record: R) -> Iterator[str]:

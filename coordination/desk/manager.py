@@ -27,6 +27,7 @@ from coordination.models import (
     Dependency,
     Issue,
     IssueStatus,
+    Milestone,
     Plan,
     Todo,
     TodoStatus,
@@ -94,15 +95,23 @@ class CoordinationManager(Reader):
         plan_id: str,
         changes: Changes[Plan] = {},  # noqa: B006 - a mapping that nobody writes to
         *,
+        update_milestones: Mapping[str, Fields | Callable[[Milestone], Fields]] = {},
         complete_milestones: Sequence[str] = (),
+        delete_milestones: Sequence[str] = (),
         add_milestones: Sequence[Fields] = (),
     ) -> Edited:
-        """All in one edit; milestones are completed first. A plan is not completed while a todo or milestone is open."""
+        """All in one edit: the milestones in this order, then the plan, which is not completed while one of them is open.
+        A milestone that others name is not deleted.
+        """
 
         def deed(sheet: Sheet) -> Edited:
             plan = before = sheet.get(PLAN, plan_id)
+            for name, more in update_milestones.items():
+                plan = milestones.update(sheet, plan, name, more)
             for name in complete_milestones:
                 plan = milestones.complete(sheet, plan, name)
+            for name in delete_milestones:
+                plan = milestones.remove(sheet, plan, name)
             for fields in add_milestones:
                 plan = milestones.add(sheet, plan, fields)
             return finishing.updated(sheet, PLAN, before, plan, changes)

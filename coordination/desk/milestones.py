@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from coordination.desk import judging
 from coordination.desk.ids import Numbering
 from coordination.desk.kinds import PLAN, unknown
-from coordination.desk.references import check_free, check_references
+from coordination.desk.references import check_free, check_references, naming
 from coordination.desk.sheet import Sheet, differing
 from coordination.desk.states import check_finish, check_move
+from coordination.errors import Conflict
 from coordination.models import Milestone, Plan, TodoStatus
+from coordination.planner.selection import listed
 
 FIRST = "M1"
 
@@ -33,13 +35,16 @@ def add(sheet: Sheet, plan: Plan, fields: Mapping[str, Any]) -> Plan:
 def complete(sheet: Sheet, plan: Plan, name: str) -> Plan:
     """Raises Conflict when it is over already."""
     milestone = get(plan, name)
-    reopen = f"reopen it first: set its status to {TodoStatus.PENDING}"
+    reopen = f"reopen it first: coord update-plan {plan.id} --reopen-milestone {name}"
     check_finish("milestone", name, milestone.status, TodoStatus.COMPLETED, reopen)
     return update(sheet, plan, name, {"status": TodoStatus.COMPLETED})
 
 
-def update(sheet: Sheet, plan: Plan, name: str, changes: Mapping[str, Any]) -> Plan:
+def update(
+    sheet: Sheet, plan: Plan, name: str, changes: Mapping[str, Any] | Callable[[Milestone], Mapping[str, Any]]
+) -> Plan:
     before = get(plan, name)
+    changes = changes(before) if callable(changes) else changes
     after = judging.changed("milestone", before, changes)
     fields = differing(before, after, changes)
     if not fields:
@@ -48,6 +53,18 @@ def update(sheet: Sheet, plan: Plan, name: str, changes: Mapping[str, Any]) -> P
     check_references(sheet.names, after, before, plan)
     sheet.set((PLAN.section, plan.id, "milestones", name), fields)
     return _kept(sheet, plan, (after if m is before else m for m in plan.milestones), name)
+
+
+def remove(sheet: Sheet, plan: Plan, name: str) -> Plan:
+    """Raises Conflict while others name it. Only what stands in its plan names it for certain: another may have its id."""
+    get(plan, name)
+    references = [str(reference) for reference, _ in naming(sheet.ecosystem, [name]) if reference.plan == plan.id]
+    if references:
+        verb = "names" if len(references) == 1 else "name"
+        hint = f"take it out there: coord update-plan {plan.id} --milestone ID --blocked-by …"
+        raise Conflict(f"{name} cannot be deleted: {listed(references)} {verb} it", hint)
+    sheet.drop((PLAN.section, plan.id, "milestones", name))
+    return _kept(sheet, plan, (m for m in plan.milestones if m.id != name), name)
 
 
 def get(plan: Plan, name: str) -> Milestone:

@@ -85,7 +85,7 @@ class Sheet:
         return after, tuple(field for field in fields if field in changes)
 
     def remove(self, kind: Kind[R], name: str) -> None:
-        self._edit.remove((kind.section, name))
+        self.drop((kind.section, name))
         del self._records(kind)[name]
         self.touched[name] = None
 
@@ -110,6 +110,9 @@ class Sheet:
         fields = {**usual, **given}
         ordered = {name: fields[name] for name in type(record).model_fields if name in fields}
         self._edit.add(place, judging.plain(ordered))
+
+    def drop(self, place: Place) -> None:
+        self._edit.remove(place)
 
     def keep(self, kind: Kind[R], record: R) -> None:
         self._records(kind)[record.id] = record

@@ -189,10 +189,11 @@ PLAN = (
 )
 
 MILESTONE = (
-    Field(option="--due", field="due", metavar="DATE", help="When the new one is due.", panel=MILESTONES),
-    replace(
-        CRITERION, field="completion_criteria", help="When the new one is done; may be repeated.", panel=MILESTONES
-    ),
+    Field(option="--name", field="name", help="What it is called from now on.", panel=MILESTONES),
+    Field(option="--due", field="due", metavar="DATE", help="When it is due.", panel=MILESTONES),
+    replace(CRITERION, field="completion_criteria", panel=MILESTONES),
+    replace(CRITERION, option="--deliverable", field="deliverables", help="What is there then.", panel=MILESTONES),
+    _list("--blocked-by", "dependencies", "ID", "What it waits for.", MILESTONES, completing.milestone_ids),
 )
 
 DEPENDENCY = (

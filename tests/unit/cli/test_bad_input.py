@@ -43,7 +43,11 @@ REFUSED = [
     (("update-issue", "ISSUE-001"), 2, ["nothing to change", "--title", "--label"]),
     (("update-issue", "ISSUE-001", "--label", "x", "--add-label", "y"), 2, ["--label and --add-label exclude"]),
     (("update-issue", "ISSUE-001", "--remove-label", "x"), 2, ["no 'x' to remove", "it has old, bad luck"]),
-    (("update-plan", "PLAN-001", "--due", "2026-01-31"), 2, ["--add-milestone NAME"]),
+    (("update-plan", "PLAN-001", "--due", "2026-01-31"), 2, ["--add-milestone NAME", "--milestone ID"]),
+    (("update-plan", "PLAN-001", "--milestone", "M1"), 2, ["--due"]),
+    (("update-plan", "PLAN-001", "--milestone", "M1", "--add-milestone", "x", "--due", "2026-01-31"), 2, ["exclude"]),
+    (("update-plan", "PLAN-001", "--add-milestone", "x", "--name", "y"), 2, ["exclude each other"]),
+    (("update-plan", "PLAN-001", "--delete-milestone", "M7"), 2, ["no milestone of PLAN-001 'M7'"]),
     (
         ("update-plan", "PLAN-001", "--complete-milestone", "M2"),
         2,

@@ -16,7 +16,7 @@ KINDS = [
     (fields.ISSUE, Issue, {"metadata"}),
     (fields.TODO, Todo, {"retry", "env", "workspace"}),
     (fields.PLAN, Plan, {"milestones"}),
-    (fields.MILESTONE, Milestone, {"id", "name", "description", "status", "dependencies", "deliverables"}),
+    (fields.MILESTONE, Milestone, {"id", "description", "status"}),
     (fields.DEPENDENCY, Dependency, {"validation"}),
 ]
 

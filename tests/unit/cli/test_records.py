@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stage import Done
 from tests.unit.cli.conftest import FILE, Typed
 
 
@@ -151,6 +152,40 @@ def test_milestones_are_added_and_completed_with_the_plan(typed: Typed) -> None:
     first, second = done.json["milestones"]
     assert (first["status"], second["id"], second["due"]) == ("completed", "M2", "2027-03-01")
     assert [criterion["text"] for criterion in second["completion_criteria"]] == ["it works", "it lasts"]
+
+
+def test_a_milestone_is_changed_reopened_and_taken_out(typed: Typed, file: Path) -> None:
+    def update(*words: str) -> Done:
+        return typed("update-plan", "PLAN-001", *words)
+
+    update("--add-milestone", "All of it", "--blocked-by", "M1", "--deliverable", "docs/a, b.md", "--due", "2027-01-31")
+    update("--complete-milestone", "M1")
+    again = update("--complete-milestone", "M1")
+    assert (again.code, "coord update-plan PLAN-001 --reopen-milestone M1" in again.err) == (6, True)
+
+    assert update("--milestone", "M1", "--name", "One half", "--reopen-milestone", "M1").code == 0
+    assert "{id: M1, name: One half, status: pending}" in file.read_text()
+    refused = update("--delete-milestone", "M1")
+    assert (refused.code, "PLAN-001.M2.dependencies names it" in refused.err) == (6, True)
+
+    assert update("--milestone", "M2", "--blocked-by", "", "--due", "", "--delete-milestone", "M1").code == 0
+    (left,) = typed("show-plan", "PLAN-001", "--json").json["milestones"]
+    assert (left["id"], left["dependencies"], left["due"], left["deliverables"]) == ("M2", [], None, ["docs/a, b.md"])
+
+    update("--delete-milestone", "M2")
+    assert typed("show-plan", "PLAN-001", "--json").json["milestones"] == []
+
+
+def test_who_gives_new_work_to_a_plan_that_counts_as_done_is_told(typed: Typed) -> None:
+    for todo in ("TODO-001", "TODO-002"):
+        typed("complete-todo", todo)
+    assert typed("update-plan", "PLAN-001", "--complete-milestone", "M1", "--status", "completed").err.count("\n") == 1
+
+    hint = "coord update-plan PLAN-001 --status active"
+    assert hint in typed("create-todo", "--task", "Lift more", "--repo", "api", "--plan", "PLAN-001").err
+    assert hint in typed("update-todo", "TODO-001", "--status", "pending").err
+    assert hint in typed("update-plan", "PLAN-001", "--reopen-milestone", "M1").err
+    assert hint not in typed("update-plan", "PLAN-001", "--title", "Raised").err
 
 
 def test_a_plan_says_what_it_lacks(typed: Typed) -> None:
