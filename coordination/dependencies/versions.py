@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordination.dependencies import cargo, npm, python_manifest, setup_cfg
 from coordination.dependencies.constraints import Rules, rules_for
+from coordination.dependencies.manifests import cargo, npm, pyproject, setup_cfg
 from coordination.dependencies.tags import newest_version_tag, without_prefix
 from coordination.errors import CoordinationError, NotFound
 
@@ -20,7 +20,7 @@ Reader = Callable[[Path], str | None]
 """From a folder to its version, None where its manifest is not there or says none; raises CoordinationError."""
 
 MANIFESTS: dict[str, tuple[Rules, Reader]] = {
-    "pyproject.toml": (Rules.PYTHON, python_manifest.version),
+    "pyproject.toml": (Rules.PYTHON, pyproject.version),
     "package.json": (Rules.NPM, npm.version),
     "Cargo.toml": (Rules.CARGO, cargo.version),
     "setup.cfg": (Rules.PYTHON, setup_cfg.version),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import configparser
 from pathlib import Path
 
-from coordination.dependencies import python_source
-from coordination.dependencies.manifest import read_text
+from coordination.dependencies.manifests import python_source
+from coordination.dependencies.manifests.reading import read_text
 from coordination.errors import CoordinationError
 
 

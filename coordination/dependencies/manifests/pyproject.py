@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from coordination.dependencies import python_source
-from coordination.dependencies.manifest import inside, read_toml, text_inside
+from coordination.dependencies.manifests import python_source
+from coordination.dependencies.manifests.reading import inside, read_toml, text_inside
 
 NAMES = ("__version__", "VERSION")
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from coordination.dependencies.manifest import read_text
+from coordination.dependencies.manifests.reading import read_text
 from coordination.errors import CoordinationError
 
 FOLDERS = ("", "src", "lib")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from coordination.dependencies.manifest import inside, read_toml, text_inside
+from coordination.dependencies.manifests.reading import inside, read_toml, text_inside
 
 MANIFEST = "Cargo.toml"
 OF_WORKSPACE = ("workspace", "package", "version")

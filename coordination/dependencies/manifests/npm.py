@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from coordination.dependencies.manifest import read_text, text_inside
+from coordination.dependencies.manifests.reading import read_text, text_inside
 from coordination.errors import CoordinationError
 
 
