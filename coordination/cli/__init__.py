@@ -1,4 +1,16 @@
-"""The `coord` command. Commands parse, call one deed and print; each family's module is imported when it is called."""
+"""The `coord` command. Commands parse, call one deed and print; each family's module is imported when it is called.
+
+| file | |
+|---|---|
+| `app.py` `lazy.py` | the table of commands; how a call begins and ends |
+| `context.py` `live.py` | what a command works with; what runs do at present, in passing |
+| `completion.py` `completing.py` | Tab: the shell's script, and what it is answered |
+| `files.py` `demo.py` `doctor.py` | to begin with |
+| `desk/` | what the file declares: listed, shown, changed, checked |
+| `runs/` | plans carried out, followed, steered |
+| `processes/` | what goes on by itself: workers, servers |
+| `options/` `screen/` | what people say, and what they see, for all of these |
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,12 @@
-"""The commands about what the file declares: issues, todos, plans, dependencies; what they print and write."""
+"""The commands about what the file declares.
+
+| file | |
+|---|---|
+| `issues.py` `todos.py` `plans.py` `deps.py` `repos.py` | a kind of record each: listed, created, changed, deleted |
+| `changing.py` `happened.py` | how all of them change something, and what they say of it |
+| `done.py` | a todo that somebody has done |
+| `listing.py` `showing.py` `pages.py` | records as tables; one record as a page |
+| `standing.py` `overviews.py` | where things stand |
+| `validating.py` `check_deps.py` | whether a plan is complete, and dependencies are met |
+| `export.py` `exporting.py` | records for other programs |
+"""
