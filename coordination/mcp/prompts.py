@@ -8,11 +8,11 @@ from fastmcp import FastMCP
 from fastmcp.exceptions import PromptError
 
 from coordination.desk.manager import CoordinationManager
+from coordination.desk.states import OPEN
 from coordination.mcp.office import Office
 from coordination.mcp.refusals import told
-from coordination.models import Plan, PlanStatus, Repo
+from coordination.models import Plan, Repo
 
-OVER = (PlanStatus.COMPLETED, PlanStatus.CANCELLED)
 WAY = """\
 How to go about it:
 1. Find out which of these repositories the change touches, and read their code where you can.
@@ -43,7 +43,7 @@ def _brief(manager: CoordinationManager, change: str, names: Collection[str]) ->
         f"Plan this change across my repositories:\n\n{change}\n",
         _section("Repositories", (_repo(repo) for repo in repos)),
         _section("Dependencies (consumer needs provider)", _dependencies(manager, shown)),
-        _section("Open plans", (_plan(manager, plan) for plan in manager.list_plans() if plan.status not in OVER)),
+        _section("Open plans", (_plan(manager, plan) for plan in manager.list_plans() if plan.status in OPEN)),
         WAY,
     )
     return "\n".join(parts)
