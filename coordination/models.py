@@ -311,6 +311,10 @@ class Ecosystem(Record):
     repos: tuple[Repo, ...] = ()
     coordination: Coordination = Coordination()
 
+    def with_coordination(self, **sections: tuple[Record, ...]) -> Ecosystem:
+        """The same with other records in these sections, which nobody judges again."""
+        return self.model_copy(update={"coordination": self.coordination.model_copy(update=sections)})
+
     def todos_of(self, plan: Plan) -> tuple[Todo, ...]:
         """The todos that name the plan, whatever their status; if none does, the open todos of its repos that name no
         plan at all. In the file's order.

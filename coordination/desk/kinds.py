@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from coordination.errors import NotFound
-from coordination.models import Coordination, Dependency, Ecosystem, Issue, Milestone, Plan, Todo
+from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Todo
 from coordination.nearest import nearest
 
 Work = Issue | Plan | Todo
@@ -94,9 +94,3 @@ def unknown(noun: str, name: str, known: Iterable[str], listed_by: str) -> NotFo
 
 def a(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
-
-
-def with_section(ecosystem: Ecosystem, section: str, records: Iterable[Kept]) -> Ecosystem:
-    """The same, with these records in that section."""
-    coordination: Coordination = ecosystem.coordination.model_copy(update={section: tuple(records)})
-    return ecosystem.model_copy(update={"coordination": coordination})

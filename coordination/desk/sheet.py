@@ -13,7 +13,7 @@ from typing import Any
 
 from coordination.desk import judging
 from coordination.desk.ids import Numbering
-from coordination.desk.kinds import Kept, Kind, R, with_section
+from coordination.desk.kinds import Kept, Kind, R
 from coordination.desk.references import Names, added_work, check_references, mentioned, named
 from coordination.desk.states import check_move
 from coordination.desk.ties import Ties
@@ -48,9 +48,10 @@ class Sheet:
     @property
     def ecosystem(self) -> Ecosystem:
         """As it will be."""
-        for section, records in self._changed.items():
-            self._latest = with_section(self._latest, section, records.values())
-        self._changed.clear()
+        if self._changed:
+            changed = {section: tuple(records.values()) for section, records in self._changed.items()}
+            self._latest = self._latest.with_coordination(**changed)
+            self._changed.clear()
         return self._latest
 
     @cached_property

@@ -244,8 +244,7 @@ def _list_of(ecosystem: Ecosystem, owner: Location) -> tuple[Record, ...]:
 def _with_list(ecosystem: Ecosystem, owner: Location, records: tuple[Record, ...]) -> Ecosystem:
     if len(owner) == 1:
         return ecosystem.model_copy(update={str(owner[0]): records})
-    coordination = ecosystem.coordination.model_copy(update={str(owner[1]): records})
-    return ecosystem.model_copy(update={"coordination": coordination})
+    return ecosystem.with_coordination(**{str(owner[1]): records})
 
 
 def _check_ids(ecosystem: Ecosystem, changed: Iterable[Location]) -> None:

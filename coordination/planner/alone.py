@@ -22,5 +22,4 @@ def alone(ecosystem: Ecosystem, todo: Todo) -> PlanGraph:
 def _with(ecosystem: Ecosystem, plan: Plan, todo: Todo) -> Ecosystem:
     parts = ecosystem.coordination
     todos = tuple(t.model_copy(update={"plan": plan.id}) if t.id == todo.id else t for t in parts.todos)
-    parts = parts.model_copy(update={"plans": (*parts.plans, plan), "todos": todos})
-    return ecosystem.model_copy(update={"coordination": parts})
+    return ecosystem.with_coordination(plans=(*parts.plans, plan), todos=todos)
