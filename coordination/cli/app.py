@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -18,6 +20,7 @@ from coordination.cli.lazy import Families, LazyGroup
 from coordination.errors import CoordinationError
 
 INTERRUPTED = 130
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 COMMANDS: Families = {
     "Begin": {
@@ -117,14 +120,31 @@ def coord(ctx: click.Context) -> None:
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:
     """One call: whatever happens becomes an exit code, and words on standard error."""
+    _open_what_is_closed()
     call = Call()
     try:
         code = _perform(call, argv)
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read us has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        code = _write_no_more()
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        click.echo(_no_room(error), err=True)
+        code = _write_no_more()
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """A caller may close our streams (`>&-`); what we open would then stand in their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (to the end of the process)
+
+
+def _write_no_more() -> int:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _perform(call: Call, argv: Sequence[str] | None) -> int:
@@ -143,9 +163,9 @@ def _perform(call: Call, argv: Sequence[str] | None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except BrokenPipeError:
-        raise
     except Exception as error:  # noqa: BLE001 (a traceback is for us; who typed a command gets a sentence)
+        if isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
+            raise
         click.echo(_unexpected(error), err=True)
         return 1
 
@@ -155,6 +175,11 @@ def _refused(error: click.ClickException) -> str:
     if context is None:
         return error.format_message()
     return f"{error.format_message()}\n  see: {context.command_path} --help"
+
+
+def _no_room(error: OSError) -> str:
+    what = f"{error.filename} cannot be written" if error.filename else "not all of the answer could be written"
+    return f"error: {what}: {error.strerror}\n  make room; then see whether what was to change has changed"
 
 
 def _unexpected(error: Exception) -> str:

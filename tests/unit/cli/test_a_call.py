@@ -120,6 +120,27 @@ def test_a_fault_of_ours_shows_its_traceback_when_asked(ending: Ending, monkeypa
     assert "Traceback" in ending(ZeroDivisionError("oh"))[1]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_an_answer_for_which_there_is_no_room_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"{HELP}sys.argv = ['coord', 'schema']\nmain()"
+
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run([sys.executable, "-c", script], stdout=full, stderr=subprocess.PIPE, text=True)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(
+        "error: not all of the answer could be written: No space left on device\n  make room"
+    )
+
+
+def test_streams_that_the_caller_has_closed_are_not_missed() -> None:
+    script = f"{HELP}sys.argv = ['coord', 'no-such-command']\nmain()"
+
+    ended = subprocess.run(["sh", "-c", '"$0" -c "$1" <&- >&- 2>&-', sys.executable, script])
+
+    assert ended.returncode == 2
+
+
 def test_whoever_stops_reading_gets_no_traceback(tmp_path: Path) -> None:
     script = f"{HELP}sys.argv = ['coord', 'schema']\nmain()"
 
