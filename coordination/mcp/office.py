@@ -50,9 +50,13 @@ class Office:
         return self.seen(run, wait_s)
 
     def seen(self, run: Run, wait_s: float = 0) -> RunView:
-        """As soon as it has ended, or as it stands after so long."""
+        """As soon as it has ended, or as it stands after so long. Who waits for one that ended while nobody followed it
+        has it marked in the file, as `coord watch` does.
+        """
         view = run.view()
         if view.status.ended:
+            if wait_s:
+                self._followers.follow(run)
             self._followers.wait(run.id, RECORDED_S)
             return view
         self._followers.follow(run)

@@ -117,8 +117,12 @@ def test_what_was_started_goes_on_without_the_client(new_stage: Callable[[], Sta
         begun = ai.call("coord_sweep_plan", plan=PLAN)["run_id"]
 
     gate.open()
-    assert stage.coord("watch", begun).code == 0
+    until(lambda: stage.run(begun)["status"] == "succeeded")
     assert Daemon(stage.state, "worker").running()
+    with agent(over_stdio(stage)) as ai:
+        assert ai.call("coord_get_todo", todo="A")["status"] == "pending"
+        assert ai.call("coord_get_run", run=begun, wait_s=60)["status"] == "succeeded"
+        assert ai.call("coord_get_todo", todo="A")["status"] == "completed"
 
 
 def test_a_redis_that_goes_away_is_named_and_used_again_when_it_is_back(tmp_path: Path) -> None:
