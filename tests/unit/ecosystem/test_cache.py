@@ -31,13 +31,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "ecosystem.yaml"
-    path.write_text(TEXT)
-    return path
-
-
-@pytest.fixture
 def no_parser(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """From here on parsing is a failure."""
 

@@ -245,7 +245,7 @@ def without_tail(piece: str) -> str:
     return "".join(lines).rstrip()
 
 
-FILE = """\
+TEXT = """\
 repos:
   - name: r
 coordination:
@@ -266,13 +266,6 @@ coordination:
       task: t
       repo: r
 """
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "ecosystem.yaml"
-    path.write_text(FILE)
-    return path
 
 
 @pytest.fixture
@@ -300,7 +293,7 @@ def test_many_changes_are_one_edit(path: Path, no_whole_way: None) -> None:
 
     edit(path, decide)
 
-    changed = FILE.replace("m}\n", "m, status: completed}\n        - {id: N, name: n}\n")
+    changed = TEXT.replace("m}\n", "m, status: completed}\n        - {id: N, name: n}\n")
     changed = changed.replace("  - name: r\n", "  - name: r\n    path: ../r\n")
     changed = changed.replace("    - id: B\n      task: t\n      repo: r\n", "")
     changed = changed.replace(
@@ -312,7 +305,7 @@ def test_many_changes_are_one_edit(path: Path, no_whole_way: None) -> None:
 
 
 def test_what_is_taken_out_moves_nothing_else_out_of_its_place(path: Path) -> None:
-    path.write_text(FILE.replace("    - id: P\n", "    - {id: O, title: first}\n    - id: P\n"))
+    path.write_text(TEXT.replace("    - id: P\n", "    - {id: O, title: first}\n    - id: P\n"))
 
     def decide(edit: Edit) -> None:
         edit.remove(("plans", "O"))
@@ -320,7 +313,7 @@ def test_what_is_taken_out_moves_nothing_else_out_of_its_place(path: Path) -> No
 
     edit(path, decide)
 
-    assert path.read_text() == FILE.replace("m}\n", "m}\n        - {id: N, name: n}\n")
+    assert path.read_text() == TEXT.replace("m}\n", "m}\n        - {id: N, name: n}\n")
 
 
 def test_what_is_added_and_taken_out_again_leaves_nothing(path: Path) -> None:
@@ -330,7 +323,7 @@ def test_what_is_added_and_taken_out_again_leaves_nothing(path: Path) -> None:
 
     edit(path, decide)
 
-    assert path.read_text() == FILE
+    assert path.read_text() == TEXT
 
 
 def test_the_first_record_of_a_kind_makes_its_section(path: Path) -> None:
@@ -364,16 +357,16 @@ def test_what_cannot_be_is_refused_and_nothing_is_written(
     with pytest.raises(error, match=words):
         edit(path, decide)
 
-    assert path.read_text() == FILE
+    assert path.read_text() == TEXT
 
 
 def test_a_file_that_someone_broke_is_refused_with_line_and_column(path: Path) -> None:
-    path.write_text(FILE + "    - id: [\n")
+    path.write_text(TEXT + "    - id: [\n")
 
     with pytest.raises(InvalidFile, match=r"ecosystem.yaml:\d+: YAML, column \d+"):
         edit(path, lambda edit: edit.set(("todos", "A"), "task", "x"))
 
-    assert path.read_text() == FILE + "    - id: [\n"
+    assert path.read_text() == TEXT + "    - id: [\n"
 
 
 def test_a_folder_that_nobody_may_write_is_told(path: Path) -> None:
@@ -383,11 +376,11 @@ def test_a_folder_that_nobody_may_write_is_told(path: Path) -> None:
         edit(path, lambda edit: edit.set(("todos", "A"), "task", "x"))
 
     assert "writable" in caught.value.hint
-    assert path.read_text() == FILE
+    assert path.read_text() == TEXT
 
 
 def test_after_an_edit_the_warnings_have_their_new_lines(path: Path) -> None:
-    path.write_text(FILE.replace("repo: r\n    # of C", "repo: GONE\n    # of C"))
+    path.write_text(TEXT.replace("repo: r\n    # of C", "repo: GONE\n    # of C"))
     (before,) = load(path).warnings
 
     after = edit(path, lambda edit: edit.set(("todos", "A"), "labels", ["a"]))

@@ -19,13 +19,6 @@ NOW = datetime(2026, 3, 4, tzinfo=UTC)
 TEXT = "coordination: {todos: [{id: T, task: t, repo: r}]}\n"
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "ecosystem.yaml"
-    path.write_text(TEXT)
-    return path
-
-
 def test_mode_and_symlink_stay_and_nothing_is_left_over(path: Path) -> None:
     path.chmod(0o640)
     link = path.parent / "here" / "link.yaml"
