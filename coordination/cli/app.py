@@ -163,7 +163,7 @@ def _perform(call: Call, argv: Sequence[str] | None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
-    except Exception as error:  # noqa: BLE001 (a traceback is for us; who typed a command gets a sentence)
+    except Exception as error:
         if isinstance(error, BrokenPipeError) or (isinstance(error, OSError) and error.errno in NO_ROOM):
             raise
         click.echo(_unexpected(error), err=True)
