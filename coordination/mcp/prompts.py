@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 from fastmcp import FastMCP
 from fastmcp.exceptions import PromptError
+from fastmcp.prompts import Prompt, PromptArgument
 
 from coordination.desk.manager import CoordinationManager
 from coordination.desk.states import OPEN
@@ -13,6 +14,10 @@ from coordination.mcp.office import Office
 from coordination.mcp.refusals import told
 from coordination.models import Plan, Repo
 
+ARGUMENTS = [  # FastMCP's own explain to people how JSON is written
+    PromptArgument(name="change", description="What is to change, in your words.", required=True),
+    PromptArgument(name="repos", description="Only these repositories, with commas; none: all of them."),
+]
 WAY = """\
 How to go about it:
 1. Find out which of these repositories the change touches, and read their code where you can.
@@ -29,11 +34,13 @@ How to go about it:
 
 
 def add(server: FastMCP, office: Office) -> None:
-    @server.prompt(title="Plan this change across my repositories")
     def plan_change(change: str, repos: str = "") -> str:
-        """Plan a change across repositories: todos in order, from what is declared. `repos`: only these, with commas."""
+        """Plan a change across repositories: todos in order, from what is declared."""
         with told(PromptError):
             return _brief(office.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()])
+
+    prompt = Prompt.from_function(plan_change, title="Plan this change across my repositories")
+    server.add_prompt(prompt.model_copy(update={"arguments": ARGUMENTS}))
 
 
 def _brief(manager: CoordinationManager, change: str, names: Collection[str]) -> str:

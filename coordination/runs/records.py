@@ -15,7 +15,7 @@ from coordination.planner.delivery import Delivery
 
 
 class TodoState(StrEnum):
-    """See the picture in `runs/__init__.py`."""
+    """Where a todo stands in a run."""  # the picture: `__init__.py`
 
     WAITING = "waiting"
     READY = "ready"

@@ -34,8 +34,9 @@ def coord_sweep_plan(
 ) -> CutRun:
     """Start a run of the plan's open todos, in the order that their dependencies allow, and return it at once.
 
-    The run goes on by itself, also after you have left: follow it with coord_get_run(run_id, wait_s=60) until its status
-    is no longer running. What is blocked from outside the plan is skipped. coord_forecast_plan looks ahead first.
+    The run goes on by itself, also after you have left: follow it with coord_get_run(run=…, wait_s=60) until its status
+    is no longer running. It begins at the tip of each repository's `branch`, and commits to coord/<run_id>: have that merged
+    before the next sweep. What is blocked from outside the plan is skipped. coord_forecast_plan looks ahead first.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
     run = office.coord.runs.sweep(plan, wanted, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel)
@@ -44,7 +45,7 @@ def coord_sweep_plan(
 
 @carries_out("Run one todo")
 def coord_execute_todo(office: Office, todo: TodoName, wait_s: Wait = 0) -> CutRun:
-    """Start a run of this one todo and return it at once; follow it with coord_get_run."""
+    """Start a run of this one todo, if it waits for nothing, and return it at once; follow it with coord_get_run."""
     return cut(CutRun, office.begun(office.coord.runs.execute(todo), wait_s), SHOWN)
 
 
@@ -58,7 +59,8 @@ def coord_retry_run(
 ) -> CutRun:
     """Start a new run of what failed in an ended one, and of what that held up; what had succeeded is carried over.
 
-    Mend the cause first: the todo in the ecosystem file, or the code on the repository's branch.
+    Mend the cause first: the todo in the ecosystem file, the code on the repository's branch, or in the worktree that was
+    kept on the machine of its worker, .coord/worktrees/<run_id>/<repo>, by a commit on coord/<run_id>.
     """
     again = office.coord.runs.retry(run, on_failure=on_failure, max_parallel=max_parallel)
     return cut(CutRun, office.begun(again, wait_s), SHOWN)
@@ -80,7 +82,10 @@ def coord_get_run(
     states: AnyOf[TodoState] = (),
     limit: Most = SHOWN,
 ) -> CutRun:
-    """A run: its status, and every todo (or those in `states`) with its state, times, error, and what it waits for."""
+    """A run: its status, and every todo (or those in `states`) with its state, times, error, and what it waits for.
+
+    Who waits for its end (`wait_s`) has what succeeded marked as completed in the ecosystem file.
+    """
     view = office.seen(office.coord.runs.get(run), wait_s)
     return cut(CutRun, view.only(states) if states else view, limit)
 
