@@ -11,7 +11,7 @@ from coordination.desk.records import Edited
 from coordination.desk.sheet import Sheet
 from coordination.desk.states import OPEN, check_finish
 from coordination.desk.ties import Ties
-from coordination.errors import Conflict
+from coordination.errors import Conflict, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Plan, PlanStatus, Todo
 from coordination.planner.blockers import CANCELLED, FINISHED
 from coordination.planner.selection import counted, listed
@@ -21,7 +21,8 @@ Fields = Mapping[str, Any]
 
 def created(sheet: Sheet, kind: Kind[R], records: Iterable[Fields]) -> tuple[Edited, ...]:
     """A later one may name an earlier one. What becomes ready is said of the last."""
-    made = [(sheet.create(kind, fields), fields) for fields in records]
+    given = list(records)
+    made = [(_create(sheet, kind, fields, i if len(given) > 1 else None), fields) for i, fields in enumerate(given, 1)]
     ready = release(sheet)
     return tuple(
         Edited(
@@ -32,6 +33,16 @@ def created(sheet: Sheet, kind: Kind[R], records: Iterable[Fields]) -> tuple[Edi
         )
         for record, fields in made
     )
+
+
+def _create(sheet: Sheet, kind: Kind[R], fields: Fields, position: int | None) -> R:
+    """Of several, a refusal says which."""
+    try:
+        return sheet.create(kind, fields)
+    except (UsageError, Conflict) as error:
+        if position is None:
+            raise
+        raise type(error)(f"record {position}: {error.message}", error.hint) from error
 
 
 def updated(sheet: Sheet, kind: Kind[R], before: R, record: R, changes: Fields | Callable[[R], Fields]) -> Edited:

@@ -39,7 +39,7 @@ def _bytes(name: str) -> bytes:
 def _data(raw: bytes, file: str) -> Any:
     try:
         return json.loads(raw)  # YAML holds no tabs, with which some indent JSON
-    except ValueError:
+    except (ValueError, RecursionError):
         return _yaml(raw, file)
 
 

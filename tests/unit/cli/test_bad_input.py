@@ -86,6 +86,9 @@ def test_it_is_refused_with_what_to_do(
         ("title: {", "standard input:2"),
         ("title: a\ntitle: b", "'title' is written twice"),
         ("", "it is no record"),
+        ("[" * 100_000, "deep in each other"),
+        ("- {title: a}\n- {title: b, repos: [ap]}", "record 2: there is no repo 'ap'"),
+        ("- {title: a}\n- {titel: b}", "record 2: the new issue"),
     ],
 )
 def test_records_that_cannot_be_read_are_refused(typed: Typed, file: Path, text: str, says: str) -> None:
