@@ -136,10 +136,10 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _open_what_is_closed() -> None:
-    """A caller may close our streams (`>&-`); what we open would then stand in their place."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+    """A caller may close the streams that we write to (`>&-`). A closed standard input is left to those who read it."""
+    for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 (to the end of the process)
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (to the end of the process)
 
 
 def _write_no_more() -> int:
