@@ -17,7 +17,7 @@ from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError
 from coordination.fleet import checkup
 from coordination.fleet.doctor import Facts, findings
-from coordination.planner.selection import counted
+from coordination.phrases import counted
 from coordination.runs.records import RunView
 from coordination.wire.fitness import Finding, Severity
 

@@ -24,7 +24,7 @@ def init(folder: Path) -> None:
     from coordination.ecosystem.document import FILE_NAME
     from coordination.ecosystem.first_file import first_file, write_first
     from coordination.ecosystem.scan import find_repos
-    from coordination.planner.selection import counted
+    from coordination.phrases import counted
 
     repos, path = find_repos(folder), folder / FILE_NAME
     write_first(path, first_file(repos))

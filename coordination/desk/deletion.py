@@ -17,7 +17,7 @@ from coordination.desk.references import Reference, naming
 from coordination.desk.sheet import Sheet
 from coordination.errors import Conflict
 from coordination.models import Ecosystem
-from coordination.planner.selection import listed
+from coordination.phrases import listed
 
 
 def what_goes(ecosystem: Ecosystem, name: str) -> WhatGoes:

@@ -13,8 +13,8 @@ from coordination.desk.states import OPEN, check_finish
 from coordination.desk.ties import Ties
 from coordination.errors import Conflict, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Plan, PlanStatus, Todo
+from coordination.phrases import counted, listed
 from coordination.planner.blockers import CANCELLED, FINISHED
-from coordination.planner.selection import counted, listed
 
 Fields = Mapping[str, Any]
 

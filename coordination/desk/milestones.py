@@ -13,7 +13,7 @@ from coordination.desk.sheet import Sheet, differing
 from coordination.desk.states import check_finish, check_move
 from coordination.errors import Conflict
 from coordination.models import Milestone, Plan, TodoStatus
-from coordination.planner.selection import listed
+from coordination.phrases import listed
 
 FIRST = "M1"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from coordination.errors import CoordinationError
-from coordination.planner.selection import counted, listed
+from coordination.phrases import counted, listed
 from coordination.runs.census import Queue
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunView

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from coordination.models import Ecosystem, Issue, IssueStatus, Milestone, Plan, PlanStatus, Todo, TodoStatus
 from coordination.nearest import did_you_mean
-from coordination.planner.selection import listed
+from coordination.phrases import listed
 
 Item = Todo | Issue | Plan | Milestone
 

@@ -15,11 +15,12 @@ import networkx as nx
 from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Level, Plan, Todo
 from coordination.nearest import did_you_mean
+from coordination.phrases import listed
 from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
 from coordination.planner.cycles import shortest_cycles
 from coordination.planner.hours import assumed_hours
-from coordination.planner.selection import ALL, Selection, Selectors, find_plan, listed, select
+from coordination.planner.selection import ALL, Selection, Selectors, find_plan, select
 
 PRIORITY = {level: i for i, level in enumerate((Level.CRITICAL, Level.HIGH, Level.MEDIUM, Level.LOW))}
 Neighbours = Mapping[str, tuple[str, ...]]

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from coordination.models import Todo
+from coordination.phrases import counted, listed
 from coordination.planner.graph import PlanGraph
 from coordination.planner.hours import say
-from coordination.planner.selection import counted, listed
 
 INDENT_SHOWN = 60
 """Deeper than this the tree's lines are cut on the left: a chain of 10,000 todos would fill 100 MB with lines."""

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import OPEN_TODO, Ecosystem, Plan, PlanStatus, Todo, TodoStatus
 from coordination.nearest import did_you_mean
-
-NAMES_SHOWN = 10
+from coordination.phrases import listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +60,6 @@ class Selection:
     """Open todos of the plan that were not asked for."""
     nothing: str = ""
     """Why there is nothing to do; empty when there is something."""
-
-
-def listed(names: Collection[str]) -> str:
-    """Names for people: a long list is cut, and says so."""
-    shown = ", ".join(list(names)[:NAMES_SHOWN])
-    return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 todo`, `12 todos`, `12 repositories`"""
-    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else several}"
 
 
 def find_plan(ecosystem: Ecosystem, plan_id: str) -> Plan:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, OnFailure, Repo, Todo, TodoStatus
-from coordination.planner.selection import counted
+from coordination.phrases import counted
 from coordination.runs.draft import Draft, new_run_id, place_of
 from coordination.runs.ended import HOST, Ended
 from coordination.runs.records import Reply, TodoSpec, TodoState

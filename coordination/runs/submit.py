@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from coordination.errors import NotYetSupported, PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Repo, Retry, Strategy, Todo
+from coordination.phrases import counted, listed
 from coordination.planner.forecast import forecast
-from coordination.planner.selection import counted, listed
 from coordination.runs.draft import Draft, new_run_id, place_of
 from coordination.runs.records import Reply, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore

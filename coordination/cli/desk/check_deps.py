@@ -20,7 +20,7 @@ from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
 from coordination.models import Dependency, DependencyStatus, DependencyType
-from coordination.planner.selection import listed
+from coordination.phrases import listed
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome

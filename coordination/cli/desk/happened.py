@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.cli.screen.output import print_json
-from coordination.planner.selection import listed
+from coordination.phrases import listed
 
 if TYPE_CHECKING:
     from coordination.desk.records import Edited, Removed

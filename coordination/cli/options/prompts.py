@@ -10,7 +10,7 @@ import click
 
 from coordination.cli.options.fields import Field
 from coordination.errors import UsageError
-from coordination.planner.selection import listed
+from coordination.phrases import listed
 
 
 def on_a_terminal() -> bool:

@@ -10,7 +10,7 @@ import click
 
 from coordination.cli.runs.summary import elsewhere
 from coordination.cli.runs.waits import in_words, waits
-from coordination.planner.selection import listed
+from coordination.phrases import listed
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.runs.service import Runs
 

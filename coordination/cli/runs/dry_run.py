@@ -14,7 +14,7 @@ from coordination.cli.runs.summary import BLOCKED
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import Unreachable
-from coordination.planner.selection import counted
+from coordination.phrases import counted
 from coordination.runs.outlook import Outlook, Place, Places, Step, outlook, places_of
 from coordination.runs.service import Runs
 from coordination.wire.connection import reaching

@@ -15,7 +15,7 @@ from coordination.cli.screen.colours import told
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.cli.screen.tables import print_table
-from coordination.planner.selection import counted
+from coordination.phrases import counted
 from coordination.runs.records import RunView
 from coordination.runs.service import Runs
 from coordination.runs.view import LAST

@@ -15,7 +15,7 @@ from coordination.cli.runs.sweep import see_through
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.models import OnFailure
-from coordination.planner.selection import counted, listed
+from coordination.phrases import counted, listed
 
 if TYPE_CHECKING:
     from coordination.runs.carry_over import CarryOver

@@ -26,9 +26,10 @@ from coordination.cli.screen.output import print_json
 from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import Conflict, CoordinationError
 from coordination.models import OPEN_TODO, OnFailure, Strategy
+from coordination.phrases import counted
 from coordination.planner.alone import alone
 from coordination.planner.graph import build
-from coordination.planner.selection import Selectors, counted, find_plan
+from coordination.planner.selection import Selectors, find_plan
 from coordination.runs.service import Runs
 from coordination.runs.submit import Order, decide
 from coordination.wire.connection import reaching

@@ -9,7 +9,8 @@ from planner_ecosystems import PLAN, todo
 
 from coordination.errors import NotFound
 from coordination.models import Coordination, Ecosystem, Plan, Repo
-from coordination.planner.selection import Selectors, counted, select
+from coordination.phrases import counted
+from coordination.planner.selection import Selectors, select
 
 ECOSYSTEM = Ecosystem(
     repos=(
