@@ -4,9 +4,12 @@ cli  mcp                           faces: parse, call one deed, print; the same 
 library                            the same deeds for people who script them
 fleet                              what runs on this machine
 runs  desk                         a plan in motion | the records, asked for and changed
-ecosystem  planner  locks  sample  the file people edit | pure graph work | exclusion | what `coord demo` shows
+ecosystem  planner  dependencies   the file people edit | pure graph work | what repositories need of each other, checked
+locks  sample                      exclusion | what `coord demo` shows
 wire                               Redis connections, key names, Lua steps, the Celery client app
-settings  wording  models  errors  words
+settings  wording  nearest         what may be set | what is wrong with a value | what was meant
+phrases  git  ring                 names in a sentence | a question to git | the way from a name back to itself
+models  errors                     words
 
 What is exported here is for scripts, and is imported when it is first asked for: the commands start in 90 ms.
 """
