@@ -151,11 +151,16 @@ def write(value: Any, hand: Hand) -> Written:
     if isinstance(value, dict | list | tuple):
         return _write_collection(value, hand)
     if isinstance(value, str) and (hand.block or ("\n" in value and hand.may_be_lines)):
-        for style in dict.fromkeys((hand.block or "|", "|")):
+        for style in dict.fromkeys((_block_style(value, hand), "|")):
             block = rendering.literal(value, hand.deeper, style, hand.width)
             if block and (hand.keeps or "+" not in block[0]):
                 return Written(head=block[0], lines=tuple(block[1]))
     return Written(head=rendering.scalar(value, flow=hand.flow, quote=hand.quote, date=hand.date))
+
+
+def _block_style(value: str, hand: Hand) -> str:
+    """A folded block would need two blank lines for each that the text has."""
+    return "|" if "\n\n" in value.rstrip("\n") else hand.block or "|"
 
 
 def _write_collection(value: Any, hand: Hand) -> Written:

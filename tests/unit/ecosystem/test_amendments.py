@@ -87,6 +87,11 @@ FIELDS: dict[str, tuple[str, tuple[str, Any], str]] = {
         ("description", "two\n  three"),
         "- id: T\n  description: |-\n    two\n      three\n  repo: r\n",
     ),
+    "a folded block whose text gets blank lines": (
+        "- id: T\n  description: >-\n    one\n    two\n  repo: r\n",
+        ("description", "three\n\n* four\n* five"),
+        "- id: T\n  description: |-\n    three\n\n    * four\n    * five\n  repo: r\n",
+    ),
     "a folded block": (
         "- id: T\n  description: >-\n    one\n    two\n  repo: r\n",
         ("description", "three\nfour"),
