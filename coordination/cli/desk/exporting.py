@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from io import StringIO
 from typing import Any
@@ -23,17 +24,71 @@ from coordination.models import (
     TodoStatus,
 )
 
-KINDS = ("issues", "todos", "plans", "deps")
 Records = Mapping[str, Sequence[Any]]
 """By kind."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_MODELS: Mapping[str, type[BaseModel]] = {"issues": Issue, "todos": Todo, "plans": Plan, "deps": Dependency}
-_ORDER: Mapping[str, type[StrEnum]] = {
-    "issues": IssueStatus,
-    "todos": TodoStatus,
-    "plans": PlanStatus,
-    "deps": DependencyStatus,
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    title: str
+    model: type[BaseModel]
+    statuses: type[StrEnum]
+    columns: Mapping[str, str]
+    """Of a page: heading → field."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "issues": Kind(
+        title="Issues",
+        model=Issue,
+        statuses=IssueStatus,
+        columns={
+            "Issue": "id",
+            "Title": "title",
+            "Priority": "priority",
+            "Target": "target",
+            "Assignee": "assignee",
+            "Repositories": "repos",
+            "Waits for": "dependencies",
+            "Labels": "labels",
+        },
+    ),
+    "todos": Kind(
+        title="Todos",
+        model=Todo,
+        statuses=TodoStatus,
+        columns={
+            "Todo": "id",
+            "Task": "task",
+            "Repository": "repo",
+            "Priority": "priority",
+            "Plan": "plan",
+            "Assignee": "assignee",
+            "Waits for": "blocked_by",
+            "Hours": "estimated_hours",
+        },
+    ),
+    "plans": Kind(
+        title="Plans",
+        model=Plan,
+        statuses=PlanStatus,
+        columns={"Plan": "id", "Title": "title", "Target": "target", "Repositories": "repos"},
+    ),
+    "deps": Kind(
+        title="Dependencies",
+        model=Dependency,
+        statuses=DependencyStatus,
+        columns={
+            "Dependency": "id",
+            "Consumer": "consumer",
+            "Provider": "provider",
+            "Versions": "version_constraint",
+            "Type": "type",
+            "Notes": "notes",
+        },
+    ),
 }
 
 
@@ -46,7 +101,7 @@ def as_json(records: Records) -> str:
 def as_csv(records: Records) -> str:
     """RFC 4180. Several kinds share one table: `kind` says which, and a field that a kind does not have is empty."""
     several = len(records) > 1
-    fields = list(dict.fromkeys(field for kind in records for field in _MODELS[kind].model_fields))
+    fields = list(dict.fromkeys(field for kind in records for field in KINDS[kind].model.model_fields))
     out = StringIO()
     writer = csv.writer(out)
     writer.writerow(["kind", *fields] if several else fields)
@@ -78,17 +133,17 @@ def _defused(cell: str) -> str:
 
 
 def _chapter(kind: str, records: Sequence[Any]) -> Iterator[str]:
-    yield f"## {_TITLES[kind]}"
+    yield f"## {KINDS[kind].title}"
     yield ""
     if not records:
         yield "None."
         yield ""
-    for status in _ORDER[kind]:
+    for status in KINDS[kind].statuses:
         rows = [record for record in records if record.status == status]
         if rows:
             yield f"### {status.replace('_', ' ').capitalize()} ({len(rows)})"
             yield ""
-            yield from _table(_COLUMNS[kind], rows)
+            yield from _table(KINDS[kind].columns, rows)
             yield ""
 
 
@@ -109,35 +164,3 @@ def _escaped(value: object) -> str:
 
 
 _ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@": "@\u200b"})
-_TITLES = {"issues": "Issues", "todos": "Todos", "plans": "Plans", "deps": "Dependencies"}
-_COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "issues": {
-        "Issue": "id",
-        "Title": "title",
-        "Priority": "priority",
-        "Target": "target",
-        "Assignee": "assignee",
-        "Repositories": "repos",
-        "Waits for": "dependencies",
-        "Labels": "labels",
-    },
-    "todos": {
-        "Todo": "id",
-        "Task": "task",
-        "Repository": "repo",
-        "Priority": "priority",
-        "Plan": "plan",
-        "Assignee": "assignee",
-        "Waits for": "blocked_by",
-        "Hours": "estimated_hours",
-    },
-    "plans": {"Plan": "id", "Title": "title", "Target": "target", "Repositories": "repos"},
-    "deps": {
-        "Dependency": "id",
-        "Consumer": "consumer",
-        "Provider": "provider",
-        "Versions": "version_constraint",
-        "Type": "type",
-        "Notes": "notes",
-    },
-}
