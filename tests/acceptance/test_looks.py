@@ -68,6 +68,12 @@ def test_a_terminal_is_not_overflowed_and_shows_states_in_colour(declared: Stage
     assert "…" in table
 
 
+def test_a_terminal_is_told_once_what_was_created(declared: Stage) -> None:
+    (line,) = on_terminal(declared, "create-issue", "--title", "Once").splitlines()
+
+    assert line.startswith("created ISSUE-")
+
+
 def test_no_color_is_obeyed(declared: Stage) -> None:
     coloured = on_terminal(declared, "show-todo", "TODO-002")
     without = on_terminal(declared, "show-todo", "TODO-002", NO_COLOR="1")

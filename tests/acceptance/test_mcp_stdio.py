@@ -121,8 +121,10 @@ def test_what_was_started_goes_on_without_the_client(new_stage: Callable[[], Sta
     assert Daemon(stage.state, "worker").running()
     with agent(over_stdio(stage)) as ai:
         assert ai.call("coord_get_todo", todo="A")["status"] == "pending"
+        assert f"coord sync {begun}" in stage.ok("show-todo", "A").out
         assert ai.call("coord_get_run", run=begun, wait_s=60)["status"] == "succeeded"
         assert ai.call("coord_get_todo", todo="A")["status"] == "completed"
+        assert "coord sync" not in stage.ok("show-todo", "A").out
 
 
 def test_a_redis_that_goes_away_is_named_and_used_again_when_it_is_back(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def say_created(created: Sequence[Edited], *, several: bool, as_json: bool) -> None:
-    """A script gets the ids, one a line."""
+    """A script gets the ids, one a line; a person who creates one at a terminal reads its id once."""
     if as_json:
         data = [_data(edited) for edited in created]
         print_json(data if several else data[0])
-    else:
+    elif several or not (sys.stdout.isatty() and sys.stderr.isatty()):
         for edited in created:
             click.echo(edited.record.id)
     ids = listed([edited.record.id for edited in created])

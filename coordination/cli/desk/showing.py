@@ -19,7 +19,7 @@ from coordination.cli.screen.blocks import print_page
 from coordination.cli.screen.colours import STYLES
 from coordination.cli.screen.shown import Form, shown
 from coordination.cli.screen.tables import plain, styled
-from coordination.models import Dependency, Issue, Plan, Todo
+from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Todo
 
 if TYPE_CHECKING:
     from coordination.runs.live import LiveTodo
@@ -49,7 +49,7 @@ def show_todo(call: Call, todo: str, form: Form) -> None:
         return {**dict(chains), "live": live}
 
     form.record(
-        record, more, lambda: print_page(*todo_page(record, plan, chains), _at_present(todo, live_todo(call, todo)))
+        record, more, lambda: print_page(*todo_page(record, plan, chains), _at_present(record, live_todo(call, todo)))
     )
 
 
@@ -85,7 +85,7 @@ def show_dep(call: Call, dependency: str, form: Form) -> None:
     form.record(record, dict, lambda: print_page(*dependency_page(record)))
 
 
-def _at_present(todo: str, live: LiveTodo | None) -> Iterator[str]:
+def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
     """`running for 4 min, attempt 2, on w@host: run …`; nothing where no run knows the todo."""
     if live is None:
         return
@@ -98,7 +98,9 @@ def _at_present(todo: str, live: LiveTodo | None) -> Iterator[str]:
     yield f"  {', '.join(words)}: run {live.run_id}, {live.run_status}"
     if why := live.error if live.state.ended else live.waits_for:
         yield f"  {plain(why.partition(chr(10))[0])}"
-    yield f"  what it wrote: coord logs {live.run_id} {todo}"
+    yield f"  what it wrote: coord logs {live.run_id} {todo.id}"
+    if live.state == "succeeded" and live.run_status.ended and todo.status in OPEN_TODO:
+        yield f"  the file does not say so, which this does: coord sync {live.run_id}"
 
 
 def _for_how_long(live: LiveTodo) -> str:
