@@ -103,7 +103,8 @@ def _refusal(error: ValidationError, given: Mapping[str, Any], from_env: Collect
     got = "" if _secret(name) or not given[name] else f", got {given[name]!r}"
     default = Settings.model_fields[name].default
     shown = f"{default.total_seconds():g}s" if isinstance(default, timedelta) else default
-    return UsageError(f"{source} {words}{got}", f"correct it, or leave it at its default: {shown}")
+    otherwise = "leave it out" if default is None else f"leave it at its default: {shown}"
+    return UsageError(f"{source} {words}{got}", f"correct it, or {otherwise}")
 
 
 def _secret(name: str) -> bool:

@@ -33,7 +33,7 @@ def test_a_wrong_value_in_the_environment_is_said_in_a_sentence(name: str, value
         read_settings(environ={f"COORD_{name.upper()}": value})
 
     assert words in caught.value.message
-    assert "default" in caught.value.hint
+    assert caught.value.hint.startswith("correct it, or leave it ")
 
 
 def test_a_wrong_password_for_flower_is_not_shown():
@@ -41,6 +41,13 @@ def test_a_wrong_password_for_flower_is_not_shown():
         read_settings(environ={"COORD_FLOWER_AUTH": "s3cret"})
 
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_setting_without_a_default_may_be_left_out():
+    with pytest.raises(UsageError) as caught:
+        read_settings(environ={"COORD_MCP_TOKEN": "short"})
+
+    assert caught.value.hint == "correct it, or leave it out"
 
 
 def test_a_variable_that_is_set_to_nothing_counts_as_not_set():
