@@ -9,6 +9,7 @@ from coordination.cli.screen.blocks import Lines, facts, head, rows, section, te
 from coordination.cli.screen.colours import told
 from coordination.cli.screen.tables import Cell, Column, drawn, filled
 from coordination.models import Dependency, Todo
+from coordination.phrases import counted
 
 if TYPE_CHECKING:
     from coordination.desk.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
@@ -101,9 +102,8 @@ def _by_way_of(chain: Sequence[str]) -> str:
 
 
 def _overdue(late: Overdue) -> tuple[object, ...]:
-    days = "1 day" if late.days == 1 else f"{late.days} days"
     whose = f"{late.kind} of {late.plan}" if late.plan else late.kind
-    return late.id, whose, Cell(f"{late.due} ({days})", "red"), late.title
+    return late.id, whose, Cell(f"{late.due} ({counted(late.days, 'day')})", "red"), late.title
 
 
 def _repos(lines: Sequence[RepoLine]) -> Lines:
