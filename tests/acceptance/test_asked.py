@@ -81,6 +81,19 @@ def test_what_is_missing_is_asked_for(stage: Stage, on_terminal: Callable[..., T
     assert (made["task"], made["repo"]) == ("Paint it", "web")
 
 
+def test_an_answer_that_cannot_be_is_asked_for_again(stage: Stage, on_terminal: Callable[..., Terminal]) -> None:
+    terminal = on_terminal("create-todo")
+
+    terminal.asked("Task: ", " ")
+    terminal.asked("it cannot be empty", " Paint it ")
+    terminal.asked("Repo (api, web): ", "wep")
+    terminal.asked("there is no 'wep' (did you mean 'web'?)", "web")
+
+    assert terminal.ended()[0] == 0
+    made = stage.ok("show-todo", "TODO-003", "--json").json
+    assert (made["task"], made["repo"]) == ("Paint it", "web")
+
+
 @pytest.mark.parametrize(("answer", "code", "left"), [("n", 1, 2), ("y", 0, 1)])
 def test_who_deletes_more_than_was_named_is_shown_it_and_asked(
     stage: Stage, on_terminal: Callable[..., Terminal], answer: str, code: int, left: int

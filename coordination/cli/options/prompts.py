@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import click
 
 from coordination.cli.options.fields import Field
 from coordination.errors import UsageError
+from coordination.nearest import did_you_mean
 from coordination.phrases import listed
 
 
@@ -25,14 +27,25 @@ def ask_for_missing(record: dict[str, Any], fields: Iterable[Field]) -> None:
         options = " and ".join(field.option for field in missing)
         raise UsageError(f"{options} {'is' if len(missing) == 1 else 'are'} missing", _example(missing))
     for field in missing:
-        record[field.field] = click.prompt(_question(field), err=True)
+        known = _known(field)
+        question = f"{field.key.capitalize()} ({listed(known)})" if known else field.key.capitalize()
+        record[field.field] = click.prompt(question, value_proc=partial(_answer, known), err=True)
 
 
-def _question(field: Field) -> str:
-    """With the names that there are to choose from, where the file declares some."""
-    name, ctx = field.key.capitalize(), click.get_current_context()
-    known = [item.value for item in field.complete(ctx, ctx.command.params[0], "")] if field.complete else []
-    return f"{name} ({listed(known)})" if known else name
+def _known(field: Field) -> list[str]:
+    """The names that there are to choose from, where the file declares some."""
+    ctx = click.get_current_context()
+    return [item.value for item in field.complete(ctx, ctx.command.params[0], "")] if field.complete else []
+
+
+def _answer(known: Sequence[str], said: str) -> str:
+    """What click.UsageError refuses is asked again."""
+    said = said.strip()
+    if not said:
+        raise click.UsageError("it cannot be empty")
+    if known and said not in known:
+        raise click.UsageError(f"there is no {said!r}{did_you_mean(said, known)}")
+    return said
 
 
 def _example(missing: Iterable[Field]) -> str:
