@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from coordination.cli.screen.tables import plain
 from coordination.cli.screen.templates import text_of
 from coordination.models import (
     Dependency,
@@ -27,7 +28,7 @@ from coordination.models import (
 Records = Mapping[str, Sequence[Any]]
 """By kind."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 (some read the wide ones, too)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +161,7 @@ def _table(columns: Mapping[str, str], records: Iterable[Any]) -> Iterator[str]:
 def _escaped(value: object) -> str:
     """As text of a cell: a `|` would end it, a `<` begin a tag, and an `@name` call somebody."""
     text = ", ".join(map(text_of, value)) if isinstance(value, tuple) else text_of(value)
-    return " ".join(text.translate(_ESCAPED).split())
+    return " ".join(plain(text).translate(_ESCAPED).split())
 
 
 _ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@": "@\u200b"})

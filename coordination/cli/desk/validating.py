@@ -31,12 +31,20 @@ def validate_plan(call: Call, plan: str, run_checks: bool, as_json: bool) -> int
     if as_json:
         print_json(standing)
     else:
-        click.echo("\n".join(_in_words(standing)))
+        click.echo("\n".join(map(_harmless, _in_words(standing))))
     return 0 if standing.complete else LACKING
 
 
 def _say(criterion: Criterion) -> None:
-    click.echo(f"· checking: {criterion.text}", err=True)
+    click.echo(_harmless(f"· checking: {criterion.text}"), err=True)
+
+
+def _harmless(line: str) -> str:
+    """What a check printed, and what the file says, shall not draw on the terminal."""
+    from coordination.cli.screen.tables import plain
+
+    said = line.lstrip(" ")
+    return " " * (len(line) - len(said)) + plain(said)
 
 
 def _in_words(standing: PlanCompletion) -> Iterator[str]:

@@ -32,7 +32,7 @@ def test_csv_reads_back_as_it_was_with_lists_joined() -> None:
     assert (row["assignee"], row["env"], row["blocked_by"]) == ("", "", "")
 
 
-@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
 def test_a_spreadsheet_carries_out_nothing(begin: str) -> None:
     title = f'{begin}HYPERLINK("http://x")'
 
@@ -75,6 +75,7 @@ def test_text_of_the_file_is_text_on_the_page() -> None:
 
     assert r"| Old \| \<b\>older\</b\> \[x\](y) @\u200bjo |".replace("\\u200b", "\u200b") in page
     assert "@jo" not in page
+    assert "| a b |" in as_markdown({"issues": [ISSUE.model_copy(update={"title": "a\x1b\n\x07b"})]})
 
 
 def test_every_kind_has_its_columns() -> None:
