@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from coordination.desk.kinds import DEPENDENCY, KINDS, PLAN, WORK, Kind, R
+from coordination.ecosystem.naming import TO_REPOS, TO_WORK, names_in
 from coordination.errors import Conflict, NotFound, UsageError
-from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Record, Todo
+from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Todo
 from coordination.nearest import did_you_mean
-
-TO_WORK: Mapping[type[Record], tuple[str, ...]] = {
-    Issue: ("dependencies", "blocking"),
-    Todo: ("blocked_by", "blocking"),
-    Milestone: ("dependencies",),
-    Plan: (),
-    Dependency: (),
-}
-"""Fields that name todos, issues, plans or milestones."""
-
-TO_REPOS: Mapping[type[Record], tuple[str, ...]] = {
-    Issue: ("repos",),
-    Plan: ("repos",),
-    Todo: ("repo",),
-    Dependency: ("consumer", "provider"),
-    Milestone: (),
-}
 
 Held = Issue | Plan | Todo | Dependency | Milestone
 
@@ -159,14 +143,9 @@ def _new(after: Held, before: Held | None, fields: Iterable[str]) -> dict[str, N
     """The names that these fields have now and had not before; each once."""
     names: dict[str, None] = {}
     for field in fields:
-        old = _names(before, field) if before else ()
-        names |= dict.fromkeys(name for name in _names(after, field) if name not in old)
+        old = names_in(before, field) if before else ()
+        names |= dict.fromkeys(name for name in names_in(after, field) if name not in old)
     return names
-
-
-def _names(record: Held, field: str) -> tuple[str, ...]:
-    value: str | tuple[str, ...] | None = getattr(record, field)
-    return (value,) if isinstance(value, str) else value or ()
 
 
 def mentioned(ecosystem: Ecosystem) -> set[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from coordination.ecosystem.naming import TO_REPOS, TO_WORK
 from coordination.ecosystem.text.places import Complaint, Location, inside
-from coordination.models import Ecosystem, OnFailure
+from coordination.models import Ecosystem, OnFailure, Todo
 from coordination.nearest import Suggester
 
 WORK = ("issues", "plans", "todos")
@@ -73,29 +74,21 @@ def _loose(locations: list[Location], kind: str, suggestion: str) -> Complaint:
 
 def _references(ecosystem: Ecosystem) -> Iterator[tuple[Location, str, str]]:
     coordination = ecosystem.coordination
-    for i, todo in enumerate(coordination.todos):
-        here: Location = ("coordination", "todos", i)
-        yield (*here, "repo"), "repo", todo.repo
-        if todo.plan is not None:
-            yield (*here, "plan"), "plan", todo.plan
-        yield from _each(here, "blocked_by", todo.blocked_by)
-        yield from _each(here, "blocking", todo.blocking)
-    for i, issue in enumerate(coordination.issues):
-        here = ("coordination", "issues", i)
-        yield from _each(here, "repos", issue.repos, "repo")
-        yield from _each(here, "dependencies", issue.dependencies)
-        yield from _each(here, "blocking", issue.blocking)
-    for i, plan in enumerate(coordination.plans):
-        yield from _each(("coordination", "plans", i), "repos", plan.repos, "repo")
-    for i, dependency in enumerate(coordination.dependencies):
-        here = ("coordination", "dependencies", i)
-        yield (*here, "consumer"), "repo", dependency.consumer
-        yield (*here, "provider"), "repo", dependency.provider
+    for section in ("todos", "issues", "plans", "dependencies"):
+        for i, record in enumerate(getattr(coordination, section)):
+            here: Location = ("coordination", section, i)
+            for field in TO_REPOS[type(record)]:
+                yield from _each(here, field, getattr(record, field), "repo")
+            if isinstance(record, Todo) and record.plan is not None:
+                yield (*here, "plan"), "plan", record.plan
+            for field in TO_WORK[type(record)]:
+                yield from _each(here, field, getattr(record, field), "todo, issue or plan")
 
 
-def _each(
-    here: Location, field: str, names: tuple[str, ...], kind: str = "todo, issue or plan"
-) -> Iterator[tuple[Location, str, str]]:
+def _each(here: Location, field: str, names: str | tuple[str, ...], kind: str) -> Iterator[tuple[Location, str, str]]:
+    if isinstance(names, str):
+        yield (*here, field), kind, names
+        return
     for i, name in enumerate(names):
         yield (*here, field, i), kind, name
 

@@ -1,0 +1,29 @@
+"""Which fields of a record name other records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from coordination.models import Dependency, Issue, Milestone, Plan, Record, Todo
+
+TO_WORK: Mapping[type[Record], tuple[str, ...]] = {
+    Issue: ("dependencies", "blocking"),
+    Todo: ("blocked_by", "blocking"),
+    Milestone: ("dependencies",),
+    Plan: (),
+    Dependency: (),
+}
+"""Todos, issues, plans or milestones."""
+
+TO_REPOS: Mapping[type[Record], tuple[str, ...]] = {
+    Issue: ("repos",),
+    Plan: ("repos",),
+    Todo: ("repo",),
+    Dependency: ("consumer", "provider"),
+    Milestone: (),
+}
+
+
+def names_in(record: Record, field: str) -> tuple[str, ...]:
+    value: str | tuple[str, ...] | None = getattr(record, field)
+    return (value,) if isinstance(value, str) else value or ()
