@@ -94,6 +94,7 @@ def dependency_page(dependency: Dependency) -> Iterator[Lines]:
     yield facts(
         [
             ("dates", _dates(dependency)),
+            ("checked", "" if check and (check.command or check.health_check) else _by_version(dependency)),
             ("command", _command(check.command) if check and check.command else ""),
             ("must print", check.expected_pattern or "" if check else ""),
             ("health", check.health_check or "" if check else ""),
@@ -102,6 +103,12 @@ def dependency_page(dependency: Dependency) -> Iterator[Lines]:
         ]
     )
     yield text(dependency.notes)
+
+
+def _by_version(dependency: Dependency) -> str:
+    if dependency.version_constraint is None:
+        return "not: there is nothing to check by, no constraint, command or address"
+    return f"by the version in {dependency.provider}'s checkout"
 
 
 def _chains(chains: Chains, record: Issue | Todo | Plan) -> Iterator[Lines]:

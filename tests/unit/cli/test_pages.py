@@ -133,6 +133,14 @@ def test_a_dependency_shows_how_it_is_checked(ok: Typed) -> None:
     assert ["command", "api --version"] in words(page)
 
 
+def test_a_dependency_without_a_command_says_by_what_it_is_checked(ok: Typed) -> None:
+    ok("create-dep", "--consumer", "api", "--provider", "web", "--constraint", ">=1")
+    ok("create-dep", "--consumer", "api", "--provider", "web")
+
+    assert ["checked", "by the version in web's checkout"] in words(ok("show-dep", "DEP-002").out)
+    assert "there is nothing to check by" in ok("show-dep", "DEP-003").out
+
+
 def test_repositories_show_whether_they_are_there_and_how_much_is_open(ok: Typed, file: Path) -> None:
     (file.parent / "api").mkdir()
 
