@@ -6,6 +6,6 @@
 | `probes.py` `command.py` `searching.py` `health.py` | a validation carried out: a command, what it printed, an address |
 | `versions.py` `manifests/` `tags.py` | the version that a checkout has: what its manifest says, else its newest tag |
 | `constraints.py` `semver.py` | what a constraint admits, by the rules of the provider's language |
-| `contradictions.py` `cycles.py` | what does not go together, without a look at what is there |
+| `mistakes.py` `contradictions.py` `cycles.py` | what cannot be meant so, or does not go together, without a look at what is there |
 | `verdict.py` `records.py` | what is found out |
 """

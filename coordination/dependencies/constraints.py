@@ -14,7 +14,7 @@ from functools import reduce
 
 from packaging.ranges import VersionRange
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from coordination.dependencies import semver
 from coordination.dependencies.semver import Comparator, Unreadable
@@ -54,7 +54,7 @@ class Semver:
     def admits(self, version: str) -> bool:
         try:
             return self.range.admits(semver.read_version(version))
-        except Unreadable as error:
+        except ValueError as error:
             hint = "a version is written like 1.2.3 or 2.0.0-rc.1"
             raise UsageError(f"{version!r} is no semantic version", hint) from error
 
@@ -68,7 +68,7 @@ def read(constraint: str, rules: Rules) -> Allowed:
         if rules in (Rules.NPM, Rules.CARGO):
             return Semver(range=semver.read_range(constraint, bare="^" if rules is Rules.CARGO else "="))
         return Pep440(range=_pep440_range(constraint))
-    except Unreadable as error:
+    except ValueError as error:  # of packaging and semantic-version, too: a number of 5,000 digits
         message = f"version_constraint {constraint!r} cannot be read"
         raise UsageError(message, f"write it like {EXAMPLES[rules]}") from error
 
@@ -84,7 +84,7 @@ def rules_for(version: str, rules: Rules) -> Rules:
         return rules
     try:
         Version(version)
-    except InvalidVersion:
+    except ValueError:
         return Rules.NPM
     return Rules.PYTHON
 
@@ -100,7 +100,7 @@ def disjoint(allowed: Sequence[Allowed]) -> bool:
 def _pep440_version(text: str) -> Version:
     try:
         return Version(text)
-    except InvalidVersion as error:
+    except ValueError as error:
         raise UsageError(f"{text!r} is no version of PEP 440", "a version is written like 1.2.3 or 2.0rc1") from error
 
 
@@ -126,6 +126,6 @@ def _prerelease(text: str) -> str:
     try:
         if Version(text).is_prerelease:
             return text
-    except InvalidVersion:
+    except ValueError:
         pass
     raise Unreadable(text)

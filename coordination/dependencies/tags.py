@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 from semantic_version import Version as Semantic
 
 from coordination.dependencies import semver
@@ -34,7 +34,7 @@ def _order(text: str) -> tuple[Version, Semantic] | None:
     try:
         version = Version(text)
         return version, _semantic(text) or Semantic("0.0.0")
-    except InvalidVersion:
+    except ValueError:
         semantic = _semantic(text)
         return (Version(f"{semantic.truncate()}.dev0"), semantic) if semantic else None
 

@@ -29,7 +29,11 @@ def created(sheet: Sheet, kind: Kind[R], records: Iterable[Fields]) -> tuple[Edi
             record=record,
             changed=tuple(name for name, value in fields.items() if value is not None),
             ready=ready if record is made[-1][0] else (),
-            notes=(*_unchecked(sheet.ecosystem, record), *_not_over(sheet.ecosystem, None, record)),
+            notes=(
+                *_unchecked(sheet.ecosystem, record),
+                *_not_over(sheet.ecosystem, None, record),
+                *_uncheckable(record),
+            ),
         )
         for record, fields in made
     )
@@ -55,6 +59,7 @@ def updated(sheet: Sheet, kind: Kind[R], before: R, record: R, changes: Fields |
     record = sheet.get(kind, record.id)
     more = ("milestones",) if was is not before else ()
     notes = (*_passed_by(sheet.ecosystem, before, record), *_not_over(sheet.ecosystem, before, record))
+    notes += tuple(_uncheckable(record)) if changed else ()
     return Edited(record=record, changed=(*more, *changed), ready=ready, notes=notes)
 
 
@@ -121,6 +126,15 @@ def _not_over(ecosystem: Ecosystem, before: R | None, after: R) -> Iterator[str]
 def _open_in(record: Any) -> list[str]:
     items = record.milestones if isinstance(record, Plan) else [record] if isinstance(record, Todo) else []
     return [item.id for item in items if item.status in OPEN]
+
+
+def _uncheckable(record: R) -> Iterator[str]:
+    if isinstance(record, Dependency):
+        from coordination.dependencies.mistakes import (
+            mistakes,
+        )  # with what reads versions: 30 ms, for those who need it
+
+        yield from mistakes(record)
 
 
 def _unchecked(ecosystem: Ecosystem, record: R) -> Iterator[str]:

@@ -188,6 +188,26 @@ def test_who_gives_new_work_to_a_plan_that_counts_as_done_is_told(typed: Typed) 
     assert hint not in typed("update-plan", "PLAN-001", "--title", "Raised").err
 
 
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (("--constraint", "bogus >"), "write it like >=1.2,<2 or ^1.2.3"),
+        (("--pattern", "up"), "expected_pattern has no command"),
+        (("--command", "x", "--pattern", "("), "is no regular expression"),
+    ],
+)
+def test_what_a_dependency_can_never_be_checked_by_is_said_when_it_is_written(
+    typed: Typed, words: tuple[str, ...], note: str
+) -> None:
+    made = typed("create-dep", "--consumer", "api", "--provider", "web", *words)
+    changed = typed("update-dep", "DEP-002", "--notes", "x")
+
+    assert (made.code, "DEP-002 cannot be checked" in made.err, note in made.err, note in changed.err) == (
+        0,
+        *[True] * 3,
+    )
+
+
 def test_a_plan_says_what_it_lacks(typed: Typed) -> None:
     done = typed("validate-plan", "PLAN-001")
 
