@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from coordination.desk import judging
@@ -56,15 +56,23 @@ def update(
 
 
 def remove(sheet: Sheet, plan: Plan, name: str) -> Plan:
-    """Raises Conflict while others name it. Only what stands in its plan names it for certain: another may have its id."""
+    """Raises Conflict while others name it."""
     get(plan, name)
-    references = [str(reference) for reference, _ in naming(sheet.ecosystem, [name]) if reference.plan == plan.id]
-    if references:
+    if references := list(_naming(sheet, plan, name)):
         verb = "names" if len(references) == 1 else "name"
-        hint = f"take it out there: coord update-plan {plan.id} --milestone ID --blocked-by …"
+        hint = f"take it out there first; of a milestone: coord update-plan {plan.id} --milestone ID --blocked-by …"
         raise Conflict(f"{name} cannot be deleted: {listed(references)} {verb} it", hint)
     sheet.drop((PLAN.section, plan.id, "milestones", name))
     return _kept(sheet, plan, (m for m in plan.milestones if m.id != name), name)
+
+
+def _naming(sheet: Sheet, plan: Plan, name: str) -> Iterator[str]:
+    """Outside of its plan a name is that of a milestone only where nothing else is called so."""
+    plans = sheet.ecosystem.coordination.plans
+    shared = name in sheet.names.work or any(m.id == name for p in plans if p.id != plan.id for m in p.milestones)
+    for reference, _ in naming(sheet.ecosystem, [name]):
+        if reference.field != "plan" and (reference.plan == plan.id or not shared):
+            yield str(reference)
 
 
 def get(plan: Plan, name: str) -> Milestone:

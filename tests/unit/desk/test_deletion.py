@@ -109,6 +109,27 @@ def test_a_plan_goes_with_its_milestones_which_nobody_waits_for_any_more(tmp_pat
     assert (manager.get_todo("T-1").blocked_by, manager.get_todo("T-1").status) == (("M2",), "blocked")
 
 
+def test_a_milestone_that_somebody_waits_for_stays(tmp_path: Path) -> None:
+    manager = desk(
+        tmp_path,
+        """
+        coordination:
+          plans:
+            - {id: P-1, title: t, milestones: [{id: M1, name: n}, {id: M2, name: n}, {id: M3, name: n, dependencies: [M2]}]}
+            - {id: P-2, title: t, milestones: [{id: M2, name: n, dependencies: [M2]}, {id: M3, name: n}]}
+          todos:
+            - {id: T-1, task: t, repo: r, blocked_by: [M1, M2, M3]}
+        """,
+    )
+
+    for milestone, naming in (("M1", "T-1.blocked_by"), ("M2", "P-1.M3.dependencies")):
+        with pytest.raises(Conflict, match=f"{milestone} cannot be deleted: {naming} names it"):
+            manager.update_plan("P-1", delete_milestones=[milestone])
+    manager.update_plan("P-1", delete_milestones=["M3", "M2"])  # P-2 has both of that name
+
+    assert [m.id for m in manager.get_plan("P-1").milestones] == ["M1"]
+
+
 def test_a_record_of_another_kind_is_not_deleted_by_mistake(manager: CoordinationManager) -> None:
     with pytest.raises(NotFound, match="T-1 is no issue but a todo"):
         manager.delete_issue("T-1")
