@@ -12,6 +12,7 @@ from typing import Any
 
 import pydantic
 from fastmcp.exceptions import FastMCPError, PromptError, ResourceError, ToolError, ValidationError
+from fastmcp.prompts import PromptArgument
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from pydantic_core import ErrorDetails
 
@@ -46,6 +47,14 @@ class Arguments(Middleware):
             known = tool.parameters.get("properties", {}) if tool else {}
             raise _refused(error.__cause__, known) from error
 
+    async def on_get_prompt(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        """FastMCP passes over what a prompt does not take, and is silent about what it lacks."""
+        server = context.fastmcp_context and context.fastmcp_context.fastmcp
+        prompt = await server.get_prompt(context.message.name) if server else None
+        if prompt and (wrong := _wrong(context.message.arguments or {}, prompt.arguments or ())):
+            raise PromptError("\n".join(wrong), log_level=QUIET)
+        return await call_next(context)
+
 
 def _refused(error: pydantic.ValidationError, known: Collection[str]) -> FastMCPError:
     off: dict[str, list[ErrorDetails]] = {}
@@ -57,13 +66,30 @@ def _refused(error: pydantic.ValidationError, known: Collection[str]) -> FastMCP
 def _in_words(name: str, details: list[ErrorDetails], known: Collection[str]) -> str:
     kind = details[0]["type"]
     if kind == "unexpected_keyword_argument":
-        return f"there is no argument {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
+        return _unknown(name, known)
     if kind.startswith("missing"):
-        return f"{name}: is needed"
+        return _needed(name)
     choice = next((detail for detail in details if detail["type"] in ("enum", "literal_error")), None)
     if choice is None:
         return f"{name}: {wrong_value(details)}, got {details[0]['input']!r}"
     return f"{name}: {wrong_value([choice])}, got {choice['input']!r}{_near(choice['input'], choice.get('ctx', {}))}"
+
+
+def _wrong(given: Collection[str], arguments: Collection[PromptArgument]) -> list[str]:
+    known = [argument.name for argument in arguments]
+    needed = [argument.name for argument in arguments if argument.required]
+    return [
+        *(_unknown(name, known) for name in given if name not in known),
+        *(_needed(name) for name in needed if name not in given),
+    ]
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    return f"there is no argument {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}"
+
+
+def _needed(name: str) -> str:
+    return f"{name}: is needed"
 
 
 def _near(got: object, context: Mapping[str, Any]) -> str:

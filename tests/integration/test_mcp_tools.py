@@ -256,6 +256,10 @@ def test_the_way_to_a_plan_names_what_there_is(ai: Agent) -> None:
     assert "- web" not in narrowed
     with pytest.raises(Exception, match="did you mean api"):
         ai.prompt("plan_change", change="x", repos="ap")
+    with pytest.raises(Exception, match="change: is needed"):
+        ai.prompt("plan_change", repos="api")
+    with pytest.raises(Exception, match=r"there is no argument 'repo'.*did you mean 'repos'"):
+        ai.prompt("plan_change", change="x", repo="api")
 
 
 def test_the_file_is_a_resource(ai: Agent) -> None:
