@@ -4,5 +4,6 @@
 |---|---|
 | `coord.py` | one ecosystem with its rooms |
 | `runs.py` | runs: started, waited for, steered |
+| `done.py` | that a todo is done: said to the run that waits for it, else to the file |
 | `events.py` | what happens in a run, by name, and who wants to know |
 """

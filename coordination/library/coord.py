@@ -12,7 +12,7 @@ from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import find, read_bytes, snapshot
 from coordination.fleet.glance import running_redis
 from coordination.fleet.local import Local
-from coordination.library.completing import Completed, complete_todo
+from coordination.library.done import Completed, complete_todo
 from coordination.library.events import Subscriber, Subscribers
 from coordination.library.runs import Runs
 from coordination.locks import LockManager

@@ -33,7 +33,7 @@ def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @click.pass_obj
 def complete_todo(call: Call, todo: str, hours: float | None, run: str | None, as_json: bool) -> None:
     """Say that TODO is done: a run that waits for it goes on, else it is completed in the file."""
-    from coordination.library import completing
+    from coordination.library import done
 
     if run is not None and hours is not None:
         raise UsageError("--run and --hours exclude each other", "hours stand in the file: leave --run out")
@@ -41,7 +41,7 @@ def complete_todo(call: Call, todo: str, hours: float | None, run: str | None, a
         _in_run(call, todo, run, as_json=as_json)
         return
     with _running(call, todo) as runs:
-        completed = completing.complete_todo(call.manager, runs, todo, hours)
+        completed = done.complete_todo(call.manager, runs, todo, hours)
     if completed.edited is not None:
         say_updated(completed.edited, what=f"completed {todo}", as_json=as_json)
     if completed.run_id is not None:
