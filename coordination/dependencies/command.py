@@ -67,6 +67,11 @@ class Ended:
     fits: bool | None = None
     """Whether a line fits the pattern; None where the time did not suffice to say so."""
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether there was more output than is looked at."""
+        return self.output.searched is not None and self.output.searched.cut
+
 
 class NotStarted(Exception):
     """The command is not there, or may not be run."""

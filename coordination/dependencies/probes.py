@@ -70,7 +70,8 @@ def run_command(command: Command, validation: Validation, *, folder: Path, stopp
     if ended.fits is None:
         return unknown(f"looking for {pattern!r} in the output takes for ever: make the pattern simpler")
     if not ended.fits:
-        return unsatisfied(f"no line of the output fits {pattern!r}{_last(ended)}")
+        where = "the output's beginning and end" if ended.is_cut else "the output"
+        return unsatisfied(f"no line of {where} fits {pattern!r}{_last(ended)}")
     return satisfied(f"a line of the output fits {pattern!r}")
 
 

@@ -9,18 +9,20 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Event
+from threading import Event, Thread
+from typing import IO
 
 LOOK_S = 0.05
-HALF = 8 * 1024 * 1024
+HALF = 4 * 1024 * 1024
 """So much of the output's beginning is looked at, and so much of its end."""
 SEARCH = """\
 import json, re, sys
 fits = re.compile(json.loads(sys.stdin.buffer.readline())).search
-*lines, rest = sys.stdin.buffer.read().split(b"\\n")
-lines += [rest] if rest else []
-sys.exit(10 if any(fits(line.decode(errors="replace").rstrip("\\r")) for line in lines) else 11)
+*lines, rest = sys.stdin.buffer.read().decode(errors="replace").replace("\\r\\n", "\\n").split("\\n")
+lines += [rest.rstrip("\\r")] if rest else []
+sys.exit(10 if any(map(fits, dict.fromkeys(lines))) else 11)
 """
 ENDS = {10: True, 11: False}
 
@@ -50,20 +52,26 @@ class Searched:
 
 def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> bool | None:
     """None where that cannot be said before `until`, of the monotonic clock, or before it is called off."""
-    given: bytes | None = json.dumps(pattern).encode() + b"\n" + text
-    with subprocess.Popen(
+    given = json.dumps(pattern).encode() + b"\n" + text
+    process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", SEARCH],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            while time.monotonic() < until and not stopped.is_set():
-                try:
-                    process.communicate(given, timeout=LOOK_S)
-                    return ENDS.get(process.returncode)
-                except subprocess.TimeoutExpired:
-                    given = None  # it is remembered
-        finally:
-            process.kill()
+    )
+    assert process.stdin is not None
+    Thread(target=_feed, args=(process.stdin, given), daemon=True).start()
+    try:
+        while time.monotonic() < until and not stopped.is_set():
+            with suppress(subprocess.TimeoutExpired):
+                return ENDS.get(process.wait(LOOK_S))
+    finally:
+        process.kill()
+        process.wait()
     return None
+
+
+def _feed(stdin: IO[bytes], given: bytes) -> None:
+    """By a thread: `communicate` cannot be asked to go on after a while (CPython leaves the rest of the input out)."""
+    with suppress(OSError), stdin:  # it was ended
+        stdin.write(given)
