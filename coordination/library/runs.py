@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import Blocked
 from coordination.library.events import Event, event_of
-from coordination.models import OPEN_TODO, OnFailure, Strategy
+from coordination.models import OnFailure, Strategy
 from coordination.planner.alone import alone
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors
@@ -74,10 +74,7 @@ class Runs:
     def execute(self, todo: str) -> Run:
         """Starts a run of this one todo, whichever plan it belongs to. Raises as `sweep` does."""
         manager = self._coord.manager
-        found = manager.get_todo(todo)
-        if found.status not in OPEN_TODO:
-            raise Blocked(f"nothing to do: {todo} is {found.status}", "a todo is run while it is open")
-        graph = alone(manager.ecosystem, found)
+        graph = alone(manager.ecosystem, manager.get_todo(todo))
         return self._start(graph, decide(graph, self._coord.settings))
 
     def _start(self, graph: PlanGraph, order: Order) -> Run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from coordination.models import Ecosystem, Plan, Todo
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import Selectors
@@ -16,7 +18,8 @@ def alone(ecosystem: Ecosystem, todo: Todo) -> PlanGraph:
     if plan is None:
         plan = Plan(id=AD_HOC, title=f"only {todo.id}")
         ecosystem = _with(ecosystem, plan, todo)
-    return build(ecosystem, plan.id, Selectors(todos=[todo.id]))
+    graph = build(ecosystem, plan.id, Selectors(todos=[todo.id]))
+    return replace(graph, nothing_to_do=f"{todo.id} is {todo.status}") if graph.nothing_to_do else graph
 
 
 def _with(ecosystem: Ecosystem, plan: Plan, todo: Todo) -> Ecosystem:

@@ -94,8 +94,8 @@ def test_execute_says_what_blocks_a_todo(fresh: Stage) -> None:
 
 
 def test_execute_refuses_what_it_cannot_do(fresh: Stage) -> None:
-    unknown, done, agentless = (fresh.coord("execute", name) for name in ("AA", "done", "agentless"))
+    unknown, done, agentless = (fresh.coord("execute", name, "--json") for name in ("AA", "done", "agentless"))
 
     assert (unknown.code, "AA" in unknown.err) == (2, True)
-    assert (done.code, "nothing to do" in done.err) == (0, True)
+    assert (done.code, "nothing to do" in done.err, done.json["run_id"]) == (0, True, None)
     assert (agentless.code, "no agent is configured" in agentless.err) == (2, True)

@@ -25,7 +25,7 @@ from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, exit_code, print
 from coordination.cli.screen.output import print_json
 from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import Conflict, CoordinationError
-from coordination.models import OPEN_TODO, OnFailure, Strategy
+from coordination.models import OnFailure, Strategy
 from coordination.phrases import counted
 from coordination.planner.alone import alone
 from coordination.planner.graph import build
@@ -85,11 +85,7 @@ def sweep(
 @click.pass_obj
 def execute(call: Call, todo: str, detach: bool, as_json: bool) -> int:
     """Run the one TODO, in a run of its own."""
-    found = call.manager.get_todo(todo)
-    if found.status not in OPEN_TODO:
-        click.echo(f"nothing to do: {todo} is {found.status}", err=True)
-        return 0
-    graph = alone(call.document.ecosystem, found)
+    graph = alone(call.document.ecosystem, call.manager.get_todo(todo))
     return carry_out(call, graph, _decide(call, graph, None, None, None), detach=detach, as_json=as_json)
 
 
