@@ -101,8 +101,8 @@ class Reader:
             "status": queries.words(status, IssueStatus, "status"),
             "priority": queries.words(priority, Level, "priority"),
             "repos": self._repos(repo),
-            "assignee": self._assignees(assignee),
-            "labels": self._labels(label),
+            "assignee": self._assignees(assignee, ISSUE.listed_by),
+            "labels": self._labels(label, ISSUE.listed_by),
         }
         return queries.sorted_issues(queries.matching(ISSUE.all(self.ecosystem), wanted))
 
@@ -124,9 +124,9 @@ class Reader:
         wanted = {
             "repo": self._repos(repo),
             "status": queries.words(status, TodoStatus, "status"),
-            "assignee": self._assignees(assignee),
+            "assignee": self._assignees(assignee, TODO.listed_by),
             "priority": queries.words(priority, Level, "priority"),
-            "labels": self._labels(label),
+            "labels": self._labels(label, TODO.listed_by),
         }
         todos = TODO.all(self.ecosystem)
         if plan is not None:
@@ -213,8 +213,8 @@ class Reader:
     def _repos(self, wanted: Wanted) -> frozenset[str] | None:
         return queries.names(wanted, lambda: queries.repos_in_use(self.ecosystem), "repo", "list-repos")
 
-    def _assignees(self, wanted: Wanted) -> frozenset[str] | None:
-        return queries.names(wanted, lambda: queries.assignees(self.ecosystem), "assignee", "list-todos")
+    def _assignees(self, wanted: Wanted, listed_by: str) -> frozenset[str] | None:
+        return queries.names(wanted, lambda: queries.assignees(self.ecosystem), "assignee", listed_by)
 
-    def _labels(self, wanted: Wanted) -> frozenset[str] | None:
-        return queries.names(wanted, lambda: queries.labels(self.ecosystem), "label", "list-todos")
+    def _labels(self, wanted: Wanted, listed_by: str) -> frozenset[str] | None:
+        return queries.names(wanted, lambda: queries.labels(self.ecosystem), "label", listed_by)
