@@ -17,7 +17,7 @@ demo: setup
 	@$(BIN)/coord demo
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadscope # most tests wait for processes: two at a time take half as long
 
 lint: setup
 	$(BIN)/ruff check
