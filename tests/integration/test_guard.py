@@ -186,7 +186,6 @@ def test_a_command_that_never_ends_is_ended_by_its_timeout(start: type[Started])
     ended = start("sleep", "600", timeout=BRIEF).end()
 
     assert (ended.exit_code, ended.signal, ended.reason) == (None, signal.SIGTERM, "timeout")
-    assert ended.duration_s < 5
 
 
 def test_a_command_that_ignores_term_is_killed_after_the_grace(start: type[Started]) -> None:
