@@ -4,7 +4,8 @@
 |---|---|
 | `document.py` `parsing.py` | the file, found and read: records, warnings, or every problem in it |
 | `cache.py` `outline.py` | what a large file said last time, and where each record of it stands |
-| `checks.py` `naming.py` `wording.py` | what is wrong, in words; which fields name other records |
+| `layout.py` `naming.py` | which record stands where; which fields name other records |
+| `checks.py` `wording.py` | what is wrong, in words |
 | `writeback.py` | what a run achieved, written back |
 | `editing.py` `changes.py` | an edit: decided, made, saved |
 | `piecewise.py` `revision.py` | how it is made and proved: a few records read alone, or the whole file |

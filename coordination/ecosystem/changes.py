@@ -10,24 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from coordination.ecosystem.layout import RECORDS, model_at
 from coordination.ecosystem.parsing import Document
 from coordination.ecosystem.text.places import Location
 from coordination.ecosystem.text.values import Plain
 from coordination.errors import NotFound, UsageError
-from coordination.models import Dependency, Issue, Milestone, Plan, Record, Repo, Todo, Validation
+from coordination.models import Record, Repo
 
 Place = tuple[str, ...]
-
-RECORDS: dict[tuple[str, ...], type[Record]] = {
-    ("repos",): Repo,
-    ("issues",): Issue,
-    ("plans",): Plan,
-    ("todos",): Todo,
-    ("dependencies",): Dependency,
-    ("plans", "milestones"): Milestone,
-    ("dependencies", "validation"): Validation,
-}
-"""Which record stands in which list, or by itself in a field."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +102,12 @@ class Edit:
 
 def record_at(list_place: Place) -> type[Record]:
     """What stands in the list at a place; raises UsageError where there is no such list."""
+    section, *inner = list_place[::2]
     try:
-        return RECORDS[list_place[::2]]
+        return model_at((*_list_location(section), *inner))
     except KeyError as error:
-        known = ", ".join(".".join(names) for names in RECORDS)
+        known = ", ".join(filter(None, RECORDS))
         raise UsageError(f"there is no list {'.'.join(list_place)!r}", f"known: {known}") from error
-
-
-def model_at(location: Location) -> type[Record]:
-    """What stands at the location of a record, or in the list there."""
-    return RECORDS[tuple(step for step in location if isinstance(step, str) and step != "coordination")]
 
 
 def key_of(record: type[Record]) -> str:

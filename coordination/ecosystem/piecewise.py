@@ -35,8 +35,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from coordination.ecosystem.changes import Changes, key_of, model_at
+from coordination.ecosystem.changes import Changes, key_of
 from coordination.ecosystem.checks import WORK, contradictions
+from coordination.ecosystem.layout import model_at
 from coordination.ecosystem.outline import LISTS, Listing, Outline, count_events, outline_of
 from coordination.ecosystem.parsing import Document, Snapshot
 from coordination.ecosystem.revision import amended, expected, same

@@ -9,7 +9,8 @@ from typing import Any
 
 from coordination.ecosystem.amending.amendments import set_field
 from coordination.ecosystem.amending.records import add_item, remove_item
-from coordination.ecosystem.changes import Changes, model_at
+from coordination.ecosystem.changes import Changes
+from coordination.ecosystem.layout import model_at
 from coordination.ecosystem.parsing import Draft, Snapshot, parse
 from coordination.ecosystem.text.places import Location
 from coordination.ecosystem.text.splices import Splice, apply, item

@@ -9,26 +9,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from coordination import models
+from coordination.ecosystem import layout
 from coordination.ecosystem.text.places import Atlas, Complaint, Location
 from coordination.nearest import nearest
 from coordination.settings import Settings
 from coordination.wording import WANTED, known_words, limit
 
-RECORDS: dict[str, type[BaseModel]] = {
-    "": models.Ecosystem,
-    "settings": Settings,
-    "repos": models.Repo,
-    "coordination": models.Coordination,
-    "coordination.issues": models.Issue,
-    "coordination.plans": models.Plan,
-    "coordination.plans.milestones": models.Milestone,
-    "coordination.plans.milestones.completion_criteria": models.Criterion,
-    "coordination.todos": models.Todo,
-    "coordination.todos.retry": models.Retry,
-    "coordination.dependencies": models.Dependency,
-    "coordination.dependencies.validation": models.Validation,
-}
-"""Which record stands where, positions in lists left out. Actions are told apart by their type."""
+RECORDS: dict[str, type[BaseModel]] = {**layout.RECORDS, "settings": Settings}
 
 ACTIONS: dict[str, type[BaseModel]] = {
     "shell": models.ShellAction,
@@ -126,7 +113,7 @@ def _unknown_word(location: Location, context: dict[str, Any], given: Any) -> Co
 
 def _unknown_field(location: Location, data: Any) -> Complaint:
     *owner, field = location
-    section = ".".join(step for step in owner if isinstance(step, str))
+    section = layout.section_of(tuple(owner))
     if field in models.NOT_YET.get(section, ()):
         return Complaint(location=location, message="is not yet supported; remove it", show_value=False)
     known = _fields(section, owner, data)

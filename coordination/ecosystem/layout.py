@@ -1,0 +1,30 @@
+"""Which record stands where in the file."""
+
+from __future__ import annotations
+
+from coordination import models
+from coordination.ecosystem.text.places import Location
+
+RECORDS: dict[str, type[models.Record]] = {
+    "": models.Ecosystem,
+    "repos": models.Repo,
+    "coordination": models.Coordination,
+    "coordination.issues": models.Issue,
+    "coordination.plans": models.Plan,
+    "coordination.plans.milestones": models.Milestone,
+    "coordination.plans.milestones.completion_criteria": models.Criterion,
+    "coordination.todos": models.Todo,
+    "coordination.todos.retry": models.Retry,
+    "coordination.dependencies": models.Dependency,
+    "coordination.dependencies.validation": models.Validation,
+}
+"""By section: the names of a location, positions in lists left out. Actions are told apart by their type."""
+
+
+def section_of(location: Location) -> str:
+    return ".".join(step for step in location if isinstance(step, str))
+
+
+def model_at(location: Location) -> type[models.Record]:
+    """What stands at the location of a record, or in the list there."""
+    return RECORDS[section_of(location)]
