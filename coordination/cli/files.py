@@ -14,14 +14,13 @@ from coordination.cli.context import Call
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.errors import CoordinationError, InvalidFile, PlanRefused, Problem
-from coordination.models import PlanStatus
+from coordination.models import FILE_NAME, PlanStatus
 
 
 @command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def init(folder: Path) -> None:
     """Write DIR/ecosystem.yaml (here if not given) from the git repositories in DIR, with a plan to begin with."""
-    from coordination.ecosystem.document import FILE_NAME
     from coordination.ecosystem.first_file import first_file, write_first
     from coordination.ecosystem.scan import find_repos
     from coordination.phrases import counted

@@ -8,10 +8,9 @@ from pathlib import Path
 from coordination.ecosystem import cache
 from coordination.ecosystem.parsing import Document, Snapshot, parse
 from coordination.errors import CoordinationError, NotFound
+from coordination.models import FILE_NAME
 
-__all__ = ["FILE_NAME", "Document", "find", "load", "parse", "read_bytes", "snapshot"]
-
-FILE_NAME = "ecosystem.yaml"
+__all__ = ["Document", "find", "load", "parse", "read_bytes", "snapshot"]
 
 
 def find(start: Path, explicit: Path | None = None) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-FILE_NAME = "ecosystem.yaml"
+from coordination.models import FILE_NAME
+
 STATE_FOLDER = ".coord"
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from coordination.errors import CoordinationError, UsageError
+from coordination.models import FILE_NAME
 from coordination.sample.commit import commit, git
 
 SAMPLE = Path(__file__).parent
-FILE_NAME = "ecosystem.yaml"
 
 
 def names() -> tuple[str, ...]:
