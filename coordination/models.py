@@ -6,6 +6,7 @@ What the file may hold is said here and nowhere else; how it is read stands in `
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -48,11 +49,14 @@ def _no_number(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
 Text = Annotated[str, Field(min_length=1)]
 RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_no_folder_of_its_own)]
+ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
 Day = Annotated[date | datetime, BeforeValidator(_no_number)]
 # Strict, because YAML reads `yes` as true, and true would count as 1.
 Count = Annotated[int, Field(strict=True, ge=1)]
+# Steps in Redis count in doubles, and sums of units must stay whole numbers there.
+Units = Annotated[Count, Field(le=1_000_000_000)]
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 MoreThanNothing = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Scalar = str | Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -148,6 +152,16 @@ class Workspace(StrEnum):
     """The repository's path itself, one todo at a time."""
 
 
+class ResourceType(StrEnum):
+    """What a resource is, for people: all types are kept in the same way."""
+
+    AGENT = "agent"
+    FILE = "file"
+    DATABASE = "database"
+    API = "api"
+    CUSTOM = "custom"
+
+
 class ShellAction(Record):
     type: Literal["shell"]
     run: Command
@@ -197,6 +211,42 @@ class Repo(Record):
     slots: Annotated[Count, Field(le=64)] = 1
     prepare: Command | None = None
     qa: Command | None = None
+
+
+class Resource(Record):
+    """What todos share, whatever repository they work in: `capacity` units of it are in use at most, over all runs."""
+
+    name: ResourceName
+    type: ResourceType = ResourceType.CUSTOM
+    capacity: Units = 1
+
+
+class ResourceNeed(Record):
+    """What a todo must hold while it runs; a bare name is one unit of it."""
+
+    name: ResourceName
+    amount: Units = 1
+
+    def __str__(self) -> str:
+        return self.name if self.amount == 1 else f"{self.name}:{self.amount}"
+
+
+def _bare_name(value: object) -> object:
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict | ResourceNeed):
+        return value
+    raise ValueError("needs the name of a resource, or a mapping like {name: gpu, amount: 2}")
+
+
+def _each_once(needs: tuple[ResourceNeed, ...]) -> tuple[ResourceNeed, ...]:
+    names = [need.name for need in needs]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"names {twice} twice; say it once, with the whole amount: {{name: {twice}, amount: N}}")
+    return needs
+
+
+ResourceNeeds = Annotated[tuple[Annotated[ResourceNeed, BeforeValidator(_bare_name)], ...], AfterValidator(_each_once)]
 
 
 class Issue(Record):
@@ -272,6 +322,7 @@ class Todo(Record):
     action: Action | None = None
     timeout: Duration | None = None
     retry: Retry | None = None
+    resources: ResourceNeeds = ()
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar] = {}
     workspace: Workspace = Workspace.WORKTREE
 
@@ -311,11 +362,16 @@ class Ecosystem(Record):
 
     settings: dict[str, Any] = {}
     repos: tuple[Repo, ...] = ()
+    resources: tuple[Resource, ...] = ()
     coordination: Coordination = Coordination()
 
     def with_coordination(self, **sections: tuple[Record, ...]) -> Ecosystem:
         """The same with other records in these sections, which nobody judges again."""
         return self.model_copy(update={"coordination": self.coordination.model_copy(update=sections)})
+
+    def capacities(self) -> Mapping[str, int]:
+        """How many units there are of each resource, by its name."""
+        return {resource.name: resource.capacity for resource in self.resources}
 
     def todos_of(self, plan: Plan) -> tuple[Todo, ...]:
         """The todos that name the plan, whatever their status; if none does, the open todos of its repos that name no
@@ -329,7 +385,6 @@ class Ecosystem(Record):
 
 
 NOT_YET: dict[str, frozenset[str]] = {
-    "": frozenset({"resources"}),
-    "coordination.todos": frozenset({"compensate", "gate", "resources", "cache"}),
+    "coordination.todos": frozenset({"compensate", "gate", "cache"}),
 }
 """Fields of the format that a later version builds, by the section they stand in: refused, never ignored."""

@@ -58,7 +58,7 @@ def limit(detail: ErrorDetails) -> str:
     if kind in BOUNDS:
         name, words = BOUNDS[kind]
         bound = context[name]
-        return words.format(0 if str(bound) == "datetime.timedelta(0)" else f"{bound:g}")
+        return words.format(0 if str(bound) == "datetime.timedelta(0)" else f"{bound:,.12g}")
     if kind in ("string_too_short", "too_short"):
         return "must not be empty"
     if kind == "string_pattern_mismatch":

@@ -17,6 +17,7 @@ WORK = ("issues", "plans", "todos")
 def contradictions(data: dict[str, Any]) -> Iterator[Complaint]:
     """On the bare values, so that they are found beside whatever else is wrong."""
     yield from _repeated([(("repos",), "name")], data)
+    yield from _repeated([(("resources",), "name")], data)
     yield from _repeated([(("coordination", kind), "id") for kind in WORK], data)
     yield from _repeated([(("coordination", "dependencies"), "id")], data)
     for plan, value in _items(data, ("coordination", "plans")):

@@ -1,7 +1,7 @@
 """The JSON Schema of ecosystem.yaml, so that editors complete and check while people type.
 
 It says what the records say; what they accept in a second form (a command as bare text, a criterion as text, a
-duration as a number, a field left empty) is added here.
+resource as its name, a duration as a number, a field left empty) is added here.
 """
 
 from __future__ import annotations
@@ -29,11 +29,13 @@ DURATION = {
 }
 
 _TEXT = {"type": "string", "minLength": 1}
+_RESOURCE = TypeAdapter(models.ResourceName).json_schema()
 _BARE_COMMAND: list[dict[str, Any]] = [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]
 
 DESCRIPTIONS = {
     "Ecosystem.settings": "Settings of coord for this ecosystem; the environment (COORD_<NAME>) and options count more.",
     "Ecosystem.repos": "The repositories that work together.",
+    "Ecosystem.resources": "What todos share: a database, a device, an account, whatever not all of them may use at once.",
     "Ecosystem.coordination": "The issues, plans, todos and dependencies that run across the repositories.",
     "Repo.name": "What the rest of the file calls it.",
     "Repo.path": "Where its checkout is, relative to this file.",
@@ -43,6 +45,9 @@ DESCRIPTIONS = {
     "Repo.slots": "How many runs may work on it at once.",
     "Repo.prepare": "Makes a fresh worktree usable, e.g. its virtual environment; run once per worktree.",
     "Repo.qa": "Its own check command.",
+    "Resource.name": "What todos call it that need it.",
+    "Resource.capacity": "How many units of it may be in use at once, over all runs.",
+    "ResourceNeed.amount": "How many units it holds while it runs.",
     "Issue.repos": "The repositories that it concerns.",
     "Issue.target": "The day by which it should be done.",
     "Issue.dependencies": "Issues, plans or todos that must be done first.",
@@ -66,6 +71,7 @@ DESCRIPTIONS = {
     "Todo.action": "How it is done: a command, or a mapping with a type. Without one, an agent is asked.",
     "Todo.timeout": "How long one attempt may take: 90s, 10m or seconds.",
     "Todo.retry": "When to try again after a failure.",
+    "Todo.resources": "What it holds while it runs, all of it or nothing: names, or {name, amount}.",
     "Todo.env": "Environment variables of its command.",
     "Todo.workspace": "Where it works: a worktree of the run, or the repository's path itself.",
     "ShellAction.run": "A text runs in sh -c, a list without a shell.",
@@ -115,6 +121,8 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
             field["anyOf"][:0] = _BARE_COMMAND
         if (record, name) == ("Milestone", "completion_criteria"):
             field["items"] = {"anyOf": [_TEXT, field["items"]]}
+        if (record, name) == ("Todo", "resources"):
+            field["items"] = {"anyOf": [_RESOURCE, field["items"]]}
         field = _with_durations(field)
         if words := DESCRIPTIONS.get(f"{record}.{name}"):
             field["description"] = words

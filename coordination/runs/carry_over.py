@@ -21,7 +21,7 @@ from coordination.runs.draft import Draft, new_run_id, place_of
 from coordination.runs.ended import HOST, Ended
 from coordination.runs.records import Reply, TodoSpec, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submit import actor, refuse_rollback, refuse_without_agent, spec_of
+from coordination.runs.submit import actor, refuse_resources, refuse_rollback, refuse_without_agent, spec_of
 from coordination.settings import Settings
 from coordination.wire.keys import RunKeys
 
@@ -89,6 +89,7 @@ def left_of(
         if name not in by_hand
     }
     refuse_without_agent((spec.todo for spec in again.values()), settings)
+    refuse_resources(spec.todo for spec in again.values())
     return CarryOver(
         ended=ended,
         again=again,

@@ -65,6 +65,15 @@ def decide(
 def _check(graph: PlanGraph, order: Order, settings: Settings) -> None:
     refuse_rollback(order.on_failure)
     refuse_without_agent(graph.todos.values(), settings)
+    refuse_resources(graph.todos.values())
+
+
+def refuse_resources(todos: Iterable[Todo]) -> None:
+    """They would run side by side, as if nothing were shared."""
+    if needy := [todo.id for todo in todos if todo.resources]:
+        raise NotYetSupported(
+            f"resources of todos are not yet supported: {listed(needy)}", "take them out of the todos"
+        )
 
 
 def refuse_rollback(on_failure: OnFailure) -> None:

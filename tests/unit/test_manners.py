@@ -14,7 +14,8 @@ from coordination.settings import Settings
 README = (Path(__file__).parents[2] / "README.md").read_text()
 WORDS = set(re.findall(r"[\w-]+", README))
 SECTIONS = (
-    models.Repo, models.Issue, models.Plan, models.Milestone, models.Todo, models.Dependency,
+    models.Repo, models.Resource, models.ResourceNeed, models.Issue, models.Plan, models.Milestone, models.Todo,
+    models.Dependency,
 )  # fmt: skip
 
 

@@ -51,6 +51,13 @@ TODO_LINES = [
     ("labels: x", "needs a list: [x]", ""),
     ("labels: {a: b}", "needs a list", ""),
     ("labels: [1]", 'put it in quotes: "1"', ""),
+    ("resources: gpu", "needs a list: [gpu]", ""),
+    ("resources: {gpu: 2}", "needs a list", ""),
+    ("resources: [5]", "needs the name of a resource, or a mapping like {name: gpu, amount: 2}", ""),
+    ("resources: [[gpu]]", "needs the name of a resource", ""),
+    ("resources: [a b]", "may hold letters, digits", ""),
+    ("resources: [{amount: 2}]", "is missing, and must be given", ""),
+    ("resources: [gpu, {name: gpu, amount: 2}]", "names gpu twice; say it once, with the whole amount", ""),
     ("estimated_hours: 0", "must be more than 0", ""),
     ("estimated_hours: yes", "needs a number", ""),
     ("estimated_hours: .inf", "needs a number that is not infinite", ""),
@@ -103,6 +110,7 @@ def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
     assert problem.where.endswith("(TODO-1)")
 
 
+TODO_1 = "coordination.todos[0]"
 OTHER_PLACES = [
     ("repos:\n  - {name: a b}", 2, "repos[0].name (a b)", "may hold letters"),
     ("repos:\n  - {name: a, slots: yes}", 2, "repos[0].slots (a)", "needs a whole number"),
@@ -112,7 +120,18 @@ OTHER_PLACES = [
     ("repos: {name: a}", 1, "repos", "needs a list"),
     ("repos:\n- path: x", 2, "repos[0].name", "is missing"),
     ("repos:\n- path: x\n  name:", 3, "repos[0].name", "is missing"),
-    ("resources: []", 1, "resources", "is not yet supported"),
+    ("resources: {name: a}", 1, "resources", "needs a list"),
+    ("resources: [gpu]", 1, "resources[0]", "needs a mapping with fields"),
+    ("resources:\n- type: api", 2, "resources[0].name", "is missing"),
+    ("resources:\n- name: a b", 2, "resources[0].name (a b)", "may hold letters"),
+    ("resources:\n- name: a\n  capacity: 0", 3, "resources[0].capacity (a)", "must be at least 1"),
+    ("resources:\n- name: a\n  capacity: yes", 3, "resources[0].capacity (a)", "needs a whole number"),
+    ("resources:\n- {name: a,\n  capacity: 1000000001}", 3, "resources[0].capacity (a)", "at most 1,000,000,000"),
+    ("resources:\n- name: a\n  amount: 2", 3, "resources[0].amount (a)", "known here: name, type, capacity"),
+    ("resources:\n- {name: a}\n- {name: a}", 3, "resources[1].name (a)", "a second time (first on line 2)"),
+    (todo("resources: [{name: gpu, amount: 0}]"), 6, f"{TODO_1}.resources[0].amount (gpu)", "must be at least 1"),
+    (todo("resources: [{name: gpu, amount: 1.5}]"), 6, f"{TODO_1}.resources[0].amount (gpu)", "needs a whole number"),
+    (todo("resources: [{name: gpu, amuont: 2}]"), 6, f"{TODO_1}.resources[0].amuont (gpu)", "unknown field"),
     ("todos: []", 1, "todos", "unknown field"),
     ("settings: {namespace: 1}", 1, "settings.namespace", "needs text"),
     ("settings:\n  lease_ttl: soon", 2, "settings.lease_ttl", "needs a duration"),
