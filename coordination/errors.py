@@ -12,7 +12,9 @@ CoordinationError                1
 │   ├── EditConflict             6   somebody else changed the file in between
 │   └── LockError                6
 │       ├── LockTimeout          6   not granted within the wait
+│       ├── DeadlockError        6   chosen to give way: waiting would never have ended
 │       └── LockLost             6   held by somebody else by now, or expired
+│           └── StaleFence       6   somebody with a newer fence has written since
 ├── Unreachable                  7   Redis or a worker does not answer
 │   └── Unusable                 7   Redis answers, and waiting helps no more: password, certificate, version …
 └── GitRefused                   1   git said no; its own words are in the message
@@ -114,8 +116,16 @@ class LockTimeout(LockError):
     """The lock was not granted within the wait."""
 
 
+class DeadlockError(LockError):
+    """Those who wait for each other would wait for ever, and this one gives way."""
+
+
 class LockLost(LockError):
     """The lock is no longer ours."""
+
+
+class StaleFence(LockLost):
+    """Somebody with a newer fence has written since."""
 
 
 class Unreachable(CoordinationError):

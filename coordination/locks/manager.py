@@ -46,7 +46,7 @@ class Lock:
 class LockManager:
     def __init__(self, redis: Redis, namespace: str) -> None:
         self._redis = redis
-        self._keys = Keys(namespace)
+        self._keys = Keys(namespace).locks
         self._step = Scripts(redis)
 
     def acquire(
@@ -71,25 +71,28 @@ class LockManager:
             time.sleep(POLL_S)
 
     def renew(self, lock: Lock) -> bool:
-        return bool(self._step("lock/renew", [self._keys.lock(lock.name)], [lock.token, _ms(lock.ttl)]))
+        return bool(self._step("lock/renew", [self._keys.head], [lock.token]))
 
     def release(self, lock: Lock) -> None:
-        if not self._step("lock/release", [self._keys.lock(lock.name)], [lock.token]):
+        if not self._step("lock/release", [self._keys.head], [lock.token]):
             raise LockLost(f"lock {lock.name} expired before it was released", "give it a longer ttl, or renew it")
 
     def held(self) -> int:
         """How many are held at present."""
-        names = self._redis.smembers(self._keys.locks)
-        return int(self._redis.exists(*map(self._keys.lock, names))) if names else 0
+        names = self._redis.smembers(self._keys.names)
+        return int(self._redis.exists(*map(self._keys.holder, names))) if names else 0
 
     def _try(self, name: str, token: str, ttl: timedelta, owner: str) -> int | None:
         who = ["host", socket.gethostname(), "pid", str(os.getpid()), "label", owner]
-        keys = [self._keys.lock(name), self._keys.lock_info(name), self._keys.locks]
-        fence = self._step("lock/acquire", keys, [token, _ms(ttl), name, *who])
-        return None if fence is None else int(fence)
+        wants, place_ms, no_rank = f"x lock:{name}", 0, ""
+        word, *rest = self._step(
+            "lock/acquire", [self._keys.head], [token, wants, _ms(ttl), 0, place_ms, no_rank, token, *who]
+        )
+        return int(rest[0]) if word == "held" else None
 
     def _holder(self, name: str) -> str:
-        info = self._redis.hgetall(self._keys.lock_info(name))
+        holder = self._redis.get(self._keys.holder(f"lock:{name}"))
+        info = self._redis.hgetall(self._keys.request(holder)) if holder else {}
         return "{label} (process {pid} on {host})".format_map({"label": "", "pid": "?", "host": "?", **info})
 
 

@@ -18,9 +18,17 @@
 | `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs …           | three heartbeats         |
 | `<ns>:version`           | string | the version of coord that all workers here have           | for ever                 |
 | `<ns>:counters`          | hash   | `leases_lost`, `runs_started`, `todos_<state>` …          | for ever (they grow)     |
-| `<ns>:lock:<name>`       | string | token of the holder                                       | the lock's ttl           |
-| `<ns>:locks`             | set    | the names of locks that were ever granted                 | for ever                 |
-| `<ns>:lock-info:<name>`  | hash   | `fence`, and host, pid, start, label of the last holder   | for ever (fences grow)   |
+| `<ns>:lock:<name>`       | string | request that holds the lock alone                         | the lock's ttl           |
+| `<ns>:lock-shares:<what>` | zset  | `amount request` of those who share it, by expiry in ms   | until released           |
+| `<ns>:lock-queue:<what>` | zset   | requests that wait for it, by rank in µs                  | until granted or gone    |
+| `<ns>:lock-request:<id>` | hash   | state wants rank ttl fence since, and its owner's fields  | ttl; a waiting one's place |
+| `<ns>:lock-party:<party>` | set   | the requests of one owner                                 | until released, or swept |
+| `<ns>:lock-wake:<id>`    | list   | the fence, for a request that waited                      | a minute                 |
+| `<ns>:lock-done:<id>`    | string | that the request was released                             | 10 s                     |
+| `<ns>:lock-stats:<what>` | hash   | used_ms, granted, waited_ms, longest_ms … of a resource   | for ever                 |
+| `<ns>:lock-names`        | set    | what is held or waited for; `<what>` is `lock:x`, `resource:x` or `seat:x` | until idle |
+| `<ns>:lock-capacities`   | hash   | `resource:x` → its capacity                               | for ever                 |
+| `<ns>:lock-epoch`        | string | when the data of this server began, in µs                 | for ever                 |
 | `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
 | `<ns>:bell`              | pubsub | a word that leases should be looked at now                | —                        |
 | `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
@@ -54,7 +62,7 @@ Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -107,6 +115,55 @@ class RestrictedKeys:
         return f"{self.prefix}:reply:{request}"
 
 
+LUA_NAMES: Mapping[str, str] = {
+    "shares": "lock-shares:",
+    "queue": "lock-queue:",
+    "request": "lock-request:",
+    "party": "lock-party:",
+    "wake": "lock-wake:",
+    "done": "lock-done:",
+    "stats": "lock-stats:",
+    "names": "lock-names",
+    "capacities": "lock-capacities",
+    "epoch": "lock-epoch",
+    "fence": "fence",
+    "timers": "timers",
+}
+"""What Lua steps that find their way from key to key put behind the namespace: their table KEY."""
+
+
+@dataclass(frozen=True)
+class LockKeys:
+    """The keys of locks. `head` is `<ns>:`; `what` is a typed name, `lock:x`, `resource:x` or `seat:x`."""
+
+    head: str
+
+    names = property(lambda self: f"{self.head}{LUA_NAMES['names']}")
+    capacities = property(lambda self: f"{self.head}{LUA_NAMES['capacities']}")
+    epoch = property(lambda self: f"{self.head}{LUA_NAMES['epoch']}")
+
+    def holder(self, what: str) -> str:
+        return f"{self.head}{what}"
+
+    def shares(self, what: str) -> str:
+        return f"{self.head}{LUA_NAMES['shares']}{what}"
+
+    def queue(self, what: str) -> str:
+        return f"{self.head}{LUA_NAMES['queue']}{what}"
+
+    def request(self, request: str) -> str:
+        return f"{self.head}{LUA_NAMES['request']}{request}"
+
+    def party(self, party: str) -> str:
+        return f"{self.head}{LUA_NAMES['party']}{party}"
+
+    def wake(self, request: str) -> str:
+        return f"{self.head}{LUA_NAMES['wake']}{request}"
+
+    def stats(self, what: str) -> str:
+        return f"{self.head}{LUA_NAMES['stats']}{what}"
+
+
 class Keys:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -121,7 +178,7 @@ class Keys:
         self.fence = f"{namespace}:fence"
         self.epoch = f"{namespace}:epoch"
         self.workers = f"{namespace}:workers"
-        self.locks = f"{namespace}:locks"
+        self.locks = LockKeys(f"{namespace}:")
         self.version = f"{namespace}:version"
         self.counters = f"{namespace}:counters"
         self.poison = f"{namespace}:poison"
@@ -154,12 +211,6 @@ class Keys:
 
     def errand(self, errand_id: str) -> str:
         return f"{self.namespace}:errand:{errand_id}"
-
-    def lock(self, name: str) -> str:
-        return f"{self.namespace}:lock:{name}"
-
-    def lock_info(self, name: str) -> str:
-        return f"{self.namespace}:lock-info:{name}"
 
     def queue(self, repo: str, host: str | None = None) -> str:
         """The queue of a repository; with a host, the one that only this host's workers read."""

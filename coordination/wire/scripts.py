@@ -1,4 +1,7 @@
-"""The Lua steps by name: `run/settle` is lua/run/settle.lua, behind what its folder's files with a leading underscore share."""
+"""The Lua steps by name: `run/settle` is lua/run/settle.lua, behind what its folder's files with a leading underscore share.
+
+A shared file that begins with `-- uses: lock` stands behind what the folder `lock` shares.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,28 @@ from typing import Any
 from redis import Redis
 from redis.commands.core import Script
 
+from coordination.wire.keys import LUA_NAMES
+
 _FOLDER = files("coordination.wire") / "lua"
+_USES = "-- uses: "
+_NAMES = "local KEY = {{ {} }}".format(", ".join(f"{name} = '{part}'" for name, part in LUA_NAMES.items()))
 
 
 @cache
 def source(name: str) -> str:
-    folder = _FOLDER / name.partition("/")[0]
-    shared = sorted(f.name for f in folder.iterdir() if f.name.startswith("_"))
-    return "\n".join((folder / f).read_text() for f in [*shared, name.partition("/")[2] + ".lua"])
+    room, _, step = name.partition("/")
+    return "\n".join([_NAMES, *_shared(room), (_FOLDER / room / f"{step}.lua").read_text()])
+
+
+def _shared(room: str) -> list[str]:
+    """What the room's steps share, behind what that uses of other rooms; nothing twice."""
+    texts: list[str] = []
+    for file in sorted((f for f in (_FOLDER / room).iterdir() if f.name.startswith("_")), key=lambda f: f.name):
+        text = file.read_text()
+        first = text.partition("\n")[0]
+        used = first.removeprefix(_USES).split() if first.startswith(_USES) else []
+        texts += [part for other in used for part in _shared(other)] + [text]
+    return list(dict.fromkeys(texts))
 
 
 class Scripts:

@@ -1,15 +1,34 @@
--- Grants the lock if it is free. A repeated request of the same holder is answered as the first was.
--- KEYS: lock, info, names
--- ARGV: token, ttl in ms, name, then field and value of the owner's description
--- Returns: the fence, or nil while somebody else holds it.
-if redis.replicate_commands then redis.replicate_commands() end
-local lock, info, names = unpack(KEYS)
-if redis.call('GET', lock) == ARGV[1] then return redis.call('HGET', info, 'fence') end
-if not redis.call('SET', lock, ARGV[1], 'NX', 'PX', ARGV[2]) then return nil end
--- Never below the clock in microseconds: a server that lost data does not give out an old fence again.
-local time = redis.call('TIME')
-local fence = math.max(tonumber(redis.call('HGET', info, 'fence') or '0') + 1, time[1] * 1000000 + time[2])
-fence = string.format('%.0f', fence)
-redis.call('HSET', info, 'fence', fence, unpack(ARGV, 4))
-redis.call('SADD', names, ARGV[3])
-return fence
+-- Grants the request everything that it wants, or lets it wait. Asked again, it renews its place, and answers as before where it holds.
+-- KEYS: head
+-- ARGV: request, wants, ttl in ms, priority, how long its place in the queue is kept in ms (0: it does not wait), rank (empty: it
+--   has none yet), party, then field and value of the owner's description
+-- Returns: {`held`, fence, epoch}, {`waiting`, rank, in how many ms to ask again (-1: when told), names in its way},
+--   {`taken`, names in its way}, or {`impossible`, name, capacity} (0: no such resource)
+head = KEYS[1]
+local id, text, ttl, priority, place_ms, rank, party = unpack(ARGV, 1, 7)
+local record = key(KEY.request, id)
+local known = load(id)
+if known and known.state == 'held' then return { 'held', known.fence, epoch() } end
+
+local request = known or { id = id, wants = wants_of(text), ttl = tonumber(ttl), arrived = now }
+for _, want in ipairs(request.wants) do
+  if want.mode ~= 'x' and want.mode ~= 's' and want.amount > capacity_of(want) then
+    return { 'impossible', want.name, capacity_of(want) }
+  end
+end
+request.rank = request.rank or tonumber(rank) or now_us - priority * PRIORITY_STEP_US
+request.joins, request.waited = place_ms ~= '0', known ~= nil
+local names = taken(request)
+if #names > 0 and not request.joins then
+  return { 'taken', names }
+end
+if not known then
+  call('HSET', record, 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank), 'ttl', ttl,
+    'arrived', now, 'priority', priority, 'party', party, unpack(ARGV, 8))
+  call('SADD', key(KEY.party, party), id)
+end
+if #names == 0 then
+  return { 'held', grant(request, request.ttl), epoch() }
+end
+call('PEXPIRE', record, place_ms)
+return { 'waiting', string.format('%.0f', request.rank), next_expiry(names) or -1, names }
