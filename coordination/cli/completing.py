@@ -121,6 +121,7 @@ dependency_ids = from_file(_dependencies)
 work_ids = from_file(lambda file: {**_issues(file), **_todos(file), **_plans(file)})
 """What can hold something up."""
 repo_names = from_file(_repos)
+resource_names = from_file(lambda file: {resource.name: resource.type for resource in file.resources})
 assignees = from_file(_assignees)
 labels = from_file(_labels)
 tags = from_file(lambda file: _values(repo.tags for repo in file.repos))

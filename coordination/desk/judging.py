@@ -13,7 +13,7 @@ from yaml.nodes import ScalarNode
 from coordination.ecosystem.text.places import Atlas, Complaint, Location, inside, where
 from coordination.ecosystem.wording import complaints_of
 from coordination.errors import UsageError
-from coordination.models import Record
+from coordination.models import Record, ResourceNeed
 
 M = TypeVar("M", bound=Record)
 
@@ -53,6 +53,8 @@ def written(record: Record) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """A value as JSON knows it, which is how edits take it."""
     match value:
+        case ResourceNeed() if "amount" not in value.model_fields_set:
+            return value.name
         case Record():
             return {name: plain(item) for name, item in written(value).items()}
         case Mapping():

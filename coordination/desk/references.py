@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from coordination.ecosystem.naming import TO_REPOS, TO_WORK, names_in
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Todo
 from coordination.nearest import did_you_mean
+from coordination.planner.supply import beyond
 
 Held = Issue | Plan | Todo | Dependency | Milestone
 
@@ -37,6 +38,11 @@ class Names:
     def repos(self) -> set[str]:
         """The declared ones; none where the file declares none at all, and any name may be used."""
         return {repo.name for repo in self._ecosystem.repos}
+
+    @cached_property
+    def capacities(self) -> Mapping[str, int]:
+        """Of the declared resources; none where the file declares none at all, and any name may be used."""
+        return self._ecosystem.capacities()
 
     @cached_property
     def plans(self) -> set[str]:
@@ -92,6 +98,17 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
             _check(strangers, names.work | names.milestones | own, noun, "list-todos")
     if isinstance(after, Todo) and (plans := _new(after, before, ("plan",))):
         _check(plans, names.plans, "plan", "list-plans")
+    if names.capacities and isinstance(after, Todo):
+        _check_resources(names.capacities, after, before)
+
+
+def _check_resources(capacities: Mapping[str, int], after: Todo, before: Held | None) -> None:
+    _check(_new(after, before, ("resources",)), capacities, "resource", "list-resources")
+    there = before.resources if isinstance(before, Todo) else ()
+    for need in after.resources:
+        if need not in there and need.amount > capacities.get(need.name, need.amount):
+            words = beyond(need.name, need.amount, capacities)
+            raise UsageError(f"{after.id} {words}", "lower the amount, or raise the capacity in ecosystem.yaml")
 
 
 def added_work(after: Held, before: Held | None) -> dict[str, None]:
@@ -133,7 +150,7 @@ def _with_milestones(record: Held) -> Iterator[tuple[Held, str | None]]:
             yield milestone, record.id
 
 
-def _check(names: Iterable[str], known: set[str], noun: str, listed_by: str) -> None:
+def _check(names: Iterable[str], known: Collection[str], noun: str, listed_by: str) -> None:
     if strangers := [name for name in names if name not in known]:
         words = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in strangers)
         raise NotFound(f"there is no {noun} {words}", f"see what there is: coord {listed_by}")

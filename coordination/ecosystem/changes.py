@@ -1,6 +1,6 @@
 """What an edit is to do, collected before anything is done: fields set, records added, records taken out.
 
-A place is a section of `coordination` (or `repos`) and the id of a record in it, for a milestone those of its plan first:
+A place is a section of `coordination` (or `repos`, `resources`) and the id of a record in it, for a milestone those of its plan first:
 ("todos", "TODO-001"), ("plans", "PLAN-001", "milestones", "M1").
 """
 
@@ -15,9 +15,11 @@ from coordination.ecosystem.parsing import Document
 from coordination.ecosystem.text.places import Location
 from coordination.ecosystem.text.values import Plain
 from coordination.errors import NotFound, UsageError
-from coordination.models import Record, Repo
+from coordination.models import Record, Repo, Resource
 
 Place = tuple[str, ...]
+TOP = ("repos", "resources")
+"""Lists that stand at the top of the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +114,8 @@ def record_at(list_place: Place) -> type[Record]:
 
 def key_of(record: type[Record]) -> str:
     """The field that tells one of a kind from the others."""
-    return "name" if record is Repo else "id"
+    return "name" if record in (Repo, Resource) else "id"
 
 
 def _list_location(section: str) -> Location:
-    return (section,) if section == "repos" else ("coordination", section)
+    return (section,) if section in TOP else ("coordination", section)

@@ -52,6 +52,7 @@ def loose_references(ecosystem: Ecosystem) -> Iterator[Complaint]:
     coordination = ecosystem.coordination
     declared: dict[str, set[str]] = {
         "repo": {r.name for r in ecosystem.repos},
+        "resource": {r.name for r in ecosystem.resources},
         "plan": {p.id for p in coordination.plans},
     }
     work = declared["plan"].union((i.id for i in coordination.issues), (t.id for t in coordination.todos))
@@ -64,6 +65,7 @@ def loose_references(ecosystem: Ecosystem) -> Iterator[Complaint]:
     for (kind, name), locations in loose.items():
         yield _loose(locations, kind, suggester.nearest(name, declared[kind]))
     yield from _loose_milestones(ecosystem, work)
+    yield from _beyond_capacity(ecosystem)
 
 
 def _loose(locations: list[Location], kind: str, suggestion: str) -> Complaint:
@@ -80,10 +82,18 @@ def _references(ecosystem: Ecosystem) -> Iterator[tuple[Location, str, str]]:
             here: Location = ("coordination", section, i)
             for field in TO_REPOS[type(record)]:
                 yield from _each(here, field, getattr(record, field), "repo")
-            if isinstance(record, Todo) and record.plan is not None:
-                yield (*here, "plan"), "plan", record.plan
+            if isinstance(record, Todo):
+                yield from _references_of_todo(here, record)
             for field in TO_WORK[type(record)]:
                 yield from _each(here, field, getattr(record, field), "todo, issue or plan")
+
+
+def _references_of_todo(here: Location, todo: Todo) -> Iterator[tuple[Location, str, str]]:
+    if todo.plan is not None:
+        yield (*here, "plan"), "plan", todo.plan
+    for i, need in enumerate(todo.resources):
+        inner = ("name",) if "amount" in need.model_fields_set else ()
+        yield (*here, "resources", i, *inner), "resource", need.name
 
 
 def _each(here: Location, field: str, names: str | tuple[str, ...], kind: str) -> Iterator[tuple[Location, str, str]]:
@@ -104,3 +114,12 @@ def _loose_milestones(ecosystem: Ecosystem, work: set[str]) -> Iterator[Complain
                 if name not in known and name not in work:
                     location = ("coordination", "plans", i, "milestones", j, "dependencies", k)
                     yield _loose([location], "milestone", suggester.nearest(name, known))
+
+
+def _beyond_capacity(ecosystem: Ecosystem) -> Iterator[Complaint]:
+    capacities = ecosystem.capacities()
+    for i, todo in enumerate(ecosystem.coordination.todos):
+        for j, need in enumerate(todo.resources):
+            if need.amount > (capacity := capacities.get(need.name, need.amount)):
+                location = ("coordination", "todos", i, "resources", j, "amount")
+                yield Complaint(location=location, message=f"must be at most {capacity:,}, the capacity of {need.name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coordination.models import Dependency, Issue, Milestone, Plan, Record, Todo
+from coordination.models import Dependency, Issue, Milestone, Plan, Record, ResourceNeed, Todo
 
 TO_WORK: Mapping[type[Record], tuple[str, ...]] = {
     Issue: ("dependencies", "blocking"),
@@ -25,5 +25,6 @@ TO_REPOS: Mapping[type[Record], tuple[str, ...]] = {
 
 
 def names_in(record: Record, field: str) -> tuple[str, ...]:
-    value: str | tuple[str, ...] | None = getattr(record, field)
-    return (value,) if isinstance(value, str) else value or ()
+    value: str | tuple[str | ResourceNeed, ...] | None = getattr(record, field)
+    named = (value,) if isinstance(value, str) else value or ()
+    return tuple(item.name if isinstance(item, ResourceNeed) else item for item in named)

@@ -21,6 +21,7 @@ from coordination.ecosystem.text.tree import Tree
 
 LISTS: tuple[Location, ...] = (
     ("repos",),
+    ("resources",),
     *(("coordination", section) for section in ("issues", "plans", "todos", "dependencies")),
 )
 _ALIAS = re.compile(r"\*(?<![^\s\[\]{},:'\"-].)\S")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field
 
+from coordination.models import ResourceNeed
 from coordination.runs.view import LAST
 
 T = TypeVar("T")
@@ -29,6 +30,10 @@ Repos = Annotated[Items, Field(description="Names of the repositories that it to
 Labels = Annotated[Items, Field(description="Words to find it by.")]
 BlockedBy = Annotated[Items, Field(description="Ids of issues, todos or plans that must be finished before.")]
 Blocking = Annotated[Items, Field(description="Ids of issues, todos or plans that wait for this one.")]
+Resources = Annotated[
+    Annotated[Sequence[str | ResourceNeed] | None, BeforeValidator(_several)],
+    Field(description="Resources of the file that it holds while it runs: names, or {name, amount}."),
+]
 Date = Annotated[str | None, Field(description="Like 2026-01-31.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many; `total` says how many there are.")]
 Most = Annotated[int, Field(ge=1, le=10_000, description="At most so many of each list; `left_out` counts the rest.")]

@@ -21,6 +21,7 @@ from coordination.planner.blockers import Register, blocked_from_outside
 from coordination.planner.cycles import shortest_cycles
 from coordination.planner.hours import assumed_hours
 from coordination.planner.selection import ALL, Selection, Selectors, find_plan, select
+from coordination.planner.supply import shortfalls
 
 PRIORITY = {level: i for i, level in enumerate((Level.CRITICAL, Level.HIGH, Level.MEDIUM, Level.LOW))}
 Neighbours = Mapping[str, tuple[str, ...]]
@@ -131,14 +132,19 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     """The graph of a plan's open todos that are asked for.
 
     Raises NotFound for a plan, repo, tag, role or todo of that name that is not there, and PlanRefused with every cycle, unknown
-    or cancelled blocker and undeclared repo at once.
+    or cancelled blocker, undeclared repo and lack of a resource at once.
     """
     plan = find_plan(ecosystem, plan_id)
     selection = select(ecosystem, plan, wanted)
     register = Register(ecosystem, plan)
     waits = register.trace(selection.todos)
     graph = _digraph(selection.todos, waits)
-    problems = [*register.problems(selection.todos), *_undeclared_repos(ecosystem, selection.todos), *_cycles(graph)]
+    problems = [
+        *register.problems(selection.todos),
+        *_undeclared_repos(ecosystem, selection.todos),
+        *shortfalls(selection.todos.values(), ecosystem.capacities()),
+        *_cycles(graph),
+    ]
     if problems:
         raise _refusal(plan, problems)
     order = [name for name in nx.topological_sort(graph) if name in selection.todos]

@@ -55,7 +55,8 @@ def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, str, str, str]]:
         others = [n for n in graph.predecessors[name] if n not in implied and n != parents[name]]
         also = f"  (also after {listed(others)})" if others else ""
         mark = "*" if name in critical else " "
-        yield f"{mark} {branch}{name}", _estimate(graph, name), todo.repo, f"{_line(todo.task)}{also}"
+        needs = f"  (needs {listed([str(need) for need in todo.resources])})" if todo.resources else ""
+        yield f"{mark} {branch}{name}", _estimate(graph, name), todo.repo, f"{_line(todo.task)}{also}{needs}"
 
 
 def _branches(names: Iterable[str], parents: Mapping[str, str]) -> Iterable[tuple[str, str]]:
@@ -201,6 +202,7 @@ def _json_todo(graph: PlanGraph, name: str, todo: Todo) -> dict[str, Any]:
         "estimated": todo.estimated_hours is not None,
         "remaining_hours": graph.rank[name],
         "predecessors": list(graph.predecessors[name]),
+        "resources": [need.model_dump() for need in todo.resources],
     }
 
 

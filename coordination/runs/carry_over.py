@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, OnFailure, Repo, Todo, TodoStatus
 from coordination.phrases import counted
+from coordination.planner.supply import shortfalls
 from coordination.runs.draft import Draft, new_run_id, place_of
 from coordination.runs.ended import HOST, Ended
 from coordination.runs.records import Reply, TodoSpec, TodoState
@@ -89,6 +90,8 @@ def left_of(
         if name not in by_hand
     }
     refuse_without_agent((spec.todo for spec in again.values()), settings)
+    if ecosystem:
+        _refuse_shortfalls(ended, again, ecosystem)
     refuse_resources(spec.todo for spec in again.values())
     return CarryOver(
         ended=ended,
@@ -98,6 +101,12 @@ def left_of(
         tips=tips,
         pins={repo: host for repo, host in ended.pins.items() if repo not in gone},
     )
+
+
+def _refuse_shortfalls(ended: Ended, again: Mapping[str, TodoSpec], ecosystem: Ecosystem) -> None:
+    if problems := list(shortfalls((spec.todo for spec in again.values()), ecosystem.capacities())):
+        hint = "correct ecosystem.yaml, then: coord validate"
+        raise PlanRefused(f"run {ended.run_id} cannot be retried: {'; '.join(problems)}", hint)
 
 
 def _without(ended: Ended, gone: Collection[str], carried: Carried) -> tuple[Mapping[str, str], frozenset[str]]:

@@ -12,6 +12,7 @@ from coordination.models import (
     Ecosystem,
     ManualAction,
     PythonAction,
+    ResourceNeed,
     ShellAction,
     Strategy,
     Todo,
@@ -47,6 +48,7 @@ class Step:
     waits_for: str | None
     """Why it would wait though its turn has come."""
     workspace: Workspace
+    resources: tuple[ResourceNeed, ...]
     command: str
     timeout_s: float | None
     """None: it waits for a person, for as long as that takes."""
@@ -136,6 +138,7 @@ def _step(graph: PlanGraph, name: str, settings: Settings, places: Places) -> St
         places=() if manual or isinstance(where, str) else where,
         waits_for=where if isinstance(where, str) and not manual else None,
         workspace=todo.workspace,
+        resources=todo.resources,
         command=command_text(todo, settings.agent_command),
         timeout_s=None if manual else (todo.timeout or settings.todo_timeout).total_seconds(),
     )

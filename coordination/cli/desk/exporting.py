@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from coordination.cli.screen.tables import plain
-from coordination.cli.screen.templates import text_of
+from coordination.cli.screen.templates import has_parts, text_of
 from coordination.models import (
     Dependency,
     DependencyStatus,
@@ -123,7 +123,7 @@ FORMATS: Mapping[str, Callable[[Records], str]] = {"csv": as_csv, "json": as_jso
 
 def _joined(value: object) -> str:
     """A list by `;`, since the commas are the table's."""
-    if isinstance(value, tuple) and not any(isinstance(item, BaseModel) for item in value):
+    if isinstance(value, tuple) and not any(map(has_parts, value)):
         return ";".join(map(text_of, value))
     return text_of(value) if value not in ({}, ()) else ""
 

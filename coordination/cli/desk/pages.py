@@ -60,6 +60,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
             ("dates", _dates(todo)),
             ("action", _action(todo.action)),
             ("timeout", say(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
+            ("resources", ", ".join(map(str, todo.resources))),
             ("env", " ".join(f"{name}={value}" for name, value in todo.env.items())),
             ("works in", "the path itself" if todo.workspace == "in-place" else ""),
         ]

@@ -10,7 +10,7 @@ from typing import Any
 from coordination.cli import completing
 from coordination.cli.completing import Complete
 from coordination.cli.options.choices import one_of
-from coordination.cli.options.values import agent, as_written, hours, text_or_stdin, whole
+from coordination.cli.options.values import agent, as_written, hours, name_of, need, text_or_stdin, whole
 from coordination.models import (
     DependencyStatus,
     DependencyType,
@@ -41,7 +41,10 @@ class Field:
     help: str
     metavar: str = "TEXT"
     read: Callable[[str], Any] = as_written
+    """One value of a list."""
     many: Many | None = None
+    name_of: Callable[[Any], str] = str
+    """What an item of a list is known by: there is one of a name, and by it an item is taken out."""
     flag: Any = None
     """What the field becomes where the option is a mere word, like `--manual`."""
     required: bool = False
@@ -138,6 +141,13 @@ BLOCKING = _list("--blocking", "blocking", "ID", "What waits for it.", TIES, com
 CRITERION = Field(
     option="--criterion", field="acceptance_criteria", many=Many.SENTENCES, help="When it is done; may be repeated."
 )
+RESOURCE = replace(
+    _list(
+        "--resource", "resources", "NAME[:N]", "What it holds while it runs; N of it.", WORK, completing.resource_names
+    ),
+    read=need,
+    name_of=name_of,
+)
 TIMEOUT = _work("--timeout", "timeout", "TIME", "When it is stopped: 90s, 10m, 1h.")
 
 ISSUE = (
@@ -174,6 +184,7 @@ TODO = (
     _work("--estimate", "estimated_hours", "HOURS", "How long it takes: 2h, 90m or 1.5.", hours),
     _work("--hours", "actual_hours", "HOURS", "How long it took.", hours),
     TIMEOUT,
+    RESOURCE,
 )
 
 PLAN = (

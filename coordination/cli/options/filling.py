@@ -28,7 +28,7 @@ class Changes:
 
     said: Mapping[Field, Any]
     """None, or an empty list, clears the field."""
-    added: Mapping[Field, Sequence[str]]
+    added: Mapping[Field, Sequence[Any]]
     removed: Mapping[Field, Sequence[str]]
 
     def __bool__(self) -> bool:
@@ -46,14 +46,16 @@ class Changes:
             changes[field.field] = self._list(record, field) or None
         return changes
 
-    def _list(self, record: BaseModel, field: Field) -> list[str]:
-        there: Sequence[str] = getattr(record, field.field)
+    def _list(self, record: BaseModel, field: Field) -> list[Any]:
+        """What is there already and is added again stands where it stood."""
+        there = {field.name_of(item): item for item in getattr(record, field.field)}
         gone = self.removed.get(field, ())
         for value in gone:
             if value not in there:
                 hint = f"it has {', '.join(there)}" if there else "it has none"
                 raise UsageError(f"{field.spelt(REMOVE)}: there is no {value!r} to remove", hint)
-        return list(dict.fromkeys((*(value for value in there if value not in gone), *self.added.get(field, ()))))
+        kept = {name: item for name, item in there.items() if name not in gone}
+        return list((kept | {field.name_of(item): item for item in self.added.get(field, ())}).values())
 
 
 def for_create(fields: Sequence[Field]) -> Callable[[Command], Command]:
@@ -85,7 +87,7 @@ def changes_of(fields: Sequence[Field], options: Options) -> Changes:
     """Raises UsageError for a list that is replaced and changed at once."""
     changes = Changes(
         said=dict(_said(changeable(fields), options)),
-        added=_listed(fields, options, ADD),
+        added={f: _value(f, said, f.spelt(ADD)) for f, said in _listed(fields, options, ADD).items()},
         removed=_listed(fields, options, REMOVE),
     )
     for verb, lists in ((ADD, changes.added), (REMOVE, changes.removed)):
@@ -110,16 +112,16 @@ def _said(fields: Iterable[Field], options: Options) -> Iterator[tuple[Field, An
         yield field, _value(field, given)
 
 
-def _value(field: Field, given: Any) -> Any:
+def _value(field: Field, given: Any, option_: str = "") -> Any:
     if field.flag is not None:
         return field.flag
     try:
         _check_text("".join(given))
         if field.many:
-            return _several(field, given)
+            return [field.read(value) for value in _several(field, given)]
         return field.read(given) if given.strip() else None
     except click.BadParameter as error:
-        error.param_hint = field.option
+        error.param_hint = option_ or field.option
         raise
 
 

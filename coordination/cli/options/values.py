@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from coordination.errors import UsageError
-from coordination.models import DURATION_UNITS_S
+from coordination.models import DURATION_UNITS_S, ResourceNeed
 
 _HOURS = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(m|h|d)?")
 _WHOLE = re.compile(r"[+-]?\d+")
@@ -51,3 +51,15 @@ def whole(text: str) -> int:
 
 def agent(prompt: str) -> dict[str, Any]:
     return {"type": "agent", "prompt": prompt}
+
+
+def need(text: str) -> str | dict[str, Any]:
+    """`gpu`, or `gpu:2` for two units of it."""
+    name, colon, amount = text.partition(":")
+    return {"name": name.strip(), "amount": whole(amount)} if colon else name
+
+
+def name_of(need: str | dict[str, Any] | ResourceNeed) -> str:
+    if isinstance(need, ResourceNeed):
+        return need.name
+    return need if isinstance(need, str) else str(need["name"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -66,14 +66,21 @@ def _print(found: Outlook) -> None:
     elif found.steps:
         click.echo(f"{counted(len(found.steps), 'todo')} of {found.plan_id} would run: {found.reason}", err=True)
     if found.steps:
-        columns = ("#", "todo", "repo", "after", "where", "timeout", "command")
-        print_table(columns, ((n, *row) for n, row in enumerate(map(_row, found.steps), 1)))
+        _print_steps(found.steps)
     if found.steps and found.rest:
         click.echo()
     if found.rest:
         print_table(("would not run", "repo", "why"), ((r.id, r.repo, r.why) for r in found.rest))
     for words in _waits(found):
         click.echo(words, err=True)
+
+
+def _print_steps(steps: Sequence[Step]) -> None:
+    """A column that nothing stands in is left out."""
+    columns = ("#", "todo", "repo", "after", "resources", "where", "timeout", "command")
+    rows = [(n, *_row(step)) for n, step in enumerate(steps, 1)]
+    shown = [i for i, column in enumerate(columns) if column != "resources" or any(row[i] for row in rows)]
+    print_table([columns[i] for i in shown], ([row[i] for i in shown] for row in rows))
 
 
 def _row(step: Step) -> tuple[object, ...]:
@@ -83,6 +90,7 @@ def _row(step: Step) -> tuple[object, ...]:
         step.id,
         step.repo,
         ", ".join(step.after),
+        ", ".join(map(str, step.resources)),
         where or "nowhere yet" if step.waits_for else where,
         timeout,
         step.command,

@@ -17,6 +17,7 @@ from pydantic_core import to_json
 
 from coordination.ecosystem.wording import USED_ELSEWHERE
 from coordination.errors import UsageError
+from coordination.models import ResourceNeed
 from coordination.nearest import nearest
 
 Part = Callable[[Any], str]
@@ -95,8 +96,15 @@ def text_of(value: object) -> str:
         return value.isoformat()
     if isinstance(value, timedelta):
         return f"{value.total_seconds():g}s"
-    if isinstance(value, tuple | list) and not any(isinstance(item, BaseModel) for item in value):
+    if isinstance(value, ResourceNeed):
+        return str(value)
+    if isinstance(value, tuple | list) and not any(map(has_parts, value)):
         return ",".join(map(text_of, value))
     if isinstance(value, BaseModel | dict | tuple | list):
         return to_json(value).decode()
     return str(value)
+
+
+def has_parts(item: object) -> bool:
+    """Whether an item of a list is more than a word can say."""
+    return isinstance(item, BaseModel) and not isinstance(item, ResourceNeed)

@@ -13,7 +13,18 @@ from coordination.fleet.glance import glance
 from coordination.mcp.answers import EditedTodo, Page, ShownTodo, edited, given, page, shown
 from coordination.mcp.declaring import adds, reads
 from coordination.mcp.office import Office
-from coordination.mcp.words import AnyOf, BlockedBy, Blocking, Labels, Limit, Offset, PlanName, RepoName, TodoName
+from coordination.mcp.words import (
+    AnyOf,
+    BlockedBy,
+    Blocking,
+    Labels,
+    Limit,
+    Offset,
+    PlanName,
+    RepoName,
+    Resources,
+    TodoName,
+)
 from coordination.models import Level, Todo, TodoStatus
 
 
@@ -64,6 +75,7 @@ def coord_create_todo(
     prompt: Annotated[str | None, Field(description="What an agent is told that does it.")] = None,
     manual: Annotated[bool, Field(description="A person does it, and says so with coord_complete_todo.")] = False,
     timeout: Annotated[str | None, Field(description="Like 90s, 10m or 1h.")] = None,
+    resources: Resources = None,
 ) -> EditedTodo:
     """Write a new todo into the ecosystem file; it gets the next free id.
 
