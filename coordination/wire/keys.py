@@ -17,7 +17,7 @@
 | `<ns>:workers`           | zset   | worker id, by when it was last heard of in ms             | a day                    |
 | `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs …           | three heartbeats         |
 | `<ns>:version`           | string | the version of coord that all workers here have           | for ever                 |
-| `<ns>:counters`          | hash   | `leases_lost`, `runs_started`, `todos_<state>` …          | for ever (they grow)     |
+| `<ns>:counters`          | hash   | `leases_lost`, `stale_writes`, `todos_<state>` …          | for ever (they grow)     |
 | `<ns>:lock:<name>`       | string | request that holds the lock alone                         | the lock's ttl           |
 | `<ns>:lock-shares:<what>` | zset  | `amount request` of those who share it, by expiry in ms   | until released           |
 | `<ns>:lock-queue:<what>` | zset   | requests that wait for it, by rank in µs                  | until granted or gone    |
@@ -29,6 +29,8 @@
 | `<ns>:lock-names`        | set    | what is held or waited for; `<what>` is `lock:x`, `resource:x` or `seat:x` | until idle |
 | `<ns>:lock-capacities`   | hash   | `resource:x` → its capacity                               | for ever                 |
 | `<ns>:lock-epoch`        | string | when the data of this server began, in µs                 | for ever                 |
+| `<ns>:gateway-tokens`    | hash   | who → JSON: recipient, SHA-256 of its token, since when   | until revoked            |
+| `<ns>:gateway-news`      | pubsub | a recipient whose token ended, or who came in elsewhere   | —                        |
 | `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
 | `<ns>:bell`              | pubsub | a word that leases should be looked at now                | —                        |
 | `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
@@ -164,6 +166,16 @@ class LockKeys:
         return f"{self.head}{LUA_NAMES['stats']}{what}"
 
 
+@dataclass(frozen=True)
+class GatewayKeys:
+    """Of the WebSocket gateway. `head` is `<ns>:`."""
+
+    head: str
+
+    tokens = property(lambda self: f"{self.head}gateway-tokens")
+    news = property(lambda self: f"{self.head}gateway-news")
+
+
 class Keys:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
@@ -179,6 +191,7 @@ class Keys:
         self.epoch = f"{namespace}:epoch"
         self.workers = f"{namespace}:workers"
         self.locks = LockKeys(f"{namespace}:")
+        self.gateway = GatewayKeys(f"{namespace}:")
         self.version = f"{namespace}:version"
         self.counters = f"{namespace}:counters"
         self.poison = f"{namespace}:poison"

@@ -1,0 +1,1 @@
+"""Messages over WebSocket, for recipients that have no Redis: browsers, agents elsewhere. Needs the extra `[web]`."""
