@@ -119,6 +119,11 @@ class LockTimeout(LockError):
 class DeadlockError(LockError):
     """Those who wait for each other would wait for ever, and this one gives way."""
 
+    def __init__(self, message: str = "", hint: str = "", cycle: Sequence[tuple[str, str]] = ()) -> None:
+        self.cycle = tuple(cycle)
+        """Each of them in words, and the name that it waits for: the next one holds it."""
+        super().__init__(message, hint)
+
 
 class LockLost(LockError):
     """The lock is no longer ours."""

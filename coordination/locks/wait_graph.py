@@ -1,0 +1,237 @@
+"""Who waits for whom, and whether that can end. Pure: no I/O, no clock.
+
+A party (one thread of one process) holds names and waits for others. With shared holders and capacities a circle alone is no
+deadlock, for one of several holders may leave enough when it goes. So the graph is *reduced* (Holt, Some Deadlock Properties of
+Computer Systems, 1972): whoever could have what it waits for, if those taken out before had given back everything, is taken
+out; who remains waits for ever.
+
+Whoever waits also keeps those behind it in the queues waiting. Such links are *soft*: they vanish when it leaves, with nothing
+given back. As in PostgreSQL (src/backend/storage/lmgr/README) the hard links alone are looked at first, else somebody who only
+queues between two that hold would give way for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+ALONE, SHARED = "x", "s"
+
+
+class Want(NamedTuple):
+    name: str
+    mode: str = ALONE
+    """ALONE, SHARED, or anything else for an amount of a capacity."""
+    amount: int = 1
+    capacity: int = 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is an amount: then several holders may be in its way only together."""
+        return self.mode not in (ALONE, SHARED)
+
+    def excluders(self, holdings: Iterable[Holding]) -> list[Holding]:
+        """Those of the holdings by which it is refused; none where they leave room."""
+        if self.mode == ALONE:
+            return list(holdings)
+        found = [holding for holding in holdings if holding.alone != self.counts]
+        return [] if self.counts and self.amount <= self.capacity - sum(h.amount for h in found) else found
+
+
+class Holding(NamedTuple):
+    request: str
+    amount: int = 1
+    alone: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Name:
+    """A name as it stands: who holds it, and who waits for it, first come first."""
+
+    holdings: tuple[Holding, ...] = ()
+    queue: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    id: str
+    party: str
+    waiting: bool
+    wants: tuple[Want, ...]
+    rank: int = 0
+    priority: int = 0
+    arrived_ms: int = 0
+    may_give_way: bool = True
+    """Not a run's todo: it asks for everything at once, and holds nothing while it waits."""
+
+    def want(self, name: str) -> Want | None:
+        return next((want for want in self.wants if want.name == name), None)
+
+
+class Link(NamedTuple):
+    """`waiter` cannot have `name` because of `blocker`: two requests."""
+
+    waiter: str
+    name: str
+    blocker: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deadlock:
+    circle: tuple[Link, ...]
+    """Each link's blocker is of the party that waits in the next."""
+    proof: tuple[Link, ...]
+    """While these stand, none of the circle can go on. More than the circle where names have several holders."""
+    victim: str
+    """The request that is to give way."""
+
+
+class WaitGraph:
+    """What is not in it counts as able to go on: a part of the graph raises no false alarm."""
+
+    def __init__(self, requests: Iterable[Request], names: Mapping[str, Name]) -> None:
+        self.requests = {request.id: request for request in requests}
+        self.names = names
+        self._waiting: dict[str, list[Request]] = {}
+        self._done: dict[str, int] = {}
+        for request in sorted(self.requests.values(), key=lambda request: (request.rank, request.id)):
+            if request.waiting:
+                self._waiting.setdefault(request.party, []).append(request)
+            else:
+                self._done[request.party] = self._done.get(request.party, 0) + len(request.wants)
+
+    def deadlock(self, request: str) -> Deadlock | None:
+        """The one in which the request waits, if it does. Whoever of those concerned asks gets the same answer."""
+        return self._deadlock(request, soft=False) or self._deadlock(request, soft=True)
+
+    def stuck(self, *, soft: bool = True, but: str = "") -> set[str]:
+        """The parties that can never go on, even if `but` gave way."""
+        stuck = self._waiting.keys() - {but}
+        before = len(stuck) + 1
+        while len(stuck) < before:
+            before = len(stuck)
+            for party in self._waiting:  # by rank: a queue empties in one pass
+                if party in stuck and self._can_go_on(party, stuck, soft=soft):
+                    stuck.discard(party)
+        return stuck
+
+    def _can_go_on(self, party: str, stuck: set[str], *, soft: bool) -> bool:
+        """Of several requests of one party one is enough: rather no alarm than a false one."""
+        return any(
+            all(next(self._blockers(request, want, stuck, soft=soft), None) is None for want in request.wants)
+            for request in self._waiting[party]
+        )
+
+    def _blockers(self, request: Request, want: Want, stuck: set[str], *, soft: bool) -> Iterator[str]:
+        """The requests of stuck parties that keep the want from being granted; none: it would be."""
+        name = self.names.get(want.name, Name())
+        excluders = want.excluders(h for h in name.holdings if self._party(h.request) in stuck)
+        if excluders:
+            yield from (holding.request for holding in excluders)
+        elif soft:
+            yield from (other for other in self._ahead(request, want) if self._party(other) in stuck)
+
+    def _ahead(self, request: Request, want: Want) -> Iterator[str]:
+        """Who comes first at the name, without being able to share it."""
+        for other_id in self.names.get(want.name, Name()).queue:
+            other = self.requests.get(other_id)
+            if other_id == request.id or (other and other.rank > request.rank):
+                return
+            if other and other.waiting and (its := other.want(want.name)) and not (want.mode == its.mode == SHARED):
+                yield other_id
+
+    def _party(self, request: str) -> str | None:
+        found = self.requests.get(request)
+        return found.party if found else None
+
+    def _deadlock(self, request: str, *, soft: bool) -> Deadlock | None:
+        stuck = self.stuck(soft=soft)
+        own = self._party(request)
+        if own not in stuck:
+            return None
+        links = {party: list(self._links(party, stuck, soft=soft)) for party in stuck}
+        ring = self._mutual(own, links)
+        holders = [party for party in ring if self._done.get(party)]
+        if not holders:
+            return None
+        first = min(holders, key=lambda party: self._order(self._waiting[party][-1]))
+        circle = self._circle(first, links)
+        proof = self._proof(circle, stuck, soft=soft)
+        return Deadlock(circle=circle, proof=proof, victim=self._victim(circle, soft=soft))
+
+    def _links(self, party: str, stuck: set[str], *, soft: bool) -> Iterator[Link]:
+        for request in self._waiting[party]:
+            for want in request.wants:
+                for blocker in self._blockers(request, want, stuck, soft=soft):
+                    yield Link(request.id, want.name, blocker)
+
+    def _mutual(self, party: str, links: Mapping[str, list[Link]]) -> set[str]:
+        """Those whom it waits for and who wait for it, over however many others: itself too, if it is in a circle."""
+        back: dict[str, set[str]] = {}
+        for waiter, its in links.items():
+            for link in its:
+                back.setdefault(self.requests[link.blocker].party, set()).add(waiter)
+        forth = {waiter: {self.requests[link.blocker].party for link in its} for waiter, its in links.items()}
+        return _reached(party, forth) & _reached(party, back)
+
+    def _circle(self, party: str, links: Mapping[str, list[Link]]) -> tuple[Link, ...]:
+        """The shortest way back to the party (breadth first)."""
+        came: dict[str, Link] = {}
+        agenda = [party]
+        for at in agenda:
+            for link in sorted(links[at]):
+                target = self.requests[link.blocker].party
+                if target not in came:
+                    came[target] = link
+                    agenda.append(target)
+            if party in came:
+                break
+        way = [came[party]]
+        while (waiter := self.requests[way[-1].waiter].party) != party:
+            way.append(came[waiter])
+        return tuple(reversed(way))
+
+    def _proof(self, circle: tuple[Link, ...], stuck: set[str], *, soft: bool) -> tuple[Link, ...]:
+        """The circle, and why those others cannot go on who hold a part of what it waits for."""
+        chosen = {link.waiter: link for link in circle}
+        agenda = [self.requests[link.waiter].party for link in circle]
+        proof: list[Link] = []
+        for party in agenda:
+            for request in self._waiting[party]:
+                links = self._reason(request, chosen.get(request.id), stuck, soft=soft)
+                proof += links
+                blockers = (self.requests[link.blocker].party for link in links)
+                agenda += [other for other in dict.fromkeys(blockers) if other not in agenda]
+        return tuple(proof)
+
+    def _reason(self, request: Request, chosen: Link | None, stuck: set[str], *, soft: bool) -> list[Link]:
+        """One who is in the way is reason enough, but for an amount: that is refused because of all who hold of it."""
+        for want in request.wants:
+            blockers = list(self._blockers(request, want, stuck, soft=soft))
+            if not blockers or (chosen and chosen.name != want.name):
+                continue
+            if want.counts and not self.requests[blockers[0]].waiting:
+                return [Link(request.id, want.name, blocker) for blocker in blockers]
+            return [chosen or Link(request.id, want.name, blockers[0])]
+        return []
+
+    def _victim(self, circle: tuple[Link, ...], *, soft: bool) -> str:
+        """Whose giving way helps most of them; of those the one that has done least, then by priority, then the youngest."""
+        waiters = [self.requests[link.waiter] for link in circle]
+        able = [waiter for waiter in waiters if waiter.may_give_way]
+        return min(able, key=lambda w: (len(self.stuck(soft=soft, but=w.party)), self._order(w))).id
+
+    def _order(self, request: Request) -> tuple[int, int, int, str]:
+        return (self._done.get(request.party, 0), request.priority, -request.arrived_ms, request.id)
+
+
+def _reached(start: str, ways: Mapping[str, set[str]]) -> set[str]:
+    """From the start over at least one link."""
+    reached: set[str] = set()
+    agenda = [start]
+    while agenda:
+        for target in ways.get(agenda.pop(), set()) - reached:
+            reached.add(target)
+            agenda.append(target)
+    return reached

@@ -1,0 +1,27 @@
+-- One of those who wait for each other gives way, if they still do: its request is withdrawn, and it is told why.
+-- Several see the same deadlock; the first who says so finds every link, and the others find the victim gone.
+-- KEYS: head    ARGV: request that gives way, its verdict, then for each link: who waits, for which name, who is in its way
+-- Returns: 1, or 0 where a link is gone.
+head = KEYS[1]
+
+local function is_ahead(queue, other, waiter)
+  local its, own = call('ZRANK', queue, other.id), call('ZRANK', queue, waiter.id)
+  return its and (own and its < own or not own and other.rank <= waiter.rank)
+end
+
+local function stands(waiter, name, other)
+  if not waiter or waiter.state ~= 'waiting' or not want_for(waiter, name) then return false end
+  if not other or not want_for(other, name) then return false end
+  if other.state == 'held' then return holds(other, want_for(other, name)) end
+  return is_ahead(key(KEY.queue, name), other, waiter)
+end
+
+local victim = load(ARGV[1])
+if not victim or victim.state ~= 'waiting' then return 0 end
+for i = 3, #ARGV, 3 do
+  if not stands(load(ARGV[i]), ARGV[i + 1], load(ARGV[i + 2])) then return 0 end
+end
+withdraw(victim)
+call('RPUSH', key(KEY.wake, victim.id), ARGV[2])
+call('PEXPIRE', key(KEY.wake, victim.id), WAKE_MS)
+return 1
