@@ -6,6 +6,7 @@ dies → the key expires after its ttl; Redis restarts with data → nothing cha
 fence is higher all the same, because it is never below the server's clock in microseconds.
 """
 
-from coordination.locks.manager import Lock, LockManager
+from coordination.locks.lock import Lock
+from coordination.locks.manager import LockManager
 
 __all__ = ["Lock", "LockManager"]

@@ -1,100 +1,104 @@
-"""`LockManager.acquire` grants a `Lock`, or raises LockTimeout with who holds it."""
+"""Locks by name: exclusive or shared, one or several at once."""
 
 from __future__ import annotations
 
-import os
-import socket
-import time
-import uuid
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import timedelta
 
 from redis import Redis
 
-from coordination.errors import LockLost, LockTimeout, UsageError
+from coordination.locks.clock import now_s
+from coordination.locks.lock import Lock
+from coordination.locks.owner import Owner, here
+from coordination.locks.renewal import Renewal
+from coordination.locks.waiting import Waiting
+from coordination.locks.wants import TTL, WAIT, Terms, locks
+from coordination.wire.connection import ANSWER_S
 from coordination.wire.keys import Keys
-from coordination.wire.scripts import Scripts
-
-POLL_S = 0.05
+from coordination.wire.line import Line
 
 
-@dataclass(frozen=True)
-class Lock:
-    """A granted lock. `fence` is higher than that of every earlier holder of this name."""
+class Granting:
+    """What locks and resources have in common: a request is granted, kept by renewal, and given back."""
 
-    name: str
-    fence: int
-    token: str
-    ttl: timedelta
-    _manager: LockManager
+    def __init__(self, line: Line, namespace: str, owner: Owner | None) -> None:
+        self.line = line
+        self.keys = Keys(namespace).locks
+        self._owner = owner
+        self._waiting = Waiting(line, self.keys)
+        self._renewal = Renewal(self.renew)
 
-    def renew(self) -> bool:
-        """False where the lock is lost: stop what it protects."""
-        return self._manager.renew(self)
+    def grant(self, wants: tuple[str, ...], names: tuple[str, ...], terms: Terms, *, keep: bool) -> Lock:
+        granted = self._waiting.ask(wants, terms, self._owner or here(terms.owner))
+        lock = Lock(
+            self, granted.token, names, terms.ttl, fence=granted.fence, epoch=granted.epoch, since_s=granted.since_s
+        )
+        if keep:
+            self._renewal.add(lock)
+        return lock
 
-    def release(self) -> None:
-        """Raises LockLost where it was somebody else's by now."""
-        self._manager.release(self)
+    def renew(self, lock: Lock, *, patience_s: float = ANSWER_S) -> bool:
+        since_s = now_s()
+        if not self.line("lock/renew", [self.keys.head], [lock.token], patience_s=patience_s):
+            return False
+        lock.deadline_s = since_s + lock.ttl.total_seconds()
+        return True
 
-    def __enter__(self) -> Lock:
-        return self
+    def release(self, lock: Lock) -> bool:
+        self._renewal.remove(lock)
+        return bool(self.line("lock/release", [self.keys.head], [lock.token]))
 
-    def __exit__(self, *_: object) -> None:
-        self.release()
+    def close(self) -> None:
+        self._renewal.stop()
+        self.line.close()
 
 
 class LockManager:
-    def __init__(self, redis: Redis, namespace: str) -> None:
-        self._redis = redis
-        self._keys = Keys(namespace).locks
-        self._step = Scripts(redis)
+    """The locks of a namespace. `owner` stands for every caller; without one, each thread is an owner of its own."""
+
+    def __init__(self, redis: Redis, namespace: str, *, owner: Owner | None = None) -> None:
+        self._granting = Granting(Line(redis), namespace, owner)
 
     def acquire(
         self,
         name: str,
         *,
-        ttl: timedelta = timedelta(seconds=10),
-        wait: timedelta = timedelta(seconds=5),
+        ttl: timedelta = TTL,
+        wait: timedelta = WAIT,
         owner: str = "",
+        priority: int = 0,
+        shared: bool = False,
+        keep: bool = True,
     ) -> Lock:
-        """`wait` 0 is one try. `owner` is a label for people; host and pid are kept beside it."""
-        if ttl < timedelta(milliseconds=1) or not name:
-            raise UsageError("a lock needs a name and a ttl of at least 1 ms", "give both")
-        token = uuid.uuid4().hex
-        deadline = time.monotonic() + wait.total_seconds()
-        while True:
-            fence = self._try(name, token, ttl, owner)
-            if fence is not None:
-                return Lock(name, fence, token, ttl, self)
-            if time.monotonic() >= deadline:
-                raise LockTimeout(f"lock {name} is held by {self._holder(name)}", "wait for it, or try again later")
-            time.sleep(POLL_S)
+        """`wait` 0 is one try. `owner` is a label for people; host, process and thread are kept beside it.
 
-    def renew(self, lock: Lock) -> bool:
-        return bool(self._step("lock/renew", [self._keys.head], [lock.token]))
+        `keep`: a thread renews it at a third of its ttl until it is released. Without, whoever hangs loses it, which may be
+        what is wanted. Raises LockTimeout, DeadlockError, UsageError, Unreachable.
+        """
+        return self.acquire_many((name,), ttl=ttl, wait=wait, owner=owner, priority=priority, shared=shared, keep=keep)
 
-    def release(self, lock: Lock) -> None:
-        if not self._step("lock/release", [self._keys.head], [lock.token]):
-            raise LockLost(f"lock {lock.name} expired before it was released", "give it a longer ttl, or renew it")
+    def acquire_many(
+        self,
+        names: Iterable[str],
+        *,
+        ttl: timedelta = TTL,
+        wait: timedelta = WAIT,
+        owner: str = "",
+        priority: int = 0,
+        shared: bool = False,
+        keep: bool = True,
+    ) -> Lock:
+        """All of them in one step, or none: whoever waits for the rest holds nothing of it. One fence, one release."""
+        terms = Terms(ttl, wait, owner, priority)
+        names = tuple(dict.fromkeys(names))
+        return self._granting.grant(locks(names, shared=shared), names, terms, keep=keep)
 
     def held(self) -> int:
         """How many are held at present."""
-        names = self._redis.smembers(self._keys.names)
-        return int(self._redis.exists(*map(self._keys.holder, names))) if names else 0
+        granting = self._granting
+        names = granting.line.send("SMEMBERS", granting.keys.names)
+        return int(granting.line.send("EXISTS", *map(granting.keys.holder, names))) if names else 0
 
-    def _try(self, name: str, token: str, ttl: timedelta, owner: str) -> int | None:
-        who = ["host", socket.gethostname(), "pid", str(os.getpid()), "label", owner]
-        wants, place_ms, no_rank = f"x lock:{name}", 0, ""
-        word, *rest = self._step(
-            "lock/acquire", [self._keys.head], [token, wants, _ms(ttl), 0, place_ms, no_rank, token, *who]
-        )
-        return int(rest[0]) if word == "held" else None
-
-    def _holder(self, name: str) -> str:
-        holder = self._redis.get(self._keys.holder(f"lock:{name}"))
-        info = self._redis.hgetall(self._keys.request(holder)) if holder else {}
-        return "{label} (process {pid} on {host})".format_map({"label": "", "pid": "?", "host": "?", **info})
-
-
-def _ms(duration: timedelta) -> int:
-    return int(duration / timedelta(milliseconds=1))
+    def close(self) -> None:
+        """What is held is left to its ttl."""
+        self._granting.close()

@@ -21,7 +21,7 @@ from datetime import timedelta
 
 import redis
 
-from coordination.errors import LockError
+from coordination.errors import LockError, Unreachable
 from coordination.locks import Lock, LockManager
 from coordination.planner.delivery import Delivery
 from coordination.runs.dispatch import Dispatcher
@@ -181,7 +181,10 @@ class Keeper:
         if self._lock is not None and self._lock.renew():
             return True
         try:
-            self._lock = self._locks.acquire("keeper", ttl=timedelta(seconds=2), wait=timedelta(0), owner=self._label)
+            # Renewed by hand: a keeper that hangs must lose the lead.
+            self._lock = self._locks.acquire(
+                "keeper", ttl=timedelta(seconds=2), wait=timedelta(0), owner=self._label, keep=False
+            )
         except LockError:
             self._lock = None
         return self._lock is not None
@@ -195,7 +198,7 @@ class Keeper:
     def _guarded(self, deed: Callable[[], object]) -> None:
         try:
             deed()
-        except redis.RedisError as error:
+        except (redis.RedisError, Unreachable) as error:
             logger.warning("Redis does not answer the keeper: %s", error)
             self._reaper.redis_was_away()
         except Exception:

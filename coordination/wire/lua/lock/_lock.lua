@@ -14,6 +14,7 @@ local now_us = TIME[1] * 1000000 + TIME[2]
 local now = math.floor(now_us / 1000)
 local PRIORITY_STEP_US = 5000000 -- so much waiting outweighs one step of priority: a fixed rank that is linear ageing
 local OFFER_MS = 15000 -- how long a todo's share is kept for it until a worker comes for the todo
+local HANDED_MS = 3000 -- how long what was handed to a waiter is kept until it asks again: it may be dead
 local DONE_MS = 10000 -- a release that is sent twice within this time was one release
 local WAKE_MS = 60000
 
@@ -200,7 +201,7 @@ local function hand_over(names)
       local request = in_queue(queue, id)
       if request and #taken(request) == 0 then
         request.waited = true
-        grant(request, request.kind == 'todo' and OFFER_MS or request.ttl)
+        grant(request, request.kind == 'todo' and OFFER_MS or math.min(request.ttl, HANDED_MS))
         tell(request)
         -- It may have kept others waiting for names of which it has left something.
         for _, want in ipairs(request.wants) do
@@ -230,6 +231,26 @@ local function holds(request, want)
   if want.mode == 'x' then return call('GET', head .. want.name) == request.id end
   local expiry = call('ZSCORE', shares_of(want), share_of(want, request.id))
   return expiry and tonumber(expiry) > now
+end
+
+local function last(key_of_it, ttl)
+  if ttl > 0 then call('PEXPIRE', key_of_it, ttl) else call('PERSIST', key_of_it) end
+end
+
+-- What the request holds is kept for another ttl. Returns whether it still holds all of it.
+local function prolong(request)
+  for _, want in ipairs(request.wants) do
+    if not holds(request, want) then return false end
+  end
+  for _, want in ipairs(request.wants) do
+    if want.mode == 'x' then
+      last(head .. want.name, request.ttl)
+    else
+      call('ZADD', shares_of(want), 'XX', request.ttl == 0 and '+inf' or now + request.ttl, share_of(want, request.id))
+    end
+  end
+  last(key(KEY.request, request.id), request.ttl)
+  return true
 end
 
 -- What the request holds is given back, and goes to whoever is next. Returns whether it held all of it until now.

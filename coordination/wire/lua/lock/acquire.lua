@@ -1,4 +1,4 @@
--- Grants the request everything that it wants, or lets it wait. Asked again, it renews its place, and answers as before where it holds.
+-- Grants the request everything that it wants, or lets it wait. Asked again, it renews its place, or what it holds by now.
 -- KEYS: head
 -- ARGV: request, wants, ttl in ms, priority, how long its place in the queue is kept in ms (0: it does not wait), rank (empty: it
 --   has none yet), party, then field and value of the owner's description
@@ -8,7 +8,11 @@ head = KEYS[1]
 local id, text, ttl, priority, place_ms, rank, party = unpack(ARGV, 1, 7)
 local record = key(KEY.request, id)
 local known = load(id)
-if known and known.state == 'held' then return { 'held', known.fence, epoch() } end
+if known and known.state == 'held' then
+  if prolong(known) then return { 'held', known.fence, epoch() } end
+  let_loose(known)
+  known = nil
+end
 
 local request = known or { id = id, wants = wants_of(text), ttl = tonumber(ttl), arrived = now }
 for _, want in ipairs(request.wants) do

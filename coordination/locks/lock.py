@@ -1,0 +1,103 @@
+"""What `acquire` gives: the right to act until it is released or lost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import timedelta
+from types import TracebackType
+from typing import Protocol, Self
+
+from coordination.errors import CoordinationError, LockLost
+from coordination.locks.clock import now_s
+
+logger = logging.getLogger(__name__)
+
+
+class Keeper(Protocol):
+    """Who renews a lock and gives it back: the manager that it was acquired from."""
+
+    def renew(self, lock: Lock) -> bool: ...
+
+    def release(self, lock: Lock) -> bool: ...
+
+
+class Lock:
+    """Held from the moment it is returned. `fence` is higher than that of every earlier holder of each of its names."""
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        token: str,
+        names: tuple[str, ...],
+        ttl: timedelta,
+        *,
+        fence: int,
+        epoch: int,
+        since_s: float,
+    ) -> None:
+        self._keeper = keeper
+        self.token = token
+        self.names = names
+        self.ttl = ttl
+        self.fence = fence
+        self.epoch = epoch
+        """Which data of Redis it stands in: another one says that everything before was lost."""
+        self.lost = threading.Event()
+        """Set when it is known to be lost: stop what it protects."""
+        self.released = False
+        self.deadline_s = since_s + ttl.total_seconds()
+
+    @property
+    def name(self) -> str:
+        return ", ".join(self.names)
+
+    @property
+    def remaining_s(self) -> float:
+        """For how long it is ours at least, without another renewal: by our own clock, counted from before we asked."""
+        return 0.0 if self.released or self.lost.is_set() else max(0.0, self.deadline_s - now_s())
+
+    def check(self) -> None:
+        """Raises LockLost where it is lost, or may be: call it before each thing that must not be done twice."""
+        if self.released:
+            raise LockLost(f"lock {self.name} was released", "acquire it again")
+        if self.lost.is_set() or now_s() >= self.deadline_s:
+            self.lost.set()
+            raise LockLost(
+                f"lock {self.name} is lost: it was not renewed in time", "give it a longer ttl, or check Redis"
+            )
+
+    def renew(self) -> bool:
+        """For another ttl from now. False where it is lost: stop what it protects."""
+        if self.released or self.lost.is_set():
+            return False
+        if not self._keeper.renew(self):
+            self.lost.set()
+        return not self.lost.is_set()
+
+    def release(self) -> None:
+        """Raises LockLost where it was not ours any more, or released before."""
+        if self.released:
+            raise LockLost(f"lock {self.name} was released before", "release it once")
+        self.released = True
+        if not self._keeper.release(self):
+            self.lost.set()
+            raise LockLost(f"lock {self.name} was lost before it was released", "give it a longer ttl, or check Redis")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.released:
+            return
+        try:
+            self.release()
+        except CoordinationError as trouble:
+            if error is None:
+                raise
+            logger.warning("%s, while %r was raised under it", trouble.message, error)
+
+    def __repr__(self) -> str:
+        return f"<Lock {self.name} fence {self.fence}>"

@@ -1,0 +1,61 @@
+"""Who asks for a lock: five fields, each kept apart in Redis, and never read out of a text."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+
+from coordination.wire.daemon import start_time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    host: str
+    pid: int
+    started: str
+    """When the process began, in a form that no other process of this pid ever has."""
+    thread: int
+    label: str = ""
+    """For people."""
+
+    @cached_property
+    def party(self) -> str:
+        """All five fields as one short word: whoever waits as one, and may be waited for as one."""
+        return blake2b("\n".join(map(str, self._values)).encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """Field and value in turn."""
+        return tuple(str(word) for pair in asdict(self).items() for word in pair)
+
+    @property
+    def _values(self) -> tuple[object, ...]:
+        return tuple(asdict(self).values())
+
+    def alive(self) -> bool | None:
+        """Whether its process runs; None where it is on another host, of which we know nothing."""
+        if self.host != socket.gethostname():
+            return None
+        return bool(self.started) and start_time(self.pid) == self.started
+
+    def __str__(self) -> str:
+        return f"{self.label or 'somebody'} (process {self.pid} on {self.host})"
+
+
+def here(label: str = "") -> Owner:
+    """This thread."""
+    return _owner(os.getpid(), threading.get_native_id(), label)
+
+
+@lru_cache(maxsize=1024)
+def _owner(pid: int, thread: int, label: str) -> Owner:
+    return Owner(host=socket.gethostname(), pid=pid, started=_started(pid), thread=thread, label=label)
+
+
+@lru_cache(maxsize=16)
+def _started(pid: int) -> str:
+    return start_time(pid) or ""

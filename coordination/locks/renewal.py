@@ -1,0 +1,99 @@
+"""One thread for each manager that renews its locks at a third of their ttl, and tells a holder whose lock is lost.
+
+It begins with the first lock. It is woken for a lock only when that one is due before it would wake anyhow: a loop that
+acquires and releases does not pay for a switch of threads each time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Protocol
+
+from coordination.errors import CoordinationError
+from coordination.locks.clock import now_s
+from coordination.locks.lock import Lock
+
+logger = logging.getLogger(__name__)
+
+PART_OF_TTL = 3
+NEVER_S = float("inf")
+
+
+class Renew(Protocol):
+    def __call__(self, lock: Lock, *, patience_s: float) -> bool: ...
+
+
+class Renewal:
+    def __init__(self, renew: Renew) -> None:
+        self._renew = renew
+        self._due_s: dict[Lock, float] = {}
+        self._changed = threading.Condition()
+        self._wakes_s = NEVER_S
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def add(self, lock: Lock) -> None:
+        due_s = lock.deadline_s - lock.ttl.total_seconds() * (1 - 1 / PART_OF_TTL)
+        with self._changed:
+            self._due_s[lock] = due_s
+            if self._thread is None or not self._thread.is_alive():
+                self._begin()
+            elif due_s < self._wakes_s:
+                self._changed.notify()
+
+    def remove(self, lock: Lock) -> None:
+        with self._changed:
+            self._due_s.pop(lock, None)
+
+    def stop(self) -> None:
+        """The locks that are held are left to their ttl."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _begin(self) -> None:
+        """Anew also in a child process, which has no thread of its parent's."""
+        self._thread = threading.Thread(target=self._run, name="lock-renewal", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._wakes_s = min(self._due_s.values(), default=NEVER_S)
+                if not self._stopping and self._wakes_s > now_s():
+                    self._changed.wait(None if self._wakes_s == NEVER_S else self._wakes_s - now_s())
+                if self._stopping:
+                    return
+                due = [lock for lock, due_s in self._due_s.items() if due_s <= now_s()]
+            for lock in due:
+                self._attend(lock)
+
+    def _attend(self, lock: Lock) -> None:
+        left_s, ttl_s = lock.deadline_s - now_s(), lock.ttl.total_seconds()
+        kept = left_s > 0
+        try:
+            if kept:
+                kept = self._renew(lock, patience_s=self._patience_s())
+            next_s = lock.deadline_s - ttl_s * (1 - 1 / PART_OF_TTL)
+        except CoordinationError as error:
+            logger.warning(
+                "lock %s cannot be renewed, it is ours for %.1f s more: %s", lock.name, left_s, error.message
+            )
+            next_s = min(now_s() + ttl_s / (3 * PART_OF_TTL), lock.deadline_s)
+        with self._changed:
+            if lock not in self._due_s:
+                return  # released meanwhile
+            if kept:
+                self._due_s[lock] = next_s
+            else:
+                del self._due_s[lock]
+                lock.lost.set()
+                logger.warning("lock %s (fence %d) is lost", lock.name, lock.fence)
+
+    def _patience_s(self) -> float:
+        """No lock may be lost unnoticed while another one's renewal has no answer."""
+        with self._changed:
+            return min((lock.deadline_s for lock in self._due_s), default=now_s()) - now_s()

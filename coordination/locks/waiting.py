@@ -1,0 +1,159 @@
+"""Waiting in a queue: whoever frees what is waited for grants it to the next in the same step and wakes him; nobody polls.
+
+The place is renewed every second, because Redis forgets a waiter who does not: it may be dead. After a second, and each second
+from then on, the waiter looks whether those it waits for wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from uuid import uuid4
+
+from coordination.errors import DeadlockError, LockTimeout, Unreachable, UsageError
+from coordination.locks.clock import now_s
+from coordination.locks.owner import Owner
+from coordination.locks.wants import Terms
+from coordination.wire.connection import ANSWER_S
+from coordination.wire.keys import LockKeys
+from coordination.wire.line import Line
+
+LOOK_S = 1.0
+"""How long one waits before asking again, and before looking for a deadlock."""
+PLACE_MS = 3000
+"""How long the place of a waiter is kept that does not renew it."""
+PATIENCE_S = 3.0
+"""How long a Redis that does not answer is asked again, if the wait is as long: a restart takes less."""
+SHORTEST_S = 0.5
+"""A Redis that is busy does not answer at once: whoever waits for less waits this long for an answer."""
+VERDICT = "deadlock "
+"""How a wake begins that tells a waiter to give way; any other is a fence."""
+GIVE_WAY = "release what you hold, and begin anew; to acquire everything at once avoids it"
+
+Answer = Sequence[Any]
+"""What lock/acquire.lua returns."""
+
+
+class Detector(Protocol):
+    def look(self, request: str) -> None:
+        """Raises DeadlockError where the request is the one to give way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    token: str
+    fence: int
+    epoch: int
+    since_s: float
+    """Our clock before we asked for what was granted: its ttl counts from then, or later."""
+
+
+class Waiting:
+    def __init__(self, line: Line, keys: LockKeys, detector: Detector | None = None) -> None:
+        self._line = line
+        self._keys = keys
+        self._detector = detector
+
+    def ask(self, wants: Sequence[str], terms: Terms, owner: Owner) -> Granted:
+        """Raises LockTimeout, DeadlockError, UsageError for what can never be granted, Unreachable."""
+        request = _Request(self._line, self._keys, wants, terms, owner)
+        answer = request.ask()
+        if answer[0] == "held":
+            return request.granted(answer)
+        if answer[0] == "impossible":
+            raise _impossible(answer[1], int(answer[2]))
+        if answer[0] == "taken":
+            raise request.taken()
+        try:
+            return self._wait(request, answer)
+        except Unreachable:
+            raise  # it cannot leave either: its place is forgotten soon
+        except BaseException:
+            request.leave()
+            raise
+
+    def _wait(self, request: _Request, answer: Answer) -> Granted:
+        look_s = request.began_s + LOOK_S
+        while answer[0] != "held":
+            if request.left_s() <= 0:
+                raise request.taken()
+            woken = request.sleep(int(answer[2]))
+            if woken and woken.startswith(VERDICT):
+                raise DeadlockError(woken.removeprefix(VERDICT), GIVE_WAY)
+            if self._detector and not woken and now_s() >= look_s:
+                look_s = now_s() + LOOK_S
+                self._detector.look(request.token)
+            answer = request.ask()
+        return request.granted(answer)
+
+
+class _Request:
+    """One that is asked again and again; what it is granted counts from before it asked last."""
+
+    def __init__(self, line: Line, keys: LockKeys, wants: Sequence[str], terms: Terms, owner: Owner) -> None:
+        self.token = uuid4().hex
+        self.began_s = self._asked_s = now_s()
+        self._line, self._keys = line, keys
+        self._wants, self._terms, self._owner = "\n".join(wants), terms, owner
+        self._wait_s = terms.wait.total_seconds()
+        self._rank: int | str = ""
+
+    def ask(self) -> Answer:
+        """A place in the queue keeps its rank, also where Redis has forgotten it. What is held already is renewed."""
+        self._asked_s = now_s()
+        terms, owner = self._terms, self._owner
+        place_ms = PLACE_MS if self._wait_s else 0
+        words = (self.token, self._wants, terms.ttl_ms, terms.priority, place_ms, self._rank, owner.party)
+        answer: Answer = self._step("lock/acquire", *words, *owner.fields)
+        if answer[0] == "waiting":
+            self._rank = int(answer[1])
+        return answer
+
+    def granted(self, answer: Answer) -> Granted:
+        return Granted(self.token, int(answer[1]), int(answer[2]), self._asked_s)
+
+    def left_s(self) -> float:
+        return self._wait_s - (now_s() - self.began_s)
+
+    def sleep(self, expires_ms: int) -> str | None:
+        """Until it is woken, but no longer than until there may be something to do. Returns the word that it was woken with."""
+        expires_s = (expires_ms + 1) / 1000 if expires_ms >= 0 else LOOK_S
+        for_s = max(0.001, min(expires_s, LOOK_S, self.left_s()))
+        wake = self._keys.wake(self.token)
+        answer = self._line.send("BLPOP", wake, f"{for_s:.3f}", patience_s=self._patience_s(), blocks_s=for_s)
+        return answer[1] if answer else None
+
+    def leave(self) -> None:
+        if self._step("lock/leave", self.token):
+            self._step("lock/release", self.token)
+
+    def taken(self) -> LockTimeout:
+        holders = self._step("lock/holders", self._wants)
+        who = "; ".join(_told(*holder) for holder in holders) or "somebody else who comes first"
+        waited = f"not granted within {self._wait_s:g} s" if self._wait_s else "taken"
+        return LockTimeout(f"{_names(self._wants)} {waited}: {who}", "wait longer, or try again later")
+
+    def _step(self, name: str, *args: str | int) -> Any:
+        return self._line(name, [self._keys.head], args, patience_s=self._patience_s())
+
+    def _patience_s(self) -> float:
+        if not self._wait_s:
+            return ANSWER_S
+        return min(PATIENCE_S, max(SHORTEST_S, self.left_s()))
+
+
+def _names(wants: str) -> str:
+    return ", ".join(want.split(" ", 1)[1].replace(":", " ", 1) for want in wants.split("\n"))
+
+
+def _told(what: str, host: str, pid: str, label: str, expires_ms: int) -> str:
+    left = f", for {expires_ms / 1000:.1f} s unless renewed" if expires_ms >= 0 else ""
+    return f"{what.partition(':')[2]} is held by {label or 'somebody'} (process {pid} on {host}{left})"
+
+
+def _impossible(what: str, capacity: int) -> UsageError:
+    name = what.partition(":")[2]
+    if capacity:
+        return UsageError(f"{name} has a capacity of {capacity}, and more is asked for", "ask for less at once")
+    return UsageError(f"there is no resource {name}", "declare it with its capacity")
