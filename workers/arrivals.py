@@ -173,11 +173,16 @@ def _point(sought: Sought, commit: str, into: Path) -> None:
 
 
 def _fetch(repo: str, commit: str, there: Remote, into: Path, hold: int | None) -> None:
-    options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--recurse-submodules=no")
     try:
-        git("fetch", *options, "--", there.url, f"refs/heads/{there.branch}", cwd=into, hold=hold)
+        fetch_branch(there, into, hold)
     except GitRefused as refused:
         words = refused.message.replace(there.url, hidden(there.url))
         raise NotCarried(f"{repo}: {commit[:12]} is at {hidden(there.url)}, but: {words}") from refused
     if not has_commit(into, commit):
         raise NotCarried(f"{repo}: {commit[:12]} is not on {there.branch} of {hidden(there.url)} any more")
+
+
+def fetch_branch(there: Remote, into: Path, hold: int | None = None) -> None:
+    """Its commits become objects here, and no branch moves. Raises GitRefused."""
+    options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--recurse-submodules=no")
+    git("fetch", *options, "--", there.url, f"refs/heads/{there.branch}", cwd=into, hold=hold)

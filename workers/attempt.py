@@ -48,6 +48,8 @@ class Word(StrEnum):
     CANCELLED = "cancelled"
     LOST = "lost"
     """Somebody else may hold the todo by now."""
+    SUPERSEDED = "superseded"
+    """Somebody else holds it or did: what this attempt would write was refused."""
     HANDED_BACK = "handed back"
 
 
@@ -102,7 +104,7 @@ class Attempt:
         except WorkspaceBusy as busy:
             return Conclusion(word=Word.BUSY, why=_plain(busy.message))
         except Superseded as superseded:
-            return Conclusion(word=Word.LOST, why=superseded.message)
+            return Conclusion(word=Word.SUPERSEDED, why=superseded.message)
         except WorkspaceUnusable as unusable:  # a full disk may have room again at the next try
             return self._error(Word.FAILED, unusable)
         except CoordinationError as refused:

@@ -25,6 +25,7 @@ from workers.freight import Freight
 from workers.janitor import Janitor
 from workers.leases import Leases
 from workers.logs import Log
+from workers.occupancy import Superseded
 from workers.parcels import Parcels
 from workers.verdict import Kind, Verdict
 from workers.whereabouts import Whereabouts
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 PARKED_FOR = timedelta(seconds=5)
 REDIS_RETRY_S = 0.5
+LOST = "its lease was lost"
 
 logger = logging.getLogger(__name__)
 
@@ -140,25 +142,26 @@ class Attempts:
         why = conclusion.why
         logger.info("%s of run %s: %s %s", grant.todo_id, grant.run_id, conclusion.word, why.partition("\n")[0])
         if conclusion.word is Word.LOST:
-            return Verdict(Kind.LATER, "its lease was lost")
+            return Verdict(Kind.LATER, LOST)
+        if conclusion.word is Word.SUPERSEDED:
+            return self._refused(grant, why)
         if conclusion.word is Word.HANDED_BACK:
-            return self._later(lambda: self._store.hand_back(grant), "handed back")
+            return self._later(grant, lambda: self._store.hand_back(grant), "handed back")
         if conclusion.word is Word.BUSY:
-            return self._later(lambda: self._store.park(grant, why, PARKED_FOR), why)
+            return self._later(grant, lambda: self._store.park(grant, why, PARKED_FOR), why)
         if conclusion.word is Word.FAILED:
             again = decide(grant.spec.retry, grant.tries + 1, random.random())  # noqa: S311 — jitter, no secret
             if isinstance(again, Again):
                 return self._try_again(grant, again.delay, conclusion)
         return self._settle(grant, conclusion)
 
-    def _later(self, step: Callable[[], Reply], why: str) -> Verdict:
-        self._dispatcher.follow(self._until_answered(step))
+    def _later(self, grant: Grant, step: Callable[[], Reply], why: str) -> Verdict:
+        self._step(grant, step)
         return Verdict(Kind.LATER, why)
 
     def _try_again(self, grant: Grant, delay: timedelta, conclusion: Conclusion) -> Verdict:
         result = _result(TodoState.FAILED, conclusion)
-        reply = self._until_answered(lambda: self._store.retry(grant, delay, result))
-        self._dispatcher.follow(reply)
+        reply = self._step(grant, lambda: self._store.retry(grant, delay, result))
         return Verdict(Kind.FAILED if reply.word == "settled" else Kind.LATER, conclusion.why)
 
     def _settle(self, grant: Grant, conclusion: Conclusion) -> Verdict:
@@ -167,17 +170,32 @@ class Attempts:
             Word.CANCELLED: (TodoState.CANCELLED, Kind.ENDED),
         }.get(conclusion.word, (TodoState.FAILED, Kind.FAILED))
         if outcome is TodoState.SUCCEEDED:
-            self._until_answered(lambda: self._freight.send(grant, conclusion))
-        reply = self._until_answered(lambda: self._store.settle(grant, _result(outcome, conclusion)))
-        self._dispatcher.follow(reply)
+            try:
+                self._until_answered(lambda: self._freight.send(grant, conclusion))
+            except Superseded as superseded:
+                return self._refused(grant, superseded.message)
+        reply = self._step(grant, lambda: self._store.settle(grant, _result(outcome, conclusion)))
         if reply.word == "stale":
-            logger.warning("%s of run %s was settled by nobody here: the fence is old", grant.todo_id, grant.run_id)
-            return Verdict(Kind.LATER, "its lease was lost")
+            return Verdict(Kind.LATER, LOST)
         if reply.status == RunStatus.SUCCEEDED:
             self.janitor.clear(grant.run_id)
             repos = set(self._context.brief(grant.run_id).repo_of.values())
             self._until_answered(lambda: self._freight.let_go(grant.run_id, repos))
         return Verdict(kind, conclusion.why)
+
+    def _step(self, grant: Grant, step: Callable[[], Reply]) -> Reply:
+        reply = self._until_answered(step)
+        self._dispatcher.follow(reply)
+        if reply.word == "stale":
+            self._refused(grant, "somebody else holds the todo, or has settled it")
+        return reply
+
+    def _refused(self, grant: Grant, why: str) -> Verdict:
+        """An old holder's write, wherever its fence was checked: told to people, and counted."""
+        words = f"the write of an old holder (fence {grant.fence}) was refused: {why}"
+        logger.warning("%s of run %s: %s", grant.todo_id, grant.run_id, words)
+        self._until_answered(lambda: self._store.refused(grant.run_id, grant.todo_id, grant.attempt, words))
+        return Verdict(Kind.LATER, LOST)
 
     def _until_answered(self, ask: Callable[[], T]) -> T:
         """A Redis that is away is waited for: what an attempt came to is not given up."""

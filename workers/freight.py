@@ -14,6 +14,7 @@ from coordination.errors import CoordinationError
 from coordination.runs.records import Grant
 from workers.arrivals import Arrivals, Sought
 from workers.attempt import Conclusion
+from workers.occupancy import Superseded
 from workers.parcels import Parcels
 from workers.repository import branch_of
 from workers.sending import Cargo, Sender
@@ -38,7 +39,10 @@ class Freight:
         self.arrivals.fetch(Sought(run=grant.run_id, repo=repo, branch=branch, commit=commit), into, hold)
 
     def send(self, grant: Grant, conclusion: Conclusion) -> None:
-        """Before the settle: whoever may start after this todo finds its commit. Never a reason for it to fail."""
+        """Before the settle: whoever may start after this todo finds its commit. Never a reason for it to fail.
+
+        Raises Superseded if a newer attempt has published its own.
+        """
         if self._one_machine or not conclusion.tip or conclusion.tip == grant.tip:
             return
         cargo = Cargo(
@@ -46,11 +50,14 @@ class Freight:
             repo=grant.spec.repo,
             checkout=self._places[grant.spec.repo.name],
             commit=conclusion.tip,
+            fence=grant.fence,
             since=grant.tip or conclusion.since,
             first=grant.tip is None,
         )
         try:
             self._sender.send(cargo)
+        except Superseded:
+            raise
         except CoordinationError as refused:
             logger.warning(
                 "%s of run %s is not carried to other hosts: %s", grant.todo_id, grant.run_id, refused.message

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError
 from coordination.models import Repo
-from workers.git import ask, git
-from workers.parcels import NotCarried, Parcels, Remote, hidden, sentence
+from workers.git import git
+from workers.occupancy import Superseded
+from workers.parcels import NotCarried, Parcels, Remote, sentence
+from workers.publishing import Publication
 from workers.repository import branch_of, is_partial, is_shallow
 from workers.scratch import scratch
 
@@ -33,6 +35,7 @@ class Cargo:
     repo: Repo
     checkout: Path
     commit: str
+    fence: int
     since: str
     """The commit that the todo began with."""
     first: bool
@@ -46,11 +49,13 @@ class Sender:
         self._limit = limit_bytes
 
     def send(self, cargo: Cargo) -> None:
-        """By the first way that works. Raises Redis' errors alone."""
+        """By the first way that works. Raises Redis' errors, or Superseded if a newer attempt has published its own."""
         whys = []
         for way in (self._by_bundle, self._by_push):
             try:
                 way(cargo)
+            except Superseded:
+                raise
             except CoordinationError as refused:
                 whys.append(sentence(refused.message))
             else:
@@ -73,7 +78,12 @@ class Sender:
         self._parcels.put(cargo.run, cargo.repo.name, cargo.commit, bundle, since)
 
     def _by_push(self, cargo: Cargo) -> None:
-        there = _push(cargo)
+        if not cargo.repo.url:
+            raise NotCarried(f"{cargo.repo.name} has no url to push to")
+        publication = Publication(
+            run=cargo.run, checkout=cargo.checkout, url=cargo.repo.url, commit=cargo.commit, fence=cargo.fence
+        )
+        there = publication.publish()
         self._parcels.refer(cargo.run, cargo.repo.name, cargo.commit, there)
 
     def _by_part(self, cargo: Cargo, why: str) -> None:
@@ -111,19 +121,3 @@ def _size(cargo: Cargo, without: tuple[str, ...]) -> int:
     """On disk, where it is packed about as it is in a bundle."""
     options = ("--objects", "--disk-usage", "--use-bitmap-index")
     return int(git("rev-list", *options, cargo.commit, *without, cwd=cargo.checkout, patience=MEASURED_WITHIN))
-
-
-def _push(cargo: Cargo) -> Remote:
-    url, branch = cargo.repo.url, branch_of(cargo.run)
-    if not url:
-        raise NotCarried(f"{cargo.repo.name} has no url to push to")
-    options = ("--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no")
-    # The second name, where a commit stands in the way that was pushed and then did not count.
-    for name in (branch, f"{branch}-{cargo.commit[:12]}"):
-        pushed = ask("push", *options, "--", url, f"{cargo.commit}:refs/heads/{name}", cwd=cargo.checkout)
-        if pushed.returncode == 0:
-            return Remote(name, url)
-        if "[rejected]" not in pushed.stdout:
-            break
-    words = (pushed.stderr or pushed.stdout).replace(url, hidden(url))
-    raise NotCarried(f"it cannot be pushed to {hidden(url)}: {words}")

@@ -167,6 +167,12 @@ class RunStore:
         """A piece of what the todo writes."""
         self.redis.xadd(self.keys.run(run_id).log(todo_id), {"attempt": attempt, "text": text})
 
+    def refused(self, run_id: str, todo_id: str, attempt: int, words: str) -> None:
+        """A write with an old fence was: it is counted, and stands in the todo's log, unless the run is long forgotten."""
+        self.redis.hincrby(self.keys.counters, "stale_writes", 1)
+        if self.redis.exists(self.keys.run(run_id).meta):
+            self.log(run_id, todo_id, attempt, f"[coord] {words}\n")
+
     def delivery(self, run_id: str, todo_id: str) -> Delivery:
         """The message that told of the todo, as far as its level's join needs it."""
         keys = self.keys.run(run_id)

@@ -42,7 +42,8 @@ class Deeds:
         self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # never changes
         deeds = (
             self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.status, self.brief,
-            self.handed_over, self.log, self.meet, self.refuse_clash, self.say, self.leave, self.errands, self.answer,
+            self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave, self.errands,
+            self.answer,
         )  # fmt: skip
         self._deeds: Mapping[str, Callable[..., Any]] = {deed.__name__: validate_call(deed) for deed in deeds}
 
@@ -91,6 +92,10 @@ class Deeds:
     def log(self, repos: Repos, run_id: str, todo_id: str, attempt: int, text: str) -> None:
         self._own(repos, run_id, todo_id)
         self._store.log(run_id, todo_id, attempt, text)
+
+    def refused(self, repos: Repos, run_id: str, todo_id: str, attempt: int, words: str) -> None:
+        self._own(repos, run_id, todo_id)
+        self._store.refused(run_id, todo_id, attempt, words)
 
     def status(self, repos: Repos, run_id: str) -> str | None:
         return self._store.status(run_id) if self._seen(repos, run_id) else None

@@ -90,6 +90,7 @@ class ProxyStore(RunStore):
     brief = _asked(RunStore.brief)
     handed_over = _asked(RunStore.handed_over)
     log = _asked(RunStore.log)
+    refused = _asked(RunStore.refused)
 
 
 class ProxyBoard(Board):
