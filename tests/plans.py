@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, Strategy, Todo
+from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, Resource, Strategy, Todo
 from coordination.planner.graph import PlanGraph, build
 from coordination.runs.submit import Order
 
@@ -13,11 +13,14 @@ PLAN = "PLAN-001"
 Todos = Mapping[str, str | tuple[str, Sequence[str]]]
 
 
-def ecosystem(todos: Todos, *, slots: int = 1, **more: Mapping[str, Any]) -> Ecosystem:
+def ecosystem(
+    todos: Todos, *, slots: int = 1, capacities: Mapping[str, int] | None = None, **more: Mapping[str, Any]
+) -> Ecosystem:
     """Each todo: its repo, or its repo and blockers; `more` gives single todos further fields."""
     rows = {name: (spec, ()) if isinstance(spec, str) else spec for name, spec in todos.items()}
     return Ecosystem(
         repos=tuple(Repo(name=repo, slots=slots) for repo in dict.fromkeys(repo for repo, _ in rows.values())),
+        resources=tuple(Resource(name=name, capacity=capacity) for name, capacity in (capacities or {}).items()),
         coordination=Coordination(
             plans=(Plan(id=PLAN, title="a plan"),),
             todos=tuple(

@@ -46,8 +46,9 @@ def changed(noun: str, record: M, changes: Mapping[str, Any]) -> M:
 
 
 def written(record: Record) -> dict[str, Any]:
-    """The fields that the file gives, with their values as the models have them."""
-    return {name: _unpacked(getattr(record, name)) for name in record.model_fields_set}
+    """The fields that the file gives, in the order of the model, with their values as the models have them."""
+    given = record.model_fields_set
+    return {name: _unpacked(getattr(record, name)) for name in type(record).model_fields if name in given}
 
 
 def plain(value: Any) -> Any:

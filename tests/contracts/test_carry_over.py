@@ -165,6 +165,15 @@ def test_what_was_cancelled_in_the_file_is_refused(run: Harness):
     assert refused.value.hint == f"reopen it; or run what is left without it: coord sweep {PLAN}"
 
 
+def test_what_needs_more_than_there_is_now_is_refused(run: Harness):
+    ended(run, "B")
+    needy = {"B": {"resources": [{"name": "gpu", "amount": 2}]}, "E": {"resources": ["db"]}}
+
+    with pytest.raises(PlanRefused, match="cannot be retried: resource 'db' of E is not declared") as refused:
+        left(run.store, run.run_id, ecosystem(TODOS, capacities={"gpu": 1}, **needy))
+    assert "B needs 2 of gpu, which has a capacity of 1" in refused.value.message
+
+
 def test_an_agent_that_is_no_longer_configured_is_missed_before_anything_starts(run: Harness):
     ended(run, "B")
     with pytest.raises(PlanRefused, match="no agent is configured for 1 todo without a command: B"):

@@ -129,7 +129,7 @@ def test_an_issue_is_created_changed_and_closed(ai: Agent, file: Path) -> None:
     assert load(file).ecosystem.coordination.todos[0].status == "pending"
 
 
-def test_a_todo_is_created_and_completed(ai: Agent) -> None:
+def test_a_todo_is_created_and_completed(ai: Agent, file: Path) -> None:
     created = ai.call(
         "coord_create_todo",
         task="measure",
@@ -140,10 +140,13 @@ def test_a_todo_is_created_and_completed(ai: Agent) -> None:
         acceptance_criteria=["figures, with commas"],
         run="make bench",
         timeout="5m",
+        resources=["bench-host", {"name": "gpu", "amount": 2}],
     )
     done = ai.call("coord_complete_todo", todo="TODO-003", actual_hours=0.5)
 
     assert (created["id"], created["action"]) == ("TODO-004", {"type": "shell", "run": "make bench"})
+    assert created["resources"] == [{"name": "bench-host", "amount": 1}, {"name": "gpu", "amount": 2}]
+    assert "[bench-host, {name: gpu, amount: 2}]" in file.read_text()
     assert created["acceptance_criteria"] == ["figures, with commas"]
     assert (done["status"], done["actual_hours"]) == ("completed", 0.5)
     assert ai.call("coord_get_todo", todo="TODO-004")["blocked_by"] == ["TODO-002"]

@@ -32,7 +32,7 @@ def rehearse(call: Call, graph: PlanGraph, order: Order, *, as_json: bool) -> in
     if as_json:
         print_json(asdict(found))
     else:
-        _print(found)
+        print_outlook(found)
     return BLOCKED if graph.blocked else 0
 
 
@@ -60,7 +60,7 @@ def _places(call: Call, graph: PlanGraph) -> Places:
     return {repo: (Place(host=host, path=str(paths[repo])),) for repo in graph.repos}
 
 
-def _print(found: Outlook) -> None:
+def print_outlook(found: Outlook) -> None:
     if found.nothing_to_do:
         click.echo(f"nothing to do: {found.nothing_to_do}", err=True)
     elif found.steps:

@@ -13,6 +13,7 @@ FILE = """\
 repos:
   - {name: api, path: api, role: service, tags: [core]}
   - {name: web, path: web}
+resources: [{name: gpu, capacity: 2}, {name: staging-db, type: database}]
 coordination:
   issues:
     - {id: ISSUE-001, title: "Old: too old", repos: [api], labels: ["area:core", "two words"]}
@@ -56,6 +57,8 @@ def test_names_of_the_file_are_offered_where_they_belong(offered: Offered) -> No
     assert offered("list-todos", "--plan", "P") == ["PLAN-001"]
     assert offered("list-todos", "--assignee", "") == ["jo"]
     assert offered("list-repos", "--tag", "") == ["core"]
+    assert offered("create-todo", "--resource", "gpu,") == ["gpu,staging-db"]
+    assert offered("update-todo", "--add-resource", "") == ["gpu", "staging-db"]
     assert offered("sweep", "") == ["PLAN-001"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from coordination.ecosystem.document import Document, find, load, parse
 from coordination.ecosystem.text.tree import gc_paused
 from coordination.errors import CoordinationError, NotFound
-from coordination.models import ShellAction, TodoStatus
+from coordination.models import ResourceNeed, ShellAction, TodoStatus
 
 WHOLE = """\
 settings:
@@ -20,6 +20,9 @@ settings:
 repos:
   - {name: api, path: ../api, url: "https://example.org/api.git", role: service, tags: [python], slots: 2}
   - {name: web, path: ~/src/web, branch: trunk, prepare: [npm, ci], qa: npm test}
+resources:
+  - {name: staging-db, type: database}
+  - {name: gpu, capacity: 2}
 coordination:
   issues:
     - id: ISSUE-1
@@ -46,6 +49,7 @@ coordination:
       updated: 2026-01-31 10:00:00+01:00
       env: {A: text, B: 1, C: 1.5}
       retry: {attempts: 2, delay: 500ms}
+      resources: [staging-db, {name: gpu, amount: 2}]
     - id: TODO-2
       task: Wait for a person
       repo: web
@@ -75,6 +79,8 @@ def test_the_whole_format_is_read_without_a_warning() -> None:
     assert first.env == {"A": "text", "B": 1, "C": 1.5}
     assert (coordination.issues[0].created, coordination.issues[0].target) == (date(2026, 1, 31), date(2026, 2, 28))
     assert [c.check for c in coordination.plans[0].milestones[0].completion_criteria] == [None, "make bench"]
+    assert first.resources == (ResourceNeed(name="staging-db"), ResourceNeed(name="gpu", amount=2))
+    assert document.ecosystem.capacities() == {"staging-db": 1, "gpu": 2}
     assert (second.labels, second.status) == ((), TodoStatus.PENDING)
     assert coordination.issues[0].metadata == {"anything": [1, {"goes": True}], "on": None}
 
@@ -131,6 +137,33 @@ coordination:
         (7, "coordination.plans[0].milestones[0].dependencies[0] (M-1)", "M-2", "M-1"),
     ]
     assert "names a repo that the file does not declare (and 1 more places do)" in warnings[0].message
+
+
+def test_a_resource_that_nobody_declares_or_that_is_too_small_is_loose() -> None:
+    text = """
+repos: [{name: r}]
+resources: [{name: gpu, capacity: 2}]
+coordination:
+  todos:
+    - {id: A, task: t, repo: r, resources: [gpuu, {name: db, amount: 2}]}
+    - id: B
+      task: t
+      repo: r
+      resources:
+        - db
+        - name: gpu
+          amount: 3
+"""
+
+    warnings = read(text).warnings
+
+    assert [(w.line, w.where, w.value, w.suggestion) for w in warnings] == [
+        (6, "coordination.todos[0].resources[0] (A)", "gpuu", "gpu"),
+        (6, "coordination.todos[0].resources[1].name (db)", "db", ""),
+        (13, "coordination.todos[1].resources[1].amount (gpu)", "3", ""),
+    ]
+    assert "names a resource that the file does not declare (and 1 more places do)" in warnings[1].message
+    assert warnings[2].message == "must be at most 2, the capacity of gpu"
 
 
 def test_work_may_wait_for_a_milestone() -> None:

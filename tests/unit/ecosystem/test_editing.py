@@ -34,6 +34,7 @@ FIELDS: dict[str, dict[str, list[Any]]] = {
         "blocked_by": NAMES[:3],
         "action": ["make", ["make", "-j"], {"type": "agent", "prompt": "x\ny"}],
         "env": [{"A": "1", "B": 2}],
+        "resources": [["db"], ["db", {"name": "gpu", "amount": 2}], [{"name": "gpu", "amount": 3}]],
         "assignee": [None, "me"],
     },
     "plans": {"title": TEXTS, "description": TEXTS, "milestones": [[{"id": "M9", "name": "x"}]], "target": DATES},
@@ -53,6 +54,7 @@ WRITTEN = {
         "description: one\n  two", 'description: "one\n  two"', "updated: 2026-01-01", 'updated: "2026-01-01"',
         "action: {type: shell, run: 'a: b'}", "action:\n  type: agent\n  prompt: >\n    x", "env: {A: '1'}",
         "blocked_by: [\n  T0, # c\n  ]", "assignee: ~", "assignee:", "estimated_hours: 1.5", "description: a *word*",
+        "resources: [db, {name: gpu, amount: 2}]", "resources:\n  - db # c\n  # d\n  - name: gpu # e\n    amount: 2",
     ],
     "plans": [
         "milestones:\n  - id: M1 # c\n    name: m\n  # c\n  - {id: M2, name: m}", "milestones: [{id: M1, name: m}]",
@@ -302,6 +304,32 @@ def test_many_changes_are_one_edit(path: Path, no_whole_way: None) -> None:
     )
     new = "    - id: D\n      task: newer\n      repo: r\n      priority: low\n"
     assert path.read_text() == changed + new
+
+
+def test_a_resource_is_declared_changed_and_taken_out(path: Path) -> None:
+    before = path.read_text()
+    edit(path, lambda edit: edit.add(("resources",), {"name": "gpu", "capacity": 2}))
+    declared = before.replace("coordination:\n", "resources:\n  - name: gpu\n    capacity: 2\ncoordination:\n")
+    assert path.read_text() == declared
+
+    edit(path, lambda edit: edit.set(("resources", "gpu"), "capacity", 3))
+    assert path.read_text() == declared.replace("capacity: 2", "capacity: 3")
+
+    edit(path, lambda edit: edit.remove(("resources", "gpu")))
+    assert load(path).ecosystem.resources == ()
+    with pytest.raises(NotFound, match="no resource 'gpu'"):
+        edit(path, lambda edit: edit.set(("resources", "gpu"), "capacity", 3))
+
+
+def test_one_resource_of_many_is_changed_alone(path: Path, no_whole_way: None) -> None:
+    text = path.read_text().replace(
+        "coordination:", "resources:\n  - name: db # old\n  # two\n  - name: gpu\ncoordination:"
+    )
+    path.write_text(text)
+
+    edit(path, lambda edit: edit.set(("resources", "gpu"), "capacity", 2))
+
+    assert path.read_text() == text.replace("name: gpu\n", "name: gpu\n    capacity: 2\n")
 
 
 def test_what_is_taken_out_moves_nothing_else_out_of_its_place(path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from coordination.cli.runs.dry_run import print_outlook
 from coordination.models import Strategy, Todo
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors
@@ -35,6 +36,19 @@ def test_levels_start_level_by_level_and_dataflow_as_soon_as_it_can() -> None:
     assert [step.id for step in by_level.steps] == ["A", "C", "B", "D"]
     assert [(step.level, step.after) for step in by_level.steps][-1] == (2, ("B", "C"))
     assert [step.id for step in by_flow.steps] == ["A", "C", "B", "D"]
+
+
+def test_what_each_holds_stands_in_a_column_where_any_holds_something(capsys: pytest.CaptureFixture[str]) -> None:
+    needs = {"resources": ["staging-db", {"name": "gpu", "amount": 2}]}
+
+    print_outlook(look())
+    without = capsys.readouterr().out
+    print_outlook(look(capacities={"staging-db": 1, "gpu": 2}, C=needs))
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+
+    assert "resources" not in without
+    assert table[0][:5] == ["#", "todo", "repo", "after", "resources"]
+    assert table[2][:6] == ["2", "C", "r2", "staging-db,", "gpu:2", "h:/r2"]
 
 
 def test_what_would_not_run_says_why() -> None:
