@@ -53,7 +53,7 @@ def verdict(woken_by: str) -> DeadlockError | None:
     sentences = "; ".join(f"{who} {held} and waits for {name}" for who, held, name in circle)
     return DeadlockError(
         f"they wait for each other: {sentences}",
-        "this one gives way: release what it holds, then try again; asking for all names at once (acquire_many) avoids it",
+        "this one gives way: release what it holds, and begin anew; to acquire everything at once avoids it",
         cycle=tuple((who, name) for who, _, name in circle),
     )
 
@@ -71,7 +71,6 @@ def _request(read: Mapping[str, Any]) -> Request:
         wants=tuple(Want(want["name"], want["mode"], want["amount"], want["capacity"]) for want in read["wants"]),
         rank=int(read["rank"]),
         priority=int(read["priority"] or 0),
-        arrived_ms=int(read["arrived"] or 0),
         may_give_way=read.get("kind") != "todo",
     )
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from redis import Redis
 
 from coordination.locks.clock import now_s
+from coordination.locks.deadlock import Detector
 from coordination.locks.lock import Lock
 from coordination.locks.owner import Owner, here
 from coordination.locks.renewal import Renewal
@@ -25,7 +26,7 @@ class Granting:
         self.line = line
         self.keys = Keys(namespace).locks
         self._owner = owner
-        self._waiting = Waiting(line, self.keys)
+        self._waiting = Waiting(line, self.keys, Detector(line, self.keys))
         self._renewal = Renewal(self.renew)
 
     def grant(self, wants: tuple[str, ...], names: tuple[str, ...], terms: Terms, *, keep: bool) -> Lock:

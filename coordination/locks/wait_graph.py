@@ -60,8 +60,8 @@ class Request:
     waiting: bool
     wants: tuple[Want, ...]
     rank: int = 0
+    """Within a priority: later is higher."""
     priority: int = 0
-    arrived_ms: int = 0
     may_give_way: bool = True
     """Not a run's todo: it asks for everything at once, and holds nothing while it waits."""
 
@@ -223,7 +223,7 @@ class WaitGraph:
         return min(able, key=lambda w: (len(self.stuck(soft=soft, but=w.party)), self._order(w))).id
 
     def _order(self, request: Request) -> tuple[int, int, int, str]:
-        return (self._done.get(request.party, 0), request.priority, -request.arrived_ms, request.id)
+        return (self._done.get(request.party, 0), request.priority, -request.rank, request.id)
 
 
 def _reached(start: str, ways: Mapping[str, set[str]]) -> set[str]:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
-from coordination.errors import DeadlockError, LockTimeout, Unreachable, UsageError
+from coordination.errors import LockTimeout, Unreachable, UsageError
 from coordination.locks.clock import now_s
+from coordination.locks.deadlock import Detector, verdict
 from coordination.locks.owner import Owner
 from coordination.locks.wants import Terms
 from coordination.wire.connection import ANSWER_S
@@ -27,17 +28,9 @@ PATIENCE_S = 3.0
 """How long a Redis that does not answer is asked again, if the wait is as long: a restart takes less."""
 SHORTEST_S = 0.5
 """A Redis that is busy does not answer at once: whoever waits for less waits this long for an answer."""
-VERDICT = "deadlock "
-"""How a wake begins that tells a waiter to give way; any other is a fence."""
-GIVE_WAY = "release what you hold, and begin anew; to acquire everything at once avoids it"
 
 Answer = Sequence[Any]
 """What lock/acquire.lua returns."""
-
-
-class Detector(Protocol):
-    def look(self, request: str) -> None:
-        """Raises DeadlockError where the request is the one to give way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +72,8 @@ class Waiting:
             if request.left_s() <= 0:
                 raise request.taken()
             woken = request.sleep(int(answer[2]))
-            if woken and woken.startswith(VERDICT):
-                raise DeadlockError(woken.removeprefix(VERDICT), GIVE_WAY)
+            if woken and (told := verdict(woken)):
+                raise told
             if self._detector and not woken and now_s() >= look_s:
                 look_s = now_s() + LOOK_S
                 self._detector.look(request.token)

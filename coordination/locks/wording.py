@@ -10,8 +10,8 @@ def holder_words(request: Mapping[str, str]) -> str:
     if request.get("kind") == "todo":
         run, _, todo = request["id"].partition(" ")
         return f"{todo} of run {run}"
-    thread, label = request.get("thread", ""), request.get("label", "")
-    words = f"process {request.get('pid') or '?'} on {request.get('host') or '?'}"
-    if thread and thread != "MainThread":
+    pid, thread, label = (request.get(field, "") for field in ("pid", "thread", "label"))
+    words = f"process {pid or '?'} on {request.get('host') or '?'}"
+    if thread and thread != pid:  # not its first one
         words += f", thread {thread}"
     return f"{words} ({label})" if label else words

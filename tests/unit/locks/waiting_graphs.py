@@ -32,7 +32,6 @@ class Draft:
             wants=wants,
             rank=rank,
             priority=priority,
-            arrived_ms=rank,
             may_give_way=not todo,
         )
         self.requests.append(request)

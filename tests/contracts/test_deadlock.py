@@ -1,0 +1,284 @@
+"""Those who wait for each other on a real server: found within the second look, and one gives way, whoever looks."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from random import Random
+
+import pytest
+from redis import Redis
+
+from coordination.errors import DeadlockError, LockTimeout
+from coordination.locks import LockManager
+from coordination.locks.deadlock import Detector, graph_of, verdict
+from coordination.wire.connection import Profile, connect
+from coordination.wire.keys import Keys
+from coordination.wire.scripts import Scripts
+
+HOUR_MS = 3_600_000
+TTL, LONG = timedelta(seconds=10), timedelta(seconds=60)
+KEYS = Keys("test").locks
+
+
+class Table:
+    """Requests of parties, step by step, with nobody asleep behind them."""
+
+    def __init__(self, client: Redis) -> None:
+        self.redis = client
+        self.step = Scripts(client)
+        self.detector = Detector(self.step, KEYS)
+        self.held: dict[str, list[str]] = {}
+        self.waiting: dict[str, str] = {}
+        self._count = 0
+
+    def asks(self, party: str, *wants: str, priority: int = 0) -> str:
+        """Returns the request's id. Wants as the steps read them: `x lock:a`."""
+        self._count += 1
+        request = f"{party}-{self._count}"
+        named = ["pid", party.removeprefix("p"), "host", "here"]
+        args = [request, "\n".join(wants), HOUR_MS, priority, HOUR_MS, "", party, *named]
+        if self.step("lock/acquire", [KEYS.head], args)[0] == "held":
+            self.held.setdefault(party, []).append(request)
+        else:
+            self.waiting[party] = request
+        return request
+
+    def ends(self, party: str) -> None:
+        """It gives everything back; what is handed to others by that is noted."""
+        for request in self.held.pop(party, []):
+            self.step("lock/release", [KEYS.head], [request])
+        for other, request in list(self.waiting.items()):
+            if self.redis.hget(KEYS.request(request), "state") == "held":
+                self.held.setdefault(other, []).append(self.waiting.pop(other))
+
+    def looks(self, request: str) -> DeadlockError | None:
+        try:
+            return self.detector.look(request)
+        except DeadlockError as error:
+            return error
+
+    def told(self, request: str) -> list[str]:
+        return self.redis.lrange(KEYS.wake(request), 0, -1)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[Redis]:
+    with connect(redis_url, Profile.WORKER) as made:
+        yield made
+
+
+@pytest.fixture
+def table(client: Redis) -> Table:
+    return Table(client)
+
+
+def circle(table: Table, length: int) -> list[str]:
+    """Each holds one name and waits for the next one's; returns those who wait, oldest first."""
+    for i in range(length):
+        table.asks(f"p{i}", f"x lock:{i}")
+    return [table.asks(f"p{i}", f"x lock:{(i + 1) % length}") for i in range(length)]
+
+
+@pytest.mark.parametrize("length", range(1, 11))
+def test_a_circle_has_one_victim_however_many_look(table: Table, length: int):
+    waiting = circle(table, length)
+
+    raised = [error for request in waiting for _ in range(2) if (error := table.looks(request))]
+
+    told = [request for request in waiting if table.told(request)]
+    assert told == [waiting[-1]], "the youngest"
+    assert len(raised) <= 1
+    words = verdict(table.told(told[0])[0])
+    assert words
+    assert {name for _, name in words.cycle} == {f"lock:{i}" for i in range(length)}
+    assert not table.redis.exists(KEYS.request(told[0])), "its request is withdrawn"
+
+
+def test_the_victim_reads_who_holds_and_waits_for_what(table: Table):
+    first, _ = circle(table, 2)
+
+    table.looks(first)
+
+    words = str(verdict(table.told(table.waiting["p1"])[0]))
+    assert "process 0 on here holds lock:0 and waits for lock:1" in words
+    assert "process 1 on here holds lock:1 and waits for lock:0" in words
+
+
+def test_what_the_victim_holds_stays_its_own_until_it_gives_it_back(table: Table):
+    first, _ = circle(table, 2)
+    table.looks(first)
+    assert table.redis.hget(KEYS.request(first), "state") == "waiting"
+
+    table.ends("p1")
+
+    assert table.redis.hget(KEYS.request(first), "state") == "held"
+
+
+@pytest.mark.parametrize("change", ["released", "gone", "granted"])
+def test_a_verdict_falls_where_a_link_has_gone_meanwhile(table: Table, change: str):
+    first, second = circle(table, 2)
+    read = table.step("lock/graph", [KEYS.head], [first, 100])
+
+    if change == "released":
+        table.ends("p0")
+    elif change == "gone":
+        table.step("lock/leave", [KEYS.head], [first])
+    else:
+        table.redis.delete(KEYS.request(table.held["p0"][0]), KEYS.holder("lock:0"))
+        table.asks("p0", "x lock:other")
+
+    assert judged(table, read, first) == 0
+    assert all("deadlock" not in word for request in (first, second) for word in table.told(request))
+
+
+def judged(table: Table, read: str, request: str) -> int:
+    found = graph_of(json.loads(read)).deadlock(request)
+    assert found
+    links = [part for link in found.proof for part in link]
+    return table.step("lock/victim", [KEYS.head], [found.victim, "deadlock []", *links])
+
+
+def test_a_verdict_falls_where_one_of_several_holders_has_given_back_enough(table: Table):
+    table.redis.hset(KEYS.capacities, "resource:gpu", 2)
+    table.asks("p0", "x lock:a")
+    table.asks("p1", "1/0 resource:gpu")
+    table.asks("p2", "1/0 resource:gpu")
+    wanting = table.asks("p0", "2/0 resource:gpu")
+    table.asks("p1", "x lock:a")
+    table.asks("p2", "x lock:a")
+    read = table.step("lock/graph", [KEYS.head], [wanting, 100])
+
+    table.ends("p2")
+
+    assert judged(table, read, wanting) == 0
+
+
+def test_who_looks_after_those_it_can_read_were_too_many_raises_no_alarm(table: Table):
+    waiting = circle(table, 10)
+    detector = Detector(table.step, KEYS)
+    assert len(table.step("lock/graph", [KEYS.head], [waiting[0], 5])) < len(
+        table.step("lock/graph", [KEYS.head], [waiting[0], 100])
+    )
+    assert graph_of(json.loads(table.step("lock/graph", [KEYS.head], [waiting[0], 5]))).deadlock(waiting[0]) is None
+    with pytest.raises(DeadlockError):
+        detector.look(waiting[-1])
+
+
+def test_who_holds_nothing_need_not_look(table: Table):
+    table.asks("p0", "x lock:a")
+    request = table.asks("p1", "x lock:a")
+
+    assert table.step("lock/graph", [KEYS.head], [request, 100]) is None
+
+
+NAMES = {"lock:a": "x", "lock:b": "x", "lock:c": "s", "resource:gpu": "n", "seat:repo": "n"}
+CAPACITY = 3
+
+
+def any_wants(random: Random) -> list[str]:
+    wants = []
+    for name in random.sample(sorted(NAMES), random.randint(1, 2)):
+        mode = random.choice("xs") if NAMES[name] == "s" else NAMES[name]
+        declared = CAPACITY if name.startswith("seat") else 0
+        wants.append(f"{random.randint(1, CAPACITY)}/{declared} {name}" if mode == "n" else f"{mode} {name}")
+    return wants
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_those_remain_waiting_whom_the_graph_says_to_be_stuck(table: Table, seed: int):
+    """The same rules, told twice: by what the steps grant when all who can go on give back all, and by the graph."""
+    random = Random(seed)
+    table.redis.hset(KEYS.capacities, "resource:gpu", CAPACITY)
+    for _ in range(random.randint(4, 16)):
+        party = f"p{random.randrange(8)}"
+        if party not in table.waiting:
+            table.asks(party, *any_wants(random), priority=random.choice((0, 0, 0, 1)))
+    waiting = dict(table.waiting)
+    holding = {party for party in waiting if table.held.get(party)}
+    reads = {p: table.step("lock/graph", [KEYS.head], [waiting[p], 1000]) for p in holding}
+
+    while able := table.held.keys() - table.waiting.keys():
+        for party in sorted(able):
+            table.ends(party)
+
+    for party, read in reads.items():
+        graph = graph_of(json.loads(read))
+        reached = {request.party for request in graph.requests.values() if request.waiting}
+        assert graph.stuck() == table.waiting.keys() & reached
+        assert not graph.deadlock(waiting[party]) or party in table.waiting, "a false alarm"
+    alarms = [p for p, read in reads.items() if graph_of(json.loads(read)).deadlock(waiting[p])]
+    assert bool(alarms) == bool(table.waiting.keys() & holding), "missed, or false"
+
+
+def test_threads_that_wait_for_each_other_go_on_by_themselves(redis_url: str, client: Redis):
+    locks = LockManager(client, "test")
+    ready = threading.Barrier(3)
+
+    def work(i: int) -> str:
+        with locks.acquire(f"n{i}", ttl=TTL, wait=LONG):
+            ready.wait()
+            try:
+                with locks.acquire(f"n{(i + 1) % 3}", ttl=TTL, wait=LONG):
+                    return "done"
+            except DeadlockError as error:
+                return f"gave way, one of {len(error.cycle)}"
+
+    with ThreadPoolExecutor(3) as pool:
+        ends = sorted(pool.map(work, range(3)))
+
+    assert ends == ["done", "done", "gave way, one of 3"]
+    locks.close()
+
+
+def test_a_thread_that_waits_for_what_it_holds_itself_is_told_so(client: Redis):
+    locks = LockManager(client, "test")
+
+    with locks.acquire("n", ttl=TTL), pytest.raises(DeadlockError):
+        locks.acquire("n", ttl=TTL, wait=LONG)
+
+    locks.close()
+
+
+def test_who_waits_for_one_that_goes_on_is_no_victim(client: Redis):
+    locks = LockManager(client, "test")
+    with locks.acquire("other", ttl=TTL), ThreadPoolExecutor(1) as pool:
+        held = pool.submit(locks.acquire, "n", ttl=TTL).result()
+
+        with pytest.raises(LockTimeout):
+            locks.acquire("n", ttl=TTL, wait=timedelta(seconds=2.5))
+
+        held.release()
+    locks.close()
+
+
+def in_a_process(url: str, own: str, other: str, ready: threading.Barrier, ends: multiprocessing.Queue) -> None:
+    with connect(url, Profile.WORKER) as client:
+        locks = LockManager(client, "test")
+        try:
+            with locks.acquire(own, ttl=TTL, wait=LONG):
+                ready.wait()
+                with locks.acquire(other, ttl=TTL, wait=LONG):
+                    ends.put("done")
+        except DeadlockError:
+            ends.put("gave way")
+        locks.close()
+
+
+def test_processes_that_wait_for_each_other_go_on_by_themselves(redis_url: str):
+    context = multiprocessing.get_context("spawn")
+    ready, ends = context.Barrier(2), context.Queue()
+    pairs = [("a", "b"), ("b", "a")]
+    processes = [context.Process(target=in_a_process, args=(redis_url, *pair, ready, ends)) for pair in pairs]
+    for process in processes:
+        process.start()
+
+    assert sorted(ends.get(timeout=60) for _ in processes) == ["done", "gave way"]
+
+    for process in processes:
+        process.join(10)
+        assert process.exitcode == 0
