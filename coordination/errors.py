@@ -16,6 +16,7 @@ CoordinationError                1
 │       └── LockLost             6   held by somebody else by now, or expired
 │           └── StaleFence       6   somebody with a newer fence has written since
 ├── Unreachable                  7   Redis or a worker does not answer
+│   ├── NoReply                  7   a message was sent, and nobody replied in time
 │   └── Unusable                 7   Redis answers, and waiting helps no more: password, certificate, version …
 └── GitRefused                   1   git said no; its own words are in the message
 
@@ -137,6 +138,10 @@ class Unreachable(CoordinationError):
     """Redis or a worker does not answer."""
 
     exit_code = 7
+
+
+class NoReply(Unreachable):
+    """Nobody replied in time."""
 
 
 class Unusable(Unreachable):

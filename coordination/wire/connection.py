@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
+from urllib.parse import quote
 
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.connection import AbstractConnection, SSLConnection
 from redis.retry import Retry
 
-from coordination.wire.address import client_url
+from coordination.wire.address import PORT, client_url
 from coordination.wire.trouble import explain
 
 ANSWER_S = 2.0
@@ -85,6 +86,16 @@ class _TlsConnection(SSLConnection):  # type: ignore[misc]
         wrapped: socket.socket = super()._wrap_socket_with_ssl(sock)
         wrapped.settimeout(self.socket_timeout)
         return wrapped
+
+
+def address_of(client: redis.Redis) -> str:
+    """Where a client of anybody's making connects to, for words about it; without its password."""
+    known = client.connection_pool.connection_kwargs
+    if "path" in known:
+        return f"unix://{known['path']}?db={known.get('db') or 0}"
+    user = f"{quote(known.get('username') or '', safe='')}:***@" if known.get("password") else ""
+    scheme = "rediss" if issubclass(client.connection_pool.connection_class, SSLConnection) else "redis"
+    return f"{scheme}://{user}{known.get('host', 'localhost')}:{known.get('port', PORT)}/{known.get('db') or 0}"
 
 
 @contextmanager

@@ -26,11 +26,25 @@
 | `<ns>:lock-wake:<id>`    | list   | the fence, for a request that waited                      | a minute                 |
 | `<ns>:lock-done:<id>`    | string | that the request was released                             | 10 s                     |
 | `<ns>:lock-stats:<what>` | hash   | used_ms, granted, waited_ms, longest_ms … of a resource   | for ever                 |
+| `<ns>:lock-guard:<what>` | hash   | newest fence, value and the fence that wrote it, refused  | for ever                 |
 | `<ns>:lock-names`        | set    | what is held or waited for; `<what>` is `lock:x`, `resource:x` or `seat:x` | until idle |
 | `<ns>:lock-capacities`   | hash   | `resource:x` → its capacity                               | for ever                 |
 | `<ns>:lock-epoch`        | string | when the data of this server began, in µs                 | for ever                 |
 | `<ns>:gateway-tokens`    | hash   | who → JSON: recipient, SHA-256 of its token, since when   | until revoked            |
 | `<ns>:gateway-news`      | pubsub | a recipient whose token ended, or who came in elsewhere   | —                        |
+| `<ns>:recipients`        | zset   | recipient, by when it was last heard of in ms             | until forgotten          |
+| `<ns>:inbox:<recipient>` | stream | what waits for it or is in hand: at, head, body           | until acknowledged       |
+| `<ns>:inbox-ready:<…>`   | zset   | ticket, by priority, then arrival: what waits             | until handed out         |
+| `<ns>:inbox-pending:<…>` | zset   | ticket, by when it may be taken over in ms                | until acknowledged       |
+| `<ns>:inbox-deliveries:<…>` | hash | ticket → how often, in vain, begun, reader               | until acknowledged       |
+| `<ns>:inbox-lanes:<…>`   | hash   | sender → how many of its are in hand, and whose           | until acknowledged       |
+| `<ns>:inbox-facts:<…>`   | hash   | epoch, seq, trimmed, expired, dead, told, waits           | until forgotten          |
+| `<ns>:inbox-seen:<…>`    | zset   | `sender sequence`: what is dropped when it comes again    | the last 1,000           |
+| `<ns>:inbox-expiry:<…>`, `…-aging:<…>` | zset | ticket, by the end of its ttl, of its retention | until acknowledged    |
+| `<ns>:mail:<recipient>`  | pubsub | a word that something came, while a reader waits          | —                        |
+| `<ns>:topic:<name>`      | set    | the recipients that subscribed                            | until unsubscribed       |
+| `<ns>:readers`           | zset   | `recipient reader host pid`, by when last heard of in ms  | an hour                  |
+| `<ns>:dead-letters`      | stream | what was delivered too often in vain                      | the last 10,000          |
 | `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
 | `<ns>:bell`              | pubsub | a word that leases should be looked at now                | —                        |
 | `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
@@ -125,11 +139,26 @@ LUA_NAMES: Mapping[str, str] = {
     "wake": "lock-wake:",
     "done": "lock-done:",
     "stats": "lock-stats:",
+    "guard": "lock-guard:",
     "names": "lock-names",
     "capacities": "lock-capacities",
     "epoch": "lock-epoch",
     "fence": "fence",
     "timers": "timers",
+    "inbox": "inbox:",
+    "inbox_ready": "inbox-ready:",
+    "inbox_pending": "inbox-pending:",
+    "inbox_deliveries": "inbox-deliveries:",
+    "inbox_lanes": "inbox-lanes:",
+    "inbox_facts": "inbox-facts:",
+    "inbox_seen": "inbox-seen:",
+    "inbox_expiry": "inbox-expiry:",
+    "inbox_aging": "inbox-aging:",
+    "mail": "mail:",
+    "topic": "topic:",
+    "recipients": "recipients",
+    "readers": "readers",
+    "dead_letters": "dead-letters",
 }
 """What Lua steps that find their way from key to key put behind the namespace: their table KEY."""
 
@@ -165,6 +194,9 @@ class LockKeys:
     def stats(self, what: str) -> str:
         return f"{self.head}{LUA_NAMES['stats']}{what}"
 
+    def guard(self, what: str) -> str:
+        return f"{self.head}{LUA_NAMES['guard']}{what}"
+
 
 @dataclass(frozen=True)
 class GatewayKeys:
@@ -174,6 +206,32 @@ class GatewayKeys:
 
     tokens = property(lambda self: f"{self.head}gateway-tokens")
     news = property(lambda self: f"{self.head}gateway-news")
+
+
+@dataclass(frozen=True)
+class MessageKeys:
+    """The keys of messages. `head` is `<ns>:`; a recipient is `kind:name`."""
+
+    head: str
+
+    recipients = property(lambda self: f"{self.head}{LUA_NAMES['recipients']}")
+    readers = property(lambda self: f"{self.head}{LUA_NAMES['readers']}")
+    dead_letters = property(lambda self: f"{self.head}{LUA_NAMES['dead_letters']}")
+
+    def ready(self, recipient: str) -> str:
+        return f"{self.head}{LUA_NAMES['inbox_ready']}{recipient}"
+
+    def pending(self, recipient: str) -> str:
+        return f"{self.head}{LUA_NAMES['inbox_pending']}{recipient}"
+
+    def deliveries(self, recipient: str) -> str:
+        return f"{self.head}{LUA_NAMES['inbox_deliveries']}{recipient}"
+
+    def facts(self, recipient: str) -> str:
+        return f"{self.head}{LUA_NAMES['inbox_facts']}{recipient}"
+
+    def mail(self, recipient: str) -> str:
+        return f"{self.head}{LUA_NAMES['mail']}{recipient}"
 
 
 class Keys:
@@ -192,6 +250,7 @@ class Keys:
         self.workers = f"{namespace}:workers"
         self.locks = LockKeys(f"{namespace}:")
         self.gateway = GatewayKeys(f"{namespace}:")
+        self.messages = MessageKeys(f"{namespace}:")
         self.version = f"{namespace}:version"
         self.counters = f"{namespace}:counters"
         self.poison = f"{namespace}:poison"

@@ -1,0 +1,254 @@
+"""`MessageBus`: what one may do with messages. The page is in the package's docstring."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from datetime import timedelta
+from types import EllipsisType
+from typing import Any
+
+from redis import Redis
+
+from coordination.errors import NotFound, UsageError
+from coordination.messages import decoding, looking, names, requests
+from coordination.messages.effects import Effects, ack_with
+from coordination.messages.inbox import Inbox
+from coordination.messages.records import DeadLetter, Limits, Message, Position, Presence, Standing, Swept, Taken
+from coordination.messages.sending import Letter, Sender, process
+from coordination.messages.steps import Steps, deliveries
+from coordination.nearest import did_you_mean
+
+MOST_AT_ONCE = 1000
+
+
+class MessageBus:
+    """Messages on one Redis, under one namespace. Threads may share it.
+
+    `redis` is any client of redis-py, with decoded responses or not. Where Redis does not answer, each method raises
+    Unreachable; where it refuses, Unusable. A recipient is `kind:name`, as in `repo:billing`; what is no such name, no JSON,
+    too large or not a time is UsageError.
+    """
+
+    def __init__(
+        self, redis: Redis, namespace: str, *, sender: str | None = None, limits: Limits | None = None
+    ) -> None:
+        """`sender`: who sends (`host:pid` where nothing is said). What one sender sends arrives in that order."""
+        self.limits = limits or Limits()
+        self.steps = Steps(redis, namespace)
+        self._sender = Sender(sender, self.limits)
+        self._idle_ms = names.milliseconds(self.limits.idle, "idle")
+        self._place = process().replace(":", " ")
+
+    # Sending
+
+    def send(
+        self,
+        to: str,
+        type: str,
+        payload: Any = None,
+        *,
+        ttl: timedelta | EllipsisType | None = ...,
+        priority: int = 0,
+        reply_to: str | None = None,
+        ack: bool = True,
+        sequence: int | None = None,
+    ) -> str:
+        """The message's id; it waits in the recipient's inbox when this returns. Raises NotFound for an unknown recipient.
+
+        `ttl` None: as long as the inbox keeps it. `priority`: -100 to 100, higher is sooner. `ack` False: handed out at
+        most once. `sequence`: a number of the caller's own; one that this sender sent before changes nothing, so that a
+        send whose answer was lost can be repeated. Without it, no repetition that the client library makes counts twice.
+        """
+        names.recipient(to)
+        letter = self._letter(type, payload, ttl, priority, reply_to, ack)
+        message_id, offset = self._sender.send(sequence, lambda n: self.steps("send", to, *letter.numbered(n)))
+        if offset < 0:
+            raise self._unknown(to)
+        return message_id
+
+    def broadcast(
+        self,
+        topic: str,
+        type: str,
+        payload: Any = None,
+        *,
+        ttl: timedelta | EllipsisType | None = ...,
+        priority: int = 0,
+        reply_to: str | None = None,
+        ack: bool = True,
+        sequence: int | None = None,
+    ) -> int:
+        """A copy to each subscriber of the topic, in one step; returns how many there are."""
+        names.name(topic, "a topic")
+        letter = self._letter(type, payload, ttl, priority, reply_to, ack)
+        _, reached = self._sender.send(sequence, lambda n: self.steps("broadcast", topic, *letter.numbered(n)))
+        return int(reached)
+
+    def request(self, to: str, type: str, payload: Any = None, *, timeout: timedelta, priority: int = 0) -> Any:
+        """The payload of the reply; raises NoReply when none came within `timeout`, which is the request's ttl as well."""
+        return requests.request(self, to, type, payload, timeout, priority)
+
+    def reply(self, message: Message, payload: Any = None) -> str:
+        """Raises UsageError for a message that wants no reply, NotFound where nobody waits for it any more."""
+        return requests.reply(self, message, payload)
+
+    # Recipients
+
+    def register(self, recipient: str) -> str:
+        """What is sent to the recipient is kept from now on. Returns the epoch of its inbox."""
+        return decoding.text(self.steps("register", names.recipient(recipient)))
+
+    def forget(self, recipient: str) -> bool:
+        """The recipient is unknown from now on, and what waits for it is gone. False: it was unknown."""
+        return bool(self.steps("forget", names.recipient(recipient), 0))
+
+    def subscribe(self, recipient: str, topic: str) -> None:
+        self.steps("subscribe", names.recipient(recipient), names.name(topic, "a topic"), 1)
+
+    def unsubscribe(self, recipient: str, topic: str) -> None:
+        self.steps("subscribe", names.recipient(recipient), names.name(topic, "a topic"), 0)
+
+    # Receiving
+
+    def receive(
+        self,
+        recipient: str,
+        handler: Callable[[Message], object] | None = None,
+        *,
+        reader: str | None = None,
+        since: Position | None = None,
+        prefetch: int = 32,
+        patience: timedelta | None = None,
+    ) -> Inbox:
+        """What comes for the recipient, for ever: to iterate over, or, with a handler, running until it is stopped.
+
+        `reader`: who of the recipient's this is; one of its own for each that reads at the same time. `since`: the position
+        of an earlier time. `prefetch`: how many it has in hand at once. `patience`: how long Redis may be away before it
+        is Unreachable; for ever where nothing is said.
+        """
+        name = reader or f"{process()}:{secrets.token_hex(4)}"
+        inbox = Inbox(self, recipient, reader=name, since=since, prefetch=prefetch, patience=patience)
+        if handler is not None:
+            inbox.run(handler)
+        return inbox
+
+    def take(self, recipient: str, reader: str, limit: int = 1, since: Position | None = None) -> Taken:
+        """What is there, up to `limit` messages, without waiting; each is to be acknowledged within the idle time.
+
+        `since` is the position that an earlier `take` gave: what it told of is known to have arrived, and is not told again.
+        """
+        return self._take(recipient, reader, self._limit(limit, least=0), since, all_begun=True)
+
+    def ack(self, message: Message, effects: Effects | None = None) -> bool:
+        """The message is done with. False: it was taken over or acknowledged before, and nothing changed.
+
+        `effects` gets a pipeline of redis-py and queues commands in it; they happen together with the acknowledgement, or
+        not at all: exactly once, however often the message is delivered. It may be called several times.
+        """
+        if not message.wants_ack:
+            return True
+        if effects is not None:
+            return ack_with(self.steps, message, effects)
+        return bool(self.steps("ack", message.to, message.reader, "", *deliveries(message)))
+
+    def nack(self, message: Message, why: str = "") -> tuple[int, ...]:
+        """The message cannot be done now: it comes again after a while, or is dead after too many deliveries.
+
+        Returns the offsets of what its reader no longer has in hand: it, and what came later from the same sender, which
+        will be delivered behind it. Nothing: it was not its reader's any more.
+        """
+        words = (why[:1000], self.limits.retry // timedelta(milliseconds=1), self.limits.deliveries)
+        answer = self.steps("nack", message.to, message.reader, *deliveries(message), *words)
+        return tuple(int(decoding.text(ticket).partition(" ")[0]) for ticket in answer[1:])
+
+    def extend(self, *messages: Message) -> tuple[Message, ...]:
+        """They are still being worked on, for another idle time. Returns those that were taken over."""
+        lost: set[str] = set()
+        for message in messages[:1]:
+            answer = self.steps(
+                "extend", message.to, message.reader, self._place, self._idle_ms, *deliveries(*messages)
+            )
+            lost = set(map(decoding.text, answer))
+        return tuple(message for message in messages if message.ticket in lost)
+
+    def hand_back(self, *messages: Message) -> None:
+        """Their reader leaves: they go to others of the recipient at once, and count as no delivery in vain."""
+        for message in messages[:1]:
+            self.steps("hand_back", message.to, message.reader, *deliveries(*messages))
+
+    # Looking
+
+    def peek(self, recipient: str, limit: int = 100) -> tuple[Message, ...]:
+        """What waits, and what readers have in hand, in the order of arrival; takes nothing. Raises NotFound."""
+        rows = looking.peek(self.steps, names.recipient(recipient), self._limit(limit))
+        if rows is None:
+            raise self._unknown(recipient)
+        return rows
+
+    def recipients(self) -> tuple[str, ...]:
+        """All that are known."""
+        return looking.recipients(self.steps)
+
+    def standing(self, recipient: str) -> Standing:
+        """The inbox in figures. Raises NotFound."""
+        found = looking.standing(self.steps, names.recipient(recipient))
+        if found is None:
+            raise self._unknown(recipient)
+        return found
+
+    def presence(self) -> tuple[Presence, ...]:
+        """Who reads, or has within `limits.gone`; the last one heard of first."""
+        return looking.presence(self.steps, self.limits.gone)
+
+    def dead(self, recipient: str | None = None, limit: int = 100) -> tuple[DeadLetter, ...]:
+        """What was given up after too many deliveries, the newest first."""
+        return looking.dead(self.steps, recipient and names.recipient(recipient), limit)
+
+    def resend(self, dead_id: str, *, ttl: timedelta | None = None) -> str:
+        """The dead letter goes to its recipient again, and is dead no longer. Returns the message's id. Raises NotFound."""
+        return looking.resend(self.steps, dead_id, self.limits, ttl)
+
+    def sweep(self) -> Swept:
+        """Removes what is over its ttl or its retention, and the inboxes of `reply:` and `worker:` that are gone."""
+        return looking.sweep(self.steps, self.limits)
+
+    # Between this room's own files
+
+    def take_ahead(self, recipient: str, reader: str, limit: int, since: Position | None) -> Taken:
+        """As `take`, for a reader that begins one after the other: only what it has begun counts as delivered in vain."""
+        return self._take(recipient, reader, limit, since, all_begun=False)
+
+    def ack_and_begin(self, message: Message, following: Message | None) -> bool:
+        """As `ack`; `following` is what the reader begins next."""
+        begun = following.ticket if following else ""
+        return bool(self.steps("ack", message.to, message.reader, begun, *deliveries(message)))
+
+    def _take(self, to: str, reader: str, limit: int, since: Position | None, *, all_begun: bool) -> Taken:
+        names.recipient(to)
+        names.name(reader, "a reader")
+        position = (since.epoch, since.offset, since.trimmed) if since else ("", "", "")
+        words = (limit, self._idle_ms, self.limits.deliveries, int(all_begun))
+        return decoding.taken(self.steps("take", to, reader, self._place, *words, *position), to, reader)
+
+    def _letter(
+        self,
+        kind: str,
+        payload: Any,
+        ttl: timedelta | EllipsisType | None,
+        priority: int,
+        reply_to: str | None,
+        ack: bool,
+    ) -> Letter:
+        lasting = self.limits.ttl if isinstance(ttl, EllipsisType) else ttl
+        return self._sender.letter(kind, payload, ttl=lasting, priority=priority, reply_to=reply_to, ack=ack)
+
+    def _unknown(self, to: str) -> NotFound:
+        near = did_you_mean(to, self.recipients())
+        return NotFound(f"nobody knows a recipient {to}{near}", "it is known once it was registered or has received")
+
+    @staticmethod
+    def _limit(limit: int, least: int = 1) -> int:
+        if not least <= limit <= MOST_AT_ONCE:
+            raise UsageError(f"{limit} messages at once", f"ask for {least} to {MOST_AT_ONCE:,}")
+        return limit

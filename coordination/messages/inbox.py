@@ -1,0 +1,151 @@
+"""`Inbox`: a recipient's messages one after the other, for as long as one likes."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from threading import Event
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from coordination.messages.effects import Effects
+from coordination.messages.hand import Hand
+from coordination.messages.names import name, recipient
+from coordination.messages.outage import Outage, Stopped
+from coordination.messages.records import Message, Position
+from coordination.messages.waking import Waking
+
+if TYPE_CHECKING:
+    from coordination.messages.bus import MessageBus
+
+SHORTEST = timedelta(milliseconds=1)
+
+Answer = TypeVar("Answer")
+
+logger = logging.getLogger(__name__)
+
+
+class Inbox:
+    """Iterate over it: when the body asks for the next message, the last one is acknowledged, unless the body did so itself.
+
+    A body that is left by `break` or by an error acknowledges nothing: what it had goes back at once. While it works, what
+    it has in hand is extended by a thread, so that it may take as long as it needs. A Redis that is away is waited for.
+    """
+
+    def __init__(
+        self,
+        bus: MessageBus,
+        to: str,
+        *,
+        reader: str,
+        since: Position | None,
+        prefetch: int,
+        patience: timedelta | None,
+    ) -> None:
+        self.recipient = recipient(to)
+        self.reader = name(reader, "a reader")
+        self.position = since
+        """How far this reader has come; give it as `since` when it comes back."""
+        self.recovered = True
+        """False from the moment on that something is known to be missing."""
+        self.trimmed = 0
+        """How many messages are known to be missing."""
+        self._bus = bus
+        self._prefetch = prefetch
+        self._stopped = Event()
+        self._outage = Outage(self._stopped, patience)
+        self._waking = Waking(bus.steps, to)
+        self._hand = Hand(bus)
+
+    def __enter__(self) -> Inbox:
+        """Looks into the inbox for the first time: `recovered` says from here on whether something is missing."""
+        self._hand.open()
+        self._fill()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Message]:
+        with self:
+            while (message := self.next()) is not None:
+                yield message
+                self.done(message)
+
+    def run(self, handler: Callable[[Message], object]) -> None:
+        """Hands each message to `handler`: when it returns, the message is acknowledged; when it raises, it comes again."""
+        for message in self:
+            try:
+                handler(message)
+            except Exception as error:  # the handler is anybody's code, and the next message is not to blame
+                logger.warning("message %s to %s failed", message.id, message.to, exc_info=True)
+                self.nack(message, f"{type(error).__name__}: {error}")
+
+    def next(self, timeout: timedelta | None = None) -> Message | None:
+        """The next one, in hand until it is acknowledged; None when `timeout` is over, or the inbox was stopped."""
+        deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
+        while not self._stopped.is_set():
+            message = self._hand.begin()
+            if message is not None:
+                return message
+            left = None if deadline is None else timedelta(seconds=deadline - time.monotonic())
+            if left is not None and left < SHORTEST:
+                return None
+            self._fill(self._bus.limits.interval if left is None else min(left, self._bus.limits.interval))
+        return None
+
+    def ack(self, message: Message, effects: Effects | None = None) -> bool:
+        """As `MessageBus.ack`, and outlives an outage."""
+        self._hand.leave(message)
+        return self._through(lambda: self._bus.ack(message, effects), otherwise=False)
+
+    def nack(self, message: Message, why: str = "") -> None:
+        """As `MessageBus.nack`, and outlives an outage."""
+        self._hand.leave(message)
+        self._hand.drop(self._through(lambda: self._bus.nack(message, why), otherwise=()))
+
+    def done(self, message: Message) -> None:
+        """Acknowledges it unless that was done, or refused, before."""
+        if self._hand.leave(message):
+            self._through(lambda: self._bus.ack_and_begin(message, self._hand.following()), otherwise=False)
+
+    def stop(self) -> None:
+        """From any thread: what is being handled is finished, and nothing more begun."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """What is in hand goes back."""
+        self._hand.close()
+        self._waking.close()
+
+    def _fill(self, wait: timedelta | None = None) -> None:
+        """Takes what is there; where nothing is, and nothing comes while it waits, nothing."""
+        self._through(lambda: self._look(wait), otherwise=None)
+
+    def _look(self, wait: timedelta | None) -> None:
+        self._waking.listen()
+        due = self._take()
+        if wait is not None and due is not None:
+            self._waking.wait(min(wait, due))
+
+    def _take(self) -> timedelta | None:
+        """Until when nothing is due; None where there was something."""
+        taken = self._bus.take_ahead(self.recipient, self.reader, self._prefetch, self.position)
+        self._hand.add(taken.messages)
+        if not taken.recovered:
+            self.recovered, self.trimmed = False, self.trimmed + taken.trimmed
+            logger.warning("%s missed messages: %s", self.recipient, taken.trimmed or "the server lost its data")
+        self.position = taken.position
+        if taken.messages:
+            return None
+        return self._bus.limits.interval if taken.due is None else max(taken.due, SHORTEST)
+
+    def _through(self, attempt: Callable[[], Answer], otherwise: Answer) -> Answer:
+        try:
+            return self._outage.outlive(attempt)
+        except Stopped:
+            return otherwise

@@ -1,0 +1,8 @@
+-- A recipient is known no longer, and nothing of it is left.
+-- KEYS: head    ARGV: recipient, ms that it must not have been heard of (0: whatever)
+-- Returns: 1, or 0 where it is unknown or was heard of.
+local last = redis.call('ZSCORE', KEYS[1] .. KEY.recipients, ARGV[1])
+if not last or tonumber(last) > message.now - tonumber(ARGV[2]) then return 0 end
+redis.call('ZREM', KEYS[1] .. KEY.recipients, ARGV[1])
+redis.call('DEL', unpack(message.keys(message.box(KEYS[1], ARGV[1]))))
+return 1

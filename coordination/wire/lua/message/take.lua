@@ -1,0 +1,86 @@
+-- Hands a reader what is next in an inbox, and says whether anything was trimmed that nobody has been told of.
+-- KEYS: head
+-- ARGV: recipient, reader, host and pid of the reader, how many at most, idle time in ms, deliveries until it is dead,
+--       whether all count as begun (else the first), epoch, offset and trimmed of the reader's position (or empty)
+-- Returns: {epoch, offset, trimmed, recovered 1|0, missed, ms until something is due (-1: nothing)}, {of each message
+--   `<delivery> <in vain> <sent at> <offset> <priority> <sender>`, head, body}.
+local to, reader, place, limit, idle_ms, deliveries, all_begun, epoch_seen, offset_seen, trimmed_seen = unpack(ARGV)
+local call = redis.call
+local now = message.now
+local box = message.box(KEYS[1], to)
+message.meet(box)
+message.see(box, reader, place)
+message.take_over(box, tonumber(deliveries))
+message.tidy(box)
+
+local LOOKED_AT = 1000 -- behind so many that only others may have, the next are looked at when those are done
+limit = tonumber(limit)
+
+local lanes = {} -- sender → {how many it has in hand, who}
+local function lane_of(sender)
+  if not lanes[sender] then
+    local n, holder = message.lane(box, sender)
+    lanes[sender] = { n = n, reader = holder }
+  end
+  return lanes[sender]
+end
+
+local function pick()
+  local picked, from, step = {}, 0, math.max(limit, 16)
+  while #picked < limit and from < LOOKED_AT do
+    local some = call('ZRANGE', box.ready, from, from + step - 1)
+    for _, ticket in ipairs(some) do
+      local holder = lane_of(message.sender_of(ticket)).reader
+      if (not holder or holder == reader) and #picked < limit then picked[#picked + 1] = ticket end
+    end
+    if #some < step then break end
+    from = from + step
+  end
+  return picked
+end
+
+local messages = {}
+local function hand_out(ticket)
+  local offset = string.match(ticket, '^%d+')
+  local fields = call('XRANGE', box.stream, offset .. '-0', offset .. '-0')[1][2]
+  local d = message.delivery(box, ticket)
+  d.n, d.reader = d.n + 1, reader
+  call('ZREM', box.ready, ticket)
+  if fields[7] == 'forget' then
+    message.erase(box, ticket)
+  else
+    d.begun = (all_begun == '1' or #messages == 0) and 1 or 0
+    message.note(box, ticket, d)
+    call('ZADD', box.pending, now + idle_ms, ticket)
+    local lane = lane_of(message.sender_of(ticket))
+    lane.n, lane.reader, lane.changed = lane.n + 1, reader, true
+  end
+  messages[#messages + 1] = string.format('%d %d %s %s', d.n, d.failed, fields[2], ticket)
+  messages[#messages + 1] = fields[4]
+  messages[#messages + 1] = fields[6]
+end
+
+for _, ticket in ipairs(limit > 0 and pick() or {}) do hand_out(ticket) end
+for sender, lane in pairs(lanes) do
+  if lane.changed then call('HSET', box.lanes, sender, string.format('%d %s', lane.n, lane.reader)) end
+end
+
+local epoch, seq, trimmed, told = unpack(call('HMGET', box.facts, 'epoch', 'seq', 'trimmed', 'told'))
+seq, trimmed, told = tonumber(seq or 0), tonumber(trimmed or 0), tonumber(told or 0)
+local recovered, missed = 1, 0
+if epoch_seen ~= '' and (epoch_seen ~= epoch or tonumber(offset_seen) > seq) then
+  recovered = 0 -- another data set, or an older state of it: nobody knows what is missing
+else
+  local known = epoch_seen == '' and told or tonumber(trimmed_seen)
+  if known > told then call('HSET', box.facts, 'told', known) end
+  missed = trimmed - known
+  if missed > 0 then recovered = 0 end
+end
+
+local due = -1
+if #messages == 0 then
+  call('HSETNX', box.facts, 'waits', 1)
+  local first = call('ZRANGE', box.pending, 0, 0, 'WITHSCORES')
+  if first[2] then due = math.max(0, tonumber(first[2]) - now) end
+end
+return { { epoch, seq, trimmed, recovered, missed, due }, messages }

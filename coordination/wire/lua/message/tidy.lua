@@ -1,0 +1,12 @@
+-- An inbox that nobody may be reading: what is over its time goes, and what a dead reader had waits for the next.
+-- KEYS: head    ARGV: recipient, deliveries until it is dead    Returns: how many expired, how many were trimmed.
+local box = message.box(KEYS[1], ARGV[1])
+local function counts()
+  local c = redis.call('HMGET', box.facts, 'expired', 'trimmed')
+  return tonumber(c[1] or 0), tonumber(c[2] or 0)
+end
+local expired, trimmed = counts()
+message.take_over(box, tonumber(ARGV[2]))
+message.tidy(box)
+local now_expired, now_trimmed = counts()
+return { now_expired - expired, now_trimmed - trimmed }
