@@ -1,0 +1,331 @@
+"""Any history of requests, renewals, releases, repetitions, crashes, expiries and lost data: what locks promise holds at every step.
+
+Time stands still: what expires, expires because the machine lets it, as Redis would, without a word to anybody. Whoever
+waits notices when it looks again. Each answer and each hand-over is held against a model that knows no Redis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import redis
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from coordination.wire.connection import Profile, connect
+from coordination.wire.keys import Keys
+from coordination.wire.scripts import Scripts
+from tests.lock_model import Model, Place, Request
+
+HOUR_MS = 3_600_000
+STEP_US = 5_000_000
+CAPACITIES = {"resource:gpu": 3, "resource:db": 1, "seat:repo": 2}
+LOCKS = ("lock:a", "lock:b", "lock:c")
+NAMES = (*LOCKS, *CAPACITIES)
+MODES = {
+    **dict.fromkeys(LOCKS, st.sampled_from(["x", "x", "s"])),
+    "resource:gpu": st.sampled_from(["1/0", "2/0", "3/0"]),
+    "resource:db": st.just("1/0"),
+    "seat:repo": st.sampled_from(["1/2", "2/2"]),
+}
+WHOLE = dict.fromkeys(LOCKS, "x") | {"resource:gpu": "3/0", "resource:db": "1/0", "seat:repo": "2/2"}
+WANTS = st.sets(st.sampled_from(NAMES), min_size=1, max_size=3).flatmap(
+    lambda names: st.fixed_dictionaries({name: MODES[name] for name in sorted(names)})
+)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What stands in Redis."""
+
+    records: dict[str, tuple[str | None, str | None]]
+    """request → state and fence"""
+    exclusive: dict[str, str | None]
+    shares: dict[str, set[str]]
+    queues: dict[str, list[Place]]
+
+
+class AnyHistory(RuleBasedStateMachine):
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__()
+        client.flushall()
+        self.redis = client
+        self.step = Scripts(client)
+        self.keys = Keys("test").locks
+        self.model = Model(CAPACITIES)
+        self.unseen: set[str] = set()
+        """Names of which something ended without a step that could have handed it over."""
+        self.expired: set[str] = set()
+        self.granted = dict.fromkeys(CAPACITIES, 0)
+        self.declare()
+
+    def declare(self) -> None:
+        for name in ("resource:gpu", "resource:db"):
+            self.redis.hset(self.keys.capacities, name, CAPACITIES[name])
+
+    def see(self) -> Seen:
+        ids = list(self.model.requests)
+        now_ms = self.now_ms()
+        with self.redis.pipeline() as pipe:
+            for id_ in ids:
+                pipe.hmget(self.keys.request(id_), "state", "fence")
+            for name in NAMES:
+                pipe.get(self.keys.holder(name))
+                pipe.zrangebyscore(self.keys.shares(name), f"({now_ms}", "+inf")
+                pipe.zrange(self.keys.queue(name), 0, -1, withscores=True)
+            answers: Iterator = iter(pipe.execute())
+        records = {id_: tuple(next(answers)) for id_ in ids}
+        per_name = {name: (next(answers), next(answers), next(answers)) for name in NAMES}
+        return Seen(
+            records,
+            {name: holder for name, (holder, _, _) in per_name.items()},
+            {name: set(shares) for name, (_, shares, _) in per_name.items()},
+            {name: [(rank, id_) for id_, rank in queue] for name, (_, _, queue) in per_name.items()},
+        )
+
+    def now_ms(self) -> int:
+        seconds, micros = self.redis.time()
+        return seconds * 1000 + micros // 1000
+
+    def call(self, name: str, *args: str | int) -> list:
+        return self.step(f"lock/{name}", [self.keys.head], list(args))
+
+    def ask(self, request: Request, place_ms: int = HOUR_MS) -> None:
+        """Asks, for the first time or again; the answer is what the model says."""
+        before = self.see()
+        was = request.state
+        if was == "held":
+            assert self.command(request, place_ms)[:2] == ["held", str(request.fence)], "asked twice, granted twice"
+            return
+        word, *rest = self.command(request, place_ms)
+        self.rank(request, float(rest[0]) if word == "waiting" else None)
+        in_the_way = self.model.in_the_way(request, before.queues)
+        assert word == (("waiting" if place_ms else "taken") if in_the_way else "held")
+        if word == "held":
+            self.grant(request, int(rest[0]))
+        elif word == "waiting":
+            assert set(rest[-1]) == in_the_way
+            request.state = "waiting"
+        else:
+            assert set(rest[0]) == in_the_way
+            request.state = "over"
+        self.follow(before)
+
+    def command(self, request: Request, place_ms: int) -> list:
+        wants = "\n".join(f"{mode} {name}" for name, mode in request.wants.items())
+        rank = "" if request.rank is None else f"{request.rank:.0f}"
+        return self.call(
+            "acquire", request.id, wants, HOUR_MS, request.priority, place_ms, rank, f"party of {request.id}"
+        )
+
+    def rank(self, request: Request, told: float | None) -> None:
+        """Where the answer does not tell it, it is that of one who arrives now."""
+        if request.rank is None:
+            seconds, micros = self.redis.time()
+            request.rank = told or seconds * 1_000_000 + micros - request.priority * STEP_US
+            earlier = [r for r in self.model.requests.values() if r.priority == request.priority and r is not request]
+            assert all(r.rank < request.rank for r in earlier if r.rank is not None), "not first come"
+        assert told in (None, request.rank), "its place was lost"
+
+    def grant(self, request: Request, fence: int) -> None:
+        self.model.grant(request, fence)
+        for name in CAPACITIES.keys() & request.wants.keys():
+            self.granted[name] += 1
+
+    def follow(self, before: Seen) -> None:
+        """Whoever was handed something in the last step was told once, with its fence, and nobody was passed over."""
+        after = self.see()
+        waiting = self.model.of("waiting")
+        handed = [r for r in waiting if after.records[r.id][0] == "held"]
+        for request in sorted(handed, key=lambda r: int(after.records[r.id][1] or 0)):
+            fence = int(after.records[request.id][1] or 0)
+            assert self.redis.lrange(self.keys.wake(request.id), 0, -1) == [str(fence)], "not told, or told twice"
+            self.redis.delete(self.keys.wake(request.id))
+            self.grant(request, fence)
+        for request in handed:
+            for name in request.wants:
+                assert not self.model.ahead(request, name, before.queues[name]), "passed somebody who came first"
+
+    def let_go(self, request: Request) -> None:
+        before = self.see()
+        assert self.call("release", request.id) == 1
+        request.state = "over"
+        self.follow(before)
+
+    def any_of(self, data: st.DataObject, *states: str, alive: bool = True) -> Request:
+        found = [r for state in states for r in self.model.of(state, alive=alive)]
+        return data.draw(st.sampled_from(found))
+
+    def has(*states: str, alive: bool = True):
+        return precondition(lambda self: any(self.model.of(state, alive=alive) for state in states))
+
+    @rule(wants=WANTS, priority=st.sampled_from([0, 0, 0, 1, 2]))
+    def somebody_asks(self, wants: dict[str, str], priority: int) -> None:
+        self.ask(self.newcomer(wants, priority))
+
+    @rule(wants=WANTS)
+    def somebody_asks_and_does_not_wait(self, wants: dict[str, str]) -> None:
+        request = self.newcomer(wants, 0)
+        self.ask(request, place_ms=0)
+        if request.state == "over":
+            assert not list(self.redis.scan_iter(f"*{request.id}*"))
+
+    def newcomer(self, wants: dict[str, str], priority: int) -> Request:
+        request = Request(f"r{len(self.model.requests):04}", wants, priority)
+        self.model.requests[request.id] = request
+        return request
+
+    @has("waiting", "held")
+    @rule(data=st.data())
+    def a_command_is_sent_again(self, data: st.DataObject) -> None:
+        self.ask(self.any_of(data, "waiting", "held"))
+
+    @has("held")
+    @rule(data=st.data())
+    def a_holder_renews(self, data: st.DataObject) -> None:
+        assert self.call("renew", self.any_of(data, "held").id) == 1
+
+    @has("held")
+    @rule(data=st.data())
+    def a_holder_releases(self, data: st.DataObject) -> None:
+        self.let_go(self.any_of(data, "held"))
+
+    @has("held")
+    @rule(data=st.data())
+    def a_release_is_sent_twice(self, data: st.DataObject) -> None:
+        request = self.any_of(data, "held")
+        self.let_go(request)
+        assert self.call("release", request.id) == 1
+
+    @has("over", "waiting", alive=False)
+    @rule(data=st.data())
+    def who_does_not_hold_can_neither_renew_nor_release(self, data: st.DataObject) -> None:
+        request = self.any_of(data, "over", "waiting", alive=False)
+        before = self.see()
+        assert self.call("renew", request.id) == 0
+        self.call("release", request.id)
+        assert self.see() == before
+
+    @has("waiting")
+    @rule(data=st.data())
+    def somebody_waits_no_longer(self, data: st.DataObject) -> None:
+        request = self.any_of(data, "waiting")
+        before = self.see()
+        assert self.call("leave", request.id) is None
+        request.state = "over"
+        self.follow(before)
+
+    @has("held")
+    @rule(data=st.data())
+    def somebody_holds_already_and_says_that_it_waits_no_longer(self, data: st.DataObject) -> None:
+        request = self.any_of(data, "held")
+        assert self.call("leave", request.id)[0] == str(request.fence)
+
+    @has("held", "waiting")
+    @rule(data=st.data())
+    def somebody_crashes(self, data: st.DataObject) -> None:
+        self.any_of(data, "held", "waiting").alive = False
+
+    @has("held", "waiting", alive=False)
+    @rule(data=st.data(), noticed=st.booleans())
+    def a_ttl_runs_out(self, data: st.DataObject, noticed: bool) -> None:
+        """Of a holder that did not renew, or of the place of one who waits and did not look."""
+        request = self.any_of(data, "held", "waiting", alive=False)
+        self.expire(request)
+        if noticed:
+            self.everybody_looks()
+
+    def expire(self, request: Request) -> None:
+        self.redis.delete(self.keys.request(request.id))
+        for name, mode in request.wants.items() if request.state == "held" else ():
+            if mode == "x":
+                self.redis.delete(self.keys.holder(name))
+            else:
+                member = f"{request.amount(name) if name in CAPACITIES else 1} {request.id}"
+                self.redis.zadd(self.keys.shares(name), {member: self.now_ms()}, xx=True)
+        request.state = "away" if request.state == "waiting" and request.alive else "over"
+        self.expired.add(request.id)
+        self.unseen |= request.wants.keys()
+
+    @rule()
+    def everybody_looks(self) -> None:
+        """As each who waits does every second, and when a ttl runs out."""
+        for request in self.model.of("away") + self.model.of("waiting", alive=True):
+            if request.state in ("away", "waiting"):  # and was not handed what it wants by the look of another
+                self.ask(request)
+        self.unseen.clear()
+
+    @precondition(lambda self: len(self.model.fences) > 2)
+    @rule()
+    def the_server_loses_its_data(self) -> None:
+        self.redis.flushall()
+        self.declare()
+        for request in self.model.of("held"):
+            request.state = "over"
+        for request in self.model.of("waiting"):
+            request.state = "away" if request.alive else "over"
+        self.granted = dict.fromkeys(CAPACITIES, 0)
+        self.unseen = set(NAMES)
+
+    @invariant()
+    def holders_exclude_each_other(self) -> None:
+        self.model.check_exclusion(NAMES)
+
+    @invariant()
+    def redis_knows_the_same_holders_and_no_request_has_a_part(self) -> None:
+        seen = self.see()
+        for name in NAMES:
+            holders = self.model.holders(name)
+            exclusive = [r.id for r in holders if r.wants[name] == "x"]
+            amounts = {f"{r.amount(name) if name in CAPACITIES else 1} {r.id}" for r in holders if r.wants[name] != "x"}
+            assert [seen.exclusive[name]] == (exclusive or [None])
+            assert seen.shares[name] == amounts
+        for request in self.model.requests.values():
+            state, fence = seen.records[request.id]
+            assert state == (request.state if request.state in ("held", "waiting") else None)
+            assert state != "held" or fence == str(request.fence)
+
+    @invariant()
+    def nobody_waits_for_what_it_could_have(self) -> None:
+        seen = self.see()
+        for request in self.model.of("waiting", alive=True):
+            queued = {name for name in NAMES if request.id in [id_ for _, id_ in seen.queues[name]]}
+            assert queued, "waits in no queue"
+            assert queued <= request.wants.keys()
+            if not self.unseen & request.wants.keys():
+                assert self.model.in_the_way(request, seen.queues), f"{request} could be granted"
+
+    @invariant()
+    def statistics_add_up(self) -> None:
+        for name in ("resource:gpu", "resource:db"):
+            granted, used = self.redis.hmget(self.keys.stats(name), "granted", "used")
+            shares = self.redis.zrange(self.keys.shares(name), 0, -1)  # also those that expired and were not seen yet
+            assert int(granted or 0) == self.granted[name]
+            assert int(used or 0) == sum(int(share.partition(" ")[0]) for share in shares)
+
+    def teardown(self) -> None:
+        """When all is over, nothing is left that does not go away by itself."""
+        for request in self.model.of("held") + self.model.of("waiting"):
+            if not request.alive:
+                self.expire(request)
+        self.everybody_looks()
+        while held := self.model.of("held"):
+            self.let_go(held[0])
+        assert not self.model.of("waiting"), "somebody waits for ever"
+        for name in NAMES:
+            self.ask(last := self.newcomer({name: WHOLE[name]}, 0))
+            self.let_go(last)
+        self.redis.delete("-", *(self.keys.party(f"party of {id_}") for id_ in self.expired))
+        kept = {key for key in self.redis.scan_iter("*") if self.redis.ttl(key) == -1}
+        stats = {self.keys.stats(name) for name in CAPACITIES}
+        assert kept <= {self.keys.capacities, self.keys.epoch, "test:fence"} | stats
+
+
+def test_locks_keep_their_promises_in_any_history(redis_url: str) -> None:
+    with connect(redis_url, Profile.COMMAND) as client:
+        run_state_machine_as_test(
+            partial(AnyHistory, client), settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+        )
