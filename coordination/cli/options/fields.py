@@ -64,6 +64,11 @@ class Field:
     def inner(self) -> str:
         return self.field.rpartition(".")[2]
 
+    @property
+    def metavar_of_names(self) -> str:
+        """Without what may stand behind the name of an item: `NAME[:N],…` as `NAME,…`."""
+        return self.metavar.replace("[:N]", "")
+
     def spelt(self, verb: str) -> str:
         """`--label` as `--add-label`."""
         return f"--{verb}-{self.option.removeprefix('--')}"

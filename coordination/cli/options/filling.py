@@ -169,7 +169,7 @@ def _option(field: Field, verb: str = "") -> Callable[[Command], Command]:
         f"{verb}_{field.key}" if verb else field.key,
         is_flag=True if field.flag is not None else None,
         multiple=field.many is not None,
-        metavar=field.metavar or None,
+        metavar=(field.metavar_of_names if verb == REMOVE else field.metavar) or None,
         help=VERBS.get(verb, field.help),
         panel="Lists, value by value" if verb else field.panel,
         shell_complete=field.complete,
