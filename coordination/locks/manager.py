@@ -2,56 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
 from redis import Redis
 
-from coordination.locks.clock import now_s
-from coordination.locks.deadlock import Detector
+from coordination.locks.granting import Granting
+from coordination.locks.guard import Guard
 from coordination.locks.lock import Lock
-from coordination.locks.owner import Owner, here
-from coordination.locks.renewal import Renewal
-from coordination.locks.waiting import Waiting
-from coordination.locks.wants import TTL, WAIT, Terms, locks
-from coordination.wire.connection import ANSWER_S
-from coordination.wire.keys import Keys
+from coordination.locks.owner import Owner
+from coordination.locks.resources import Resources, ResourceStats
+from coordination.locks.wants import TTL, WAIT, Terms, check_name, locks
 from coordination.wire.line import Line
 
 
-class Granting:
-    """What locks and resources have in common: a request is granted, kept by renewal, and given back."""
+@dataclass(frozen=True, kw_only=True)
+class LockStats:
+    """Of the namespace, at this moment."""
 
-    def __init__(self, line: Line, namespace: str, owner: Owner | None) -> None:
-        self.line = line
-        self.keys = Keys(namespace).locks
-        self._owner = owner
-        self._waiting = Waiting(line, self.keys, Detector(line, self.keys))
-        self._renewal = Renewal(self.renew)
-
-    def grant(self, wants: tuple[str, ...], names: tuple[str, ...], terms: Terms, *, keep: bool) -> Lock:
-        granted = self._waiting.ask(wants, terms, self._owner or here(terms.owner))
-        lock = Lock(
-            self, granted.token, names, terms.ttl, fence=granted.fence, epoch=granted.epoch, since_s=granted.since_s
-        )
-        if keep:
-            self._renewal.add(lock)
-        return lock
-
-    def renew(self, lock: Lock, *, patience_s: float = ANSWER_S) -> bool:
-        since_s = now_s()
-        if not self.line("lock/renew", [self.keys.head], [lock.token], patience_s=patience_s):
-            return False
-        lock.deadline_s = since_s + lock.ttl.total_seconds()
-        return True
-
-    def release(self, lock: Lock) -> bool:
-        self._renewal.remove(lock)
-        return bool(self.line("lock/release", [self.keys.head], [lock.token]))
-
-    def close(self) -> None:
-        self._renewal.stop()
-        self.line.close()
+    held: int
+    """Names: of locks, resources and seats."""
+    waiting: int
+    """Requests."""
+    resources: Mapping[str, ResourceStats]
 
 
 class LockManager:
@@ -59,6 +33,7 @@ class LockManager:
 
     def __init__(self, redis: Redis, namespace: str, *, owner: Owner | None = None) -> None:
         self._granting = Granting(Line(redis), namespace, owner)
+        self.resources = Resources(self._granting)
 
     def acquire(
         self,
@@ -94,12 +69,23 @@ class LockManager:
         names = tuple(dict.fromkeys(names))
         return self._granting.grant(locks(names, shared=shared), names, terms, keep=keep)
 
+    def guard(self, name: str) -> Guard:
+        """What only the newest holder of the lock may write. To be made before the lock is acquired."""
+        check_name("lock's name", name)
+        return Guard(self._granting, name)
+
     def held(self) -> int:
-        """How many are held at present."""
-        granting = self._granting
-        names = granting.line.send("SMEMBERS", granting.keys.names)
-        return int(granting.line.send("EXISTS", *map(granting.keys.holder, names))) if names else 0
+        """How many names are held at present."""
+        return self._census()[0]
+
+    def stats(self) -> LockStats:
+        held, waiting = self._census()
+        return LockStats(held=held, waiting=waiting, resources=self.resources.all_stats())
 
     def close(self) -> None:
         """What is held is left to its ttl."""
         self._granting.close()
+
+    def _census(self) -> tuple[int, int]:
+        held, waiting = self._granting.step("lock/census")
+        return held, waiting

@@ -43,7 +43,7 @@ class Granted:
 
 
 class Waiting:
-    def __init__(self, line: Line, keys: LockKeys, detector: Detector | None = None) -> None:
+    def __init__(self, line: Line, keys: LockKeys, detector: Detector) -> None:
         self._line = line
         self._keys = keys
         self._detector = detector
@@ -52,33 +52,36 @@ class Waiting:
         """Raises LockTimeout, DeadlockError, UsageError for what can never be granted, Unreachable."""
         request = _Request(self._line, self._keys, wants, terms, owner)
         answer = request.ask()
+        if answer[0] == "waiting":
+            answer = self._wait(request, answer)
         if answer[0] == "held":
             return request.granted(answer)
         if answer[0] == "impossible":
             raise _impossible(answer[1], int(answer[2]))
-        if answer[0] == "taken":
-            raise request.taken()
+        raise request.taken()
+
+    def _wait(self, request: _Request, answer: Answer) -> Answer:
         try:
-            return self._wait(request, answer)
+            return self._wait_on(request, answer)
         except Unreachable:
-            raise  # it cannot leave either: its place is forgotten soon
+            raise  # it cannot be withdrawn either; its place is forgotten soon
         except BaseException:
             request.leave()
             raise
 
-    def _wait(self, request: _Request, answer: Answer) -> Granted:
+    def _wait_on(self, request: _Request, answer: Answer) -> Answer:
         look_s = request.began_s + LOOK_S
-        while answer[0] != "held":
+        while answer[0] == "waiting":
             if request.left_s() <= 0:
                 raise request.taken()
             woken = request.sleep(int(answer[2]))
-            if woken and (told := verdict(woken)):
-                raise told
-            if self._detector and not woken and now_s() >= look_s:
+            if woken is not None and (given_way := verdict(woken)):
+                raise given_way
+            if woken is None and now_s() >= look_s:
                 look_s = now_s() + LOOK_S
                 self._detector.look(request.token)
             answer = request.ask()
-        return request.granted(answer)
+        return answer
 
 
 class _Request:

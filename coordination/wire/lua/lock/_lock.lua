@@ -144,6 +144,8 @@ end
 local function hold(request, want, ttl)
   if want.mode == 'x' then
     assert(call('SET', head .. want.name, request.id, 'NX', 'PX', ttl))
+    local guard = key(KEY.guard, want.name)
+    if call('EXISTS', guard) == 1 then call('HSET', guard, 'newest', request.fence) end
   else
     call('ZADD', shares_of(want), ttl == 0 and '+inf' or now + ttl, share_of(want, request.id))
     account(want.name, want.amount, now)
@@ -164,12 +166,12 @@ end
 
 -- Everything at once: nothing of it may be taken. ttl 0 is for as long as nobody releases it.
 local function grant(request, ttl)
+  request.state, request.fence = 'held', next_fence()
   for _, want in ipairs(request.wants) do
     hold(request, want, ttl)
     if request.waited then call('ZREM', key(KEY.queue, want.name), request.id) end
   end
   note_wait(request)
-  request.state, request.fence = 'held', next_fence()
   local record = key(KEY.request, request.id)
   call('HSET', record, 'state', 'held', 'fence', request.fence, 'since', now)
   if ttl > 0 then call('PEXPIRE', record, ttl) else call('PERSIST', record) end
