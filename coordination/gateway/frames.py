@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from coordination import messages
 from coordination.errors import CoordinationError, UsageError
 from coordination.wording import wrong_value
 
@@ -84,11 +85,10 @@ def read(text: str) -> Frame:
         raise _refusal(error) from error
 
 
-def welcome(recipient: str, position: Position, *, recovered: bool, missed: int) -> str:
-    """`missed`: how many were trimmed that nobody acknowledged, since the position of the client."""
-    return _text(
-        {"welcome": {"recipient": recipient, **position.model_dump(), "recovered": recovered, "missed": missed}}
-    )
+def welcome(recipient: str, *, position: messages.Position, recovered: bool, missed: int) -> str:
+    """`missed`: how many were trimmed that nobody acknowledged, since what the client knew before."""
+    known = {"epoch": position.epoch, "offset": position.offset, "trimmed": position.trimmed}
+    return _text({"welcome": {"recipient": recipient, **known, "recovered": recovered, "missed": missed}})
 
 
 def message(fields: Mapping[str, Any]) -> str:

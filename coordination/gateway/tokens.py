@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from redis import Redis
 
 from coordination.errors import NotFound
-from coordination.nearest import nearest
+from coordination.gateway.listener import News
+from coordination.nearest import did_you_mean
+from coordination.wire.connection import address_of, reaching
 from coordination.wire.keys import GatewayKeys
 
 SECRET_BYTES = 32
@@ -29,50 +31,56 @@ class Grant:
 
 
 class Tokens:
-    """`redis` answers in text."""
+    """`redis` answers in text. Each method raises Unreachable where it does not answer."""
 
     def __init__(self, redis: Redis, keys: GatewayKeys) -> None:
         self._redis, self._keys = redis, keys
+        self._url = address_of(redis)
 
     def grant(self, recipient: str) -> str:
         """A new token, to be shown once; the one before it, and who came in with it, are out."""
-        token = f"{who(recipient)}.{secrets.token_urlsafe(SECRET_BYTES)}"
+        token = f"{_who(recipient)}.{secrets.token_urlsafe(SECRET_BYTES)}"
         entry = {"recipient": recipient, "sha256": _hash(token), "since_ms": time.time_ns() // 1_000_000}
-        self._redis.hset(self._keys.tokens, who(recipient), json.dumps(entry))
-        self._redis.publish(self._keys.news, news(recipient))
+        with reaching(self._url):
+            self._redis.hset(self._keys.tokens, _who(recipient), json.dumps(entry))
+        self.tell(News(recipient=recipient))
         return token
 
     def revoke(self, recipient: str) -> None:
         """Raises NotFound where the recipient has no token."""
-        if not self._redis.hdel(self._keys.tokens, who(recipient)):
-            raise NotFound(*self._unknown(recipient))
-        self._redis.publish(self._keys.news, news(recipient))
+        with reaching(self._url):
+            had = self._redis.hdel(self._keys.tokens, _who(recipient))
+        if not had:
+            near = did_you_mean(recipient, [grant.recipient for grant in self.list()])
+            raise NotFound(f"{recipient} has no token{near}", "see who has one: coord gateway --list")
+        self.tell(News(recipient=recipient))
 
     def list(self) -> tuple[Grant, ...]:
-        entries = map(json.loads, self._redis.hvals(self._keys.tokens))
+        with reaching(self._url):
+            entries = [json.loads(entry) for entry in self._redis.hvals(self._keys.tokens)]
         grants = (Grant(recipient=entry["recipient"], since_ms=entry["since_ms"]) for entry in entries)
         return tuple(sorted(grants, key=lambda grant: grant.recipient))
 
     def recipient_of(self, token: str) -> str | None:
         """Whose token that is; it takes as long wherever a wrong one differs."""
-        entry = json.loads(self._redis.hget(self._keys.tokens, token.partition(".")[0]) or "{}")
+        with reaching(self._url):
+            entry = json.loads(self._redis.hget(self._keys.tokens, token.partition(".")[0]) or "{}")
         right = hmac.compare_digest(_hash(token), entry.get("sha256", NOBODY))
         return entry["recipient"] if right else None
 
-    def _unknown(self, recipient: str) -> tuple[str, str]:
-        near = nearest(recipient, [grant.recipient for grant in self.list()])
-        hint = f"did you mean {near!r}?" if near else "see who has one: coord gateway --list"
-        return f"{recipient} has no token", hint
+    def tell(self, news: News) -> None:
+        """To all gateways."""
+        with reaching(self._url):
+            self._redis.publish(self._keys.news, str(news))
+
+    def ping(self) -> None:
+        with reaching(self._url):
+            self._redis.ping()
 
 
-def news(recipient: str, but: str = "") -> str:
-    """To all gateways: whoever came in as this recipient is out, but for one session."""
-    return json.dumps({"out": recipient, "but": but})
-
-
-def who(recipient: str) -> str:
+def _who(recipient: str) -> str:
     return hashlib.sha256(recipient.encode()).hexdigest()[:16]
 
 
 def _hash(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()

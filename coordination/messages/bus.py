@@ -177,6 +177,10 @@ class MessageBus:
         for message in messages[:1]:
             self.steps("hand_back", message.to, message.reader, *deliveries(*messages))
 
+    def hand_back_all(self, recipient: str, reader: str) -> int:
+        """As `hand_back`, for a reader that begins anew and does not know what it had in hand before; returns how many."""
+        return int(self.steps("hand_back_all", names.recipient(recipient), names.name(reader, "a reader")))
+
     # Looking
 
     def peek(self, recipient: str, limit: int = 100) -> tuple[Message, ...]:

@@ -1,0 +1,130 @@
+"""The application: a client comes in, is one session, and leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+
+from redis import Redis
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from coordination.errors import Unreachable
+from coordination.gateway import frames
+from coordination.gateway.access import SUBPROTOCOL, Tries, may_ask, token_of
+from coordination.gateway.clients import Clients
+from coordination.gateway.desk import Desk
+from coordination.gateway.endings import BAD_FRAME, GONE, LATER, POLICY, TOO_SLOW, Ending, Left
+from coordination.gateway.limits import Limits
+from coordination.gateway.line import GOODBYE_S, Line
+from coordination.gateway.listener import Listener
+from coordination.gateway.session import Session, heard
+from coordination.gateway.tokens import Tokens
+from coordination.messages import MessageBus
+from coordination.wire.keys import Keys
+
+
+class Gateway:
+    """What all clients share. `bus_of` makes the bus on which a recipient sends; `reader` waits without a timeout of its own."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        reader: Redis,
+        keys: Keys,
+        bus_of: Callable[[str], MessageBus],
+        pages: Collection[str],
+        limits: Limits,
+    ) -> None:
+        self._redis, self._reader, self._keys = redis, reader, keys
+        self._bus_of, self._pages, self._limits = bus_of, pages, limits
+        self._tokens = Tokens(redis, keys.gateway)
+        self._tries = Tries(limits.tries)
+        self._connected = 0
+
+    def app(self) -> Starlette:
+        return Starlette(routes=[WebSocketRoute("/", self._come)], lifespan=self._open)
+
+    @asynccontextmanager
+    async def _open(self, _: Starlette) -> AsyncIterator[None]:
+        self._desk = Desk(self._tokens.ping)
+        self._clients = Clients(self._desk, self._tokens)
+        listener = Listener(self._reader, self._keys, self._clients)
+        doubting = asyncio.create_task(self._clients.doubt())
+        listener.start()
+        try:
+            yield
+        finally:
+            doubting.cancel()
+            listener.stop()
+            self._desk.close()
+
+    async def _come(self, socket: WebSocket) -> None:
+        if not may_ask(socket.headers, self._pages):
+            await socket.close()  # before it is accepted: an answer 403
+            return
+        self._connected += 1
+        try:
+            offered = socket.scope["subprotocols"]
+            await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+            await _close(socket, await self._serve(socket, token_of(socket.headers, offered)))
+        except WebSocketDisconnect:
+            pass
+        finally:
+            self._connected -= 1
+
+    async def _serve(self, socket: WebSocket, token: str) -> Ending:
+        if self._connected > self._limits.clients:
+            return LATER
+        try:
+            recipient = await self._admitted(socket, token)
+            resume = await self._hello(socket)
+        except Left as left:
+            return left.ending
+        session = Session(socket, recipient, token, self._bus_of(recipient), self._desk, self._limits)
+        try:
+            await self._clients.enter(session)
+            return await session.serve(resume)
+        finally:
+            session.ended.set()
+            self._clients.exit(session)
+
+    async def _admitted(self, socket: WebSocket, token: str) -> str:
+        """The recipient whose token that is; raises Left."""
+        address = socket.client.host if socket.client else ""
+        if self._tries.exhausted(address):
+            raise Left(POLICY)
+        try:
+            recipient = await self._desk.once(lambda: self._tokens.recipient_of(token))
+        except Unreachable as error:
+            raise Left(LATER) from error
+        if recipient is None:
+            self._tries.failed(address)
+            raise Left(POLICY)
+        return recipient
+
+    async def _hello(self, socket: WebSocket) -> frames.Resume:
+        """What a client says first; raises Left."""
+        try:
+            async with asyncio.timeout(self._limits.hello_s):
+                said = frames.read(await heard(socket))
+            if isinstance(said, frames.Resume):
+                return said
+            raise frames.BadFrame("the first frame is resume", 'say {"resume": null}, or where you were')
+        except TimeoutError:
+            raise Left(BAD_FRAME) from None
+        except frames.BadFrame as error:
+            await socket.send_text(frames.refused({}, error))
+            raise Left(BAD_FRAME) from error
+
+
+async def _close(socket: WebSocket, ending: Ending) -> None:
+    """In words where the client reads them, and for good."""
+    line: Line = socket.state.line
+    if ending is TOO_SLOW:
+        line.hang_up()
+    elif ending is not GONE:
+        asyncio.get_running_loop().call_later(GOODBYE_S, line.hang_up)
+        await socket.close(ending.code, ending.words)

@@ -1,0 +1,66 @@
+"""The bus for many clients: its calls wait in a few threads, and one of them all finds out when Redis is back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from coordination.errors import Unreachable
+
+THREADS = 8
+FIRST_S, LONGEST_S = 0.1, 5.0
+
+T = TypeVar("T")
+Told = Callable[[Unreachable], Awaitable[None]]
+
+
+class Desk:
+    """Of one event loop. `ping` raises Unreachable as deeds do."""
+
+    def __init__(self, ping: Callable[[], object]) -> None:
+        self._ping = ping
+        self._threads = ThreadPoolExecutor(THREADS, "redis")
+        self._there = asyncio.Event()
+        self._there.set()
+        self._failures = 0
+        self._asking: asyncio.Task[None] | None = None
+
+    async def do(self, deed: Callable[[], T], told: Told) -> T:
+        """What the deed gives, however long Redis is away; `told` hears of that. A deed may be done twice."""
+        while True:
+            await self._there.wait()
+            try:
+                done = await self.once(deed)
+            except Unreachable as error:
+                self._lost()
+                await told(error)
+            else:
+                self._failures = 0
+                return done
+
+    async def once(self, deed: Callable[[], T]) -> T:
+        """Raises Unreachable."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, deed)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _lost(self) -> None:
+        self._there.clear()
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        """Exponential backoff with full jitter, for all clients together."""
+        while True:
+            self._failures += 1
+            await asyncio.sleep(random.uniform(0, min(LONGEST_S, FIRST_S * 2**self._failures)))  # noqa: S311
+            try:
+                await self.once(self._ping)
+            except Unreachable:
+                continue
+            self._there.set()
+            return

@@ -1,0 +1,27 @@
+"""The figures of the gateway that someone may want to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    window: int = 32
+    """So many messages a client has in hand at most; its inbox is read no further."""
+    frame_bytes: int = 2 * MIB
+    """The longest frame of a client: a payload of 1 MiB fits, escaped as most clients do it."""
+    send_s: float = 20
+    """A client that has not read what was sent for so long is let go."""
+    ping_s: float = 20
+    """Between two pings; who does not answer one for as long is gone."""
+    hello_s: float = 10
+    """Until a client's first frame."""
+    interval_s: float = 1
+    """A wake-up that was lost costs so much at most."""
+    clients: int = 2000
+    """At once; the next ones are told to come later."""
+    tries: int = 10
+    """Wrong tokens from one address, in a minute; then it is not listened to for the rest of it."""

@@ -1,0 +1,253 @@
+"""One client, from its first frame to its last: what is there for it goes out as far as its window, what it says is done.
+
+Whatever ends a session ends it here: the connection, the client's own fault, a reader of the same name elsewhere, a token
+that was revoked. Then what the client had in hand goes back, so that it is delivered again at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import Any, TypeVar
+
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from coordination.errors import Conflict, CoordinationError, Unreachable
+from coordination.gateway import frames
+from coordination.gateway.desk import Desk
+from coordination.gateway.endings import BAD_FRAME, GONE, TOO_SLOW, Ending, Left
+from coordination.gateway.limits import Limits
+from coordination.gateway.line import Line
+from coordination.gateway.window import Window
+from coordination.messages import Message, MessageBus, Position
+
+READER = "gateway"
+"""Of every session: a later one takes back what an earlier one had in hand, be it on a gateway that is no more."""
+EXTENDS_PER_IDLE = 4
+
+T = TypeVar("T")
+
+
+class Session:
+    """`bus` sends as the recipient."""
+
+    def __init__(
+        self, socket: WebSocket, recipient: str, token: str, bus: MessageBus, desk: Desk, limits: Limits
+    ) -> None:
+        self.id = secrets.token_hex(8)
+        self.recipient, self.token = recipient, token
+        self.ended = asyncio.Event()
+        """What it had in hand has gone back."""
+        self._socket, self._bus, self._desk, self._limits = socket, bus, desk, limits
+        self._line: Line = socket.state.line
+        self._saying = asyncio.Lock()
+        self._look = asyncio.Event()
+        self._left: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._away = False
+        self._interval = timedelta(seconds=limits.interval_s)
+
+    def look(self) -> None:
+        """Something may be there."""
+        self._look.set()
+
+    def leave(self, ending: Ending) -> None:
+        if not self._left.done():
+            self._left.set_result(ending)
+
+    async def serve(self, resume: frames.Resume) -> Ending:
+        """Until it ends; returns how."""
+        self._window = Window(self._limits.window, _position(resume.resume))
+        works = (self._deliver(), self._listen(), self._keep(), self._line.gone.wait(), self._leaving())
+        tasks = [asyncio.ensure_future(work) for work in works]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await self._hand_back()
+            self.ended.set()
+        return await self._ending(results)
+
+    # What goes out
+
+    async def _deliver(self) -> None:
+        await self._do(lambda: self._bus.hand_back_all(self.recipient, READER))
+        while True:
+            self._look.clear()
+            wait_s = await self._hand_over(self._window.room) if self._window.room else None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._look.wait()
+
+    async def _hand_over(self, room: int) -> float:
+        """What is there, up to `room`; returns for how many seconds nothing more is to be expected."""
+        taken = await self._do(lambda: self._bus.take(self.recipient, READER, room, self._window.since))
+        welcome, self._away = self._window.looked(taken, anew=self._away), False
+        self._window.hold(taken.messages, time.monotonic())
+        if welcome:
+            await self._say(frames.welcome(self.recipient, **vars(welcome)))
+        characters = 0
+        for message in taken.messages:
+            text = frames.message(_fields(message))
+            characters += len(text)
+            await self._say(text)
+        self._window.measured(characters)
+        if taken.messages:
+            return 0
+        due = min(taken.due or self._interval, self._interval) if taken.due != timedelta(0) else timedelta(0)
+        return due.total_seconds()
+
+    async def _say(self, text: str) -> None:
+        """One frame at a time, and the next one when the kernel has it; raises Left where that takes too long."""
+        try:
+            async with asyncio.timeout(self._limits.send_s), self._saying:
+                await self._socket.send_text(text)
+                await self._line.flushed()
+        except TimeoutError:
+            raise Left(TOO_SLOW) from None
+
+    # What comes in
+
+    async def _listen(self) -> None:
+        while True:
+            frame = frames.read(await heard(self._socket))
+            match frame:
+                case frames.Ack():
+                    await self._refusing({"ack": frame.ack}, self._ack(frame.ack))
+                case frames.Nack():
+                    await self._refusing({"nack": frame.nack}, self._nack(frame.nack, frame.why))
+                case frames.Extend():
+                    await self._refusing({"extend": frame.extend}, self._extend(frame.extend))
+                case frames.Send():
+                    await self._refusing({"seq": frame.send.seq}, self._send(frame.send))
+                case frames.Resume():
+                    raise frames.BadFrame("resume is the first frame, and only that", "go on with ack, or send")
+
+    async def _refusing(self, what: dict[str, Any], deed: Awaitable[None]) -> None:
+        try:
+            await deed
+        except CoordinationError as error:
+            await self._say(frames.refused(what, error))
+
+    async def _ack(self, message_id: str) -> None:
+        message = self._window.of(message_id)
+        ours = await self._do(lambda: self._bus.ack(message))
+        self._window.done(message_id)
+        self._look.set()
+        if not ours:
+            raise _lost(message_id)
+
+    async def _nack(self, message_id: str, why: str) -> None:
+        message = self._window.of(message_id)
+        back = await self._do(lambda: self._bus.nack(message, why))
+        self._window.dropped(back or {message.offset})
+        self._look.set()
+        if not back:
+            raise _lost(message_id)
+
+    async def _extend(self, message_id: str) -> None:
+        message = self._window.of(message_id)
+        if await self._do(lambda: self._bus.extend(message)):
+            self._window.dropped({message.offset})
+            self._look.set()
+            raise _lost(message_id)
+        self._window.extended(message_id, time.monotonic())
+
+    async def _send(self, letter: frames.Letter) -> None:
+        ttl = None if letter.ttl_s is None else timedelta(seconds=letter.ttl_s)
+
+        def deed() -> str:
+            return self._bus.send(
+                letter.to,
+                letter.type,
+                letter.payload,
+                ttl=ttl,
+                priority=letter.priority,
+                reply_to=letter.reply_to,
+                sequence=letter.seq,
+            )
+
+        message_id = await self._do(deed)
+        await self._say(frames.sent(letter.seq, message_id))
+
+    # What goes on meanwhile
+
+    async def _keep(self) -> None:
+        """What waits behind the message that the client works on is not taken from it."""
+        idle_s = self._bus.limits.idle.total_seconds()
+        while True:
+            await asyncio.sleep(idle_s / EXTENDS_PER_IDLE)
+            if behind := self._window.behind(time.monotonic(), idle_s):
+                lost = await self._do(partial(self._bus.extend, *behind))
+                self._window.dropped({message.offset for message in lost})
+            self._look.set()
+
+    async def _leaving(self) -> None:
+        raise Left(await self._left)
+
+    async def _do(self, deed: Callable[[], T]) -> T:
+        return await self._desk.do(deed, self.redis_is_away)
+
+    async def redis_is_away(self, error: Unreachable) -> None:
+        if not self._away:
+            self._away = True
+            await self._say(frames.away(error))
+
+    async def _hand_back(self) -> None:
+        """Where Redis is away, the next session, or the idle time, does it."""
+        with suppress(Unreachable):
+            await self._desk.once(lambda: self._bus.hand_back(*self._window.held))
+
+    async def _ending(self, results: Sequence[object]) -> Ending:
+        """Out of what became of the works: the first that failed says how it ended."""
+        error = next((one for one in results if isinstance(one, Exception)), None)
+        match error:
+            case None | WebSocketDisconnect():
+                return GONE
+            case Left():
+                return error.ending
+            case frames.BadFrame():
+                with suppress(Left, WebSocketDisconnect):
+                    await self._say(frames.refused({}, error))
+                return BAD_FRAME
+        raise error
+
+
+def _position(said: frames.Position | None) -> Position | None:
+    return Position(said.epoch, said.offset, said.trimmed) if said else None
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    return {
+        "id": message.id,
+        "offset": message.offset,
+        "from": message.sender,
+        "type": message.type,
+        "payload": message.payload,
+        "sent_at": message.sent_at.isoformat(),
+        "deliveries": message.deliveries,
+        "reply_to": message.reply_to,
+    }
+
+
+def _lost(message_id: str) -> Conflict:
+    return Conflict(
+        f"message {message_id[:100]} was no longer in your hands", "what was not done in time is delivered again"
+    )
+
+
+async def heard(socket: WebSocket) -> str:
+    """The text of the next frame; raises BadFrame, WebSocketDisconnect."""
+    said = await socket.receive()
+    if said["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(said["code"])
+    text: str | None = said.get("text")
+    if text is None:
+        raise frames.BadFrame("a frame is text, not binary", "send JSON as text")
+    return text
