@@ -62,6 +62,13 @@ class Settings(BaseModel):
     mcp_token: Annotated[str | None, Field(pattern=r"^[!-~]{16,}$", repr=False)] = None
     """What clients of `coord mcp --http` must show; none means a new one at each start."""
 
+    gateway_window: Annotated[int, Field(ge=1, le=1000)] = 32
+    """So many messages a client of `coord gateway` has in hand at most; its inbox is read no further."""
+    gateway_send_timeout: Duration = timedelta(seconds=20)
+    """A client that has not read what was sent to it for so long is let go."""
+    gateway_ping: Duration = timedelta(seconds=20)
+    """Between two pings to a client; one that does not answer within the same time is gone."""
+
     restricted: bool = False
     """Of a worker whose Redis user may touch nothing but its own repositories (`coord acl`): keepers do its steps."""
 

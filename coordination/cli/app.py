@@ -90,6 +90,7 @@ COMMANDS: Families = {
         "keeper": ("processes.machine:keeper", "Keep runs going, and do the steps of restricted workers."),
         "acl": ("processes.acl:acl", "Write a Redis user with the rights of its role."),
         "mcp": ("processes.mcp:mcp", "Serve coord's deeds as tools to AI agents."),
+        "gateway": ("processes.gateway:gateway", "Serve messages over WebSocket."),
         "flower": ("processes.monitoring:flower", "Start Flower, which shows workers and tasks."),
         "metrics": ("processes.monitoring:metrics", "Serve coord's metrics to Prometheus."),
     },

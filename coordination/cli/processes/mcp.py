@@ -18,7 +18,7 @@ from coordination.cli.screen.output import print_json
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
-    from coordination.mcp.access import Address
+    from coordination.fleet.listening import Address
 
 
 @command()
@@ -51,7 +51,8 @@ def _serve_stdio(call: Call) -> None:
 
 
 def _serve_http(call: Call, http: str) -> None:
-    from coordination.mcp.access import listen, new_token
+    from coordination.fleet.listening import listen
+    from coordination.mcp.access import new_token, url_of
     from coordination.mcp.office import Office
     from coordination.mcp.serving import over_http
 
@@ -59,7 +60,7 @@ def _serve_http(call: Call, http: str) -> None:
     at = _address(http)
     listening = listen(at)
     token = given or new_token()
-    click.echo(f"MCP  {at.url}  token {'as in mcp_token' if given else token}", err=True)
+    click.echo(f"MCP  {url_of(at)}  token {'as in mcp_token' if given else token}", err=True)
     if at.open_to_others:
         click.echo("  others can read the token on the way: put TLS in front of it", err=True)
     over_http(Office(call.path, call.redis), listening, token)
@@ -80,12 +81,14 @@ def _declared_url(call: Call) -> str | None:
 
 
 def _over_http(call: Call, http: str) -> Mapping[str, Any]:
+    from coordination.mcp.access import url_of
+
     token = call.settings.mcp_token or "the token that coord mcp says"
-    return {"type": "http", "url": _address(http).url, "headers": {"Authorization": f"Bearer {token}"}}
+    return {"type": "http", "url": url_of(_address(http)), "headers": {"Authorization": f"Bearer {token}"}}
 
 
 def _address(http: str) -> Address:
-    from coordination.mcp.access import Address
+    from coordination.fleet.listening import Address
 
     host, port = parse("--http", http)
     return Address(host=host, port=port)

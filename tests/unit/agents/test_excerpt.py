@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.mcp.access import Address
+from coordination.fleet.listening import Address
+from coordination.mcp.access import url_of
 from coordination.mcp.excerpt import Excerpt, excerpt
 
 LOG = ["one\ntw", "o\nthree\n", "four\n"]
@@ -56,4 +57,4 @@ def test_pieces_follow_each_other_without_a_gap():
 def test_an_address_that_others_can_reach_is_known(host: str, open_to_others: bool, url: str):
     address = Address(host=host, port=80)
 
-    assert (address.open_to_others, address.url) == (open_to_others, url)
+    assert (address.open_to_others, url_of(address)) == (open_to_others, url)

@@ -1,0 +1,108 @@
+"""`gateway`: messages for those who have no Redis."""
+
+from __future__ import annotations
+
+import importlib.util
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.cli.context import Call
+from coordination.cli.options.listening import LOOPBACK, parse
+from coordination.cli.screen.output import print_json
+from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.tables import print_table
+from coordination.errors import CoordinationError, UsageError
+
+if TYPE_CHECKING:
+    from coordination.gateway.tokens import Grant
+
+PORT = 8770
+
+
+@command()
+@click.option("--listen", metavar="[HOST:]PORT", default=f"{LOOPBACK}:{PORT}", show_default=True, help="Answer there.")
+@click.option(
+    "--origin", "pages", multiple=True, metavar="URL", help="Browsers may come from this page; may be repeated."
+)
+@click.option("--grant", metavar="RECIPIENT", help="Print a new token for it, this once; an older one ends.")
+@click.option("--revoke", metavar="RECIPIENT", help="End its token, and its connection.")
+@click.option("--list", "listing", is_flag=True, help="Who has a token.")
+@as_json_option
+@click.pass_obj
+def gateway(
+    call: Call,
+    listen: str,
+    pages: tuple[str, ...],
+    grant: str | None,
+    revoke: str | None,
+    listing: bool,
+    as_json: bool,
+) -> None:
+    """Serve messages over WebSocket to browsers and agents that have no Redis, in the foreground.
+
+    A client shows the token of its recipient (agent:NAME, person:NAME …) as `Authorization: Bearer TOKEN`, or as subprotocols:
+    `coord.v1, bearer.TOKEN`.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn", "websockets")):
+        raise CoordinationError(
+            "coord gateway needs Starlette, Uvicorn and websockets, which are not all installed",
+            "pip install 'coord[web]'",
+        )
+    if (grant is not None) + (revoke is not None) + listing > 1:
+        raise UsageError("--grant, --revoke and --list are one each", "say one of them")
+    if grant is not None:
+        _grant(call, grant)
+    elif revoke is not None:
+        _revoke(call, revoke)
+    elif listing:
+        _list(call, as_json=as_json)
+    else:
+        _serve(call, listen, pages)
+
+
+def _serve(call: Call, words: str, pages: tuple[str, ...]) -> None:
+    from coordination.fleet.listening import Address, listen
+    from coordination.gateway.opening import open_gateway
+    from coordination.gateway.serving import serve
+
+    host, port = parse("--listen", words)
+    at = Address(host=host, port=port)
+    made, limits = open_gateway(call.redis_url(), call.settings, pages)
+    listening = listen(at)
+    click.echo(f"gateway  ws://{at}/", err=True)
+    if at.open_to_others:
+        click.echo("  others can read tokens on the way: put TLS in front of it", err=True)
+    serve(made, listening, limits)
+
+
+def _grant(call: Call, recipient: str) -> None:
+    from coordination.gateway.opening import open_bus, open_tokens
+
+    url = call.redis_url()
+    open_bus(url, call.settings).register(recipient)  # what is sent before it comes is kept
+    click.echo(open_tokens(url, call.settings).grant(recipient))
+    click.echo(f"the token of {recipient}, shown this once; it comes in as: Authorization: Bearer TOKEN", err=True)
+
+
+def _revoke(call: Call, recipient: str) -> None:
+    from coordination.gateway.opening import open_tokens
+
+    open_tokens(call.redis_url(), call.settings).revoke(recipient)
+    click.echo(f"{recipient} is out", err=True)
+
+
+def _list(call: Call, *, as_json: bool) -> None:
+    from coordination.gateway.opening import open_tokens
+
+    grants = open_tokens(call.redis_url(), call.settings).list()
+    if as_json:
+        print_json([{"recipient": grant.recipient, "since": _moment(grant)} for grant in grants])
+    else:
+        print_table(("recipient", "since"), [(grant.recipient, _moment(grant)) for grant in grants])
+
+
+def _moment(grant: Grant) -> str:
+    return datetime.fromtimestamp(grant.since_ms / 1000, UTC).isoformat(timespec="seconds")
