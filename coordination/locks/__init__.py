@@ -8,5 +8,6 @@ fence is higher all the same, because it is never below the server's clock in mi
 
 from coordination.locks.lock import Lock
 from coordination.locks.manager import LockManager
+from coordination.locks.owner import Owner
 
-__all__ = ["Lock", "LockManager"]
+__all__ = ["Lock", "LockManager", "Owner"]

@@ -1,0 +1,217 @@
+"""A lock has one holder, whose fence is the highest so far; it ends with its release or its ttl, and whoever lost it knows."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+
+import pytest
+import redis
+
+from coordination.errors import LockLost, LockTimeout
+from coordination.locks import LockManager, Owner
+from tests.lock_players import LONG, begin, compete, inside, peak
+from tests.waiting import until
+
+ONCE = timedelta(0)
+SHORT = timedelta(milliseconds=150)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as made:
+        yield made
+
+
+@pytest.fixture
+def locks(client: redis.Redis) -> Iterator[LockManager]:
+    made = LockManager(client, "test")
+    yield made
+    made.close()
+
+
+def test_eight_processes_and_threads_are_never_two_inside(locks: LockManager, client: redis.Redis, redis_url: str):
+    processes = [begin(redis_url, "compete", "x", 30) for _ in range(4)]
+    threads = [threading.Thread(target=compete, args=(locks, client, "x", 30)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for player in threads:
+        player.join()
+    for process in processes:
+        process.communicate(timeout=60)
+
+    assert [process.returncode for process in processes] == [0] * 4
+    assert peak(client, "x") == 1
+    fences = list(map(int, client.lrange("fences:x", 0, -1)))
+    assert len(fences) == 240
+    assert fences == sorted(set(fences))
+
+
+def test_the_grant_is_one_key_with_a_ttl_in_milliseconds(locks: LockManager, client: redis.Redis):
+    lock = locks.acquire("x", ttl=timedelta(milliseconds=1500))
+
+    assert client.get("test:lock:x") == lock.token
+    assert 0 < client.pttl("test:lock:x") <= 1500
+
+
+def test_its_owner_is_kept_in_separate_fields(locks: LockManager, client: redis.Redis):
+    lock = locks.acquire("x", owner="nightly build")
+
+    record = client.hgetall(f"test:lock-request:{lock.token}")
+    owner = Owner(
+        host=record["host"],
+        pid=int(record["pid"]),
+        started=record["started"],
+        thread=int(record["thread"]),
+        label=record["label"],
+    )
+    assert owner.label == "nightly build"
+    assert owner.thread == threading.get_native_id()
+    assert owner.alive()
+    assert not Owner(host=owner.host, pid=owner.pid, started="another boot", thread=1).alive()
+    assert Owner(host="elsewhere", pid=1, started="1", thread=1).alive() is None
+
+
+def test_one_try_is_one_try(locks: LockManager):
+    with locks.acquire("x", owner="me"):
+        with pytest.raises(LockTimeout, match=r"lock x taken: x is held by me \(process \d+ on "):
+            locks.acquire("x", wait=ONCE)
+    locks.acquire("x", wait=ONCE).release()
+
+
+def test_a_wait_that_was_in_vain_leaves_no_place_in_the_queue(locks: LockManager, client: redis.Redis):
+    with locks.acquire("x"):
+        with pytest.raises(LockTimeout, match=r"not granted within 0\.1 s"):
+            locks.acquire("x", wait=timedelta(milliseconds=100))
+        assert not client.exists("test:lock-queue:lock:x")
+
+
+def test_nothing_is_left_of_a_lock_that_was_released(locks: LockManager, client: redis.Redis):
+    locks.acquire_many(["x", "y"]).release()
+
+    left = {key for key in client.keys() if not key.startswith("test:lock-done:")}
+    assert left == {"test:fence", "test:lock-epoch"}
+
+
+def test_an_error_of_the_body_passes_untouched_and_the_lock_is_free(locks: LockManager):
+    error = RuntimeError("of the body")
+    with pytest.raises(RuntimeError) as raised, locks.acquire("x"):
+        raise error
+    assert raised.value is error
+    locks.acquire("x", wait=ONCE)
+
+
+def test_an_error_of_the_body_passes_untouched_where_the_lock_is_lost_too(locks: LockManager, client: redis.Redis):
+    error = RuntimeError("of the body")
+    with pytest.raises(RuntimeError) as raised, locks.acquire("x"):
+        client.flushall()
+        raise error
+    assert raised.value is error
+
+
+def test_a_lock_that_was_lost_under_the_body_is_an_error_at_its_end(locks: LockManager, client: redis.Redis):
+    with pytest.raises(LockLost), locks.acquire("x"):
+        client.flushall()
+
+
+def test_what_one_does_not_hold_cannot_be_released(locks: LockManager, client: redis.Redis):
+    expired = locks.acquire("x", ttl=SHORT, keep=False)
+    until(lambda: not client.exists("test:lock:x"))
+    other = locks.acquire("x")
+
+    with pytest.raises(LockLost):
+        expired.release()
+    assert client.get("test:lock:x") == other.token
+
+    other.release()
+    with pytest.raises(LockLost, match="released before"):
+        other.release()
+    with pytest.raises(LockLost, match="was released"):
+        other.check()
+    assert not other.renew()
+
+
+def test_a_step_that_arrives_twice_is_harmless(
+    locks: LockManager, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+):
+    line = locks._granting.line
+    once = type(line)._ask
+    monkeypatch.setattr(type(line), "_ask", lambda *args: (once(*args), once(*args))[1])
+
+    first = locks.acquire("x")
+    assert first.renew()
+    assert first.fence == int(client.hget(f"test:lock-request:{first.token}", "fence"))
+    first.release()
+    second = locks.acquire("x", wait=ONCE)
+    second.release()
+
+    assert second.fence > first.fence
+
+
+def test_all_are_acquired_or_none(locks: LockManager, client: redis.Redis):
+    with locks.acquire("b"):
+        with pytest.raises(LockTimeout, match=r"lock a, lock b taken: b is held"):
+            locks.acquire_many(["a", "b"], wait=ONCE)
+        waiting = threading.Thread(target=lambda: locks.acquire_many(["a", "b"]).release())
+        waiting.start()
+        until(lambda: client.zcard("test:lock-queue:lock:b"))
+        locks.acquire("a", wait=ONCE).release()  # whoever waits for b holds nothing meanwhile
+    waiting.join()
+
+
+def test_of_several_at_once_there_is_one_holder_too(locks: LockManager, client: redis.Redis):
+    def work(names: list[str]) -> None:
+        for _ in range(15):
+            with locks.acquire_many(names, wait=LONG), ExitStack() as counted:
+                for name in names:
+                    counted.enter_context(inside(client, name))
+
+    wanted = [["a", "b"], ["b", "c"], ["c", "a"], ["a", "b", "c"], ["c", "b"], ["a"]]
+    players = [threading.Thread(target=work, args=(names,)) for names in wanted]
+    for player in players:
+        player.start()
+    for player in players:
+        player.join()
+
+    assert [peak(client, name) for name in "abc"] == [1, 1, 1]
+    assert client.llen("seen:a") == 15 * 4
+
+
+def test_many_share_a_lock_and_nobody_has_it_alone_meanwhile(locks: LockManager):
+    with locks.acquire("x", shared=True) as one, locks.acquire("x", shared=True, wait=ONCE) as two:
+        assert two.fence > one.fence
+        with pytest.raises(LockTimeout):
+            locks.acquire("x", wait=ONCE)
+    with locks.acquire("x", wait=ONCE), pytest.raises(LockTimeout):
+        locks.acquire("x", wait=ONCE, shared=True)
+
+
+def test_whoever_wants_it_alone_is_not_starved_by_those_who_share(locks: LockManager, client: redis.Redis):
+    reader = locks.acquire("x", shared=True)
+    writer = threading.Thread(target=lambda: locks.acquire("x").release())
+    writer.start()
+    until(lambda: client.zcard("test:lock-queue:lock:x"))
+
+    with pytest.raises(LockTimeout):
+        locks.acquire("x", shared=True, wait=ONCE)
+
+    reader.release()
+    writer.join()
+    locks.acquire("x", shared=True, wait=ONCE)
+
+
+def test_the_wall_clock_of_a_client_does_not_matter(locks: LockManager, monkeypatch: pytest.MonkeyPatch):
+    lock = locks.acquire("x", ttl=timedelta(seconds=30))
+    true_time = time.time
+    for step_s in (3600, -3600):
+        monkeypatch.setattr(time, "time", lambda step_s=step_s: true_time() + step_s)
+        lock.check()
+        assert 0 < lock.remaining_s <= 30
+        with pytest.raises(LockTimeout):
+            locks.acquire("x", wait=ONCE)
+        assert lock.renew()
+        locks.acquire("y").release()
+    lock.release()

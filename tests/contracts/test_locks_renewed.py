@@ -1,0 +1,149 @@
+"""A lock is kept for as long as its holder lives, and no longer; the holder learns that it lost it by its own clock."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import redis
+
+from coordination.errors import LockLost, LockTimeout
+from coordination.locks import LockManager, clock
+from tests.lock_players import LONG, begin
+from tests.waiting import until
+
+ONCE = timedelta(0)
+SHORT = timedelta(milliseconds=200)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as made:
+        yield made
+
+
+@pytest.fixture
+def locks(client: redis.Redis) -> Iterator[LockManager]:
+    made = LockManager(client, "test")
+    yield made
+    made.close()
+
+
+def test_it_is_renewed_for_as_long_as_it_is_held(locks: LockManager):
+    lock = locks.acquire("x", ttl=SHORT)
+    first = lock.deadline_s
+    until(lambda: lock.deadline_s > first + 2 * SHORT.total_seconds())
+
+    lock.check()
+    with pytest.raises(LockTimeout):
+        locks.acquire("x", wait=ONCE)
+    lock.release()
+
+
+def test_one_thread_renews_all_of_a_manager(locks: LockManager):
+    held = [locks.acquire(f"x{i}", ttl=SHORT) for i in range(20)]
+    first = [lock.deadline_s for lock in held]
+    until(lambda: all(lock.deadline_s > since + 0.3 for lock, since in zip(held, first, strict=True)))
+
+    assert not any(lock.lost.is_set() for lock in held)
+    assert sum(thread.name == "lock-renewal" for thread in threading.enumerate()) == 1
+
+
+def test_a_short_ttl_is_renewed_beside_a_long_one(locks: LockManager):
+    with locks.acquire("long", ttl=timedelta(hours=1)), locks.acquire("short", ttl=SHORT) as short:
+        first = short.deadline_s
+        until(lambda: short.deadline_s > first + SHORT.total_seconds())
+
+
+def test_nobody_renews_what_is_to_be_renewed_by_hand(locks: LockManager):
+    lock = locks.acquire("x", ttl=SHORT, keep=False)
+    assert lock.renew()
+    locks.acquire("x", wait=LONG).release()
+
+    assert not lock.renew()
+    assert lock.lost.is_set()
+
+
+def test_a_closed_manager_renews_nothing(client: redis.Redis, locks: LockManager):
+    other = LockManager(client, "test")
+    other.acquire("x", ttl=SHORT)
+    other.close()
+
+    locks.acquire("x", wait=LONG)
+
+
+def test_the_holder_is_told_that_its_lock_is_lost(locks: LockManager, client: redis.Redis):
+    lock = locks.acquire("x", ttl=SHORT)
+    client.flushall()
+
+    assert lock.lost.wait(10)
+    assert lock.remaining_s == 0
+    with pytest.raises(LockLost):
+        lock.check()
+
+
+def test_after_a_sleep_of_the_machine_the_holder_believes_in_nothing(
+    locks: LockManager, monkeypatch: pytest.MonkeyPatch
+):
+    lock = locks.acquire("x", ttl=timedelta(seconds=10))
+    asleep = clock.now_s
+    monkeypatch.setattr("coordination.locks.lock.now_s", lambda: asleep() + 3600)
+
+    assert lock.remaining_s == 0
+    with pytest.raises(LockLost):
+        lock.check()
+
+
+def test_a_killed_holder_keeps_others_out_for_its_ttl_at_most(locks: LockManager, redis_url: str):
+    holder = begin(redis_url, "hold", "x", 500)
+    fence = int(holder.stdout.readline())
+    with pytest.raises(LockTimeout):
+        locks.acquire("x", wait=ONCE)
+
+    holder.kill()
+    holder.communicate()
+
+    with locks.acquire("x", wait=LONG) as lock:
+        assert lock.fence > fence
+
+
+def test_a_stopped_holder_writes_nothing_when_it_goes_on(locks: LockManager, redis_url: str):
+    holder = begin(redis_url, "hold", "x", 200)
+    holder.stdout.readline()
+    os.kill(holder.pid, signal.SIGSTOP)
+    try:
+        lock = locks.acquire("x", wait=LONG)  # as soon as its ttl is over
+        holder.stdin.write("too late\n")
+        holder.stdin.flush()
+    finally:
+        os.kill(holder.pid, signal.SIGCONT)
+
+    assert holder.stdout.readline().strip() == "StaleFence"
+    guard = locks.guard("x")
+    assert guard.read() == (None, 0)
+    assert guard.refused == 1
+    guard.write("in time", lock.fence)
+    assert guard.read() == ("in time", lock.fence)
+    holder.communicate()
+
+
+def test_a_child_process_renews_its_own_and_not_its_parents(locks: LockManager):
+    parents = locks.acquire("parents", ttl=SHORT)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            own = locks.acquire("own", ttl=SHORT)
+            first = own.deadline_s
+            until(lambda: own.deadline_s > first + SHORT.total_seconds())
+            own.release()
+            code = 0
+        finally:
+            os._exit(code)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    parents.check()

@@ -1,0 +1,67 @@
+"""Processes that play with locks: `python -m tests.lock_players URL DEED …`. Each ends when its standard input does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import redis
+
+from coordination.errors import CoordinationError
+from coordination.locks import Lock, LockManager
+
+LONG = timedelta(minutes=1)
+
+
+@contextmanager
+def inside(client: redis.Redis, name: str) -> Iterator[None]:
+    """Counts those who are in there at once, at every entry."""
+    client.rpush(f"seen:{name}", client.incr(f"inside:{name}"))
+    yield
+    client.decr(f"inside:{name}")
+
+
+def peak(client: redis.Redis, name: str) -> int:
+    """The most who were in there at once."""
+    return max(map(int, client.lrange(f"seen:{name}", 0, -1)), default=0)
+
+
+def compete(locks: LockManager, client: redis.Redis, name: str, rounds: int) -> None:
+    for _ in range(rounds):
+        with locks.acquire(name, wait=LONG) as lock, inside(client, name):
+            client.rpush(f"fences:{name}", lock.fence)
+
+
+def hold(locks: LockManager, client: redis.Redis, name: str, ttl_ms: int) -> None:
+    """Holds it; then writes to its guard and says how that went, for each line of standard input."""
+    guard = locks.guard(name)
+    lock = locks.acquire(name, ttl=timedelta(milliseconds=ttl_ms), wait=LONG)
+    print(lock.fence, flush=True)
+    for line in sys.stdin:
+        print(_try_to_write(guard, lock, line.strip()), flush=True)
+
+
+def _try_to_write(guard: object, lock: Lock, value: str) -> str:
+    try:
+        guard.write(value, lock.fence)  # type: ignore[attr-defined]
+        lock.check()
+    except CoordinationError as error:
+        return type(error).__name__
+    return "written"
+
+
+def begin(url: str, *words: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.lock_players", url, *map(str, words)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def main(url: str, deed: str, name: str, number: str) -> None:
+    client = redis.Redis.from_url(url, decode_responses=True)
+    {"compete": compete, "hold": hold}[deed](LockManager(client, "test"), client, name, int(number))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
