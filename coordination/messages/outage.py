@@ -41,10 +41,11 @@ class Outage:
                 if self._patience_s is not None and time.monotonic() - began >= self._patience_s:
                     raise
                 logger.warning("trying again: %s", error.message)
-                if self._stopped.wait(self._delay(failures)):
+                if self._stopped.wait(delay_s(failures)):
                     raise Stopped from error
                 failures += 1
 
-    @staticmethod
-    def _delay(failures: int) -> float:
-        return random.uniform(0, min(LONGEST_S, FIRST_S * 2 ** min(failures, 10)))  # noqa: S311 -- no secret
+
+def delay_s(failures: int) -> float:
+    """Before the next try, after so many in vain before this one."""
+    return random.uniform(0, min(LONGEST_S, FIRST_S * 2 ** min(failures, 10)))  # noqa: S311 -- no secret

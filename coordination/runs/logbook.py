@@ -8,7 +8,7 @@ from heapq import merge
 
 import redis
 
-from coordination.runs.patience import AWAY, Patience
+from coordination.messages.following import BEGINNING, Absence
 from coordination.runs.records import TodoState
 from coordination.wire.keys import Keys
 
@@ -37,7 +37,7 @@ class Logbook:
         ran_in = reader.hmget(self._keys.facts, [f"{todo} run" for todo in self._todos]) if self._todos else []
         self._logs = {todo: keys.run(run or run_id).log(todo) for todo, run in zip(self._todos, ran_in, strict=True)}
         """What a retry carried over was written in the run that did it."""
-        self._read = dict.fromkeys(self._todos, "0-0")
+        self._read = dict.fromkeys(self._todos, BEGINNING)
 
     def written(self) -> Iterator[Piece]:
         """What is there and was not read before, oldest first."""
@@ -46,17 +46,15 @@ class Logbook:
     def followed(self) -> Iterator[Piece]:
         """What is there and what comes; ends when all of these todos have ended. Redis may be away for a while."""
         events = self._last_event()
-        patience = Patience("the run goes on when it is back; then ask for the log again")
+        absence = Absence(self._redis, "the run goes on when it is back; then ask for the log again")
         ended = False
         while not ended:
-            try:
+            absence.wait()
+            with absence.outlived():
                 over = self._all_ended()  # asked first: a todo's log is whole before its state says that it has ended
                 yield from self.written()
                 ended = over
                 events = events if ended else self._wait(events)
-                patience.answered()
-            except AWAY as error:
-                patience.wait(error)
 
     def _pages(self, todo: str) -> Iterator[Piece]:
         while entries := self._redis.xrange(self._logs[todo], f"({self._read[todo]}", count=READ_AT_ONCE):
@@ -71,7 +69,7 @@ class Logbook:
 
     def _last_event(self) -> str:
         newest = self._redis.xrevrange(self._keys.events, count=1)
-        return newest[0][0] if newest else "0-0"
+        return newest[0][0] if newest else BEGINNING
 
     def _wait(self, events: str) -> str:
         """Until something was written, or something happened in the run; returns the last event seen."""

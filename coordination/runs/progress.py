@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import redis
 
-from coordination.runs.patience import AWAY, PATIENCE_S, Patience
+from coordination.messages.following import BEGINNING, PATIENCE_S, TICK_S, Following
 from coordination.wire.keys import Keys
 
 ENDED = "run.ended"
-READ_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -33,28 +32,23 @@ def follow(
     keys: Keys,
     run_id: str,
     *,
-    since: str = "0",
-    tick_s: float = 1.0,
+    since: str = BEGINNING,
+    tick_s: float = TICK_S,
     patience_s: float = PATIENCE_S,
 ) -> Iterator[Event | None]:
     """Every event from `since` on, and None whenever nothing came for a tick; ends with `run.ended`.
 
     `reader` must block (Profile.READER). Redis may be away for `patience_s`; then it is Unreachable.
     """
-    stream = keys.run(run_id).events
-    patience = Patience(f"the run goes on when it is back; then: coord watch {run_id}", patience_s)
+    hint = f"the run goes on when it is back; then: coord watch {run_id}"
+    following = Following(reader, {keys.run(run_id).events: since}, hint=hint, patience_s=patience_s, tick_s=tick_s)
     while True:
-        try:
-            answer = reader.xread({stream: since}, count=READ_AT_ONCE, block=int(tick_s * 1000))
-            patience.answered()
-        except AWAY as error:
-            patience.wait(error)
-            answer = []
-        if not answer:
+        entries = following.read()
+        if not entries:
             yield None
-        for event_id, fields in answer[0][1] if answer else ():
-            since = event_id
-            event = Event(event_id, fields.pop("what"), fields.pop("todo"), fields)
+        for entry in entries:
+            fields = dict(entry.fields)
+            event = Event(entry.id, fields.pop("what"), fields.pop("todo"), fields)
             yield event
             if event.what == ENDED:
                 return

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
+import redis
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
@@ -24,7 +25,6 @@ from rich.text import Text
 
 from coordination.cli.runs.summary import line
 from coordination.cli.runs.waits import Reminders, Wait, in_words, waits
-from coordination.runs.patience import AWAY
 from coordination.runs.progress import Event
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.service import Runs
@@ -70,7 +70,9 @@ class Following:
                 if event is not None:
                     self._seen = event.id
                     self._tell(event)
-                with suppress(*AWAY):  # how long Redis may be away is judged by `follow`
+                with suppress(
+                    redis.ConnectionError, redis.TimeoutError
+                ):  # how long Redis may be away is judged by `follow`
                     self._look(quiet=event is None)
         return self._runs.read(self._run_id)
 

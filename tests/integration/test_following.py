@@ -1,0 +1,113 @@
+"""Streams are followed from anywhere, over an outage of Redis, and not for ever where it stays away."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from coordination.errors import Unreachable, Unusable
+from coordination.messages.following import BEGINNING, Following
+from coordination.messages.outage import delay_s
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from coordination.wire.embedded import EmbeddedServer
+
+
+@pytest.fixture
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A server that may be stopped."""
+    made = EmbeddedServer(tmp_path_factory.mktemp("own") / ".coord", Settings())
+    yield made
+    made.stop()
+
+
+def test_what_stands_there_and_what_comes_is_read_once_and_in_order(redis_url: str):
+    with connect(redis_url, Profile.READER) as client:
+        for n in range(2500):
+            client.xadd("s", {"n": n})
+        following = Following(client, {"s": BEGINNING}, hint="", tick_s=0.01)
+        read = [entry.fields["n"] for _ in range(4) for entry in following.read()]
+        client.xadd("s", {"n": 2500})
+
+        assert [*read, *(entry.fields["n"] for entry in following.read())] == [str(n) for n in range(2501)]
+        assert following.read() == []
+
+
+def test_another_one_goes_on_where_the_first_one_was_in_every_stream(redis_url: str):
+    with connect(redis_url, Profile.READER) as client:
+        for stream in "ab":
+            client.xadd(stream, {"n": 1})
+        first = Following(client, {"a": BEGINNING, "b": BEGINNING}, hint="")
+        assert [entry.stream for entry in first.read()] == ["a", "b"]
+        for stream in "ba":
+            client.xadd(stream, {"n": 2})
+
+        second = Following(client, first.since, hint="")
+
+        assert sorted((entry.stream, entry.fields["n"]) for entry in second.read()) == [("a", "2"), ("b", "2")]
+
+
+def test_an_outage_is_a_few_ticks_without_anything_and_nothing_is_missed(own: EmbeddedServer):
+    with connect(own.start(), Profile.READER) as client:
+        client.xadd("s", {"n": 1})
+        following = Following(client, {"s": BEGINNING}, hint="", tick_s=0.05)
+        assert len(following.read()) == 1
+        own.stop()
+        assert [following.read() for _ in range(3)] == [[], [], []]
+
+        own.start()
+        with connect(own.start(), Profile.COMMAND) as other:
+            other.xadd("s", {"n": 2})
+
+        assert next(filter(None, (following.read() for _ in itertools.count())))[0].fields == {"n": "2"}
+
+
+def test_who_has_waited_long_enough_is_told_what_to_do(own: EmbeddedServer):
+    with connect(own.start(), Profile.READER) as client:
+        following = Following(client, {"s": BEGINNING}, hint="look again later", patience_s=0.2, tick_s=0.01)
+        own.stop()
+
+        with pytest.raises(Unreachable, match=r"Redis has been away for 0 s: .* does not answer") as told:
+            all(following.read() == [] for _ in itertools.count())
+
+    assert told.value.hint == "look again later"
+
+
+def test_what_no_waiting_mends_is_said_at_once(own: EmbeddedServer):
+    with connect(own.start(), Profile.READER) as client:
+        client.execute_command("ACL", "SETUSER", "default", "on", "nopass", "-@all", "+@connection")
+
+        with pytest.raises(Unusable):
+            Following(client, {"s": BEGINNING}, hint="").read()
+
+
+def test_a_follower_waits_longer_each_time():
+    """Longer and longer, each anywhere from nothing on: those whose Redis went away together do not come back together."""
+    longest = [max(delay_s(failures) for _ in range(200)) for failures in (0, 1, 3, 5, 6, 20, 2000)]
+
+    assert [wait <= most for wait, most in zip(longest, (1, 2, 8, 32, 60, 60, 60), strict=True)] == [True] * 7
+    assert min(delay_s(20) for _ in range(200)) < 20 < max(delay_s(20) for _ in range(200))
+
+
+def test_several_follow_the_same_stream_and_each_reads_all(redis_url: str):
+    read: dict[int, list[str]] = {n: [] for n in range(3)}
+
+    def follow(n: int) -> None:
+        with connect(redis_url, Profile.READER) as client:
+            following = Following(client, {"s": BEGINNING}, hint="")
+            while len(read[n]) < 50:
+                read[n] += [entry.fields["n"] for entry in following.read()]
+
+    threads = [threading.Thread(target=follow, args=(n,), daemon=True) for n in read]
+    for thread in threads:
+        thread.start()
+    with connect(redis_url, Profile.COMMAND) as client:
+        for n in range(50):
+            client.xadd("s", {"n": n})
+    for thread in threads:
+        thread.join(20)
+
+    assert list(read.values()) == [[str(n) for n in range(50)]] * 3
