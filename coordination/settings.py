@@ -62,6 +62,13 @@ class Settings(BaseModel):
     mcp_token: Annotated[str | None, Field(pattern=r"^[!-~]{16,}$", repr=False)] = None
     """What clients of `coord mcp --http` must show; none means a new one at each start."""
 
+    message_ttl: Duration = timedelta(minutes=5)
+    """Of a message that names none: later it is not delivered."""
+    inbox_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """So many messages wait for a recipient that is away; then the oldest is trimmed, and the recipient is told."""
+    inbox_keep: Duration = timedelta(hours=24)
+    """So long a message waits at most."""
+
     gateway_window: Annotated[int, Field(ge=1, le=1000)] = 32
     """So many messages a client of `coord gateway` has in hand at most; its inbox is read no further."""
     gateway_send_timeout: Duration = timedelta(seconds=20)

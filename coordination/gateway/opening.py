@@ -10,6 +10,7 @@ from coordination.gateway.app import Gateway
 from coordination.gateway.limits import Limits
 from coordination.gateway.tokens import Tokens
 from coordination.messages import MessageBus
+from coordination.runs import mail
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
@@ -24,7 +25,7 @@ def open_gateway(url: str, settings: Settings, pages: Collection[str]) -> tuple[
     )
 
     def bus_of(recipient: str) -> MessageBus:
-        return MessageBus(redis, settings.namespace, sender=recipient)
+        return mail.open_bus(redis, settings, recipient)
 
     reader = _client(url, settings, Profile.READER)
     return Gateway(redis, reader, Keys(settings.namespace), bus_of, pages, limits), limits
@@ -35,7 +36,7 @@ def open_tokens(url: str, settings: Settings) -> Tokens:
 
 
 def open_bus(url: str, settings: Settings) -> MessageBus:
-    return MessageBus(_client(url, settings, Profile.COMMAND), settings.namespace)
+    return mail.open_bus(_client(url, settings, Profile.COMMAND), settings)
 
 
 def _client(url: str, settings: Settings, profile: Profile) -> Redis:

@@ -42,6 +42,7 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `live.py` | what runs do with a todo of the file |
 | `progress.py` | a run followed event by event |
 | `logbook.py` `log_lines.py` | what todos wrote, read from anywhere; as text |
+| `mail.py` | messages, with the limits that are set |
 | `manual.py` | todos that a person does: which run waits for one |
 | `outlook.py` | what a sweep would do, before it does it. Pure |
 """
