@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from types import EllipsisType
 from typing import Any
@@ -62,7 +62,7 @@ class MessageBus:
         """
         names.recipient(to)
         letter = self._letter(type, payload, ttl, priority, reply_to, ack)
-        message_id, offset = self._sender.send(sequence, lambda n: self.steps("send", to, *letter.numbered(n)))
+        message_id, offset = self._sender.send(sequence, lambda n: self.steps("message/send", to, *letter.numbered(n)))
         if offset < 0:
             raise self._unknown(to)
         return message_id
@@ -82,7 +82,7 @@ class MessageBus:
         """A copy to each subscriber of the topic, in one step; returns how many there are."""
         names.name(topic, "a topic")
         letter = self._letter(type, payload, ttl, priority, reply_to, ack)
-        _, reached = self._sender.send(sequence, lambda n: self.steps("broadcast", topic, *letter.numbered(n)))
+        _, reached = self._sender.send(sequence, lambda n: self.steps("message/broadcast", topic, *letter.numbered(n)))
         return int(reached)
 
     def request(self, to: str, type: str, payload: Any = None, *, timeout: timedelta, priority: int = 0) -> Any:
@@ -97,17 +97,17 @@ class MessageBus:
 
     def register(self, recipient: str) -> str:
         """What is sent to the recipient is kept from now on. Returns the epoch of its inbox."""
-        return decoding.text(self.steps("register", names.recipient(recipient)))
+        return decoding.text(self.steps("message/register", names.recipient(recipient)))
 
     def forget(self, recipient: str) -> bool:
         """The recipient is unknown from now on, and what waits for it is gone. False: it was unknown."""
-        return bool(self.steps("forget", names.recipient(recipient), 0))
+        return bool(self.steps("message/forget", names.recipient(recipient), 0))
 
     def subscribe(self, recipient: str, topic: str) -> None:
-        self.steps("subscribe", names.recipient(recipient), names.name(topic, "a topic"), 1)
+        self.steps("message/subscribe", names.recipient(recipient), names.name(topic, "a topic"), 1)
 
     def unsubscribe(self, recipient: str, topic: str) -> None:
-        self.steps("subscribe", names.recipient(recipient), names.name(topic, "a topic"), 0)
+        self.steps("message/subscribe", names.recipient(recipient), names.name(topic, "a topic"), 0)
 
     # Receiving
 
@@ -150,7 +150,7 @@ class MessageBus:
             return True
         if effects is not None:
             return ack_with(self.steps, message, effects)
-        return bool(self.steps("ack", message.to, message.reader, "", *deliveries(message)))
+        return not self.ack_all([message])
 
     def nack(self, message: Message, why: str = "") -> tuple[int, ...]:
         """The message cannot be done now: it comes again after a while, or is dead after too many deliveries.
@@ -159,27 +159,25 @@ class MessageBus:
         will be delivered behind it. Nothing: it was not its reader's any more.
         """
         words = (why[:1000], self.limits.retry // timedelta(milliseconds=1), self.limits.deliveries)
-        answer = self.steps("nack", message.to, message.reader, *deliveries(message), *words)
-        return tuple(int(decoding.text(ticket).partition(" ")[0]) for ticket in answer[1:])
+        answer = self.steps("inbox/nack", message.to, message.reader, *words, *deliveries(message))
+        return tuple(int(decoding.text(ticket).partition(" ")[0]) for ticket in answer)
 
     def extend(self, *messages: Message) -> tuple[Message, ...]:
         """They are still being worked on, for another idle time. Returns those that were taken over."""
-        lost: set[str] = set()
-        for message in messages[:1]:
-            answer = self.steps(
-                "extend", message.to, message.reader, self._place, self._idle_ms, *deliveries(*messages)
-            )
-            lost = set(map(decoding.text, answer))
-        return tuple(message for message in messages if message.ticket in lost)
+        if not messages:
+            return ()
+        to, reader = messages[0].to, messages[0].reader
+        lost = self.steps("inbox/extend", to, reader, self._place, self._idle_ms, *deliveries(*messages))
+        return decoding.those(messages, lost)
 
     def hand_back(self, *messages: Message) -> None:
         """Their reader leaves: they go to others of the recipient at once, and count as no delivery in vain."""
-        for message in messages[:1]:
-            self.steps("hand_back", message.to, message.reader, *deliveries(*messages))
+        if messages:
+            self.steps("inbox/hand_back", messages[0].to, messages[0].reader, *deliveries(*messages))
 
     def hand_back_all(self, recipient: str, reader: str) -> int:
         """As `hand_back`, for a reader that begins anew and does not know what it had in hand before; returns how many."""
-        return int(self.steps("hand_back_all", names.recipient(recipient), names.name(reader, "a reader")))
+        return int(self.steps("inbox/hand_back", names.recipient(recipient), names.name(reader, "a reader")))
 
     # Looking
 
@@ -223,17 +221,20 @@ class MessageBus:
         """As `take`, for a reader that begins one after the other: only what it has begun counts as delivered in vain."""
         return self._take(recipient, reader, limit, since, all_begun=False)
 
-    def ack_and_begin(self, message: Message, following: Message | None) -> bool:
-        """As `ack`; `following` is what the reader begins next."""
-        begun = following.ticket if following else ""
-        return bool(self.steps("ack", message.to, message.reader, begun, *deliveries(message)))
+    def ack_all(self, messages: Sequence[Message], begun: Message | None = None) -> tuple[Message, ...]:
+        """As `ack`, for several of one reader's; returns those that were not its own any more. `begun`: what it does now."""
+        of = (*messages, begun)[0]
+        if of is None:
+            return ()
+        ticket = begun.ticket if begun else ""
+        return decoding.those(messages, self.steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages)))
 
     def _take(self, to: str, reader: str, limit: int, since: Position | None, *, all_begun: bool) -> Taken:
         names.recipient(to)
         names.name(reader, "a reader")
         position = (since.epoch, since.offset, since.trimmed) if since else ("", "", "")
         words = (limit, self._idle_ms, self.limits.deliveries, int(all_begun))
-        return decoding.taken(self.steps("take", to, reader, self._place, *words, *position), to, reader)
+        return decoding.taken(self.steps("inbox/take", to, reader, self._place, *words, *position), to, reader)
 
     def _letter(
         self,

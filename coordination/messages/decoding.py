@@ -1,9 +1,9 @@
-"""What the steps in wire/lua/message answer, as records. A client may decode responses or not."""
+"""What the steps in wire/lua/message and wire/lua/inbox answer, as records. A client may decode responses or not."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -37,7 +37,7 @@ def _delivered(to: str, reader: str, facts: Any, head: Any, body: Any) -> Messag
 
 
 def message(to: str, ticket: str, at_ms: str, head: Any, body: Any, **more: Any) -> Message:
-    offset, priority, sender = ticket.split(" ", 2)
+    offset, priority, _, sender = ticket.split(" ", 3)
     top = json.loads(head)
     return Message(
         id=top["id"],
@@ -50,8 +50,14 @@ def message(to: str, ticket: str, at_ms: str, head: Any, body: Any, **more: Any)
         priority=int(priority),
         reply_to=top.get("reply_to"),
         wants_ack=top.get("ack", True),
+        ticket=ticket,
         **more,
     )
+
+
+def those(messages: Iterable[Message], tickets: Iterable[Any]) -> tuple[Message, ...]:
+    named = set(map(text, tickets))
+    return tuple(message for message in messages if message.ticket in named)
 
 
 def dead_letter(dead_id: Any, values: Mapping[Any, Any]) -> DeadLetter:

@@ -29,7 +29,7 @@ def ack_with(steps: Steps, message: Message, effects: Effects) -> bool:
             pipe.multi()
             effects(pipe)
             # The whole text: were it the hash, and Redis had forgotten it, the effects would stand without the acknowledgement.
-            step = source("message/ack")
+            step = source("inbox/ack")
             pipe.eval(step, 1, steps.keys.head, message.to, message.reader, "", *deliveries(message))
             try:
                 pipe.execute()
@@ -39,7 +39,7 @@ def ack_with(steps: Steps, message: Message, effects: Effects) -> bool:
 
 
 def _is_ours(message: Message, delivery: bytes | str | None) -> bool:
-    """As message.delivery in Lua reads it: how often handed out, in vain, begun, and who has it."""
+    """As inbox.read_delivery in Lua reads it: how often handed out, in vain, begun, and who has it."""
     if delivery is None:
         return False
     n, _, _, reader = text(delivery).split(" ", 3)

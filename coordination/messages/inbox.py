@@ -74,7 +74,7 @@ class Inbox:
         with self:
             while (message := self.next()) is not None:
                 yield message
-                self.done(message)
+                self._hand.finish(message)
 
     def run(self, handler: Callable[[Message], object]) -> None:
         """Hands each message to `handler`: when it returns, the message is acknowledged; when it raises, it comes again."""
@@ -91,6 +91,8 @@ class Inbox:
         while not self._stopped.is_set():
             message = self._hand.begin()
             if message is not None:
+                if message.delivery > 1:  # it may be what killed its last reader
+                    self._through(lambda: self._hand.settle(mark=True), otherwise=None)
                 return message
             left = None if deadline is None else timedelta(seconds=deadline - time.monotonic())
             if left is not None and left < SHORTEST:
@@ -106,12 +108,8 @@ class Inbox:
     def nack(self, message: Message, why: str = "") -> None:
         """As `MessageBus.nack`, and outlives an outage."""
         self._hand.leave(message)
+        self._through(self._hand.settle, otherwise=None)
         self._hand.drop(self._through(lambda: self._bus.nack(message, why), otherwise=()))
-
-    def done(self, message: Message) -> None:
-        """Acknowledges it unless that was done, or refused, before."""
-        if self._hand.leave(message):
-            self._through(lambda: self._bus.ack_and_begin(message, self._hand.following()), otherwise=False)
 
     def stop(self) -> None:
         """From any thread: what is being handled is finished, and nothing more begun."""
@@ -128,6 +126,7 @@ class Inbox:
 
     def _look(self, wait: timedelta | None) -> None:
         self._waking.listen()
+        self._hand.settle()
         due = self._take()
         if wait is not None and due is not None:
             self._waking.wait(min(wait, due))

@@ -24,7 +24,7 @@ def recipients(steps: Steps) -> tuple[str, ...]:
 
 
 def peek(steps: Steps, recipient: str, limit: int) -> tuple[Message, ...] | None:
-    rows = steps("peek", recipient, limit)
+    rows = steps("inbox/peek", recipient, limit)
     if rows is None:
         return None
     return tuple(sorted((_seen(recipient, *map(text, row)) for row in rows), key=lambda message: message.offset))
@@ -81,7 +81,7 @@ def _older(steps: Steps, last: str) -> list[Any]:
 
 def resend(steps: Steps, dead_id: str, limits: Limits, ttl: timedelta | None) -> str:
     ttl_ms = 0 if ttl is None else ttl // MS
-    word, what = map(text, steps("resend", dead_id, ttl_ms, limits.inbox_limit, limits.inbox_keep // MS))
+    word, what = map(text, steps("message/resend", dead_id, ttl_ms, limits.inbox_limit, limits.inbox_keep // MS))
     if word == "sent":
         return what
     if word == "unknown":
@@ -93,10 +93,10 @@ def sweep(steps: Steps, limits: Limits) -> Swept:
     expired = trimmed = 0
     forgotten: list[str] = []
     for recipient in recipients(steps):
-        if recipient.startswith(GONE_KINDS) and steps("forget", recipient, limits.gone // MS):
+        if recipient.startswith(GONE_KINDS) and steps("message/forget", recipient, limits.gone // MS):
             forgotten.append(recipient)
             continue
-        counts = steps("tidy", recipient, limits.deliveries)
+        counts = steps("inbox/tidy", recipient, limits.deliveries, limits.inbox_keep // MS)
         expired, trimmed = expired + counts[0], trimmed + counts[1]
     with reaching(steps.url):
         seconds, _ = steps.redis.time()

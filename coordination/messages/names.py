@@ -14,6 +14,7 @@ LONGEST_NAME = 200
 LARGEST_PAYLOAD = 1024 * 1024
 PRIORITIES = range(-100, 101)
 LONGEST = timedelta(days=365)
+_ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def recipient(text: str) -> str:
@@ -44,7 +45,7 @@ def name(text: str, what: str) -> str:
 def encode(payload: Any) -> str:
     """The payload as JSON; raises UsageError for what is none, and for more than 1 MiB of it."""
     try:
-        text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _ENCODE(payload)
         size = len(text) if text.isascii() else len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:  # a lone surrogate is a ValueError, too
         raise UsageError(f"the payload is not JSON: {error}", "send text, numbers, lists and mappings") from error

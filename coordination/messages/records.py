@@ -78,11 +78,8 @@ class Message:
     """Who has it in hand; empty where it was only looked at."""
     delivery: int = 0
     """Tells this delivery from later ones of the same message."""
-
-    @property
-    def ticket(self) -> str:
-        """What the steps in wire/lua/message know it by."""
-        return f"{self.offset} {self.priority} {self.sender}"
+    ticket: str = ""
+    """What the steps in wire/lua/inbox know it by."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The steps of wire/lua/message, called on one Redis under one namespace."""
+"""The steps of wire/lua/message and wire/lua/inbox, called on one Redis under one namespace."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Steps:
         self._scripts = Scripts(redis)
 
     def __call__(self, step: str, *args: str | int) -> Any:
-        """Raises Unreachable where Redis does not answer, Unusable where it refuses."""
+        """`message/<step>` or `inbox/<step>`. Raises Unreachable where Redis does not answer, Unusable where it refuses."""
         with reaching(self.url):
-            return self._scripts(f"message/{step}", self._head, args)
+            return self._scripts(step, self._head, args)
 
 
 def deliveries(*messages: Message) -> list[str | int]:

@@ -23,11 +23,13 @@
 | `<ns>:lock-queue:<what>` | zset   | requests that wait for it, by rank in µs                  | until granted or gone    |
 | `<ns>:lock-request:<id>` | hash   | state wants rank ttl fence since, and its owner's fields  | ttl; a waiting one's place |
 | `<ns>:lock-party:<party>` | set   | the requests of one owner                                 | until released, or swept |
+| `<ns>:lock-parties`      | set    | the owners that hold something or wait                    | until released, or swept |
 | `<ns>:lock-wake:<id>`    | list   | the fence, for a request that waited                      | a minute                 |
 | `<ns>:lock-done:<id>`    | string | that the request was released                             | 10 s                     |
 | `<ns>:lock-stats:<what>` | hash   | used_ms, granted, waited_ms, longest_ms … of a resource   | for ever                 |
 | `<ns>:lock-guard:<what>` | hash   | newest fence, value and the fence that wrote it, refused  | for ever                 |
 | `<ns>:lock-names`        | set    | what is held or waited for; `<what>` is `lock:x`, `resource:x` or `seat:x` | until idle |
+| `<ns>:lock-released`     | stream | locks that somebody has released for others: whose, by whom | the last 1,000         |
 | `<ns>:lock-capacities`   | hash   | `resource:x` → its capacity                               | for ever                 |
 | `<ns>:lock-epoch`        | string | when the data of this server began, in µs                 | for ever                 |
 | `<ns>:gateway-tokens`    | hash   | who → JSON: recipient, SHA-256 of its token, since when   | until revoked            |
@@ -38,15 +40,12 @@
 | `<ns>:inbox-pending:<…>` | zset   | ticket, by when it may be taken over in ms                | until acknowledged       |
 | `<ns>:inbox-deliveries:<…>` | hash | ticket → how often, in vain, begun, reader               | until acknowledged       |
 | `<ns>:inbox-lanes:<…>`   | hash   | sender → how many of its are in hand, and whose           | until acknowledged       |
-| `<ns>:inbox-facts:<…>`   | hash   | epoch, seq, trimmed, expired, dead, told, waits           | until forgotten          |
-| `<ns>:inbox-seen:<…>`    | zset   | `sender sequence`: what is dropped when it comes again    | the last 1,000           |
-| `<ns>:inbox-expiry:<…>`, `…-aging:<…>` | zset | ticket, by the end of its ttl, of its retention | until acknowledged    |
+| `<ns>:inbox-facts:<…>`   | hash   | epoch, seq, trimmed …; `last <sender>`: its last number    | until forgotten          |
 | `<ns>:mail:<recipient>`  | pubsub | a word that something came, while a reader waits          | —                        |
 | `<ns>:topic:<name>`      | set    | the recipients that subscribed                            | until unsubscribed       |
 | `<ns>:readers`           | zset   | `recipient reader host pid`, by when last heard of in ms  | an hour                  |
 | `<ns>:dead-letters`      | stream | what was delivered too often in vain                      | the last 10,000          |
 | `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
-| `<ns>:bell`              | pubsub | a word that leases should be looked at now                | —                        |
 | `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
 | `…:<repos>:reply:<id>`   | list   | the answer to one request                                 | a minute                 |
 | `…:<repos>:unacked*`, `…:poison` | —  | Celery's own, as below, of these workers alone            | as below                 |
@@ -136,24 +135,23 @@ LUA_NAMES: Mapping[str, str] = {
     "queue": "lock-queue:",
     "request": "lock-request:",
     "party": "lock-party:",
+    "parties": "lock-parties",
     "wake": "lock-wake:",
     "done": "lock-done:",
     "stats": "lock-stats:",
     "guard": "lock-guard:",
     "names": "lock-names",
+    "released": "lock-released",
     "capacities": "lock-capacities",
     "epoch": "lock-epoch",
     "fence": "fence",
     "timers": "timers",
-    "inbox": "inbox:",
+    "inbox_stream": "inbox:",
     "inbox_ready": "inbox-ready:",
     "inbox_pending": "inbox-pending:",
     "inbox_deliveries": "inbox-deliveries:",
     "inbox_lanes": "inbox-lanes:",
     "inbox_facts": "inbox-facts:",
-    "inbox_seen": "inbox-seen:",
-    "inbox_expiry": "inbox-expiry:",
-    "inbox_aging": "inbox-aging:",
     "mail": "mail:",
     "topic": "topic:",
     "recipients": "recipients",
@@ -170,6 +168,8 @@ class LockKeys:
     head: str
 
     names = property(lambda self: f"{self.head}{LUA_NAMES['names']}")
+    parties = property(lambda self: f"{self.head}{LUA_NAMES['parties']}")
+    released = property(lambda self: f"{self.head}{LUA_NAMES['released']}")
     capacities = property(lambda self: f"{self.head}{LUA_NAMES['capacities']}")
     epoch = property(lambda self: f"{self.head}{LUA_NAMES['epoch']}")
 
@@ -255,7 +255,6 @@ class Keys:
         self.counters = f"{namespace}:counters"
         self.poison = f"{namespace}:poison"
         self.errands = f"{namespace}:errands"
-        self.bell = f"{namespace}:bell"
         self.all_requests = f"{namespace}:restricted:*:requests"
         self.queue_prefix = f"{namespace}."
         self.control_queue = f"{namespace}.control"
@@ -276,7 +275,7 @@ class Keys:
     def step(self, run_id: str) -> list[str]:
         """KEYS of every script in lua/run."""
         shared = [self.runs, self.live, self.leases, self.holders, self.stops, self.timers]
-        return [*self.run(run_id).own, *shared, self.seats, self.seat_queue, self.fence, self.bell, self.counters]
+        return [*self.run(run_id).own, *shared, self.seats, self.seat_queue, self.fence, self.messages.head, self.counters]
 
     def worker(self, worker_id: str) -> str:
         return f"{self.namespace}:worker:{worker_id}"

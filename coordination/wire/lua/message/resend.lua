@@ -5,8 +5,8 @@ local entry = redis.call('XRANGE', KEYS[1] .. KEY.dead_letters, ARGV[1], ARGV[1]
 if not entry then return { 'none', ARGV[1] } end
 local f = {}
 for i = 1, #entry[2], 2 do f[entry[2][i]] = entry[2][i + 1] end
-local priority = string.match(f.ticket, '^%d+ (%S+)')
-local letter = message.letter(message.sender_of(f.ticket), '', f.head, f.body, ARGV[2], priority, ARGV[3], ARGV[4], '0')
+local priority, sender = string.match(f.ticket, '^%d+ (%S+) %S+ (.*)$')
+local letter = message.letter(sender, '', f.head, f.body, ARGV[2], priority, ARGV[3], ARGV[4], '0')
 if message.send(KEYS[1], f.to, letter) < 0 then return { 'unknown', f.to } end
 redis.call('XDEL', KEYS[1] .. KEY.dead_letters, ARGV[1])
 return { 'sent', cjson.decode(f.head).id }

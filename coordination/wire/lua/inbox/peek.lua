@@ -3,14 +3,14 @@
 -- Returns: nil for an unknown recipient; else of each: ticket, sent at, head, body, in vain, reader (or empty).
 if not redis.call('ZSCORE', KEYS[1] .. KEY.recipients, ARGV[1]) then return nil end
 local box = message.box(KEYS[1], ARGV[1])
-message.tidy(box)
 local rows, limit = {}, tonumber(ARGV[2])
 
 local function show(ticket)
+  if redis.call('ZSCORE', box.ready, ticket) and message.drop_if_over(box, ticket) then return end
   local id = string.match(ticket, '^%d+') .. '-0'
   local fields = redis.call('XRANGE', box.stream, id, id)[1][2]
-  local d = message.delivery(box, ticket)
-  rows[#rows + 1] = { ticket, fields[2], fields[4], fields[6], d.failed, d.reader ~= message.NOBODY and d.reader or '' }
+  local d = inbox.delivery(box, ticket)
+  rows[#rows + 1] = { ticket, fields[2], fields[4], fields[6], d.failed, d.reader }
 end
 
 for _, ticket in ipairs(redis.call('ZRANGE', box.pending, 0, limit - 1)) do show(ticket) end

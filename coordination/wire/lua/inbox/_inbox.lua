@@ -1,0 +1,104 @@
+-- uses: message
+-- Who has which message of an inbox in hand, and how it gets back. Everything is in the table `inbox`.
+
+local inbox = {}
+
+do
+  local call = redis.call
+  local now = message.now
+  local DEAD_KEPT = 10000
+  local NOBODY = '' -- no reader can be called that
+
+  inbox.NOBODY = NOBODY
+
+  -- A reader of the recipient is there. `place`: its host and pid.
+  function inbox.see(box, reader, place)
+    message.meet(box)
+    message.said_again(box.head .. KEY.readers, box.to .. ' ' .. reader .. ' ' .. place)
+  end
+
+  function inbox.sender_of(ticket) return string.match(ticket, '^%S+ %S+ %S+ (.*)$') end
+
+  -- A delivery: how often it was handed out, how often in vain, whether its reader has begun it, and who that is.
+  function inbox.read_delivery(value)
+    if not value then return { n = 0, failed = 0, begun = 0, reader = NOBODY } end
+    local n, failed, begun, reader = string.match(value, '^(%d+) (%d+) (%d) (.*)$')
+    return { n = tonumber(n), failed = tonumber(failed), begun = tonumber(begun), reader = reader }
+  end
+
+  function inbox.delivery(box, ticket) return inbox.read_delivery(call('HGET', box.deliveries, ticket)) end
+
+  function inbox.written(d) return d.n .. ' ' .. d.failed .. ' ' .. d.begun .. ' ' .. d.reader end
+
+  function inbox.note(box, ticket, d) call('HSET', box.deliveries, ticket, inbox.written(d)) end
+
+  -- Of tickets and deliveries in turn, from ARGV[first] on: those that are the reader's own still, and the others.
+  function inbox.own(box, reader, first)
+    local own, lost = {}, {}
+    for i = first, #ARGV, 2 do
+      local d = inbox.delivery(box, ARGV[i])
+      local list = d.reader == reader and d.n == tonumber(ARGV[i + 1]) and own or lost
+      list[#list + 1] = ARGV[i]
+    end
+    return own, lost
+  end
+
+  -- A lane is a sender's messages in hand: `<how many> <reader>`. Who has it gets all that the sender sends meanwhile.
+  function inbox.lane(box, sender)
+    local value = call('HGET', box.lanes, sender)
+    if not value then return 0, nil end
+    local n, reader = string.match(value, '^(%d+) (.*)$')
+    return tonumber(n), reader
+  end
+
+  function inbox.narrow(box, sender, by)
+    local n, reader = inbox.lane(box, sender)
+    if n <= by then return call('HDEL', box.lanes, sender) end
+    call('HSET', box.lanes, sender, (n - by) .. ' ' .. reader)
+  end
+
+  -- Out of every list of the living, into the stream of the dead, from where it can be sent again.
+  local function bury(box, ticket, d, why)
+    local id = message.id_of(ticket)
+    local fields = call('XRANGE', box.stream, id, id)[1][2]
+    message.erase(box, ticket)
+    call('XADD', box.head .. KEY.dead_letters, 'MAXLEN', '~', DEAD_KEPT, '*', 'to', box.to, 'ticket', ticket,
+      'sent_at', fields[2], 'deliveries', d.failed, 'why', why, 'head', fields[4], 'body', fields[6])
+    call('HINCRBY', box.facts, 'dead', 1)
+  end
+
+  -- It waits for its next delivery, or is dead after so many in vain. `why` says what was wrong with this one, if anything was.
+  local function give_back(box, ticket, deliveries, why)
+    local d = inbox.delivery(box, ticket)
+    call('ZREM', box.pending, ticket)
+    if why and d.begun == 1 then d.failed = d.failed + 1 end
+    if d.failed >= deliveries then return bury(box, ticket, d, why) end
+    d.begun, d.reader = 0, NOBODY
+    inbox.note(box, ticket, d)
+    call('ZADD', box.ready, message.score_of(ticket), ticket)
+  end
+
+  -- What is in hand of one sender goes back all together, or its order would be lost. `at_fault`: ticket → why.
+  function inbox.free_lane(box, sender, at_fault, deliveries)
+    local returned = {}
+    for _, ticket in ipairs(call('ZRANGE', box.pending, 0, -1)) do
+      if inbox.sender_of(ticket) == sender then
+        give_back(box, ticket, deliveries, at_fault[ticket])
+        returned[#returned + 1] = ticket
+      end
+    end
+    call('HDEL', box.lanes, sender)
+    message.wake(box)
+    return returned
+  end
+
+  -- Who has not been heard of about a message for the idle time has it no longer; what waits for another try has waited.
+  function inbox.take_over(box, deliveries)
+    local senders, at_fault = {}, {}
+    for _, ticket in ipairs(call('ZRANGEBYSCORE', box.pending, '-inf', now)) do
+      senders[inbox.sender_of(ticket)] = true
+      at_fault[ticket] = 'its reader was not heard of any more: ' .. inbox.delivery(box, ticket).reader
+    end
+    for sender in pairs(senders) do inbox.free_lane(box, sender, at_fault, deliveries) end
+  end
+end

@@ -1,0 +1,16 @@
+-- A reader leaves: what it has in hand goes to others at once, and counts as no delivery in vain.
+-- KEYS: head    ARGV: recipient, reader, then of each: ticket, delivery (nothing: all that it has)
+-- Returns: how many went back.
+local box = message.box(KEYS[1], ARGV[1])
+local senders = {}
+if #ARGV > 2 then
+  for _, ticket in ipairs((inbox.own(box, ARGV[2], 3))) do senders[inbox.sender_of(ticket)] = true end
+else
+  local lanes = redis.call('HGETALL', box.lanes)
+  for i = 1, #lanes, 2 do
+    if string.match(lanes[i + 1], '^%d+ (.*)$') == ARGV[2] then senders[lanes[i]] = true end
+  end
+end
+local returned = 0
+for sender in pairs(senders) do returned = returned + #inbox.free_lane(box, sender, {}, math.huge) end
+return returned
