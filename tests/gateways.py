@@ -16,6 +16,8 @@ from websockets.sync.client import ClientConnection, connect
 from coordination.gateway.opening import open_tokens
 from coordination.messages import Limits, MessageBus
 from coordination.settings import Settings
+from coordination.wire.connection import Profile
+from coordination.wire.connection import connect as connect_to_redis
 from tests.ports import free_port
 from tests.stage import Begun, Stage
 
@@ -70,6 +72,7 @@ class Gateway:
         self.url = stage.server.start()
         self.port = free_port()
         self.tokens = open_tokens(self.url, Settings())
+        self._redis = connect_to_redis(self.url, Profile.WORKER)
         self.start()
 
     def start(self) -> None:
@@ -86,7 +89,7 @@ class Gateway:
         return f"ws://127.0.0.1:{self.port}/"
 
     def bus(self, sender: str = "repo:sender", **limits: Any) -> MessageBus:
-        return MessageBus(self._stage.redis(), "coord", sender=sender, limits=Limits(**limits))
+        return MessageBus(self._redis, "coord", sender=sender, limits=Limits(**limits))
 
     def token(self, recipient: str) -> str:
         self.bus().register(recipient)

@@ -24,19 +24,21 @@ class Desk:
         self._ping = ping
         self._threads = ThreadPoolExecutor(THREADS, "redis")
         self._there = asyncio.Event()
-        self._there.set()
+        self._trouble: Unreachable | None = None
+        """Why it is away, unless it is there."""
         self._failures = 0
         self._asking: asyncio.Task[None] | None = None
 
     async def do(self, deed: Callable[[], T], told: Told) -> T:
         """What the deed gives, however long Redis is away; `told` hears of that. A deed may be done twice."""
         while True:
-            await self._there.wait()
+            if self._trouble:
+                await told(self._trouble)
+                await self._there.wait()
             try:
                 done = await self.once(deed)
             except Unreachable as error:
-                self._lost()
-                await told(error)
+                self._lost(error)
             else:
                 self._failures = 0
                 return done
@@ -48,7 +50,8 @@ class Desk:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _lost(self) -> None:
+    def _lost(self, error: Unreachable) -> None:
+        self._trouble = error
         self._there.clear()
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
@@ -62,5 +65,6 @@ class Desk:
                 await self.once(self._ping)
             except Unreachable:
                 continue
+            self._trouble = None
             self._there.set()
             return
