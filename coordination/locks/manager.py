@@ -8,12 +8,14 @@ from datetime import timedelta
 
 from redis import Redis
 
+from coordination.locks.breaking import Breaking, Released
 from coordination.locks.granting import Granting
 from coordination.locks.guard import Guard
+from coordination.locks.listing import Held, Listing
 from coordination.locks.lock import Lock
 from coordination.locks.owner import Owner
 from coordination.locks.resources import Resources, ResourceStats
-from coordination.locks.wants import TTL, WAIT, Terms, check_name, locks
+from coordination.locks.wants import TTL, WAIT, Terms, check_name, each_once, of_locks
 from coordination.wire.line import Line
 
 
@@ -34,6 +36,8 @@ class LockManager:
     def __init__(self, redis: Redis, namespace: str, *, owner: Owner | None = None) -> None:
         self._granting = Granting(Line(redis), namespace, owner)
         self.resources = Resources(self._granting)
+        self._listing = Listing(self._granting.line, self._granting.keys)
+        self._breaking = Breaking(self._granting.line, self._granting.keys)
 
     def acquire(
         self,
@@ -66,8 +70,8 @@ class LockManager:
     ) -> Lock:
         """All of them in one step, or none: whoever waits for the rest holds nothing of it. One fence, one release."""
         terms = Terms(ttl, wait, owner, priority)
-        names = tuple(dict.fromkeys(names))
-        return self._granting.grant(locks(names, shared=shared), names, terms, keep=keep)
+        wanted = each_once(names)
+        return self._granting.grant(of_locks(wanted, shared=shared), wanted, terms, keep=keep)
 
     def guard(self, name: str) -> Guard:
         """What only the newest holder of the lock may write. To be made before the lock is acquired."""
@@ -81,6 +85,23 @@ class LockManager:
     def stats(self) -> LockStats:
         held, waiting = self._census()
         return LockStats(held=held, waiting=waiting, resources=self.resources.all_stats())
+
+    def list(self) -> tuple[Held, ...]:
+        """What is held or waited for, with who does."""
+        return self._listing.all()
+
+    def break_(self, name: str, actor: str, *, force: bool = False) -> Held:
+        """Takes the lock (or `resource:NAME`) from its holders, and returns who they were; `actor` is noted in `broken`.
+
+        Raises NotFound where nobody holds it, Conflict for a run's todo, and, without `force`, for a holder that may live.
+        """
+        found = self._breaking.find(name)
+        self._breaking.release(found, actor, force=force)
+        return found
+
+    def broken(self, limit: int = 100) -> tuple[Released, ...]:
+        """What was taken away with `break_`, latest first."""
+        return self._breaking.released(limit)
 
     def close(self) -> None:
         """What is held is left to its ttl."""

@@ -223,9 +223,20 @@ local function names_of(request)
   return names
 end
 
+-- By the owner its requests are found, and the owner by the sweeper.
+local function enrol(id, party)
+  call('SADD', key(KEY.party, party), id)
+  call('SADD', head .. KEY.parties, party)
+end
+
+local function disown(id, party)
+  call('SREM', key(KEY.party, party), id)
+  if call('EXISTS', key(KEY.party, party)) == 0 then call('SREM', head .. KEY.parties, party) end
+end
+
 local function forget(request)
   call('DEL', key(KEY.request, request.id))
-  call('SREM', key(KEY.party, request.party), request.id)
+  disown(request.id, request.party)
 end
 
 -- Whether the request still holds the want.

@@ -29,7 +29,7 @@ end
 if not known then
   call('HSET', record, 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank), 'ttl', ttl,
     'arrived', now, 'priority', priority, 'party', party, unpack(ARGV, 8))
-  call('SADD', key(KEY.party, party), id)
+  enrol(id, party)
 end
 if #names == 0 then
   return { 'held', grant(request, request.ttl), epoch() }

@@ -1,0 +1,93 @@
+"""A lock is taken from its holder, who is told at its next renewal: for people, of whom it is noted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.errors import Conflict, NotFound
+from coordination.locks.listing import LOCK, Held, Holder, Listing
+from coordination.locks.wording import holder_words
+from coordination.wire.keys import LockKeys
+from coordination.wire.line import Line
+
+KINDS = (LOCK, "resource", "seat")
+
+
+class Released(BaseModel):
+    """One that was taken from its holder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    what: str
+    by: str
+    who: str
+    """Whose it was, in words."""
+    host: str
+    pid: int | None
+    label: str
+    fence: int | None
+    since: datetime | None
+
+
+class Breaking:
+    def __init__(self, line: Line, keys: LockKeys) -> None:
+        self._line = line
+        self._keys = keys
+        self._listing = Listing(line, keys)
+
+    def find(self, name: str) -> Held:
+        """What is held under the name: the lock `name`, else `resource:x` where it is written so. Raises NotFound."""
+        typed = [name] if name.partition(":")[0] in KINDS else []
+        found = next((held for held in self._listing.of([f"{LOCK}:{name}", *typed]) if held.holders), None)
+        if found is None:
+            raise NotFound(f"nobody holds {name}", "see what is held: coord list-locks --resources")
+        return found
+
+    def release(self, found: Held, actor: str, *, force: bool = False) -> int:
+        """From those who hold it at `find`; returns how many did still. Raises Conflict for a todo, or, without `force`, for
+        somebody who is not known to be dead: on this host, a process that is gone.
+        """
+        for holder in found.holders:
+            _refuse_todo(found, holder)
+            if not force and holder.alive is not False:
+                raise Conflict(f"{found.name} is held by {holder.who}, {_standing(holder)}", "to take it away: --force")
+        requests = [holder.id for holder in found.holders]
+        return int(self._line("lock/break", [self._keys.head], [found.what, actor, *requests]))
+
+    def released(self, limit: int = 100) -> tuple[Released, ...]:
+        """What was taken away, latest first."""
+        entries = self._line.send("XREVRANGE", self._keys.released, "+", "-", "COUNT", limit)
+        return tuple(_released(moment, dict(_pairs(words))) for moment, words in entries)
+
+
+def _refuse_todo(found: Held, holder: Holder) -> None:
+    if holder.kind == "todo":
+        run = holder.id.partition(" ")[0]
+        raise Conflict(f"{found.name} is held by {holder.who}", f"it gives it back when it ends: coord cancel {run}")
+
+
+def _standing(holder: Holder) -> str:
+    return "which runs" if holder.alive else "of which nothing is known here"
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    return zip(words[::2], words[1::2], strict=True)
+
+
+def _released(moment: str, words: Mapping[str, str]) -> Released:
+    since = words.get("since")
+    return Released(
+        at=datetime.fromtimestamp(int(moment.partition("-")[0]) / 1000, UTC),
+        what=words["name"],
+        by=words["by"],
+        who=holder_words(words),
+        host=words.get("host", ""),
+        pid=int(words["pid"]) if words.get("pid") else None,
+        label=words.get("label", ""),
+        fence=int(words["fence"]) if words.get("fence") else None,
+        since=datetime.fromtimestamp(int(since) / 1000, UTC) if since else None,
+    )

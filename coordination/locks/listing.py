@@ -1,0 +1,154 @@
+"""Who holds what, and who waits for it: for people, at one moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.locks.owner import Owner
+from coordination.locks.wording import holder_words
+from coordination.wire.keys import LockKeys
+from coordination.wire.line import Line
+
+AT_ONCE = 100
+LOCK = "lock"
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    who: str
+    """In words: the process, or the todo of a run."""
+    kind: str
+    """`process` or `todo`."""
+    host: str = ""
+    pid: int | None = None
+    started: str = ""
+    thread: int | None = None
+    label: str = ""
+    amount: int = 1
+
+
+class Holder(_Request):
+    fence: int | None
+    since: datetime | None
+    age_s: float
+    ttl_left_s: float | None
+    """Unless renewed; None: until it is released."""
+
+    @property
+    def alive(self) -> bool | None:
+        """Whether its process runs; None where that cannot be known from here."""
+        if self.kind == "todo" or self.pid is None:
+            return None
+        thread = self.thread or 0
+        return Owner(host=self.host, pid=self.pid, started=self.started, thread=thread, label=self.label).alive()
+
+
+class Waiter(_Request):
+    since: datetime | None
+    waited_s: float
+    priority: int
+
+
+class Held(BaseModel):
+    """A name that is held or waited for."""
+
+    model_config = ConfigDict(frozen=True)
+
+    what: str
+    """`lock:x`, `resource:x` or `seat:x`."""
+    kind: str
+    name: str
+    capacity: int | None = None
+    """Of a resource."""
+    epoch: int
+    """When the data of this Redis began, in µs: another one says that everything before was lost."""
+    holders: tuple[Holder, ...]
+    waiters: tuple[Waiter, ...]
+    """Next one first."""
+
+
+class Listing:
+    def __init__(self, line: Line, keys: LockKeys) -> None:
+        self._line = line
+        self._keys = keys
+
+    def all(self) -> tuple[Held, ...]:
+        names = list(scanned(self._line, self._keys.names))
+        parts = (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
+        found = [held for part in parts for held in self.of(part)]
+        return tuple(sorted((h for h in found if h.holders or h.waiters), key=lambda held: (held.kind, held.name)))
+
+    def of(self, names: Sequence[str]) -> Iterator[Held]:
+        """`names`: typed, as `lock:x`."""
+        read = json.loads(self._line("lock/list", [self._keys.head], names))
+        return (_held(name, int(read["epoch"]), read["now"]) for name in read["names"])
+
+
+def scanned(line: Line, key: str) -> set[str]:
+    """The members of a set, in pieces: another client never waits long."""
+    members: set[str] = set()
+    cursor = "0"
+    while True:
+        cursor, part = line.send("SSCAN", key, cursor, "COUNT", AT_ONCE)
+        members.update(part)
+        if cursor == "0":
+            return members
+
+
+def _held(read: Mapping[str, Any], epoch: int, now_ms: float) -> Held:
+    kind, _, name = read["name"].partition(":")
+    return Held(
+        what=read["name"],
+        kind=kind,
+        name=name,
+        capacity=read["capacity"] or None,
+        epoch=epoch,
+        holders=tuple(_holder(request, now_ms) for request in read["holders"]),
+        waiters=tuple(_waiter(request, now_ms) for request in read["waiters"]),
+    )
+
+
+def _holder(read: Mapping[str, Any], now_ms: float) -> Holder:
+    since, expires_ms = read["since"], read["expires_in"]
+    return Holder(
+        **_description(read),
+        fence=int(read["fence"]) if read["fence"] else None,
+        since=_moment(since),
+        age_s=_seconds(since, now_ms),
+        ttl_left_s=None if expires_ms < 0 else expires_ms / 1000,
+    )
+
+
+def _waiter(read: Mapping[str, Any], now_ms: float) -> Waiter:
+    arrived = read["arrived"]
+    waited_s, priority = _seconds(arrived, now_ms), int(read["priority"] or 0)
+    return Waiter(**_description(read), since=_moment(arrived), waited_s=waited_s, priority=priority)
+
+
+def _description(read: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": read["id"],
+        "who": holder_words(read),
+        "kind": read["kind"] or "process",
+        "host": read["host"],
+        "pid": read["pid"] or None,
+        "started": read["started"],
+        "thread": read["thread"] or None,
+        "label": read["label"],
+        "amount": read["amount"],
+    }
+
+
+def _moment(ms: str) -> datetime | None:
+    return datetime.fromtimestamp(int(ms) / 1000, UTC) if ms else None
+
+
+def _seconds(since_ms: str, now_ms: float) -> float:
+    return max(0.0, (now_ms - int(since_ms)) / 1000) if since_ms else 0.0

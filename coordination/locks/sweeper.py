@@ -1,0 +1,140 @@
+"""What the dead have left in the queues and indexes of locks, and what else has to be cleared now and then.
+
+Nothing waits for it: who waits for a lock sees itself when its holder has expired. But a name that nobody asks for again, the
+owner of one that was never released, and a todo behind an expired share of a resource have nobody else.
+
+Every process may run a Sweeper; the one that holds the lock `sweeper` acts. Two acting at once would only find cleared what
+the other has cleared.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import redis
+
+from coordination.errors import CoordinationError, LockError
+from coordination.locks.listing import AT_ONCE, scanned
+from coordination.locks.lock import Lock
+from coordination.locks.manager import LockManager
+from coordination.wire.keys import Keys
+from coordination.wire.line import Line
+
+EVERY = timedelta(seconds=30)
+NAME = "sweeper"
+
+logger = logging.getLogger(__name__)
+
+Chore = Callable[[], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """What one round did."""
+
+    led: bool = True
+    """False: another one does it."""
+    places: int = 0
+    """In queues, of those who are gone."""
+    shares: int = 0
+    """That had expired."""
+    handed: int = 0
+    """Requests that were handed what that left."""
+    idle: int = 0
+    """Names that nobody holds or waits for any more."""
+    owners: int = 0
+    """That have nothing any more."""
+    chores: tuple[object, ...] = ()
+    """What each of them answered; None where it failed."""
+
+
+class Sweeper:
+    def __init__(
+        self,
+        client: redis.Redis,
+        namespace: str,
+        *,
+        chores: Sequence[Chore] = (),
+        every: timedelta = EVERY,
+        label: str = "",
+    ) -> None:
+        self._line = Line(client)
+        self._keys = Keys(namespace).locks
+        self._locks = LockManager(client, namespace)
+        self._chores = tuple(chores)
+        self._every = every
+        self._label = label
+        self._lock: Lock | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+        self._locks.close()
+        self._line.close()
+
+    def run_once(self) -> Swept:
+        """One round, if this sweeper leads."""
+        if not self._leads():
+            return Swept(led=False)
+        swept = replace(self._names(), owners=self._owners())
+        return replace(swept, chores=tuple(map(_done, self._chores)))
+
+    def _leads(self) -> bool:
+        """The lock is kept between rounds."""
+        if self._lock is not None and not self._lock.lost.is_set():
+            return True
+        try:
+            self._lock = self._locks.acquire(NAME, wait=timedelta(0), owner=self._label)
+        except LockError:
+            self._lock = None
+        return self._lock is not None
+
+    def _names(self) -> Swept:
+        counts = [self._step("lock/sweep", part) for part in self._pieces(self._keys.names)]
+        places, shares, handed, idle = map(sum, zip(*counts, strict=True)) if counts else (0, 0, 0, 0)
+        return Swept(places=places, shares=shares, handed=handed, idle=idle)
+
+    def _owners(self) -> int:
+        return sum(self._step("lock/sweep_owners", part) for part in self._pieces(self._keys.parties))
+
+    def _pieces(self, key: str) -> list[list[str]]:
+        members = sorted(scanned(self._line, key))
+        return [members[start : start + AT_ONCE] for start in range(0, len(members), AT_ONCE)]
+
+    def _step(self, name: str, args: Sequence[str]) -> Any:
+        return self._line(name, [self._keys.head], args)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._every.total_seconds()):
+            self._guarded(self.run_once)
+        if self._lock is not None:
+            self._guarded(self._lock.release)
+
+    def _guarded(self, deed: Callable[[], object]) -> None:
+        try:
+            deed()
+        except (CoordinationError, redis.RedisError) as error:
+            logger.warning("the sweeper's round was given up, the next follows: %s", error)
+        except Exception:
+            # A sweeper that ended would keep the lock, and nobody would take its place.
+            logger.exception("the sweeper's round failed; the next follows")
+
+
+def _done(chore: Chore) -> object:
+    """One that fails does not keep the others from being done."""
+    try:
+        return chore()
+    except (CoordinationError, redis.RedisError) as error:
+        logger.warning("a chore of the sweeper failed: %s", error)
+        return None

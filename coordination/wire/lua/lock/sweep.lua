@@ -1,0 +1,18 @@
+-- Clears names of what the dead have left behind; what that frees goes to whoever is next, and idle names are forgotten.
+-- KEYS: head    ARGV: names
+-- Returns: {places in queues, expired shares, requests that were handed something, idle names}
+head = KEYS[1]
+local places, shares, handed, idle = 0, 0, 0, 0
+for _, name in ipairs(ARGV) do
+  local queue = key(KEY.queue, name)
+  for _, id in ipairs(call('ZRANGE', queue, 0, -1)) do
+    if not in_queue(queue, id) then places = places + 1 end
+  end
+  shares = shares + call('ZCOUNT', key(KEY.shares, name), '-inf', now)
+  drop_expired_shares(name)
+  local waiting = call('ZCARD', queue)
+  hand_over({ name })
+  handed = handed + waiting - call('ZCARD', queue)
+  idle = idle + 1 - call('SISMEMBER', head .. KEY.names, name)
+end
+return { places, shares, handed, idle }

@@ -1,0 +1,199 @@
+"""Who holds and who waits is shown as it stands; a lock can be taken from its holder, and it is known who did."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+import redis
+
+from coordination.errors import Conflict, NotFound
+from coordination.locks import LockManager, Owner
+from coordination.wire.connection import Profile, connect
+from coordination.wire.daemon import start_time
+from coordination.wire.keys import Keys
+from coordination.wire.scripts import Scripts
+from tests.waiting import until
+
+KEYS = Keys("test").locks
+LONG = timedelta(seconds=30)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with connect(redis_url, Profile.WORKER) as made:
+        yield made
+
+
+@pytest.fixture
+def locks(client: redis.Redis) -> Iterator[LockManager]:
+    made = LockManager(client, "test")
+    yield made
+    made.close()
+
+
+def manager(client: redis.Redis, *, host: str = "elsewhere", pid: int = 12, started: str = "then") -> LockManager:
+    return LockManager(client, "test", owner=Owner(host=host, pid=pid, started=started, thread=pid, label="night"))
+
+
+def todo_asks(client: redis.Redis, member: str, want: str) -> str:
+    """As a run does for a todo."""
+    args = [member, want, 0, 0, 60_000, "", member, "kind", "todo"]
+    return Scripts(client)("lock/acquire", [KEYS.head], args)[0]
+
+
+def test_a_held_lock_is_shown_with_its_holder_and_those_who_wait(locks: LockManager):
+    with locks.acquire("deploy", owner="build", ttl=LONG) as lock, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(locks.acquire, "deploy", ttl=LONG, wait=LONG, owner="test", priority=3)
+        (held,) = until(lambda: [h for h in locks.list() if h.waiters])
+
+        (holder,), (waiter,) = held.holders, held.waiters
+        assert (held.what, held.kind, held.name, held.epoch) == ("lock:deploy", "lock", "deploy", lock.epoch)
+        assert (holder.id, holder.fence, holder.label) == (lock.token, lock.fence, "build")
+        assert (holder.host, holder.pid, holder.alive) == (socket.gethostname(), os.getpid(), True)
+        assert f"process {os.getpid()} on {socket.gethostname()}" in holder.who
+        assert holder.ttl_left_s is not None
+        assert 0 < holder.ttl_left_s <= 30
+        assert holder.age_s >= 0
+        assert holder.since is not None
+        assert (waiter.label, waiter.priority) == ("test", 3)
+        lock.release()
+        waiting.result().release()
+
+    assert locks.list() == ()
+
+
+def test_all_who_share_a_name_are_shown_with_their_amounts(locks: LockManager):
+    locks.resources.declare({"gpu": 4})
+
+    with locks.acquire("doc", shared=True), locks.acquire("doc", shared=True), locks.resources.acquire("gpu", 3):
+        doc, gpu = locks.list()
+
+    assert (len(doc.holders), doc.capacity) == (2, None)
+    assert (gpu.kind, gpu.name, gpu.capacity, gpu.holders[0].amount) == ("resource", "gpu", 4, 3)
+
+
+def test_a_parked_todo_is_shown_as_one_who_waits(locks: LockManager, client: redis.Redis):
+    locks.resources.declare({"gpu": 1})
+
+    with locks.resources.acquire("gpu"):
+        assert todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu") == "waiting"
+        (gpu,) = locks.list()
+
+    assert [(waiter.kind, waiter.who) for waiter in gpu.waiters] == [("todo", "TODO-7 of run 20261121-1")]
+
+
+def test_more_names_than_are_read_at_once_are_all_shown(locks: LockManager):
+    names = [f"n{i:03}" for i in range(250)]
+
+    with locks.acquire_many(names):
+        assert [held.name for held in locks.list()] == names
+
+
+def test_a_lock_that_is_taken_from_its_holder_goes_to_the_next_and_the_holder_hears_of_it(
+    locks: LockManager, client: redis.Redis
+):
+    other = manager(client)
+    lock = other.acquire("deploy", ttl=LONG)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(locks.acquire, "deploy", ttl=LONG, wait=LONG)
+        until(lambda: any(h.waiters for h in locks.list()))
+
+        found = locks.break_("deploy", "ann", force=True)
+
+        assert waiting.result(timeout=10).fence > lock.fence
+    assert [holder.id for holder in found.holders] == [lock.token]
+    assert lock.renew() is False
+    assert lock.lost.is_set()
+    other.close()
+
+
+def test_what_was_taken_away_is_noted_with_who_did_it_and_whose_it_was(locks: LockManager, client: redis.Redis):
+    other = manager(client)
+    lock = other.acquire("deploy", ttl=LONG)
+
+    locks.break_("deploy", "ann", force=True)
+
+    (noted,) = locks.broken()
+    assert (noted.what, noted.by, noted.host, noted.pid, noted.label) == (
+        "lock:deploy",
+        "ann",
+        "elsewhere",
+        12,
+        "night",
+    )
+    assert noted.fence == lock.fence
+    assert noted.who == "process 12 on elsewhere (night)"
+    assert noted.since is not None
+    assert noted.at >= noted.since
+    other.close()
+
+
+@pytest.mark.parametrize("where", ["here, and alive", "on another host"])
+def test_a_holder_that_may_live_keeps_its_lock_without_force(locks: LockManager, client: redis.Redis, where: str):
+    other = manager(client)
+    (locks if where == "here, and alive" else other).acquire("deploy", ttl=LONG)
+
+    with pytest.raises(Conflict, match="deploy is held by process") as refused:
+        locks.break_("deploy", "ann")
+
+    assert "--force" in refused.value.hint
+    assert locks.held() == 1
+    assert locks.broken() == ()
+    other.close()
+
+
+def test_a_process_of_this_host_that_is_gone_needs_no_force(locks: LockManager, client: redis.Redis):
+    gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = start_time(gone.pid)
+    gone.communicate(b"\n", timeout=10)
+    other = manager(client, host=socket.gethostname(), pid=gone.pid, started=started or "")
+    other.acquire("deploy", ttl=LONG, keep=False)
+
+    locks.break_("deploy", "ann")
+
+    assert locks.held() == 0
+    other.close()
+
+
+def test_another_process_with_the_pid_of_the_holder_is_not_the_holder(locks: LockManager, client: redis.Redis):
+    other = manager(client, host=socket.gethostname(), pid=os.getpid(), started="long ago")
+    other.acquire("deploy", ttl=LONG, keep=False)
+
+    locks.break_("deploy", "ann")
+
+    assert locks.held() == 0
+    other.close()
+
+
+def test_what_a_todo_holds_is_not_taken_even_by_force(locks: LockManager, client: redis.Redis):
+    locks.resources.declare({"gpu": 1})
+    assert todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu") == "held"
+
+    with pytest.raises(Conflict, match="TODO-7 of run 20261121-1") as refused:
+        locks.break_("resource:gpu", "ann", force=True)
+
+    assert "coord cancel 20261121-1" in refused.value.hint
+    assert locks.resources.stats("gpu").used == 1
+
+
+def test_a_name_that_nobody_holds_is_not_found(locks: LockManager):
+    with pytest.raises(NotFound, match="nobody holds deploy"):
+        locks.break_("deploy", "ann")
+
+
+def test_a_lock_that_is_called_like_a_resource_comes_before_it(locks: LockManager):
+    locks.resources.declare({"gpu": 1})
+
+    with locks.resources.acquire("gpu"):
+        lock = locks.acquire("resource:gpu", ttl=LONG)
+        locks.break_("resource:gpu", "ann", force=True)
+
+        assert locks.resources.stats("gpu").used == 1
+    assert lock.renew() is False
