@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test soak lint clean
 
 setup: .venv/.installed
 
@@ -18,6 +18,10 @@ demo: setup
 
 test: lint
 	$(BIN)/pytest --numprocesses 2 --dist loadscope # most tests wait for processes: two at a time take half as long
+
+# MINUTES=60 for a night; a part of it is among the tests.
+soak: setup
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
 
 lint: setup
 	$(BIN)/ruff check

@@ -1,0 +1,20 @@
+"""Half a minute of the soak (benchmarks/soak.py): holders, waiters and the server are killed, stopped and cut off, and nothing goes wrong."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from benchmarks.soaking.frame import soak
+from benchmarks.soaking.of_locks import Locks
+
+SECONDS, CONTENDERS = 30, 8
+
+
+def test_whatever_is_killed_nobody_is_inside_beside_a_holder_and_everybody_gets_on(tmp_path: Path) -> None:
+    seed = random.randrange(10**6)
+
+    soaked = soak(tmp_path, [Locks(CONTENDERS)], SECONDS, seed)
+
+    assert soaked.wrong == [], f"seed {seed}, fate {dict(soaked.fate)}"
+    assert soaked.fate["kill"] and soaked.fate["stop"] and soaked.fate["lose_data"]
