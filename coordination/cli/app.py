@@ -83,6 +83,10 @@ COMMANDS: Families = {
         "sync": ("runs.looking:sync", "Write what succeeded back into the file."),
         "clean": ("runs.clean:clean", "Remove worktrees, branches and logs of ended runs."),
     },
+    "Talk": {
+        "send-message": ("messages:send_message", "Tell a repository something, or an agent, or a person."),
+        "list-messages": ("messages:list_messages", "What waits for whom; and what is done with."),
+    },
     "Processes": {
         "up": ("processes.machine:up", "Start server, worker and Flower on this machine."),
         "down": ("processes.machine:down", "Stop what was started here."),

@@ -30,6 +30,11 @@ def newest_runs(call: Call) -> Mapping[str, str]:
     return _seen(call, lambda live: live.newest_runs(), {})
 
 
+def messages_for(call: Call, repo: str) -> int:
+    """How many wait for the repository."""
+    return _seen(call, lambda live: live.messages_for(repo), 0)
+
+
 def _seen(call: Call, question: Callable[[Live], A], nothing: A) -> A:
     from coordination.fleet.glance import glance
 

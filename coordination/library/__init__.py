@@ -5,5 +5,6 @@
 | `coord.py` | one ecosystem with its rooms |
 | `runs.py` | runs: started, waited for, steered |
 | `done.py` | that a todo is done: said to the run that waits for it, else to the file |
+| `post.py` | notes to repositories, agents and people, read and acknowledged |
 | `events.py` | what happens in a run, by name, and who wants to know |
 """

@@ -12,13 +12,16 @@ from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import find, read_bytes, snapshot
 from coordination.fleet.glance import running_redis
 from coordination.fleet.local import Local
+from coordination.library import post
 from coordination.library.done import Completed, complete_todo
 from coordination.library.events import Subscriber, Subscribers
 from coordination.library.runs import Runs
 from coordination.locks import LockManager
+from coordination.messages import MessageBus
 from coordination.planner.forecast import Forecast, forecast
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors
+from coordination.runs import mail
 from coordination.settings import read_settings
 from coordination.wire.connection import reaching
 
@@ -61,6 +64,11 @@ class Coord:
         return LockManager(self.runs.deeds.redis, self.settings.namespace)
 
     @property
+    def messages(self) -> MessageBus:
+        """The sender is who works at this machine."""
+        return mail.open_bus(self.runs.deeds.redis, self.settings)
+
+    @property
     def redis_url(self) -> str:
         """The Redis to use. The embedded server is started where it does not run: not yet, or no more."""
         return self._local.ensure_server()
@@ -94,7 +102,8 @@ class Coord:
         """How much there is of everything, by room."""
         with reaching(self.redis_url):
             held = self.locks.held()
-        return {"manager": self._declared(), "runs": self.runs.stats(), "locks": {"held": held}}
+            messages = post.figures(self.messages)
+        return {"manager": self._declared(), "runs": self.runs.stats(), "locks": {"held": held}, "messages": messages}
 
     def close(self) -> None:
         """Gives back what was started for us; a run that still goes on then waits for the next worker."""

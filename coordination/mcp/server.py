@@ -13,7 +13,7 @@ from coordination.mcp import prompts, resources
 from coordination.mcp.declaring import declared
 from coordination.mcp.office import Office
 from coordination.mcp.refusals import Arguments
-from coordination.mcp.tools import issues, plans, repos, runs, todos
+from coordination.mcp.tools import issues, messages, plans, repos, runs, todos
 
 INSTRUCTIONS = """\
 coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and carries
@@ -23,7 +23,7 @@ Look first: coord_get_ecosystem_status, coord_list_plans, coord_list_todos. A to
 puts todos in order, across repositories too. coord_forecast_plan shows what a sweep would take. coord_sweep_plan starts a run
 and returns at once; coord_get_run(run=…, wait_s=60) follows it to its end, when what has succeeded is marked as completed in
 the file; its work stands on branch coord/<run_id> of each repository, for somebody to merge. coord_get_logs shows why a todo
-failed; coord_retry_run goes on after the mend. Errors say what to do next; where they name a command (`coord list-todos`), the
+failed; coord_retry_run goes on after the mend. coord_send_message and coord_list_messages talk to others. Errors say what to do next; where they name a command (`coord list-todos`), the
 tool of that name does it, if there is one (coord_list_todos).
 """
 
@@ -39,7 +39,7 @@ def build(office: Office, auth: TokenVerifier | None = None) -> FastMCP:
         mask_error_details=True,
         on_duplicate="error",
     )
-    for module in (repos, issues, todos, plans, runs):
+    for module in (repos, issues, todos, plans, runs, messages):
         for tool in declared(module, office):
             server.add_tool(tool)
     resources.add(server, office)

@@ -13,13 +13,13 @@ from coordination.runs.view import LAST
 T = TypeVar("T")
 
 
-def _several(given: Any) -> Any:
+def several(given: Any) -> Any:
     """One value is as good as a list of one; words may have commas between them."""
     return [word.strip() for word in given.split(",") if word.strip()] if isinstance(given, str) else given
 
 
-AnyOf = Annotated[Sequence[T], BeforeValidator(_several), Field(description="Any of these; none: whatever it is.")]
-Items = Annotated[Sequence[str] | None, BeforeValidator(_several)]
+AnyOf = Annotated[Sequence[T], BeforeValidator(several), Field(description="Any of these; none: whatever it is.")]
+Items = Annotated[Sequence[str] | None, BeforeValidator(several)]
 
 RunName = Annotated[str, Field(description=f"A run's id, its beginning or end, or `{LAST}`.")]
 PlanName = Annotated[str, Field(description="A plan's id, as coord_list_plans gives it.")]
@@ -31,7 +31,7 @@ Labels = Annotated[Items, Field(description="Words to find it by.")]
 BlockedBy = Annotated[Items, Field(description="Ids of issues, todos or plans that must be finished before.")]
 Blocking = Annotated[Items, Field(description="Ids of issues, todos or plans that wait for this one.")]
 Resources = Annotated[
-    Annotated[Sequence[str | ResourceNeed] | None, BeforeValidator(_several)],
+    Annotated[Sequence[str | ResourceNeed] | None, BeforeValidator(several)],
     Field(description="Resources of the file that it holds while it runs: names, or {name, amount}."),
 ]
 Date = Annotated[str | None, Field(description="Like 2026-01-31.")]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
+from coordination.messages import MessageBus
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.view import LAST, RunReader
 from coordination.wire.keys import Keys
@@ -72,6 +73,11 @@ class Live:
                 pipeline.hgetall(self._keys.run(run_id).state)
             states = pipeline.execute()
         return {todo: TodoState(state) for run in states for todo, state in run.items() if state in IN_HAND}
+
+    def messages_for(self, repo: str) -> int:
+        """How many wait for the repository, or are in somebody's hand. Raises NotFound where none ever came."""
+        inbox = MessageBus(self._redis, self._keys.namespace).standing(f"repo:{repo}")
+        return inbox.waiting + inbox.in_hand
 
     def newest_runs(self, limit: int = 20) -> Mapping[str, str]:
         """Run → what it is, in a few words; for whoever is to choose one."""

@@ -18,7 +18,8 @@ SHOWN = 10
 """Of a long list of todos the most urgent: the rest is a `coord list-todos` away."""
 
 
-def repo_overview(status: RepoStatus) -> Iterator[Lines]:
+def repo_overview(status: RepoStatus, messages: int) -> Iterator[Lines]:
+    """`messages`: how many wait for the repository."""
     where = Cell(status.path or "no path is declared", "" if status.present else "red")
     yield head(status.repo.name, status.repo.role or "")
     yield facts(
@@ -27,6 +28,7 @@ def repo_overview(status: RepoStatus) -> Iterator[Lines]:
             ("branch", status.repo.branch),
             ("tags", ", ".join(status.repo.tags)),
             *((kind, _counts(counts)) for kind, counts in status.counts.items()),
+            ("messages", f"{messages}: coord list-messages {status.repo.name}" if messages else ""),
         ]
     )
     yield section("in progress", _todos(status.in_progress, with_repo=False))

@@ -10,6 +10,7 @@ from rich_click import command
 from coordination.cli.completing import repo_names
 from coordination.cli.context import Call
 from coordination.cli.desk.overviews import blocking_overview, ecosystem_overview, repo_overview
+from coordination.cli.live import messages_for
 from coordination.cli.screen.blocks import Lines, print_page
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
@@ -24,7 +25,7 @@ the_repo = click.argument("repo", shell_complete=repo_names)
 def status(call: Call, repo: str, as_json: bool) -> None:
     """Show where REPO stands: what is worked on, ready and blocked there, its issues, plans and dependencies."""
     found = call.manager.get_repo_status(repo)
-    _say(found, repo_overview(found), as_json=as_json)
+    _say(found, repo_overview(found, 0 if as_json else messages_for(call, repo)), as_json=as_json)
 
 
 @command()

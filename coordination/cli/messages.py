@@ -1,0 +1,167 @@
+"""Notes between repositories, agents and people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import click
+from rich_click import command
+
+from coordination.cli.completing import repo_names
+from coordination.cli.context import Call
+from coordination.cli.options.values import text_or_stdin
+from coordination.cli.screen.output import print_json
+from coordination.cli.screen.shown import Form, as_json_option, shown
+from coordination.cli.screen.tables import Column, filled, print_table
+from coordination.errors import UsageError
+from coordination.library.post import ALL, NOTE, MessageView
+from coordination.phrases import counted
+
+if TYPE_CHECKING:
+    from coordination.messages import MessageBus
+
+PRIORITY = click.IntRange(-100, 100)
+
+
+def _duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | None:
+    from coordination.models import parse_duration
+
+    try:
+        found = None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if text is not None and not isinstance(found, timedelta):
+        raise click.BadParameter(f"needs a duration like 90s, 10m or 2h, got {text!r}")
+    return found if isinstance(found, timedelta) else None
+
+
+@contextmanager
+def _post(call: Call) -> Iterator[MessageBus]:
+    from coordination.runs.mail import open_bus
+    from coordination.wire.connection import Profile, connect
+
+    with connect(call.redis_url(), Profile.COMMAND, call.settings.connect_timeout) as redis:
+        yield open_bus(redis, call.settings)
+
+
+def _recipient(call: Call, name: str) -> str:
+    from coordination.library.post import recipient
+
+    return recipient(call.manager if call.has_file else None, name)
+
+
+@command()
+@click.argument("to", shell_complete=repo_names)
+@click.argument("text")
+@click.option("--type", "kind", default=NOTE, show_default=True, help="What kind of message it is, in a word.")
+@click.option(
+    "--ttl", metavar="DURATION", callback=_duration, help="Not delivered after it; else as long as it is kept."
+)
+@click.option("--priority", type=PRIORITY, default=0, show_default=True, help="Higher is delivered sooner.")
+@click.option("--reply-to", metavar="TO", help="Whom an answer goes to: a repository or KIND:NAME.")
+@as_json_option
+@click.pass_obj
+def send_message(
+    call: Call, to: str, text: str, kind: str, ttl: timedelta | None, priority: int, reply_to: str | None, as_json: bool
+) -> None:
+    """Send TEXT (`-`: standard input) to TO: a repository, or KIND:NAME, as in agent:claude or person:ann.
+
+    It waits until somebody acknowledges it: `coord list-messages TO`, an agent, or a program that reads there.
+    """
+    from coordination.library import post
+
+    whom, back = _recipient(call, to), _recipient(call, reply_to) if reply_to else None
+    words = text_or_stdin(text)
+    with _post(call) as bus:
+        message_id = post.send(bus, whom, words, kind, ttl=ttl, priority=priority, reply_to=back)
+    if as_json:
+        print_json({"id": message_id, "to": whom})
+    else:
+        click.echo(message_id)
+    click.echo(f"sent to {whom}", err=True)
+
+
+@command()
+@click.argument("to", required=False, shell_complete=repo_names)
+@click.option("--ack", "done", metavar="ID", multiple=True, help=f"It is done with: its id, the end of it, or `{ALL}`.")
+@click.option("--dead", is_flag=True, help="What was given up after too many deliveries.")
+@click.option("--resend", metavar="ID", help="Send a dead one again.")
+@click.option(
+    "--register", is_flag=True, help="Keep what is sent to TO from now on; for a repository of the file that is so."
+)
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="How many.")
+@shown(MessageView)
+@click.pass_obj
+def list_messages(
+    call: Call,
+    to: str | None,
+    done: tuple[str, ...],
+    dead: bool,
+    resend: str | None,
+    register: bool,
+    limit: int,
+    form: Form,
+) -> None:
+    """List what waits for TO (a repository, or KIND:NAME), or for everybody. Nothing is taken: `--ack` says what is done.
+
+    What a reader has in hand is listed with its name.
+    """
+    from coordination.library import post
+
+    if (done != ()) + dead + (resend is not None) > 1 and not (dead and resend):
+        raise UsageError("--ack, --dead and --resend are one each", "say one of them")
+    if (done or register) and to is None:
+        raise UsageError("--ack and --register need to know whose messages they are", "coord list-messages TO --ack ID")
+    whom = _recipient(call, to) if to else None
+    with _post(call) as bus:
+        if done and whom:
+            _acknowledge(bus, whom, done, form)
+        elif resend:
+            click.echo(f"sent again: {post.resend(bus, whom, resend)}", err=True)
+        else:
+            found = post.dead(bus, whom, limit) if dead else post.waiting(bus, whom, limit, register=register)
+            form.records(found, lambda: _print(found, whom, dead=dead))
+
+
+def _acknowledge(bus: MessageBus, to: str, names: Sequence[str], form: Form) -> None:
+    from coordination.library import post
+
+    done = post.acknowledge(bus, to, names)
+    form.record(done, dict, lambda: None)
+    click.echo(f"{counted(len(done.acknowledged), 'message')} of {to} acknowledged", err=True)
+    if done.trimmed:
+        click.echo(f"warning: {counted(done.trimmed, 'message')} trimmed before anybody looked", err=True)
+
+
+def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
+    if not found:
+        click.echo(f"no {'dead ' if dead else ''}message{f' for {to}' if to else ''}", err=True)
+        return
+    names = ("ID", "" if to else "TO", "FROM", "SENT", "TYPE", "PRIORITY", "DELIVERIES", "IN HAND OF", "WHY", "TEXT")
+    columns = [Column(name=name, flexible=name in ("WHY", "TEXT"), folds=name == "TEXT") for name in names]
+    print_table(*filled(columns, [_row(message, to) for message in found]))
+
+
+def _row(message: MessageView, to: str | None) -> tuple[object, ...]:
+    """The last part of an id is enough for `--ack`."""
+    return (
+        message.id.rpartition("/")[2],
+        "" if to else message.to,
+        message.sender,
+        message.sent_at[:19].replace("T", " "),
+        message.type,
+        message.priority or "",
+        message.deliveries if message.deliveries > 1 else "",
+        message.reader,
+        message.why,
+        _words(message.payload),
+    )
+
+
+def _words(payload: object) -> str:
+    from pydantic_core import to_json
+
+    return payload if isinstance(payload, str) else to_json(payload).decode()

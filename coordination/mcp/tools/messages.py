@@ -1,0 +1,71 @@
+"""Talking to those who work on other repositories, and to people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, Field
+
+from coordination.library import post
+from coordination.library.post import Acknowledged, MessageView
+from coordination.mcp.declaring import adds, changes, reads
+from coordination.mcp.office import Office
+from coordination.mcp.words import several
+
+To = Annotated[str, Field(description="A repository's name, or KIND:NAME, as in agent:claude or person:ann.")]
+
+
+class Sent(BaseModel):
+    id: str
+    to: str
+
+
+@adds("Send a message")
+def coord_send_message(
+    office: Office,
+    to: To,
+    text: str,
+    type: Annotated[str, Field(description="What kind of message it is, in a word.")] = post.NOTE,
+    ttl_s: Annotated[float | None, Field(gt=0, description="Not delivered after so many seconds.")] = None,
+    priority: Annotated[int, Field(ge=-100, le=100, description="Higher is delivered sooner.")] = 0,
+    reply_to: Annotated[str | None, Field(description="Whom an answer goes to, written as `to` is.")] = None,
+) -> Sent:
+    """Leave a message for whoever works on a repository, or for an agent or a person; it is kept until it is acknowledged."""
+    whom = _recipient(office, to)
+    back = _recipient(office, reply_to) if reply_to else None
+    ttl = None if ttl_s is None else timedelta(seconds=ttl_s)
+    bus = office.coord.messages
+    return Sent(id=post.send(bus, whom, text, type, ttl=ttl, priority=priority, reply_to=back), to=whom)
+
+
+@reads("List messages")
+def coord_list_messages(
+    office: Office,
+    to: Annotated[str | None, Field(description="Whose: a repository's name, or KIND:NAME; none: everybody's.")] = None,
+    dead: Annotated[bool, Field(description="Those that were given up after too many deliveries.")] = False,
+    limit: Annotated[int, Field(ge=1, le=1000, description="At most so many.")] = 100,
+) -> Sequence[MessageView]:
+    """What waits for a repository, an agent or a person. They stay until coord_ack_messages says that they are done with."""
+    whom = _recipient(office, to) if to else None
+    bus = office.coord.messages
+    return post.dead(bus, whom, limit) if dead else post.waiting(bus, whom, limit, register=whom is not None)
+
+
+@changes("Acknowledge messages")
+def coord_ack_messages(
+    office: Office,
+    to: To,
+    ids: Annotated[
+        Sequence[str],
+        BeforeValidator(several),
+        Field(description=f"As coord_list_messages gives them, or `{post.ALL}`."),
+    ],
+) -> Acknowledged:
+    """These messages are done with, and nobody gets them any more."""
+    return post.acknowledge(office.coord.messages, _recipient(office, to), ids)
+
+
+def _recipient(office: Office, to: str) -> str:
+    return post.recipient(office.coord.manager, to)

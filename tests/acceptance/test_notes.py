@@ -1,0 +1,176 @@
+"""People and agents talk between repositories: by command, by tool and by library, on the same inboxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from coordination import Coord, NotFound
+from coordination.mcp.office import Office
+from coordination.mcp.server import build
+from coordination.messages import Limits, MessageBus
+from coordination.wire.connection import Profile, connect
+from tests.agent import Agent, agent
+from tests.stage import COORD, Stage
+
+FILE = "repos: [{name: api, path: api}, {name: web, path: web}]\n"
+
+
+@pytest.fixture
+def desk(stage: Stage, redis_url: str) -> Stage:
+    stage.file.write_text(FILE)
+    stage.env = {"COORD_REDIS_URL": redis_url}
+    return stage
+
+
+@pytest.fixture
+def bus(redis_url: str) -> Iterator[MessageBus]:
+    with connect(redis_url, Profile.COMMAND) as redis:
+        yield MessageBus(redis, "coord", sender="test", limits=Limits(inbox_limit=3, deliveries=1))
+
+
+@pytest.fixture
+def ai(desk: Stage, redis_url: str) -> Iterator[Agent]:
+    office = Office(desk.file, redis_url)
+    with agent(build(office)) as connected:
+        yield connected
+    office.close()
+
+
+def test_a_message_waits_in_a_folder_of_its_own_until_it_is_acknowledged(stage: Stage) -> None:
+    stage.file.write_text(FILE)
+
+    sent = stage.coord("send-message", "api", "the floor moves on Monday", "--type", "warning", "--reply-to", "web")
+    (listed,) = stage.coord("list-messages", "api", "--json").json
+
+    assert (sent.code, listed["id"]) == (0, sent.out.strip())
+    assert (listed["to"], listed["type"], listed["payload"]) == ("repo:api", "warning", "the floor moves on Monday")
+    assert (listed["deliveries"], listed["reader"], listed["reply_to"]) == (1, None, "repo:web")
+    assert "1 message of repo:api acknowledged" in stage.coord("list-messages", "api", "--ack", listed["id"]).err
+    assert "no message for repo:api" in stage.coord("list-messages", "api").err
+
+
+def test_people_see_who_wrote_what_and_acknowledge_by_the_end_of_an_id(desk: Stage, bus: MessageBus) -> None:
+    desk.coord("send-message", "web", "first")
+    bus.send("repo:web", "fact", {"version": "2.0"})
+
+    table = desk.coord("list-messages", "web").out.splitlines()
+    done = desk.coord("list-messages", "web", "--ack", table[2].split()[0], "--json")
+
+    assert "first" in table[1]
+    assert '{"version":"2.0"}' in table[2]
+    assert len(done.json["acknowledged"]) == 1
+    assert [message.payload for message in bus.peek("repo:web")] == ["first"]
+    assert "messages  1: coord list-messages web" in desk.coord("status", "web").out
+
+
+def test_what_cannot_be_sent_is_refused_with_what_to_do(desk: Stage) -> None:
+    def refused(*words: str) -> str:
+        done = desk.coord("send-message", *words)
+        assert (done.code, done.out) == (2, "")
+        return done.err
+
+    assert "did you mean api?" in refused("apii", "hello")
+    assert "--register" in refused("agent:claude", "hello")
+    assert "kinds: repo" in refused("robot:r2", "hello")
+    assert "there is nothing to send" in refused("api", "  ")
+    assert "needs a duration" in refused("api", "hello", "--ttl", "soon")
+    assert "between 1 ms and a year" in refused("api", "hello", "--ttl", "0")
+    assert "a type of message" in refused("api", "hello", "--type", "two words")
+
+
+def test_text_comes_from_standard_input_up_to_a_mebibyte(desk: Stage) -> None:
+    def sent(text: str) -> tuple[int, str]:
+        (desk.folder / "text").write_text(text)
+        shell = desk.begin(command=("sh", "-c", 'coord="$0"; "$coord" send-message api - < text', str(COORD)))
+        done = shell.done()
+        return done.code, done.err
+
+    assert sent("x" * (1024 * 1024 - 2))[0] == 0
+    code, words = sent("x" * 1024 * 1024)
+    assert (code, "1,048,578 bytes" in words) == (2, True)
+
+
+def test_what_another_reader_has_in_hand_stays_with_it(desk: Stage, bus: MessageBus) -> None:
+    desk.coord("send-message", "api", "yours")
+    (held,) = bus.take("repo:api", "busy", 1).messages
+
+    refused = desk.coord("list-messages", "api", "--ack", "all")
+
+    assert (refused.code, "in hand of busy" in refused.err) == (6, True)
+    assert "busy" in desk.coord("list-messages").out
+    assert bus.ack(held)
+
+
+def test_those_that_are_not_acknowledged_stay_in_order_and_untried(desk: Stage, bus: MessageBus) -> None:
+    bus.register("repo:api")
+    ids = [bus.send("repo:api", "note", n) for n in range(3)]
+
+    desk.coord("list-messages", "api", "--ack", ids[1])
+
+    left = bus.take("repo:api", "me", 10).messages
+    assert [(message.payload, message.deliveries) for message in left] == [(0, 1), (2, 1)]
+
+
+def test_who_acknowledges_is_told_once_what_was_trimmed(desk: Stage, bus: MessageBus) -> None:
+    bus.register("repo:api")
+    for n in range(5):
+        bus.send("repo:api", "note", n)
+
+    first = desk.coord("list-messages", "api", "--ack", "all")
+    second = desk.coord("list-messages", "api", "--ack", "all")
+
+    assert "3 messages of repo:api acknowledged" in first.err
+    assert "2 messages trimmed" in first.err
+    assert "trimmed" not in second.err
+
+
+def test_a_dead_letter_is_listed_with_why_and_sent_again(desk: Stage, bus: MessageBus) -> None:
+    bus.register("repo:api")
+    bus.send("repo:api", "note", "poison", ttl=timedelta(minutes=1))
+    (message,) = bus.take("repo:api", "me", 1).messages
+    bus.nack(message, "cannot be read")
+
+    (dead,) = desk.coord("list-messages", "--dead", "--json").json
+    again = desk.coord("list-messages", "--resend", dead["id"])
+
+    assert (dead["payload"], dead["why"], dead["to"]) == ("poison", "cannot be read", "repo:api")
+    assert (again.code, "sent again" in again.err) == (0, True)
+    assert [message.payload for message in bus.peek("repo:api")] == ["poison"]
+    assert desk.coord("list-messages", "--dead", "--json").json == []
+
+
+def test_an_agent_has_an_inbox_once_it_was_registered(desk: Stage) -> None:
+    assert desk.coord("list-messages", "agent:claude").code == 2
+    assert desk.coord("list-messages", "agent:claude", "--register").code == 0
+
+    desk.coord("send-message", "agent:claude", "hello")
+
+    assert desk.coord("list-messages", "agent:claude", "--format", "{payload}").out == "hello\n"
+
+
+def test_agents_talk_by_tools(ai: Agent, desk: Stage) -> None:
+    assert ai.call("coord_list_messages", to="agent:claude") == []
+    desk.coord("send-message", "agent:claude", "what is the version?", "--reply-to", "api")
+    (asked,) = ai.call("coord_list_messages", to="agent:claude")
+
+    ai.call("coord_send_message", to=asked["reply_to"], text="2.0", priority=1)
+    done = ai.call("coord_ack_messages", to="agent:claude", ids=asked["id"])
+
+    assert done == {"acknowledged": [asked["id"]], "trimmed": 0}
+    assert [(m["to"], m["payload"]) for m in ai.call("coord_list_messages")] == [("repo:api", "2.0")]
+    assert "did you mean api?" in ai.refused("coord_send_message", to="apii", text="2.0")
+
+
+def test_the_library_has_the_bus_and_its_figures(desk: Stage, redis_url: str) -> None:
+    with Coord(desk.file, redis_url) as coord:
+        coord.messages.register("repo:api")
+        coord.messages.send("repo:api", "note", "hello", ttl=None)
+        with pytest.raises(NotFound, match="repo:api"):
+            coord.messages.send("repo:apii", "note", "hello")
+
+        assert coord.stats()["messages"] == {
+            "recipients": 1, "waiting": 1, "in_hand": 0, "trimmed": 0, "expired": 0, "dead": 0,
+        }  # fmt: skip
