@@ -1,1 +1,61 @@
-"""Messages over WebSocket, for recipients that have no Redis: browsers, agents elsewhere. Needs the extra `[web]`."""
+"""Messages over WebSocket, for recipients that have no Redis: browsers, agents elsewhere. Needs the extra `[web]`.
+
+A client is one recipient, has its token, and speaks JSON in text frames, subprotocol `coord.v1`. `>` is the client:
+
+    > {"resume": null}                    or the position: {"resume": {"epoch": "17…", "offset": 41, "trimmed": 0}}
+    < {"welcome": {"recipient", "epoch", "offset", "trimmed", "recovered", "missed"}}
+    < {"message": {"id", "offset", "from", "type", "payload", "sent_at", "deliveries", "reply_to"}}
+    > {"ack": ID}   {"nack": ID, "why": "…"}   {"extend": ID}
+    > {"send": {"to", "type", "payload", "seq", "ttl_s"?, "priority"?, "reply_to"?}}
+    < {"sent": {"seq", "id"}}
+    < {"refused": {"ack" | "nack" | "extend" | "seq": …, "message", "hint"}}       of that frame nothing was done
+    < {"away": {"message", "hint"}}                                               Redis; a welcome says that it is back
+
+**Position.** `epoch` names the data of the server, `trimmed` counts what nobody acknowledged and the inbox could not keep,
+`offset` is that of the last message. A client keeps `epoch` and `trimmed` of the last welcome, and the highest offset since, and
+comes back with them. `recovered` true: nothing is missing since then. False: `missed` messages are, or, with 0, Redis lost its
+data and nobody knows. A welcome comes first, after each absence of Redis, and before whatever follows upon a gap.
+
+**Window.** A client has at most 32 messages in hand; each is acknowledged (done), refused (it comes again after a second, then
+two, …; after five times it is dead) or lost with the connection (it comes again at once). Nothing more is read from its inbox
+before. The oldest in hand is the client's affair: without ack, nack or extend within 30 s it comes again. What waits behind it
+is extended here.
+
+**Delivered at least once**, in the order of each sender. A message that comes again has its id again: who must not do a thing
+twice remembers ids. In the other direction `seq` does that: the same one, sent again, is sent once. A recipient uses none twice
+for two messages; one that keeps no count begins at its clock in ms.
+
+**States** of a connection: accepted → token known → first frame → entered (whoever was in as this recipient is out, and has
+handed back) → served → left (what is in hand goes back) → closed. The recipient is in at most once, in whichever gateway:
+the last who comes takes over, for that is the client that still lives where a connection broke unnoticed.
+
+| what happens | the gateway | the client |
+|---|---|---|
+| wrong token, or it ends (`--revoke`, `--grant` again) | closes, 1008, no word why | gets a new one |
+| ten wrong ones from an address in a minute | 1008 for the rest of it, whatever is shown | waits |
+| a browser from a page that no `--origin` names | answers 403 | — |
+| a frame that is none, or not the first word | `refused`, then 4000 | is mended |
+| a frame of more than 2 MiB | 1009 | stores it elsewhere |
+| the same recipient comes in, here or at another gateway | 4001 | stays away |
+| it does not read for `gateway_send_timeout` | hangs up; memory: one answer of its inbox at a time | comes back |
+| no answer to a ping for `gateway_ping` | hangs up | comes back |
+| the connection breaks | hands back what was in hand | comes back with its position |
+| this process is killed | the next session of the recipient, at any gateway, takes back what was in hand | the same |
+| TERM | 1001 to all | comes back, elsewhere perhaps |
+| Redis is away | `away`, once; what was said waits; backoff up to 5 s, with jitter, one for all | stays |
+| … when a client comes | 1013 | later |
+| … and comes back without its data | welcome with `recovered` false; then 1008, for the tokens are gone too | gets a new one |
+| a wake-up is lost | looks each second all the same | — |
+| news of a token's end are lost | looks when it listens again, and each 30 s | — |
+
+| file | |
+|---|---|
+| `frames.py` | what is said, judged strictly; pure |
+| `window.py` | what a client has in hand, and knows; pure |
+| `session.py` | one client, from its first frame to its last |
+| `clients.py` `listener.py` | who is here; the one subscription that wakes them |
+| `desk.py` | calls of the bus in a few threads, and Redis away |
+| `access.py` `tokens.py` | who may come in, as whom |
+| `line.py` | a connection that is let go when its client does not read |
+| `app.py` `opening.py` `serving.py` `endings.py` `limits.py` | a client comes in; a gateway out of settings; the process; close codes; figures |
+"""

@@ -91,7 +91,17 @@ def welcome(recipient: str, *, position: messages.Position, recovered: bool, mis
     return _text({"welcome": {"recipient": recipient, **known, "recovered": recovered, "missed": missed}})
 
 
-def message(fields: Mapping[str, Any]) -> str:
+def message(given: messages.Message) -> str:
+    fields = {
+        "id": given.id,
+        "offset": given.offset,
+        "from": given.sender,
+        "type": given.type,
+        "payload": given.payload,
+        "sent_at": given.sent_at.isoformat(),
+        "deliveries": given.deliveries,
+        "reply_to": given.reply_to,
+    }
     return _text({"message": fields})
 
 

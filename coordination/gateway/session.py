@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -24,7 +25,7 @@ from coordination.gateway.endings import BAD_FRAME, GONE, TOO_SLOW, Ending, Left
 from coordination.gateway.limits import Limits
 from coordination.gateway.line import Line
 from coordination.gateway.window import Window
-from coordination.messages import Message, MessageBus, Position
+from coordination.messages import MessageBus, Position
 
 READER = "gateway"
 """Of every session: a later one takes back what an earlier one had in hand, be it on a gateway that is no more."""
@@ -49,7 +50,6 @@ class Session:
         self._look = asyncio.Event()
         self._left: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._away = False
-        self._interval = timedelta(seconds=limits.interval_s)
 
     def look(self) -> None:
         """Something may be there."""
@@ -92,21 +92,23 @@ class Session:
         self._window.hold(taken.messages, time.monotonic())
         if welcome:
             await self._say(frames.welcome(self.recipient, **vars(welcome)))
-        characters = 0
-        for message in taken.messages:
-            text = frames.message(_fields(message))
-            characters += len(text)
-            await self._say(text)
-        self._window.measured(characters)
-        if taken.messages:
-            return 0
-        due = min(taken.due or self._interval, self._interval) if taken.due != timedelta(0) else timedelta(0)
-        return due.total_seconds()
+        letters = deque(frames.message(message) for message in taken.messages)
+        if not letters:
+            return self._pause_s(taken.due)
+        del taken  # what waits for a slow client waits once
+        self._window.measured(sum(map(len, letters)))
+        while letters:
+            await self._say(letters.popleft())
+        return 0
+
+    def _pause_s(self, due: timedelta | None) -> float:
+        interval_s = self._limits.interval_s
+        return interval_s if due is None else min(due.total_seconds(), interval_s)
 
     async def _say(self, text: str) -> None:
         """One frame at a time, and the next one when the kernel has it; raises Left where that takes too long."""
         try:
-            async with asyncio.timeout(self._limits.send_s), self._saying:
+            async with self._saying, asyncio.timeout(self._limits.send_s):
                 await self._socket.send_text(text)
                 await self._line.flushed()
         except TimeoutError:
@@ -221,19 +223,6 @@ class Session:
 
 def _position(said: frames.Position | None) -> Position | None:
     return Position(said.epoch, said.offset, said.trimmed) if said else None
-
-
-def _fields(message: Message) -> dict[str, Any]:
-    return {
-        "id": message.id,
-        "offset": message.offset,
-        "from": message.sender,
-        "type": message.type,
-        "payload": message.payload,
-        "sent_at": message.sent_at.isoformat(),
-        "deliveries": message.deliveries,
-        "reply_to": message.reply_to,
-    }
 
 
 def _lost(message_id: str) -> Conflict:

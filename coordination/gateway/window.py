@@ -83,7 +83,9 @@ class Window:
         return self._held[message_id].message
 
     def done(self, message_id: str) -> None:
-        self.since = self._held.pop(message_id).told
+        told = self._held.pop(message_id).told
+        if self.since is None or self.since.epoch != told.epoch or self.since.offset < told.offset:
+            self.since = told
 
     def extended(self, message_id: str, now_s: float) -> None:
         self._held[message_id].since_s = now_s
