@@ -39,24 +39,29 @@ class Breaking:
         self._keys = keys
         self._listing = Listing(line, keys)
 
-    def find(self, name: str) -> Held:
-        """What is held under the name: the lock `name`, else `resource:x` where it is written so. Raises NotFound."""
+    def find(self, name: str, *, force: bool = False) -> Held:
+        """What is held under the name: the lock `name`, else `resource:x` where it is written so.
+
+        Raises NotFound; Conflict for a run's todo, or, without `force`, for a holder that is not known to be dead, as a process
+        of this host is that is gone.
+        """
         typed = [name] if name.partition(":")[0] in KINDS else []
         found = next((held for held in self._listing.of([f"{LOCK}:{name}", *typed]) if held.holders), None)
         if found is None:
             raise NotFound(f"nobody holds {name}", "see what is held: coord list-locks --resources")
-        return found
-
-    def release(self, found: Held, actor: str, *, force: bool = False) -> int:
-        """From those who hold it at `find`; returns how many did still. Raises Conflict for a todo, or, without `force`, for
-        somebody who is not known to be dead: on this host, a process that is gone.
-        """
         for holder in found.holders:
             _refuse_todo(found, holder)
             if not force and holder.alive is not False:
                 raise Conflict(f"{found.name} is held by {holder.who}, {_standing(holder)}", "to take it away: --force")
+        return found
+
+    def release(self, found: Held, actor: str) -> None:
+        """From those who held it at `find`. Raises NotFound where none of them does any more."""
         requests = [holder.id for holder in found.holders]
-        return int(self._line("lock/break", [self._keys.head], [found.what, actor, *requests]))
+        if not self._line("lock/break", [self._keys.head], [found.what, actor, *requests]):
+            raise NotFound(
+                f"who held {found.name} has given it back meanwhile", "see who holds it now: coord list-locks"
+            )
 
     def released(self, limit: int = 100) -> tuple[Released, ...]:
         """What was taken away, latest first."""
@@ -71,7 +76,7 @@ def _refuse_todo(found: Held, holder: Holder) -> None:
 
 
 def _standing(holder: Holder) -> str:
-    return "which runs" if holder.alive else "of which nothing is known here"
+    return "which runs" if holder.alive else "which may run"
 
 
 def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:

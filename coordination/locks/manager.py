@@ -11,7 +11,7 @@ from redis import Redis
 from coordination.locks.breaking import Breaking, Released
 from coordination.locks.granting import Granting
 from coordination.locks.guard import Guard
-from coordination.locks.listing import Held, Listing
+from coordination.locks.listing import LOCK, Held, Listing
 from coordination.locks.lock import Lock
 from coordination.locks.owner import Owner
 from coordination.locks.resources import Resources, ResourceStats
@@ -86,18 +86,23 @@ class LockManager:
         held, waiting = self._census()
         return LockStats(held=held, waiting=waiting, resources=self.resources.all_stats())
 
-    def list(self) -> tuple[Held, ...]:
-        """What is held or waited for, with who does."""
-        return self._listing.all()
+    def list(self, *, resources: bool = True) -> tuple[Held, ...]:
+        """What is held or waited for, with who does; without `resources`, of resources and seats only what is waited for."""
+        return tuple(held for held in self._listing.all() if resources or held.kind == LOCK or held.waiters)
 
-    def break_(self, name: str, actor: str, *, force: bool = False) -> Held:
-        """Takes the lock (or `resource:NAME`) from its holders, and returns who they were; `actor` is noted in `broken`.
+    def breakable(self, name: str, *, force: bool = False) -> Held:
+        """The lock (or `resource:NAME`) with its holders, if it may be taken from them. `force`: from the living, too.
 
-        Raises NotFound where nobody holds it, Conflict for a run's todo, and, without `force`, for a holder that may live.
+        Raises NotFound where nobody holds it, Conflict for a run's todo, and for a holder that may live.
         """
-        found = self._breaking.find(name)
-        self._breaking.release(found, actor, force=force)
-        return found
+        return self._breaking.find(name, force=force)
+
+    def break_(self, held: Held, actor: str) -> None:
+        """Takes what `breakable` found from its holders, whose next renewal fails, and gives it to the next in the queue.
+
+        `actor` is noted in `broken`. Raises NotFound where they have given it back meanwhile.
+        """
+        self._breaking.release(held, actor)
 
     def broken(self, limit: int = 100) -> tuple[Released, ...]:
         """What was taken away with `break_`, latest first."""

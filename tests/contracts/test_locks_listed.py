@@ -15,6 +15,7 @@ import redis
 
 from coordination.errors import Conflict, NotFound
 from coordination.locks import LockManager, Owner
+from coordination.locks.listing import Held
 from coordination.wire.connection import Profile, connect
 from coordination.wire.daemon import start_time
 from coordination.wire.keys import Keys
@@ -40,6 +41,12 @@ def locks(client: redis.Redis) -> Iterator[LockManager]:
 
 def manager(client: redis.Redis, *, host: str = "elsewhere", pid: int = 12, started: str = "then") -> LockManager:
     return LockManager(client, "test", owner=Owner(host=host, pid=pid, started=started, thread=pid, label="night"))
+
+
+def take(locks: LockManager, name: str, *, force: bool = False) -> Held:
+    found = locks.breakable(name, force=force)
+    locks.break_(found, "ann")
+    return found
 
 
 def todo_asks(client: redis.Redis, member: str, want: str) -> str:
@@ -105,7 +112,7 @@ def test_a_lock_that_is_taken_from_its_holder_goes_to_the_next_and_the_holder_he
         waiting = pool.submit(locks.acquire, "deploy", ttl=LONG, wait=LONG)
         until(lambda: any(h.waiters for h in locks.list()))
 
-        found = locks.break_("deploy", "ann", force=True)
+        found = take(locks, "deploy", force=True)
 
         assert waiting.result(timeout=10).fence > lock.fence
     assert [holder.id for holder in found.holders] == [lock.token]
@@ -118,7 +125,7 @@ def test_what_was_taken_away_is_noted_with_who_did_it_and_whose_it_was(locks: Lo
     other = manager(client)
     lock = other.acquire("deploy", ttl=LONG)
 
-    locks.break_("deploy", "ann", force=True)
+    take(locks, "deploy", force=True)
 
     (noted,) = locks.broken()
     assert (noted.what, noted.by, noted.host, noted.pid, noted.label) == (
@@ -141,7 +148,7 @@ def test_a_holder_that_may_live_keeps_its_lock_without_force(locks: LockManager,
     (locks if where == "here, and alive" else other).acquire("deploy", ttl=LONG)
 
     with pytest.raises(Conflict, match="deploy is held by process") as refused:
-        locks.break_("deploy", "ann")
+        take(locks, "deploy")
 
     assert "--force" in refused.value.hint
     assert locks.held() == 1
@@ -156,7 +163,7 @@ def test_a_process_of_this_host_that_is_gone_needs_no_force(locks: LockManager, 
     other = manager(client, host=socket.gethostname(), pid=gone.pid, started=started or "")
     other.acquire("deploy", ttl=LONG, keep=False)
 
-    locks.break_("deploy", "ann")
+    take(locks, "deploy")
 
     assert locks.held() == 0
     other.close()
@@ -166,7 +173,7 @@ def test_another_process_with_the_pid_of_the_holder_is_not_the_holder(locks: Loc
     other = manager(client, host=socket.gethostname(), pid=os.getpid(), started="long ago")
     other.acquire("deploy", ttl=LONG, keep=False)
 
-    locks.break_("deploy", "ann")
+    take(locks, "deploy")
 
     assert locks.held() == 0
     other.close()
@@ -177,7 +184,7 @@ def test_what_a_todo_holds_is_not_taken_even_by_force(locks: LockManager, client
     assert todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu") == "held"
 
     with pytest.raises(Conflict, match="TODO-7 of run 20261121-1") as refused:
-        locks.break_("resource:gpu", "ann", force=True)
+        take(locks, "resource:gpu", force=True)
 
     assert "coord cancel 20261121-1" in refused.value.hint
     assert locks.resources.stats("gpu").used == 1
@@ -185,7 +192,32 @@ def test_what_a_todo_holds_is_not_taken_even_by_force(locks: LockManager, client
 
 def test_a_name_that_nobody_holds_is_not_found(locks: LockManager):
     with pytest.raises(NotFound, match="nobody holds deploy"):
-        locks.break_("deploy", "ann")
+        take(locks, "deploy")
+
+
+def test_whoever_has_taken_its_place_meanwhile_keeps_it(locks: LockManager):
+    first = locks.acquire("deploy", ttl=LONG)
+    found = locks.breakable("deploy", force=True)
+    first.release()
+    second = locks.acquire("deploy", ttl=LONG)
+
+    with pytest.raises(NotFound, match="given it back"):
+        locks.break_(found, "ann")
+
+    assert second.renew()
+    assert locks.broken() == ()
+
+
+def test_resources_are_left_out_of_a_list_of_locks_unless_somebody_waits_for_them(
+    locks: LockManager, client: redis.Redis
+):
+    locks.resources.declare({"cpu": 1, "gpu": 1})
+
+    with locks.acquire("a"), locks.resources.acquire("gpu"), locks.resources.acquire("cpu"):
+        todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu")
+
+        assert [held.what for held in locks.list(resources=False)] == ["lock:a", "resource:gpu"]
+        assert len(locks.list()) == 3
 
 
 def test_a_lock_that_is_called_like_a_resource_comes_before_it(locks: LockManager):
@@ -193,7 +225,7 @@ def test_a_lock_that_is_called_like_a_resource_comes_before_it(locks: LockManage
 
     with locks.resources.acquire("gpu"):
         lock = locks.acquire("resource:gpu", ttl=LONG)
-        locks.break_("resource:gpu", "ann", force=True)
+        take(locks, "resource:gpu", force=True)
 
         assert locks.resources.stats("gpu").used == 1
     assert lock.renew() is False

@@ -1,0 +1,195 @@
+"""Locks and resources by hand: who holds them, who waits, and how one is taken from its holder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import click
+from pydantic import BaseModel, ConfigDict
+from rich_click import command
+
+from coordination.cli.context import Call
+from coordination.cli.options.prompts import on_a_terminal
+from coordination.cli.screen.output import print_json
+from coordination.cli.screen.shown import Form, as_json_option, shown
+from coordination.cli.screen.tables import Cell, Column, filled, print_table
+from coordination.errors import UsageError
+from coordination.locks import LockManager
+from coordination.locks.breaking import Released
+from coordination.locks.listing import LOCK, Held, Holder
+from coordination.locks.resources import ResourceStats
+from coordination.models import Resource
+from coordination.phrases import listed
+from coordination.wire.connection import Profile, connect, reaching
+
+RELEASED_SHOWN = 100
+
+
+class ResourceView(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    type: str
+    capacity: int
+    used: int = 0
+    waiting: int = 0
+    utilisation: float = 0.0
+    """Of the capacity, since its first use: 0 to 1."""
+    longest_wait_s: float = 0.0
+    granted: int = 0
+    mean_wait_s: float = 0.0
+
+
+@contextmanager
+def _locks(call: Call) -> Iterator[LockManager]:
+    url = call.redis_url()
+    with (
+        reaching(url),
+        connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis,
+        closing(LockManager(redis, call.settings.namespace)) as locks,
+    ):
+        yield locks
+
+
+@command()
+@click.option(
+    "--resources", is_flag=True, help="Resources and seats in repositories, too, where nobody waits for them."
+)
+@click.option("--released", is_flag=True, help="What was taken from its holder with release-lock, latest first.")
+@shown(Held)
+@click.pass_obj
+def list_locks(call: Call, resources: bool, released: bool, form: Form) -> None:
+    """List the locks that are held: by whom, since when, for how long unless renewed, and who waits for them."""
+    if released and (resources or form.template is not None):
+        raise UsageError(
+            "--released shows what was, in a form of its own", "leave the other options out, but for --json"
+        )
+    with _locks(call) as locks:
+        if released:
+            broken = locks.broken(RELEASED_SHOWN)
+            form.records(broken, lambda: _print_released(broken))
+            return
+        found = locks.list(resources=resources)
+    form.records(found, lambda: _print_locks(found))
+
+
+@command()
+@shown(ResourceView)
+@click.pass_obj
+def list_resources(call: Call, form: Form) -> None:
+    """List the resources that the file declares: how much there is, in use, waited for."""
+    declared = call.document.ecosystem.resources
+    with _locks(call) as locks:
+        known = locks.resources.all_stats()
+    found = [_resource(resource, known.get(resource.name)) for resource in declared]
+    form.records(found, lambda: _print_resources(found))
+
+
+@command()
+@click.argument("name")
+@click.option("--force", is_flag=True, help="From a holder that runs, or that may run on another host.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@as_json_option
+@click.pass_obj
+def release_lock(call: Call, name: str, force: bool, yes: bool, as_json: bool) -> int:
+    """Take the lock NAME (or `resource:NAME`) from its holder, who is told, and give it to the next who waits.
+
+    It is noted who did it: coord list-locks --released.
+    """
+    from coordination.runs.submit import actor
+
+    with _locks(call) as locks:
+        found = locks.breakable(name, force=force)
+        if not (yes or _agreed(found)):
+            click.echo("nothing was released", err=True)
+            return 1
+        locks.break_(found, actor())
+    if as_json:
+        print_json(found)
+    following = f"; next: {found.waiters[0].who}" if found.waiters else ""
+    click.echo(f"{_named(found)} was taken from {_holders(found)}{following}", err=True)
+    return 0
+
+
+def _agreed(found: Held) -> bool:
+    held = ", ".join(f"{holder.who} for {holder.age_s:.0f} s" for holder in found.holders)
+    if not on_a_terminal():
+        raise UsageError(f"{_named(found)} is held by {held}, and nobody was asked", "if it may be taken away: --yes")
+    return click.confirm(f"{_named(found)} is held by {held}: take it away?", err=True)
+
+
+def _named(found: Held) -> str:
+    return found.name if found.kind == LOCK else found.what
+
+
+def _holders(found: Held) -> str:
+    return listed([holder.who for holder in found.holders])
+
+
+def _print_locks(found: Sequence[Held]) -> None:
+    columns = [
+        Column(name="lock"),
+        Column(name="holder", flexible=True, folds=True),
+        Column(name="of it"),
+        Column(name="age"),
+        Column(name="ttl"),
+        Column(name="fence"),
+        Column(name="waiting", flexible=True, folds=True),
+    ]
+    print_table(*filled(columns, [row for held in found for row in _rows(held)]))
+    if found:
+        kept = datetime.fromtimestamp(found[0].epoch / 1_000_000, UTC)
+        click.echo(f"Redis has lost nothing since {_moment(kept)}", err=True)
+
+
+def _rows(held: Held) -> Iterator[Sequence[object]]:
+    """One for each holder; who waits stands in the first."""
+    waiting = listed([waiter.who for waiter in held.waiters])
+    if not held.holders:
+        yield (_named(held), Cell("nobody", "dim"), "", "", "", "", waiting)
+    for i, holder in enumerate(held.holders):
+        amount = f"{holder.amount}/{held.capacity}" if held.capacity else ""
+        first = i == 0
+        yield (
+            _named(held) if first else "",
+            _whose(holder),
+            amount,
+            f"{holder.age_s:.1f} s",
+            "" if holder.ttl_left_s is None else f"{holder.ttl_left_s:.1f} s",
+            holder.fence,
+            waiting if first else "",
+        )
+
+
+def _whose(holder: Holder) -> Cell:
+    return Cell(f"{holder.who}, gone", "red") if holder.alive is False else Cell(holder.who)
+
+
+def _print_released(found: Sequence[Released]) -> None:
+    columns = ("when", "lock", "by", "fence", "whose")
+    rows = [(_moment(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
+    print_table(columns, rows)
+
+
+def _resource(resource: Resource, stats: ResourceStats | None) -> ResourceView:
+    view = ResourceView(name=resource.name, type=resource.type, capacity=resource.capacity)
+    if stats is None:  # no run has declared it yet
+        return view
+    used = asdict(stats) | {"capacity": view.capacity, "utilisation": round(stats.utilisation, 4)}
+    return view.model_copy(update=used)
+
+
+def _print_resources(found: Sequence[ResourceView]) -> None:
+    columns = ("resource", "type", "capacity", "used", "waiting", "utilisation", "longest wait")
+    rows = [
+        (r.name, r.type, r.capacity, r.used, r.waiting, f"{r.utilisation:.0%}", f"{r.longest_wait_s:.1f} s")
+        for r in found
+    ]
+    print_table(columns, rows)
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S}"

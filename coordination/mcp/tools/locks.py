@@ -1,0 +1,28 @@
+"""Who holds what, and who waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Annotated
+
+from pydantic import Field
+
+from coordination.locks.listing import Held
+from coordination.mcp.declaring import reads
+from coordination.mcp.office import Office
+
+
+@reads("List locks")
+def coord_list_locks(
+    office: Office,
+    resources: Annotated[
+        bool, Field(description="Resources and seats in repositories, too, where nobody waits for them.")
+    ] = False,
+) -> Sequence[Held]:
+    """The locks that are held: by whom, since when, for how long unless renewed, and who waits for them, next one first.
+
+    A todo that waits for a resource of the file is among those who wait, as `TODO of run RUN`.
+    """
+    with closing(office.coord.locks) as locks:
+        return locks.list(resources=resources)
