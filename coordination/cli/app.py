@@ -83,6 +83,11 @@ COMMANDS: Families = {
         "sync": ("runs.looking:sync", "Write what succeeded back into the file."),
         "clean": ("runs.clean:clean", "Remove worktrees, branches and logs of ended runs."),
     },
+    "Share": {
+        "list-locks": ("locks:list_locks", "The locks that are held, and who waits for them."),
+        "release-lock": ("locks:release_lock", "Take a lock from its holder."),
+        "list-resources": ("locks:list_resources", "The file's resources: how much is in use, and waited for."),
+    },
     "Talk": {
         "send-message": ("messages:send_message", "Tell a repository something, or an agent, or a person."),
         "list-messages": ("messages:list_messages", "What waits for whom; and what is done with."),
