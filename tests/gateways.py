@@ -99,7 +99,7 @@ class Gateway:
     def connected(self, token: str, **how: Any) -> Iterator[Client]:
         """In, and not a word said."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        with connect(self.address, additional_headers=headers, max_queue=1, max_size=None, **how) as line:
+        with connect(self.address, additional_headers=headers, max_queue=None, max_size=None, **how) as line:
             yield Client(line)
 
     @contextmanager

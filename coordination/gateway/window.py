@@ -84,7 +84,7 @@ class Window:
 
     def done(self, message_id: str) -> None:
         told = self._held.pop(message_id).told
-        if self.since is None or self.since.epoch != told.epoch or self.since.offset < told.offset:
+        if self.since is None or self.since.epoch != told.epoch or _further(told, self.since):
             self.since = told
 
     def extended(self, message_id: str, now_s: float) -> None:
@@ -107,3 +107,7 @@ class Window:
         for held in others:
             held.since_s = now_s
         return tuple(held.message for held in others)
+
+
+def _further(one: Position, other: Position) -> bool:
+    return (one.offset, one.trimmed) > (other.offset, other.trimmed)

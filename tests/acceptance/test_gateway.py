@@ -71,6 +71,7 @@ def test_who_stops_the_gateway_sends_its_clients_elsewhere_and_what_they_had_goe
         assert client.ended() == GOING_AWAY
 
     assert gateway.process.wait(30) == 0
+    stage.server.start()  # nobody needed it any more
     assert gateway.bus().standing("agent:a").waiting == 1
 
 
