@@ -1,0 +1,200 @@
+"""People see who holds what and who waits, and take a lock from somebody who is gone: by command, and on record."""
+
+from __future__ import annotations
+
+import os
+import pty
+import socket
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from coordination.locks import LockManager, Owner
+from coordination.mcp.office import Office
+from coordination.mcp.server import build
+from coordination.wire.connection import Profile, connect
+from coordination.wire.keys import Keys
+from coordination.wire.scripts import Scripts
+from tests.agent import agent
+from tests.stage import COORD, Stage
+
+FILE = """\
+repos: [{name: api, path: api}]
+resources: [{name: staging, type: database}, {name: gpu, capacity: 4}, {name: idle, type: api, capacity: 9}]
+"""
+TTL = timedelta(seconds=60)
+KEYS = Keys("coord").locks
+
+
+@pytest.fixture
+def desk(stage: Stage, redis_url: str) -> Stage:
+    stage.file.write_text(FILE)
+    stage.env = {"COORD_REDIS_URL": redis_url}
+    return stage
+
+
+@pytest.fixture
+def locks(redis_url: str) -> Iterator[LockManager]:
+    with connect(redis_url, Profile.WORKER) as redis:
+        made = LockManager(redis, "coord")
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def far(redis_url: str) -> Iterator[LockManager]:
+    """Somebody on another host."""
+    with connect(redis_url, Profile.WORKER) as redis:
+        owner = Owner(host="anvil", pid=12, started="then", thread=12, label="nightly")
+        made = LockManager(redis, "coord", owner=owner)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def dead(redis_url: str) -> Iterator[LockManager]:
+    """Somebody of this host who is gone: Linux gives no process so high a pid."""
+    with connect(redis_url, Profile.WORKER) as redis:
+        owner = Owner(host=socket.gethostname(), pid=4_194_304, started="then", thread=1, label="crashed")
+        made = LockManager(redis, "coord", owner=owner)
+        yield made
+        made.close()
+
+
+def parked(redis_url: str, want: str) -> None:
+    """A todo that waits, as a run asks for it."""
+    member = "20261121-1 TODO-7"
+    with connect(redis_url, Profile.WORKER) as redis:
+        Scripts(redis)("lock/acquire", [KEYS.head], [member, want, 0, 0, 60_000, "", member, "kind", "todo"])
+
+
+def test_a_table_says_who_holds_a_lock_and_for_how_long(desk: Stage, far: LockManager, dead: LockManager):
+    lock = far.acquire("deploy", ttl=TTL)
+    dead.acquire("docs", ttl=TTL, keep=False)
+
+    listed = desk.coord("list-locks")
+
+    head, first, second = listed.out.splitlines()
+    assert head.split() == ["lock", "holder", "age", "ttl", "fence"]
+    assert first.startswith("deploy  process 12 on anvil (nightly)")
+    assert str(lock.fence) in first
+    assert "(crashed), gone" in second
+    assert "Redis has lost nothing since" in listed.err
+
+
+def test_json_has_every_fact_apart_and_todos_that_wait(desk: Stage, far: LockManager, redis_url: str):
+    far.resources.declare({"gpu": 4})
+    with far.acquire("deploy", ttl=TTL) as lock, far.resources.acquire("gpu", 3):
+        parked(redis_url, "2/0 resource:gpu")
+
+        deploy, gpu = desk.coord("list-locks", "--json").json
+
+        assert (deploy["what"], deploy["epoch"]) == ("lock:deploy", lock.epoch)
+        (holder,) = deploy["holders"]
+        assert (holder["host"], holder["pid"], holder["label"], holder["fence"]) == ("anvil", 12, "nightly", lock.fence)
+        assert 0 < holder["ttl_left_s"] <= 60
+        assert (gpu["what"], gpu["capacity"], gpu["holders"][0]["amount"]) == ("resource:gpu", 4, 3)
+        assert [waiter["who"] for waiter in gpu["waiters"]] == ["TODO-7 of run 20261121-1"]
+        assert "TODO-7 of run 20261121-1" in desk.coord("list-locks").out
+
+
+def test_an_agent_sees_the_same(desk: Stage, far: LockManager, redis_url: str):
+    office = Office(desk.file, redis_url)
+    with far.acquire("deploy", ttl=TTL), agent(build(office)) as ai:
+        (deploy,) = ai.call("coord_list_locks")
+
+    assert deploy["holders"][0]["who"] == "process 12 on anvil (nightly)"
+    office.close()
+
+
+def test_resources_of_the_file_are_shown_with_their_use(desk: Stage, locks: LockManager, redis_url: str):
+    locks.resources.declare({"gpu": 4, "staging": 1})
+    with locks.resources.acquire("gpu", 3):
+        parked(redis_url, "2/0 resource:gpu")
+
+        staging, gpu, idle = desk.coord("list-resources", "--json").json
+        table = desk.coord("list-resources").out.splitlines()
+
+    assert (gpu["type"], gpu["capacity"], gpu["used"], gpu["waiting"]) == ("custom", 4, 3, 1)
+    assert 0 < gpu["utilisation"] <= 0.75
+    assert gpu["longest_wait_s"] >= 0
+    assert (staging["type"], staging["used"], staging["waiting"]) == ("database", 0, 0)
+    assert (idle["capacity"], idle["used"]) == (9, 0), "no run has needed it yet"
+    assert table[0].split()[:5] == ["resource", "type", "capacity", "used", "waiting"]
+    assert len(table) == 4
+
+
+def test_a_lock_of_a_process_that_is_gone_is_released_and_noted(desk: Stage, dead: LockManager):
+    lock = dead.acquire("deploy", ttl=TTL, keep=False)
+
+    done = desk.coord("release-lock", "deploy", "--yes", "--json")
+
+    assert (done.code, done.json["holders"][0]["label"]) == (0, "crashed")
+    assert "deploy was taken from process" in done.err
+    assert not lock.renew()
+    assert desk.coord("list-locks", "--json").json == []
+    (noted,) = desk.coord("list-locks", "--released", "--json").json
+    assert (noted["what"], noted["label"], noted["fence"]) == ("lock:deploy", "crashed", lock.fence)
+    assert noted["by"].endswith(f"@{socket.gethostname()}")
+    assert "(crashed)" in desk.coord("list-locks", "--released").out
+
+
+def test_a_living_holder_keeps_its_lock_unless_it_is_forced(desk: Stage, far: LockManager):
+    lock = far.acquire("deploy", ttl=TTL)
+
+    refused = desk.coord("release-lock", "deploy", "--yes")
+    forced = desk.coord("release-lock", "deploy", "--yes", "--force")
+
+    assert refused.code == 6
+    assert "deploy is held by process 12 on anvil (nightly)" in refused.err
+    assert "--force" in refused.err
+    assert forced.code == 0
+    assert not lock.renew()
+
+
+def test_what_a_todo_holds_is_given_back_by_its_run(desk: Stage, locks: LockManager, redis_url: str):
+    locks.resources.declare({"gpu": 4})
+    parked(redis_url, "2/0 resource:gpu")
+
+    refused = desk.coord("release-lock", "resource:gpu", "--yes", "--force")
+
+    assert refused.code == 6
+    assert "coord cancel 20261121-1" in refused.err
+    assert locks.resources.stats("gpu").used == 2
+
+
+def test_nobody_is_asked_where_nobody_is_there(desk: Stage, far: LockManager):
+    lock = far.acquire("deploy", ttl=TTL)
+
+    refused = desk.coord("release-lock", "deploy", "--force")
+
+    assert refused.code == 2
+    assert "nobody was asked" in refused.err
+    assert lock.renew()
+
+
+def test_a_name_that_nobody_holds_is_a_usage_error(desk: Stage):
+    refused = desk.coord("release-lock", "deploy", "--yes")
+
+    assert refused.code == 2
+    assert "nobody holds deploy" in refused.err
+
+
+@pytest.mark.parametrize(("answer", "code", "kept"), [("n", 1, True), ("y", 0, False)])
+def test_on_a_terminal_it_asks(desk: Stage, far: LockManager, answer: str, code: int, kept: bool):
+    lock = far.acquire("deploy", ttl=TTL)
+    ours, its = pty.openpty()
+    command = [COORD, "release-lock", "deploy", "--force"]
+    environment = {**os.environ, **desk.env}
+
+    with subprocess.Popen(command, cwd=desk.folder, env=environment, stdin=its, stderr=its, stdout=its) as process:
+        os.close(its)
+        asked = os.read(ours, 1000)
+        os.write(ours, f"{answer}\n".encode())
+        assert process.wait(30) == code
+
+    assert b"take it away?" in asked
+    assert lock.renew() is kept
+    os.close(ours)
