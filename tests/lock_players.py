@@ -11,7 +11,7 @@ from datetime import timedelta
 import redis
 
 from coordination.errors import CoordinationError
-from coordination.locks import Lock, LockManager
+from coordination.locks import Guard, Lock, LockManager
 
 LONG = timedelta(minutes=1)
 
@@ -39,14 +39,19 @@ def hold(locks: LockManager, client: redis.Redis, name: str, ttl_ms: int) -> Non
     """Holds it; then writes to its guard and says how that went, for each line of standard input."""
     guard = locks.guard(name)
     lock = locks.acquire(name, ttl=timedelta(milliseconds=ttl_ms), wait=LONG)
-    print(lock.fence, flush=True)
+    _say(lock.fence)
     for line in sys.stdin:
-        print(_try_to_write(guard, lock, line.strip()), flush=True)
+        _say(_try_to_write(guard, lock, line.strip()))
 
 
-def _try_to_write(guard: object, lock: Lock, value: str) -> str:
+def _say(word: object) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
+
+
+def _try_to_write(guard: Guard, lock: Lock, value: str) -> str:
     try:
-        guard.write(value, lock.fence)  # type: ignore[attr-defined]
+        guard.write(value, lock.fence)
         lock.check()
     except CoordinationError as error:
         return type(error).__name__

@@ -6,8 +6,9 @@ dies → the key expires after its ttl; Redis restarts with data → nothing cha
 fence is higher all the same, because it is never below the server's clock in microseconds.
 """
 
+from coordination.locks.guard import Guard
 from coordination.locks.lock import Lock
 from coordination.locks.manager import LockManager
 from coordination.locks.owner import Owner
 
-__all__ = ["Lock", "LockManager", "Owner"]
+__all__ = ["Guard", "Lock", "LockManager", "Owner"]

@@ -7,7 +7,9 @@ acquires and releases does not pay for a switch of threads each time.
 from __future__ import annotations
 
 import logging
+import os
 import threading
+import weakref
 from typing import Protocol
 
 from coordination.errors import CoordinationError
@@ -27,17 +29,21 @@ class Renew(Protocol):
 class Renewal:
     def __init__(self, renew: Renew) -> None:
         self._renew = renew
+        self._stopping = False
+        self._begin_anew()
+        _renewals.add(self)
+
+    def _begin_anew(self) -> None:
         self._due_s: dict[Lock, float] = {}
         self._changed = threading.Condition()
         self._wakes_s = NEVER_S
         self._thread: threading.Thread | None = None
-        self._stopping = False
 
     def add(self, lock: Lock) -> None:
         due_s = lock.deadline_s - lock.ttl.total_seconds() * (1 - 1 / PART_OF_TTL)
         with self._changed:
             self._due_s[lock] = due_s
-            if self._thread is None or not self._thread.is_alive():
+            if self._thread is None:
                 self._begin()
             elif due_s < self._wakes_s:
                 self._changed.notify()
@@ -55,7 +61,6 @@ class Renewal:
             self._thread.join()
 
     def _begin(self) -> None:
-        """Anew also in a child process, which has no thread of its parent's."""
         self._thread = threading.Thread(target=self._run, name="lock-renewal", daemon=True)
         self._thread.start()
 
@@ -97,3 +102,16 @@ class Renewal:
         """No lock may be lost unnoticed while another one's renewal has no answer."""
         with self._changed:
             return min((lock.deadline_s for lock in self._due_s), default=now_s()) - now_s()
+
+
+_renewals: weakref.WeakSet[Renewal] = weakref.WeakSet()
+
+
+def _in_a_child() -> None:
+    """It has no thread of its parent's, may have found `_changed` locked for ever, and its parent's locks are not its own."""
+    for renewal in _renewals:
+        renewal._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_child)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from coordination.errors import NotFound, UsageError
 from coordination.locks.granting import Granting
 from coordination.locks.lock import Lock
-from coordination.locks.wants import TTL, WAIT, Terms, amounts, check_name
+from coordination.locks.wants import TTL, WAIT, Terms, check_name, of_resources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Resources:
         keep: bool = True,
     ) -> Lock:
         """All of it in one step, or nothing."""
-        return self._granting.grant(amounts(wanted), tuple(wanted), Terms(ttl, wait, owner, priority), keep=keep)
+        return self._granting.grant(of_resources(wanted), tuple(wanted), Terms(ttl, wait, owner, priority), keep=keep)
 
     def names(self) -> tuple[str, ...]:
         """Those that were declared."""

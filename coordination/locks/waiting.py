@@ -62,12 +62,15 @@ class Waiting:
 
     def _wait(self, request: _Request, answer: Answer) -> Answer:
         try:
-            return self._wait_on(request, answer)
+            answer = self._wait_on(request, answer)
         except Unreachable:
             raise  # it cannot be withdrawn either; its place is forgotten soon
         except BaseException:
             request.leave()
             raise
+        if answer[0] != "held":
+            request.leave()
+        return answer
 
     def _wait_on(self, request: _Request, answer: Answer) -> Answer:
         look_s = request.began_s + LOOK_S
@@ -117,7 +120,7 @@ class _Request:
         expires_s = (expires_ms + 1) / 1000 if expires_ms >= 0 else LOOK_S
         for_s = max(0.001, min(expires_s, LOOK_S, self.left_s()))
         wake = self._keys.wake(self.token)
-        answer = self._line.send("BLPOP", wake, f"{for_s:.3f}", patience_s=self._patience_s(), blocks_s=for_s)
+        answer = self._line.send("BLPOP", wake, f"{for_s:.3f}", patience_s=self._patience_s(for_s), blocks_s=for_s)
         return answer[1] if answer else None
 
     def leave(self) -> None:
@@ -133,10 +136,10 @@ class _Request:
     def _step(self, name: str, *args: str | int) -> Any:
         return self._line(name, [self._keys.head], args, patience_s=self._patience_s())
 
-    def _patience_s(self) -> float:
+    def _patience_s(self, after_s: float = 0) -> float:
         if not self._wait_s:
             return ANSWER_S
-        return min(PATIENCE_S, max(SHORTEST_S, self.left_s()))
+        return min(PATIENCE_S, max(SHORTEST_S, self.left_s() - after_s))
 
 
 def _names(wants: str) -> str:

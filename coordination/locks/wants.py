@@ -54,8 +54,8 @@ def check_name(what: str, name: object) -> None:
         raise UsageError(f"the {what} {name!r} has characters that cannot be seen", "take them out")
 
 
-def locks(names: Iterable[str], *, shared: bool) -> tuple[str, ...]:
-    """The typed names of locks, each once."""
+def each_once(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of locks."""
     if isinstance(names, str):
         raise UsageError(f"{names!r} is one name", "give a list, or use acquire")
     wanted = tuple(dict.fromkeys(names))
@@ -63,12 +63,15 @@ def locks(names: Iterable[str], *, shared: bool) -> tuple[str, ...]:
         raise UsageError("nothing is asked for", "name a lock")
     for name in wanted:
         check_name("lock's name", name)
+    return wanted
+
+
+def of_locks(names: Iterable[str], *, shared: bool) -> tuple[str, ...]:
     mode = "s" if shared else "x"
-    return tuple(f"{mode} lock:{name}" for name in wanted)
+    return tuple([f"{mode} lock:{name}" for name in names])
 
 
-def amounts(wanted: Mapping[str, int]) -> tuple[str, ...]:
-    """The wants for so much of each resource."""
+def of_resources(wanted: Mapping[str, int]) -> tuple[str, ...]:
     if not wanted:
         raise UsageError("nothing is asked for", "name a resource")
     for name, amount in wanted.items():

@@ -76,9 +76,9 @@ def test_its_owner_is_kept_in_separate_fields(locks: LockManager, client: redis.
 
 
 def test_one_try_is_one_try(locks: LockManager):
-    with locks.acquire("x", owner="me"):
-        with pytest.raises(LockTimeout, match=r"lock x taken: x is held by me \(process \d+ on "):
-            locks.acquire("x", wait=ONCE)
+    held_by_me = r"lock x taken: x is held by me \(process \d+ on "
+    with locks.acquire("x", owner="me"), pytest.raises(LockTimeout, match=held_by_me):
+        locks.acquire("x", wait=ONCE)
     locks.acquire("x", wait=ONCE).release()
 
 
@@ -92,7 +92,7 @@ def test_a_wait_that_was_in_vain_leaves_no_place_in_the_queue(locks: LockManager
 def test_nothing_is_left_of_a_lock_that_was_released(locks: LockManager, client: redis.Redis):
     locks.acquire_many(["x", "y"]).release()
 
-    left = {key for key in client.keys() if not key.startswith("test:lock-done:")}
+    left = {key for key in client.scan_iter() if not key.startswith("test:lock-done:")}
     assert left == {"test:fence", "test:lock-epoch"}
 
 
@@ -106,9 +106,14 @@ def test_an_error_of_the_body_passes_untouched_and_the_lock_is_free(locks: LockM
 
 def test_an_error_of_the_body_passes_untouched_where_the_lock_is_lost_too(locks: LockManager, client: redis.Redis):
     error = RuntimeError("of the body")
-    with pytest.raises(RuntimeError) as raised, locks.acquire("x"):
-        client.flushall()
-        raise error
+
+    def lose_and_fail() -> None:
+        with locks.acquire("x"):
+            client.flushall()
+            raise error
+
+    with pytest.raises(RuntimeError) as raised:
+        lose_and_fail()
     assert raised.value is error
 
 

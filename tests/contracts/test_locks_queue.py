@@ -1,0 +1,140 @@
+"""Who is next: first come within a priority, a priority is worth so much waiting, and the dead keep nobody waiting for long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import redis
+
+from coordination.errors import LockTimeout
+from coordination.locks import LockManager
+from coordination.wire.scripts import Scripts
+from tests.lock_players import LONG, begin
+from tests.waiting import until
+
+ONCE = timedelta(0)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as made:
+        yield made
+
+
+@pytest.fixture
+def locks(client: redis.Redis) -> Iterator[LockManager]:
+    made = LockManager(client, "test")
+    yield made
+    made.close()
+
+
+class Line:
+    """Waiters that came one after the other, and in which order they were granted the lock."""
+
+    def __init__(self, locks: LockManager, client: redis.Redis) -> None:
+        self._locks, self._client = locks, client
+        self._threads: list[threading.Thread] = []
+        self.order: list[str] = []
+
+    def join(self, label: str, *names: str, priority: int = 0) -> None:
+        places = {name: self._client.zcard(f"test:lock-queue:lock:{name}") for name in names}
+        self._threads.append(threading.Thread(target=self._wait, args=(label, names, priority)))
+        self._threads[-1].start()
+        until(lambda: any(self._client.zcard(f"test:lock-queue:lock:{name}") > n for name, n in places.items()))
+
+    def _wait(self, label: str, names: tuple[str, ...], priority: int) -> None:
+        with self._locks.acquire_many(names, wait=LONG, priority=priority):
+            self.order.append(label)
+
+    def end(self) -> list[str]:
+        for thread in self._threads:
+            thread.join()
+        return self.order
+
+
+@pytest.fixture
+def line(locks: LockManager, client: redis.Redis) -> Line:
+    return Line(locks, client)
+
+
+def test_first_come_first_served(locks: LockManager, line: Line):
+    with locks.acquire("x"):
+        for label in "abcdefgh":
+            line.join(label, "x")
+    assert line.end() == list("abcdefgh")
+
+
+def test_a_higher_priority_goes_first_and_within_one_who_came_first(locks: LockManager, line: Line):
+    with locks.acquire("x"):
+        line.join("later", "x")
+        line.join("urgent", "x", priority=2)
+        line.join("soon", "x", priority=1)
+        line.join("as urgent", "x", priority=2)
+    assert line.end() == ["urgent", "as urgent", "soon", "later"]
+
+
+def test_who_has_waited_long_enough_goes_before_a_higher_priority(locks: LockManager, client: redis.Redis, line: Line):
+    with locks.acquire("x"):
+        line.join("old", "x")
+        aged = client.zrange("test:lock-queue:lock:x", 0, 0)[0]
+        # as if it had come 10 s ago: a step of priority is worth 5 s
+        client.zincrby("test:lock-queue:lock:x", -10_000_000, aged)
+        client.hincrby(f"test:lock-request:{aged}", "rank", -10_000_000)
+        line.join("urgent", "x", priority=1)
+        line.join("most urgent", "x", priority=4)
+    assert line.end() == ["most urgent", "old", "urgent"]
+
+
+def test_nobody_passes_a_waiter_by_coming_at_the_right_moment(locks: LockManager, client: redis.Redis, line: Line):
+    with locks.acquire("x"):
+        line.join("waiter", "x")
+        with pytest.raises(LockTimeout):
+            locks.acquire("x", wait=ONCE)
+    line.end()
+
+
+def test_a_request_for_several_comes_in_its_turn_for_each(locks: LockManager, line: Line):
+    a, b = locks.acquire("a"), locks.acquire("b")
+    line.join("both", "a", "b")
+    line.join("a", "a")
+    line.join("b", "b")
+    a.release()
+    assert line.order == []
+    b.release()
+    assert line.end()[0] == "both"
+
+
+def test_what_is_free_is_not_kept_by_those_who_wait_for_something_else(locks: LockManager, line: Line):
+    with locks.acquire("b"):
+        line.join("both", "a", "b")
+        locks.acquire("a", wait=ONCE).release()
+    assert line.end() == ["both"]
+
+
+def test_the_release_itself_hands_over(locks: LockManager, client: redis.Redis):
+    lock = locks.acquire("x")
+    place = ["next", "x lock:x", 60_000, 0, 60_000, "", "party"]
+    assert Scripts(client)("lock/acquire", ["test:"], place)[0] == "waiting"
+
+    lock.release()
+
+    assert client.get("test:lock:x") == "next"
+    assert int(client.lrange("test:lock-wake:next", 0, -1)[0]) > lock.fence
+
+
+def test_a_killed_waiter_keeps_those_behind_it_waiting_for_seconds_not_for_its_ttl(
+    locks: LockManager, client: redis.Redis, redis_url: str, line: Line
+):
+    lock = locks.acquire("x")
+    dead = begin(redis_url, "hold", "x", 600_000)
+    until(lambda: client.zcard("test:lock-queue:lock:x") == 1)
+    dead.kill()
+    dead.communicate()
+    line.join("alive", "x")
+
+    lock.release()
+
+    assert line.end() == ["alive"]

@@ -1,0 +1,224 @@
+"""Redis dies, hangs, forgets or refuses: a clear error within the wait, never a lock that is not one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from coordination.errors import CoordinationError, LockLost, LockTimeout, StaleFence, Unreachable, Unusable
+from coordination.locks import LockManager
+from coordination.settings import Settings
+from coordination.wire.embedded import EmbeddedServer
+from tests.lock_players import LONG
+from tests.waiting import until
+
+ONCE = timedelta(0)
+WAIT = timedelta(seconds=2)
+
+
+class Server(EmbeddedServer):
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        until(lambda: self.running() is None)
+
+    def signal(self, number: int) -> None:
+        os.kill(self.running().pid, number)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path / ".coord", Settings())
+    made.start()
+    yield made
+    if made.running():
+        made.signal(signal.SIGCONT)
+        made.stop()
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(server.start(), decode_responses=True) as made:
+        yield made
+
+
+@pytest.fixture
+def locks(client: redis.Redis) -> Iterator[LockManager]:
+    made = LockManager(client, "test")
+    yield made
+    made.close()
+
+
+class Waiter(threading.Thread):
+    """Waits for the lock; keeps what came of it."""
+
+    def __init__(self, locks: LockManager, wait: timedelta) -> None:
+        super().__init__()
+        self._locks, self._wait = locks, wait
+        self.came: object = None
+
+    def run(self) -> None:
+        try:
+            self.came = self._locks.acquire("x", wait=self._wait)
+        except CoordinationError as error:
+            self.came = error
+
+
+def waiting(locks: LockManager, client: redis.Redis, wait: timedelta = WAIT) -> Waiter:
+    waiter = Waiter(locks, wait)
+    waiter.start()
+    until(lambda: client.zcard("test:lock-queue:lock:x"))
+    return waiter
+
+
+def test_redis_that_is_gone_is_a_clear_error_of_the_waiter(locks: LockManager, client: redis.Redis, server: Server):
+    locks.acquire("x")
+    waiter = waiting(locks, client)
+    server.kill()
+    waiter.join(20)
+
+    assert isinstance(waiter.came, Unreachable)
+    assert "does not answer" in waiter.came.message
+    with pytest.raises(Unreachable):
+        locks.acquire("y", wait=ONCE)
+
+
+def test_redis_that_hangs_is_a_clear_error_of_the_waiter(locks: LockManager, client: redis.Redis, server: Server):
+    locks.acquire("x")
+    waiter = waiting(locks, client)
+    server.signal(signal.SIGSTOP)
+    waiter.join(20)
+
+    assert isinstance(waiter.came, Unreachable)
+    assert "does not answer" in waiter.came.message
+
+
+def test_a_holder_knows_that_it_lost_its_lock_while_redis_hangs(locks: LockManager, server: Server):
+    lock = locks.acquire("x", ttl=timedelta(milliseconds=400))
+    server.signal(signal.SIGSTOP)
+
+    assert lock.lost.wait(10)
+    with pytest.raises(LockLost):
+        lock.check()
+
+
+def test_a_hang_shorter_than_the_ttl_loses_nothing(locks: LockManager, server: Server):
+    lock = locks.acquire("x", ttl=timedelta(seconds=9))
+    first = lock.deadline_s
+    server.signal(signal.SIGSTOP)
+    hung = threading.Thread(target=lock.renew)
+    hung.start()
+    server.signal(signal.SIGCONT)
+    hung.join()
+
+    until(lambda: lock.deadline_s > first)
+    lock.release()
+
+
+def test_after_a_restart_with_its_data_a_lock_is_held_as_before(
+    locks: LockManager, client: redis.Redis, server: Server
+):
+    lock = locks.acquire("x", ttl=timedelta(minutes=1))
+    until(lambda: client.info("persistence")["aof_pending_bio_fsync"] == 0)
+    client.execute_command("WAITAOF", 1, 0, 5000)
+    server.kill()
+    server.start()
+
+    with pytest.raises(LockTimeout):
+        locks.acquire("x", wait=ONCE)
+    assert lock.renew()
+    lock.release()
+    with locks.acquire("x") as after:
+        assert after.fence > lock.fence
+        assert after.epoch == lock.epoch
+
+
+def test_whoever_waits_through_a_restart_is_granted_the_lock(locks: LockManager, client: redis.Redis, server: Server):
+    lock = locks.acquire("x", ttl=timedelta(minutes=1))
+    client.execute_command("WAITAOF", 1, 0, 5000)
+    waiter = waiting(locks, client, LONG)
+    server.kill()
+    server.start()
+    lock.release()
+    waiter.join(20)
+
+    assert waiter.came.fence > lock.fence
+
+
+def test_where_redis_forgot_everything_no_fence_is_given_out_again_and_the_epoch_says_so(
+    locks: LockManager, client: redis.Redis
+):
+    guard = locks.guard("x")
+    before = locks.acquire("x")
+    guard.write("of before", before.fence)
+    client.flushall()
+
+    with pytest.raises(StaleFence):
+        guard.write("too late", before.fence)
+    after = locks.acquire("x", wait=ONCE)
+
+    assert after.fence > before.fence
+    assert after.epoch > before.epoch
+    assert not before.renew()
+    assert before.lost.is_set()
+    assert after.renew()
+
+
+def test_a_waiter_keeps_its_turn_where_redis_forgot_everything(locks: LockManager, client: redis.Redis):
+    lock = locks.acquire("x")
+    waiter = waiting(locks, client, LONG)
+    client.flushall()
+    waiter.join(20)
+
+    assert waiter.came.fence > lock.fence
+
+
+DENIED = {
+    "no steps": ["-evalsha"],
+    "no keys": ["resetkeys"],
+    "no writing": ["-@write"],
+    "no blocking": ["-blpop"],
+}
+
+
+@pytest.mark.parametrize("rules", DENIED.values(), ids=DENIED)
+def test_a_redis_that_denies_us_something_is_unusable_and_nothing_weaker_is_done(
+    locks: LockManager, client: redis.Redis, rules: list[str]
+):
+    client.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "&*", "+@all", *rules)
+    path = client.connection_pool.connection_kwargs["path"]
+    held = locks.acquire("x")
+    with redis.Redis(unix_socket_path=path, username="bob", password="pw") as denied:
+        his = LockManager(denied, "test")
+        with pytest.raises(Unusable, match="does not allow user bob"):
+            his.acquire("x", wait=WAIT)
+        his.close()
+
+    assert client.get("test:lock:x") == held.token
+
+
+def test_a_redis_that_refuses_the_login_is_unusable(client: redis.Redis):
+    path = client.connection_pool.connection_kwargs["path"]
+    stranger = redis.Redis(unix_socket_path=path, username="nobody", password="wrong")
+    with pytest.raises(Unusable, match="refuses the login of user nobody"):
+        LockManager(stranger, "test").acquire("x", wait=WAIT)
+
+
+def test_a_redis_that_lost_its_scripts_is_sent_them_again(locks: LockManager, client: redis.Redis):
+    lock = locks.acquire("x")
+    client.script_flush()
+    lock.release()
+    locks.acquire("x").release()
+
+
+def test_idle_connections_that_redis_hung_up_are_made_anew(locks: LockManager, client: redis.Redis):
+    lock = locks.acquire("x")
+    client.client_kill_filter(skipme=True, _type="normal")
+    lock.release()
+    locks.acquire("x", wait=ONCE).release()
