@@ -118,13 +118,13 @@ class MessageBus:
         *,
         reader: str | None = None,
         since: Position | None = None,
-        prefetch: int = 32,
+        prefetch: int = 128,
         patience: timedelta | None = None,
     ) -> Inbox:
         """What comes for the recipient, for ever: to iterate over, or, with a handler, running until it is stopped.
 
         `reader`: who of the recipient's this is; one of its own for each that reads at the same time. `since`: the position
-        of an earlier time. `prefetch`: how many it has in hand at once. `patience`: how long Redis may be away before it
+        of an earlier time. `prefetch`: how many it has in hand at once, at most: a slow handler has few. `patience`: how long Redis may be away before it
         is Unreachable; for ever where nothing is said.
         """
         name = reader or f"{process()}:{secrets.token_hex(4)}"

@@ -22,7 +22,7 @@ def fields(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, str]:
 def taken(answer: Sequence[Any], to: str, reader: str) -> Taken:
     (epoch, offset, trimmed, recovered, missed, due), rows = answer
     return Taken(
-        messages=tuple(_delivered(to, reader, *rows[i : i + 3]) for i in range(0, len(rows), 3)),
+        messages=tuple(_delivered(to, reader, *rows[i : i + 2]) for i in range(0, len(rows), 2)),
         recovered=recovered == 1,
         trimmed=missed,
         position=Position(text(epoch), offset, trimmed),
@@ -30,28 +30,33 @@ def taken(answer: Sequence[Any], to: str, reader: str) -> Taken:
     )
 
 
-def _delivered(to: str, reader: str, facts: Any, head: Any, body: Any) -> Message:
-    delivery, in_vain, at_ms, ticket = text(facts).split(" ", 3)
-    more = {"deliveries": int(in_vain) + 1, "reader": reader, "delivery": int(delivery)}
-    return message(to, ticket, at_ms, head, body, **more)
+def _delivered(to: str, reader: str, facts: Any, body: Any) -> Message:
+    words = text(facts).split(" ")
+    return _message(to, words[2:], body, deliveries=int(words[1]) + 1, reader=reader, delivery=int(words[0]))
 
 
-def message(to: str, ticket: str, at_ms: str, head: Any, body: Any, **more: Any) -> Message:
-    offset, priority, _, sender = ticket.split(" ", 3)
-    top = json.loads(head)
+def message(to: str, ticket: str, at_ms: str, head: str, body: str, *, deliveries: int, reader: str = "") -> Message:
+    """One that is only looked at."""
+    return _message(to, [at_ms, *ticket.split(" "), *head.split(" ")], body, deliveries=deliveries, reader=reader)
+
+
+def _message(to: str, words: Sequence[str], body: Any, *, deliveries: int, reader: str, delivery: int = 0) -> Message:
+    at_ms, offset, priority, over, sender, message_id, kind, reply_to, acknowledged = words
     return Message(
-        id=top["id"],
+        id=message_id,
         to=to,
-        type=top["type"],
+        type=kind,
         payload=json.loads(body),
         sender=sender,
         sent_at=moment(int(at_ms)),
         offset=int(offset),
         priority=int(priority),
-        reply_to=top.get("reply_to"),
-        wants_ack=top.get("ack", True),
-        ticket=ticket,
-        **more,
+        reply_to=None if reply_to == "-" else reply_to,
+        wants_ack=acknowledged == "1",
+        deliveries=deliveries,
+        reader=reader,
+        delivery=delivery,
+        ticket=f"{offset} {priority} {over} {sender}",
     )
 
 

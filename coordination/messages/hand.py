@@ -71,7 +71,8 @@ class Hand:
         with self._lock:
             if self._begun.pop(message.offset, None) is not None:
                 self._done.append(message)
-                self._stir.notify()
+                if len(self._done) == 1:
+                    self._stir.notify()
 
     def drop(self, offsets: Collection[int]) -> None:
         """They are somebody else's now."""

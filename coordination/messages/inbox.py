@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from coordination.messages.bus import MessageBus
 
 SHORTEST = timedelta(milliseconds=1)
+MOMENT_S = 0.1
 
 Answer = TypeVar("Answer")
 
@@ -54,6 +55,8 @@ class Inbox:
         """How many messages are known to be missing."""
         self._bus = bus
         self._prefetch = prefetch
+        self._appetite = 1
+        self._last_look = 0.0
         self._stopped = Event()
         self._outage = Outage(self._stopped, patience)
         self._waking = Waking(bus.steps, to)
@@ -133,7 +136,7 @@ class Inbox:
 
     def _take(self) -> timedelta | None:
         """Until when nothing is due; None where there was something."""
-        taken = self._bus.take_ahead(self.recipient, self.reader, self._prefetch, self.position)
+        taken = self._bus.take_ahead(self.recipient, self.reader, self._next_appetite(), self.position)
         self._hand.add(taken.messages)
         if not taken.recovered:
             self.recovered, self.trimmed = False, self.trimmed + taken.trimmed
@@ -142,6 +145,13 @@ class Inbox:
         if taken.messages:
             return None
         return self._bus.limits.interval if taken.due is None else max(taken.due, SHORTEST)
+
+    def _next_appetite(self) -> int:
+        """As many as it does within a moment: what is in hand of one reader is kept from the others."""
+        now = time.monotonic()
+        eaten = self._appetite * 2 if now - self._last_look < MOMENT_S else self._appetite // 2
+        self._appetite, self._last_look = max(1, min(self._prefetch, eaten)), now
+        return self._appetite
 
     def _through(self, attempt: Callable[[], Answer], otherwise: Answer) -> Answer:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -34,19 +33,13 @@ class Letter:
     """A message that has no number yet: what of it does not depend on that."""
 
     sender: str
-    top: dict[str, Any]
+    top: str
     body: str
-    rest: tuple[int, ...]
+    terms: str
 
-    def numbered(self, sequence: str) -> list[str | int]:
-        """As message.letter in wire/lua/message/_message.lua takes it."""
-        return [
-            self.sender,
-            sequence,
-            json.dumps({"id": f"{self.sender}/{sequence}", **self.top}),
-            self.body,
-            *self.rest,
-        ]
+    def numbered(self, sequence: str) -> tuple[str, str, str]:
+        """As message.read in wire/lua/message/_message.lua takes it."""
+        return f"{self.sender}/{sequence} {self.top}", self.body, self.terms
 
 
 class Sender:
@@ -68,14 +61,11 @@ class Sender:
         self, kind: str, payload: Any, *, ttl: timedelta | None, priority: int, reply_to: str | None, ack: bool
     ) -> Letter:
         """Raises UsageError for what cannot be sent."""
-        top: dict[str, Any] = {"type": names.name(kind, "a type of message")}
-        if reply_to is not None:
-            top["reply_to"] = names.recipient(reply_to)
-        if not ack:
-            top["ack"] = False
+        to_whom = "-" if reply_to is None else names.recipient(reply_to)
+        top = f"{names.name(kind, 'a type of message')} {to_whom} {int(ack)}"
         ttl_ms = 0 if ttl is None else names.milliseconds(ttl, "ttl")
-        rest = (ttl_ms, names.priority(priority), self._limit, self._keep_ms, int(not ack))
-        return Letter(self.name, top, names.encode(payload), rest)
+        terms = f"{ttl_ms} {names.priority(priority)} {self._limit} {self._keep_ms}"
+        return Letter(self.name, top, names.encode(payload), terms)
 
     def send(self, sequence: int | None, deliver: Callable[[str], Answer]) -> tuple[str, Answer]:
         """The id of what is sent, and what `deliver` answers. One at a time: a later number never overtakes."""

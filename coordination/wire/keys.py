@@ -35,7 +35,7 @@
 | `<ns>:gateway-tokens`    | hash   | who → JSON: recipient, SHA-256 of its token, since when   | until revoked            |
 | `<ns>:gateway-news`      | pubsub | a recipient whose token ended, or who came in elsewhere   | —                        |
 | `<ns>:recipients`        | zset   | recipient, by when it was last heard of in ms             | until forgotten          |
-| `<ns>:inbox:<recipient>` | stream | what waits for it or is in hand: at, head, body           | until acknowledged       |
+| `<ns>:inbox-stream:<recipient>` | stream | what waits for it or is in hand: at, head, body    | until acknowledged       |
 | `<ns>:inbox-ready:<…>`   | zset   | ticket, by priority, then arrival: what waits             | until handed out         |
 | `<ns>:inbox-pending:<…>` | zset   | ticket, by when it may be taken over in ms                | until acknowledged       |
 | `<ns>:inbox-deliveries:<…>` | hash | ticket → how often, in vain, begun, reader               | until acknowledged       |
@@ -146,12 +146,7 @@ LUA_NAMES: Mapping[str, str] = {
     "epoch": "lock-epoch",
     "fence": "fence",
     "timers": "timers",
-    "inbox_stream": "inbox:",
-    "inbox_ready": "inbox-ready:",
-    "inbox_pending": "inbox-pending:",
-    "inbox_deliveries": "inbox-deliveries:",
-    "inbox_lanes": "inbox-lanes:",
-    "inbox_facts": "inbox-facts:",
+    "inbox": "inbox-",
     "mail": "mail:",
     "topic": "topic:",
     "recipients": "recipients",
@@ -218,17 +213,24 @@ class MessageKeys:
     readers = property(lambda self: f"{self.head}{LUA_NAMES['readers']}")
     dead_letters = property(lambda self: f"{self.head}{LUA_NAMES['dead_letters']}")
 
+    @property
+    def patterns(self) -> tuple[str, ...]:
+        """Of all of them, and the head that steps get; for the rights of a user."""
+        names = [name for key, name in LUA_NAMES.items() if key.startswith("inbox_")]
+        names += [LUA_NAMES[key] for key in ("topic", "recipients", "readers", "dead_letters")]
+        return (self.head, *(f"{self.head}{name}{'*' if name.endswith(':') else ''}" for name in names))
+
     def ready(self, recipient: str) -> str:
-        return f"{self.head}{LUA_NAMES['inbox_ready']}{recipient}"
+        return f"{self.head}{LUA_NAMES['inbox']}ready:{recipient}"
 
     def pending(self, recipient: str) -> str:
-        return f"{self.head}{LUA_NAMES['inbox_pending']}{recipient}"
+        return f"{self.head}{LUA_NAMES['inbox']}pending:{recipient}"
 
     def deliveries(self, recipient: str) -> str:
-        return f"{self.head}{LUA_NAMES['inbox_deliveries']}{recipient}"
+        return f"{self.head}{LUA_NAMES['inbox']}deliveries:{recipient}"
 
     def facts(self, recipient: str) -> str:
-        return f"{self.head}{LUA_NAMES['inbox_facts']}{recipient}"
+        return f"{self.head}{LUA_NAMES['inbox']}facts:{recipient}"
 
     def mail(self, recipient: str) -> str:
         return f"{self.head}{LUA_NAMES['mail']}{recipient}"
@@ -275,7 +277,15 @@ class Keys:
     def step(self, run_id: str) -> list[str]:
         """KEYS of every script in lua/run."""
         shared = [self.runs, self.live, self.leases, self.holders, self.stops, self.timers]
-        return [*self.run(run_id).own, *shared, self.seats, self.seat_queue, self.fence, self.messages.head, self.counters]
+        return [
+            *self.run(run_id).own,
+            *shared,
+            self.seats,
+            self.seat_queue,
+            self.fence,
+            self.messages.head,
+            self.counters,
+        ]
 
     def worker(self, worker_id: str) -> str:
         return f"{self.namespace}:worker:{worker_id}"

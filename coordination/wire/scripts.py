@@ -1,29 +1,33 @@
 """The Lua steps by name: `run/settle` is lua/run/settle.lua, behind what its folder's files with a leading underscore share.
 
-A shared file that begins with `-- uses: lock` stands behind what the folder `lock` shares.
+A shared file that begins with `-- uses: lock` stands behind what the folder `lock` shares. `KEY.queue` is the part of a key's name
+that keys.py has under `queue`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
 from redis import Redis
-from redis.commands.core import Script
+from redis.exceptions import NoScriptError
 
 from coordination.wire.keys import LUA_NAMES
 
 _FOLDER = files("coordination.wire") / "lua"
 _USES = "-- uses: "
-_NAMES = "local KEY = {{ {} }}".format(", ".join(f"{name} = '{part}'" for name, part in LUA_NAMES.items()))
+_NAME = re.compile(r"\bKEY\.(\w+)")
 
 
 @cache
 def source(name: str) -> str:
     room, _, step = name.partition("/")
-    return "\n".join([_NAMES, *_shared(room), (_FOLDER / room / f"{step}.lua").read_text()])
+    text = "\n".join([*_shared(room), (_FOLDER / room / f"{step}.lua").read_text()])
+    return _NAME.sub(lambda name: f"'{LUA_NAMES[name[1]]}'", text)  # a table would be made anew at each call
 
 
 def _shared(room: str) -> list[str]:
@@ -42,10 +46,15 @@ class Scripts:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._known: dict[str, Script] = {}
 
     def __call__(self, name: str, keys: Sequence[str], args: Sequence[str | int | float | bytes]) -> Any:
-        script = self._known.get(name)
-        if script is None:
-            script = self._known[name] = self._redis.register_script(source(name))
-        return script(keys=list(keys), args=list(args))
+        try:
+            return self._redis.evalsha(_hash(name), len(keys), *keys, *args)
+        except NoScriptError:
+            self._redis.script_load(source(name))
+            return self._redis.evalsha(_hash(name), len(keys), *keys, *args)
+
+
+@cache
+def _hash(name: str) -> str:
+    return sha1(source(name).encode(), usedforsecurity=False).hexdigest()

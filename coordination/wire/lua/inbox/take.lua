@@ -3,7 +3,7 @@
 -- ARGV: recipient, reader, host and pid of the reader, how many at most, idle time in ms, deliveries until it is dead,
 --       whether all count as begun (else the first), epoch, offset and trimmed of the reader's position (or empty)
 -- Returns: {epoch, offset, trimmed, recovered 1|0, missed, ms until something is due (-1: nothing)}, {of each message
---   `<delivery> <in vain> <sent at> <ticket>`, head, body}.
+--   `<delivery> <in vain> <sent at> <ticket> <head>`, body}.
 local to, reader, place, limit, idle_ms, deliveries, all_begun, epoch_seen, offset_seen, trimmed_seen = unpack(ARGV)
 local LOOKED_AT = 1000 -- behind so many that only others may have, the next are looked at when those are done
 limit = tonumber(limit)
@@ -21,42 +21,58 @@ local function lane_of(sender)
   return lanes[sender]
 end
 
+-- What this reader may have, in order: tickets, and the offset and the sender of each.
 local function pick()
-  local picked, from, step = {}, 0, math.max(limit, 16)
+  local picked, offsets, senders, from, step = {}, {}, {}, 0, math.max(limit, 16)
   while #picked < limit and from < LOOKED_AT do
     local some = call('ZRANGE', box.ready, from, from + step - 1)
     for _, ticket in ipairs(some) do
-      local holder = lane_of(inbox.sender_of(ticket)).reader
       if message.drop_if_over(box, ticket) then
         from = from - 1
-      elseif (not holder or holder == reader) and #picked < limit then
-        picked[#picked + 1] = ticket
+      else
+        local offset, sender = string.match(ticket, '^(%d+) %S+ %S+ (.*)$')
+        local holder = lane_of(sender).reader
+        if (not holder or holder == reader) and #picked < limit then
+          picked[#picked + 1], offsets[#offsets + 1], senders[#senders + 1] = ticket, offset, sender
+        end
       end
     end
     if #some < step then break end
     from = from + step
   end
-  return picked
+  return picked, offsets, senders
 end
 
-local function hand_out(picked)
+-- Their entries in the stream: those that follow each other are read at once.
+local function entries(offsets)
+  local first, last = offsets[1] .. '-0', offsets[#offsets] .. '-0'
+  if offsets[#offsets] - offsets[1] == #offsets - 1 then
+    local found = call('XRANGE', box.stream, first, last)
+    local same = #found == #offsets
+    for i, entry in ipairs(found) do same = same and entry[1] == offsets[i] .. '-0' end
+    if same then return found end
+  end
+  local found = {}
+  for i, offset in ipairs(offsets) do found[i] = call('XRANGE', box.stream, offset .. '-0', offset .. '-0')[1] end
+  return found
+end
+
+local function hand_out(picked, offsets, senders)
   local rows, noted, due = {}, {}, {}
   local values = call('HMGET', box.deliveries, unpack(picked))
-  for i, ticket in ipairs(picked) do
-    local id = message.id_of(ticket)
-    local fields = call('XRANGE', box.stream, id, id)[1][2]
-    local d = inbox.read_delivery(values[i])
+  for i, entry in ipairs(entries(offsets)) do
+    local ticket, fields, d = picked[i], entry[2], inbox.read_delivery(values[i])
     d.n, d.reader, d.begun = d.n + 1, reader, (all_begun == '1' or i == 1) and 1 or 0
     if fields[7] == 'forget' then
       message.erase(box, ticket)
     else
       noted[#noted + 1], noted[#noted + 2] = ticket, inbox.written(d)
       due[#due + 1], due[#due + 2] = message.now + idle_ms, ticket
-      local lane = lane_of(inbox.sender_of(ticket))
+      local lane = lane_of(senders[i])
       lane.n, lane.reader, lane.changed = lane.n + 1, reader, true
     end
-    rows[3 * i - 2] = d.n .. ' ' .. d.failed .. ' ' .. fields[2] .. ' ' .. ticket
-    rows[3 * i - 1], rows[3 * i] = fields[4], fields[6]
+    rows[2 * i - 1] = d.n .. ' ' .. d.failed .. ' ' .. fields[2] .. ' ' .. ticket .. ' ' .. fields[4]
+    rows[2 * i] = fields[6]
   end
   call('ZREM', box.ready, unpack(picked))
   if #noted > 0 then
@@ -69,8 +85,9 @@ local function hand_out(picked)
   return rows
 end
 
-local picked = limit > 0 and pick() or {}
-local rows = #picked > 0 and hand_out(picked) or {}
+local picked, offsets, senders = {}, nil, nil
+if limit > 0 then picked, offsets, senders = pick() end
+local rows = #picked > 0 and hand_out(picked, offsets, senders) or {}
 
 local epoch, seq, trimmed, told = unpack(call('HMGET', box.facts, 'epoch', 'seq', 'trimmed', 'told'))
 seq, trimmed, told = tonumber(seq or 0), tonumber(trimmed or 0), tonumber(told or 0)

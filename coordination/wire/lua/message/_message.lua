@@ -1,5 +1,5 @@
 -- How a message comes into an inbox, for the steps of messages and for those of other rooms. The page: messages/__init__.py.
--- Everything is in the table `message` and gets `head`, the namespace with its colon; the names of keys (table KEY) come from
+-- Everything is in the table `message` and gets `head`, the namespace with its colon; the names of keys (KEY.…) come from
 -- wire/keys.py. A ticket, `<offset> <priority> <end> <sender>`, stands for a message in all zsets and hashes of an inbox; the end is
 -- `t` and when its ttl is over, or `k` and when it was kept as long as anything is, in ms.
 
@@ -21,13 +21,13 @@ do
 
   local BOX = {
     __index = function(box, part)
-      local key = box.head .. KEY['inbox_' .. part] .. box.to
+      local key = box.head .. KEY.inbox .. part .. ':' .. box.to
       box[part] = key
       return key
     end,
   }
 
-  -- The keys of one inbox, by the last part of their names in KEY.
+  -- The keys of one inbox (stream, ready, pending, deliveries, lanes, facts), made when they are asked for.
   function message.box(head, to) return setmetatable({ head = head, to = to }, BOX) end
 
   function message.said_again(zset, member)
@@ -95,25 +95,33 @@ do
     if call('HDEL', box.facts, 'waits') == 1 then call('PUBLISH', box.head .. KEY.mail .. box.to, '') end
   end
 
-  -- `top` and `body` are JSON: {id, type, reply_to, ack} and the payload. `ttl_ms` 0: as long as anything is kept. An empty
-  -- sequence is never a repetition. `limit` and `keep_ms` are those of an inbox; `forget` is '1' where nobody acknowledges it.
-  function message.letter(from, sequence, top, body, ttl_ms, priority, limit, keep_ms, forget)
+  -- What comes into an inbox: `kind` is its type, `body` the payload as JSON, `limit` and `keep_ms` are those of an inbox.
+  -- A `sequence` is `<n>` or `<mark>.<n>`.
+  function message.letter(sender, sequence, kind, body, ttl_ms, limit, keep_ms)
+    return message.read(sender .. '/' .. sequence .. ' ' .. kind .. ' - 1', body, ttl_ms .. ' 0 ' .. limit .. ' ' .. keep_ms)
+  end
+
+  -- The same, from few words. `top`: `<sender>/<sequence> <type> <reply_to or -> <1 or 0: is it acknowledged>`. `terms`:
+  -- `<ttl in ms, 0: as long as anything is kept> <priority> <limit of an inbox> <retention in ms>`.
+  function message.read(top, body, terms)
+    local ttl_ms, priority, limit, keep_ms = string.match(terms, '^(%d+) (%S+) (%d+) (%d+)$')
+    ttl_ms, keep_ms = tonumber(ttl_ms), tonumber(keep_ms)
+    local sender, sequence = string.match(top, '^(%S+)/(%S+)')
     return {
-      from = from, sequence = sequence, head = top, body = body, ttl_ms = tonumber(ttl_ms), priority = tonumber(priority),
-      limit = tonumber(limit), keep_ms = tonumber(keep_ms), forget = forget == '1',
+      top = top, body = body, sender = sender, sequence = sequence, forget = string.sub(top, -1) == '0',
+      priority = priority, limit = tonumber(limit),
+      over = ttl_ms > 0 and ttl_ms <= keep_ms and 't' .. now + ttl_ms or 'k' .. now + keep_ms,
     }
   end
 
   local function keep(box, letter, offset)
-    local mortal = letter.ttl_ms > 0 and letter.ttl_ms <= letter.keep_ms
-    local over_at = mortal and 't' .. now + letter.ttl_ms or 'k' .. now + letter.keep_ms
-    local ticket = offset .. ' ' .. letter.priority .. ' ' .. over_at .. ' ' .. letter.from
+    local ticket = offset .. ' ' .. letter.priority .. ' ' .. letter.over .. ' ' .. letter.sender
     if letter.forget then
-      call('XADD', box.stream, offset .. '-0', 'at', now, 'head', letter.head, 'body', letter.body, 'forget', 1)
+      call('XADD', box.stream, offset .. '-0', 'at', now, 'head', letter.top, 'body', letter.body, 'forget', 1)
     else
-      call('XADD', box.stream, offset .. '-0', 'at', now, 'head', letter.head, 'body', letter.body)
+      call('XADD', box.stream, offset .. '-0', 'at', now, 'head', letter.top, 'body', letter.body)
     end
-    call('ZADD', box.ready, message.score_of(ticket), ticket)
+    call('ZADD', box.ready, letter.priority == '0' and offset or message.score_of(ticket), ticket)
   end
 
   -- A sender's numbers, `<mark>.<n>` or `<n>`, only grow under one mark.
@@ -128,11 +136,11 @@ do
   -- Returns: its offset; 0 where the same sender sent that sequence before; -1 where nobody knows the recipient.
   function message.send(head, to, letter)
     local box = message.box(head, to)
-    local last = 'last ' .. letter.from
+    local last = 'last ' .. letter.sender
     local known = call('HMGET', box.facts, 'epoch', 'waits', 'seq', last)
     if not known[1] then return -1 end
     local offset = (tonumber(known[3]) or 0) + 1
-    if letter.sequence == '' then
+    if not letter.sequence then
       call('HSET', box.facts, 'seq', offset)
     elseif is_repeated(known[4], letter.sequence) then
       return 0

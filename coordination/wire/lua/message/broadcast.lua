@@ -1,7 +1,7 @@
 -- A message into the inbox of every subscriber of a topic, of all or of none.
 -- KEYS: head    ARGV: topic, then the letter as in send.lua    Returns: how many recipients it reached.
 local reached = 0
-local letter = message.letter(unpack(ARGV, 2))
+local letter = message.read(ARGV[2], ARGV[3], ARGV[4])
 for _, to in ipairs(redis.call('SMEMBERS', KEYS[1] .. KEY.topic .. ARGV[1])) do
   if message.send(KEYS[1], to, letter) >= 0 then
     reached = reached + 1
