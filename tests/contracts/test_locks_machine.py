@@ -6,20 +6,34 @@ waits notices when it looks again. Each answer and each hand-over is held agains
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import redis
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
+from coordination.locks.sweeper import Sweeper
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from coordination.wire.scripts import Scripts
 from tests.lock_model import Model, Place, Request
 
+SETTINGS = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    phases=[Phase.reuse, Phase.generate],  # a history on a real server takes minutes to shrink
+)
 HOUR_MS = 3_600_000
 STEP_US = 5_000_000
 CAPACITIES = {"resource:gpu": 3, "resource:db": 1, "seat:repo": 2}
@@ -31,10 +45,11 @@ MODES = {
     "resource:db": st.just("1/0"),
     "seat:repo": st.sampled_from(["1/2", "2/2"]),
 }
-WHOLE = dict.fromkeys(LOCKS, "x") | {"resource:gpu": "3/0", "resource:db": "1/0", "seat:repo": "2/2"}
-WANTS = st.sets(st.sampled_from(NAMES), min_size=1, max_size=3).flatmap(
-    lambda names: st.fixed_dictionaries({name: MODES[name] for name in sorted(names)})
-)
+
+
+def wants_of(names: Sequence[str]) -> st.SearchStrategy[dict[str, str]]:
+    named = st.sets(st.sampled_from(names), min_size=1, max_size=3)
+    return named.flatmap(lambda some: st.fixed_dictionaries({name: MODES[name] for name in sorted(some)}))
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,6 @@ class AnyHistory(RuleBasedStateMachine):
         self.model = Model(CAPACITIES)
         self.unseen: set[str] = set()
         """Names of which something ended without a step that could have handed it over."""
-        self.expired: set[str] = set()
         self.granted = dict.fromkeys(CAPACITIES, 0)
         self.declare()
 
@@ -162,13 +176,18 @@ class AnyHistory(RuleBasedStateMachine):
     def has(*states: str, alive: bool = True):
         return precondition(lambda self: any(self.model.of(state, alive=alive) for state in states))
 
-    @rule(wants=WANTS, priority=st.sampled_from([0, 0, 0, 1, 2]))
-    def somebody_asks(self, wants: dict[str, str], priority: int) -> None:
-        self.ask(self.newcomer(wants, priority))
+    @initialize(names=st.sets(st.sampled_from(NAMES), min_size=1, max_size=4))
+    def these_names_are_wanted(self, names: set[str]) -> None:
+        """Few of them: then many want the same."""
+        self.wanted = wants_of(sorted(names))
 
-    @rule(wants=WANTS)
-    def somebody_asks_and_does_not_wait(self, wants: dict[str, str]) -> None:
-        request = self.newcomer(wants, 0)
+    @rule(data=st.data(), priority=st.sampled_from([0, 0, 0, 1, 2]))
+    def somebody_asks(self, data: st.DataObject, priority: int) -> None:
+        self.ask(self.newcomer(data.draw(self.wanted), priority))
+
+    @rule(data=st.data())
+    def somebody_asks_and_does_not_wait(self, data: st.DataObject) -> None:
+        request = self.newcomer(data.draw(self.wanted), 0)
         self.ask(request, place_ms=0)
         if request.state == "over":
             assert not list(self.redis.scan_iter(f"*{request.id}*"))
@@ -236,7 +255,7 @@ class AnyHistory(RuleBasedStateMachine):
         request = self.any_of(data, "held", "waiting", alive=False)
         self.expire(request)
         if noticed:
-            self.everybody_looks()
+            self.everybody_looks(data)
 
     def expire(self, request: Request) -> None:
         self.redis.delete(self.keys.request(request.id))
@@ -247,13 +266,15 @@ class AnyHistory(RuleBasedStateMachine):
                 member = f"{request.amount(name) if name in CAPACITIES else 1} {request.id}"
                 self.redis.zadd(self.keys.shares(name), {member: self.now_ms()}, xx=True)
         request.state = "away" if request.state == "waiting" and request.alive else "over"
-        self.expired.add(request.id)
         self.unseen |= request.wants.keys()
 
-    @rule()
-    def everybody_looks(self) -> None:
-        """As each who waits does every second, and when a ttl runs out."""
-        for request in self.model.of("away") + self.model.of("waiting", alive=True):
+    @rule(data=st.data())
+    def everybody_looks(self, data: st.DataObject) -> None:
+        """In any order, as each who waits does every second, and when a ttl runs out."""
+        self.look(data.draw(st.permutations(self.model.of("away") + self.model.of("waiting", alive=True))))
+
+    def look(self, requests: Sequence[Request]) -> None:
+        for request in requests:
             if request.state in ("away", "waiting"):  # and was not handed what it wants by the look of another
                 self.ask(request)
         self.unseen.clear()
@@ -311,21 +332,23 @@ class AnyHistory(RuleBasedStateMachine):
         for request in self.model.of("held") + self.model.of("waiting"):
             if not request.alive:
                 self.expire(request)
-        self.everybody_looks()
+        self.look(self.model.of("away") + self.model.of("waiting", alive=True))
         while held := self.model.of("held"):
             self.let_go(held[0])
         assert not self.model.of("waiting"), "somebody waits for ever"
-        for name in NAMES:
-            self.ask(last := self.newcomer({name: WHOLE[name]}, 0))
-            self.let_go(last)
-        self.redis.delete("-", *(self.keys.party(f"party of {id_}") for id_ in self.expired))
+        self.sweep()
         kept = {key for key in self.redis.scan_iter("*") if self.redis.ttl(key) == -1}
         stats = {self.keys.stats(name) for name in CAPACITIES}
         assert kept <= {self.keys.capacities, self.keys.epoch, "test:fence"} | stats
 
+    def sweep(self) -> None:
+        """What the dead left."""
+        sweeper = Sweeper(self.redis, "test")
+        sweeper.run_once()
+        sweeper.start()  # gives its own lock back when it stops
+        sweeper.stop()
+
 
 def test_locks_keep_their_promises_in_any_history(redis_url: str) -> None:
     with connect(redis_url, Profile.COMMAND) as client:
-        run_state_machine_as_test(
-            partial(AnyHistory, client), settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
-        )
+        run_state_machine_as_test(partial(AnyHistory, client), settings=SETTINGS)
