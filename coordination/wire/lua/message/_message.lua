@@ -124,28 +124,21 @@ do
     call('ZADD', box.ready, letter.priority == '0' and offset or message.score_of(ticket), ticket)
   end
 
-  -- A sender's numbers, `<mark>.<n>` or `<n>`, only grow under one mark.
-  local function is_repeated(last, sequence)
-    if not last then return false end
-    local mark, n = string.match(sequence, '^(.-)(%d+)$')
-    local last_mark, last_n = string.match(last, '^(%S-)(%d+) ')
-    return mark == last_mark and tonumber(n) <= tonumber(last_n)
-  end
-
   -- A letter into the inbox of one recipient.
   -- Returns: its offset; 0 where the same sender sent that sequence before; -1 where nobody knows the recipient.
   function message.send(head, to, letter)
     local box = message.box(head, to)
-    local last = 'last ' .. letter.sender
+    local mark, n = string.match(letter.sequence or '', '^(.-)(%d*)$') -- numbers only grow under a mark; each process has its own
+    local last = 'last ' .. letter.sender .. '/' .. mark
     local known = call('HMGET', box.facts, 'epoch', 'waits', 'seq', last)
     if not known[1] then return -1 end
     local offset = (tonumber(known[3]) or 0) + 1
-    if not letter.sequence then
+    if n == '' then
       call('HSET', box.facts, 'seq', offset)
-    elseif is_repeated(known[4], letter.sequence) then
+    elseif known[4] and tonumber(n) <= tonumber(string.match(known[4], '^%d+')) then
       return 0
     else
-      call('HSET', box.facts, 'seq', offset, last, letter.sequence .. ' ' .. now)
+      call('HSET', box.facts, 'seq', offset, last, n .. ' ' .. now)
     end
     keep(box, letter, offset)
     if call('ZCARD', box.ready) > letter.limit then make_room(box, letter.limit) end
