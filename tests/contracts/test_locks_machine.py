@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import pytest
 import redis
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
@@ -352,3 +353,39 @@ class AnyHistory(RuleBasedStateMachine):
 def test_locks_keep_their_promises_in_any_history(redis_url: str) -> None:
     with connect(redis_url, Profile.COMMAND) as client:
         run_state_machine_as_test(partial(AnyHistory, client), settings=SETTINGS)
+
+
+@pytest.fixture
+def history(redis_url: str) -> Iterator[AnyHistory]:
+    with connect(redis_url, Profile.COMMAND) as client:
+        yield AnyHistory(client)
+
+
+def test_what_a_waiter_leaves_when_its_own_look_grants_it_goes_to_who_is_behind_it(history: AnyHistory) -> None:
+    seats, lock, both, behind = (
+        history.newcomer(wants, 0)
+        for wants in ({"seat:repo": "2/2"}, {"lock:a": "x"}, {"seat:repo": "1/2", "lock:a": "x"}, {"seat:repo": "1/2"})
+    )
+    for request in (seats, lock, both, behind):
+        history.ask(request)
+    history.let_go(seats)
+
+    history.expire(lock)
+    history.ask(both)
+
+    assert [both.state, behind.state] == ["held", "held"]
+
+
+def test_a_share_that_expired_unseen_counts_as_used_until_then(history: AnyHistory) -> None:
+    dead, alive = history.newcomer({"resource:gpu": "1/0"}, 0), history.newcomer({"resource:gpu": "1/0"}, 0)
+    for request in (dead, alive):
+        history.ask(request)
+    stats, shares = history.keys.stats("resource:gpu"), history.keys.shares("resource:gpu")
+    began_ms = history.now_ms() - 100_000
+    history.redis.hset(stats, mapping={"from": began_ms, "since": began_ms})
+
+    history.expire(dead)
+    history.redis.zadd(shares, {f"1 {dead.id}": began_ms + 10_000})
+    history.let_go(alive)
+
+    assert 110_000 <= int(history.redis.hget(stats, "used_ms")) < 150_000

@@ -275,6 +275,7 @@ local function let_loose(request)
     elseif want.mode == 'x' then
       call('DEL', head .. want.name)
     else
+      drop_expired_shares(want.name) -- in the order of time, as `account` counts
       call('ZREM', shares_of(want), share_of(want, request.id))
       account(want.name, -want.amount, now)
     end

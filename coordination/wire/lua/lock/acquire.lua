@@ -32,7 +32,9 @@ if not known then
   enrol(id, party)
 end
 if #names == 0 then
-  return { 'held', grant(request, request.ttl), epoch() }
+  local fence = grant(request, request.ttl)
+  if request.waited then hand_over(names_of(request)) end -- it kept others waiting for what it may have left something of
+  return { 'held', fence, epoch() }
 end
 call('PEXPIRE', record, place_ms)
 return { 'waiting', string.format('%.0f', request.rank), next_expiry(names) or -1, names }
