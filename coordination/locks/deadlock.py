@@ -12,13 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from coordination.errors import DeadlockError
-from coordination.locks.wait_graph import Deadlock, Holding, Name, Request, WaitGraph, Want
+from coordination.locks.claims import Deadlock, Holding, Name, Request, Want
+from coordination.locks.wait_graph import WaitGraph
 from coordination.locks.wording import holder_words
 from coordination.wire.keys import LockKeys
 from coordination.wire.scripts import Scripts
 
-MOST_REQUESTS = 1000
-"""That one look reads, some 5 ms of Redis: nearest first, and what lies beyond counts as able to go on."""
+MOST_REQUESTS = 500
+"""That one look reads: nearest first, and what lies beyond counts as able to go on."""
 VERDICT = "deadlock "
 
 

@@ -13,78 +13,8 @@ queues between two that hold would give way for nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
-ALONE, SHARED = "x", "s"
-
-
-class Want(NamedTuple):
-    name: str
-    mode: str = ALONE
-    """ALONE, SHARED, or anything else for an amount of a capacity."""
-    amount: int = 1
-    capacity: int = 0
-
-    @property
-    def counts(self) -> bool:
-        """Whether it is an amount: then several holders may be in its way only together."""
-        return self.mode not in (ALONE, SHARED)
-
-    def excluders(self, holdings: Iterable[Holding]) -> list[Holding]:
-        """Those of the holdings by which it is refused; none where they leave room."""
-        if self.mode == ALONE:
-            return list(holdings)
-        found = [holding for holding in holdings if holding.alone != self.counts]
-        return [] if self.counts and self.amount <= self.capacity - sum(h.amount for h in found) else found
-
-
-class Holding(NamedTuple):
-    request: str
-    amount: int = 1
-    alone: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Name:
-    """A name as it stands: who holds it, and who waits for it, first come first."""
-
-    holdings: tuple[Holding, ...] = ()
-    queue: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    id: str
-    party: str
-    waiting: bool
-    wants: tuple[Want, ...]
-    rank: int = 0
-    """Within a priority: later is higher."""
-    priority: int = 0
-    may_give_way: bool = True
-    """Not a run's todo: it asks for everything at once, and holds nothing while it waits."""
-
-    def want(self, name: str) -> Want | None:
-        return next((want for want in self.wants if want.name == name), None)
-
-
-class Link(NamedTuple):
-    """`waiter` cannot have `name` because of `blocker`: two requests."""
-
-    waiter: str
-    name: str
-    blocker: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Deadlock:
-    circle: tuple[Link, ...]
-    """Each link's blocker is of the party that waits in the next."""
-    proof: tuple[Link, ...]
-    """While these stand, none of the circle can go on. More than the circle where names have several holders."""
-    victim: str
-    """The request that is to give way."""
+from coordination.locks.claims import SHARED, Deadlock, Holding, Link, Name, Request, Want
 
 
 class WaitGraph:
@@ -93,6 +23,8 @@ class WaitGraph:
     def __init__(self, requests: Iterable[Request], names: Mapping[str, Name]) -> None:
         self.requests = {request.id: request for request in requests}
         self.names = names
+        self._queues = {what: list(self._queue(what, name)) for what, name in names.items()}
+        self._parties_ahead: dict[tuple[str, str], tuple[str, ...]] = {}
         self._waiting: dict[str, list[Request]] = {}
         self._done: dict[str, int] = {}
         for request in sorted(self.requests.values(), key=lambda request: (request.rank, request.id)):
@@ -100,6 +32,12 @@ class WaitGraph:
                 self._waiting.setdefault(request.party, []).append(request)
             else:
                 self._done[request.party] = self._done.get(request.party, 0) + len(request.wants)
+
+    def _queue(self, what: str, name: Name) -> Iterator[tuple[Request, Want]]:
+        for request_id in name.queue:
+            request = self.requests.get(request_id)
+            if request and request.waiting and (want := request.want(what)):
+                yield request, want
 
     def deadlock(self, request: str) -> Deadlock | None:
         """The one in which the request waits, if it does. Whoever of those concerned asks gets the same answer."""
@@ -119,27 +57,39 @@ class WaitGraph:
     def _can_go_on(self, party: str, stuck: set[str], *, soft: bool) -> bool:
         """Of several requests of one party one is enough: rather no alarm than a false one."""
         return any(
-            all(next(self._blockers(request, want, stuck, soft=soft), None) is None for want in request.wants)
+            all(self._is_free(request, want, stuck, soft=soft) for want in request.wants)
             for request in self._waiting[party]
         )
 
-    def _blockers(self, request: Request, want: Want, stuck: set[str], *, soft: bool) -> Iterator[str]:
-        """The requests of stuck parties that keep the want from being granted; none: it would be."""
-        name = self.names.get(want.name, Name())
-        excluders = want.excluders(h for h in name.holdings if self._party(h.request) in stuck)
-        if excluders:
-            yield from (holding.request for holding in excluders)
-        elif soft:
-            yield from (other for other in self._ahead(request, want) if self._party(other) in stuck)
+    def _is_free(self, request: Request, want: Want, stuck: set[str], *, soft: bool) -> bool:
+        if self._excluders(want, stuck):
+            return False
+        return not soft or stuck.isdisjoint(self._ahead_parties(request, want))
 
-    def _ahead(self, request: Request, want: Want) -> Iterator[str]:
+    def _blockers(self, request: Request, want: Want, stuck: set[str], *, soft: bool) -> list[str]:
+        """The requests of stuck parties that keep the want from being granted; none: it would be."""
+        if found := [holding.request for holding in self._excluders(want, stuck)]:
+            return found
+        return [other.id for other in self._ahead(request, want) if other.party in stuck] if soft else []
+
+    def _excluders(self, want: Want, stuck: set[str]) -> list[Holding]:
+        holdings = self.names.get(want.name, Name()).holdings
+        return want.excluders([h for h in holdings if self._party(h.request) in stuck])
+
+    def _ahead(self, request: Request, want: Want) -> Iterator[Request]:
         """Who comes first at the name, without being able to share it."""
-        for other_id in self.names.get(want.name, Name()).queue:
-            other = self.requests.get(other_id)
-            if other_id == request.id or (other and other.rank > request.rank):
+        for other, its in self._queues.get(want.name, ()):
+            if other.id == request.id or other.rank > request.rank:
                 return
-            if other and other.waiting and (its := other.want(want.name)) and not (want.mode == its.mode == SHARED):
-                yield other_id
+            if not want.mode == its.mode == SHARED:
+                yield other
+
+    def _ahead_parties(self, request: Request, want: Want) -> tuple[str, ...]:
+        """Asked for again and again."""
+        key = request.id, want.name
+        if key not in self._parties_ahead:
+            self._parties_ahead[key] = tuple(other.party for other in self._ahead(request, want))
+        return self._parties_ahead[key]
 
     def _party(self, request: str) -> str | None:
         found = self.requests.get(request)
@@ -208,7 +158,7 @@ class WaitGraph:
     def _reason(self, request: Request, chosen: Link | None, stuck: set[str], *, soft: bool) -> list[Link]:
         """One who is in the way is reason enough, but for an amount: that is refused because of all who hold of it."""
         for want in request.wants:
-            blockers = list(self._blockers(request, want, stuck, soft=soft))
+            blockers = self._blockers(request, want, stuck, soft=soft)
             if not blockers or (chosen and chosen.name != want.name):
                 continue
             if want.counts and not self.requests[blockers[0]].waiting:

@@ -282,3 +282,18 @@ def test_processes_that_wait_for_each_other_go_on_by_themselves(redis_url: str):
     for process in processes:
         process.join(10)
         assert process.exitcode == 0
+
+
+def test_a_long_queue_for_one_lock_is_not_read(table: Table):
+    table.asks("p1", "x lock:a")
+    table.asks("p2", "x lock:b")
+    for i in range(100, 130):
+        table.asks(f"p{i}", "x lock:a")
+        table.asks(f"p{i + 100}", "x lock:b")
+    first = table.asks("p1", "x lock:b")
+
+    second = table.asks("p2", "x lock:a")
+
+    read = json.loads(table.step("lock/graph", [KEYS.head], [first, 1000]))
+    assert {request["party"] for request in read["requests"]} == {"p1", "p2"}
+    assert isinstance(table.looks(second), DeadlockError)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting_graphs import AMOUNT, Draft, acyclic, planted
 
+from coordination.locks.claims import ALONE, SHARED, Want
 from coordination.locks.deadlock import verdict
-from coordination.locks.wait_graph import ALONE, SHARED, Want
 
 LENGTHS = range(2, 11)
 

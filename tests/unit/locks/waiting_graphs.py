@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from coordination.locks.wait_graph import ALONE, SHARED, Holding, Name, Request, WaitGraph, Want
+from coordination.locks.claims import ALONE, SHARED, Holding, Name, Request, Want
+from coordination.locks.wait_graph import WaitGraph
 
 AMOUNT = "amount"
 

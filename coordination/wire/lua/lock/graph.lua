@@ -1,51 +1,63 @@
 -- Everything that the request waits for, and what that waits for, and so on: read at one moment, for whoever looks for a deadlock.
 -- From a request to the names that it waits for, from a name to those who hold it and those ahead in its queue, from these to
--- their parties, and to what else those hold and wait for. Nearest first; what lies beyond the limit is left out.
+-- their parties, and to what else those hold and wait for. Holders first, then those in queues, nearest first; what lies beyond
+-- the limit is left out.
 -- A party that holds nothing needs not look. Those ahead in a queue have a lower rank, everywhere the same: a circle has at least
 -- one who waits for a holder, and that one looks.
 -- KEYS: head    ARGV: request, how many requests at most
--- Returns: nil (nothing to look for), or JSON: {requests: [{id, state, kind, party, rank, priority, arrived, host, pid, started,
---   thread, label, wants: [{name, mode, amount, capacity}]}], names: [{name, alone: request or null, shares: [[amount, request]],
+-- Returns: nil (nothing to look for), or JSON: {requests: [{id, state, kind, party, rank, priority, host, pid, started, thread,
+--   label, wants: [{name, mode, amount, capacity}]}], names: [{name, alone: request or null, shares: [[amount, request]],
 --   queue: [request, in order]}]}. An empty list may come as {}.
 head = KEYS[1]
 local most = tonumber(ARGV[2])
+local PLACES_A_REQUEST = 20 -- so many places in queues are looked at for each request that may be read
 local WHO = { 'priority', 'host', 'pid', 'started', 'thread', 'label' }
 
-local requests, names, by_name, parties, agenda, noted = {}, {}, {}, {}, {}, {}
-
-local function note(id)
-  if not noted[id] then
-    noted[id] = true
-    agenda[#agenda + 1] = id
-  end
-end
+local requests, names, by_name, parties = {}, {}, {}, {}
+local holding, queueing, visited, texts = {}, {}, {}, {} -- the agendas; requests; their wants as they are written
+local places = most * PLACES_A_REQUEST
 
 local function note_party(party)
   if parties[party] then return end
   parties[party] = true
-  for _, id in ipairs(call('SMEMBERS', key(KEY.party, party))) do note(id) end
+  for _, id in ipairs(call('SMEMBERS', key(KEY.party, party))) do holding[#holding + 1] = id end
 end
 
 local function read_name(name)
   local found = { name = name, alone = call('GET', head .. name) or nil, shares = {}, queue = {} }
-  found.waiting, found.read = call('ZRANGE', key(KEY.queue, name), 0, -1, 'WITHSCORES'), 0
-  if found.alone then note(found.alone) end
+  found.places = call('ZRANGE', key(KEY.queue, name), 0, -1, 'WITHSCORES')
+  if found.alone then holding[#holding + 1] = found.alone end
   for i, share in ipairs(call('ZRANGEBYSCORE', key(KEY.shares, name), '(' .. now, '+inf')) do
     local amount, id = string.match(share, '^(%d+) (.+)$')
     found.shares[i] = { tonumber(amount), id }
-    note(id)
+    holding[#holding + 1] = id
   end
   names[#names + 1], by_name[name] = found, found
   return found
 end
 
--- Those in the queue up to the rank.
-local function note_ahead(found, rank)
-  while found.waiting[found.read * 2 + 1] and tonumber(found.waiting[found.read * 2 + 2]) <= rank do
-    local id = found.waiting[found.read * 2 + 1]
-    found.read = found.read + 1
-    found.queue[found.read] = id
-    note(id)
+local function text_of(id)
+  if texts[id] == nil then texts[id] = call('HGET', key(KEY.request, id), 'wants') end
+  return texts[id]
+end
+
+-- Whether somebody who keeps the other one waiting keeps the want waiting as well: then nothing is learnt from the other one,
+-- and a long queue for one lock is not read.
+local function says_nothing_new(want, text)
+  if string.find(text, '\n', 1, true) then return false end
+  if want.mode == 'x' then return true end
+  if want.mode == 's' then return string.sub(text, 1, 2) == 's ' end
+  local amount = string.match(text, '^(%d+)/')
+  return amount and tonumber(amount) <= want.amount
+end
+
+local function note_ahead(want, rank)
+  local ahead = (by_name[want.name] or read_name(want.name)).places
+  for i = 1, #ahead, 2 do
+    if places == 0 or tonumber(ahead[i + 1]) > rank then return end
+    places = places - 1
+    local text = not visited[ahead[i]] and text_of(ahead[i])
+    if text and not says_nothing_new(want, text) then queueing[#queueing + 1] = ahead[i] end
   end
 end
 
@@ -56,13 +68,15 @@ local function describe(request)
 end
 
 local function visit(id)
+  if visited[id] then return end
+  visited[id] = true
   local request = load(id)
   if not request then return end
   requests[#requests + 1] = request
   describe(request)
   note_party(request.party)
   if request.state == 'waiting' then
-    for _, want in ipairs(request.wants) do note_ahead(by_name[want.name] or read_name(want.name), request.rank) end
+    for _, want in ipairs(request.wants) do note_ahead(want, request.rank) end
   end
   request.rank = string.format('%.0f', request.rank or 0)
 end
@@ -76,11 +90,23 @@ end
 
 local looking = load(ARGV[1])
 if not looking or looking.state ~= 'waiting' or not holds_something(looking.party) then return nil end
-note(ARGV[1])
-local next_one = 1
-while agenda[next_one] and #requests < most do
-  visit(agenda[next_one])
-  next_one = next_one + 1
+holding[1] = ARGV[1]
+local next_holding, next_queueing = 1, 1
+while #requests < most do
+  if holding[next_holding] then
+    visit(holding[next_holding])
+    next_holding = next_holding + 1
+  elseif queueing[next_queueing] then
+    visit(queueing[next_queueing])
+    next_queueing = next_queueing + 1
+  else
+    break
+  end
 end
-for _, found in ipairs(names) do found.waiting, found.read = nil, nil end
+for _, found in ipairs(names) do
+  for i = 1, #found.places, 2 do
+    if visited[found.places[i]] then found.queue[#found.queue + 1] = found.places[i] end
+  end
+  found.places = nil
+end
 return cjson.encode({ requests = requests, names = names })
