@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 from coordination.errors import NotFound
-from coordination.messages import decoding
+from coordination.messages import decoding, names
 from coordination.messages.decoding import text
 from coordination.messages.records import DeadLetter, Limits, Message, Presence, Standing, Swept, moment
 from coordination.messages.steps import Steps
@@ -14,6 +15,7 @@ from coordination.wire.connection import reaching
 
 MS = timedelta(milliseconds=1)
 READ_AT_ONCE = 100
+DEAD_ID = re.compile(r"\d{1,18}-\d{1,18}")
 GONE_KINDS = ("reply:", "worker:")
 """Recipients that are one process: another one has another name."""
 
@@ -80,13 +82,15 @@ def _older(steps: Steps, last: str) -> list[Any]:
 
 
 def resend(steps: Steps, dead_id: str, limits: Limits, ttl: timedelta | None) -> str:
-    ttl_ms = 0 if ttl is None else ttl // MS
-    word, what = map(text, steps("message/resend", dead_id, ttl_ms, limits.inbox_limit, limits.inbox_keep // MS))
+    ttl_ms = 0 if ttl is None else names.milliseconds(ttl, "ttl")
+    word, what = "none", dead_id
+    if DEAD_ID.fullmatch(dead_id):
+        word, what = map(text, steps("message/resend", dead_id, ttl_ms, limits.inbox_limit, limits.inbox_keep // MS))
     if word == "sent":
         return what
     if word == "unknown":
         raise NotFound(f"nobody knows the recipient {what} any more", "register it, then send again")
-    raise NotFound(f"there is no dead letter {dead_id}", "look at those there are")
+    raise NotFound(f"there is no dead letter {dead_id[:80]!r}", "look at those there are")
 
 
 def sweep(steps: Steps, limits: Limits) -> Swept:

@@ -91,9 +91,9 @@ class _TlsConnection(SSLConnection):  # type: ignore[misc]
 def address_of(client: redis.Redis) -> str:
     """Where a client of anybody's making connects to, for words about it; without its password."""
     known = client.connection_pool.connection_kwargs
-    if "path" in known:
-        return f"unix://{known['path']}?db={known.get('db') or 0}"
     user = f"{quote(known.get('username') or '', safe='')}:***@" if known.get("password") else ""
+    if "path" in known:
+        return f"unix://{user}{known['path']}?db={known.get('db') or 0}"
     scheme = "rediss" if issubclass(client.connection_pool.connection_class, SSLConnection) else "redis"
     return f"{scheme}://{user}{known.get('host', 'localhost')}:{known.get('port', PORT)}/{known.get('db') or 0}"
 
