@@ -13,7 +13,7 @@ RUN useradd --uid $UID --create-home coord \
 COPY pyproject.toml README.md /src/
 COPY coordination /src/coordination
 COPY workers /src/workers
-RUN pip install --no-cache-dir /src && rm -r /src
+RUN pip install --no-cache-dir '/src[web]' && rm -r /src
 
 USER coord
 # Worktrees and logs go to .coord in here; checkouts are in /work.

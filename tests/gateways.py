@@ -107,5 +107,6 @@ class Gateway:
         """In, and welcome."""
         with self.connected(token) as client:
             client.say(resume=known)
-            assert "welcome" in client.hear()
+            first = client.hear()
+            assert "welcome" in first, first
             yield client

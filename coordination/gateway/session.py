@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from coordination.errors import Conflict, CoordinationError, Unreachable
+from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable
 from coordination.gateway import frames
 from coordination.gateway.desk import Desk
 from coordination.gateway.endings import BAD_FRAME, GONE, TOO_SLOW, Ending, Left
@@ -30,6 +30,8 @@ from coordination.messages import MessageBus, Position
 READER = "gateway"
 """Of every session: a later one takes back what an earlier one had in hand, be it on a gateway that is no more."""
 EXTENDS_PER_IDLE = 4
+COORD_ALONE = "worker:"
+"""Workers take what is written there for coord's own word."""
 
 T = TypeVar("T")
 
@@ -162,6 +164,8 @@ class Session:
         self._window.extended(message_id, time.monotonic())
 
     async def _send(self, letter: frames.Letter) -> None:
+        if letter.to.startswith(COORD_ALONE):
+            raise NotAllowed(f"nothing of a client's goes to {letter.to[:100]}", "workers hear from coord alone")
         ttl = None if letter.ttl_s is None else timedelta(seconds=letter.ttl_s)
 
         def deed() -> str:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from coordination.errors import NotFound
+from coordination.errors import NotFound, UsageError
 from coordination.gateway.listener import News
 from coordination.nearest import did_you_mean
 from coordination.wire.connection import address_of, reaching
 from coordination.wire.keys import GatewayKeys
 
+KINDS = ("agent", "person", "repo")
+"""Workers, runs and replies are coord's own, and have Redis."""
 SECRET_BYTES = 32
 NOBODY = hashlib.sha256(b"nobody").hexdigest()
 
@@ -38,7 +40,9 @@ class Tokens:
         self._url = address_of(redis)
 
     def grant(self, recipient: str) -> str:
-        """A new token, to be shown once; the one before it, and who came in with it, are out."""
+        """A new token, to be shown once; the one before it, and who came in with it, are out. Raises UsageError."""
+        if recipient.partition(":")[0] not in KINDS:
+            raise UsageError(f"{recipient} gets no token", f"one gets: {', '.join(f'{kind}:NAME' for kind in KINDS)}")
         token = f"{_who(recipient)}.{secrets.token_urlsafe(SECRET_BYTES)}"
         entry = {"recipient": recipient, "sha256": _hash(token), "since_ms": time.time_ns() // 1_000_000}
         with reaching(self._url):

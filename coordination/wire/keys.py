@@ -25,7 +25,7 @@
 | `<ns>:lock-party:<party>` | set   | the requests of one owner                                 | until released, or swept |
 | `<ns>:lock-parties`      | set    | the owners that hold something or wait                    | until released, or swept |
 | `<ns>:lock-wake:<id>`    | list   | the fence, for a request that waited                      | a minute                 |
-| `<ns>:lock-done:<id>`    | string | that the request was released                             | 10 s                     |
+| `<ns>:lock-done:<party>` | string | the request that the owner released last                  | 10 s                     |
 | `<ns>:lock-stats:<what>` | hash   | used_ms, granted, waited_ms, longest_ms … of a resource   | for ever                 |
 | `<ns>:lock-guard:<what>` | hash   | newest fence, value and the fence that wrote it, refused  | for ever                 |
 | `<ns>:lock-names`        | set    | what is held or waited for; `<what>` is `lock:x`, `resource:x` or `seat:x` | until idle |
@@ -167,6 +167,7 @@ class LockKeys:
     released = property(lambda self: f"{self.head}{LUA_NAMES['released']}")
     capacities = property(lambda self: f"{self.head}{LUA_NAMES['capacities']}")
     epoch = property(lambda self: f"{self.head}{LUA_NAMES['epoch']}")
+    fence = property(lambda self: f"{self.head}{LUA_NAMES['fence']}")
 
     def holder(self, what: str) -> str:
         return f"{self.head}{what}"
@@ -185,6 +186,9 @@ class LockKeys:
 
     def wake(self, request: str) -> str:
         return f"{self.head}{LUA_NAMES['wake']}{request}"
+
+    def done(self, party: str) -> str:
+        return f"{self.head}{LUA_NAMES['done']}{party}"
 
     def stats(self, what: str) -> str:
         return f"{self.head}{LUA_NAMES['stats']}{what}"
@@ -216,9 +220,8 @@ class MessageKeys:
     @property
     def patterns(self) -> tuple[str, ...]:
         """Of all of them, and the head that steps get; for the rights of a user."""
-        names = [name for key, name in LUA_NAMES.items() if key.startswith("inbox_")]
-        names += [LUA_NAMES[key] for key in ("topic", "recipients", "readers", "dead_letters")]
-        return (self.head, *(f"{self.head}{name}{'*' if name.endswith(':') else ''}" for name in names))
+        many = (f"{self.head}{LUA_NAMES[name]}*" for name in ("inbox", "topic"))
+        return (self.head, *many, self.recipients, self.readers, self.dead_letters)
 
     def ready(self, recipient: str) -> str:
         return f"{self.head}{LUA_NAMES['inbox']}ready:{recipient}"

@@ -56,6 +56,7 @@ def test_a_token_is_made_and_shown_once_and_whoever_has_it_gets_the_messages(sta
     stage.ok("gateway", "--revoke", "agent:ann")
     assert stage.coord("gateway", "--revoke", "agent:ann").code == 2
     assert stage.coord("gateway", "--grant", "ann").code == 2
+    assert stage.coord("gateway", "--grant", "worker:w1").code == 2
     os.kill(gateway.process.pid, signal.SIGTERM)
     assert gateway.process.wait(30) == 0
     assert gateway.process.err.strip() == f"gateway  ws://127.0.0.1:{gateway.port}/"
@@ -108,11 +109,11 @@ def test_a_client_that_was_away_too_long_is_told_how_many_it_missed(gateway: Gat
 
 
 def test_what_is_trimmed_while_a_client_is_here_is_told_before_what_comes_next(gateway: Gateway):
-    token, bus = gateway.token("agent:slow-worker"), gateway.bus(inbox_limit=5)
+    token = gateway.token("agent:slow-worker")
     with gateway.client(token) as client:
-        sent(bus, "agent:slow-worker", *range(32))
+        sent(gateway.bus(), "agent:slow-worker", *range(32))
         held = client.messages(32)
-        sent(bus, "agent:slow-worker", *range(32, 40))
+        sent(gateway.bus(inbox_limit=5), "agent:slow-worker", *range(32, 40))
 
         client.say(ack=held[0]["id"])
 
@@ -205,6 +206,7 @@ def test_a_client_sends_as_its_recipient_and_once_however_often_it_says_so(gatew
     [
         ({"to": "agent:nobody-at-all"}, "nobody knows"),
         ({"to": "nonsense"}, "is no recipient"),
+        ({"to": "worker:w1"}, "nothing of a client's"),
         ({"type": ""}, "needs a name"),
         ({"payload": "x" * (1024 * 1024)}, "more than 1,048,576"),
         ({"priority": 1000}, "priority 1000"),

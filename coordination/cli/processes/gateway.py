@@ -82,8 +82,10 @@ def _grant(call: Call, recipient: str) -> None:
     from coordination.gateway.opening import open_bus, open_tokens
 
     url = call.redis_url()
-    open_bus(url, call.settings).register(recipient)  # what is sent before it comes is kept
-    click.echo(open_tokens(url, call.settings).grant(recipient))
+    bus, tokens = open_bus(url, call.settings), open_tokens(url, call.settings)
+    token = tokens.grant(recipient)
+    bus.register(recipient)  # what is sent before it comes is kept
+    click.echo(token)
     click.echo(f"the token of {recipient}, shown this once; it comes in as: Authorization: Bearer TOKEN", err=True)
 
 
