@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from coordination.cli.context import Call
-from coordination.cli.live import newest_runs
+from coordination.cli.live import held_locks, newest_runs
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
@@ -147,3 +147,8 @@ def _milestones(file: Ecosystem, plan_id: str | None) -> Iterator[tuple[str, str
 def run_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """The newest, if Redis answers at once: nothing is started for a Tab."""
     return matching(newest_runs(ctx.ensure_object(Call)), incomplete)
+
+
+def lock_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Those that are held, in the same way."""
+    return matching(held_locks(ctx.ensure_object(Call)), incomplete)

@@ -30,6 +30,11 @@ def newest_runs(call: Call) -> Mapping[str, str]:
     return _seen(call, lambda live: live.newest_runs(), {})
 
 
+def held_locks(call: Call) -> Mapping[str, str]:
+    """Lock → who holds it."""
+    return _seen(call, lambda live: live.held_locks(), {})
+
+
 def messages_for(call: Call, repo: str) -> int:
     """How many wait for the repository."""
     return _seen(call, lambda live: live.messages_for(repo), 0)

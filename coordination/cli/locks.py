@@ -11,6 +11,7 @@ import click
 from pydantic import BaseModel, ConfigDict
 from rich_click import command
 
+from coordination.cli.completing import lock_names
 from coordination.cli.context import Call
 from coordination.cli.options.prompts import on_a_terminal
 from coordination.cli.screen.output import print_json
@@ -89,7 +90,7 @@ def list_resources(call: Call, form: Form) -> None:
 
 
 @command()
-@click.argument("name")
+@click.argument("name", shell_complete=lock_names)
 @click.option("--force", is_flag=True, help="From a holder that runs, or that may run on another host.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option

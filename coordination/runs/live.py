@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
+from coordination.locks import LockManager
+from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.view import LAST, RunReader
@@ -73,6 +76,12 @@ class Live:
                 pipeline.hgetall(self._keys.run(run_id).state)
             states = pipeline.execute()
         return {todo: TodoState(state) for run in states for todo, state in run.items() if state in IN_HAND}
+
+    def held_locks(self) -> Mapping[str, str]:
+        """Lock → who holds it."""
+        with closing(LockManager(self._redis, self._keys.namespace)) as locks:
+            held = locks.list(resources=False)
+        return {lock.name: lock.holders[0].who for lock in held if lock.kind == LOCK and lock.holders}
 
     def messages_for(self, repo: str) -> int:
         """How many wait for the repository, or are in somebody's hand. Raises NotFound where none ever came."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from coordination.locks import LockManager
 from tests.stage import COORD, Stage, plain
 
 FILE = """\
@@ -47,6 +48,13 @@ def test_runs_are_offered_while_a_server_runs(declared: Stage, offered: Offered)
 
     assert offered("show-run", "") == offered("clean", "") == ["last", "20260102-bbbb", "20260101-aaaa"]
     assert offered("logs", "20260101") == ["20260101-aaaa"]
+
+
+def test_locks_that_are_held_are_offered_while_a_server_runs(declared: Stage, offered: Offered) -> None:
+    assert offered("release-lock", "") == []
+
+    with declared.redis() as redis, LockManager(redis, "coord").acquire("deploy"):
+        assert offered("release-lock", "d") == ["deploy"]
 
 
 def test_zsh_and_fish_are_told_what_each_name_is(declared: Stage) -> None:

@@ -284,6 +284,21 @@ def test_processes_that_wait_for_each_other_go_on_by_themselves(redis_url: str):
         assert process.exitcode == 0
 
 
+def test_who_only_stands_in_the_way_of_a_queue_gives_way(table: Table):
+    """p1 holds nothing: it wants a and b at once, and comes before p2 at a, which would be free."""
+    table.asks("p2", "x lock:b")
+    table.asks("p3", "x lock:a")
+    table.asks("p1", "x lock:a", "x lock:b")
+    second = table.asks("p2", "x lock:a")
+    assert table.looks(second) is None
+    table.ends("p3")
+
+    table.looks(second)
+
+    assert verdict(table.told(table.waiting["p1"])[0])
+    assert table.redis.hget(KEYS.request(second), "state") == "held", "in the same step"
+
+
 def test_a_long_queue_for_one_lock_is_not_read(table: Table):
     table.asks("p1", "x lock:a")
     table.asks("p2", "x lock:b")
