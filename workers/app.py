@@ -13,8 +13,10 @@ from typing import Protocol
 
 from celery import Celery
 
+from coordination.locks.sweeper import Sweeper
 from coordination.runs.cleaning import Board
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.mail import open_bus
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.recovery import Keeper
 from coordination.runs.restricted.deeds import Deeds
@@ -105,7 +107,7 @@ class WorkerParts:
     @property
     def services(self) -> Sequence[Service]:
         """The threads beside Celery's, in the order in which they start."""
-        return (self.leases, self.keeper, self.serving, self.errands)
+        return (self.leases, self.keeper, self.serving, self.errands, self.sweeper)
 
     @cached_property
     def attempts(self) -> Attempts:
@@ -123,6 +125,11 @@ class WorkerParts:
     def errands(self) -> Errands:
         chores = (collect, forget_names, self.attempts.janitor.run_once)
         return Errands(self.board, self.reader, self.keys.bell, self.worker, self.charge, chores)
+
+    @cached_property
+    def sweeper(self) -> Sweeper:
+        bus = open_bus(self.redis, self.charge.settings, self.worker.id)
+        return Sweeper(self.redis, self.keys.namespace, chores=[bus.sweep], label=self.worker.id)
 
     @cached_property
     def app(self) -> Celery:

@@ -1,0 +1,44 @@
+"""Every worker that is not restricted clears what the dead have left in locks and inboxes."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+from coordination.locks import LockManager
+from coordination.messages import MessageBus
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from tests.waiting import until
+from workers.app import Charge, WorkerParts
+from workers.restricted import RestrictedParts
+
+
+def charge(redis_url: str, folder: Path) -> Charge:
+    return Charge(redis_url=redis_url, settings=Settings(), places={"r1": folder}, jobs=1, state=folder / "state")
+
+
+def test_a_worker_sweeps_locks_and_inboxes(redis_url: str, tmp_path: Path):
+    parts = WorkerParts(charge(redis_url, tmp_path))
+    assert parts.sweeper in parts.services
+    with connect(redis_url, Profile.WORKER) as redis, closing(LockManager(redis, "coord")) as locks:
+        bus = MessageBus(redis, "coord", sender="me")
+        bus.register("repo:r1")
+        bus.send("repo:r1", "note", "soon over", ttl=timedelta(milliseconds=1))
+        locks.acquire("x", ttl=timedelta(milliseconds=5), keep=False)
+        until(lambda: not redis.exists("coord:lock:x"))
+
+        swept = parts.sweeper.run_once()
+
+        assert (swept.idle, swept.owners) == (1, 1)
+        assert [chore.expired for chore in swept.chores] == [1]
+    parts.sweeper.stop()
+    parts.close()
+
+
+def test_a_restricted_worker_sweeps_nothing(redis_url: str, tmp_path: Path):
+    parts = RestrictedParts(charge(redis_url, tmp_path))
+
+    assert not any(service is parts.sweeper for service in parts.services)
+    parts.close()
