@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from redis import Redis
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from coordination.errors import Unreachable
 from coordination.gateway import frames
@@ -70,7 +70,7 @@ class Gateway:
             offered = socket.scope["subprotocols"]
             await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
             await _close(socket, await self._serve(socket, token_of(socket.headers, offered)))
-        except WebSocketDisconnect:
+        except (WebSocketDisconnect, WebSocketDisconnected):
             pass
         finally:
             self._connected -= 1

@@ -10,6 +10,7 @@ import asyncio
 from typing import Any
 
 from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
@@ -33,6 +34,12 @@ class Line(WebSocketsSansIOProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.gone.set()
+
+    async def send(self, message: Any) -> None:
+        await self.writable.wait()
+        if self.close_sent:  # by us, while somebody had more to say
+            raise ClientDisconnected
+        await super().send(message)
 
     async def flushed(self) -> None:
         """Until the kernel has taken all that was sent."""

@@ -81,6 +81,14 @@ class Listener:
         if heard is None:
             return
         if heard["channel"] == self._news:
-            self._ears.news(News.read(heard["data"]))
+            self._tell(heard["data"])
         else:
             self._ears.mail(heard["channel"].removeprefix(self._mail))
+
+    def _tell(self, text: str) -> None:
+        try:
+            news = News.read(text)
+        except (ValueError, TypeError) as error:
+            logger.warning("what no gateway says is no news: %s", error)
+        else:
+            self._ears.news(news)

@@ -16,7 +16,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable
 from coordination.gateway import frames
@@ -214,12 +214,12 @@ class Session:
         """Out of what became of the works: the first that failed says how it ended."""
         error = next((one for one in results if isinstance(one, Exception)), None)
         match error:
-            case None | WebSocketDisconnect():
+            case None | WebSocketDisconnect() | WebSocketDisconnected():
                 return GONE
             case Left():
                 return error.ending
             case frames.BadFrame():
-                with suppress(Left, WebSocketDisconnect):
+                with suppress(Left, WebSocketDisconnect, WebSocketDisconnected):
                     await self._say(frames.refused({}, error))
                 return BAD_FRAME
         raise error

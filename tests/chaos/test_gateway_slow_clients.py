@@ -31,6 +31,7 @@ def deaf(gateway: Gateway, token: str) -> Iterator[socket.socket]:
         protocol.receive_data(line.recv(1024))
         protocol.send_text(b'{"resume": null}')
         line.sendall(b"".join(protocol.data_to_send()))
+        line.settimeout(30)
         yield line
 
 
@@ -74,3 +75,13 @@ def test_a_client_that_does_not_read_is_let_go_and_costs_no_more_than_its_window
     with gateway.client(tokens[0]) as client:
         messages = client.messages(WINDOW)
         assert [message["payload"] for message in messages] == [large] * WINDOW
+
+
+def test_a_client_that_answers_no_ping_is_let_go(stage: Stage):
+    stage.write()
+    gateway = Gateway(stage, COORD_GATEWAY_PING="500ms")
+    with gateway.client(gateway.token("agent:awake")) as awake, deaf(gateway, gateway.token("agent:deaf")) as line:
+        assert read_to_the_end(line) < 1024
+
+        gateway.bus().send("agent:awake", "note", 1)
+        assert awake.message()["payload"] == 1
