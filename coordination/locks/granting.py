@@ -8,8 +8,9 @@ from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector
 from coordination.locks.lock import Lock
 from coordination.locks.owner import Owner, here
+from coordination.locks.quick import Quick
 from coordination.locks.renewal import Renewal
-from coordination.locks.waiting import Waiting
+from coordination.locks.waiting import PATIENCE_S, Waiting
 from coordination.locks.wants import Terms
 from coordination.wire.connection import ANSWER_S
 from coordination.wire.keys import Keys
@@ -21,14 +22,13 @@ class Granting:
         self.line = line
         self.keys = Keys(namespace).locks
         self._owner = owner
+        self._quick = Quick(line, self.keys)
         self._waiting = Waiting(line, self.keys, Detector(line, self.keys))
         self._renewal = Renewal(self.renew)
 
     def grant(self, wants: tuple[str, ...], names: tuple[str, ...], terms: Terms, *, keep: bool) -> Lock:
         granted = self._waiting.ask(wants, terms, self._owner or here(terms.owner))
-        lock = Lock(
-            self, granted.token, names, terms.ttl, fence=granted.fence, epoch=granted.epoch, since_s=granted.since_s
-        )
+        lock = Lock(self, granted, names, terms.ttl)
         if keep:
             self._renewal.add(lock)
         return lock
@@ -42,7 +42,10 @@ class Granting:
 
     def release(self, lock: Lock) -> bool:
         self._renewal.remove(lock)
-        return bool(self.step("lock/release", lock.token))
+        token, party, alone = lock.granted[:3]
+        if alone and self._quick.release(alone, token, party, PATIENCE_S):
+            return True
+        return bool(self.step("lock/release", token, party, patience_s=PATIENCE_S))
 
     def step(self, name: str, *args: Word, patience_s: float = ANSWER_S) -> Any:
         return self.line(name, [self.keys.head], args, patience_s=patience_s)

@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 from coordination.errors import CoordinationError, LockLost
 from coordination.locks.clock import now_s
+from coordination.locks.waiting import Granted
 
 logger = logging.getLogger(__name__)
 
@@ -25,28 +26,19 @@ class Keeper(Protocol):
 class Lock:
     """Held from the moment it is returned. `fence` is higher than that of every earlier holder of each of its names."""
 
-    def __init__(
-        self,
-        keeper: Keeper,
-        token: str,
-        names: tuple[str, ...],
-        ttl: timedelta,
-        *,
-        fence: int,
-        epoch: int,
-        since_s: float,
-    ) -> None:
+    def __init__(self, keeper: Keeper, granted: Granted, names: tuple[str, ...], ttl: timedelta) -> None:
         self._keeper = keeper
-        self.token = token
+        self.granted = granted
+        self.token = granted.token
         self.names = names
         self.ttl = ttl
-        self.fence = fence
-        self.epoch = epoch
+        self.fence = granted.fence
+        self.epoch = granted.epoch
         """Which data of Redis it stands in: another one says that everything before was lost."""
         self.lost = threading.Event()
         """Set when it is known to be lost: stop what it protects."""
         self.released = False
-        self.deadline_s = since_s + ttl.total_seconds()
+        self.deadline_s = granted.since_s + ttl.total_seconds()
 
     @property
     def name(self) -> str:

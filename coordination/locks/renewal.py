@@ -43,10 +43,9 @@ class Renewal:
         due_s = lock.deadline_s - lock.ttl.total_seconds() * (1 - 1 / PART_OF_TTL)
         with self._changed:
             self._due_s[lock] = due_s
-            if self._thread is None:
-                self._begin()
-            elif due_s < self._wakes_s:
-                self._changed.notify()
+            if due_s < self._wakes_s:
+                self._wakes_s = due_s  # it wakes then even if the lock is gone by then, and finds another in its place
+                self._wake()
 
     def remove(self, lock: Lock) -> None:
         with self._changed:
@@ -60,21 +59,25 @@ class Renewal:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 
-    def _begin(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="lock-renewal", daemon=True)
-        self._thread.start()
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="lock-renewal", daemon=True)
+            self._thread.start()
+        else:
+            self._changed.notify()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._wakes_s = min(self._due_s.values(), default=NEVER_S)
-                if not self._stopping and self._wakes_s > now_s():
+                while not self._stopping and now_s() < self._wakes_s:
                     self._changed.wait(None if self._wakes_s == NEVER_S else self._wakes_s - now_s())
                 if self._stopping:
                     return
                 due = [lock for lock, due_s in self._due_s.items() if due_s <= now_s()]
             for lock in due:
                 self._attend(lock)
+            with self._changed:
+                self._wakes_s = min(self._due_s.values(), default=NEVER_S)
 
     def _attend(self, lock: Lock) -> None:
         left_s, ttl_s = lock.deadline_s - now_s(), lock.ttl.total_seconds()

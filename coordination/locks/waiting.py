@@ -7,14 +7,14 @@ from then on, the waiter looks whether those it waits for wait for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from coordination.errors import LockTimeout, Unreachable, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector, verdict
 from coordination.locks.owner import Owner
+from coordination.locks.quick import ALONE, Quick
 from coordination.locks.wants import Terms
 from coordination.wire.connection import ANSWER_S
 from coordination.wire.keys import LockKeys
@@ -33,9 +33,11 @@ Answer = Sequence[Any]
 """What lock/acquire.lua returns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(NamedTuple):
     token: str
+    party: str
+    alone: str
+    """The want, where it is one that is held alone."""
     fence: int
     epoch: int
     since_s: float
@@ -47,11 +49,12 @@ class Waiting:
         self._line = line
         self._keys = keys
         self._detector = detector
+        self._quick = Quick(line, keys)
 
     def ask(self, wants: Sequence[str], terms: Terms, owner: Owner) -> Granted:
         """Raises LockTimeout, DeadlockError, UsageError for what can never be granted, Unreachable."""
         request = _Request(self._line, self._keys, wants, terms, owner)
-        answer = request.ask()
+        answer = request.ask_quickly(self._quick) or request.ask()
         if answer[0] == "waiting":
             answer = self._wait(request, answer)
         if answer[0] == "held":
@@ -95,8 +98,14 @@ class _Request:
         self.began_s = self._asked_s = now_s()
         self._line, self._keys = line, keys
         self._wants, self._terms, self._owner = "\n".join(wants), terms, owner
+        self._alone = self._wants if len(wants) == 1 and wants[0].startswith(ALONE) else ""
         self._wait_s = terms.wait.total_seconds()
         self._rank: int | str = ""
+
+    def ask_quickly(self, quick: Quick) -> Answer | None:
+        if not self._alone:
+            return None
+        return quick.acquire(self._wants, self.token, self._terms.ttl_ms, self._owner, self._patience_s())
 
     def ask(self) -> Answer:
         """A place in the queue keeps its rank, also where Redis has forgotten it. What is held already is renewed."""
@@ -110,7 +119,7 @@ class _Request:
         return answer
 
     def granted(self, answer: Answer) -> Granted:
-        return Granted(self.token, int(answer[1]), int(answer[2]), self._asked_s)
+        return Granted(self.token, self._owner.party, self._alone, int(answer[1]), int(answer[2]), self._asked_s)
 
     def left_s(self) -> float:
         return self._wait_s - (now_s() - self.began_s)
@@ -125,7 +134,7 @@ class _Request:
 
     def leave(self) -> None:
         if self._step("lock/leave", self.token):
-            self._step("lock/release", self.token)
+            self._step("lock/release", self.token, self._owner.party)
 
     def taken(self) -> LockTimeout:
         holders = self._step("lock/holders", self._wants)
