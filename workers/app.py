@@ -29,6 +29,7 @@ from coordination.wire.keys import Keys
 from workers.attempts import Attempts
 from workers.errands import Errands
 from workers.leases import Leases
+from workers.mail import Mail, Told, Wakes
 from workers.parcels import Parcels
 from workers.tasks import collect, forget_names, register
 
@@ -64,7 +65,6 @@ class WorkerParts:
         self.charge = charge
         self.keys = Keys(charge.settings.namespace)
         self.redis = connect(charge.redis_url, Profile.WORKER, charge.settings.connect_timeout)
-        self.reader = connect(charge.redis_url, Profile.READER, charge.settings.connect_timeout)
         self.ears = connect(charge.redis_url, Profile.READER, charge.settings.connect_timeout, decode=False)
         self.goods = connect(charge.redis_url, Profile.FREIGHT, charge.settings.connect_timeout)
         host = charge.settings.host or socket.gethostname()
@@ -89,7 +89,7 @@ class WorkerParts:
 
     @cached_property
     def leases(self) -> Leases:
-        return Leases(self.store, self.presence, self.reader, self.worker, self.charge)
+        return Leases(self.store, self.presence, self.worker, self.charge)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
@@ -107,7 +107,7 @@ class WorkerParts:
     @property
     def services(self) -> Sequence[Service]:
         """The threads beside Celery's, in the order in which they start."""
-        return (self.leases, self.keeper, self.serving, self.errands, self.sweeper)
+        return (self.leases, self.keeper, self.serving, self.errands, self.mail, self.sweeper)
 
     @cached_property
     def attempts(self) -> Attempts:
@@ -124,7 +124,15 @@ class WorkerParts:
     @cached_property
     def errands(self) -> Errands:
         chores = (collect, forget_names, self.attempts.janitor.run_once)
-        return Errands(self.board, self.reader, self.keys.bell, self.worker, self.charge, chores)
+        return Errands(self.board, self.worker, self.charge, chores)
+
+    @property
+    def told(self) -> Told:
+        return Told(beat=self.leases.beat, look=self.errands.look, say=self.attempts.say)
+
+    @cached_property
+    def mail(self) -> Mail | Wakes:
+        return Mail(self.redis, self.charge.settings, self.worker, self.told)
 
     @cached_property
     def sweeper(self) -> Sweeper:
@@ -146,5 +154,5 @@ class WorkerParts:
         return self.app
 
     def close(self) -> None:
-        for client in (self.redis, self.reader, self.ears, self.goods):
+        for client in (self.redis, self.ears, self.goods):
             client.close()

@@ -98,6 +98,9 @@ class Attempt:
         if child is not None:
             self._end(child)
 
+    def say(self, line: str) -> None:
+        self._log.say(line)
+
     def run(self) -> Conclusion:
         try:
             return self._in_workspace()

@@ -97,6 +97,13 @@ class Attempts:
         while self._running and time.monotonic() < deadline:
             time.sleep(0.02)  # the threads that wait for the children hand them back
 
+    def say(self, run_id: str, line: str) -> None:
+        """In the logs of the run's todos that run here."""
+        with self._guard:
+            concerned = [attempt for attempt in self._running if attempt.grant.run_id == run_id]
+        for attempt in concerned:
+            attempt.say(line)
+
     def _perform(self, grant: Grant) -> Verdict:
         log = Log(
             lambda text: self._store.log(grant.run_id, grant.todo_id, grant.attempt, text),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from workers.app import Charge
 
 LOOK_EVERY_S = 5.0
-"""For an errand whose bell was missed."""
+"""For an errand that nobody told us of."""
 CHORES_EVERY_S = 15.0
 
 logger = logging.getLogger(__name__)
@@ -36,21 +36,18 @@ class Errands:
     def __init__(
         self,
         board: Board,
-        reader: redis.Redis,
-        bell: str,
         worker: Worker,
         charge: Charge,
         chores: Iterable[Callable[[], object]] = (),
     ) -> None:
         self._board = board
-        self._reader = reader
-        self._bell = bell
         self._worker = worker
         self._charge = charge
         self._chores = tuple(chores)
         self._next_chores = time.monotonic() + CHORES_EVERY_S
         self._answered: set[str] = set()
         self._stopping = threading.Event()
+        self._asked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="errands", daemon=True)
 
     def start(self) -> None:
@@ -58,6 +55,11 @@ class Errands:
 
     def stop(self) -> None:
         self._stopping.set()
+        self._asked.set()
+
+    def look(self) -> None:
+        """There may be an errand: look now."""
+        self._asked.set()
 
     def run_once(self) -> list[Errand]:
         """Carries out the errands that are new, and returns them."""
@@ -94,24 +96,20 @@ class Errands:
             yield
 
     def _run(self) -> None:
-        bell = self._reader.pubsub(ignore_subscribe_messages=True)
         while not self._stopping.is_set():
+            self._asked.clear()
             try:
-                if not bell.subscribed:
-                    bell.subscribe(self._bell)
                 self.run_once()
                 self._do_chores()
-                bell.get_message(timeout=LOOK_EVERY_S)
+                self._asked.wait(LOOK_EVERY_S)
             except (redis.RedisError, ValidationError) as error:
                 # Redis is away, as the heartbeat says already; or the errand is of another version.
                 logger.debug("no errands: %s", error)
-                bell.reset()
                 self._stopping.wait(LOOK_EVERY_S)
             except Exception:
                 # Nobody else does errands here.
                 logger.exception("an errand or a chore failed; the next one follows")
                 self._stopping.wait(LOOK_EVERY_S)
-        bell.close()
 
     def _do_chores(self) -> None:
         if time.monotonic() < self._next_chores:

@@ -36,13 +36,10 @@ class Held:
 
 
 class Leases:
-    """A thread that renews every heartbeat, and at once when the bell rings (somebody cancelled a run)."""
+    """A thread that renews every heartbeat, and at once when it is asked to (somebody cancelled a run)."""
 
-    def __init__(
-        self, store: RunStore, presence: Presence, reader: redis.Redis, worker: Worker, charge: Charge
-    ) -> None:
+    def __init__(self, store: RunStore, presence: Presence, worker: Worker, charge: Charge) -> None:
         self._store = store
-        self._reader = reader
         self._worker = worker
         self._presence = presence
         self._charge = charge
@@ -52,6 +49,7 @@ class Leases:
         self._held: dict[str, Held] = {}
         self._guard = threading.Lock()
         self._stopping = threading.Event()
+        self._asked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def sign_on(self) -> None:
@@ -69,6 +67,11 @@ class Leases:
 
     def stop(self) -> None:
         self._stopping.set()
+        self._asked.set()
+
+    def beat(self) -> None:
+        """Do not wait for the next heartbeat."""
+        self._asked.set()
 
     def leave(self) -> None:
         try:
@@ -110,22 +113,15 @@ class Leases:
         self._presence.say(worker, now_ms, self._beat)
 
     def _run(self) -> None:
-        bell = self._reader.pubsub(ignore_subscribe_messages=True)
         while not self._stopping.is_set():
+            self._asked.clear()  # before looking: who asks meanwhile gets another one
             try:
-                if not bell.subscribed:  # before looking: what rings in between is heard in `_wait`
-                    bell.subscribe(self._store.keys.bell)
                 self.run_once()
-                self._wait(bell)
+                self._asked.wait(self._beat.total_seconds())
             except redis.RedisError as error:
                 logger.warning("Redis does not answer the heartbeat: %s", error)
-                bell.reset()
                 self._stopping.wait(min(self._beat, timedelta(seconds=0.5)).total_seconds())
             except Exception:
                 # Without heartbeats every todo of this worker would be taken from it.
                 logger.exception("a heartbeat failed; the next one follows")
                 self._stopping.wait(self._beat.total_seconds())
-        bell.close()
-
-    def _wait(self, bell: redis.client.PubSub) -> None:
-        bell.get_message(timeout=self._beat.total_seconds())

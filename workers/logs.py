@@ -26,7 +26,7 @@ class Log:
     def __init__(self, append: Callable[[str], None], path: Path, *, limit_bytes: int) -> None:
         self._append = append
         self._left = limit_bytes
-        self._cut = False
+        self._cut = self._closed = False
         self._path = path
         self._file = self._open(path)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
@@ -36,6 +36,8 @@ class Log:
 
     def write(self, data: bytes) -> None:
         with self._guard:
+            if self._closed:
+                return
             self._to_file(data)
             if self._cut:
                 return
@@ -55,6 +57,7 @@ class Log:
 
     def close(self) -> None:
         with self._guard:
+            self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
             self._flush(final=True)

@@ -15,6 +15,7 @@ from coordination.runs.presence import Presence
 from coordination.runs.restricted.proxy import NobodyAnswers, ProxyBoard, ProxyPresence, ProxyStore
 from coordination.wire.carrier import make_app
 from workers.app import Charge, Service, WorkerParts
+from workers.mail import Wakes
 
 
 class RestrictedParts(WorkerParts):
@@ -33,6 +34,10 @@ class RestrictedParts(WorkerParts):
         return ProxyBoard(self.store)
 
     @cached_property
+    def mail(self) -> Wakes:
+        return Wakes(self.ears, self.keys.messages, self.worker, self.told)
+
+    @cached_property
     def app(self) -> Celery:
         own = self.keys.restricted(self.charge.places)
         return make_app(self.charge.redis_url, self.keys, self.charge.settings, own)
@@ -43,7 +48,7 @@ class RestrictedParts(WorkerParts):
 
     @property
     def services(self) -> Sequence[Service]:
-        return (self.leases, self.errands)
+        return (self.leases, self.errands, self.mail)
 
 
 def make_parts(charge: Charge) -> WorkerParts:

@@ -3,6 +3,8 @@
 The syntax is that of Redis 7 and Valkey: `%R~` is a key that may only be read, and what stands in parentheses is a permission
 of its own. It is needed for channels, whose patterns do not tell who publishes there from who listens.
 
+Whoever may read inboxes hears when something comes into one; of that a restricted worker is told that it came, and no more.
+
 A worker of given repositories may consume their queues and write their bundles. Of another repository's bundle it may read a
 field that it can name, and the name is a commit: it can list neither fields nor keys. For all else it asks a keeper, on
 a channel of its own; see runs/restricted.
@@ -14,6 +16,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
+from coordination.runs.cleaning import WORKERS
 from coordination.wire.keys import Keys
 
 HARMLESS = (
@@ -40,6 +43,8 @@ class Role(StrEnum):
     """Of `coord keeper`, and of workers that are trusted with all repositories."""
     FLOWER = "flower"
     """Sees workers and tasks, and can tell nobody anything."""
+    GATEWAY = "gateway"
+    """Of `coord gateway`: messages and nothing of any run; it knows tokens by their hash, and makes none."""
 
 
 class Rules:
@@ -48,22 +53,29 @@ class Rules:
     def __init__(self, keys: Keys, db: int = 0) -> None:
         self._keys = keys
         self._events = f"&/{db}.celeryev/*"
+        self._mail = keys.messages.mail("*")
         self._control = f"&/{db}.celery.pidbox"
 
     def of(self, role: Role, repos: Sequence[str] = ()) -> str:
         """What stands behind the user's name and password."""
-        rules = {Role.SUBMITTER: self._submitter, Role.KEEPER: self._keeper, Role.FLOWER: self._flower}
+        rules = {
+            Role.SUBMITTER: self._submitter,
+            Role.KEEPER: self._keeper,
+            Role.FLOWER: self._flower,
+            Role.GATEWAY: self._gateway,
+        }
         return " ".join(("-@all", *(self._worker(repos) if role is Role.WORKER else rules[role]()), HARMLESS))
 
     def _submitter(self) -> Iterator[str]:
-        yield from (DATA, *self._everything, f"+publish &{self._keys.bell}")
+        yield from (DATA, *self._everything, f"+publish +subscribe +unsubscribe &{self._mail}")
+        yield f"&{self._keys.gateway.news}"
 
     def _keeper(self) -> Iterator[str]:
         """It listens to remote control, so that Flower can ask what a worker does, and says nothing there."""
         yield from (DATA, *self._everything)
         yield "~_kombu.binding*.celery.pidbox ~_kombu.binding_deadlines ~*@*.celery.pidbox ~*.reply.celery.pidbox"
-        yield f"{LISTENING} &{self._keys.bell} &{self._keys.all_requests} {self._control}"
-        yield f"(-@all +publish &{self._keys.bell} {self._events})"
+        yield f"{LISTENING} &{self._mail} &{self._keys.all_requests} {self._control}"
+        yield f"(-@all +publish &{self._mail} {self._events})"
 
     def _worker(self, repos: Sequence[str]) -> Iterator[str]:
         own, runs = self._keys.restricted(repos), self._keys.run("*")
@@ -73,12 +85,18 @@ class Rules:
                 yield f"~{queue}"
             yield f"~{runs.bundle(repo)}"
         yield f"%R~{runs.bundle('*')} ~{own.prefix}:*"
-        yield f"{LISTENING} &{self._keys.bell} (-@all +publish &{own.requests} {self._events})"
+        wakes = f"&{self._keys.messages.mail('worker:*')} &{self._keys.messages.mail(f'topic:{WORKERS}')}"
+        yield f"{LISTENING} {wakes} (-@all +publish &{own.requests} {self._events})"
 
     def _flower(self) -> Iterator[str]:
         yield f"{SCRIPTS} +llen +exists +type +smembers +sadd +srem +zadd +zrange +zrangebyscore +zrem +del"
         yield f"%R~{self._keys.queue('*')} %R~{self._keys.control_queue}"
         yield f"~_kombu.binding*.celeryev ~_kombu.binding_deadlines ~celeryev.* {LISTENING} {self._events}"
+
+    def _gateway(self) -> Iterator[str]:
+        yield DATA
+        yield from (f"~{pattern}" for pattern in self._keys.messages.patterns)
+        yield f"%R~{self._keys.gateway.tokens} {LISTENING} +publish &{self._mail} &{self._keys.gateway.news}"
 
     @property
     def _everything(self) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """What ended runs have left on the workers' machines: looked at, and taken away when a person has said so.
 
-Only a worker can reach it, so the command writes an errand, rings the bell and gathers the answers of all workers that are
-there. First each says what it finds, and what of that it would keep and why; then the same errand, with the runs named, is
-to take the rest away. An answer is complete or none; whoever does not answer is named.
+Only a worker can reach it, so the command writes an errand, tells every worker of it and gathers the answers of all that
+are there. First each says what it finds, and what of that it would keep and why; then the same errand, with the runs named,
+is to take the rest away. An answer is complete or none; whoever does not answer is named.
 
 What is taken is decided where it lies, at the moment it is taken: what was said before is for people.
 """
@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
 from coordination.errors import Conflict, NotFound, Unreachable
+from coordination.messages import MessageBus
 from coordination.runs.expiry import forget_bundles, forget_logs
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
@@ -28,11 +29,13 @@ from coordination.runs.store import RunStore, ms
 from coordination.runs.view import RunReader
 from coordination.wire.keys import Keys
 
+WORKERS, ERRANDS = "workers", "errands"
+"""The topic that every worker subscribes to, and the message that there are errands."""
 RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
 """As submit.new_run_id makes them: a folder or a branch of any other name is not ours."""
 FORGOTTEN = "forgotten"
 BEGIN_WITHIN = timedelta(seconds=8)
-"""More than a heartbeat: a worker that missed the bell looks by then."""
+"""More than a heartbeat: a worker that was not reached looks by then."""
 DONE_WITHIN = timedelta(minutes=30)
 POLL_S = 0.05
 ASKED_AT_ONCE = 500
@@ -120,8 +123,10 @@ class Board:
         with self._redis.pipeline() as pipeline:
             pipeline.hset(self._keys.errands, errand.id, errand.model_dump_json())
             pipeline.expire(self._keys.errands, DONE_WITHIN)
-            pipeline.publish(self._keys.bell, errand.id)
             pipeline.execute()
+        bus = MessageBus(self._redis, self._keys.namespace)
+        bus.broadcast(WORKERS, ERRANDS, ttl=2 * BEGIN_WITHIN, ack=False)
+        self._redis.publish(self._keys.messages.mail(f"topic:{WORKERS}"), "")  # for those that may read no inbox
 
     def _now_ms(self) -> int:
         return int(self._redis.time()[0]) * 1000

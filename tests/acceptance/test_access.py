@@ -65,7 +65,8 @@ class Guarded:
         self.keepers = self.stage("keeper", "keeper")
         self.keeper = self.keepers.begin("keeper")
         with self.client("keeper") as client:
-            until(lambda: client.exists(KEYS.lock("keeper")), 30)  # a worker that nobody answers does not stay
+            # a worker that nobody answers does not stay
+            until(lambda: client.exists(KEYS.locks.holder("lock:keeper")), 30)
         for name in ("alpha", "beta"):
             self.worker(name, name)
 
@@ -285,12 +286,17 @@ FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {
         ("ZADD", KEYS.leases, 0, "{run} B1"),
         ("HGET", KEYS.holders, "{run} B1"),
         ("SET", KEYS.fence, 1),
-        ("SET", KEYS.lock("keeper"), "x"),
+        ("SET", KEYS.locks.holder("lock:keeper"), "x"),
         ("GET", KEYS.worker("w")),
         ("EVAL", "return redis.call('HGETALL', KEYS[1])", 1, RUN.state),
         ("EVAL", f"return redis.call('LPUSH', '{KEYS.queue('beta')}', 'x')", 0),
         ("PUBLISH", "/0.celery.pidbox", "x"),
-        ("PUBLISH", KEYS.bell, "x"),
+        ("PUBLISH", KEYS.messages.mail("worker:w"), "x"),
+        ("PUBLISH", KEYS.messages.mail("topic:workers"), "x"),
+        ("SUBSCRIBE", KEYS.messages.mail("repo:beta")),
+        ("XRANGE", f"{KEYS.messages.head}inbox:worker:w", "-", "+"),
+        ("ZRANGE", KEYS.messages.ready("worker:w"), 0, -1),
+        ("ZADD", KEYS.messages.recipients, 0, "worker:w"),
         ("PUBLISH", BETA.requests, "x"),
         ("SUBSCRIBE", BETA.requests),
         ("SUBSCRIBE", "/0.celery.pidbox"),
@@ -306,7 +312,7 @@ FORBIDDEN: dict[str, list[tuple[str | int, ...]]] = {
         ("HGETALL", RUN.state),
         ("PUBLISH", "/0.celery.pidbox", "x"),
         ("PUBLISH", "/0.celeryev/worker.online", "x"),
-        ("PUBLISH", KEYS.bell, "x"),
+        ("PUBLISH", KEYS.messages.mail("worker:w"), "x"),
         ("PSUBSCRIBE", KEYS.all_requests),
     ],
     "submitter": [

@@ -27,8 +27,10 @@ from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
+from workers.app import Service
 from workers.errands import Errands
 from workers.janitor import Janitor
+from workers.mail import Mail, Told
 from workers.occupancy import Visitor
 from workers.worktree import Worktree
 
@@ -44,9 +46,9 @@ class Machine:
         self.repo = folder / "r1"
         git(folder, "init", "-q", "-b", "main", str(self.repo))
         git(self.repo, "commit", "-q", "--allow-empty", "-m", "first")
-        self.reader = connect(url, Profile.READER)
         self.host = host
-        self.workers: list[Errands] = []
+        self.client = connect(url, Profile.WORKER)
+        self.services: list[Service] = []
 
     def work(self, worker_id: str = "w1") -> Errands:
         """One more worker of this host, with the same state folder."""
@@ -55,9 +57,13 @@ class Machine:
         self.store.redis.set(self.store.keys.worker(worker.id), worker.model_dump_json())
         places = {"r1": self.repo}
         charge: Any = SimpleNamespace(state=self.state, places=places)
-        errands = Errands(Board(self.store.redis, self.store.keys), self.reader, self.store.keys.bell, worker, charge)
-        errands.start()
-        self.workers.append(errands)
+        errands = Errands(Board(self.store.redis, self.store.keys), worker, charge)
+        told = Told(beat=lambda: None, look=errands.look, say=lambda run, line: None)
+        mail = Mail(self.client, Settings(namespace="test"), worker, told)
+        mail.sign_on()
+        for service in (errands, mail):
+            service.start()
+            self.services.append(service)
         return errands
 
     def run(self, outcome: TodoState | None = TodoState.SUCCEEDED) -> str:
@@ -93,11 +99,10 @@ class Machine:
         return set(git(self.repo, "for-each-ref", "--format=%(refname:short)", "refs/heads").split())
 
     def stop(self) -> None:
-        for errands in self.workers:
-            errands.stop()
-        self.store.redis.publish(self.store.keys.bell, "stop")
+        for service in reversed(self.services):
+            service.stop()
         until(lambda: not any(thread.name == "errands" for thread in threading.enumerate()))
-        self.reader.close()
+        self.client.close()
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+-- uses: message
 -- What the steps of a run share. Every step runs whole or not at all, and is one move of the state machine of
 -- runs/__init__.py.
 -- KEYS: wire/keys.py, Keys.step().   ARGV[1]: run id; the step's own arguments follow.
@@ -7,7 +8,7 @@ if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 nee
 local OWN, SHARED = 18, 11 -- keys that belong to the run alone, and those that all runs share
 local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output, events =
   unpack(KEYS, 1, OWN)
-local runs, live, leases, holders, stops, timers, seats, seat_queue, last_fence, bell, counters = unpack(KEYS, OWN + 1)
+local runs, live, leases, holders, stops, timers, seats, seat_queue, last_fence, head, counters = unpack(KEYS, OWN + 1)
 local run = ARGV[1]
 
 local call = redis.call
@@ -15,6 +16,7 @@ local TIME = call('TIME')
 local now = TIME[1] * 1000 + math.floor(TIME[2] / 1000)
 local RECHECK_MS = 5000 -- who waits for a seat is woken by who leaves it; this catches a waker that died in between
 local EVENTS_KEPT = 100000
+local TOLD_MS, TOLD_AT_MOST = 60000, 1000 -- a worker that reads none of them learns it from its heartbeat
 local ENDED = { succeeded = true, failed = true, skipped = true, cancelled = true }
 
 local sends = {} -- what the caller has to send to the workers: {todo, attempt, repo, host, level, index, size}
@@ -28,7 +30,7 @@ local function member(todo) return run .. ' ' .. todo end
 local function count(what) call('HINCRBY', counters, what, 1) end
 
 local function emit(what, todo, ...)
-  call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'what', what, 'todo', todo, ...)
+  return call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'what', what, 'todo', todo, ...)
 end
 
 local function place_of(todo)
@@ -292,6 +294,23 @@ local function park(todo, why, delay_ms)
   call('SADD', owed, todo)
   call('ZADD', timers, now + delay_ms, member(todo))
   pump()
+end
+
+-- To each worker that runs a todo of this run, at once; what it is to do stands elsewhere. Who has no inbox, for its user may
+-- read none, hears that there is something. `event`: the entry of the run's events.
+local function tell_workers(kind, by, event)
+  local sequence = string.gsub(event, '-', '.')
+  local body = cjson.encode({ run = run, by = by })
+  local letter = message.letter('run:' .. run, sequence, kind, body, TOLD_MS, TOLD_AT_MOST, TOLD_MS)
+  local all, told = call('HGETALL', state), {}
+  for i = 1, #all, 2 do
+    local worker = all[i + 1] == 'running' and fact(all[i], 'worker')
+    if worker and not told[worker] then
+      told[worker] = true
+      local to = 'worker:' .. worker
+      if message.send(head, to, letter) < 0 then call('PUBLISH', head .. KEY.mail .. to, '') end
+    end
+  end
 end
 
 local function held_by(todo, fence) return call('HGET', holders, member(todo)) == fence end

@@ -5,5 +5,5 @@ local status = call('HGET', meta, 'status')
 if status == 'paused' then return reply('already') end
 if status ~= 'running' then return reply(status or 'unknown') end
 call('HSET', meta, 'status', 'paused', 'paused', ARGV[2])
-emit('run.paused', '', 'by', ARGV[2])
+tell_workers('run.paused', ARGV[2], emit('run.paused', '', 'by', ARGV[2]))
 return reply('paused')

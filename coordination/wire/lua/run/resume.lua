@@ -5,7 +5,7 @@ local status = call('HGET', meta, 'status')
 if status ~= 'paused' then return reply(status or 'unknown') end
 call('HSET', meta, 'status', 'running')
 call('HDEL', meta, 'paused')
-emit('run.resumed', '', 'by', ARGV[2])
+tell_workers('run.resumed', ARGV[2], emit('run.resumed', '', 'by', ARGV[2]))
 for _, todo in ipairs(call('ZRANGE', ready, 0, -1)) do -- some may still have to wait, but no longer for this
   if state_of(todo) == 'parked' then note(todo, 'waits_for', 'its turn') end
 end
