@@ -183,3 +183,54 @@ def test_when_a_gateway_was_killed_each_of_200_clients_knows_exactly_what_it_mis
         assert (one.welcomes[1]["recovered"], one.welcomes[1]["missed"]) == (one.trimmed == 0, one.trimmed)
         assert one.payloads == one.expected
         assert len(one.welcomes) == 2
+
+
+@dataclass
+class Worker(Recipient):
+    """Does each message once: what comes again has its id again."""
+
+    done: list[int] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+
+    async def work(self, address: str, n: int) -> None:
+        while len(self.done) < n:
+            line = await self.come(address)
+            try:
+                async for text in line:
+                    await self.do(line, json.loads(text))
+                    if len(self.done) == n:
+                        return
+            except ConnectionClosed:
+                pass  # and comes again, with its position
+
+    async def do(self, line: ClientConnection, said: dict[str, Any]) -> None:
+        message = said["message"]
+        self.known = {**self.known, "offset": message["offset"]}
+        if message["id"] not in self.ids:
+            self.ids.add(message["id"])
+            self.done.append(message["payload"])
+        await line.send(json.dumps({"ack": message["id"]}))
+
+
+async def work_while_gateways_die(gateway: Gateway, workers: list[Worker], each: int, deaths: int) -> None:
+    working = [asyncio.create_task(one.work(gateway.address, each)) for one in workers]
+    for death in range(1, deaths + 1):
+        so_far = death * each * len(workers) // (deaths + 1)
+        await asyncio.to_thread(until, lambda so_far=so_far: sum(len(one.done) for one in workers) >= so_far, 60)
+        await asyncio.to_thread(gateway.kill)
+        await asyncio.to_thread(gateway.start)
+    await asyncio.gather(*working)
+
+
+def test_nothing_is_lost_and_order_is_kept_however_often_the_gateway_dies_at_work(gateway: Gateway):
+    workers = [Worker(f"agent:{n}", gateway.token(f"agent:{n}"), 0) for n in range(20)]
+    each, bus = 150, gateway.bus()
+    for one in workers:
+        send(bus, one, range(each))
+
+    asyncio.run(work_while_gateways_die(gateway, workers, each, deaths=3))
+
+    for one in workers:
+        assert one.done == list(range(each))
+        assert {welcome["recovered"] for welcome in one.welcomes} == {True}
+    assert sum(len(one.welcomes) for one in workers) > len(workers)  # gateways did die under them
