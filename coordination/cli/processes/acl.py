@@ -25,7 +25,7 @@ SOMEWHERE = "redis://HOST:6379/0"
 
 
 @command()
-@click.option("--role", type=click.Choice(["submitter", "worker", "keeper", "flower"]), required=True)
+@click.option("--role", type=click.Choice(["submitter", "worker", "keeper", "flower", "gateway"]), required=True)
 @click.option(
     "--repo",
     "repos",
