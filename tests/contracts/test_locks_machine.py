@@ -7,7 +7,6 @@ waits notices when it looks again. Each answer and each hand-over is held agains
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import pytest
@@ -23,11 +22,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from coordination.locks.sweeper import Sweeper
 from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import Scripts
-from tests.lock_model import Model, Place, Request
+from tests.lock_model import Model, Request
+from tests.lock_table import GONE, HOUR_MS, Seen, Table
 
 SETTINGS = settings(
     max_examples=60,
@@ -35,17 +32,25 @@ SETTINGS = settings(
     deadline=None,
     phases=[Phase.reuse, Phase.generate],  # a history on a real server takes minutes to shrink
 )
-HOUR_MS = 3_600_000
 STEP_US = 5_000_000
 CAPACITIES = {"resource:gpu": 3, "resource:db": 1, "seat:repo": 2}
 LOCKS = ("lock:a", "lock:b", "lock:c")
 NAMES = (*LOCKS, *CAPACITIES)
 MODES = {
-    **dict.fromkeys(LOCKS, st.sampled_from(["x", "x", "s"])),
+    **dict.fromkeys(LOCKS, st.sampled_from(["x", "s"])),
     "resource:gpu": st.sampled_from(["1/0", "2/0", "3/0"]),
     "resource:db": st.just("1/0"),
     "seat:repo": st.sampled_from(["1/2", "2/2"]),
 }
+PLAYS = [
+    ("lock:a",),
+    ("resource:gpu",),
+    ("lock:a", "resource:gpu"),
+    ("lock:a", "lock:b"),
+    ("lock:a", "seat:repo"),
+    NAMES,
+]
+"""Few names at a time: then many want the same."""
 
 
 def wants_of(names: Sequence[str]) -> st.SearchStrategy[dict[str, str]]:
@@ -53,69 +58,26 @@ def wants_of(names: Sequence[str]) -> st.SearchStrategy[dict[str, str]]:
     return named.flatmap(lambda some: st.fixed_dictionaries({name: MODES[name] for name in sorted(some)}))
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What stands in Redis."""
-
-    records: dict[str, tuple[str | None, str | None]]
-    """request → state and fence"""
-    exclusive: dict[str, str | None]
-    shares: dict[str, set[str]]
-    queues: dict[str, list[Place]]
-
-
 class AnyHistory(RuleBasedStateMachine):
     def __init__(self, client: redis.Redis) -> None:
         super().__init__()
-        client.flushall()
-        self.redis = client
-        self.step = Scripts(client)
-        self.keys = Keys("test").locks
+        self.table = Table(client, CAPACITIES)
+        self.redis, self.keys = client, self.table.keys
         self.model = Model(CAPACITIES)
         self.unseen: set[str] = set()
         """Names of which something ended without a step that could have handed it over."""
         self.granted = dict.fromkeys(CAPACITIES, 0)
-        self.declare()
-
-    def declare(self) -> None:
-        for name in ("resource:gpu", "resource:db"):
-            self.redis.hset(self.keys.capacities, name, CAPACITIES[name])
 
     def see(self) -> Seen:
-        ids = list(self.model.requests)
-        now_ms = self.now_ms()
-        with self.redis.pipeline() as pipe:
-            for id_ in ids:
-                pipe.hmget(self.keys.request(id_), "state", "fence")
-            for name in NAMES:
-                pipe.get(self.keys.holder(name))
-                pipe.zrangebyscore(self.keys.shares(name), f"({now_ms}", "+inf")
-                pipe.zrange(self.keys.queue(name), 0, -1, withscores=True)
-            answers: Iterator = iter(pipe.execute())
-        records = {id_: tuple(next(answers)) for id_ in ids}
-        per_name = {name: (next(answers), next(answers), next(answers)) for name in NAMES}
-        return Seen(
-            records,
-            {name: holder for name, (holder, _, _) in per_name.items()},
-            {name: set(shares) for name, (_, shares, _) in per_name.items()},
-            {name: [(rank, id_) for id_, rank in queue] for name, (_, _, queue) in per_name.items()},
-        )
-
-    def now_ms(self) -> int:
-        seconds, micros = self.redis.time()
-        return seconds * 1000 + micros // 1000
-
-    def call(self, name: str, *args: str | int) -> list:
-        return self.step(f"lock/{name}", [self.keys.head], list(args))
+        return self.table.see([id_ for id_, request in self.model.requests.items() if request.state != "over"], NAMES)
 
     def ask(self, request: Request, place_ms: int = HOUR_MS) -> None:
         """Asks, for the first time or again; the answer is what the model says."""
         before = self.see()
-        was = request.state
-        if was == "held":
-            assert self.command(request, place_ms)[:2] == ["held", str(request.fence)], "asked twice, granted twice"
+        if request.state == "held":
+            assert self.table.ask(request, place_ms)[:2] == ["held", str(request.fence)], "asked twice, granted twice"
             return
-        word, *rest = self.command(request, place_ms)
+        word, *rest = self.table.ask(request, place_ms)
         self.rank(request, float(rest[0]) if word == "waiting" else None)
         in_the_way = self.model.in_the_way(request, before.queues)
         assert word == (("waiting" if place_ms else "taken") if in_the_way else "held")
@@ -128,13 +90,6 @@ class AnyHistory(RuleBasedStateMachine):
             assert set(rest[0]) == in_the_way
             request.state = "over"
         self.follow(before)
-
-    def command(self, request: Request, place_ms: int) -> list:
-        wants = "\n".join(f"{mode} {name}" for name, mode in request.wants.items())
-        rank = "" if request.rank is None else f"{request.rank:.0f}"
-        return self.call(
-            "acquire", request.id, wants, HOUR_MS, request.priority, place_ms, rank, f"party of {request.id}"
-        )
 
     def rank(self, request: Request, told: float | None) -> None:
         """Where the answer does not tell it, it is that of one who arrives now."""
@@ -166,7 +121,7 @@ class AnyHistory(RuleBasedStateMachine):
 
     def let_go(self, request: Request) -> None:
         before = self.see()
-        assert self.call("release", request.id) == 1
+        assert self.table.step("release", request.id) == 1
         request.state = "over"
         self.follow(before)
 
@@ -177,14 +132,14 @@ class AnyHistory(RuleBasedStateMachine):
     def has(*states: str, alive: bool = True):
         return precondition(lambda self: any(self.model.of(state, alive=alive) for state in states))
 
-    @initialize(names=st.sets(st.sampled_from(NAMES), min_size=1, max_size=4))
-    def these_names_are_wanted(self, names: set[str]) -> None:
-        """Few of them: then many want the same."""
-        self.wanted = wants_of(sorted(names))
+    @initialize(names=st.sampled_from(PLAYS))
+    def these_names_are_wanted(self, names: tuple[str, ...]) -> None:
+        self.wanted = wants_of(names)
 
-    @rule(data=st.data(), priority=st.sampled_from([0, 0, 0, 1, 2]))
-    def somebody_asks(self, data: st.DataObject, priority: int) -> None:
-        self.ask(self.newcomer(data.draw(self.wanted), priority))
+    @rule(data=st.data(), priorities=st.lists(st.sampled_from([0, 0, 0, 1, 2]), min_size=1, max_size=4))
+    def some_ask(self, data: st.DataObject, priorities: list[int]) -> None:
+        for priority in priorities:
+            self.ask(self.newcomer(data.draw(self.wanted), priority))
 
     @rule(data=st.data())
     def somebody_asks_and_does_not_wait(self, data: st.DataObject) -> None:
@@ -206,7 +161,7 @@ class AnyHistory(RuleBasedStateMachine):
     @has("held")
     @rule(data=st.data())
     def a_holder_renews(self, data: st.DataObject) -> None:
-        assert self.call("renew", self.any_of(data, "held").id) == 1
+        assert self.table.step("renew", self.any_of(data, "held").id) == 1
 
     @has("held")
     @rule(data=st.data())
@@ -218,15 +173,25 @@ class AnyHistory(RuleBasedStateMachine):
     def a_release_is_sent_twice(self, data: st.DataObject) -> None:
         request = self.any_of(data, "held")
         self.let_go(request)
-        assert self.call("release", request.id) == 1
+        assert self.table.step("release", request.id) == 1
+
+    @has("held", alive=False)
+    @rule(data=st.data())
+    def somebody_takes_a_name_from_a_holder_by_force(self, data: st.DataObject) -> None:
+        request = self.any_of(data, "held", alive=False)
+        before = self.see()
+        name = data.draw(st.sampled_from(sorted(request.wants)))
+        assert self.table.step("break", name, "somebody", request.id) == 1
+        request.state = "over"
+        self.follow(before)
 
     @has("over", "waiting", alive=False)
     @rule(data=st.data())
     def who_does_not_hold_can_neither_renew_nor_release(self, data: st.DataObject) -> None:
         request = self.any_of(data, "over", "waiting", alive=False)
         before = self.see()
-        assert self.call("renew", request.id) == 0
-        self.call("release", request.id)
+        assert self.table.step("renew", request.id) == 0
+        self.table.step("release", request.id)
         assert self.see() == before
 
     @has("waiting")
@@ -234,7 +199,7 @@ class AnyHistory(RuleBasedStateMachine):
     def somebody_waits_no_longer(self, data: st.DataObject) -> None:
         request = self.any_of(data, "waiting")
         before = self.see()
-        assert self.call("leave", request.id) is None
+        assert self.table.step("leave", request.id) is None
         request.state = "over"
         self.follow(before)
 
@@ -242,7 +207,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(data=st.data())
     def somebody_holds_already_and_says_that_it_waits_no_longer(self, data: st.DataObject) -> None:
         request = self.any_of(data, "held")
-        assert self.call("leave", request.id)[0] == str(request.fence)
+        assert self.table.step("leave", request.id)[0] == str(request.fence)
 
     @has("held", "waiting")
     @rule(data=st.data())
@@ -259,13 +224,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.everybody_looks(data)
 
     def expire(self, request: Request) -> None:
-        self.redis.delete(self.keys.request(request.id))
-        for name, mode in request.wants.items() if request.state == "held" else ():
-            if mode == "x":
-                self.redis.delete(self.keys.holder(name))
-            else:
-                member = f"{request.amount(name) if name in CAPACITIES else 1} {request.id}"
-                self.redis.zadd(self.keys.shares(name), {member: self.now_ms()}, xx=True)
+        self.table.expire(request, held=request.state == "held")
         request.state = "away" if request.state == "waiting" and request.alive else "over"
         self.unseen |= request.wants.keys()
 
@@ -283,8 +242,7 @@ class AnyHistory(RuleBasedStateMachine):
     @precondition(lambda self: len(self.model.fences) > 2)
     @rule()
     def the_server_loses_its_data(self) -> None:
-        self.redis.flushall()
-        self.declare()
+        self.table.empty()
         for request in self.model.of("held"):
             request.state = "over"
         for request in self.model.of("waiting"):
@@ -302,11 +260,11 @@ class AnyHistory(RuleBasedStateMachine):
         for name in NAMES:
             holders = self.model.holders(name)
             exclusive = [r.id for r in holders if r.wants[name] == "x"]
-            amounts = {f"{r.amount(name) if name in CAPACITIES else 1} {r.id}" for r in holders if r.wants[name] != "x"}
+            amounts = {self.table.share(r, name) for r in holders if r.wants[name] != "x"}
             assert [seen.exclusive[name]] == (exclusive or [None])
             assert seen.shares[name] == amounts
-        for request in self.model.requests.values():
-            state, fence = seen.records[request.id]
+        for id_, (state, fence) in seen.records.items():
+            request = self.model.requests[id_]
             assert state == (request.state if request.state in ("held", "waiting") else None)
             assert state != "held" or fence == str(request.fence)
 
@@ -317,6 +275,7 @@ class AnyHistory(RuleBasedStateMachine):
             queued = {name for name in NAMES if request.id in [id_ for _, id_ in seen.queues[name]]}
             assert queued, "waits in no queue"
             assert queued <= request.wants.keys()
+            assert all(seen.records.get(id_, GONE)[0] != "held" for name in queued for _, id_ in seen.queues[name])
             if not self.unseen & request.wants.keys():
                 assert self.model.in_the_way(request, seen.queues), f"{request} could be granted"
 
@@ -337,17 +296,11 @@ class AnyHistory(RuleBasedStateMachine):
         while held := self.model.of("held"):
             self.let_go(held[0])
         assert not self.model.of("waiting"), "somebody waits for ever"
-        self.sweep()
+        self.table.sweep()
+        assert not list(self.redis.scan_iter(self.keys.request("*")))
         kept = {key for key in self.redis.scan_iter("*") if self.redis.ttl(key) == -1}
         stats = {self.keys.stats(name) for name in CAPACITIES}
-        assert kept <= {self.keys.capacities, self.keys.epoch, "test:fence"} | stats
-
-    def sweep(self) -> None:
-        """What the dead left."""
-        sweeper = Sweeper(self.redis, "test")
-        sweeper.run_once()
-        sweeper.start()  # gives its own lock back when it stops
-        sweeper.stop()
+        assert kept <= {self.keys.capacities, self.keys.epoch, self.keys.released, "test:fence"} | stats
 
 
 def test_locks_keep_their_promises_in_any_history(redis_url: str) -> None:
@@ -381,7 +334,7 @@ def test_a_share_that_expired_unseen_counts_as_used_until_then(history: AnyHisto
     for request in (dead, alive):
         history.ask(request)
     stats, shares = history.keys.stats("resource:gpu"), history.keys.shares("resource:gpu")
-    began_ms = history.now_ms() - 100_000
+    began_ms = history.table.now_ms() - 100_000
     history.redis.hset(stats, mapping={"from": began_ms, "since": began_ms})
 
     history.expire(dead)

@@ -1,0 +1,103 @@
+"""The locks of a namespace on a real server, without anybody who waits for them: each step by itself, and what stands in Redis after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+from coordination.wire.keys import Keys
+from coordination.wire.scripts import Scripts
+from tests.lock_model import Place, Request
+
+HOUR_MS = 3_600_000
+NAMESPACE = "test"
+GONE = (None, None)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What stands in Redis."""
+
+    records: dict[str, tuple[str | None, str | None]]
+    """request → state and fence"""
+    exclusive: dict[str, str | None]
+    shares: dict[str, set[str]]
+    queues: dict[str, list[Place]]
+
+
+class Table:
+    def __init__(self, client: redis.Redis, capacities: Mapping[str, int]) -> None:
+        self.redis = client
+        self.keys = Keys(NAMESPACE).locks
+        self.capacities = capacities
+        self._step = Scripts(client)
+        self._seen: Seen | None = None
+        self.empty()
+
+    def empty(self) -> None:
+        """As a server that has lost its data."""
+        self._seen = None
+        self.redis.flushall()
+        declared = {name: n for name, n in self.capacities.items() if name.startswith("resource:")}
+        self.redis.hset(self.keys.capacities, mapping=declared)
+
+    def step(self, name: str, *args: str | int) -> Any:
+        self._seen = None
+        return self._step(f"lock/{name}", [self.keys.head], list(args))
+
+    def ask(self, request: Request, place_ms: int) -> list[Any]:
+        wants = "\n".join(f"{mode} {name}" for name, mode in request.wants.items())
+        rank = "" if request.rank is None else f"{request.rank:.0f}"
+        party = f"party of {request.id}"
+        answer: list[Any] = self.step("acquire", request.id, wants, HOUR_MS, request.priority, place_ms, rank, party)
+        return answer
+
+    def expire(self, request: Request, *, held: bool) -> None:
+        """As Redis does it when a ttl runs out: without a word to anybody."""
+        self._seen = None
+        self.redis.delete(self.keys.request(request.id))
+        for name, mode in request.wants.items() if held else ():
+            if mode == "x":
+                self.redis.delete(self.keys.holder(name))
+            else:
+                self.redis.zadd(self.keys.shares(name), {self.share(request, name): self.now_ms()}, xx=True)
+
+    def share(self, request: Request, name: str) -> str:
+        return f"{request.amount(name) if name in self.capacities else 1} {request.id}"
+
+    def sweep(self) -> None:
+        """What the dead left goes, as by locks/sweeper.py."""
+        self.step("sweep", *self.redis.smembers(self.keys.names))
+        self.step("sweep_owners", *self.redis.smembers(self.keys.parties))
+
+    def now_ms(self) -> int:
+        seconds, micros = self.redis.time()
+        return int(seconds * 1000 + micros // 1000)
+
+    def see(self, ids: Sequence[str], names: Sequence[str]) -> Seen:
+        """Read once between two steps."""
+        if self._seen is None:
+            self._seen = self._read(ids, names)
+        return self._seen
+
+    def _read(self, ids: Sequence[str], names: Sequence[str]) -> Seen:
+        now_ms = self.now_ms()
+        with self.redis.pipeline() as pipe:
+            for id_ in ids:
+                pipe.hmget(self.keys.request(id_), "state", "fence")
+            for name in names:
+                pipe.get(self.keys.holder(name))
+                pipe.zrangebyscore(self.keys.shares(name), f"({now_ms}", "+inf")
+                pipe.zrange(self.keys.queue(name), 0, -1, withscores=True)
+            answers: Iterator[Any] = iter(pipe.execute())
+        records = {id_: tuple(next(answers)) for id_ in ids}
+        per_name = {name: (next(answers), next(answers), next(answers)) for name in names}
+        return Seen(
+            records,
+            {name: holder for name, (holder, _, _) in per_name.items()},
+            {name: set(shares) for name, (_, shares, _) in per_name.items()},
+            {name: [(rank, id_) for id_, rank in queue] for name, (_, _, queue) in per_name.items()},
+        )
