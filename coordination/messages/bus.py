@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from copy import copy
 from datetime import timedelta
 from types import EllipsisType
 from typing import Any
@@ -220,6 +221,16 @@ class MessageBus:
     def take_ahead(self, recipient: str, reader: str, limit: int, since: Position | None) -> Taken:
         """As `take`, for a reader that begins one after the other: only what it has begun counts as delivered in vain."""
         return self._take(recipient, reader, limit, since, all_begun=False)
+
+    def wake(self, recipient: str) -> None:
+        """Whoever waits for something to come looks whether it has."""
+        self.steps.line.send("PUBLISH", self.steps.keys.mail(recipient), "")
+
+    def until(self, deadline: float) -> MessageBus:
+        """The same for somebody who waits no longer than that, by the monotonic clock."""
+        hurried = copy(self)
+        hurried.steps = self.steps.until(deadline)
+        return hurried
 
     def ack_all(self, messages: Sequence[Message], begun: Message | None = None) -> tuple[Message, ...]:
         """As `ack`, for several of one reader's; returns those that were not its own any more. `begun`: what it does now."""

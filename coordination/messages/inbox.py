@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
+from coordination.errors import Unreachable
 from coordination.messages.effects import Effects
 from coordination.messages.hand import Hand
 from coordination.messages.names import name, recipient
@@ -117,6 +119,8 @@ class Inbox:
     def stop(self) -> None:
         """From any thread: what is being handled is finished, and nothing more begun."""
         self._stopped.set()
+        with suppress(Unreachable):
+            self._bus.wake(self.recipient)
 
     def close(self) -> None:
         """What is in hand goes back."""
@@ -128,11 +132,15 @@ class Inbox:
         self._through(lambda: self._look(wait), otherwise=None)
 
     def _look(self, wait: timedelta | None) -> None:
-        self._waking.listen()
-        self._hand.settle()
-        due = self._take()
-        if wait is not None and due is not None:
-            self._waking.wait(min(wait, due))
+        try:
+            self._waking.listen()
+            self._hand.settle()
+            due = self._take()
+            if wait is not None and due is not None and not self._stopped.is_set():
+                self._waking.wait(min(wait, due))
+        except Unreachable:
+            self._waking.close()  # a subscription may look alive and be none any more
+            raise
 
     def _take(self) -> timedelta | None:
         """Until when nothing is due; None where there was something."""

@@ -22,6 +22,7 @@ REPLY = "reply"
 def request(bus: MessageBus, to: str, kind: str, payload: Any, timeout: timedelta, priority: int) -> Any:
     milliseconds(timeout, "timeout")
     deadline = time.monotonic() + timeout.total_seconds()
+    bus = bus.until(deadline)
     with _own_inbox(bus) as here, bus.receive(here, patience=timeout) as inbox:
         bus.send(to, kind, payload, ttl=timeout, priority=priority, reply_to=here)
         answer = inbox.next(timedelta(seconds=max(0.0, deadline - time.monotonic())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from redis.client import PubSub
+from redis.exceptions import TimeoutError
 
 from coordination.messages.steps import Steps
 from coordination.wire.connection import reaching
@@ -21,26 +22,20 @@ class Waking:
     def listen(self) -> None:
         """From here on nothing is missed; call it before looking into the inbox. Raises Unreachable."""
         if self._subscription is None:
-            self._heard(self._steps.redis.pubsub(), subscribe=True)
+            with reaching(self._steps.url):
+                self._subscription = self._steps.line.subscription()
+                self._subscription.subscribe(self._channel)
+                if self._subscription.get_message(timeout=self._steps.patience_s) is None:
+                    raise TimeoutError("no answer to SUBSCRIBE")
 
     def wait(self, longest: timedelta) -> None:
-        """Until something came, or that long. Raises Unreachable; the next `listen` begins anew."""
+        """Until something came, or that long. Raises Unreachable."""
         assert self._subscription is not None, "listen first"
-        self._heard(self._subscription, timeout_s=longest.total_seconds())
+        with reaching(self._steps.url):
+            self._subscription.get_message(timeout=longest.total_seconds())
 
     def close(self) -> None:
+        """The next `listen` begins anew."""
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
-
-    def _heard(self, subscription: PubSub, timeout_s: float = 1.0, *, subscribe: bool = False) -> None:
-        self._subscription = None
-        with reaching(self._steps.url):
-            try:
-                if subscribe:
-                    subscription.subscribe(self._channel)
-                subscription.get_message(timeout=timeout_s)  # of the subscription itself: Redis knows of it
-                self._subscription = subscription
-            finally:
-                if self._subscription is None:
-                    subscription.close()

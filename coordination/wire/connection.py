@@ -91,11 +91,14 @@ class _TlsConnection(SSLConnection):  # type: ignore[misc]
 def address_of(client: redis.Redis) -> str:
     """Where a client of anybody's making connects to, for words about it; without its password."""
     known = client.connection_pool.connection_kwargs
-    user = f"{quote(known.get('username') or '', safe='')}:***@" if known.get("password") else ""
+    login = f"{quote(known.get('username') or '', safe='')}:***@" if known.get("password") else ""
     if "path" in known:
-        return f"unix://{user}{known['path']}?db={known.get('db') or 0}"
+        return f"unix://{login}{quote(known['path'])}?db={known.get('db') or 0}"
     scheme = "rediss" if issubclass(client.connection_pool.connection_class, SSLConnection) else "redis"
-    return f"{scheme}://{user}{known.get('host', 'localhost')}:{known.get('port', PORT)}/{known.get('db') or 0}"
+    host = str(known.get("host", "localhost"))
+    return (
+        f"{scheme}://{login}{f'[{host}]' if ':' in host else host}:{known.get('port', PORT)}?db={known.get('db') or 0}"
+    )
 
 
 @contextmanager
