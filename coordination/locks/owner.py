@@ -25,16 +25,16 @@ class Owner:
     @cached_property
     def party(self) -> str:
         """All five fields as one short word: whoever waits as one, and may be waited for as one."""
-        return blake2b("\n".join(map(str, self._values)).encode(), digest_size=8).hexdigest()
+        return blake2b("\n".join(self.values).encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def values(self) -> tuple[str, ...]:
+        return tuple(map(str, asdict(self).values()))
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """Field and value in turn."""
-        return tuple(str(word) for pair in asdict(self).items() for word in pair)
-
-    @property
-    def _values(self) -> tuple[object, ...]:
-        return tuple(asdict(self).values())
+        return tuple(word for pair in zip(asdict(self), self.values, strict=True) for word in pair)
 
     def alive(self) -> bool | None:
         """Whether its process runs; None where it is on another host, of which we know nothing."""

@@ -22,32 +22,15 @@ DONE_MS = 10_000
 class Quick:
     def __init__(self, line: Line, keys: LockKeys) -> None:
         self._line = line
-        self._keys = keys
+        self._head = (keys.head,)
 
     def acquire(self, want: str, token: str, ttl_ms: int, owner: Owner, patience_s: float) -> Sequence[Any] | None:
         """The answer of lock/acquire; None where that is to be asked."""
-        keys, what, party = self._keys, want[len(ALONE) :], owner.party
-        answer: Sequence[Any] | None = self._line(
-            "quick/acquire",
-            (
-                *(keys.holder(what), keys.shares(what), keys.queue(what), keys.guard(what)),
-                *(keys.request(token), keys.party(party), keys.parties, keys.names, keys.fence, keys.epoch),
-            ),
-            (token, what, ttl_ms, party, "state", "held", "wants", want, "ttl", ttl_ms, *owner.fields),
-            patience_s=patience_s,
-        )
-        return answer
+        words: tuple[str | int, ...] = (token, want[len(ALONE) :], ttl_ms, owner.party, *owner.values)
+        granted: str | None = self._line("quick/acquire", self._head, words, patience_s=patience_s)
+        return granted and ("held", *granted.split())
 
-    def release(self, want: str, token: str, party: str, patience_s: float) -> int | None:
-        """The answer of lock/release; None where that is to be asked."""
-        keys, what = self._keys, want[len(ALONE) :]
-        answer: int | None = self._line(
-            "quick/release",
-            (
-                *(keys.holder(what), keys.shares(what), keys.queue(what)),
-                *(keys.request(token), keys.party(party), keys.parties, keys.names, keys.done(party)),
-            ),
-            (token, what, party, DONE_MS),
-            patience_s=patience_s,
-        )
-        return answer
+    def release(self, want: str, token: str, party: str, patience_s: float) -> bool:
+        """False where lock/release is to be asked."""
+        words = (token, want[len(ALONE) :], party, DONE_MS)
+        return bool(self._line("quick/release", self._head, words, patience_s=patience_s))

@@ -7,8 +7,8 @@ from then on, the waiter looks whether those it waits for wait for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from secrets import token_hex
 from typing import Any, NamedTuple
-from uuid import uuid4
 
 from coordination.errors import LockTimeout, Unreachable, UsageError
 from coordination.locks.clock import now_s
@@ -94,7 +94,7 @@ class _Request:
     """One that is asked again and again; what it is granted counts from before it asked last."""
 
     def __init__(self, line: Line, keys: LockKeys, wants: Sequence[str], terms: Terms, owner: Owner) -> None:
-        self.token = uuid4().hex
+        self.token = token_hex(16)
         self.began_s = self._asked_s = now_s()
         self._line, self._keys = line, keys
         self._wants, self._terms, self._owner = "\n".join(wants), terms, owner

@@ -1,13 +1,15 @@
 -- Gives back one exclusive lock for which nobody waits: what lock/release would do, in half of its calls.
--- KEYS: lock, its shares, its queue, the request's record, its party, parties, names, the party's last
---   release
+-- An owner without locks is left to the sweeper: it comes again soon.
+-- KEYS: head
 -- ARGV: request, the lock's typed name, party, how long the release is remembered in ms
 -- Returns: 1, or nil, and nothing is done: ask lock/release
-local call = redis.call
-if call('GET', KEYS[1]) ~= ARGV[1] or call('EXISTS', KEYS[2], KEYS[3]) > 0 then return nil end
-call('DEL', KEYS[1], KEYS[4])
-call('SREM', KEYS[5], ARGV[1])
-if call('EXISTS', KEYS[5]) == 0 then call('SREM', KEYS[6], ARGV[3]) end
-call('SREM', KEYS[7], ARGV[2])
-call('SET', KEYS[8], ARGV[1], 'PX', ARGV[4])
+local call, head = redis.call, KEYS[1]
+local id, name, party, done_ms = unpack(ARGV)
+local lock = head .. name
+if call('GET', lock) ~= id or call('EXISTS', head .. KEY.shares .. name, head .. KEY.queue .. name) > 0 then return nil end
+
+call('DEL', lock, head .. KEY.request .. id)
+call('SREM', head .. KEY.party .. party, id)
+call('SREM', head .. KEY.names, name)
+call('SET', head .. KEY.done .. party, id, 'PX', done_ms)
 return 1
