@@ -1,0 +1,196 @@
+"""Contract of messages under faults: readers killed or frozen, connections cut, Redis killed; nothing lost, in order, one effect each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import redis
+
+from coordination.messages import Inbox, Limits, Message, MessageBus
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from coordination.wire.embedded import EmbeddedServer
+from tests.waiting import until
+
+REPO = "repo:billing"
+LIMITS = Limits(idle=timedelta(milliseconds=400), inbox_limit=10_000, deliveries=1000)
+
+READER = """
+import sys
+from datetime import timedelta
+import redis
+from coordination.messages import Limits, MessageBus
+bus = MessageBus(redis.Redis.from_url(sys.argv[1]), "test", limits=Limits(idle=timedelta(milliseconds=400), deliveries=1000))
+with bus.receive("repo:billing") as inbox:
+    while (message := inbox.next()) is not None:
+        inbox.ack(message, effects=lambda pipe: pipe.rpush("effects:" + message.sender, message.payload))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A server that may be killed."""
+    made = EmbeddedServer(tmp_path / ".coord", Settings(appendfsync="always"))
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(own: EmbeddedServer) -> redis.Redis:
+    return connect(own.start(), Profile.COMMAND)
+
+
+@pytest.fixture
+def bus(client: redis.Redis) -> MessageBus:
+    made = MessageBus(client, "test", limits=LIMITS)
+    made.register(REPO)
+    return made
+
+
+@pytest.fixture
+def reader(own: EmbeddedServer) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    begun: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> subprocess.Popen[bytes]:
+        begun.append(subprocess.Popen([sys.executable, "-c", READER, own.start()]))
+        return begun[-1]
+
+    yield begin
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def handled(bus: MessageBus) -> Iterator[list[object]]:
+    """What a handler in this process has done, in order."""
+    done: list[object] = []
+    inbox = bus.receive(REPO)
+    thread = Thread(target=inbox.run, args=(lambda message: done.append(message.payload),))
+    thread.start()
+    until(lambda: bus.presence())
+    yield done
+    inbox.stop()
+    thread.join()
+
+
+def kill(own: EmbeddedServer) -> None:
+    record = own.running()
+    assert record is not None
+    os.kill(record.pid, signal.SIGKILL)
+
+
+def effects(client: redis.Redis, senders: int) -> list[list[int]]:
+    return [[int(n) for n in client.lrange(f"effects:s{s}", 0, -1)] for s in range(senders)]
+
+
+def test_readers_that_are_killed_again_and_again_lose_nothing_and_do_nothing_twice(
+    bus: MessageBus, client: redis.Redis, reader: Callable[[], subprocess.Popen[bytes]]
+):
+    senders = [MessageBus(client, "test", sender=f"s{n}", limits=LIMITS) for n in range(3)]
+    readers = [reader(), reader()]
+
+    for n in range(150):
+        for sender in senders:
+            sender.send(REPO, "note", n)
+        if n % 50 == 25:
+            until(lambda n=n: sum(map(len, effects(client, 3))) > n, 20)
+            readers[0].kill()
+            readers = [readers[1], reader()]
+
+    until(lambda: sum(map(len, effects(client, 3))) >= 450, 40)
+    assert effects(client, 3) == [list(range(150))] * 3
+    assert until(lambda: bus.standing(REPO).in_hand == 0)
+
+
+def test_a_frozen_reader_is_replaced_and_changes_nothing_when_it_wakes(bus: MessageBus, client: redis.Redis):
+    bus.send(REPO, "note", 1)
+    (frozen,) = bus.take(REPO, "frozen").messages
+
+    (other,) = until(lambda: bus.take(REPO, "other").messages)
+    assert bus.ack(other, effects=lambda pipe: pipe.incr("effects"))
+
+    assert not bus.ack(frozen, effects=lambda pipe: pipe.incr("effects"))
+    assert bus.nack(frozen) == ()
+    assert client.get("effects") == "1"
+
+
+def test_a_stopped_process_loses_its_messages_and_goes_on_when_it_is_continued(
+    bus: MessageBus, client: redis.Redis, reader: Callable[[], subprocess.Popen[bytes]]
+):
+    sender = MessageBus(client, "test", sender="s0", limits=LIMITS)
+    first = reader()
+    sender.send(REPO, "note", 0)
+    until(lambda: effects(client, 1) == [[0]], 20)
+
+    first.send_signal(signal.SIGSTOP)
+    for n in range(1, 20):
+        sender.send(REPO, "note", n)
+    reader()
+    until(lambda: effects(client, 1) == [list(range(20))], 20)
+    first.send_signal(signal.SIGCONT)
+
+    for n in range(20, 40):
+        sender.send(REPO, "note", n)
+    until(lambda: effects(client, 1) == [list(range(40))], 20)
+
+
+def test_connections_that_are_cut_are_made_anew(bus: MessageBus, client: redis.Redis, handled: list[object]):
+    for n in range(20):
+        for kind in ("normal", "pubsub"):
+            client.client_kill_filter(_type=kind)
+        bus.send(REPO, "note", n)
+
+    until(lambda: handled == list(range(20)), 30)
+
+
+def test_a_redis_that_is_killed_and_comes_back_with_its_data_loses_nothing(
+    own: EmbeddedServer, bus: MessageBus, handled: list[object]
+):
+    bus.send(REPO, "note", 1)
+    until(lambda: handled == [1])
+
+    kill(own)
+    until(lambda: own.running() is None)
+    own.start()
+
+    bus.send(REPO, "note", 2)
+    until(lambda: handled == [1, 2], 30)
+
+
+def test_a_reader_learns_that_redis_came_back_empty_and_goes_on(own: EmbeddedServer, bus: MessageBus):
+    done: list[Message] = []
+    inbox: Inbox = bus.receive(REPO)
+    thread = Thread(target=inbox.run, args=(done.append,))
+    thread.start()
+    until(lambda: bus.presence())
+
+    kill(own)
+    until(lambda: own.running() is None)
+    shutil.rmtree(own.state / "appendonlydir")
+    own.start()
+
+    until(lambda: REPO in bus.recipients(), 30)
+    bus.send(REPO, "note", "after")
+    until(lambda: [message.payload for message in done] == ["after"], 30)
+    assert (inbox.recovered, inbox.trimmed) == (False, 0)
+    inbox.stop()
+    thread.join()
+
+
+def test_a_send_whose_answer_was_lost_is_repeated_without_harm(bus: MessageBus, client: redis.Redis):
+    for n in range(30):
+        client.client_kill_filter(_type="normal")
+        bus.send(REPO, "note", n)
+
+    assert [message.payload for message in bus.peek(REPO)] == list(range(30))
