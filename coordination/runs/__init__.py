@@ -8,8 +8,8 @@ States of a todo::
                 └──────── retrying ←───┘
 
 waiting: a predecessor has not succeeded. ready: it may start as soon as its repository and the run's `max_parallel` let it.
-dispatched: it may start now, a worker has been told. running: a worker holds its lease. parked: it waits for a seat in a
-repository, for its turn, for a person; no worker slot is held. retrying: a timer is set.
+dispatched: it may start now, a worker has been told. running: a worker holds its lease. parked: it waits for its seat in the
+repository, for resources, for its turn, for a person; no worker slot is held. retrying: a timer is set.
 
 Invariants. Each has a test that tries to break it.
 

@@ -22,7 +22,7 @@ from coordination.runs.draft import Draft, new_run_id, place_of
 from coordination.runs.ended import HOST, Ended
 from coordination.runs.records import Reply, TodoSpec, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submit import actor, refuse_resources, refuse_rollback, refuse_without_agent, spec_of
+from coordination.runs.submit import actor, refuse_rollback, refuse_without_agent, spec_of
 from coordination.settings import Settings
 from coordination.wire.keys import RunKeys
 
@@ -45,6 +45,8 @@ class CarryOver:
     """Those of `again` that had succeeded: their commits went with their host."""
     tips: Mapping[str, str]
     pins: Mapping[str, str]
+    capacities: Mapping[str, int]
+    """Of the resources that the file declares."""
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -92,7 +94,6 @@ def left_of(
     refuse_without_agent((spec.todo for spec in again.values()), settings)
     if ecosystem:
         _refuse_shortfalls(ended, again, ecosystem)
-    refuse_resources(spec.todo for spec in again.values())
     return CarryOver(
         ended=ended,
         again=again,
@@ -100,6 +101,7 @@ def left_of(
         lost=tuple(todo for todo in again if todo in lost),
         tips=tips,
         pins={repo: host for repo, host in ended.pins.items() if repo not in gone},
+        capacities=ecosystem.capacities() if ecosystem else {},
     )
 
 
@@ -140,6 +142,7 @@ def take_up(
     """Writes and seals the new run; returns its id and the reply that the dispatcher has to follow."""
     policy = on_failure or OnFailure(left.ended.meta["on_failure"])
     refuse_rollback(policy)
+    store.declare(left.capacities)
     draft = Draft(store, new_run_id())
     meta: dict[str, str | int] = {
         "on_failure": policy,

@@ -10,7 +10,7 @@ from redis import Redis
 
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import RunStatus, TodoState
-from coordination.wire.keys import Keys, RunKeys
+from coordination.wire.keys import SEAT, Keys, RunKeys
 
 LIVE = (RunStatus.RUNNING, RunStatus.PAUSED)
 COUNTS = [f"n.{state}" for state in TodoState]
@@ -51,10 +51,10 @@ class CensusTaker:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.zrange(keys.live, 0, -1)
             pipeline.zcard(keys.leases)
-            pipeline.zrange(keys.seat_queue, 0, -1)
+            pipeline.smembers(keys.locks.names)
             pipeline.llen(keys.poison)
             pipeline.hgetall(keys.counters)
-            live, leases, waiting, poison, counters = pipeline.execute()
+            live, leases, names, poison, counters = pipeline.execute()
         workers = self._presence.workers()
         runs, todos, queues = self._of_runs(live)
         return Census(
@@ -62,11 +62,22 @@ class CensusTaker:
             runs=runs,
             todos=todos,
             leases=leases,
-            seat_waits=Counter(seat.partition("|")[0].removesuffix(":in-place") for seat in waiting),
+            seat_waits=self._seat_waits(names),
             workers=Counter((worker.host, repo) for worker in workers for repo in worker.fit),
             poison=poison,
             counters={name: int(count) for name, count in counters.items()},
         )
+
+    def _seat_waits(self, names: Iterable[str]) -> Counts:
+        seats = [name for name in names if name.startswith(SEAT)]
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for name in seats:
+                pipeline.zcard(self._keys.locks.queue(name))
+            lengths = pipeline.execute()
+        waits: Counter[str] = Counter()
+        for name, length in zip(seats, lengths, strict=True):
+            waits[name.removeprefix(SEAT).partition(":")[0]] += length
+        return +waits
 
     def _of_runs(self, live: Iterable[str]) -> tuple[Counts, Counts, set[Queue]]:
         """Statuses, states of todos, and where messages may lie: repositories, and the hosts that they are pinned to."""

@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from coordination.models import ManualAction, Workspace
+from coordination.models import Level, ManualAction, Workspace
 from coordination.runs.records import Reply, RunStatus, TodoSpec, TodoState
 from coordination.runs.store import RunStore
+from coordination.wire.keys import resource, seat
 
 CHUNK = 500
 DRAFT_TTL = timedelta(hours=1)
+PRIORITY = {Level.CRITICAL: 2, Level.HIGH: 1, Level.MEDIUM: 0, Level.LOW: -1}
+"""In steps of the queues for what todos share: see wire/lua/lock/_lock.lua."""
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -29,8 +32,15 @@ def place_of(spec: TodoSpec, order: int | str, level: int | str) -> str:
     """What `place` says of a todo, for the Lua steps."""
     todo = spec.todo
     kind = "manual" if isinstance(todo.action, ManualAction) else todo.workspace
-    slots = 1 if todo.workspace is Workspace.IN_PLACE else spec.repo.slots
-    return f"{order} {level} {todo.repo} {kind} {slots}"
+    return f"{order} {level} {todo.repo} {kind} {PRIORITY[todo.priority]} {_wants_of(spec)}"
+
+
+def _wants_of(spec: TodoSpec) -> str:
+    """What it holds while it runs: the seat in its repository, and its resources. A line each, with the amount and of how many."""
+    in_place = spec.todo.workspace is Workspace.IN_PLACE
+    slots = 1 if in_place else spec.repo.slots
+    needs = (f"{need.amount}/0 {resource(need.name)}" for need in spec.todo.resources)
+    return "\n".join((f"1/{slots} {seat(spec.todo.repo, in_place=in_place)}", *needs))
 
 
 class Draft:

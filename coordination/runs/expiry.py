@@ -15,6 +15,7 @@ import redis
 
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore, ms
+from coordination.wire.keys import member
 
 LOOK_EVERY_S = 5.0
 FORGOTTEN_AT_ONCE = 100
@@ -57,6 +58,7 @@ class Expiry:
 def forget(store: RunStore, run_id: str) -> None:
     """Everything that Redis keeps of an ended run."""
     keys = store.keys.run(run_id)
+    forget_requests(store, run_id)
     forget_logs(store, run_id)
     forget_bundles(store, run_id)
     last = [keys.meta, keys.place]
@@ -65,6 +67,13 @@ def forget(store: RunStore, run_id: str) -> None:
         pipeline.unlink(*last)
         pipeline.zrem(store.keys.runs, run_id)
         pipeline.execute()
+
+
+def forget_requests(store: RunStore, run_id: str) -> None:
+    """Where a run's records were lost without its steps, what its todos held or waited for is still kept for them."""
+    todos = store.redis.hkeys(store.keys.run(run_id).place)
+    for start in range(0, len(todos), UNLINKED_AT_ONCE):
+        store.give_back(member(run_id, todo) for todo in todos[start : start + UNLINKED_AT_ONCE])
 
 
 def forget_logs(store: RunStore, run_id: str) -> None:

@@ -87,7 +87,7 @@ class Reply:
     sends: tuple[Delivery, ...] = ()
     """Messages that must be sent now."""
     wakes: tuple[tuple[str, str], ...] = ()
-    """Run and todo for whom a seat in a repository came free."""
+    """Run and todo that were handed what they waited for."""
     status: str = ""
     """The run's, after the step."""
     header: tuple[Delivery, ...] = ()

@@ -14,7 +14,7 @@ from redis import Redis
 
 from coordination.planner.delivery import Delivery
 from coordination.runs.records import Grant, Handed, Reply, Result, RunBrief, TodoSpec
-from coordination.wire.keys import Keys, split_member
+from coordination.wire.keys import Keys, resource, split_member
 from coordination.wire.scripts import Scripts
 
 
@@ -23,6 +23,15 @@ class RunStore:
         self.redis = redis
         self.keys = Keys(namespace)
         self._scripts = Scripts(redis)
+
+    def declare(self, capacities: Mapping[str, int]) -> None:
+        """How much there is of the resources that todos name."""
+        if words := [word for name, capacity in capacities.items() for word in (resource(name), capacity)]:
+            self._scripts("lock/declare", [self.keys.locks.head], words)
+
+    def give_back(self, members: Iterable[str]) -> None:
+        """What these todos hold or wait for, if anything, goes to whoever is next; for runs that have no steps any more."""
+        self._scripts("lock/give_back", [self.keys.locks.head], list(members))
 
     def seal(self, run_id: str, further: Sequence[str] = ()) -> Reply:
         """`further`: keys of the run besides those that every run has; they no longer expire, either."""

@@ -65,15 +65,6 @@ def decide(
 def _check(graph: PlanGraph, order: Order, settings: Settings) -> None:
     refuse_rollback(order.on_failure)
     refuse_without_agent(graph.todos.values(), settings)
-    refuse_resources(graph.todos.values())
-
-
-def refuse_resources(todos: Iterable[Todo]) -> None:
-    """They would run side by side, as if nothing were shared."""
-    if needy := [todo.id for todo in todos if todo.resources]:
-        raise NotYetSupported(
-            f"resources of todos are not yet supported: {listed(needy)}", "take them out of the todos"
-        )
 
 
 def refuse_rollback(on_failure: OnFailure) -> None:
@@ -94,6 +85,7 @@ def submit(
     store: RunStore, graph: PlanGraph, ecosystem: Ecosystem, settings: Settings, order: Order
 ) -> tuple[str, Reply]:
     """Writes and seals the run; returns its id and the reply that the dispatcher has to follow."""
+    store.declare(ecosystem.capacities())
     draft = Draft(store, new_run_id())
     repos = {repo.name: repo for repo in ecosystem.repos}
     draft.meta(_meta(draft.run_id, graph, settings, order))
@@ -157,5 +149,5 @@ def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec) -> None:
 
 
 def _write_blocked(draft: Draft, todo: Todo, reason: str) -> None:
-    place = f"0 0 {todo.repo} {todo.workspace} 1"
+    place = f"0 0 {todo.repo} {todo.workspace} 0"  # nothing is ever asked for it
     draft.todo(todo.id, TodoState.SKIPPED, place, {"attempt": 0, "error": reason})

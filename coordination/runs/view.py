@@ -15,7 +15,7 @@ from coordination.nearest import did_you_mean
 from coordination.planner.forecast import bound
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunBrief, RunStatus, RunView, TodoState, TodoView
-from coordination.wire.keys import Keys, split_member
+from coordination.wire.keys import Keys, seat, split_member
 
 LAST = "last"
 TAIL_PIECES = 3
@@ -120,18 +120,33 @@ class RunReader:
         with self._redis.pipeline(transaction=False) as pipeline:
             for key in (keys.state, keys.place, keys.facts, keys.output):
                 pipeline.hgetall(key)
-            pipeline.zrange(self._keys.seats, 0, -1)
-            states, places, facts, outputs, seats = pipeline.execute()
+            states, places, facts, outputs = pipeline.execute()
         presence = Presence(self._redis, self._keys)
         due = {places[name].split()[2] for name, state in states.items() if state == TodoState.DISPATCHED}
         busy = {facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING}
         held_up = (
-            _held_up(seats) | dict(presence.unserved(due) if due else {}) | dict(presence.silent(busy) if busy else {})
+            self._held_up(run_id, due)
+            | dict(presence.unserved(due) if due else {})
+            | dict(presence.silent(busy) if busy else {})
         )
         return tuple(
             _todo(name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name), held_up)
             for name, state in states.items()
         )
+
+    def _held_up(self, run_id: str, due: Iterable[str]) -> dict[str, str]:
+        """Repository → the other run that works in it, as what a dispatched todo waits for: only who looks at all runs can tell."""
+        repos = sorted(due)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for repo in repos:
+                pipeline.zrange(self._keys.locks.shares(seat(repo)), 0, -1)
+            shares = pipeline.execute()
+        found = {
+            repo: split_member(share.partition(" ")[2])[0]
+            for repo, all_of in zip(repos, shares, strict=True)
+            for share in all_of
+        }
+        return {repo: f"repository {repo}, where run {other} works" for repo, other in found.items() if other != run_id}
 
 
 class Facts:
@@ -143,12 +158,6 @@ class Facts:
 
     def __getitem__(self, name: str) -> str | None:
         return self._facts.get(f"{self._todo} {name}")
-
-
-def _held_up(seats: Iterable[str]) -> dict[str, str]:
-    """Repository → the run that works in it, as what a dispatched todo waits for: only who looks at all runs can tell."""
-    split = (seat.partition("|") for seat in seats)
-    return {repo: f"repository {repo}, where run {split_member(member)[0]} works" for repo, _, member in split}
 
 
 def _todo(

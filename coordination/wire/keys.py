@@ -1,6 +1,6 @@
 """Every Redis key of coord. No other file spells one; scripts get them whole, in KEYS.
 
-`<ns>` is the namespace (a setting), `member` is `<run> <todo>`, `seat` is a repository's name, with `:in-place` for work in the path itself.
+`<ns>` is the namespace (a setting), `member` is `<run> <todo>`; `seat:<repo>` is the right to work in a repository, `seat:<repo>:in-place` in the path itself.
 
 | key                      | type   | content                                                   | lifetime                 |
 |--------------------------|--------|-----------------------------------------------------------|--------------------------|
@@ -10,8 +10,6 @@
 | `<ns>:holders`           | hash   | member → fence of who may settle it                       | claim to settle          |
 | `<ns>:stops`             | set    | members whose executor is asked to stop                   | cancel to settle         |
 | `<ns>:timers`            | zset   | member, by when it is due in ms                           | until due                |
-| `<ns>:seats`             | zset   | `seat|member`: who works in a repository, over all runs   | claim to settle          |
-| `<ns>:seat-queue`        | zset   | `seat|arrival|member`: who waits for one                  | until woken              |
 | `<ns>:fence`             | string | the last fence given out                                  | for ever                 |
 | `<ns>:epoch`             | hash   | `server` (Redis' own run id), `n` (its restarts seen)     | for ever                 |
 | `<ns>:workers`           | zset   | worker id, by when it was last heard of in ms             | a day                    |
@@ -53,7 +51,7 @@
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its answer                            | until gathered           |
 | `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, counts `n.<state>` …           | as long as the run       |
 | `…:spec`                 | hash   | todo → JSON of what is to be done; never changes          | as long as the run       |
-| `…:place`                | hash   | todo → `order level repo kind slots`                      | as long as the run       |
+| `…:place`                | hash   | todo → `order level repo kind priority wants`             | as long as the run       |
 | `…:children`             | hash   | todo → the todos that wait for it                         | as long as the run       |
 | `…:levels`               | hash   | level → its todos, most urgent first                      | as long as the run       |
 | `…:state`                | hash   | todo → state                                              | as long as the run       |
@@ -248,8 +246,6 @@ class Keys:
         self.holders = f"{namespace}:holders"
         self.stops = f"{namespace}:stops"
         self.timers = f"{namespace}:timers"
-        self.seats = f"{namespace}:seats"
-        self.seat_queue = f"{namespace}:seat-queue"
         self.fence = f"{namespace}:fence"
         self.epoch = f"{namespace}:epoch"
         self.workers = f"{namespace}:workers"
@@ -280,15 +276,7 @@ class Keys:
     def step(self, run_id: str) -> list[str]:
         """KEYS of every script in lua/run."""
         shared = [self.runs, self.live, self.leases, self.holders, self.stops, self.timers]
-        return [
-            *self.run(run_id).own,
-            *shared,
-            self.seats,
-            self.seat_queue,
-            self.fence,
-            self.messages.head,
-            self.counters,
-        ]
+        return [*self.run(run_id).own, *shared, self.counters, self.locks.head]
 
     def worker(self, worker_id: str) -> str:
         return f"{self.namespace}:worker:{worker_id}"
@@ -299,6 +287,19 @@ class Keys:
     def queue(self, repo: str, host: str | None = None) -> str:
         """The queue of a repository; with a host, the one that only this host's workers read."""
         return f"{self.namespace}.repo.{repo}@{host}" if host else f"{self.namespace}.repo.{repo}"
+
+
+SEAT = "seat:"
+
+
+def seat(repo: str, *, in_place: bool = False) -> str:
+    """The right to work in a repository, or in its path itself: the typed name of a lock."""
+    return f"{SEAT}{repo}:in-place" if in_place else f"{SEAT}{repo}"
+
+
+def resource(name: str) -> str:
+    """The typed name of a resource."""
+    return f"resource:{name}"
 
 
 def member(run_id: str, todo_id: str) -> str:

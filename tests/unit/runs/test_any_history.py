@@ -1,7 +1,7 @@
 """Any plan, any order of deliveries, losses, retries, pauses, cancels and repetitions: the promises hold at every step.
 
 The carrier is played by the machine: it keeps every message for ever and delivers any of them at any time, as often as it
-likes. What must hold is held against a model that only knows the plan.
+likes. Somebody else takes resources and gives them back. What must hold is held against a model that only knows the plan.
 """
 
 from __future__ import annotations
@@ -20,10 +20,17 @@ from coordination.runs.store import RunStore
 from coordination.runs.submit import submit
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
+from coordination.wire.scripts import Scripts
 from tests.plans import ecosystem, graph, order
 
 LEASE = timedelta(hours=1)
 LOST_CAP = 3
+CAPACITIES = {"gpu": 3, "db": 1}
+NEEDS = st.lists(
+    st.sampled_from([{"name": "gpu"}, {"name": "gpu", "amount": 2}, {"name": "db"}]),
+    max_size=2,
+    unique_by=lambda need: need["name"],
+)
 OUTCOMES = st.sampled_from([TodoState.SUCCEEDED, TodoState.SUCCEEDED, TodoState.SUCCEEDED, TodoState.FAILED])
 
 
@@ -45,9 +52,12 @@ class AnyHistory(RuleBasedStateMachine):
         super().__init__()
         self.redis = fakeredis.FakeRedis(decode_responses=True)
         self.store = RunStore(self.redis, "test")
+        self.lock = Scripts(self.redis)
         self.messages: list[Delivery] = []
         self.held: list[Grant] = []
         """Every grant ever given: executors may be slow, dead or both."""
+        self.lent: list[str] = []
+        """Requests of somebody else, whose hold on a resource does not expire."""
         self.outcome: dict[str, str] = {}
         self.settled_by: dict[str, int] = {}
 
@@ -56,13 +66,23 @@ class AnyHistory(RuleBasedStateMachine):
         strategy=st.sampled_from([Strategy.LEVELS, Strategy.DATAFLOW]),
         on_failure=st.sampled_from([OnFailure.HALT, OnFailure.CONTINUE]),
         max_parallel=st.sampled_from([None, 1, 2]),
+        slots=st.sampled_from([1, 2]),
+        data=st.data(),
     )
-    def begin(self, todos, strategy, on_failure, max_parallel) -> None:
+    def begin(self, todos, strategy, on_failure, max_parallel, slots, data) -> None:
         self.todos = todos
+        self.needs = {name: data.draw(NEEDS) for name in todos}
+        more = {name: {"resources": needs} for name, needs in self.needs.items()}
         self.strategy = strategy
         self.max_parallel = max_parallel
         how = order(strategy, on_failure, max_parallel)
-        self.run_id, reply = submit(self.store, graph(todos), ecosystem(todos), Settings(), how)
+        self.run_id, reply = submit(
+            self.store,
+            graph(todos, slots=slots, capacities=CAPACITIES, **more),
+            ecosystem(todos, slots=slots, capacities=CAPACITIES, **more),
+            Settings(),
+            how,
+        )
         self.follow(reply)
 
     def follow(self, reply: Reply) -> Reply:
@@ -162,6 +182,36 @@ class AnyHistory(RuleBasedStateMachine):
         if earnest == 0:  # rarely, or no history would be long
             self.follow(self.store.cancel(self.run_id, "me"))
 
+    @rule(want=st.sampled_from(["1/0 resource:gpu", "3/0 resource:gpu", "1/0 resource:db"]))
+    def somebody_else_takes_what_is_free(self, want: str) -> None:
+        request = f"request{len(self.lent)}"
+        args = [request, want, 3_600_000, 0, 0, "", "somebody"]
+        word, *_ = self.lock_step("acquire", *args)
+        if word == "held":
+            self.lent.append(request)
+
+    @rule()
+    def somebody_else_gives_it_back(self) -> None:
+        while self.lent:
+            self.lock_step("release", self.lent.pop())
+
+    def lock_step(self, step: str, *args: str | int) -> list[str]:
+        return self.lock(f"lock/{step}", [self.store.keys.locks.head], args)
+
+    @invariant()
+    def resources_are_used_within_their_capacity(self) -> None:
+        for name, capacity in CAPACITIES.items() if hasattr(self, "run_id") else ():
+            running = [todo for todo, at in self.states().items() if at == "running"]
+            in_use = sum(need.get("amount", 1) for todo in running for need in self.needs[todo] if need["name"] == name)
+            shares = self.shares(f"resource:{name}")
+            assert in_use <= sum(int(share.split()[0]) for share in shares) <= capacity
+            assert {f"{self.run_id} {t}" for t in running if any(n["name"] == name for n in self.needs[t])} <= {
+                share.partition(" ")[2] for share in shares
+            }
+
+    def shares(self, name: str) -> list[str]:
+        return self.redis.zrange(self.store.keys.locks.shares(name), 0, -1)
+
     @invariant()
     def what_has_ended_stays_as_it_ended(self) -> None:
         if hasattr(self, "run_id"):
@@ -174,11 +224,12 @@ class AnyHistory(RuleBasedStateMachine):
             return
         running = [todo for todo, at in self.states().items() if at == "running"]
         holders = {m.partition(" ")[2] for m in self.redis.hkeys(self.store.keys.holders)}
-        seats = self.redis.zcard(self.store.keys.seats)
+        seats = {share.partition(" ")[2] for repo in ("r1", "r2", "r3") for share in self.shares(f"seat:{repo}")}
         repos = [self.todos[todo][0] for todo in running]
 
         assert set(running) == holders
-        assert len(repos) == len(set(repos)) == seats
+        assert len(repos) == len(set(repos))
+        assert {f"{self.run_id} {todo}" for todo in running} <= seats
         if self.max_parallel:
             assert len(running) <= self.max_parallel
 
@@ -207,13 +258,17 @@ class AnyHistory(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: once executors are well again, the run ends (promise 6)."""
         if hasattr(self, "run_id"):
+            self.somebody_else_gives_it_back()
             self.follow(self.store.resume(self.run_id, "me"))
             for _ in range(1000):
                 if self.redis.hget(self.store.keys.run(self.run_id).meta, "open") == "0":
                     break
                 self.step_of_a_well_worker()
             assert self.redis.hget(self.store.keys.run(self.run_id).meta, "open") == "0", self.states()
-            assert not self.redis.zcard(self.store.keys.seats)
+            assert not self.redis.keys("test:lock-request:*")
+            assert not self.redis.keys("test:lock-queue:*")
+            assert not self.redis.keys("test:lock-shares:*")
+            assert not self.redis.smembers(self.store.keys.locks.names)
             assert not self.redis.hlen(self.store.keys.holders)
             assert not self.redis.zcard(self.store.keys.timers)
             assert not self.redis.zcard(self.store.keys.leases)

@@ -174,7 +174,7 @@ local function grant(request, ttl)
   note_wait(request)
   local record = key(KEY.request, request.id)
   call('HSET', record, 'state', 'held', 'fence', request.fence, 'since', now)
-  if ttl > 0 then call('PEXPIRE', record, ttl) else call('PERSIST', record) end
+  if ttl > 0 then call('PEXPIRE', record, ttl) elseif request.waited then call('PERSIST', record) end
   return request.fence
 end
 
@@ -194,6 +194,13 @@ local function forget_name_if_idle(name)
   end
 end
 
+local function includes(list, value)
+  for _, one in ipairs(list) do
+    if one == value then return true end
+  end
+  return false
+end
+
 -- The names may be free, wholly or in part: they go to whoever is next.
 local function hand_over(names)
   while #names > 0 do
@@ -201,7 +208,8 @@ local function hand_over(names)
     local queue = key(KEY.queue, name)
     for _, id in ipairs(call('ZRANGE', queue, 0, -1)) do
       local request = in_queue(queue, id)
-      if request and #taken(request) == 0 then
+      local in_way = request and taken(request)
+      if request and #in_way == 0 then
         request.waited = true
         grant(request, request.kind == 'todo' and OFFER_MS or math.min(request.ttl, HANDED_MS))
         tell(request)
@@ -209,6 +217,10 @@ local function hand_over(names)
         for _, want in ipairs(request.wants) do
           if want.name ~= name then names[#names + 1] = want.name end
         end
+      elseif request and request.kind == 'todo' and string.sub(name, 1, 5) == 'seat:' and not includes(in_way, name) then
+        -- The repository is free for the todo, and a resource is not: others work there until it is.
+        call('ZREM', queue, id)
+        tell(request)
       elseif request and want_for(request, name).mode ~= 's' then
         break
       end
@@ -236,7 +248,7 @@ end
 
 local function forget(request)
   call('DEL', key(KEY.request, request.id))
-  disown(request.id, request.party)
+  if request.kind ~= 'todo' then disown(request.id, request.party) end -- that is a party of its own
 end
 
 -- Whether the request still holds the want.
@@ -290,6 +302,14 @@ local function withdraw(request)
   for _, want in ipairs(request.wants) do call('ZREM', key(KEY.queue, want.name), request.id) end
   forget(request)
   hand_over(names_of(request))
+end
+
+-- What a request holds, was offered or waits for goes to whoever is next. Returns whether there was one.
+local function give_back(id)
+  local request = load(id)
+  if not request then return false end
+  if request.state == 'held' then let_loose(request) else withdraw(request) end
+  return true
 end
 
 -- In how many ms a holder of one of the names expires, at the soonest; nil where none will.

@@ -3,28 +3,24 @@
 -- runs/__init__.py.
 -- KEYS: wire/keys.py, Keys.step().   ARGV[1]: run id; the step's own arguments follow.
 
-if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 needs it before TIME; later ones ignore it
-
-local OWN, SHARED = 18, 11 -- keys that belong to the run alone, and those that all runs share
+local OWN, SHARED = 18, 8 -- keys that belong to the run alone, and those that all runs share
 local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output, events =
   unpack(KEYS, 1, OWN)
-local runs, live, leases, holders, stops, timers, seats, seat_queue, last_fence, head, counters = unpack(KEYS, OWN + 1)
+local runs, live, leases, holders, stops, timers, counters = unpack(KEYS, OWN + 1)
+head = KEYS[OWN + SHARED]
 local run = ARGV[1]
 
-local call = redis.call
-local TIME = call('TIME')
-local now = TIME[1] * 1000 + math.floor(TIME[2] / 1000)
-local RECHECK_MS = 5000 -- who waits for a seat is woken by who leaves it; this catches a waker that died in between
+local RECHECK_MS = 5000 -- who waits is told by who frees it; this catches holders that expired, and a teller that died in between
+local FIRST = -1 -- in `ready`, of who has what it needs: it keeps that from others
 local EVENTS_KEPT = 100000
 local TOLD_MS, TOLD_AT_MOST = 60000, 1000 -- a worker that reads none of them learns it from its heartbeat
 local ENDED = { succeeded = true, failed = true, skipped = true, cancelled = true }
 
 local sends = {} -- what the caller has to send to the workers: {todo, attempt, repo, host, level, index, size}
-local wakes = {} -- members of other runs (or this one) for whom a seat came free: the caller fires them
 
 local function fact(todo, name) return call('HGET', facts, todo .. ' ' .. name) end
 local function note(todo, name, value) call('HSET', facts, todo .. ' ' .. name, value) end
-local function forget(todo, name) call('HDEL', facts, todo .. ' ' .. name) end
+local function erase(todo, name) call('HDEL', facts, todo .. ' ' .. name) end
 local function state_of(todo) return call('HGET', state, todo) end
 local function member(todo) return run .. ' ' .. todo end
 local function count(what) call('HINCRBY', counters, what, 1) end
@@ -33,12 +29,14 @@ local function emit(what, todo, ...)
   return call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'what', what, 'todo', todo, ...)
 end
 
-local function place_of(todo)
-  local order, level, repo, kind, slots = string.match(call('HGET', place, todo), '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
-  return {
-    order = tonumber(order), level = level, repo = repo, kind = kind, slots = tonumber(slots),
-    seat = kind == 'in-place' and repo .. ':in-place' or repo,
-  }
+local places = {}
+
+local function place_of(todo) -- it never changes
+  if places[todo] then return places[todo] end
+  local order, level, repo, kind, priority, wants =
+    string.match(call('HGET', place, todo), '^(%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$')
+  places[todo] = { order = tonumber(order), level = level, repo = repo, kind = kind, priority = priority, wants = wants }
+  return places[todo]
 end
 
 local function move(todo, to)
@@ -54,9 +52,9 @@ end
 
 local function delivery(todo)
   local p = place_of(todo)
-  local host = call('HGET', meta, 'host.' .. p.repo) or ''
-  local size = call('HGET', meta, 'size.' .. p.level) or '0'
-  return { todo, fact(todo, 'attempt'), p.repo, host, p.level, fact(todo, 'index') or '0', size }
+  local host, size = unpack(call('HMGET', meta, 'host.' .. p.repo, 'size.' .. p.level))
+  local attempt, index = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' index'))
+  return { todo, attempt, p.repo, host or '', p.level, index or '0', size or '0' }
 end
 
 -- A run does the todos of one repository one at a time. `busy` names the one that the repository is kept for; until that
@@ -106,7 +104,7 @@ local function pump()
   while room > 0 or max_parallel == '0' do
     local todo = call('ZPOPMIN', ready)[1]
     if not todo then return end
-    forget(todo, 'waits_for')
+    erase(todo, 'waits_for')
     move(todo, 'dispatched')
     call('HINCRBY', meta, 'active', 1)
     call('ZADD', sent, now, todo)
@@ -158,19 +156,8 @@ local function finish_if_done()
   emit('run.ended', '', 'status', status)
 end
 
--- A seat is the right to work in a repository, counted over all runs (`slots`).
-local function leave_seat(todo, p)
-  local gone = call('ZREM', seats, p.seat .. '|' .. member(todo))
-  if gone == 0 then return end
-  local first = call('ZRANGEBYLEX', seat_queue, '[' .. p.seat .. '|', '(' .. p.seat .. '}', 'LIMIT', 0, 1)[1]
-  if first then
-    call('ZREM', seat_queue, first)
-    wakes[#wakes + 1] = string.match(first, '^[^|]*|%d+|(.*)$')
-  end
-end
-
--- Whatever a todo holds outside its state: lease, seat, timer, its share of max_parallel.
-local function let_go(todo, p)
+-- Whatever a worker that came for the todo holds of it: lease, timer, its share of max_parallel.
+local function step_down(todo, p)
   local was = state_of(todo)
   if was == 'running' or was == 'dispatched' then call('HINCRBY', meta, 'active', -1) end
   call('ZREM', leases, member(todo))
@@ -179,12 +166,16 @@ local function let_go(todo, p)
   call('ZREM', timers, member(todo))
   call('ZREM', sent, todo)
   if call('HGET', stranded, p.repo) == todo then call('HDEL', stranded, p.repo) end
-  local ticket = fact(todo, 'ticket')
-  if ticket then
-    call('ZREM', seat_queue, ticket)
-    forget(todo, 'ticket')
+  return was
+end
+
+-- Whatever a todo holds outside its state.
+local function let_go(todo, p)
+  if step_down(todo, p) == 'running' then
+    let_loose({ id = member(todo), kind = 'todo', wants = wants_of(p.wants) })
+  else
+    give_back(member(todo))
   end
-  leave_seat(todo, p)
 end
 
 local function end_todo(todo, outcome, why, p)
@@ -192,7 +183,7 @@ local function end_todo(todo, outcome, why, p)
   let_go(todo, p)
   call('ZREM', ready, todo)
   call('ZREM', queued, queue_key(p, todo))
-  forget(todo, 'waits_for')
+  erase(todo, 'waits_for')
   if why ~= '' then note(todo, 'error', why) end
   note(todo, 'finished_at', now)
   move(todo, outcome)
@@ -286,14 +277,25 @@ local function again(todo, counted, delay_ms, why)
   pump()
 end
 
--- Held up, without a worker's slot: the repository stays kept for it, and its timer asks again.
-local function park(todo, why, delay_ms)
-  let_go(todo, place_of(todo))
+-- Held up, without a worker's slot.
+local function set_aside(todo, why, delay_ms)
   note(todo, 'waits_for', why)
   move(todo, 'parked')
   call('SADD', owed, todo)
   call('ZADD', timers, now + delay_ms, member(todo))
+end
+
+-- The repository stays kept for it, and its timer asks again.
+local function park(todo, why, delay_ms)
+  let_go(todo, place_of(todo))
+  set_aside(todo, why, delay_ms)
   pump()
+end
+
+-- Until it is handed what it needs. Others of its repository go on, unless they would wait for the same seat.
+local function await(todo, p, request, names)
+  set_aside(todo, obstacles(request, names), math.min(RECHECK_MS, next_expiry(names) or RECHECK_MS))
+  if not has_seat(names) then free_repo(p, todo) end
 end
 
 -- To each worker that runs a todo of this run, at once; what it is to do stands elsewhere. Who has no inbox, for its user may
@@ -314,4 +316,4 @@ local function tell_workers(kind, by, event)
 end
 
 local function held_by(todo, fence) return call('HGET', holders, member(todo)) == fence end
-local function reply(word, ...) return { word, sends, wakes, call('HGET', meta, 'status') or '', ... } end
+local function reply(word, ...) return { word, sends, woken, call('HGET', meta, 'status') or '', ... } end

@@ -3,23 +3,24 @@
 -- Returns: `granted` (…, fence, spec, tip, tries), or a refusal:
 --   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
 --   `ended`     settled already                 `taken`     another delivery of it is being executed
---   `early`     its turn has not come           `parked`    it waits for a seat in the repository, or for a worker that can work in it
+--   `early`     its turn has not come           `parked`    it waits for its seat or its resources, or for a worker that can work there
 --   `elsewhere` the run works on another host: the caller sends it there
-local todo, attempt, worker, host, request, lease_ms, unfit = unpack(ARGV, 2, 8)
+local todo, attempt, worker, host, request_id, lease_ms, unfit = unpack(ARGV, 2, 8)
 local at = state_of(todo)
-if not at then return { 'unknown', sends, wakes, '' } end
-
-local function grant(fence)
-  local p = place_of(todo)
-  return reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', fact(todo, 'tries') or '0')
-end
-
-if at == 'running' and fact(todo, 'request') == request then return grant(fact(todo, 'fence')) end
-if ENDED[at] then return reply('ended') end
-if attempt ~= fact(todo, 'attempt') then return reply('stale') end
-if at == 'running' then return reply('taken') end
+if not at then return { 'unknown', sends, woken, '' } end
 
 local p = place_of(todo)
+local its_attempt, tries, rank = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' tries', todo .. ' rank'))
+
+local function granted(fence)
+  return reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', tries or '0')
+end
+
+if at == 'running' and fact(todo, 'request') == request_id then return granted(fact(todo, 'fence')) end
+if ENDED[at] then return reply('ended') end
+if attempt ~= its_attempt then return reply('stale') end
+if at == 'running' then return reply('taken') end
+
 if at == 'ready' or at == 'parked' then
   call('SADD', owed, todo)
   if at == 'ready' then
@@ -31,9 +32,9 @@ if at == 'ready' or at == 'parked' then
 end
 if at ~= 'dispatched' then return reply('stale') end
 
-if call('HGET', meta, 'status') ~= 'running' then -- paused: back to the head of its repository
-  call('HINCRBY', meta, 'active', -1)
-  call('ZREM', sent, todo)
+local status, pinned = unpack(call('HMGET', meta, 'status', 'host.' .. p.repo))
+if status ~= 'running' then -- paused: back to the head of its repository
+  let_go(todo, p)
   call('SADD', owed, todo)
   call('ZADD', ready, p.order, todo)
   note(todo, 'waits_for', 'the run is paused: coord resume ' .. run)
@@ -41,7 +42,6 @@ if call('HGET', meta, 'status') ~= 'running' then -- paused: back to the head of
   return reply('early')
 end
 
-local pinned = call('HGET', meta, 'host.' .. p.repo)
 if pinned and pinned ~= host then
   sends[1] = delivery(todo)
   call('ZADD', sent, now, todo)
@@ -53,28 +53,37 @@ if unfit ~= '' then -- not pinned: another host may serve the repository
   return reply('parked')
 end
 
-local range = { '[' .. p.seat .. '|', '(' .. p.seat .. '}' }
-if call('ZLEXCOUNT', seats, range[1], range[2]) >= p.slots then
-  local holder = string.match(call('ZRANGEBYLEX', seats, range[1], range[2], 'LIMIT', 0, 1)[1], '|(%S+)')
-  local ticket = string.format('%s|%016.0f|%s', p.seat, now, member(todo))
-  park(todo, 'repository ' .. p.repo .. ', where run ' .. holder .. ' works', RECHECK_MS)
-  note(todo, 'ticket', ticket)
-  call('ZADD', seat_queue, 0, ticket)
+local request = load(member(todo))
+local fence, names = request and request.state == 'held' and keep(request), nil
+if not fence then
+  if request then give_back(request.id) end -- an offer that came to an end
+  local waited_us = p.priority * PRIORITY_STEP_US
+  rank = tonumber(rank) or now_us - waited_us
+  request = {
+    id = member(todo), kind = 'todo', ttl = 0, rank = rank, arrived = math.floor((rank + waited_us) / 1000),
+    wants = wants_of(p.wants),
+  }
+  local beyond = shortfall(request)
+  if beyond then
+    settle(todo, 'failed', beyond)
+    return reply('ended')
+  end
+  fence, names = ask(request, p.wants, p.priority)
+end
+if not fence then
+  note(todo, 'rank', string.format('%.0f', rank))
+  step_down(todo, p)
+  await(todo, p, request, names)
+  pump()
   return reply('parked')
 end
 
--- Grows over restarts too, even over one that lost data: never below the clock in microseconds.
-local fence = math.max(tonumber(call('GET', last_fence) or '0') + 1, TIME[1] * 1000000 + TIME[2])
-fence = string.format('%.0f', fence)
-call('SET', last_fence, fence)
-call('HSET', meta, 'host.' .. p.repo, host)
-call('ZADD', seats, 0, p.seat .. '|' .. member(todo))
+if not pinned then call('HSET', meta, 'host.' .. p.repo, host) end
 call('ZADD', leases, now + lease_ms, member(todo))
 call('HSET', holders, member(todo), fence)
 call('ZREM', sent, todo)
-for name, value in pairs({ fence = fence, worker = worker, host = host, request = request, started_at = now }) do
-  note(todo, name, value)
-end
-forget(todo, 'waits_for')
+call('HSET', facts, todo .. ' fence', fence, todo .. ' worker', worker, todo .. ' host', host, todo .. ' request', request_id,
+  todo .. ' started_at', now)
+call('HDEL', facts, todo .. ' rank', todo .. ' waits_for')
 move(todo, 'running')
-return grant(fence)
+return granted(fence)

@@ -1,18 +1,54 @@
--- A timer is due, or a seat came free: the todo may go on.
+-- A timer is due, or what the todo waited for was handed to it: it may go on.
 -- ARGV: run, todo
--- Returns: `fired` or `idle` (it does not wait for a timer).
+-- Returns: `fired`, `waits` (not all that it needs is free yet) or `idle` (it does not wait for a timer).
 local todo = ARGV[2]
-local had_timer = call('ZREM', timers, member(todo)) == 1
-local ticket = fact(todo, 'ticket')
-if ticket then
-  call('ZREM', seat_queue, ticket)
-  forget(todo, 'ticket')
-end
+local id = member(todo)
+local had_timer = call('ZREM', timers, id) == 1
 local at = state_of(todo)
-if not (had_timer or ticket) or (at ~= 'parked' and at ~= 'retrying') then return reply('idle') end
+if not had_timer or (at ~= 'parked' and at ~= 'retrying') then return reply('idle') end
 local p = place_of(todo)
-forget(todo, 'waits_for')
-if call('HGET', busy, p.repo) == todo then -- parked: the repository was kept for it
+local status, max_parallel, active = unpack(call('HMGET', meta, 'status', 'max_parallel', 'active'))
+
+-- Whoever has not begun gives way to one who has what it needs. Returns whether the repository is free then.
+local function put_back(first)
+  local was, its = state_of(first), load(member(first))
+  local begun = was == 'running' or call('HGET', stranded, p.repo) == first or (its and its.state == 'held')
+  if begun then return false end
+  local listed = call('ZREM', ready, first) == 1
+  if was == 'dispatched' then
+    step_down(first, p)
+    call('SADD', owed, first)
+    move(first, 'ready')
+  end
+  if listed or was == 'dispatched' then call('ZADD', queued, 0, queue_key(place_of(first), first)) end
+  return true
+end
+
+local function can_start()
+  if status ~= 'running' or (max_parallel ~= '0' and tonumber(active) >= tonumber(max_parallel)) then return false end
+  local first = call('HGET', busy, p.repo)
+  return not first or first == todo or put_back(first)
+end
+
+local request = load(id)
+if request and request.state == 'waiting' and status == 'running' then
+  hand_over(names_of(request)) -- a holder may have expired, and nobody saw it
+  request = load(id)
+  if request.state == 'waiting' then
+    await(todo, p, request, taken(request))
+    pump()
+    return reply('waits')
+  end
+  call('ZREM', timers, id)
+end
+
+erase(todo, 'waits_for')
+local offered = request and request.state == 'held' and can_start()
+if request and not offered then give_back(id) end -- to whoever can use it now; its rank is kept
+if offered then
+  move(todo, 'ready')
+  keep_for({ repo = p.repo, order = FIRST }, todo)
+elseif call('HGET', busy, p.repo) == todo then -- parked: the repository was kept for it
   move(todo, 'ready')
   keep_for(p, todo)
 else

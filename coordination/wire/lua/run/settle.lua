@@ -6,7 +6,7 @@ local todo, fence, outcome, exit_code, why, json, tip, began = unpack(ARGV, 2, 9
 if not held_by(todo, fence) then
   return reply(fact(todo, 'settled_by') == fence and 'again' or 'stale')
 end
-if outcome == 'succeeded' then forget(todo, 'error') end
+if outcome == 'succeeded' then erase(todo, 'error') end
 if exit_code ~= '' then note(todo, 'exit_code', exit_code) end
 if json ~= '' then call('HSET', output, todo, json) end
 if tip ~= '' then

@@ -33,7 +33,7 @@ for i = 1, #waiting, 2 do
   local host = pinned(repo)
   if not host or serves[repo .. '@' .. host] then
     call('HDEL', stranded, repo)
-    forget(todo, 'waits_for')
+    erase(todo, 'waits_for')
     move(todo, 'ready')
     keep_for({ repo = repo, order = place_of(todo).order }, todo)
   end

@@ -1,0 +1,87 @@
+-- uses: lock
+-- What a todo needs while it runs, its seat in the repository and its resources, asked for in the room of locks by one request
+-- for each todo, all or nothing. The request's id is the todo's member, `run todo`; it is held until the run's steps give it back.
+
+local NAMED = 3 -- of who is in the way, as many are named
+
+local function kind_of(name) return string.match(name, '^([^:]*):(.*)$') end
+
+-- Why the request can never be granted; nil where it can.
+local function shortfall(request)
+  for _, want in ipairs(request.wants) do
+    local capacity = capacity_of(want)
+    if want.amount > capacity then
+      local _, what = kind_of(want.name)
+      return string.format('needs %d of %s, which has a capacity of %d: lower the amount, or raise the capacity',
+        want.amount, what, capacity)
+    end
+  end
+end
+
+-- An offer becomes a hold; nil where it came to an end. Its fence is a new one: others may have begun since it was made.
+local function keep(request)
+  if not prolong(request) then return nil end
+  request.fence = next_fence()
+  call('HSET', key(KEY.request, request.id), 'fence', request.fence, 'since', now)
+  return request.fence
+end
+
+-- Returns the fence, or nil and the names in the way, in whose queues it stands from now on.
+local function ask(request, text, priority)
+  local names = taken(request)
+  call('HSET', key(KEY.request, request.id), 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank),
+    'ttl', 0, 'kind', 'todo', 'party', request.id, 'arrived', request.arrived, 'priority', priority)
+  if #names == 0 then return grant(request, 0) end
+  return nil, names
+end
+
+local function in_words(id)
+  local its_run, todo = string.match(id, '^(%S+) (%S+)$')
+  if its_run then return todo .. ' of run ' .. its_run end
+  local host, pid, label = unpack(call('HMGET', key(KEY.request, id), 'host', 'pid', 'label'))
+  local words = string.format('process %s on %s', pid or '?', host or '?')
+  return label and label ~= '' and words .. ' (' .. label .. ')' or words
+end
+
+local function resource_in_words(name, want)
+  local used, who = 0, {}
+  for _, share in ipairs(call('ZRANGE', shares_of(want), 0, -1)) do
+    local amount, id = string.match(share, '^(%d+) (.*)$')
+    used = used + tonumber(amount)
+    who[#who + 1] = #who < NAMED and in_words(id) or nil
+  end
+  local capacity = capacity_of(want)
+  local words = string.format('%d of %d in use', used, capacity)
+  if #who > 0 then words = words .. ' by ' .. table.concat(who, ', ') end
+  local first = call('ZRANGE', key(KEY.queue, want.name), 0, 0)[1]
+  if used + want.amount <= capacity and first then
+    words = words .. '; ' .. in_words(first) .. ' comes first'
+  elseif want.amount > 1 then
+    words = words .. '; it needs ' .. want.amount
+  end
+  return string.format('resource %s (%s)', name, words)
+end
+
+local function seat_in_words(name, want)
+  local share = call('ZRANGE', shares_of(want), 0, 0)[1]
+  local by_run = string.match(share or call('ZRANGE', key(KEY.queue, want.name), 0, 0)[1] or '', '(%S+) %S+$')
+  local repo = string.match(name, '^[^:]*')
+  return string.format('repository %s, where run %s %s', repo, by_run or '?', share and 'works' or 'comes first')
+end
+
+-- What the request waits for, for people.
+local function obstacles(request, names)
+  local words = {}
+  for i, name in ipairs(names) do
+    local kind, what = kind_of(name)
+    words[i] = (kind == 'seat' and seat_in_words or resource_in_words)(what, want_for(request, name))
+  end
+  return table.concat(words, ' and ')
+end
+
+local function has_seat(names)
+  for _, name in ipairs(names) do
+    if kind_of(name) == 'seat' then return true end
+  end
+  return false
+end
