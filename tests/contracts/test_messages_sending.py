@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import timedelta
 from threading import Thread
 
@@ -285,3 +286,19 @@ def test_a_redis_that_refuses_says_so(client: redis.Redis, redis_url: str):
     with pytest.raises(Unusable, match="does not allow user nobody"):
         MessageBus(refused, "test").send(REPO, "note")
     client.acl_deluser("nobody")
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_client_whose_clock_is_an_hour_off_is_no_matter(bus: MessageBus, hours: int, monkeypatch: pytest.MonkeyPatch):
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + hours * 3600)
+    sender = MessageBus(bus.steps.redis, "test", sender="cron")
+    for n in range(3):
+        sender.send(REPO, "note", n, ttl=timedelta(minutes=10))
+
+    taken = bus.take(REPO, "r1", 10)
+
+    assert [message.payload for message in taken.messages] == [0, 1, 2]
+    assert abs(taken.messages[0].sent_at.timestamp() - now()) < 60
+    assert bus.ack(taken.messages[0])
+    assert bus.presence()[0].age < timedelta(minutes=1)
