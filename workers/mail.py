@@ -26,6 +26,7 @@ from coordination.wire.connection import address_of, reaching
 from coordination.wire.keys import MessageKeys
 
 LEAVE_S = 5.0
+TICK_S = 0.5
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,6 @@ class Mail:
     def __init__(self, client: redis.Redis, settings: Settings, worker: Worker, told: Told) -> None:
         # A wake-up that is lost costs what it costs without messages.
         self._bus = MessageBus(client, settings.namespace, limits=Limits(interval=settings.heartbeat))
-        self._channel = self._bus.steps.keys.mail(recipient(worker))
-        self._client = client
         self._recipient = recipient(worker)
         self._told = told
         self._inbox = self._bus.receive(self._recipient)
@@ -64,8 +63,6 @@ class Mail:
         """Reads no more, and is known no more."""
         self._inbox.stop()
         try:
-            with reaching(address_of(self._client)):
-                self._client.publish(self._channel, "")  # it may be waiting
             if self._thread.is_alive():
                 self._thread.join(LEAVE_S)
             self._bus.unsubscribe(self._recipient, WORKERS)
@@ -109,6 +106,8 @@ class Wakes:
 
     def stop(self) -> None:
         self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(LEAVE_S)
 
     def _run(self) -> None:
         try:
@@ -123,7 +122,7 @@ class Wakes:
             for deed in self._meaning.values():  # what was said while nobody listened
                 deed()
             while not self._stopping.is_set():
-                heard = ear.get_message(timeout=1.0)
+                heard = ear.get_message(timeout=TICK_S)
                 if heard is not None:
                     self._meaning[heard["channel"].decode()]()
 
