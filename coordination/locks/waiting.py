@@ -7,6 +7,7 @@ from then on, the waiter looks whether those it waits for wait for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from secrets import token_hex
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ class Granted(NamedTuple):
     token: str
     party: str
     alone: str
-    """The want, where it is one that is held alone."""
+    """The want, where it was had the quick way: it is likely to be given back so."""
     fence: int
     epoch: int
     since_s: float
@@ -54,7 +55,9 @@ class Waiting:
     def ask(self, wants: Sequence[str], terms: Terms, owner: Owner) -> Granted:
         """Raises LockTimeout, DeadlockError, UsageError for what can never be granted, Unreachable."""
         request = _Request(self._line, self._keys, wants, terms, owner)
-        answer = request.ask_quickly(self._quick) or request.ask()
+        if granted := request.ask_quickly(self._quick):
+            return granted
+        answer = request.ask()
         if answer[0] == "waiting":
             answer = self._wait(request, answer)
         if answer[0] == "held":
@@ -69,7 +72,8 @@ class Waiting:
         except Unreachable:
             raise  # it cannot be withdrawn either; its place is forgotten soon
         except BaseException:
-            request.leave()
+            with suppress(Unreachable):
+                request.leave()
             raise
         if answer[0] != "held":
             request.leave()
@@ -98,14 +102,15 @@ class _Request:
         self.began_s = self._asked_s = now_s()
         self._line, self._keys = line, keys
         self._wants, self._terms, self._owner = "\n".join(wants), terms, owner
-        self._alone = self._wants if len(wants) == 1 and wants[0].startswith(ALONE) else ""
+        self._alone = len(wants) == 1 and wants[0].startswith(ALONE)
         self._wait_s = terms.wait.total_seconds()
         self._rank: int | str = ""
 
-    def ask_quickly(self, quick: Quick) -> Answer | None:
+    def ask_quickly(self, quick: Quick) -> Granted | None:
         if not self._alone:
             return None
-        return quick.acquire(self._wants, self.token, self._terms.ttl_ms, self._owner, self._patience_s())
+        answer = quick.acquire(self._wants, self.token, self._terms.ttl_ms, self._owner, self._patience_s())
+        return self.granted(answer, self._wants) if answer else None
 
     def ask(self) -> Answer:
         """A place in the queue keeps its rank, also where Redis has forgotten it. What is held already is renewed."""
@@ -118,8 +123,8 @@ class _Request:
             self._rank = int(answer[1])
         return answer
 
-    def granted(self, answer: Answer) -> Granted:
-        return Granted(self.token, self._owner.party, self._alone, int(answer[1]), int(answer[2]), self._asked_s)
+    def granted(self, answer: Answer, alone: str = "") -> Granted:
+        return Granted(self.token, self._owner.party, alone, int(answer[1]), int(answer[2]), self._asked_s)
 
     def left_s(self) -> float:
         return self._wait_s - (now_s() - self.began_s)
