@@ -37,7 +37,8 @@ What happens when
 * Redis is away: readers try again after 1 to 60 s, with full jitter, and go on where they were; `send`, `ack` and the like are
   repeated for 2 s, which the sequence and the delivery make harmless, and are Unreachable then. Nothing is kept locally instead.
 * Redis comes back with its data: nothing is lost. Without, or with older data: the epoch is another, or the offset is smaller than
-  the reader's, and the reader is told `recovered` false, `trimmed` 0: nobody knows how many. A sender is told nothing; whoever
+  the reader's, and the reader is told `recovered` false, `trimmed` 0: nobody knows how many. (Older data that has grown beyond the
+  reader's offset before it returns cannot be told from the right one: `appendfsync always` leaves no older data.) A sender is told nothing; whoever
   must know asks for a reply. A recipient that does not come back by itself has to be registered again.
 * Redis refuses (login, rights): Unusable at once.
 * a sender's clock is off: no time of a client is ever used; waits run by monotonic clocks.

@@ -318,6 +318,18 @@ def test_who_reads_is_known(bus: MessageBus):
     assert there.age < timedelta(minutes=1)
 
 
+def test_large_messages_come_a_few_at_a_time_in_order(bus: MessageBus):
+    for n in range(40):
+        bus.send(REPO, "note", [n, "x" * 1_000_000])
+
+    got = []
+    while messages := take(bus, "r1", 1000):
+        assert len(messages) <= 16
+        got += [message.payload[0] for message in messages]
+
+    assert got == list(range(40))
+
+
 @pytest.mark.parametrize("limit", [-1, 1001])
 def test_so_many_at_once_are_refused(bus: MessageBus, limit: int):
     with pytest.raises(UsageError, match="at once"):

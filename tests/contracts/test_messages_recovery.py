@@ -91,6 +91,15 @@ def test_a_position_tells_exactly_what_was_trimmed_since(bus: MessageBus):
     assert bus.take(REPO, "r1", 0, since=later.position).recovered
 
 
+def test_a_position_that_knows_of_more_than_there_was_silences_nobody(bus: MessageBus):
+    send(bus, *range(KEPT + 1))
+    here = bus.take(REPO, "r1", 0).position
+
+    assert not bus.take(REPO, "r1", 0, since=Position(here.epoch, here.offset, 10**9)).recovered
+
+    assert bus.take(REPO, "r1", 0).trimmed == 1
+
+
 def test_what_a_reader_has_in_hand_is_not_trimmed(bus: MessageBus):
     send(bus, *range(KEPT))
     taken = bus.take(REPO, "r1", KEPT)

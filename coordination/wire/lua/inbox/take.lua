@@ -6,6 +6,7 @@
 --   `<delivery> <in vain> <sent at> <ticket> <head>`, body}.
 local to, reader, place, limit, idle_ms, deliveries, all_begun, epoch_seen, offset_seen, trimmed_seen = unpack(ARGV)
 local LOOKED_AT = 1000 -- behind so many that only others may have, the next are looked at when those are done
+local SLICE, MOST_BYTES = 16, 4 * 1024 * 1024 -- after so many bytes the rest waits for the next time
 limit = tonumber(limit)
 local call = redis.call
 local box = message.box(KEYS[1], to)
@@ -43,25 +44,36 @@ local function pick()
   return picked, offsets, senders
 end
 
--- Their entries in the stream: those that follow each other are read at once.
-local function entries(offsets)
-  local first, last = offsets[1] .. '-0', offsets[#offsets] .. '-0'
-  if offsets[#offsets] - offsets[1] == #offsets - 1 then
-    local found = call('XRANGE', box.stream, first, last)
-    local same = #found == #offsets
-    for i, entry in ipairs(found) do same = same and entry[1] == offsets[i] .. '-0' end
+-- Entries `from` to `to` of the stream: those that follow each other are read at once.
+local function entries(offsets, from, to)
+  if offsets[to] - offsets[from] == to - from then
+    local found = call('XRANGE', box.stream, offsets[from] .. '-0', offsets[to] .. '-0')
+    local same = #found == to - from + 1
+    for i, entry in ipairs(found) do same = same and entry[1] == offsets[from + i - 1] .. '-0' end
     if same then return found end
   end
   local found = {}
-  for i, offset in ipairs(offsets) do found[i] = call('XRANGE', box.stream, offset .. '-0', offset .. '-0')[1] end
+  for i = from, to do found[#found + 1] = call('XRANGE', box.stream, offsets[i] .. '-0', offsets[i] .. '-0')[1] end
   return found
 end
 
+-- What was picked, with its content; a part of it where that is large.
+local function loaded_of(picked, offsets)
+  local loaded, bytes = {}, 0
+  while #loaded < #picked and bytes < MOST_BYTES do
+    for _, entry in ipairs(entries(offsets, #loaded + 1, math.min(#loaded + SLICE, #picked))) do
+      loaded[#loaded + 1], bytes = entry[2], bytes + #entry[2][6]
+    end
+  end
+  return loaded
+end
+
 local function hand_out(picked, offsets, senders)
-  local rows, noted, due = {}, {}, {}
+  local rows, noted, due, handed = {}, {}, {}, {}
   local values = call('HMGET', box.deliveries, unpack(picked))
-  for i, entry in ipairs(entries(offsets)) do
-    local ticket, fields, d = picked[i], entry[2], inbox.read_delivery(values[i])
+  for i, fields in ipairs(loaded_of(picked, offsets)) do
+    local ticket, d = picked[i], inbox.read_delivery(values[i])
+    handed[i] = ticket
     d.n, d.reader, d.begun = d.n + 1, reader, (all_begun == '1' or i == 1) and 1 or 0
     if fields[7] == 'forget' then
       message.erase(box, ticket)
@@ -74,7 +86,7 @@ local function hand_out(picked, offsets, senders)
     rows[2 * i - 1] = d.n .. ' ' .. d.failed .. ' ' .. fields[2] .. ' ' .. ticket .. ' ' .. fields[4]
     rows[2 * i] = fields[6]
   end
-  call('ZREM', box.ready, unpack(picked))
+  call('ZREM', box.ready, unpack(handed))
   if #noted > 0 then
     call('HSET', box.deliveries, unpack(noted))
     call('ZADD', box.pending, unpack(due))
@@ -92,7 +104,8 @@ local rows = #picked > 0 and hand_out(picked, offsets, senders) or {}
 local epoch, seq, trimmed, told = unpack(call('HMGET', box.facts, 'epoch', 'seq', 'trimmed', 'told'))
 seq, trimmed, told = tonumber(seq or 0), tonumber(trimmed or 0), tonumber(told or 0)
 local recovered, missed = 1, 0
-if epoch_seen ~= '' and (epoch_seen ~= epoch or tonumber(offset_seen) > seq) then
+local elsewhere = epoch_seen ~= '' and (epoch_seen ~= epoch or tonumber(offset_seen) > seq or tonumber(trimmed_seen) > trimmed)
+if elsewhere then
   recovered = 0 -- another data set, or an older state of it: nobody knows what is missing
 else
   local known = epoch_seen == '' and told or tonumber(trimmed_seen)
