@@ -5,9 +5,8 @@ deadlock, for one of several holders may leave enough when it goes. So the graph
 Computer Systems, 1972): whoever could have what it waits for, if those taken out before had given back everything, is taken
 out; who remains waits for ever.
 
-Whoever waits also keeps those behind it in the queues waiting. Such links are *soft*: they vanish when it leaves, with nothing
-given back. As in PostgreSQL (src/backend/storage/lmgr/README) the hard links alone are looked at first, else somebody who only
-queues between two that hold would give way for nothing.
+Whoever waits also keeps those behind it in the queues waiting, with nothing in its hands. Should somebody in a circle give way
+who is part of it in this way alone, the others may stay stuck: so it is first of all counted who does after each of them.
 """
 
 from __future__ import annotations
@@ -41,36 +40,44 @@ class WaitGraph:
 
     def deadlock(self, request: str) -> Deadlock | None:
         """The one in which the request waits, if it does. Whoever of those concerned asks gets the same answer."""
-        return self._deadlock(request, soft=False) or self._deadlock(request, soft=True)
+        stuck = self.stuck()
+        own = self._party(request)
+        if own not in stuck:
+            return None
+        links = {party: list(self._links(party, stuck)) for party in stuck}
+        holders = [party for party in self._mutual(own, links) if self._done.get(party)]
+        if not holders:
+            return None
+        circle = self._circle(min(holders, key=lambda party: self._order(self._waiting[party][-1])), links)
+        return Deadlock(circle=circle, proof=self._proof(circle, stuck), victim=self._victim(circle))
 
-    def stuck(self, *, soft: bool = True, but: str = "") -> set[str]:
+    def stuck(self, *, but: str = "") -> set[str]:
         """The parties that can never go on, even if `but` gave way."""
         stuck = self._waiting.keys() - {but}
         before = len(stuck) + 1
         while len(stuck) < before:
             before = len(stuck)
             for party in self._waiting:  # by rank: a queue empties in one pass
-                if party in stuck and self._can_go_on(party, stuck, soft=soft):
+                if party in stuck and self._can_go_on(party, stuck):
                     stuck.discard(party)
         return stuck
 
-    def _can_go_on(self, party: str, stuck: set[str], *, soft: bool) -> bool:
+    def _can_go_on(self, party: str, stuck: set[str]) -> bool:
         """Of several requests of one party one is enough: rather no alarm than a false one."""
         return any(
-            all(self._is_free(request, want, stuck, soft=soft) for want in request.wants)
-            for request in self._waiting[party]
+            all(self._is_free(request, want, stuck) for want in request.wants) for request in self._waiting[party]
         )
 
-    def _is_free(self, request: Request, want: Want, stuck: set[str], *, soft: bool) -> bool:
+    def _is_free(self, request: Request, want: Want, stuck: set[str]) -> bool:
         if self._excluders(want, stuck):
             return False
-        return not soft or stuck.isdisjoint(self._ahead_parties(request, want))
+        return stuck.isdisjoint(self._ahead_parties(request, want))
 
-    def _blockers(self, request: Request, want: Want, stuck: set[str], *, soft: bool) -> list[str]:
+    def _blockers(self, request: Request, want: Want, stuck: set[str]) -> list[str]:
         """The requests of stuck parties that keep the want from being granted; none: it would be."""
         if found := [holding.request for holding in self._excluders(want, stuck)]:
             return found
-        return [other.id for other in self._ahead(request, want) if other.party in stuck] if soft else []
+        return [other.id for other in self._ahead(request, want) if other.party in stuck]
 
     def _excluders(self, want: Want, stuck: set[str]) -> list[Holding]:
         holdings = self.names.get(want.name, Name()).holdings
@@ -95,25 +102,10 @@ class WaitGraph:
         found = self.requests.get(request)
         return found.party if found else None
 
-    def _deadlock(self, request: str, *, soft: bool) -> Deadlock | None:
-        stuck = self.stuck(soft=soft)
-        own = self._party(request)
-        if own not in stuck:
-            return None
-        links = {party: list(self._links(party, stuck, soft=soft)) for party in stuck}
-        ring = self._mutual(own, links)
-        holders = [party for party in ring if self._done.get(party)]
-        if not holders:
-            return None
-        first = min(holders, key=lambda party: self._order(self._waiting[party][-1]))
-        circle = self._circle(first, links)
-        proof = self._proof(circle, stuck, soft=soft)
-        return Deadlock(circle=circle, proof=proof, victim=self._victim(circle, soft=soft))
-
-    def _links(self, party: str, stuck: set[str], *, soft: bool) -> Iterator[Link]:
+    def _links(self, party: str, stuck: set[str]) -> Iterator[Link]:
         for request in self._waiting[party]:
             for want in request.wants:
-                for blocker in self._blockers(request, want, stuck, soft=soft):
+                for blocker in self._blockers(request, want, stuck):
                     yield Link(request.id, want.name, blocker)
 
     def _mutual(self, party: str, links: Mapping[str, list[Link]]) -> set[str]:
@@ -142,23 +134,23 @@ class WaitGraph:
             way.append(came[waiter])
         return tuple(reversed(way))
 
-    def _proof(self, circle: tuple[Link, ...], stuck: set[str], *, soft: bool) -> tuple[Link, ...]:
+    def _proof(self, circle: tuple[Link, ...], stuck: set[str]) -> tuple[Link, ...]:
         """The circle, and why those others cannot go on who hold a part of what it waits for."""
         chosen = {link.waiter: link for link in circle}
         agenda = [self.requests[link.waiter].party for link in circle]
         proof: list[Link] = []
         for party in agenda:
             for request in self._waiting[party]:
-                links = self._reason(request, chosen.get(request.id), stuck, soft=soft)
+                links = self._reason(request, chosen.get(request.id), stuck)
                 proof += links
                 blockers = (self.requests[link.blocker].party for link in links)
                 agenda += [other for other in dict.fromkeys(blockers) if other not in agenda]
         return tuple(proof)
 
-    def _reason(self, request: Request, chosen: Link | None, stuck: set[str], *, soft: bool) -> list[Link]:
+    def _reason(self, request: Request, chosen: Link | None, stuck: set[str]) -> list[Link]:
         """One who is in the way is reason enough, but for an amount: that is refused because of all who hold of it."""
         for want in request.wants:
-            blockers = self._blockers(request, want, stuck, soft=soft)
+            blockers = self._blockers(request, want, stuck)
             if not blockers or (chosen and chosen.name != want.name):
                 continue
             if want.counts and not self.requests[blockers[0]].waiting:
@@ -166,11 +158,11 @@ class WaitGraph:
             return [chosen or Link(request.id, want.name, blockers[0])]
         return []
 
-    def _victim(self, circle: tuple[Link, ...], *, soft: bool) -> str:
+    def _victim(self, circle: tuple[Link, ...]) -> str:
         """Whose giving way helps most of them; of those the one that has done least, then by priority, then the youngest."""
         waiters = [self.requests[link.waiter] for link in circle]
         able = [waiter for waiter in waiters if waiter.may_give_way]
-        return min(able, key=lambda w: (len(self.stuck(soft=soft, but=w.party)), self._order(w))).id
+        return min(able, key=lambda w: (len(self.stuck(but=w.party)), self._order(w))).id
 
     def _order(self, request: Request) -> tuple[int, int, int, str]:
         return (self._done.get(request.party, 0), request.priority, -request.rank, request.id)

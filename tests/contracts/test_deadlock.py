@@ -119,7 +119,7 @@ def test_what_the_victim_holds_stays_its_own_until_it_gives_it_back(table: Table
     assert table.redis.hget(KEYS.request(first), "state") == "held"
 
 
-@pytest.mark.parametrize("change", ["released", "gone", "granted"])
+@pytest.mark.parametrize("change", ["released", "gone", "expired", "granted"])
 def test_a_verdict_falls_where_a_link_has_gone_meanwhile(table: Table, change: str):
     first, second = circle(table, 2)
     read = table.step("lock/graph", [KEYS.head], [first, 100])
@@ -128,6 +128,8 @@ def test_a_verdict_falls_where_a_link_has_gone_meanwhile(table: Table, change: s
         table.ends("p0")
     elif change == "gone":
         table.step("lock/leave", [KEYS.head], [first])
+    elif change == "expired":
+        table.redis.delete(KEYS.holder("lock:0"))
     else:
         table.redis.delete(KEYS.request(table.held["p0"][0]), KEYS.holder("lock:0"))
         table.asks("p0", "x lock:other")
@@ -143,19 +145,35 @@ def judged(table: Table, read: str, request: str) -> int:
     return table.step("lock/victim", [KEYS.head], [found.victim, "deadlock []", *links])
 
 
-def test_a_verdict_falls_where_one_of_several_holders_has_given_back_enough(table: Table):
+@pytest.mark.parametrize("first", ["p1", "p2"])
+def test_a_verdict_falls_where_one_of_several_holders_has_given_back_enough(table: Table, first: str):
     table.redis.hset(KEYS.capacities, "resource:gpu", 2)
     table.asks("p0", "x lock:a")
     table.asks("p1", "1/0 resource:gpu")
     table.asks("p2", "1/0 resource:gpu")
-    wanting = table.asks("p0", "2/0 resource:gpu")
+    table.asks("p9", "x lock:z")
+    wanting = table.asks("p0", "1/0 resource:gpu", "x lock:z")
     table.asks("p1", "x lock:a")
     table.asks("p2", "x lock:a")
     read = table.step("lock/graph", [KEYS.head], [wanting, 100])
 
-    table.ends("p2")
+    table.ends(first)
 
     assert judged(table, read, wanting) == 0
+
+
+def test_a_verdict_falls_where_who_came_before_comes_after_by_now(table: Table):
+    table.asks("p2", "x lock:b")
+    table.asks("p3", "x lock:a")
+    before = table.asks("p1", "x lock:a", "x lock:b")
+    second = table.asks("p2", "x lock:a")
+    table.ends("p3")
+    read = table.step("lock/graph", [KEYS.head], [second, 100])
+
+    table.asks("p4", "x lock:a")
+    table.redis.zadd(KEYS.queue("lock:a"), {before: 1e17})
+
+    assert judged(table, read, second) == 0
 
 
 def test_who_looks_after_those_it_can_read_were_too_many_raises_no_alarm(table: Table):

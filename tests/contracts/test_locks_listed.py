@@ -190,6 +190,15 @@ def test_what_a_todo_holds_is_not_taken_even_by_force(locks: LockManager, client
     assert locks.resources.stats("gpu").used == 1
 
 
+def test_the_step_leaves_a_todos_share_to_it_as_well(locks: LockManager, client: redis.Redis):
+    locks.resources.declare({"gpu": 1})
+    todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu")
+
+    assert Scripts(client)("lock/break", [KEYS.head], ["resource:gpu", "ann", "20261121-1 TODO-7"]) == 0
+
+    assert locks.resources.stats("gpu").used == 1
+
+
 def test_a_name_that_nobody_holds_is_not_found(locks: LockManager):
     with pytest.raises(NotFound, match="nobody holds deploy"):
         take(locks, "deploy")

@@ -153,6 +153,17 @@ def test_a_place_in_a_queue_can_be_what_the_other_waits_for():
     assert victim_of(draft) == "a waits", "it holds nothing"
 
 
+def test_who_wants_alone_what_two_share_in_turn_gives_way():
+    draft = Draft()
+    draft.holds("a", "x", SHARED)
+    draft.holds("b", "y")
+    draft.waits("alone", Want("x", ALONE))
+    draft.waits("a", Want("y"))
+    draft.waits("b", Want("x", SHARED))
+
+    assert victim_of(draft) == "alone waits", "a and b can share x: it stands between them"
+
+
 def test_a_todo_never_gives_way():
     draft = Draft()
     draft.holds("b", "y")
