@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -124,6 +125,8 @@ class Inbox:
 
     def close(self) -> None:
         """What is in hand goes back."""
+        if sys.is_finalizing():  # an iterator that nobody ended, in a process that ends: the idle time says it
+            return
         self._hand.close()
         self._waking.close()
 
