@@ -22,8 +22,8 @@ before. The oldest in hand is the client's affair: without ack, nack or extend w
 is extended here.
 
 **Delivered at least once**, in the order of each sender. A message that comes again has its id again: who must not do a thing
-twice remembers ids. In the other direction `seq` does that: the same one, sent again, is sent once. A recipient uses none twice
-for two messages; one that keeps no count begins at its clock in ms.
+twice remembers ids. In the other direction `seq` does that: it grows with each message of a recipient, and one that does not
+is a repetition, which changes nothing. Who keeps no count over restarts takes the clock, in µs.
 
 **States** of a connection: accepted → token known → first frame → entered (whoever was in as this recipient is out, and has
 handed back) → served → left (what is in hand goes back) → closed. The recipient is in at most once, in whichever gateway:
@@ -52,7 +52,7 @@ the last who comes takes over, for that is the client that still lives where a c
 |---|---|
 | `frames.py` | what is said, judged strictly; pure |
 | `window.py` | what a client has in hand, and knows; pure |
-| `session.py` | one client, from its first frame to its last |
+| `session.py` `hearing.py` | one client, from its first frame to its last |
 | `clients.py` `listener.py` | who is here; the one subscription that wakes them |
 | `desk.py` | calls of the bus in a few threads, and Redis away |
 | `access.py` `tokens.py` | who may come in, as whom |

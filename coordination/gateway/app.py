@@ -12,15 +12,15 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from coordination.errors import Unreachable
-from coordination.gateway import frames
 from coordination.gateway.access import SUBPROTOCOL, Tries, may_ask, token_of
 from coordination.gateway.clients import Clients
 from coordination.gateway.desk import Desk
-from coordination.gateway.endings import BAD_FRAME, GONE, LATER, POLICY, TOO_SLOW, Ending, Left
+from coordination.gateway.endings import GONE, LATER, POLICY, TOO_SLOW, Ending, Left
+from coordination.gateway.hearing import hello
 from coordination.gateway.limits import Limits
 from coordination.gateway.line import GOODBYE_S, Line
 from coordination.gateway.listener import Listener
-from coordination.gateway.session import Session, heard
+from coordination.gateway.session import Session
 from coordination.gateway.tokens import Tokens
 from coordination.messages import MessageBus
 from coordination.wire.keys import Keys
@@ -80,7 +80,7 @@ class Gateway:
             return LATER
         try:
             recipient = await self._admitted(socket, token)
-            resume = await self._hello(socket)
+            resume = await hello(socket, self._limits.hello_s)
         except Left as left:
             return left.ending
         session = Session(socket, recipient, token, self._bus_of(recipient), self._desk, self._limits)
@@ -104,20 +104,6 @@ class Gateway:
             self._tries.failed(address)
             raise Left(POLICY)
         return recipient
-
-    async def _hello(self, socket: WebSocket) -> frames.Resume:
-        """What a client says first; raises Left."""
-        try:
-            async with asyncio.timeout(self._limits.hello_s):
-                said = frames.read(await heard(socket))
-            if isinstance(said, frames.Resume):
-                return said
-            raise frames.BadFrame("the first frame is resume", 'say {"resume": null}, or where you were')
-        except TimeoutError:
-            raise Left(BAD_FRAME) from None
-        except frames.BadFrame as error:
-            await socket.send_text(frames.refused({}, error))
-            raise Left(BAD_FRAME) from error
 
 
 async def _close(socket: WebSocket, ending: Ending) -> None:

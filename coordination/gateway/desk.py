@@ -44,8 +44,13 @@ class Desk:
                 return done
 
     async def once(self, deed: Callable[[], T]) -> T:
-        """Raises Unreachable."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, deed)
+        """Raises Unreachable. Who is cancelled meanwhile goes on when the deed is done: what comes next may undo it."""
+        doing = asyncio.get_running_loop().run_in_executor(self._threads, deed)
+        try:
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            await asyncio.wait([doing])
+            raise
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

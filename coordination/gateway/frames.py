@@ -54,7 +54,7 @@ class Letter(_Said):
     type: str
     payload: Any
     seq: Annotated[int, Field(ge=0, lt=2**53)]
-    """The client's own count: said again after a lost connection, the same one is sent once."""
+    """The client's own count, which only grows: what does not is a repetition after a lost connection, and sent once."""
     ttl_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """None: as long as the recipient's inbox keeps it."""
     priority: int = 0

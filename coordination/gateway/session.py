@@ -22,10 +22,11 @@ from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreach
 from coordination.gateway import frames
 from coordination.gateway.desk import Desk
 from coordination.gateway.endings import BAD_FRAME, GONE, TOO_SLOW, Ending, Left
+from coordination.gateway.hearing import heard
 from coordination.gateway.limits import Limits
 from coordination.gateway.line import Line
 from coordination.gateway.window import Window
-from coordination.messages import MessageBus, Position
+from coordination.messages import Message, MessageBus, Position, Taken
 
 READER = "gateway"
 """Of every session: a later one takes back what an earlier one had in hand, be it on a gateway that is no more."""
@@ -52,6 +53,8 @@ class Session:
         self._look = asyncio.Event()
         self._left: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self._away = False
+        self._untold: tuple[Message, ...] = ()
+        """Taken for the client, and nobody has told it yet."""
 
     def look(self) -> None:
         """Something may be there."""
@@ -89,9 +92,10 @@ class Session:
 
     async def _hand_over(self, room: int) -> float:
         """What is there, up to `room`; returns for how many seconds nothing more is to be expected."""
-        taken = await self._do(lambda: self._bus.take(self.recipient, READER, room, self._window.since))
+        taken = await self._do(partial(self._take, room))
         welcome, self._away = self._window.looked(taken, anew=self._away), False
         self._window.hold(taken.messages, time.monotonic())
+        self._untold = ()
         if welcome:
             await self._say(frames.welcome(self.recipient, **vars(welcome)))
         letters = deque(frames.message(message) for message in taken.messages)
@@ -102,6 +106,12 @@ class Session:
         while letters:
             await self._say(letters.popleft())
         return 0
+
+    def _take(self, room: int) -> Taken:
+        """In a thread, which goes on when the session has ended meanwhile."""
+        taken = self._bus.take(self.recipient, READER, room, self._window.since)
+        self._untold = taken.messages
+        return taken
 
     def _pause_s(self, due: timedelta | None) -> float:
         interval_s = self._limits.interval_s
@@ -207,8 +217,9 @@ class Session:
 
     async def _hand_back(self) -> None:
         """Where Redis is away, the next session, or the idle time, does it."""
+        rest = (*self._window.held, *self._untold)
         with suppress(Unreachable):
-            await self._desk.once(lambda: self._bus.hand_back(*self._window.held))
+            await self._desk.once(lambda: self._bus.hand_back(*rest))
 
     async def _ending(self, results: Sequence[object]) -> Ending:
         """Out of what became of the works: the first that failed says how it ended."""
@@ -233,14 +244,3 @@ def _lost(message_id: str) -> Conflict:
     return Conflict(
         f"message {message_id[:100]} was no longer in your hands", "what was not done in time is delivered again"
     )
-
-
-async def heard(socket: WebSocket) -> str:
-    """The text of the next frame; raises BadFrame, WebSocketDisconnect."""
-    said = await socket.receive()
-    if said["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(said["code"])
-    text: str | None = said.get("text")
-    if text is None:
-        raise frames.BadFrame("a frame is text, not binary", "send JSON as text")
-    return text
