@@ -163,6 +163,21 @@ def test_a_cancel_stops_the_command_of_a_restricted_worker(guarded: Guarded):
     until(lambda: not Path(f"/proc/{pid}").exists())
 
 
+def test_a_restricted_worker_hears_at_once_that_a_run_was_cancelled(guarded: Guarded):
+    gate = Gate(guarded.folder, "heard")
+    guarded.desk.write([{"id": "LONG", "repo": "alpha", "action": gate.action}])
+    guarded.desk.ok("sweep", "PLAN-001", "--detach")
+    gate.wait()
+    with guarded.client("alpha") as client, client.pubsub(ignore_subscribe_messages=True) as ear:
+        ear.subscribe(KEYS.messages.mail(f"worker:{guarded.desk.todo('LONG')['worker']}"))
+        ear.get_message(timeout=10)  # of the subscription itself
+
+        guarded.desk.ok("cancel", "last")
+
+        assert until(lambda: ear.get_message(timeout=1))["data"] == "", "and nothing of what it is"
+    guarded.desk.coord("watch", "last")
+
+
 def test_a_keeper_that_is_killed_is_replaced_and_the_run_goes_on(guarded: Guarded):
     gate = Gate(guarded.folder, "killed")
     guarded.desk.write(
