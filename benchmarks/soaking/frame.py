@@ -31,6 +31,8 @@ FORK = multiprocessing.get_context("forkserver")
 STOPPED_S = (0.05, 0.9)
 BETWEEN_S = (0.05, 0.3)
 QUIET_S, POLL_S = 30.0, 0.05
+LOSING = sys.maxsize
+"""Data are being lost just now: nobody knows yet which fence is the last of before."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ class Fate:
     @contextmanager
     def _losing(self) -> Iterator[None]:
         """Whoever held something before holds it no more, and may not have noticed yet."""
-        self._place.note_loss(sys.maxsize)
+        self._place.note_loss(LOSING)
         yield
         with connect(self._place.url, Profile.COMMAND) as client:
             seconds, micros = client.time()

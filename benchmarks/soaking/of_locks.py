@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from benchmarks.soaking.frame import Place
+from benchmarks.soaking.frame import LOSING, Place
 from benchmarks.soaking.register import Refused, Register, TwoHolders
 from coordination.errors import LockError, LockLost, Unreachable, UsageError
 from coordination.locks import Lock, LockManager
@@ -61,9 +61,11 @@ class Contender:
         self._place, self._number, self._manager = place, number, manager
         self._registers = registers(place.folder)
         self._chance = random.Random()
+        self._lost_before = 0
 
     def turn(self) -> None:
         """One of the things that one can do with locks."""
+        self._lost_before = self._place.lost_at
         name, other = self._chance.sample(NAMES, 2)
         terms = {
             "ttl": timedelta(milliseconds=self._chance.choice(TTLS_MS)),
@@ -106,6 +108,8 @@ class Contender:
             self._go(lock, amounts)
 
     def _come(self, lock: Lock, amounts: Mapping[str, int]) -> None:
+        if lock.fence <= self._lost_before < LOSING:
+            self._place.wrong(f"{lock}: granted after a loss of data at {self._lost_before}, with a fence of before")
         for name, amount in amounts.items():
             try:
                 self._registers[name].come(lock.fence, amount, lock.deadline_s, lost_at=lambda: self._place.lost_at)
