@@ -21,7 +21,6 @@ from coordination.messages import MessageBus
 from coordination.planner.forecast import Forecast, forecast
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors
-from coordination.runs import mail
 from coordination.settings import read_settings
 from coordination.wire.connection import reaching
 
@@ -61,12 +60,16 @@ class Coord:
 
     @property
     def locks(self) -> LockManager:
-        return LockManager(self.runs.deeds.redis, self.settings.namespace)
+        """With the resources that the file declares."""
+        deeds = self.runs.deeds
+        with reaching(deeds.url):
+            deeds.locks.resources.declare(self.manager.ecosystem.capacities())
+        return deeds.locks
 
     @property
     def messages(self) -> MessageBus:
         """The sender is who works at this machine."""
-        return mail.open_bus(self.runs.deeds.redis, self.settings)
+        return self.runs.deeds.messages
 
     @property
     def redis_url(self) -> str:

@@ -12,6 +12,7 @@ import redis
 
 from coordination.errors import Conflict, NotFound
 from coordination.locks import Lock, LockManager
+from coordination.messages import MessageBus
 from coordination.models import Ecosystem, OnFailure
 from coordination.nearest import did_you_mean
 from coordination.runs import manual
@@ -19,6 +20,7 @@ from coordination.runs.carry_over import CarryOver, left_of, take_up
 from coordination.runs.ended import read, refuse_taken_up, restorable
 from coordination.runs.log_lines import marked, prefixed
 from coordination.runs.logbook import Logbook
+from coordination.runs.mail import open_bus
 from coordination.runs.presence import Presence
 from coordination.runs.progress import Event, follow
 from coordination.runs.records import Reply, RunStatus, RunView, TodoState
@@ -57,6 +59,15 @@ class Runs:
         from coordination.wire.carrier import make_app
 
         return Dispatcher(make_app(self.url, self.keys, self.settings), self.store)
+
+    @cached_property
+    def locks(self) -> LockManager:
+        return LockManager(self.redis, self.settings.namespace)
+
+    @cached_property
+    def messages(self) -> MessageBus:
+        """The sender is who works at this machine."""
+        return open_bus(self.redis, self.settings)
 
     @cached_property
     def _blocking(self) -> redis.Redis:
@@ -128,6 +139,8 @@ class Runs:
         return follow(self._blocking, self.keys, run_id, since=since)
 
     def close(self) -> None:
+        if "locks" in self.__dict__:
+            self.locks.close()
         self.redis.close()
         if "_blocking" in self.__dict__:
             self._blocking.close()
@@ -199,8 +212,7 @@ class Runs:
 
     def _alone(self) -> Lock:
         """To look what is under way and to start a run: two at once would both find nothing, and both do the work."""
-        locks = LockManager(self.redis, self.settings.namespace)
-        return locks.acquire("start", ttl=START_TTL, wait=START_TTL, owner=actor())
+        return self.locks.acquire("start", ttl=START_TTL, wait=START_TTL, owner=actor())
 
     def _look_at_redis(self) -> None:
         """Before a run is started: it must keep what it is given, and be of our version of coord."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from typing import Annotated
 
 from pydantic import Field
@@ -24,5 +23,4 @@ def coord_list_locks(
 
     A todo that waits for a resource of the file is among those who wait, as `TODO of run RUN`.
     """
-    with closing(office.coord.locks) as locks:
-        return locks.list(resources=resources)
+    return office.coord.locks.list(resources=resources)
