@@ -1,0 +1,130 @@
+"""Todos of a real sweep share resources, with each other and with a program that uses the library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+import pytest
+
+from coordination.locks import LockManager
+from tests.acceptance.gate import Gate
+from tests.stage import PLAN, Stage
+from tests.waiting import until
+
+HOUR = timedelta(hours=1)
+USES = 'echo "begin $COORD_TODO_ID $AMOUNT" >> "$LEDGER"; {}; echo "end $COORD_TODO_ID $AMOUNT" >> "$LEDGER"'
+
+
+def declare(stage: Stage, capacities: Mapping[str, int]) -> None:
+    """Beside what the file has."""
+    lines = [f"- name: {name}\n  capacity: {capacity}\n" for name, capacity in capacities.items()]
+    stage.file.write_text(f"{stage.file.read_text()}resources:\n{''.join(lines)}")
+
+
+def user(todo: str, repo: str, amount: int = 1, work: str = "sleep 0.05", **fields: object) -> dict[str, object]:
+    """Says in the ledger from when to when it uses the resource."""
+    needs = [{"name": "gpu", "amount": amount}]
+    env = {"AMOUNT": str(amount)}
+    return {"id": todo, "repo": repo, "action": USES.format(work), "resources": needs, "env": env, **fields}
+
+
+def peak(ledger: list[str]) -> int:
+    """How much was in use at once, at most; counts users, not grants."""
+    in_use = highest = 0
+    for line in ledger:
+        what, _, amount = line.split()
+        in_use += int(amount) if what == "begin" else -int(amount)
+        highest = max(highest, in_use)
+    assert in_use == 0
+    return highest
+
+
+@pytest.fixture
+def locks(stage: Stage) -> Iterator[LockManager]:
+    manager = LockManager(stage.redis(), "coord")
+    yield manager
+    manager.close()
+
+
+def second_worker(stage: Stage) -> int:
+    process = stage.begin("worker", "--all")
+    until(lambda: f"coord-{process.pid}@" in " ".join(stage.redis().zrange("coord:workers", 0, -1)), 30)
+    return process.pid
+
+
+def test_a_resource_is_never_used_beyond_its_capacity_and_up_to_it(stage: Stage) -> None:
+    met = 'touch "$LEDGER.$COORD_TODO_ID"; while [ ! -e "$LEDGER.M0" ] || [ ! -e "$LEDGER.M1" ]; do sleep 0.02; done'
+    meeting = [user(f"M{i}", f"r{i}", 2 - i, met) for i in (0, 1)]  # neither ends before both use it
+    others = [user(f"T{i}", f"r{i % 6}", i % 3 + 1) for i in range(12)]
+    stage.write([*meeting, *others])
+    declare(stage, {"gpu": 3})
+    stage.up()
+    second_worker(stage)
+
+    swept = stage.sweep()
+
+    assert swept.code == 0, swept
+    assert len(stage.ledger) == 28
+    assert peak(stage.ledger) == 3
+    assert {todo["worker"] for todo in swept.json["todos"]} - {None}
+
+
+def test_who_waits_for_what_a_program_holds_keeps_no_thread_says_so_and_goes_on_when_it_is_given_back(
+    stage: Stage, locks: LockManager
+) -> None:
+    stage.write([user("A", "api"), {"id": "B", "repo": "web", "action": "true"}])
+    declare(stage, {"gpu": 1})
+    locks.resources.declare({"gpu": 1})
+    held = locks.resources.acquire("gpu", ttl=HOUR, owner="nightly")
+    stage.ok("up", "--detach", "--no-flower", "--jobs", "1")
+
+    stage.ok("sweep", PLAN, "--detach")
+    until(lambda: stage.run()["counts"] == {"parked": 1, "succeeded": 1}, 30)
+    words = stage.todo("A")["waits_for"]
+    held.release()
+    stage.ok("watch", "last")
+
+    assert "resource gpu (1 of 1 in use by process" in words
+    assert words.endswith("(nightly))")
+    assert stage.shown().states == {"A": "succeeded", "B": "succeeded"}
+    assert locks.resources.stats("gpu").used == 0
+
+
+def test_a_run_that_is_cancelled_while_it_waits_leaves_no_place_in_the_queue(stage: Stage, locks: LockManager) -> None:
+    stage.write([user("A", "api")])
+    declare(stage, {"gpu": 1})
+    locks.resources.declare({"gpu": 1})
+    held = locks.resources.acquire("gpu", ttl=HOUR)
+    stage.ok("sweep", PLAN, "--detach")
+    until(lambda: stage.run()["counts"] == {"parked": 1}, 30)
+
+    assert locks.resources.stats("gpu").waiting == 1
+    stage.ok("cancel", "last")
+
+    assert stage.run()["status"] == "cancelled"
+    assert locks.resources.stats("gpu").waiting == 0
+    held.release()
+    assert locks.resources.stats("gpu").used == 0
+
+
+def test_what_a_killed_workers_todo_used_is_free_after_its_lease(stage: Stage, locks: LockManager) -> None:
+    gate = Gate(stage.folder)
+    stage.settings = {"lease_ttl": "2s", "heartbeat": "500ms", "lost_leases": 1}
+    stage.write([user("A", "api", work=gate.action), user("B", "web")])
+    declare(stage, {"gpu": 1})
+    stage.up()
+    stage.ok("sweep", PLAN, "--todo", "A", "--detach")
+    gate.wait()
+    first = stage.run()["run_id"]
+    stage.ok("sweep", PLAN, "--todo", "B", "--detach")
+    until(lambda: stage.run()["counts"] == {"parked": 1}, 30)
+
+    stage.kill("worker")
+    second_worker(stage)
+    for run in (first, "last"):
+        stage.coord("watch", run)
+
+    assert stage.shown(first).states | stage.shown().states == {"A": "failed", "B": "succeeded"}
+    assert stage.ledger == ["begin A 1", "begin B 1", "end B 1"]
+    assert locks.resources.stats("gpu").used == 0
