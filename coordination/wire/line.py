@@ -25,6 +25,7 @@ from coordination.wire.scripts import Scripts, source
 from coordination.wire.trouble import explain
 
 _INSTANT_S = 0.001
+_LOADS = 5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _SILENCE = (redis.ConnectionError, redis.TimeoutError)
 _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError)
@@ -55,11 +56,12 @@ class Line(Scripts):
         if digest is None:
             digest = self._digests[name] = sha1(source(name).encode(), usedforsecurity=False).hexdigest()
         command = pack("EVALSHA", digest, len(keys), *keys, *args)
-        try:
-            return self._send(command, patience_s, 0)
-        except redis.exceptions.NoScriptError:
-            self.send("SCRIPT", "LOAD", source(name), patience_s=patience_s)
-            return self._send(command, patience_s, 0)
+        for _ in range(_LOADS):
+            try:
+                return self._send(command, patience_s, 0)
+            except redis.exceptions.NoScriptError:  # also of a server that is another one since it was told
+                self.send("SCRIPT", "LOAD", source(name), patience_s=patience_s)
+        return self._send(command, patience_s, 0)
 
     def send(self, *words: Word, patience_s: float = ANSWER_S, blocks_s: float = 0) -> Any:
         """`patience_s`: for how long an answer is asked for. `blocks_s`: it may take so much longer, on purpose."""
