@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -112,18 +112,24 @@ def stopped(url: str) -> None:
         show(what.replace("_", " "), [str(times)], str(TRIALS), times == TRIALS)
 
 
-def main(seconds: float) -> None:
+PARTS: dict[str, Callable[[str, float], None]] = {
+    "alone": lambda url, _: alone(url),
+    "contended": lambda url, seconds: contended(url, HOLD_MS, seconds, judge=True),
+    "short": lambda url, seconds: contended(url, SHORT_MS, seconds, judge=False),
+    "flooded": flooded,
+    "deadlocked": lambda url, _: deadlocked(url),
+    "stopped": lambda url, _: stopped(url),
+}
+
+
+def main(seconds: float, parts: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="coord-bench-") as folder:
         server = EmbeddedServer(Path(folder) / ".coord", Settings())
         url = server.start()
         try:
             show("", list(SYSTEMS))
-            alone(url)
-            contended(url, HOLD_MS, seconds, judge=True)
-            contended(url, SHORT_MS, seconds, judge=False)
-            flooded(url, seconds)
-            deadlocked(url)
-            stopped(url)
+            for part in parts:
+                PARTS[part](url, seconds)
         finally:
             server.stop()
 
@@ -131,4 +137,6 @@ def main(seconds: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks.locks", description=__doc__.partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=20, metavar="S", help="of each contest")
-    main(parser.parse_args().seconds)
+    parser.add_argument("--only", choices=PARTS, action="append", help="a part of it; may be given again")
+    words = parser.parse_args()
+    main(words.seconds, words.only or list(PARTS))
