@@ -47,7 +47,7 @@ class Plenty:
 
 
 def plenty(url: str, messages: int, recipients: int) -> Plenty:
-    FORK.set_forkserver_preload([__name__])
+    FORK.set_forkserver_preload(["__main__", __name__])  # a process is to begin with its work at once
     names = [f"agent:{number:03}" for number in range(recipients)]
     with connect(url, Profile.WORKER) as redis:
         bus = MessageBus(redis, NAMESPACE, limits=LIMITS)
