@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import redis
+from redis.client import PubSub
 
-from coordination.errors import Unreachable
+from coordination.errors import Unreachable, Unusable
 from coordination.messages import Limits, Message, MessageBus
 from coordination.messages.outage import Outage, Stopped
 from coordination.runs.cleaning import ERRANDS, WORKERS
@@ -110,21 +111,36 @@ class Wakes:
             self._thread.join(LEAVE_S)
 
     def _run(self) -> None:
+        outage = Outage(self._stopping, None)
         try:
-            Outage(self._stopping, None).outlive(self._listen)
+            while not self._stopping.is_set():
+                with outage.outlive(self._subscribed) as ear:
+                    self._hear(ear)
         except Stopped:
             return
+        except Unusable as error:
+            logger.error("nothing is heard: cancelled todos are stopped by the heartbeat: %s", error)
 
-    def _listen(self) -> None:
-        """Until it is told to stop. Raises Unreachable."""
-        with reaching(address_of(self._ears)), self._ears.pubsub(ignore_subscribe_messages=True) as ear:
+    def _subscribed(self) -> PubSub:
+        with reaching(address_of(self._ears)):
+            ear = self._ears.pubsub(ignore_subscribe_messages=True)
             ear.subscribe(*self._meaning)
-            for deed in self._meaning.values():  # what was said while nobody listened
-                deed()
-            while not self._stopping.is_set():
-                heard = ear.get_message(timeout=TICK_S)
-                if heard is not None:
-                    self._meaning[heard["channel"].decode()]()
+            return ear
+
+    def _hear(self, ear: PubSub) -> None:
+        """Until it is told to stop, or Redis is away."""
+        for deed in self._meaning.values():  # what was said while nobody listened
+            deed()
+        try:
+            with reaching(address_of(self._ears)):
+                while not self._stopping.is_set():
+                    heard = ear.get_message(timeout=TICK_S)
+                    if heard is not None:
+                        self._meaning[heard["channel"].decode()]()
+        except Unusable:
+            raise
+        except Unreachable as error:
+            logger.warning("listening again: %s", error.message)
 
 
 def recipient(worker: Worker) -> str:

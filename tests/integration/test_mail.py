@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from queue import Queue
 
 import pytest
@@ -13,6 +14,7 @@ from coordination.runs.presence import Worker
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
+from coordination.wire.embedded import EmbeddedServer
 from tests.contracts.carrier import Harness
 from tests.plans import ecosystem, graph, order
 from tests.waiting import until
@@ -161,3 +163,15 @@ def test_what_is_said_between_sign_on_and_start_is_received(run: Harness, redis_
     assert told.get(timeout=SOON_S) == "beat"
     mail.stop()
     client.close()
+
+
+def test_who_listens_again_after_an_outage_looks_for_what_it_may_have_missed(tmp_path: Path):
+    server = EmbeddedServer(tmp_path / ".coord", Settings())
+    restricted = Colleague(server.start(), "restricted", restricted=True)
+    for _ in range(2):
+        assert {restricted.next(), restricted.next()} == {("beat",), ("look",)}
+        server.stop()
+        server.start()
+
+    restricted.end()
+    server.stop()
