@@ -1,6 +1,6 @@
 """The Lua steps by name: `run/settle` is lua/run/settle.lua, behind what its folder's files with a leading underscore share.
 
-A shared file that begins with `-- uses: lock` stands behind what the folder `lock` shares. `KEY.queue` is the part of a key's name
+A file that begins with `-- uses: lock` stands behind what the folder `lock` shares. `KEY.queue` is the part of a key's name
 that keys.py has under `queue`.
 """
 
@@ -21,13 +21,30 @@ from coordination.wire.keys import LUA_NAMES
 _FOLDER = files("coordination.wire") / "lua"
 _USES = "-- uses: "
 _NAME = re.compile(r"\bKEY\.(\w+)")
+_WORD = re.compile(r"\w+")
+_FUNCTION = re.compile(  # on one line, or up to the next `end` at its beginning
+    r"^local function (\w+)(?:[^\n]* end|[^\n]*(?<! end)(?:\n(?!end$)[^\n]*)*\nend)$", re.MULTILINE
+)
 
 
 @cache
 def source(name: str) -> str:
     room, _, step = name.partition("/")
-    text = "\n".join([*_shared(room), (_FOLDER / room / f"{step}.lua").read_text()])
+    own = (_FOLDER / room / f"{step}.lua").read_text()
+    shared = "\n".join(dict.fromkeys([*_used(own), *_shared(room)]))
+    text = f"{_without_idle_functions(shared, own)}\n{own}"
     return _NAME.sub(lambda name: f"'{LUA_NAMES[name[1]]}'", text)  # a table would be made anew at each call
+
+
+def _without_idle_functions(shared: str, step: str) -> str:
+    """Without those that the step does not come to call: each that stands there is made anew at every call of the step."""
+    functions = {match[1]: match[0] for match in _FUNCTION.finditer(shared)}
+    called, texts = set[str](), [_FUNCTION.sub("", shared), step]
+    while texts:
+        new = functions.keys() & set(_WORD.findall(texts.pop())) - called
+        called |= new
+        texts += [functions[name] for name in new]
+    return _FUNCTION.sub(lambda match: match[0] if match[1] in called else "", shared)
 
 
 def _shared(room: str) -> list[str]:
@@ -35,10 +52,14 @@ def _shared(room: str) -> list[str]:
     texts: list[str] = []
     for file in sorted((f for f in (_FOLDER / room).iterdir() if f.name.startswith("_")), key=lambda f: f.name):
         text = file.read_text()
-        first = text.partition("\n")[0]
-        used = first.removeprefix(_USES).split() if first.startswith(_USES) else []
-        texts += [part for other in used for part in _shared(other)] + [text]
+        texts += [*_used(text), text]
     return list(dict.fromkeys(texts))
+
+
+def _used(text: str) -> list[str]:
+    first = text.partition("\n")[0]
+    rooms = first.removeprefix(_USES).split() if first.startswith(_USES) else []
+    return [part for room in rooms for part in _shared(room)]
 
 
 class Scripts:

@@ -1,4 +1,3 @@
--- uses: message
 -- What the steps of a run share. Every step runs whole or not at all, and is one move of the state machine of
 -- runs/__init__.py.
 -- KEYS: wire/keys.py, Keys.step().   ARGV[1]: run id; the step's own arguments follow.
@@ -300,6 +299,7 @@ end
 
 -- To each worker that runs a todo of this run, at once; what it is to do stands elsewhere. Who has no inbox, for its user may
 -- read none, hears that there is something. `event`: the entry of the run's events.
+-- For steps that use the room of messages.
 local function tell_workers(kind, by, event)
   local sequence = string.gsub(event, '-', '.')
   local body = cjson.encode({ run = run, by = by })

@@ -1,3 +1,4 @@
+-- uses: message
 -- Nothing new starts; what runs is told to stop. Ended todos stay as they are.
 -- ARGV: run, who
 -- Returns: `cancelled` or `ended`.

@@ -1,3 +1,4 @@
+-- uses: message
 -- Nothing new starts until `resume`; what runs finishes.
 -- ARGV: run, who
 -- Returns: `paused`, `already` if it was, or the status that does not allow it.

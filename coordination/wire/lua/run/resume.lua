@@ -1,3 +1,4 @@
+-- uses: message
 -- A paused run goes on.
 -- ARGV: run, who
 -- Returns: `resumed` or the status that does not allow it.
