@@ -1,9 +1,9 @@
 """Carries out todos on the machine where the repositories are.
 
 __main__ → pool (the process) → app (its parts; restricted: of one that asks keepers for its steps) → tasks (Celery's two)
-attempts   a delivery: claim → attempt → the step that it came to;  leases, presence and logs beside it
+attempts   a delivery: claim → attempt → the step that it came to;  leases, presence and logs beside it;  mail (what cannot wait)
 attempt    workspace → command → commit
-freight    commits from and for other hosts: sending, arrivals, parcels (on their way);  context, whereabouts (what a todo is told)
+freight    commits from and for other hosts: sending, publishing (fenced), arrivals, parcels (on their way);  context, whereabouts (what a todo is told)
 workspace  worktree | in_place;  occupancy (who is in it), beginning (of a retry), prepared, commit, repository, git
 executors  an action → a command
 child      a command under its guard;  leftovers (of an attempt that was killed)
