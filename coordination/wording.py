@@ -51,6 +51,9 @@ BOUNDS = {
     "string_too_long": ("max_length", "must not be longer than {} characters"),
 }
 
+MILLION = 1_000_000
+"""What is longer is written in groups of three digits; a port is not."""
+
 
 def limit(detail: ErrorDetails) -> str:
     """What is wrong with a value of the right kind."""
@@ -58,7 +61,9 @@ def limit(detail: ErrorDetails) -> str:
     if kind in BOUNDS:
         name, words = BOUNDS[kind]
         bound = context[name]
-        return words.format(0 if str(bound) == "datetime.timedelta(0)" else f"{bound:,.12g}")
+        if str(bound) == "datetime.timedelta(0)":
+            return words.format(0)
+        return words.format(f"{bound:{',' if bound > MILLION else ''}.12g}")
     if kind in ("string_too_short", "too_short"):
         return "must not be empty"
     if kind == "string_pattern_mismatch":
