@@ -148,7 +148,7 @@ def steps() -> Iterator[str]:
 def purpose(step: str, words: list[str]) -> str:
     if step:
         room, _, deed = step.partition("/")
-        return {"lease": HEARTBEATS, "lock": KEEPER}.get(room, KEEPER if deed in KEEPS else deed)
+        return {"lease": HEARTBEATS, "lock": KEEPER, "quick": KEEPER}.get(room, KEEPER if deed in KEEPS else deed)
     line = " ".join(words)
     return next((what for pattern, what in PURPOSES if re.match(pattern, line)), " ".join(words[:2]))
 
