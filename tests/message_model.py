@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 Delivery = tuple[int, str, int]
@@ -85,11 +85,17 @@ class Box:
         """What this reader may have, in its order."""
         return [one for one in self.of("ready") if one.over_at > now and self.lane(one.sender) <= {reader}]
 
-    def hand_out(self, letters: list[Letter], reader: str, now: int, begun: Callable[[Letter], bool]) -> None:
-        for letter in letters:
+    def free_unknown(self, reader: str, known: Collection[int]) -> None:
+        for letter in self.of("held"):
+            if letter.reader == reader and letter.offset not in known:
+                letter.state, letter.reader, letter.begun = "ready", "", False
+
+    def hand_out(self, letters: list[Letter], reader: str, now: int, begun: int) -> None:
+        """The first so many are begun."""
+        for number, letter in enumerate(letters):
             letter.handed += 1
             letter.state = "held" if letter.wants_ack else "done"
-            letter.reader, letter.due, letter.begun = reader, now + self.idle_ms, begun(letter)
+            letter.reader, letter.due, letter.begun = reader, now + self.idle_ms, number < begun
 
     def refuse(self, letter: Letter, now: int) -> None:
         wait_ms = self.retry_ms * 2**letter.failed

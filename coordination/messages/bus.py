@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from datetime import timedelta
 from types import EllipsisType
@@ -218,9 +218,14 @@ class MessageBus:
 
     # Between this room's own files
 
-    def take_ahead(self, recipient: str, reader: str, limit: int, since: Position | None) -> Taken:
-        """As `take`, for a reader that begins one after the other: only what it has begun counts as delivered in vain."""
-        return self._take(recipient, reader, limit, since, all_begun=False)
+    def take_ahead(
+        self, recipient: str, reader: str, limit: int, since: Position | None, known: Iterable[Message] = ()
+    ) -> Taken:
+        """As `take`, for a reader that begins one after the other: only what it has begun counts as delivered in vain.
+
+        `known`: all that it has in hand. What else was handed to it, by an answer that was lost, comes again.
+        """
+        return self._take(recipient, reader, limit, since, known, all_begun=False)
 
     def wake(self, recipient: str) -> None:
         """Whoever waits for something to come looks whether it has."""
@@ -240,12 +245,24 @@ class MessageBus:
         ticket = begun.ticket if begun else ""
         return decoding.those(messages, self.steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages)))
 
-    def _take(self, to: str, reader: str, limit: int, since: Position | None, *, all_begun: bool) -> Taken:
+    def _take(
+        self,
+        to: str,
+        reader: str,
+        limit: int,
+        since: Position | None,
+        known: Iterable[Message] = (),
+        *,
+        all_begun: bool,
+    ) -> Taken:
         names.recipient(to)
         names.name(reader, "a reader")
         position = (since.epoch, since.offset, since.trimmed) if since else ("", "", "")
         words = (limit, self._idle_ms, self.limits.deliveries, int(all_begun))
-        return decoding.taken(self.steps("inbox/take", to, reader, self._place, *words, *position), to, reader)
+        tickets = [message.ticket for message in known]
+        return decoding.taken(
+            self.steps("inbox/take", to, reader, self._place, *words, *position, *tickets), to, reader
+        )
 
     def _letter(
         self,

@@ -23,19 +23,23 @@ def ack_with(steps: Steps, message: Message, effects: Effects) -> bool:
     """
     with reaching(steps.url), steps.redis.pipeline() as pipe:
         while True:
-            pipe.watch(steps.keys.deliveries(message.to))
-            if not _is_ours(message, pipe.hget(steps.keys.deliveries(message.to), message.ticket)):
-                return False
-            pipe.multi()
-            effects(pipe)
-            # The whole text: were it the hash, and Redis had forgotten it, the effects would stand without the acknowledgement.
-            step = source("inbox/ack")
-            pipe.eval(step, 1, steps.keys.head, message.to, message.reader, "", *deliveries(message))
             try:
-                pipe.execute()
-            except WatchError:
-                continue
-            return True
+                return _try(steps, pipe, message, effects)
+            except WatchError:  # also where the connection is lost meanwhile
+                pipe.reset()
+
+
+def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bool:
+    pipe.watch(steps.keys.deliveries(message.to))
+    if not _is_ours(message, pipe.hget(steps.keys.deliveries(message.to), message.ticket)):
+        return False
+    pipe.multi()
+    effects(pipe)
+    # The whole text: were it the hash, and Redis had forgotten it, the effects would stand without the acknowledgement.
+    step = source("inbox/ack")
+    pipe.eval(step, 1, steps.keys.head, message.to, message.reader, "", *deliveries(message))
+    pipe.execute()
+    return True
 
 
 def _is_ours(message: Message, delivery: bytes | str | None) -> bool:

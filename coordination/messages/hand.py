@@ -74,6 +74,10 @@ class Hand:
                 if len(self._done) == 1:
                     self._stir.notify()
 
+    def all(self) -> tuple[Message, ...]:
+        with self._lock:
+            return (*self._begun.values(), *self._waiting, *self._done)
+
     def drop(self, offsets: Collection[int]) -> None:
         """They are somebody else's now."""
         with self._lock:
@@ -123,11 +127,11 @@ class Hand:
                 closed.wait(RETRY_S)
 
     def _extend(self) -> None:
-        with self._lock:
-            mine = (*self._begun.values(), *self._waiting, *self._done)
-        lost = self._bus.extend(*mine)
+        lost = self._bus.extend(*self.all())
         _warn(lost)
-        self.drop({message.offset for message in lost})
+        gone = set(map(id, lost))  # these deliveries: meanwhile it may have been handed the same message anew
+        with self._lock:
+            self._waiting = deque(message for message in self._waiting if id(message) not in gone)
 
 
 def _warn(lost: Iterable[Message]) -> None:

@@ -147,7 +147,9 @@ class Inbox:
 
     def _take(self) -> timedelta | None:
         """Until when nothing is due; None where there was something."""
-        taken = self._bus.take_ahead(self.recipient, self.reader, self._next_appetite(), self.position)
+        taken = self._bus.take_ahead(
+            self.recipient, self.reader, self._next_appetite(), self.position, self._hand.all()
+        )
         self._hand.add(taken.messages)
         if not taken.recovered:
             self.recovered, self.trimmed = False, self.trimmed + taken.trimmed

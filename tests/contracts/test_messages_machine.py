@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from coordination.errors import NotFound
-from coordination.messages import Limits, Message, MessageBus, Position
+from coordination.messages import Limits, Message, MessageBus, Position, Taken
 from coordination.wire import scripts
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import LUA_NAMES
@@ -127,25 +127,37 @@ class AnyHistory(RuleBasedStateMachine):
 
     # Receiving
 
-    @rule(reader=READERS, limit=st.sampled_from([0, 1, 2, 20]), ahead=st.booleans(), resumes=st.booleans())
-    def somebody_takes(self, reader: str, limit: int, ahead: bool, resumes: bool) -> None:
+    @rule(reader=READERS, limit=st.sampled_from([0, 1, 2, 20]), resumes=st.booleans())
+    def somebody_takes(self, reader: str, limit: int, resumes: bool) -> None:
         since = self.positions.get(reader) if resumes else None
         self.box.take_over(self.now)
         foretold = self.box.eligible(reader, self.now)[:limit]
+        self.took(reader, since, foretold, self.bus.take(TO, reader, limit, since), begun=len(foretold))
 
-        taken = (self.bus.take_ahead if ahead else self.bus.take)(TO, reader, limit, since)
+    @rule(reader=READERS, limit=st.sampled_from([0, 1, 2, 20]), resumes=st.booleans(), lost=st.booleans())
+    def somebody_takes_ahead(self, reader: str, limit: int, resumes: bool, lost: bool) -> None:
+        """It knows what it has in hand, unless the answer that told it was lost."""
+        since = self.positions.get(reader) if resumes else None
+        known = [message for message in self.copies if self.owns(message) and message.reader == reader]
+        known = known[: len(known) // 2] if lost else known
+        self.box.take_over(self.now)
+        self.box.free_unknown(reader, {message.offset for message in known})
+        foretold = self.box.eligible(reader, self.now)[:limit]
+        self.took(reader, since, foretold, self.bus.take_ahead(TO, reader, limit, since, known), begun=1)
+
+    def took(self, reader: str, since: Position | None, foretold: list[Letter], taken: Taken, begun: int) -> None:
 
         assert [message.offset for message in taken.messages] == [one.offset for one in foretold]
         assert [message.payload for message in taken.messages] == [one.payload for one in foretold]
         assert [message.deliveries for message in taken.messages] == [one.failed + 1 for one in foretold]
-        self.box.hand_out(foretold, reader, self.now, lambda one: one is foretold[0] or not ahead)
+        self.box.hand_out(foretold, reader, self.now, begun)
         self.copies += [message for message in taken.messages if message.wants_ack]
         self.done += [message.payload for message in taken.messages if not message.wants_ack]
         self.follow()
         self.is_told(taken, since)
         self.positions[reader] = taken.position
 
-    def is_told(self, taken, since: Position | None) -> None:
+    def is_told(self, taken: Taken, since: Position | None) -> None:
         box = self.box
         assert taken.position == Position(self.epochs[-1], box.seq, box.trimmed)
         if since is not None and since.epoch != self.epochs[-1]:
@@ -249,7 +261,7 @@ class AnyHistory(RuleBasedStateMachine):
     @rule(reader=READERS)
     def whoever_has_something_dies_and_another_comes(self, reader: str) -> None:
         self.pass_time(IDLE)
-        self.somebody_takes(reader, 2, ahead=False, resumes=False)
+        self.somebody_takes(reader, 2, resumes=False)
 
     @rule()
     def somebody_sweeps(self) -> None:
@@ -337,7 +349,7 @@ class AnyHistory(RuleBasedStateMachine):
         """Whatever happened: who comes back gets all that is not over, and then nothing is left."""
         self.pass_time(IDLE)
         while there := self.box.there():
-            self.somebody_takes("last", 20, ahead=False, resumes=False)
+            self.somebody_takes("last", 20, resumes=False)
             for one in there:
                 if one.state == "held":
                     held = next(m for m in reversed(self.copies) if m.offset == one.offset and self.owns(m))

@@ -92,6 +92,23 @@ do
     return returned
   end
 
+  -- What a reader has in hand without knowing of it: the answer that gave it was lost, or a process of its name is gone. It
+  -- waits again, before what came later. `known`: ticket → true.
+  function inbox.free_unknown(box, reader, known)
+    local lanes, its = call('HGETALL', box.lanes), {}
+    for i = 1, #lanes, 2 do
+      if string.match(lanes[i + 1], '^%d+ (.*)$') == reader then its[lanes[i]] = true end
+    end
+    if not next(its) then return end
+    for _, ticket in ipairs(call('ZRANGE', box.pending, 0, -1)) do
+      local sender = inbox.sender_of(ticket)
+      if its[sender] and not known[ticket] then
+        give_back(box, ticket, math.huge)
+        inbox.narrow(box, sender, 1)
+      end
+    end
+  end
+
   -- Who has not been heard of about a message for the idle time has it no longer; what waits for another try has waited.
   function inbox.take_over(box, deliveries)
     local senders, at_fault = {}, {}

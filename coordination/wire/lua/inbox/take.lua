@@ -1,7 +1,8 @@
 -- Hands a reader what is next in an inbox, and says whether anything was trimmed that nobody has been told of.
 -- KEYS: head
 -- ARGV: recipient, reader, host and pid of the reader, how many at most, idle time in ms, deliveries until it is dead,
---       whether all count as begun (else the first), epoch, offset and trimmed of the reader's position (or empty)
+--       whether all count as begun (else the first), epoch, offset and trimmed of the reader's position (or empty); where not all
+--       count as begun: the tickets that the reader has in hand, and knows of
 -- Returns: {epoch, offset, trimmed, recovered 1|0, missed, ms until something is due (-1: nothing)}, {of each message
 --   `<delivery> <in vain> <sent at> <ticket> <head>`, body}.
 local to, reader, place, limit, idle_ms, deliveries, all_begun, epoch_seen, offset_seen, trimmed_seen = unpack(ARGV)
@@ -12,6 +13,11 @@ local call = redis.call
 local box = message.box(KEYS[1], to)
 inbox.see(box, reader, place)
 inbox.take_over(box, tonumber(deliveries))
+if all_begun == '0' then
+  local known = {}
+  for i = 11, #ARGV do known[ARGV[i]] = true end
+  inbox.free_unknown(box, reader, known)
+end
 
 local lanes = {} -- sender → {how many of its are in hand, whose}
 local function lane_of(sender)

@@ -1,0 +1,52 @@
+"""Contract of messages: what was handed out by an answer that never arrived, or to a process that is gone, overtakes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from coordination.messages import MessageBus
+from coordination.wire.connection import Profile, connect
+
+TO = "repo:billing"
+SOON = timedelta(seconds=20)
+
+
+@pytest.fixture
+def bus(redis_url: str) -> Iterator[MessageBus]:
+    with connect(redis_url, Profile.WORKER) as client:
+        made = MessageBus(client, "test", sender="me")
+        made.register(TO)
+        for number in range(6):
+            made.send(TO, "number", number)
+        yield made
+
+
+def test_what_a_reader_never_got_to_know_of_comes_before_what_was_sent_later(bus: MessageBus) -> None:
+    bus.take_ahead(TO, "reader", 3, None)  # and the answer is lost
+
+    with bus.receive(TO, reader="reader") as inbox:
+        found = [inbox.next(SOON) for _ in range(6)]
+
+    assert [message and message.payload for message in found] == list(range(6))
+    assert {message and message.deliveries for message in found} == {1}
+
+
+def test_what_a_reader_has_in_hand_it_is_not_given_again(bus: MessageBus) -> None:
+    with bus.receive(TO, reader="reader") as inbox:
+        held = [message for _ in range(6) if (message := inbox.next(SOON))]
+        assert inbox.next(timedelta(milliseconds=5)) is None
+
+        assert [message.payload for message in held] == list(range(6))
+        assert all(inbox.ack(message) for message in held)
+
+
+def test_what_others_have_in_hand_stays_with_them(bus: MessageBus) -> None:
+    held = bus.take_ahead(TO, "other", 3, None).messages
+
+    with bus.receive(TO, reader="reader") as inbox:
+        assert inbox.next(timedelta(milliseconds=5)) is None
+
+    assert all(bus.ack(message) for message in held)
