@@ -57,11 +57,11 @@ def waits_for(run: Harness, todo: str) -> str | None:
 def somebody(store: RunStore, want: str, *, request: str = "somebody", ttl_ms: int = 3_600_000) -> str:
     """A user of the library, in one try."""
     args = [request, want, ttl_ms, 0, 0, "", request, *SOMEBODY]
-    return Scripts(store.redis)("lock/acquire", [store.keys.locks.head], args)[0]
+    return Scripts(store.redis)("lock/acquire", [store.keys.locks.head], args).split()[0]
 
 
 def gives_back(store: RunStore, request: str = "somebody") -> None:
-    assert Scripts(store.redis)("lock/release", [store.keys.locks.head], [request]) == 1
+    assert Scripts(store.redis)("lock/release", [store.keys.locks.head], [request, request]) == 1
 
 
 def left_behind(store: RunStore) -> list[str]:
@@ -307,6 +307,41 @@ def test_a_capacity_that_grew_lets_who_waits_go_on_and_one_that_shrank_below_the
     assert failed.error == "needs 2 of gpu, which has a capacity of 1: lower the amount, or raise the capacity"
     run.settle(first)
     assert left_behind(store) == []
+
+
+def test_who_waits_for_more_than_there_is_by_now_fails_with_words_and_lets_the_others_have_it(runs, store):
+    two = {"resources": [{"name": "gpu", "amount": 2}]}
+    much, little = runs(), runs()
+    store.declare({"gpu": 2})
+    somebody(store, "2/0 resource:gpu")
+    sweep(much, {"A": "r", "B": ("s", ["A"]), "C": "r"}, {"A": two}, capacities={"gpu": 2})
+    assert much.next() is None
+    sweep(little, {"X": "t"}, {"X": GPU}, capacities={"gpu": 1})
+    assert little.next() is None
+
+    gives_back(store)
+    much.follow(store.fire(much.run_id, "A"))
+    tick(little)
+
+    assert much.drain() == ["C"]
+    assert much.states() == {"A": "failed", "B": "skipped", "C": "succeeded"}
+    words = "needs 2 of gpu, which has a capacity of 1: lower the amount, or raise the capacity"
+    assert much.view().todos[0].error == words
+    assert little.drain() == ["X"]
+    assert left_behind(store) == []
+
+
+def test_who_waits_for_a_resource_that_is_there_no_more_fails_with_words(runs, store):
+    run = runs()
+    store.declare({"gpu": 1})
+    somebody(store, "1/0 resource:gpu")
+    sweep(run, {"A": "r"}, {"A": GPU})
+    assert run.next() is None
+    store.declare({"gpu": 0})
+    run.follow(store.fire(run.run_id, "A"))
+
+    assert run.view().status == "failed"
+    assert run.view().todos[0].error == "needs gpu, and there is no such resource any more: declare it again"
 
 
 @pytest.mark.parametrize("end", ["cancel", "halt"])

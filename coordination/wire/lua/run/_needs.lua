@@ -12,6 +12,7 @@ local function shortfall(request)
     local capacity = capacity_of(want)
     if want.amount > capacity then
       local _, what = kind_of(want.name)
+      if capacity == 0 then return string.format('needs %s, and there is no such resource any more: declare it again', what) end
       return string.format('needs %d of %s, which has a capacity of %d: lower the amount, or raise the capacity',
         want.amount, what, capacity)
     end

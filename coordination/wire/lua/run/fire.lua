@@ -1,6 +1,7 @@
 -- A timer is due, or what the todo waited for was handed to it: it may go on.
 -- ARGV: run, todo
--- Returns: `fired`, `waits` (not all that it needs is free yet) or `idle` (it does not wait for a timer).
+-- Returns: `fired`, `waits` (not all that it needs is free yet), `settled` (as failed: there is less by now than it needs) or
+--   `idle` (it does not wait for a timer).
 local todo = ARGV[2]
 local id = member(todo)
 local had_timer = call('ZREM', timers, id) == 1
@@ -32,6 +33,11 @@ end
 
 local request = load(id)
 if request and request.state == 'waiting' and status == 'running' then
+  local beyond = shortfall(request)
+  if beyond then
+    settle(todo, 'failed', beyond)
+    return reply('settled')
+  end
   hand_over(names_of(request)) -- a holder may have expired, and nobody saw it
   request = load(id)
   if request.state == 'waiting' then
