@@ -15,12 +15,14 @@ from pathlib import Path
 
 from benchmarks.soaking.frame import Scenario, Soaked, soak
 from benchmarks.soaking.of_locks import Locks
+from benchmarks.soaking.of_messages import Messages
 
 CONTENDERS = 12
+SENDERS, READERS = 2, 4
 
 
 def scenarios() -> list[Scenario]:
-    return [Locks(CONTENDERS)]
+    return [Locks(CONTENDERS), Messages(SENDERS, READERS)]
 
 
 def show(soaked: Soaked) -> None:

@@ -176,4 +176,4 @@ def _left_over(place: Place) -> set[str]:
         sweeper.start()  # gives its lock back when it stops
         sweeper.stop()
         Scripts(client)("lock/sweep_owners", [keys.head], list(client.smembers(keys.parties)))  # its own
-        return {key for key in client.scan_iter("*") if client.ttl(key) == FOR_EVER} - fine
+        return {key for key in client.scan_iter(f"{NAMESPACE}:*") if client.ttl(key) == FOR_EVER} - fine
