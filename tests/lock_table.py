@@ -8,6 +8,7 @@ from typing import Any
 
 import redis
 
+from coordination.locks.waiting import answer_of
 from coordination.wire.keys import Keys
 from coordination.wire.scripts import Scripts
 from tests.lock_model import Place, Request
@@ -26,6 +27,10 @@ class Seen:
     exclusive: dict[str, str | None]
     shares: dict[str, set[str]]
     queues: dict[str, list[Place]]
+
+
+def party_of(request: Request) -> str:
+    return f"party of {request.id}"
 
 
 class Table:
@@ -48,12 +53,14 @@ class Table:
         self._seen = None
         return self._step(f"lock/{name}", [self.keys.head], list(args))
 
-    def ask(self, request: Request, place_ms: int) -> list[Any]:
+    def ask(self, request: Request, place_ms: int) -> Sequence[str]:
         wants = "\n".join(f"{mode} {name}" for name, mode in request.wants.items())
         rank = "" if request.rank is None else f"{request.rank:.0f}"
-        party = f"party of {request.id}"
-        answer: list[Any] = self.step("acquire", request.id, wants, HOUR_MS, request.priority, place_ms, rank, party)
-        return answer
+        terms = (wants, HOUR_MS, request.priority, place_ms, rank, party_of(request))
+        return answer_of(self.step("acquire", request.id, *terms))
+
+    def release(self, request: Request) -> bool:
+        return bool(self.step("release", request.id, party_of(request)))
 
     def expire(self, request: Request, *, held: bool) -> None:
         """As Redis does it when a ttl runs out: without a word to anybody."""

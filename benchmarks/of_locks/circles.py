@@ -119,6 +119,6 @@ def _put(step: Scripts, head: str, draft: Draft) -> list[str]:
     for request in draft.requests:
         wants = "\n".join(f"{w.mode if w.mode in 'xs' else f'{w.amount}/9'} lock:{w.name}" for w in request.wants)
         answer = step("lock/acquire", [head], [request.id, wants, HOUR_MS, 0, HOUR_MS, "", request.party])
-        if answer[0] == "waiting":
+        if answer.startswith("waiting"):
             waiting.append(request.id)
     return waiting

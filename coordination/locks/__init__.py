@@ -57,7 +57,7 @@ not enough: M. Kleppmann, "How to do distributed locking" (2016). A queue with d
 and M. Scott, "Algorithms for Scalable Synchronization on Shared-Memory Multiprocessors" (1991). Asking for everything at once:
 E. Coffman et al., "System Deadlocks" (1971). Ageing by arrival less weight: L. Kleinrock, "A delay dependent queue discipline" (1964).
 
-The steps: wire/lua/lock for everything, wire/lua/quick for one name that nobody else wants. The keys: wire/keys.py.
+The steps: wire/lua/lock. The keys: wire/keys.py.
 """
 
 from coordination.locks.guard import Guard

@@ -8,7 +8,6 @@ from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector
 from coordination.locks.lock import Lock
 from coordination.locks.owner import Owner, here
-from coordination.locks.quick import Quick
 from coordination.locks.renewal import Renewal
 from coordination.locks.waiting import PATIENCE_S, Waiting
 from coordination.locks.wants import Terms
@@ -22,7 +21,6 @@ class Granting:
         self.line = line
         self.keys = Keys(namespace).locks
         self._owner = owner
-        self._quick = Quick(line, self.keys)
         self._waiting = Waiting(line, self.keys, Detector(line, self.keys))
         self._renewal = Renewal(self.renew)
 
@@ -42,10 +40,7 @@ class Granting:
 
     def release(self, lock: Lock) -> bool:
         self._renewal.remove(lock)
-        token, party, alone = lock.granted[:3]
-        if alone and self._quick.release(alone, token, party, PATIENCE_S):
-            return True
-        return bool(self.step("lock/release", token, party, patience_s=PATIENCE_S))
+        return bool(self.step("lock/release", lock.token, lock.party, patience_s=PATIENCE_S))
 
     def step(self, name: str, *args: Word, patience_s: float = ANSWER_S) -> Any:
         return self.line(name, [self.keys.head], args, patience_s=patience_s)

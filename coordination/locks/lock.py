@@ -28,8 +28,8 @@ class Lock:
 
     def __init__(self, keeper: Keeper, granted: Granted, names: tuple[str, ...], ttl: timedelta) -> None:
         self._keeper = keeper
-        self.granted = granted
         self.token = granted.token
+        self.party = granted.party
         self.names = names
         self.ttl = ttl
         self.fence = granted.fence

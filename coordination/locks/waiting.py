@@ -15,7 +15,6 @@ from coordination.errors import LockTimeout, Unreachable, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector, verdict
 from coordination.locks.owner import Owner
-from coordination.locks.quick import ALONE, Quick
 from coordination.locks.wants import Terms
 from coordination.wire.connection import ANSWER_S
 from coordination.wire.keys import LockKeys
@@ -30,15 +29,13 @@ PATIENCE_S = 3.0
 SHORTEST_S = 0.5
 """A Redis that is busy does not answer at once: whoever waits for less waits this long for an answer."""
 
-Answer = Sequence[Any]
-"""What lock/acquire.lua returns."""
+Answer = Sequence[str]
+"""What lock/acquire.lua returns: the words, then the names in the way."""
 
 
 class Granted(NamedTuple):
     token: str
     party: str
-    alone: str
-    """The want, where it was had the quick way: it is likely to be given back so."""
     fence: int
     epoch: int
     since_s: float
@@ -50,20 +47,17 @@ class Waiting:
         self._line = line
         self._keys = keys
         self._detector = detector
-        self._quick = Quick(line, keys)
 
     def ask(self, wants: Sequence[str], terms: Terms, owner: Owner) -> Granted:
         """Raises LockTimeout, DeadlockError, UsageError for what can never be granted, Unreachable."""
         request = _Request(self._line, self._keys, wants, terms, owner)
-        if granted := request.ask_quickly(self._quick):
-            return granted
         answer = request.ask()
         if answer[0] == "waiting":
             answer = self._wait(request, answer)
         if answer[0] == "held":
             return request.granted(answer)
         if answer[0] == "impossible":
-            raise _impossible(answer[1], int(answer[2]))
+            raise _impossible(answer[2], int(answer[1]))
         raise request.taken()
 
     def _wait(self, request: _Request, answer: Answer) -> Answer:
@@ -102,15 +96,8 @@ class _Request:
         self.began_s = self._asked_s = now_s()
         self._line, self._keys = line, keys
         self._wants, self._terms, self._owner = "\n".join(wants), terms, owner
-        self._alone = len(wants) == 1 and wants[0].startswith(ALONE)
         self._wait_s = terms.wait.total_seconds()
         self._rank: int | str = ""
-
-    def ask_quickly(self, quick: Quick) -> Granted | None:
-        if not self._alone:
-            return None
-        answer = quick.acquire(self._wants, self.token, self._terms.ttl_ms, self._owner, self._patience_s())
-        return self.granted(answer, self._wants) if answer else None
 
     def ask(self) -> Answer:
         """A place in the queue keeps its rank, also where Redis has forgotten it. What is held already is renewed."""
@@ -118,13 +105,13 @@ class _Request:
         terms, owner = self._terms, self._owner
         place_ms = PLACE_MS if self._wait_s else 0
         words = (self.token, self._wants, terms.ttl_ms, terms.priority, place_ms, self._rank, owner.party)
-        answer: Answer = self._step("lock/acquire", *words, *owner.fields)
+        answer = answer_of(self._step("lock/acquire", *words, *owner.fields))
         if answer[0] == "waiting":
             self._rank = int(answer[1])
         return answer
 
-    def granted(self, answer: Answer, alone: str = "") -> Granted:
-        return Granted(self.token, self._owner.party, alone, int(answer[1]), int(answer[2]), self._asked_s)
+    def granted(self, answer: Answer) -> Granted:
+        return Granted(self.token, self._owner.party, int(answer[1]), int(answer[2]), self._asked_s)
 
     def left_s(self) -> float:
         return self._wait_s - (now_s() - self.began_s)
@@ -154,6 +141,11 @@ class _Request:
         if not self._wait_s:
             return ANSWER_S
         return min(PATIENCE_S, max(SHORTEST_S, self.left_s() - after_s))
+
+
+def answer_of(text: str) -> Answer:
+    words, *names = text.split("\n")
+    return [*words.split(" "), *names]
 
 
 def _names(wants: str) -> str:

@@ -1,7 +1,8 @@
 """The Lua steps by name: `run/settle` is lua/run/settle.lua, behind what its folder's files with a leading underscore share.
 
-A file that begins with `-- uses: lock` stands behind what the folder `lock` shares. `KEY.queue` is the part of a key's name
-that keys.py has under `queue`.
+What is shared stands at the step's line `-- shared`, else before all of it: what is above that line is done before any function
+that is shared is made. A file that begins with `-- uses: lock` stands behind what the folder `lock` shares. `KEY.queue` is the part
+of a key's name that keys.py has under `queue`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from coordination.wire.keys import LUA_NAMES
 
 _FOLDER = files("coordination.wire") / "lua"
 _USES = "-- uses: "
+_HERE = "\n-- shared\n"
 _NAME = re.compile(r"\bKEY\.(\w+)")
 _WORD = re.compile(r"\w+")
 _FUNCTION = re.compile(  # on one line, or up to the next `end` at its beginning
@@ -32,7 +34,8 @@ def source(name: str) -> str:
     room, _, step = name.partition("/")
     own = (_FOLDER / room / f"{step}.lua").read_text()
     shared = "\n".join(dict.fromkeys([*_used(own), *_shared(room)]))
-    text = f"{_without_idle_functions(shared, own)}\n{own}"
+    above, _, below = own.rpartition(_HERE)
+    text = f"{above}\n{_without_idle_functions(shared, below)}\n{below}"
     return _NAME.sub(lambda name: f"'{LUA_NAMES[name[1]]}'", text)  # a table would be made anew at each call
 
 

@@ -42,7 +42,7 @@ class Table:
         request = f"{party}-{self._count}"
         named = ["pid", party.removeprefix("p"), "host", "here"]
         args = [request, "\n".join(wants), HOUR_MS, priority, HOUR_MS, "", party, *named]
-        if self.step("lock/acquire", [KEYS.head], args)[0] == "held":
+        if self.step("lock/acquire", [KEYS.head], args).startswith("held"):
             self.held.setdefault(party, []).append(request)
         else:
             self.waiting[party] = request
@@ -51,7 +51,7 @@ class Table:
     def ends(self, party: str) -> None:
         """It gives everything back; what is handed to others by that is noted."""
         for request in self.held.pop(party, []):
-            self.step("lock/release", [KEYS.head], [request])
+            self.step("lock/release", [KEYS.head], [request, party])
         for other, request in list(self.waiting.items()):
             if self.redis.hget(KEYS.request(request), "state") == "held":
                 self.held.setdefault(other, []).append(self.waiting.pop(other))

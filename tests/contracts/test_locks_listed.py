@@ -52,7 +52,7 @@ def take(locks: LockManager, name: str, *, force: bool = False) -> Held:
 def todo_asks(client: redis.Redis, member: str, want: str) -> str:
     """As a run does for a todo."""
     args = [member, want, 0, 0, 60_000, "", member, "kind", "todo"]
-    return Scripts(client)("lock/acquire", [KEYS.head], args)[0]
+    return Scripts(client)("lock/acquire", [KEYS.head], args).split()[0]
 
 
 def test_a_held_lock_is_shown_with_its_holder_and_those_who_wait(locks: LockManager):

@@ -117,7 +117,7 @@ def test_what_is_free_is_not_kept_by_those_who_wait_for_something_else(locks: Lo
 def test_the_release_itself_hands_over(locks: LockManager, client: redis.Redis):
     lock = locks.acquire("x")
     place = ["next", "x lock:x", 60_000, 0, 60_000, "", "party"]
-    assert Scripts(client)("lock/acquire", ["test:"], place)[0] == "waiting"
+    assert Scripts(client)("lock/acquire", ["test:"], place).startswith("waiting")
 
     lock.release()
 

@@ -35,7 +35,7 @@ def sweeper(client: redis.Redis) -> Iterator[Sweeper]:
 
 def asks(client: redis.Redis, request: str, want: str, *, ttl_ms: int = HOUR_MS, kind: str = "") -> str:
     args = [request, want, ttl_ms, 0, HOUR_MS, "", f"party of {request}", "kind", kind]
-    return Scripts(client)("lock/acquire", [KEYS.head], args)[0]
+    return Scripts(client)("lock/acquire", [KEYS.head], args).split()[0]
 
 
 def dies(client: redis.Redis, request: str, *held: str) -> None:

@@ -2,14 +2,46 @@
 -- KEYS: head
 -- ARGV: request, wants, ttl in ms, priority, how long its place in the queue is kept in ms (0: it does not wait), rank (empty: it
 --   has none yet), party, then field and value of the owner's description
--- Returns: {`held`, fence, epoch}, {`waiting`, rank, in how many ms to ask again (-1: when told), names in its way},
---   {`taken`, names in its way}, or {`impossible`, name, capacity} (0: no such resource)
+-- Returns: a text, which a client reads in half the time of a list: `held <fence> <epoch>`, `waiting <rank> <in how many ms to ask
+--   again; -1: when told>`, `taken`, or `impossible <capacity; 0: no such resource>`, then the names in its way, each on a line
+
+-- Most locks: one that nobody holds, shares, waits for or guards. The same in half of the calls, and before the functions of
+-- _lock.lua are made (measured: 25 instead of 50 µs); it makes coord, with queue, fence and owner, as fast as redis-py.
+local function grant_at_once(head)
+  local call = redis.call
+  local id, text, ttl, _, _, rank, party = unpack(ARGV, 1, 7)
+  local name = rank == '' and ttl ~= '0' and string.match(text, '^x ([^\n]+)$')
+  if not name then return nil end
+  local lock, record = head .. name, head .. KEY.request .. id
+  local others = { head .. KEY.shares .. name, head .. KEY.queue .. name, head .. KEY.guard .. name }
+  if call('EXISTS', lock, record, unpack(others)) > 0 then return nil end
+  local last, epoch = unpack(call('MGET', head .. KEY.fence, head .. KEY.epoch))
+  if not epoch then return nil end -- the first lock of all
+
+  local time = call('TIME')
+  local now_us = time[1] * 1000000 + time[2]
+  local fence = string.format('%.0f', math.max((tonumber(last) or 0) + 1, now_us))
+  call('SET', head .. KEY.fence, fence)
+  call('SET', lock, id, 'NX', 'PX', ttl)
+  call('HSET', record, 'state', 'held', 'wants', text, 'ttl', ttl, 'fence', fence, 'since', math.floor(now_us / 1000),
+    'party', party, unpack(ARGV, 8))
+  call('PEXPIRE', record, ttl)
+  call('SADD', head .. KEY.party .. party, id)
+  call('SADD', head .. KEY.parties, party)
+  call('SADD', head .. KEY.names, name)
+  return string.format('held %s %s', fence, epoch)
+end
+
+if redis.replicate_commands then redis.replicate_commands() end
+local granted = grant_at_once(KEYS[1])
+if granted then return granted end
+-- shared
 head = KEYS[1]
 local id, text, ttl, priority, place_ms, rank, party = unpack(ARGV, 1, 7)
 local record = key(KEY.request, id)
 local known = load(id)
 if known and known.state == 'held' then
-  if prolong(known) then return { 'held', known.fence, epoch() } end
+  if prolong(known) then return string.format('held %s %s', known.fence, epoch()) end
   let_loose(known)
   known = nil
 end
@@ -17,15 +49,13 @@ end
 local request = known or { id = id, wants = wants_of(text), ttl = tonumber(ttl), arrived = now }
 for _, want in ipairs(request.wants) do
   if want.mode ~= 'x' and want.mode ~= 's' and want.amount > capacity_of(want) then
-    return { 'impossible', want.name, capacity_of(want) }
+    return string.format('impossible %.0f\n%s', capacity_of(want), want.name)
   end
 end
 request.rank = request.rank or tonumber(rank) or now_us - priority * PRIORITY_STEP_US
 request.joins, request.waited = place_ms ~= '0', known ~= nil
 local names = taken(request)
-if #names > 0 and not request.joins then
-  return { 'taken', names }
-end
+if #names > 0 and not request.joins then return 'taken\n' .. table.concat(names, '\n') end
 if not known then
   call('HSET', record, 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank), 'ttl', ttl,
     'arrived', now, 'priority', priority, 'party', party, unpack(ARGV, 8))
@@ -34,7 +64,7 @@ end
 if #names == 0 then
   local fence = grant(request, request.ttl)
   if request.waited then hand_over(names_of(request)) end -- it kept others waiting for what it may have left something of
-  return { 'held', fence, epoch() }
+  return string.format('held %s %s', fence, epoch())
 end
 call('PEXPIRE', record, place_ms)
-return { 'waiting', string.format('%.0f', request.rank), next_expiry(names) or -1, names }
+return string.format('waiting %.0f %.0f\n%s', request.rank, next_expiry(names) or -1, table.concat(names, '\n'))

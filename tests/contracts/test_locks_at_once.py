@@ -1,0 +1,108 @@
+"""A lock that nobody else wants is had and given back in half of the calls: with the same left in Redis, and nothing passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+import redis
+
+from coordination.errors import LockTimeout, StaleFence
+from coordination.locks import Lock, LockManager
+from coordination.wire.scripts import Scripts
+
+ONCE = timedelta(0)
+ONLY_OF_QUEUES = {"rank", "arrived", "priority"}
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as made:
+        yield made
+
+
+@pytest.fixture
+def locks(client: redis.Redis) -> Iterator[LockManager]:
+    made = LockManager(client, "test")
+    made.acquire("the first of all").release()  # the epoch begins with it
+    yield made
+    made.close()
+
+
+def at_once(client: redis.Redis, lock: Lock) -> bool:
+    """Whether it was granted without a thought of queues."""
+    return not client.hexists(f"test:lock-request:{lock.token}", "rank")
+
+
+def seen(client: redis.Redis, token: str) -> dict[str, object]:
+    """What is in Redis, with the request's id and moments left out."""
+    found: dict[str, object] = {}
+    for key in client.scan_iter():
+        if key.startswith("test:lock-done:"):  # of releases before
+            continue
+        kind, name = client.type(key), key.replace(token, "ID")
+        if kind == "hash":
+            record = client.hgetall(key)
+            found[name] = {
+                field: value for field, value in record.items() if field not in {"fence", "since", *ONLY_OF_QUEUES}
+            }
+        elif kind == "set":
+            found[name] = {member.replace(token, "ID") for member in client.smembers(key)}
+        else:
+            found[name] = client.ttl(key) > 0
+    return found
+
+
+def asked_again(client: redis.Redis, lock: Lock) -> None:
+    """As by one who has waited: it has a rank, and is granted the lock in all its steps."""
+    owner = client.hgetall(f"test:lock-request:{lock.token}")
+    lock.release()
+    described = [word for field in ("host", "pid", "started", "thread", "label") for word in (field, owner[field])]
+    words = [lock.token, "x lock:x", 10_000, 0, 3000, "5", owner["party"], *described]
+    assert Scripts(client)("lock/acquire", ["test:"], words).startswith("held ")
+
+
+def test_both_ways_leave_the_same(locks: LockManager, client: redis.Redis):
+    lock = locks.acquire("x", owner="me", keep=False)
+    assert at_once(client, lock)
+    left = seen(client, lock.token)
+
+    asked_again(client, lock)
+    assert not at_once(client, lock)
+    assert seen(client, lock.token) == left
+
+
+def test_a_lock_is_given_back_with_nothing_left_but_its_owners_name(locks: LockManager, client: redis.Redis):
+    before = seen(client, "")
+    locks.acquire("x").release()
+    assert seen(client, "") == before
+    assert locks.held() == 0
+
+
+def test_a_lock_that_is_held_shared_or_waited_for_is_not_had_at_once(locks: LockManager, client: redis.Redis):
+    with locks.acquire("x", shared=True), pytest.raises(LockTimeout):
+        locks.acquire("x", wait=ONCE)
+    with locks.acquire("y"), pytest.raises(LockTimeout):
+        locks.acquire("y", wait=ONCE)
+    with locks.acquire("x") as lock:
+        assert at_once(client, lock)
+
+
+def test_a_guarded_lock_raises_its_guard(locks: LockManager, client: redis.Redis):
+    guard = locks.guard("x")
+    old = locks.acquire("x")
+    assert not at_once(client, old)
+    old.release()
+    locks.acquire("x").release()
+
+    with pytest.raises(StaleFence, match="granted to somebody else since"):
+        guard.check(old.fence)
+
+
+def test_an_epoch_begins_before_the_first_lock_is_had_at_once(locks: LockManager, client: redis.Redis):
+    client.flushall()
+    first, second = locks.acquire("x"), locks.acquire("y")
+
+    assert (at_once(client, first), at_once(client, second)) == (False, True)
+    assert first.epoch == second.epoch == int(client.get("test:lock-epoch"))
