@@ -8,11 +8,18 @@ that somebody has written nothing yet. The same rule elsewhere: run states in wi
 from __future__ import annotations
 
 import logging
+import reprlib
 
-from coordination.errors import StaleFence
+from coordination.errors import StaleFence, UsageError
 from coordination.locks.granting import Granting
+from coordination.locks.wants import is_whole
 
 logger = logging.getLogger(__name__)
+
+LONGEST_VALUE = 1024**2
+"""In bytes."""
+HIGHEST_FENCE = 2**53
+"""Beyond it, steps in Redis tell no neighbours apart; the clock in µs is there in the year 2255."""
 
 
 class Guard:
@@ -24,12 +31,13 @@ class Guard:
         granting.step("lock/guard", self._what)
 
     def write(self, value: str, fence: int) -> None:
-        """Raises StaleFence; that is counted, and logged."""
-        self._refuse_stale(fence, self._granting.step("lock/write", self._what, fence, value))
+        """`value`: text up to 1 MiB. Raises StaleFence, also for a fence that was never given out; that is counted, and logged."""
+        _check_value(value)
+        self._ask(fence, value)
 
     def check(self, fence: int) -> None:
         """Raises StaleFence where `write` would."""
-        self._refuse_stale(fence, self._granting.step("lock/write", self._what, fence))
+        self._ask(fence)
 
     def read(self) -> tuple[str | None, int]:
         """The value with the fence that wrote it; None and 0 before the first."""
@@ -49,11 +57,26 @@ class Guard:
     def _key(self) -> str:
         return self._granting.keys.guard(self._what)
 
-    def _refuse_stale(self, fence: int, answer: list[str] | int) -> None:
-        if isinstance(answer, int):
+    def _ask(self, fence: int, *value: str) -> None:
+        if not is_whole(fence, 0, HIGHEST_FENCE):
+            raise UsageError(f"{reprlib.repr(fence)} is no fence", "give the one of the lock: lock.fence")
+        answer = self._granting.step("lock/write", self._what, fence, *value)
+        if not isinstance(answer, int):
+            raise self._refused(fence, *answer)
+
+    def _refused(self, fence: int, why: str, newest: str) -> StaleFence:
+        logger.warning("lock %s: refused fence %d, the newest is %s", self.name, fence, newest)
+        if why == "unknown":
+            words = f"fence {fence} of lock {self.name} was never given out by this Redis: its newest is {newest}"
+        else:
+            words = f"lock {self.name} was granted to somebody else since: fence {fence} is older than {newest}"
+        return StaleFence(words, "undo nothing, and acquire it again")
+
+
+def _check_value(value: object) -> None:
+    try:
+        if isinstance(value, str) and len(value.encode()) <= LONGEST_VALUE:
             return
-        logger.warning("lock %s: refused fence %d, the newest is %s", self.name, fence, answer[0])
-        raise StaleFence(
-            f"lock {self.name} was granted to somebody else since: fence {fence} is older than {answer[0]}",
-            "undo nothing, and acquire it again",
-        )
+    except UnicodeEncodeError:
+        pass
+    raise UsageError("what a guard keeps is text of 1 MiB at most", "write JSON, or a reference to more")

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from coordination.errors import NotFound, UsageError
+from coordination.errors import NotFound
 from coordination.locks.granting import Granting
 from coordination.locks.lock import Lock
-from coordination.locks.wants import TTL, WAIT, Terms, check_name, of_resources
+from coordination.locks.wants import TTL, WAIT, Terms, check_capacity, check_name, of_resources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,7 @@ class Resources:
         words: list[str | int] = []
         for name, capacity in capacities.items():
             check_name("resource's name", name)
-            if not isinstance(capacity, int) or capacity < 0:
-                raise UsageError(f"{capacity!r} of {name} is no capacity", "0 or more, whole")
+            check_capacity(name, capacity)
             words += [_what(name), capacity]
         if words:
             self._granting.step("lock/declare", *words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,6 +12,8 @@ from coordination.errors import UsageError
 LONGEST_NAME = 255
 LONGEST_TTL = timedelta(days=366)
 HIGHEST_PRIORITY = 1000
+MOST = 1_000_000_000
+"""Of a resource: steps in Redis count in doubles, and write larger ones as no whole numbers."""
 TTL = timedelta(seconds=10)
 WAIT = timedelta(seconds=5)
 _MS = timedelta(milliseconds=1)
@@ -32,8 +35,10 @@ class Terms:
             raise UsageError(f"a ttl of {self.ttl} is none", "from 1 ms to a year, as a timedelta")
         if not isinstance(self.wait, timedelta) or self.wait < timedelta(0):
             raise UsageError(f"one cannot wait for {self.wait}", "0 (one try) or longer, as a timedelta")
-        if not isinstance(self.priority, int) or abs(self.priority) > HIGHEST_PRIORITY:
-            raise UsageError(f"a priority of {self.priority} is none", f"a whole number up to ±{HIGHEST_PRIORITY}")
+        if not is_whole(self.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY):
+            raise UsageError(
+                f"a priority of {reprlib.repr(self.priority)} is none", f"a whole number up to ±{HIGHEST_PRIORITY}"
+            )
         if self.owner:
             check_name("owner's label", self.owner)
 
@@ -76,6 +81,17 @@ def of_resources(wanted: Mapping[str, int]) -> tuple[str, ...]:
         raise UsageError("nothing is asked for", "name a resource")
     for name, amount in wanted.items():
         check_name("resource's name", name)
-        if not isinstance(amount, int) or amount < 1:
-            raise UsageError(f"{amount!r} of {name} is no amount", "1 or more, whole")
+        if not is_whole(amount, 1, MOST):
+            raise UsageError(f"{reprlib.repr(amount)} of {name} is no amount", f"a whole number from 1 to {MOST:,}")
     return tuple(f"{amount}/0 resource:{name}" for name, amount in wanted.items())
+
+
+def check_capacity(name: str, capacity: object) -> None:
+    """Raises UsageError."""
+    if not is_whole(capacity, 0, MOST):
+        raise UsageError(f"{reprlib.repr(capacity)} of {name} is no capacity", f"a whole number from 0 to {MOST:,}")
+
+
+def is_whole(number: object, least: int, most: int) -> bool:
+    """True is none, though Python counts it as 1: Redis would be sent the word."""
+    return isinstance(number, int) and not isinstance(number, bool) and least <= number <= most

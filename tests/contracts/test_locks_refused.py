@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import redis
 
-from coordination.errors import UsageError
+from coordination.errors import LockTimeout, StaleFence, UsageError
 from coordination.locks import LockManager
 
 
@@ -69,7 +69,7 @@ def test_what_is_no_wait(locks: LockManager, wait: object):
         locks.acquire("x", wait=wait)
 
 
-@pytest.mark.parametrize("priority", [1001, -1001, 0.5, "high", None])
+@pytest.mark.parametrize("priority", [1001, -1001, 10**9, True, 0.5, "high", None])
 def test_what_is_no_priority(locks: LockManager, priority: object):
     with pytest.raises(UsageError, match="priority"):
         locks.acquire("x", priority=priority)
@@ -90,13 +90,60 @@ def test_several_are_at_least_one_and_no_text(locks: LockManager):
         locks.resources.acquire_many({})
 
 
-@pytest.mark.parametrize("amount", [0, -1, 1.5, "2", None])
+@pytest.mark.parametrize("amount", [0, -1, 1.5, "2", None, True, 10**9 + 1, 10**400])
 def test_what_is_no_amount(locks: LockManager, amount: object):
     with pytest.raises(UsageError, match="amount"):
         locks.resources.acquire("gpu", amount)
     if amount != 0:
         with pytest.raises(UsageError, match="capacity"):
             locks.resources.declare({"gpu": amount})
+
+
+def test_the_most_that_there_can_be_of_a_resource_is_counted_exactly(redis_url: str):
+    with redis.Redis.from_url(redis_url) as client:
+        locks = LockManager(client, "test")
+        locks.resources.declare({"gpu": 10**9})
+        with locks.resources.acquire("gpu", 10**9 - 1), locks.resources.acquire("gpu"):
+            assert locks.resources.stats("gpu").used == 10**9
+            with pytest.raises(LockTimeout):
+                locks.resources.acquire("gpu", wait=timedelta(0))
+        locks.close()
+
+
+@pytest.mark.parametrize("fence", [True, 1.5, float("nan"), "5", None, -1, 2**53 + 1, 10**400])
+def test_what_is_no_fence(redis_url: str, fence: object):
+    with redis.Redis.from_url(redis_url) as client:
+        locks = LockManager(client, "test")
+        guard = locks.guard("x")
+        for deed in (lambda: guard.write("v", fence), lambda: guard.check(fence)):
+            with pytest.raises(UsageError, match="fence"):
+                deed()
+        locks.close()
+
+
+@pytest.mark.parametrize("value", [None, b"x", 5, "half a \ud800", "x" * (1024**2 + 1)])
+def test_what_no_guard_keeps(redis_url: str, value: object):
+    with redis.Redis.from_url(redis_url) as client:
+        locks = LockManager(client, "test")
+        guard = locks.guard("x")
+        with locks.acquire("x") as lock, pytest.raises(UsageError, match="text"):
+            guard.write(value, lock.fence)
+        assert guard.read() == (None, 0)
+        locks.close()
+
+
+def test_a_fence_that_was_never_given_out_locks_nobody_out(redis_url: str):
+    with redis.Redis.from_url(redis_url) as client:
+        locks = LockManager(client, "test")
+        guard = locks.guard("x")
+        with locks.acquire("x") as lock:
+            for fence in (0, lock.fence + 1, 2**53):
+                with pytest.raises(StaleFence):
+                    guard.write("forged", fence)
+            guard.write("true", lock.fence)
+        assert guard.read() == ("true", lock.fence)
+        assert guard.refused == 3
+        locks.close()
 
 
 def test_a_name_that_is_named_twice_is_asked_for_once(redis_url: str):
