@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import pytest
 import redis
 
 from coordination.errors import CoordinationError, LockLost, LockTimeout, StaleFence, Unreachable, Unusable
-from coordination.locks import LockManager
+from coordination.locks import Lock, LockManager
 from coordination.settings import Settings
 from coordination.wire.embedded import EmbeddedServer
+from coordination.wire.scripts import source
 from tests.lock_players import LONG
 from tests.waiting import until
 
@@ -201,6 +203,37 @@ def test_a_redis_that_denies_us_something_is_unusable_and_nothing_weaker_is_done
         his.close()
 
     assert client.get("test:lock:x") == held.token
+
+
+COMMANDS = sorted(set(re.findall(r"call\('(\w+)'", source("lock/acquire"))))
+ASKS = {
+    "alone": lambda locks, name: locks.acquire(name, wait=ONCE, keep=False),
+    "several": lambda locks, name: locks.acquire_many([name, f"{name}-too"], wait=ONCE, keep=False),
+    "shared": lambda locks, name: locks.acquire(name, wait=ONCE, keep=False, shared=True),
+    "a resource": lambda locks, name: locks.resources.acquire(name, wait=ONCE, keep=False),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_a_command_that_is_denied_in_the_middle_of_a_grant_leaves_nothing_held(
+    locks: LockManager, client: redis.Redis, ask: Callable[[LockManager, str], Lock]
+):
+    locks.acquire("the first of all").release()
+    locks.resources.declare(dict.fromkeys(COMMANDS, 1))
+    path = client.connection_pool.connection_kwargs["path"]
+    refused = []
+    for command in COMMANDS:
+        client.execute_command("ACL", "SETUSER", "bob", "reset", "on", ">pw", "~*", "&*", "+@all", f"-{command}")
+        with redis.Redis(unix_socket_path=path, username="bob", password="pw") as denied:
+            his = LockManager(denied, "test")
+            try:
+                ask(his, command)
+            except Unusable:
+                refused.append(command)
+                ask(locks, command)  # nobody has it
+            his.close()
+
+    assert {"SET", "HSET", "PEXPIRE", "SADD"} <= set(refused)
 
 
 def test_a_redis_that_refuses_the_login_is_unusable(client: redis.Redis):

@@ -67,9 +67,9 @@ local function account(name, change, at)
   if string.sub(name, 1, 9) ~= 'resource:' then return end
   local stats = key(KEY.stats, name)
   local used, since = unpack(call('HMGET', stats, 'used', 'since'))
+  if not since then call('HSET', stats, 'from', at) end
   used, since = tonumber(used or 0), tonumber(since or at)
   call('HINCRBY', stats, 'used_ms', string.format('%.0f', used * math.max(0, at - since)))
-  call('HSETNX', stats, 'from', at)
   call('HSET', stats, 'used', math.max(0, used + change), 'since', string.format('%.0f', math.max(at, since)))
 end
 
@@ -143,14 +143,13 @@ end
 
 local function hold(request, want, ttl)
   if want.mode == 'x' then
-    assert(call('SET', head .. want.name, request.id, 'NX', 'PX', ttl))
     local guard = key(KEY.guard, want.name)
     if call('EXISTS', guard) == 1 then call('HSET', guard, 'newest', request.fence) end
+    assert(call('SET', head .. want.name, request.id, 'NX', 'PX', ttl))
   else
     call('ZADD', shares_of(want), ttl == 0 and '+inf' or now + ttl, share_of(want, request.id))
     account(want.name, want.amount, now)
   end
-  call('SADD', head .. KEY.names, want.name)
 end
 
 local function note_wait(request)
@@ -165,16 +164,18 @@ local function note_wait(request)
 end
 
 -- Everything at once: nothing of it may be taken. ttl 0 is for as long as nobody releases it.
+-- Holding comes last: where Redis denies its user one of these commands, nothing is held that nobody knows of.
 local function grant(request, ttl)
   request.state, request.fence = 'held', next_fence()
-  for _, want in ipairs(request.wants) do
-    hold(request, want, ttl)
-    if request.waited then call('ZREM', key(KEY.queue, want.name), request.id) end
-  end
-  note_wait(request)
   local record = key(KEY.request, request.id)
   call('HSET', record, 'state', 'held', 'fence', request.fence, 'since', now)
   if ttl > 0 then call('PEXPIRE', record, ttl) elseif request.waited then call('PERSIST', record) end
+  note_wait(request)
+  for _, want in ipairs(request.wants) do
+    call('SADD', head .. KEY.names, want.name)
+    if request.waited then call('ZREM', key(KEY.queue, want.name), request.id) end
+  end
+  for _, want in ipairs(request.wants) do hold(request, want, ttl) end
   return request.fence
 end
 

@@ -21,14 +21,14 @@ local function grant_at_once(head)
   local time = call('TIME')
   local now_us = time[1] * 1000000 + time[2]
   local fence = string.format('%.0f', math.max((tonumber(last) or 0) + 1, now_us))
-  call('SET', head .. KEY.fence, fence)
-  call('SET', lock, id, 'NX', 'PX', ttl)
   call('HSET', record, 'state', 'held', 'wants', text, 'ttl', ttl, 'fence', fence, 'since', math.floor(now_us / 1000),
     'party', party, unpack(ARGV, 8))
   call('PEXPIRE', record, ttl)
   call('SADD', head .. KEY.party .. party, id)
   call('SADD', head .. KEY.parties, party)
   call('SADD', head .. KEY.names, name)
+  call('SET', head .. KEY.fence, fence)
+  call('SET', lock, id, 'NX', 'PX', ttl) -- last: a user who is denied one of these commands is left with nothing
   return string.format('held %s %s', fence, epoch)
 end
 
