@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from coordination.errors import Unreachable
+from coordination.messages.outage import delay_s
 
 THREADS = 8
 FIRST_S, LONGEST_S = 0.1, 5.0
@@ -62,10 +62,10 @@ class Desk:
             self._asking = asyncio.create_task(self._ask())
 
     async def _ask(self) -> None:
-        """Exponential backoff with full jitter, for all clients together."""
+        """With backoff, for all clients together."""
         while True:
             self._failures += 1
-            await asyncio.sleep(random.uniform(0, min(LONGEST_S, FIRST_S * 2**self._failures)))  # noqa: S311
+            await asyncio.sleep(delay_s(self._failures, FIRST_S, LONGEST_S))
             try:
                 await self.once(self._ping)
             except Unreachable:

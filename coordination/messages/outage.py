@@ -1,18 +1,28 @@
-"""A reader outlives an outage of Redis: it tries again, later and later, and not all readers at the same moment."""
+"""A reader outlives an outage of Redis: it tries again, later and later, and not all readers at the same moment.
+
+Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", AWS 2015). `Outage` is for who has nothing else
+to do meanwhile, `Absence` for who looks around between two tries. A single command is insisted on for seconds by wire/line.py.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event
 from typing import TypeVar
 
+from redis import Redis
+
 from coordination.errors import Unreachable, Unusable
+from coordination.wire.connection import address_of, reaching
 
 FIRST_S, LONGEST_S = 1.0, 60.0
+PATIENCE_S = 60.0
+"""How long whoever follows a stream waits for Redis."""
 
 Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
@@ -23,7 +33,7 @@ class Stopped(Exception):
 
 
 class Outage:
-    """Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", AWS 2015): 1 to 60 s."""
+    """Tries a deed again until it succeeds, or its owner is stopped."""
 
     def __init__(self, stopped: Event, patience: timedelta | None) -> None:
         self._stopped = stopped
@@ -46,6 +56,52 @@ class Outage:
                 failures += 1
 
 
-def delay_s(failures: int) -> float:
+class Absence:
+    """How long Redis has been away by now, and when it is asked again: later and later, and not by all at once."""
+
+    def __init__(self, reader: Redis, hint: str, patience_s: float = PATIENCE_S) -> None:
+        """`hint`: what to do when it has been away for longer than `patience_s`."""
+        self._url = address_of(reader)
+        self._hint = hint
+        self._patience_s = patience_s
+        self._began: float | None = None
+        self._failures = 0
+        self._next = 0.0
+
+    @contextmanager
+    def outlived(self) -> Iterator[None]:
+        """For what is asked of Redis: that it does not answer is noted, and the end of this block.
+
+        Raises Unreachable when the patience is over, Unusable at once.
+        """
+        try:
+            with reaching(self._url):
+                yield
+        except Unusable:
+            raise
+        except Unreachable as error:
+            self._note(error)
+        else:
+            self._began, self._failures = None, 0
+
+    def wait(self, longest_s: float = float("inf")) -> bool:
+        """Until Redis is to be asked, or that long; whether it is time to ask."""
+        left = self._next - time.monotonic()
+        if left > 0:
+            time.sleep(min(left, longest_s))
+        return left <= longest_s
+
+    def _note(self, error: Unreachable) -> None:
+        now = time.monotonic()
+        self._began = now if self._began is None else self._began
+        left = self._began + self._patience_s - now
+        if left <= 0:
+            words = f"Redis has been away for {self._patience_s:.0f} s: {error.message}"
+            raise Unreachable(words, self._hint) from error
+        self._next = now + min(delay_s(self._failures), left)
+        self._failures += 1
+
+
+def delay_s(failures: int, first_s: float = FIRST_S, longest_s: float = LONGEST_S) -> float:
     """Before the next try, after so many in vain before this one."""
-    return random.uniform(0, min(LONGEST_S, FIRST_S * 2 ** min(failures, 10)))  # noqa: S311 -- no secret
+    return random.uniform(0, min(longest_s, first_s * 2 ** min(failures, 10)))  # noqa: S311 -- no secret

@@ -8,7 +8,8 @@ from heapq import merge
 
 import redis
 
-from coordination.messages.following import BEGINNING, Absence
+from coordination.messages.following import BEGINNING
+from coordination.messages.outage import Absence
 from coordination.runs.records import TodoState
 from coordination.wire.keys import Keys
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import redis
 
-from coordination.messages.following import BEGINNING, PATIENCE_S, TICK_S, Following
+from coordination.messages.following import BEGINNING, TICK_S, Following
+from coordination.messages.outage import PATIENCE_S
 from coordination.wire.keys import Keys
 
 ENDED = "run.ended"

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from coordination.errors import Unreachable
+from coordination.gateway import desk as module
 from coordination.gateway.desk import Desk
 
 
@@ -57,3 +58,27 @@ def test_everybody_is_told_that_redis_is_away_and_one_asks_for_all_until_it_is_b
     assert asyncio.run(story()) == ["done"] * 5
     assert len(pings) == 3
     assert {who for who, _ in told} == set(range(5))
+
+
+def test_redis_is_asked_for_however_long_it_is_away(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "LONGEST_S", 0.0)
+    tries, asked = 1100, []  # of about 45 minutes
+
+    def ping() -> None:
+        asked.append(True)
+        if len(asked) < tries:
+            raise Unreachable("away")
+
+    def deed() -> str:
+        if len(asked) < tries:
+            raise Unreachable("away")
+        return "done"
+
+    async def tell(_: Unreachable) -> None:
+        pass
+
+    async def story() -> str:
+        async with asyncio.timeout(30):
+            return await Desk(ping).do(deed, tell)
+
+    assert asyncio.run(story()) == "done"
