@@ -137,7 +137,6 @@ class Inbox:
     def _look(self, wait: timedelta | None) -> None:
         try:
             self._waking.listen()
-            self._hand.settle()
             due = self._take()
             if wait is not None and due is not None and not self._stopped.is_set():
                 self._waking.wait(min(wait, due))
