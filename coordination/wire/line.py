@@ -10,7 +10,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Sequence
-from hashlib import sha1
 from typing import Any
 
 import redis
@@ -21,7 +20,7 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from coordination.wire.connection import ANSWER_S, address_of
-from coordination.wire.scripts import Scripts, source
+from coordination.wire.scripts import Scripts, digest, source
 from coordination.wire.trouble import explain
 
 _INSTANT_S = 0.001
@@ -48,14 +47,10 @@ class Line(Scripts):
             **{**given.connection_kwargs, **own, "redis_connect_func": None},  # it would have a patience of its own
         )
         self.url = address_of(client)
-        self._digests: dict[str, str] = {}
         self._forget()
 
     def __call__(self, name: str, keys: Sequence[str], args: Sequence[Word], *, patience_s: float = ANSWER_S) -> Any:
-        digest = self._digests.get(name)
-        if digest is None:
-            digest = self._digests[name] = sha1(source(name).encode(), usedforsecurity=False).hexdigest()
-        command = pack("EVALSHA", digest, len(keys), *keys, *args)
+        command = pack("EVALSHA", digest(name), len(keys), *keys, *args)
         for _ in range(_LOADS):
             try:
                 return self._send(command, patience_s, 0)
@@ -72,8 +67,8 @@ class Line(Scripts):
         return PubSub(self._pool)
 
     def close(self) -> None:
-        while self._idle:
-            self._idle.pop().disconnect()
+        while connection := self._take():
+            connection.disconnect()
 
     def _send(self, command: bytes, patience_s: float, blocks_s: float) -> Any:
         connection = self._take()
@@ -117,7 +112,10 @@ class Line(Scripts):
     def _take(self) -> AbstractConnection | None:
         if self._pid != os.getpid():
             self._forget()
-        return self._idle.pop() if self._idle else None
+        try:
+            return self._idle.pop()
+        except IndexError:  # there is none, or another thread has just taken the last one
+            return None
 
     def _connected(self, within_s: float) -> AbstractConnection:
         connection = self._pool.make_connection()

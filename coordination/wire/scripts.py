@@ -39,6 +39,12 @@ def source(name: str) -> str:
     return _NAME.sub(lambda name: f"'{LUA_NAMES[name[1]]}'", text)  # a table would be made anew at each call
 
 
+@cache
+def digest(name: str) -> str:
+    """What a server calls the step, once it was sent whole."""
+    return sha1(source(name).encode(), usedforsecurity=False).hexdigest()
+
+
 def _without_idle_functions(shared: str, step: str) -> str:
     """Without those that the step does not come to call: each that stands there is made anew at every call of the step."""
     functions = {match[1]: match[0] for match in _FUNCTION.finditer(shared)}
@@ -66,19 +72,14 @@ def _used(text: str) -> list[str]:
 
 
 class Scripts:
-    """Calls steps on one Redis; a step is sent whole once per server and by its hash from then on."""
+    """Calls steps on one Redis, through a client of redis-py with its pool and its patience; a Line (line.py) has its own."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     def __call__(self, name: str, keys: Sequence[str], args: Sequence[str | int | float | bytes]) -> Any:
         try:
-            return self._redis.evalsha(_hash(name), len(keys), *keys, *args)
+            return self._redis.evalsha(digest(name), len(keys), *keys, *args)
         except NoScriptError:
             self._redis.script_load(source(name))
-            return self._redis.evalsha(_hash(name), len(keys), *keys, *args)
-
-
-@cache
-def _hash(name: str) -> str:
-    return sha1(source(name).encode(), usedforsecurity=False).hexdigest()
+            return self._redis.evalsha(digest(name), len(keys), *keys, *args)

@@ -377,7 +377,7 @@ def our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def forget_the_steps() -> None:
-    for read in (scripts.source, scripts._hash):
+    for read in (scripts.source, scripts.digest):
         read.cache_clear()
 
 
