@@ -45,7 +45,7 @@ What happens when
 *   Redis refuses (ACL, full disk, read-only replica): Unusable or Unreachable, with what to do. Nothing weaker is tried instead.
 *   somebody sets a client's clock: nothing reads it. If the *server's* clock jumps, Redis' own ttls jump with it: locks expire too
     early (they are lost, as above) or too late. Fences grow all the same.
-*   a process forks: the child renews and holds nothing of its parent's.
+*   a process forks: the child renews, holds and gives back nothing of its parent's; its copies of the locks say LockLost.
 *   two wait for each other: deadlock.py; after a second one of them gives way with DeadlockError.
 *   something of the dead is left (an owner's index, a queue nobody stands in): sweeper.py.
 

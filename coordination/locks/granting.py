@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from coordination.errors import UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector
 from coordination.locks.lock import Lock
@@ -23,8 +24,11 @@ class Granting:
         self._owner = owner
         self._waiting = Waiting(line, self.keys, Detector(line, self.keys))
         self._renewal = Renewal(self.renew)
+        self._closed = False
 
     def grant(self, wants: tuple[str, ...], names: tuple[str, ...], terms: Terms, *, keep: bool) -> Lock:
+        if self._closed:
+            raise UsageError("this manager of locks is closed", "make another one")
         granted = self._waiting.ask(wants, terms, self._owner or here(terms.owner))
         lock = Lock(self, granted, names, terms.ttl)
         if keep:
@@ -46,5 +50,6 @@ class Granting:
         return self.line(name, [self.keys.head], args, patience_s=patience_s)
 
     def close(self) -> None:
+        self._closed = True
         self._renewal.stop()
         self.line.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from datetime import timedelta
 from types import TracebackType
@@ -39,6 +40,7 @@ class Lock:
         """Set when it is known to be lost: stop what it protects."""
         self.released = False
         self.deadline_s = granted.since_s + ttl.total_seconds()
+        self._process = os.getpid()
 
     @property
     def name(self) -> str:
@@ -47,10 +49,12 @@ class Lock:
     @property
     def remaining_s(self) -> float:
         """For how long it is ours at least, without another renewal: by our own clock, counted from before we asked."""
-        return 0.0 if self.released or self.lost.is_set() else max(0.0, self.deadline_s - now_s())
+        gone = self.released or self.lost.is_set() or self._is_a_parents
+        return 0.0 if gone else max(0.0, self.deadline_s - now_s())
 
     def check(self) -> None:
         """Raises LockLost where it is lost, or may be: call it before each thing that must not be done twice."""
+        self._refuse_children()
         if self.released:
             raise LockLost(f"lock {self.name} was released", "acquire it again")
         if self.lost.is_set() or now_s() >= self.deadline_s:
@@ -61,7 +65,7 @@ class Lock:
 
     def renew(self) -> bool:
         """For another ttl from now. False where it is lost: stop what it protects."""
-        if self.released or self.lost.is_set():
+        if self.released or self.lost.is_set() or self._is_a_parents:
             return False
         if not self._keeper.renew(self):
             self.lost.set()
@@ -69,6 +73,7 @@ class Lock:
 
     def release(self) -> None:
         """Raises LockLost where it was not ours any more, or released before."""
+        self._refuse_children()
         if self.released:
             raise LockLost(f"lock {self.name} was released before", "release it once")
         self.released = True
@@ -90,6 +95,15 @@ class Lock:
             if error is None:
                 raise
             logger.warning("%s, while %r was raised under it", trouble.message, error)
+
+    @property
+    def _is_a_parents(self) -> bool:
+        """Whether this process was forked from the one that holds it."""
+        return os.getpid() != self._process
+
+    def _refuse_children(self) -> None:
+        if self._is_a_parents:
+            raise LockLost(f"lock {self.name} is held by the process that this one was forked from", "acquire it here")
 
     def __repr__(self) -> str:
         return f"<Lock {self.name} fence {self.fence}>"

@@ -5,32 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import redis
 
-from coordination.errors import LockLost, LockTimeout
-from coordination.locks import LockManager, clock
+from coordination.errors import LockLost, LockTimeout, UsageError
+from coordination.locks import Lock, LockManager, clock
 from tests.lock_players import LONG, begin
 from tests.waiting import until
 
 ONCE = timedelta(0)
 SHORT = timedelta(milliseconds=200)
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as made:
-        yield made
-
-
-@pytest.fixture
-def locks(client: redis.Redis) -> Iterator[LockManager]:
-    made = LockManager(client, "test")
-    yield made
-    made.close()
 
 
 def test_it_is_renewed_for_as_long_as_it_is_held(locks: LockManager):
@@ -147,3 +134,38 @@ def test_a_child_process_renews_its_own_and_not_its_parents(locks: LockManager):
 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     parents.check()
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["renewed", "by hand"])
+def test_a_child_process_holds_nothing_of_its_parents_and_gives_nothing_of_it_back(locks: LockManager, keep: bool):
+    with locks.acquire("x", keep=keep) as lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(_beliefs_of_a_child(lock))
+
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        lock.check()
+        assert lock.renew()
+
+
+def _beliefs_of_a_child(lock: Lock) -> int:
+    """0 where it takes nothing for its own."""
+    believes = lock.remaining_s > 0 or lock.renew()
+    for deed in (lock.check, lock.release, partial(lock.__exit__, None, None, None)):
+        try:
+            deed()
+            believes = True
+        except LockLost:
+            pass
+    return int(believes)
+
+
+def test_a_manager_that_was_closed_grants_nothing_that_nobody_would_renew(locks: LockManager, client: redis.Redis):
+    held = locks.acquire("x")
+    locks.close()
+    for deed in (lambda: locks.acquire("y"), lambda: locks.acquire_many(["y"], keep=False)):
+        with pytest.raises(UsageError, match="closed"):
+            deed()
+    held.release()
+    locks.close()
+    assert not client.keys("test:lock:*")
