@@ -1,4 +1,4 @@
-"""Every member of the family that keeps runs: a real server, and the fake one."""
+"""Every member of the family that keeps runs: a real server, and the fake one. Locks of a real server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import fakeredis
 import pytest
+import redis
 
+from coordination.locks import LockManager
 from coordination.runs.store import RunStore
 from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import Harness
@@ -25,3 +27,16 @@ def store(request: pytest.FixtureRequest) -> Iterator[RunStore]:
 @pytest.fixture
 def run(store: RunStore) -> Harness:
     return Harness(store)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as made:
+        yield made
+
+
+@pytest.fixture
+def locks(client: redis.Redis) -> Iterator[LockManager]:
+    made = LockManager(client, "test")
+    yield made
+    made.close()

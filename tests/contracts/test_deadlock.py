@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from random import Random
@@ -64,12 +63,6 @@ class Table:
 
     def told(self, request: str) -> list[str]:
         return self.redis.lrange(KEYS.wake(request), 0, -1)
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[Redis]:
-    with connect(redis_url, Profile.WORKER) as made:
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 
@@ -18,19 +17,6 @@ from tests.waiting import until
 
 ONCE = timedelta(0)
 SHORT = timedelta(milliseconds=150)
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as made:
-        yield made
-
-
-@pytest.fixture
-def locks(client: redis.Redis) -> Iterator[LockManager]:
-    made = LockManager(client, "test")
-    yield made
-    made.close()
 
 
 def test_eight_processes_and_threads_are_never_two_inside(locks: LockManager, client: redis.Redis, redis_url: str):

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -16,7 +15,6 @@ import redis
 from coordination.errors import Conflict, NotFound
 from coordination.locks import LockManager, Owner
 from coordination.locks.listing import Held
-from coordination.wire.connection import Profile, connect
 from coordination.wire.daemon import start_time
 from coordination.wire.keys import Keys
 from coordination.wire.scripts import Scripts
@@ -24,19 +22,6 @@ from tests.waiting import until
 
 KEYS = Keys("test").locks
 LONG = timedelta(seconds=30)
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with connect(redis_url, Profile.WORKER) as made:
-        yield made
-
-
-@pytest.fixture
-def locks(client: redis.Redis) -> Iterator[LockManager]:
-    made = LockManager(client, "test")
-    yield made
-    made.close()
 
 
 def manager(client: redis.Redis, *, host: str = "elsewhere", pid: int = 12, started: str = "then") -> LockManager:

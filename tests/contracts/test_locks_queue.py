@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -16,19 +15,6 @@ from tests.lock_players import LONG, begin
 from tests.waiting import until
 
 ONCE = timedelta(0)
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as made:
-        yield made
-
-
-@pytest.fixture
-def locks(client: redis.Redis) -> Iterator[LockManager]:
-    made = LockManager(client, "test")
-    yield made
-    made.close()
 
 
 class Line:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -18,17 +17,9 @@ ONCE = timedelta(0)
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as made:
-        yield made
-
-
-@pytest.fixture
-def locks(client: redis.Redis) -> Iterator[LockManager]:
-    made = LockManager(client, "test")
-    made.resources.declare({"gpu": 3, "db": 1})
-    yield made
-    made.close()
+def locks(locks: LockManager) -> LockManager:
+    locks.resources.declare({"gpu": 3, "db": 1})
+    return locks
 
 
 def test_never_more_is_in_use_than_there_is(locks: LockManager, client: redis.Redis):

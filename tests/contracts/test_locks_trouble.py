@@ -50,13 +50,6 @@ def client(server: Server) -> Iterator[redis.Redis]:
         yield made
 
 
-@pytest.fixture
-def locks(client: redis.Redis) -> Iterator[LockManager]:
-    made = LockManager(client, "test")
-    yield made
-    made.close()
-
-
 class Waiter(threading.Thread):
     """Waits for the lock; keeps what came of it."""
 

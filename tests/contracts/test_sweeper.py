@@ -11,19 +11,12 @@ import redis
 
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
-from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from coordination.wire.scripts import Scripts
 from tests.waiting import until
 
 KEYS = Keys("test").locks
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with connect(redis_url, Profile.WORKER) as made:
-        yield made
 
 
 @pytest.fixture
