@@ -63,7 +63,9 @@ class MessageBus:
         """
         names.recipient(to)
         letter = self._letter(type, payload, ttl, priority, reply_to, ack)
-        message_id, offset = self._sender.send(sequence, lambda n: self.steps("message/send", to, *letter.numbered(n)))
+        message_id, offset = self._sender.send(
+            sequence, self.steps, lambda steps, n: steps("message/send", to, *letter.numbered(n))
+        )
         if offset < 0:
             raise self._unknown(to)
         return message_id
@@ -83,7 +85,9 @@ class MessageBus:
         """A copy to each subscriber of the topic, in one step; returns how many there are."""
         names.name(topic, "a topic")
         letter = self._letter(type, payload, ttl, priority, reply_to, ack)
-        _, reached = self._sender.send(sequence, lambda n: self.steps("message/broadcast", topic, *letter.numbered(n)))
+        _, reached = self._sender.send(
+            sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *letter.numbered(n))
+        )
         return int(reached)
 
     def request(self, to: str, type: str, payload: Any = None, *, timeout: timedelta, priority: int = 0) -> Any:
@@ -159,7 +163,7 @@ class MessageBus:
         Returns the offsets of what its reader no longer has in hand: it, and what came later from the same sender, which
         will be delivered behind it. Nothing: it was not its reader's any more.
         """
-        words = (why[:1000], self.limits.retry // timedelta(milliseconds=1), self.limits.deliveries)
+        words = (names.utf8(why[:1000]), self.limits.retry // timedelta(milliseconds=1), self.limits.deliveries)
         answer = self.steps("inbox/nack", message.to, message.reader, *words, *deliveries(message))
         return tuple(int(decoding.text(ticket).partition(" ")[0]) for ticket in answer)
 

@@ -12,6 +12,10 @@ from coordination.nearest import did_you_mean
 KINDS = ("repo", "worker", "agent", "person", "run", "topic", "reply")
 LONGEST_NAME = 200
 LARGEST_PAYLOAD = 1024 * 1024
+DEEPEST = 100
+"""Lists and mappings in each other. Python reads some 900, less what its own stack has used up by then: never fails over 100."""
+MOST_SEQUENCE = 2**53 - 1
+"""Beyond it Lua does not tell a number from the next."""
 PRIORITIES = range(-100, 101)
 LONGEST = timedelta(days=365)
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
@@ -54,11 +58,25 @@ def encode(payload: Any) -> str:
             f"the payload has {size:,} bytes as JSON, more than {LARGEST_PAYLOAD:,} (1 MiB)",
             "store it elsewhere and send where it is",
         )
+    if text.count("[") + text.count("{") > DEEPEST and _depth(payload) > DEEPEST:
+        raise UsageError(f"the payload is more than {DEEPEST} levels deep", "send it flatter, or as text")
     return text
+
+
+def _depth(payload: Any) -> int:
+    """Of lists and mappings in each other; no more than one beyond the deepest that may be."""
+    level, depth = [payload], 0
+    while level and depth <= DEEPEST:
+        inner = [one for one in level if isinstance(one, dict | list | tuple)]
+        level = [part for one in inner for part in (one.values() if isinstance(one, dict) else one)]
+        depth += bool(inner)
+    return depth
 
 
 def milliseconds(duration: timedelta, what: str) -> int:
     """Raises UsageError for nothing and less, and for more than a year."""
+    if not isinstance(duration, timedelta):
+        raise UsageError(f"{what} must be a timedelta, got {duration!r}", "as in timedelta(seconds=5)")
     ms = duration // timedelta(milliseconds=1)
     if ms < 1 or duration > LONGEST:
         raise UsageError(f"{what} must be between 1 ms and a year, got {duration}", "leave it out for the default")
@@ -71,3 +89,22 @@ def priority(value: int) -> int:
             f"priority {value!r} is out of range", f"{PRIORITIES[0]} to {PRIORITIES[-1]}, higher is sooner"
         )
     return int(value)
+
+
+def sequence(value: int) -> int:
+    if type(value) is not int or not 0 <= value <= MOST_SEQUENCE:
+        raise UsageError(
+            f"sequence {str(value)[:40]} is no number from 0 to 2^53 - 1", "count from 0, or take the clock in µs"
+        )
+    return value
+
+
+def count(value: int, what: str) -> int:
+    if type(value) is not int or not 1 <= value <= MOST_SEQUENCE:
+        raise UsageError(f"{what} must be 1 or more, got {value!r}", "leave it out for the default")
+    return value
+
+
+def utf8(text: str) -> str:
+    """The same, with half a surrogate pair, which cannot be written, as backslash and number."""
+    return text.encode(errors="backslashreplace").decode()

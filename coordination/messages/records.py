@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from coordination.errors import UsageError
+from coordination.messages import names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,12 @@ class Limits:
     """So long a lost wake-up costs at most."""
     gone: timedelta = timedelta(hours=1)
     """A `reply:` or `worker:` that is not heard of for so long does not come back: its inbox is forgotten."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for what is no limit."""
+        for field in fields(self):
+            check = names.milliseconds if isinstance(field.default, timedelta) else names.count
+            check(getattr(self, field.name), field.name)
 
 
 @dataclass(frozen=True)

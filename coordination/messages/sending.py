@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,9 +13,12 @@ from itertools import count
 from threading import Lock
 from typing import Any, TypeVar
 
-from coordination.errors import UsageError
+from coordination.errors import Unreachable
 from coordination.messages import names
 from coordination.messages.records import Limits
+from coordination.messages.steps import Steps
+from coordination.wire.address import hide_password
+from coordination.wire.trouble import ANOTHER
 
 Answer = TypeVar("Answer")
 
@@ -49,13 +53,13 @@ class Sender:
         self.name = process() if name is None else names.name(name, "a sender")
         self._limit = limits.inbox_limit
         self._keep_ms = names.milliseconds(limits.inbox_keep, "inbox_keep")
-        self._lock = Lock()
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
+        self._lock = Lock()  # a fork's would stay held for ever by a thread that only its parent has
         self._mark = secrets.token_hex(4)
         self._numbers = count(1)
+        self._pid = os.getpid()
 
     def letter(
         self, kind: str, payload: Any, *, ttl: timedelta | None, priority: int, reply_to: str | None, ack: bool
@@ -67,14 +71,28 @@ class Sender:
         terms = f"{ttl_ms} {names.priority(priority)} {self._limit} {self._keep_ms}"
         return Letter(self.name, top, names.encode(payload), terms)
 
-    def send(self, sequence: int | None, deliver: Callable[[str], Answer]) -> tuple[str, Answer]:
+    def send(self, sequence: int | None, steps: Steps, deliver: Callable[[Steps, str], Answer]) -> tuple[str, Answer]:
         """The id of what is sent, and what `deliver` answers. One at a time: a later number never overtakes."""
         if sequence is not None:
-            if sequence < 0:
-                raise UsageError(f"sequence {sequence} is negative", "count from 0")
-            return f"{self.name}/{sequence}", deliver(str(sequence))
-        with self._lock:
-            if self._pid != os.getpid():  # a fork would number on from where its parent was
-                self._begin()
+            return f"{self.name}/{names.sequence(sequence)}", deliver(steps, str(sequence))
+        if self._pid != os.getpid():  # a fork would number on from where its parent was
+            self._begin()
+        lock = self._lock
+        steps = _in_turn(lock, steps)
+        try:
             number = f"{self._mark}.{next(self._numbers)}"
-            return f"{self.name}/{number}", deliver(number)
+            return f"{self.name}/{number}", deliver(steps, number)
+        finally:
+            lock.release()
+
+
+def _in_turn(lock: Lock, steps: Steps) -> Steps:
+    """The steps as they are, or in what is left of their patience behind others. Raises Unreachable."""
+    if lock.acquire(blocking=False):
+        return steps
+    deadline = time.monotonic() + steps.patience_s
+    if not lock.acquire(timeout=steps.patience_s):
+        raise Unreachable(
+            f"Redis at {hide_password(steps.url)} does not answer: others of this process wait for it", ANOTHER
+        )
+    return steps.until(deadline)

@@ -14,6 +14,8 @@ from coordination.wire.address import Address, hide_password, parse
 
 NO_ROOM = "make room where it keeps its data; the embedded server keeps it in .coord beside the file"
 REFUSALS = ("MISCONF", "OOM ", "READONLY ", "NOREPLICAS ")
+REFUSED = (redis.OutOfMemoryError, redis.ReadOnlyError, redis.exceptions.MasterDownError)
+"""Of some answers redis-py makes a class, and takes away their first word."""
 FORBIDDEN = ("NOPERM", "ACL failure", "can't access this command")
 ANOTHER = "start it, or name another with --redis or COORD_REDIS_URL; without any, coord uses its embedded server"
 HUNG_UP = ("Connection closed by server", "Connection reset", "Broken pipe", "EOF occurred")
@@ -32,7 +34,8 @@ def explain(error: redis.RedisError, url: str) -> Unreachable | None:
 
 def cannot_write(error: redis.RedisError) -> bool:
     """Redis answers, but takes nothing in: its disk or its memory is full, or it is a replica now. That may pass."""
-    return isinstance(error, redis.ResponseError) and any(word in str(error) for word in REFUSALS)
+    named = isinstance(error, redis.ResponseError) and any(word in str(error) for word in REFUSALS)
+    return named or isinstance(error, REFUSED)
 
 
 def _login(error: redis.RedisError, at: Address, where: str) -> Unreachable | None:

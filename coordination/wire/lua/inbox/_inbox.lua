@@ -78,16 +78,21 @@ do
     call('ZADD', box.ready, message.score_of(ticket), ticket)
   end
 
-  -- What is in hand of one sender goes back all together, or its order would be lost. `at_fault`: ticket → why.
-  function inbox.free_lane(box, sender, at_fault, deliveries)
+  -- A Redis that is full refuses a step at its first write that takes room. One that takes none comes before it, so that what
+  -- is in an inbox can be read, refused and acknowledged: that is what makes room.
+  function inbox.though_full(box) call('HDEL', box.lanes, NOBODY) end
+
+  -- What is in hand of a sender goes back all together, or its order would be lost. `senders`: sender → true;
+  -- `at_fault`: ticket → why. All in one look at what is in hand: lanes may be as many as messages.
+  function inbox.free_lanes(box, senders, at_fault, deliveries)
     local returned = {}
     for _, ticket in ipairs(call('ZRANGE', box.pending, 0, -1)) do
-      if inbox.sender_of(ticket) == sender then
+      if senders[inbox.sender_of(ticket)] then
         give_back(box, ticket, deliveries, at_fault[ticket])
         returned[#returned + 1] = ticket
       end
     end
-    call('HDEL', box.lanes, sender)
+    for sender in pairs(senders) do call('HDEL', box.lanes, sender) end
     message.wake(box)
     return returned
   end
@@ -116,6 +121,6 @@ do
       senders[inbox.sender_of(ticket)] = true
       at_fault[ticket] = 'its reader was not heard of any more: ' .. inbox.delivery(box, ticket).reader
     end
-    for sender in pairs(senders) do inbox.free_lane(box, sender, at_fault, deliveries) end
+    if next(senders) then inbox.free_lanes(box, senders, at_fault, deliveries) end
   end
 end

@@ -2,6 +2,7 @@
 -- KEYS: head    ARGV: recipient, reader, host and pid of the reader, idle time in ms, then of each: ticket, delivery
 -- Returns: the tickets that are not its own any more.
 local box = message.box(KEYS[1], ARGV[1])
+inbox.though_full(box)
 inbox.see(box, ARGV[2], ARGV[3])
 local own, lost = inbox.own(box, ARGV[2], 5)
 for _, ticket in ipairs(own) do redis.call('ZADD', box.pending, message.now + ARGV[4], ticket) end

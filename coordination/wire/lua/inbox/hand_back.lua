@@ -2,6 +2,7 @@
 -- KEYS: head    ARGV: recipient, reader, then of each: ticket, delivery (nothing: all that it has)
 -- Returns: how many went back.
 local box = message.box(KEYS[1], ARGV[1])
+inbox.though_full(box)
 local senders = {}
 if #ARGV > 2 then
   for _, ticket in ipairs((inbox.own(box, ARGV[2], 3))) do senders[inbox.sender_of(ticket)] = true end
@@ -11,6 +12,4 @@ else
     if string.match(lanes[i + 1], '^%d+ (.*)$') == ARGV[2] then senders[lanes[i]] = true end
   end
 end
-local returned = 0
-for sender in pairs(senders) do returned = returned + #inbox.free_lane(box, sender, {}, math.huge) end
-return returned
+return #inbox.free_lanes(box, senders, {}, math.huge)

@@ -11,6 +11,7 @@ local SLICE, MOST_BYTES = 16, 4 * 1024 * 1024 -- after so many bytes the rest wa
 limit = tonumber(limit)
 local call = redis.call
 local box = message.box(KEYS[1], to)
+inbox.though_full(box)
 inbox.see(box, reader, place)
 inbox.take_over(box, tonumber(deliveries))
 if all_begun == '0' then

@@ -7,6 +7,7 @@ local function counts()
   return tonumber(c[1] or 0), tonumber(c[2] or 0)
 end
 local expired, trimmed = counts()
+inbox.though_full(box)
 inbox.take_over(box, tonumber(ARGV[2]))
 message.tidy(box)
 local facts = redis.call('HGETALL', box.facts)

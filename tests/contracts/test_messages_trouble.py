@@ -1,0 +1,246 @@
+"""Contract of messages in trouble: a Redis that is full or frozen, forks, payloads and words that would stop who reads them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from threading import Event, Thread
+
+import pytest
+import redis
+
+from coordination.errors import Unreachable, UsageError
+from coordination.messages import Limits, MessageBus
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from coordination.wire.embedded import EmbeddedServer
+
+REPO = "repo:billing"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """A server that may be filled and frozen."""
+    made = EmbeddedServer(tmp_path / ".coord", Settings())
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(own: EmbeddedServer) -> redis.Redis:
+    return connect(own.start(), Profile.COMMAND)
+
+
+@pytest.fixture
+def bus(client: redis.Redis) -> MessageBus:
+    made = MessageBus(client, "test")
+    made.register(REPO)
+    return made
+
+
+@pytest.fixture
+def full(client: redis.Redis, bus: MessageBus) -> Iterator[MessageBus]:
+    """Ten messages of 1 kB, and no room for another one."""
+    for n in range(10):
+        bus.send(REPO, "note", f"{n}" * 1000)
+    client.config_set("maxmemory", "1mb")
+    client.config_set("maxmemory-policy", "noeviction")
+    yield bus
+    client.config_set("maxmemory", 0)
+
+
+def test_a_redis_that_is_full_takes_no_message_and_says_why(full: MessageBus):
+    with pytest.raises(Unreachable, match="cannot write"):
+        full.send(REPO, "note")
+    with pytest.raises(Unreachable, match="cannot write"):
+        full.register("repo:other")
+
+
+def test_who_reads_empties_a_redis_that_is_full(full: MessageBus):
+    refused, extended, *others = full.take(REPO, "r1", 10).messages
+
+    assert len(others) == 8
+    assert full.extend(extended) == ()
+    assert all(map(full.ack, reversed(others)))
+    assert full.nack(refused) == (refused.offset, extended.offset)
+    assert full.standing(REPO).waiting == 1
+
+
+def test_a_reader_outlives_a_redis_that_is_full(full: MessageBus):
+    with full.receive(REPO) as inbox:
+        for n in range(10):
+            message = inbox.next(timedelta(seconds=30))
+            assert message is not None
+            assert message.payload[0] == f"{n}"
+            inbox.ack(message)
+
+    assert full.standing(REPO).waiting == 0
+
+
+def test_effects_that_find_no_room_leave_the_message_in_hand(full: MessageBus, client: redis.Redis):
+    message = full.take(REPO, "r1").messages[0]
+
+    with pytest.raises(Unreachable, match="cannot write"):
+        full.ack(message, effects=lambda pipe: pipe.set("effect", 1))
+
+    assert full.standing(REPO).in_hand == 1
+    assert client.get("effect") is None
+
+
+def test_threads_that_share_a_bus_all_hear_in_time_that_redis_is_frozen(own: EmbeddedServer, bus: MessageBus):
+    heard: list[float] = []
+
+    def send() -> None:
+        began = time.monotonic()
+        with pytest.raises(Unreachable):
+            bus.send(REPO, "note")
+        heard.append(time.monotonic() - began)
+
+    record = own.running()
+    assert record is not None
+    os.kill(record.pid, signal.SIGSTOP)
+    try:
+        threads = [Thread(target=send) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        os.kill(record.pid, signal.SIGCONT)
+
+    assert len(heard) == 8
+    assert max(heard) < 2 * min(heard), "each waited for those before it, and then as long again"
+
+
+def test_a_fork_while_another_thread_sends_does_not_wait_for_that_thread(bus: MessageBus):
+    sending, forked = Event(), Event()
+
+    def slowly(*_: object) -> None:
+        sending.set()
+        forked.wait()
+
+    thread = Thread(target=bus._sender.send, args=(None, bus.steps, slowly))
+    thread.start()
+    sending.wait()
+    if (pid := os.fork()) == 0:
+        signal.alarm(20)
+        bus.steps.redis.connection_pool.reset()
+        bus.send(REPO, "note", "child")
+        os._exit(0)
+    status = os.waitpid(pid, 0)[1]
+    forked.set()
+    thread.join()
+
+    assert status == 0
+    assert [message.payload for message in bus.peek(REPO)] == ["child"]
+
+
+def nested(depth: int) -> list[object]:
+    made: list[object] = []
+    for _ in range(depth - 1):
+        made = [made]
+    return made
+
+
+def test_a_payload_so_deep_that_its_reader_would_fail_over_it_is_refused(bus: MessageBus):
+    with pytest.raises(UsageError, match="deep"):
+        bus.send(REPO, "note", nested(101))
+    with pytest.raises(UsageError, match="deep"):
+        bus.send(REPO, "note", {"a": [{"b": nested(98)}]})
+    flat = [[{"n": n}] for n in range(1000)]
+    brackets = '\\"' + "[{" * 1000
+
+    for payload in (nested(100), flat, brackets):
+        bus.send(REPO, "note", payload)
+
+    assert [message.payload for message in bus.peek(REPO)] == [nested(100), flat, brackets]
+
+
+def test_why_a_message_was_refused_may_be_any_text(bus: MessageBus):
+    handled: list[object] = []
+    inbox = bus.receive(REPO, patience=timedelta(0))
+
+    def handler(message: object) -> None:
+        handled.append(message)
+        if len(handled) == 1:
+            raise ValueError(os.fsdecode(b"no file caf\xe9"))
+        inbox.stop()
+
+    bus.send(REPO, "note")
+    inbox.run(handler)
+
+    assert len(handled) == 2
+    assert bus.standing(REPO).waiting == bus.standing(REPO).in_hand == 0
+
+
+@pytest.mark.parametrize("sequence", [True, 1.5, -0.0, "7", 2**53])
+def test_what_is_no_sequence_that_can_be_told_from_the_next_is_refused(bus: MessageBus, sequence: object):
+    with pytest.raises(UsageError, match="sequence"):
+        bus.send(REPO, "note", sequence=sequence)  # type: ignore[arg-type]
+
+
+LIMITS = [
+    {"inbox_limit": 0}, {"inbox_limit": -1}, {"inbox_limit": 1.5}, {"deliveries": 0}, {"retry": timedelta(0)}, {"idle": timedelta(0)},
+    {"interval": timedelta(0)}, {"inbox_keep": timedelta(0)}, {"gone": timedelta(0)}, {"ttl": timedelta(seconds=-1)},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=range(len(LIMITS)))
+def test_limits_that_are_none_are_refused(limits: dict[str, object]):
+    with pytest.raises(UsageError, match=next(iter(limits))):
+        Limits(**limits)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ttl", [5, "5s"])
+def test_a_time_that_is_no_time_is_refused(bus: MessageBus, ttl: object):
+    with pytest.raises(UsageError, match="ttl"):
+        bus.send(REPO, "note", ttl=ttl)  # type: ignore[arg-type]
+
+
+def test_many_senders_whose_messages_were_refused_at_once_are_all_heard_again(client: redis.Redis):
+    limits = Limits(retry=timedelta(milliseconds=1))
+    bus = MessageBus(client, "test", limits=limits)
+    bus.register(REPO)
+    for n in range(300):
+        MessageBus(client, "test", sender=f"s{n}", limits=limits).send(REPO, "note", n)
+    for message in bus.take(REPO, "r1", 1000).messages:
+        bus.nack(message)
+
+    again: list[object] = []
+    deadline = time.monotonic() + 30
+    while len(again) < 300 and time.monotonic() < deadline:
+        again += [message.payload for message in bus.take(REPO, "r1", 1000).messages]
+
+    assert sorted(again) == list(range(300))  # type: ignore[type-var]
+
+
+def test_a_stop_is_heard_though_redis_is_frozen(own: EmbeddedServer, bus: MessageBus):
+    inbox = bus.receive(REPO)
+    reading = Event()
+    read: list[object] = []
+
+    def reader() -> None:
+        with inbox:
+            reading.set()
+            while (message := inbox.next()) is not None:
+                read.append(message)
+
+    thread = Thread(target=reader)
+    thread.start()
+    reading.wait()
+    record = own.running()
+    assert record is not None
+    os.kill(record.pid, signal.SIGSTOP)
+    try:
+        inbox.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+    finally:
+        os.kill(record.pid, signal.SIGCONT)
+        thread.join()
+    assert read == []
