@@ -37,10 +37,10 @@ class Speed:
 def speed(url: str, rounds: int, single: int, many: int) -> Speed:
     """Rounds in turns: of `single` messages one by one, and of `many` as fast as it goes."""
     found = Speed()
+    for system in CARRIERS:
+        CARRIERS[system](url, "speed").prepare()
     with ExitStack() as ends:
         handlers = {system: ends.enter_context(handler(url, system, "speed")) for system in CARRIERS}
-        for one in handlers.values():
-            one.carrier.prepare()
         for one in handlers.values():
             one.greet()
         for number in range(-1, rounds):
