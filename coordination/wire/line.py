@@ -25,6 +25,8 @@ from coordination.wire.trouble import explain
 
 _INSTANT_S = 0.001
 _LOADS = 5
+_ANY_NUMBER = 2**31 - 1
+"""redis-py would allow for a hundred, and count those that were lost long ago."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _SILENCE = (redis.ConnectionError, redis.TimeoutError)
 _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError)
@@ -44,6 +46,7 @@ class Line(Scripts):
         own = {"decode_responses": True, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
         self._pool = ConnectionPool(
             connection_class=given.connection_class,
+            max_connections=_ANY_NUMBER,
             **{**given.connection_kwargs, **own, "redis_connect_func": None},  # it would have a patience of its own
         )
         self.url = address_of(client)

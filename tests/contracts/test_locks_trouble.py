@@ -53,14 +53,14 @@ def client(server: Server) -> Iterator[redis.Redis]:
 class Waiter(threading.Thread):
     """Waits for the lock; keeps what came of it."""
 
-    def __init__(self, locks: LockManager, wait: timedelta) -> None:
+    def __init__(self, locks: LockManager, wait: timedelta, *, shared: bool = False) -> None:
         super().__init__()
-        self._locks, self._wait = locks, wait
+        self._locks, self._wait, self._shared = locks, wait, shared
         self.came: object = None
 
     def run(self) -> None:
         try:
-            self.came = self._locks.acquire("x", wait=self._wait)
+            self.came = self._locks.acquire("x", wait=self._wait, shared=self._shared)
         except CoordinationError as error:
             self.came = error
 
@@ -248,3 +248,23 @@ def test_idle_connections_that_redis_hung_up_are_made_anew(locks: LockManager, c
     client.client_kill_filter(skipme=True, _type="normal")
     lock.release()
     locks.acquire("x", wait=ONCE).release()
+
+
+def test_it_does_not_matter_how_often_connections_were_lost(locks: LockManager, client: redis.Redis):
+    for _ in range(150):
+        locks.acquire("x", wait=ONCE).release()
+        client.client_kill_filter(skipme=True, _type="normal")
+
+
+def test_more_wait_at_once_than_redis_py_would_have_connections(locks: LockManager, client: redis.Redis):
+    waiters = [Waiter(locks, LONG, shared=True) for _ in range(150)]
+    held = locks.acquire("x")
+    for waiter in waiters:
+        waiter.start()
+    until(lambda: client.zcard("test:lock-queue:lock:x") == len(waiters))
+    held.release()
+    for waiter in waiters:
+        waiter.join(30)
+
+    fences = [waiter.came.fence for waiter in waiters]
+    assert len(set(fences)) == len(waiters)
