@@ -137,7 +137,7 @@ class Inbox:
     def _look(self, wait: timedelta | None) -> None:
         try:
             self._waking.listen()
-            self._hand.settle()  # with nothing in hand the next step is a short one: 0.8 of a raw stream's rate, without it 0.55
+            self._hand.settle()  # the step looks through what is in hand: let it be nothing
             due = self._take()
             if wait is not None and due is not None and not self._stopped.is_set():
                 self._waking.wait(min(wait, due))
