@@ -124,3 +124,21 @@ def test_a_killed_waiter_keeps_those_behind_it_waiting_for_seconds_not_for_its_t
     lock.release()
 
     assert line.end() == ["alive"]
+
+
+def test_a_hand_over_among_requests_for_many_names_costs_by_the_name_and_not_by_its_square(
+    locks: LockManager, client: redis.Redis
+):
+    names = [f"n{i}" for i in range(100)]
+    held = locks.acquire_many(names)
+    waiters = [threading.Thread(target=lambda: locks.acquire_many(names, wait=LONG).release()) for _ in range(4)]
+    for waiter in waiters:
+        waiter.start()
+    until(lambda: client.zcard("test:lock-queue:lock:n99") == len(waiters))
+    client.config_resetstat()
+    held.release()
+    for waiter in waiters:
+        waiter.join()
+
+    calls = sum(command["calls"] for command in client.info("commandstats").values())
+    assert calls < 100 * len(names) * len(waiters), calls

@@ -204,14 +204,17 @@ end
 
 -- The names may be free, wholly or in part: they go to whoever is next.
 local function hand_over(names)
+  local waiting, in_way_of = {}, {} -- who waits for many names is looked at once between two grants, not once for each
   while #names > 0 do
     local name = table.remove(names)
     local queue = key(KEY.queue, name)
     for _, id in ipairs(call('ZRANGE', queue, 0, -1)) do
-      local request = in_queue(queue, id)
-      local in_way = request and taken(request)
+      local request = waiting[id] or in_queue(queue, id)
+      local in_way = in_way_of[id] or request and taken(request)
+      waiting[id], in_way_of[id] = request, in_way
       if request and #in_way == 0 then
         request.waited = true
+        waiting[id], in_way_of = nil, {}
         grant(request, request.kind == 'todo' and OFFER_MS or math.min(request.ttl, HANDED_MS))
         tell(request)
         -- It may have kept others waiting for names of which it has left something.
@@ -221,6 +224,7 @@ local function hand_over(names)
       elseif request and request.kind == 'todo' and string.sub(name, 1, 5) == 'seat:' and not includes(in_way, name) then
         -- The repository is free for the todo, and a resource is not: others work there until it is.
         call('ZREM', queue, id)
+        in_way_of = {}
         tell(request)
       elseif request and want_for(request, name).mode ~= 's' then
         break
