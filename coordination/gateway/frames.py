@@ -16,6 +16,8 @@ from coordination.errors import CoordinationError, UsageError
 from coordination.wording import wrong_value
 
 LONGEST_WHY = 2000
+YEAR_S = 365 * 24 * 3600
+Id = Annotated[str, Field(max_length=500)]
 
 
 class _Said(BaseModel):
@@ -37,16 +39,16 @@ class Resume(_Said):
 
 
 class Ack(_Said):
-    ack: str
+    ack: Id
 
 
 class Nack(_Said):
-    nack: str
+    nack: Id
     why: Annotated[str, Field(max_length=LONGEST_WHY)] = ""
 
 
 class Extend(_Said):
-    extend: str
+    extend: Id
 
 
 class Letter(_Said):
@@ -55,7 +57,7 @@ class Letter(_Said):
     payload: Any
     seq: Annotated[int, Field(ge=0, lt=2**53)]
     """The client's own count, which only grows: what does not is a repetition after a lost connection, and sent once."""
-    ttl_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    ttl_s: Annotated[float, Field(gt=0, le=YEAR_S, allow_inf_nan=False)] | None = None
     """None: as long as the recipient's inbox keeps it."""
     priority: int = 0
     reply_to: str | None = None
@@ -149,6 +151,8 @@ def _refusal(error: ValidationError) -> BadFrame:
     where = ".".join(map(str, place))
     if details[0]["type"] == "extra_forbidden":
         return BadFrame(f"{where}: nothing of that name belongs there", "leave it out")
+    if details[0]["type"] == "string_unicode":
+        return BadFrame(f"{where or 'a name'} is no text: half a surrogate pair is no character", "write it whole")
     if details[0]["type"] == "missing":
         return BadFrame(f"{where} is missing", "say it")
     words = wrong_value([detail for detail in details if detail["loc"] == place])

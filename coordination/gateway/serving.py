@@ -9,6 +9,7 @@ from types import FrameType
 import uvicorn
 
 from coordination.gateway.app import Gateway
+from coordination.gateway.door import door
 from coordination.gateway.limits import Limits
 from coordination.gateway.line import Line
 
@@ -23,6 +24,7 @@ def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             gateway.app(),
+            http=door(limits.hello_s),
             ws=Line,
             ws_max_size=limits.frame_bytes,
             ws_ping_interval=limits.ping_s,

@@ -174,8 +174,9 @@ class Session:
         self._window.extended(message_id, time.monotonic())
 
     async def _send(self, letter: frames.Letter) -> None:
-        if letter.to.startswith(COORD_ALONE):
-            raise NotAllowed(f"nothing of a client's goes to {letter.to[:100]}", "workers hear from coord alone")
+        for whom in (letter.to, letter.reply_to or ""):
+            if whom.startswith(COORD_ALONE):
+                raise NotAllowed(f"nothing of a client's goes to {whom[:100]!r}", "workers hear from coord alone")
         ttl = None if letter.ttl_s is None else timedelta(seconds=letter.ttl_s)
 
         def deed() -> str:

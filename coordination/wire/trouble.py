@@ -13,7 +13,7 @@ from coordination.errors import Unreachable, Unusable
 from coordination.wire.address import Address, hide_password, parse
 
 NO_ROOM = "make room where it keeps its data; the embedded server keeps it in .coord beside the file"
-REFUSALS = ("MISCONF", "OOM ", "READONLY ", "NOREPLICAS ")
+REFUSALS = ("MISCONF", "OOM ", "READONLY ", "NOREPLICAS ", "BUSY Redis")
 REFUSED = (redis.OutOfMemoryError, redis.ReadOnlyError, redis.exceptions.MasterDownError)
 """Of some answers redis-py makes a class, and takes away their first word."""
 FORBIDDEN = ("NOPERM", "ACL failure", "can't access this command")

@@ -66,7 +66,16 @@ def test_a_frame_says_what_it_says(said: str, meant: object):
             "send.ttl_s must be more than 0",
         ),
         ('{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1, "from": "repo:c"}}', "send.from: nothing"),
+        (
+            '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1, "ttl_s": 1e300}}',
+            "send.ttl_s must be at most",
+        ),
         ("[" * 100_000, "JSON"),
+        ('{"ack": "%s"}' % ("x" * 501), "ack must not be longer"),
+        (r'{"ack": "\ud800"}', "ack is no text"),
+        (r'{"extend": "\ud800"}', "extend is no text"),
+        (r'{"nack": "a", "why": "\ud800"}', "why is no text"),
+        (r'{"ack": "a", "\ud800": 1}', "a name is no text"),
     ],
 )
 def test_what_is_no_frame_is_refused_in_words(said: str, words: str):
