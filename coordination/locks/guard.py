@@ -13,6 +13,7 @@ import reprlib
 from coordination.errors import StaleFence, UsageError
 from coordination.locks.granting import Granting
 from coordination.locks.wants import is_whole
+from coordination.wire.keys import lock
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Guard:
 
     @property
     def _what(self) -> str:
-        return f"lock:{self.name}"
+        return lock(self.name)
 
     @property
     def _key(self) -> str:

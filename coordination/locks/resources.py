@@ -10,6 +10,7 @@ from coordination.errors import NotFound
 from coordination.locks.granting import Granting
 from coordination.locks.lock import Lock
 from coordination.locks.wants import TTL, WAIT, Terms, check_capacity, check_name, of_resources
+from coordination.wire.keys import resource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Resources:
         for name, capacity in capacities.items():
             check_name("resource's name", name)
             check_capacity(name, capacity)
-            words += [_what(name), capacity]
+            words += [resource(name), capacity]
         if words:
             self._granting.step("lock/declare", *words)
 
@@ -83,12 +84,8 @@ class Resources:
         for name in wanted:
             if name not in declared:
                 raise NotFound(f"there is no resource {name}", f"there are: {', '.join(declared) or 'none'}")
-        uses = self._granting.step("lock/use", *map(_what, wanted)) if wanted else []
+        uses = self._granting.step("lock/use", *map(resource, wanted)) if wanted else []
         return {name: _stats(*use) for name, use in zip(wanted, uses, strict=True)}
-
-
-def _what(name: str) -> str:
-    return f"resource:{name}"
 
 
 def _stats(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from coordination.errors import UsageError
+from coordination.wire.keys import lock, resource
 
 LONGEST_NAME = 255
 LONGEST_TTL = timedelta(days=366)
@@ -73,7 +74,7 @@ def each_once(names: Iterable[str]) -> tuple[str, ...]:
 
 def of_locks(names: Iterable[str], *, shared: bool) -> tuple[str, ...]:
     mode = "s" if shared else "x"
-    return tuple([f"{mode} lock:{name}" for name in names])
+    return tuple([f"{mode} {lock(name)}" for name in names])
 
 
 def of_resources(wanted: Mapping[str, int]) -> tuple[str, ...]:
@@ -83,7 +84,7 @@ def of_resources(wanted: Mapping[str, int]) -> tuple[str, ...]:
         check_name("resource's name", name)
         if not is_whole(amount, 1, MOST):
             raise UsageError(f"{reprlib.repr(amount)} of {name} is no amount", f"a whole number from 1 to {MOST:,}")
-    return tuple(f"{amount}/0 resource:{name}" for name, amount in wanted.items())
+    return tuple(f"{amount}/0 {resource(name)}" for name, amount in wanted.items())
 
 
 def check_capacity(name: str, capacity: object) -> None:

@@ -1,6 +1,7 @@
-"""Every Redis key of coord. No other file spells one; scripts get them whole, in KEYS.
+"""Every Redis key of coord. No other file spells one; scripts get them whole, in KEYS, or find their way by LUA_NAMES.
 
-`<ns>` is the namespace (a setting), `member` is `<run> <todo>`; `seat:<repo>` is the right to work in a repository, `seat:<repo>:in-place` in the path itself.
+`<ns>` is the namespace (a setting), `member` is `<run> <todo>`. `<what>` is a typed name: `lock:x`, `resource:x`, `seat:<repo>` (the
+right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 
 | key                      | type   | content                                                   | lifetime                 |
 |--------------------------|--------|-----------------------------------------------------------|--------------------------|
@@ -16,19 +17,19 @@
 | `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs …           | three heartbeats         |
 | `<ns>:version`           | string | the version of coord that all workers here have           | for ever                 |
 | `<ns>:counters`          | hash   | `leases_lost`, `stale_writes`, `todos_<state>` …          | for ever (they grow)     |
-| `<ns>:lock:<name>`       | string | request that holds the lock alone                         | the lock's ttl           |
+| `<ns>:<what>`            | string | request that holds the lock or the seat alone             | ttl; until released      |
 | `<ns>:lock-shares:<what>` | zset  | `amount request` of those who share it, by expiry in ms   | until released           |
 | `<ns>:lock-queue:<what>` | zset   | requests that wait for it, by rank in µs                  | until granted or gone    |
 | `<ns>:lock-request:<id>` | hash   | state wants rank ttl fence since, and its owner's fields  | ttl; a waiting one's place |
 | `<ns>:lock-party:<party>` | set   | the requests of one owner                                 | until released, or swept |
 | `<ns>:lock-parties`      | set    | the owners that hold something or wait                    | until released, or swept |
-| `<ns>:lock-wake:<id>`    | list   | the fence, for a request that waited                      | a minute                 |
+| `<ns>:lock-wake:<id>`    | list   | a fence or a verdict, for a request that waited           | a minute                 |
 | `<ns>:lock-done:<party>` | string | the request that the owner released last                  | 10 s                     |
 | `<ns>:lock-stats:<what>` | hash   | used_ms, granted, waited_ms, longest_ms … of a resource   | for ever                 |
 | `<ns>:lock-guard:<what>` | hash   | newest fence, value and the fence that wrote it, refused  | for ever                 |
-| `<ns>:lock-names`        | set    | what is held or waited for; `<what>` is `lock:x`, `resource:x` or `seat:x` | until idle |
+| `<ns>:lock-names`        | set    | each `<what>` that is held or waited for                  | until idle               |
 | `<ns>:lock-released`     | stream | locks that somebody has released for others: whose, by whom | the last 1,000         |
-| `<ns>:lock-capacities`   | hash   | `resource:x` → its capacity                               | for ever                 |
+| `<ns>:lock-capacities`   | hash   | `resource:x` → its capacity                               | until declared 0         |
 | `<ns>:lock-epoch`        | string | when the data of this server began, in µs                 | for ever                 |
 | `<ns>:gateway-tokens`    | hash   | who → JSON: recipient, SHA-256 of its token, since when   | until revoked            |
 | `<ns>:gateway-news`      | pubsub | a recipient whose token ended, or who came in elsewhere   | —                        |
@@ -71,13 +72,15 @@
 | `…:bundle:<repo>`        | hash   | commit → its git bundle; `<commit> since`, `… elsewhere`  | as long as the run       |
 
 Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns>.control`; `<ns>.unacked*`; results under `<ns>.celery:`.
+Kombu's, the same for every namespace: `_kombu.binding*`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -154,45 +157,38 @@ LUA_NAMES: Mapping[str, str] = {
 """What Lua steps that find their way from key to key put behind the namespace: their table KEY."""
 
 
+def _one(part: str) -> property:
+    return property(lambda self: self.head + LUA_NAMES[part])
+
+
+def _each(part: str) -> Callable[[Any, str], str]:
+    """One key for each name: a method."""
+    return lambda self, name: f"{self.head}{LUA_NAMES[part]}{name}"
+
+
 @dataclass(frozen=True)
 class LockKeys:
     """The keys of locks. `head` is `<ns>:`; `what` is a typed name, `lock:x`, `resource:x` or `seat:x`."""
 
     head: str
 
-    names = property(lambda self: f"{self.head}{LUA_NAMES['names']}")
-    parties = property(lambda self: f"{self.head}{LUA_NAMES['parties']}")
-    released = property(lambda self: f"{self.head}{LUA_NAMES['released']}")
-    capacities = property(lambda self: f"{self.head}{LUA_NAMES['capacities']}")
-    epoch = property(lambda self: f"{self.head}{LUA_NAMES['epoch']}")
-    fence = property(lambda self: f"{self.head}{LUA_NAMES['fence']}")
+    names = _one("names")
+    parties = _one("parties")
+    released = _one("released")
+    capacities = _one("capacities")
+    epoch = _one("epoch")
+    fence = _one("fence")
+    shares = _each("shares")
+    queue = _each("queue")
+    request = _each("request")
+    party = _each("party")
+    wake = _each("wake")
+    done = _each("done")
+    stats = _each("stats")
+    guard = _each("guard")
 
     def holder(self, what: str) -> str:
         return f"{self.head}{what}"
-
-    def shares(self, what: str) -> str:
-        return f"{self.head}{LUA_NAMES['shares']}{what}"
-
-    def queue(self, what: str) -> str:
-        return f"{self.head}{LUA_NAMES['queue']}{what}"
-
-    def request(self, request: str) -> str:
-        return f"{self.head}{LUA_NAMES['request']}{request}"
-
-    def party(self, party: str) -> str:
-        return f"{self.head}{LUA_NAMES['party']}{party}"
-
-    def wake(self, request: str) -> str:
-        return f"{self.head}{LUA_NAMES['wake']}{request}"
-
-    def done(self, party: str) -> str:
-        return f"{self.head}{LUA_NAMES['done']}{party}"
-
-    def stats(self, what: str) -> str:
-        return f"{self.head}{LUA_NAMES['stats']}{what}"
-
-    def guard(self, what: str) -> str:
-        return f"{self.head}{LUA_NAMES['guard']}{what}"
 
 
 @dataclass(frozen=True)
@@ -211,9 +207,10 @@ class MessageKeys:
 
     head: str
 
-    recipients = property(lambda self: f"{self.head}{LUA_NAMES['recipients']}")
-    readers = property(lambda self: f"{self.head}{LUA_NAMES['readers']}")
-    dead_letters = property(lambda self: f"{self.head}{LUA_NAMES['dead_letters']}")
+    recipients = _one("recipients")
+    readers = _one("readers")
+    dead_letters = _one("dead_letters")
+    mail = _each("mail")
 
     @property
     def patterns(self) -> tuple[str, ...]:
@@ -232,9 +229,6 @@ class MessageKeys:
 
     def facts(self, recipient: str) -> str:
         return f"{self.head}{LUA_NAMES['inbox']}facts:{recipient}"
-
-    def mail(self, recipient: str) -> str:
-        return f"{self.head}{LUA_NAMES['mail']}{recipient}"
 
 
 class Keys:
@@ -295,6 +289,11 @@ SEAT = "seat:"
 def seat(repo: str, *, in_place: bool = False) -> str:
     """The right to work in a repository, or in its path itself: the typed name of a lock."""
     return f"{SEAT}{repo}:in-place" if in_place else f"{SEAT}{repo}"
+
+
+def lock(name: str) -> str:
+    """The typed name of a lock."""
+    return f"lock:{name}"
 
 
 def resource(name: str) -> str:
