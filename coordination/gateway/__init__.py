@@ -22,8 +22,8 @@ before. The oldest in hand is the client's affair: without ack, nack or extend w
 is extended here.
 
 **Delivered at least once**, in the order of each sender. A message that comes again has its id again: who must not do a thing
-twice remembers ids. In the other direction `seq` does that: it grows with each message of a recipient, and one that does not
-is a repetition, which changes nothing. Who keeps no count over restarts takes the clock, in µs.
+twice remembers ids. In the other direction `seq` does that: it grows with each message of a recipient, and one that was said
+before is a repetition, which changes nothing. Who keeps no count over restarts takes the clock, in µs.
 
 **States** of a connection: accepted → token known → first frame → entered (whoever was in as this recipient is out, and has
 handed back) → served → left (what is in hand goes back) → closed. The recipient is in at most once, in whichever gateway:

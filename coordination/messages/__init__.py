@@ -18,8 +18,10 @@ Invariants
 3. What one sender sent comes in that order, within a priority, whoever reads: as long as a reader has anything of a sender in
    hand (the sender's *lane*), nobody else gets more of it; what goes back goes back together; behind a refused message its
    sender waits. A dead letter no longer holds up what comes behind it.
-4. A sender's sequence grows; one that is not greater than the last (of its mark, in that inbox, within the retention) is a
-   repetition: dropped, with the same id.
+4. The same sender and sequence again, in that inbox, within the retention, is a repetition: dropped, with the same id. A bus
+   numbers under a mark of its process, in order. Of a caller's own numbers an inbox remembers the last 10,000 one by one, so
+   that one that comes behind a greater one is delivered; beyond that, what is not greater is taken for a repetition. A sender
+   that begins anew under its name and with its numbers repeats itself: let the bus number, or take the clock, in µs.
 5. Nothing is trimmed while it is in hand, and nothing is trimmed silently. A position (epoch, offset, trimmed) says what its owner
    was told; `recovered` is whether anything was trimmed since, or the data is another's: exact for as long as the data lives.
    Who gives no position is told until some reader has shown, by giving one, that it knows.

@@ -76,6 +76,34 @@ def test_the_same_sender_and_sequence_again_is_dropped_and_has_the_same_id(clien
     assert waiting(bus) == []
 
 
+def test_numbers_that_come_out_of_order_are_no_repetition(client: redis.Redis):
+    bus = MessageBus(client, "test", sender="cron")
+    bus.register(REPO)
+
+    for number in (5, 3, 9, 4, 3, 5, 9, 0, 4):
+        bus.send(REPO, "n", number, sequence=number)
+
+    assert waiting(bus) == [5, 3, 9, 4, 0]
+
+
+def test_threads_with_numbers_of_their_own_lose_nothing_and_repeat_nothing(client: redis.Redis):
+    bus = MessageBus(client, "test", sender="cron")
+    bus.register(REPO)
+
+    def send(first: int) -> None:
+        for number in range(first, 200, 4):
+            for _ in range(2):
+                bus.send(REPO, "n", number, sequence=number)
+
+    threads = [Thread(target=send, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(message.payload for message in bus.peek(REPO, 1000)) == list(range(200))
+
+
 def test_another_sender_or_a_later_sequence_is_no_repetition(client: redis.Redis):
     a, b = (MessageBus(client, "test", sender=name) for name in ("a", "b"))
     a.register(REPO)

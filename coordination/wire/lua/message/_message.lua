@@ -15,6 +15,7 @@ do
   local PRIORITY_SPAN = 2 ^ 40 -- offsets below it: by priority, then by arrival, in one score that a double holds exactly
   local LOOKED_AT = 1000 -- tickets that are looked at when an inbox is tidied: the first ones are the oldest
   local TIDY_EVERY_MS = 1000
+  local SEEN = 10000 -- numbers of callers' own that an inbox remembers one by one
   local SAID_AGAIN_MS = 2000 -- that a recipient is there is written at most so often: an idle one costs the disk little
 
   message.now = now
@@ -27,7 +28,7 @@ do
     end,
   }
 
-  -- The keys of one inbox (stream, ready, pending, deliveries, lanes, facts), made when they are asked for.
+  -- The keys of one inbox (stream, ready, pending, deliveries, lanes, facts, seen), made when they are asked for.
   function message.box(head, to) return setmetatable({ head = head, to = to }, BOX) end
 
   function message.said_again(zset, member)
@@ -109,7 +110,7 @@ do
     local sender, sequence = string.match(top, '^(%S+)/(%S+)')
     return {
       top = top, body = body, sender = sender, sequence = sequence, forget = string.sub(top, -1) == '0',
-      priority = priority, limit = tonumber(limit),
+      priority = priority, limit = tonumber(limit), keep_ms = keep_ms,
       over = ttl_ms > 0 and ttl_ms <= keep_ms and 't' .. now + ttl_ms or 'k' .. now + keep_ms,
     }
   end
@@ -124,21 +125,35 @@ do
     call('ZADD', box.ready, letter.priority == '0' and offset or message.score_of(ticket), ticket)
   end
 
+  -- Whether a number that is not greater than its sender's last was sent before. Those with a mark grow, one process has them
+  -- all; a caller's own may come late, of several threads, and are lost only if they are sent twice.
+  local function sent_before(box, letter, mark)
+    return mark ~= '' or call('ZSCORE', box.seen, letter.sender .. '/' .. letter.sequence) or call('ZCARD', box.seen) >= SEEN
+  end
+
+  local function remember(box, letter, offset)
+    call('ZADD', box.seen, offset, letter.sender .. '/' .. letter.sequence)
+    call('ZREMRANGEBYRANK', box.seen, 0, -SEEN - 1)
+    call('PEXPIRE', box.seen, letter.keep_ms)
+  end
+
   -- A letter into the inbox of one recipient.
   -- Returns: its offset; 0 where the same sender sent that sequence before; -1 where nobody knows the recipient.
   function message.send(head, to, letter)
     local box = message.box(head, to)
-    local mark, n = string.match(letter.sequence or '', '^(.-)(%d*)$') -- numbers only grow under a mark; each process has its own
+    local mark, n = string.match(letter.sequence or '', '^(.-)(%d*)$')
     local last = 'last ' .. letter.sender .. '/' .. mark
     local known = call('HMGET', box.facts, 'epoch', 'waits', 'seq', last)
     if not known[1] then return -1 end
     local offset = (tonumber(known[3]) or 0) + 1
     if n == '' then
       call('HSET', box.facts, 'seq', offset)
-    elseif known[4] and tonumber(n) <= tonumber(string.match(known[4], '^%d+')) then
-      return 0
     else
-      call('HSET', box.facts, 'seq', offset, last, n .. ' ' .. now)
+      local greatest = known[4] and string.match(known[4], '^%d+') or n
+      local late = known[4] and tonumber(n) <= tonumber(greatest)
+      if late and sent_before(box, letter, mark) then return 0 end
+      call('HSET', box.facts, 'seq', offset, last, (late and greatest or n) .. ' ' .. now)
+      if mark == '' then remember(box, letter, offset) end
     end
     keep(box, letter, offset)
     if call('ZCARD', box.ready) > letter.limit then make_room(box, letter.limit) end

@@ -5,5 +5,5 @@ local last = redis.call('ZSCORE', KEYS[1] .. KEY.recipients, ARGV[1])
 if not last or tonumber(last) > message.now - tonumber(ARGV[2]) then return 0 end
 redis.call('ZREM', KEYS[1] .. KEY.recipients, ARGV[1])
 local box = message.box(KEYS[1], ARGV[1])
-redis.call('DEL', box.stream, box.ready, box.pending, box.deliveries, box.lanes, box.facts)
+redis.call('DEL', box.stream, box.ready, box.pending, box.deliveries, box.lanes, box.facts, box.seen)
 return 1
