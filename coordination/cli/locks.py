@@ -131,19 +131,21 @@ def _holders(found: Held) -> str:
 
 
 def _print_locks(found: Sequence[Held]) -> None:
+    if not found:
+        click.echo("no lock is held", err=True)
+        return
     columns = [
-        Column(name="lock"),
-        Column(name="holder", flexible=True, folds=True),
-        Column(name="of it"),
-        Column(name="age"),
-        Column(name="ttl"),
-        Column(name="fence"),
-        Column(name="waiting", flexible=True, folds=True),
+        Column(name="LOCK"),
+        Column(name="HOLDER", flexible=True, folds=True),
+        Column(name="OF IT"),
+        Column(name="AGE"),
+        Column(name="TTL"),
+        Column(name="FENCE"),
+        Column(name="WAITING", flexible=True, folds=True),
     ]
     print_table(*filled(columns, [row for held in found for row in _rows(held)]))
-    if found:
-        kept = datetime.fromtimestamp(found[0].epoch / 1_000_000, UTC)
-        click.echo(f"Redis has lost nothing since {_moment(kept)}", err=True)
+    kept = datetime.fromtimestamp(found[0].epoch / 1_000_000, UTC)
+    click.echo(f"Redis has lost nothing since {_moment(kept)}", err=True)
 
 
 def _rows(held: Held) -> Iterator[Sequence[object]]:
@@ -170,7 +172,10 @@ def _whose(holder: Holder) -> Cell:
 
 
 def _print_released(found: Sequence[Released]) -> None:
-    columns = ("when", "lock", "by", "fence", "whose")
+    if not found:
+        click.echo("no lock was taken from its holder", err=True)
+        return
+    columns = ("WHEN", "LOCK", "BY", "FENCE", "WHOSE")
     rows = [(_moment(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
     print_table(columns, rows)
 
@@ -184,7 +189,10 @@ def _resource(resource: Resource, stats: ResourceStats | None) -> ResourceView:
 
 
 def _print_resources(found: Sequence[ResourceView]) -> None:
-    columns = ("resource", "type", "capacity", "used", "waiting", "utilisation", "longest wait")
+    if not found:
+        click.echo("the file declares no resource", err=True)
+        return
+    columns = ("RESOURCE", "TYPE", "CAPACITY", "USED", "WAITING", "UTILISATION", "LONGEST WAIT")
     rows = [
         (r.name, r.type, r.capacity, r.used, r.waiting, f"{r.utilisation:.0%}", f"{r.longest_wait_s:.1f} s")
         for r in found

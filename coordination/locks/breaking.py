@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 
 from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import Conflict, NotFound
 from coordination.locks.listing import LOCK, Held, Holder, Listing
+from coordination.locks.wants import check_name
 from coordination.locks.wording import holder_words
 from coordination.wire.keys import LockKeys
 from coordination.wire.line import Line
@@ -45,15 +47,23 @@ class Breaking:
         Raises NotFound; Conflict for a run's todo, or, without `force`, for a holder that is not known to be dead, as a process
         of this host is that is gone.
         """
-        typed = [name] if name.partition(":")[0] in KINDS else []
+        kind, _, named = name.partition(":")
+        check_name("lock's name", named if kind in KINDS else name)
+        typed = [name] if kind in KINDS else []
         found = next((held for held in self._listing.of([f"{LOCK}:{name}", *typed]) if held.holders), None)
         if found is None:
-            raise NotFound(f"nobody holds {name}", "see what is held: coord list-locks --resources")
+            raise NotFound(f"nobody holds {name}", self._instead_of(name))
         for holder in found.holders:
             _refuse_todo(found, holder)
             if not force and holder.alive is not False:
                 raise Conflict(f"{found.name} is held by {holder.who}, {_standing(holder)}", "to take it away: --force")
         return found
+
+    def _instead_of(self, name: str) -> str:
+        resource = f"resource:{name}"
+        if any(held.holders for held in self._listing.of([resource])):
+            return f"if the resource is meant: coord release-lock {quote(resource)}"
+        return "see what is held: coord list-locks --resources"
 
     def release(self, found: Held, actor: str) -> None:
         """From those who held it at `find`. Raises NotFound where none of them does any more."""

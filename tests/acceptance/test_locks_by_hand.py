@@ -77,7 +77,7 @@ def test_a_table_says_who_holds_a_lock_and_for_how_long(desk: Stage, far: LockMa
     listed = desk.coord("list-locks")
 
     head, first, second = listed.out.splitlines()
-    assert head.split() == ["lock", "holder", "age", "ttl", "fence"]
+    assert head.split() == ["LOCK", "HOLDER", "AGE", "TTL", "FENCE"]
     assert first.startswith("deploy  process 12 on anvil (nightly)")
     assert str(lock.fence) in first
     assert "(crashed), gone" in second
@@ -122,7 +122,7 @@ def test_resources_of_the_file_are_shown_with_their_use(desk: Stage, locks: Lock
     assert gpu["longest_wait_s"] >= 0
     assert (staging["type"], staging["used"], staging["waiting"]) == ("database", 0, 0)
     assert (idle["capacity"], idle["used"]) == (9, 0), "no run has needed it yet"
-    assert table[0].split()[:5] == ["resource", "type", "capacity", "used", "waiting"]
+    assert table[0].split()[:5] == ["RESOURCE", "TYPE", "CAPACITY", "USED", "WAITING"]
     assert len(table) == 4
 
 
@@ -180,6 +180,53 @@ def test_a_name_that_nobody_holds_is_a_usage_error(desk: Stage):
 
     assert refused.code == 2
     assert "nobody holds deploy" in refused.err
+
+
+def test_where_there_is_nothing_to_list_that_is_said(desk: Stage, redis_url: str):
+    for words, told in (("", "no lock is held\n"), ("--released", "no lock was taken from its holder\n")):
+        listed = desk.coord("list-locks", *words.split())
+        assert (listed.code, listed.out, listed.err) == (0, "", told)
+    desk.file.write_text("repos: [{name: api, path: api}]\n")
+    listed = desk.coord("list-resources")
+    assert (listed.code, listed.out, listed.err) == (0, "", "the file declares no resource\n")
+
+
+@pytest.mark.parametrize("name", ["--x", "a b", "ü*[a]", "resource:gpu:2", "%s'\""])
+def test_a_lock_of_any_name_is_released_by_it(desk: Stage, far: LockManager, name: str):
+    lock = far.acquire(name, ttl=TTL)
+    neighbour = far.acquire("x", ttl=TTL)
+
+    done = desk.coord("release-lock", "--force", "--yes", "--", name)
+
+    assert (done.code, done.err.count(name)) == (0, 1)
+    assert not lock.renew()
+    assert neighbour.renew()
+
+
+@pytest.mark.parametrize("name", ["", "x" * 10_240, "a\nb", "\x1b[2J", "resource:"])
+def test_what_is_no_name_is_a_usage_error_of_a_line(desk: Stage, name: str):
+    refused = desk.coord("release-lock", "--yes", "--", name)
+
+    assert refused.code == 2
+    assert "lock's name" in refused.err
+    assert len(refused.err) < 200
+
+
+def test_who_names_a_resource_like_a_lock_is_told_how(desk: Stage, far: LockManager):
+    far.resources.declare({"gpu": 1})
+    with far.resources.acquire("gpu"):
+        refused = desk.coord("release-lock", "gpu", "--yes", "--force")
+
+    assert refused.code == 2
+    assert "coord release-lock resource:gpu" in refused.err
+
+
+def test_a_redis_that_is_away_is_told_by_its_exit_code(desk: Stage, free_port: int):
+    away = f"redis://127.0.0.1:{free_port}/0"
+    for command in (["list-locks"], ["list-resources"], ["release-lock", "deploy", "--yes"]):
+        refused = desk.coord(*command, "--redis", away)
+        assert refused.code == 7, command
+        assert "does not answer" in refused.err
 
 
 @pytest.mark.parametrize(("answer", "code", "kept"), [("n", 1, True), ("y", 0, False)])
