@@ -125,8 +125,8 @@ class _Request:
         return answer[1] if answer else None
 
     def leave(self) -> None:
-        if self._step("lock/leave", self.token):
-            self._step("lock/release", self.token, self._owner.party)
+        """Also where it was granted meanwhile."""
+        self._step("lock/give_back", self.token)
 
     def taken(self) -> LockTimeout:
         holders = self._step("lock/holders", self._wants)

@@ -120,7 +120,7 @@ def test_a_verdict_falls_where_a_link_has_gone_meanwhile(table: Table, change: s
     if change == "released":
         table.ends("p0")
     elif change == "gone":
-        table.step("lock/leave", [KEYS.head], [first])
+        table.step("lock/give_back", [KEYS.head], [first])
     elif change == "expired":
         table.redis.delete(KEYS.holder("lock:0"))
     else:
