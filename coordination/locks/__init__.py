@@ -34,8 +34,8 @@ What happens when
 *   a waiter dies: its place is forgotten after 3 s. If it is handed a name while dead, it keeps it for 3 s at most (or its ttl
     if that is shorter): what is handed over is prolonged to the whole ttl by the waiter itself when it wakes.
 *   a wake-up is lost (Redis restarts, a connection drops): the waiter asks each second anyhow, and when a holder expires.
-*   Redis is gone or hangs while somebody waits: it is asked again for up to 3 s and within the wait (but for 0.5 s at least),
-    then the waiter has Unreachable. Its place is forgotten; if it was granted meanwhile, that expires.
+*   Redis is gone or hangs while somebody waits: it is asked again for up to 3 s and within the wait (but for 0.5 s at least; a
+    single try for 2 s), then the waiter has Unreachable. Its place is forgotten; if it was granted meanwhile, that expires.
 *   Redis restarts with its data: holders and queues are as before, less what the time has ended. With `appendfsync everysec`,
     up to 2 s of it may be gone: a lock that was granted then is lost like all others below.
 *   Redis loses its data, or another one answers: every lock is lost; the next renewal says so. Waiters ask again and keep their
@@ -46,6 +46,7 @@ What happens when
 *   somebody sets a client's clock: nothing reads it. If the *server's* clock jumps, Redis' own ttls jump with it: locks expire too
     early (they are lost, as above) or too late. Fences grow all the same.
 *   a process forks: the child renews, holds and gives back nothing of its parent's; its copies of the locks say LockLost.
+*   a resource shrinks below what somebody waits for: the waiter has UsageError, at its next look.
 *   two wait for each other: deadlock.py; after a second one of them gives way with DeadlockError.
 *   something of the dead is left (an owner's index, a queue nobody stands in): sweeper.py.
 
@@ -57,7 +58,16 @@ not enough: M. Kleppmann, "How to do distributed locking" (2016). A queue with d
 and M. Scott, "Algorithms for Scalable Synchronization on Shared-Memory Multiprocessors" (1991). Asking for everything at once:
 E. Coffman et al., "System Deadlocks" (1971). Ageing by arrival less weight: L. Kleinrock, "A delay dependent queue discipline" (1964).
 
-The steps: wire/lua/lock. The keys: wire/keys.py.
+| file | |
+|---|---|
+| `manager.py` `lock.py` `resources.py` `guard.py` | what users have in hand |
+| `owner.py` `wants.py` `clock.py` | who asks; for what, on which terms, judged before anything is sent; the clock of deadlines |
+| `granting.py` `waiting.py` `renewal.py` | a request is granted, kept and given back; the loop of who waits; the thread that renews |
+| `deadlock.py` `wait_graph.py` `claims.py` | who looks and who is told; the judgement, pure, and its facts |
+| `listing.py` `breaking.py` `wording.py` | for people: who holds and waits; a lock is taken away; in words |
+| `sweeper.py` | what the dead have left |
+
+The steps: wire/lua/lock, called over connections of their own (wire/line.py). The keys: wire/keys.py.
 """
 
 from coordination.locks.guard import Guard

@@ -36,7 +36,7 @@ What happens when
 * a reader is frozen: the same; when it wakes, its acknowledgement is false and its effects do not happen.
 * a handler takes long: a thread extends all that its process has in hand. It never gives up on a handler that hangs.
 * a wake-up (pub/sub) is lost: it costs one interval, 1 s.
-* Redis is away: readers try again after 1 to 60 s, with full jitter, and go on where they were; `send`, `ack` and the like are
+* Redis is away: readers try again after up to 1, 2, 4 … 60 s (full jitter), and go on where they were; `send`, `ack` and the like are
   repeated for 2 s, which the sequence and the delivery make harmless, and are Unreachable then. Nothing is kept locally instead.
 * Redis comes back with its data: nothing is lost. Without, or with older data: the epoch is another, or the offset is smaller than
   the reader's, and the reader is told `recovered` false, `trimmed` 0: nobody knows how many. (Older data that has grown beyond the
@@ -47,6 +47,16 @@ What happens when
 * two senders use one name: their messages share a lane, and no number is taken for the other's.
 * a recipient is `forget`-ted: what waits goes with it. A sweep does that to `reply:` and `worker:` that were not heard of for an hour.
 * `broadcast`: all copies or none; each is then a message of its own.
+
+| file | |
+|---|---|
+| `bus.py` `records.py` `names.py` | everything that one may do; what is given and handed out; what names, payloads and times may be |
+| `sending.py` `requests.py` | letters and their numbers; a question and its reply |
+| `inbox.py` `hand.py` `waking.py` | one message after the other; what a reader has in hand is acknowledged and extended; the wake-up |
+| `effects.py` | acknowledged in one transaction with what it caused |
+| `looking.py` | what stands in the inboxes, and the sweep |
+| `steps.py` `decoding.py` | the steps of wire/lua/message and wire/lua/inbox, called; their answers, as records |
+| `outage.py` `following.py` | Redis away, outlived; streams followed by many, without an inbox: a run's events and logs |
 
 The room is a library on plain Redis: `MessageBus(redis.Redis(), "mine")` is all that it takes.
 """
