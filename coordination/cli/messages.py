@@ -58,10 +58,12 @@ def _recipient(call: Call, name: str) -> str:
 @click.argument("text")
 @click.option("--type", "kind", default=NOTE, show_default=True, help="What kind of message it is, in a word.")
 @click.option(
-    "--ttl", metavar="DURATION", callback=_duration, help="Not delivered after it; else as long as it is kept."
+    "--ttl", metavar="DURATION", callback=_duration, help="Not delivered after it; else kept for `inbox_keep` (24h)."
 )
 @click.option("--priority", type=PRIORITY, default=0, show_default=True, help="Higher is delivered sooner.")
-@click.option("--reply-to", metavar="TO", help="Whom an answer goes to: a repository or KIND:NAME.")
+@click.option(
+    "--reply-to", metavar="TO", shell_complete=repo_names, help="Whom an answer goes to: a repository or KIND:NAME."
+)
 @as_json_option
 @click.pass_obj
 def send_message(
@@ -114,7 +116,10 @@ def list_messages(
     if (done != ()) + dead + (resend is not None) > 1 and not (dead and resend):
         raise UsageError("--ack, --dead and --resend are one each", "say one of them")
     if (done or register) and to is None:
-        raise UsageError("--ack and --register need to know whose messages they are", "coord list-messages TO --ack ID")
+        option = "--ack ID" if done else "--register"
+        raise UsageError(
+            "--ack and --register need to know whose messages they are", f"coord list-messages TO {option}"
+        )
     whom = _recipient(call, to) if to else None
     with _post(call) as bus:
         if done and whom:
@@ -123,6 +128,8 @@ def list_messages(
             click.echo(f"sent again: {post.resend(bus, whom, resend)}", err=True)
         else:
             found = post.dead(bus, whom, limit) if dead else post.waiting(bus, whom, limit, register=register)
+            if register:
+                click.echo(f"what is sent to {whom} from now on is kept", err=True)
             form.records(found, lambda: _print(found, whom, dead=dead))
 
 

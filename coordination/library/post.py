@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
@@ -60,7 +61,10 @@ def recipient(manager: CoordinationManager | None, to: str) -> str:
     """`kind:name` as it is, and the name of a repository of the file. Raises NotFound."""
     if ":" in to:
         return to
-    return f"repo:{to if manager is None else manager.get_repo(to).name}"
+    try:
+        return f"repo:{to if manager is None else manager.get_repo(to).name}"
+    except NotFound as error:
+        raise NotFound(error.message, f"{error.hint}; anybody else is KIND:NAME, as in person:{to}") from error
 
 
 def send(
@@ -77,7 +81,7 @@ def send(
     if not text.strip():
         raise UsageError("there is nothing to send", "say it, or give - and write it to standard input")
     _keep_for(bus, to)
-    with _known():
+    with _known(to):
         return bus.send(to, kind, text, ttl=ttl, priority=priority, reply_to=reply_to)
 
 
@@ -87,7 +91,7 @@ def waiting(bus: MessageBus, to: str | None, limit: int, *, register: bool = Fal
     """
     if to is not None:
         _keep_for(bus, to, register=register)
-        with _known():
+        with _known(to):
             return tuple(map(_view, bus.peek(to, limit)))
     found: list[MessageView] = []
     for name in _lasting(bus):
@@ -104,15 +108,16 @@ def dead(bus: MessageBus, to: str | None, limit: int) -> tuple[MessageView, ...]
 def resend(bus: MessageBus, to: str | None, name: str) -> str:
     """The dead letter goes out again; returns its message's id, of which the end is enough. Raises NotFound."""
     letters = {letter.message.id: letter.id for letter in bus.dead(to, AT_ONCE)}
-    return bus.resend(letters[_named(name, letters, "dead letter")])
+    return bus.resend(letters[_named(name, letters, "dead letter", "coord list-messages --dead")])
 
 
 def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledged:
     """Those are done with; `all`, an id or its end. Raises NotFound, and Conflict where somebody else has one in hand."""
     _keep_for(bus, to)
-    with _known():
+    with _known(to):
         found = {message.id: message for message in bus.peek(to, AT_ONCE)}
-    wanted = set(found) if ALL in names else {_named(name, found, f"message to {to}") for name in names}
+    where = f"coord list-messages {quote(to)}"
+    wanted = set(found) if ALL in names else {_named(name, found, f"message to {to}", where) for name in names}
     reader = f"post:{secrets.token_hex(4)}"
     taken = bus.take(to, reader, AT_ONCE)
     mine = {message.id: message for message in taken.messages}
@@ -153,21 +158,21 @@ def _keep_for(bus: MessageBus, to: str, *, register: bool = False) -> None:
 
 
 @contextmanager
-def _known() -> Iterator[None]:
+def _known(to: str) -> Iterator[None]:
     try:
         yield
     except NotFound as error:
-        raise NotFound(error.message, f"{error.hint}: coord list-messages KIND:NAME --register") from error
+        raise NotFound(error.message, f"{error.hint}: coord list-messages {quote(to)} --register") from error
 
 
-def _named(name: str, ids: Iterable[str], what: str) -> str:
+def _named(name: str, ids: Iterable[str], what: str, where: str) -> str:
     known = list(ids)
     ending = [id_ for id_ in known if id_.endswith(name)]
     if name in known or len(ending) == 1:
         return name if name in known else ending[0]
     if ending:
         raise UsageError(f"{name!r} is the end of {len(ending)} ids", "give more of it")
-    raise NotFound(f"there is no {what} with id {name!r}{did_you_mean(name, known)}", "see: coord list-messages")
+    raise NotFound(f"there is no {what} with id {name!r}{did_you_mean(name, known)}", f"see: {where}")
 
 
 def _view(message: Message) -> MessageView:

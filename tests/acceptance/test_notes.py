@@ -81,6 +81,21 @@ def test_what_cannot_be_sent_is_refused_with_what_to_do(desk: Stage) -> None:
     assert "a type of message" in refused("api", "hello", "--type", "two words")
 
 
+def test_hints_name_the_command_as_it_is_to_be_typed(desk: Stage) -> None:
+    def refused(*words: str) -> str:
+        done = desk.coord(*words)
+        assert (done.code, done.out) == (2, "")
+        return done.err
+
+    assert "coord list-messages agent:ann --register" in refused("send-message", "agent:ann", "hello")
+    assert "person:ann" in refused("send-message", "ann", "hello")
+    assert "TO --register" in refused("list-messages", "--register")
+    assert "see: coord list-messages --dead" in refused("list-messages", "--resend", "7")
+    assert "see: coord list-messages repo:api" in refused("list-messages", "api", "--ack", "7")
+    assert "what is sent to agent:ann from now on is kept" in desk.coord("list-messages", "agent:ann", "--register").err
+    assert desk.coord("send-message", "agent:ann", "hello").code == 0
+
+
 def test_text_comes_from_standard_input_up_to_a_mebibyte(desk: Stage) -> None:
     def sent(text: str) -> tuple[int, str]:
         (desk.folder / "text").write_text(text)
