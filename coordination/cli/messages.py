@@ -41,9 +41,12 @@ def _duration(ctx: click.Context, parameter: click.Parameter, text: str | None) 
 @contextmanager
 def _post(call: Call) -> Iterator[MessageBus]:
     from coordination.runs.mail import open_bus
-    from coordination.wire.connection import Profile, connect
+    from coordination.wire.connection import Profile, connect, reaching
 
-    with connect(call.redis_url(), Profile.COMMAND, call.settings.connect_timeout) as redis:
+    url = call.redis_url()
+    with connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis:
+        with reaching(url):
+            redis.ping()  # a bus would wait out a short outage, and a person waits for it
         yield open_bus(redis, call.settings)
 
 
@@ -125,12 +128,20 @@ def list_messages(
         if done and whom:
             _acknowledge(bus, whom, done, form)
         elif resend:
-            click.echo(f"sent again: {post.resend(bus, whom, resend)}", err=True)
+            _resend(bus, whom, resend, form)
         else:
             found = post.dead(bus, whom, limit) if dead else post.waiting(bus, whom, limit, register=register)
             if register:
                 click.echo(f"what is sent to {whom} from now on is kept", err=True)
             form.records(found, lambda: _print(found, whom, dead=dead))
+
+
+def _resend(bus: MessageBus, to: str | None, name: str, form: Form) -> None:
+    from coordination.library import post
+
+    sent = post.resend(bus, to, name)
+    form.record(sent, dict, lambda: None)
+    click.echo(f"sent again: {sent.id}", err=True)
 
 
 def _acknowledge(bus: MessageBus, to: str, names: Sequence[str], form: Form) -> None:

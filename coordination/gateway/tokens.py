@@ -16,6 +16,7 @@ from redis import Redis
 
 from coordination.errors import NotFound, UsageError
 from coordination.gateway.listener import News
+from coordination.messages import names
 from coordination.nearest import did_you_mean
 from coordination.wire.connection import address_of, reaching
 from coordination.wire.keys import GatewayKeys
@@ -43,6 +44,7 @@ class Tokens:
         """A new token, to be shown once; the one before it, and who came in with it, are out. Raises UsageError."""
         if recipient.partition(":")[0] not in KINDS:
             raise UsageError(f"{recipient} gets no token", f"one gets: {', '.join(f'{kind}:NAME' for kind in KINDS)}")
+        names.recipient(recipient)
         token = f"{_who(recipient)}.{secrets.token_urlsafe(SECRET_BYTES)}"
         entry = {"recipient": recipient, "sha256": _hash(token), "since_ms": time.time_ns() // 1_000_000}
         with reaching(self._url):

@@ -57,6 +57,13 @@ class Acknowledged(BaseModel):
     """Messages that nobody was told of: the inbox was full, or they were kept too long."""
 
 
+class Sent(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    to: str
+
+
 def recipient(manager: CoordinationManager | None, to: str) -> str:
     """`kind:name` as it is, and the name of a repository of the file. Raises NotFound."""
     if ":" in to:
@@ -105,10 +112,11 @@ def dead(bus: MessageBus, to: str | None, limit: int) -> tuple[MessageView, ...]
     return tuple(_view_of_dead(letter) for letter in bus.dead(to, limit))
 
 
-def resend(bus: MessageBus, to: str | None, name: str) -> str:
-    """The dead letter goes out again; returns its message's id, of which the end is enough. Raises NotFound."""
-    letters = {letter.message.id: letter.id for letter in bus.dead(to, AT_ONCE)}
-    return bus.resend(letters[_named(name, letters, "dead letter", "coord list-messages --dead")])
+def resend(bus: MessageBus, to: str | None, name: str) -> Sent:
+    """The dead letter goes out again: `name` is its message's id, or the end of it. Raises NotFound."""
+    letters = {letter.message.id: letter for letter in bus.dead(to, AT_ONCE)}
+    letter = letters[_named(name, letters, "dead letter", "coord list-messages --dead")]
+    return Sent(id=bus.resend(letter.id), to=letter.message.to)
 
 
 def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledged:
@@ -118,14 +126,19 @@ def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledge
         found = {message.id: message for message in bus.peek(to, AT_ONCE)}
     where = f"coord list-messages {quote(to)}"
     wanted = set(found) if ALL in names else {_named(name, found, f"message to {to}", where) for name in names}
+    rest = bus.settle(*(found[id_] for id_ in found if id_ in wanted))
+    done = tuple(id_ for id_ in found if id_ in wanted and found[id_] not in rest)
+    trimmed = _tell_of_trimmed(bus, to)
+    _refuse_the_rest(rest, done)
+    return Acknowledged(acknowledged=done, trimmed=trimmed)
+
+
+def _tell_of_trimmed(bus: MessageBus, to: str) -> int:
+    """How many are missing that nobody has been told of; from here on somebody has."""
     reader = f"post:{secrets.token_hex(4)}"
-    taken = bus.take(to, reader, AT_ONCE)
-    mine = {message.id: message for message in taken.messages}
-    done = tuple(id_ for id_ in mine if id_ in wanted and bus.ack(mine[id_]))
-    bus.hand_back(*(message for id_, message in mine.items() if id_ not in done))
-    bus.take(to, reader, 0, since=taken.position)  # that something was trimmed has been told
-    _refuse_the_rest([found[id_] for id_ in sorted(wanted - set(done))], done)
-    return Acknowledged(acknowledged=done, trimmed=taken.trimmed)
+    looked = bus.take(to, reader, 0)
+    bus.take(to, reader, 0, since=looked.position)
+    return looked.trimmed
 
 
 def _refuse_the_rest(left: Sequence[Message], done: Sequence[str]) -> None:
@@ -166,6 +179,8 @@ def _known(to: str) -> Iterator[None]:
 
 
 def _named(name: str, ids: Iterable[str], what: str, where: str) -> str:
+    if not name:
+        raise UsageError(f"which {what}? its id is empty", "see: coord list-messages")
     known = list(ids)
     ending = [id_ for id_ in known if id_.endswith(name)]
     if name in known or len(ending) == 1:

@@ -193,6 +193,13 @@ class MessageBus:
             raise self._unknown(recipient)
         return rows
 
+    def settle(self, *messages: Message) -> tuple[Message, ...]:
+        """As `ack`, for what was only looked at, of one recipient; returns those that a reader has in hand, or that are gone."""
+        if not messages:
+            return ()
+        tickets = [message.ticket for message in messages]
+        return decoding.those(messages, self.steps("inbox/settle", messages[0].to, *tickets))
+
     def recipients(self) -> tuple[str, ...]:
         """All that are known."""
         return looking.recipients(self.steps)

@@ -309,3 +309,15 @@ def test_a_wrong_token_is_not_told_why_and_not_looked_at_for_long(stage: Stage):
             assert client.welcomes == []
     with gateway.connected(right) as client:  # ten in a minute from one address
         assert client.ended() == POLICY
+
+
+def test_a_name_that_is_none_gets_no_token_and_a_token_is_printed_as_json(stage: Stage):
+    stage.write()
+    refused = stage.coord("gateway", "--grant", "agent:two words")
+    granted = stage.coord("gateway", "--grant", "agent:one", "--json")
+    revoked = stage.coord("gateway", "--revoke", "agent:one", "--json")
+
+    assert (refused.code, "no blanks" in refused.err) == (2, True)
+    assert (granted.json["recipient"], len(granted.json["token"]) > 40) == ("agent:one", True)
+    assert revoked.json == {"recipient": "agent:one"}
+    assert stage.coord("gateway", "--list", "--json").json == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -129,6 +130,58 @@ def test_those_that_are_not_acknowledged_stay_in_order_and_untried(desk: Stage, 
     assert [(message.payload, message.deliveries) for message in left] == [(0, 1), (2, 1)]
 
 
+def test_what_is_handed_out_once_is_not_handed_out_to_who_acknowledges_another(desk: Stage, bus: MessageBus) -> None:
+    bus.register("repo:api")
+    done = bus.send("repo:api", "note", "done")
+    bus.send("repo:api", "note", "once", ack=False)
+
+    assert desk.coord("list-messages", "api", "--ack", done).code == 0
+
+    assert [message.payload for message in bus.take("repo:api", "me", 10).messages] == ["once"]
+
+
+def test_large_messages_are_acknowledged_together(desk: Stage, bus: MessageBus) -> None:
+    many = MessageBus(bus.steps.redis, "coord")
+    many.register("repo:api")
+    for _ in range(12):
+        many.send("repo:api", "note", "x" * 1_000_000)
+
+    assert "12 messages of repo:api acknowledged" in desk.coord("list-messages", "api", "--ack", "all").err
+    assert bus.peek("repo:api") == ()
+
+
+def test_no_id_and_ids_that_are_not_there_or_end_alike_acknowledge_nothing(desk: Stage, bus: MessageBus) -> None:
+    bus.register("repo:api")
+    for sequence in (7, 17):
+        bus.send("repo:api", "note", sequence, sequence=sequence)
+
+    def refused(*ids: str) -> str:
+        done = desk.coord("list-messages", "api", *(word for name in ids for word in ("--ack", name)), "--json")
+        assert (done.code, done.out) == (2, "")
+        return done.err
+
+    assert "its id is empty" in refused("")
+    assert "there is no message to repo:api with id 'zzz'" in refused("17", "zzz")
+    assert "'7' is the end of 2 ids" in refused("7")
+    assert [message.payload for message in bus.peek("repo:api")] == [7, 17]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_redis_that_is_away_is_said_and_not_waited_out(desk: Stage, free_port: int, silent: bool) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", free_port))
+        if silent:
+            taken.listen()
+        desk.env = {"COORD_REDIS_URL": f"redis://127.0.0.1:{free_port}"}
+        for words in (
+            ("send-message", "api", "x"),
+            ("list-messages", "api", "--json"),
+            ("list-messages", "--resend", "1-1"),
+        ):
+            done = desk.coord(*words)
+            assert (done.code, done.out, "does not answer" in done.err) == (7, "", True)
+
+
 def test_who_acknowledges_is_told_once_what_was_trimmed(desk: Stage, bus: MessageBus) -> None:
     bus.register("repo:api")
     for n in range(5):
@@ -149,10 +202,11 @@ def test_a_dead_letter_is_listed_with_why_and_sent_again(desk: Stage, bus: Messa
     bus.nack(message, "cannot be read")
 
     (dead,) = desk.coord("list-messages", "--dead", "--json").json
-    again = desk.coord("list-messages", "--resend", dead["id"])
+    again = desk.coord("list-messages", "--resend", dead["id"], "--json")
 
     assert (dead["payload"], dead["why"], dead["to"]) == ("poison", "cannot be read", "repo:api")
     assert (again.code, "sent again" in again.err) == (0, True)
+    assert again.json == {"id": dead["id"], "to": "repo:api"}
     assert [message.payload for message in bus.peek("repo:api")] == ["poison"]
     assert desk.coord("list-messages", "--dead", "--json").json == []
 

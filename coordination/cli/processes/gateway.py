@@ -54,9 +54,9 @@ def gateway(
     if (grant is not None) + (revoke is not None) + listing > 1:
         raise UsageError("--grant, --revoke and --list are one each", "say one of them")
     if grant is not None:
-        _grant(call, grant)
+        _grant(call, grant, as_json=as_json)
     elif revoke is not None:
-        _revoke(call, revoke)
+        _revoke(call, revoke, as_json=as_json)
     elif listing:
         _list(call, as_json=as_json)
     else:
@@ -78,21 +78,26 @@ def _serve(call: Call, words: str, pages: tuple[str, ...]) -> None:
     serve(made, listening, limits)
 
 
-def _grant(call: Call, recipient: str) -> None:
+def _grant(call: Call, recipient: str, *, as_json: bool) -> None:
     from coordination.gateway.opening import open_bus, open_tokens
 
     url = call.redis_url()
     bus, tokens = open_bus(url, call.settings), open_tokens(url, call.settings)
     token = tokens.grant(recipient)
     bus.register(recipient)  # what is sent before it comes is kept
-    click.echo(token)
+    if as_json:
+        print_json({"recipient": recipient, "token": token})
+    else:
+        click.echo(token)
     click.echo(f"the token of {recipient}, shown this once; it comes in as: Authorization: Bearer TOKEN", err=True)
 
 
-def _revoke(call: Call, recipient: str) -> None:
+def _revoke(call: Call, recipient: str, *, as_json: bool) -> None:
     from coordination.gateway.opening import open_tokens
 
     open_tokens(call.redis_url(), call.settings).revoke(recipient)
+    if as_json:
+        print_json({"recipient": recipient})
     click.echo(f"{recipient} is out", err=True)
 
 

@@ -6,20 +6,16 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from coordination.library import post
-from coordination.library.post import Acknowledged, MessageView
+from coordination.library.post import Acknowledged, MessageView, Sent
 from coordination.mcp.declaring import adds, changes, reads
 from coordination.mcp.office import Office
 from coordination.mcp.words import several
 
+YEAR_S = 365 * 24 * 3600
 To = Annotated[str, Field(description="A repository's name, or KIND:NAME, as in agent:claude or person:ann.")]
-
-
-class Sent(BaseModel):
-    id: str
-    to: str
 
 
 @adds("Send a message")
@@ -28,7 +24,7 @@ def coord_send_message(
     to: To,
     text: str,
     type: Annotated[str, Field(description="What kind of message it is, in a word.")] = post.NOTE,
-    ttl_s: Annotated[float | None, Field(gt=0, description="Not delivered after so many seconds.")] = None,
+    ttl_s: Annotated[float | None, Field(gt=0, le=YEAR_S, description="Not delivered after so many seconds.")] = None,
     priority: Annotated[int, Field(ge=-100, le=100, description="Higher is delivered sooner.")] = 0,
     reply_to: Annotated[str | None, Field(description="Whom an answer goes to, written as `to` is.")] = None,
 ) -> Sent:
