@@ -40,6 +40,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:inbox-deliveries:<…>` | hash | ticket → how often, in vain, begun, reader               | until acknowledged       |
 | `<ns>:inbox-lanes:<…>`   | hash   | sender → how many of its are in hand, and whose           | until acknowledged       |
 | `<ns>:inbox-facts:<…>`   | hash   | epoch, seq, trimmed …; `last <sender>`: its last number    | until forgotten          |
+| `<ns>:inbox-seen:<…>`    | zset   | `sender/number` of callers' own numbers, by offset        | retention; last 10,000   |
 | `<ns>:mail:<recipient>`  | pubsub | a word that something came, while a reader waits          | —                        |
 | `<ns>:topic:<name>`      | set    | the recipients that subscribed                            | until unsubscribed       |
 | `<ns>:readers`           | zset   | `recipient reader host pid`, by when last heard of in ms  | an hour                  |
