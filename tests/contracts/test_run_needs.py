@@ -400,6 +400,30 @@ def test_a_paused_run_keeps_nothing_from_others_and_goes_on_when_it_is_resumed(r
     assert left_behind(store) == []
 
 
+def test_a_run_that_is_paused_gives_back_at_once_what_it_was_offered(runs, store):
+    run, other = runs(), runs()
+    store.declare({"gpu": 1})
+    somebody(store, "1/0 resource:gpu")
+    sweep(run, {"A": "r", "B": "s"}, {"A": GPU})
+    sweep(other, {"X": "t"}, {"X": GPU})
+    assert run.next() is None
+    at_work = run.take("B")
+    assert other.next() is None
+    gives_back(store)
+    tick(run)
+    assert run.states() == {"A": "dispatched", "B": "running"}  # no worker has come for it yet
+
+    other.follow(store.pause(run.run_id, "me"))
+    user = other.take("X")
+    run.follow(store.resume(run.run_id, "me"))
+    assert run.next() is None
+    other.settle(user)
+
+    run.settle(at_work)
+    assert run.drain() == ["A"]
+    assert left_behind(store) == []
+
+
 @pytest.mark.parametrize("how", ["retry", "park", "hand back", "lost"])
 def test_an_attempt_that_ends_gives_back_all_that_it_held(runs, store, how: str):
     run, other = sweep(runs(), {"A": "r"}, {"A": BOTH}), runs()
