@@ -52,8 +52,9 @@ def verdict(woken_by: str) -> DeadlockError | None:
         return None
     circle = [(str(who), str(held), str(name)) for who, held, name in json.loads(woken_by.removeprefix(VERDICT))]
     sentences = "; ".join(f"{who} {held} and waits for {name}" for who, held, name in circle)
+    whom = "they wait for each other" if len(circle) > 1 else "it waits for itself"
     return DeadlockError(
-        f"they wait for each other: {sentences}",
+        f"{whom}: {sentences}",
         "this one gives way: release what it holds, and begin anew; to acquire everything at once avoids it",
         cycle=tuple((who, name) for who, _, name in circle),
     )

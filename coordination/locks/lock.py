@@ -13,6 +13,7 @@ from coordination.errors import CoordinationError, LockLost
 from coordination.locks.clock import now_s
 from coordination.locks.waiting import Granted
 
+LOST_HINT = "give it a longer ttl, check Redis, or see who took it away: coord list-locks --released"
 logger = logging.getLogger(__name__)
 
 
@@ -59,9 +60,7 @@ class Lock:
             raise LockLost(f"lock {self.name} was released", "acquire it again")
         if self.lost.is_set() or now_s() >= self.deadline_s:
             self.lost.set()
-            raise LockLost(
-                f"lock {self.name} is lost: it was not renewed in time", "give it a longer ttl, or check Redis"
-            )
+            raise LockLost(f"lock {self.name} is lost: it was not renewed in time, or taken away", LOST_HINT)
 
     def renew(self) -> bool:
         """For another ttl from now. False where it is lost: stop what it protects."""
@@ -79,7 +78,7 @@ class Lock:
         self.released = True
         if not self._keeper.release(self):
             self.lost.set()
-            raise LockLost(f"lock {self.name} was lost before it was released", "give it a longer ttl, or check Redis")
+            raise LockLost(f"lock {self.name} was lost before it was released", LOST_HINT)
 
     def __enter__(self) -> Self:
         return self

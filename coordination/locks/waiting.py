@@ -161,4 +161,7 @@ def _impossible(what: str, capacity: int) -> UsageError:
     name = what.partition(":")[2]
     if capacity:
         return UsageError(f"{name} has a capacity of {capacity}, and more is asked for", "ask for less at once")
-    return UsageError(f"there is no resource {name}", "declare it with its capacity")
+    return UsageError(
+        f"there is no resource {name}",
+        "declare it, with its capacity, in the file's `resources` or by resources.declare",
+    )

@@ -51,10 +51,10 @@ class Terms:
 def check_name(what: str, name: object) -> None:
     """Raises UsageError for what is no name: messages and lists show it, and Redis keeps it in a key."""
     if not isinstance(name, str) or not name:
-        raise UsageError(f"a {what} is a text that is not empty, not {name!r}", "give it one")
+        raise UsageError(f"the {what} is a text that is not empty, not {name!r}", "give it one")
     if len(name) > LONGEST_NAME:
         raise UsageError(
-            f"a {what} of {len(name):,} characters is too long", f"at most {LONGEST_NAME}: a digest of it will do"
+            f"the {what} of {len(name):,} characters is too long", f"at most {LONGEST_NAME}: a digest of it will do"
         )
     if not name.isprintable():
         raise UsageError(f"the {what} {name!r} has characters that cannot be seen", "take them out")

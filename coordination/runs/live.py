@@ -78,10 +78,10 @@ class Live:
         return {todo: TodoState(state) for run in states for todo, state in run.items() if state in IN_HAND}
 
     def held_locks(self) -> Mapping[str, str]:
-        """Lock → who holds it."""
+        """Lock, or `resource:name` → who holds it, unless a run does: what can be taken away."""
         with closing(LockManager(self._redis, self._keys.namespace)) as locks:
-            held = locks.list(resources=False)
-        return {lock.name: lock.holders[0].who for lock in held if lock.kind == LOCK and lock.holders}
+            held = [h for h in locks.list(resources=True) if h.holders and all(o.kind != "todo" for o in h.holders)]
+        return {h.name if h.kind == LOCK else h.what: h.holders[0].who for h in held}
 
     def messages_for(self, repo: str) -> int:
         """How many wait for the repository, or are in somebody's hand. Raises NotFound where none ever came."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 
@@ -53,8 +54,11 @@ def test_runs_are_offered_while_a_server_runs(declared: Stage, offered: Offered)
 def test_locks_that_are_held_are_offered_while_a_server_runs(declared: Stage, offered: Offered) -> None:
     assert offered("release-lock", "") == []
 
-    with declared.redis() as redis, LockManager(redis, "coord").acquire("deploy"):
-        assert offered("release-lock", "d") == ["deploy"]
+    with declared.redis() as redis, closing(LockManager(redis, "coord")) as locks, locks.acquire("deploy"):
+        locks.resources.declare({"db": 2})
+        with locks.resources.acquire("db"):
+            assert offered("release-lock", "") == ["deploy", "resource:db"]
+            assert offered("release-lock", "d") == ["deploy"]
 
 
 def test_zsh_and_fish_are_told_what_each_name_is(declared: Stage) -> None:

@@ -249,7 +249,7 @@ def test_threads_that_wait_for_each_other_go_on_by_themselves(redis_url: str, cl
 def test_a_thread_that_waits_for_what_it_holds_itself_is_told_so(client: Redis):
     locks = LockManager(client, "test")
 
-    with locks.acquire("n", ttl=TTL), pytest.raises(DeadlockError):
+    with locks.acquire("n", ttl=TTL), pytest.raises(DeadlockError, match="it waits for itself: "):
         locks.acquire("n", ttl=TTL, wait=LONG)
 
     locks.close()
