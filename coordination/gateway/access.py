@@ -5,14 +5,20 @@ A browser says which page it acts for; only pages that were named may.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from coordination.errors import UsageError
 
 SUBPROTOCOL = "coord.v1"
 BEARER = "bearer."
 MINUTE_S = 60.0
 ADDRESSES = 10_000
+USUAL_PORTS = {"http": ":80", "https": ":443"}
+"""A browser leaves them out."""
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 
 
 def token_of(headers: Mapping[str, str], subprotocols: Sequence[str]) -> str:
@@ -21,6 +27,16 @@ def token_of(headers: Mapping[str, str], subprotocols: Sequence[str]) -> str:
     if scheme.lower() == "bearer":
         return credentials.strip()
     return next((word.removeprefix(BEARER) for word in subprotocols if word.startswith(BEARER)), "")
+
+
+def origin_of(page: str) -> str:
+    """As a browser says it. Raises UsageError for what none says: a path, or no scheme."""
+    origin = page.lower().removesuffix("/")
+    if not _ORIGIN.fullmatch(origin):
+        raise UsageError(
+            f"--origin {page}: no browser says so", "write https://HOST or https://HOST:PORT, without a path"
+        )
+    return origin.removesuffix(USUAL_PORTS.get(origin.partition(":")[0], "/"))
 
 
 def may_ask(headers: Mapping[str, str], pages: Collection[str]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from coordination.errors import NotFound
+from coordination.errors import NotFound, UsageError
 from coordination.locks.granting import Granting
 from coordination.locks.lock import Lock
 from coordination.locks.wants import TTL, WAIT, Terms, check_capacity, check_name, of_resources
@@ -66,6 +66,8 @@ class Resources:
         keep: bool = True,
     ) -> Lock:
         """All of it in one step, or nothing."""
+        if not isinstance(wanted, Mapping):
+            raise UsageError(f"{wanted!r} says no amounts", "give a mapping: {name: amount}")
         return self._granting.grant(of_resources(wanted), tuple(wanted), Terms(ttl, wait, owner, priority), keep=keep)
 
     def names(self) -> tuple[str, ...]:

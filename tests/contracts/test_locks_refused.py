@@ -88,6 +88,8 @@ def test_several_are_at_least_one_and_no_text(locks: LockManager):
         locks.acquire_many("abc")
     with pytest.raises(UsageError, match="nothing is asked for"):
         locks.resources.acquire_many({})
+    with pytest.raises(UsageError, match="says no amounts"):
+        locks.resources.acquire_many(["gpu"])
 
 
 @pytest.mark.parametrize("amount", [0, -1, 1.5, "2", None, True, 10**9 + 1, 10**400])

@@ -65,12 +65,14 @@ def gateway(
 
 def _serve(call: Call, words: str, pages: tuple[str, ...]) -> None:
     from coordination.fleet.listening import Address, listen
+    from coordination.gateway.access import origin_of
     from coordination.gateway.opening import open_gateway
     from coordination.gateway.serving import serve
 
     host, port = parse("--listen", words)
     at = Address(host=host, port=port)
-    made, limits = open_gateway(call.redis_url(), call.settings, pages)
+    origins = [origin_of(page) for page in pages]
+    made, limits = open_gateway(call.redis_url(), call.settings, origins)
     listening = listen(at)
     click.echo(f"gateway  ws://{at}/", err=True)
     if at.open_to_others:
