@@ -230,13 +230,20 @@ class MessageBus:
     # Between this room's own files
 
     def take_ahead(
-        self, recipient: str, reader: str, limit: int, since: Position | None, known: Iterable[Message] = ()
+        self,
+        recipient: str,
+        reader: str,
+        limit: int,
+        since: Position | None,
+        known: Iterable[Message] = (),
+        done: Sequence[Message] = (),
     ) -> Taken:
         """As `take`, for a reader that begins one after the other: only what it has begun counts as delivered in vain.
 
-        `known`: all that it has in hand. What else was handed to it, by an answer that was lost, comes again.
+        `done` is acknowledged in the same step, before it looks. `known`: all that the reader has in hand besides. What else
+        was handed to it, by an answer that was lost, comes again.
         """
-        return self._take(recipient, reader, limit, since, known, all_begun=False)
+        return self._take(recipient, reader, limit, since, known, done, all_begun=False)
 
     def wake(self, recipient: str) -> None:
         """Whoever waits for something to come looks whether it has."""
@@ -263,6 +270,7 @@ class MessageBus:
         limit: int,
         since: Position | None,
         known: Iterable[Message] = (),
+        done: Sequence[Message] = (),
         *,
         all_begun: bool,
     ) -> Taken:
@@ -270,10 +278,9 @@ class MessageBus:
         names.name(reader, "a reader")
         position = (since.epoch, since.offset, since.trimmed) if since else ("", "", "")
         words = (limit, self._idle_ms, self.limits.deliveries, int(all_begun))
-        tickets = [message.ticket for message in known]
-        return decoding.taken(
-            self.steps("inbox/take", to, reader, self._place, *words, *position, *tickets), to, reader
-        )
+        in_hand = (len(done), *deliveries(*done), *[message.ticket for message in known])
+        answer = self.steps("inbox/take", to, reader, self._place, *words, *position, *in_hand)
+        return decoding.taken(answer, to, reader, done)
 
     def _letter(
         self,

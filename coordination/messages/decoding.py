@@ -19,14 +19,15 @@ def fields(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, str]:
     return {text(name): text(value) for name, value in dict(values).items()}
 
 
-def taken(answer: Sequence[Any], to: str, reader: str) -> Taken:
-    (epoch, offset, trimmed, recovered, missed, due), rows = answer
+def taken(answer: Sequence[Any], to: str, reader: str, done: Sequence[Message]) -> Taken:
+    (epoch, offset, trimmed, recovered, missed, due), rows, lost = answer
     return Taken(
         messages=tuple(_delivered(to, reader, *rows[i : i + 2]) for i in range(0, len(rows), 2)),
         recovered=recovered == 1,
         trimmed=missed,
         position=Position(text(epoch), offset, trimmed),
         due=None if due < 0 else timedelta(milliseconds=due),
+        lost=those(done, lost),
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from threading import Condition, Event, Lock, Thread
 from typing import TYPE_CHECKING
 
 from coordination.errors import Unreachable
-from coordination.messages.records import Message
+from coordination.messages.records import Message, Taken
 
 if TYPE_CHECKING:
     from coordination.messages.bus import MessageBus
@@ -48,9 +48,17 @@ class Hand:
             self._thread = Thread(target=self._keep, args=(self._closed,), name="inbox", daemon=True)
             self._thread.start()
 
-    def add(self, messages: Iterable[Message]) -> None:
-        with self._lock:
-            self._waiting.extend(messages)
+    def refill(self, take: Callable[[Sequence[Message], Sequence[Message]], Taken]) -> Taken:
+        """`take` gets what is in hand, and what is done with, which it acknowledges in the same step."""
+        with self._settling:
+            with self._lock:
+                known, done = (*self._begun.values(), *self._waiting), tuple(self._done)
+            taken = take(known, done)
+            _warn(taken.lost)
+            with self._lock:
+                del self._done[: len(done)]
+                self._waiting.extend(taken.messages)
+        return taken
 
     def begin(self) -> Message | None:
         with self._lock:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
+from math import inf
 from threading import Event
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
@@ -92,7 +93,10 @@ class Inbox:
                 self.nack(message, f"{type(error).__name__}: {error}")
 
     def next(self, timeout: timedelta | None = None) -> Message | None:
-        """The next one, in hand until it is acknowledged; None when `timeout` is over, or the inbox was stopped."""
+        """The next one, in hand until it is acknowledged; None when `timeout` is over, or the inbox was stopped.
+
+        Raises Unreachable where Redis is away at the end of `timeout`.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
         while not self._stopped.is_set():
             message = self._hand.begin()
@@ -103,7 +107,7 @@ class Inbox:
             left = None if deadline is None else timedelta(seconds=deadline - time.monotonic())
             if left is not None and left < SHORTEST:
                 return None
-            self._fill(self._bus.limits.interval if left is None else min(left, self._bus.limits.interval))
+            self._fill(min(left or self._bus.limits.interval, self._bus.limits.interval), left)
         return None
 
     def ack(self, message: Message, effects: Effects | None = None) -> bool:
@@ -130,14 +134,13 @@ class Inbox:
         self._hand.close()
         self._waking.close()
 
-    def _fill(self, wait: timedelta | None = None) -> None:
+    def _fill(self, wait: timedelta | None = None, longest: timedelta | None = None) -> None:
         """Takes what is there; where nothing is, and nothing comes while it waits, nothing."""
-        self._through(lambda: self._look(wait), otherwise=None)
+        self._through(lambda: self._look(wait), otherwise=None, longest=longest)
 
     def _look(self, wait: timedelta | None) -> None:
         try:
             self._waking.listen()
-            self._hand.settle()  # the step looks through what is in hand: let it be nothing
             due = self._take()
             if wait is not None and due is not None and not self._stopped.is_set():
                 self._waking.wait(min(wait, due))
@@ -147,10 +150,10 @@ class Inbox:
 
     def _take(self) -> timedelta | None:
         """Until when nothing is due; None where there was something."""
-        taken = self._bus.take_ahead(
-            self.recipient, self.reader, self._next_appetite(), self.position, self._hand.all()
+        appetite = self._next_appetite()
+        taken = self._hand.refill(
+            lambda known, done: self._bus.take_ahead(self.recipient, self.reader, appetite, self.position, known, done)
         )
-        self._hand.add(taken.messages)
         if not taken.recovered:
             self.recovered, self.trimmed = False, self.trimmed + taken.trimmed
             logger.warning("%s missed messages: %s", self.recipient, taken.trimmed or "the server lost its data")
@@ -166,8 +169,8 @@ class Inbox:
         self._appetite, self._last_look = max(1, min(self._prefetch, eaten)), now
         return self._appetite
 
-    def _through(self, attempt: Callable[[], Answer], otherwise: Answer) -> Answer:
+    def _through(self, attempt: Callable[[], Answer], otherwise: Answer, longest: timedelta | None = None) -> Answer:
         try:
-            return self._outage.outlive(attempt)
+            return self._outage.outlive(attempt, inf if longest is None else longest.total_seconds())
         except Stopped:
             return otherwise

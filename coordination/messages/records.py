@@ -101,6 +101,8 @@ class Taken:
     position: Position
     due: timedelta | None = None
     """Until a message that waits for its next delivery can be taken; only where there is none now."""
+    lost: tuple[Message, ...] = ()
+    """Of what was acknowledged with it: those that were not the reader's own any more."""
 
     @property
     def epoch(self) -> str:

@@ -50,3 +50,26 @@ def test_what_others_have_in_hand_stays_with_them(bus: MessageBus) -> None:
         assert inbox.next(timedelta(milliseconds=5)) is None
 
     assert all(bus.ack(message) for message in held)
+
+
+def test_what_a_reader_has_done_is_acknowledged_before_it_is_given_more(bus: MessageBus) -> None:
+    done = bus.take_ahead(TO, "reader", 3, None).messages
+
+    found = bus.take_ahead(TO, "reader", 6, None, known=(), done=done)
+
+    assert [message.payload for message in found.messages] == [3, 4, 5]
+    assert not found.lost
+    assert not any(bus.ack(message) for message in done)
+    assert {message.offset for message in bus.peek(TO)} == {message.offset for message in found.messages}
+
+
+def test_what_is_somebody_elses_by_now_stays_with_them_and_the_old_reader_is_told(bus: MessageBus) -> None:
+    done = bus.take_ahead(TO, "reader", 3, None).messages
+    bus.hand_back(*done)
+    held = bus.take_ahead(TO, "other", 3, None).messages
+
+    found = bus.take_ahead(TO, "reader", 6, None, known=(), done=done)
+
+    assert found.lost == done
+    assert not found.messages, "the sender's lane is another's"
+    assert all(bus.ack(message) for message in held)

@@ -32,13 +32,15 @@ do
 
   function inbox.note(box, ticket, d) call('HSET', box.deliveries, ticket, inbox.written(d)) end
 
-  -- Of tickets and deliveries in turn, from ARGV[first] on: those that are the reader's own still, and the others.
-  function inbox.own(box, reader, first)
-    local own, lost = {}, {}
-    for i = first, #ARGV, 2 do
-      local d = inbox.delivery(box, ARGV[i])
-      local list = d.reader == reader and d.n == tonumber(ARGV[i + 1]) and own or lost
-      list[#list + 1] = ARGV[i]
+  -- Of tickets and deliveries in turn, ARGV[first] to ARGV[last]: those that are the reader's own still, and the others.
+  function inbox.own(box, reader, first, last)
+    if first > last then return {}, {} end
+    local tickets, own, lost = {}, {}, {}
+    for i = first, last, 2 do tickets[#tickets + 1] = ARGV[i] end
+    for i, value in ipairs(call('HMGET', box.deliveries, unpack(tickets))) do
+      local d = inbox.read_delivery(value)
+      local list = d.reader == reader and d.n == tonumber(ARGV[first + 2 * i - 1]) and own or lost
+      list[#list + 1] = tickets[i]
     end
     return own, lost
   end
@@ -55,6 +57,23 @@ do
     local n, reader = inbox.lane(box, sender)
     if n <= by then return call('HDEL', box.lanes, sender) end
     call('HSET', box.lanes, sender, (n - by) .. ' ' .. reader)
+  end
+
+  -- The reader is done with messages that it has in hand (as for inbox.own): nothing is left of them. Returns the tickets of
+  -- those that were not its own any more.
+  function inbox.ack(box, reader, first, last)
+    local own, lost = inbox.own(box, reader, first, last)
+    if #own == 0 then return lost end
+    local ids, of = {}, {}
+    for i, ticket in ipairs(own) do
+      local sender = inbox.sender_of(ticket)
+      ids[i], of[sender] = message.id_of(ticket), (of[sender] or 0) + 1
+    end
+    call('XDEL', box.stream, unpack(ids))
+    call('HDEL', box.deliveries, unpack(own))
+    call('ZREM', box.pending, unpack(own))
+    for sender, n in pairs(of) do inbox.narrow(box, sender, n) end
+    return lost
   end
 
   -- Out of every list of the living, into the stream of the dead, from where it can be sent again.

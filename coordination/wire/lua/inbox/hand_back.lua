@@ -5,7 +5,7 @@ local box = message.box(KEYS[1], ARGV[1])
 inbox.though_full(box)
 local senders = {}
 if #ARGV > 2 then
-  for _, ticket in ipairs((inbox.own(box, ARGV[2], 3))) do senders[inbox.sender_of(ticket)] = true end
+  for _, ticket in ipairs((inbox.own(box, ARGV[2], 3, #ARGV))) do senders[inbox.sender_of(ticket)] = true end
 else
   local lanes = redis.call('HGETALL', box.lanes)
   for i = 1, #lanes, 2 do

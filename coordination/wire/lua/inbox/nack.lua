@@ -4,7 +4,7 @@
 -- Returns: the tickets that the reader has in hand no longer; nothing where it was not the reader's.
 local box = message.box(KEYS[1], ARGV[1])
 inbox.though_full(box)
-local ticket = inbox.own(box, ARGV[2], 6)[1]
+local ticket = inbox.own(box, ARGV[2], 6, #ARGV)[1]
 if not ticket then return {} end
 local d = inbox.delivery(box, ticket)
 d.begun = 1

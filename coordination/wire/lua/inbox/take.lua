@@ -1,11 +1,12 @@
--- Hands a reader what is next in an inbox, and says whether anything was trimmed that nobody has been told of.
+-- Acknowledges what a reader is done with, hands it what is next in its inbox, and says whether anything was trimmed that nobody has been told of.
 -- KEYS: head
 -- ARGV: recipient, reader, host and pid of the reader, how many at most, idle time in ms, deliveries until it is dead,
---       whether all count as begun (else the first), epoch, offset and trimmed of the reader's position (or empty); where not all
---       count as begun: the tickets that the reader has in hand, and knows of
+--       whether all count as begun (else the first), epoch, offset and trimmed of the reader's position (or empty), of how many
+--       messages ticket and delivery follow, those of what it is done with (as in ack.lua); where not all count as begun: the
+--       tickets that the reader has in hand besides, and knows of
 -- Returns: {epoch, offset, trimmed, recovered 1|0, missed, ms until something is due (-1: nothing)}, {of each message
---   `<delivery> <in vain> <sent at> <ticket> <head>`, body}.
-local to, reader, place, limit, idle_ms, deliveries, all_begun, epoch_seen, offset_seen, trimmed_seen = unpack(ARGV)
+--   `<delivery> <in vain> <sent at> <ticket> <head>`, body}, {the tickets of what it was done with that were not its own any more}.
+local to, reader, place, limit, idle_ms, deliveries, all_begun, epoch_seen, offset_seen, trimmed_seen, done = unpack(ARGV, 1, 11)
 local LOOKED_AT = 1000 -- behind so many that only others may have, the next are looked at when those are done
 local SLICE, MOST_BYTES = 16, 4 * 1024 * 1024 -- after so many bytes the rest waits for the next time
 limit = tonumber(limit)
@@ -13,10 +14,12 @@ local call = redis.call
 local box = message.box(KEYS[1], to)
 inbox.though_full(box)
 inbox.see(box, reader, place)
+local behind = 11 + 2 * done
+local lost = inbox.ack(box, reader, 12, behind)
 inbox.take_over(box, tonumber(deliveries))
 if all_begun == '0' then
   local known = {}
-  for i = 11, #ARGV do known[ARGV[i]] = true end
+  for i = behind + 1, #ARGV do known[ARGV[i]] = true end
   inbox.free_unknown(box, reader, known)
 end
 
@@ -31,22 +34,23 @@ end
 
 -- What this reader may have, in order: tickets, and the offset and the sender of each.
 local function pick()
-  local picked, offsets, senders, from, step = {}, {}, {}, 0, math.max(limit, 16)
+  local picked, offsets, senders, from, step = {}, {}, {}, 0, limit
   while #picked < limit and from < LOOKED_AT do
     local some = call('ZRANGE', box.ready, from, from + step - 1)
     for _, ticket in ipairs(some) do
-      if message.drop_if_over(box, ticket) then
+      local offset, last_ms, sender = string.match(ticket, '^(%d+) %S+ %a(%d+) (.*)$')
+      if tonumber(last_ms) <= message.now then
+        message.drop_if_over(box, ticket)
         from = from - 1
       else
-        local offset, sender = string.match(ticket, '^(%d+) %S+ %S+ (.*)$')
         local holder = lane_of(sender).reader
         if (not holder or holder == reader) and #picked < limit then
-          picked[#picked + 1], offsets[#offsets + 1], senders[#senders + 1] = ticket, offset, sender
+          picked[#picked + 1], offsets[#offsets + 1], senders[#senders + 1] = ticket, tonumber(offset), sender
         end
       end
     end
     if #some < step then break end
-    from = from + step
+    from, step = from + step, math.max(step, 16)
   end
   return picked, offsets, senders
 end
@@ -127,4 +131,4 @@ if #picked == 0 then
   local first = call('ZRANGE', box.pending, 0, 0, 'WITHSCORES')
   if first[2] then due = math.max(0, tonumber(first[2]) - message.now) end
 end
-return { { epoch, seq, trimmed, recovered, missed, due }, rows }
+return { { epoch, seq, trimmed, recovered, missed, due }, rows, lost }
