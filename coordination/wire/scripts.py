@@ -23,9 +23,9 @@ _FOLDER = files("coordination.wire") / "lua"
 _USES = "-- uses: "
 _HERE = "\n-- shared\n"
 _NAME = re.compile(r"\bKEY\.(\w+)")
-_WORD = re.compile(r"\w+")
-_FUNCTION = re.compile(  # on one line, or up to the next `end` at its beginning
-    r"^local function (\w+)(?:[^\n]* end|[^\n]*(?<! end)(?:\n(?!end$)[^\n]*)*\nend)$", re.MULTILINE
+_WORD = re.compile(r"\w+(?:\.\w+)*")
+_FUNCTION = re.compile(  # on one line, or up to the next `end` as far to the right as its beginning
+    r"^( *)(?:local )?function ([\w.]+)(?:[^\n]* end|[^\n]*(?<! end)(?:\n(?!\1end$)[^\n]*)*\n\1end)$", re.MULTILINE
 )
 
 
@@ -47,13 +47,13 @@ def digest(name: str) -> str:
 
 def _without_idle_functions(shared: str, step: str) -> str:
     """Without those that the step does not come to call: each that stands there is made anew at every call of the step."""
-    functions = {match[1]: match[0] for match in _FUNCTION.finditer(shared)}
+    functions = {match[2]: match[0] for match in _FUNCTION.finditer(shared)}
     called, texts = set[str](), [_FUNCTION.sub("", shared), step]
     while texts:
         new = functions.keys() & set(_WORD.findall(texts.pop())) - called
         called |= new
         texts += [functions[name] for name in new]
-    return _FUNCTION.sub(lambda match: match[0] if match[1] in called else "", shared)
+    return _FUNCTION.sub(lambda match: match[0] if match[2] in called else "", shared)
 
 
 def _shared(room: str) -> list[str]:
