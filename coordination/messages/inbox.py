@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SHORTEST = timedelta(milliseconds=1)
 MOMENT_S = 0.1
+LOOKS_APART_S = 0.0005
+"""Between a look that found all there was and the next one: while messages come thick and fast, each look finds several."""
 
 Answer = TypeVar("Answer")
 
@@ -61,6 +63,7 @@ class Inbox:
         self._prefetch = prefetch
         self._appetite = 1
         self._last_look = 0.0
+        self._emptied = False
         self._stopped = Event()
         self._outage = Outage(self._stopped, patience)
         self._waking = Waking(bus.steps, to)
@@ -107,7 +110,8 @@ class Inbox:
             left = None if deadline is None else timedelta(seconds=deadline - time.monotonic())
             if left is not None and left < SHORTEST:
                 return None
-            self._fill(min(left or self._bus.limits.interval, self._bus.limits.interval), left)
+            interval = self._bus.limits.interval
+            self._fill(interval if left is None else min(left, interval), left)
         return None
 
     def ack(self, message: Message, effects: Effects | None = None) -> bool:
@@ -150,10 +154,13 @@ class Inbox:
 
     def _take(self) -> timedelta | None:
         """Until when nothing is due; None where there was something."""
+        if self._emptied:
+            time.sleep(max(0.0, self._last_look + LOOKS_APART_S - time.monotonic()))
         appetite = self._next_appetite()
         taken = self._hand.refill(
             lambda known, done: self._bus.take_ahead(self.recipient, self.reader, appetite, self.position, known, done)
         )
+        self._emptied = 0 < len(taken.messages) < appetite
         if not taken.recovered:
             self.recovered, self.trimmed = False, self.trimmed + taken.trimmed
             logger.warning("%s missed messages: %s", self.recipient, taken.trimmed or "the server lost its data")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from math import inf
 from threading import Event
 from typing import TypeVar
 
@@ -37,21 +38,24 @@ class Outage:
 
     def __init__(self, stopped: Event, patience: timedelta | None) -> None:
         self._stopped = stopped
-        self._patience_s = None if patience is None else patience.total_seconds()
+        self._patience_s = inf if patience is None else patience.total_seconds()
 
-    def outlive(self, attempt: Callable[[], Answer]) -> Answer:
-        """What `attempt` answers as soon as Redis does. Raises Unreachable after the patience, Unusable at once, Stopped."""
-        began, failures = time.monotonic(), 0
+    def outlive(self, attempt: Callable[[], Answer], longest_s: float = inf) -> Answer:
+        """What `attempt` answers as soon as Redis does. Raises Unreachable after the patience, or after `longest_s` if that is
+        sooner, Unusable at once, Stopped.
+        """
+        failures, end = 0, time.monotonic() + min(self._patience_s, longest_s)
         while True:
             try:
                 return attempt()
             except Unusable:
                 raise
             except Unreachable as error:
-                if self._patience_s is not None and time.monotonic() - began >= self._patience_s:
+                left_s = end - time.monotonic()
+                if left_s <= 0:
                     raise
                 logger.warning("trying again: %s", error.message)
-                if self._stopped.wait(delay_s(failures)):
+                if self._stopped.wait(min(delay_s(failures), left_s)):
                     raise Stopped from error
                 failures += 1
 

@@ -18,8 +18,10 @@ from coordination.messages import Limits, MessageBus
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import EmbeddedServer
+from tests.waiting import until
 
 REPO = "repo:billing"
+SOON = timedelta(seconds=2)
 
 
 @pytest.fixture
@@ -244,3 +246,27 @@ def test_a_stop_is_heard_though_redis_is_frozen(own: EmbeddedServer, bus: Messag
         os.kill(record.pid, signal.SIGCONT)
         thread.join()
     assert read == []
+
+
+@pytest.mark.parametrize("deed", ["request", "next"])
+def test_who_waits_hears_within_the_wait_that_redis_is_away(own: EmbeddedServer, bus: MessageBus, deed: str):
+    """A reader is patient for ever, and a wait with an end is not."""
+    heard, waiting = list[str](), Event()
+
+    def wait() -> None:
+        with bus.receive("agent:asking") as inbox:
+            waiting.set()
+            with pytest.raises(Unreachable) as told:
+                inbox.next(SOON) if deed == "next" else bus.request(REPO, "note", timeout=SOON)
+            heard.append(told.value.message)
+            inbox.stop()
+
+    thread = Thread(target=wait)
+    thread.start()
+    waiting.wait()
+    if deed == "request":
+        until(lambda: bus.standing(REPO).waiting == 1)
+    own.stop()
+    thread.join()
+
+    assert "does not answer" in heard[0]
