@@ -16,7 +16,7 @@ NO_ROOM = "make room where it keeps its data; the embedded server keeps it in .c
 REFUSALS = ("MISCONF", "OOM ", "READONLY ", "NOREPLICAS ", "BUSY Redis")
 REFUSED = (redis.OutOfMemoryError, redis.ReadOnlyError, redis.exceptions.MasterDownError)
 """Of some answers redis-py makes a class, and takes away their first word."""
-FORBIDDEN = ("NOPERM", "ACL failure", "can't access this command")
+FORBIDDEN = ("NOPERM", "ACL failure", "can't access this command", "user executing the script can't")
 ANOTHER = "start it, or name another with --redis or COORD_REDIS_URL; without any, coord uses its embedded server"
 HUNG_UP = ("Connection closed by server", "Connection reset", "Broken pipe", "EOF occurred")
 OURS = "&ssl_certfile=FILE&ssl_keyfile=FILE"
