@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ground import PLAN, Ground, ground
-from coordination.planner.forecast import bound, simulate_levels, slots_for
+from coordination.planner.forecast import bound, slots_for
+from coordination.planner.schedule import simulate_levels
 
 DATA = Path(__file__).with_name("data") / "jupyter.json"
 MEDIAN_S, SIGMA, SEED = 0.8, 1.0, 49

@@ -5,7 +5,7 @@
 | `graph.py` | plan → DAG, checked: levels, ranks, critical path; needs `selection.py` `blockers.py` `cycles.py` `paths.py` `hours.py` |
 | `supply.py` | what todos need of resources against what there is |
 | `alone.py` | one todo as a plan of its own |
-| `forecast.py` | how long it takes under each strategy |
+| `forecast.py` `schedule.py` | how long it takes under each strategy; when each todo would run |
 | `render.py` | as tree, mermaid, dot, JSON |
 | `canvas.py` `delivery.py` | a level → Celery's chord or chain; what a message says |
 """

@@ -1,25 +1,23 @@
 """How long a plan takes under each strategy, foreseen from estimates. Pure: no I/O, no clock, no networkx.
 
-List scheduling (Graham 1969) by the longest remaining path (HLFET: Adam, Chandy, Dickson 1974): whenever a slot is free, the most
-urgent ready todo whose repo is free takes it. A run's todos on one repo go one at a time, since they share its worktree.
+How the two schedules come about: schedule.py.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from coordination.models import Strategy
 from coordination.planner.hours import say
+from coordination.planner.schedule import Predecessors, simulate, simulate_levels
+from coordination.planner.supply import Supply
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
-
-Predecessors = Mapping[str, Collection[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +26,7 @@ class Forecast:
     levels_h: float
     dataflow_h: float
     bound_h: float
-    """What no schedule can beat: max(longest path, work / slots, work of the busiest repo)."""
+    """What no schedule can beat: max(longest path, work / slots, work of the busiest repo, use of the busiest resource / its capacity)."""
     work_h: float
     critical_h: float
     slots: int
@@ -36,24 +34,15 @@ class Forecast:
     busiest_repo: str
     """The repo with the most work; empty when there is nothing to do."""
     busiest_repo_h: float
+    busiest_resource: str
+    """The resource that is in use for longest, were all of it always in use; empty when none is needed."""
+    busiest_resource_h: float
     strategy: Strategy
     """The one that the sweep takes: never `auto`."""
     reason: str
     assumed: int
     """How many todos have no estimate, and counted for `assumed_h` each."""
     assumed_h: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """When each todo starts and ends, in the unit of the durations, from 0."""
-
-    start: Mapping[str, float]
-    end: Mapping[str, float]
-
-    @property
-    def makespan(self) -> float:
-        return max(self.end.values(), default=0.0)
 
 
 def forecast(
@@ -64,20 +53,25 @@ def forecast(
     """
     repo_of = {name: todo.repo for name, todo in graph.todos.items()}
     slots = slots_for(graph.repos, max_parallel or graph.plan.max_parallel)
-    by_levels = simulate_levels(graph.hours, graph.levels, repo_of, slots=slots).makespan
-    by_flow = simulate(graph.hours, graph.predecessors, repo_of, slots=slots, urgency=graph.order).makespan
+    by_levels = simulate_levels(graph.hours, graph.levels, repo_of, slots=slots, supply=graph.supply).makespan
+    by_flow = simulate(
+        graph.hours, graph.predecessors, repo_of, slots=slots, urgency=graph.order, supply=graph.supply
+    ).makespan
     chosen, reason = choose(strategy or graph.plan.strategy, by_levels, by_flow, margin)
     busiest, busiest_h = busiest_repo(graph.hours, repo_of)
+    scarcest, scarcest_h = busiest_resource(graph.hours, graph.supply)
     return Forecast(
         plan_id=graph.plan.id,
         levels_h=by_levels,
         dataflow_h=by_flow,
-        bound_h=bound(graph.hours, graph.predecessors, repo_of, slots),
+        bound_h=max(bound(graph.hours, graph.predecessors, repo_of, slots), scarcest_h),
         work_h=graph.work_hours,
         critical_h=graph.critical_hours,
         slots=slots,
         busiest_repo=busiest,
         busiest_repo_h=busiest_h,
+        busiest_resource=scarcest,
+        busiest_resource_h=scarcest_h,
         strategy=chosen,
         reason=reason,
         assumed=graph.assumed,
@@ -133,96 +127,10 @@ def busiest_repo(durations: Mapping[str, float], repo_of: Mapping[str, str]) -> 
     return max(work.items(), key=lambda item: item[1], default=("", 0.0))
 
 
-def simulate(
-    durations: Mapping[str, float],
-    predecessors: Predecessors,
-    repo_of: Mapping[str, str],
-    *,
-    slots: int,
-    urgency: Mapping[str, int] | None = None,
-) -> Schedule:
-    """The dataflow strategy: each todo starts as soon as its predecessors, its repo and a slot let it, the smallest
-    `urgency` first. Without one, the order of `durations` counts.
-    """
-    if slots < 1:
-        raise ValueError("a schedule needs at least one slot")
-    clock = _Clock(durations, predecessors, repo_of, slots, urgency or {name: i for i, name in enumerate(durations)})
-    return clock.run()
-
-
-def simulate_levels(
-    durations: Mapping[str, float], levels: Iterable[Sequence[str]], repo_of: Mapping[str, str], *, slots: int
-) -> Schedule:
-    """The levels strategy: no todo of a level starts before all of the earlier level have ended."""
-    start: dict[str, float] = {}
-    end: dict[str, float] = {}
-    now = 0.0
-    for level in levels:
-        part = simulate({name: durations[name] for name in level}, {}, repo_of, slots=slots)
-        start |= {name: now + at for name, at in part.start.items()}
-        end |= {name: now + at for name, at in part.end.items()}
-        now += part.makespan
-    return Schedule(start=start, end=end)
-
-
-class _Clock:
-    """One simulated run. Ready todos stand in one heap; one whose repo is busy waits aside in the repo's own heap, and
-    the end of a todo puts back only the most urgent of those: each todo moves a few times, whatever the width.
-    """
-
-    def __init__(
-        self,
-        durations: Mapping[str, float],
-        predecessors: Predecessors,
-        repo_of: Mapping[str, str],
-        slots: int,
-        urgency: Mapping[str, int],
-    ) -> None:
-        self._durations, self._repo_of, self._urgency = durations, repo_of, urgency
-        self._free_slots = slots
-        self._missing = {name: len(set(predecessors.get(name, ()))) for name in durations}
-        self._successors: defaultdict[str, list[str]] = defaultdict(list)
-        for name in durations:
-            for before in set(predecessors.get(name, ())):
-                self._successors[before].append(name)
-        self._ready: list[tuple[int, str]] = []
-        self._aside: defaultdict[str, list[tuple[int, str]]] = defaultdict(list)
-        self._busy: set[str] = set()
-        self._running: list[tuple[float, int, str]] = []
-        self._start: dict[str, float] = {}
-        self._end: dict[str, float] = {}
-
-    def run(self) -> Schedule:
-        for name, missing in self._missing.items():
-            if not missing:
-                heappush(self._ready, (self._urgency[name], name))
-        self._fill(0.0)
-        while self._running:
-            now = self._running[0][0]
-            while self._running and self._running[0][0] == now:
-                self._finish(heappop(self._running)[2])
-            self._fill(now)
-        return Schedule(start=self._start, end=self._end)
-
-    def _fill(self, now: float) -> None:
-        while self._free_slots and self._ready:
-            urgency, name = heappop(self._ready)
-            repo = self._repo_of[name]
-            if repo in self._busy:
-                heappush(self._aside[repo], (urgency, name))
-                continue
-            self._busy.add(repo)
-            self._free_slots -= 1
-            self._start[name], self._end[name] = now, now + self._durations[name]
-            heappush(self._running, (self._end[name], urgency, name))
-
-    def _finish(self, name: str) -> None:
-        repo = self._repo_of[name]
-        self._free_slots += 1
-        self._busy.discard(repo)
-        if self._aside[repo]:
-            heappush(self._ready, heappop(self._aside[repo]))
-        for after in self._successors[name]:
-            self._missing[after] -= 1
-            if not self._missing[after]:
-                heappush(self._ready, (self._urgency[after], after))
+def busiest_resource(durations: Mapping[str, float], supply: Supply) -> tuple[str, float]:
+    """The resource that takes the longest, were all of it always in use, and how long; ("", 0) where none is needed."""
+    use: defaultdict[str, float] = defaultdict(float)
+    for name, needs in supply.needs.items():
+        for what, amount in needs.items():
+            use[what] += durations.get(name, 0.0) * amount / supply.capacities[what]
+    return max(use.items(), key=lambda item: item[1], default=("", 0.0))

@@ -21,7 +21,7 @@ from coordination.planner.blockers import Register, blocked_from_outside
 from coordination.planner.cycles import shortest_cycles
 from coordination.planner.hours import assumed_hours
 from coordination.planner.selection import ALL, Selection, Selectors, find_plan, select
-from coordination.planner.supply import shortfalls
+from coordination.planner.supply import Supply, shortfalls
 
 PRIORITY = {level: i for i, level in enumerate((Level.CRITICAL, Level.HIGH, Level.MEDIUM, Level.LOW))}
 Neighbours = Mapping[str, tuple[str, ...]]
@@ -49,12 +49,19 @@ class PlanGraph:
     cancelled: int
     left_out: tuple[str, ...]
     """Open todos of the plan that the selectors did not ask for."""
+    capacities: Mapping[str, int]
+    """Of all resources."""
     nothing_to_do: str
     """Why there is nothing to do, as words; empty when there is something, be it all blocked."""
 
     @cached_property
     def hours(self) -> Mapping[str, float]:
         return {name: todo.estimated_hours or self.assumed_hours for name, todo in self.todos.items()}
+
+    @cached_property
+    def supply(self) -> Supply:
+        needs = {name: {need.name: need.amount for need in todo.resources} for name, todo in self.todos.items()}
+        return Supply(capacities=self.capacities, needs={name: some for name, some in needs.items() if some})
 
     @cached_property
     def assumed(self) -> int:
@@ -148,7 +155,8 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     if problems:
         raise _refusal(plan, problems)
     order = [name for name in nx.topological_sort(graph) if name in selection.todos]
-    return _graph(plan, selection, waits, blocked_from_outside(order, waits, selection.todos, register), order)
+    blocked = blocked_from_outside(order, waits, selection.todos, register)
+    return _graph(plan, selection, waits, blocked, order, ecosystem.capacities())
 
 
 def _digraph(todos: Iterable[str], waits: Neighbours) -> nx.DiGraph[str]:
@@ -159,7 +167,12 @@ def _digraph(todos: Iterable[str], waits: Neighbours) -> nx.DiGraph[str]:
 
 
 def _graph(
-    plan: Plan, selection: Selection, waits: Neighbours, blocked: Mapping[str, str], order: list[str]
+    plan: Plan,
+    selection: Selection,
+    waits: Neighbours,
+    blocked: Mapping[str, str],
+    order: list[str],
+    capacities: Mapping[str, int],
 ) -> PlanGraph:
     depth = paths.depths([name for name in order if name not in blocked], waits)
     held = {name: todo for name, todo in selection.todos.items() if name in blocked}
@@ -176,6 +189,7 @@ def _graph(
         done=selection.done,
         cancelled=selection.cancelled,
         left_out=selection.left_out,
+        capacities=capacities,
         nothing_to_do=selection.nothing,
     )
 

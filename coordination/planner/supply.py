@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from coordination.models import Todo
 from coordination.nearest import did_you_mean
 from coordination.phrases import listed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Supply:
+    capacities: Mapping[str, int] = field(default_factory=dict)
+    needs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Todo → resource → how much of it, while the todo runs."""
+
+
+NOTHING_SHARED = Supply()
 
 
 def shortfalls(todos: Iterable[Todo], capacities: Mapping[str, int]) -> Iterator[str]:

@@ -18,8 +18,9 @@ from coordination.models import (
     Todo,
     Workspace,
 )
-from coordination.planner.forecast import simulate, slots_for
+from coordination.planner.forecast import slots_for
 from coordination.planner.graph import PlanGraph
+from coordination.planner.schedule import simulate
 from coordination.runs.presence import Worker, waiting_for_worker
 from coordination.runs.submit import Order
 from coordination.settings import Settings
@@ -122,7 +123,9 @@ def _in_order(graph: PlanGraph, order: Order) -> Iterable[str]:
         return [name for level in graph.levels for name in level]
     repo_of = {name: todo.repo for name, todo in graph.todos.items()}
     slots = slots_for(graph.repos, order.max_parallel)
-    start = simulate(graph.hours, graph.predecessors, repo_of, slots=slots, urgency=graph.order).start
+    start = simulate(
+        graph.hours, graph.predecessors, repo_of, slots=slots, urgency=graph.order, supply=graph.supply
+    ).start
     return sorted(graph.todos, key=lambda name: (start[name], graph.order[name]))
 
 

@@ -85,7 +85,9 @@ def _in_words(graph: PlanGraph, foreseen: Forecast) -> str:
 def _bound_reason(foreseen: Forecast) -> str:
     from coordination.planner.hours import say
 
+    scarce = foreseen.busiest_resource
+    resource = f"; busiest resource {scarce}, {say(foreseen.busiest_resource_h)}" if scarce else ""
     return (
         f"(critical path {say(foreseen.critical_h)}; {say(foreseen.work_h)} of work on {foreseen.slots} at once; "
-        f"busiest repository {foreseen.busiest_repo}, {say(foreseen.busiest_repo_h)})"
+        f"busiest repository {foreseen.busiest_repo}, {say(foreseen.busiest_repo_h)}{resource})"
     )

@@ -5,19 +5,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
-from coordination.models import Strategy
+from coordination.models import Resource, Strategy
 from coordination.planner.forecast import (
-    Schedule,
     bound,
     busiest_repo,
+    busiest_resource,
     choose,
     forecast,
     longest_path,
-    simulate,
-    simulate_levels,
     slots_for,
 )
 from coordination.planner.graph import PlanGraph, build
+from coordination.planner.schedule import Schedule, simulate, simulate_levels
+from coordination.planner.supply import Supply
 
 FEW = settings(max_examples=60, deadline=None)
 
@@ -144,6 +144,47 @@ def check(schedule: Schedule, graph: PlanGraph, slots: int) -> None:
         at_once = [n for n in graph.todos if schedule.start[n] <= schedule.start[name] < schedule.end[n]]
         assert len(at_once) <= slots
         assert len({graph.todos[n].repo for n in at_once}) == len(at_once)
+
+
+def test_todos_that_share_a_resource_take_turns() -> None:
+    needs = ("db", {"name": "gpu", "amount": 2})
+    apart = [todo(f"T{repo}", repo=repo, estimated_hours=2, resources=needs) for repo in ("core", "parser", "web")]
+    resources = (Resource(name="db"), Resource(name="gpu", capacity=4))
+    eco = ecosystem(*apart).model_copy(update={"resources": resources})
+
+    foreseen = forecast(build(eco, PLAN))
+
+    assert (foreseen.levels_h, foreseen.dataflow_h, foreseen.bound_h) == (6, 6, 6)
+    assert (foreseen.busiest_resource, foreseen.busiest_resource_h) == ("db", 6)
+    assert foreseen.slots == 3
+
+
+def test_who_lacks_a_resource_keeps_no_slot_from_others() -> None:
+    supply = Supply(capacities={"db": 1}, needs={"a": {"db": 1}, "b": {"db": 1}})
+    schedule = simulate({"a": 2.0, "b": 2.0, "c": 1.0}, {}, {"a": "x", "b": "y", "c": "z"}, slots=2, supply=supply)
+
+    assert schedule.start == {"a": 0, "c": 0, "b": 2}
+
+
+@FEW
+@given(acyclic(), st.integers(1, 4), st.data())
+def test_no_simulated_schedule_uses_more_of_a_resource_than_there_is(
+    drawn: Drawn, gpus: int, data: st.DataObject
+) -> None:
+    graph = build(drawn.ecosystem, PLAN)
+    needs = {name: {"gpu": data.draw(st.integers(1, gpus))} for name in graph.todos}
+    supply = Supply(capacities={"gpu": gpus}, needs=needs)
+    slots = slots_for(graph.repos)
+
+    for schedule in (
+        simulate(graph.hours, graph.predecessors, repo_of(graph), slots=slots, urgency=graph.order, supply=supply),
+        simulate_levels(graph.hours, graph.levels, repo_of(graph), slots=slots, supply=supply),
+    ):
+        check(schedule, graph, slots)
+        for name in graph.todos:
+            now = schedule.start[name]
+            assert sum(needs[n]["gpu"] for n in needs if schedule.start[n] <= now < schedule.end[n]) <= gpus
+        assert busiest_resource(graph.hours, supply)[1] <= schedule.makespan + 1e-6
 
 
 @FEW
