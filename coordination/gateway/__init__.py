@@ -45,6 +45,7 @@ the last who comes takes over, for that is the client that still lives where a c
 | TERM | 1001 to all | comes back, elsewhere perhaps |
 | Redis is away | `away`, once; what was said waits; backoff up to 5 s, with jitter, one for all | stays |
 | … when a client comes | 1013 | later |
+| Redis is full | `refused` to what is sent; the rest goes on, and makes room | sends it again, later |
 | … and comes back without its data | 1008, for the tokens are gone too | gets a new one; welcome, `recovered` false |
 | a wake-up is lost | looks each second all the same | — |
 | news of a token's end are lost | looks when it listens again, and each 30 s | — |

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import redis
+
 from coordination.errors import Unreachable
 from coordination.messages.outage import delay_s
 
@@ -29,8 +31,11 @@ class Desk:
         self._failures = 0
         self._asking: asyncio.Task[None] | None = None
 
-    async def do(self, deed: Callable[[], T], told: Told) -> T:
-        """What the deed gives, however long Redis is away; `told` hears of that. A deed may be done twice."""
+    async def do(self, deed: Callable[[], T], told: Told, *, takes_room: bool = False) -> T:
+        """What the deed gives, however long Redis is away; `told` hears of that. A deed may be done twice.
+
+        Raises Unreachable where a deed that `takes_room` finds none: it would keep its client from saying what makes room.
+        """
         while True:
             if self._trouble:
                 await told(self._trouble)
@@ -38,6 +43,8 @@ class Desk:
             try:
                 done = await self.once(deed)
             except Unreachable as error:
+                if takes_room and isinstance(error.__cause__, redis.OutOfMemoryError):
+                    raise
                 self._lost(error)
             else:
                 self._failures = 0

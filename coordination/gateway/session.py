@@ -190,7 +190,7 @@ class Session:
                 sequence=letter.seq,
             )
 
-        message_id = await self._do(deed)
+        message_id = await self._desk.do(deed, self.redis_is_away, takes_room=True)
         await self._say(frames.sent(letter.seq, message_id))
 
     # What goes on meanwhile

@@ -321,3 +321,24 @@ def test_a_name_that_is_none_gets_no_token_and_a_token_is_printed_as_json(stage:
     assert (granted.json["recipient"], len(granted.json["token"]) > 40) == ("agent:one", True)
     assert revoked.json == {"recipient": "agent:one"}
     assert stage.coord("gateway", "--list", "--json").json == []
+
+
+def test_when_redis_is_full_a_send_is_refused_and_an_acknowledgement_is_not(stage: Stage):
+    stage.write()
+    gateway, server = Gateway(stage), stage.redis()
+    bus, token = gateway.bus(), gateway.token("agent:full")
+    sent(bus, "agent:full", "only")
+
+    with gateway.client(token) as client:
+        message = client.message()
+        server.config_set("maxmemory-policy", "noeviction")
+        server.config_set("maxmemory", "1mb")
+        client.say(send={"to": "agent:full", "type": "t", "payload": 1, "seq": 1})
+        client.say(ack=message["id"])
+        refused = client.hear()["refused"]
+        until(lambda: left(gateway, "agent:full") == 0)
+        server.config_set("maxmemory", 0)
+        client.say(send={"to": "agent:full", "type": "t", "payload": 1, "seq": 1})
+        assert {next(iter(client.hear())), next(iter(client.hear()))} == {"sent", "message"}
+
+    assert (refused["seq"], "cannot write" in refused["message"]) == (1, True)
