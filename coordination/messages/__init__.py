@@ -54,7 +54,7 @@ What happens when
 | `sending.py` `requests.py` | letters and their numbers; a question and its reply |
 | `inbox.py` `hand.py` `waking.py` | one message after the other; what a reader has in hand is acknowledged and extended; the wake-up |
 | `effects.py` | acknowledged in one transaction with what it caused |
-| `looking.py` | what stands in the inboxes, and the sweep |
+| `taking.py` `looking.py` | what readers do; what stands in the inboxes, and the sweep |
 | `steps.py` `decoding.py` | the steps of wire/lua/message and wire/lua/inbox, called; their answers, as records |
 | `outage.py` `following.py` | Redis away, outlived; streams followed by many, without an inbox: a run's events and logs |
 

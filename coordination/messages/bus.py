@@ -11,14 +11,13 @@ from typing import Any
 
 from redis import Redis
 
-from coordination.errors import NotFound, UsageError
-from coordination.messages import decoding, looking, names, requests
+from coordination.errors import UsageError
+from coordination.messages import decoding, looking, names, requests, taking
 from coordination.messages.effects import Effects, ack_with
 from coordination.messages.inbox import Inbox
 from coordination.messages.records import DeadLetter, Limits, Message, Position, Presence, Standing, Swept, Taken
-from coordination.messages.sending import Letter, Sender, process
-from coordination.messages.steps import Steps, deliveries
-from coordination.nearest import did_you_mean
+from coordination.messages.sending import Sender, process
+from coordination.messages.steps import Steps
 
 MOST_AT_ONCE = 1000
 
@@ -38,8 +37,6 @@ class MessageBus:
         self.limits = limits or Limits()
         self.steps = Steps(redis, namespace)
         self._sender = Sender(sender, self.limits)
-        self._idle_ms = names.milliseconds(self.limits.idle, "idle")
-        self._place = process().replace(":", " ")
 
     # Sending
 
@@ -62,12 +59,12 @@ class MessageBus:
         send whose answer was lost can be repeated. Without it, no repetition that the client library makes counts twice.
         """
         names.recipient(to)
-        letter = self._letter(type, payload, ttl, priority, reply_to, ack)
+        letter = self._sender.letter(type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack)
         message_id, offset = self._sender.send(
             sequence, self.steps, lambda steps, n: steps("message/send", to, *letter.numbered(n))
         )
         if offset < 0:
-            raise self._unknown(to)
+            raise looking.unknown(self.steps, to)
         return message_id
 
     def broadcast(
@@ -84,7 +81,7 @@ class MessageBus:
     ) -> int:
         """A copy to each subscriber of the topic, in one step; returns how many there are."""
         names.name(topic, "a topic")
-        letter = self._letter(type, payload, ttl, priority, reply_to, ack)
+        letter = self._sender.letter(type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack)
         _, reached = self._sender.send(
             sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *letter.numbered(n))
         )
@@ -129,8 +126,8 @@ class MessageBus:
         """What comes for the recipient, for ever: to iterate over, or, with a handler, running until it is stopped.
 
         `reader`: who of the recipient's this is; one of its own for each that reads at the same time. `since`: the position
-        of an earlier time. `prefetch`: how many it has in hand at once, at most: a slow handler has few. `patience`: how long Redis may be away before it
-        is Unreachable; for ever where nothing is said.
+        of an earlier time. `prefetch`: how many it has in hand at once, at most: a slow handler has few. `patience`: how long
+        Redis may be away before it is Unreachable; for ever where nothing is said.
         """
         name = reader or f"{process()}:{secrets.token_hex(4)}"
         inbox = Inbox(self, recipient, reader=name, since=since, prefetch=prefetch, patience=patience)
@@ -143,13 +140,15 @@ class MessageBus:
 
         `since` is the position that an earlier `take` gave: what it told of is known to have arrived, and is not told again.
         """
-        return self._take(recipient, reader, self._limit(limit, least=0), since, all_begun=True)
+        at_most = self._limit(limit, least=0)
+        return taking.take(self.steps, self.limits, recipient, reader, at_most, since, all_begun=True)
 
     def ack(self, message: Message, effects: Effects | None = None) -> bool:
         """The message is done with. False: it was taken over or acknowledged before, and nothing changed.
 
         `effects` gets a pipeline of redis-py and queues commands in it; they happen together with the acknowledgement, or
-        not at all: exactly once, however often the message is delivered. It may be called several times.
+        not at all: exactly once, however often the message is delivered. It may be called several times. A command that Redis
+        takes and then cannot do (on a key of another kind) is redis-py's ResponseError, and undoes nothing: MULTI has no way back.
         """
         if not message.wants_ack:
             return True
@@ -163,42 +162,29 @@ class MessageBus:
         Returns the offsets of what its reader no longer has in hand: it, and what came later from the same sender, which
         will be delivered behind it. Nothing: it was not its reader's any more.
         """
-        words = (names.utf8(why[:1000]), self.limits.retry // timedelta(milliseconds=1), self.limits.deliveries)
-        answer = self.steps("inbox/nack", message.to, message.reader, *words, *deliveries(message))
-        return tuple(int(decoding.text(ticket).partition(" ")[0]) for ticket in answer)
+        return taking.nack(self.steps, self.limits, message, why)
 
     def extend(self, *messages: Message) -> tuple[Message, ...]:
         """They are still being worked on, for another idle time. Returns those that were taken over."""
-        if not messages:
-            return ()
-        to, reader = messages[0].to, messages[0].reader
-        lost = self.steps("inbox/extend", to, reader, self._place, self._idle_ms, *deliveries(*messages))
-        return decoding.those(messages, lost)
+        return taking.extend(self.steps, self.limits, messages)
 
     def hand_back(self, *messages: Message) -> None:
         """Their reader leaves: they go to others of the recipient at once, and count as no delivery in vain."""
-        if messages:
-            self.steps("inbox/hand_back", messages[0].to, messages[0].reader, *deliveries(*messages))
+        taking.hand_back(self.steps, messages)
 
     def hand_back_all(self, recipient: str, reader: str) -> int:
         """As `hand_back`, for a reader that begins anew and does not know what it had in hand before; returns how many."""
-        return int(self.steps("inbox/hand_back", names.recipient(recipient), names.name(reader, "a reader")))
+        return taking.hand_back_all(self.steps, recipient, reader)
 
     # Looking
 
     def peek(self, recipient: str, limit: int = 100) -> tuple[Message, ...]:
         """What waits, and what readers have in hand, in the order of arrival; takes nothing. Raises NotFound."""
-        rows = looking.peek(self.steps, names.recipient(recipient), self._limit(limit))
-        if rows is None:
-            raise self._unknown(recipient)
-        return rows
+        return looking.peek(self.steps, names.recipient(recipient), self._limit(limit))
 
     def settle(self, *messages: Message) -> tuple[Message, ...]:
         """As `ack`, for what was only looked at, of one recipient; returns those that a reader has in hand, or that are gone."""
-        if not messages:
-            return ()
-        tickets = [message.ticket for message in messages]
-        return decoding.those(messages, self.steps("inbox/settle", messages[0].to, *tickets))
+        return looking.settle(self.steps, messages)
 
     def recipients(self) -> tuple[str, ...]:
         """All that are known."""
@@ -206,10 +192,7 @@ class MessageBus:
 
     def standing(self, recipient: str) -> Standing:
         """The inbox in figures. Raises NotFound."""
-        found = looking.standing(self.steps, names.recipient(recipient))
-        if found is None:
-            raise self._unknown(recipient)
-        return found
+        return looking.standing(self.steps, names.recipient(recipient))
 
     def presence(self) -> tuple[Presence, ...]:
         """Who reads, or has within `limits.gone`; the last one heard of first."""
@@ -243,7 +226,7 @@ class MessageBus:
         `done` is acknowledged in the same step, before it looks. `known`: all that the reader has in hand besides. What else
         was handed to it, by an answer that was lost, comes again.
         """
-        return self._take(recipient, reader, limit, since, known, done, all_begun=False)
+        return taking.take(self.steps, self.limits, recipient, reader, limit, since, known, done, all_begun=False)
 
     def wake(self, recipient: str) -> None:
         """Whoever waits for something to come looks whether it has."""
@@ -257,46 +240,7 @@ class MessageBus:
 
     def ack_all(self, messages: Sequence[Message], begun: Message | None = None) -> tuple[Message, ...]:
         """As `ack`, for several of one reader's; returns those that were not its own any more. `begun`: what it does now."""
-        of = (*messages, begun)[0]
-        if of is None:
-            return ()
-        ticket = begun.ticket if begun else ""
-        return decoding.those(messages, self.steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages)))
-
-    def _take(
-        self,
-        to: str,
-        reader: str,
-        limit: int,
-        since: Position | None,
-        known: Iterable[Message] = (),
-        done: Sequence[Message] = (),
-        *,
-        all_begun: bool,
-    ) -> Taken:
-        names.recipient(to)
-        names.name(reader, "a reader")
-        position = (since.epoch, since.offset, since.trimmed) if since else ("", "", "")
-        words = (limit, self._idle_ms, self.limits.deliveries, int(all_begun))
-        in_hand = (len(done), *deliveries(*done), *[message.ticket for message in known])
-        answer = self.steps("inbox/take", to, reader, self._place, *words, *position, *in_hand)
-        return decoding.taken(answer, to, reader, done)
-
-    def _letter(
-        self,
-        kind: str,
-        payload: Any,
-        ttl: timedelta | EllipsisType | None,
-        priority: int,
-        reply_to: str | None,
-        ack: bool,
-    ) -> Letter:
-        lasting = self.limits.ttl if isinstance(ttl, EllipsisType) else ttl
-        return self._sender.letter(kind, payload, ttl=lasting, priority=priority, reply_to=reply_to, ack=ack)
-
-    def _unknown(self, to: str) -> NotFound:
-        near = did_you_mean(to, self.recipients())
-        return NotFound(f"nobody knows a recipient {to}{near}", "it is known once it was registered or has received")
+        return taking.ack(self.steps, messages, begun)
 
     @staticmethod
     def _limit(limit: int, least: int = 1) -> int:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 from coordination.errors import NotFound
 from coordination.messages import decoding, names
 from coordination.messages.decoding import text
+from coordination.messages.names import MS
 from coordination.messages.records import DeadLetter, Limits, Message, Presence, Standing, Swept, moment
 from coordination.messages.steps import Steps
+from coordination.nearest import did_you_mean
 from coordination.wire.connection import reaching
 
-MS = timedelta(milliseconds=1)
 READ_AT_ONCE = 100
 DEAD_ID = re.compile(r"\d{1,18}-\d{1,18}")
 GONE_KINDS = ("reply:", "worker:")
@@ -25,10 +27,15 @@ def recipients(steps: Steps) -> tuple[str, ...]:
         return tuple(sorted(map(text, steps.redis.zrange(steps.keys.recipients, 0, -1))))
 
 
-def peek(steps: Steps, recipient: str, limit: int) -> tuple[Message, ...] | None:
+def unknown(steps: Steps, recipient: str) -> NotFound:
+    near = did_you_mean(recipient, recipients(steps))
+    return NotFound(f"nobody knows a recipient {recipient}{near}", "it is known once it was registered or has received")
+
+
+def peek(steps: Steps, recipient: str, limit: int) -> tuple[Message, ...]:
     rows = steps("inbox/peek", recipient, limit)
     if rows is None:
-        return None
+        raise unknown(steps, recipient)
     return tuple(sorted((_seen(recipient, *map(text, row)) for row in rows), key=lambda message: message.offset))
 
 
@@ -36,7 +43,14 @@ def _seen(recipient: str, ticket: str, at_ms: str, head: str, body: str, failed:
     return decoding.message(recipient, ticket, at_ms, head, body, deliveries=int(failed) + 1, reader=reader)
 
 
-def standing(steps: Steps, recipient: str) -> Standing | None:
+def settle(steps: Steps, messages: Sequence[Message]) -> tuple[Message, ...]:
+    if not messages:
+        return ()
+    tickets = [message.ticket for message in messages]
+    return decoding.those(messages, steps("inbox/settle", messages[0].to, *tickets))
+
+
+def standing(steps: Steps, recipient: str) -> Standing:
     keys = steps.keys
     with reaching(steps.url), steps.redis.pipeline(transaction=True) as pipe:
         pipe.zscore(keys.recipients, recipient)
@@ -45,7 +59,7 @@ def standing(steps: Steps, recipient: str) -> Standing | None:
         pipe.hmget(keys.facts(recipient), ["trimmed", "expired", "dead"])
         known, waiting, in_hand, counts = pipe.execute()
     if known is None:
-        return None
+        raise unknown(steps, recipient)
     trimmed, expired, dead = (int(count or 0) for count in counts)
     return Standing(recipient=recipient, waiting=waiting, in_hand=in_hand, trimmed=trimmed, expired=expired, dead=dead)
 

@@ -18,6 +18,7 @@ MOST_SEQUENCE = 2**53 - 1
 """Beyond it Lua does not tell a number from the next."""
 PRIORITIES = range(-100, 101)
 LONGEST = timedelta(days=365)
+MS = timedelta(milliseconds=1)
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
@@ -77,7 +78,7 @@ def milliseconds(duration: timedelta, what: str) -> int:
     """Raises UsageError for nothing and less, and for more than a year."""
     if not isinstance(duration, timedelta):
         raise UsageError(f"{what} must be a timedelta, got {duration!r}", "as in timedelta(seconds=5)")
-    ms = duration // timedelta(milliseconds=1)
+    ms = duration // MS
     if ms < 1 or duration > LONGEST:
         raise UsageError(f"{what} must be between 1 ms and a year, got {duration}", "leave it out for the default")
     return ms

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
 from threading import Lock
+from types import EllipsisType
 from typing import Any, TypeVar
 
 from coordination.errors import Unreachable
@@ -51,6 +52,7 @@ class Sender:
 
     def __init__(self, name: str | None, limits: Limits) -> None:
         self.name = process() if name is None else names.name(name, "a sender")
+        self._ttl = limits.ttl
         self._limit = limits.inbox_limit
         self._keep_ms = names.milliseconds(limits.inbox_keep, "inbox_keep")
         self._begin()
@@ -62,12 +64,20 @@ class Sender:
         self._pid = os.getpid()
 
     def letter(
-        self, kind: str, payload: Any, *, ttl: timedelta | None, priority: int, reply_to: str | None, ack: bool
+        self,
+        kind: str,
+        payload: Any,
+        *,
+        ttl: timedelta | EllipsisType | None,
+        priority: int,
+        reply_to: str | None,
+        ack: bool,
     ) -> Letter:
         """Raises UsageError for what cannot be sent."""
+        lasting = self._ttl if isinstance(ttl, EllipsisType) else ttl
         to_whom = "-" if reply_to is None else names.recipient(reply_to)
         top = f"{names.name(kind, 'a type of message')} {to_whom} {int(ack)}"
-        ttl_ms = 0 if ttl is None else names.milliseconds(ttl, "ttl")
+        ttl_ms = 0 if lasting is None else names.milliseconds(lasting, "ttl")
         terms = f"{ttl_ms} {names.priority(priority)} {self._limit} {self._keep_ms}"
         return Letter(self.name, top, names.encode(payload), terms)
 
