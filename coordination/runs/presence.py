@@ -1,4 +1,7 @@
-"""Which workers are there, and which repositories they serve; they say so with each heartbeat."""
+"""Which workers are there, and which repositories they serve; they say so with each heartbeat.
+
+Who reads an inbox, worker or not, is another question: `MessageBus.presence`.
+"""
 
 from __future__ import annotations
 

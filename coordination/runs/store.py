@@ -25,7 +25,7 @@ class RunStore:
         self._scripts = Scripts(redis)
 
     def declare(self, capacities: Mapping[str, int]) -> None:
-        """How much there is of the resources that todos name."""
+        """How much there is of the resources that todos name: the step of `LockManager.resources.declare`, over the run's client."""
         if words := [word for name, capacity in capacities.items() for word in (resource(name), capacity)]:
             self._scripts("lock/declare", [self.keys.locks.head], words)
 
