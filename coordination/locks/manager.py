@@ -31,7 +31,10 @@ class LockStats:
 
 
 class LockManager:
-    """The locks of a namespace. `owner` stands for every caller; without one, each thread is an owner of its own."""
+    """The locks of a namespace. `owner` stands for every caller; without one, each thread is an owner of its own.
+
+    Threads that share an owner count as one: where one of them waits for what another one holds, that is a deadlock.
+    """
 
     def __init__(self, redis: Redis, namespace: str, *, owner: Owner | None = None) -> None:
         self._granting = Granting(Line(redis), namespace, owner)
@@ -69,9 +72,9 @@ class LockManager:
         keep: bool = True,
     ) -> Lock:
         """All of them in one step, or none: whoever waits for the rest holds nothing of it. One fence, one release."""
-        terms = Terms(ttl, wait, owner, priority)
+        terms = Terms(ttl, wait, owner, priority, keep)
         wanted = each_once(names)
-        return self._granting.grant(of_locks(wanted, shared=shared), wanted, terms, keep=keep)
+        return self._granting.grant(of_locks(wanted, shared=shared), wanted, terms)
 
     def guard(self, name: str) -> Guard:
         """What only the newest holder of the lock may write. To be made before the lock is acquired."""

@@ -24,8 +24,9 @@ class Owner:
 
     @cached_property
     def party(self) -> str:
-        """All five fields as one short word: whoever waits as one, and may be waited for as one."""
-        return blake2b("\n".join(self.values).encode(), digest_size=8).hexdigest()
+        """The thread as one short word: whoever waits as one, and may be waited for as one, whatever it calls itself."""
+        thread = (self.host, str(self.pid), self.started, str(self.thread))
+        return blake2b("\n".join(thread).encode(), digest_size=8).hexdigest()
 
     @cached_property
     def values(self) -> tuple[str, ...]:

@@ -255,6 +255,15 @@ def test_a_thread_that_waits_for_what_it_holds_itself_is_told_so(client: Redis):
     locks.close()
 
 
+def test_a_thread_that_gives_each_lock_a_label_of_its_own_is_one_party_all_the_same(client: Redis):
+    locks = LockManager(client, "test")
+
+    with locks.acquire("n", ttl=TTL, owner="deploy"), pytest.raises(DeadlockError, match="it waits for itself: "):
+        locks.acquire("n", ttl=TTL, wait=LONG, owner="migrate")
+
+    locks.close()
+
+
 def test_who_waits_for_one_that_goes_on_is_no_victim(client: Redis):
     locks = LockManager(client, "test")
     with locks.acquire("other", ttl=TTL), ThreadPoolExecutor(1) as pool:

@@ -9,7 +9,7 @@ from coordination.errors import Unusable
 from coordination.wire.trouble import explain
 
 DENIED = {
-    "Valkey 8, in a step": (
+    "Valkey 9, in a step": (
         "ACL failure in script: User bob has no permissions to run the 'set' command script: on @user_script:26."
     ),
     "Redis 7.0, in a step": (
