@@ -1,6 +1,7 @@
 """Messages over WebSocket, for recipients that have no Redis: browsers, agents elsewhere. Needs the extra `[web]`.
 
-A client is one recipient, has its token, and speaks JSON in text frames, subprotocol `coord.v1`. `>` is the client:
+A client is one recipient and connects to `ws://HOST:8770/` with its token (`coord gateway --grant`), as `Authorization: Bearer TOKEN`,
+or, as browsers must, in the subprotocols: `["coord.v1", "bearer.TOKEN"]`. It speaks JSON in text frames. `>` is the client:
 
     > {"resume": null}                    or the position: {"resume": {"epoch": "17…", "offset": 41, "trimmed": 0}}
     < {"welcome": {"recipient", "epoch", "offset", "trimmed", "recovered", "missed"}}
