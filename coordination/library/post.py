@@ -123,7 +123,7 @@ def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledge
     """Those are done with; `all`, an id or its end. Raises NotFound, and Conflict where somebody else has one in hand."""
     _keep_for(bus, to)
     with _known(to):
-        found = {message.id: message for message in bus.peek(to, AT_ONCE)}
+        found = {message.id: message for message in bus.peek(to, AT_ONCE, payloads=False)}
     where = f"coord list-messages {quote(to)}"
     wanted = set(found) if ALL in names else {_named(name, found, f"message to {to}", where) for name in names}
     rest = bus.settle(*(found[id_] for id_ in found if id_ in wanted))

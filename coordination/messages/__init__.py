@@ -34,6 +34,8 @@ What happens when
 * a reader dies: after `idle` its messages go to whoever takes next. It may have handled without acknowledging (acknowledgements
   of 2 ms travel together), so a handler without `effects` sees such a message twice, with a higher `deliveries`.
 * a reader is frozen: the same; when it wakes, its acknowledgement is false and its effects do not happen.
+* more than 1,000 messages wait of senders whose lanes others hold: what lies behind those comes when they are done.
+* Redis is full (`maxmemory`, `noeviction`): nothing can be sent, and all that is there can be read, refused and acknowledged.
 * a handler takes long: a thread extends all that its process has in hand. It never gives up on a handler that hangs.
 * a wake-up (pub/sub) is lost: it costs one interval, 1 s.
 * Redis is away: readers try again after up to 1, 2, 4 … 60 s (full jitter), and go on where they were; `send`, `ack` and the like are

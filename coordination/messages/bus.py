@@ -178,9 +178,12 @@ class MessageBus:
 
     # Looking
 
-    def peek(self, recipient: str, limit: int = 100) -> tuple[Message, ...]:
-        """What waits, and what readers have in hand, in the order of arrival; takes nothing. Raises NotFound."""
-        return looking.peek(self.steps, names.recipient(recipient), self._limit(limit))
+    def peek(self, recipient: str, limit: int = 100, *, payloads: bool = True) -> tuple[Message, ...]:
+        """What waits, and what readers have in hand, in the order of arrival; takes nothing. Raises NotFound.
+
+        Without `payloads` they are None: a thousand of 1 MiB are more than an answer should be.
+        """
+        return looking.peek(self.steps, names.recipient(recipient), self._limit(limit), payloads)
 
     def settle(self, *messages: Message) -> tuple[Message, ...]:
         """As `ack`, for what was only looked at, of one recipient; returns those that a reader has in hand, or that are gone."""

@@ -32,8 +32,8 @@ def unknown(steps: Steps, recipient: str) -> NotFound:
     return NotFound(f"nobody knows a recipient {recipient}{near}", "it is known once it was registered or has received")
 
 
-def peek(steps: Steps, recipient: str, limit: int) -> tuple[Message, ...]:
-    rows = steps("inbox/peek", recipient, limit)
+def peek(steps: Steps, recipient: str, limit: int, payloads: bool) -> tuple[Message, ...]:
+    rows = steps("inbox/peek", recipient, limit, int(payloads))
     if rows is None:
         raise unknown(steps, recipient)
     return tuple(sorted((_seen(recipient, *map(text, row)) for row in rows), key=lambda message: message.offset))

@@ -147,7 +147,7 @@ def test_large_messages_are_acknowledged_together(desk: Stage, bus: MessageBus) 
         many.send("repo:api", "note", "x" * 1_000_000)
 
     assert "12 messages of repo:api acknowledged" in desk.coord("list-messages", "api", "--ack", "all").err
-    assert bus.peek("repo:api") == ()
+    assert bus.peek("repo:api", payloads=False) == ()
 
 
 def test_no_id_and_ids_that_are_not_there_or_end_alike_acknowledge_nothing(desk: Stage, bus: MessageBus) -> None:

@@ -307,6 +307,16 @@ def test_who_looks_takes_nothing(bus: MessageBus):
     assert bus.standing(REPO).waiting == 2
 
 
+def test_who_looks_may_do_without_what_they_say(bus: MessageBus):
+    bus.send(REPO, "note", "x" * 1000)
+
+    (seen,) = bus.peek(REPO, payloads=False)
+
+    assert (seen.type, seen.payload) == ("note", None)
+    assert bus.settle(seen) == ()
+    assert bus.settle(seen) == (seen,)
+
+
 def test_who_reads_is_known(bus: MessageBus):
     assert bus.presence() == ()
     take(bus, "r1")

@@ -1,5 +1,5 @@
 -- What is in an inbox, waiting or in hand; takes nothing.
--- KEYS: head    ARGV: recipient, how many at most
+-- KEYS: head    ARGV: recipient, how many at most, 1 with what they say or 0 with `null` instead
 -- Returns: nil for an unknown recipient; else of each: ticket, sent at, head, body, in vain, reader (or empty).
 if not redis.call('ZSCORE', KEYS[1] .. KEY.recipients, ARGV[1]) then return nil end
 local box = message.box(KEYS[1], ARGV[1])
@@ -10,7 +10,7 @@ local function show(ticket)
   local id = string.match(ticket, '^%d+') .. '-0'
   local fields = redis.call('XRANGE', box.stream, id, id)[1][2]
   local d = inbox.delivery(box, ticket)
-  rows[#rows + 1] = { ticket, fields[2], fields[4], fields[6], d.failed, d.reader }
+  rows[#rows + 1] = { ticket, fields[2], fields[4], ARGV[3] == '1' and fields[6] or 'null', d.failed, d.reader }
 end
 
 for _, ticket in ipairs(redis.call('ZRANGE', box.pending, 0, limit - 1)) do show(ticket) end
