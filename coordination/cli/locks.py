@@ -52,6 +52,7 @@ def _locks(call: Call) -> Iterator[LockManager]:
         connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis,
         closing(LockManager(redis, call.settings.namespace)) as locks,
     ):
+        redis.ping()  # a manager would wait out a short outage, and a person waits for it
         yield locks
 
 
