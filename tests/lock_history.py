@@ -101,7 +101,8 @@ class AnyHistory(RuleBasedStateMachine):
         handed = [r for r in waiting if after.records[r.id][0] == "held"]
         for request in sorted(handed, key=lambda r: int(after.records[r.id][1] or 0)):
             fence = int(after.records[request.id][1] or 0)
-            assert self.redis.lrange(self.keys.wake(request.id), 0, -1) == [str(fence)], "not told, or told twice"
+            told = [word.split()[:2] for word in self.redis.lrange(self.keys.wake(request.id), 0, -1)]
+            assert told == [["held", str(fence)]], "not told, or told twice"
             self.redis.delete(self.keys.wake(request.id))
             self.grant(request, fence)
         for request in handed:

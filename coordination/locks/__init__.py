@@ -32,7 +32,7 @@ What happens when
     refused where that is checked by fence: `guard` (guard.py), run states, git's compare-and-swap.
 *   the renewal thread cannot reach Redis: it asks again until the deadline, then sets `lost`; it waits for no answer longer.
 *   a waiter dies: its place is forgotten after 3 s. If it is handed a name while dead, it keeps it for 3 s at most (or its ttl
-    if that is shorter): what is handed over is prolonged to the whole ttl by the waiter itself when it wakes.
+    if that is shorter): what is handed over is prolonged to the whole ttl by its first renewal, a third of that later.
 *   a wake-up is lost (Redis restarts, a connection drops): the waiter asks each second anyhow, and when a holder expires.
 *   Redis is gone or hangs while somebody waits: it is asked again for up to 3 s and within the wait (but for 0.5 s at least; a
     single try for 2 s), then the waiter has Unreachable. Its place is forgotten; if it was granted meanwhile, that expires.

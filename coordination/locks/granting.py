@@ -26,12 +26,12 @@ class Granting:
         self._renewal = Renewal(self.renew)
         self._closed = False
 
-    def grant(self, wants: tuple[str, ...], names: tuple[str, ...], terms: Terms, *, keep: bool) -> Lock:
+    def grant(self, wants: tuple[str, ...], names: tuple[str, ...], terms: Terms) -> Lock:
         if self._closed:
             raise UsageError("this manager of locks is closed", "make another one")
         granted = self._waiting.ask(wants, terms, self._owner or here(terms.owner))
         lock = Lock(self, granted, names, terms.ttl)
-        if keep:
+        if terms.keep:
             self._renewal.add(lock)
         return lock
 

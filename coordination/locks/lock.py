@@ -40,7 +40,7 @@ class Lock:
         self.lost = threading.Event()
         """Set when it is known to be lost: stop what it protects."""
         self.released = False
-        self.deadline_s = granted.since_s + ttl.total_seconds()
+        self.deadline_s = granted.until_s
         self._process = os.getpid()
 
     @property

@@ -40,7 +40,8 @@ class Renewal:
         self._thread: threading.Thread | None = None
 
     def add(self, lock: Lock) -> None:
-        due_s = lock.deadline_s - lock.ttl.total_seconds() * (1 - 1 / PART_OF_TTL)
+        now = now_s()
+        due_s = now + (lock.deadline_s - now) / PART_OF_TTL
         with self._changed:
             self._due_s[lock] = due_s
             if due_s < self._wakes_s:

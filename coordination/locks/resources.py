@@ -68,7 +68,7 @@ class Resources:
         """All of it in one step, or nothing."""
         if not isinstance(wanted, Mapping):
             raise UsageError(f"{wanted!r} says no amounts", "give a mapping: {name: amount}")
-        return self._granting.grant(of_resources(wanted), tuple(wanted), Terms(ttl, wait, owner, priority), keep=keep)
+        return self._granting.grant(of_resources(wanted), tuple(wanted), Terms(ttl, wait, owner, priority, keep))
 
     def names(self) -> tuple[str, ...]:
         """Those that were declared."""

@@ -38,8 +38,8 @@ class Granted(NamedTuple):
     party: str
     fence: int
     epoch: int
-    since_s: float
-    """Our clock before we asked for what was granted: its ttl counts from then, or later."""
+    until_s: float
+    """Until when it is ours at least, unless it is renewed: by our own clock, counted from before we asked."""
 
 
 class Waiting:
@@ -84,7 +84,7 @@ class Waiting:
             if woken is None and now_s() >= look_s:
                 look_s = now_s() + LOOK_S
                 self._detector.look(request.token)
-            answer = request.ask()
+            answer = request.handed(woken) or request.ask()
         return answer
 
 
@@ -94,6 +94,7 @@ class _Request:
     def __init__(self, line: Line, keys: LockKeys, wants: Sequence[str], terms: Terms, owner: Owner) -> None:
         self.token = token_hex(16)
         self.began_s = self._asked_s = now_s()
+        self._granted_ms = terms.ttl_ms
         self._line, self._keys = line, keys
         self._wants, self._terms, self._owner = "\n".join(wants), terms, owner
         self._wait_s = terms.wait.total_seconds()
@@ -101,7 +102,7 @@ class _Request:
 
     def ask(self) -> Answer:
         """A place in the queue keeps its rank, also where Redis has forgotten it. What is held already is renewed."""
-        self._asked_s = now_s()
+        self._asked_s, self._granted_ms = now_s(), self._terms.ttl_ms
         terms, owner = self._terms, self._owner
         place_ms = PLACE_MS if self._wait_s else 0
         words = (self.token, self._wants, terms.ttl_ms, terms.priority, place_ms, self._rank, owner.party)
@@ -111,7 +112,19 @@ class _Request:
         return answer
 
     def granted(self, answer: Answer) -> Granted:
-        return Granted(self.token, self._owner.party, int(answer[1]), int(answer[2]), self._asked_s)
+        until_s = self._asked_s + self._granted_ms / 1000
+        return Granted(self.token, self._owner.party, int(answer[1]), int(answer[2]), until_s)
+
+    def handed(self, woken: str | None) -> Answer | None:
+        """What it was woken with, where enough of it is left to begin with: the thread that keeps it renews it early. Else it
+        is to be asked for again, which renews it at once.
+        """
+        if woken is None or not self._terms.keep:
+            return None
+        *answer, kept_ms = woken.split()
+        self._granted_ms = int(kept_ms)
+        enough_s = self._granted_ms / 2000
+        return answer if now_s() - self._asked_s < enough_s else None
 
     def left_s(self) -> float:
         return self._wait_s - (now_s() - self.began_s)
@@ -121,6 +134,7 @@ class _Request:
         expires_s = (expires_ms + 1) / 1000 if expires_ms >= 0 else LOOK_S
         for_s = max(0.001, min(expires_s, LOOK_S, self.left_s()))
         wake = self._keys.wake(self.token)
+        self._asked_s = now_s()
         answer = self._line.send("BLPOP", wake, f"{for_s:.3f}", patience_s=self._patience_s(for_s), blocks_s=for_s)
         return answer[1] if answer else None
 

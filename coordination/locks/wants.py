@@ -30,6 +30,8 @@ class Terms:
     """A label for people."""
     priority: int = 0
     """A step of it weighs as much as 5 s of waiting."""
+    keep: bool = True
+    """A thread renews it; else whoever acquires it does."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.ttl, timedelta) or not _MS <= self.ttl <= LONGEST_TTL:

@@ -108,7 +108,9 @@ def test_the_release_itself_hands_over(locks: LockManager, client: redis.Redis):
     lock.release()
 
     assert client.get("test:lock:x") == "next"
-    assert int(client.lrange("test:lock-wake:next", 0, -1)[0]) > lock.fence
+    word, fence, epoch, _ = client.lrange("test:lock-wake:next", 0, -1)[0].split()
+    assert (word, int(epoch)) == ("held", lock.epoch)
+    assert int(fence) > lock.fence
 
 
 def test_a_killed_waiter_keeps_those_behind_it_waiting_for_seconds_not_for_its_ttl(

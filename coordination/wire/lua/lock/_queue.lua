@@ -70,12 +70,13 @@ local function grant(request, ttl)
   return request.fence
 end
 
-local function tell(request)
+-- `kept_ms`: for how long what it was handed is kept for it.
+local function tell(request, kept_ms)
   if request.kind == 'todo' then
     call('ZADD', head .. KEY.timers, now, request.id) -- the keeper's, should whoever released it die now
     woken[#woken + 1] = request.id
   else
-    call('RPUSH', key(KEY.wake, request.id), request.fence)
+    call('RPUSH', key(KEY.wake, request.id), string.format('held %s %s %.0f', request.fence, epoch(), kept_ms))
     call('PEXPIRE', key(KEY.wake, request.id), WAKE_MS)
   end
 end
@@ -106,8 +107,9 @@ local function hand_over(names)
       if request and #in_way == 0 then
         request.waited = true
         waiting[id], in_way_of = nil, {}
-        grant(request, request.kind == 'todo' and OFFER_MS or math.min(request.ttl, HANDED_MS))
-        tell(request)
+        local kept_ms = request.kind == 'todo' and OFFER_MS or math.min(request.ttl, HANDED_MS)
+        grant(request, kept_ms)
+        tell(request, kept_ms)
         -- It may have kept others waiting for names of which it has left something.
         for _, want in ipairs(request.wants) do
           if want.name ~= name then names[#names + 1] = want.name end
