@@ -75,7 +75,7 @@ def list_locks(call: Call, resources: bool, released: bool, form: Form) -> None:
             form.records(broken, lambda: _print_released(broken))
             return
         found = locks.list(resources=resources)
-    form.records(found, lambda: _print_locks(found))
+    form.records(found, lambda: _print_locks(found, resources=resources))
 
 
 @command()
@@ -92,7 +92,7 @@ def list_resources(call: Call, form: Form) -> None:
 
 @command()
 @click.argument("name", shell_complete=lock_names)
-@click.option("--force", is_flag=True, help="From a holder that runs, or that may run on another host.")
+@click.option("--force", is_flag=True, help="Also from a holder that runs, or that may run on another host.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @click.pass_obj
@@ -131,9 +131,10 @@ def _holders(found: Held) -> str:
     return listed([holder.who for holder in found.holders])
 
 
-def _print_locks(found: Sequence[Held]) -> None:
+def _print_locks(found: Sequence[Held], *, resources: bool) -> None:
     if not found:
-        click.echo("no lock is held", err=True)
+        more = "" if resources else "; resources in use: coord list-locks --resources"
+        click.echo(f"no lock is held{more}", err=True)
         return
     columns = [
         Column(name="LOCK"),

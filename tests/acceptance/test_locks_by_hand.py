@@ -183,7 +183,11 @@ def test_a_name_that_nobody_holds_is_a_usage_error(desk: Stage):
 
 
 def test_where_there_is_nothing_to_list_that_is_said(desk: Stage, redis_url: str):
-    for words, told in (("", "no lock is held\n"), ("--released", "no lock was taken from its holder\n")):
+    for words, told in (
+        ("", "no lock is held; resources in use: coord list-locks --resources\n"),
+        ("--resources", "no lock is held\n"),
+        ("--released", "no lock was taken from its holder\n"),
+    ):
         listed = desk.coord("list-locks", *words.split())
         assert (listed.code, listed.out, listed.err) == (0, "", told)
     desk.file.write_text("repos: [{name: api, path: api}]\n")
