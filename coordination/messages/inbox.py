@@ -26,8 +26,11 @@ if TYPE_CHECKING:
 
 SHORTEST = timedelta(milliseconds=1)
 MOMENT_S = 0.1
-LOOKS_APART_S = 0.0005
-"""Between a look that found all there was and the next one: while messages come thick and fast, each look finds several."""
+LOOKS_APART_S = 0.001
+"""From a look that found all there was, and several messages, to the next: those that come thick and fast come in batches.
+
+Without it a quick reader asks for every second message by itself, and keeps the server from its senders.
+"""
 
 Answer = TypeVar("Answer")
 
@@ -63,7 +66,7 @@ class Inbox:
         self._prefetch = prefetch
         self._appetite = 1
         self._last_look = 0.0
-        self._emptied = False
+        self._in_a_stream = False
         self._stopped = Event()
         self._outage = Outage(self._stopped, patience)
         self._waking = Waking(bus.steps, to)
@@ -154,13 +157,13 @@ class Inbox:
 
     def _take(self) -> timedelta | None:
         """Until when nothing is due; None where there was something."""
-        if self._emptied:
+        if self._in_a_stream:
             time.sleep(max(0.0, self._last_look + LOOKS_APART_S - time.monotonic()))
         appetite = self._next_appetite()
         taken = self._hand.refill(
             lambda known, done: self._bus.take_ahead(self.recipient, self.reader, appetite, self.position, known, done)
         )
-        self._emptied = 0 < len(taken.messages) < appetite
+        self._in_a_stream = 1 < len(taken.messages) < appetite
         if not taken.recovered:
             self.recovered, self.trimmed = False, self.trimmed + taken.trimmed
             logger.warning("%s missed messages: %s", self.recipient, taken.trimmed or "the server lost its data")
