@@ -60,8 +60,9 @@ class PlanGraph:
 
     @cached_property
     def supply(self) -> Supply:
-        needs = {name: {need.name: need.amount for need in todo.resources} for name, todo in self.todos.items()}
-        return Supply(capacities=self.capacities, needs={name: some for name, some in needs.items() if some})
+        needing = ((name, todo.resources) for name, todo in self.todos.items() if todo.resources)
+        needs = {name: {need.name: need.amount for need in some} for name, some in needing}
+        return Supply(capacities=self.capacities, needs=needs)
 
     @cached_property
     def assumed(self) -> int:
