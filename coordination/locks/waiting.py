@@ -117,7 +117,7 @@ class _Request:
 
     def handed(self, woken: str | None) -> Answer | None:
         """What it was woken with, where enough of it is left to begin with: the thread that keeps it renews it early. Else it
-        is to be asked for again, which renews it at once.
+        is to be asked for again, which renews it at once. It was handed over after we asked last, but who knows how long ago.
         """
         if woken is None or not self._terms.keep:
             return None
@@ -134,7 +134,6 @@ class _Request:
         expires_s = (expires_ms + 1) / 1000 if expires_ms >= 0 else LOOK_S
         for_s = max(0.001, min(expires_s, LOOK_S, self.left_s()))
         wake = self._keys.wake(self.token)
-        self._asked_s = now_s()
         answer = self._line.send("BLPOP", wake, f"{for_s:.3f}", patience_s=self._patience_s(for_s), blocks_s=for_s)
         return answer[1] if answer else None
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from coordination.errors import LockTimeout
-from coordination.locks import LockManager
+from coordination.locks import Lock, LockManager, Owner
 from coordination.wire.scripts import Scripts
 from tests.lock_players import LONG, begin
 from tests.waiting import until
@@ -144,3 +144,28 @@ def test_a_hand_over_among_requests_for_many_names_costs_by_the_name_and_not_by_
 
     calls = sum(command["calls"] for command in client.info("commandstats").values())
     assert calls < 100 * len(names) * len(waiters), calls
+
+
+@pytest.mark.parametrize("listens", [True, False], ids=["before it listens", "after it listened"])
+def test_who_was_handed_a_lock_while_it_was_stopped_does_not_believe_in_it_once_it_expired(
+    locks: LockManager, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, listens: bool
+):
+    held = locks.acquire("x")
+    others = LockManager(client, "test", owner=Owner(host="anvil", pid=1, started="then", thread=1))
+    send = locks._granting.line.send
+    taken: list[Lock] = []
+
+    def stopped(*words: str, **how: float) -> object:
+        if words[0] == "BLPOP" and not taken:
+            held.release()  # the lock is handed over, and kept for 200 ms
+            taken.append(others.acquire("x", wait=LONG))
+            return send(*words, **how) if listens else None
+        return send(*words, **how)
+
+    monkeypatch.setattr(locks._granting.line, "send", stopped)
+    with pytest.raises(LockTimeout):
+        locks.acquire("x", ttl=timedelta(milliseconds=200), wait=timedelta(seconds=2))
+
+    taken[0].check()
+    taken[0].release()
+    others.close()

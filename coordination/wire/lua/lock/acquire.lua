@@ -60,6 +60,9 @@ if not known then
   call('HSET', record, 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank), 'ttl', ttl,
     'arrived', now, 'priority', priority, 'party', party, unpack(ARGV, 8))
   enrol(id, party)
+  local wake = key(KEY.wake, id)
+  local told = rank ~= '' and call('LINDEX', wake, 0)
+  if told and string.sub(told, 1, 5) == 'held ' then call('DEL', wake) end -- of what expired before it was heard of
 end
 if #names == 0 then
   local fence = grant(request, request.ttl)
