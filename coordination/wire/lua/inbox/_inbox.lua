@@ -38,8 +38,8 @@ do
     local tickets, own, lost = {}, {}, {}
     for i = first, last, 2 do tickets[#tickets + 1] = ARGV[i] end
     for i, value in ipairs(call('HMGET', box.deliveries, unpack(tickets))) do
-      local d = inbox.read_delivery(value)
-      local list = d.reader == reader and d.n == tonumber(ARGV[first + 2 * i - 1]) and own or lost
+      local n, holder = string.match(value or '', '^(%d+) %d+ %d (.*)$')
+      local list = n == ARGV[first + 2 * i - 1] and holder == reader and own or lost
       list[#list + 1] = tickets[i]
     end
     return own, lost
@@ -66,8 +66,8 @@ do
     if #own == 0 then return lost end
     local ids, of = {}, {}
     for i, ticket in ipairs(own) do
-      local sender = inbox.sender_of(ticket)
-      ids[i], of[sender] = message.id_of(ticket), (of[sender] or 0) + 1
+      local offset, sender = string.match(ticket, '^(%d+) %S+ %S+ (.*)$')
+      ids[i], of[sender] = offset .. '-0', (of[sender] or 0) + 1
     end
     call('XDEL', box.stream, unpack(ids))
     call('HDEL', box.deliveries, unpack(own))

@@ -57,11 +57,11 @@ end
 
 -- Entries `from` to `to` of the stream: those that follow each other are read at once.
 local function entries(offsets, from, to)
-  if offsets[to] - offsets[from] == to - from then
+  local in_a_row = true
+  for i = from + 1, to do in_a_row = in_a_row and offsets[i] == offsets[i - 1] + 1 end
+  if in_a_row then
     local found = call('XRANGE', box.stream, offsets[from] .. '-0', offsets[to] .. '-0')
-    local same = #found == to - from + 1
-    for i, entry in ipairs(found) do same = same and entry[1] == offsets[from + i - 1] .. '-0' end
-    if same then return found end
+    if #found == to - from + 1 then return found end
   end
   local found = {}
   for i = from, to do found[#found + 1] = call('XRANGE', box.stream, offsets[i] .. '-0', offsets[i] .. '-0')[1] end
