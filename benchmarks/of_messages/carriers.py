@@ -1,6 +1,6 @@
-"""Three ways from a sender to a handler in another process: coord's messages, a raw stream with a group, and bare PUBLISH.
+"""Ways from a sender to a handler in another process: coord's messages, a raw stream with a group, and bare PUBLISH.
 
-Only the first two keep what nobody has read, and know what is acknowledged. A carrier sends numbers with the time of sending.
+All but the last keep what nobody has read, and know what is acknowledged. A carrier sends numbers with the time of sending.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from redis import Redis
 
 from coordination.messages import Limits, MessageBus
 from coordination.wire.connection import Profile, connect
+from coordination.wire.line import Line
 
 ROOM = 1_000_000
 """No message is trimmed here: what is measured is the way, and not what becomes of an inbox that is full."""
@@ -76,6 +77,31 @@ class Stream:
                 self._redis.xack(self._name, GROUP, *[id_ for id_, _ in entries])
 
 
+class Lean:
+    """The same stream over coord's own connections, which take a third of the time that redis-py's client takes."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._name = f"bench-lean:{name}"
+        self._line = Line(connect(url, Profile.READER))
+
+    def prepare(self) -> None:
+        self._line.send("DEL", self._name)
+        self._line.send("XGROUP", "CREATE", self._name, GROUP, 0, "MKSTREAM")
+
+    def send(self, word: Word) -> None:
+        self._line.send("XADD", self._name, "*", "number", word[0], "at", word[1])
+
+    def receive(self) -> Iterator[Word]:
+        ask = ("XREADGROUP", "GROUP", GROUP, READER, "COUNT", AT_ONCE, "BLOCK", 1000, "STREAMS", self._name, ">")
+        while True:
+            answer = self._line.send(*ask, blocks_s=1)
+            entries = answer[self._name] if answer else []
+            for _, (_, number, _, at) in entries:
+                yield int(number), int(at)
+            if entries:
+                self._line.send("XACK", self._name, GROUP, *[id_ for id_, _ in entries])
+
+
 class Publish:
     """Who does not listen right now never hears of it."""
 
@@ -97,4 +123,4 @@ class Publish:
                 yield int(number), int(at)
 
 
-CARRIERS: dict[str, type[Carrier]] = {"coord": Coord, "stream": Stream, "publish": Publish}
+CARRIERS: dict[str, type[Carrier]] = {"coord": Coord, "stream": Stream, "lean stream": Lean, "publish": Publish}

@@ -28,10 +28,9 @@ class Speed:
     def rate(self, system: str) -> float:
         return median(self.rates[system])
 
-    @property
-    def of_a_stream(self) -> float:
-        """The median of the rounds' ratios."""
-        return median(ours / theirs for ours, theirs in zip(self.rates["coord"], self.rates["stream"], strict=True))
+    def share_of(self, system: str) -> float:
+        """How many of the system's messages coord brings in the same time: the median of the rounds' ratios."""
+        return median(ours / theirs for ours, theirs in zip(self.rates["coord"], self.rates[system], strict=True))
 
 
 def speed(url: str, rounds: int, single: int, many: int) -> Speed:
