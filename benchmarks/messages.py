@@ -6,7 +6,7 @@ All on one embedded server over loopback, in turns; sender and handler are proce
 * As fast as it goes: from the first that is sent to the last that is handled. The stream is XADD, XREADGROUP and one XACK for
   what that brought (at most 32 entries), with nothing taken over, expired, numbered or removed. It goes through redis-py's
   client, as it would in a program; coord has connections of its own (wire/line.py), so that the same stream over those
-  is measured, too: by that ratio one sees what the promises cost, by the other what one loses by having them.
+  is measured, too. The first ratio is what a program loses that leaves its own stream for coord; the second, what promises cost.
 * Catching up: what came while the recipient was away.
 * 100,000 messages to 200 recipients of whom half are away at first; all consumers are killed (SIGKILL) every 5 s. What a
   message does is counted in Redis.
