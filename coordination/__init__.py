@@ -1,11 +1,11 @@
 """Decides and remembers; `workers` does. Each room imports only rooms below it:
 
-cli  mcp                           faces: parse, call one deed, print; the same as tools for AI agents
+cli  mcp  gateway                  faces: parse, call one deed, print; the same as tools for AI agents; messages over WebSocket
 library                            the same deeds for people who script them
 fleet                              what runs on this machine
 runs  desk                         a plan in motion | the records, asked for and changed
 ecosystem  planner  dependencies   the file people edit | pure graph work | what repositories need of each other, checked
-locks  sample                      exclusion | what `coord demo` shows
+locks  messages  sample            exclusion and capacity | delivery | what `coord demo` shows
 wire                               Redis connections, key names, Lua steps, the Celery client app
 settings  wording  nearest         what may be set | what is wrong with a value | what was meant
 phrases  git  ring                 names in a sentence | a question to git | the way from a name back to itself
