@@ -6,7 +6,7 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
-from coordination.locks import LockManager
+from coordination.locks import LockManager, Owner
 from coordination.messages import MessageBus
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
@@ -19,10 +19,13 @@ def charge(redis_url: str, folder: Path) -> Charge:
     return Charge(redis_url=redis_url, settings=Settings(), places={"r1": folder}, jobs=1, state=folder / "state")
 
 
+DEAD = Owner(host="elsewhere", pid=1, started="long ago", thread=1)
+
+
 def test_a_worker_sweeps_locks_and_inboxes(redis_url: str, tmp_path: Path):
     parts = WorkerParts(charge(redis_url, tmp_path))
     assert parts.sweeper in parts.services
-    with connect(redis_url, Profile.WORKER) as redis, closing(LockManager(redis, "coord")) as locks:
+    with connect(redis_url, Profile.WORKER) as redis, closing(LockManager(redis, "coord", owner=DEAD)) as locks:
         bus = MessageBus(redis, "coord", sender="me")
         bus.register("repo:r1")
         bus.send("repo:r1", "note", "soon over", ttl=timedelta(milliseconds=1))
