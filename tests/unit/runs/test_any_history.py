@@ -294,9 +294,6 @@ AnyHistory.TestCase.settings = settings(
     max_examples=60,
     stateful_step_count=50,
     deadline=None,
-    phases=(
-        Phase.explicit,
-        Phase.generate,
-    ),  # a history that fails is as short as it is found: to shorten it takes minutes
+    phases=(Phase.explicit, Phase.generate),  # to make a history that fails shorter takes minutes
 )
 TestAnyHistory = AnyHistory.TestCase
