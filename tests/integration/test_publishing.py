@@ -298,4 +298,12 @@ def children(pid: int) -> list[int]:
 
 def stopped_in(pid: int) -> int:
     """The child of this process that is stopped; 0 if none is."""
-    return next((child for child in children(pid) if Path(f"/proc/{child}/stat").read_text().split()[2] == "T"), 0)
+    return next((child for child in children(pid) if state_of(child) == "T"), 0)
+
+
+def state_of(pid: int) -> str:
+    """Empty if it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
