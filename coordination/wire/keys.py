@@ -162,9 +162,9 @@ def _one(part: str) -> property:
     return property(lambda self: self.head + LUA_NAMES[part])
 
 
-def _each(part: str) -> Callable[[Any, str], str]:
-    """One key for each name: a method."""
-    return lambda self, name: f"{self.head}{LUA_NAMES[part]}{name}"
+def _each(part: str, of: str = "") -> Callable[[Any, str], str]:
+    """One key for each name: a method. `of`: which of the keys that begin with the part."""
+    return lambda self, name: f"{self.head}{LUA_NAMES[part]}{of}{name}"
 
 
 @dataclass(frozen=True)
@@ -212,24 +212,16 @@ class MessageKeys:
     readers = _one("readers")
     dead_letters = _one("dead_letters")
     mail = _each("mail")
+    ready = _each("inbox", "ready:")
+    pending = _each("inbox", "pending:")
+    deliveries = _each("inbox", "deliveries:")
+    facts = _each("inbox", "facts:")
 
     @property
     def patterns(self) -> tuple[str, ...]:
         """Of all of them, and the head that steps get; for the rights of a user."""
         many = (f"{self.head}{LUA_NAMES[name]}*" for name in ("inbox", "topic"))
         return (self.head, *many, self.recipients, self.readers, self.dead_letters)
-
-    def ready(self, recipient: str) -> str:
-        return f"{self.head}{LUA_NAMES['inbox']}ready:{recipient}"
-
-    def pending(self, recipient: str) -> str:
-        return f"{self.head}{LUA_NAMES['inbox']}pending:{recipient}"
-
-    def deliveries(self, recipient: str) -> str:
-        return f"{self.head}{LUA_NAMES['inbox']}deliveries:{recipient}"
-
-    def facts(self, recipient: str) -> str:
-        return f"{self.head}{LUA_NAMES['inbox']}facts:{recipient}"
 
 
 class Keys:
