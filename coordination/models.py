@@ -190,15 +190,74 @@ Action = Annotated[
     Annotated[ShellAction | PythonAction | AgentAction | ManualAction, Field(discriminator="type")],
     BeforeValidator(_bare_command),
 ]
+Compensation = Annotated[
+    Annotated[ShellAction | PythonAction | AgentAction, Field(discriminator="type")], BeforeValidator(_bare_command)
+]
+"""What undoes a todo: an action that a worker can carry out."""
+
+
+class Verdict(StrEnum):
+    APPROVE = "approve"
+    REJECT = "reject"
+
+
+class Gate(Record):
+    """A person's approval is needed before it goes on. Without a timeout it is waited for as long as it takes."""
+
+    timeout: Duration | None = None
+    on_timeout: Verdict = Verdict.REJECT
+
+
+def _bare_gate(value: object) -> object:
+    if value is True:
+        return {}
+    if isinstance(value, dict | Gate):
+        return value
+    raise ValueError("needs true, or a mapping like {timeout: 24h, on_timeout: reject}")
+
+
+AtGate = Annotated[Gate, BeforeValidator(_bare_gate)]
+
+
+class Backoff(StrEnum):
+    """How the delay before another try grows with the failures."""
+
+    IMMEDIATE = "immediate"
+    FIXED = "fixed"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+    FIBONACCI = "fibonacci"
+
+
+class Jitter(StrEnum):
+    NONE = "none"
+    FULL = "full"
+    """Drawn evenly from 0 to the delay."""
+
+
+class OutputSign(Record):
+    """The attempt wrote something that the pattern (a regular expression of Python's) finds."""
+
+    output: Text
+
+
+FailureSign = Annotated[int, Field(strict=True, ge=1, le=255)] | Literal["timeout"] | OutputSign
+"""By what a failure is told from others: an exit code, the end of its time, or what it wrote."""
 
 
 class Retry(Record):
-    """When to try a failed todo again. `attempts` includes the first; the delay is full jitter under a doubling cap."""
+    """When to try a failed todo again. `attempts` includes the first."""
 
     attempts: Annotated[Count, Field(le=100)] = 3
+    strategy: Backoff = Backoff.EXPONENTIAL
     delay: Duration = timedelta(seconds=1)
     factor: Annotated[Amount, Field(ge=1)] = 2.0
     max_delay: Duration = timedelta(seconds=30)
+    jitter: Jitter = Jitter.FULL
+    retry_on: tuple[FailureSign, ...] = ()
+    """Only failures with one of these signs are worth another try; without any, all are."""
+    stop_on: tuple[FailureSign, ...] = ()
+    """Failures with one of these are not, whatever else they show."""
 
 
 class Repo(Record):
@@ -285,6 +344,7 @@ class Milestone(Record):
         Annotated[Criterion, BeforeValidator(lambda v: {"text": v} if isinstance(v, str) else v)], ...
     ] = ()
     deliverables: tuple[Text, ...] = ()
+    gate: AtGate | None = None
 
 
 class Plan(Record):
@@ -300,6 +360,7 @@ class Plan(Record):
     strategy: Strategy = Strategy.AUTO
     on_failure: OnFailure = OnFailure.HALT
     max_parallel: Count | None = None
+    retry: Retry | None = None
 
 
 class Todo(Record):
@@ -320,6 +381,8 @@ class Todo(Record):
     acceptance_criteria: tuple[Text, ...] = ()
     plan: Id | None = None
     action: Action | None = None
+    compensate: Compensation | None = None
+    gate: AtGate | None = None
     timeout: Duration | None = None
     retry: Retry | None = None
     resources: ResourceNeeds = ()
@@ -385,6 +448,6 @@ class Ecosystem(Record):
 
 
 NOT_YET: dict[str, frozenset[str]] = {
-    "coordination.todos": frozenset({"compensate", "gate", "cache"}),
+    "coordination.todos": frozenset({"cache"}),
 }
 """Fields of the format that a later version builds, by the section they stand in: refused, never ignored."""

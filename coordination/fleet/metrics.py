@@ -13,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from coordination.errors import CoordinationError, Unreachable
-from coordination.runs.census import LIVE, Census, CensusTaker
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.census import Census, CensusTaker
+from coordination.runs.records import LIVE, RunStatus, TodoState
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect, reaching
 from coordination.wire.keys import Keys

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from redis import Redis
 
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.records import LIVE, TodoState
 from coordination.wire.keys import SEAT, Keys, RunKeys
 
-LIVE = (RunStatus.RUNNING, RunStatus.PAUSED)
 COUNTS = [f"n.{state}" for state in TodoState]
 
 Counts = Mapping[str, int]

@@ -27,13 +27,26 @@ class TodoState(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
+    COMPENSATING = "compensating"
+    """Only shown: what undoes it goes through `ready` to `running` like a todo."""
+    COMPENSATED = "compensated"
+    COMPENSATION_FAILED = "compensation_failed"
 
     @property
     def ended(self) -> bool:
         return self in _ENDED
 
 
-_ENDED = frozenset({TodoState.SUCCEEDED, TodoState.FAILED, TodoState.SKIPPED, TodoState.CANCELLED})
+_ENDED = frozenset(
+    {
+        TodoState.SUCCEEDED,
+        TodoState.FAILED,
+        TodoState.SKIPPED,
+        TodoState.CANCELLED,
+        TodoState.COMPENSATED,
+        TodoState.COMPENSATION_FAILED,
+    }
+)
 
 
 class RunStatus(StrEnum):
@@ -41,13 +54,21 @@ class RunStatus(StrEnum):
     """Being written; expires unless it is sealed."""
     RUNNING = "running"
     PAUSED = "paused"
+    ROLLING_BACK = "rolling_back"
+    """What runs is stopped; then what was done is undone."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    ROLLED_BACK = "rolled_back"
+    ROLLBACK_FAILED = "rollback_failed"
 
     @property
     def ended(self) -> bool:
-        return self not in (RunStatus.DRAFT, RunStatus.RUNNING, RunStatus.PAUSED)
+        return self is not RunStatus.DRAFT and self not in LIVE
+
+
+LIVE = (RunStatus.RUNNING, RunStatus.PAUSED, RunStatus.ROLLING_BACK)
+"""A run that has not ended."""
 
 
 class TodoSpec(BaseModel):
@@ -108,6 +129,20 @@ class Grant:
     """The commit at which the worktree must stand; None before the first success in this repository."""
     tries: int
     """Failures of the todo's own so far."""
+    checkpoint: str = ""
+    """JSON: what a former attempt had written to COORD_OUTPUT before it ended; empty if nothing."""
+    undo: Undo | None = None
+    """Given where the todo is not to be done but undone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undo:
+    was: TodoState
+    """What it had come to."""
+    output: str
+    """JSON that it handed over, else what its checkpoint holds; empty if neither."""
+    last: bool
+    """Nothing else of the run is left to undo in this repository: its worktree and branch can go."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from datetime import timedelta
 from redis import Redis
 
 from coordination.planner.delivery import Delivery
-from coordination.runs.records import Grant, Handed, Reply, Result, RunBrief, TodoSpec
+from coordination.runs.records import Grant, Handed, Reply, Result, RunBrief, TodoSpec, TodoState, Undo
 from coordination.wire.keys import Keys, resource, split_member
 from coordination.wire.scripts import Scripts
 
@@ -58,7 +58,7 @@ class RunStore:
         reply = _reply(run_id, [word, *rest[:3]])
         if word != "granted":
             return reply
-        fence, spec, tip, tries = rest[3:]
+        fence, spec, tip, tries, checkpoint, *undo = rest[3:]
         grant = Grant(
             run_id=run_id,
             todo_id=todo_id,
@@ -67,6 +67,8 @@ class RunStore:
             spec=TodoSpec.model_validate_json(spec),
             tip=tip or None,
             tries=int(tries),
+            checkpoint=checkpoint,
+            undo=_undo(undo),
         )
         return Reply(word=word, sends=reply.sends, wakes=reply.wakes, status=reply.status, grant=grant)
 
@@ -98,6 +100,10 @@ class RunStore:
     def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
         return self._step("park", grant.run_id, grant.todo_id, grant.fence, waits_for, ms(delay))
 
+    def checkpoint(self, grant: Grant, output: str) -> Reply:
+        """What the todo has written so far (JSON), for an attempt after this one: `kept`, or `stale`."""
+        return self._step("checkpoint", grant.run_id, grant.todo_id, grant.fence, output)
+
     def lose(self, run_id: str, todo_id: str, cap: int) -> Reply:
         return self._step("lose", run_id, todo_id, cap)
 
@@ -122,6 +128,22 @@ class RunStore:
 
     def resume(self, run_id: str, actor: str) -> Reply:
         return self._step("resume", run_id, actor)
+
+    def rollback(self, run_id: str, actor: str, why: str) -> Reply:
+        """`rolling_back` from now on, `already`, `done`, or `unknown`."""
+        return self._step("rollback", run_id, actor, why)
+
+    def accept(self, run_id: str, todo_id: str, actor: str, reason: str) -> Reply:
+        """What could not be undone counts as undone: `accepted`, or `idle` where nothing of the kind is waited for."""
+        return self._step("accept", run_id, todo_id, actor, reason)
+
+    def approve(self, run_id: str, todo_id: str, actor: str, comment: str) -> Reply:
+        """`approved`, `settled` where that was all that was to be done, or `idle`."""
+        return self._step("approve", run_id, todo_id, actor, comment)
+
+    def reject(self, run_id: str, todo_id: str, actor: str, comment: str) -> Reply:
+        """`settled` as failed, or `idle`."""
+        return self._step("reject", run_id, todo_id, actor, comment)
 
     def complete(self, run_id: str, todo_id: str, actor: str) -> Reply:
         """A manual todo is done."""
@@ -200,6 +222,13 @@ class RunStore:
 
     def _step(self, step: str, run_id: str, *args: str | int | float) -> Reply:
         return _reply(run_id, self._call(step, run_id, *args))
+
+
+def _undo(told: Sequence[str]) -> Undo | None:
+    if not told:
+        return None
+    was, output, last = told
+    return Undo(was=TodoState(was), output=output, last=last == "1")
 
 
 def ms(duration: timedelta) -> int:

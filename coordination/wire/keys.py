@@ -68,6 +68,9 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `…:sent`                 | zset   | dispatched and unclaimed, by when in ms                   | as long as the run       |
 | `…:tips`                 | hash   | repo → the commit its next attempt starts from            | as long as the run       |
 | `…:output`               | hash   | todo → JSON that it hands to its dependents               | as long as the run       |
+| `…:checkpoint`           | hash   | todo → JSON: what a running one has written of it so far  | as long as the run       |
+| `…:parents`              | hash   | todo → the todos that it waited for; in a rollback        | as long as the run       |
+| `…:behind`               | hash   | todo → those behind it that are not passed yet; in a rollback | as long as the run   |
 | `…:events`               | stream | what happened, in order                                   | the last 100,000         |
 | `…:log:<todo>`           | stream | its output, in chunks                                     | as long as the run       |
 | `…:bundle:<repo>`        | hash   | commit → its git bundle; `<commit> since`, `… elsewhere`  | as long as the run       |
@@ -100,6 +103,7 @@ class RunKeys:
     pending = property(lambda self: f"{self.prefix}:pending")
     tips = property(lambda self: f"{self.prefix}:tips")
     output = property(lambda self: f"{self.prefix}:output")
+    checkpoint = property(lambda self: f"{self.prefix}:checkpoint")
     events = property(lambda self: f"{self.prefix}:events")
 
     def log(self, todo: str) -> str:
@@ -113,7 +117,7 @@ class RunKeys:
         """In the order in which lua/run/_run.lua unpacks them."""
         names = (
             "meta spec place children levels state facts pending opened ready queued busy owed stranded sent tips output "
-            "events"
+            "checkpoint parents behind events"
         )
         return [f"{self.prefix}:{name}" for name in names.split()]
 

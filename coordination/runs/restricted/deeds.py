@@ -41,7 +41,7 @@ class Deeds:
         self._version = version
         self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # never changes
         deeds = (
-            self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.status, self.brief,
+            self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.checkpoint, self.status, self.brief,
             self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave, self.errands,
             self.answer,
         )  # fmt: skip
@@ -88,6 +88,11 @@ class Deeds:
     def park(self, repos: Repos, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)
         return self._followed(self._store.park(grant, waits_for, delay), grant.run_id, grant.todo_id)
+
+    def checkpoint(self, repos: Repos, grant: Grant, output: str) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        self._refuse_output(output)
+        return self._store.checkpoint(grant, output)
 
     def log(self, repos: Repos, run_id: str, todo_id: str, attempt: int, text: str) -> None:
         self._own(repos, run_id, todo_id)
@@ -181,11 +186,14 @@ class Deeds:
             raise NotAllowed(f"an attempt does not end as {result.outcome}")
         if not _COMMIT.fullmatch(result.tip):
             raise NotAllowed(f"{result.tip!r} is no commit")
+        self._refuse_output(result.output)
+
+    def _refuse_output(self, output: str) -> None:
         try:
-            from_json(result.output or "null", allow_inf_nan=False)
+            from_json(output or "null", allow_inf_nan=False)
         except ValueError as error:
             raise NotAllowed(f"the output is no JSON: {error}") from error
-        if len(result.output) > self._settings.output_limit_bytes:
+        if len(output) > self._settings.output_limit_bytes:
             raise NotAllowed(f"the output has more than {self._settings.output_limit_bytes} characters")
 
 

@@ -86,6 +86,7 @@ class ProxyStore(RunStore):
     retry = _asked(RunStore.retry)
     hand_back = _asked(RunStore.hand_back)
     park = _asked(RunStore.park)
+    checkpoint = _asked(RunStore.checkpoint)
     status = _asked(RunStore.status)
     brief = _asked(RunStore.brief)
     handed_over = _asked(RunStore.handed_over)

@@ -2,9 +2,9 @@
 -- runs/__init__.py.
 -- KEYS: wire/keys.py, Keys.step().   ARGV[1]: run id; the step's own arguments follow.
 
-local OWN, SHARED = 18, 8 -- keys that belong to the run alone, and those that all runs share
-local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output, events =
-  unpack(KEYS, 1, OWN)
+local OWN, SHARED = 21, 8 -- keys that belong to the run alone, and those that all runs share
+local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output,
+  checkpoint, parents, behind, events = unpack(KEYS, 1, OWN)
 local runs, live, leases, holders, stops, timers, counters = unpack(KEYS, OWN + 1)
 head = KEYS[OWN + SHARED]
 local run = ARGV[1]

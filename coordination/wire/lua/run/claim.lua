@@ -13,7 +13,7 @@ local p = place_of(todo)
 local its_attempt, tries, rank = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' tries', todo .. ' rank'))
 
 local function granted(fence)
-  return reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', tries or '0')
+  return reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', tries or '0', call('HGET', checkpoint, todo) or '')
 end
 
 if at == 'running' and fact(todo, 'request') == request_id then return granted(fact(todo, 'fence')) end
