@@ -13,7 +13,9 @@ local RECHECK_MS = 5000 -- who waits is told by who frees it; this catches holde
 local FIRST = -1 -- in `ready`, of who has what it needs: it keeps that from others
 local EVENTS_KEPT = 100000
 local TOLD_MS, TOLD_AT_MOST = 60000, 1000 -- a worker that reads none of them learns it from its heartbeat
-local ENDED = { succeeded = true, failed = true, skipped = true, cancelled = true }
+local ENDED = {
+  succeeded = true, failed = true, skipped = true, cancelled = true, compensated = true, compensation_failed = true,
+}
 
 local sends = {} -- what the caller has to send to the workers: {todo, attempt, repo, host, level, index, size}
 
@@ -23,6 +25,7 @@ local function erase(todo, name) call('HDEL', facts, todo .. ' ' .. name) end
 local function state_of(todo) return call('HGET', state, todo) end
 local function member(todo) return run .. ' ' .. todo end
 local function count(what) call('HINCRBY', counters, what, 1) end
+local function goes_on(status) return status == 'running' or status == 'rolling_back' end
 
 local function emit(what, todo, ...)
   return call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'what', what, 'todo', todo, ...)
@@ -46,13 +49,16 @@ local function move(todo, to)
   call('HINCRBY', meta, 'n.' .. to, 1)
   note(todo, 'since', now)
   if ENDED[to] then count('todos_' .. to) end
-  emit('todo.' .. to, todo, 'attempt', fact(todo, 'attempt'))
+  local attempt, undoing = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' undo'))
+  if undoing then return emit('todo.' .. to, todo, 'attempt', attempt, 'undo', undoing) end
+  emit('todo.' .. to, todo, 'attempt', attempt)
 end
 
 local function delivery(todo)
   local p = place_of(todo)
   local host, size = unpack(call('HMGET', meta, 'host.' .. p.repo, 'size.' .. p.level))
-  local attempt, index = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' index'))
+  local attempt, index, undoing = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' index', todo .. ' undo'))
+  if undoing then size = '0' end -- no level waits for it
   return { todo, attempt, p.repo, host or '', p.level, index or '0', size or '0' }
 end
 
@@ -65,12 +71,7 @@ local function keep_for(p, todo)
   call('ZADD', ready, p.order, todo)
 end
 
-local function enqueue(todo)
-  local p = place_of(todo)
-  if p.kind == 'manual' then
-    note(todo, 'waits_for', 'a person: coord complete-todo ' .. todo)
-    return move(todo, 'parked')
-  end
+local function line_up(todo, p)
   move(todo, 'ready')
   local first = call('HGET', busy, p.repo)
   local first_order = first and call('ZSCORE', ready, first)
@@ -83,6 +84,30 @@ local function enqueue(todo)
   else
     call('ZADD', queued, 0, queue_key(p, todo))
   end
+end
+
+-- A person is waited for: nothing is held meanwhile. What happens when nobody comes is in the fact `gate`: `timeout in ms, verdict`.
+local function wait_for_person(todo, words, gate)
+  local timeout_ms = tonumber(gate and string.match(gate, '^%d+') or '0')
+  if timeout_ms > 0 then call('ZADD', timers, now + timeout_ms, member(todo)) end
+  note(todo, 'waits_for', words)
+  move(todo, 'parked')
+end
+
+local function enqueue(todo)
+  local p = place_of(todo)
+  local gate, approved, undoing = unpack(call('HMGET', facts, todo .. ' gate', todo .. ' approved_by', todo .. ' undo'))
+  if undoing then return line_up(todo, p) end
+  if p.kind == 'manual' then return wait_for_person(todo, 'a person: coord complete-todo ' .. todo, gate) end
+  if gate and not approved then return wait_for_person(todo, 'an approval: coord approve ' .. todo, gate) end
+  line_up(todo, p)
+end
+
+-- Whether a parked todo waits for a person, and nothing else.
+local function waits_for_person(todo)
+  if state_of(todo) ~= 'parked' then return false end
+  local gate, approved, undoing = unpack(call('HMGET', facts, todo .. ' gate', todo .. ' approved_by', todo .. ' undo'))
+  return not undoing and (place_of(todo).kind == 'manual' or (gate and not approved))
 end
 
 local function free_repo(p, todo)
@@ -98,7 +123,7 @@ end
 -- delivered before its turn is owed another.
 local function pump()
   local status, max_parallel, active, strategy = unpack(call('HMGET', meta, 'status', 'max_parallel', 'active', 'strategy'))
-  if status ~= 'running' then return end
+  if not goes_on(status) then return end
   local room = tonumber(max_parallel) - tonumber(active)
   while room > 0 or max_parallel == '0' do
     local todo = call('ZPOPMIN', ready)[1]
@@ -107,7 +132,7 @@ local function pump()
     move(todo, 'dispatched')
     call('HINCRBY', meta, 'active', 1)
     call('ZADD', sent, now, todo)
-    if call('SREM', owed, todo) == 1 or strategy == 'dataflow' then sends[#sends + 1] = delivery(todo) end
+    if call('SREM', owed, todo) == 1 or strategy == 'dataflow' or status == 'rolling_back' then sends[#sends + 1] = delivery(todo) end
     room = room - 1
   end
 end
@@ -145,14 +170,22 @@ local function open_next_level()
   return {}
 end
 
-local function finish_if_done()
-  local status, left, cancelled, failed = unpack(call('HMGET', meta, 'status', 'open', 'cancelled', 'n.failed'))
-  if tonumber(left) > 0 or (status ~= 'running' and status ~= 'paused') then return end
-  status = cancelled and 'cancelled' or (tonumber(failed or 0) > 0 and 'failed') or 'succeeded'
+local function finish(status)
   call('HSET', meta, 'status', status, 'finished_at', now)
   call('ZREM', live, run)
   count('runs_' .. status)
-  emit('run.ended', '', 'status', status)
+  emit('run.ended', '', 'status', status, 'at', now) -- a rollback may open it again: `at` tells its ends apart
+end
+
+local function finish_if_done()
+  local status, left, cancelled, failed, intents =
+    unpack(call('HMGET', meta, 'status', 'open', 'cancelled', 'n.failed', 'intents'))
+  if tonumber(left) > 0 then return end
+  if status == 'rolling_back' then
+    finish(intents == '0' and 'rolled_back' or 'rollback_failed')
+  elseif status == 'running' or status == 'paused' then
+    finish(cancelled and 'cancelled' or (tonumber(failed or 0) > 0 and 'failed') or 'succeeded')
+  end
 end
 
 -- Whatever a worker that came for the todo holds of it: lease, timer, its share of max_parallel.
@@ -205,6 +238,19 @@ local function end_all_but_running(outcome, why)
   end
 end
 
+-- What runs is asked to stop: its workers see it at their next heartbeat, and are woken for that.
+local function stop_running()
+  local all, woken_up = call('HGETALL', state), {}
+  for i = 1, #all, 2 do
+    if all[i + 1] == 'running' then
+      call('SADD', stops, member(all[i]))
+      local worker = fact(all[i], 'worker')
+      if not woken_up[worker] then call('PUBLISH', head .. KEY.mail .. 'worker:' .. worker, '') end
+      woken_up[worker] = true
+    end
+  end
+end
+
 local function skip_dependents(todo, why)
   local heap = { todo }
   while #heap > 0 do
@@ -226,15 +272,116 @@ local function release_dependents(todo)
   end
 end
 
+-- Rollback (a saga: Garcia-Molina and Salem, 1987). Whatever has an intent, the fact that a claim leaves before anything is begun,
+-- is sent to a worker once more, to be undone: as a todo, with the fact `undo`, after all that stands behind it was undone.
+-- `behind` counts down what is left behind each todo, as `pending` counts what is left before it; `intents` what is left to undo.
+
+local function undo_todo(todo)
+  local p = place_of(todo)
+  if state_of(todo) ~= 'compensation_failed' then note(todo, 'was', state_of(todo)) end
+  note(todo, 'undo', 1)
+  for _, counted in ipairs({ 'tries', 'lost', 'rank', 'waits_for' }) do erase(todo, counted) end
+  call('HINCRBY', facts, todo .. ' attempt', 1)
+  call('HINCRBY', meta, 'open', 1)
+  line_up(todo, p)
+end
+
+-- Nothing of the todo is left to undo: those before it may follow, and those without an intent are passed over at once.
+local function pass(todo)
+  local heap = { todo }
+  while #heap > 0 do
+    for parent in string.gmatch(call('HGET', parents, table.remove(heap)) or '', '%S+') do
+      if call('HINCRBY', behind, parent, -1) == 0 then
+        if fact(parent, 'intent') then undo_todo(parent) else heap[#heap + 1] = parent end
+      end
+    end
+  end
+end
+
+-- Which todos stand before each, and how many behind it; and in each repository, how many intents there are.
+local function survey()
+  local before, intents = {}, 0
+  local all = call('HGETALL', state)
+  for i = 1, #all, 2 do
+    local todo, behind_it = all[i], 0
+    for child in string.gmatch(call('HGET', children, todo) or '', '%S+') do
+      behind_it = behind_it + 1
+      before[child] = (before[child] or '') .. ' ' .. todo
+    end
+    call('HSET', behind, todo, behind_it)
+    if fact(todo, 'intent') then
+      intents = intents + 1
+      call('HINCRBY', meta, 'intents.' .. place_of(todo).repo, 1)
+    end
+  end
+  for todo, names in pairs(before) do call('HSET', parents, todo, names) end
+  call('HSET', meta, 'intents', intents, 'open', 0)
+  return all
+end
+
+-- Once nothing of the run runs any more.
+local function begin_undoing()
+  call('DEL', ready, queued, busy, owed, stranded)
+  local all, last = survey(), {}
+  for i = 1, #all, 2 do
+    if call('HGET', behind, all[i]) == '0' then last[#last + 1] = all[i] end
+  end
+  for _, todo in ipairs(last) do
+    if fact(todo, 'intent') then undo_todo(todo) else pass(todo) end
+  end
+  pump()
+  finish_if_done()
+end
+
+local function begin_undoing_when_quiet()
+  local running, begun = unpack(call('HMGET', meta, 'n.running', 'intents'))
+  if tonumber(running or 0) == 0 and not begun then begin_undoing() end
+end
+
+local function turn_back(why, by)
+  call('HSET', meta, 'status', 'rolling_back')
+  call('HSETNX', meta, 'rollback', why)
+  call('HDEL', meta, 'paused', 'finished_at')
+  if by ~= '' then call('HSET', meta, 'rolled_back_by', by) end
+  call('ZADD', live, 'NX', now, run)
+  emit('run.rolling_back', '', 'why', why, 'by', by)
+end
+
+-- `dismiss`: how todos end that have not begun.
+local function roll_back(why, by, dismiss)
+  turn_back(why, by)
+  end_all_but_running(dismiss, why)
+  stop_running()
+  begin_undoing_when_quiet()
+end
+
+local function settle_undo(todo, outcome, why, p)
+  end_todo(todo, outcome == 'succeeded' and 'compensated' or 'compensation_failed', why, p)
+  free_repo(p, todo)
+  if outcome == 'succeeded' then
+    call('HINCRBY', meta, 'intents', -1)
+    call('HINCRBY', meta, 'intents.' .. p.repo, -1)
+    pass(todo)
+  end
+  pump()
+  finish_if_done()
+end
+
 -- The one way in which a todo that had its turn ends, and what follows from it.
 local function settle(todo, outcome, why)
   local p = place_of(todo)
+  if fact(todo, 'undo') then return settle_undo(todo, outcome, why, p) end
   end_todo(todo, outcome, why, p)
   free_repo(p, todo)
-  if outcome == 'succeeded' then
+  local status, on_failure = unpack(call('HMGET', meta, 'status', 'on_failure'))
+  if status == 'rolling_back' then
+    begin_undoing_when_quiet()
+  elseif outcome == 'succeeded' then
     release_dependents(todo)
   elseif outcome == 'failed' then
-    if call('HGET', meta, 'on_failure') == 'halt' then
+    if on_failure == 'rollback' then
+      roll_back(todo .. ' failed: ' .. (string.match(why, '^[^\n]*')), '', 'skipped')
+    elseif on_failure == 'halt' then
       call('HSETNX', meta, 'halted', todo)
       end_all_but_running('skipped', 'halted: ' .. todo .. ' failed')
     else
@@ -247,13 +394,41 @@ local function settle(todo, outcome, why)
   finish_if_done()
 end
 
-local function no_new_start() return call('HGET', meta, 'halted') or call('HGET', meta, 'cancelled') end
+-- What a person decided, or the gate's timeout for them.
+local function decide(todo, verdict, who, comment)
+  call('ZREM', timers, member(todo))
+  local word = verdict == 'approve' and 'approved' or 'rejected'
+  call('HSET', facts, todo .. ' ' .. word .. '_by', who, todo .. ' decided_at', now)
+  if comment ~= '' then note(todo, 'comment', comment) end
+  emit('todo.' .. word, todo, 'by', who, 'comment', comment)
+  if verdict == 'reject' then
+    settle(todo, 'failed', 'rejected by ' .. who .. (comment ~= '' and ': ' .. comment or ''))
+    return 'settled'
+  end
+  if place_of(todo).kind == 'manual' then
+    note(todo, 'worker', who)
+    note(todo, 'intent', now)
+    settle(todo, 'succeeded', '')
+    return 'settled'
+  end
+  erase(todo, 'waits_for')
+  enqueue(todo)
+  pump()
+  return 'approved'
+end
+
+local function no_new_start(todo)
+  local status, halted, cancelled = unpack(call('HMGET', meta, 'status', 'halted', 'cancelled'))
+  if status == 'rolling_back' then return not fact(todo, 'undo') end
+  return halted or cancelled
+end
 
 -- How a todo ends that was under way when that was decided, and why.
 local function ending()
-  local by = call('HGET', meta, 'cancelled')
+  local status, by, halted, rollback = unpack(call('HMGET', meta, 'status', 'cancelled', 'halted', 'rollback'))
+  if status == 'rolling_back' then return 'cancelled', 'rolled back: ' .. rollback end
   if by then return 'cancelled', 'cancelled by ' .. by end
-  return 'failed', 'halted: ' .. call('HGET', meta, 'halted') .. ' failed'
+  return 'failed', 'halted: ' .. halted .. ' failed'
 end
 
 -- The todo is tried again: at once (delay 0) or when its timer is due. `counted` is `tries` (its own failure),

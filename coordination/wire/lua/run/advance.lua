@@ -3,7 +3,7 @@
 -- Returns: `advanced` (…, the new level's deliveries), or `early` / `past` and nothing is changed.
 local level, source = ARGV[2], ARGV[3]
 local current, strategy, status = unpack(call('HMGET', meta, 'level', 'strategy', 'status'))
-if strategy ~= 'levels' or level ~= current then return reply('past') end
+if strategy ~= 'levels' or level ~= current or status == 'rolling_back' then return reply('past') end
 if call('HGET', opened, level) ~= '0' then return reply('early') end
 if call('HGET', meta, 'advanced.' .. level) then return reply('past') end
 call('HSET', meta, 'advanced.' .. level, source)

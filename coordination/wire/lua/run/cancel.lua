@@ -7,9 +7,6 @@ if status ~= 'running' and status ~= 'paused' then return reply('ended') end
 call('HSET', meta, 'cancelled', ARGV[2])
 tell_workers('run.cancelled', ARGV[2], emit('run.cancelled', '', 'by', ARGV[2]))
 end_all_but_running('cancelled', 'cancelled by ' .. ARGV[2])
-local all = call('HGETALL', state)
-for i = 1, #all, 2 do
-  if all[i + 1] == 'running' then call('SADD', stops, member(all[i])) end
-end
+stop_running()
 finish_if_done()
 return reply('cancelled')

@@ -1,6 +1,7 @@
 -- A worker asks for a todo that was delivered to it: → running with a lease and a fence, or a word why not.
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the repository (or empty)
--- Returns: `granted` (…, fence, spec, tip, tries), or a refusal:
+-- Returns: `granted` (…, fence, spec, tip, tries, checkpoint; where it is to be undone also: what it was, its output, whether nothing
+--   else is left to undo in its repository), or a refusal:
 --   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
 --   `ended`     settled already                 `taken`     another delivery of it is being executed
 --   `early`     its turn has not come           `parked`    it waits for its seat or its resources, or for a worker that can work there
@@ -10,10 +11,17 @@ local at = state_of(todo)
 if not at then return { 'unknown', sends, woken, '' } end
 
 local p = place_of(todo)
-local its_attempt, tries, rank = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' tries', todo .. ' rank'))
+local its_attempt, tries, rank, undoing, was =
+  unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' tries', todo .. ' rank', todo .. ' undo', todo .. ' was'))
 
 local function granted(fence)
-  return reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', tries or '0', call('HGET', checkpoint, todo) or '')
+  local kept = call('HGET', checkpoint, todo) or ''
+  local answer = reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', tries or '0', kept)
+  if undoing then
+    local last = call('HGET', meta, 'intents.' .. p.repo) == '1'
+    for _, told in ipairs({ was, call('HGET', output, todo) or kept, last and '1' or '0' }) do answer[#answer + 1] = told end
+  end
+  return answer
 end
 
 if at == 'running' and fact(todo, 'request') == request_id then return granted(fact(todo, 'fence')) end
@@ -33,7 +41,7 @@ end
 if at ~= 'dispatched' then return reply('stale') end
 
 local status, pinned = unpack(call('HMGET', meta, 'status', 'host.' .. p.repo))
-if status ~= 'running' then -- paused: back to the head of its repository
+if not goes_on(status) then -- paused: back to the head of its repository
   let_go(todo, p)
   call('SADD', owed, todo)
   call('ZADD', ready, p.order, todo)
@@ -84,6 +92,7 @@ call('HSET', holders, member(todo), fence)
 call('ZREM', sent, todo)
 call('HSET', facts, todo .. ' fence', fence, todo .. ' worker', worker, todo .. ' host', host, todo .. ' request', request_id,
   todo .. ' started_at', now)
+if not undoing then note(todo, 'intent', fence) end -- before it begins: from now on there may be something to undo
 call('HDEL', facts, todo .. ' rank', todo .. ' waits_for')
 move(todo, 'running')
 return granted(fence)

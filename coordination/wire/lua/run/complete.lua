@@ -2,7 +2,5 @@
 -- ARGV: run, todo, who
 -- Returns: `settled`, or `idle` where it does not wait for a person.
 local todo, who = unpack(ARGV, 2, 3)
-if state_of(todo) ~= 'parked' or place_of(todo).kind ~= 'manual' then return reply('idle') end
-note(todo, 'worker', who)
-settle(todo, 'succeeded', '')
-return reply('settled')
+if place_of(todo).kind ~= 'manual' or not waits_for_person(todo) then return reply('idle') end
+return reply(decide(todo, 'approve', who, ''))

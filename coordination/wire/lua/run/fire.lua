@@ -26,13 +26,19 @@ local function put_back(first)
 end
 
 local function can_start()
-  if status ~= 'running' or (max_parallel ~= '0' and tonumber(active) >= tonumber(max_parallel)) then return false end
+  if not goes_on(status) or (max_parallel ~= '0' and tonumber(active) >= tonumber(max_parallel)) then return false end
   local first = call('HGET', busy, p.repo)
   return not first or first == todo or put_back(first)
 end
 
+if waits_for_person(todo) then
+  local verdict = string.match(fact(todo, 'gate') or '', '%a+$')
+  decide(todo, verdict, 'the timeout of its gate', '')
+  return reply('settled')
+end
+
 local request = load(id)
-if request and request.state == 'waiting' and status == 'running' then
+if request and request.state == 'waiting' and goes_on(status) then
   local beyond = shortfall(request)
   if beyond then
     settle(todo, 'failed', beyond)

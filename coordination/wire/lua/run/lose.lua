@@ -11,7 +11,7 @@ end
 local worker = fact(todo, 'worker') or 'its worker'
 count('leases_lost')
 local lost = tonumber(fact(todo, 'lost') or '0') + 1
-local over, too_often = no_new_start(), lost >= tonumber(cap)
+local over, too_often = no_new_start(todo), lost >= tonumber(cap)
 emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'), 'again', (over or too_often) and 'no' or 'yes')
 if over then
   settle(todo, (ending()), worker .. ' was lost')

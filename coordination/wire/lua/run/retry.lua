@@ -4,7 +4,7 @@
 local todo, fence, counted, delay_ms, exit_code, why = unpack(ARGV, 2, 7)
 if not held_by(todo, fence) then return reply('stale') end
 if exit_code ~= '' then note(todo, 'exit_code', exit_code) end
-if no_new_start() then
+if no_new_start(todo) then
   local outcome, reason = ending()
   settle(todo, outcome, why ~= '' and why or 'handed back by ' .. fact(todo, 'worker') .. ', not tried again: ' .. reason)
   return reply('settled')

@@ -6,10 +6,14 @@ local todo, fence, outcome, exit_code, why, json, tip, began = unpack(ARGV, 2, 9
 if not held_by(todo, fence) then
   return reply(fact(todo, 'settled_by') == fence and 'again' or 'stale')
 end
-if outcome == 'succeeded' then erase(todo, 'error') end
+local undoing = fact(todo, 'undo')
+if outcome == 'succeeded' and not undoing then erase(todo, 'error') end
 if exit_code ~= '' then note(todo, 'exit_code', exit_code) end
-if json ~= '' then call('HSET', output, todo, json) end
-if tip ~= '' then
+if json ~= '' and not undoing then
+  call('HSET', output, todo, json)
+  call('HDEL', checkpoint, todo)
+end
+if tip ~= '' and not undoing then
   call('HSET', tips, place_of(todo).repo, tip)
   note(todo, 'commit', tip)
   if began ~= '' then note(todo, 'began', began) end

@@ -20,8 +20,10 @@ for i = 1, #kept, 2 do
     call('SADD', owed, todo)
     call('HSET', stranded, repo, todo)
     local others = hosts[repo] and (' (' .. hosts[repo] .. ' serves it, but the work of this run is there)') or ''
-    note(todo, 'waits_for', 'host ' .. host .. ', where no worker serves ' .. repo .. ' now' .. others
-      .. '; gone for good: coord cancel ' .. run .. ', coord retry ' .. run .. ' --without ' .. host)
+    local without = fact(todo, 'undo') and ('coord rollback ' .. run .. ' --accept ' .. todo .. ' --reason "…"')
+      or ('coord cancel ' .. run .. ', coord retry ' .. run .. ' --without ' .. host)
+    note(todo, 'waits_for',
+      'host ' .. host .. ', where no worker serves ' .. repo .. ' now' .. others .. '; gone for good: ' .. without)
     move(todo, 'parked')
     word = 'stranded'
   end

@@ -1,0 +1,15 @@
+-- A person answers for what could not be undone: it counts as undone from now on, and those before it follow.
+-- ARGV: run, todo, who, reason
+-- Returns: `accepted`, or `idle` where it is not a compensation that failed, or that waits.
+local todo, who, reason = unpack(ARGV, 2, 4)
+local at, status = state_of(todo), call('HGET', meta, 'status')
+local waits = status == 'rolling_back' and fact(todo, 'undo') and (at == 'parked' or at == 'retrying' or at == 'dispatched' or at == 'ready')
+if at ~= 'compensation_failed' and not waits then return reply('idle') end
+call('HSET', facts, todo .. ' accepted', reason, todo .. ' accepted_by', who)
+emit('todo.accepted', todo, 'by', who, 'reason', reason)
+if at == 'compensation_failed' then
+  call('HINCRBY', meta, 'open', 1)
+  if status ~= 'rolling_back' then turn_back('accepted: ' .. todo, who) end
+end
+settle(todo, 'succeeded', '')
+return reply('accepted')

@@ -1,0 +1,21 @@
+-- What the run has done is undone: nothing new starts, what runs is stopped, then compensations go out in reverse order. Those
+-- that failed in an earlier rollback are tried again.
+-- ARGV: run, who, why
+-- Returns: `rolling_back`, `already` (it is), `done` (it was), or the status that does not allow it.
+local who, why = unpack(ARGV, 2, 3)
+local status = call('HGET', meta, 'status')
+if status == 'rolling_back' then return reply('already') end
+if status == 'rolled_back' then return reply('done') end
+if not status or status == 'draft' then return reply(status or 'unknown') end
+if status ~= 'rollback_failed' then
+  roll_back(why, who, 'cancelled')
+  return reply('rolling_back')
+end
+turn_back(why, who)
+local all = call('HGETALL', state)
+for i = 1, #all, 2 do
+  if all[i + 1] == 'compensation_failed' then undo_todo(all[i]) end
+end
+pump()
+finish_if_done()
+return reply('rolling_back')
