@@ -11,7 +11,18 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+
+from coordination import patterns
 
 FILE_NAME = "ecosystem.yaml"
 
@@ -235,13 +246,36 @@ class Jitter(StrEnum):
     """Drawn evenly from 0 to the delay."""
 
 
+def _regular_expression(pattern: str) -> str:
+    if mistake := patterns.mistake_in(pattern):
+        raise ValueError(mistake)
+    return pattern
+
+
 class OutputSign(Record):
-    """The attempt wrote something that the pattern (a regular expression of Python's) finds."""
+    """The pattern (a regular expression of Python's) finds something in a line that the attempt wrote."""
 
-    output: Text
+    output: Annotated[Text, AfterValidator(_regular_expression)]
 
 
-FailureSign = Annotated[int, Field(strict=True, ge=1, le=255)] | Literal["timeout"] | OutputSign
+def _kind_of_sign(value: object) -> str | None:
+    if isinstance(value, dict | OutputSign):
+        return "what it wrote"
+    if value == "timeout":
+        return "its time was up"
+    return "exit code" if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+FailureSign = Annotated[
+    Annotated[int, Field(strict=True, ge=1, le=255), Tag("exit code")]
+    | Annotated[Literal["timeout"], Tag("its time was up")]
+    | Annotated[OutputSign, Tag("what it wrote")],
+    Discriminator(
+        _kind_of_sign,
+        custom_error_type="failure_sign",
+        custom_error_message="needs an exit code, the word timeout, or a mapping like {output: REGEX}",
+    ),
+]
 """By what a failure is told from others: an exit code, the end of its time, or what it wrote."""
 
 

@@ -6,12 +6,12 @@ A command must end with 0; with an `expected_pattern`, a line of its output must
 
 from __future__ import annotations
 
-import re
 import signal
 from datetime import timedelta
 from pathlib import Path
 from threading import Event
 
+from coordination import patterns
 from coordination.dependencies.command import Ended, NotStarted, run
 from coordination.dependencies.verdict import Verdict, holds, joined, satisfied, unknown, unsatisfied
 from coordination.models import Command, Validation
@@ -29,14 +29,9 @@ def mistake_in(validation: Validation) -> str | None:
         )
     if validation.expected_status is not None and validation.health_check is None:
         return "validation.expected_status has no address to ask: add validation.health_check"
-    try:
-        re.compile(validation.expected_pattern or "")
-    except (OverflowError, RecursionError):
-        return "validation.expected_pattern repeats or nests more than a regular expression can: make it simpler"
-    except re.error as error:
-        at = f" (character {error.pos + 1})" if error.pos is not None else ""
-        return f"validation.expected_pattern {validation.expected_pattern!r} is no regular expression: {error.msg}{at}"
-    return None
+    pattern = validation.expected_pattern or ""
+    mistake = patterns.mistake_in(pattern)
+    return f"validation.expected_pattern {pattern[:100]!r} {mistake}" if mistake else None
 
 
 def carry_out(validation: Validation, *, folder: Path, stopped: Event) -> Verdict | None:
