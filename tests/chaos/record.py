@@ -1,0 +1,59 @@
+"""What Redis holds of a run when all is over, as the oracle judges it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+from redis import Redis
+
+from coordination.wire.keys import Keys
+from tests.chaos.ledger import Event, Facts, Line, Record, parse, violations
+
+
+def judged(redis: Redis, run: str, ledger: Path, namespace: str = "coord") -> list[str]:
+    """What went wrong in the run."""
+    return violations(lines_of(ledger), record(redis, run, namespace))
+
+
+def lines_of(ledger: Path) -> list[Line]:
+    return parse(ledger.read_text()) if ledger.exists() else []
+
+
+def record(redis: Redis, run: str, namespace: str = "coord") -> Record:
+    keys = Keys(namespace).run(run)
+    state, places, children, facts, specs = (
+        redis.hgetall(key) for key in (keys.state, keys.place, keys.children, keys.facts, keys.spec)
+    )
+    before = defaultdict(list)
+    for todo, names in children.items():
+        for child in names.split():
+            before[child].append(todo)
+    todos = {
+        todo: Facts(
+            state=at,
+            repo=places[todo].split()[2],
+            settled_by=int(facts.get(f"{todo} settled_by", 0)) or None,
+            before=tuple(before[todo]),
+            by_hand=places[todo].split()[3] == "manual",
+            begun=f"{todo} intent" in facts,
+            handed_back=int(facts.get(f"{todo} handed_back", 0)),
+            compensates=json.loads(specs[todo])["todo"].get("compensate") is not None,
+            accepted=f"{todo} accepted" in facts,
+        )
+        for todo, at in state.items()
+    }
+    events = [_event(entry, fields) for entry, fields in redis.xrange(keys.events)]
+    return Record(run=run, status=redis.hget(keys.meta, "status") or "unknown", todos=todos, events=events)
+
+
+def _event(entry: str, fields: dict[str, str]) -> Event:
+    return Event(
+        at_ms=int(entry.partition("-")[0]),
+        what=fields["what"],
+        todo=fields.get("todo", ""),
+        attempt=int(fields.get("attempt") or 0),
+        fence=int(fields.get("fence") or 0),
+        undo=fields.get("undo") == "1",
+    )
