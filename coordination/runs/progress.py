@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import redis
 
 from coordination.messages.following import BEGINNING, TICK_S, Following
 from coordination.messages.outage import PATIENCE_S
+from coordination.runs.records import RunStatus
 from coordination.wire.keys import Keys
 
 ENDED = "run.ended"
@@ -37,19 +39,40 @@ def follow(
     tick_s: float = TICK_S,
     patience_s: float = PATIENCE_S,
 ) -> Iterator[Event | None]:
-    """Every event from `since` on, and None whenever nothing came for a tick; ends with `run.ended`.
+    """Every event from `since` on, and None whenever nothing came for a tick; ends with the `run.ended` that holds: a run
+    that had ended may be rolled back, and ends again.
 
     `reader` must block (Profile.READER). Redis may be away for `patience_s`; then it is Unreachable.
     """
     hint = f"the run goes on when it is back; then: coord watch {run_id}"
     following = Following(reader, {keys.run(run_id).events: since}, hint=hint, patience_s=patience_s, tick_s=tick_s)
+    last = since
     while True:
         entries = following.read()
         if not entries:
+            if _is_over(reader, keys, run_id, last):
+                return
             yield None
         for entry in entries:
             fields = dict(entry.fields)
             event = Event(entry.id, fields.pop("what"), fields.pop("todo"), fields)
+            last = event.id
             yield event
-            if event.what == ENDED:
+            if event.what == ENDED and _holds(reader, keys, run_id, event):
                 return
+
+
+def _holds(reader: redis.Redis, keys: Keys, run_id: str, ended: Event) -> bool:
+    with suppress(redis.ConnectionError, redis.TimeoutError):  # then it is asked at the next quiet moment
+        status, finished_at = reader.hmget(keys.run(run_id).meta, ["status", "finished_at"])
+        return status is None or (RunStatus(status).ended and ended.fields.get("at", finished_at) == finished_at)
+    return False
+
+
+def _is_over(reader: redis.Redis, keys: Keys, run_id: str, last: str) -> bool:
+    """Whether nothing comes any more: its end was told before, or it was forgotten."""
+    run = keys.run(run_id)
+    with suppress(redis.ConnectionError, redis.TimeoutError):
+        status = reader.hget(run.meta, "status")
+        return status is None or (RunStatus(status).ended and not reader.xrange(run.events, f"({last}", count=1))
+    return False

@@ -191,6 +191,13 @@ class TodoView(BaseModel):
     """When it came into its state."""
     run: str | None = None
     """In which it was done, where a retry carried it over; its times are from there."""
+    was: TodoState | None = None
+    """What it had come to before it was undone: its times are from then."""
+    undo_s: float | None = None
+    """How long what undid it took."""
+    accepted: str | None = None
+    """Why somebody let it count as undone, and who."""
+    accepted_by: str | None = None
     output: Any = None
 
     @property
@@ -209,7 +216,9 @@ class RunView(BaseModel):
     on_failure: str
     actor: str
     steered_by: str | None = None
-    """Who has paused or cancelled it."""
+    """Who has paused or cancelled it, or had it undone."""
+    rollback: str | None = None
+    """Why what it did is undone, or was."""
     started_at: str | None
     finished_at: str | None
     duration_s: float | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -18,8 +19,12 @@ from coordination.runs.records import RunBrief, RunStatus, RunView, TodoState, T
 from coordination.wire.keys import Keys, seat, split_member
 
 LAST = "last"
+UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 TAIL_PIECES = 3
-FACTS = ("attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run")
+FACTS = (
+    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run",
+    "undo", "was", "undo_started_at", "undo_finished_at", "undo_error", "undo_exit_code", "accepted", "accepted_by",
+)  # fmt: skip
 """What people are shown of a todo; wire/keys.py says where it stands."""
 
 
@@ -66,26 +71,29 @@ class RunReader:
         meta = self._redis.hgetall(keys.meta)
         if not meta:
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
-        rows = self._todos(run_id) if todos else ()
+        status = RunStatus(meta["status"])
+        # The steps count a todo that is being undone by where it stands on its way.
+        rows = self._todos(run_id) if todos or status is RunStatus.ROLLING_BACK else ()
         return RunView(
             run_id=run_id,
             plan_id=meta["plan_id"],
-            status=RunStatus(meta["status"]),
+            status=status,
             strategy=meta["strategy"],
             on_failure=meta["on_failure"],
             actor=meta["actor"],
-            steered_by=meta.get("cancelled") or meta.get("paused"),
+            steered_by=meta.get("rolled_back_by") or meta.get("cancelled") or meta.get("paused"),
+            rollback=meta.get("rollback"),
             started_at=iso(meta.get("started_at")),
             finished_at=iso(meta.get("finished_at")),
-            duration_s=seconds(meta.get("started_at"), meta.get("finished_at")),
+            duration_s=_duration_s(meta),
             bound_s=_bound_s(meta, rows),
             carried_from=meta.get("carried_from"),
-            counts={s: int(meta[f"n.{s}"]) for s in TodoState if int(meta.get(f"n.{s}", 0)) > 0},
-            todos=rows,
+            counts=_counted(rows) if status is RunStatus.ROLLING_BACK else _counts(meta),
+            todos=rows if todos else (),
         )
 
-    def todo(self, run_id: str, todo_id: str) -> TodoView:
-        """One todo of a run, for a line as it ends; its output is left out."""
+    def todo(self, run_id: str, todo_id: str, then: TodoState | None = None) -> TodoView:
+        """One todo of a run, as it stands or, for a line as it ends, as it came to be `then`; its output is left out."""
         keys = self._keys.run(run_id)
         names = [f"{todo_id} {fact}" for fact in FACTS]
         with self._redis.pipeline(transaction=False) as pipeline:
@@ -94,14 +102,14 @@ class RunReader:
             pipeline.hmget(keys.facts, names)
             state, place, values = pipeline.execute()
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        return _todo(todo_id, TodoState(state), place.split()[2], Facts(todo_id, facts), None)
+        return _todo(todo_id, TodoState(then or state), place.split()[2], Facts(todo_id, facts), None)
 
     def branches(self, run: RunView) -> dict[str, str]:
         """Repository → the run on whose branch its work stands: an earlier one where all of it was carried over.
 
-        Where no todo committed anything there is no work to look at.
+        Where no todo committed anything, or all was undone, there is no work to look at.
         """
-        done = [todo for todo in run.todos if todo.state is TodoState.SUCCEEDED and todo.started_at]
+        done = [todo for todo in run.todos if _stands(todo) and todo.started_at]
         names = [f"{todo.id} {fact}" for todo in done for fact in ("commit", "began")]
         commits = self._redis.hmget(self._keys.run(run.run_id).facts, names) if names else []
         changed = {
@@ -156,6 +164,10 @@ class Facts:
         self._todo = todo
         self._facts = facts
 
+    def shown(self, state: TodoState) -> TodoState:
+        """What undoes a todo goes the way of a todo."""
+        return TodoState.COMPENSATING if self["undo"] and not state.ended else state
+
     def __getitem__(self, name: str) -> str | None:
         return self._facts.get(f"{self._todo} {name}")
 
@@ -168,24 +180,53 @@ def _todo(
     output: str | None,
     held_up: Mapping[str, str] = MappingProxyType({}),
 ) -> TodoView:
-    exit_code = facts["exit_code"]
-    finished_at = facts["finished_at"] if state.ended else None
+    shown = facts.shown(state)
+    undone = shown in UNDO
+    last = "undo_" if undone and shown is not TodoState.COMPENSATED and facts["undo_error"] else ""
+    exit_code = facts[f"{last}exit_code"]
+    finished_at = facts["finished_at"] if state.ended or undone else None
     return TodoView(
         id=name,
         repo=repo,
-        state=state,
+        state=shown,
         attempt=int(facts["attempt"] or 0),
         worker=facts["worker"],
         started_at=iso(facts["started_at"]),
         finished_at=iso(finished_at),
         duration_s=seconds(facts["started_at"], finished_at),
         exit_code=None if exit_code is None else int(exit_code),
-        error=facts["error"],
+        error=facts[f"{last}error"],
         run=facts["run"],
+        was=TodoState(facts["was"] or state) if undone else None,
+        undo_s=seconds(facts["undo_started_at"], facts["undo_finished_at"]) if undone and state.ended else None,
+        accepted=facts["accepted"],
+        accepted_by=facts["accepted_by"],
         waits_for=facts["waits_for"] or _waits_for(state, repo, facts["worker"], held_up),
         since=iso(facts["since"]),
         output=_parsed(output),
     )
+
+
+def _stands(todo: TodoView) -> bool:
+    """Whether what it did is still there to be looked at."""
+    return todo.state is TodoState.SUCCEEDED or (
+        todo.was is TodoState.SUCCEEDED and todo.state is not TodoState.COMPENSATED
+    )
+
+
+def _counts(meta: Mapping[str, str]) -> dict[str, int]:
+    return {s: int(meta[f"n.{s}"]) for s in TodoState if int(meta.get(f"n.{s}", 0)) > 0}
+
+
+def _counted(todos: Iterable[TodoView]) -> dict[str, int]:
+    counts = Counter(todo.state for todo in todos)
+    return {state: counts[state] for state in TodoState if counts[state]}
+
+
+def _duration_s(meta: Mapping[str, str]) -> float | None:
+    """For how long it went on: a run that ended and is rolled back later lay still in between."""
+    whole = seconds(meta.get("started_at"), meta.get("finished_at"))
+    return None if whole is None else round(whole - int(meta.get("lay_still_ms", 0)) / 1000, 3)
 
 
 def _waits_for(state: TodoState, repo: str, worker: str | None, held_up: Mapping[str, str]) -> str | None:

@@ -22,6 +22,8 @@ local sends = {} -- what the caller has to send to the workers: {todo, attempt, 
 local function fact(todo, name) return call('HGET', facts, todo .. ' ' .. name) end
 local function note(todo, name, value) call('HSET', facts, todo .. ' ' .. name, value) end
 local function erase(todo, name) call('HDEL', facts, todo .. ' ' .. name) end
+-- What an attempt leaves is told apart from what undoing it leaves: people are shown both.
+local function note_of_attempt(todo, name, value) note(todo, (fact(todo, 'undo') and 'undo_' or '') .. name, value) end
 local function state_of(todo) return call('HGET', state, todo) end
 local function member(todo) return run .. ' ' .. todo end
 local function count(what) call('HINCRBY', counters, what, 1) end
@@ -216,8 +218,8 @@ local function end_todo(todo, outcome, why, p)
   call('ZREM', ready, todo)
   call('ZREM', queued, queue_key(p, todo))
   erase(todo, 'waits_for')
-  if why ~= '' then note(todo, 'error', why) end
-  note(todo, 'finished_at', now)
+  if why ~= '' then note_of_attempt(todo, 'error', why) end
+  note_of_attempt(todo, 'finished_at', now)
   move(todo, outcome)
   call('HINCRBY', meta, 'open', -1)
   if call('HEXISTS', opened, p.level) == 1 and call('HINCRBY', opened, p.level, -1) == 0 then
@@ -280,7 +282,9 @@ local function undo_todo(todo)
   local p = place_of(todo)
   if state_of(todo) ~= 'compensation_failed' then note(todo, 'was', state_of(todo)) end
   note(todo, 'undo', 1)
-  for _, counted in ipairs({ 'tries', 'lost', 'rank', 'waits_for' }) do erase(todo, counted) end
+  for _, old in ipairs({ 'tries', 'lost', 'rank', 'waits_for', 'undo_started_at', 'undo_finished_at', 'undo_error', 'undo_exit_code' }) do
+    erase(todo, old)
+  end
   call('HINCRBY', facts, todo .. ' attempt', 1)
   call('HINCRBY', meta, 'open', 1)
   line_up(todo, p)
@@ -339,6 +343,8 @@ local function begin_undoing_when_quiet()
 end
 
 local function turn_back(why, by)
+  local ended = call('HGET', meta, 'finished_at')
+  if ended then call('HINCRBY', meta, 'lay_still_ms', now - ended) end
   call('HSET', meta, 'status', 'rolling_back')
   call('HSETNX', meta, 'rollback', why)
   call('HDEL', meta, 'paused', 'finished_at')
@@ -438,7 +444,7 @@ local function again(todo, counted, delay_ms, why)
   let_go(todo, p)
   call('HINCRBY', facts, todo .. ' ' .. counted, 1)
   call('HINCRBY', facts, todo .. ' attempt', 1)
-  if why ~= '' then note(todo, 'error', why) end
+  if why ~= '' then note_of_attempt(todo, 'error', why) end
   call('SADD', owed, todo)
   free_repo(p, todo)
   if tonumber(delay_ms) > 0 then

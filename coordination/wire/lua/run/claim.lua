@@ -90,8 +90,8 @@ if not pinned then call('HSET', meta, 'host.' .. p.repo, host) end
 call('ZADD', leases, now + lease_ms, member(todo))
 call('HSET', holders, member(todo), fence)
 call('ZREM', sent, todo)
-call('HSET', facts, todo .. ' fence', fence, todo .. ' worker', worker, todo .. ' host', host, todo .. ' request', request_id,
-  todo .. ' started_at', now)
+call('HSET', facts, todo .. ' fence', fence, todo .. ' worker', worker, todo .. ' host', host, todo .. ' request', request_id)
+note_of_attempt(todo, 'started_at', now)
 if not undoing then note(todo, 'intent', fence) end -- before it begins: from now on there may be something to undo
 call('HDEL', facts, todo .. ' rank', todo .. ' waits_for')
 move(todo, 'running')

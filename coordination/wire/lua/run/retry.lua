@@ -3,7 +3,7 @@
 -- Returns: `retrying`, `settled` (as failed or cancelled, since nothing new starts any more) or `stale`.
 local todo, fence, counted, delay_ms, exit_code, why = unpack(ARGV, 2, 7)
 if not held_by(todo, fence) then return reply('stale') end
-if exit_code ~= '' then note(todo, 'exit_code', exit_code) end
+if exit_code ~= '' then note_of_attempt(todo, 'exit_code', exit_code) end
 if no_new_start(todo) then
   local outcome, reason = ending()
   settle(todo, outcome, why ~= '' and why or 'handed back by ' .. fact(todo, 'worker') .. ', not tried again: ' .. reason)

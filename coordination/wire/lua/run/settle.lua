@@ -8,7 +8,7 @@ if not held_by(todo, fence) then
 end
 local undoing = fact(todo, 'undo')
 if outcome == 'succeeded' and not undoing then erase(todo, 'error') end
-if exit_code ~= '' then note(todo, 'exit_code', exit_code) end
+if exit_code ~= '' then note_of_attempt(todo, 'exit_code', exit_code) end
 if json ~= '' and not undoing then
   call('HSET', output, todo, json)
   call('HDEL', checkpoint, todo)
