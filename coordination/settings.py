@@ -134,6 +134,11 @@ def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "DEBUG", "") not in ("", "0")
 
 
+def failpoints_from_environment(environ: Mapping[str, str] | None = None) -> str:
+    """Where this process is to fail, for tests: what it says is in wire/failpoints.py. Empty: nowhere."""
+    return (os.environ if environ is None else environ).get(ENV_PREFIX + "FAILPOINTS", "")
+
+
 def cache_folder_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
     """The user's own folder for what can be made again; None where the environment names no home."""
     environ = os.environ if environ is None else environ

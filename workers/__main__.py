@@ -12,7 +12,7 @@ from pathlib import Path
 from coordination.ecosystem import document
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.models import Ecosystem, Repo
-from coordination.settings import ecosystem_path_from_environment, read_settings
+from coordination.settings import ecosystem_path_from_environment, failpoints_from_environment, read_settings
 from coordination.wire.connection import reaching
 from workers.app import Charge
 from workers.pool import Pool
@@ -32,12 +32,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Celery's word to root names an option of its own, which is not here.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     try:
+        _switch_failpoints_on()
         asked = charge(arguments)
         with reaching(asked.redis_url):
             return Pool(make_parts(asked)).run()
     except CoordinationError as error:
         print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 — this is a program's face
         return error.exit_code
+
+
+def _switch_failpoints_on() -> None:
+    if words := failpoints_from_environment():
+        from coordination.wire import failpoints
+
+        failpoints.switch_on(words)
 
 
 def charge(arguments: argparse.Namespace) -> Charge:

@@ -123,9 +123,13 @@ def coord(ctx: click.Context) -> None:
 
     The file is ecosystem.yaml, here or in a folder above; without a configured Redis, coord brings its own.
     """
-    from coordination.settings import colour_from_environment
+    from coordination.settings import colour_from_environment, failpoints_from_environment
 
     ctx.color = colour_from_environment()
+    if words := failpoints_from_environment():
+        from coordination.wire import failpoints
+
+        failpoints.switch_on(words)
 
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:
