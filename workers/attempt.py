@@ -19,6 +19,7 @@ from typing import Any
 from coordination.errors import CoordinationError
 from coordination.models import Command as Words
 from coordination.runs.records import Grant, RunBrief
+from coordination.runs.retry import Failure
 from workers.beginning import Carried
 from workers.child import Child, Exit, start
 from workers.context import read_output
@@ -30,9 +31,13 @@ from workers.logs import Log
 from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusable, words_for
 from workers.scratch import scratch
 from workers.workspace import Workspace, workspace_for
+from workers.wrote import Wrote
 
 BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt holds a worker's slot while the former one's processes are still leaving the workspace."""
+
+SIGNALLED = 128
+"""What a shell adds to the signal that has ended a command."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +67,10 @@ class Conclusion:
     tip: str = ""
     since: str = ""
     """The commit that it began with."""
+    failure: Failure | None = None
+    """As its retry policy sees it, where it was the todo's command that failed."""
+    again: timedelta | None = None
+    """The delay before another try, where its retry policy wants one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +94,7 @@ class Attempt:
         self.grant = grant
         self._here = surroundings
         self._log = log
+        self._wrote = Wrote(log)
         self._guard = threading.Lock()
         self._stopped: Word | None = None
         self._at_once = False
@@ -205,7 +215,7 @@ class Attempt:
             stdin=command.stdin,
             timeout=self.grant.spec.timeout,
             kill_grace=self._here.brief.kill_grace,
-            on_output=self._log.write,
+            on_output=self._wrote.take,
             hold=workspace.hold,
         )
         with self._guard:
@@ -226,7 +236,18 @@ class Attempt:
     def _failure(self, ended: Exit, what: str = "") -> Conclusion:
         words = f"{what}{_words(ended, self.grant.spec.timeout)}"
         self._log.say(words)
-        return Conclusion(word=self._stopped or Word.FAILED, why=words, exit_code=ended.exit_code)
+        return Conclusion(
+            word=self._stopped or Word.FAILED, why=words, exit_code=ended.exit_code, failure=self._signs(ended)
+        )
+
+    def _signs(self, ended: Exit) -> Failure | None:
+        """The code counts only of a command that ended by itself, and a signal as a shell tells of it."""
+        if ended.reason == "timeout":
+            return Failure(timeout=True, shows=self._wrote.shows)
+        if ended.reason != "exited":
+            return None
+        code = ended.exit_code if ended.signal is None else SIGNALLED + ended.signal
+        return Failure(exit_code=code, shows=self._wrote.shows)
 
     def _environment(self, workspace: Workspace) -> dict[str, str]:
         grant, todo = self.grant, self.grant.spec.todo

@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,7 @@ import redis
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
-from coordination.runs.retry import Again, decide
+from coordination.runs.retry import Again, GiveUp, decide
 from coordination.runs.store import RunStore
 from coordination.wire.trouble import cannot_write
 from workers.attempt import Attempt, Conclusion, Surroundings, Word
@@ -117,7 +118,7 @@ class Attempts:
             grant, lost=lambda: attempt.stop(Word.LOST), stop=lambda: attempt.stop(Word.CANCELLED)
         )  # fmt: skip
         try:
-            conclusion = attempt.run()
+            conclusion = _judged(grant, attempt.run(), log)
             log.close()  # before the step: whoever sees the end of the todo finds all of its log
             verdict = self._conclude(grant, conclusion)
             if conclusion.tip and verdict.kind is Kind.LATER:
@@ -156,10 +157,8 @@ class Attempts:
             return self._later(grant, lambda: self._store.hand_back(grant), "handed back")
         if conclusion.word is Word.BUSY:
             return self._later(grant, lambda: self._store.park(grant, why, PARKED_FOR), why)
-        if conclusion.word is Word.FAILED:
-            again = decide(grant.spec.retry, grant.tries + 1, random.random())  # noqa: S311 — jitter, no secret
-            if isinstance(again, Again):
-                return self._try_again(grant, again.delay, conclusion)
+        if conclusion.again is not None:
+            return self._try_again(grant, conclusion.again, conclusion)
         return self._settle(grant, conclusion)
 
     def _later(self, grant: Grant, step: Callable[[], Reply], why: str) -> Verdict:
@@ -214,6 +213,20 @@ class Attempts:
                     raise
                 logger.warning("Redis does not answer, asking again: %s", error)
                 time.sleep(REDIS_RETRY_S)
+
+
+def _judged(grant: Grant, conclusion: Conclusion, log: Log) -> Conclusion:
+    """With what the todo's retry policy says of a failure. Which sign made it give up is said."""
+    if conclusion.word is not Word.FAILED:
+        return conclusion
+    draw = random.random()  # noqa: S311 — jitter, no secret
+    match decide(grant.spec.retry, grant.tries + 1, draw, conclusion.failure):
+        case Again(delay):
+            return replace(conclusion, again=delay)
+        case GiveUp(why) if why:
+            log.say(why)
+            return replace(conclusion, why=f"{conclusion.why} ({why})")
+    return conclusion
 
 
 def _result(outcome: TodoState, conclusion: Conclusion) -> Result:

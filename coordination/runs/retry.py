@@ -1,15 +1,19 @@
 """Whether a failed todo is tried again, and when.
 
 Full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): a delay drawn evenly from 0 to the
-doubling cap spreads the second wave best.
+growing cap spreads the second wave best.
+
+A lost worker, or a Redis that is away, is no failure of the todo's: neither comes here.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from coordination.models import Retry
+from coordination.models import Backoff, FailureSign, Jitter, OutputSign, Retry
 
 MIN_DELAY = timedelta(milliseconds=1)
 
@@ -21,13 +25,81 @@ class Again:
 
 @dataclass(frozen=True)
 class GiveUp:
-    pass
+    why: str = ""
+    """Where it is not for the number of attempts."""
 
 
-def decide(policy: Retry, failures: int, draw: float) -> Again | GiveUp:
-    """`failures` counts this one (the first is 1); `draw` is a random number in [0, 1)."""
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """How the command of an attempt ended, as far as a policy asks."""
+
+    exit_code: int | None = None
+    """As a shell says it: 128 + the signal of a command that was killed. None where the end was not its own."""
+    timeout: bool = False
+    shows: Callable[[str], bool] = lambda _: False
+    """Whether a line of what it wrote fits a pattern. Asked for no more patterns than decide."""
+
+
+def decide(policy: Retry, failures: int, draw: float, failure: Failure | None = None) -> Again | GiveUp:
+    """`failures` counts this one (the first is 1); `draw` is a random number in [0, 1).
+
+    `failure`: None where it was not the todo's command that failed (no worktree could be had): then its signs are not asked.
+    """
     if failures >= policy.attempts:
         return GiveUp()
-    # The exponent is capped: a factor of 10 over 99 attempts would overflow before min() could help.
-    cap_s = min(policy.max_delay.total_seconds(), policy.delay.total_seconds() * policy.factor ** min(failures - 1, 60))
-    return Again(max(MIN_DELAY, timedelta(seconds=cap_s * draw)))
+    if failure is not None and (why := _not_worth_it(policy, failure)):
+        return GiveUp(why)
+    cap = min(policy.max_delay, _growing(policy, failures))
+    return Again(max(MIN_DELAY, cap * draw if policy.jitter is Jitter.FULL else cap))
+
+
+def _not_worth_it(policy: Retry, failure: Failure) -> str:
+    if sign := _first(policy.stop_on, failure):
+        return f"not tried again: {sign} is in its stop_on"
+    if policy.retry_on and not _first(policy.retry_on, failure):
+        return "not tried again: it shows nothing that is in its retry_on"
+    return ""
+
+
+def _first(signs: Iterable[FailureSign], failure: Failure) -> str:
+    """In words; what costs a look at the output comes last."""
+    for sign in sorted(signs, key=lambda sign: isinstance(sign, OutputSign)):
+        if sign == "timeout" and failure.timeout:
+            return "timeout"
+        if isinstance(sign, int) and sign == failure.exit_code:
+            return f"exit code {sign}"
+        if isinstance(sign, OutputSign) and failure.shows(sign.output):
+            return f"output {sign.output!r}"
+    return ""
+
+
+def _growing(policy: Retry, failures: int) -> timedelta:
+    """The delay after so many failures, before its cap and its jitter."""
+    if policy.strategy is Backoff.IMMEDIATE:
+        return timedelta(0)
+    # Capped here: what 99 failures multiply is more than a duration can hold.
+    times = min(_times(policy, failures), policy.max_delay / policy.delay)
+    return policy.delay * times
+
+
+def _times(policy: Retry, failures: int) -> float:
+    if policy.strategy is Backoff.LINEAR:
+        return failures
+    if policy.strategy is Backoff.EXPONENTIAL:
+        return _power(policy.factor, failures - 1)
+    return _fibonacci(failures) if policy.strategy is Backoff.FIBONACCI else 1
+
+
+def _power(factor: float, exponent: int) -> float:
+    try:
+        return factor**exponent
+    except OverflowError:
+        return math.inf
+
+
+def _fibonacci(n: int) -> int:
+    """1, 1, 2, 3, 5 …, the first is number 1."""
+    one, following = 1, 1
+    for _ in range(n - 1):
+        one, following = following, one + following
+    return one
