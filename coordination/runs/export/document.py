@@ -1,0 +1,200 @@
+"""Redis → the document of a run, in pieces: no more of it is held than its state and one log's page, or one bundle."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from redis.client import NEVER_DECODE
+
+from coordination.errors import Conflict, NotFound
+from coordination.runs.store import RunStore
+from coordination.wire.keys import RunKeys, member, resource
+
+FORMAT = 1
+PAGE = 1000
+"""Entries of a stream that are read at once."""
+HASH, ZSET, SET, STREAM = "hash", "zset", "set", "stream"
+KINDS: Mapping[str, str] = {"ready": ZSET, "queued": ZSET, "sent": ZSET, "owed": SET, "events": STREAM}
+"""Of a run's own keys; the others are hashes."""
+
+Entries = Iterable[tuple[str, Any]]
+"""Field, member or id → what stands there."""
+
+
+class Checksum:
+    """Over the document's entries, in their order."""
+
+    def __init__(self) -> None:
+        self._sum = hashlib.sha256()
+
+    def add(self, *words: Any) -> None:
+        self._sum.update(compact(words).encode() + b"\n")
+
+    def __str__(self) -> str:
+        return self._sum.hexdigest()
+
+
+def compact(value: Any) -> str:
+    """ASCII, and the same for the same value: names are in order."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+
+def document_of(store: RunStore, run_id: str) -> Iterator[str]:
+    """The text, in pieces: `file.writelines(document_of(store, run_id))`. The run's state is that of one moment.
+
+    Raises NotFound, also where the run is forgotten meanwhile; Conflict where its records are damaged.
+    """
+    try:
+        yield from _document(store, run_id)
+    except UnicodeDecodeError as error:
+        raise Conflict(f"the records of run {run_id} are damaged: {error}", "coord doctor looks at Redis") from error
+
+
+def _document(store: RunStore, run_id: str) -> Iterator[str]:
+    todos = list(store.redis.hkeys(store.keys.run(run_id).state))
+    moment = _moment(store, run_id, todos)
+    checksum = Checksum()
+    yield "{\n"
+    for name, value in _header(store, run_id, moment).items():
+        checksum.add(name, value)
+        yield f"{json.dumps(name)}: {json.dumps(value)},\n"
+    yield '"keys": {'
+    yield from _sections(_keys(store, run_id, moment, todos), checksum)
+    yield '\n},\n"shared": {'
+    yield from _pairs(_shared(moment, todos).items(), checksum, "shared")
+    _refuse_forgotten(store, run_id)
+    yield f'}},\n"checksum": "{checksum}"\n}}\n'
+
+
+def _sections(keys: Iterable[tuple[str, str, Entries]], checksum: Checksum) -> Iterator[str]:
+    before = ""
+    for key, kind, entries in keys:
+        yield f'{before}\n{json.dumps(key)}: {{"{kind}": {{'
+        yield from _pairs(entries, checksum, key, kind)
+        yield "}}"
+        before = ","
+
+
+def _pairs(entries: Entries, checksum: Checksum, *where: str) -> Iterator[str]:
+    before = ""
+    for name, value in entries:
+        checksum.add(*where, name, value)
+        yield f"{before}{json.dumps(name)}: {json.dumps(value)}"
+        before = ", "
+
+
+def _moment(store: RunStore, run_id: str, todos: Sequence[str]) -> Mapping[str, Any]:
+    """The run's own keys but for the events, and what the keys of all runs say of its todos: all at one moment."""
+    own = [key for key in store.keys.run(run_id).own if _kind(key) != STREAM]
+    members = [member(run_id, todo) for todo in todos] or [""]
+    with store.redis.pipeline(transaction=True) as pipeline:
+        for key in own:
+            match _kind(key):
+                case "zset":
+                    pipeline.zrange(key, 0, -1, withscores=True)
+                case "set":
+                    pipeline.smembers(key)
+                case _:
+                    pipeline.hgetall(key)
+        pipeline.zmscore(store.keys.timers, members)
+        pipeline.hmget(store.keys.holders, members)
+        found = pipeline.execute()
+    moment = dict(zip([*map(_name, own), "timers", "holders"], found, strict=True))
+    if not moment["meta"]:
+        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+    return moment
+
+
+def _header(store: RunStore, run_id: str, moment: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = moment["meta"]
+    return {
+        "coord_run": FORMAT,
+        "run_id": run_id,
+        "plan_id": meta.get("plan_id"),
+        "status": meta.get("status"),
+        "graph": meta.get("graph"),
+        "coord": version("coord"),
+        "exported_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "capacities": _capacities(store, moment["place"].values()),
+    }
+
+
+def _capacities(store: RunStore, places: Iterable[str]) -> Mapping[str, int]:
+    """Of the resources that stand in the places of the todos: see `draft.place_of`."""
+    head = resource("")
+    wants = (line.partition(" ")[2] for place in places for line in place.split("\n")[1:])
+    names = sorted({name for name in wants if name.startswith(head)})
+    found = store.redis.hmget(store.keys.locks.capacities, names) if names else []
+    return {name.removeprefix(head): int(n) for name, n in zip(names, found, strict=True) if n is not None}
+
+
+def _keys(
+    store: RunStore, run_id: str, moment: Mapping[str, Any], todos: Sequence[str]
+) -> Iterator[tuple[str, str, Entries]]:
+    keys = store.keys.run(run_id)
+    for name in map(_name, keys.own):
+        if entries := moment.get(name):
+            yield name, _kind(name), _entries(_kind(name), entries)
+    yield from _streams(store, keys, todos)
+    for repo in sorted({place.split()[2] for place in moment["place"].values()}):
+        if fields := store.redis.hkeys(keys.bundle(repo)):
+            yield _name(keys.bundle(repo), keys), HASH, _bundle(store, keys.bundle(repo), sorted(fields))
+
+
+def _entries(kind: str, found: Any) -> Entries:
+    if kind == SET:
+        return ((one, True) for one in sorted(found))
+    pairs: Entries = found.items() if kind == HASH else found
+    return pairs
+
+
+def _streams(store: RunStore, keys: RunKeys, todos: Sequence[str]) -> Iterator[tuple[str, str, Entries]]:
+    for key in (keys.events, *map(keys.log, todos)):
+        if first := store.redis.xrange(key, count=PAGE):
+            yield _name(key, keys), STREAM, _stream(store, key, first)
+
+
+def _stream(store: RunStore, key: str, page: Any) -> Entries:
+    while page:
+        yield from page
+        page = store.redis.xrange(key, f"({page[-1][0]}", count=PAGE) if len(page) == PAGE else ()
+
+
+def _bundle(store: RunStore, key: str, fields: Iterable[str]) -> Entries:
+    for field in fields:
+        # Our clients decode their answers; a bundle's bytes are no text.
+        found: bytes | None = store.redis.execute_command("HGET", key, field, **{NEVER_DECODE: True})
+        if found is not None:
+            yield field, _text_or_bytes(found)
+
+
+def _text_or_bytes(found: bytes) -> str | Mapping[str, str]:
+    try:
+        return found.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(found).decode()}
+
+
+def _shared(moment: Mapping[str, Any], todos: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+    told = {name: zip(todos, moment[name], strict=False) for name in ("timers", "holders")}
+    return {name: {todo: value for todo, value in pairs if value is not None} for name, pairs in told.items()}
+
+
+def _refuse_forgotten(store: RunStore, run_id: str) -> None:
+    if not store.redis.exists(store.keys.run(run_id).meta):
+        raise NotFound(f"run {run_id} was forgotten while it was read", "keep_runs says how long runs are kept")
+
+
+def _name(key: str, keys: RunKeys | None = None) -> str:
+    """Behind what the run's keys share."""
+    return key.removeprefix(f"{keys.prefix}:") if keys else key.rpartition(":")[2]
+
+
+def _kind(key: str) -> str:
+    return KINDS.get(key.rpartition(":")[2], HASH)
