@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coordination.errors import UsageError
-from coordination.models import Command, Duration, Text
+from coordination.models import Backoff, Command, Duration, Jitter, Text
 from coordination.wording import wrong_value
 
 ENV_PREFIX = "COORD_"
@@ -44,9 +44,11 @@ class Settings(BaseModel):
     kill_grace: Duration = timedelta(seconds=5)
     """Between TERM and KILL."""
     retry_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    retry_strategy: Backoff = Backoff.EXPONENTIAL
     retry_delay: Duration = timedelta(seconds=1)
     retry_factor: Annotated[float, Field(ge=1)] = 2.0
     retry_max_delay: Duration = timedelta(seconds=30)
+    retry_jitter: Jitter = Jitter.FULL
     keep_runs: Duration = timedelta(days=30)
     """How long Redis keeps what it knows of a run that has ended."""
     log_limit_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024

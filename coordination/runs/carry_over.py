@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from coordination.errors import NotFound, PlanRefused
-from coordination.models import Ecosystem, OnFailure, Repo, Todo, TodoStatus
+from coordination.models import Ecosystem, OnFailure, Plan, Repo, Todo, TodoStatus
 from coordination.phrases import counted
 from coordination.planner.supply import shortfalls
 from coordination.runs.draft import Draft, new_run_id, place_of
@@ -82,10 +82,12 @@ def left_of(
     tips, lost = _without(ended, gone, carried)
     declared = {todo.id: todo for todo in ecosystem.coordination.todos} if ecosystem else {}
     repos = {repo.name: repo for repo in ecosystem.repos} if ecosystem else {}
+    plans = ecosystem.coordination.plans if ecosystem else ()
+    plan = next((plan for plan in plans if plan.id == ended.meta["plan_id"]), None)
     left = [todo for todo in ended.brief.predecessors if todo not in ended.succeeded or todo in lost]
     by_hand = frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED) - lost
     again = {
-        name: _declared(declared[name], repos, ended, settings)
+        name: _declared(declared[name], repos, ended, settings, plan)
         if name in declared
         else TodoSpec.model_validate_json(ended.spec[name])
         for name in left
@@ -127,13 +129,13 @@ def _without(ended: Ended, gone: Collection[str], carried: Carried) -> tuple[Map
     return tips, frozenset(lost)
 
 
-def _declared(todo: Todo, repos: Mapping[str, Repo], ended: Ended, settings: Settings) -> TodoSpec:
+def _declared(todo: Todo, repos: Mapping[str, Repo], ended: Ended, settings: Settings, plan: Plan | None) -> TodoSpec:
     if todo.status is TodoStatus.CANCELLED:
         hint = f"reopen it; or run what is left without it: coord sweep {ended.meta['plan_id']}"
         raise PlanRefused(f"{todo.id} is cancelled in the file, and run {ended.run_id} has it to do", hint)
     if todo.repo not in repos:
         raise PlanRefused(f"{todo.id}: its repo {todo.repo!r} is not declared", "declare it, or correct the name")
-    return spec_of(todo, repos[todo.repo], settings)
+    return spec_of(todo, repos[todo.repo], settings, plan)
 
 
 def take_up(

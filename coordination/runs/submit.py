@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordination.errors import NotYetSupported, PlanRefused
-from coordination.models import AgentAction, Ecosystem, OnFailure, Repo, Retry, Strategy, Todo
+from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
 from coordination.phrases import counted, listed
 from coordination.planner.forecast import forecast
 from coordination.runs.draft import Draft, new_run_id, place_of
@@ -91,7 +91,7 @@ def submit(
     draft.meta(_meta(draft.run_id, graph, settings, order))
     draft.levels(graph.levels)
     for todo in graph.todos.values():
-        _write(draft, graph, spec_of(todo, repos[todo.repo], settings))
+        _write(draft, graph, spec_of(todo, repos[todo.repo], settings, graph.plan))
     for name, reason in graph.blocked.items():
         _write_blocked(draft, graph.blocked_todos[name], f"blocked by {reason}")
     return draft.run_id, draft.seal()
@@ -117,22 +117,30 @@ def _meta(run_id: str, graph: PlanGraph, settings: Settings, order: Order) -> Ma
     }
 
 
-def spec_of(todo: Todo, repo: Repo, settings: Settings) -> TodoSpec:
-    policy = Retry(
-        attempts=settings.retry_attempts,
-        delay=settings.retry_delay,
-        factor=settings.retry_factor,
-        max_delay=settings.retry_max_delay,
-    )
-    if todo.retry is not None:  # what the todo says, over what the settings say
-        policy = policy.model_copy(update={name: getattr(todo.retry, name) for name in todo.retry.model_fields_set})
+def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> TodoSpec:
+    """What a worker is told; `plan`: the todo's, None where the file has it no more."""
     # Absolute paths never travel: a worker knows its own.
     return TodoSpec(
         todo=todo,
         repo=repo.model_copy(update={"path": None}),
         timeout=todo.timeout or settings.todo_timeout,
-        retry=policy,
+        retry=_policy(settings, plan.retry if plan else None, todo.retry),
     )
+
+
+def _policy(settings: Settings, *written: Retry | None) -> Retry:
+    """What the settings say, and over it what is written, field by field: a later one over a former."""
+    policy = Retry(
+        attempts=settings.retry_attempts,
+        strategy=settings.retry_strategy,
+        delay=settings.retry_delay,
+        factor=settings.retry_factor,
+        max_delay=settings.retry_max_delay,
+        jitter=settings.retry_jitter,
+    )
+    for retry in filter(None, written):
+        policy = policy.model_copy(update={name: getattr(retry, name) for name in retry.model_fields_set})
+    return policy
 
 
 def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec) -> None:

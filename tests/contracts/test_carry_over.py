@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordination.errors import Conflict, NotFound, PlanRefused
-from coordination.models import Ecosystem, Issue, OnFailure, Strategy
+from coordination.models import Ecosystem, Issue, OnFailure, Retry, Strategy
 from coordination.planner.graph import build
 from coordination.runs.carry_over import CarryOver, left_of, take_up
 from coordination.runs.ended import read, restorable
@@ -108,6 +108,15 @@ def test_after_a_halt_or_a_cancel_all_that_did_not_succeed_runs(run: Harness):
 
     assert done == {"A", "B"}
     assert sorted(run.drain()) == ["C", "D", "E"]
+
+
+def test_what_runs_again_has_the_retry_policy_that_its_plan_has_now(run: Harness):
+    ended(run, "B")
+    file = ecosystem(TODOS)
+    (plan,) = file.coordination.plans
+    file = file.with_coordination(plans=(plan.model_copy(update={"retry": Retry(attempts=9)}),))
+
+    assert {spec.retry.attempts for spec in left(run.store, run.run_id, file).again.values()} == {9}
 
 
 def test_what_is_blocked_from_outside_of_the_plan_stays_as_it_is(run: Harness):
