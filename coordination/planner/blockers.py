@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from coordination.models import Ecosystem, Issue, IssueStatus, Milestone, Plan, PlanStatus, Todo, TodoStatus
 from coordination.nearest import did_you_mean
@@ -22,6 +23,7 @@ CANCELLED = frozenset({TodoStatus.CANCELLED, PlanStatus.CANCELLED})
 OVER = FINISHED | CANCELLED
 
 REASONS_SHOWN = 3
+NO_GATES: Mapping[str, Todo] = MappingProxyType({})
 SUGGESTIONS = 10
 """Looking for a similar name reads all names, so only the first few unknown ones get a suggestion."""
 
@@ -29,13 +31,14 @@ SUGGESTIONS = 10
 class Register:
     """Everything in the file that can hold a todo up, by name, and what each waits for.
 
-    With a plan: as a sweep of it sees them, its todos being those that it owns without being named by them, too.
+    With a plan: as a sweep of it sees them, its todos being those that it owns without being named by them, too, and its
+    milestones with a `gate` being todos of it.
     """
 
-    def __init__(self, ecosystem: Ecosystem, plan: Plan | None = None) -> None:
+    def __init__(self, ecosystem: Ecosystem, plan: Plan | None = None, gates: Mapping[str, Todo] = NO_GATES) -> None:
         self._ecosystem = ecosystem
         self._plan = plan
-        self.items = _items(ecosystem, plan)
+        self.items = _items(ecosystem, plan, gates)
         self._members = {todo.id for todo in ecosystem.todos_of(plan)} if plan else set()
         self._blocked_by_others: defaultdict[str, list[str]] = defaultdict(list)
         for item in self.items.values():
@@ -149,11 +152,12 @@ def _reasons(words: list[str]) -> str:
     return "; ".join(words[:REASONS_SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _items(ecosystem: Ecosystem, plan: Plan | None) -> dict[str, Item]:
+def _items(ecosystem: Ecosystem, plan: Plan | None, gates: Mapping[str, Todo]) -> dict[str, Item]:
     """Where two plans have a milestone of the same name, the plan at hand means its own."""
     coordination = ecosystem.coordination
     milestones = [m for p in (*coordination.plans, *([plan] if plan else [])) for m in p.milestones]
-    items: tuple[Item, ...] = (*milestones, *coordination.issues, *coordination.plans, *coordination.todos)
+    work: tuple[Item, ...] = (*coordination.issues, *coordination.plans, *coordination.todos)
+    items: tuple[Item, ...] = (*milestones, *gates.values(), *work)
     return {item.id: item for item in items}
 
 

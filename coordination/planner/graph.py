@@ -7,7 +7,7 @@ networkx, which costs 110 ms: import this module where a graph is needed, not be
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import networkx as nx
@@ -15,10 +15,11 @@ import networkx as nx
 from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Level, Plan, Todo
 from coordination.nearest import did_you_mean
-from coordination.phrases import listed
+from coordination.phrases import counted, listed
 from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
 from coordination.planner.cycles import shortest_cycles
+from coordination.planner.gates import gates_of, is_milestone, joining, open_ones
 from coordination.planner.hours import assumed_hours
 from coordination.planner.selection import ALL, Selection, Selectors, find_plan, select
 from coordination.planner.supply import Supply, shortfalls
@@ -33,7 +34,8 @@ class PlanGraph:
 
     plan: Plan
     todos: Mapping[str, Todo]
-    """Those that will run, predecessors first: level by level, in the file's order within a level."""
+    """Those that will run, predecessors first: level by level, in the file's order within a level. Milestones with a gate are
+    among them (`gates.py`)."""
     predecessors: Neighbours
     """The direct ones among `todos`."""
     successors: Neighbours
@@ -56,7 +58,11 @@ class PlanGraph:
 
     @cached_property
     def hours(self) -> Mapping[str, float]:
-        return {name: todo.estimated_hours or self.assumed_hours for name, todo in self.todos.items()}
+        """Nobody can foresee how long an approval takes: a milestone's counts for nothing."""
+        return {
+            name: 0.0 if is_milestone(todo) else todo.estimated_hours or self.assumed_hours
+            for name, todo in self.todos.items()
+        }
 
     @cached_property
     def supply(self) -> Supply:
@@ -66,8 +72,19 @@ class PlanGraph:
 
     @cached_property
     def assumed(self) -> int:
-        """How many of `todos` have no estimate."""
-        return sum(todo.estimated_hours is None for todo in self.todos.values())
+        """How many of `todos` have no estimate, though they need one."""
+        return sum(t.estimated_hours is None and not is_milestone(t) for t in self.todos.values())
+
+    @cached_property
+    def milestones(self) -> tuple[str, ...]:
+        """Those of `todos` that are none: an approval is all that they need."""
+        return tuple(name for name, todo in self.todos.items() if is_milestone(todo))
+
+    @property
+    def size(self) -> str:
+        """How much will run: `3 todos`, `3 todos and 1 milestone`."""
+        words = counted(len(self.todos) - len(self.milestones), "todo")
+        return f"{words} and {counted(len(self.milestones), 'milestone')}" if self.milestones else words
 
     @cached_property
     def depth(self) -> Mapping[str, int]:
@@ -133,7 +150,7 @@ class PlanGraph:
     @cached_property
     def repos(self) -> tuple[str, ...]:
         """The repos in which something will run."""
-        return tuple(dict.fromkeys(todo.repo for todo in self.todos.values()))
+        return tuple(dict.fromkeys(todo.repo for todo in self.todos.values() if not is_milestone(todo)))
 
 
 def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGraph:
@@ -144,20 +161,32 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     """
     plan = find_plan(ecosystem, plan_id)
     selection = select(ecosystem, plan, wanted)
-    register = Register(ecosystem, plan)
-    waits = register.trace(selection.todos)
-    graph = _digraph(selection.todos, waits)
+    gates = gates_of(plan)
+    register = Register(ecosystem, plan, gates)
+    waits = register.trace([*selection.todos, *gates])
+    joined = _joined(selection, gates, waits)
+    selection = replace(selection, todos={**selection.todos, **joined})
+    todos = selection.todos
+    graph = _digraph(todos, waits)
     problems = [
-        *register.problems(selection.todos),
-        *_undeclared_repos(ecosystem, selection.todos),
-        *shortfalls(selection.todos.values(), ecosystem.capacities()),
+        *register.problems(todos),
+        *_undeclared_repos(ecosystem, todos),
+        *shortfalls(todos.values(), ecosystem.capacities()),
+        *_ambiguous(joined, register),
         *_cycles(graph),
     ]
     if problems:
         raise _refusal(plan, problems)
-    order = [name for name in nx.topological_sort(graph) if name in selection.todos]
-    blocked = blocked_from_outside(order, waits, selection.todos, register)
+    order = [name for name in nx.topological_sort(graph) if name in todos]
+    blocked = blocked_from_outside(order, waits, todos, register)
     return _graph(plan, selection, waits, blocked, order, ecosystem.capacities())
+
+
+def _joined(selection: Selection, gates: Mapping[str, Todo], waits: Neighbours) -> dict[str, Todo]:
+    """Whoever sweeps all of the plan is asked at each of its gates; else only at those before what is swept."""
+    if selection.todos and not selection.left_out:
+        return open_ones(gates)
+    return joining(gates, selection.todos, waits)
 
 
 def _digraph(todos: Iterable[str], waits: Neighbours) -> nx.DiGraph[str]:
@@ -178,6 +207,8 @@ def _graph(
     depth = paths.depths([name for name in order if name not in blocked], waits)
     held = {name: todo for name, todo in selection.todos.items() if name in blocked}
     running = sorted((name for name in selection.todos if name not in blocked), key=depth.__getitem__)
+    if all(is_milestone(selection.todos[name]) for name in running):
+        running = []  # nobody is asked about what nothing can follow
     return PlanGraph(
         plan=plan,
         todos={name: selection.todos[name] for name in running},
@@ -207,11 +238,17 @@ def _undeclared_repos(ecosystem: Ecosystem, todos: Mapping[str, Todo]) -> Iterab
     declared = {repo.name for repo in ecosystem.repos}
     users: dict[str, list[str]] = {}
     for todo in todos.values():
-        if todo.repo not in declared:
+        if todo.repo not in declared and not is_milestone(todo):
             users.setdefault(todo.repo, []).append(todo.id)
     for repo, names in users.items():
         near = did_you_mean(repo, declared)
         yield f"repo {repo!r} of {listed(names)} is not declared{near}: add it to repos, or correct the name"
+
+
+def _ambiguous(gates: Mapping[str, Todo], register: Register) -> Iterable[str]:
+    for name, gate in gates.items():
+        if register.items[name] is not gate:
+            yield f"milestone {name} has a gate, and something else has that id, too: give the milestone another one"
 
 
 def _cycles(graph: nx.DiGraph[str]) -> Iterable[str]:

@@ -6,11 +6,14 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
-from coordination.models import Todo
+from coordination.models import Gate, Todo
 from coordination.phrases import counted, listed
+from coordination.planner.gates import is_milestone
 from coordination.planner.graph import PlanGraph
 from coordination.planner.hours import say
 
+APPROVAL = "approval"
+"""Of a milestone, where others have their hours."""
 INDENT_SHOWN = 60
 """Deeper than this the tree's lines are cut on the left: a chain of 10,000 todos would fill 100 MB with lines."""
 
@@ -31,7 +34,7 @@ def _head(graph: PlanGraph) -> str:
     title = f"{graph.plan.id}  {_line(graph.plan.title)}"
     if graph.nothing_to_do:
         return f"{title}\nnothing to do: {graph.nothing_to_do}"
-    counts = f"{counted(len(graph.todos), 'todo')} in {counted(len(graph.levels), 'level')}"
+    counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
     times = f"{say(graph.work_hours)} of work, {say(graph.critical_hours)} on the critical path (*)"
     lines = [title, f"{counts}, {times}, parallelism {graph.parallelism:.1f}"]
     if graph.assumed:
@@ -56,7 +59,8 @@ def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, str, str, str]]:
         also = f"  (also after {listed(others)})" if others else ""
         mark = "*" if name in critical else " "
         needs = f"  (needs {listed([str(need) for need in todo.resources])})" if todo.resources else ""
-        yield f"{mark} {branch}{name}", _estimate(graph, name), todo.repo, f"{_line(todo.task)}{also}{needs}"
+        asks = "  (after an approval)" if todo.gate and not is_milestone(todo) else ""
+        yield f"{mark} {branch}{name}", _estimate(graph, name), todo.repo, f"{_line(todo.task)}{also}{needs}{asks}"
 
 
 def _branches(names: Iterable[str], parents: Mapping[str, str]) -> Iterable[tuple[str, str]]:
@@ -87,6 +91,8 @@ def _cut(prefix: str) -> str:
 
 
 def _estimate(graph: PlanGraph, name: str) -> str:
+    if is_milestone(graph.todos[name]):
+        return APPROVAL
     assumed = "~" if graph.todos[name].estimated_hours is None else ""
     return assumed + say(graph.hours[name])
 
@@ -102,14 +108,20 @@ def _line(text: str) -> str:
 
 
 def _by_repo(todos: Mapping[str, Todo]) -> dict[str, list[str]]:
+    """But for milestones, which are in none."""
     repos: dict[str, list[str]] = {}
     for name, todo in todos.items():
-        repos.setdefault(todo.repo, []).append(name)
+        if not is_milestone(todo):
+            repos.setdefault(todo.repo, []).append(name)
     return repos
 
 
+def _milestones(todos: Mapping[str, Todo]) -> list[str]:
+    return [name for name, todo in todos.items() if is_milestone(todo)]
+
+
 def mermaid(graph: PlanGraph) -> str:
-    """A flowchart with a box for each repo; thick edges are the critical path, dotted ones are implied by others."""
+    """A flowchart with a box for each repo, and a hexagon for a milestone; thick edges are the critical path, dotted ones are implied by others."""
     todos = {**graph.todos, **graph.blocked_todos}
     alias = {name: f"t{i}" for i, name in enumerate(todos)}
     lines = ["flowchart LR"]
@@ -117,6 +129,7 @@ def mermaid(graph: PlanGraph) -> str:
         lines.append(f'  subgraph r{i}["{_mermaid_text(repo)}"]')
         lines += (f'    {alias[name]}["{_mermaid_label(graph, name, todos[name])}"]' for name in names)
         lines.append("  end")
+    lines += (f'  {alias[name]}{{{{"{_mermaid_label(graph, name, todos[name])}"}}}}' for name in _milestones(todos))
     arrows = _edge_marks(graph, critical="==>", redundant="-.->", other="-->")
     lines += (f"  {alias[before]} {arrow} {alias[name]}" for (before, name), arrow in arrows.items())
     lines += _mermaid_class("critical", "stroke-width:3px", [alias[name] for name in graph.critical_path])
@@ -147,6 +160,7 @@ def dot(graph: PlanGraph) -> str:
         lines += [f"  subgraph cluster_{i} {{", f"    label={_dot_text(repo)};"]
         lines += (f"    {_dot_node(graph, name, todos[name], name in critical)};" for name in names)
         lines.append("  }")
+    lines += (f"  {_dot_node(graph, name, todos[name], name in critical)};" for name in _milestones(todos))
     styles = _edge_marks(graph, critical=" [style=bold]", redundant=" [style=dotted]", other="")
     lines += (f"  {_dot_text(before)} -> {_dot_text(name)}{style};" for (before, name), style in styles.items())
     return "\n".join([*lines, "}"])
@@ -155,6 +169,7 @@ def dot(graph: PlanGraph) -> str:
 def _dot_node(graph: PlanGraph, name: str, todo: Todo, critical: bool) -> str:
     last = f"blocked by {graph.blocked[name]}" if name in graph.blocked else _estimate(graph, name)
     style = ", style=dashed" if name in graph.blocked else ", style=bold" if critical else ""
+    style = f", shape=hexagon{style}" if is_milestone(todo) else style
     return f"{_dot_text(name)} [label={_dot_text(name, todo.task, last)}{style}]"
 
 
@@ -203,7 +218,13 @@ def _json_todo(graph: PlanGraph, name: str, todo: Todo) -> dict[str, Any]:
         "remaining_hours": graph.rank[name],
         "predecessors": list(graph.predecessors[name]),
         "resources": [need.model_dump() for need in todo.resources],
+        "milestone": is_milestone(todo),
+        "gate": todo.gate and _json_gate(todo.gate),
     }
+
+
+def _json_gate(gate: Gate) -> dict[str, Any]:
+    return {"timeout_s": gate.timeout.total_seconds() if gate.timeout else None, "on_timeout": gate.on_timeout.value}
 
 
 def _json_figures(graph: PlanGraph) -> dict[str, Any]:

@@ -99,14 +99,13 @@ class _Clock:
         self._end: dict[str, float] = {}
 
     def run(self) -> Schedule:
-        for name, missing in self._missing.items():
-            if not missing:
-                heappush(self._ready, (self._urgency[name], name))
+        for name in [name for name, missing in self._missing.items() if not missing]:
+            self._let_begin(name, 0.0)
         self._fill(0.0)
         while self._running:
             now = self._running[0][0]
             while self._running and self._running[0][0] == now:
-                self._finish(heappop(self._running)[2])
+                self._finish(heappop(self._running)[2], now)
             self._fill(now)
         return Schedule(start=self._start, end=self._end)
 
@@ -126,7 +125,23 @@ class _Clock:
             self._start[name], self._end[name] = now, now + self._durations[name]
             heappush(self._running, (self._end[name], urgency, name))
 
-    def _finish(self, name: str) -> None:
+    def _let_begin(self, name: str, now: float) -> None:
+        """What takes no time (an approval) needs neither a slot nor its repo."""
+        ahead = [name]
+        while ahead:
+            name = ahead.pop()
+            if self._durations[name]:
+                heappush(self._ready, (self._urgency[name], name))
+            else:
+                self._start[name] = self._end[name] = now
+                ahead += self._freed_by(name)
+
+    def _freed_by(self, name: str) -> list[str]:
+        for after in self._successors[name]:
+            self._missing[after] -= 1
+        return [after for after in self._successors[name] if not self._missing[after]]
+
+    def _finish(self, name: str, now: float) -> None:
         repo = self._repo_of[name]
         self._free_slots += 1
         self._busy.discard(repo)
@@ -136,10 +151,8 @@ class _Clock:
             self._short.clear()
         if self._aside[repo]:
             heappush(self._ready, heappop(self._aside[repo]))
-        for after in self._successors[name]:
-            self._missing[after] -= 1
-            if not self._missing[after]:
-                heappush(self._ready, (self._urgency[after], after))
+        for after in self._freed_by(name):
+            self._let_begin(after, now)
 
     def _use(self, name: str, times: int) -> bool:
         """Takes what it needs, or gives it back (-1). Whether that is anything."""

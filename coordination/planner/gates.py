@@ -1,0 +1,53 @@
+"""Milestones that need an approval. In the graph of their plan each is a node of its own: a person decides, in no repository.
+
+A milestone without a gate is none: it holds up from outside what waits for it, until the file says that it is completed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from coordination.models import OPEN_TODO, ManualAction, Plan, Todo
+
+NOWHERE = "-"
+"""Stands for the repository of what is done in none."""
+
+
+def gates_of(plan: Plan) -> dict[str, Todo]:
+    """Every milestone of the plan that has a gate, as what a run does: whatever its status."""
+    return {
+        milestone.id: Todo(
+            id=milestone.id,
+            task=milestone.name,
+            description=milestone.description,
+            repo=NOWHERE,
+            status=milestone.status,
+            blocked_by=milestone.dependencies,
+            plan=plan.id,
+            action=ManualAction(type="manual"),
+            gate=milestone.gate,
+        )
+        for milestone in plan.milestones
+        if milestone.gate is not None
+    }
+
+
+def is_milestone(todo: Todo) -> bool:
+    return todo.repo == NOWHERE
+
+
+def joining(
+    gates: Mapping[str, Todo], todos: Mapping[str, Todo], waits: Mapping[str, tuple[str, ...]]
+) -> dict[str, Todo]:
+    """The open ones that these todos wait for, directly or behind one another."""
+    joined: dict[str, Todo] = {}
+    ahead = list(todos)
+    while ahead:
+        found = [name for name in waits[ahead.pop()] if name in gates and name not in joined]
+        joined |= {name: gates[name] for name in found}
+        ahead += found
+    return joined
+
+
+def open_ones(gates: Mapping[str, Todo]) -> dict[str, Todo]:
+    return {name: gate for name, gate in gates.items() if gate.status in OPEN_TODO}
