@@ -17,7 +17,9 @@ from coordination.wire.keys import Keys
 
 LOOKED_AT = 100
 """How many runs are asked for a todo, newest first: they are asked all at once."""
-IN_HAND = frozenset({TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING})
+IN_HAND = frozenset(
+    {TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING, TodoState.COMPENSATING}
+)
 
 
 class LiveTodo(BaseModel):
@@ -73,9 +75,16 @@ class Live:
         runs = self._redis.zrange(self._keys.live, 0, -1)
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in runs:
+                pipeline.hget(self._keys.run(run_id).meta, "status")
                 pipeline.hgetall(self._keys.run(run_id).state)
-            states = pipeline.execute()
-        return {todo: TodoState(state) for run in states for todo, state in run.items() if state in IN_HAND}
+            answers = pipeline.execute()
+        found: dict[str, TodoState] = {}
+        for run_id, status, states in zip(runs, answers[::2], answers[1::2], strict=True):
+            if status == RunStatus.ROLLING_BACK:  # what undoes a todo goes the way of a todo: only its facts tell
+                found |= {todo.id: todo.state for todo in self._reader.read(run_id).todos}
+            else:
+                found |= {todo: TodoState(state) for todo, state in states.items()}
+        return {todo: state for todo, state in found.items() if state in IN_HAND}
 
     def held_locks(self) -> Mapping[str, str]:
         """Lock, or `resource:name` → who holds it, unless a run does: what can be taken away."""

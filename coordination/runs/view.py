@@ -21,9 +21,11 @@ from coordination.wire.keys import Keys, seat, split_member
 LAST = "last"
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 TAIL_PIECES = 3
-FACTS = (
-    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run",
+FACTS_OF_UNDOING = (
     "undo", "was", "undo_started_at", "undo_finished_at", "undo_error", "undo_exit_code", "accepted", "accepted_by",
+)  # fmt: skip
+FACTS = (
+    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run", *FACTS_OF_UNDOING,
 )  # fmt: skip
 """What people are shown of a todo; wire/keys.py says where it stands."""
 
@@ -92,10 +94,16 @@ class RunReader:
             todos=rows if todos else (),
         )
 
-    def todo(self, run_id: str, todo_id: str, then: TodoState | None = None) -> TodoView:
-        """One todo of a run, as it stands or, for a line as it ends, as it came to be `then`; its output is left out."""
+    def todo(
+        self, run_id: str, todo_id: str, then: TodoState | None = None, *, undoing: bool | None = None
+    ) -> TodoView:
+        """One todo of a run, as it stands or, for a line as it ends, as it came to be `then`; its output is left out.
+
+        `undoing`: whether that was on the way back; of what was done before, what came of undoing it is not told.
+        """
         keys = self._keys.run(run_id)
-        names = [f"{todo_id} {fact}" for fact in FACTS]
+        known = [fact for fact in FACTS if undoing is not False or fact not in FACTS_OF_UNDOING]
+        names = [f"{todo_id} {fact}" for fact in known]
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hget(keys.state, todo_id)
             pipeline.hget(keys.place, todo_id)

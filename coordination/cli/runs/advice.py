@@ -10,10 +10,11 @@ import click
 
 from coordination.cli.runs.summary import elsewhere
 from coordination.cli.runs.waits import in_words, waits
-from coordination.phrases import listed
+from coordination.phrases import counted, listed
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.runs.service import Runs
 
+FAILED = (TodoState.FAILED, TodoState.COMPENSATION_FAILED)
 SHOWN_FAILURES = 3
 LAST_LINES = 6
 LINE_WIDTH = 160
@@ -35,12 +36,16 @@ def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str]
     for source in sorted(set(branches.values()), reverse=True):
         repos = sorted(repo for repo, stands in branches.items() if stands == source)
         yield f"the work is on branch coord/{source} of {listed(repos)}"
-    failed = [todo for todo in run.todos if todo.state is TodoState.FAILED]
+    failed = [todo for todo in run.todos if todo.state in FAILED]
     for todo in failed[:SHOWN_FAILURES]:
         yield from _failure(run.run_id, todo, tail(todo.id), worktrees / todo.repo)
     if len(failed) > SHOWN_FAILURES:
         yield f"{len(failed) - SHOWN_FAILURES} more failed: coord show-run {run.run_id}"
-    if failed and run.status is RunStatus.FAILED:
+    if run.status is RunStatus.ROLLED_BACK:
+        yield from _all_undone(run)
+    elif run.status is RunStatus.ROLLBACK_FAILED:
+        yield from _not_undone(run)
+    elif failed and run.status is RunStatus.FAILED:
         yield f"mend it in the file, on the repository's branch, or in the worktree by a commit on coord/{run.run_id}"
         yield f"then this does what is left: coord retry {run.run_id}"
     elif run.status is RunStatus.CANCELLED:
@@ -51,9 +56,36 @@ def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str]
         yield f"follow it: coord watch {run.run_id}"
 
 
+def _all_undone(run: RunView) -> Iterator[str]:
+    accepted = [todo.id for todo in run.todos if todo.accepted]
+    failed = [todo for todo in run.todos if todo.was is TodoState.FAILED and todo.error]
+    for todo in failed[:SHOWN_FAILURES]:
+        yield f"✗ {todo.id}  {todo.repo}  {(todo.error or '').partition(chr(10))[0]}"
+        yield f"  all that it wrote: coord logs {run.run_id} {todo.id}"
+    undone = (
+        "everything that it had begun was undone" if any(todo.was for todo in run.todos) else "it had begun nothing"
+    )
+    yield undone + (f", but {listed(accepted)}: somebody answers for that" if accepted else "")
+    if run.carried_from:
+        yield f"what run {run.carried_from} had done stands; that goes too by: coord rollback {run.carried_from}"
+        yield f"or this does again what was left of it: coord retry {run.carried_from}"
+    else:
+        yield f"this begins anew: coord sweep {run.plan_id}"
+
+
+def _not_undone(run: RunView) -> Iterator[str]:
+    failed = [todo.id for todo in run.todos if todo.state is TodoState.COMPENSATION_FAILED]
+    if behind := sum(bool(todo.started_at) and todo.was is None and todo.run is None for todo in run.todos):
+        yield f"{counted(behind, 'todo')} before {'it is' if len(failed) == 1 else 'them are'} not undone, either"
+    yield f"once the cause is mended, this tries again: coord rollback {run.run_id}"
+    accept = " ".join(f"--accept {todo}" for todo in (failed if len(failed) <= SHOWN_FAILURES else ("TODO",)))
+    yield f'or, where it was undone by hand or may stay: coord rollback {run.run_id} {accept} --reason "…"'
+
+
 def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator[str]:
     message, _, hint = (todo.error or "").partition("\n")
-    yield f"✗ {todo.id}  {todo.repo}  {message}"
+    what = "could not be undone: " if todo.state is TodoState.COMPENSATION_FAILED else ""
+    yield f"✗ {todo.id}  {todo.repo}  {what}{message}"
     if hint:
         yield f"  {hint.strip()}"
     else:

@@ -26,7 +26,7 @@ from rich.text import Text
 from coordination.cli.runs.summary import line
 from coordination.cli.runs.waits import Reminders, Wait, in_words, waits
 from coordination.runs.progress import Event
-from coordination.runs.records import RunView, TodoState
+from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.service import Runs
 from coordination.wire.trouble import NO_ROOM
 
@@ -34,6 +34,7 @@ LOOK_S = 2.0
 """How often a run is asked what it waits for."""
 SHOWN_WAITS = 8
 PARKED = f"todo.{TodoState.PARKED}"
+BACK = f"run.{RunStatus.ROLLING_BACK}"
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
 TOLD = {*ENDS, f"todo.{TodoState.RETRYING}"}
 
@@ -62,6 +63,7 @@ class Following:
         self._reminders = Reminders()
         self._looked = time.monotonic()
         self._parked = False
+        self._back = False
 
     def until_the_end(self) -> RunView:
         """Shows the run until it has ended. May be called again after an interruption: it goes on where it was."""
@@ -96,6 +98,13 @@ class Following:
             self._bar = self._screen.add_task(self._run_id, total=len(ours), completed=ended)
             yield
 
+    def _turn_back(self, event: Event) -> None:
+        self._back = True
+        self._print(f"↶ what was begun is undone: {event.fields.get('why')}")
+        if self._screen is not None and self._bar is not None:
+            begun = sum(bool(t.started_at) for t in self._runs.reader.read(self._run_id).todos if t.run is None)
+            self._screen.reset(self._bar, total=begun, description=f"{self._run_id}, undoing")
+
     def _tell(self, event: Event) -> None:
         if event.what == "todo.lost":
             again = "it is taken up again" if event.fields.get("again") == "yes" else "it is given up"
@@ -106,9 +115,12 @@ class Following:
             self._parked = True  # why is told at the first quiet moment: most are not parked for as long as that
         elif event.what in TOLD:
             # As it was then: an ended run is watched from its first event on.
-            todo = self._runs.reader.todo(self._run_id, event.todo)
-            self._print(line(todo.model_copy(update={"state": TodoState(event.what.removeprefix("todo."))})))
-        if event.what in ENDS and self._screen is not None and self._bar is not None:
+            then, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
+            self._print(line(self._runs.reader.todo(self._run_id, event.todo, then, undoing=undoing)))
+        elif event.what == BACK:
+            self._turn_back(event)
+        counted = event.what in ENDS and self._back == ("undo" in event.fields)
+        if counted and self._screen is not None and self._bar is not None:
             self._screen.advance(self._bar)
 
     def _look(self, *, quiet: bool) -> None:

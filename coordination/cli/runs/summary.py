@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from socket import gethostname
 
+import click
 from rich.console import Console
 from rich.text import Text
 
@@ -23,12 +24,17 @@ MARKS = {
     TodoState.CANCELLED: ("-", "yellow"),
     TodoState.RETRYING: ("↻", "yellow"),
     TodoState.RUNNING: ("▶", "cyan"),
+    TodoState.COMPENSATING: ("↶", "cyan"),
+    TodoState.COMPENSATED: ("↶", "yellow"),
+    TodoState.COMPENSATION_FAILED: ("✗", "red bold"),
 }
+UNDOING = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
+BACK = frozenset({RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED})
 
 
 def exit_code(run: RunView) -> int:
-    """0: all succeeded. 3: some failed. 5: blocked from outside, nothing failed. 1: cancelled."""
-    if run.status is RunStatus.FAILED:
+    """0: all succeeded. 3: some failed, or all was undone. 5: blocked from outside, nothing failed. 1: cancelled."""
+    if run.status is RunStatus.FAILED or run.status in BACK:
         return SOME_FAILED
     if run.status is RunStatus.CANCELLED:
         return 1
@@ -39,6 +45,8 @@ def line(todo: TodoView) -> Text:
     """`✓ TODO-001  units  0.4 s`"""
     mark, colour = MARKS.get(todo.state, ("·", "white"))
     text = Text.assemble((mark, colour), f" {todo.id}  ", (todo.repo, "bold"))
+    if todo.state in UNDOING:
+        return text.append(f"  {_undone(todo)}", colour)
     if todo.duration_s is not None:
         text.append(f"  {todo.duration_s:.1f} s")
     if todo.state is not TodoState.SUCCEEDED and (why := reason(todo)):
@@ -46,10 +54,26 @@ def line(todo: TodoView) -> Text:
     return text
 
 
+def _undone(todo: TodoView) -> str:
+    """`undone  0.2 s`, `could not be undone: exit code 1`"""
+    if todo.state is TodoState.COMPENSATION_FAILED:
+        return f"could not be undone: {reason(todo)}"
+    if todo.state is TodoState.COMPENSATING:
+        return f"not undone yet: {reason(todo)}"
+    took = "" if todo.undo_s is None else f"  {todo.undo_s:.1f} s"
+    return reason(todo) if todo.accepted else f"undone{took}"
+
+
 def reason(todo: TodoView) -> str:
     """Why it is where it is: an error's first line, what it waits for, or the run in which it was done."""
     if todo.state is TodoState.SUCCEEDED:
         return f"done in run {todo.run}" if todo.run else ""
+    if todo.accepted:
+        return f"accepted by {todo.accepted_by}: {todo.accepted}"
+    if todo.state is TodoState.COMPENSATED:
+        return f"had {todo.was}" if todo.was is TodoState.SUCCEEDED else f"was {todo.was}"
+    if todo.state is TodoState.COMPENSATING:
+        return (todo.waits_for or todo.error or "").partition("\n")[0]
     words = todo.error if todo.state.ended or todo.state is TodoState.RETRYING else todo.waits_for
     return (words or "").partition("\n")[0]
 
@@ -62,6 +86,8 @@ def print_run(run: RunView, *, as_json: bool) -> None:
     status = (run.status, _colour(run.status))
     head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run)}")
     Console(highlight=False).print(head, soft_wrap=True)
+    if run.rollback:
+        click.echo(f"undone since {run.rollback}")
     columns = ["todo", "repo", "host", "state", "try", "time", "why"]
     if not any(elsewhere(todo) for todo in run.todos):
         columns.remove("host")
@@ -95,4 +121,5 @@ def _figures(run: RunView) -> str:
 
 
 def _colour(status: RunStatus) -> str:
-    return {RunStatus.SUCCEEDED: "green", RunStatus.FAILED: "red"}.get(status, "yellow")
+    red = (RunStatus.FAILED, RunStatus.ROLLBACK_FAILED)
+    return "green" if status is RunStatus.SUCCEEDED else "red" if status in red else "yellow"

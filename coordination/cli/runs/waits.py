@@ -10,6 +10,7 @@ from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 
 FIRST_REMINDER = timedelta(seconds=30)
 SOON_FREE = "a worker that is free"
+ANOTHER_TRY = "another try"
 SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of this folder: coord down, coord up"
 
 
@@ -66,13 +67,12 @@ def in_words(wait: Wait, now: datetime) -> str:
 
 def _told(run: RunView) -> Iterable[TodoView]:
     """While something of the run goes on, that others wait for their turn with a worker is no news."""
-    running = [todo for todo in run.todos if todo.state is TodoState.RUNNING]
-    busy = any(todo.waits_for is None for todo in running)
-    yield from (todo for todo in running if todo.waits_for)  # its worker is gone
+    under_way = [todo for todo in run.todos if todo.state in (TodoState.RUNNING, TodoState.COMPENSATING)]
+    busy = any(todo.waits_for is None for todo in under_way)
+    no_news = {None, ANOTHER_TRY, *([SOON_FREE] if busy else [])}
+    yield from (todo for todo in under_way if todo.waits_for not in no_news)  # its worker is gone, for one
     for todo in run.todos:
-        if todo.state is TodoState.PARKED or (
-            todo.state is TodoState.DISPATCHED and not (busy and todo.waits_for == SOON_FREE)
-        ):
+        if todo.state is TodoState.PARKED or (todo.state is TodoState.DISPATCHED and todo.waits_for not in no_news):
             yield todo
 
 

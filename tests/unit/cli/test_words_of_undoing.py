@@ -1,0 +1,125 @@
+"""What is said of a run that is undone, or was, or could not be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from coordination.cli.runs.advice import advice
+from coordination.cli.runs.summary import exit_code, line, print_run
+from coordination.cli.runs.waits import waits
+from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+
+AT = "2026-01-01T12:00:00.000+00:00"
+
+
+def todo(name: str, state: TodoState, **more: object) -> TodoView:
+    return TodoView.model_validate(
+        {"id": name, "repo": "store", "state": state, "attempt": 2, "started_at": AT, **more}
+    )
+
+
+def run(status: RunStatus, *todos: TodoView, **more: object) -> RunView:
+    times = dict.fromkeys(("started_at", "finished_at", "duration_s", "bound_s"))
+    names = {
+        "run_id": "R",
+        "plan_id": "P",
+        "strategy": "levels",
+        "on_failure": "rollback",
+        "actor": "ann",
+        "counts": {},
+    }
+    return RunView.model_validate({**names, **times, "status": status, "todos": todos, **more})
+
+
+def said(of: RunView) -> list[str]:
+    return list(advice(of, {}, lambda _: "[coord] attempt 2\nno such bucket\n", Path("nowhere")))
+
+
+UNDONE = todo("A", TodoState.COMPENSATED, was="succeeded", undo_s=0.21)
+STUCK = todo("B", TodoState.COMPENSATION_FAILED, was="succeeded", error="exit code 1")
+BEHIND = todo("C", TodoState.SUCCEEDED)
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (UNDONE, "↶ A  store  undone  0.2 s"),
+        (STUCK, "✗ B  store  could not be undone: exit code 1"),
+        (
+            todo("B", TodoState.COMPENSATED, was="failed", accepted="it may stay", accepted_by="ann@desk"),
+            "↶ B  store  accepted by ann@desk: it may stay",
+        ),
+        (
+            todo("B", TodoState.COMPENSATING, was="succeeded", error="exit code 1", waits_for="another try"),
+            "↶ B  store  not undone yet: another try",
+        ),
+    ],
+)
+def test_a_line_says_what_came_of_undoing_a_todo(shown: TodoView, words: str):
+    assert line(shown).plain == words
+
+
+def test_a_failed_compensation_is_told_with_its_last_words_and_both_ways_on():
+    assert said(run(RunStatus.ROLLBACK_FAILED, UNDONE, STUCK, BEHIND)) == [
+        "✗ B  store  could not be undone: exit code 1",
+        "  | no such bucket",
+        "  all that it wrote: coord logs R B",
+        "1 todo before it is not undone, either",
+        "once the cause is mended, this tries again: coord rollback R",
+        'or, where it was undone by hand or may stay: coord rollback R --accept B --reason "…"',
+    ]
+
+
+def test_a_run_that_was_undone_says_so_and_what_had_failed():
+    failed = todo("B", TodoState.COMPENSATED, was="failed", error="exit code 7\nmore")
+
+    assert said(run(RunStatus.ROLLED_BACK, UNDONE, failed)) == [
+        "✗ B  store  exit code 7",
+        "  all that it wrote: coord logs R B",
+        "everything that it had begun was undone",
+        "this begins anew: coord sweep P",
+    ]
+
+
+def test_who_undid_a_retry_is_told_that_the_run_before_it_stands():
+    assert "what run Q had done stands; that goes too by: coord rollback Q" in said(
+        run(RunStatus.ROLLED_BACK, UNDONE, carried_from="Q")
+    )
+
+
+def test_what_a_person_answers_for_is_not_called_undone():
+    accepted = todo("B", TodoState.COMPENSATED, was="failed", accepted="it may stay", accepted_by="ann@desk")
+
+    assert said(run(RunStatus.ROLLED_BACK, UNDONE, accepted))[0] == (
+        "everything that it had begun was undone, but B: somebody answers for that"
+    )
+
+
+def test_a_run_that_had_begun_nothing_was_not_undone():
+    assert "it had begun nothing" in said(run(RunStatus.ROLLED_BACK, todo("A", TodoState.CANCELLED, started_at=None)))
+
+
+@pytest.mark.parametrize("status", [RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED])
+def test_a_run_that_was_undone_did_not_succeed(status: RunStatus):
+    assert exit_code(run(status)) == 3
+
+
+def test_the_summary_says_who_had_it_undone_why_and_what_each_todo_had_come_to(capsys: pytest.CaptureFixture[str]):
+    print_run(run(RunStatus.ROLLED_BACK, UNDONE, rollback="B failed: exit code 7", steered_by="ann"), as_json=False)
+
+    out = capsys.readouterr().out
+    assert "run R of P rolled_back by ann," in out
+    assert "undone since B failed: exit code 7" in out
+    assert "had succeeded" in out
+
+
+def test_what_undoing_waits_for_is_told_and_its_next_try_is_no_news():
+    going = todo("A", TodoState.COMPENSATING)
+    soon = todo("B", TodoState.COMPENSATING, waits_for="a worker that is free")
+    again = todo("C", TodoState.COMPENSATING, waits_for="another try")
+    nobody = todo("D", TodoState.COMPENSATING, waits_for="a worker for api: none serves it")
+
+    assert [w.words for w in waits(run(RunStatus.ROLLING_BACK, soon, again))] == ["B waits for a worker that is free"]
+    assert [w.why for w in waits(run(RunStatus.ROLLING_BACK, going, soon, again, nobody))] == [nobody.waits_for]
