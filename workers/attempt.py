@@ -1,4 +1,4 @@
-"""One attempt of one todo: into its workspace, its command under the guard, what it changed committed.
+"""One attempt of one todo: into its workspace, its command under the guard, and kept what it did. What is done stands in `deeds/`.
 
 Nothing here talks to Redis but the log: what an attempt came to is a Conclusion, and `attempts.py` makes a step of it.
 """
@@ -9,82 +9,31 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import timedelta
-from enum import StrEnum
-from pathlib import Path
-from typing import Any
 
 from coordination.errors import CoordinationError
 from coordination.models import Command as Words
-from coordination.runs.records import Grant, RunBrief
-from coordination.runs.retry import Failure
+from coordination.runs.records import Grant
+from workers import ending
 from workers.beginning import Carried
 from workers.child import Child, Exit, start
-from workers.context import read_output
+from workers.conclusion import Conclusion, Word
+from workers.deeds import deed_of
 from workers.executors import Command, Job, command_for
 from workers.executors.seam import argv_of
-from workers.folder import Fetch
 from workers.git import clean_environment
 from workers.logs import Log
 from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusable, words_for
 from workers.scratch import scratch
+from workers.surroundings import Surroundings
 from workers.workspace import Workspace, workspace_for
 from workers.wrote import Wrote
 
 BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt holds a worker's slot while the former one's processes are still leaving the workspace."""
 
-SIGNALLED = 128
-"""What a shell adds to the signal that has ended a command."""
-
 logger = logging.getLogger(__name__)
-
-
-class Word(StrEnum):
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    """The todo's own failure: its retry policy decides."""
-    REFUSED = "refused"
-    """Trying again would change nothing."""
-    BUSY = "busy"
-    """Somebody is still in the workspace."""
-    CANCELLED = "cancelled"
-    LOST = "lost"
-    """Somebody else may hold the todo by now."""
-    SUPERSEDED = "superseded"
-    """Somebody else holds it or did: what this attempt would write was refused."""
-    HANDED_BACK = "handed back"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Conclusion:
-    word: Word
-    why: str = ""
-    exit_code: int | None = None
-    output: str = ""
-    tip: str = ""
-    since: str = ""
-    """The commit that it began with."""
-    failure: Failure | None = None
-    """As its retry policy sees it, where it was the todo's command that failed."""
-    again: timedelta | None = None
-    """The delay before another try, where its retry policy wants one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What an attempt finds on this machine."""
-
-    brief: RunBrief
-    context: Callable[[], Mapping[str, Any]]
-    """Made when the workspace is entered; may take as long as a commit takes to be carried here."""
-    state: Path
-    checkout: Path
-    output_limit_bytes: int
-    fetch: Fetch | None = None
-    """Brings a commit of another host."""
 
 
 class Attempt:
@@ -96,6 +45,7 @@ class Attempt:
         self._log = log
         self._wrote = Wrote(log)
         self._guard = threading.Lock()
+        self._deed = deed_of(grant, surroundings)
         self._stopped: Word | None = None
         self._at_once = False
         self._child: Child | None = None
@@ -113,7 +63,7 @@ class Attempt:
 
     def run(self) -> Conclusion:
         try:
-            return self._in_workspace()
+            return self._carry_out()
         except WorkspaceBusy as busy:
             return Conclusion(word=Word.BUSY, why=_plain(busy.message))
         except Superseded as superseded:
@@ -128,8 +78,17 @@ class Attempt:
         self._log.say(f"error: {why}")
         return Conclusion(word=self._stopped or word, why=why)
 
-    def _in_workspace(self) -> Conclusion:
+    def _carry_out(self) -> Conclusion:
         workspace = self._workspace()
+        if self._deed.has_command(workspace):
+            concluded = self._in(workspace)
+        else:
+            concluded = Conclusion(word=self._stopped or Word.SUCCEEDED)
+        if concluded.word is Word.SUCCEEDED:
+            self._deed.finish()
+        return concluded
+
+    def _in(self, workspace: Workspace) -> Conclusion:
         since = workspace.enter(self._visitor, self.grant.tip, BUSY_PATIENCE)
         try:
             if workspace.begun:
@@ -159,7 +118,7 @@ class Attempt:
 
     @property
     def _visitor(self) -> Visitor:
-        return Visitor(run=self.grant.run_id, key=self._key, fence=self.grant.fence)
+        return Visitor(run=self.grant.run_id, key=self._deed.key, fence=self.grant.fence)
 
     def _prepare(self, workspace: Workspace) -> Conclusion | None:
         prepare = self.grant.spec.repo.prepare
@@ -180,7 +139,9 @@ class Attempt:
             context, output = folder / "context.json", folder / "output.json"
             with words_for(folder):
                 context.write_text(told)
+            undone = self._deed.undone(folder)
             environment = self._environment(workspace) | {"COORD_CONTEXT": str(context), "COORD_OUTPUT": str(output)}
+            environment |= undone.environment if undone else {}
             job = Job(
                 todo=self.grant.spec.todo,
                 repo=self.grant.spec.repo,
@@ -189,16 +150,14 @@ class Attempt:
                 context=context,
                 output=output,
                 agent_command=self._here.brief.agent_command,
+                undone=undone,
             )
             ended = self._command(workspace, command_for(job), environment)
             if not ended.ok:
                 return self._failure(ended)
-            written = read_output(output, self._here.output_limit_bytes)
-        if self._stopped is not None:  # at the last moment: what it did is not kept
-            return Conclusion(word=self._stopped, exit_code=0)
-        tip = workspace.commit(self.grant.todo_id, self.grant.spec.todo.task)
-        # Whoever stops it from here on comes too late: it is done, and the fence decides whether that counts.
-        return Conclusion(word=Word.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since)
+            if self._stopped is not None:  # at the last moment: what it did is not kept
+                return Conclusion(word=self._stopped, exit_code=0)
+            return self._deed.keep(workspace, output, since)
 
     def take_back(self) -> None:
         """The step was refused, so the commit counts for nothing: it must not stand on the branch as if it did."""
@@ -234,20 +193,10 @@ class Attempt:
         (child.kill if self._at_once else child.stop)(str(self._stopped))
 
     def _failure(self, ended: Exit, what: str = "") -> Conclusion:
-        words = f"{what}{_words(ended, self.grant.spec.timeout)}"
+        words = self._deed.explained(f"{what}{ending.words(ended, self.grant.spec.timeout)}")
         self._log.say(words)
-        return Conclusion(
-            word=self._stopped or Word.FAILED, why=words, exit_code=ended.exit_code, failure=self._signs(ended)
-        )
-
-    def _signs(self, ended: Exit) -> Failure | None:
-        """The code counts only of a command that ended by itself, and a signal as a shell tells of it."""
-        if ended.reason == "timeout":
-            return Failure(timeout=True, shows=self._wrote.shows)
-        if ended.reason != "exited":
-            return None
-        code = ended.exit_code if ended.signal is None else SIGNALLED + ended.signal
-        return Failure(exit_code=code, shows=self._wrote.shows)
+        signs = ending.signs(ended, self._wrote.shows)
+        return Conclusion(word=self._stopped or Word.FAILED, why=words, exit_code=ended.exit_code, failure=signs)
 
     def _environment(self, workspace: Workspace) -> dict[str, str]:
         grant, todo = self.grant, self.grant.spec.todo
@@ -259,30 +208,15 @@ class Attempt:
             "COORD_REPO_PATH": str(workspace.path),
             "COORD_ATTEMPT": str(grant.attempt),
             "COORD_FENCE": str(grant.fence),
-            "COORD_IDEMPOTENCY_KEY": self._key,
+            "COORD_IDEMPOTENCY_KEY": self._deed.key,
         }
         own = {name: str(value) for name, value in todo.env.items()}
         return clean_environment(os.environ) | own | ours | workspace.environment
-
-    @property
-    def _key(self) -> str:
-        """The same for every attempt: what a todo does outside can be recognised as done before."""
-        return f"{self.grant.run_id}/{self.grant.todo_id}"
 
 
 def _plain(text: str) -> str:
     """What git says of a file whose name is no UTF-8 can be neither logged nor sent as it is."""
     return text.encode(errors="replace").decode()
-
-
-def _words(ended: Exit, timeout: timedelta) -> str:
-    if ended.reason == "timeout":
-        return f"timeout after {timeout.total_seconds():g} s"
-    if ended.reason != "exited":
-        return ended.reason
-    if ended.message:
-        return ended.message
-    return f"exit code {ended.exit_code}" if ended.signal is None else f"killed by signal {ended.signal}"
 
 
 def _shown(command: Words) -> str:

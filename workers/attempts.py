@@ -20,7 +20,8 @@ from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
 from coordination.runs.retry import Again, GiveUp, decide
 from coordination.runs.store import RunStore
 from coordination.wire.trouble import cannot_write
-from workers.attempt import Attempt, Conclusion, Surroundings, Word
+from workers.attempt import Attempt
+from workers.conclusion import Conclusion, Word
 from workers.context import Context
 from workers.freight import Freight
 from workers.janitor import Janitor
@@ -28,6 +29,7 @@ from workers.leases import Leases
 from workers.logs import Log
 from workers.occupancy import Superseded
 from workers.parcels import Parcels
+from workers.surroundings import Surroundings
 from workers.verdict import Kind, Verdict
 from workers.whereabouts import Whereabouts
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from coordination.errors import CoordinationError
 from coordination.runs.records import Grant
 from workers.arrivals import Arrivals, Sought
-from workers.attempt import Conclusion
+from workers.conclusion import Conclusion
 from workers.occupancy import Superseded
 from workers.parcels import Parcels
 from workers.repository import branch_of

@@ -15,9 +15,11 @@ from coordination.runs.submit import submit
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from workers.app import Charge, WorkerParts
-from workers.attempt import Attempt, Conclusion, Surroundings, Word
+from workers.attempt import Attempt
+from workers.conclusion import Conclusion, Word
 from workers.git import git
 from workers.logs import Log
+from workers.surroundings import Surroundings
 from workers.verdict import Kind, Verdict
 
 ANN = ("user.name=Ann", "user.email=ann@example.org")

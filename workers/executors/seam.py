@@ -10,6 +10,20 @@ from coordination import models
 
 
 @dataclass(frozen=True, kw_only=True)
+class Undone:
+    """What a compensation is told of the todo that it undoes."""
+
+    came_to: str
+    """COORD_COMPENSATES: the todo's state before."""
+    output: Path
+    """COORD_TODO_OUTPUT: the JSON that the todo handed over, `null` if it never did."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"COORD_COMPENSATES": self.came_to, "COORD_TODO_OUTPUT": str(self.output)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One attempt at a todo, ready to begin: the folder stands, the files are named."""
 
@@ -24,11 +38,13 @@ class Job:
     """COORD_OUTPUT: where to write JSON for the dependents."""
     agent_command: models.Command | None = None
     """The submitter's; it travels with the run."""
+    undone: Undone | None = None
+    """Given where the todo is not to be done but undone."""
 
     @property
     def action(self) -> models.Action | None:
         """None means an agent, which is told the task."""
-        return self.todo.action
+        return self.todo.compensate if self.undone else self.todo.action
 
 
 @dataclass(frozen=True, kw_only=True)

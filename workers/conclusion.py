@@ -1,0 +1,40 @@
+"""What an attempt came to, for whoever makes a step of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from coordination.runs.retry import Failure
+
+
+class Word(StrEnum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    """The todo's own failure: its retry policy decides."""
+    REFUSED = "refused"
+    """Trying again would change nothing."""
+    BUSY = "busy"
+    """Somebody is still in the workspace."""
+    CANCELLED = "cancelled"
+    LOST = "lost"
+    """Somebody else may hold the todo by now."""
+    SUPERSEDED = "superseded"
+    """Somebody else holds it or did: what this attempt would write was refused."""
+    HANDED_BACK = "handed back"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conclusion:
+    word: Word
+    why: str = ""
+    exit_code: int | None = None
+    output: str = ""
+    tip: str = ""
+    since: str = ""
+    """The commit that it began with."""
+    failure: Failure | None = None
+    """As its retry policy sees it, where it was the todo's command that failed."""
+    again: timedelta | None = None
+    """The delay before another try, where its retry policy wants one."""

@@ -1,0 +1,29 @@
+"""What an attempt finds on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coordination.runs.records import RunBrief
+from workers.folder import Fetch
+
+
+def _nothing() -> None:
+    """Where nothing was published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    brief: RunBrief
+    context: Callable[[], Mapping[str, Any]]
+    """Made when the workspace is entered; may take as long as a commit takes to be carried here."""
+    state: Path
+    checkout: Path
+    output_limit_bytes: int
+    fetch: Fetch | None = None
+    """Brings a commit of another host."""
+    withdraw: Callable[[], None] = _nothing
+    """Takes back what the run has published of the repository. Raises NotCarried with the remote's words."""
