@@ -75,6 +75,11 @@ class Begun(subprocess.Popen[bytes]):
     def done(self, timeout: float = 60) -> Done:
         return Done(self.wait(timeout), self.out, self.err)
 
+    def forget(self) -> None:
+        """Of one that ended: its output goes."""
+        self._out.close()
+        self._err.close()
+
 
 @dataclass
 class Stage:

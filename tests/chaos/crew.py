@@ -1,0 +1,162 @@
+"""Workers on a stage, each a process of its own that may be killed at any moment; another takes its place."""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from coordination.runs.records import LIVE
+from coordination.wire.connection import Profile, connect
+from coordination.wire.keys import Keys
+from tests.chaos.ledger import BODY
+from tests.chaos.record import judged
+from tests.stage import PLAN, Begun, Stage
+from tests.waiting import until
+
+WORKER = (sys.executable, "-P", "-m", "workers")
+ACTION = ["sh", str(BODY)]
+POLL_S = 0.05
+READY_S = 60
+
+
+class Crew:
+    """`url`: where its workers find Redis, on the way through whatever stands between; `served`: what each serves."""
+
+    def __init__(
+        self, stage: Stage, url: str, size: int, *, jobs: int = 2, served: Sequence[Sequence[str]] = ()
+    ) -> None:
+        self.stage = stage
+        self.url = url
+        self.killed = 0
+        self._jobs = jobs
+        self._served = list(served) or [["--all"]] * size
+        self.workers = [self._start(number) for number in range(size)]
+
+    def _start(self, number: int) -> Begun:
+        words = [*self._served[number], "--jobs", str(self._jobs), "--state", str(self.stage.state)]
+        return self.stage.begin(*words, command=WORKER, COORD_REDIS_URL=self.url)
+
+    def ready(self) -> None:
+        for worker in self.workers:
+            until(lambda w=worker: "serving" in w.err, READY_S)  # type: ignore[misc]
+
+    def kill(self, number: int) -> float:
+        """SIGKILL; another takes the place at once. Returns when, in seconds since 1970."""
+        gone = self.workers[number]
+        gone.kill()
+        at = time.time()
+        gone.wait()
+        self.killed += 1
+        self.stage.started.remove(gone)
+        gone.forget()
+        self.workers[number] = self._start(number)
+        return at
+
+    def kill_one(self, chance: random.Random) -> float:
+        return self.kill(chance.randrange(len(self.workers)))
+
+    def restart_ended(self) -> list[str]:
+        """A worker that ended by itself is a defect; the words it left."""
+        said = []
+        for number, worker in enumerate(self.workers):
+            if worker.poll() is not None:
+                said.append(f"worker {number} ended by itself with {worker.returncode}: {worker.err[-2000:]}")
+                self.workers[number] = self._start(number)
+        return said
+
+
+class Watch:
+    """A run seen from outside of everything that fate plays with: straight at the server, which may be away."""
+
+    def __init__(self, stage: Stage, redis: Callable[[], Redis]) -> None:
+        self._stage = stage
+        self._redis = redis
+        self._keys = Keys("coord")
+
+    def status(self, run: str) -> str:
+        """Empty while Redis is away."""
+        try:
+            with self._redis() as client:
+                return client.hget(self._keys.run(run).meta, "status") or ""
+        except RedisError:
+            return ""
+
+    def over(self, run: str) -> bool:
+        status = self.status(run)
+        return status != "" and status not in LIVE
+
+    def until_over(
+        self, runs: Sequence[str], timeout_s: float, meanwhile: Callable[[], None] = lambda: None
+    ) -> list[str]:
+        """Plays fate until all have ended, or says which have not; then judges each by the ledger."""
+        deadline = time.monotonic() + timeout_s
+        while any(not self.over(run) for run in runs) and time.monotonic() < deadline:
+            meanwhile()
+            time.sleep(POLL_S)
+        return [words for run in runs for words in self.judge(run)]
+
+    def judge(self, run: str) -> list[str]:
+        with self._redis() as client:
+            return judged(client, run, self._stage.folder / "ledger")
+
+    def dump(self, run: str) -> list[str]:
+        """What is left of a run that did not end: each todo that has not, with its state and what it waits for."""
+        keys = self._keys.run(run)
+        with self._redis() as client:
+            facts = client.hgetall(keys.facts)
+            return [
+                f"{todo}: {state}, {facts.get(f'{todo} waits_for', '-')}"
+                for todo, state in client.hgetall(keys.state).items()
+                if state not in ("succeeded", "failed", "skipped", "cancelled", "compensated")
+            ]
+
+
+def straight(stage: Stage) -> Callable[[], Redis]:
+    """The embedded server itself, only if it runs."""
+
+    def client() -> Redis:
+        url = stage.server.url
+        if url is None:
+            raise ConnectionError
+        return connect(url, Profile.COMMAND)
+
+    return client
+
+
+def sweep(stage: Stage, url: str, *words: str) -> str:
+    """Starts a run of the plan; returns its id."""
+    done = stage.coord("sweep", PLAN, "--detach", *words, COORD_REDIS_URL=url)
+    assert done.code == 0, done.err
+    return next(word for word in chain(done.out.split(), done.err.split()) if word[:2] == "20" and word.count("-") >= 2)
+
+
+def dag(todos: int, repos: int, chance: random.Random, **fields: Any) -> list[Mapping[str, Any]]:
+    """Todos over repositories in turn, each after at most two of those before it; every fifth works in place."""
+    names = [f"T{number:04}" for number in range(todos)]
+    return [
+        {
+            "id": name,
+            "repo": f"r{number % repos:02}",
+            "blocked_by": sorted(
+                set(chance.choices(names[max(0, number - 3 * repos) : number], k=chance.choice((0, 1, 1, 2))))
+            )
+            if number >= repos
+            else [],
+            "action": ACTION,
+            "workspace": "in-place" if number % repos % 5 == 4 else "worktree",
+            **fields,
+        }
+        for number, name in enumerate(names)
+    ]
+
+
+def ledger_of(stage: Stage) -> Path:
+    return stage.folder / "ledger"

@@ -1,0 +1,67 @@
+"""Kill storm: workers are killed with SIGKILL all the time, and others take their places, until every todo is done."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+
+from coordination.wire.keys import Keys
+from tests.chaos.crew import Crew, Watch, dag, ledger_of, straight, sweep
+from tests.chaos.figures import Figures
+from tests.chaos.grounds import grounds
+from tests.chaos.record import lines_of
+from tests.stage import Stage
+
+FAULT = "kill storm"
+DOES = "SIGKILL to a random worker every 2 s, until 1,000 todos on 50 repositories are done by 8 workers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storm:
+    todos: int = 1000
+    repos: int = 50
+    workers: int = 8
+    every_s: float = 2.0
+    lasts_s: float = 0.5
+    lease: str = "15s"
+    strategy: str = "dataflow"
+    seed: int = 0
+    patience_s: float = 1800
+
+
+def main(_minutes: float) -> Figures:
+    with grounds() as stage:
+        return rage(stage, Storm(seed=random.randrange(10**6)))
+
+
+def rage(stage: Stage, storm: Storm) -> Figures:
+    chance = random.Random(storm.seed)
+    # Fate kills the same todo's worker more than three times where it likes to: that is no todo's fault here.
+    stage.settings = {"lease_ttl": storm.lease, "lost_leases": 1000}
+    stage.write(dag(storm.todos, storm.repos, chance, env={"LASTS": str(storm.lasts_s)}))
+    url = stage.server.start()
+    crew = Crew(stage, url, storm.workers)
+    crew.ready()
+    watch = Watch(stage, straight(stage))
+    run = sweep(stage, url, "--strategy", storm.strategy)
+    began, wrong = time.monotonic(), []
+    due = began + storm.every_s
+
+    def fate() -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            crew.kill_one(chance)
+            due += storm.every_s
+        wrong.extend(crew.restart_ended())
+
+    wrong += watch.until_over([run], storm.patience_s, fate)
+    took = time.monotonic() - began
+    with stage.redis() as redis:
+        lost = redis.hget(Keys("coord").counters, "leases_lost") or 0
+    runs = sum(line.starts for line in lines_of(ledger_of(stage)))
+    words = (
+        f"{storm.todos} todos, {storm.workers} workers, {crew.killed} kills, {lost} leases lost, {runs} body runs, "
+        f"{took:.0f} s, seed {storm.seed}"
+    )
+    return Figures(measured=words, wrong=wrong)
