@@ -143,6 +143,8 @@ class Undo:
     """JSON that it handed over, else what its checkpoint holds; empty if neither."""
     last: bool
     """Nothing else of the run is left to undo in this repository: its worktree and branch can go."""
+    run: str
+    """In which it was done: of what was carried over, an earlier one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,7 @@ class Result:
     exit_code: int | None = None
     error: str = ""
     output: str = ""
-    """JSON, or empty."""
+    """JSON, or empty; of an attempt that did not succeed: what it had written by then, where Redis does not know it yet."""
     tip: str = ""
     began: str = ""
     """The commit that the attempt began with: the same as `tip` where nothing was committed."""

@@ -90,12 +90,15 @@ class RunStore:
         """The todo's own failure: it is tried again after the delay."""
         exit_code = "" if result.exit_code is None else result.exit_code
         return self._step(
-            "retry", grant.run_id, grant.todo_id, grant.fence, "tries", ms(delay), exit_code, result.error
+            "retry", grant.run_id, grant.todo_id, grant.fence, "tries", ms(delay), exit_code, result.error, result.output
         )  # fmt: skip
 
-    def hand_back(self, grant: Grant) -> Reply:
-        """The worker is told to stop: somebody else takes the todo at once, and it counts towards nothing."""
-        return self._step("retry", grant.run_id, grant.todo_id, grant.fence, "handed_back", 0, "", "")
+    def hand_back(self, grant: Grant, output: str = "") -> Reply:
+        """The worker is told to stop: somebody else takes the todo at once, and it counts towards nothing.
+
+        `output`: what it has written so far (JSON).
+        """
+        return self._step("retry", grant.run_id, grant.todo_id, grant.fence, "handed_back", 0, "", "", output)
 
     def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
         return self._step("park", grant.run_id, grant.todo_id, grant.fence, waits_for, ms(delay))
@@ -227,8 +230,8 @@ class RunStore:
 def _undo(told: Sequence[str]) -> Undo | None:
     if not told:
         return None
-    was, output, last = told
-    return Undo(was=TodoState(was), output=output, last=last == "1")
+    was, output, last, run = told
+    return Undo(was=TodoState(was), output=output, last=last == "1", run=run)
 
 
 def ms(duration: timedelta) -> int:

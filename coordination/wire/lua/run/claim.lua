@@ -1,7 +1,7 @@
 -- A worker asks for a todo that was delivered to it: → running with a lease and a fence, or a word why not.
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the repository (or empty)
 -- Returns: `granted` (…, fence, spec, tip, tries, checkpoint; where it is to be undone also: what it was, its output, whether nothing
---   else is left to undo in its repository), or a refusal:
+--   else is left to undo in its repository, and the run in which it was done), or a refusal:
 --   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
 --   `ended`     settled already                 `taken`     another delivery of it is being executed
 --   `early`     its turn has not come           `parked`    it waits for its seat or its resources, or for a worker that can work there
@@ -19,7 +19,8 @@ local function granted(fence)
   local answer = reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', tries or '0', kept)
   if undoing then
     local last = call('HGET', meta, 'intents.' .. p.repo) == '1'
-    for _, told in ipairs({ was, call('HGET', output, todo) or kept, last and '1' or '0' }) do answer[#answer + 1] = told end
+    local done_in = fact(todo, 'run') or fact(todo, 'begun_in') or run
+    for _, told in ipairs({ was, call('HGET', output, todo) or kept, last and '1' or '0', done_in }) do answer[#answer + 1] = told end
   end
   return answer
 end
@@ -92,7 +93,10 @@ call('HSET', holders, member(todo), fence)
 call('ZREM', sent, todo)
 call('HSET', facts, todo .. ' fence', fence, todo .. ' worker', worker, todo .. ' host', host, todo .. ' request', request_id)
 note_of_attempt(todo, 'started_at', now)
-if not undoing then note(todo, 'intent', fence) end -- before it begins: from now on there may be something to undo
+if not undoing then -- before it begins: from now on there may be something to undo
+  note(todo, 'intent', fence)
+  erase(todo, 'begun_in')
+end
 call('HDEL', facts, todo .. ' rank', todo .. ' waits_for')
 move(todo, 'running')
 return granted(fence)
