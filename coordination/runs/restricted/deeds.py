@@ -81,9 +81,10 @@ class Deeds:
         self._harmless(result)
         return self._followed(self._store.retry(grant, delay, result), grant.run_id, grant.todo_id, last="settled")
 
-    def hand_back(self, repos: Repos, grant: Grant) -> Reply:
+    def hand_back(self, repos: Repos, grant: Grant, output: str = "") -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)
-        return self._followed(self._store.hand_back(grant), grant.run_id, grant.todo_id)
+        self._refuse_output(output)
+        return self._followed(self._store.hand_back(grant, output), grant.run_id, grant.todo_id)
 
     def park(self, repos: Repos, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)

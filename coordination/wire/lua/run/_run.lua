@@ -13,6 +13,7 @@ local RECHECK_MS = 5000 -- who waits is told by who frees it; this catches holde
 local FIRST = -1 -- in `ready`, of who has what it needs: it keeps that from others
 local EVENTS_KEPT = 100000
 local TOLD_MS, TOLD_AT_MOST = 60000, 1000 -- a worker that reads none of them learns it from its heartbeat
+local NOWHERE = '-' -- the repository of a milestone: a person approves it, and nothing is done
 local ENDED = {
   succeeded = true, failed = true, skipped = true, cancelled = true, compensated = true, compensation_failed = true,
 }
@@ -100,7 +101,9 @@ local function enqueue(todo)
   local p = place_of(todo)
   local gate, approved, undoing = unpack(call('HMGET', facts, todo .. ' gate', todo .. ' approved_by', todo .. ' undo'))
   if undoing then return line_up(todo, p) end
-  if p.kind == 'manual' then return wait_for_person(todo, 'a person: coord complete-todo ' .. todo, gate) end
+  if p.kind == 'manual' and p.repo ~= NOWHERE then
+    return wait_for_person(todo, 'a person: coord complete-todo ' .. todo, gate)
+  end
   if gate and not approved then return wait_for_person(todo, 'an approval: coord approve ' .. todo, gate) end
   line_up(todo, p)
 end
@@ -411,9 +414,10 @@ local function decide(todo, verdict, who, comment)
     settle(todo, 'failed', 'rejected by ' .. who .. (comment ~= '' and ': ' .. comment or ''))
     return 'settled'
   end
-  if place_of(todo).kind == 'manual' then
+  local p = place_of(todo)
+  if p.kind == 'manual' then
     note(todo, 'worker', who)
-    note(todo, 'intent', now)
+    if p.repo ~= NOWHERE then note(todo, 'intent', now) end
     settle(todo, 'succeeded', '')
     return 'settled'
   end
@@ -494,6 +498,11 @@ local function tell_workers(kind, by, event)
       if message.send(head, to, letter) < 0 then call('PUBLISH', head .. KEY.mail .. to, '') end
     end
   end
+end
+
+-- What an attempt that did not succeed has written of the todo's output, for the next one. What undoes it leaves that as it is.
+local function keep_so_far(todo, json)
+  if json ~= '' and not fact(todo, 'undo') then call('HSET', checkpoint, todo, json) end
 end
 
 local function held_by(todo, fence) return call('HGET', holders, member(todo)) == fence end

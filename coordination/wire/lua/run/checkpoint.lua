@@ -3,5 +3,5 @@
 -- Returns: `kept`, or `stale` (somebody else holds it).
 local todo, fence, json = unpack(ARGV, 2, 4)
 if not held_by(todo, fence) then return reply('stale') end
-call('HSET', checkpoint, todo, json)
+keep_so_far(todo, json)
 return reply('kept')

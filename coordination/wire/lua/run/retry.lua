@@ -1,8 +1,9 @@
 -- The holder could not finish: the todo is tried again after a delay, or at once when the worker hands it back.
--- ARGV: run, todo, fence, counted (tries|handed_back), delay in ms, exit code, error
+-- ARGV: run, todo, fence, counted (tries|handed_back), delay in ms, exit code, error, output so far (JSON)
 -- Returns: `retrying`, `settled` (as failed or cancelled, since nothing new starts any more) or `stale`.
-local todo, fence, counted, delay_ms, exit_code, why = unpack(ARGV, 2, 7)
+local todo, fence, counted, delay_ms, exit_code, why, json = unpack(ARGV, 2, 8)
 if not held_by(todo, fence) then return reply('stale') end
+keep_so_far(todo, json)
 if exit_code ~= '' then note_of_attempt(todo, 'exit_code', exit_code) end
 if no_new_start(todo) then
   local outcome, reason = ending()

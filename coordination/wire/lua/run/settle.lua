@@ -1,6 +1,6 @@
 -- Result in, lease out, dependents counted down, what became ready dispatched. A second call changes nothing.
--- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON), tip of the
---   repository's branch, and the commit that it began with
+-- ARGV: run, todo, fence, outcome (succeeded|failed|cancelled), exit code, error, output (JSON; of what did not succeed: so far),
+--   tip of the repository's branch, and the commit that it began with
 -- Returns: `settled`, `again` (this fence settled it before) or `stale` (somebody else holds it).
 local todo, fence, outcome, exit_code, why, json, tip, began = unpack(ARGV, 2, 9)
 if not held_by(todo, fence) then
@@ -9,7 +9,9 @@ end
 local undoing = fact(todo, 'undo')
 if outcome == 'succeeded' and not undoing then erase(todo, 'error') end
 if exit_code ~= '' then note_of_attempt(todo, 'exit_code', exit_code) end
-if json ~= '' and not undoing then
+if outcome ~= 'succeeded' then
+  keep_so_far(todo, json)
+elseif json ~= '' and not undoing then
   call('HSET', output, todo, json)
   call('HDEL', checkpoint, todo)
 end
