@@ -1,0 +1,98 @@
+"""Every point at which a process of coord can be made to fail, found in its code: a step or a call that is new is in the list by itself.
+
+The names are those of wire/failpoints.py. That the list is right is seen when a process runs: what it reaches and is not in the
+list is a call that was overlooked here, and the sweep says so.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import redis
+from redis.client import PubSub
+
+import coordination
+import workers
+from coordination.wire.failpoints import CARRIER, PUBLISHES
+
+ROOT = Path(coordination.__file__).parents[1]
+LUA = ROOT / "coordination" / "wire" / "lua"
+PACKAGES = (coordination, workers)
+SENDERS = ("coordination.wire.scripts", "coordination.wire.line", "coordination.wire.failpoints", "coordination.wire.connection")
+"""What steps go through: they have their own names."""
+CLIENTS = ("redis", "client", "ears", "ear", "goods", "reader", "blocking", "subscription")
+PIPELINES = ("pipeline", "pipe")
+NO_CALLS = {"pipeline", "pubsub", "close", "reset", "transaction", "lock", "register_script", "subscribed", "from_url", "hook"}
+METHODS = {name for name in (*dir(redis.Redis), *dir(PubSub)) if not name.startswith("_")} - NO_CALLS
+
+
+@cache
+def names() -> frozenset[str]:
+    """Without `.before` and `.after`."""
+    return frozenset([*_steps(), *_calls(), *PUBLISHES, *CARRIER, *_seams()])
+
+
+def _steps() -> Iterator[str]:
+    for file in LUA.glob("*/*.lua"):
+        if not file.name.startswith("_"):
+            yield f"{file.parent.name}/{file.stem}"
+
+
+def _seams() -> Iterable[str]:
+    return ()
+
+
+def _calls() -> Iterator[str]:
+    for package in PACKAGES:
+        folder = Path(str(package.__file__)).parent
+        for file in sorted(folder.rglob("*.py")):
+            module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+            if module not in SENDERS and not module.startswith("coordination.sample.packages"):
+                yield from _Calls(module).of(ast.parse(file.read_text()))
+
+
+class _Calls(ast.NodeVisitor):
+    def __init__(self, module: str) -> None:
+        self._where = [module.removeprefix("coordination.").removesuffix(".__init__")]
+        self._found: list[str] = []
+        self._watched = False
+        """A pipeline answers at once between `watch` and `multi`."""
+
+    def of(self, tree: ast.AST) -> list[str]:
+        self.visit(tree)
+        return self._found
+
+    def visit_FunctionDef(self, node: ast.FunctionDef | ast.ClassDef) -> None:
+        outer, self._watched = self._watched, False
+        self._where.append(node.name)
+        self.generic_visit(node)
+        self._where.pop()
+        self._watched = outer
+
+    visit_ClassDef = visit_FunctionDef
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if isinstance(node.func, ast.Attribute):
+            on, method = _last(node.func.value), node.func.attr
+            if called := self._called(on, method, node.args):
+                self._found.append(f"{'.'.join(self._where)}:{called}")
+        self.generic_visit(node)
+
+    def _called(self, on: str, method: str, given: list[ast.expr]) -> str:
+        if on == "line" and method == "send" and given and isinstance(given[0], ast.Constant):
+            return str(given[0].value).lower()
+        if on in CLIENTS and method in METHODS:
+            return method
+        if on not in PIPELINES:
+            return ""
+        if method in ("watch", "multi"):
+            self._watched = method == "watch"
+        return method if method in ("execute", "watch") or (self._watched and method in METHODS) else ""
+
+
+def _last(value: ast.expr) -> str:
+    name = value.attr if isinstance(value, ast.Attribute) else value.id if isinstance(value, ast.Name) else ""
+    return name.lstrip("_")

@@ -1,0 +1,274 @@
+"""One story, played once, with one process that may fail at one point; what became of it."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from redis import Redis
+
+from coordination.runs.records import LIVE, RunStatus
+from coordination.wire.connection import Profile, connect
+from coordination.wire.failpoints import Fault
+from coordination.wire.keys import Keys
+from tests.chaos.failpoints.programs import Program, begin
+from tests.chaos.record import judged
+from tests.stage import PLAN, Fields, Stage
+
+LEASE_S = 1.0
+KEEPER_S = 2.0
+"""How long the lock of a keeper that died keeps others from its work."""
+ENV = {
+    "COORD_LEASE_TTL": f"{LEASE_S:g}s",
+    "COORD_HEARTBEAT": "300ms",
+    "COORD_LOST_LEASES": "50",
+    "COORD_KILL_GRACE": "1s",
+    "COORD_RETRY_DELAY": "100ms",
+}
+TICK_S = 0.01
+WITHIN_S = 60.0
+LINGER_S = 1.2
+"""After the end of a run its worker still clears away."""
+STOP_WITHIN_S = 20.0
+SWEEP = ("sweep", PLAN, "--detach")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    role: str
+    point: str
+    fault: Fault
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.point}={self.fault}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    """Something that happens when its time has come: a command of coord, or a deed of the story itself."""
+
+    when: Callable[[Scene], object]
+    coord: Sequence[str] = ()
+    deed: Callable[[Scene], object] = lambda _: None
+    role: str = ""
+    """Of the command; its first word, if nothing is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crew:
+    role: str = "worker"
+    words: Sequence[str] = ("--all", "--jobs", "2")
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    name: str
+    todos: Sequence[Fields]
+    plan: Fields = field(default_factory=dict)
+    repos: Mapping[str, Fields] = field(default_factory=dict)
+    settings: Fields = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    crew: Sequence[Crew] = (Crew(),)
+    acts: Sequence[Act] = ()
+    ends: Sequence[RunStatus] = (RunStatus.SUCCEEDED,)
+    over: Callable[[Scene], object] = lambda _: True
+    """What must have come to pass besides the end of every run."""
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    reached: dict[str, set[str]] = field(default_factory=dict)
+    """Role → points."""
+    struck: bool = False
+    wrong: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    took_s: float = 0.0
+
+
+class Scene:
+    def __init__(self, story: Story, stage: Stage, url: str, namespace: str, target: Target | None = None) -> None:
+        self.story, self.stage, self.target = story, stage, target
+        self.keys = Keys(namespace)
+        self.redis: Redis = connect(url, Profile.COMMAND)
+        self.env = {**ENV, **story.env, "COORD_REDIS_URL": url, "COORD_NAMESPACE": namespace}
+        self.outcome = Outcome()
+        self._programs: list[Program] = []
+        self._workers: list[tuple[Crew, Program]] = []
+        self._deadline = time.monotonic() + WITHIN_S
+        self._asleep_until: dict[int, float] = {}
+
+    def play(self) -> Outcome:
+        began = time.monotonic()
+        try:
+            self._play()
+        except _Late as late:
+            self.outcome.wrong.append(str(late))
+        finally:
+            for program in self._programs:
+                program.end()
+            self._conclude(time.monotonic() - began)
+        return self.outcome
+
+    def _play(self) -> None:
+        story = self.story
+        self.stage.write(story.todos, repos=story.repos, plan=story.plan)
+        self._command("sweep", SWEEP)
+        if len(self.runs) != 1:
+            self.outcome.wrong.append(f"one command was to start a run, and there are {len(self.runs)}")
+        for crew in story.crew:
+            self._workers.append((crew, self._begin(crew.role, self._words(crew), crew.env)))
+        for act in story.acts:
+            self._until(lambda act=act: act.when(self), f"{act.coord or act.deed}: its time")  # type: ignore[misc]
+            act.deed(self)
+            if act.coord:
+                self._command(act.role or act.coord[0], act.coord)
+        self._until(lambda: all(self.status(run) not in LIVE for run in self.runs), "the end of the run")
+        self._until(lambda: story.over(self), "what follows the end")
+        self._linger()
+        for words in (words for run in self.runs for words in self._judged(run)):
+            self.outcome.wrong.append(words)
+        self._end_workers()
+
+    @property
+    def runs(self) -> list[str]:
+        """All that were ever started."""
+        return [run for run in self.redis.zrange(self.keys.runs, 0, -1) if self.status(run) not in ("", "draft")]
+
+    @property
+    def run(self) -> str:
+        return self.runs[-1]
+
+    def status(self, run: str) -> str:
+        return self.redis.hget(self.keys.run(run).meta, "status") or ""
+
+    def state(self, todo: str) -> str:
+        return self.redis.hget(self.keys.run(self.run).state, todo) or ""
+
+    def fact(self, todo: str, name: str) -> str:
+        return self.redis.hget(self.keys.run(self.run).facts, f"{todo} {name}") or ""
+
+    def happened(self, what: str) -> bool:
+        return any(fields["what"] == what for _, fields in self.redis.xrange(self.keys.run(self.run).events))
+
+    def worker(self, role: str = "worker") -> Program:
+        """Who plays it at present."""
+        return next(program for crew, program in reversed(self._workers) if crew.role == role)
+
+    def _words(self, crew: Crew) -> list[str]:
+        return [*crew.words, "--state", str(self.stage.folder / f"state-{crew.env.get('COORD_HOST', '')}")]
+
+    def _begin(self, role: str, words: Sequence[str], env: Mapping[str, str], *, well: bool = False) -> Program:
+        """`well`: without a fault, whatever the target is."""
+        hit = self.target is not None and self.target.role == role and not well
+        fault = f"{self.target.point}={self.target.fault}" if self.target and hit else ""
+        program = begin(role, words, self.stage.folder, {**self.env, **env}, fault)
+        self._programs.append(program)
+        return program
+
+    def _command(self, role: str, words: Sequence[str]) -> None:
+        """A person who did not hear that it was done asks again; what is said then may be that it was done before."""
+        program = self._begin(role, words, {})
+        self._until(lambda: program.poll() is not None, f"the end of `coord {' '.join(words)}`")
+        if program.code == 0:
+            return
+        if not self.target or self.target.role != role:
+            raise _Late(f"`coord {' '.join(words)}`: exit {program.code}: {program.said[-600:]}")
+        self._heard(program)
+        again = self._begin(role, words, {}, well=True)
+        self._until(lambda: again.poll() is not None, f"the end of `coord {' '.join(words)}`, asked again")
+        if again.code not in (0, 6):
+            self.outcome.wrong.append(f"asked again, {words}: exit {again.code}: {again.said[-600:]}")
+
+    def _heard(self, program: Program) -> None:
+        """What a command says that failed is for people, and says what to do."""
+        if program.code is not None and program.code > 0:
+            self.outcome.notes.append(f"exit {program.code}: {' / '.join(program.said.splitlines()[-2:])}")
+            if "Traceback" in program.said:
+                self.outcome.wrong.append(f"a traceback for people: {program.said[-600:]}")
+
+    def _until(self, condition: Callable[[], object], what: str) -> None:
+        while not condition():
+            self._look_after()
+            if time.monotonic() > self._deadline:
+                raise _Late(f"not within {WITHIN_S:g} s: {what}; {self._where_it_stands()}")
+            time.sleep(TICK_S)
+
+    def _linger(self) -> None:
+        """Until the point was reached, for a moment; a story without a target takes its moment in full."""
+        until = time.monotonic() + LINGER_S
+        with suppress(_Late):
+            self._until(lambda: time.monotonic() > until or self._struck(), "a moment")
+        self._until(lambda: not self._asleep_until, "those that sleep to go on")
+
+    def _struck(self) -> bool:
+        if self.target is None:
+            return False
+        mark = f"{self.target.point} {self.target.fault}"
+        return any(mark in program.reached for program in self._programs if program.role == self.target.role)
+
+    def _look_after(self) -> None:
+        """Who is gone is replaced; who was stopped goes on when nobody counts on it any more."""
+        for place, (crew, program) in enumerate(self._workers):
+            if program.poll() is not None and not any(c is crew and p.code is None for c, p in self._workers[place + 1 :]):
+                self._replace(crew, program)
+        for program in self._programs:
+            if program.stopped and program.pid not in self._asleep_until:
+                self._let_sleep(program)
+            elif program.pid in self._asleep_until and time.monotonic() > self._asleep_until[program.pid]:
+                del self._asleep_until[program.pid]
+                program.go_on()
+
+    def _let_sleep(self, program: Program) -> None:
+        """Past its lease, and until another keeper has taken up what it had."""
+        self._asleep_until[program.pid] = time.monotonic() + LEASE_S + KEEPER_S + 0.5
+        crew = next((crew for crew, one in self._workers if one is program), None)
+        if crew is not None:
+            self._workers.append((crew, self._begin(crew.role, self._words(crew), crew.env, well=True)))
+
+    def _replace(self, crew: Crew, program: Program) -> None:
+        if program.code != -signal.SIGKILL:
+            self.outcome.notes.append(f"{crew.role} ended by itself with {program.code}: {program.said[-300:]}")
+        self._workers.append((crew, self._begin(crew.role, self._words(crew), crew.env, well=True)))
+
+    def _end_workers(self) -> None:
+        self._deadline = time.monotonic() + STOP_WITHIN_S
+        workers = [program for _, program in self._workers]
+        for program in workers:
+            program.signal(signal.SIGTERM)
+        while any(program.poll() is None for program in workers):
+            for program in workers:
+                if program.stopped:
+                    program.go_on()
+            if time.monotonic() > self._deadline:
+                raise _Late(f"a worker did not end within {STOP_WITHIN_S:g} s: {self._said()}")
+            time.sleep(TICK_S)
+
+    def _judged(self, run: str) -> Iterator[str]:
+        if self.status(run) not in self.story.ends:
+            yield f"{run} is {self.status(run)}"
+        yield from judged(self.redis, run, self.stage.folder / "ledger", self.keys.namespace)
+
+    def _where_it_stands(self) -> str:
+        states = {run: self.redis.hgetall(self.keys.run(run).state) for run in self.runs}
+        return f"{states}\n{self._said()}"
+
+    def _said(self) -> str:
+        return "\n".join(f"{p.role} {p.pid} ({p.poll()}): {p.said[-1500:]}" for p in self._programs)
+
+    def _conclude(self, took_s: float) -> None:
+        outcome = self.outcome
+        outcome.took_s, outcome.struck = took_s, self._struck()
+        for program in self._programs:
+            outcome.reached.setdefault(program.role, set()).update(p for p in program.reached if " " not in p)
+            if "Traceback" in program.said and self.target is None:
+                outcome.wrong.append(f"a traceback of {program.role}: {program.said[-1500:]}")
+        self.redis.close()
+
+
+class _Late(Exception):  # noqa: N818 — what did not come, no error of ours
+    """Something did not come to pass."""
