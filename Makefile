@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test soak lint clean
+.PHONY: setup demo test soak chaos lint clean
 
 setup: .venv/.installed
 
@@ -22,6 +22,10 @@ test: lint
 # MINUTES=60 for a night; a part of it is among the tests.
 soak: setup
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
+
+# Everything that may go wrong, long enough to be measured; ONLY=storm,… for some of it. A minute of it is among the tests.
+chaos: setup
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) --only "$(ONLY)"
 
 lint: setup
 	$(BIN)/ruff check

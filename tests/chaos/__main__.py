@@ -1,0 +1,74 @@
+"""The long form of the harness: `python -m tests.chaos [--minutes N] [--only NAME,NAME]`, or `make chaos MINUTES=… ONLY=…`.
+
+Each part says what it measured as soon as it is done; at the end stands the whole table, and the exit code is 1 where anything
+was lost, done twice or done too early. A part is a module with FAULT (what it is called), DOES (what it does to coord) and
+`main(minutes) -> Figures`; `minutes` is how long those run that have no end of their own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Protocol, cast
+
+from tests.chaos.figures import Figures
+
+PARTS = {
+    "storm": "tests.chaos.storm",
+}
+"""Name → module, in the order in which they run."""
+MINUTES = 10.0
+
+
+class Part(Protocol):
+    FAULT: str
+    DOES: str
+
+    def main(self, minutes: float) -> Figures: ...
+
+
+def main(minutes: float, only: Iterable[str]) -> int:
+    rows = []
+    for name in only:
+        part = cast(Part, import_module(PARTS[name]))
+        began = time.monotonic()
+        figures = _figures(part, minutes)
+        rows.append((part.FAULT, part.DOES, figures))
+        _say(name, figures, time.monotonic() - began)
+    print("\n| fault | what it does | measured | wrong |\n|---|---|---|---|")
+    for fault, does, figures in rows:
+        print(f"| {fault} | {does} | {figures.measured} | {len(figures.wrong)} |")
+    return 1 if any(figures.wrong for _, _, figures in rows) else 0
+
+
+def _figures(part: Part, minutes: float) -> Figures:
+    try:
+        return part.main(minutes)
+    except Exception:  # noqa: BLE001 (a part that falls over is a wrong like any other, and the others are still to come)
+        return Figures(measured="it fell over", wrong=[traceback.format_exc()])
+
+
+def _say(name: str, figures: Figures, took_s: float) -> None:
+    verdict = "ok" if not figures.wrong else f"{len(figures.wrong)} WRONG"
+    print(f"{name}: {verdict} in {took_s:.0f} s: {figures.measured}", flush=True)
+    for words in figures.wrong:
+        print(f"  {words}", flush=True)
+
+
+def _names(text: str) -> list[str]:
+    names = [name for name in text.split(",") if name]
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return names
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=MINUTES, metavar="N")
+    parser.add_argument("--only", type=_names, default=list(PARTS), metavar="NAME,NAME", help=", ".join(PARTS))
+    words = parser.parse_args()
+    sys.exit(main(words.minutes, words.only or PARTS))
