@@ -103,7 +103,7 @@ class Runs:
             left = deeds.left_of(self.get(run).id, coord.manager.ecosystem, without=without)
             if left.nothing_to_do:
                 raise Blocked(left.nothing_to_do, "coord sweep PLAN does what was added to the plan since")
-            coord.start_worker(sorted({spec.todo.repo for spec in left.again.values()}))
+            coord.start_worker(left.repos)
             return Run(coord, deeds.retry(left, on_failure=on_failure, max_parallel=max_parallel))
 
     def get(self, run: str = LAST) -> Run:

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coordination.models import OPEN_TODO, ManualAction, Plan, Todo
+from coordination.models import OPEN_TODO, Ecosystem, ManualAction, Plan, Repo, Todo
 
 NOWHERE = "-"
 """Stands for the repository of what is done in none."""
+
+
+def repos_of(ecosystem: Ecosystem) -> dict[str, Repo]:
+    """By name, with the one that stands for none."""
+    return {repo.name: repo for repo in (*ecosystem.repos, Repo(name=NOWHERE))}
 
 
 def gates_of(plan: Plan) -> dict[str, Todo]:

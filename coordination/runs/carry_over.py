@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, OnFailure, Plan, Repo, Todo, TodoStatus
 from coordination.phrases import counted
+from coordination.planner.gates import NOWHERE, gates_of, repos_of
 from coordination.planner.supply import shortfalls
-from coordination.runs.draft import Draft, new_run_id, place_of
+from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.ended import HOST, Ended
 from coordination.runs.records import Reply, TodoSpec, TodoState
 from coordination.runs.store import RunStore
@@ -53,6 +54,11 @@ class CarryOver:
         return tuple(todo for todo in self.ended.spec if todo not in self.again)
 
     @property
+    def repos(self) -> tuple[str, ...]:
+        """In which something runs again."""
+        return tuple(sorted({spec.todo.repo for spec in self.again.values()} - {NOWHERE}))
+
+    @property
     def blocked(self) -> int:
         """Todos that were blocked from outside of the plan."""
         return len(self.ended.state) - len(self.ended.spec)
@@ -80,10 +86,11 @@ def left_of(
         )
     gone = {repo for repo, host in ended.pins.items() if host in without}
     tips, lost = _without(ended, gone, carried)
-    declared = {todo.id: todo for todo in ecosystem.coordination.todos} if ecosystem else {}
-    repos = {repo.name: repo for repo in ecosystem.repos} if ecosystem else {}
+    repos = repos_of(ecosystem) if ecosystem else {}
     plans = ecosystem.coordination.plans if ecosystem else ()
     plan = next((plan for plan in plans if plan.id == ended.meta["plan_id"]), None)
+    declared = gates_of(plan) if plan else {}
+    declared |= {todo.id: todo for todo in ecosystem.coordination.todos} if ecosystem else {}
     left = [todo for todo in ended.brief.predecessors if todo not in ended.succeeded or todo in lost]
     by_hand = frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED) - lost
     again = {
@@ -184,7 +191,7 @@ def _write(draft: Draft, left: CarryOver, todo: str) -> None:
     spec = old.spec.get(todo, "")  # none where it was blocked from outside of the plan: it stays so
     if todo in left.again:
         order, level, *_ = place.split()
-        state, facts = TodoState.WAITING, {"attempt": 1}
+        state, facts = TodoState.WAITING, first_facts(left.again[todo].todo)
         place, spec = place_of(left.again[todo], order, level), left.again[todo].model_dump_json(exclude_defaults=True)
     elif todo in left.by_hand:
         state, facts = TodoState.SUCCEEDED, BY_HAND

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from coordination.models import Level, ManualAction, Workspace
+from coordination.models import Level, ManualAction, Todo, Workspace
 from coordination.runs.records import Reply, RunStatus, TodoSpec, TodoState
-from coordination.runs.store import RunStore
+from coordination.runs.store import RunStore, ms
 from coordination.wire.keys import resource, seat
 
 CHUNK = 500
@@ -33,6 +33,14 @@ def place_of(spec: TodoSpec, order: int | str, level: int | str) -> str:
     todo = spec.todo
     kind = "manual" if isinstance(todo.action, ManualAction) else todo.workspace
     return f"{order} {level} {todo.repo} {kind} {PRIORITY[todo.priority]} {_wants_of(spec)}"
+
+
+def first_facts(todo: Todo) -> dict[str, str | int]:
+    """What is known of a todo before its turn has come."""
+    gate = todo.gate
+    if gate is None:
+        return {"attempt": 1}
+    return {"attempt": 1, "gate": f"{ms(gate.timeout) if gate.timeout else 0} {gate.on_timeout}"}
 
 
 def _wants_of(spec: TodoSpec) -> str:

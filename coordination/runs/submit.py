@@ -12,7 +12,8 @@ from coordination.errors import NotYetSupported, PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
 from coordination.phrases import counted, listed
 from coordination.planner.forecast import forecast
-from coordination.runs.draft import Draft, new_run_id, place_of
+from coordination.planner.gates import repos_of
+from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.records import Reply, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
@@ -87,7 +88,7 @@ def submit(
     """Writes and seals the run; returns its id and the reply that the dispatcher has to follow."""
     store.declare(ecosystem.capacities())
     draft = Draft(store, new_run_id())
-    repos = {repo.name: repo for repo in ecosystem.repos}
+    repos = repos_of(ecosystem)
     draft.meta(_meta(draft.run_id, graph, settings, order))
     draft.levels(graph.levels)
     for todo in graph.todos.values():
@@ -149,7 +150,7 @@ def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec) -> None:
         name,
         TodoState.WAITING,
         place_of(spec, graph.order[name], graph.depth[name] if graph.levels else 0),
-        {"attempt": 1},
+        first_facts(spec.todo),
         spec=spec.model_dump_json(exclude_defaults=True),
         children=graph.successors[name],
         pending=len(graph.predecessors[name]),

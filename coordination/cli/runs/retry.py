@@ -49,7 +49,7 @@ def retry(
         if left.nothing_to_do:
             return _nothing(left, as_json=as_json)
         if call.has_file and not call.settings.redis_url:
-            call.manager.check_paths(sorted({spec.todo.repo for spec in left.again.values()}))
+            call.manager.check_paths(left.repos)
             call.local.ensure_worker()
 
         def start() -> str:
