@@ -8,6 +8,7 @@ CoordinationError                1
 │   └── NotYetSupported          2   declared in the format, built in a later version
 ├── NotAllowed                   4
 ├── Blocked                      5   held up from outside; nothing failed
+│   └── BreakerOpen              5   what is called has failed too often of late
 ├── Conflict                     6
 │   ├── EditConflict             6   somebody else changed the file in between
 │   └── LockError                6
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 
 class CoordinationError(Exception):
@@ -97,6 +99,15 @@ class Blocked(CoordinationError):
     """Held up from outside; nothing failed."""
 
     exit_code = 5
+
+
+class BreakerOpen(Blocked):
+    """What is called has failed too often of late."""
+
+    def __init__(self, message: str = "", hint: str = "", retry_at: datetime | None = None) -> None:
+        self.retry_at = retry_at
+        """When to ask again: one may try then."""
+        super().__init__(message, hint)
 
 
 class Conflict(CoordinationError):

@@ -49,6 +49,11 @@ class Settings(BaseModel):
     retry_factor: Annotated[float, Field(ge=1)] = 2.0
     retry_max_delay: Duration = timedelta(seconds=30)
     retry_jitter: Jitter = Jitter.FULL
+    breaker_failures: Annotated[int, Field(ge=0, le=1000)] = 5
+    """So many within `breaker_window` open a circuit breaker. 0: none ever opens."""
+    breaker_window: Duration = timedelta(minutes=5)
+    breaker_open: Duration = timedelta(minutes=1)
+    """How long nothing is tried behind an open one; then one is."""
     keep_runs: Duration = timedelta(days=30)
     """How long Redis keeps what it knows of a run that has ended."""
     log_limit_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024

@@ -31,6 +31,11 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:lock-released`     | stream | locks that somebody has released for others: whose, by whom | the last 1,000         |
 | `<ns>:lock-capacities`   | hash   | `resource:x` → its capacity                               | until declared 0         |
 | `<ns>:lock-epoch`        | string | when the data of this server began, in µs                 | for ever                 |
+| `<ns>:breakers`          | hash   | breaker → state, of those not at rest: `closed` with a failure, … | until at rest    |
+| `<ns>:breaker:<name>`    | hash   | until, probe, probe_until, why, since, opened_at …        | until at rest            |
+| `<ns>:breaker-failures:<name>` | list | `ms who`: the last failures, as many as open it        | its window; until open   |
+| `<ns>:breaker-behind:<name>` | zset | members that stand behind it, by since when in ms        | until at rest            |
+| `<ns>:breaker-resets`    | stream | breakers that somebody has closed by hand: why it was open, by whom | the last 1,000 |
 | `<ns>:gateway-tokens`    | hash   | who → JSON: recipient, SHA-256 of its token, since when   | until revoked            |
 | `<ns>:gateway-news`      | pubsub | a recipient whose token ended, or who came in elsewhere   | —                        |
 | `<ns>:recipients`        | zset   | recipient, by when it was last heard of in ms             | until forgotten          |
@@ -151,7 +156,13 @@ LUA_NAMES: Mapping[str, str] = {
     "capacities": "lock-capacities",
     "epoch": "lock-epoch",
     "fence": "fence",
+    "leases": "leases",
     "timers": "timers",
+    "breakers": "breakers",
+    "breaker": "breaker:",
+    "breaker_failures": "breaker-failures:",
+    "breaker_behind": "breaker-behind:",
+    "breaker_resets": "breaker-resets",
     "inbox": "inbox-",
     "mail": "mail:",
     "topic": "topic:",
@@ -194,6 +205,19 @@ class LockKeys:
 
     def holder(self, what: str) -> str:
         return f"{self.head}{what}"
+
+
+@dataclass(frozen=True)
+class BreakerKeys:
+    """The keys of circuit breakers. `head` is `<ns>:`; a breaker is `repo:x` or `resource:x`."""
+
+    head: str
+
+    all = _one("breakers")
+    resets = _one("breaker_resets")
+    of = _each("breaker")
+    failures = _each("breaker_failures")
+    behind = _each("breaker_behind")
 
 
 @dataclass(frozen=True)
@@ -241,6 +265,7 @@ class Keys:
         self.epoch = f"{namespace}:epoch"
         self.workers = f"{namespace}:workers"
         self.locks = LockKeys(f"{namespace}:")
+        self.breakers = BreakerKeys(f"{namespace}:")
         self.gateway = GatewayKeys(f"{namespace}:")
         self.messages = MessageKeys(f"{namespace}:")
         self.version = f"{namespace}:version"

@@ -1,0 +1,113 @@
+"""A call through a breaker, and breakers by hand."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from redis import Redis
+
+from coordination.breakers.names import check_name, whole_name
+from coordination.breakers.policy import Policy
+from coordination.breakers.records import Breaker, BreakerState, Reset, breaker_of, reset_of
+from coordination.errors import BreakerOpen, UsageError
+from coordination.wire.keys import Keys
+from coordination.wire.line import Line, Word
+
+TTL = timedelta(minutes=1)
+"""How long a call may take as a probe before the next one may try."""
+_MS = timedelta(milliseconds=1)
+
+
+class BreakerManager:
+    """The breakers of a namespace; for any number of threads. Raises Unreachable where Redis does not answer."""
+
+    def __init__(self, redis: Redis, namespace: str, *, policy: Policy | None = None) -> None:
+        self._line = Line(redis)
+        self._keys = Keys(namespace).breakers
+        self._policy = policy or Policy()
+
+    @contextmanager
+    def call(
+        self, name: str, *, ttl: timedelta = TTL, counts: type[Exception] | tuple[type[Exception], ...] = Exception
+    ) -> Iterator[None]:
+        """What is done inside is a call of `repo:x` or `resource:x`: an exception of `counts` is a failure, any other one
+        says nothing of what was called.
+
+        Raises BreakerOpen, with `retry_at`, where it must not be called now; UsageError. `ttl`: when it is the probe, so long
+        nobody else tries.
+        """
+        who = uuid.uuid4().hex
+        probes = self._allowed(name, who, ttl)
+        try:
+            yield
+        except counts as error:
+            self._record(name, who, "failed", f"{type(error).__name__}: {error}")
+            raise
+        except BaseException:
+            if probes:
+                self._record(name, who, "gave_up")
+            raise
+        if probes:
+            self._record(name, who, "succeeded")
+
+    def list(self) -> tuple[Breaker, ...]:
+        """Those that are not at rest: not closed, or with a failure in their window; those that are not closed first."""
+        read = json.loads(self._step("list"))
+        found = [breaker_of(breaker) for breaker in read["breakers"]]
+        return tuple(sorted(found, key=lambda breaker: (not breaker.tripped, breaker.name)))
+
+    def reset(self, name: str, actor: str = "") -> BreakerState:
+        """Closes it, its failures forgotten, and wakes the todos behind it; returns the state that it had. A bare name will
+        do where one breaker has it. Noted in `resets`, with `actor`. Raises NotFound for one at rest; UsageError.
+        """
+        there = [breaker.name for breaker in self.list()]
+        whole = whole_name(name, there)
+        had = self._step("reset", whole, actor or _here())
+        return BreakerState(had) if had else BreakerState.CLOSED  # or by somebody else, meanwhile
+
+    def resets(self, limit: int = 100) -> tuple[Reset, ...]:
+        """Those that were closed by hand, latest first."""
+        entries = self._line.send("XREVRANGE", self._keys.resets, "+", "-", "COUNT", limit)
+        return tuple(reset_of(entry, dict(zip(words[::2], words[1::2], strict=True))) for entry, words in entries)
+
+    def stats(self) -> Mapping[str, int]:
+        """How many there are in each state, of those not at rest, and how many todos stand behind them."""
+        found = self.list()
+        states = Counter(breaker.state for breaker in found)
+        return {**{state.value: states[state] for state in BreakerState}, "behind": sum(one.behind for one in found)}
+
+    def close(self) -> None:
+        self._line.close()
+
+    def _allowed(self, name: str, who: str, ttl: timedelta) -> bool:
+        """Whether it is the probe."""
+        check_name(name)
+        if not isinstance(ttl, timedelta) or ttl < _MS:
+            raise UsageError(f"a ttl of {ttl} is none", "1 ms or longer, as a timedelta")
+        word, *held_up = self._step("allow", name, who, _here(), ttl // _MS)
+        if held_up:
+            ends, why = held_up
+            raise BreakerOpen(
+                why,
+                f"call again then, or see: coord status; when it is mended: coord reset-breaker {name}",
+                datetime.fromtimestamp(int(ends) / 1000, UTC),
+            )
+        return bool(word == "probe")
+
+    def _record(self, name: str, who: str, verdict: str, why: str = "") -> None:
+        self._step("record", name, who, verdict, why, *self._policy.figures)
+
+    def _step(self, step: str, *args: Word) -> Any:
+        return self._line(f"breaker/{step}", [self._keys.head], args)
+
+
+def _here() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"

@@ -1,0 +1,31 @@
+-- The breakers that are not at rest, all at one moment. It changes nothing.
+-- KEYS: head
+-- Returns: JSON {now, breakers: [{name, state, failures (in the window, as long as it is closed), threshold, behind, …}]}; times in
+--   ms by `now`, empty where there is none. An empty list may come as {}.
+head = KEYS[1]
+local FIELDS = { 'why', 'failed_at', 'opened_at', 'since', 'until', 'probe_by', 'probed_at', 'window_ms' }
+
+local function recent(name, window_ms)
+  local count = 0
+  for _, failure in ipairs(call('LRANGE', key(KEY.breaker_failures, name), 0, -1)) do
+    if now - tonumber(string.match(failure, '^%d+')) < window_ms then count = count + 1 end
+  end
+  return count
+end
+
+local function described(name, state)
+  local breaker = key(KEY.breaker, name)
+  local found = { name = name, state = state, behind = call('ZCARD', key(KEY.breaker_behind, name)) }
+  for i, value in ipairs(call('HMGET', breaker, unpack(FIELDS))) do found[FIELDS[i]] = value or '' end
+  found.threshold = tonumber(call('HGET', breaker, 'failures') or 0)
+  found.failures = recent(name, tonumber(found.window_ms) or 0)
+  return found
+end
+
+local breakers = {}
+local all = call('HGETALL', head .. KEY.breakers)
+for i = 1, #all, 2 do
+  local found = described(all[i], all[i + 1])
+  if found.state ~= CLOSED or found.failures > 0 then breakers[#breakers + 1] = found end
+end
+return cjson.encode({ now = now, breakers = breakers })

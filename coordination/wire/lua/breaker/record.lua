@@ -1,0 +1,24 @@
+-- What came of a call that the breaker let through. Said twice, it counts once.
+-- KEYS: head
+-- ARGV: name, who said it would call, `succeeded`, `failed` or `gave_up`, why, then the policy: failures (0: it never opens),
+--   window in ms, open for in ms
+-- Returns: the breaker's state
+head = KEYS[1]
+local name, who, verdict, why, failures, window_ms, open_ms = unpack(ARGV)
+local policy = { failures = tonumber(failures), window_ms = tonumber(window_ms), open_ms = tonumber(open_ms) }
+
+local function is_counted()
+  for _, failure in ipairs(call('LRANGE', key(KEY.breaker_failures, name), 0, -1)) do
+    if string.match(failure, ' (.*)$') == who then return true end
+  end
+  return false
+end
+
+if verdict == 'succeeded' then
+  record_success(name, who)
+elseif verdict == 'gave_up' or policy.failures == 0 then
+  leave_probe(name, who)
+elseif not is_counted() then
+  record_failure(name, who, why, policy)
+end
+return state_of_breaker(name) or CLOSED

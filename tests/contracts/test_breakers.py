@@ -1,0 +1,319 @@
+"""Circuit breakers by themselves: what their steps do, on every server, and what a script sees of them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from coordination.breakers import BreakerManager, Policy
+from coordination.breakers.records import BreakerState
+from coordination.errors import BreakerOpen, NotFound, UsageError
+from coordination.runs.store import RunStore
+from coordination.wire.scripts import Scripts
+
+DB = "resource:db"
+POLICY = Policy(failures=3, window=timedelta(seconds=300), open_for=timedelta(seconds=60))
+WINDOW_MS = 300_000
+
+
+class Steps:
+    """The steps, as a script's manager and the runs take them."""
+
+    def __init__(self, store: RunStore) -> None:
+        self.redis = store.redis
+        self.keys = store.keys.breakers
+        self._scripts = Scripts(store.redis)
+        self._ids = (f"call-{n}" for n in itertools.count())
+
+    def __call__(self, step: str, *args: str | int) -> Any:
+        return self._scripts(f"breaker/{step}", [self.keys.head], args)
+
+    def now_ms(self) -> int:
+        seconds, micros = self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def ask(self, who: str = "", *, name: str = DB, ttl_ms: int = 60_000) -> list[str]:
+        return self("allow", name, who or next(self._ids), f"in words {who}", ttl_ms)
+
+    def fail(self, who: str = "", *, name: str = DB, why: str = "exit code 7", policy: Policy = POLICY) -> str:
+        return self("record", name, who or next(self._ids), "failed", why, *policy.figures)
+
+    def say(self, who: str, verdict: str, *, name: str = DB) -> str:
+        return self("record", name, who, verdict, "", *POLICY.figures)
+
+    def open(self) -> None:
+        while self.fail() != "open":
+            pass
+
+    def is_over(self, name: str = DB) -> None:
+        """The time for which it is open."""
+        self.redis.hset(self.keys.of(name), "until", self.now_ms() - 1)
+
+    def failed_ago(self, *ago_ms: int) -> int:
+        """Failures planted, oldest first; returns the moment that they are counted from."""
+        now = self.now_ms()
+        self.redis.rpush(self.keys.failures(DB), *(f"{now - ago} somebody" for ago in ago_ms))
+        self.redis.hset(self.keys.all, DB, "closed")
+        return now
+
+    def nothing_left(self) -> bool:
+        return not [key for key in self.redis.scan_iter() if "breaker" in key and not key.endswith("resets")]
+
+
+@pytest.fixture
+def steps(store: RunStore) -> Steps:
+    return Steps(store)
+
+
+@pytest.fixture
+def manager(client: Any) -> Iterator[BreakerManager]:
+    made = BreakerManager(client, "test", policy=POLICY)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def broken(manager: BreakerManager) -> Callable[[], None]:
+    """A call that fails."""
+
+    def call() -> None:
+        with pytest.raises(RuntimeError), manager.call(DB):
+            raise RuntimeError("no connection")
+
+    return call
+
+
+def test_it_opens_at_the_last_of_so_many_failures_and_lets_nobody_through(steps: Steps):
+    assert [steps.fail(), steps.fail(), steps.ask()] == ["closed", "closed", ["closed"]]
+
+    before = steps.now_ms()
+    assert steps.fail(why="exit code 7\nand more") == "open"
+
+    state, ends, why = steps.ask()
+    assert state == "open"
+    assert before + 60_000 <= int(ends) <= steps.now_ms() + 60_000
+    at = datetime.fromtimestamp(int(ends) / 1000, UTC)
+    assert why == (
+        f"resource db: its circuit breaker is open after 3 failures in 300 s, last: exit code 7; probe at "
+        f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    )
+    assert steps.ask(name="resource:other") == ["closed"]
+
+
+@pytest.mark.parametrize("off_ms", range(-3, 4))
+def test_the_window_is_exact_at_its_edge(steps: Steps, off_ms: int):
+    counted_from = steps.failed_ago(WINDOW_MS + off_ms, 1000)
+    first = counted_from - WINDOW_MS - off_ms
+
+    word = steps.fail()
+
+    at = steps.redis.hget(steps.keys.of(DB), "failed_at")
+    assert word == ("open" if int(at) - first < WINDOW_MS else "closed")
+
+
+def test_the_window_slides_what_left_it_no_longer_counts_and_what_is_in_it_does(steps: Steps):
+    steps.failed_ago(WINDOW_MS + 2000, WINDOW_MS + 1000)
+
+    assert [steps.fail(), steps.fail(), steps.fail()] == ["closed", "closed", "open"]
+
+
+def test_of_a_closed_one_nothing_is_left_once_its_window_is_over(steps: Steps):
+    steps.fail()
+    for key in (steps.keys.failures(DB), steps.keys.of(DB)):
+        assert 0 < steps.redis.pttl(key) <= WINDOW_MS
+        steps.redis.delete(key)  # as it expires
+
+    assert not json.loads(steps("list"))["breakers"]
+    assert steps.ask() == ["closed"]
+    assert steps.nothing_left()
+
+
+def test_the_first_who_asks_after_its_time_is_the_probe_and_no_other(steps: Steps):
+    steps.open()
+    steps.is_over()
+
+    assert steps.ask("ann") == ["probe"]
+    ends = int(steps.redis.hget(steps.keys.of(DB), "probe_until"))
+    assert steps.ask("bob") == [
+        "half-open",
+        str(ends),
+        "resource db: its circuit breaker is half-open, and in words ann probes it",
+    ]
+    assert steps.ask("ann") == ["probe"], "asked again, since its answer was lost"
+
+
+def test_the_probes_success_closes_it_and_its_failures_are_forgotten(steps: Steps):
+    steps.open()
+    steps.is_over()
+    steps.ask("ann")
+
+    assert steps.say("ann", "succeeded") == "closed"
+
+    assert steps.nothing_left()
+    assert [steps.fail(), steps.fail(), steps.fail()] == ["closed", "closed", "open"]
+
+
+def test_the_probes_failure_opens_it_for_another_while(steps: Steps):
+    steps.open()
+    since = steps.redis.hget(steps.keys.of(DB), "since")
+    steps.is_over()
+    steps.ask("ann")
+
+    before = steps.now_ms()
+    assert [steps.fail("ann", why="exit code 8"), steps.fail("ann", why="sent twice")] == ["open", "open"]
+
+    state, ends, why = steps.ask()
+    assert (state, int(ends) >= before + 60_000) == ("open", True)
+    assert "last: exit code 8;" in why
+    assert steps.redis.hget(steps.keys.of(DB), "since") == since
+
+
+def test_a_probe_that_comes_to_nothing_leaves_its_place_to_the_next(steps: Steps):
+    steps.open()
+    steps.is_over()
+    steps.ask("ann")
+
+    assert steps.say("ann", "gave_up") == "half-open"
+    assert steps.ask("bob") == ["probe"]
+
+
+def test_what_a_dead_probe_kept_goes_to_the_next_one_and_its_word_no_longer_counts(steps: Steps):
+    steps.open()
+    steps.is_over()
+    steps.ask("dead")
+    assert steps.ask("bob")[0] == "half-open"
+    steps.redis.hset(steps.keys.of(DB), "probe_until", steps.now_ms() - 1)
+
+    assert steps.ask("bob") == ["probe"]
+
+    assert [steps.say("dead", "succeeded"), steps.fail("dead"), steps.say("dead", "gave_up")] == ["half-open"] * 3
+    assert steps.say("bob", "succeeded") == "closed"
+
+
+def test_what_began_before_it_opened_changes_nothing(steps: Steps):
+    assert steps.ask("early") == ["closed"]
+    steps.open()
+    opened = steps.redis.hgetall(steps.keys.of(DB))
+
+    assert [steps.say("early", "succeeded"), steps.fail("early"), steps.say("early", "gave_up")] == ["open"] * 3
+    assert steps.redis.hgetall(steps.keys.of(DB)) == opened
+
+
+def test_a_failure_that_is_said_twice_counts_once(steps: Steps):
+    assert [steps.fail("ann"), steps.fail("ann"), steps.fail("ann"), steps.fail("bob")] == ["closed"] * 4
+    assert steps.fail("eve") == "open"
+
+
+def test_with_no_failures_to_open_it_never_opens(steps: Steps):
+    never = Policy(failures=0)
+    assert {steps.fail(policy=never) for _ in range(20)} == {"closed"}
+    assert steps.nothing_left()
+
+
+def test_a_reset_closes_it_and_is_noted_with_who_did_it(steps: Steps):
+    steps.open()
+
+    assert [steps("reset", DB, "ann"), steps("reset", DB, "ann")] == ["open", ""]
+
+    assert steps.ask() == ["closed"]
+    assert steps.nothing_left()
+    ((_, noted),) = steps.redis.xrange(steps.keys.resets)
+    assert noted == {"name": DB, "by": "ann", "state": "open", "why": "exit code 7"}
+
+
+def test_what_an_error_says_is_kept_in_one_line_cut_between_characters(steps: Steps):
+    for why in ("ä" * 1000, "\n", "x" * 299 + "€" * 9):
+        steps.fail(why=why)
+        kept = steps.redis.hget(steps.keys.of(DB), "why")
+        assert len(kept.encode()) <= 310
+        assert "\n" not in kept
+        steps("reset", DB, "ann")
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["2028-02-29T23:59:59", "2099-12-31T12:00:00", "2100-02-28T00:00:00", "2100-03-01T00:00:01", "2999-11-21T21:40:00"],
+)
+def test_the_moment_of_the_probe_is_said_as_people_read_it(steps: Steps, when: str):
+    steps.open()
+    steps.redis.hset(steps.keys.of(DB), "until", int(datetime.fromisoformat(f"{when}+00:00").timestamp() * 1000))
+
+    assert steps.ask()[2].endswith(f"; probe at {when}Z")
+
+
+def test_a_script_calls_through_it_until_it_opens_and_is_told_when_to_come_again(manager: BreakerManager, broken):
+    for _ in range(3):
+        broken()
+
+    with pytest.raises(BreakerOpen, match="last: RuntimeError: no connection; probe at") as held_up, manager.call(DB):
+        pytest.fail("it was called")
+    (listed,) = manager.list()
+    assert held_up.value.retry_at == listed.probe_at
+    assert (listed.name, listed.state, listed.threshold, listed.behind) == (DB, BreakerState.OPEN, 3, 0)
+    assert listed.reason == "3 failures in 300 s, last: RuntimeError: no connection"
+    assert manager.stats() == {"closed": 0, "open": 1, "half-open": 0, "behind": 0}
+
+
+def test_a_scripts_probe_closes_it_and_one_that_is_interrupted_leaves_its_place(
+    manager: BreakerManager, broken, client
+):
+    for _ in range(3):
+        broken()
+    client.hset("test:breaker:" + DB, "until", 0)
+
+    def interrupted() -> None:
+        with manager.call(DB):
+            (seen,) = manager.list()
+            assert (seen.state, seen.probe.partition(" ")[0]) == (BreakerState.HALF_OPEN, "process")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+
+    with manager.call(DB):
+        pass
+
+    assert manager.list() == ()
+
+
+def test_only_what_counts_is_a_failure(manager: BreakerManager):
+    for _ in range(3):
+        with pytest.raises(KeyError), manager.call(DB, counts=(OSError, TimeoutError)):
+            raise KeyError("mine")
+    assert manager.list() == ()
+
+
+def test_it_is_listed_while_it_is_closed_with_how_many_failures_it_has(manager: BreakerManager, broken):
+    broken()
+    (listed,) = manager.list()
+    assert (listed.state, listed.failures, listed.tripped, listed.outlook) == (BreakerState.CLOSED, 1, False, "")
+    assert listed.reason == "1 failure in 300 s, last: RuntimeError: no connection"
+
+
+def test_a_bare_name_will_do_where_only_one_has_it(manager: BreakerManager, broken, client):
+    with pytest.raises(NotFound, match="at rest: there is nothing to reset"):
+        manager.reset("db")
+    broken()
+    assert manager.reset("db", "ann") is BreakerState.CLOSED
+
+    broken()
+    with pytest.raises(RuntimeError), manager.call("repo:db"):
+        raise RuntimeError
+    with pytest.raises(UsageError, match="db may be repo:db or resource:db"):
+        manager.reset("db")
+    with pytest.raises(NotFound, match="repo:api is at rest"):
+        manager.reset("repo:api")
+    with pytest.raises(UsageError, match="names no circuit breaker"):
+        manager.reset("lock:db")
+    assert [(reset.name, reset.by) for reset in manager.resets()] == [(DB, "ann")]
+
+
+@pytest.mark.parametrize("name", ["db", "lock:db", "resource:", "resource:a b", "repo:a\nb", "", None, 7])
+def test_what_is_no_name_of_a_breaker_is_refused(manager: BreakerManager, name):
+    with pytest.raises(UsageError, match="names no circuit breaker"), manager.call(name):
+        pytest.fail("it was called")
