@@ -10,13 +10,14 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from coordination.errors import CoordinationError
 from coordination.models import Command as Words
 from coordination.runs.records import Grant
 from workers import ending
-from workers.beginning import Carried
+from workers.checkpoints import Checkpoint
 from workers.child import Child, Exit, start
 from workers.conclusion import Conclusion, Word
 from workers.deeds import deed_of
@@ -33,6 +34,8 @@ from workers.wrote import Wrote
 BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt holds a worker's slot while the former one's processes are still leaving the workspace."""
 
+OUTPUT = "output.json"
+
 logger = logging.getLogger(__name__)
 
 
@@ -45,7 +48,8 @@ class Attempt:
         self._log = log
         self._wrote = Wrote(log)
         self._guard = threading.Lock()
-        self._deed = deed_of(grant, surroundings)
+        self._deed = deed_of(grant, surroundings, log.say)
+        self.checkpoint = Checkpoint(surroundings.output_limit_bytes)
         self._stopped: Word | None = None
         self._at_once = False
         self._child: Child | None = None
@@ -62,6 +66,10 @@ class Attempt:
         self._log.say(line)
 
     def run(self) -> Conclusion:
+        concluded = self._concluded()
+        return concluded if concluded.word is Word.SUCCEEDED else replace(concluded, output=self.checkpoint.left)
+
+    def _concluded(self) -> Conclusion:
         try:
             return self._carry_out()
         except WorkspaceBusy as busy:
@@ -106,15 +114,8 @@ class Attempt:
             checkout=self._here.checkout,
             wanted=self.grant.spec.todo.workspace,
             fetch=self._here.fetch,
-            carried=self._carried,
+            carried=self._here.carried(self.grant.spec.repo.name),
         )
-
-    @property
-    def _carried(self) -> Carried | None:
-        brief = self._here.brief
-        if not brief.carried_from:
-            return None
-        return Carried(runs=brief.carried_from, tip=brief.carried_tips.get(self.grant.spec.repo.name))
 
     @property
     def _visitor(self) -> Visitor:
@@ -135,12 +136,14 @@ class Attempt:
         told = json.dumps(self._here.context())  # ASCII: JSON can say what UTF-8 cannot
         if self._stopped is not None:
             return Conclusion(word=self._stopped)
-        with scratch(self._here.state) as folder:
-            context, output = folder / "context.json", folder / "output.json"
+        with scratch(self._here.state) as folder, self.checkpoint.watching(folder / OUTPUT):
+            context, output, former = folder / "context.json", folder / OUTPUT, folder / "checkpoint.json"
             with words_for(folder):
                 context.write_text(told)
+                former.write_text(self.grant.checkpoint or "null")
             undone = self._deed.undone(folder)
-            environment = self._environment(workspace) | {"COORD_CONTEXT": str(context), "COORD_OUTPUT": str(output)}
+            files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": former}
+            environment = self._environment(workspace) | {name: str(file) for name, file in files.items()}
             environment |= undone.environment if undone else {}
             job = Job(
                 todo=self.grant.spec.todo,
@@ -149,6 +152,7 @@ class Attempt:
                 env=environment,
                 context=context,
                 output=output,
+                checkpoint=former if self.grant.checkpoint and undone is None else None,
                 agent_command=self._here.brief.agent_command,
                 undone=undone,
             )

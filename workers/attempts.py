@@ -117,8 +117,11 @@ class Attempts:
         with self._guard:
             self._running.add(attempt)
         self._leases.add(
-            grant, lost=lambda: attempt.stop(Word.LOST), stop=lambda: attempt.stop(Word.CANCELLED)
-        )  # fmt: skip
+            grant,
+            lost=lambda: attempt.stop(Word.LOST),
+            stop=lambda: attempt.stop(Word.CANCELLED),
+            checkpoint=attempt.checkpoint,
+        )
         try:
             conclusion = _judged(grant, attempt.run(), log)
             log.close()  # before the step: whoever sees the end of the todo finds all of its log
@@ -156,7 +159,7 @@ class Attempts:
         if conclusion.word is Word.SUPERSEDED:
             return self._refused(grant, why)
         if conclusion.word is Word.HANDED_BACK:
-            return self._later(grant, lambda: self._store.hand_back(grant), "handed back")
+            return self._later(grant, lambda: self._store.hand_back(grant, conclusion.output), "handed back")
         if conclusion.word is Word.BUSY:
             return self._later(grant, lambda: self._store.park(grant, why, PARKED_FOR), why)
         if conclusion.again is not None:

@@ -31,6 +31,7 @@ class Conclusion:
     why: str = ""
     exit_code: int | None = None
     output: str = ""
+    """JSON; of what did not succeed: what it had written by then, where Redis does not know it yet."""
     tip: str = ""
     since: str = ""
     """The commit that it began with."""

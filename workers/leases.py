@@ -1,4 +1,4 @@
-"""The leases of this worker, renewed all in one call, and the word that says the worker is there.
+"""The leases of this worker, renewed all in one call; what its todos have written so far; and the word that says the worker is there.
 
 A lease that Redis does not know any more is lost: somebody else may hold the todo, so its command is stopped and nothing of it
 is settled. A Redis that does not answer is no lost lease: commands go on, and so do the attempts to renew.
@@ -21,6 +21,7 @@ from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Grant
 from coordination.runs.store import RunStore
 from coordination.wire.keys import member
+from workers.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
     from workers.app import Charge
@@ -33,6 +34,7 @@ class Held:
     grant: Grant
     lost: Callable[[], None]
     stop: Callable[[], None]
+    checkpoint: Checkpoint
 
 
 class Leases:
@@ -79,9 +81,11 @@ class Leases:
         except redis.RedisError as error:
             logger.warning("could not sign off, the record expires by itself: %s", error)
 
-    def add(self, grant: Grant, *, lost: Callable[[], None], stop: Callable[[], None]) -> None:
+    def add(
+        self, grant: Grant, *, lost: Callable[[], None], stop: Callable[[], None], checkpoint: Checkpoint
+    ) -> None:  # fmt: skip
         with self._guard:
-            self._held[member(grant.run_id, grant.todo_id)] = Held(grant, lost, stop)
+            self._held[member(grant.run_id, grant.todo_id)] = Held(grant, lost, stop, checkpoint)
 
     def remove(self, grant: Grant) -> None:
         with self._guard:
@@ -102,7 +106,15 @@ class Leases:
             held[name].lost()
         for name in stopped:
             held[name].stop()
+        for name in held.keys() - lost:
+            self._carry(held[name])
         return lost, stopped
+
+    def _carry(self, held: Held) -> None:
+        """What the todo has written since the last heartbeat."""
+        if written := held.checkpoint.news():
+            self._store.checkpoint(held.grant, written)
+            held.checkpoint.told(written)
 
     def _say(self) -> None:
         asked = time.time()

@@ -170,10 +170,7 @@ class Occupancy:
                 self._release()
 
     def read(self) -> Occupant | None:
-        try:
-            return Occupant.model_validate_json((self._folder / "occupant.json").read_bytes())
-        except (OSError, ValidationError):
-            return None
+        return occupant_in(self._folder)
 
     def _take_lock(self, patience: timedelta) -> None:
         until = time.monotonic() + patience.total_seconds()
@@ -245,3 +242,11 @@ class Occupancy:
         if self._fd is not None:
             os.close(self._fd)
         self._fd = self._occupant = None
+
+
+def occupant_in(folder: Path) -> Occupant | None:
+    """Who came in last, by the records in this folder; None if nobody did, or they cannot be read."""
+    try:
+        return Occupant.model_validate_json((folder / "occupant.json").read_bytes())
+    except (OSError, ValidationError):
+        return None

@@ -59,6 +59,10 @@ class Remains:
             found += self._branches_of(run)
         return found + [r.model_copy(update={"bytes": size_of(Path(r.path))}) for r in self.folders_of(run)]
 
+    def of_repo(self, run: str, repo: str) -> list[Remnant]:
+        """Its worktree and its branch in one repository, in the order in which they can be removed."""
+        return [r for r in (*self.worktrees_of(run), *self._branches_of(run)) if r.repo == repo]
+
     def worktrees_of(self, run: str) -> list[Remnant]:
         folders = (self._state / "worktrees" / run, self._state / "workspaces" / run)
         repos = sorted({path.name for folder in folders for path in _folders_in(folder)})
@@ -70,19 +74,23 @@ class Remains:
 
     def remove(self, remnant: Remnant) -> Remnant:
         """The same thing, gone; or with why it stays."""
-        if remnant.stays:
-            return remnant
         try:
-            if remnant.kind is Kind.BRANCH:
-                return self._branches[remnant.repo].remove(remnant)
-            if remnant.kind is Kind.WORKTREE:
-                self._worktree(remnant.run, remnant.repo).remove(PATIENCE)
-            else:
-                remove_tree(Path(remnant.path))
+            return self.take(remnant)
         except CoordinationError as error:
             return remnant.model_copy(update={"stays": error.message})
         except OSError as error:
             return remnant.model_copy(update={"stays": f"{error.filename or remnant.path}: {error.strerror}"})
+
+    def take(self, remnant: Remnant) -> Remnant:
+        """As `remove`, but raises what may pass: WorkspaceBusy, WorkspaceUnusable, OSError."""
+        if remnant.stays:
+            return remnant
+        if remnant.kind is Kind.BRANCH:
+            return self._branches[remnant.repo].remove(remnant)
+        if remnant.kind is Kind.WORKTREE:
+            self._worktree(remnant.run, remnant.repo).remove(PATIENCE)
+        else:
+            remove_tree(Path(remnant.path))
         return remnant.model_copy(update={"gone": True})
 
     def _worktree_of(self, run: str, repo: str) -> Remnant:

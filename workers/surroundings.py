@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.runs.records import RunBrief
+from workers.beginning import Carried
 from workers.folder import Fetch
 
 
@@ -27,3 +28,9 @@ class Surroundings:
     """Brings a commit of another host."""
     withdraw: Callable[[], None] = _nothing
     """Takes back what the run has published of the repository. Raises NotCarried with the remote's words."""
+
+    def carried(self, repo: str) -> Carried | None:
+        """What the run takes up in a repository, where it is a retry."""
+        if not self.brief.carried_from:
+            return None
+        return Carried(runs=self.brief.carried_from, tip=self.brief.carried_tips.get(repo))

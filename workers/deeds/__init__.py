@@ -4,14 +4,30 @@ command under its guard, timeout, log, lease and fence (`workers/attempt.py`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from coordination.runs.records import Grant
 from workers.deeds.doing import Doing
 from workers.deeds.seam import Deed
+from workers.deeds.undoing import Undoing
+from workers.removal import Removal
 from workers.surroundings import Surroundings
 
 
-def deed_of(grant: Grant, here: Surroundings) -> Deed:
-    return Doing(grant=grant, output_limit_bytes=here.output_limit_bytes)
+def deed_of(grant: Grant, here: Surroundings, say: Callable[[str], None]) -> Deed:
+    """`say`: a line for the todo's log."""
+    if grant.undo is None:
+        return Doing(grant=grant, output_limit_bytes=here.output_limit_bytes)
+    repo = grant.spec.repo.name
+    removal = Removal(
+        state=here.state,
+        repo=repo,
+        checkout=here.checkout,
+        run=grant.run_id,
+        tip=grant.tip,
+        carried=here.carried(repo),
+    )
+    return Undoing(grant=grant, undo=grant.undo, removal=removal, withdraw=here.withdraw, say=say)
 
 
 __all__ = ["Deed", "deed_of"]

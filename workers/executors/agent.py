@@ -34,8 +34,10 @@ def _in_words(job: Job) -> str:
 
 
 def _files(job: Job) -> str:
+    former = f"What a former attempt at this had written there is in {job.checkpoint} (COORD_CHECKPOINT).\n"
     return (
         f"What the todos before this one produced is in the JSON file {job.context} (COORD_CONTEXT).\n"
         f"What the todos after this one should know may be written as JSON to {job.output} (COORD_OUTPUT).\n"
+        f"{former if job.checkpoint else ''}"
         "Work in the current folder. What is left changed there when you exit with code 0 is committed for you."
     )

@@ -36,6 +36,8 @@ class Job:
     """COORD_CONTEXT: what the predecessors handed over."""
     output: Path
     """COORD_OUTPUT: where to write JSON for the dependents."""
+    checkpoint: Path | None = None
+    """COORD_CHECKPOINT, if an attempt before this one has written something there."""
     agent_command: models.Command | None = None
     """The submitter's; it travels with the run."""
     undone: Undone | None = None

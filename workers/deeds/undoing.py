@@ -1,0 +1,88 @@
+"""A todo is undone: its compensation is carried out, and with the last of a repository the run's worktree and branch go.
+
+    workspace   compensate   what is done
+    worktree    given        the command, at the run's tip; nothing of it is committed
+    worktree    none         nothing: the branch goes with the last todo of the repository
+    in place    given        the command, there
+    in place    none         refused: nothing undoes it
+    manual      none         refused, too
+
+Each step finds done what a former attempt did before it was killed: the command by its idempotency key, the rest by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.errors import PlanRefused
+from coordination.models import ManualAction
+from coordination.runs.records import Grant, Undo
+from workers.conclusion import Conclusion, Word
+from workers.executors.seam import Undone
+from workers.in_place import InPlace
+from workers.occupancy import words_for
+from workers.removal import Removal
+from workers.workspace import Workspace
+from workers.worktree import Worktree
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undoing:
+    grant: Grant
+    undo: Undo
+    removal: Removal
+    withdraw: Callable[[], None]
+    """Takes back what was published."""
+    say: Callable[[str], None]
+
+    @property
+    def key(self) -> str:
+        return f"{self.undo.run}/{self.grant.todo_id}/compensate"
+
+    def has_command(self, workspace: Workspace) -> bool:
+        self.say(f"undoing it; it had come to: {self.undo.was}")
+        self._refuse_without_way(workspace)
+        has_command = self.grant.spec.todo.compensate is not None
+        if self.undo.last or (
+            has_command and isinstance(workspace, Worktree)
+        ):  # which is then set back to the run's tip
+            self.removal.refuse_losses(of_all=self.undo.last)
+        return has_command
+
+    def undone(self, folder: Path) -> Undone:
+        file = folder / "todo-output.json"
+        with words_for(folder):
+            file.write_text(self.undo.output or "null")
+        return Undone(came_to=self.undo.was, output=file)
+
+    def explained(self, why: str) -> str:
+        if self.undo.output:
+            return why
+        return f"{why}; {self.grant.todo_id} ended as {self.undo.was} and handed over no output"
+
+    def keep(self, workspace: Workspace, output: Path, since: str) -> Conclusion:
+        return Conclusion(word=Word.SUCCEEDED, exit_code=0)
+
+    def finish(self) -> None:
+        if not self.undo.last:
+            return
+        self.withdraw()
+        for words in self.removal.carry_out():
+            self.say(words)
+
+    def _refuse_without_way(self, workspace: Workspace) -> None:
+        todo, run = self.grant.spec.todo, self.grant.run_id
+        if todo.compensate is not None:
+            return
+        if isinstance(todo.action, ManualAction):
+            why = "a person did it"
+        elif isinstance(workspace, InPlace):
+            why = f"it worked in {workspace.path} itself"
+        else:
+            return
+        raise PlanRefused(
+            f"nothing undoes it: {why}, and it has no `compensate`",
+            f'undo it by hand, then: coord rollback {run} --accept {todo.id} --reason "…"',
+        )
