@@ -53,3 +53,17 @@ def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Worker
     # The first one also connects, sends the steps whole, and reads the run's brief; the last one sees the run's end.
     assert spent[1:-1] == [3, 3, 3, 3]
     assert parts.store.status(run_id) == "succeeded"
+
+
+def test_what_a_failed_attempt_has_written_costs_no_round_trip_of_its_own(parts: WorkerParts):
+    todos = {name: {**fields, "action": "echo [1] > $COORD_OUTPUT; exit 1"} for name, fields in IN_PLACE.items()}
+    run_id, _ = submit(parts.store, graph(CHAIN, **todos), ecosystem(CHAIN, **todos), Settings(), order())
+    spent = []
+    for attempt in (1, 2):
+        before = Counted.sent
+        parts.attempts.carry_out(run_id, "T0", attempt, "r1")
+        spent.append(Counted.sent - before)
+        assert parts.store.fire(run_id, "T0").word == "fired"
+
+    assert spent[1] <= 3
+    assert parts.store.redis.hgetall(parts.store.keys.run(run_id).checkpoint) == {"T0": "[1]"}
