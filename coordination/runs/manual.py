@@ -1,4 +1,4 @@
-"""Todos that a person does: in which runs one is waited for, and why in none."""
+"""What waits for a person: todos that one does, and gates at which one decides. In which runs that is, and why in none."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from redis import Redis
 
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
-from coordination.runs.records import TodoState
+from coordination.runs.records import RunStatus, TodoState
 from coordination.wire.keys import Keys
 
 MANUAL = "manual"
+FACTS = ("gate", "undo", "waits_for", "approved_by", "rejected_by", "comment", "decided_at")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,30 +22,61 @@ class Found:
     run: str
     state: TodoState
     manual: bool
+    status: RunStatus = RunStatus.RUNNING
+    """The run's."""
+    gate: str | None = None
+    undo: str | None = None
+    waits_for: str | None = None
+    approved_by: str | None = None
+    rejected_by: str | None = None
+    comment: str | None = None
+    decided_at: str | None = None
+    """In ms since 1970."""
 
     @property
     def waits(self) -> bool:
-        return self.manual and self.state is TodoState.PARKED
+        """For a person to do it."""
+        return self.manual and self.state is TodoState.PARKED and not self.undo
+
+    @property
+    def asks(self) -> bool:
+        """Whether it may go on, or was done."""
+        return self.waits or (self.state is TodoState.PARKED and not self.undo and self.has_gate and not self.decided)
+
+    @property
+    def has_gate(self) -> bool:
+        return self.gate is not None
+
+    @property
+    def decided(self) -> bool:
+        return (self.approved_by or self.rejected_by) is not None
 
 
 def find(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[Found]:
+    """In the order of `runs`; one round trip."""
+    asked = list(runs)
+    with redis.pipeline(transaction=False) as pipeline:
+        for run_id in asked:
+            own = keys.run(run_id)
+            pipeline.hget(own.state, todo)
+            pipeline.hget(own.place, todo)
+            pipeline.hget(own.meta, "status")
+            pipeline.hmget(own.facts, [f"{todo} {fact}" for fact in FACTS])
+        answers = iter(pipeline.execute())
     found = []
-    for run_id in runs:
-        state, place = redis.hget(keys.run(run_id).state, todo), redis.hget(keys.run(run_id).place, todo)
+    for run_id, state, place, status, facts in zip(asked, answers, answers, answers, answers, strict=True):
         if state is not None:
-            found.append(Found(run=run_id, state=TodoState(state), manual=place.split()[3] == MANUAL))
+            told = dict(zip(FACTS, facts, strict=True))
+            is_manual = place.split()[3] == MANUAL
+            found.append(Found(run=run_id, state=TodoState(state), manual=is_manual, status=RunStatus(status), **told))
     return found
 
 
 def choose(todo: str, found: Iterable[Found]) -> str:
-    """The one run that waits for it; raises NotFound, Conflict or UsageError."""
+    """The one run that waits for it to be done; raises NotFound, Conflict or UsageError."""
     there = tuple(found)
-    waiting = [one.run for one in there if one.waits]
-    if len(waiting) == 1:
-        return waiting[0]
-    if waiting:
-        hint = f"say which: coord complete-todo {todo} --run {waiting[0]}"
-        raise UsageError(f"runs {' and '.join(waiting)} wait for {todo}", hint)
+    if run_id := only(todo, [one.run for one in there if one.waits], "complete-todo"):
+        return run_id
     raise (
         _why_not(todo, there[0])
         if there
@@ -52,10 +84,19 @@ def choose(todo: str, found: Iterable[Found]) -> str:
     )
 
 
+def only(todo: str, waiting: list[str], deed: str) -> str | None:
+    """The only one of these runs, None without any; raises UsageError where there are several."""
+    if len(waiting) > 1:
+        hint = f"say which: coord {deed} {todo} --run {waiting[0]}"
+        raise UsageError(f"runs {' and '.join(waiting)} wait for {todo}", hint)
+    return waiting[0] if waiting else None
+
+
 def _why_not(todo: str, one: Found) -> CoordinationError:
     look = f"look at it: coord show-run {one.run}"
     if one.state.ended:
         return Conflict(f"{todo} of run {one.run} is {one.state}: nothing waits for it", look)
     if not one.manual:
-        return UsageError(f"{todo} of run {one.run} is no manual todo: a worker carries it out", look)
+        hint = f"let it begin: coord approve {todo} --run {one.run}" if one.asks else look
+        return UsageError(f"{todo} of run {one.run} is no manual todo: a worker carries it out", hint)
     return Conflict(f"{todo} of run {one.run} is {one.state}: its turn has not come", look)

@@ -1,0 +1,117 @@
+"""In which run an approval is waited for, and why in none."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
+from coordination.models import OnFailure, Verdict
+from coordination.runs.approvals import choose
+from coordination.runs.manual import find
+from coordination.runs.store import RunStore
+from tests.contracts.carrier import Harness
+from tests.plans import ecosystem, graph, order
+
+ASKS = {"gate": {}}
+TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": "r2", "HAND": "r3"}
+MORE = {"A": ASKS, "B": ASKS, "HAND": {"action": {"type": "manual"}}}
+
+
+@pytest.fixture
+def run(store: RunStore) -> Harness:
+    return begun(store)
+
+
+def begun(store: RunStore) -> Harness:
+    run = Harness(store)
+    run.submit(graph(TODOS, **MORE), ecosystem(TODOS, **MORE), order(on_failure=OnFailure.CONTINUE))
+    return run
+
+
+def refused(run: Harness, verdict: Verdict, todo: str, run_id: str | None = None) -> CoordinationError:
+    with pytest.raises(CoordinationError) as caught:
+        choose(run.store, verdict, todo, run_id)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_the_one_run_that_asks_is_found(run: Harness) -> None:
+    assert choose(run.store, Verdict.APPROVE, "A", None) == run.run_id
+    assert choose(run.store, Verdict.REJECT, "HAND", None) == run.run_id
+    other = begun(run.store)
+
+    assert choose(run.store, Verdict.APPROVE, "A", other.run_id) == other.run_id
+    error = refused(run, Verdict.APPROVE, "A")
+    assert (type(error), "wait for A" in error.message) == (UsageError, True)
+    assert error.hint.startswith("say which: coord approve A --run ")
+
+
+def test_what_waits_for_a_seat_after_its_approval_is_asked_about_no_more(run: Harness) -> None:
+    run.follow(run.store.approve(run.run_id, "A", "lena", ""))
+    other = begun(run.store)
+    other.follow(other.store.approve(other.run_id, "A", "lena", ""))
+    assert run.take("A").todo_id == "A"
+    assert next(d for d in other.mail if d.todo_id == "A")
+    while other.mail:
+        other.next()
+
+    (found,) = find(run.store.redis, run.store.keys, "A", [other.run_id])
+
+    assert (found.state, found.asks) == ("parked", False)
+
+
+@pytest.mark.parametrize(
+    ("todo", "kind", "words"),
+    [
+        ("B", Conflict, "B of run {run} is waiting: its turn has not come; it waits for A"),
+        ("C", UsageError, "C of run {run} has no gate: it needs no approval"),
+        ("HANDS", NotFound, "no run has a todo 'HANDS' (did you mean 'HAND'?)"),
+    ],
+)
+def test_where_nothing_is_to_decide_it_says_why(
+    run: Harness, todo: str, kind: type[CoordinationError], words: str
+) -> None:
+    error = refused(run, Verdict.APPROVE, todo)
+
+    assert (type(error), error.message) == (kind, words.format(run=run.run_id))
+
+
+def test_what_was_decided_stays_so(run: Harness) -> None:
+    run.follow(run.store.approve(run.run_id, "A", "lena@here", "go"))
+    run.drain()
+    run.follow(run.store.reject(run.run_id, "B", "lena@here", "not before Friday"))
+
+    approved, rejected = (refused(run, Verdict.APPROVE, todo) for todo in "AB")
+    too_late, twice = (refused(run, Verdict.REJECT, todo) for todo in "AB")
+
+    for error in (approved, too_late):
+        assert isinstance(error, Conflict)
+        assert error.message.startswith("A was approved by lena@here at 20")
+        assert error.message.endswith(': "go"')
+    for error in (rejected, twice):
+        assert isinstance(error, Conflict)
+        assert error.message.startswith("B was rejected by lena@here at 20")
+        assert error.message.endswith(': "not before Friday"')
+    assert rejected.hint == f"try the run again: coord retry {run.run_id}"
+
+
+def test_of_a_run_that_has_ended_it_says_what_was_decided_there(run: Harness) -> None:
+    run.follow(run.store.reject(run.run_id, "A", "lena@here", ""))
+    run.follow(run.store.approve(run.run_id, "HAND", "lena@here", ""))
+    run.drain()
+    assert run.view().status == "failed"
+
+    assert "A was rejected by lena@here" in refused(run, Verdict.APPROVE, "A").message
+    skipped = refused(run, Verdict.APPROVE, "B")
+    assert skipped.message == f"B of run {run.run_id} is skipped: nobody is asked about it any more"
+    assert "has no todo 'X'" in refused(run, Verdict.APPROVE, "X", run.run_id).message
+
+
+def test_a_run_that_goes_back_asks_for_nothing(run: Harness) -> None:
+    grant = run.take("C")
+    run.follow(run.store.rollback(run.run_id, "lena", "wrong"))
+
+    assert (
+        refused(run, Verdict.APPROVE, "A").message == f"run {run.run_id} is rolling back: nothing of it begins any more"
+    )
+    assert grant.todo_id == "C"
