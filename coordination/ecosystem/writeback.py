@@ -1,4 +1,4 @@
-"""What a run has achieved, written back: succeeded todos become completed, with their hours."""
+"""What a run has achieved, written back: succeeded todos become completed, with their hours, and pending again when it is undone."""
 
 from __future__ import annotations
 
@@ -33,6 +33,31 @@ def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime)
 
     edit(path, decide)
     return tuple(completed)
+
+
+def reopen_todos(path: Path, hours: Mapping[str, float], now: datetime) -> tuple[str, ...]:
+    """Set `status: pending` again, and take `actual_hours` out, of the named todos that were completed with just these hours,
+    in one edit: what was completed by hand stays so.
+
+    Returns and raises as `complete_todos` does.
+    """
+    reopened: list[str] = []
+
+    def decide(edit: Edit) -> None:
+        reopened.clear()
+        for todo in edit.document.ecosystem.coordination.todos:
+            if todo.id not in hours or todo.status != TodoStatus.COMPLETED:
+                continue
+            if todo.actual_hours is None or todo.actual_hours != rounded_hours(hours[todo.id]):
+                continue
+            place = ("todos", todo.id)
+            edit.set(place, "status", TodoStatus.PENDING.value)
+            edit.set(place, "actual_hours", None)
+            edit.set(place, "updated", moment(now, like=todo.updated or todo.created))
+            reopened.append(todo.id)
+
+    edit(path, decide)
+    return tuple(reopened)
 
 
 def rounded_hours(hours: float) -> float | int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from coordination.breakers.policy import Policy
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, OnFailure, Plan, Repo, Todo, TodoStatus
 from coordination.phrases import counted
@@ -48,6 +49,8 @@ class CarryOver:
     pins: Mapping[str, str]
     capacities: Mapping[str, int]
     """Of the resources that the file declares."""
+    unbroken: tuple[str, ...]
+    """Those of them that have no circuit breaker."""
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -111,6 +114,7 @@ def left_of(
         tips=tips,
         pins={repo: host for repo, host in ended.pins.items() if repo not in gone},
         capacities=ecosystem.capacities() if ecosystem else {},
+        unbroken=ecosystem.without_breaker() if ecosystem else (),
     )
 
 
@@ -156,6 +160,7 @@ def take_up(
     meta: dict[str, str | int] = {
         "on_failure": policy,
         "max_parallel": max_parallel or int(left.ended.meta["max_parallel"]),
+        "breakers": Policy.of(settings).words(left.unbroken),
     }
     draft.meta(_meta(draft.run_id, left, settings) | meta)
     draft.levels(left.ended.levels[str(level)].split() for level in range(int(left.ended.meta["levels"])))
@@ -197,6 +202,7 @@ def _write(draft: Draft, left: CarryOver, todo: str) -> None:
         state, facts = TodoState.SUCCEEDED, BY_HAND
     elif spec:
         facts = {"run": old.run_id} | dict(facts)  # where a former retry carried it over, it says so already
+        facts.pop("intent", None)  # undoing it is the business of the run that did it
     draft.todo(
         todo,
         state,

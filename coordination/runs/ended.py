@@ -61,28 +61,49 @@ def read(store: RunStore, run_id: str) -> Ended:
     if not found["meta"]:
         raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
     ended = Ended(run_id=run_id, facts=facts, **found)
-    _refuse(store, ended)
+    refuse_again(store, ended)
     return ended
 
 
-def _refuse(store: RunStore, run: Ended) -> None:
-    status = RunStatus(run.meta["status"])
+def refuse_again(store: RunStore, run: Ended) -> None:
+    """Raises Conflict where the run goes on, was undone, or was retried: as it stands now, not as it was read."""
+    status = RunStatus(store.status(run.run_id) or run.meta["status"])
+    if status is RunStatus.ROLLED_BACK:
+        raise Conflict(f"run {run.run_id} was rolled back: nothing of it is left to take up", _instead(run))
+    if status in (RunStatus.ROLLING_BACK, RunStatus.ROLLBACK_FAILED):
+        raise Conflict(
+            f"run {run.run_id} is {status}: what it did is to be undone, not taken up",
+            f"see how far that is: coord show-run {run.run_id}; go on with it: coord rollback {run.run_id}",
+        )
     if not status.ended:
         hint = f"follow it: coord watch {run.run_id}; or end it: coord cancel {run.run_id}"
         raise Conflict(f"run {run.run_id} is {status}: there is nothing to retry before it has ended", hint)
     refuse_taken_up(store, run)
 
 
+def _instead(run: Ended) -> str:
+    source = run.meta.get("carried_from")
+    anew = f"begin anew: coord sweep {run.meta['plan_id']}"
+    return f"take up the run before it: coord retry {source}; or {anew}" if source else anew
+
+
 def refuse_taken_up(store: RunStore, run: Ended) -> None:
-    """Raises Conflict where there is a retry of it."""
-    later = store.redis.zrangebyscore(store.keys.runs, run.meta["started_at"], "+inf")
+    """Raises Conflict where there is a retry of it that was not undone."""
+    standing = [heir for heir, status in heirs(store, run.run_id) if status != RunStatus.ROLLED_BACK]
+    if standing:
+        hint = f"look at that one: coord show-run {standing[-1]}; what is left of it: coord retry {standing[-1]}"
+        raise Conflict(f"run {run.run_id} was retried already, as run {standing[-1]}", hint)
+
+
+def heirs(store: RunStore, run_id: str) -> list[tuple[str, str]]:
+    """The runs that took up this one, oldest first, each with its status."""
+    started_at = store.redis.hget(store.keys.run(run_id).meta, "started_at") or "-inf"
+    later = store.redis.zrangebyscore(store.keys.runs, started_at, "+inf")
     with store.redis.pipeline(transaction=False) as pipeline:
-        for run_id in later:
-            pipeline.hget(store.keys.run(run_id).meta, "carried_from")
-        heirs = [run_id for run_id, source in zip(later, pipeline.execute(), strict=True) if source == run.run_id]
-    if heirs:
-        hint = f"look at that one: coord show-run {heirs[-1]}; what is left of it: coord retry {heirs[-1]}"
-        raise Conflict(f"run {run.run_id} was retried already, as run {heirs[-1]}", hint)
+        for other in later:
+            pipeline.hmget(store.keys.run(other).meta, ["carried_from", "status"])
+        rows = pipeline.execute()
+    return [(other, status) for other, (source, status) in zip(later, rows, strict=True) if source == run_id]
 
 
 def restorable(store: RunStore, ended: Ended) -> Callable[[str, str], bool]:

@@ -10,21 +10,25 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from coordination.errors import Conflict, NotFound
+from coordination.errors import Conflict, NotFound, UsageError
 from coordination.messages import MessageBus
-from coordination.models import Ecosystem, OnFailure
+from coordination.models import Ecosystem, OnFailure, Verdict
 from coordination.nearest import did_you_mean
-from coordination.runs import manual
+from coordination.phrases import listed
+from coordination.runs import approvals, manual
+from coordination.runs.approvals import Decision
 from coordination.runs.carry_over import CarryOver, left_of, take_up
-from coordination.runs.ended import read, refuse_taken_up, restorable
+from coordination.runs.ended import read, refuse_again, restorable
 from coordination.runs.log_lines import marked, prefixed
 from coordination.runs.logbook import Logbook
 from coordination.runs.mail import open_bus
 from coordination.runs.presence import Presence
 from coordination.runs.progress import Event, follow
-from coordination.runs.records import Reply, RunStatus, RunView, TodoState
+from coordination.runs.records import Reply, RunStatus, RunView, TodoState, TodoView
+from coordination.runs.rollback import Prospect, prospect, refuse_built_on, refuse_to_accept
 from coordination.runs.store import RunStore
 from coordination.runs.submit import Order, actor, submit
+from coordination.runs.under_way import refuse_under_way
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
@@ -100,7 +104,7 @@ class Runs:
         """Starts a run of what is left of another; returns its id. Raises Conflict as `sweep` does."""
         self._look_at_redis()
         with self._alone():
-            refuse_taken_up(self.store, left.ended)
+            refuse_again(self.store, left.ended)
             self.refuse_what_is_under_way(left.again)
             run_id, reply = take_up(self.store, left, self.settings, on_failure=on_failure, max_parallel=max_parallel)
         self.dispatcher.follow(reply)
@@ -115,16 +119,51 @@ class Runs:
                     f"leave --without {worker.host} out; or stop that worker first",
                 )
 
+    def prospect(self, run_id: str) -> Prospect:
+        """What a rollback of the run would undo. Raises NotFound; Conflict where a later run has built on it."""
+        refuse_built_on(self.store, run_id)
+        return prospect(self.store, run_id)
+
+    def rollback(self, run_id: str) -> str:
+        """Undoes what the run has begun: `rolling_back` from now on, `already` where that was so, `done` where it is undone.
+
+        Raises NotFound; Conflict where a later run has built on it, or another one has one of its todos in hand.
+        """
+        self._look_at_redis()
+        with self._alone():
+            self._refuse_to_undo(run_id)
+            reply = self.store.rollback(run_id, actor(), f"{actor()} asked for it")
+        self.dispatcher.follow(reply)
+        if reply.word == "unknown":
+            raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        return reply.word
+
+    def accept(self, run_id: str, todos: Collection[str], reason: str) -> None:
+        """What could not be undone counts as undone, for this reason, and the rest goes on.
+
+        Raises UsageError without a reason; NotFound; Conflict where one of the todos is no failed compensation.
+        """
+        if not reason.strip():
+            raise UsageError("whoever answers for what could not be undone says why", 'add: --reason "…"')
+        self._look_at_redis()
+        with self._alone():
+            self._refuse_to_undo(run_id)
+            refuse_to_accept(self.reader.read(run_id), todos)
+            replies = {todo: self.store.accept(run_id, todo, actor(), reason.strip()) for todo in dict.fromkeys(todos)}
+        for reply in replies.values():
+            self.dispatcher.follow(reply)
+        if late := [todo for todo, reply in replies.items() if reply.word != "accepted"]:
+            words = f"{listed(late)} of run {run_id} is being undone at this moment"
+            raise Conflict(words, f"wait what comes of it: coord watch {run_id}")
+
+    def _refuse_to_undo(self, run_id: str) -> None:
+        found = self.prospect(run_id)
+        if found.status.ended:
+            self.refuse_what_is_under_way(found.todos)
+
     def refuse_what_is_under_way(self, todos: Container[str]) -> None:
         """Raises Conflict where another run has one of these todos in hand."""
-        for run_id in self.store.live_runs():
-            run = self.reader.read(run_id)
-            shared = [t.id for t in run.todos if t.id in todos and not t.state.ended]
-            if shared:
-                raise Conflict(
-                    f"run {run_id} of {run.plan_id} is {run.status} and has {shared[0]} in hand",
-                    f"follow it: coord watch {run_id}; or end it: coord cancel {run_id}",
-                )
+        refuse_under_way(self.store, self.reader, todos)
 
     def failed_of(self, plan_id: str) -> tuple[str, ...]:
         """What failed in the plan's latest run, and what that held up: not what was blocked from outside of it."""
@@ -195,6 +234,29 @@ class Runs:
         self._open_level_after(chosen, todo_id)
         return chosen
 
+    def approve(self, todo_id: str, run_id: str | None = None, comment: str = "") -> Decision:
+        """A person lets a todo go on at its gate, or has done a manual one. A run that is paused goes on with it when it is
+        resumed. Raises NotFound, Conflict, or UsageError where nothing is to approve or more than one run asks.
+        """
+        return self._decide(Verdict.APPROVE, todo_id, run_id, comment)
+
+    def reject(self, todo_id: str, run_id: str | None = None, comment: str = "") -> Decision:
+        """It has failed, and is not tried again; the run's `on_failure` says what follows. Raises as `approve` does."""
+        return self._decide(Verdict.REJECT, todo_id, run_id, comment)
+
+    def _decide(self, verdict: Verdict, todo_id: str, run_id: str | None, comment: str) -> Decision:
+        chosen = approvals.choose(self.store, verdict, todo_id, run_id)
+        step = self.store.approve if verdict is Verdict.APPROVE else self.store.reject
+        who, said = actor(), comment.strip()
+        reply = step(chosen, todo_id, who, said)
+        self.dispatcher.follow(reply)
+        if reply.word == "idle":  # somebody else was asked, too
+            approvals.choose(self.store, verdict, todo_id, chosen)
+        if reply.word == "settled":
+            self._open_level_after(chosen, todo_id)
+        status = self.reader.status(chosen)
+        return Decision(todo=todo_id, run_id=chosen, verdict=verdict, by=who, comment=said, run_status=status)
+
     def look_after(self) -> None:
         """One round of what a worker's keeper does all the time: where no worker is left, nobody else gives up a dead one."""
         from coordination.runs.recovery import Reaper
@@ -204,11 +266,18 @@ class Runs:
 
     def succeeded_hours(self, run_id: str) -> Mapping[str, float | None]:
         """Todo → hours that its run took, of each that succeeded: what the file is told."""
+        run = self.reader.read(run_id)
+        if run.rollback:  # what is left of it by then was not done by it, or is still to be undone
+            return {}
+        return {t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED}
+
+    def undone_hours(self, run_id: str) -> Mapping[str, float]:
+        """Todo → hours that its run took, of each that had succeeded and was undone."""
         todos = self.reader.read(run_id).todos
-        return {t.id: (t.duration_s or 0.0) / 3600 for t in todos if t.state is TodoState.SUCCEEDED}
+        return {t.id: _hours(t) for t in todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED}
 
     def _open_level_after(self, run_id: str, todo_id: str) -> None:
-        # No message carried this todo, so no chord counts it.
+        # No message of this todo returns, so no chord counts it.
         place = self.redis.hget(self.keys.run(run_id).place, todo_id)
         self.dispatcher.advance(run_id, int(place.split()[1]), "join")
 
@@ -229,7 +298,14 @@ class Runs:
         self.dispatcher.follow(reply)
 
 
+def _hours(todo: TodoView) -> float:
+    return (todo.duration_s or 0.0) / 3600
+
+
 def _refused(wish: str, run: RunView) -> Conflict:
+    if run.status is RunStatus.ROLLING_BACK:
+        words = f"run {run.run_id} cannot be {wish}: it is being rolled back, and goes on in that direction"
+        return Conflict(words, f"follow it: coord watch {run.run_id}")
     if run.status.ended:
         words = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"
         return Conflict(words, f"look at it: coord show-run {run.run_id}")

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coordination.ecosystem.document import load
-from coordination.ecosystem.writeback import complete_todos
+from coordination.ecosystem.writeback import complete_todos, reopen_todos
 from coordination.errors import EditConflict, InvalidFile
 from coordination.models import TodoStatus
 
@@ -148,6 +148,33 @@ def test_completed_and_forgotten_todos_are_left_alone(tmp_path: Path) -> None:
         "  - {id: T, task: t, repo: r, status: completed}\n"
         "  - {id: U, task: t, repo: r, status: completed, updated: 2026-03-04}\n"
     )
+
+
+def test_what_a_run_had_completed_is_pending_again_and_what_a_person_completed_stays(tmp_path: Path) -> None:
+    path = tmp_path / "ecosystem.yaml"
+    before = HEAD + (
+        "  - id: T # this\n    task: t\n    repo: r\n    status: pending # why\n\n    # own line\n    labels: [a]\n"
+        "  - {id: U, task: t, repo: r, status: completed, actual_hours: 3} # by hand, with hours\n"
+        "  - {id: V, task: t, repo: r, status: completed} # by hand\n"
+        "  - {id: W, task: t, repo: r}\n"
+    )
+    path.write_text(before)
+    hours = {"T": 0.0123456, "U": 0.5, "V": 0.0, "W": 0.5}
+    complete_todos(path, {"T": hours["T"]}, NOW)
+
+    reopened = reopen_todos(path, hours, NOW)
+    again = reopen_todos(path, hours, NOW)
+
+    assert (reopened, again) == (("T",), ())
+    assert path.read_text() == before.replace("pending # why\n", "pending # why\n    updated: 2026-03-04\n")
+
+
+@pytest.mark.parametrize("hours", [0.0, 1 / 3, 2.0, 0.0123456, 0.0000471, 123.456])
+def test_the_hours_that_a_run_wrote_are_known_again_however_long_it_took(tmp_path: Path, hours: float) -> None:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(HEAD + "  - {id: T, task: t, repo: r}\n")
+
+    assert complete_todos(path, {"T": hours}, NOW) == reopen_todos(path, {"T": hours}, NOW) == ("T",)
 
 
 @pytest.mark.parametrize(

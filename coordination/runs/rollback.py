@@ -1,0 +1,91 @@
+"""A rollback before it is asked for: what it would undo, what nothing undoes, and which runs must not be undone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from coordination.errors import Conflict, NotFound
+from coordination.models import ManualAction, Todo, Workspace
+from coordination.nearest import did_you_mean
+from coordination.runs.ended import heirs
+from coordination.runs.records import RunBrief, RunStatus, RunView, TodoSpec, TodoState
+from coordination.runs.store import RunStore
+
+UNDONE_BY = 'undo it by hand, then: coord rollback {run} --accept {todo} --reason "…"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prospect:
+    """What a rollback of the run would do."""
+
+    run_id: str
+    status: RunStatus
+    todos: tuple[str, ...]
+    """Begun, and not undone yet; predecessors first."""
+    repos: tuple[str, ...]
+    """Where their work is."""
+    helpless: tuple[str, ...]
+    """Those of `todos` that nothing undoes."""
+
+
+def way_back(todo: Todo, *, in_git: bool = True) -> str:
+    """What undoes the todo; empty where nothing does."""
+    if todo.compensate is not None:
+        return "compensate"
+    manual = isinstance(todo.action, ManualAction)
+    return "" if manual or todo.workspace is Workspace.IN_PLACE or not in_git else "branch and worktree removed"
+
+
+def prospect(store: RunStore, run_id: str) -> Prospect:
+    """Raises NotFound."""
+    keys = store.keys.run(run_id)
+    with store.redis.pipeline(transaction=True) as pipeline:
+        for key in (keys.meta, keys.spec, keys.state, keys.facts):
+            pipeline.hgetall(key)
+        meta, specs, states, facts = pipeline.execute()
+    if not meta:
+        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+    brief = RunBrief.model_validate_json(meta["brief"])
+    begun = tuple(
+        todo for todo in brief.predecessors if f"{todo} intent" in facts and states[todo] != TodoState.COMPENSATED
+    )
+    return Prospect(
+        run_id=run_id,
+        status=RunStatus(meta["status"]),
+        todos=begun,
+        repos=tuple(sorted({brief.repo_of[todo] for todo in begun})),
+        helpless=tuple(todo for todo in begun if not _way_back(todo, specs[todo], states[todo], facts)),
+    )
+
+
+def _way_back(todo: str, spec: str, state: str, facts: Mapping[str, str]) -> str:
+    # What succeeded and has no commit was carried out in a folder that is no git repository.
+    succeeded = facts.get(f"{todo} was", state) == TodoState.SUCCEEDED
+    in_git = not succeeded or f"{todo} commit" in facts
+    return way_back(TodoSpec.model_validate_json(spec).todo, in_git=in_git)
+
+
+def refuse_built_on(store: RunStore, run_id: str) -> None:
+    """Raises Conflict where a later run has built on this one, and stands."""
+    standing = [heir for heir, status in heirs(store, run_id) if status != RunStatus.ROLLED_BACK]
+    if standing:
+        heir = standing[-1]
+        raise Conflict(
+            f"run {heir} was built on run {run_id}: it took up what this one had left",
+            f"undo that one first: coord rollback {heir}; then this one: coord rollback {run_id}",
+        )
+
+
+def refuse_to_accept(run: RunView, todos: Collection[str]) -> None:
+    """Raises NotFound, or Conflict where one of these is no compensation that failed, or that waits."""
+    known = {todo.id: todo for todo in run.todos}
+    look = f"look at it: coord show-run {run.run_id}"
+    for name in todos:
+        if name not in known:
+            raise NotFound(
+                f"run {run.run_id} has no todo {name!r}{did_you_mean(name, known)}",
+                f"coord show-run {run.run_id} lists them",
+            )
+        if known[name].state not in (TodoState.COMPENSATION_FAILED, TodoState.COMPENSATING):
+            raise Conflict(f"{name} of run {run.run_id} is {known[name].state}: there is nothing to accept", look)

@@ -1,0 +1,30 @@
+"""Todos that runs have in hand: nobody else may begin, or undo, one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from coordination.errors import Conflict
+from coordination.runs.records import RunStatus, TodoState, TodoView
+from coordination.runs.store import RunStore
+from coordination.runs.view import RunReader
+
+
+def refuse_under_way(store: RunStore, reader: RunReader, todos: Container[str]) -> None:
+    """Raises Conflict where a run has one of these todos in hand."""
+    for run_id in store.live_runs():
+        run = reader.read(run_id)
+        shared = [todo.id for todo in run.todos if todo.id in todos and _in_hand(todo, run.status)]
+        if shared:
+            end = "" if run.status is RunStatus.ROLLING_BACK else f"; or end it: coord cancel {run_id}"
+            raise Conflict(
+                f"run {run_id} of {run.plan_id} is {run.status} and has {shared[0]} in hand",
+                f"follow it: coord watch {run_id}{end}",
+            )
+
+
+def _in_hand(todo: TodoView, status: RunStatus) -> bool:
+    """Of a run that is rolled back also whatever it had begun and is still to be undone."""
+    if status is not RunStatus.ROLLING_BACK:
+        return not todo.state.ended
+    return todo.started_at is not None and todo.run is None and todo.state is not TodoState.COMPENSATED

@@ -1,0 +1,261 @@
+"""Runs that were undone, or are: how they are shown and followed, and what else may still be done with them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from redis import Redis
+
+from coordination.errors import Conflict, NotFound
+from coordination.models import OnFailure
+from coordination.runs.carry_over import left_of, take_up
+from coordination.runs.ended import read, refuse_again, restorable
+from coordination.runs.live import Live
+from coordination.runs.progress import ENDED, Event, follow
+from coordination.runs.records import Result, RunView, TodoState
+from coordination.runs.rollback import prospect, refuse_built_on, refuse_to_accept
+from coordination.runs.store import RunStore
+from coordination.runs.under_way import refuse_under_way
+from coordination.runs.view import RunReader
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from tests.contracts.carrier import BAD, Harness
+from tests.plans import ecosystem, graph, order
+
+CHAIN = {"A": "r1", "B": ("r2", ["A"]), "C": ("r1", ["B"])}
+
+
+def done(grant, failing: str = "") -> Result:
+    if grant.todo_id == failing:
+        return BAD
+    return Result(outcome=TodoState.SUCCEEDED, exit_code=0, tip=f"{grant.todo_id}-1", began="0")
+
+
+def swept(run: Harness, failing: str = "", *, on_failure: OnFailure = OnFailure.CONTINUE, **more) -> Harness:
+    run.submit(graph(CHAIN, **more), ecosystem(CHAIN, **more), order(on_failure=on_failure))
+    run.drain(lambda grant: done(grant, failing))
+    return run
+
+
+def roll_back(run: Harness) -> Harness:
+    run.follow(run.store.rollback(run.run_id, "lena", "lena asked for it"))
+    return run
+
+
+def stuck(run: Harness) -> Harness:
+    """B could not be undone, so A was not."""
+    roll_back(swept(run)).drain(lambda grant: done(grant, "B"))
+    return run
+
+
+def retried(run: Harness) -> str:
+    """A retry of the run; the harness goes on with it."""
+    old = read(run.store, run.run_id)
+    left = left_of(old, None, Settings(), without=(), carried=restorable(run.store, old))
+    run.run_id, reply = take_up(run.store, left, Settings(), on_failure=None, max_parallel=None)
+    run.follow(reply)
+    return run.run_id
+
+
+def at(run: Harness, **times: int) -> None:
+    """As if the todos had come to something then: `A_started_at=…` in ms."""
+    names = {name.replace("_", " ", 1): value for name, value in times.items()}
+    run.store.redis.hset(run.store.keys.run(run.run_id).facts, mapping=names)
+
+
+def of(view: RunView, todo: str):
+    return next(t for t in view.todos if t.id == todo)
+
+
+def test_while_it_is_undone_a_todo_is_shown_as_compensating_wherever_it_stands_on_the_way(run: Harness):
+    roll_back(swept(run))
+    assert run.states() == {"A": "succeeded", "B": "succeeded", "C": "compensating"}
+    grant = run.take("C")
+    assert run.view().counts == {"succeeded": 2, "compensating": 1}
+    assert RunReader(run.store.redis, run.store.keys).list()[0].counts == run.view().counts
+    assert Live(run.store.redis, run.store.keys).in_hand() == {"C": "compensating"}
+
+    run.follow(run.store.retry(grant, timedelta(seconds=9), BAD))
+    shown = of(run.view(), "C")
+    assert (shown.state, shown.was, shown.waits_for, shown.error) == (
+        "compensating", "succeeded", "another try", "exit code 1",
+    )  # fmt: skip
+
+
+def test_what_a_todo_had_come_to_is_told_apart_from_what_came_of_undoing_it(run: Harness):
+    roll_back(swept(run, "C"))
+    at(run, B_started_at=1000, B_finished_at=3500)
+    run.drain(lambda grant: done(grant, "B"))
+    at(run, B_undo_started_at=9000, B_undo_finished_at=9200)
+
+    view = run.view()
+    failed, stands, undone = of(view, "B"), of(view, "A"), of(view, "C")
+    assert (failed.state, failed.was, failed.error) == ("compensation_failed", "succeeded", "exit code 1")
+    assert (failed.duration_s, failed.undo_s) == (2.5, 0.2)
+    assert (stands.state, stands.was) == ("succeeded", None)
+    assert (undone.state, undone.was, undone.error, undone.exit_code) == ("compensated", "failed", "exit code 1", 1)
+    assert view.counts == {"succeeded": 1, "compensated": 1, "compensation_failed": 1}
+    assert (view.status, view.steered_by, view.rollback) == ("rollback_failed", "lena", "lena asked for it")
+
+
+def test_the_work_of_what_is_not_undone_is_where_it_was(run: Harness):
+    reader = RunReader(run.store.redis, run.store.keys)
+    stuck(run)
+    assert reader.branches(run.view()) == {"r1": run.run_id, "r2": run.run_id}
+
+    roll_back(run).drain()
+    assert run.view().status == "rolled_back"
+    assert reader.branches(run.view()) == {}
+
+
+def test_the_bound_is_of_what_the_todos_took_and_a_run_lies_still_between_its_end_and_its_rollback(run: Harness):
+    swept(run)
+    meta = run.store.keys.run(run.run_id).meta
+    ended = int(run.store.redis.hget(meta, "finished_at"))
+    run.store.redis.hset(meta, mapping={"started_at": ended - 90_000 - 3_000, "finished_at": ended - 90_000})
+    at(run, A_started_at=0, A_finished_at=1000, B_started_at=0, B_finished_at=1000, C_started_at=0, C_finished_at=1000)
+
+    roll_back(run).drain()
+    at(run, A_undo_started_at=0, A_undo_finished_at=50_000)
+
+    assert run.view().bound_s == 3.0
+    assert 3.0 <= run.view().duration_s < 60
+
+
+def told(reader: Redis, run: Harness, since: str = "0") -> list[str]:
+    """What a follower is told until the run has ended, as soon as all of that is there."""
+    events = follow(reader, run.store.keys, run.run_id, since=since, tick_s=0.01)
+    return [event.fields.get("status", event.what) for event in events if event and event.what.startswith("run.")]
+
+
+@pytest.fixture
+def blocking(redis_url: str):
+    with connect(redis_url, Profile.READER) as made:
+        yield made
+
+
+@pytest.fixture
+def real(redis_url: str):
+    with connect(redis_url, Profile.COMMAND) as client:
+        yield Harness(RunStore(client, "test"))
+
+
+def test_who_follows_a_run_that_was_opened_again_is_told_of_both_ends(real: Harness, blocking: Redis):
+    stuck(real)
+    assert told(blocking, real) == ["run.started", "succeeded", "run.rolling_back", "rollback_failed"]
+    real.follow(real.store.accept(real.run_id, "B", "lena", "done by hand"))
+    real.drain()
+
+    assert told(blocking, real)[2:] == ["run.rolling_back", "rollback_failed", "run.rolling_back", "rolled_back"]
+
+
+def test_a_run_is_followed_beyond_an_end_that_it_has_left(real: Harness, blocking: Redis):
+    swept(real)
+    events = follow(blocking, real.store.keys, real.run_id, tick_s=0.01)
+    for event in events:
+        if event and event.what == ENDED:
+            break
+        if event and event.what == "todo.succeeded" and event.todo == "C":
+            roll_back(real)  # after its end was read, before it is told
+
+    assert next(e for e in events if e).what == "run.rolling_back"
+    real.drain()
+    assert [e.fields["status"] for e in events if e and e.what == ENDED] == ["rolled_back"]
+
+
+def test_who_has_been_told_of_the_end_waits_for_nothing_more(real: Harness, blocking: Redis):
+    swept(real)
+    last = [e for e in follow(blocking, real.store.keys, real.run_id) if isinstance(e, Event)][-1]
+
+    assert told(blocking, real, last.id) == []
+
+
+def test_before_a_rollback_it_is_known_what_it_undoes_and_what_nothing_undoes(run: Harness):
+    by_itself = {"B": {"workspace": "in-place"}, "C": {"workspace": "in-place", "compensate": "undo it"}}
+    swept(run, "C", **by_itself)
+
+    found = prospect(run.store, run.run_id)
+    assert (found.todos, found.repos, found.helpless) == (("A", "B", "C"), ("r1", "r2"), ("B",))
+
+    roll_back(run).drain(lambda grant: done(grant, "B"))
+    assert prospect(run.store, run.run_id).todos == ("A", "B")
+    with pytest.raises(NotFound):
+        prospect(run.store, "no-such-run")
+
+
+def test_a_run_on_which_a_retry_has_built_is_not_undone_before_that_one_is(run: Harness):
+    first = swept(run, "B").run_id
+    second = retried(run)
+    run.drain(done)
+
+    with pytest.raises(Conflict, match=f"run {second} was built on run {first}") as refused:
+        refuse_built_on(run.store, first)
+    assert f"coord rollback {second}" in refused.value.hint
+    roll_back(run).drain()
+    refuse_built_on(run.store, first)
+
+
+def test_a_retry_is_undone_without_what_it_had_carried_over_and_can_be_begun_anew(run: Harness):
+    first = swept(run, "B").run_id
+    second = retried(run)
+    run.drain(done)
+    assert prospect(run.store, second).todos == ("B", "C")
+
+    roll_back(run)
+    assert run.drain() == ["C", "B"]
+    assert (run.view().status, run.states()) == (
+        "rolled_back", {"A": "succeeded", "B": "compensated", "C": "compensated"},
+    )  # fmt: skip
+    with pytest.raises(Conflict, match=f"run {second} was rolled back") as refused:
+        read(run.store, second)
+    assert f"coord retry {first}" in refused.value.hint
+    assert "B" in read(run.store, first).state
+
+
+def test_what_is_rolled_back_is_not_retried(run: Harness):
+    swept(run, "B")
+    before = read(run.store, run.run_id)
+    roll_back(run)
+    with pytest.raises(Conflict, match="is rolling_back") as going:
+        refuse_again(run.store, before)  # it was read while it could be retried
+    run.drain(lambda grant: done(grant, "B"))
+    with pytest.raises(Conflict, match="is rollback_failed") as failed:
+        read(run.store, run.run_id)
+    roll_back(run).drain()
+    with pytest.raises(Conflict, match="was rolled back") as undone:
+        read(run.store, run.run_id)
+
+    assert f"coord rollback {run.run_id}" in going.value.hint
+    assert f"coord rollback {run.run_id}" in failed.value.hint
+    assert undone.value.hint == "begin anew: coord sweep PLAN-001"
+
+
+def test_what_is_still_to_be_undone_is_begun_by_nobody_else(run: Harness):
+    roll_back(swept(run))
+    reader = RunReader(run.store.redis, run.store.keys)
+
+    with pytest.raises(Conflict, match="is rolling_back and has A in hand") as refused:
+        refuse_under_way(run.store, reader, {"A"})
+    assert "coord cancel" not in refused.value.hint
+    run.settle(run.take("C"))
+    refuse_under_way(run.store, reader, {"C"})
+
+
+def test_only_what_could_not_be_undone_is_accepted(run: Harness):
+    view = stuck(run).view()
+
+    refuse_to_accept(view, ["B"])
+    with pytest.raises(Conflict, match=r"A of run .* is succeeded: there is nothing to accept"):
+        refuse_to_accept(view, ["B", "A"])
+    with pytest.raises(NotFound, match="has no todo 'BB'"):
+        refuse_to_accept(view, ["BB"])
+
+
+def test_what_was_accepted_is_shown_with_its_reason(run: Harness):
+    stuck(run).follow(run.store.accept(run.run_id, "B", "lena", "it may stay"))
+    run.drain()
+
+    shown = of(run.view(), "B")
+    assert (shown.state, shown.accepted, shown.accepted_by) == ("compensated", "it may stay", "lena")
+    assert run.view().status == "rolled_back"
