@@ -125,8 +125,9 @@ class Stage:
         *,
         repos: Iterable[str] | Mapping[str, Fields] = (),
         plan: Fields | None = None,
+        plans: Sequence[Fields] = (),
     ) -> None:
-        """The file, with one plan of these todos; each gets what it does not say, and goes without what is None.
+        """The file, with one plan of these todos, and `plans` beside it; each todo gets what it does not say, and goes without what is None.
 
         Repositories are made as needed, by their names alone or with fields of theirs; one with a `path` (or None) is not.
         """
@@ -139,7 +140,7 @@ class Stage:
             "settings": {"retry_attempts": 1, **self.settings},
             "repos": [_given({"name": name, "path": name, **fields}) for name, fields in declared.items()],
             "coordination": {
-                "plans": [{"id": PLAN, "title": "a plan", **(plan or {})}],
+                "plans": [{"id": PLAN, "title": "a plan", **(plan or {})}, *plans],
                 "todos": [self._row(todo) for todo in todos],
             },
         }

@@ -19,6 +19,7 @@ from tests.chaos.figures import Figures
 
 PARTS = {
     "storm": "tests.chaos.storm",
+    "restarts": "tests.chaos.restarts",
 }
 """Name → module, in the order in which they run."""
 MINUTES = 10.0

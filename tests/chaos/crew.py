@@ -6,14 +6,19 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 
+from coordination.ecosystem.document import load
+from coordination.models import Strategy
+from coordination.planner.graph import build
 from coordination.runs.records import LIVE
+from coordination.runs.service import Runs
+from coordination.runs.submit import decide
+from coordination.settings import Settings, read_settings
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from tests.chaos.ledger import BODY
@@ -131,11 +136,17 @@ def straight(stage: Stage) -> Callable[[], Redis]:
     return client
 
 
-def sweep(stage: Stage, url: str, *words: str) -> str:
-    """Starts a run of the plan; returns its id."""
-    done = stage.coord("sweep", PLAN, "--detach", *words, COORD_REDIS_URL=url)
-    assert done.code == 0, done.err
-    return next(word for word in chain(done.out.split(), done.err.split()) if word[:2] == "20" and word.count("-") >= 2)
+def begin(stage: Stage, url: str, plan: str = PLAN, strategy: str = "dataflow") -> str:
+    """Starts a run of the plan; returns its id. As the library does it: the command takes half a second more."""
+    file = load(stage.file).ecosystem
+    graph = build(file, plan)
+    runs = Runs(url, Settings())
+    try:
+        return runs.sweep(
+            file, graph, decide(graph, read_settings(file.settings, environ={}), strategy=Strategy(strategy))
+        )
+    finally:
+        runs.redis.close()
 
 
 def dag(todos: int, repos: int, chance: random.Random, **fields: Any) -> list[Mapping[str, Any]]:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from coordination.wire.keys import Keys
-from tests.chaos.crew import Crew, Watch, dag, ledger_of, straight, sweep
+from tests.chaos.crew import Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds
 from tests.chaos.record import lines_of
@@ -44,9 +44,9 @@ def rage(stage: Stage, storm: Storm) -> Figures:
     crew = Crew(stage, url, storm.workers)
     crew.ready()
     watch = Watch(stage, straight(stage))
-    run = sweep(stage, url, "--strategy", storm.strategy)
-    began, wrong = time.monotonic(), []
-    due = began + storm.every_s
+    run = begin(stage, url, strategy=storm.strategy)
+    started, wrong = time.monotonic(), []
+    due = started + storm.every_s
 
     def fate() -> None:
         nonlocal due
@@ -56,7 +56,7 @@ def rage(stage: Stage, storm: Storm) -> Figures:
         wrong.extend(crew.restart_ended())
 
     wrong += watch.until_over([run], storm.patience_s, fate)
-    took = time.monotonic() - began
+    took = time.monotonic() - started
     with stage.redis() as redis:
         lost = redis.hget(Keys("coord").counters, "leases_lost") or 0
     runs = sum(line.starts for line in lines_of(ledger_of(stage)))
