@@ -1,0 +1,405 @@
+"""A machine that leads the engine's steps through any history of any plan, and holds them against run_model.py after each.
+
+The carrier is played by the machine: it keeps every message for ever and delivers any of them at any time, as often as it
+likes, or never. Executors crash, come late, and repeat what they said; persons approve, reject, pause, cancel and roll back;
+processes begin anew, and Redis forgets the scripts that it was sent. Somebody else takes resources and gives them back.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import fakeredis
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from coordination.models import OnFailure, Strategy
+from coordination.planner.delivery import Delivery
+from coordination.runs.records import Grant, Reply, Result, TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.submit import submit
+from coordination.runs.view import RunReader
+from coordination.settings import Settings
+from coordination.wire.scripts import Scripts
+from tests.plans import ecosystem, graph, order
+from tests.run_model import ENDS, LIVE, RunModel
+
+LEASE = timedelta(hours=1)
+LOST_CAP = 3
+CAPACITIES = {"gpu": 3, "db": 1}
+NEEDS = st.lists(
+    st.sampled_from([{"name": "gpu"}, {"name": "gpu", "amount": 2}, {"name": "db"}]),
+    max_size=2,
+    unique_by=lambda need: need["name"],
+)
+SELDOM = st.integers(0, 4).map(lambda drawn: drawn == 3)
+"""Or no history would be long."""
+PERSONS = st.sampled_from([None] * 8 + ["manual"])
+OUTCOMES = st.sampled_from([TodoState.SUCCEEDED, TodoState.SUCCEEDED, TodoState.SUCCEEDED, TodoState.FAILED])
+WORK = st.lists(OUTCOMES, min_size=1, max_size=5)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> dict[str, tuple[str, list[str]]]:
+    size = draw(st.integers(1, 9))
+    names = [f"T{i}" for i in range(size)]
+    return {
+        name: (
+            draw(st.sampled_from(["r1", "r2", "r3"])),
+            sorted(draw(st.sets(st.sampled_from(names[:i]), max_size=3))) if i else [],
+        )
+        for i, name in enumerate(names)
+    }
+
+
+class AnyHistory(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.redis = fakeredis.FakeRedis(decode_responses=True)
+        self.store = RunStore(self.redis, "test")
+        self.lock = Scripts(self.redis)
+        self.messages: list[Delivery] = []
+        self.held: list[Grant] = []
+        """Every grant ever given: executors may be slow, dead or both."""
+        self.lent: list[str] = []
+        """Requests of somebody else, whose hold on a resource does not expire."""
+        self.settled_by: dict[str, int] = {}
+        self.model: RunModel | None = None
+
+    @initialize(
+        todos=plans(),
+        strategy=st.sampled_from([Strategy.LEVELS, Strategy.DATAFLOW]),
+        on_failure=st.sampled_from([OnFailure.HALT, OnFailure.CONTINUE, OnFailure.ROLLBACK, OnFailure.ROLLBACK]),
+        max_parallel=st.sampled_from([None, 1, 2]),
+        slots=st.sampled_from([1, 2]),
+        data=st.data(),
+    )
+    def begin(self, todos, strategy, on_failure, max_parallel, slots, data) -> None:
+        self.todos = todos
+        self.needs = {name: data.draw(NEEDS) for name in todos}
+        persons = {name: who for name in todos if (who := data.draw(PERSONS))}
+        more = {name: {"resources": needs} | self.person(persons.get(name)) for name, needs in self.needs.items()}
+        self.max_parallel = max_parallel
+        how = order(strategy, on_failure, max_parallel)
+        self.run_id, reply = submit(
+            self.store,
+            graph(todos, slots=slots, capacities=CAPACITIES, **more),
+            ecosystem(todos, slots=slots, capacities=CAPACITIES, **more),
+            Settings(),
+            how,
+        )
+        before = {name: others for name, (_, others) in todos.items()}
+        self.model = RunModel(before, on_failure, strategy is Strategy.LEVELS, persons)
+        self.follow(reply)
+
+    def person(self, who: str | None) -> dict[str, Any]:
+        if who == "gate":
+            return {"gate": {"timeout": "1d", "on_timeout": "approve"}}
+        return {"action": {"type": "manual"}} if who else {}
+
+    def follow(self, reply: Reply) -> Reply:
+        self.messages += [*reply.header, *reply.sends]
+        for run_id, todo in reply.wakes:
+            self.follow(self.store.fire(run_id, todo))
+        return reply
+
+    def states(self) -> dict[str, str]:
+        return self.redis.hgetall(self.store.keys.run(self.run_id).state)
+
+    def any_executor(self, data: st.DataObject) -> Grant:
+        """Mostly one that still holds its todo."""
+        fences = set(self.redis.hvals(self.store.keys.holders))
+        live = [grant for grant in self.held if str(grant.fence) in fences]
+        return data.draw(st.one_of(st.sampled_from(live or self.held), st.sampled_from(self.held)))
+
+    def join(self) -> None:
+        level = self.redis.hget(self.store.keys.run(self.run_id).meta, "level")
+        self.follow(self.store.advance(self.run_id, int(level), "join"))
+
+    @precondition(lambda self: self.messages)
+    @rule(data=st.data())
+    def deliver_any_message_that_was_ever_sent(self, data: st.DataObject) -> None:
+        delivery = data.draw(st.one_of(st.sampled_from(self.messages[-4:]), st.sampled_from(self.messages)))
+        self.claim(delivery)
+
+    @rule(outcomes=WORK)
+    def a_worker_works_for_a_while(self, outcomes: list[TodoState]) -> None:
+        self.works(outcomes)
+
+    @rule(outcomes=WORK)
+    def so_does_another(self, outcomes: list[TodoState]) -> None:
+        self.works(outcomes)
+
+    def works(self, outcomes: list[TodoState]) -> None:
+        """It takes whatever is under way, and settles one of what it holds after another."""
+        for outcome in outcomes:
+            self.timers_are_fired()
+            for delivery in self.messages[-6:]:
+                self.claim(delivery)
+            fences = set(self.redis.hvals(self.store.keys.holders))
+            if held := [grant for grant in self.held if str(grant.fence) in fences]:
+                self.settle(held[0], outcome)
+
+    def claim(self, delivery: Delivery) -> None:
+        todo, request = delivery.todo_id, uuid4().hex
+
+        def ask() -> Reply:
+            return self.follow(
+                self.store.claim(
+                    self.run_id, todo, delivery.attempt, worker="w", host="h", lease=LEASE, request=request
+                )
+            )
+
+        grant = ask().grant
+        if grant is not None:
+            assert ask().grant == grant, "who did not hear the answer asks again"
+            assert all(grant.fence > g.fence for g in self.held), "a fence that does not grow"
+            assert (grant.undo is not None) == self.model.at[todo].startswith("undo")
+            self.model.granted(todo)
+            self.held.append(grant)
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), outcome=OUTCOMES)
+    def any_executor_settles(self, data: st.DataObject, outcome: TodoState) -> None:
+        self.settle(self.any_executor(data), outcome)
+
+    def settle(self, grant: Grant, outcome: TodoState) -> None:
+        current = self.redis.hget(self.store.keys.holders, f"{self.run_id} {grant.todo_id}")
+        reply = self.follow(self.store.settle(grant, Result(outcome=outcome, exit_code=0)))
+        if reply.word == "settled":
+            assert current == str(grant.fence), "an old fence settled"
+            self.settled_by[grant.todo_id] = grant.fence
+            self.model.settled(grant.todo_id, outcome)
+        elif reply.word == "again":
+            assert self.settled_by[grant.todo_id] == grant.fence
+        self.join()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data(), how=st.sampled_from(["retry", "park", "hand_back"]))
+    def any_executor_gives_up_for_now(self, data: st.DataObject, how: str) -> None:
+        grant = self.any_executor(data)
+        if how == "retry":
+            reply = self.store.retry(grant, timedelta(milliseconds=1), Result(outcome=TodoState.FAILED, error="no"))
+        elif how == "park":
+            reply = self.store.park(grant, "something", timedelta(milliseconds=1))
+        else:
+            reply = self.store.hand_back(grant)
+        self.follow(reply)
+        if reply.word != "stale":
+            todo = grant.todo_id
+            ended = self.model.put_off(todo) if how == "park" else self.model.again(todo, later=how == "retry")
+            assert (reply.word == "settled") == bool(ended)
+        self.join()
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def any_executor_leaves_a_checkpoint(self, data: st.DataObject) -> None:
+        grant = self.any_executor(data)
+        current = self.redis.hget(self.store.keys.holders, f"{self.run_id} {grant.todo_id}")
+        word = self.store.checkpoint(grant, str(grant.fence)).word
+        assert word == ("kept" if current == str(grant.fence) else "stale")
+
+    @precondition(lambda self: self.held)
+    @rule(data=st.data())
+    def a_lease_runs_out(self, data: st.DataObject) -> None:
+        todo = self.any_executor(data).todo_id
+        self.redis.zadd(self.store.keys.leases, {f"{self.run_id} {todo}": 1}, xx=True)
+        reply = self.follow(self.store.lose(self.run_id, todo, LOST_CAP))
+        if reply.word == "requeued":
+            assert self.model.again(todo, later=False) == ""
+        elif reply.word == "settled" and not self.model.again(todo, later=False):
+            self.model.at[todo] = "undo running" if self.model.at[todo] == "undo due" else "running"
+            self.model.settled(todo, "failed")
+        self.join()
+
+    @rule(what=st.sampled_from(["timers", "timers", "resend", "processes"]))
+    def housekeeping(self, what: str) -> None:
+        if what == "timers":
+            self.timers_are_fired()
+        elif what == "resend":
+            self.follow(self.store.resend(self.run_id, timedelta(0), 100))
+        else:  # all begin anew, and Redis has forgotten the steps that it was sent
+            self.redis.script_flush()
+            self.store = RunStore(self.redis, "test")
+        self.join()
+
+    def timers_are_fired(self) -> None:
+        for run_id, todo in self.store.due(int(time.time() * 1000) + 60_000):
+            self.model.fired(todo)
+            self.follow(self.store.fire(run_id, todo))
+
+    @rule(how=st.sampled_from(["pause", "resume", "resume", "resume", "cancel", "roll back"]), earnest=SELDOM)
+    def somebody_steers(self, how: str, earnest: bool) -> None:
+        if how in ("pause", "resume"):
+            self.follow(getattr(self.store, how)(self.run_id, "me"))
+            (self.model.paused if how == "pause" else self.model.resumed)()
+        elif how == "cancel" and earnest:
+            self.follow(self.store.cancel(self.run_id, "me"))
+            self.model.cancel()
+        elif earnest:
+            self.roll_back()
+
+    def roll_back(self) -> None:
+        self.follow(self.store.rollback(self.run_id, "me", "because"))
+        self.model.roll_back()
+
+    @rule(data=st.data(), verdict=st.sampled_from(["approve", "approve", "reject"]))
+    def a_person_decides(self, data: st.DataObject, verdict: str) -> None:
+        for todo in [todo for todo in self.todos if self.model.at[todo] == "gated"]:
+            if self.model.at[todo] == "gated":  # one that was rejected may end the others
+                self.decide(todo, verdict)
+        others = [todo for todo in self.todos if self.model.at[todo] != "gated"]
+        if others:
+            todo = data.draw(st.sampled_from(others))
+            assert self.store.approve(self.run_id, todo, "me", "").word == "idle"
+            assert self.store.reject(self.run_id, todo, "me", "").word == "idle"
+
+    def decide(self, todo: str, verdict: str) -> None:
+        reply = getattr(self.store, verdict)(self.run_id, todo, "me", "")
+        self.model.decided(todo, verdict)
+        self.follow(reply)
+        self.join()
+
+    @rule(data=st.data())
+    def a_person_answers_for_what_could_not_be_undone(self, data: st.DataObject) -> None:
+        todo = data.draw(st.sampled_from(sorted(self.todos)))
+        reply = self.follow(self.store.accept(self.run_id, todo, "me", "so be it"))
+        assert (reply.word == "accepted") == (
+            self.model.at[todo] in ("compensation_failed", "undo due", "undo retrying")
+        ), self.model.at[todo]
+        if reply.word == "accepted":
+            self.model.accepted(todo)
+
+    @rule(want=st.sampled_from(["", "1/0 resource:gpu", "3/0 resource:gpu", "1/0 resource:db"]))
+    def somebody_else_takes_what_is_free_or_gives_it_back(self, want: str) -> None:
+        if not want:
+            self.somebody_else_gives_it_back()
+            return
+        request = f"request{len(self.lent)}"
+        args = [request, want, 3_600_000, 0, 0, "", "somebody"]
+        if self.lock_step("acquire", *args).startswith("held "):
+            self.lent.append(request)
+
+    def somebody_else_gives_it_back(self) -> None:
+        while self.lent:
+            assert self.lock_step("release", self.lent.pop(), "somebody") == 1
+
+    def lock_step(self, step: str, *args: str | int) -> Any:
+        return self.lock(f"lock/{step}", [self.store.keys.locks.head], args)
+
+    @invariant()
+    def resources_are_used_within_their_capacity(self) -> None:
+        for name, capacity in CAPACITIES.items() if hasattr(self, "run_id") else ():
+            running = [todo for todo, at in self.states().items() if at == "running"]
+            in_use = sum(need.get("amount", 1) for todo in running for need in self.needs[todo] if need["name"] == name)
+            shares = self.shares(f"resource:{name}")
+            assert in_use <= sum(int(share.split()[0]) for share in shares) <= capacity
+            assert {f"{self.run_id} {t}" for t in running if any(n["name"] == name for n in self.needs[t])} <= {
+                share.partition(" ")[2] for share in shares
+            }
+
+    def shares(self, name: str) -> list[str]:
+        return self.redis.zrange(self.store.keys.locks.shares(name), 0, -1)
+
+    @invariant()
+    def the_engine_stands_where_the_model_does(self) -> None:
+        if self.model is not None:
+            assert self.seen() == self.model.at
+            assert self.redis.hget(self.store.keys.run(self.run_id).meta, "status") == self.model.status
+
+    def seen(self) -> dict[str, str]:
+        """The engine's states in the model's words."""
+        facts = self.redis.hgetall(self.store.keys.run(self.run_id).facts)
+        return {todo: self.in_words(todo, at, facts) for todo, at in self.states().items()}
+
+    def in_words(self, todo: str, at: str, facts: dict[str, str]) -> str:
+        if at in ENDS or at == "waiting":
+            return at
+        if f"{todo} undo" not in facts and facts.get(f"{todo} waits_for", "").startswith(("an approval", "a person")):
+            return "gated"
+        word = at if at in ("running", "retrying") else "due"
+        return f"undo {word}" if f"{todo} undo" in facts else word
+
+    @invariant()
+    def one_executor_for_a_todo_and_for_a_repository(self) -> None:
+        if not hasattr(self, "run_id"):
+            return
+        running = [todo for todo, at in self.states().items() if at == "running"]
+        holders = {m.partition(" ")[2] for m in self.redis.hkeys(self.store.keys.holders)}
+        seats = {share.partition(" ")[2] for repo in ("r1", "r2", "r3") for share in self.shares(f"seat:{repo}")}
+        repos = [self.todos[todo][0] for todo in running]
+
+        assert set(running) == holders
+        assert len(repos) == len(set(repos))
+        assert {f"{self.run_id} {todo}" for todo in running} <= seats
+        if self.max_parallel:
+            assert len(running) <= self.max_parallel
+
+    @invariant()
+    def the_counts_are_what_is_there(self) -> None:
+        if not hasattr(self, "run_id"):
+            return
+        states = list(self.states().values())
+        meta = self.redis.hgetall(self.store.keys.run(self.run_id).meta)
+        for state in TodoState:
+            assert int(meta.get(f"n.{state}", 0)) == states.count(state)
+        assert int(meta["open"]) == sum(not TodoState(s).ended for s in states)
+        assert int(meta["active"]) == states.count("running") + states.count("dispatched")
+        assert (meta["status"] not in LIVE) == (meta["open"] == "0")
+
+    @invariant()
+    def a_todo_that_does_not_run_says_why(self) -> None:
+        """Promise 6: it is under way to a worker, or says what it waits for, or stands behind one that does."""
+        if not hasattr(self, "run_id") or self.redis.hget(self.store.keys.run(self.run_id).meta, "open") == "0":
+            return
+        view = RunReader(self.redis, self.store.keys).read(self.run_id)
+        for todo in view.todos:
+            if todo.state in (TodoState.PARKED, TodoState.RETRYING):
+                assert todo.waits_for, todo
+
+    def teardown(self) -> None:
+        """Whatever happened: once executors are well again and persons decide, the run ends, or is undone (promise 6)."""
+        if self.model is not None:
+            self.somebody_else_gives_it_back()
+            self.follow(self.store.resume(self.run_id, "me"))
+            self.model.resumed()
+            self.brought_to_its_end()
+            if len(self.held) % 2:
+                self.roll_back()
+                self.brought_to_its_end()
+                assert self.model.status == "rolled_back"
+                assert all(self.model.at[todo] == "compensated" for todo in self.model.intents)
+            self.nothing_is_left()
+        self.redis.close()
+
+    def brought_to_its_end(self) -> None:
+        for _ in range(1000):
+            if self.model.status not in LIVE:
+                break
+            self.step_of_a_well_worker()
+        self.the_engine_stands_where_the_model_does()
+        assert self.model.status not in LIVE, self.model.at
+
+    def nothing_is_left(self) -> None:
+        for pattern in ("request", "queue", "shares"):
+            assert not self.redis.keys(f"test:lock-{pattern}:*")
+        assert not self.redis.smembers(self.store.keys.locks.names)
+        assert not self.redis.hlen(self.store.keys.holders)
+        for key in (self.store.keys.timers, self.store.keys.leases, self.store.keys.live):
+            assert not self.redis.zcard(key)
+
+    def step_of_a_well_worker(self) -> None:
+        for todo, at in self.states().items():
+            if at == "running":
+                fence = self.redis.hget(self.store.keys.holders, f"{self.run_id} {todo}")
+                self.settle(next(g for g in self.held if str(g.fence) == fence), TodoState.SUCCEEDED)
+        for todo in [todo for todo, at in self.model.at.items() if at == "gated"]:
+            self.decide(todo, "approve")
+        self.join()
+        self.timers_are_fired()
+        messages, self.messages = self.messages, []
+        for message in messages:
+            self.claim(message)
