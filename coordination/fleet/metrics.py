@@ -77,6 +77,12 @@ def _past(counters: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter("runs_ended", "Runs ended.", ["status"], _of(ENDED_RUNS, counters, "runs_"))
     yield _counter("todos_ended", "Todos ended.", ["state"], _of(ENDED_TODOS, counters, "todos_"))
     yield _counter("leases_lost", "Todos whose worker was lost.", [], {(): counters.get("leases_lost", 0)})
+    yield _counter(
+        "todos_poisoned",
+        "Todos given up since they lost their worker too often.",
+        [],
+        {(): counters.get("todos_poisoned", 0)},
+    )
     yield _counter("stale_writes", "Writes of old holders, refused.", [], {(): counters.get("stale_writes", 0)})
 
 

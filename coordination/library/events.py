@@ -20,7 +20,7 @@ from coordination.runs.records import TodoState
 NAMES = (
     "run.started", "run.paused", "run.resumed", "run.cancelled", "run.ended",
     "level.opened", "level.settled",
-    "todo.ready", "todo.dispatched", "todo.started", "todo.parked", "todo.retrying", "todo.lost", "todo.settled",
+    "todo.ready", "todo.dispatched", "todo.started", "todo.parked", "todo.retrying", "todo.lost", "todo.poison", "todo.settled",
     "redis.restarted",
 )  # fmt: skip
 

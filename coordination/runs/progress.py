@@ -18,7 +18,7 @@ ENDED = "run.ended"
 
 @dataclass(frozen=True)
 class Event:
-    """`what` is `run.<word>`, `level.<word>`, `todo.<state>`, `todo.lost` or `redis.restarted`."""
+    """`what` is `run.<word>`, `level.<word>`, `todo.<state>`, `todo.lost`, `todo.poison` or `redis.restarted`."""
 
     id: str
     what: str

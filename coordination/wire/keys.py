@@ -16,7 +16,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:workers`           | zset   | worker id, by when it was last heard of in ms             | a day                    |
 | `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs …           | three heartbeats         |
 | `<ns>:version`           | string | the version of coord that all workers here have           | for ever                 |
-| `<ns>:counters`          | hash   | `leases_lost`, `stale_writes`, `todos_<state>` …          | for ever (they grow)     |
+| `<ns>:counters`          | hash   | `leases_lost`, `todos_poisoned`, `todos_<state>` …        | for ever (they grow)     |
 | `<ns>:<what>`            | string | request that holds the lock or the seat alone             | ttl; until released      |
 | `<ns>:lock-shares:<what>` | zset  | `amount request` of those who share it, by expiry in ms   | until released           |
 | `<ns>:lock-queue:<what>` | zset   | requests that wait for it, by rank in µs                  | until granted or gone    |

@@ -1,4 +1,4 @@
--- The lease ran out: the todo is tried again at once, up to a cap of its own.
+-- The lease ran out: the todo is tried again at once, up to a cap of its own; then it is poison to its workers, and has failed.
 -- ARGV: run, todo, how many leases may be lost
 -- Returns: `alive` (renewed or settled in between), `requeued` or `settled`.
 local todo, cap = unpack(ARGV, 2, 3)
@@ -13,13 +13,17 @@ count('leases_lost')
 local lost = tonumber(fact(todo, 'lost') or '0') + 1
 local over, too_often = no_new_start(todo), lost >= tonumber(cap)
 emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'), 'again', (over or too_often) and 'no' or 'yes')
+tell_breakers(todo, 'failed', 'worker', 'lost its worker ' .. worker)
 if over then
   settle(todo, (ending()), worker .. ' was lost')
   return reply('settled')
 end
 if too_often then
   note(todo, 'lost', lost)
-  settle(todo, 'failed', 'its worker was lost ' .. lost .. ' times, last ' .. worker)
+  count('todos_poisoned')
+  emit('todo.poison', todo, 'worker', worker, 'lost', lost)
+  settle(todo, 'failed', 'poison: its worker was lost ' .. lost .. ' times, last ' .. worker
+    .. '; look at what it did then: coord logs ' .. run .. ' ' .. todo .. ', and at the log of that worker')
   return reply('settled')
 end
 again(todo, 'lost', 0, '')
