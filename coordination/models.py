@@ -312,6 +312,8 @@ class Resource(Record):
     name: ResourceName
     type: ResourceType = ResourceType.CUSTOM
     capacity: Units = 1
+    breaker: Annotated[bool, Field(strict=True)] = True
+    """Whether a circuit breaker opens when todos that hold it keep failing; not where it is only a capacity."""
 
 
 class ResourceNeed(Record):
@@ -469,6 +471,10 @@ class Ecosystem(Record):
     def capacities(self) -> Mapping[str, int]:
         """How many units there are of each resource, by its name."""
         return {resource.name: resource.capacity for resource in self.resources}
+
+    def without_breaker(self) -> tuple[str, ...]:
+        """The resources that are no more than a capacity."""
+        return tuple(resource.name for resource in self.resources if not resource.breaker)
 
     def todos_of(self, plan: Plan) -> tuple[Todo, ...]:
         """The todos that name the plan, whatever their status; if none does, the open todos of its repos that name no

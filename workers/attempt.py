@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-from coordination.errors import CoordinationError
+from coordination.errors import CoordinationError, GitRefused
 from coordination.models import Command as Words
 from coordination.runs.records import Grant
 from workers import ending
+from workers.beginning import Unmergeable
 from workers.checkpoints import Checkpoint
 from workers.child import Child, Exit, start
 from workers.conclusion import Conclusion, Word
@@ -84,7 +85,9 @@ class Attempt:
     def _error(self, word: Word, error: CoordinationError) -> Conclusion:
         why = _plain(str(error))
         self._log.say(f"error: {why}")
-        return Conclusion(word=self._stopped or word, why=why)
+        unmerged = isinstance(error, Unmergeable)  # a matter of what was committed
+        blames = isinstance(error, WorkspaceUnusable | GitRefused) and not unmerged
+        return Conclusion(word=self._stopped or word, why=why, blame="worker" if blames else "")
 
     def _carry_out(self) -> Conclusion:
         workspace = self._workspace()
@@ -128,7 +131,7 @@ class Attempt:
         self._log.say(f"prepare: {_shown(prepare)}")
         ended = self._command(workspace, Command(argv=argv_of(prepare)), self._environment(workspace))
         if not ended.ok:
-            return self._failure(ended, "prepare: ")
+            return replace(self._failure(ended, "prepare: "), blame="worker")
         workspace.mark_prepared()
         return None
 

@@ -16,7 +16,7 @@ import redis
 
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
-from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
+from coordination.runs.records import Grant, Reply, Result, TodoState
 from coordination.runs.retry import Again, GiveUp, decide
 from coordination.runs.store import RunStore
 from coordination.wire.trouble import cannot_write
@@ -24,7 +24,7 @@ from workers.attempt import Attempt
 from workers.conclusion import Conclusion, Word
 from workers.context import Context
 from workers.freight import Freight
-from workers.janitor import Janitor
+from workers.janitor import OVER, Janitor
 from workers.leases import Leases
 from workers.logs import Log
 from workers.occupancy import Superseded
@@ -136,13 +136,16 @@ class Attempts:
                 self._running.discard(attempt)
 
     def _surroundings(self, grant: Grant, log: Log) -> Surroundings:
+        brief = self._until_answered(lambda: self._context.brief(grant.run_id))
+        runs = (grant.run_id, *brief.carried_from)
         return Surroundings(
-            brief=self._until_answered(lambda: self._context.brief(grant.run_id)),
+            brief=brief,
             context=lambda: self._told(grant, log),
             state=self._charge.state,
             checkout=self._charge.places[grant.spec.repo.name],
             output_limit_bytes=self._charge.settings.output_limit_bytes,
             fetch=lambda *what: self._until_answered(lambda: self._freight.fetch(grant, *what)),
+            withdraw=lambda: self._until_answered(lambda: self._freight.withdraw(grant, runs)),
         )
 
     def _told(self, grant: Grant, log: Log) -> dict[str, Any]:
@@ -162,6 +165,8 @@ class Attempts:
             return self._later(grant, lambda: self._store.hand_back(grant, conclusion.output), "handed back")
         if conclusion.word is Word.BUSY:
             return self._later(grant, lambda: self._store.park(grant, why, PARKED_FOR), why)
+        if grant.undo and conclusion.word is not Word.SUCCEEDED and (unfit := self._unfit(grant.spec.repo.name)):
+            return self._later(grant, lambda: self._store.park(grant, unfit, PARKED_FOR), unfit)
         if conclusion.again is not None:
             return self._try_again(grant, conclusion.again, conclusion)
         return self._settle(grant, conclusion)
@@ -188,7 +193,7 @@ class Attempts:
         reply = self._step(grant, lambda: self._store.settle(grant, _result(outcome, conclusion)))
         if reply.word == "stale":
             return Verdict(Kind.LATER, LOST)
-        if reply.status == RunStatus.SUCCEEDED:
+        if reply.status in OVER:
             self.janitor.clear(grant.run_id)
             repos = set(self._context.brief(grant.run_id).repo_of.values())
             self._until_answered(lambda: self._freight.let_go(grant.run_id, repos))
@@ -243,4 +248,5 @@ def _result(outcome: TodoState, conclusion: Conclusion) -> Result:
         output=conclusion.output,
         tip=tip,
         began=conclusion.since,
+        blame=conclusion.blame,
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from coordination.runs.records import Blame
 from coordination.runs.retry import Failure
 
 
@@ -37,5 +38,7 @@ class Conclusion:
     """The commit that it began with."""
     failure: Failure | None = None
     """As its retry policy sees it, where it was the todo's command that failed."""
+    blame: Blame = ""
+    """`worker`: it failed for reasons of the worker's, and the todo's command says nothing."""
     again: timedelta | None = None
     """The delay before another try, where its retry policy wants one."""

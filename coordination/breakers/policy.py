@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from coordination.settings import Settings
+from coordination.wire.keys import resource
 
 _MS = timedelta(milliseconds=1)
 
@@ -28,5 +29,5 @@ class Policy:
         return self.failures, max(1, self.window // _MS), max(1, self.open_for // _MS)
 
     def words(self, without: Iterable[str] = ()) -> str:
-        """For the record of a run; `without`: breakers that there are not, `resource:x`."""
-        return " ".join(map(str, (*self.figures, *without)))
+        """For the record of a run; `without`: the resources that have no breaker."""
+        return " ".join(map(str, (*self.figures, *map(resource, without))))

@@ -6,12 +6,15 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from coordination.models import Command, Duration, Repo, Retry, Todo
 from coordination.planner.delivery import Delivery
+
+Blame = Literal["", "worker"]
+"""`worker`: it failed for reasons of the worker's own, which say nothing of the todo; for circuit breakers."""
 
 
 class TodoState(StrEnum):
@@ -159,6 +162,7 @@ class Result:
     tip: str = ""
     began: str = ""
     """The commit that the attempt began with: the same as `tip` where nothing was committed."""
+    blame: Blame = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -83,14 +83,15 @@ class RunStore:
         exit_code = "" if result.exit_code is None else result.exit_code
         return self._step(
             "settle", grant.run_id, grant.todo_id, grant.fence,
-            result.outcome, exit_code, result.error, result.output, result.tip, result.began,
+            result.outcome, exit_code, result.error, result.output, result.tip, result.began, result.blame,
         )  # fmt: skip
 
     def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:
         """The todo's own failure: it is tried again after the delay."""
         exit_code = "" if result.exit_code is None else result.exit_code
         return self._step(
-            "retry", grant.run_id, grant.todo_id, grant.fence, "tries", ms(delay), exit_code, result.error, result.output
+            "retry", grant.run_id, grant.todo_id, grant.fence,
+            "tries", ms(delay), exit_code, result.error, result.output, result.blame,
         )  # fmt: skip
 
     def hand_back(self, grant: Grant, output: str = "") -> Reply:

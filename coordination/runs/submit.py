@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from coordination.breakers.policy import Policy
 from coordination.errors import NotYetSupported, PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
 from coordination.phrases import counted, listed
@@ -89,7 +90,8 @@ def submit(
     store.declare(ecosystem.capacities())
     draft = Draft(store, new_run_id())
     repos = repos_of(ecosystem)
-    draft.meta(_meta(draft.run_id, graph, settings, order))
+    breakers = Policy.of(settings).words(ecosystem.without_breaker())
+    draft.meta({**_meta(draft.run_id, graph, settings, order), "breakers": breakers})
     draft.levels(graph.levels)
     for todo in graph.todos.values():
         _write(draft, graph, spec_of(todo, repos[todo.repo], settings, graph.plan))

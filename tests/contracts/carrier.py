@@ -16,6 +16,8 @@ from coordination.settings import Settings
 
 LEASE = timedelta(seconds=30)
 OK = Result(outcome=TodoState.SUCCEEDED, exit_code=0)
+UNBROKEN = Settings(breaker_failures=0)
+"""A history of failures is about them, not about what a circuit breaker makes of them."""
 BAD = Result(outcome=TodoState.FAILED, exit_code=1, error="exit code 1")
 
 
@@ -28,7 +30,7 @@ class Harness:
         self.run_id = ""
 
     def submit(self, graph: PlanGraph, ecosystem: object, order: Order, settings: Settings | None = None) -> str:
-        self.run_id, reply = submit(self.store, graph, ecosystem, settings or Settings(), order)  # type: ignore[arg-type]
+        self.run_id, reply = submit(self.store, graph, ecosystem, settings or UNBROKEN, order)  # type: ignore[arg-type]
         self.follow(reply)
         return self.run_id
 

@@ -4,7 +4,8 @@
 --   else is left to undo in its repository, and the run in which it was done), or a refusal:
 --   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
 --   `ended`     settled already                 `taken`     another delivery of it is being executed
---   `early`     its turn has not come           `parked`    it waits for its seat or its resources, or for a worker that can work there
+--   `early`     its turn has not come           `parked`    it waits for its seat or its resources, for a worker that can work there,
+--                                                 or behind a circuit breaker
 --   `elsewhere` the run works on another host: the caller sends it there
 local todo, attempt, worker, host, request_id, lease_ms, unfit = unpack(ARGV, 2, 8)
 local at = state_of(todo)
@@ -62,6 +63,9 @@ if unfit ~= '' then -- not pinned: another host may serve the repository
   return reply('parked')
 end
 
+local held_up, to_probe = stands_behind(todo, p)
+if held_up then return reply('parked') end
+
 local request = load(member(todo))
 local fence, names = request and request.state == 'held' and keep(request), nil
 if not fence then
@@ -99,4 +103,5 @@ if not undoing then -- before it begins: from now on there may be something to u
 end
 call('HDEL', facts, todo .. ' rank', todo .. ' waits_for')
 move(todo, 'running')
+probe_with(todo, to_probe)
 return granted(fence)

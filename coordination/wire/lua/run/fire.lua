@@ -1,6 +1,6 @@
 -- A timer is due, or what the todo waited for was handed to it: it may go on.
 -- ARGV: run, todo
--- Returns: `fired`, `waits` (not all that it needs is free yet), `settled` (as failed: there is less by now than it needs) or
+-- Returns: `fired`, `waits` (not all that it needs is free yet, or it stands behind a breaker), `settled` (as failed: there is less by now than it needs) or
 --   `idle` (it does not wait for a timer).
 local todo = ARGV[2]
 local id = member(todo)
@@ -36,6 +36,8 @@ if waits_for_person(todo) then
   decide(todo, verdict, 'the timeout of its gate', '')
   return reply('settled')
 end
+
+if goes_on(status) and stands_behind(todo, p) then return reply('waits') end
 
 local request = load(id)
 if request and request.state == 'waiting' and goes_on(status) then

@@ -3,6 +3,7 @@
 -- Returns: `parked`, `settled` (as skipped or cancelled, since nothing new starts any more) or `stale`.
 local todo, fence, why, delay_ms = unpack(ARGV, 2, 5)
 if not held_by(todo, fence) then return reply('stale') end
+tell_breakers(todo, 'parked')
 if no_new_start(todo) then -- or its timer would start it after all
   local outcome, reason = ending()
   settle(todo, outcome == 'cancelled' and outcome or 'skipped', reason)

@@ -1,10 +1,12 @@
 -- The holder could not finish: the todo is tried again after a delay, or at once when the worker hands it back.
--- ARGV: run, todo, fence, counted (tries|handed_back), delay in ms, exit code, error, output so far (JSON)
+-- ARGV: run, todo, fence, counted (tries|handed_back), delay in ms, exit code, error, output so far (JSON), `worker` where the failure is none of
+--   the todo's own
 -- Returns: `retrying`, `settled` (as failed or cancelled, since nothing new starts any more) or `stale`.
-local todo, fence, counted, delay_ms, exit_code, why, json = unpack(ARGV, 2, 8)
+local todo, fence, counted, delay_ms, exit_code, why, json, blame = unpack(ARGV, 2, 9)
 if not held_by(todo, fence) then return reply('stale') end
 keep_so_far(todo, json)
 if exit_code ~= '' then note_of_attempt(todo, 'exit_code', exit_code) end
+tell_breakers(todo, counted == 'tries' and 'failed' or counted, blame, why)
 if no_new_start(todo) then
   local outcome, reason = ending()
   settle(todo, outcome, why ~= '' and why or 'handed back by ' .. fact(todo, 'worker') .. ', not tried again: ' .. reason)
