@@ -6,6 +6,7 @@ Where Redis is reached by a socket there is one machine: nothing is sent, and wh
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from coordination.runs.records import Grant
 from workers.arrivals import Arrivals, Sought
 from workers.conclusion import Conclusion
 from workers.occupancy import Superseded
-from workers.parcels import Parcels
+from workers.parcels import Parcels, Remote
+from workers.publishing import Publication
 from workers.repository import branch_of
 from workers.sending import Cargo, Sender
 
@@ -63,8 +65,28 @@ class Freight:
                 "%s of run %s is not carried to other hosts: %s", grant.todo_id, grant.run_id, refused.message
             )
 
+    def withdraw(self, grant: Grant, runs: Iterable[str]) -> None:
+        """What these runs have pushed of the todo's repository is there no more. Raises NotCarried where it stays."""
+        if self._one_machine:
+            return
+        repo = grant.spec.repo.name
+        pushed: defaultdict[Remote, set[str]] = defaultdict(set)
+        for commit, there in self._parcels.published(grant.run_id, repo).items():
+            pushed[there].add(commit)
+        for run in runs:
+            for there, commits in pushed.items():
+                if there.branch == branch_of(run) or there.branch.startswith(f"{branch_of(run)}-"):
+                    publication = Publication(
+                        run=run,
+                        checkout=self._places[repo],
+                        url=there.url,
+                        commit=max(commits),
+                        fence=grant.fence,
+                    )
+                    publication.withdraw(there.branch, commits)
+
     def let_go(self, run: str, repos: Iterable[str]) -> None:
-        """The run has succeeded: nobody takes it up again."""
+        """The run is over: nobody takes it up again."""
         if self._one_machine:
             return
         try:

@@ -1,5 +1,5 @@
 """Takes away what runs that succeeded have left on this machine: worktrees, and commits carried here; their branches and logs
-stay. Of other runs all is kept, to be looked at.
+stay. Of runs that were rolled back the same goes, what undid their todos has taken the rest. Of others all is kept, to be looked at.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from coordination.runs.cleaning import Kind, Remnant
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from workers.remains import Remains
+
+OVER = (RunStatus.SUCCEEDED, RunStatus.ROLLED_BACK)
+"""A run whose worktrees nobody needs any more."""
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +30,11 @@ class Janitor:
     def run_once(self) -> list[Remnant]:
         """One round; returns what was removed."""
         remains = Remains(self._state, self._places)
-        succeeded = (run for run in remains.worked_in() if self._store.status(run) == RunStatus.SUCCEEDED)
-        return [gone for run in succeeded for gone in _clear(remains, run)]
+        over = (run for run in remains.worked_in() if self._store.status(run) in OVER)
+        return [gone for run in over for gone in _clear(remains, run)]
 
     def clear(self, run: str) -> list[Remnant]:
-        """Of this run, which succeeded."""
+        """Of this run, which is over."""
         return _clear(Remains(self._state, self._places), run)
 
 

@@ -87,6 +87,15 @@ class Parcels:
             bundled, (since, elsewhere) = pipeline.execute()
         return Label(bundled=bool(bundled), since=since, remote=_remote(elsewhere), why=elsewhere or "")
 
+    def published(self, run: str, repo: str) -> dict[str, Remote]:
+        """Commit → where it was pushed to."""
+        key, mark = self._keys.run(run).bundle(repo), " elsewhere"
+        with _allowed():
+            fields = [field for field in self._redis.hkeys(key) if field.endswith(mark)]
+            values = self._redis.hmget(key, fields) if fields else []
+        there = {field.removesuffix(mark): _remote(value) for field, value in zip(fields, values, strict=True)}
+        return {commit: remote for commit, remote in there.items() if remote is not None}
+
     def bundle(self, run: str, repo: str, commit: str) -> bytes:
         """Empty if there is none."""
         # Our clients decode their answers; a bundle's bytes are no text.

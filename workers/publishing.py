@@ -14,7 +14,7 @@ is refused by the remote, looks again, and finds the newer fence.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -57,6 +57,22 @@ class Publication:
                 return Remote(name, self.url)
         raise self._refused(f"other commits stand on {first}")
 
+    def withdraw(self, name: str, published: Collection[str]) -> None:
+        """The run's branch goes, unless somebody has gone on from what was published on it. Raises NotCarried with the reason."""
+        seen = self._look(name)
+        for _ in range(LOOKS):
+            if not seen:
+                return
+            if seen not in published and self._judge(name, seen) is Standing.FOREIGN:
+                raise NotCarried(f"branch {name} of {hidden(self.url)} stays: it has commits that no run has made")
+            words = self._push(name, seen, "")
+            if not words:
+                return
+            was, seen = seen, self._look(name)
+            if seen == was:
+                raise NotCarried(f"branch {name} of {hidden(self.url)} cannot be deleted: {self._plain(words)}")
+        raise NotCarried(f"branch {name} of {hidden(self.url)} cannot be deleted: it moves all the time")
+
     def _placed(self, name: str) -> bool:
         """Whether the commit is on the branch now; False where what stands there stays."""
         seen = self._look(name)
@@ -64,7 +80,7 @@ class Publication:
             standing = self._judge(name, seen)
             if standing is Standing.FOREIGN:
                 return False
-            words = self._push(name, seen)
+            words = self._push(name, seen, self.commit)
             if not words:
                 return True
             was, seen = seen, self._look(name)
@@ -111,13 +127,15 @@ class Publication:
             run, _, fence = line.partition("\t")
             yield int(fence) if run == self.run and _FENCE.fullmatch(fence) else None
 
-    def _push(self, name: str, seen: str) -> str:
-        """Only from the commit that was seen; git's words if it refuses."""
+    def _push(self, name: str, seen: str, commit: str) -> str:
+        """Only from the commit that was seen, to another or to none; git's words if it refuses."""
         ref = f"refs/heads/{name}"
         lease = f"--force-with-lease={ref}:{seen}"
-        pushed = ask("push", *PUSH, lease, "--", self.url, f"{self.commit}:{ref}", cwd=self.checkout)
+        pushed = ask("push", *PUSH, lease, "--", self.url, f"{commit}:{ref}", cwd=self.checkout)
         return (pushed.stderr or pushed.stdout or "git push failed") if pushed.returncode else ""
 
     def _refused(self, words: str) -> NotCarried:
-        url = hidden(self.url)
-        return NotCarried(f"it cannot be pushed to {url}: {words.replace(self.url, url)}")
+        return NotCarried(f"it cannot be pushed to {hidden(self.url)}: {self._plain(words)}")
+
+    def _plain(self, words: str) -> str:
+        return words.strip().replace(self.url, hidden(self.url))

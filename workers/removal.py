@@ -23,7 +23,7 @@ from workers.beginning import Carried
 from workers.git import ask
 from workers.occupancy import Occupant, occupant_in
 from workers.remains import Remains
-from workers.repository import branch_of, look
+from workers.repository import branch_of, look, worktrees
 
 TRAILERS = "%(trailers:key=Coord-Run,valueonly,separator=%x20)%x09%(trailers:key=Coord-Fence,valueonly,separator=%x20)"
 UNDOING = "/compensate"
@@ -42,6 +42,14 @@ class Removal:
     tip: str | None
     """Where the run left the repository, as Redis recorded it; None: it has committed nothing."""
     carried: Carried | None = None
+
+    def refuse_lost_repository(self) -> None:
+        """Raises where the run's commits went with what they were in."""
+        if self.tip and (why := look(self.checkout)[0]):
+            raise GitRefused(
+                f"{self.repo}: {self.checkout} {why}, and the run has worked on a branch of it",
+                f"restore it, then: coord rollback {self.run}",
+            )
 
     def refuse_losses(self, *, of_all: bool) -> None:
         """Raises where something of the run would be lost; `of_all`: of the runs that it took up, too."""
@@ -64,13 +72,9 @@ class Removal:
         return (self.run, *(self.carried.runs if self.carried else ()))
 
     def _has_git(self) -> bool:
-        why, _ = look(self.checkout)
-        if why and self.tip:
-            raise GitRefused(
-                f"{self.repo}: {self.checkout} {why}, and the run has worked on a branch of it",
-                f"restore it, then: coord rollback {self.run}",
-            )
-        return not why
+        """Raises GitRefused where that cannot be told: what cannot be read is not gone."""
+        has = not look(self.checkout)[0]
+        return has and next(worktrees(self.checkout), None) is not None
 
     def _found(self, remains: Remains, run: str) -> list[Remnant]:
         return remains.of_repo(run, self.repo)

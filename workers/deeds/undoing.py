@@ -43,6 +43,7 @@ class Undoing:
 
     def has_command(self, workspace: Workspace) -> bool:
         self.say(f"undoing it; it had come to: {self.undo.was}")
+        self.removal.refuse_lost_repository()
         self._refuse_without_way(workspace)
         has_command = self.grant.spec.todo.compensate is not None
         if self.undo.last or (

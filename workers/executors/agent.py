@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from coordination import models
 from coordination.errors import PlanRefused
-from workers.executors.seam import Command, Job, argv_of
+from workers.executors.seam import Command, Job, Undone, argv_of
 
 
 def command(job: Job) -> Command:
@@ -17,18 +17,22 @@ def command(job: Job) -> Command:
 
 
 def prompt(job: Job) -> str:
-    """What the agent is told: the prompt as written, or the todo in words; then where the files are."""
+    """What the agent is told: the prompt as written, or the todo in words, to be done or undone; then where the files are."""
     given = job.action.prompt if isinstance(job.action, models.AgentAction) else None
-    return f"{given or _in_words(job)}\n\n{_files(job)}\n"
+    files = _files(job) if job.undone is None else _files_to_undo(job, job.undone)
+    return f"{given or _in_words(job)}\n\n{files}\n"
 
 
 def _in_words(job: Job) -> str:
     todo = job.todo
     role = f" ({job.repo.role})" if job.repo.role else ""
-    parts = [f"Task {todo.id}: {todo.task}", f"Repository: {job.repo.name}{role}, in {job.cwd}"]
+    first = f"Task {todo.id}: {todo.task}"
+    if job.undone:
+        first = f"Undo what this task has done outside of the repository, as far as it has; it ended as {job.undone.came_to}.\n{first}"
+    parts = [first, f"Repository: {job.repo.name}{role}, in {job.cwd}"]
     if todo.description:
         parts.append(todo.description)
-    if todo.acceptance_criteria:
+    if todo.acceptance_criteria and not job.undone:
         parts.append("It is done when:\n" + "\n".join(f"- {criterion}" for criterion in todo.acceptance_criteria))
     return "\n\n".join(parts)
 
@@ -40,4 +44,13 @@ def _files(job: Job) -> str:
         f"What the todos after this one should know may be written as JSON to {job.output} (COORD_OUTPUT).\n"
         f"{former if job.checkpoint else ''}"
         "Work in the current folder. What is left changed there when you exit with code 0 is committed for you."
+    )
+
+
+def _files_to_undo(job: Job, undone: Undone) -> str:
+    return (
+        f"What the task handed over is in the JSON file {undone.output} (COORD_TODO_OUTPUT), null if nothing.\n"
+        f"What the todos before it produced is in the JSON file {job.context} (COORD_CONTEXT).\n"
+        "Work in the current folder; nothing of it is committed. It may have been undone in part before: "
+        "exit with code 0 when nothing is left to undo."
     )
