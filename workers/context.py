@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.errors import CoordinationError
+from coordination.planner.gates import NOWHERE
 from coordination.runs.records import Grant, Handed
 from coordination.runs.store import RunStore
 from workers.repository import branch_of
@@ -32,7 +33,7 @@ class Context:
 
     def of(self, grant: Grant) -> dict[str, Any]:
         brief = self.brief(grant.run_id)
-        names = list(ancestors(brief.predecessors, grant.todo_id))
+        names = [n for n in ancestors(brief.predecessors, grant.todo_id) if brief.repo_of[n] != NOWHERE]
         handed = self._store.handed_over(grant.run_id, names) if names else []
         newest = _newest(handed, brief.repo_of)
         places = {

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from coordination.errors import CoordinationError
 from coordination.phrases import counted, listed
+from coordination.planner.gates import NOWHERE
 from coordination.runs.census import Queue
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunView
@@ -86,7 +87,7 @@ class Facts:
         """Declared, served, or waited for."""
         declared = self.file.repos if self.file else ()
         served = {repo for heard in self.workers for repo in heard.worker.repos}
-        waiting = {todo.repo for run in self.runs for todo in run.todos}
+        waiting = {todo.repo for run in self.runs for todo in run.todos} - {NOWHERE}
         return (*declared, *sorted((served | waiting) - set(declared)))
 
     @property

@@ -39,6 +39,11 @@ class Dispatcher:
         elif of.size > 1:
             self._app.backend.on_chord_part_return(self._canvas.part(of), states.SUCCESS, None)
 
+    def open_level_after(self, run_id: str, todo_id: str) -> None:
+        """The todo has ended, and no message of it returns: no chord counts it."""
+        place = self._store.redis.hget(self._store.keys.run(run_id).place, todo_id)
+        self.advance(run_id, int(place.split()[1]), "join")
+
     def advance(self, run_id: str, level: int, source: str) -> Reply:
         reply = self._store.advance(run_id, level, source)
         self.follow(reply)

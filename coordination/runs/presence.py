@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
 from coordination.errors import Conflict
+from coordination.planner.gates import NOWHERE
 from coordination.runs.store import ms
 from coordination.wire.keys import Keys
 from coordination.wire.scripts import Scripts
@@ -110,7 +111,7 @@ class Presence:
         """Those of `repos` that no worker can work on → what they wait for, in words."""
         workers = self.workers()
         served = {repo for worker in workers for repo in worker.fit}
-        return {repo: waiting_for_worker(repo, workers) for repo in sorted(set(repos) - served)}
+        return {repo: waiting_for_worker(repo, workers) for repo in sorted(set(repos) - served - {NOWHERE})}
 
     def silent(self, worker_ids: Iterable[str]) -> Mapping[str, str]:
         """Those of these workers that are not heard of any more → what their todos wait for, in words."""

@@ -172,7 +172,10 @@ class Keeper:
         swept = self._reaper.run_once() if self._settings.reaper else Swept()
         for run_id, todo_id in self._store.due(self._store.now_ms()):
             with self._reaper.apart(run_id):
-                self._dispatcher.follow(self._store.fire(run_id, todo_id))
+                reply = self._store.fire(run_id, todo_id)
+                self._dispatcher.follow(reply)
+                if reply.word == "settled":
+                    self._dispatcher.open_level_after(run_id, todo_id)
                 swept.fired += 1
         swept.forgotten = self._expiry.run_when_due()
         return swept

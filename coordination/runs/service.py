@@ -12,6 +12,7 @@ import redis
 
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.messages import MessageBus
+from coordination.messages.following import BEGINNING
 from coordination.models import Ecosystem, OnFailure, Verdict
 from coordination.nearest import did_you_mean
 from coordination.phrases import listed
@@ -176,8 +177,13 @@ class Runs:
     def read(self, run: str) -> RunView:
         return self.reader.read(self.reader.resolve(run))
 
-    def follow(self, run_id: str, since: str = "0") -> Iterator[Event | None]:
+    def follow(self, run_id: str, since: str = BEGINNING) -> Iterator[Event | None]:
         return follow(self._blocking, self.keys, run_id, since=since)
+
+    def last_event(self, run_id: str) -> str:
+        """From where on what comes is news."""
+        newest = self.redis.xrevrange(self.keys.run(run_id).events, count=1)
+        return newest[0][0] if newest else BEGINNING
 
     def close(self) -> None:
         if "locks" in self.__dict__:
@@ -231,7 +237,7 @@ class Runs:
         self.dispatcher.follow(reply)
         if reply.word != "settled":
             raise Conflict(f"{todo_id} of run {chosen} was settled meanwhile", f"look at it: coord show-run {chosen}")
-        self._open_level_after(chosen, todo_id)
+        self.dispatcher.open_level_after(chosen, todo_id)
         return chosen
 
     def approve(self, todo_id: str, run_id: str | None = None, comment: str = "") -> Decision:
@@ -250,10 +256,11 @@ class Runs:
         who, said = actor(), comment.strip()
         reply = step(chosen, todo_id, who, said)
         self.dispatcher.follow(reply)
-        if reply.word == "idle":  # somebody else was asked, too
-            approvals.choose(self.store, verdict, todo_id, chosen)
+        if reply.word == "idle":  # somebody else has decided meanwhile
+            (one,) = manual.find(self.redis, self.keys, todo_id, [chosen])
+            raise approvals.why_not(self.store, verdict, todo_id, one)
         if reply.word == "settled":
-            self._open_level_after(chosen, todo_id)
+            self.dispatcher.open_level_after(chosen, todo_id)
         status = self.reader.status(chosen)
         return Decision(todo=todo_id, run_id=chosen, verdict=verdict, by=who, comment=said, run_status=status)
 
@@ -264,7 +271,7 @@ class Runs:
         if self.settings.reaper:
             Reaper(self.store, self.dispatcher, self.settings).run_once()
 
-    def succeeded_hours(self, run_id: str) -> Mapping[str, float | None]:
+    def succeeded_hours(self, run_id: str) -> Mapping[str, float]:
         """Todo → hours that its run took, of each that succeeded: what the file is told."""
         run = self.reader.read(run_id)
         if run.rollback:  # what is left of it by then was not done by it, or is still to be undone
@@ -275,11 +282,6 @@ class Runs:
         """Todo → hours that its run took, of each that had succeeded and was undone."""
         todos = self.reader.read(run_id).todos
         return {t.id: _hours(t) for t in todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED}
-
-    def _open_level_after(self, run_id: str, todo_id: str) -> None:
-        # No message of this todo returns, so no chord counts it.
-        place = self.redis.hget(self.keys.run(run_id).place, todo_id)
-        self.dispatcher.advance(run_id, int(place.split()[1]), "join")
 
     def _alone(self) -> Lock:
         """To look what is under way and to start a run: two at once would both find nothing, and both do the work."""

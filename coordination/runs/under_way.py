@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 
 from coordination.errors import Conflict
+from coordination.planner.gates import NOWHERE
 from coordination.runs.records import RunStatus, TodoState, TodoView
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
@@ -24,7 +25,9 @@ def refuse_under_way(store: RunStore, reader: RunReader, todos: Container[str]) 
 
 
 def _in_hand(todo: TodoView, status: RunStatus) -> bool:
-    """Of a run that is rolled back also whatever it had begun and is still to be undone."""
+    """Of a run that is rolled back also whatever it had begun and is still to be undone. A milestone is nobody's: each run asks
+    for its own approval, and another plan may have one of the same name.
+    """
     if status is not RunStatus.ROLLING_BACK:
-        return not todo.state.ended
+        return not todo.state.ended and todo.repo != NOWHERE
     return todo.started_at is not None and todo.run is None and todo.state is not TodoState.COMPENSATED
