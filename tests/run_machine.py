@@ -37,7 +37,7 @@ NEEDS = st.lists(
 )
 SELDOM = st.integers(0, 4).map(lambda drawn: drawn == 3)
 """Or no history would be long."""
-PERSONS = st.sampled_from([None] * 8 + ["manual"])
+PERSONS = st.sampled_from([None] * 8 + ["gate", "manual"])
 OUTCOMES = st.sampled_from([TodoState.SUCCEEDED, TodoState.SUCCEEDED, TodoState.SUCCEEDED, TodoState.FAILED])
 WORK = st.lists(OUTCOMES, min_size=1, max_size=5)
 
@@ -88,7 +88,7 @@ class AnyHistory(RuleBasedStateMachine):
             self.store,
             graph(todos, slots=slots, capacities=CAPACITIES, **more),
             ecosystem(todos, slots=slots, capacities=CAPACITIES, **more),
-            Settings(),
+            Settings(breaker_failures=0),
             how,
         )
         before = {name: others for name, (_, others) in todos.items()}
