@@ -90,3 +90,27 @@ class Harness:
 
     def states(self, todos: Iterable[str] = ()) -> dict[str, str]:
         return {t.id: str(t.state) for t in self.view().todos if not todos or t.id in todos}
+
+    def waits_for(self, todo: str) -> str | None:
+        return next(t.waits_for for t in self.view().todos if t.id == todo)
+
+    def tick(self) -> None:
+        """What a keeper does in one round for its timers."""
+        for run_id, todo in self.store.due(self.store.now_ms()):
+            self.follow(self.store.fire(run_id, todo))
+
+
+class OneOfSeveral(Harness):
+    """What the step of one run makes necessary for another is delivered to that one. `known`: the same of all of them."""
+
+    def __init__(self, store: RunStore, known: dict[str, OneOfSeveral]) -> None:
+        super().__init__(store)
+        self._known = known
+
+    def follow(self, reply: Reply) -> Reply:
+        self._known[self.run_id] = self
+        for delivery in [*reply.header, *reply.sends]:
+            self._known[delivery.run_id].mail.append(delivery)
+        for run_id, todo in reply.wakes:
+            self.follow(self.store.fire(run_id, todo))
+        return reply

@@ -10,10 +10,9 @@ import pytest
 
 from coordination.models import OnFailure, Strategy
 from coordination.runs.expiry import forget
-from coordination.runs.records import Reply
 from coordination.runs.store import RunStore
 from coordination.wire.scripts import Scripts
-from tests.contracts.carrier import BAD, OK, Harness
+from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
 from tests.plans import ecosystem, graph, order
 
 GPU = {"resources": ["gpu"]}
@@ -22,36 +21,16 @@ SOMEBODY = ["host", "anvil", "pid", 12, "label", "nightly"]
 OFFER_MS = 15_000
 
 
-class Run(Harness):
-    """One of several: what the step of one makes necessary for another is delivered to that one."""
-
-    def __init__(self, store: RunStore, known: dict[str, Run]) -> None:
-        super().__init__(store)
-        self._known = known
-
-    def follow(self, reply: Reply) -> Reply:
-        self._known[self.run_id] = self
-        for delivery in [*reply.header, *reply.sends]:
-            self._known[delivery.run_id].mail.append(delivery)
-        for run_id, todo in reply.wakes:
-            self.follow(self.store.fire(run_id, todo))
-        return reply
-
-
 @pytest.fixture
-def runs(store: RunStore) -> Callable[[], Run]:
-    known: dict[str, Run] = {}
-    return lambda: Run(store, known)
+def runs(store: RunStore) -> Callable[[], OneOfSeveral]:
+    known: dict[str, OneOfSeveral] = {}
+    return lambda: OneOfSeveral(store, known)
 
 
 def sweep(run: Harness, todos, needs, *, capacities=None, slots=1, **how) -> Harness:
     known = {"slots": slots, "capacities": capacities or {"gpu": 1, "db": 1}, **needs}
     run.submit(graph(todos, **known), ecosystem(todos, **known), order(**how))
     return run
-
-
-def waits_for(run: Harness, todo: str) -> str | None:
-    return next(t.waits_for for t in run.view().todos if t.id == todo)
 
 
 def somebody(store: RunStore, want: str, *, request: str = "somebody", ttl_ms: int = 3_600_000) -> str:
@@ -69,22 +48,16 @@ def left_behind(store: RunStore) -> list[str]:
     return [key for part in parts for key in store.redis.keys(f"test:lock-{part}:*")]
 
 
-def tick(run: Harness) -> None:
-    """What a keeper does in one round for its timers."""
-    for run_id, todo in run.store.due(run.store.now_ms()):
-        run.follow(run.store.fire(run_id, todo))
-
-
 def test_a_resource_is_used_by_as_many_as_it_has_capacity_for_and_then_by_whoever_came_first(runs):
     first, second, third, fourth = (sweep(runs(), {"X": f"r{n}"}, {"X": GPU}, capacities={"gpu": 2}) for n in range(4))
     one, two = first.take("X"), second.take("X")
     assert third.next() is None
     assert fourth.next() is None
     users = ", ".join(f"X of run {run}" for run in sorted((first.run_id, second.run_id)))
-    assert waits_for(third, "X") == f"resource gpu (2 of 2 in use by {users})"
+    assert third.waits_for("X") == f"resource gpu (2 of 2 in use by {users})"
 
     assert first.store.settle(one, OK).wakes == ((third.run_id, "X"),)
-    tick(third)
+    third.tick()
     three = third.take("X")
     assert fourth.view().todos[0].state == "parked"
     assert three.fence > two.fence > one.fence
@@ -97,7 +70,7 @@ def test_the_words_say_who_is_in_the_way_also_where_that_is_a_user_of_the_librar
     sweep(run, {"A": "r"}, {"A": {"resources": [{"name": "gpu", "amount": 2}]}}, capacities={"gpu": 3})
     assert run.next() is None
 
-    assert waits_for(run, "A") == "resource gpu (2 of 3 in use by process 12 on anvil (nightly); it needs 2)"
+    assert run.waits_for("A") == "resource gpu (2 of 3 in use by process 12 on anvil (nightly); it needs 2)"
 
 
 def test_who_waits_for_a_resource_keeps_its_repository_from_nobody_and_holds_no_share_of_max_parallel(runs, store):
@@ -109,7 +82,7 @@ def test_who_waits_for_a_resource_keeps_its_repository_from_nobody_and_holds_no_
     assert run.drain() == ["B"]
     assert run.states() == {"A": "parked", "B": "succeeded", "C": "waiting"}
     gives_back(store)
-    tick(run)
+    run.tick()
     assert run.drain() == ["A", "C"]
     assert run.view().status == "succeeded"
     assert left_behind(store) == []
@@ -124,7 +97,7 @@ def test_what_a_library_user_gave_back_is_offered_within_a_tick_and_comes_before
     assert run.states() == {"A": "parked", "B": "dispatched", "Z": "waiting"}
 
     gives_back(store)
-    tick(run)
+    run.tick()
 
     assert run.states() == {"A": "dispatched", "B": "ready", "Z": "waiting"}
     assert run.claim(run.mail.popleft()).word == "early"  # B's message, which was under way
@@ -140,12 +113,12 @@ def test_who_is_handed_a_resource_while_its_repository_is_at_work_lets_others_ha
     at_work = run.take("B")
 
     gives_back(store)
-    tick(run)
+    run.tick()
     sweep(other, {"X": "r9"}, {"X": GPU})
     user = other.take("X")
     run.settle(at_work)
     assert run.next() is None
-    assert waits_for(run, "A") == f"resource gpu (1 of 1 in use by X of run {other.run_id})"
+    assert run.waits_for("A") == f"resource gpu (1 of 1 in use by X of run {other.run_id})"
 
     run.follow(store.settle(user, OK))
     assert run.drain() == ["A"]
@@ -162,7 +135,7 @@ def test_a_resource_that_is_missing_keeps_no_repository_from_other_runs_either(r
     sweep(third, {"Y": "r"}, {})
     assert second.next() is None  # waits for both
     assert third.next() is None
-    words = waits_for(second, "A") or ""
+    words = second.waits_for("A") or ""
     assert words.startswith(f"repository r, where run {first.run_id} works and resource gpu (1 of 1 in use by process")
 
     first.settle(at_work)
@@ -170,7 +143,7 @@ def test_a_resource_that_is_missing_keeps_no_repository_from_other_runs_either(r
     assert third.drain() == ["Y"]  # the repository is free, and whoever is first in its queue still needs a gpu
     assert second.drain() == ["B"]
     gives_back(store)
-    tick(second)
+    second.tick()
     assert second.drain() == ["A"]
     assert left_behind(store) == []
 
@@ -195,7 +168,7 @@ def test_the_more_urgent_todo_comes_first(runs, store):
         assert run.next() is None
 
     gives_back(store)
-    tick(low)
+    low.tick()
 
     assert low.drain() == []
     assert urgent.drain() == ["U"]
@@ -237,7 +210,7 @@ def test_an_offer_nobody_came_for_goes_to_the_next(runs, store):
         sweep(run, {todo: f"r-{todo}"}, {todo: GPU})
         assert run.next() is None
     gives_back(store)
-    tick(first)
+    first.tick()
     assert [d.todo_id for d in first.mail] == ["A"]
     share = store.redis.zrange(store.keys.locks.shares("resource:gpu"), 0, -1, withscores=True)
     assert [(name, score < store.now_ms() + OFFER_MS + 1) for name, score in share] == [(f"1 {first.run_id} A", True)]
@@ -246,7 +219,7 @@ def test_an_offer_nobody_came_for_goes_to_the_next(runs, store):
     second.follow(store.fire(second.run_id, "B"))
     assert second.take("B")
     assert first.next() is None
-    assert waits_for(first, "A") == f"resource gpu (1 of 1 in use by B of run {second.run_id})"
+    assert first.waits_for("A") == f"resource gpu (1 of 1 in use by B of run {second.run_id})"
 
 
 def expire(store: RunStore, request: str) -> None:
@@ -295,7 +268,7 @@ def test_a_capacity_that_grew_lets_who_waits_go_on_and_one_that_shrank_below_the
     assert run.next() is None
 
     store.declare({"gpu": 4})
-    tick(run)
+    run.tick()
     second = run.next()
     assert second is not None
     run.follow(store.hand_back(second))
@@ -321,7 +294,7 @@ def test_who_waits_for_more_than_there_is_by_now_fails_with_words_and_lets_the_o
 
     gives_back(store)
     much.follow(store.fire(much.run_id, "A"))
-    tick(little)
+    little.tick()
 
     assert much.drain() == ["C"]
     assert much.states() == {"A": "failed", "B": "skipped", "C": "succeeded"}
@@ -359,7 +332,7 @@ def test_who_waits_when_its_run_ends_leaves_its_place_to_the_next(runs, store, e
         run.settle(bad)
     assert run.view().status in ("cancelled", "failed")
     gives_back(store)
-    tick(other)
+    other.tick()
 
     assert other.drain() == ["X"]
     assert left_behind(store) == []
@@ -376,7 +349,7 @@ def test_a_run_that_is_cancelled_gives_back_what_it_was_just_offered(runs, store
     gives_back(store)  # offered to A, which nobody fired yet
 
     assert run.store.cancel(run.run_id, "me").wakes == ((other.run_id, "X"),)
-    tick(other)
+    other.tick()
     assert other.drain() == ["X"]
     assert left_behind(store) == []
 
@@ -392,7 +365,7 @@ def test_a_paused_run_keeps_nothing_from_others_and_goes_on_when_it_is_resumed(r
     run.store.pause(run.run_id, "me")
 
     gives_back(store)
-    tick(other)  # A was first, and has no use for it now
+    other.tick()  # A was first, and has no use for it now
     assert other.drain() == ["X"]
     assert not run.mail
     run.follow(store.resume(run.run_id, "me"))
@@ -410,7 +383,7 @@ def test_a_run_that_is_paused_gives_back_at_once_what_it_was_offered(runs, store
     at_work = run.take("B")
     assert other.next() is None
     gives_back(store)
-    tick(run)
+    run.tick()
     assert run.states() == {"A": "dispatched", "B": "running"}  # no worker has come for it yet
 
     other.follow(store.pause(run.run_id, "me"))
@@ -477,6 +450,6 @@ def test_a_run_that_is_forgotten_leaves_no_request(runs, store):
     assert other.next() is None
 
     forget(store, run.run_id)
-    tick(other)
+    other.tick()
     assert other.drain() == ["X"]
     assert left_behind(store) == []
