@@ -80,6 +80,7 @@ COMMANDS: Families = {
         "pause": ("runs.steering:pause", "Start nothing new; what runs goes on to its end."),
         "resume": ("runs.steering:resume", "Go on with a paused run."),
         "cancel": ("runs.steering:cancel", "End a run now."),
+        "rollback": ("runs.rollback:rollback", "Undo what a run did, in reverse order."),
         "sync": ("runs.looking:sync", "Write what succeeded back into the file."),
         "clean": ("runs.clean:clean", "Remove worktrees, branches and logs of ended runs."),
     },

@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from coordination.ecosystem.editing import Edit, edit
 from coordination.ecosystem.moments import moment
 from coordination.models import TodoStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """The todos that were changed, in the file's order."""
+
+    completed: tuple[str, ...] = ()
+    reopened: tuple[str, ...] = ()
+
+
+def write_back(path: Path, succeeded: Mapping[str, float], undone: Mapping[str, float], now: datetime) -> Written:
+    """What a run came to, todo → hours. Raises what `edit` raises."""
+    completed = complete_todos(path, succeeded, now)
+    return Written(completed=completed, reopened=reopen_todos(path, undone, now) if undone else ())
 
 
 def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime) -> tuple[str, ...]:

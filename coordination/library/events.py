@@ -18,9 +18,10 @@ from coordination.runs import progress
 from coordination.runs.records import TodoState
 
 NAMES = (
-    "run.started", "run.paused", "run.resumed", "run.cancelled", "run.ended",
+    "run.started", "run.paused", "run.resumed", "run.cancelled", "run.rolling_back", "run.ended",
     "level.opened", "level.settled",
     "todo.ready", "todo.dispatched", "todo.started", "todo.parked", "todo.retrying", "todo.lost", "todo.poison", "todo.settled",
+    "todo.compensating", "todo.accepted",
     "redis.restarted",
 )  # fmt: skip
 
@@ -38,7 +39,8 @@ class Event:
     todo: str
     at: datetime
     facts: Mapping[str, str]
-    """Of a todo: `state` and `attempt`; of `run.ended`: `status`; of what a person did: `by`."""
+    """Of a todo: `state` and `attempt`, and `undo` where it is about undoing it; of `run.ended`: `status`, and `at` in ms: one
+    that is rolled back later ends again; of what a person did: `by`."""
 
 
 Subscriber = Callable[[Event], object]
@@ -70,7 +72,8 @@ def event_of(run_id: str, happened: progress.Event) -> Event:
     name, facts = happened.what, dict(happened.fields)
     kind, _, word = name.partition(".")
     if kind == "todo" and word in STATES:
-        facts["state"] = word
-        name = "todo.settled" if TodoState(word).ended else f"todo.{'started' if word == TodoState.RUNNING else word}"
+        state = TodoState.COMPENSATING if word == TodoState.RUNNING and "undo" in facts else TodoState(word)
+        facts["state"] = state.value
+        name = "todo.settled" if state.ended else f"todo.{'started' if state is TodoState.RUNNING else state}"
     at = datetime.fromtimestamp(happened.at_ms / 1000, UTC)
     return Event(name=name, run=run_id, todo=happened.todo, at=at, facts=facts)

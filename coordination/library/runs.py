@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from coordination.ecosystem.writeback import complete_todos
+from coordination.ecosystem.writeback import write_back
 from coordination.errors import Blocked
 from coordination.library.events import Event, event_of
 from coordination.models import OnFailure, Strategy
@@ -120,6 +120,18 @@ class Runs:
         """See `Run.events`."""
         return self.get(run).events()
 
+    def rollback(self, run: str = LAST) -> Run:
+        """Undoes what a run did, whether it goes on or has ended: see `Run.rollback`."""
+        found = self.get(run)
+        found.rollback()
+        return found
+
+    def accept(self, run: str, todos: str | Collection[str], reason: str) -> Run:
+        """What could not be undone counts as undone: see `Run.accept`."""
+        found = self.get(run)
+        found.accept(todos, reason)
+        return found
+
     def complete(self, todo: str, run: str | None = None) -> Run:
         """A person did a manual todo; returns the run that goes on."""
         with self._reached() as deeds:
@@ -180,10 +192,13 @@ class Run:
         return self.view()
 
     def sync(self) -> tuple[str, ...]:
-        """Marks what succeeded as completed in the file; returns the todos that were changed."""
+        """Marks what succeeded as completed in the file, and what the run had completed and was undone as pending again;
+        returns the todos that were changed.
+        """
         with reaching(self._deeds.url):
-            hours = self._deeds.succeeded_hours(self.id)
-        return complete_todos(self._coord.path, hours, datetime.now(UTC))
+            succeeded, undone = self._deeds.succeeded_hours(self.id), self._deeds.undone_hours(self.id)
+        written = write_back(self._coord.path, succeeded, undone, datetime.now(UTC))
+        return (*written.completed, *written.reopened)
 
     def log(self, todo: str | None = None, *, follow: bool = False) -> Iterator[str]:
         """What a todo wrote over its attempts, in pieces; without one, what all wrote, each line with its todo.
@@ -205,6 +220,24 @@ class Run:
         """Nothing new starts, and what runs is stopped; `wait` returns when it has."""
         with reaching(self._deeds.url):
             self._deeds.cancel(self.id)
+
+    def rollback(self) -> None:
+        """What it has done is undone, in reverse order; `wait` returns when that has ended. Asked twice, it changes nothing.
+
+        What could not be undone is tried again. Raises Conflict where another run has built on it, and stands.
+        """
+        with reaching(self._deeds.url):
+            self._coord.start_worker(self._deeds.prospect(self.id).repos)
+            self._deeds.rollback(self.id)
+
+    def accept(self, todos: str | Collection[str], reason: str) -> None:
+        """What could not be undone counts as undone, for this reason; the rest goes on.
+
+        Raises UsageError without a reason; Conflict where a todo is no failed compensation; NotFound.
+        """
+        with reaching(self._deeds.url):
+            self._coord.start_worker(self._deeds.prospect(self.id).repos)
+            self._deeds.accept(self.id, [todos] if isinstance(todos, str) else todos, reason)
 
 
 def _is_end(happened: progress.Event | None) -> bool:

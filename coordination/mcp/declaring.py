@@ -43,6 +43,8 @@ checks = _kind(writes=True, destructive=False, idempotent=True, outside=True)
 """Runs commands that look at the world, and notes what they found."""
 carries_out = _kind(writes=True, destructive=True, idempotent=False, outside=True)
 """Runs commands and agents that change repositories, on a branch of the run."""
+undoes = _kind(writes=True, destructive=True, idempotent=True, outside=True)
+"""Takes back what was carried out: once, however often it is asked for."""
 
 
 def declared(module: ModuleType, office: Office) -> Iterator[FunctionTool]:

@@ -25,6 +25,7 @@ from rich.text import Text
 
 from coordination.cli.runs.summary import line
 from coordination.cli.runs.waits import Reminders, Wait, in_words, waits
+from coordination.messages.following import BEGINNING
 from coordination.runs.progress import Event
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.service import Runs
@@ -53,13 +54,13 @@ class Screen(Progress):
 
 
 class Following:
-    def __init__(self, runs: Runs, run_id: str) -> None:
+    def __init__(self, runs: Runs, run_id: str, since: str = BEGINNING) -> None:
         self._runs = runs
         self._run_id = run_id
         self._console = Console(stderr=True, highlight=False)
         self._screen: Screen | None = None
         self._bar: TaskID | None = None
-        self._seen = "0"
+        self._seen = since
         self._reminders = Reminders()
         self._looked = time.monotonic()
         self._parked = False
@@ -93,8 +94,13 @@ class Following:
         )
         with Screen(*columns, console=self._console, transient=True) as self._screen:
             # What was carried over, or blocked from the beginning, has no events in this run.
-            ours = [t for t in self._runs.reader.read(self._run_id).todos if t.attempt and t.run is None]
-            ended = sum(t.state.ended for t in ours) if self._seen != "0" else 0
+            run = self._runs.reader.read(self._run_id)
+            ours = [t for t in run.todos if t.attempt and t.run is None]
+            known = self._seen != BEGINNING
+            self._back = known and run.status is RunStatus.ROLLING_BACK
+            if self._back:
+                ours = [t for t in ours if t.started_at]
+            ended = sum(t.state.ended for t in ours if t.was or not self._back) if known else 0
             self._bar = self._screen.add_task(self._run_id, total=len(ours), completed=ended)
             yield
 

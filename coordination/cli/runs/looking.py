@@ -107,17 +107,17 @@ def logs(call: Call, run: str, todo: str | None, follow: bool) -> None:
 @as_json_option
 @click.pass_obj
 def sync(call: Call, run: str, as_json: bool) -> None:
-    """Write what succeeded in RUN back into the file: status, actual hours, date."""
-    from coordination.cli.runs.sweep import write_back
+    """Write what succeeded in RUN back into the file: status, actual hours, date; and what was undone of it."""
+    from coordination.cli.runs.sweep import record
 
     with opened(call) as runs:
         run_id = runs.reader.resolve(run)
-        changed = write_back(call, runs, run_id)
+        written = record(call, runs, run_id)
     if as_json:
-        print_json({"run_id": run_id, "completed": list(changed)})
-    words = (
-        f"{counted(len(changed), 'todo')} of run {run_id} completed in {call.path}"
-        if changed
-        else "nothing to write back"
-    )
-    click.echo(words, err=True)
+        print_json({"run_id": run_id, "completed": list(written.completed), "reopened": list(written.reopened)})
+    changes = {"completed": written.completed, "pending again": written.reopened}
+    for what, todos in changes.items():
+        if todos:
+            click.echo(f"{counted(len(todos), 'todo')} of run {run_id} {what} in {call.path}", err=True)
+    if not any(changes.values()):
+        click.echo("nothing to write back", err=True)

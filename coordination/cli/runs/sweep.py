@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
+import redis
 from rich_click import command
 
 from coordination.cli.completing import plan_ids, todo_ids
@@ -23,20 +24,21 @@ from coordination.cli.runs.dry_run import rehearse
 from coordination.cli.runs.following import Following
 from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, exit_code, print_run
 from coordination.cli.screen.output import print_json
-from coordination.ecosystem.writeback import complete_todos
+from coordination.ecosystem.writeback import Written, write_back
 from coordination.errors import Conflict, CoordinationError
+from coordination.messages.following import BEGINNING
 from coordination.models import OnFailure, Strategy
-from coordination.phrases import counted
+from coordination.phrases import counted, listed
 from coordination.planner.alone import alone
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors, find_plan
+from coordination.runs.records import RunStatus, RunView
 from coordination.runs.service import Runs
 from coordination.runs.submit import Order, decide
 from coordination.wire.connection import reaching
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
-    from coordination.runs.records import RunView
 
 
 @command()
@@ -67,7 +69,7 @@ def sweep(
     Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. What waits for a todo that was
     not asked for and is not completed is blocked by it.
 
-    Exit code 0: all succeeded. 3: some failed. 5: some were blocked from outside, and nothing failed.
+    Exit code 0: all succeeded. 3: some failed, or all was undone. 5: some were blocked from outside, and nothing failed.
     """
     if failed:
         wanted = replace(wanted, failed=_failed_of(call, plan))
@@ -131,13 +133,25 @@ def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = Fals
         return see_through(call, runs, start, detach=detach, as_json=as_json)
 
 
-def see_through(call: Call, runs: Runs, start: Callable[[], str], *, detach: bool, as_json: bool) -> int:
-    """Start a run and follow it to its end, whoever interrupts, and conclude it."""
+def see_through(
+    call: Call,
+    runs: Runs,
+    start: Callable[[], str],
+    *,
+    detach: bool,
+    as_json: bool,
+    since: str = BEGINNING,
+    code: Callable[[RunView], int] = exit_code,
+) -> int:
+    """Start a run, or turn one back, and follow it to its end, whoever interrupts, and conclude it.
+
+    `since`: the last of its events that is no news; `code`: what it comes to.
+    """
     following, interrupted = None, False
     try:
         with _interruption_held_back():
             run_id = start()
-            following = Following(runs, run_id)
+            following = Following(runs, run_id, since)
         if detach:
             call.detach()
             click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
@@ -146,32 +160,43 @@ def see_through(call: Call, runs: Runs, start: Callable[[], str], *, detach: boo
     except KeyboardInterrupt:
         if following is None:
             raise
-        if not _wants_to_cancel():
+        back = _goes_back(runs, run_id)
+        if back or not _wants_to_cancel():
             call.detach()
-            click.echo(f"\nthe run goes on: coord watch {run_id}; coord down stops what runs here", err=True)
+            what = "what the run did is being undone" if back else "the run goes on"
+            click.echo(f"\n{what}: coord watch {run_id}; coord down stops what runs here", err=True)
             return INTERRUPTED
         run, interrupted = _cancelled(runs, run_id, following), True
     conclude(call, runs, run, as_json=as_json)
-    return INTERRUPTED if interrupted else exit_code(run)
+    return INTERRUPTED if interrupted else code(run)
 
 
 def conclude(call: Call, runs: Runs, run: RunView, *, as_json: bool) -> None:
     """A run has ended under our eyes: write back what succeeded, print what came of it and what comes next."""
-    write_back(call, runs, run.run_id)
+    written = record(call, runs, run.run_id)
     print_run(run, as_json=as_json)
+    if written.reopened:
+        click.echo(f"pending again in {call.path}: {listed(written.reopened)}", err=True)
     say_next(runs, run, call.state / "worktrees")
 
 
-def write_back(call: Call, runs: Runs, run_id: str) -> tuple[str, ...]:
-    """What succeeded becomes `completed` in the file; returns the todos that were changed."""
+def record(call: Call, runs: Runs, run_id: str) -> Written:
+    """What succeeded becomes `completed` in the file, what the run had completed and was undone `pending` again."""
     if not call.has_file:
         click.echo(f"there is no ecosystem.yaml here to update; where it is: coord sync {run_id}", err=True)
-        return ()
+        return Written()
     try:
-        return complete_todos(call.path, runs.succeeded_hours(run_id), datetime.now(UTC))
+        return write_back(call.path, runs.succeeded_hours(run_id), runs.undone_hours(run_id), datetime.now(UTC))
     except CoordinationError as error:
         click.echo(f"warning: {call.path} was not updated: {error}\n  when it can be: coord sync {run_id}", err=True)
-        return ()
+        return Written()
+
+
+def _goes_back(runs: Runs, run_id: str) -> bool:
+    """Then there is nothing to cancel."""
+    with contextlib.suppress(redis.ConnectionError, redis.TimeoutError):
+        return runs.reader.status(run_id) is RunStatus.ROLLING_BACK
+    return False
 
 
 def _cancelled(runs: Runs, run_id: str, following: Following) -> RunView:

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from coordination.mcp.answers import CutRun, cut
-from coordination.mcp.declaring import carries_out, changes, reads
+from coordination.mcp.declaring import carries_out, changes, reads, undoes
 from coordination.mcp.excerpt import Excerpt, excerpt
 from coordination.mcp.office import Office
 from coordination.mcp.words import AnyOf, AtOnce, Items, Most, PlanName, RunName, TodoName, Wait
@@ -72,6 +72,26 @@ def coord_cancel_run(office: Office, run: RunName, wait_s: Wait = 0) -> CutRun:
     found = office.coord.runs.get(run)
     found.cancel()
     return cut(CutRun, office.seen(found, wait_s), SHOWN)
+
+
+@undoes("Undo a run")
+def coord_rollback_run(
+    office: Office,
+    run: RunName,
+    accept: Annotated[Items, Field(description="Todos that could not be undone, and need not be any more.")] = None,
+    reason: Annotated[str, Field(description="Why that is accepted; it is recorded.")] = "",
+    wait_s: Wait = 0,
+) -> CutRun:
+    """Undo what a run did, whether it goes on or has ended: what runs is stopped, then all that began is undone in reverse
+    order, by its `compensate`, or by removing the run's branches and worktrees. Its status becomes rolled_back, or
+    rollback_failed where something could not be undone: those todos are compensation_failed.
+
+    Called again it tries those again. With `accept` nothing is tried: these count as undone, for the `reason` that a person
+    gave you, and what stands before them is undone. coord_get_run(run=…, wait_s=60) follows it.
+    """
+    deeds = office.coord.runs
+    found = deeds.accept(run, accept, reason) if accept else deeds.rollback(run)
+    return cut(CutRun, office.begun(found, wait_s), SHOWN)
 
 
 @reads("Show a run")

@@ -1,0 +1,100 @@
+"""`rollback`: undo what a run did, or say that what could not be undone may stay."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from rich_click import command
+
+from coordination.cli.completing import todo_ids
+from coordination.cli.context import Call
+from coordination.cli.runs.looking import opened, the_run
+from coordination.cli.runs.summary import SOME_FAILED, print_run
+from coordination.cli.runs.sweep import record, see_through
+from coordination.cli.screen.shown import as_json_option
+from coordination.errors import UsageError
+from coordination.phrases import counted, listed
+from coordination.runs.records import RunStatus, RunView
+from coordination.runs.rollback import Prospect
+from coordination.runs.service import Runs
+
+
+@command()
+@the_run
+@click.option(
+    "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
+    help="What could not be undone of TODO was undone by hand, or may stay.",
+)  # fmt: skip
+@click.option("--reason", metavar="TEXT", help="Why that is accepted: it is recorded.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--detach", is_flag=True, help="Return at once; it goes on: coord watch last.")
+@as_json_option
+@click.pass_obj
+def rollback(
+    call: Call, run: str, accepted: tuple[str, ...], reason: str | None, yes: bool, detach: bool, as_json: bool
+) -> int:
+    """Undo what RUN did, whether it goes on or has ended: what runs is stopped, then all is undone in reverse order.
+
+    Worktrees and branches of the run go, and what has a `compensate` is compensated. What could not be undone is tried
+    again when this is asked again.
+
+    Exit code 0: all is undone. 3: something could not be.
+    """
+    _check(accepted, reason)
+    with opened(call) as runs:
+        run_id = runs.reader.resolve(run)
+        found = runs.prospect(run_id)
+        if found.status is RunStatus.ROLLED_BACK and not accepted:
+            return _undone_before(call, runs, run_id, as_json=as_json)
+        if not accepted and not _agreed(found, yes=yes):
+            return 1
+        if call.has_file and found.todos:
+            call.local.ensure_worker()
+
+        def begin() -> str:
+            if accepted:
+                runs.accept(run_id, accepted, reason or "")
+                click.echo(f"accepted in run {run_id}: {listed(accepted)}", err=True)
+            elif runs.rollback(run_id) == "already":
+                click.echo(f"run {run_id} is being rolled back already", err=True)
+            return run_id
+
+        since = runs.last_event(run_id)
+        return see_through(call, runs, begin, detach=detach, as_json=as_json, since=since, code=_code)
+
+
+def _check(accepted: tuple[str, ...], reason: str | None) -> None:
+    if accepted and not (reason or "").strip():
+        raise UsageError("whoever answers for what could not be undone says why", 'add: --reason "…"')
+    if reason is not None and not accepted:
+        raise UsageError("--reason is for what is accepted", "name it: --accept TODO")
+
+
+def _code(run: RunView) -> int:
+    return 0 if run.status is RunStatus.ROLLED_BACK else SOME_FAILED
+
+
+def _undone_before(call: Call, runs: Runs, run_id: str, *, as_json: bool) -> int:
+    """Nothing is left but what the file may not say yet."""
+    click.echo(f"run {run_id} was rolled back already", err=True)
+    written = record(call, runs, run_id)
+    if written.reopened:
+        click.echo(f"pending again in {call.path}: {listed(written.reopened)}", err=True)
+    if as_json:
+        print_run(runs.read(run_id), as_json=True)
+    return 0
+
+
+def _agreed(found: Prospect, *, yes: bool) -> bool:
+    """What would be undone is said in any case, and asked on a terminal."""
+    if found.status is RunStatus.ROLLING_BACK:
+        return True
+    if not found.todos:
+        click.echo(f"run {found.run_id} has begun nothing: there is nothing to undo", err=True)
+        return True
+    what = f"{counted(len(found.todos), 'todo')} of run {found.run_id} in {listed(found.repos)}"
+    click.echo(f"{what}: undone in reverse order", err=True)
+    if found.helpless:
+        click.echo(f"  nothing undoes {listed(found.helpless)}: that is left to you, with --accept", err=True)
+    return yes or not sys.stdin.isatty() or click.confirm("undo that?", err=True)
