@@ -1,0 +1,374 @@
+"""Circuit breakers in runs: what counts, who is held up and how, and who probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from coordination.models import OnFailure, Strategy
+from coordination.runs.records import Grant, Result, TodoState
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.scripts import Scripts
+from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
+from tests.plans import ecosystem, graph, order
+
+SETTINGS = Settings(breaker_failures=2, breaker_window=timedelta(seconds=300), breaker_open=timedelta(seconds=60))
+DB, REPO = "resource:db", "repo:r"
+ON_DB = {"resources": ["db"]}
+TWO = {"resources": ["db", "gpu"]}
+NO_WORKSPACE = Result(outcome=TodoState.FAILED, error="no space left on device", blame="worker")
+CANCELLED = Result(outcome=TodoState.CANCELLED)
+AT_ONCE, LATER = timedelta(0), timedelta(minutes=9)
+
+
+@pytest.fixture
+def runs(store: RunStore) -> Callable[..., Harness]:
+    """Several with one todo `A` in `r` each, unless told otherwise."""
+    known: dict[str, OneOfSeveral] = {}
+
+    def begin(todos=None, needs=None, *, settings=SETTINGS, capacity=9, file=lambda eco: eco, **how) -> Harness:
+        todos = todos or {"A": "r"}
+        more = {"capacities": {"db": capacity, "gpu": 1}, "slots": 9, **(needs or {})}
+        run = OneOfSeveral(store, known)
+        run.submit(graph(todos, **more), file(ecosystem(todos, **more)), order(**how), settings)
+        return run
+
+    return begin
+
+
+def breaker(store: RunStore, name: str = DB) -> dict[str, str]:
+    state = store.redis.hget(store.keys.breakers.all, name)
+    return {"state": state or "closed", **store.redis.hgetall(store.keys.breakers.of(name))}
+
+
+def at(ms: str | int) -> str:
+    return f"{datetime.fromtimestamp(int(ms) / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def trip(runs, store: RunStore, result: Result = BAD, needs=ON_DB, name: str = DB, repo: str = "r") -> None:
+    while breaker(store, name)["state"] != "open":
+        run = runs({"A": repo}, {"A": needs})
+        run.settle(run.take("A"), result)
+
+
+def is_due(store: RunStore, name: str = DB) -> None:
+    """The time for which it is open is over, and so is that of those who wait for it."""
+    store.redis.hset(store.keys.breakers.of(name), "until", store.now_ms() - 1)
+    for member in store.redis.zrange(store.keys.timers, 0, -1):
+        store.redis.zadd(store.keys.timers, {member: 0})
+
+
+def loses_its_worker(run: Harness, grant: Grant) -> str:
+    run.store.redis.zadd(run.store.keys.leases, {f"{run.run_id} {grant.todo_id}": 0})
+    return run.follow(run.store.lose(run.run_id, grant.todo_id, 9)).word
+
+
+def left(store: RunStore) -> list[str]:
+    return sorted(key for key in store.redis.keys("test:breaker*"))
+
+
+def held(store: RunStore) -> list[str]:
+    """What of locks, seats and resources is held or queued for."""
+    return [key for part in ("shares", "queue", "request") for key in store.redis.keys(f"test:lock-{part}:*")]
+
+
+def test_behind_an_open_breaker_a_todo_is_parked_with_reason_and_time_and_holds_nothing(runs, store: RunStore):
+    first = runs(needs={"A": ON_DB})
+    first.settle(first.take("A"), replace(BAD, error="exit code 7"))
+    second = runs({"TODO-3": "r"}, {"TODO-3": ON_DB})
+    second.follow(store.retry(second.take("TODO-3"), LATER, replace(BAD, error="exit code 7")))
+    assert breaker(store)["state"] == "open"
+
+    run = runs({"A": "r", "B": "r", "C": ("s", ["A"])}, {"A": ON_DB})
+    assert run.next() is None
+
+    until = breaker(store)["until"]
+    assert run.waits_for("A") == (
+        f"resource db: its circuit breaker is open after 2 failures in 300 s, last: TODO-3 exit code 7; probe at {at(until)}"
+    )
+    assert store.redis.zscore(store.keys.timers, f"{run.run_id} A") == int(until)
+    assert held(store) == []
+    assert run.drain() == ["B"], "the repository is kept for nobody"
+    assert run.states() == {"A": "parked", "B": "succeeded", "C": "waiting"}
+    assert store.redis.hget(store.keys.run(run.run_id).meta, "active") == "0"
+
+
+@pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
+def test_one_probes_all_others_wait_for_it_and_its_success_wakes_them_at_once(runs, store, strategy: Strategy):
+    trip(runs, store)
+    waiting = [runs({"A": "r", "B": ("s", ["A"])}, {"A": ON_DB}, strategy=strategy) for _ in range(3)]
+    assert [run.next() for run in waiting] == [None] * 3
+    is_due(store)
+    waiting[0].tick()
+
+    grants = [run.next() for run in waiting]
+
+    (probe,) = [grant for grant in grants if grant]
+    others = [run for run in waiting if run.run_id != probe.run_id]
+    words = f"resource db: its circuit breaker is half-open, and A of run {probe.run_id} probes it"
+    assert [run.waits_for("A") for run in others] == [words] * 2
+    assert not any(run.mail for run in waiting)
+
+    prober = next(run for run in waiting if run.run_id == probe.run_id)
+    reply = store.settle(probe, OK)
+    assert {run for run, _ in reply.wakes} == {run.run_id for run in others}
+    prober.follow(reply)
+    prober.join()
+    assert left(store) == []
+    for run in waiting:
+        run.drain()
+    assert {run.view().status for run in waiting} == {"succeeded"}
+    assert held(store) == []
+
+
+def test_the_probes_failure_opens_it_again_and_who_stands_behind_is_told_the_new_time(runs, store: RunStore):
+    trip(runs, store)
+    one, two = runs(needs={"A": ON_DB}), runs(needs={"A": ON_DB})
+    assert [one.next(), two.next()] == [None, None]
+    is_due(store)
+    one.tick()
+    probe = one.take("A")
+    assert two.next() is None
+
+    one.settle(probe, replace(BAD, error="exit code 9"))
+
+    now = breaker(store)
+    assert (now["state"], "probe" in now) == ("open", False)
+    assert two.waits_for("A").endswith(f"last: A exit code 9; probe at {at(now['until'])}")
+    assert not two.mail, "no message was needed for it"
+    assert store.redis.zscore(store.keys.timers, f"{two.run_id} A") == int(now["until"])
+
+
+@pytest.mark.parametrize("way", ["handed back", "parked", "cancelled", "of the worker's"])
+def test_what_says_nothing_of_the_resource_leaves_the_probes_place_to_the_next(runs, store: RunStore, way: str):
+    trip(runs, store)
+    one, two = runs({"A": "q"}, needs={"A": ON_DB}), runs(needs={"A": ON_DB})
+    assert [one.next(), two.next()] == [None, None]
+    is_due(store)
+    one.tick()
+    probe = one.take("A")
+    assert two.next() is None
+    ways = {
+        "handed back": lambda: store.hand_back(probe),
+        "parked": lambda: store.park(probe, "somebody is in the workspace", timedelta(seconds=5)),
+        "cancelled": lambda: store.settle(probe, CANCELLED),
+        "of the worker's": lambda: store.retry(probe, LATER, NO_WORKSPACE),
+    }
+
+    one.follow(ways[way]())
+
+    assert "probe" not in breaker(store)
+    two.settle(two.take("A"))
+    assert breaker(store)["state"] == "closed"
+
+
+@pytest.mark.parametrize("kind", ["no workspace", "lost"])
+def test_the_breaker_of_a_repository_opens_for_what_its_worker_could_not_do(runs, store: RunStore, kind: str):
+    for _ in range(2):
+        run = runs()
+        grant = run.take("A")
+        word = run.settle(grant, NO_WORKSPACE) if kind == "no workspace" else loses_its_worker(run, grant)
+        assert word == ("settled" if kind == "no workspace" else "requeued")
+
+    run = runs({"B": "r"})
+    assert run.next() is None
+    why = "A no space left on device" if kind == "no workspace" else "A lost its worker w"
+    assert run.waits_for("B").startswith(
+        f"repository r: its circuit breaker is open after 2 failures in 300 s, last: {why}; probe at 20"
+    )
+    assert runs({"C": "s"}).next() is not None
+    assert breaker(store)["state"] == "closed"
+
+
+def test_a_todos_own_failure_says_that_the_worker_did_its_work(runs, store: RunStore):
+    for _ in range(4):
+        run = runs()
+        run.settle(run.take("A"), BAD)
+    assert left(store) == []
+
+    trip(runs, store, NO_WORKSPACE, needs={}, name=REPO)
+    is_due(store, REPO)
+    run = runs()
+    probe = run.take("A")
+    assert breaker(store, REPO)["probe"] == f"{run.run_id} A"
+    run.settle(probe, BAD)
+    assert left(store) == []
+
+
+def test_a_worker_that_is_lost_while_it_probes_opens_its_breaker_again_and_says_nothing_of_the_resource(runs, store):
+    trip(runs, store, NO_WORKSPACE, name=REPO)
+    trip(runs, store, repo="s")
+    is_due(store, REPO)
+    is_due(store)
+    run = runs(needs={"A": ON_DB})
+    grant = run.take("A")
+    assert {breaker(store, name)["probe"] for name in (REPO, DB)} == {f"{run.run_id} A"}
+
+    loses_its_worker(run, grant)
+
+    assert breaker(store, REPO)["state"] == "open"
+    assert (breaker(store)["state"], "probe" in breaker(store)) == ("half-open", False)
+
+
+def test_where_one_of_several_is_open_no_other_is_probed(runs, store: RunStore):
+    trip(runs, store)
+    trip(runs, store, NO_WORKSPACE, needs={}, name=REPO)
+    is_due(store)
+
+    run = runs(needs={"A": ON_DB})
+    assert run.next() is None
+
+    assert run.waits_for("A").startswith("repository r: ")
+    assert "probe" not in breaker(store)
+    is_due(store, REPO)
+    run.tick()
+    run.settle(run.take("A"))
+    assert left(store) == []
+
+
+def test_who_waits_for_a_lock_takes_no_probe_and_where_a_breaker_opens_meanwhile_it_leaves_the_queue(runs, store):
+    holder = runs({"A": "q"}, {"A": ON_DB}, capacity=1)
+    grant = holder.take("A")
+    trip_by_script(store)
+    is_due(store)
+    run = runs(needs={"A": ON_DB}, capacity=1)
+    assert run.next() is None
+    assert "probe" not in breaker(store)
+    assert run.waits_for("A").startswith("resource db (1 of 1 in use by")
+
+    script(store, "allow", DB, "script", "a script", 60_000)
+    assert script(store, "record", DB, "script", "failed", "no", 2, 300_000, 60_000) == "open"
+    holder.settle(grant, CANCELLED)  # hands the resource to A
+
+    assert run.waits_for("A").startswith("resource db: its circuit breaker is open")
+    assert held(store) == []
+
+
+def test_a_probe_whose_lease_ran_out_is_taken_over_by_the_next_and_its_word_no_longer_counts(runs, store: RunStore):
+    trip(runs, store)
+    one, two = runs({"A": "q"}, needs={"A": ON_DB}), runs(needs={"A": ON_DB})
+    is_due(store)
+    frozen = one.take("A")
+    assert two.next() is None
+    store.redis.zadd(store.keys.leases, {f"{one.run_id} A": store.now_ms() - 1})
+    is_due(store)
+
+    two.tick()
+    taken_over = two.take("A")
+    assert breaker(store)["probe"] == f"{two.run_id} A"
+
+    one.settle(frozen, BAD)
+    assert (breaker(store)["state"], breaker(store)["probe"]) == ("half-open", f"{two.run_id} A")
+    two.settle(taken_over)
+    assert left(store) == []
+
+
+def test_a_renewed_lease_keeps_the_probe_however_long_the_todo_takes(runs, store: RunStore):
+    trip(runs, store)
+    one, two = runs(needs={"A": ON_DB}), runs(needs={"A": ON_DB})
+    is_due(store)
+    probe = one.take("A")
+    assert two.next() is None
+    store.renew({f"{one.run_id} A": probe.fence}, timedelta(hours=1))
+    is_due(store)
+
+    two.tick()
+
+    assert not two.mail, "it asks without a message"
+    ends = store.redis.zscore(store.keys.leases, f"{one.run_id} A")
+    assert store.redis.zscore(store.keys.timers, f"{two.run_id} A") == ends
+
+
+def test_a_reset_wakes_who_stands_behind(runs, store: RunStore):
+    trip(runs, store)
+    run = runs(needs={"A": ON_DB})
+    assert run.next() is None
+
+    assert script(store, "reset", DB, "ann") == "open"
+
+    run.tick()
+    assert run.drain() == ["A"]
+    assert left(store) == ["test:breaker-resets"]
+
+
+def test_who_was_woken_is_not_hurried_when_it_waits_for_something_else_by_then(runs, store: RunStore):
+    trip(runs, store)
+    run = runs(needs={"A": ON_DB})
+    assert run.next() is None
+    is_due(store)
+    run.tick()
+    probe = run.take("A")
+    assert store.redis.exists(store.keys.breakers.behind(DB)) == 0
+
+    run.follow(store.retry(probe, LATER, NO_WORKSPACE))
+    trip_again = runs({"X": "s"}, {"X": ON_DB})
+    trip_again.settle(trip_again.take("X"))
+
+    assert breaker(store)["state"] == "closed"
+    assert store.redis.zscore(store.keys.timers, f"{run.run_id} A") > store.now_ms() + 60_000
+
+
+def test_what_is_no_more_than_a_capacity_has_no_breaker_and_without_failures_none_opens(runs, store: RunStore):
+    def unbroken(eco):
+        return eco.model_copy(
+            update={"resources": tuple(r.model_copy(update={"breaker": False}) for r in eco.resources)}
+        )
+
+    for _ in range(4):
+        run = runs(needs={"A": ON_DB}, file=unbroken)
+        run.settle(run.take("A"), BAD)
+    never = Settings(breaker_failures=0)
+    for result in (BAD, NO_WORKSPACE, BAD, NO_WORKSPACE):
+        run = runs(needs={"A": ON_DB}, settings=never)
+        run.settle(run.take("A"), result)
+    assert left(store) == []
+
+    trip(runs, store)
+    assert runs(needs={"A": ON_DB}, file=unbroken).next() is not None
+    assert runs(needs={"A": ON_DB}, settings=never).next() is not None
+
+
+def test_a_run_that_is_cancelled_or_paused_leaves_nobody_behind_a_breaker_for_good(runs, store: RunStore):
+    trip(runs, store)
+    gone, paused = runs(needs={"A": ON_DB}), runs(needs={"A": ON_DB})
+    assert [gone.next(), paused.next()] == [None, None]
+    gone.follow(store.cancel(gone.run_id, "ann"))
+    paused.follow(store.pause(paused.run_id, "ann"))
+    assert gone.states() == {"A": "cancelled"}
+
+    script(store, "reset", DB, "ann")
+    paused.tick()
+    assert gone.states() == {"A": "cancelled"}
+    assert not paused.mail
+    paused.follow(store.resume(paused.run_id, "ann"))
+    assert paused.drain() == ["A"]
+
+
+def test_what_undoes_a_todo_asks_and_counts_like_any_other(runs, store: RunStore):
+    run = runs({"A": "r", "B": ("s", ["A"])}, {"A": ON_DB}, on_failure=OnFailure.ROLLBACK)
+    run.drain()
+    trip(runs, store)
+    run.follow(store.rollback(run.run_id, "ann", "she asked"))
+    run.settle(run.take("B"))
+    assert run.next() is None
+    assert run.waits_for("A").startswith("resource db: its circuit breaker is open")
+    is_due(store)
+    run.tick()
+
+    run.settle(run.take("A"), BAD)
+
+    assert breaker(store)["state"] == "open"
+    assert run.view().status == "rollback_failed"
+
+
+def script(store: RunStore, step: str, *args: str | int) -> str:
+    return Scripts(store.redis)(f"breaker/{step}", [store.keys.breakers.head], args)
+
+
+def trip_by_script(store: RunStore) -> None:
+    for n in range(2):
+        script(store, "record", DB, f"call {n}", "failed", "no", 2, 300_000, 60_000)
