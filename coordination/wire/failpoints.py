@@ -14,7 +14,7 @@ Each is a point, what happens there, and at which hit (the first, if nothing is 
 | `carrier.size` `.join`           | the backend learns how large a level is; counts a todo of it                          |
 | of `seams`                       | what a program has of its own                                                         |
 
-`log` names a file that gets each point as it is first reached, and each fault before it strikes; it is on the disk by then.
+`log` names a file that gets each point when it is reached, behind it the fault that strikes there.
 
 Nothing of this is in the way of a process without the variable: the classes below are changed by `switch_on` alone, and
 whoever does not call it does not import this file.
@@ -97,11 +97,8 @@ class Failpoints:
         with self._guard:
             self._hits[point] += 1
             hit = self._hits[point]
-            if hit == 1:
-                self._write(point)
             fault = self.faults.get((point, hit))
-            if fault is not None:
-                self._write(f"{point} {fault}")
+            self._write(point if fault is None else f"{point} {fault}")
         if fault in SIGNALS:
             os.kill(os.getpid(), SIGNALS[fault])
         elif fault is Fault.ERROR:
@@ -113,8 +110,6 @@ class Failpoints:
         if self.log is not None:
             with self.log.open("a") as file:
                 file.write(f"{line}\n")
-                file.flush()
-                os.fdatasync(file.fileno())
 
 
 def parse(words: str) -> Failpoints:

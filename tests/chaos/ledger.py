@@ -74,6 +74,8 @@ class Facts:
     begun: bool = False
     """Its intent was recorded: there may be something to undo."""
     handed_back: int = 0
+    carried: bool = False
+    """It was done in the run that this one is a retry of."""
     compensates: bool = False
     """It has a body that undoes it."""
     accepted: bool = False
@@ -134,6 +136,9 @@ class _Judge:
             yield from self._rolled_back()
 
     def todo(self, todo: str) -> Iterator[str]:
+        if self.record.todos[todo].carried:
+            yield from (f"{line}: it was done in an earlier run" for line in self._starts(todo, undo=False))
+            return
         yield from self._ended(todo)
         yield from self._settled_fence(todo)
         yield from self._again(todo, undo=False)
@@ -209,7 +214,7 @@ class _Judge:
             at_ms = line.at_ns // NS_PER_MS
             for other in self.record.todos[todo].before:
                 settled_ms = self._at_ms(other, "succeeded")
-                if settled_ms is None or at_ms < settled_ms:
+                if not self.record.todos[other].carried and (settled_ms is None or at_ms < settled_ms):
                     yield f"early: {line} before {other} was settled"
             if ended_ms is not None and at_ms > ended_ms:
                 yield f"late: {line} after {todo} had ended"

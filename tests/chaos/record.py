@@ -38,6 +38,7 @@ def record(redis: Redis, run: str, namespace: str = "coord") -> Record:
             before=tuple(before[todo]),
             by_hand=places[todo].split()[3] == "manual",
             begun=f"{todo} intent" in facts,
+            carried=f"{todo} run" in facts,
             handed_back=int(facts.get(f"{todo} handed_back", 0)),
             compensates=json.loads(specs[todo])["todo"].get("compensate") is not None,
             accepted=f"{todo} accepted" in facts,

@@ -21,11 +21,27 @@ from coordination.wire.failpoints import CARRIER, PUBLISHES
 ROOT = Path(coordination.__file__).parents[1]
 LUA = ROOT / "coordination" / "wire" / "lua"
 PACKAGES = (coordination, workers)
-SENDERS = ("coordination.wire.scripts", "coordination.wire.line", "coordination.wire.failpoints", "coordination.wire.connection")
+SENDERS = (
+    "coordination.wire.scripts",
+    "coordination.wire.line",
+    "coordination.wire.failpoints",
+    "coordination.wire.connection",
+)
 """What steps go through: they have their own names."""
 CLIENTS = ("redis", "client", "ears", "ear", "goods", "reader", "blocking", "subscription")
 PIPELINES = ("pipeline", "pipe")
-NO_CALLS = {"pipeline", "pubsub", "close", "reset", "transaction", "lock", "register_script", "subscribed", "from_url", "hook"}
+NO_CALLS = {
+    "pipeline",
+    "pubsub",
+    "close",
+    "reset",
+    "transaction",
+    "lock",
+    "register_script",
+    "subscribed",
+    "from_url",
+    "hook",
+}
 METHODS = {name for name in (*dir(redis.Redis), *dir(PubSub)) if not name.startswith("_")} - NO_CALLS
 
 
@@ -96,3 +112,26 @@ class _Calls(ast.NodeVisitor):
 def _last(value: ast.expr) -> str:
     name = value.attr if isinstance(value, ast.Attribute) else value.id if isinstance(value, ast.Name) else ""
     return name.lstrip("_")
+
+
+ELSEWHERE = {
+    "gateway.": "the WebSocket gateway, which has storms of its own",
+    "cli.": "a question to Redis whether it is there, before a command by hand",
+    "fleet.checkup.": "doctor, which only reads",
+    "runs.census.": "the exporter of metrics, which only reads",
+    "runs.live.": "a command that looks at the file, and says in passing what runs",
+    "runs.logbook.": "a command that reads logs",
+    "runs.view.": "a command that looks at runs",
+    "runs.progress.": "a command that follows a run",
+    "messages.": "programs that use messages by themselves; killed in tests/contracts/test_messages_killed.py",
+    "inbox/": "the same",
+    "message/": "the same",
+    "locks.": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
+    "lock/": "the same",
+    "wire.embedded.": "the start of a server, by people",
+}
+"""Beginnings of names that no story has to come by, and whose they are. Those that one does come by are swept all the same."""
+
+
+def elsewhere(name: str) -> str:
+    return next((why for beginning, why in ELSEWHERE.items() if name.startswith(beginning)), "")

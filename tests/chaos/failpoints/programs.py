@@ -15,15 +15,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-import coordination.cli.runs.looking
-import coordination.cli.runs.steering
-import coordination.cli.runs.sweep
-import coordination.library
 import workers.__main__ as worker
 from coordination.cli import app
-from coordination.locks import sweeper
+from coordination.locks.sweeper import Sweeper
 from coordination.runs import draft, expiry, recovery, service
-from workers import attempts, errands
+from workers import attempt, attempts, errands
 
 HURRIED = (
     (recovery, "RESEND_AFTER", timedelta(seconds=1)),
@@ -31,7 +27,7 @@ HURRIED = (
     (expiry, "LOOK_EVERY_S", 0.3),
     (draft, "DRAFT_TTL", timedelta(seconds=20)),
     (service, "START_TTL", timedelta(seconds=2)),
-    (sweeper, "EVERY", timedelta(seconds=0.5)),
+    (attempt, "BUSY_PATIENCE", timedelta(seconds=0.3)),
     (attempts, "PARKED_FOR", timedelta(seconds=0.3)),
     (attempts, "REDIS_RETRY_S", 0.1),
     (errands, "LOOK_EVERY_S", 0.3),
@@ -115,8 +111,9 @@ def _become(role: str, argv: Sequence[str], folder: Path, env: Mapping[str, str]
         for module, name, value in HURRIED:
             assert hasattr(module, name), name
             setattr(module, name, value)
+        Sweeper.__init__.__kwdefaults__["every"] = timedelta(seconds=0.5)  # type: ignore[index]
         code = worker.main(argv) if role.startswith("worker") else _command(argv)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 (the process ends here, whatever it was)
         traceback.print_exc()
     finally:
         sys.stdout.flush()

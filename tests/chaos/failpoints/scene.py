@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
+import yaml
 from redis import Redis
 
 from coordination.runs.records import LIVE, RunStatus
 from coordination.wire.connection import Profile, connect
 from coordination.wire.failpoints import Fault
-from coordination.wire.keys import Keys
+from coordination.wire.keys import Keys, lock
 from tests.chaos.failpoints.programs import Program, begin
 from tests.chaos.record import judged
 from tests.stage import PLAN, Fields, Stage
@@ -42,9 +45,10 @@ class Target:
     role: str
     point: str
     fault: Fault
+    hit: int = 1
 
     def __str__(self) -> str:
-        return f"{self.role}: {self.point}={self.fault}"
+        return f"{self.point}={self.fault}@{self.hit}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +75,21 @@ class Story:
     todos: Sequence[Fields]
     plan: Fields = field(default_factory=dict)
     repos: Mapping[str, Fields] = field(default_factory=dict)
-    settings: Fields = field(default_factory=dict)
+    resources: Mapping[str, int] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     crew: Sequence[Crew] = (Crew(),)
     acts: Sequence[Act] = ()
     ends: Sequence[RunStatus] = (RunStatus.SUCCEEDED,)
+    before: Callable[[Scene], object] = lambda _: None
+    """Before there is a worker."""
     over: Callable[[Scene], object] = lambda _: True
     """What must have come to pass besides the end of every run."""
 
 
 @dataclass(kw_only=True)
 class Outcome:
-    reached: dict[str, set[str]] = field(default_factory=dict)
-    """Role → points."""
+    reached: dict[str, Counter[str]] = field(default_factory=dict)
+    """Role → how often each point was reached, at most by one process of it."""
     struck: bool = False
     wrong: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -97,6 +103,9 @@ class Scene:
         self.redis: Redis = connect(url, Profile.COMMAND)
         self.env = {**ENV, **story.env, "COORD_REDIS_URL": url, "COORD_NAMESPACE": namespace}
         self.outcome = Outcome()
+        self.forgotten: list[str] = []
+        """Runs that were judged and are to go."""
+        self.kept: IO[str]
         self._programs: list[Program] = []
         self._workers: list[tuple[Crew, Program]] = []
         self._deadline = time.monotonic() + WITHIN_S
@@ -116,23 +125,49 @@ class Scene:
 
     def _play(self) -> None:
         story = self.story
-        self.stage.write(story.todos, repos=story.repos, plan=story.plan)
+        self._write()
         self._command("sweep", SWEEP)
         if len(self.runs) != 1:
             self.outcome.wrong.append(f"one command was to start a run, and there are {len(self.runs)}")
+        story.before(self)
         for crew in story.crew:
-            self._workers.append((crew, self._begin(crew.role, self._words(crew), crew.env)))
+            self._start(crew)
         for act in story.acts:
-            self._until(lambda act=act: act.when(self), f"{act.coord or act.deed}: its time")  # type: ignore[misc]
+            self.until(lambda act=act: act.when(self), f"{act.coord or act.deed}: its time")  # type: ignore[misc]
             act.deed(self)
             if act.coord:
                 self._command(act.role or act.coord[0], act.coord)
-        self._until(lambda: all(self.status(run) not in LIVE for run in self.runs), "the end of the run")
-        self._until(lambda: story.over(self), "what follows the end")
+        self.until(lambda: all(self.status(run) not in LIVE for run in self.runs), "the end of the run")
+        self.until(lambda: story.over(self), "what follows the end")
         self._linger()
-        for words in (words for run in self.runs for words in self._judged(run)):
-            self.outcome.wrong.append(words)
+        self.judge()
         self._end_workers()
+
+    def judge(self) -> None:
+        for run in self.runs:
+            if run not in self.forgotten:
+                self.outcome.wrong += self._judged(run)
+
+    def state_folder(self, host: str = "") -> Path:
+        return self.stage.folder / f"state-{host}"
+
+    def _write(self) -> None:
+        story, file = self.story, self.stage.file
+        self.stage.write(story.todos, repos=story.repos, plan=story.plan)
+        if story.resources:
+            rows = [{"name": name, "capacity": capacity} for name, capacity in story.resources.items()]
+            file.write_text(f"{file.read_text()}{yaml.safe_dump({'resources': rows})}")
+
+    def _start(self, crew: Crew) -> None:
+        """Where there are several, each has begun before the next does: the first keeper leads."""
+        program = self._begin(crew.role, self._words(crew), crew.env)
+        self._workers.append((crew, program))
+        if len(self.story.crew) > 1 and crew is self.story.crew[0]:
+            self.until(lambda: self._has_begun(program), f"{crew.role} to begin")
+
+    def _has_begun(self, program: Program) -> bool:
+        leads = "restricted" in program.role or self.redis.exists(self.keys.locks.holder(lock("keeper")))
+        return bool("serving" in program.said and leads) or program.was_stopped or program.poll() is not None
 
     @property
     def runs(self) -> list[str]:
@@ -160,12 +195,12 @@ class Scene:
         return next(program for crew, program in reversed(self._workers) if crew.role == role)
 
     def _words(self, crew: Crew) -> list[str]:
-        return [*crew.words, "--state", str(self.stage.folder / f"state-{crew.env.get('COORD_HOST', '')}")]
+        return [*crew.words, "--state", str(self.state_folder(crew.env.get("COORD_HOST", "")))]
 
     def _begin(self, role: str, words: Sequence[str], env: Mapping[str, str], *, well: bool = False) -> Program:
         """`well`: without a fault, whatever the target is."""
         hit = self.target is not None and self.target.role == role and not well
-        fault = f"{self.target.point}={self.target.fault}" if self.target and hit else ""
+        fault = str(self.target) if hit else ""
         program = begin(role, words, self.stage.folder, {**self.env, **env}, fault)
         self._programs.append(program)
         return program
@@ -173,14 +208,14 @@ class Scene:
     def _command(self, role: str, words: Sequence[str]) -> None:
         """A person who did not hear that it was done asks again; what is said then may be that it was done before."""
         program = self._begin(role, words, {})
-        self._until(lambda: program.poll() is not None, f"the end of `coord {' '.join(words)}`")
+        self.until(lambda: program.poll() is not None, f"the end of `coord {' '.join(words)}`")
         if program.code == 0:
             return
         if not self.target or self.target.role != role:
             raise _Late(f"`coord {' '.join(words)}`: exit {program.code}: {program.said[-600:]}")
         self._heard(program)
         again = self._begin(role, words, {}, well=True)
-        self._until(lambda: again.poll() is not None, f"the end of `coord {' '.join(words)}`, asked again")
+        self.until(lambda: again.poll() is not None, f"the end of `coord {' '.join(words)}`, asked again")
         if again.code not in (0, 6):
             self.outcome.wrong.append(f"asked again, {words}: exit {again.code}: {again.said[-600:]}")
 
@@ -191,7 +226,7 @@ class Scene:
             if "Traceback" in program.said:
                 self.outcome.wrong.append(f"a traceback for people: {program.said[-600:]}")
 
-    def _until(self, condition: Callable[[], object], what: str) -> None:
+    def until(self, condition: Callable[[], object], what: str) -> None:
         while not condition():
             self._look_after()
             if time.monotonic() > self._deadline:
@@ -202,8 +237,8 @@ class Scene:
         """Until the point was reached, for a moment; a story without a target takes its moment in full."""
         until = time.monotonic() + LINGER_S
         with suppress(_Late):
-            self._until(lambda: time.monotonic() > until or self._struck(), "a moment")
-        self._until(lambda: not self._asleep_until, "those that sleep to go on")
+            self.until(lambda: time.monotonic() > until or self._struck(), "a moment")
+        self.until(lambda: not self._asleep_until, "those that sleep to go on")
 
     def _struck(self) -> bool:
         if self.target is None:
@@ -214,7 +249,9 @@ class Scene:
     def _look_after(self) -> None:
         """Who is gone is replaced; who was stopped goes on when nobody counts on it any more."""
         for place, (crew, program) in enumerate(self._workers):
-            if program.poll() is not None and not any(c is crew and p.code is None for c, p in self._workers[place + 1 :]):
+            if program.poll() is not None and not any(
+                c is crew and p.code is None for c, p in self._workers[place + 1 :]
+            ):
                 self._replace(crew, program)
         for program in self._programs:
             if program.stopped and program.pid not in self._asleep_until:
@@ -264,11 +301,11 @@ class Scene:
         outcome = self.outcome
         outcome.took_s, outcome.struck = took_s, self._struck()
         for program in self._programs:
-            outcome.reached.setdefault(program.role, set()).update(p for p in program.reached if " " not in p)
+            outcome.reached[program.role] = outcome.reached.get(program.role, Counter()) | Counter(program.reached)
             if "Traceback" in program.said and self.target is None:
                 outcome.wrong.append(f"a traceback of {program.role}: {program.said[-1500:]}")
         self.redis.close()
 
 
-class _Late(Exception):  # noqa: N818 — what did not come, no error of ours
+class _Late(Exception):
     """Something did not come to pass."""

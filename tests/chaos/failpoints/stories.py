@@ -2,27 +2,222 @@
 
 from __future__ import annotations
 
-from tests.chaos.failpoints.scene import Act, Crew, Scene, Story
+import fcntl
+import signal
+import time
+
+from coordination.runs.records import LIVE, RunStatus
+from tests.chaos.failpoints.scene import PLAN, Act, Crew, Scene, Story
 from tests.chaos.ledger import BODY
 
 BODY_ = ["sh", str(BODY)]
+WHEN_ALLOWED = ["sh", "-c", f'test -e "$LEDGER.allowed" && exec sh {BODY}']
 R, P = {"repo": "r", "action": BODY_}, {"repo": "p", "action": BODY_, "workspace": "in-place"}
+Q = {**P, "repo": "q"}
 RETRY = {"attempts": 3, "delay": "100ms"}
+HOUR_MS = 3600 * 1000
+
+
+def ended(scene: Scene) -> bool:
+    return bool(scene.runs) and all(scene.status(run) not in LIVE for run in scene.runs)
+
 
 DATAFLOW = Story(
     name="dataflow",
     plan={"strategy": "dataflow"},
     todos=[
-        {"id": "A", **P},
-        {"id": "B", **R, "blocked_by": ["A"]},
-        {"id": "C", **P, "blocked_by": ["A"], "env": {"FAILS": "1"}, "retry": RETRY},
+        {"id": "A", **P, "resources": [{"name": "gpu"}]},
+        {"id": "B", **R, "blocked_by": ["A"], "action": ["sh", "-c", f'echo "{{}}" > "$COORD_OUTPUT"; exec sh {BODY}']},
+        {"id": "C", **P, "blocked_by": ["A"], "env": {"FAILS": "1"}, "retry": RETRY, "resources": [{"name": "gpu"}]},
         {"id": "D", **P, "blocked_by": ["B", "C"]},
     ],
+    resources={"gpu": 1},
 )
 LEVELS = Story(
     name="levels",
     plan={"strategy": "levels"},
-    todos=[{"id": "A", **P}, {"id": "B", "repo": "q", "action": BODY_, "workspace": "in-place"}, {"id": "C", **P, "blocked_by": ["A", "B"]}],
+    todos=[
+        {"id": "A", **P},
+        {"id": "B", **Q},
+        {"id": "C", **P, "blocked_by": ["A", "B"]},
+        {"id": "E", **Q, "blocked_by": ["C"]},
+    ],
 )
 
-STORIES = (DATAFLOW, LEVELS)
+
+def _allow(scene: Scene) -> None:
+    (scene.stage.folder / "ledger.allowed").touch()
+
+
+FAILED = Story(
+    name="failed, then retried",
+    todos=[
+        {"id": "A", **R},
+        {"id": "F", **P, "action": WHEN_ALLOWED, "blocked_by": ["A"]},
+        {"id": "D", **P, "blocked_by": ["F"]},
+    ],
+    acts=[Act(when=ended, deed=_allow, coord=("retry", "last", "--detach"))],
+    ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
+)
+FAILED_LEVEL = Story(
+    name="a level fails, then is swept again",
+    plan={"strategy": "levels", "on_failure": "continue"},
+    todos=[{"id": "A", **P}, {"id": "F", **Q, "action": WHEN_ALLOWED}, {"id": "D", **P, "blocked_by": ["A"]}],
+    acts=[Act(when=ended, deed=_allow, coord=("sweep", PLAN, "--failed", "--detach"), role="sweep-failed")],
+    ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
+)
+STEERED = Story(
+    name="paused and resumed",
+    todos=[{"id": "A", **P, "env": {"LASTS": "0.5"}}, {"id": "B", **P, "blocked_by": ["A"]}],
+    acts=[
+        Act(when=lambda s: s.state("A") == "running", coord=("pause", "last")),
+        Act(when=lambda s: s.state("A") == "succeeded", coord=("resume", "last")),
+    ],
+)
+CANCELLED = Story(
+    name="cancelled",
+    todos=[{"id": "A", **P, "env": {"LASTS": "30"}}, {"id": "B", **P, "blocked_by": ["A"]}],
+    acts=[Act(when=lambda s: s.state("A") == "running", coord=("cancel", "last"))],
+    ends=[RunStatus.CANCELLED],
+)
+BY_HAND = Story(
+    name="done by hand",
+    plan={"strategy": "levels"},
+    todos=[
+        {"id": "A", **P},
+        {"id": "M", "repo": "p", "action": {"type": "manual"}, "blocked_by": ["A"]},
+        {"id": "B", **P, "blocked_by": ["M"]},
+    ],
+    acts=[Act(when=lambda s: s.state("M") == "parked", coord=("complete-todo", "M"))],
+)
+LOST = Story(
+    name="a worker dies",
+    todos=[{"id": "A", **P, "env": {"LASTS": "0.5"}}, {"id": "B", **P, "blocked_by": ["A"]}],
+    crew=[Crew(role="worker-keeper", words=("--keeper",)), Crew(role="worker-doomed")],
+    acts=[
+        Act(
+            when=lambda s: s.state("A") == "running",
+            deed=lambda s: s.worker("worker-doomed").signal(signal.SIGKILL),
+        )
+    ],
+)
+STALE = Story(
+    name="a worker sleeps through its lease",
+    todos=[{"id": "A", **R, "env": {"LASTS": "0.5"}}, {"id": "B", **P, "blocked_by": ["A"]}],
+    crew=[Crew(role="worker-slow"), Crew(role="worker-keeper", words=("--keeper",))],
+    acts=[
+        Act(
+            when=lambda s: s.state("A") == "running",
+            deed=lambda s: s.worker("worker-slow").signal(signal.SIGSTOP),
+        )
+    ],
+)
+
+
+def _hand_back(scene: Scene) -> None:
+    """Told twice to stop."""
+    worker = scene.worker()
+    worker.signal(signal.SIGTERM)
+    scene.until(
+        lambda: "stopping" in worker.said or worker.poll() is not None or worker.was_stopped, "the first signal heard"
+    )
+    worker.signal(signal.SIGTERM)
+
+
+HANDED_BACK = Story(
+    name="handed back",
+    todos=[{"id": "A", **P, "env": {"LASTS": "0.7"}}],
+    acts=[Act(when=lambda s: s.state("A") == "running", deed=_hand_back)],
+)
+
+
+def _occupy(scene: Scene) -> None:
+    lock = scene.state_folder() / "workspaces" / scene.run / "r" / "lock"
+    lock.parent.mkdir(parents=True)
+    scene.kept = lock.open("w")
+    fcntl.flock(scene.kept, fcntl.LOCK_EX)
+
+
+BUSY = Story(
+    name="the workspace is in use",
+    todos=[{"id": "A", **R}],
+    before=_occupy,
+    acts=[Act(when=lambda s: s.state("A") == "parked", deed=lambda s: fcntl.flock(s.kept, fcntl.LOCK_UN))],
+)
+
+
+def _another_server(scene: Scene) -> None:
+    """As if this Redis were another process than the one before, and the run older than it."""
+    scene.redis.zadd(scene.keys.live, {scene.run: 1}, xx=True)
+    scene.redis.hset(scene.keys.epoch, "server", "another")
+
+
+EPOCH = Story(
+    name="Redis was restarted",
+    todos=[{"id": "A", **P, "env": {"LASTS": "1"}}, {"id": "B", **P, "blocked_by": ["A"]}],
+    acts=[Act(when=lambda s: s.state("A") == "running" and s.redis.hget(s.keys.epoch, "n"), deed=_another_server)],
+)
+POISONED = Story(
+    name="rubbish in a queue",
+    todos=[{"id": "A", **P}],
+    before=lambda scene: scene.redis.rpush(scene.keys.queue("p"), "{}", "\udcff".encode(errors="surrogateescape")),
+    over=lambda scene: scene.redis.llen(scene.keys.poison) >= 2,
+)
+
+
+def _long_ago(scene: Scene) -> None:
+    """Judged now: there will be nothing left to judge. Then the run is two hours older."""
+    scene.judge()
+    past = int(time.time() * 1000) - 2 * HOUR_MS
+    run = scene.run
+    scene.redis.hset(scene.keys.run(run).meta, mapping={"started_at": past, "finished_at": past})
+    scene.redis.zadd(scene.keys.runs, {run: past})
+    scene.forgotten.append(run)
+
+
+EXPIRED = Story(
+    name="forgotten",
+    todos=[{"id": "A", **R}, {"id": "B", **P}],
+    env={"COORD_KEEP_RUNS": "1h"},
+    acts=[Act(when=ended, deed=_long_ago)],
+    over=lambda scene: not any(scene.redis.keys(f"{scene.keys.run(run).prefix}*") for run in scene.forgotten),
+)
+CLEANED = Story(
+    name="cleaned up",
+    todos=[{"id": "A", **R}, {"id": "F", **R, "action": "false"}],
+    acts=[Act(when=ended, coord=("clean", "--yes"))],
+    ends=[RunStatus.FAILED],
+)
+RESTRICTED = Story(
+    name="a restricted worker",
+    plan={"strategy": "levels"},
+    todos=[
+        {"id": "A", **P},
+        {"id": "B", **R, "env": {"FAILS": "1"}, "retry": RETRY},
+        {"id": "C", **P, "blocked_by": ["A", "B"]},
+    ],
+    crew=[
+        Crew(role="worker-keeper", words=("--keeper",)),
+        Crew(role="worker-restricted", env={"COORD_RESTRICTED": "true"}),
+    ],
+)
+HOSTS = Story(
+    name="two hosts",
+    todos=[{"id": "A", **R}, {"id": "B", "repo": "s", "action": BODY_, "blocked_by": ["A"]}],
+    crew=[
+        Crew(role="worker-h1", words=("--repo", "r"), env={"COORD_HOST": "h1"}),
+        Crew(role="worker-h2", words=("--repo", "s"), env={"COORD_HOST": "h2"}),
+    ],
+)
+NOT_CARRIED = Story(
+    name="nothing is carried",
+    todos=HOSTS.todos,
+    crew=HOSTS.crew,
+    env={"COORD_BUNDLE_LIMIT_BYTES": "0"},
+)
+
+
+STORIES = (
+    DATAFLOW, LEVELS, FAILED, FAILED_LEVEL, STEERED, CANCELLED, BY_HAND, LOST, STALE, HANDED_BACK, BUSY, EPOCH, POISONED, EXPIRED,
+    CLEANED, RESTRICTED, HOSTS, NOT_CARRIED,
+)  # fmt: skip

@@ -1,0 +1,219 @@
+"""Every point with every fault that can be there: a process is made to fail, others bring its story to the end, the ledger judges.
+
+First each story is played without a fault, which tells who comes by which points; what nobody comes by, and what is reached and
+not in the list, is wrong. Then each point is given to the shortest story that comes by it, once for each fault.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from os import cpu_count
+from pathlib import Path
+
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from coordination.wire.embedded import EmbeddedServer
+from coordination.wire.failpoints import FAULTS
+from tests.chaos.failpoints import points
+from tests.chaos.failpoints.scene import Outcome, Scene, Story, Target
+from tests.chaos.failpoints.stories import STORIES
+from tests.chaos.figures import Figures
+from tests.ports import free_port
+from tests.stage import Stage
+
+FAULT = "a process fails at a point"
+DOES = "before and after each call of Redis, publish, acknowledgement, lock, compensation: killed, stopped past its lease, refused, unheard"
+LONGEST_HIT = 4
+TRIES = 4
+SLOWER_S = 2.0
+"""Of the stories that come by a point not always the quickest is taken: others have more at stake."""
+SAID = 4000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    story: int
+    target: Target | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a point is come by: in which story, by whom, how often."""
+
+    story: int
+    role: str
+    times: int
+    took_s: float
+
+
+@dataclass(kw_only=True)
+class Sweep:
+    seed: int
+    stories: Sequence[Story] = STORIES
+    places: dict[str, list[Place]] = field(default_factory=dict)
+    """Point → where it is come by, the quickest first."""
+    wrong: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    struck: int = 0
+
+    def discover(self, stage: Ground) -> None:
+        trials = [Trial(story=number) for number in range(len(self.stories))]
+        for trial, outcome in stage.play(trials):
+            self._judge(trial, outcome)
+            for role, reached in outcome.reached.items():
+                for point, times in reached.items():
+                    place = Place(story=trial.story, role=role, times=times, took_s=outcome.took_s)
+                    self.places.setdefault(point, []).append(place)
+        for places in self.places.values():
+            places.sort(key=lambda place: place.took_s)
+
+    def coverage(self) -> None:
+        """A point that no process comes by is one that nothing is known of."""
+        reached = {point.rpartition(".")[0] for point in self.places}
+        names = points.names()
+        self.wrong += [f"reached, and not in the list of points: {name}" for name in sorted(reached - names)]
+        missed = [name for name in sorted(names - reached) if not points.elsewhere(name)]
+        self.wrong += [f"no story comes by {name}" for name in missed]
+        for name in sorted(names & reached):
+            if half := [side for side in FAULTS if f"{name}.{side}" not in self.places]:
+                self.wrong.append(f"no story comes by {name}.{half[0]}")
+
+    def trials(self) -> list[Trial]:
+        return [
+            self._trial(point, str(fault), 0)
+            for point in sorted(self.places)
+            for fault in FAULTS[point.rpartition(".")[2]]
+        ]
+
+    def strike(self, stage: Ground, trials: Iterable[Trial]) -> None:
+        """What was not come by this time (who leads, who is first, may differ) is tried elsewhere."""
+        left = list(trials)
+        for tried in range(1, TRIES + 1):
+            again = []
+            for trial, outcome in stage.play(left):
+                assert trial.target is not None
+                self._judge(trial, outcome)
+                self.struck += outcome.struck
+                if not outcome.struck:
+                    again.append(self._trial(trial.target.point, str(trial.target.fault), tried))
+            left = again
+        self.wrong += [f"never reached: {trial.target} in {self.stories[trial.story].name}" for trial in left]
+
+    def _trial(self, point: str, fault: str, tried: int) -> Trial:
+        chance = random.Random(f"{self.seed} {point} {fault}")
+        places = self.places[point]
+        quick = [place for place in places if place.took_s < places[0].took_s + SLOWER_S]
+        place = places[tried % len(places)] if tried else chance.choice(quick)
+        hit = chance.randint(1, max(1, min(place.times // 2, LONGEST_HIT))) if tried == 0 else 1
+        kind = next(kind for kind in FAULTS[point.rpartition(".")[2]] if kind == fault)
+        return Trial(story=place.story, target=Target(role=place.role, point=point, fault=kind, hit=hit))
+
+    def _judge(self, trial: Trial, outcome: Outcome) -> None:
+        what = f"{self.stories[trial.story].name}: {trial.target.role if trial.target else ''} {trial.target or 'no fault'}"
+        self.wrong += [f"{what}: {words[:SAID]}" for words in outcome.wrong]
+        self.notes.update(f"{what}: {words[:SAID]}" for words in outcome.notes)
+
+
+class Ground:
+    """A server of its own, and processes that play trials at the same time."""
+
+    def __init__(self, root: Path, url: str, stories: Sequence[Story], said: Callable[[Trial, Outcome], None]) -> None:
+        self._root, self._url, self._stories, self._said = root, url, stories, said
+
+    def play(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
+        fork = multiprocessing.get_context("fork")
+        jobs, results = fork.SimpleQueue(), fork.SimpleQueue()
+        players = [
+            fork.Process(target=self._player, args=(trials, jobs, results)) for _ in range((cpu_count() or 1) + 1)
+        ]
+        for player in players:
+            player.start()
+        try:
+            for number in [*range(len(trials)), *[None] * len(players)]:
+                jobs.put(number)
+            for _ in trials:
+                number, outcome = self._next(results, players)
+                self._said(trials[number], outcome)
+                yield trials[number], outcome
+        finally:
+            for player in players:
+                player.terminate()
+                player.join()
+
+    def _next(
+        self, results: multiprocessing.SimpleQueue[tuple[int, Outcome]], players: list[BaseProcess]
+    ) -> tuple[int, Outcome]:
+        while results.empty():
+            if any(player.exitcode for player in players):
+                raise RuntimeError("one who plays the stories fell over")
+            time.sleep(0.02)
+        return results.get()
+
+    def _player(
+        self,
+        trials: Sequence[Trial],
+        jobs: multiprocessing.SimpleQueue[int | None],
+        results: multiprocessing.SimpleQueue[tuple[int, Outcome]],
+    ) -> None:
+        while (number := jobs.get()) is not None:
+            results.put((number, self._one(trials[number])))
+
+    def _one(self, trial: Trial) -> Outcome:
+        folder = Path(tempfile.mkdtemp(dir=self._root))
+        namespace = folder.name.replace("_", "-")
+        try:
+            return Scene(self._stories[trial.story], Stage(folder), self._url, namespace, trial.target).play()
+        finally:
+            with connect(self._url, Profile.COMMAND) as redis:
+                for pattern in (f"{namespace}:*", f"{namespace}.*", f"_kombu.binding.{namespace}*"):
+                    for key in redis.scan_iter(pattern, count=1000):
+                        redis.unlink(key)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def ground(stories: Sequence[Story], said: Callable[[Trial, Outcome], None] = lambda *_: None) -> Iterator[Ground]:
+    with tempfile.TemporaryDirectory(prefix="coord-failpoints-", ignore_cleanup_errors=True) as root:
+        port = free_port()  # over TCP: on a socket there is one machine, and nothing is carried
+        server = EmbeddedServer(Path(root) / "server", Settings(server_port=port))
+        server.start()
+        try:
+            password = str(server.url).partition("@")[0].rpartition(":")[2]
+            yield Ground(Path(root), f"redis://:{password}@127.0.0.1:{port}", stories, said)
+        finally:
+            server.stop()
+
+
+def main(
+    minutes: float = 0, seed: int | None = None, only: str = "", say: Callable[[str], None] = lambda _: None
+) -> Figures:
+    """All of them, however long that takes; `only`: points with this in their name."""
+    seed = random.randrange(10**6) if seed is None else seed
+    sweep, began = Sweep(seed=seed), time.monotonic()
+
+    def said(trial: Trial, outcome: Outcome) -> None:
+        mark = "WRONG" if outcome.wrong else "" if outcome.struck or not trial.target else "not reached"
+        say(f"{outcome.took_s:5.1f} s  {sweep.stories[trial.story].name}: {trial.target or 'no fault'} {mark}")
+
+    with ground(sweep.stories, said) as stage:
+        sweep.discover(stage)
+        sweep.coverage()
+        trials = [trial for trial in sweep.trials() if trial.target and only in trial.target.point]
+        sweep.strike(stage, trials)
+    names = {point.rpartition(".")[0] for point in sweep.places}
+    for note, times in sweep.notes.most_common():
+        say(f"{times} times: {note}")
+    return Figures(
+        measured=f"{len(names)} calls, {len(sweep.places)} points, {sweep.struck} of {len(trials)} faults struck in "
+        f"{time.monotonic() - began:.0f} s, {len(sweep.wrong)} violations, seed {seed}",
+        wrong=sweep.wrong,
+    )
