@@ -196,13 +196,12 @@ def _write(draft: Draft, left: CarryOver, todo: str) -> None:
     spec = old.spec.get(todo, "")  # none where it was blocked from outside of the plan: it stays so
     if todo in left.again:
         order, level, *_ = place.split()
-        state, facts = TodoState.WAITING, first_facts(left.again[todo].todo)
+        state, facts = TodoState.WAITING, {**first_facts(left.again[todo].todo), **_begun(old, todo)}
         place, spec = place_of(left.again[todo], order, level), left.again[todo].model_dump_json(exclude_defaults=True)
     elif todo in left.by_hand:
         state, facts = TodoState.SUCCEEDED, BY_HAND
     elif spec:
         facts = {"run": old.run_id} | dict(facts)  # where a former retry carried it over, it says so already
-        facts.pop("intent", None)  # undoing it is the business of the run that did it
     draft.todo(
         todo,
         state,
@@ -212,6 +211,14 @@ def _write(draft: Draft, left: CarryOver, todo: str) -> None:
         children=old.children.get(todo, "").split(),
         pending=sum(before in left.again for before in old.brief.predecessors.get(todo, ())),
     )
+
+
+def _begun(old: Ended, todo: str) -> Mapping[str, str]:
+    """What it had begun is to be undone with the run that takes it up, though it may never be begun there."""
+    facts = old.facts[todo]
+    if "intent" not in facts:
+        return {}
+    return {"intent": facts["intent"], "begun_in": facts.get("begun_in") or facts.get("run") or old.run_id}
 
 
 def _copy_bundles(draft: Draft, old: RunKeys, repos: Iterable[str]) -> None:
