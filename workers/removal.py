@@ -87,7 +87,7 @@ class Removal:
         last = occupant_in(self.state / "workspaces" / run / self.repo)
         if run == self.run and self.tip:
             yield self.tip
-        elif run != self.run and self.carried and self.carried.tip and not (last and last.stood):
+        elif self.carried and self.carried.tip and not (last and last.stood):
             yield self.carried.tip
         if last and last.left and last.stood:
             yield last.stood
