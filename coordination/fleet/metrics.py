@@ -72,18 +72,22 @@ def _present(census: Census) -> Iterator[Metric]:
     yield _gauge("poison_entries", "Queue entries that could not be read, set aside.", [], {(): census.poison})
 
 
+SINGLE = {
+    "leases_lost": "Todos whose worker was lost.",
+    "todos_poisoned": "Todos given up since their worker was lost too often.",
+    "stale_writes": "Writes of old holders, refused.",
+    "runs_stuck": "Runs that nobody will ever move on, by a fault of coord's own.",
+    "clock_steps": "Times that the server's clock was set.",
+}
+"""Counters without labels."""
+
+
 def _past(counters: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter("runs_started", "Runs started.", [], {(): counters.get("runs_started", 0)})
     yield _counter("runs_ended", "Runs ended.", ["status"], _of(ENDED_RUNS, counters, "runs_"))
     yield _counter("todos_ended", "Todos ended.", ["state"], _of(ENDED_TODOS, counters, "todos_"))
-    yield _counter("leases_lost", "Todos whose worker was lost.", [], {(): counters.get("leases_lost", 0)})
-    yield _counter(
-        "todos_poisoned",
-        "Todos given up since they lost their worker too often.",
-        [],
-        {(): counters.get("todos_poisoned", 0)},
-    )
-    yield _counter("stale_writes", "Writes of old holders, refused.", [], {(): counters.get("stale_writes", 0)})
+    for name, words in SINGLE.items():
+        yield _counter(name, words, [], {(): counters.get(name, 0)})
 
 
 Values = Mapping[tuple[str, ...], int]

@@ -101,6 +101,8 @@ class RunBrief(BaseModel):
     """The run that this one takes up again, before it the one that that one took up, and so on."""
     carried_tips: dict[str, str] = {}
     """Repository → the commit at which it was left by then."""
+    set_back: dict[str, str] = {}
+    """Repository → the run whose work there is done again in part: what it or an earlier one left beyond that commit is not taken up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +227,8 @@ class RunView(BaseModel):
     """Who has paused or cancelled it, or had it undone."""
     rollback: str | None = None
     """Why what it did is undone, or was."""
+    internal_error: str | None = None
+    """Where coord itself has failed: nobody will ever move it on."""
     started_at: str | None
     finished_at: str | None
     duration_s: float | None

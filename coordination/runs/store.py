@@ -153,6 +153,15 @@ class RunStore:
         """A manual todo is done."""
         return self._step("complete", run_id, todo_id, actor)
 
+    def stuck(self, run_id: str) -> tuple[str, ...]:
+        """Which todos nobody will ever move, a sentence each: never any, unless the engine has a fault."""
+        word, _, _, _, *found = self._call("stuck", run_id)
+        return tuple(found[0]) if word == "stuck" else ()
+
+    def report_stuck(self, run_id: str, why: str, where: str) -> Reply:
+        """`told`, or `known` where it was told before."""
+        return self._step("report_stuck", run_id, why, where)
+
     def live_runs(self) -> list[str]:
         return list(self.redis.zrange(self.keys.live, 0, -1))
 

@@ -85,6 +85,7 @@ class RunReader:
             actor=meta["actor"],
             steered_by=meta.get("rolled_back_by") or meta.get("cancelled") or meta.get("paused"),
             rollback=meta.get("rollback"),
+            internal_error=meta.get("stuck"),
             started_at=iso(meta.get("started_at")),
             finished_at=iso(meta.get("finished_at")),
             duration_s=_duration_s(meta),

@@ -56,7 +56,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `…:<repos>:unacked*`, `…:poison` | —  | Celery's own, as below, of these workers alone            | as below                 |
 | `<ns>:errands`           | hash   | id → JSON of what every worker is asked to do (`clean`)   | until answered           |
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its answer                            | until gathered           |
-| `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, counts `n.<state>` …           | as long as the run       |
+| `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, `stuck`, counts `n.<state>` …  | as long as the run       |
 | `…:spec`                 | hash   | todo → JSON of what is to be done; never changes          | as long as the run       |
 | `…:place`                | hash   | todo → `order level repo kind priority wants`             | as long as the run       |
 | `…:children`             | hash   | todo → the todos that wait for it                         | as long as the run       |

@@ -79,6 +79,8 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
             "coord_todos_ended_total{failed}": 0,
             "coord_leases_lost_total{}": 0,
             "coord_todos_poisoned_total{}": 0,
+            "coord_runs_stuck_total{}": 0,
+            "coord_clock_steps_total{}": 0,
             "coord_stale_writes_total{}": 0,
         }.items()
     )

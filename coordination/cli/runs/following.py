@@ -23,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from coordination.cli.runs.summary import line
+from coordination.cli.runs.summary import internal_error, line
 from coordination.cli.runs.waits import Reminders, Wait, in_words, waits
 from coordination.messages.following import BEGINNING
 from coordination.runs.progress import Event
@@ -95,11 +95,9 @@ class Following:
         with Screen(*columns, console=self._console, transient=True) as self._screen:
             # What was carried over, or blocked from the beginning, has no events in this run.
             run = self._runs.reader.read(self._run_id)
-            ours = [t for t in run.todos if t.attempt and t.run is None]
             known = self._seen != BEGINNING
             self._back = known and run.status is RunStatus.ROLLING_BACK
-            if self._back:
-                ours = [t for t in ours if t.started_at]
+            ours = [t for t in run.todos if (t.started_at if self._back else t.attempt and t.run is None)]
             ended = sum(t.state.ended for t in ours if t.was or not self._back) if known else 0
             self._bar = self._screen.add_task(self._run_id, total=len(ours), completed=ended)
             yield
@@ -108,13 +106,15 @@ class Following:
         self._back = True
         self._print(f"↶ what was begun is undone: {event.fields.get('why')}")
         if self._screen is not None and self._bar is not None:
-            begun = sum(bool(t.started_at) for t in self._runs.reader.read(self._run_id).todos if t.run is None)
+            begun = sum(bool(t.started_at) for t in self._runs.reader.read(self._run_id).todos)
             self._screen.reset(self._bar, total=begun, description=f"{self._run_id}, undoing")
 
     def _tell(self, event: Event) -> None:
         if event.what == "todo.lost":
             again = "it is taken up again" if event.fields.get("again") == "yes" else "it is given up"
             self._print(f"! {event.todo} lost its worker {event.fields.get('worker')}: {again}")
+        elif event.what == "run.stuck":
+            self._print("! " + internal_error(f"{event.fields.get('why')}; {event.fields.get('where')}"))
         elif event.what == "redis.restarted":
             self._print("! Redis was restarted: leases are given time to renew")
         elif event.what == PARKED:

@@ -86,6 +86,8 @@ def print_run(run: RunView, *, as_json: bool) -> None:
     status = (run.status, _colour(run.status))
     head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run)}")
     Console(highlight=False).print(head, soft_wrap=True)
+    if run.internal_error:
+        Console(highlight=False).print(Text(internal_error(run.internal_error), "red"), soft_wrap=True)
     if run.rollback:
         click.echo(f"undone since {run.rollback}")
     columns = ["todo", "repo", "host", "state", "try", "time", "why"]
@@ -94,6 +96,10 @@ def print_run(run: RunView, *, as_json: bool) -> None:
     if not any(reason(todo) for todo in run.todos):
         columns.remove("why")
     print_table(columns, [[cells[name] for name in columns] for cells in map(_cells, run.todos)])
+
+
+def internal_error(words: str) -> str:
+    return f"internal error: {words}; please report it with that"
 
 
 def elsewhere(todo: TodoView) -> bool:
