@@ -1,4 +1,4 @@
-"""Half a minute of the soak (benchmarks/soak.py): holders, waiters and the server are killed, stopped and cut off, and nothing goes wrong."""
+"""Some of the soak (benchmarks/soak.py): holders, waiters and the server are killed, stopped and cut off, and nothing goes wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.soaking.frame import soak
 from benchmarks.soaking.of_locks import Locks
 
-SECONDS, CONTENDERS = 30, 8
+SECONDS, CONTENDERS = 20, 8
 
 
 def test_whatever_is_killed_nobody_is_inside_beside_a_holder_and_everybody_gets_on(tmp_path: Path) -> None:

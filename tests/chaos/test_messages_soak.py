@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.soaking.frame import soak
 from benchmarks.soaking.of_messages import Messages
 
-SECONDS, SENDERS, READERS = 15, 2, 4
+SECONDS, SENDERS, READERS = 10, 2, 4
 
 
 def test_whatever_is_killed_each_message_is_done_once_and_in_order(tmp_path: Path) -> None:

@@ -1,0 +1,267 @@
+"""Bugs of the kind that such engines have, each as a small change of ours, and the tests that must notice it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STEPS = "coordination/wire/lua/run"
+LOCKS = "coordination/wire/lua/lock"
+INBOX = "coordination/wire/lua/inbox"
+
+RUN = "tests/contracts/test_run_steps.py"
+UNDO = "tests/contracts/test_run_rollback.py"
+GATES = "tests/contracts/test_run_gates.py"
+NEEDS = "tests/contracts/test_run_needs.py"
+HISTORY = "tests/unit/runs/test_any_history.py"
+
+
+@dataclass(frozen=True)
+class Bug:
+    name: str
+    file: str
+    right: str
+    wrong: str
+    tests: tuple[str, ...]
+
+
+BUGS = (
+    Bug(
+        "settle without a look at the fence",
+        f"{STEPS}/_run.lua",
+        "return call('HGET', holders, member(todo)) == fence",
+        "return call('HEXISTS', holders, member(todo)) == 1",
+        (RUN,),
+    ),
+    Bug(
+        "a renewal of whatever is held",
+        "coordination/wire/lua/lease/renew.lua",
+        "redis.call('HGET', holders, member) ~= fence",
+        "not redis.call('HGET', holders, member)",
+        (RUN,),
+    ),
+    Bug(
+        "a todo that runs is granted again",
+        f"{STEPS}/claim.lua",
+        "if at == 'running' then return reply('taken') end",
+        "if at == 'running' then return granted(fact(todo, 'fence')) end",
+        (RUN,),
+    ),
+    Bug(
+        "whoever did not hear its grant is refused",
+        f"{STEPS}/claim.lua",
+        "if at == 'running' and fact(todo, 'request') == request_id then",
+        "if false then",
+        (RUN,),
+    ),
+    Bug(
+        "a message of a former attempt is taken for the present one",
+        f"{STEPS}/claim.lua",
+        "if attempt ~= its_attempt then return reply('stale') end",
+        "",
+        (RUN, HISTORY),
+    ),
+    Bug(
+        "fences that repeat themselves",
+        f"{LOCKS}/_lock.lua",
+        "tonumber(call('GET', head .. KEY.fence) or '0') + 1, now_us)",
+        "tonumber(call('GET', head .. KEY.fence) or '0'), 7)",
+        (RUN, UNDO),
+    ),
+    Bug(
+        "a dependent starts when the first of two predecessors is done",
+        f"{STEPS}/_run.lua",
+        "if call('HINCRBY', pending, child, -1) == 0 and",
+        "if call('HINCRBY', pending, child, -1) <= 1 and",
+        (RUN,),
+    ),
+    Bug(
+        "non-atomic settle: the count goes down, and the dependents are left to somebody else",
+        f"{STEPS}/_run.lua",
+        "state_of(child) == 'waiting' and not by_level then enqueue(child) end",
+        "state_of(child) == 'waiting' and not by_level then end end",
+        (RUN,),
+    ),
+    Bug(
+        "lost wake-up: what is given back is handed to nobody",
+        f"{LOCKS}/_queue.lua",
+        "  forget(request)\n  hand_over(names_of(request))\n  return whole",
+        "  forget(request)\n  return whole",
+        (RUN, NEEDS),
+    ),
+    Bug(
+        "a repository is not free again when its todo has settled",
+        f"{STEPS}/_run.lua",
+        "  free_repo(p, todo)\n  local status, on_failure",
+        "  local status, on_failure",
+        (RUN,),
+    ),
+    Bug(
+        "max_parallel is not given back",
+        f"{STEPS}/_run.lua",
+        "call('HINCRBY', meta, 'active', -1)",
+        "call('HINCRBY', meta, 'active', 0)",
+        (RUN, HISTORY),
+    ),
+    Bug("a paused run goes on", f"{STEPS}/_run.lua", "  if not goes_on(status) then return end\n", "", (RUN, HISTORY)),
+    Bug(
+        "a lost lease counts towards nothing: poison is tried for ever",
+        f"{STEPS}/lose.lua",
+        "again(todo, 'lost', 0, '')",
+        "again(todo, 'handed_back', 0, '')",
+        (RUN,),
+    ),
+    Bug(
+        "a lease is taken although it was renewed",
+        f"{STEPS}/lose.lua",
+        "if not expiry or tonumber(expiry) > now then",
+        "if not expiry then",
+        (RUN,),
+    ),
+    Bug(
+        "a retry without its timer",
+        f"{STEPS}/_run.lua",
+        "    call('ZADD', timers, now + delay_ms, member(todo))\n    note(todo, 'waits_for', 'another try')",
+        "    note(todo, 'waits_for', 'another try')",
+        (RUN,),
+    ),
+    Bug(
+        "a message that is lost is never sent again",
+        f"{STEPS}/resend.lua",
+        "sends[#sends + 1] = delivery(todo)",
+        "",
+        (RUN, HISTORY),
+    ),
+    Bug(
+        "a level opens before the one before it has settled",
+        f"{STEPS}/advance.lua",
+        "if call('HGET', opened, level) ~= '0' then return reply('early') end",
+        "",
+        (RUN, HISTORY),
+    ),
+    Bug(
+        "after a cancel a timer starts its todo after all",
+        f"{STEPS}/_run.lua",
+        "    elseif at ~= 'running' and not ENDED[at] then",
+        "    elseif at ~= 'running' and at ~= 'retrying' and not ENDED[at] then",
+        (HISTORY,),
+    ),
+    Bug(
+        "the intent is recorded when it is done, not before it begins",
+        f"{STEPS}/claim.lua",
+        "  note(todo, 'intent', fence)\n",
+        "",
+        (UNDO,),
+    ),
+    Bug(
+        "undoing begins while something still runs",
+        f"{STEPS}/_run.lua",
+        "if tonumber(running or 0) == 0 and not begun then",
+        "if not begun then",
+        (UNDO,),
+    ),
+    Bug(
+        "undone in the order in which it was done",
+        f"{STEPS}/_run.lua",
+        "if call('HINCRBY', behind, parent, -1) == 0 then",
+        "if call('HINCRBY', behind, parent, -1) >= 0 then",
+        (UNDO, HISTORY),
+    ),
+    Bug(
+        "a failed compensation is hidden",
+        f"{STEPS}/_run.lua",
+        "finish(intents == '0' and 'rolled_back' or 'rollback_failed')",
+        "finish('rolled_back')",
+        (UNDO,),
+    ),
+    Bug(
+        "what stands before a failed compensation is undone all the same",
+        f"{STEPS}/_run.lua",
+        "  if outcome == 'succeeded' then\n    call('HINCRBY', meta, 'intents', -1)",
+        "  if true then\n    call('HINCRBY', meta, 'intents', -1)",
+        (UNDO,),
+    ),
+    Bug(
+        "what the rolled back run held of its repositories is kept",
+        f"{STEPS}/_run.lua",
+        "  call('DEL', ready, queued, busy, owed, stranded)\n",
+        "",
+        (UNDO, HISTORY),
+    ),
+    Bug(
+        "a gate that nobody asks",
+        f"{STEPS}/_run.lua",
+        "  if gate and not approved then return wait_for_person",
+        "  if false then return wait_for_person",
+        (GATES,),
+    ),
+    Bug(
+        "what an attempt wrote after it had lost its lease is handed on",
+        f"{STEPS}/checkpoint.lua",
+        "if not held_by(todo, fence) then return reply('stale') end",
+        "",
+        (GATES,),
+    ),
+    Bug(
+        "a lock for everybody who asks",
+        f"{LOCKS}/_lock.lua",
+        "  if want.mode == 'x' then return #shares == 0 and call('EXISTS', head .. want.name) == 0 end",
+        "  if want.mode == 'x' then return true end",
+        ("tests/contracts/test_locks_held.py", "tests/contracts/test_locks_queue.py"),
+    ),
+    Bug(
+        "a lock is renewed at 0.9 of its ttl",
+        "coordination/locks/renewal.py",
+        "PART_OF_TTL = 3\n",
+        "PART_OF_TTL = 1 / 0.9\n",
+        ("tests/contracts/test_locks_renewed.py",),
+    ),
+    Bug(
+        "leases are renewed at 0.9 of their ttl",
+        "workers/leases.py",
+        "charge.settings.lease_ttl / 3)",
+        "charge.settings.lease_ttl * 0.9)",
+        ("tests/integration/test_two_starts.py", "tests/unit/workers"),
+    ),
+    Bug(
+        "a message is acknowledged before it is handled",
+        f"{INBOX}/take.lua",
+        "local lost = inbox.ack(box, reader, 12, behind)",
+        "local lost = inbox.ack(box, reader, 12, #ARGV)",
+        ("tests/contracts/test_messages_inbox.py", "tests/contracts/test_messages_delivery.py"),
+    ),
+    Bug(
+        "Celery acknowledges a message before its todo is claimed",
+        "coordination/wire/carrier.py",
+        "task_acks_late=True",
+        "task_acks_late=False",
+        ("tests/unit/wire",),
+    ),
+    Bug(
+        "leases are reaped the moment Redis is back",
+        "coordination/runs/recovery.py",
+        "self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()",
+        "self._trusted_from = time.monotonic()",
+        ("tests/integration/test_keeper.py", "tests/unit/runs"),
+    ),
+    Bug(
+        "an attempt begins with what the last one left in the worktree",
+        "workers/folder.py",
+        'self.git("clean", "-ffdq")',
+        "pass",
+        ("tests/integration/test_worktree.py",),
+    ),
+    Bug(
+        "two attempts in one worktree",
+        "workers/occupancy.py",
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        ("tests/integration/test_worktree.py", "tests/integration/test_attempt.py"),
+    ),
+    Bug(
+        "published whatever stands there by now",
+        "workers/publishing.py",
+        "*PUSH, lease,",
+        '*PUSH, "--force",',
+        ("tests/integration/test_publishing.py",),
+    ),
+)
