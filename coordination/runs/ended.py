@@ -69,7 +69,7 @@ def refuse_again(store: RunStore, run: Ended) -> None:
     """Raises Conflict where the run goes on, was undone, or was retried: as it stands now, not as it was read."""
     status = RunStatus(store.status(run.run_id) or run.meta["status"])
     if status is RunStatus.ROLLED_BACK:
-        raise Conflict(f"run {run.run_id} was rolled back: nothing of it is left to take up", _instead(run))
+        raise Conflict(f"run {run.run_id} was rolled back: nothing of it is left to take up", _anew(run))
     if status in (RunStatus.ROLLING_BACK, RunStatus.ROLLBACK_FAILED):
         raise Conflict(
             f"run {run.run_id} is {status}: what it did is to be undone, not taken up",
@@ -81,18 +81,18 @@ def refuse_again(store: RunStore, run: Ended) -> None:
     refuse_taken_up(store, run)
 
 
-def _instead(run: Ended) -> str:
-    source = run.meta.get("carried_from")
-    anew = f"begin anew: coord sweep {run.meta['plan_id']}"
-    return f"take up the run before it: coord retry {source}; or {anew}" if source else anew
+def _anew(run: Ended) -> str:
+    return f"begin anew: coord sweep {run.meta['plan_id']}"
 
 
 def refuse_taken_up(store: RunStore, run: Ended) -> None:
-    """Raises Conflict where there is a retry of it that was not undone."""
-    standing = [heir for heir, status in heirs(store, run.run_id) if status != RunStatus.ROLLED_BACK]
-    if standing:
-        hint = f"look at that one: coord show-run {standing[-1]}; what is left of it: coord retry {standing[-1]}"
-        raise Conflict(f"run {run.run_id} was retried already, as run {standing[-1]}", hint)
+    """Raises Conflict where there is a retry of it."""
+    for heir, status in reversed(heirs(store, run.run_id)):
+        words = f"run {run.run_id} was retried already, as run {heir}"
+        if status == RunStatus.ROLLED_BACK:
+            raise Conflict(f"{words}, which was rolled back, and its work with that", _anew(run))
+        hint = f"look at that one: coord show-run {heir}; what is left of it: coord retry {heir}"
+        raise Conflict(words, hint)
 
 
 def heirs(store: RunStore, run_id: str) -> list[tuple[str, str]]:

@@ -25,9 +25,9 @@ def refuse_under_way(store: RunStore, reader: RunReader, todos: Container[str]) 
 
 
 def _in_hand(todo: TodoView, status: RunStatus) -> bool:
-    """Of a run that is rolled back also whatever it had begun and is still to be undone. A milestone is nobody's: each run asks
+    """Of a run that is rolled back whatever is not undone yet. A milestone is nobody's: each run asks
     for its own approval, and another plan may have one of the same name.
     """
-    if status is not RunStatus.ROLLING_BACK:
-        return not todo.state.ended and todo.repo != NOWHERE
-    return todo.started_at is not None and todo.run is None and todo.state is not TodoState.COMPENSATED
+    if status is RunStatus.ROLLING_BACK:
+        return todo.state is not TodoState.COMPENSATED and todo.repo != NOWHERE
+    return not todo.state.ended and todo.repo != NOWHERE

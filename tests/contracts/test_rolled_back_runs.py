@@ -196,21 +196,39 @@ def test_a_run_on_which_a_retry_has_built_is_not_undone_before_that_one_is(run: 
     refuse_built_on(run.store, first)
 
 
-def test_a_retry_is_undone_without_what_it_had_carried_over_and_can_be_begun_anew(run: Harness):
+def test_with_a_retry_all_is_undone_that_the_run_before_it_had_begun_and_neither_is_retried(run: Harness):
     first = swept(run, "B").run_id
     second = retried(run)
+    assert prospect(run.store, second).todos == ("A", "B")  # begun there, and perhaps never here
     run.drain(done)
-    assert prospect(run.store, second).todos == ("B", "C")
 
     roll_back(run)
-    assert run.drain() == ["C", "B"]
-    assert (run.view().status, run.states()) == (
-        "rolled_back", {"A": "succeeded", "B": "compensated", "C": "compensated"},
-    )  # fmt: skip
-    with pytest.raises(Conflict, match=f"run {second} was rolled back") as refused:
+    grants = {}
+    while run.mail:
+        grant = run.next()
+        assert grant is not None
+        assert grant.undo is not None
+        grants[grant.todo_id] = grant.undo.run
+        run.settle(grant)
+    assert grants == {"C": second, "B": second, "A": first}
+    assert set(run.states().values()) == {"compensated"}
+    with pytest.raises(Conflict, match=f"run {second} was rolled back"):
         read(run.store, second)
-    assert f"coord retry {first}" in refused.value.hint
-    assert "B" in read(run.store, first).state
+    with pytest.raises(Conflict, match=f"as run {second}, which was rolled back, and its work with that") as refused:
+        read(run.store, first)
+    assert refused.value.hint == "begin anew: coord sweep PLAN-001"
+
+
+def test_a_todo_that_a_retry_has_not_begun_is_undone_in_the_name_of_the_run_that_had(run: Harness):
+    first = swept(run, "B").run_id
+    retried(run)
+    run.mail.clear()
+
+    roll_back(run)
+    grant = run.take("B")
+
+    assert grant.undo is not None
+    assert (grant.undo.run, grant.undo.was) == (first, "cancelled")
 
 
 def test_what_is_rolled_back_is_not_retried(run: Harness):

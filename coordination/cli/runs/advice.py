@@ -62,20 +62,17 @@ def _all_undone(run: RunView) -> Iterator[str]:
     for todo in failed[:SHOWN_FAILURES]:
         yield f"✗ {todo.id}  {todo.repo}  {(todo.error or '').partition(chr(10))[0]}"
         yield f"  all that it wrote: coord logs {run.run_id} {todo.id}"
-    undone = (
-        "everything that it had begun was undone" if any(todo.was for todo in run.todos) else "it had begun nothing"
-    )
+    before = f", and run {run.carried_from} before it," if run.carried_from else ""
+    undone = f"everything that it{before} had begun was undone"
+    if not any(todo.was for todo in run.todos):
+        undone = "it had begun nothing"
     yield undone + (f", but {listed(accepted)}: somebody answers for that" if accepted else "")
-    if run.carried_from:
-        yield f"what run {run.carried_from} had done stands; that goes too by: coord rollback {run.carried_from}"
-        yield f"or this does again what was left of it: coord retry {run.carried_from}"
-    else:
-        yield f"this begins anew: coord sweep {run.plan_id}"
+    yield f"this begins anew: coord sweep {run.plan_id}"
 
 
 def _not_undone(run: RunView) -> Iterator[str]:
     failed = [todo.id for todo in run.todos if todo.state is TodoState.COMPENSATION_FAILED]
-    if behind := sum(bool(todo.started_at) and todo.was is None and todo.run is None for todo in run.todos):
+    if behind := sum(bool(todo.started_at) and todo.was is None for todo in run.todos):
         yield f"{counted(behind, 'todo')} before {'it is' if len(failed) == 1 else 'them are'} not undone, either"
     yield f"once the cause is mended, this tries again: coord rollback {run.run_id}"
     accept = " ".join(f"--accept {todo}" for todo in (failed if len(failed) <= SHOWN_FAILURES else ("TODO",)))

@@ -83,8 +83,8 @@ def test_a_run_that_was_undone_says_so_and_what_had_failed():
     ]
 
 
-def test_who_undid_a_retry_is_told_that_the_run_before_it_stands():
-    assert "what run Q had done stands; that goes too by: coord rollback Q" in said(
+def test_who_undid_a_retry_is_told_that_the_run_before_it_was_undone_with_it():
+    assert "everything that it, and run Q before it, had begun was undone" in said(
         run(RunStatus.ROLLED_BACK, UNDONE, carried_from="Q")
     )
 
