@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _switch_failpoints_on() -> None:
     if words := failpoints_from_environment():
-        from coordination.wire import failpoints
+        from workers import failpoints
 
         failpoints.switch_on(words)
 

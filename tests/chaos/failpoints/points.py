@@ -7,7 +7,7 @@ list is a call that was overlooked here, and the sweep says so.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from redis.client import PubSub
 import coordination
 import workers
 from coordination.wire.failpoints import CARRIER, PUBLISHES
+from workers.failpoints import SEAMS
 
 ROOT = Path(coordination.__file__).parents[1]
 LUA = ROOT / "coordination" / "wire" / "lua"
@@ -57,8 +58,9 @@ def _steps() -> Iterator[str]:
             yield f"{file.parent.name}/{file.stem}"
 
 
-def _seams() -> Iterable[str]:
-    return ()
+def _seams() -> Iterator[str]:
+    for _, _, name in SEAMS:
+        yield name
 
 
 def _calls() -> Iterator[str]:
@@ -119,6 +121,9 @@ ELSEWHERE = {
     "cli.": "a question to Redis whether it is there, before a command by hand",
     "fleet.checkup.": "doctor, which only reads",
     "runs.census.": "the exporter of metrics, which only reads",
+    "runs.export.": "a command that writes a run as a document, and only reads",
+    "breaker/": "programs and commands that ask a breaker by themselves: what runs do of it is part of their own steps",
+    "breakers.": "the same",
     "runs.live.": "a command that looks at the file, and says in passing what runs",
     "runs.logbook.": "a command that reads logs",
     "runs.view.": "a command that looks at runs",

@@ -12,6 +12,7 @@ from tests.chaos.ledger import BODY
 
 BODY_ = ["sh", str(BODY)]
 WHEN_ALLOWED = ["sh", "-c", f'test -e "$LEDGER.allowed" && exec sh {BODY}']
+HANDS_OVER = ["sh", "-c", f'echo "{{}}" > "$COORD_OUTPUT"; exec sh {BODY}']
 R, P = {"repo": "r", "action": BODY_}, {"repo": "p", "action": BODY_, "workspace": "in-place"}
 Q = {**P, "repo": "q"}
 RETRY = {"attempts": 3, "delay": "100ms"}
@@ -27,7 +28,7 @@ DATAFLOW = Story(
     plan={"strategy": "dataflow"},
     todos=[
         {"id": "A", **P, "resources": [{"name": "gpu"}]},
-        {"id": "B", **R, "blocked_by": ["A"], "action": ["sh", "-c", f'echo "{{}}" > "$COORD_OUTPUT"; exec sh {BODY}']},
+        {"id": "B", **R, "blocked_by": ["A"], "action": HANDS_OVER},
         {"id": "C", **P, "blocked_by": ["A"], "env": {"FAILS": "1"}, "retry": RETRY, "resources": [{"name": "gpu"}]},
         {"id": "D", **P, "blocked_by": ["B", "C"]},
     ],
@@ -216,8 +217,77 @@ NOT_CARRIED = Story(
     env={"COORD_BUNDLE_LIMIT_BYTES": "0"},
 )
 
+UNDO = {"compensate": ["sh", str(BODY), "undo-"]}
+ROLLED_BACK = Story(
+    name="rolled back while it runs",
+    todos=[
+        {"id": "A", **P, **UNDO},
+        {"id": "B", **R, "blocked_by": ["A"], "action": HANDS_OVER},
+        {"id": "C", **Q, **UNDO, "blocked_by": ["A"], "env": {"LASTS": "30"}},
+        {"id": "D", **R, **UNDO, "blocked_by": ["B", "C"]},
+    ],
+    acts=[
+        Act(
+            when=lambda s: s.state("C") == "running" and s.state("B") == "succeeded",
+            coord=("rollback", "last", "--yes"),
+        )
+    ],
+    ends=[RunStatus.ROLLED_BACK],
+)
+UNDONE = Story(
+    name="rolled back when it is done",
+    plan={"strategy": "levels"},
+    todos=[
+        {"id": "A", **R, **UNDO},
+        {"id": "B", **R, "blocked_by": ["A"]},
+        {"id": "C", **P, **UNDO, "blocked_by": ["B"]},
+    ],
+    acts=[Act(when=ended, coord=("rollback", "last", "--yes", "--detach"))],
+    ends=[RunStatus.ROLLED_BACK],
+)
+ACCEPTED = Story(
+    name="what cannot be undone is accepted",
+    todos=[
+        {"id": "A", **P, **UNDO},
+        {"id": "B", **P, "blocked_by": ["A"], "compensate": "false", "retry": {"attempts": 1}},
+    ],
+    acts=[
+        Act(when=ended, coord=("rollback", "last", "--yes", "--detach")),
+        Act(
+            when=lambda s: s.status(s.run) == "rollback_failed",
+            coord=("rollback", "last", "--accept", "B", "--reason", "it may stay", "--detach"),
+            role="accept",
+        ),
+    ],
+    ends=[RunStatus.ROLLED_BACK],
+)
+GATED = Story(
+    name="approved",
+    plan={"strategy": "levels"},
+    todos=[
+        {"id": "A", **P},
+        {"id": "G", **P, "gate": True, "blocked_by": ["A"]},
+        {"id": "B", **P, "blocked_by": ["G"]},
+    ],
+    acts=[Act(when=lambda s: s.state("G") == "parked", coord=("approve", "G", "--comment", "go on"))],
+)
+REJECTED = Story(
+    name="rejected",
+    todos=[
+        {"id": "A", **P},
+        {"id": "G", **P, "gate": True, "blocked_by": ["A"]},
+        {"id": "B", **P, "blocked_by": ["G"]},
+    ],
+    acts=[Act(when=lambda s: s.state("G") == "parked", coord=("reject", "G", "--comment", "no"))],
+    ends=[RunStatus.FAILED],
+)
+CHECKPOINT = Story(
+    name="what it has written so far",
+    todos=[{"id": "A", **P, "action": HANDS_OVER, "env": {"LASTS": "1"}}],
+)
+
 
 STORIES = (
     DATAFLOW, LEVELS, FAILED, FAILED_LEVEL, STEERED, CANCELLED, BY_HAND, LOST, STALE, HANDED_BACK, BUSY, EPOCH, POISONED, EXPIRED,
-    CLEANED, RESTRICTED, HOSTS, NOT_CARRIED,
+    CLEANED, RESTRICTED, HOSTS, NOT_CARRIED, ROLLED_BACK, UNDONE, ACCEPTED, GATED, REJECTED, CHECKPOINT,
 )  # fmt: skip
