@@ -1,6 +1,6 @@
 """What this worker is told at once, and would find out by itself at its next heartbeat or look.
 
-A run was cancelled: the heartbeat that stops its commands comes now. It was paused or resumed: its todos here say so in their
+A run was cancelled or is rolled back: the heartbeat that stops its commands comes now. It was paused or resumed: its todos here say so in their
 logs. An errand hangs out: it is looked for now. The truth about each stands elsewhere in Redis, so that a message which is
 lost costs a few seconds and nothing else.
 
@@ -28,6 +28,8 @@ from coordination.wire.keys import MessageKeys
 
 LEAVE_S = 5.0
 TICK_S = 0.5
+BEAT = "beat"
+"""Said on a worker's channel, and kept nowhere, by a step that sends no messages."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class Mail:
         self._bus = MessageBus(client, settings.namespace, limits=Limits(interval=settings.heartbeat))
         self._recipient = recipient(worker)
         self._told = told
-        self._inbox = self._bus.receive(self._recipient)
+        self._inbox = self._bus.receive(self._recipient, hear=self._hear)
         self._thread = threading.Thread(target=self._run, name="mail", daemon=True)
 
     def sign_on(self) -> None:
@@ -76,6 +78,10 @@ class Mail:
             self._inbox.run(self._receive)
         except Exception:
             logger.exception("the inbox is read no more: cancelled todos are stopped by the heartbeat")
+
+    def _hear(self, word: str) -> None:
+        if word == BEAT:
+            self._told.beat()
 
     def _receive(self, message: Message) -> None:
         told: Mapping[str, str] = message.payload

@@ -122,15 +122,17 @@ class MessageBus:
         since: Position | None = None,
         prefetch: int = 128,
         patience: timedelta | None = None,
+        hear: Callable[[str], object] = lambda _: None,
     ) -> Inbox:
         """What comes for the recipient, for ever: to iterate over, or, with a handler, running until it is stopped.
 
         `reader`: who of the recipient's this is; one of its own for each that reads at the same time. `since`: the position
         of an earlier time. `prefetch`: how many it has in hand at once, at most: a slow handler has few. `patience`: how long
-        Redis may be away before it is Unreachable; for ever where nothing is said.
+        Redis may be away before it is Unreachable; for ever where nothing is said. `hear` is told the word with which a
+        reader that waits is woken, where it is more than that there is a message; nobody keeps such a word.
         """
         name = reader or f"{process()}:{secrets.token_hex(4)}"
-        inbox = Inbox(self, recipient, reader=name, since=since, prefetch=prefetch, patience=patience)
+        inbox = Inbox(self, recipient, reader=name, since=since, prefetch=prefetch, patience=patience, hear=hear)
         if handler is not None:
             inbox.run(handler)
         return inbox

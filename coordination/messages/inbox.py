@@ -53,6 +53,7 @@ class Inbox:
         since: Position | None,
         prefetch: int,
         patience: timedelta | None,
+        hear: Callable[[str], object] = lambda _: None,
     ) -> None:
         self.recipient = recipient(to)
         self.reader = name(reader, "a reader")
@@ -63,6 +64,7 @@ class Inbox:
         self.trimmed = 0
         """How many messages are known to be missing."""
         self._bus = bus
+        self._hear = hear
         self._prefetch = prefetch
         self._appetite = 1
         self._last_look = 0.0
@@ -149,8 +151,10 @@ class Inbox:
         try:
             self._waking.listen()
             due = self._take()
-            if wait is not None and due is not None and not self._stopped.is_set():
-                self._waking.wait(min(wait, due))
+            if wait is None or due is None or self._stopped.is_set():
+                return
+            if word := self._waking.wait(min(wait, due)):
+                self._hear(word)
         except Unreachable:
             self._waking.close()  # a subscription may look alive and be none any more
             raise

@@ -7,6 +7,7 @@ from datetime import timedelta
 from redis.client import PubSub
 from redis.exceptions import TimeoutError
 
+from coordination.messages.decoding import text
 from coordination.messages.steps import Steps
 from coordination.wire.connection import reaching
 
@@ -28,11 +29,12 @@ class Waking:
                 if self._subscription.get_message(timeout=self._steps.patience_s) is None:
                     raise TimeoutError("no answer to SUBSCRIBE")
 
-    def wait(self, longest: timedelta) -> None:
-        """Until something came, or that long. Raises Unreachable."""
+    def wait(self, longest: timedelta) -> str:
+        """Until something came, or that long; returns the word that was said with it, mostly none. Raises Unreachable."""
         assert self._subscription is not None, "listen first"
         with reaching(self._steps.url):
-            self._subscription.get_message(timeout=longest.total_seconds())
+            heard = self._subscription.get_message(timeout=longest.total_seconds())
+        return text(heard["data"]) if heard and heard["type"] == "message" else ""
 
     def close(self) -> None:
         """The next `listen` begins anew."""

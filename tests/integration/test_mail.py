@@ -175,3 +175,14 @@ def test_who_listens_again_after_an_outage_looks_for_what_it_may_have_missed(tmp
 
     restricted.end()
     server.stop()
+
+
+def test_who_runs_a_todo_is_told_of_a_rollback_at_once(run: Harness, one: Colleague, restricted: Colleague):
+    takes(run, "A", one)
+    takes(run, "B", restricted)
+
+    run.store.rollback(run.run_id, "lena@there", "asked by lena")
+
+    assert one.next() == ("beat",)
+    assert restricted.next() == ("beat",)
+    assert one.bus.peek(f"worker:{one.worker.id}") == ()

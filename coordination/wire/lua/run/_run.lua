@@ -243,17 +243,21 @@ local function end_all_but_running(outcome, why)
   end
 end
 
--- What runs is asked to stop: its workers see it at their next heartbeat, and are woken for that.
+-- What runs is asked to stop: its workers see it at their next heartbeat. Returns them.
 local function stop_running()
-  local all, woken_up = call('HGETALL', state), {}
+  local all, workers = call('HGETALL', state), {}
   for i = 1, #all, 2 do
     if all[i + 1] == 'running' then
       call('SADD', stops, member(all[i]))
-      local worker = fact(all[i], 'worker')
-      if not woken_up[worker] then call('PUBLISH', head .. KEY.mail .. 'worker:' .. worker, '') end
-      woken_up[worker] = true
+      workers[fact(all[i], 'worker')] = true
     end
   end
+  return workers
+end
+
+-- That heartbeat comes now, where somebody listens.
+local function have_beat(workers)
+  for worker in pairs(workers) do call('PUBLISH', head .. KEY.mail .. 'worker:' .. worker, 'beat') end
 end
 
 local function skip_dependents(todo, why)
@@ -360,7 +364,7 @@ end
 local function roll_back(why, by, dismiss)
   turn_back(why, by)
   end_all_but_running(dismiss, why)
-  stop_running()
+  have_beat(stop_running())
   begin_undoing_when_quiet()
 end
 
