@@ -32,7 +32,10 @@ class Carried:
     """What a run takes up."""
 
     runs: tuple[str, ...]
-    """The run before it, the one that that one took up, and so on: it need not have come as far as to this repository."""
+    """The run before it, the one that that one took up, and so on: it need not have come as far as to this repository.
+
+    None where what they left beyond `tip` is done again.
+    """
     tip: str | None
     """The commit at which they left the repository, as Redis recorded it."""
 
@@ -42,6 +45,7 @@ class Earlier:
     """What the last of those runs that came to this repository has left of it on this host."""
 
     run: str
+    """Empty where none of them counts any more."""
     tip: str | None
     """That Redis recorded."""
     occupant: Occupant | None = None
@@ -116,6 +120,8 @@ def begin(ground: Ground, earlier: Earlier) -> Beginning:
 
 def _go_on_from(ground: Ground, earlier: Earlier) -> tuple[str | None, str]:
     """The commit, and words on what was mended. None: the earlier run left nothing here."""
+    if not earlier.run:
+        return earlier.tip, ", from which on all is done again" if earlier.tip else ""
     known, stood = _known(ground, earlier), earlier.stood
     branch = branch_of(earlier.run)
     head = ground.head(branch)

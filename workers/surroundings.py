@@ -33,4 +33,7 @@ class Surroundings:
         """What the run takes up in a repository, where it is a retry."""
         if not self.brief.carried_from:
             return None
-        return Carried(runs=self.brief.carried_from, tip=self.brief.carried_tips.get(repo))
+        runs, set_back = self.brief.carried_from, self.brief.set_back.get(repo)
+        if set_back in runs:  # what stands on its branch is done again, and no mend
+            runs = runs[: runs.index(set_back)]
+        return Carried(runs=runs, tip=self.brief.carried_tips.get(repo))

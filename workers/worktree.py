@@ -228,9 +228,9 @@ class Worktree:
         if carried.tip:
             self._folder.obtain(carried.tip)
         ground = Ground(run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch)
-        before = ground.last_here(carried.runs)
+        before = ground.last_here(carried.runs) if carried.runs else None
         try:
-            found = begin(ground, self._earlier(before, carried.tip))
+            found = begin(ground, self._earlier(before, carried.tip) if before else Earlier(run="", tip=carried.tip))
         except Unmergeable as refused:
             raise self._to_be_merged_by_hand(refused) from refused
         if found.mended:

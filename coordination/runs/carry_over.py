@@ -3,15 +3,12 @@
 A carried-over todo stands in the new run as it ended, output and commit included, with the run in which it was really done
 as its fact `run`. So whatever reads a run (the steps, a todo's context, a view) needs to know nothing of carrying over, and
 a retry can be retried. The order of work stays that of the run; what is to be done is what the file says *now*, for that is
-where many a failure is mended.
-
-A host that is gone for good takes commits along that nobody else has. Todos of one repository build on each other, one at a
-time; so there the work counts up to the last commit that can be had, and what came after it is done again.
+where many a failure is mended. What had succeeded and is done again all the same: `set_back.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from coordination.breakers.policy import Policy
@@ -23,15 +20,14 @@ from coordination.planner.supply import shortfalls
 from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.ended import HOST, Ended
 from coordination.runs.records import Reply, TodoSpec, TodoState
+from coordination.runs.set_back import Carried, SetBack, set_back
 from coordination.runs.store import RunStore
+from coordination.runs.structure import graph_hash, refuse_changed
 from coordination.runs.submit import actor, refuse_rollback, refuse_without_agent, spec_of
 from coordination.settings import Settings
 from coordination.wire.keys import RunKeys
 
 BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the file"}
-
-Carried = Callable[[str, str], bool]
-"""Whether a repository's commit can be had without the host that made it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +39,8 @@ class CarryOver:
     """What runs, predecessors first."""
     by_hand: frozenset[str]
     """Had not succeeded, but is completed in the file."""
-    lost: tuple[str, ...]
-    """Those of `again` that had succeeded: their commits went with their host."""
-    tips: Mapping[str, str]
+    set_back: SetBack
+    """Those of `again` that had succeeded."""
     pins: Mapping[str, str]
     capacities: Mapping[str, int]
     """Of the resources that the file declares."""
@@ -57,9 +52,23 @@ class CarryOver:
         return tuple(todo for todo in self.ended.spec if todo not in self.again)
 
     @property
+    def tips(self) -> Mapping[str, str]:
+        return self.set_back.tips
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Had succeeded, but their commits went with their host."""
+        return tuple(todo for todo in self.again if todo in self.set_back.lost)
+
+    @property
     def repos(self) -> tuple[str, ...]:
         """In which something runs again."""
         return tuple(sorted({spec.todo.repo for spec in self.again.values()} - {NOWHERE}))
+
+    @property
+    def unfinished(self) -> frozenset[str]:
+        """Those of `again` that had not succeeded: they go on from their checkpoints."""
+        return frozenset(self.again) - self.set_back.todos
 
     @property
     def blocked(self) -> int:
@@ -79,23 +88,34 @@ class CarryOver:
 
 
 def left_of(
-    ended: Ended, ecosystem: Ecosystem | None, settings: Settings, *, without: Collection[str], carried: Carried
+    ended: Ended,
+    ecosystem: Ecosystem | None,
+    settings: Settings,
+    *,
+    without: Collection[str] = (),
+    start: Collection[str] = (),
+    as_it_was: bool = False,
+    carried: Carried,
 ) -> CarryOver:
-    """What runs again and how. `without`: hosts that are gone for good. Raises NotFound or PlanRefused."""
+    """What runs again and how. `without`: hosts that are gone for good; `start`: todos from which on all is done again;
+    `as_it_was`: in the run's own order, where the file has another by now. Raises NotFound, UsageError or PlanRefused.
+    """
     if strange := sorted(set(without) - set(ended.pins.values())):
         known = ", ".join(sorted(set(ended.pins.values()))) or "none"
         raise NotFound(
             f"run {ended.run_id} has worked on no host {', '.join(strange)}", f"the hosts that it worked on: {known}"
         )
     gone = {repo for repo, host in ended.pins.items() if host in without}
-    tips, lost = _without(ended, gone, carried)
+    back = set_back(ended, start, gone, carried)
     repos = repos_of(ecosystem) if ecosystem else {}
     plans = ecosystem.coordination.plans if ecosystem else ()
     plan = next((plan for plan in plans if plan.id == ended.meta["plan_id"]), None)
     declared = gates_of(plan) if plan else {}
     declared |= {todo.id: todo for todo in ecosystem.coordination.todos} if ecosystem else {}
-    left = [todo for todo in ended.brief.predecessors if todo not in ended.succeeded or todo in lost]
-    by_hand = frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED) - lost
+    left = [todo for todo in ended.brief.predecessors if todo not in ended.succeeded or todo in back.todos]
+    by_hand = frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED) - back.todos
+    if ecosystem and not as_it_was:
+        refuse_changed(ended.brief, ecosystem, set(left) - by_hand, f"retry {ended.run_id}")
     again = {
         name: _declared(declared[name], repos, ended, settings, plan)
         if name in declared
@@ -110,8 +130,7 @@ def left_of(
         ended=ended,
         again=again,
         by_hand=by_hand,
-        lost=tuple(todo for todo in again if todo in lost),
-        tips=tips,
+        set_back=back,
         pins={repo: host for repo, host in ended.pins.items() if repo not in gone},
         capacities=ecosystem.capacities() if ecosystem else {},
         unbroken=ecosystem.without_breaker() if ecosystem else (),
@@ -124,29 +143,17 @@ def _refuse_shortfalls(ended: Ended, again: Mapping[str, TodoSpec], ecosystem: E
         raise PlanRefused(f"run {ended.run_id} cannot be retried: {'; '.join(problems)}", hint)
 
 
-def _without(ended: Ended, gone: Collection[str], carried: Carried) -> tuple[Mapping[str, str], frozenset[str]]:
-    """The tips that are left when the hosts of these repositories are gone, and the todos whose work is not."""
-    tips, lost = dict(ended.tips), set[str]()
-    for repo in gone & ended.tips.keys():
-        todos = [t for t in ended.succeeded if ended.brief.repo_of.get(t) == repo and ended.commit(t)]
-        todos.sort(key=lambda todo: int(ended.facts[todo]["fence"]), reverse=True)
-        del tips[repo]
-        for todo in todos:
-            commit = ended.commit(todo) or ""
-            if carried(repo, commit):
-                tips[repo] = commit
-                break
-            lost.add(todo)
-    return tips, frozenset(lost)
-
-
 def _declared(todo: Todo, repos: Mapping[str, Repo], ended: Ended, settings: Settings, plan: Plan | None) -> TodoSpec:
     if todo.status is TodoStatus.CANCELLED:
         hint = f"reopen it; or run what is left without it: coord sweep {ended.meta['plan_id']}"
         raise PlanRefused(f"{todo.id} is cancelled in the file, and run {ended.run_id} has it to do", hint)
-    if todo.repo not in repos:
-        raise PlanRefused(f"{todo.id}: its repo {todo.repo!r} is not declared", "declare it, or correct the name")
-    return spec_of(todo, repos[todo.repo], settings, plan)
+    place = ended.repo_of(todo.id)
+    if todo.repo != place:  # carried on as it was
+        repo = repos.get(place) or TodoSpec.model_validate_json(ended.spec[todo.id]).repo
+        return spec_of(todo.model_copy(update={"repo": place}), repo, settings, plan)
+    if place not in repos:
+        raise PlanRefused(f"{todo.id}: its repo {place!r} is not declared", "declare it, or correct the name")
+    return spec_of(todo, repos[place], settings, plan)
 
 
 def take_up(
@@ -168,6 +175,7 @@ def take_up(
         _write(draft, left, todo)
     draft.set(draft.keys.tips, left.tips)
     draft.set(draft.keys.output, {t: json for t, json in left.ended.output.items() if t not in left.again})
+    draft.set(draft.keys.checkpoint, {t: json for t, json in left.ended.checkpoint.items() if t in left.unfinished})
     _copy_bundles(draft, store.keys.run(left.ended.run_id), set(left.ended.brief.repo_of.values()))
     return draft.run_id, draft.seal()
 
@@ -179,14 +187,22 @@ def _meta(run_id: str, left: CarryOver, settings: Settings) -> dict[str, str | i
             "run_id": run_id,
             "agent_command": settings.agent_command,
             "kill_grace": settings.kill_grace,
-            "repo_of": old.brief.repo_of | {name: spec.todo.repo for name, spec in left.again.items()},
             "carried_from": (old.run_id, *old.brief.carried_from),
             "carried_tips": dict(left.tips),
+            "set_back": old.brief.set_back | dict.fromkeys(left.set_back.repos, old.run_id),
         }
     )
+    graph = graph_hash(brief.repo_of, brief.predecessors)
     kept = {name: old.meta[name] for name in ("plan_id", "strategy", "levels")}
     pins = {f"{HOST}{repo}": host for repo, host in left.pins.items()}
-    return {**kept, **pins, "actor": actor(), "brief": brief.model_dump_json(), "carried_from": old.run_id}
+    return {
+        **kept,
+        **pins,
+        "actor": actor(),
+        "brief": brief.model_dump_json(),
+        "graph": graph,
+        "carried_from": old.run_id,
+    }
 
 
 def _write(draft: Draft, left: CarryOver, todo: str) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 from coordination.errors import Conflict, NotFound
 from coordination.runs.records import RunBrief, RunStatus, TodoState
 from coordination.runs.store import RunStore
+from coordination.runs.structure import refuse_damaged
 
 HOST = "host."
 """Before a repository's name, in `meta`: the host that the run works on it."""
@@ -26,6 +27,7 @@ class Ended:
     state: Mapping[str, str]
     tips: Mapping[str, str]
     output: Mapping[str, str]
+    checkpoint: Mapping[str, str]
     facts: Mapping[str, Mapping[str, str]]
     """Todo → fact → value."""
 
@@ -45,11 +47,14 @@ class Ended:
     def commit(self, todo: str) -> str | None:
         return self.facts[todo].get("commit")
 
+    def repo_of(self, todo: str) -> str:
+        return self.place[todo].split()[2]
+
 
 def read(store: RunStore, run_id: str) -> Ended:
-    """Raises Conflict unless the run has ended and was not retried yet."""
+    """Raises Conflict unless the run has ended, was not retried yet, and is what was submitted."""
     keys = store.keys.run(run_id)
-    names = ("meta", "spec", "place", "children", "levels", "state", "tips", "output", "facts")
+    names = ("meta", "spec", "place", "children", "levels", "state", "tips", "output", "checkpoint", "facts")
     with store.redis.pipeline(transaction=True) as pipeline:
         for name in names:
             pipeline.hgetall(getattr(keys, name))
@@ -62,6 +67,7 @@ def read(store: RunStore, run_id: str) -> Ended:
         raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
     ended = Ended(run_id=run_id, facts=facts, **found)
     refuse_again(store, ended)
+    refuse_damaged(run_id, ended.meta, ended.place, ended.children, ended.spec)
     return ended
 
 

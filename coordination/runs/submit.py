@@ -17,6 +17,7 @@ from coordination.planner.gates import repos_of
 from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.records import Reply, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore
+from coordination.runs.structure import graph_hash
 from coordination.settings import Settings
 
 if TYPE_CHECKING:  # costs networkx, and whoever has a graph has paid for it
@@ -117,6 +118,7 @@ def _meta(run_id: str, graph: PlanGraph, settings: Settings, order: Order) -> Ma
         "actor": order.actor,
         "brief": brief.model_dump_json(),
         "levels": len(graph.levels),
+        "graph": graph_hash(brief.repo_of, brief.predecessors),
     }
 
 

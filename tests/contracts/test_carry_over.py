@@ -35,14 +35,15 @@ def outcome(grant: Grant, failing: str) -> Result:
     return Result(outcome=TodoState.SUCCEEDED, exit_code=0, output=f'"{grant.todo_id}"', tip=f"{grant.todo_id}-1")
 
 
-def left(store: RunStore, run_id: str, file: Ecosystem | None = None, without: tuple[str, ...] = ()) -> CarryOver:
+def left(store: RunStore, run_id: str, file: Ecosystem | None = None, **which: Any) -> CarryOver:
     old = read(store, run_id)
-    return left_of(old, file, Settings(), without=without, carried=restorable(store, old))
+    return left_of(old, file, Settings(), carried=restorable(store, old), **which)
 
 
 def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> CarryOver:
     """The harness goes on with the new run."""
-    found = left(run.store, run.run_id, file, how.pop("without", ()))
+    which = {name: how.pop(name) for name in ("without", "start", "as_it_was") if name in how}
+    found = left(run.store, run.run_id, file, **which)
     how = {"on_failure": None, "max_parallel": None, **how}
     run.run_id, reply = take_up(run.store, found, Settings(), **how)
     run.follow(reply)
@@ -144,18 +145,9 @@ def test_what_is_to_be_done_is_what_the_file_says_now(run: Harness):
 
 def test_without_the_file_it_is_what_the_run_had(run: Harness):
     ended(run, "B")
-    retry(run, ecosystem({"OTHER": "r9"}))
+    retry(run)
 
     assert run.take("B").spec.todo.action.run == "true"
-
-
-def test_a_todo_that_the_file_moved_to_another_repository_runs_there(run: Harness):
-    ended(run, "B")
-    retry(run, ecosystem(TODOS | {"B": ("r4", ["A"])}))
-
-    grant = run.take("B")
-    assert (grant.spec.repo.name, grant.tip) == ("r4", None)
-    assert run.store.brief(run.run_id).repo_of["B"] == "r4"
 
 
 def test_what_was_completed_by_hand_is_done(run: Harness):

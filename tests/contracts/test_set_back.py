@@ -1,0 +1,177 @@
+"""From a todo on: it, what waits for it, and what stands on its commits is done again; the rest is carried over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import pairwise
+
+import pytest
+
+from coordination.errors import Conflict, NotFound, UsageError
+from coordination.models import Issue
+from coordination.planner.graph import build
+from coordination.runs.ended import Ended
+from coordination.runs.records import Grant, Result, TodoState
+from coordination.runs.set_back import set_back
+from tests.contracts.carrier import BAD, Harness
+from tests.contracts.test_carry_over import left, retry
+from tests.plans import PLAN, ecosystem, graph, order
+
+TODOS = {
+    "A": "r1", "B": ("r1", ["A"]), "C": ("r1", ["A"]), "X": ("r2", ["B"]), "Y": ("r2", ["C"]), "Z": ("r3", ["X"]), "P": "r4",
+}  # fmt: skip
+"""In r1 and r2 also C stands on B, and Y on X, by nothing but their commits."""
+
+
+def done(run: Harness, failing: Collection[str] = (), todos: object = TODOS) -> None:
+    """Each todo leaves the commit that is its name, on the one before it in its repository."""
+    run.submit(graph(todos), ecosystem(todos), order())  # type: ignore[arg-type]
+    drain(run, failing)
+
+
+def drain(run: Harness, failing: Collection[str] = ()) -> list[str]:
+    def result(grant: Grant) -> Result:
+        if grant.todo_id in failing:
+            return BAD
+        began = grant.tip or f"base-{grant.spec.repo.name}"
+        return Result(outcome=TodoState.SUCCEEDED, exit_code=0, tip=grant.todo_id.lower(), began=began, output='"done"')
+
+    return run.drain(result)
+
+
+@pytest.mark.parametrize(
+    ("start", "again", "tips"),
+    [
+        ("P", "P", {"r1": "c", "r2": "y", "r3": "z", "r4": "base-r4"}),
+        ("Z", "Z", {"r1": "c", "r2": "y", "r3": "base-r3", "r4": "p"}),
+        ("Y", "Y", {"r1": "c", "r2": "x", "r3": "z", "r4": "p"}),
+        ("X", "X Y Z", {"r1": "c", "r2": "base-r2", "r3": "base-r3", "r4": "p"}),
+        ("C", "C Y", {"r1": "b", "r2": "x", "r3": "z", "r4": "p"}),
+        ("B", "B C X Y Z", {"r1": "a", "r2": "base-r2", "r3": "base-r3", "r4": "p"}),
+        ("A", "A B C X Y Z", {"r1": "base-r1", "r2": "base-r2", "r3": "base-r3", "r4": "p"}),
+        ("P Y", "P Y", {"r1": "c", "r2": "x", "r3": "z", "r4": "base-r4"}),
+    ],
+)
+def test_what_stands_on_it_is_done_again_too(run: Harness, start: str, again: str, tips: dict[str, str]):
+    done(run)
+    first, outputs = run.run_id, run.store.redis.hgetall(run.store.keys.run(run.run_id).output)
+    found = retry(run, start=start.split())
+
+    assert (set(found.again), found.set_back.todos) == (set(again.split()), set(again.split()))
+    assert run.store.redis.hgetall(run.store.keys.run(run.run_id).tips) == tips
+    kept = TODOS.keys() - set(again.split())
+    assert {t.id for t in run.view().todos if t.run == first} == kept
+    assert run.store.redis.hgetall(run.store.keys.run(run.run_id).output) == {todo: outputs[todo] for todo in kept}
+    assert set(drain(run)) == set(again.split())
+    assert run.view().status == "succeeded"
+
+
+def test_of_a_failed_run_what_is_left_runs_as_well(run: Harness):
+    done(run, ["X"])
+    assert run.states(["X", "Y", "Z"]) == {"X": "failed", "Y": "succeeded", "Z": "skipped"}
+    found = retry(run, start=["C"])
+
+    assert set(found.again) == {"C", "X", "Y", "Z"}
+    assert (found.set_back.todos, found.set_back.repos) == ({"C", "Y"}, {"r1", "r2"})
+    assert found.tips == {"r1": "b", "r2": "base-r2", "r4": "p"}
+
+
+def test_from_a_failed_todo_on_is_what_a_retry_does_anyway(run: Harness):
+    done(run, ["B"])
+    again = [set(left(run.store, run.run_id, start=start).again) for start in (["B"], [])]
+    assert again == [{"B", "X", "Z"}] * 2
+
+
+def test_what_an_earlier_run_did_is_set_back_too_and_its_branches_count_no_more(run: Harness):
+    done(run, ["X"])
+    first = run.run_id
+    retry(run)
+    drain(run)
+    second = run.run_id
+    found = retry(run, start=["B"])
+
+    assert set(found.again) == {"B", "C", "X", "Y", "Z"}
+    assert found.tips == {"r1": "a", "r2": "base-r2", "r3": "base-r3", "r4": "p"}
+    brief = run.store.brief(run.run_id)
+    assert brief.carried_from == (second, first)
+    assert brief.set_back == dict.fromkeys(("r1", "r2", "r3"), second)
+
+    run.follow(run.store.cancel(run.run_id, "test"))
+    third = run.run_id
+    retry(run)
+    brief = run.store.brief(run.run_id)
+    assert (brief.carried_from, brief.set_back) == ((third, second, first), dict.fromkeys(("r1", "r2", "r3"), second))
+
+
+def test_what_a_todo_that_succeeded_had_written_on_its_way_is_not_gone_on_from(run: Harness):
+    todos = {"A": "r1", "B": "r2"}
+    run.submit(graph(todos), ecosystem(todos), order())
+    for name, result in (("A", Result(outcome=TodoState.SUCCEEDED, exit_code=0)), ("B", BAD)):
+        grant = run.take(name)
+        run.store.checkpoint(grant, f'"{name}"')
+        run.settle(grant, result)
+    retry(run, start=["A"])
+
+    assert [run.take(name).checkpoint for name in "AB"] == ["", '"B"']
+
+
+def test_a_host_that_is_gone_takes_more_along_or_less(run: Harness):
+    done(run)
+    bundles = run.store.keys.run(run.run_id).bundle
+    run.store.redis.hset(bundles("r1"), mapping={"a": "bytes", "b elsewhere": "too large", "c elsewhere": "too large"})
+    for repo in ("r2", "r3", "r4"):
+        run.store.redis.hset(bundles(repo), mapping=dict.fromkeys("xyzp", "bytes"))
+    found = left(run.store, run.run_id, without=["h1"], start=["C"])
+
+    assert (found.set_back.again, found.lost) == ({"C", "Y"}, ("B",))
+    assert found.tips == {"r1": "a", "r2": "x", "r3": "z", "r4": "p"}
+
+
+@pytest.mark.parametrize(
+    ("start", "kind", "words", "hint"),
+    [
+        ("b", NotFound, "run {run} has no todo 'b' (did you mean 'B'?)", "its todos: A, P, B, C, X, Y, Z, O"),
+        ("X", UsageError, "run {run} never came to X, which was skipped: nothing of it was done",
+         "what is left is done again anyway: coord retry {run}"),
+        ("O", UsageError, "O was no part of what run {run} did: blocked by ISSUE-001 (pending: open)",
+         f"when that is done: coord sweep {PLAN}"),
+    ],
+)  # fmt: skip
+def test_from_where_nothing_can_begin_is_refused(
+    run: Harness, start: str, kind: type[UsageError], words: str, hint: str
+):
+    file = ecosystem(TODOS | {"O": ("r5", ["ISSUE-001"])})
+    issue = Issue.model_validate({"id": "ISSUE-001", "title": "open", "status": "pending"})
+    run.submit(build(file.with_coordination(issues=(issue,)), PLAN), file, order())
+    drain(run, ["B"])
+    with pytest.raises(kind) as refused:
+        left(run.store, run.run_id, start=["A", start])
+    assert (refused.value.message, refused.value.hint) == (words.format(run=run.run_id), hint.format(run=run.run_id))
+
+
+def test_a_run_that_goes_on_is_not_set_back(run: Harness):
+    run.submit(graph(TODOS), ecosystem(TODOS), order())
+    with pytest.raises(Conflict, match="there is nothing to retry before it has ended"):
+        left(run.store, run.run_id, start=["A"])
+
+
+def test_ten_thousand_todos_of_one_repository_are_looked_through_once():
+    """Each of them stands on all before it: what is looked at is each of them, and not each pair."""
+    names = [f"T{i:05}" for i in range(10_000)]
+    nothing: dict[str, str] = {}
+    old = Ended(
+        run_id="R",
+        meta=nothing,
+        spec=dict.fromkeys(names, ""),
+        place=dict.fromkeys(names, "0 0 r1 worktree 0"),
+        children=dict(pairwise(names)),
+        levels=nothing,
+        state=dict.fromkeys(names, "succeeded"),
+        tips={"r1": "T09999"},
+        output=nothing,
+        checkpoint=nothing,
+        facts={name: {"commit": name, "fence": str(i)} for i, name in enumerate(names)},
+    )
+    found = set_back(old, ["T00010"], (), lambda repo, commit: True)
+
+    assert (len(found.again), found.tips) == (9_990, {"r1": "T00009"})
