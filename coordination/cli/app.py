@@ -80,6 +80,8 @@ COMMANDS: Families = {
         "pause": ("runs.steering:pause", "Start nothing new; what runs goes on to its end."),
         "resume": ("runs.steering:resume", "Go on with a paused run."),
         "cancel": ("runs.steering:cancel", "End a run now."),
+        "approve": ("runs.approving:approve", "Let a todo begin, or a milestone be reached, that waits for it."),
+        "reject": ("runs.approving:reject", "Do not let it: it has failed."),
         "rollback": ("runs.rollback:rollback", "Undo what a run did, in reverse order."),
         "sync": ("runs.looking:sync", "Write what succeeded back into the file."),
         "clean": ("runs.clean:clean", "Remove worktrees, branches and logs of ended runs."),

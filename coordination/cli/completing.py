@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from coordination.cli.context import Call
-from coordination.cli.live import held_locks, newest_runs
+from coordination.cli.live import asking, held_locks, newest_runs
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
@@ -147,6 +147,12 @@ def _milestones(file: Ecosystem, plan_id: str | None) -> Iterator[tuple[str, str
 def run_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """The newest, if Redis answers at once: nothing is started for a Tab."""
     return matching(newest_runs(ctx.ensure_object(Call)), incomplete)
+
+
+def asking_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """What a person is asked about, in the same way."""
+    asked = asking(ctx.ensure_object(Call))
+    return matching({one.todo: one.waits_for for one in asked}, incomplete)
 
 
 def lock_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:

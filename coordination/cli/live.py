@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from coordination.cli.context import Call
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
-    from coordination.runs.live import Live, LiveTodo
+    from coordination.runs.live import Asked, Live, LiveTodo
 
 A = TypeVar("A")
 
@@ -23,6 +23,11 @@ def live_todo(call: Call, todo: str) -> LiveTodo | None:
 def in_hand(call: Call) -> Mapping[str, str]:
     """Todo → what a run is doing with it. For people: what a pipe reads does not depend on what a server says."""
     return _seen(call, lambda live: live.in_hand(), {}) if sys.stdout.isatty() else {}
+
+
+def asking(call: Call) -> Sequence[Asked]:
+    """What waits for a person, the longest first."""
+    return _seen(call, lambda live: live.asking(), ())
 
 
 def newest_runs(call: Call) -> Mapping[str, str]:

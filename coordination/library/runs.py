@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from coordination.wire.connection import reaching
 
 if TYPE_CHECKING:
     from coordination.library.coord import Coord
+    from coordination.runs.approvals import Decision
 
 
 class Runs:
@@ -137,6 +138,24 @@ class Runs:
         with self._reached() as deeds:
             named = deeds.reader.resolve(run) if run else None
             return Run(self._coord, deeds.complete(todo, named))
+
+    def approve(self, todo: str, run: str | None = None, comment: str = "") -> Run:
+        """A person lets a todo begin at its gate, a milestone be reached, or has done a manual todo; returns the run that goes on.
+
+        Raises NotFound, Conflict, or UsageError where nothing is to approve or more than one run asks.
+        """
+        return self._decided(service.Runs.approve, todo, run, comment)
+
+    def reject(self, todo: str, run: str | None = None, comment: str = "") -> Run:
+        """It has failed, and is not tried again; the run's `on_failure` says what follows. Raises as `approve` does."""
+        return self._decided(service.Runs.reject, todo, run, comment)
+
+    def _decided(
+        self, deed: Callable[[service.Runs, str, str | None, str], Decision], todo: str, run: str | None, comment: str
+    ) -> Run:
+        with self._reached() as deeds:
+            named = deeds.reader.resolve(run) if run else None
+            return Run(self._coord, deed(deeds, todo, named, comment).run_id)
 
     def stats(self) -> Mapping[str, Any]:
         """Live runs by status, their todos by state, messages and workers by repository, and what was counted so far."""

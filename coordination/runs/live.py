@@ -11,8 +11,9 @@ from redis import Redis
 from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
+from coordination.runs import manual
 from coordination.runs.records import RunStatus, TodoState
-from coordination.runs.view import LAST, RunReader
+from coordination.runs.view import LAST, RunReader, iso
 from coordination.wire.keys import Keys
 
 LOOKED_AT = 100
@@ -42,6 +43,17 @@ class LiveTodo(BaseModel):
     def in_hand(self) -> bool:
         """Whether something is being done with it right now."""
         return self.state in IN_HAND and not self.run_status.ended
+
+
+class Asked(BaseModel):
+    """A todo, or a milestone, about which a person is asked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    todo: str
+    run_id: str
+    waits_for: str
+    since: str | None = None
 
 
 class Live:
@@ -85,6 +97,14 @@ class Live:
             else:
                 found |= {todo: TodoState(state) for todo, state in states.items()}
         return {todo: state for todo, state in found.items() if state in IN_HAND}
+
+    def asking(self) -> list[Asked]:
+        """What waits for a person, the longest first."""
+        found = [
+            Asked(todo=todo, run_id=one.run, waits_for=one.waits_for or "", since=iso(one.since))
+            for todo, one in manual.asking(self._redis, self._keys)
+        ]
+        return sorted(found, key=lambda asked: asked.since or "")
 
     def held_locks(self) -> Mapping[str, str]:
         """Lock, or `resource:name` → who holds it, unless a run does: what can be taken away."""

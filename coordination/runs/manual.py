@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from redis import Redis
@@ -12,7 +12,7 @@ from coordination.runs.records import RunStatus, TodoState
 from coordination.wire.keys import Keys
 
 MANUAL = "manual"
-FACTS = ("gate", "undo", "waits_for", "approved_by", "rejected_by", "comment", "decided_at")
+FACTS = ("gate", "undo", "waits_for", "since", "approved_by", "rejected_by", "comment", "decided_at")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class Found:
     gate: str | None = None
     undo: str | None = None
     waits_for: str | None = None
+    since: str | None = None
+    """When it came into its state, in ms since 1970."""
     approved_by: str | None = None
     rejected_by: str | None = None
     comment: str | None = None
@@ -54,22 +56,43 @@ class Found:
 
 def find(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[Found]:
     """In the order of `runs`; one round trip."""
-    asked = list(runs)
+    return [found for _, found in _look(redis, keys, [(run_id, todo) for run_id in runs])]
+
+
+def asking(redis: Redis, keys: Keys) -> list[tuple[str, Found]]:
+    """Every todo of a live run that waits for a person, with the run; two round trips."""
+    runs = redis.zrange(keys.live, 0, -1)
     with redis.pipeline(transaction=False) as pipeline:
-        for run_id in asked:
+        for run_id in runs:
+            pipeline.hgetall(keys.run(run_id).state)
+        states = pipeline.execute()
+    parked = [
+        (run_id, todo)
+        for run_id, all_of in zip(runs, states, strict=True)
+        for todo, state in all_of.items()
+        if state == TodoState.PARKED
+    ]
+    return [(todo, found) for todo, found in _look(redis, keys, parked) if found.asks]
+
+
+def _look(redis: Redis, keys: Keys, asked: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Found]]:
+    """Those of the todos that their runs have."""
+    with redis.pipeline(transaction=False) as pipeline:
+        for run_id, todo in asked:
             own = keys.run(run_id)
             pipeline.hget(own.state, todo)
             pipeline.hget(own.place, todo)
             pipeline.hget(own.meta, "status")
             pipeline.hmget(own.facts, [f"{todo} {fact}" for fact in FACTS])
         answers = iter(pipeline.execute())
-    found = []
-    for run_id, state, place, status, facts in zip(asked, answers, answers, answers, answers, strict=True):
+    for (run_id, todo), state, place, status, values in zip(asked, answers, answers, answers, answers, strict=True):
         if state is not None:
-            told = dict(zip(FACTS, facts, strict=True))
-            is_manual = place.split()[3] == MANUAL
-            found.append(Found(run=run_id, state=TodoState(state), manual=is_manual, status=RunStatus(status), **told))
-    return found
+            facts = dict(zip(FACTS, values, strict=True))
+            by_hand = place.split()[3] == MANUAL
+            yield (
+                todo,
+                Found(run=run_id, state=TodoState(state), manual=by_hand, status=RunStatus(status), **facts),
+            )
 
 
 def choose(todo: str, found: Iterable[Found]) -> str:

@@ -44,11 +44,11 @@ READS = {
 }  # fmt: skip
 DESTROYS = {
     "coord_update_issue", "coord_sweep_plan", "coord_execute_todo", "coord_cancel_run", "coord_retry_run",
-    "coord_ack_messages",
+    "coord_ack_messages", "coord_reject_todo", "coord_rollback_run",
 }  # fmt: skip
 ADDS = {
     "coord_create_issue", "coord_close_issue", "coord_create_todo", "coord_complete_todo", "coord_check_dependencies",
-    "coord_validate_plan", "coord_send_message",
+    "coord_validate_plan", "coord_send_message", "coord_approve_todo",
 }  # fmt: skip
 
 

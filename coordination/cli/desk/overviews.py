@@ -13,6 +13,7 @@ from coordination.phrases import counted
 
 if TYPE_CHECKING:
     from coordination.desk.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
+    from coordination.runs.live import Asked
 
 SHOWN = 10
 """Of a long list of todos the most urgent: the rest is a `coord list-todos` away."""
@@ -52,7 +53,9 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
         ]
 
 
-def ecosystem_overview(status: EcosystemStatus) -> Iterator[Lines]:
+def ecosystem_overview(status: EcosystemStatus, asked: Sequence[Asked] = ()) -> Iterator[Lines]:
+    """`asked`: what waits for a person in a run."""
+    yield section("waits for a person", rows([(one.todo, one.waits_for, f"run {one.run_id}") for one in asked]))
     yield facts((kind, _counts(counts)) for kind, counts in status.counts.items())
     yield _repos(status.repos)
     yield section("overdue", rows([_overdue(late) for late in status.overdue]))

@@ -10,7 +10,7 @@ from rich_click import command
 from coordination.cli.completing import repo_names
 from coordination.cli.context import Call
 from coordination.cli.desk.overviews import blocking_overview, ecosystem_overview, repo_overview
-from coordination.cli.live import messages_for
+from coordination.cli.live import asking, messages_for
 from coordination.cli.screen.blocks import Lines, print_page
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
@@ -47,7 +47,7 @@ def blocking(call: Call, repo: str, as_json: bool) -> None:
 def ecosystem_status(call: Call, as_json: bool) -> None:
     """Show where everything stands: each repository, what is overdue, what holds up most, what may begin."""
     found = call.manager.get_ecosystem_status()
-    _say(found, ecosystem_overview(found), as_json=as_json)
+    _say(found, ecosystem_overview(found, () if as_json else asking(call)), as_json=as_json)
 
 
 def _say(found: object, page: Iterable[Lines], *, as_json: bool) -> None:
