@@ -1,4 +1,4 @@
-"""What no record can judge alone: ids given twice, values of a later version, references that lead nowhere."""
+"""What no record can judge alone: ids given twice, references that lead nowhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from coordination.ecosystem.naming import TO_REPOS, TO_WORK
 from coordination.ecosystem.text.places import Complaint, Location, inside
-from coordination.models import Ecosystem, OnFailure, Todo
+from coordination.models import Ecosystem, Todo
 from coordination.nearest import Suggester
 
 WORK = ("issues", "plans", "todos")
@@ -20,10 +20,8 @@ def contradictions(data: dict[str, Any]) -> Iterator[Complaint]:
     yield from _repeated([(("resources",), "name")], data)
     yield from _repeated([(("coordination", kind), "id") for kind in WORK], data)
     yield from _repeated([(("coordination", "dependencies"), "id")], data)
-    for plan, value in _items(data, ("coordination", "plans")):
+    for plan, _ in _items(data, ("coordination", "plans")):
         yield from _repeated([((*plan, "milestones"), "id")], data)
-        if value.get("on_failure") == OnFailure.ROLLBACK:
-            yield Complaint(location=(*plan, "on_failure"), message="is not yet supported; use halt or continue")
 
 
 def _repeated(lists: list[tuple[Location, str]], data: Any) -> Iterator[Complaint]:

@@ -35,6 +35,8 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `store.py` | the steps |
 | `dispatch.py` | messages that a step makes necessary |
 | `restricted/` | the steps for a worker that may not take them itself |
+| `rollback.py`, `ways_back.py` | what a rollback would undo, and which runs must not be undone |
+| `under_way.py` | todos that runs have in hand |
 | `retry.py` | whether and when to try again. Pure |
 | `recovery.py` | timers and the reaper: what nobody is there to do |
 | `expiry.py` | runs that ended long ago are forgotten |

@@ -23,7 +23,7 @@ from coordination.runs.records import Reply, TodoSpec, TodoState
 from coordination.runs.set_back import Carried, SetBack, set_back
 from coordination.runs.store import RunStore
 from coordination.runs.structure import graph_hash, refuse_changed
-from coordination.runs.submit import actor, refuse_rollback, refuse_without_agent, spec_of
+from coordination.runs.submit import actor, refuse_without_agent, refuse_without_way_back, spec_of
 from coordination.settings import Settings
 from coordination.wire.keys import RunKeys
 
@@ -161,7 +161,7 @@ def take_up(
 ) -> tuple[str, Reply]:
     """Writes and seals the new run; returns its id and the reply that the dispatcher has to follow."""
     policy = on_failure or OnFailure(left.ended.meta["on_failure"])
-    refuse_rollback(policy)
+    refuse_without_way_back((spec.todo for spec in left.again.values()), policy)
     store.declare(left.capacities)
     draft = Draft(store, new_run_id())
     meta: dict[str, str | int] = {

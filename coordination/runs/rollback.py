@@ -6,13 +6,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from coordination.errors import Conflict, NotFound
-from coordination.models import ManualAction, Todo, Workspace
 from coordination.nearest import did_you_mean
 from coordination.runs.ended import heirs
 from coordination.runs.records import RunBrief, RunStatus, RunView, TodoSpec, TodoState
 from coordination.runs.store import RunStore
-
-UNDONE_BY = 'undo it by hand, then: coord rollback {run} --accept {todo} --reason "…"'
+from coordination.runs.ways_back import without_way_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +25,6 @@ class Prospect:
     """Where their work is."""
     helpless: tuple[str, ...]
     """Those of `todos` that nothing undoes."""
-
-
-def way_back(todo: Todo, *, in_git: bool = True) -> str:
-    """What undoes the todo; empty where nothing does."""
-    if todo.compensate is not None:
-        return "compensate"
-    manual = isinstance(todo.action, ManualAction)
-    return "" if manual or todo.workspace is Workspace.IN_PLACE or not in_git else "branch and worktree removed"
 
 
 def prospect(store: RunStore, run_id: str) -> Prospect:
@@ -55,15 +45,15 @@ def prospect(store: RunStore, run_id: str) -> Prospect:
         status=RunStatus(meta["status"]),
         todos=begun,
         repos=tuple(sorted({brief.repo_of[todo] for todo in begun})),
-        helpless=tuple(todo for todo in begun if not _way_back(todo, specs[todo], states[todo], facts)),
+        helpless=tuple(todo for todo in begun if _without_way_back(todo, specs[todo], states[todo], facts)),
     )
 
 
-def _way_back(todo: str, spec: str, state: str, facts: Mapping[str, str]) -> str:
+def _without_way_back(todo: str, spec: str, state: str, facts: Mapping[str, str]) -> str:
     # What succeeded and has no commit was carried out in a folder that is no git repository.
     succeeded = facts.get(f"{todo} was", state) == TodoState.SUCCEEDED
     in_git = not succeeded or f"{todo} commit" in facts
-    return way_back(TodoSpec.model_validate_json(spec).todo, in_git=in_git)
+    return without_way_back(TodoSpec.model_validate_json(spec).todo, in_git=in_git)
 
 
 def refuse_built_on(store: RunStore, run_id: str) -> None:

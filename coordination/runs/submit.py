@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordination.breakers.policy import Policy
-from coordination.errors import NotYetSupported, PlanRefused
+from coordination.errors import PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
 from coordination.phrases import counted, listed
 from coordination.planner.forecast import forecast
@@ -17,6 +17,7 @@ from coordination.planner.gates import repos_of
 from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.records import Reply, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore
+from coordination.runs.ways_back import without_way_back
 from coordination.runs.structure import graph_hash
 from coordination.settings import Settings
 
@@ -50,7 +51,7 @@ def decide(
     max_parallel: int | None = None,
 ) -> Order:
     """How the run will be carried out: what the call says, else the plan. Refuses before anything is written what would
-    fail later: raises PlanRefused or NotYetSupported.
+    fail later: raises PlanRefused.
     """
     limit = max_parallel or graph.plan.max_parallel
     foreseen = forecast(graph, max_parallel=limit, margin=settings.levels_margin, strategy=strategy)
@@ -66,13 +67,18 @@ def decide(
 
 
 def _check(graph: PlanGraph, order: Order, settings: Settings) -> None:
-    refuse_rollback(order.on_failure)
+    refuse_without_way_back(graph.todos.values(), order.on_failure)
     refuse_without_agent(graph.todos.values(), settings)
 
 
-def refuse_rollback(on_failure: OnFailure) -> None:
-    if on_failure is OnFailure.ROLLBACK:
-        raise NotYetSupported("on_failure: rollback is not yet supported", "use halt or continue")
+def refuse_without_way_back(todos: Iterable[Todo], on_failure: OnFailure) -> None:
+    """Raises PlanRefused where a rollback is wanted on a failure, and nothing could undo one of these."""
+    helpless = [f"{todo.id} ({why})" for todo in todos if (why := without_way_back(todo))]
+    if on_failure is OnFailure.ROLLBACK and helpless:
+        raise PlanRefused(
+            f"on_failure: rollback, and nothing could undo {listed(helpless)}",
+            "give them a `compensate`; or sweep with --on-failure halt or continue",
+        )
 
 
 def refuse_without_agent(todos: Iterable[Todo], settings: Settings) -> None:

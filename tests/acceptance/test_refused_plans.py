@@ -106,13 +106,21 @@ def test_a_blocker_that_is_not_declared_is_refused_and_named(stage: Stage) -> No
     assert "'TODO-999', which the file does not declare" in answer.err
 
 
-def test_what_this_version_does_not_do_is_refused_instead_of_ignored(stage: Stage) -> None:
-    stage.write([{"id": "A", "repo": "api", "action": "true"}])
+def test_a_plan_that_nothing_could_undo_is_not_begun_with_a_rollback_in_mind(stage: Stage) -> None:
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "workspace": "in-place"},
+            {"id": "B", "repo": "api", "action": {"type": "manual"}},
+            {"id": "C", "repo": "api", "workspace": "in-place", "compensate": "git checkout ."},
+            {"id": "D", "repo": "api"},
+        ]
+    )
 
     answer = stage.coord("sweep", PLAN, "--on-failure", "rollback")
+    rehearsed = stage.coord("sweep", PLAN, "--on-failure", "rollback", "--dry-run")
 
-    assert answer.code == 2
-    assert "not yet supported" in answer.err
+    assert (answer.code, rehearsed.code, rehearsed.err) == (2, 2, answer.err)
+    assert "nothing could undo A (it works in place), B (a person does it)\n  give them a `compensate`" in answer.err
 
 
 def test_a_repository_that_is_not_there_is_refused_with_its_path(stage: Stage) -> None:
