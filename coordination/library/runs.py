@@ -94,14 +94,22 @@ class Runs:
         on_failure: OnFailure | None = None,
         max_parallel: int | None = None,
         without: Collection[str] = (),
+        from_: str | Collection[str] = (),
+        as_it_was: bool = False,
     ) -> Run:
         """Starts a run of what failed in an ended one, and what that held up; `without`: hosts that are gone for good.
 
-        Raises Blocked where nothing is left; PlanRefused; Conflict where the run goes on, or was retried already.
+        `from_`: these are done again too, though they had succeeded, with all that stands on them. `as_it_was`: in the run's own
+        order, where the file has another by now; without it that is refused.
+
+        Raises Blocked where nothing is left; PlanRefused; UsageError; Conflict where the run goes on, or was retried already.
         """
         coord = self._coord
         with self._reached() as deeds:
-            left = deeds.left_of(self.get(run).id, coord.manager.ecosystem, without=without)
+            start = [from_] if isinstance(from_, str) else from_
+            left = deeds.left_of(
+                self.get(run).id, coord.manager.ecosystem, without=without, start=start, as_it_was=as_it_was
+            )
             if left.nothing_to_do:
                 raise Blocked(left.nothing_to_do, "coord sweep PLAN does what was added to the plan since")
             coord.start_worker(left.repos)
@@ -212,12 +220,12 @@ class Run:
 
     def sync(self) -> tuple[str, ...]:
         """Marks what succeeded as completed in the file, and what the run had completed and was undone as pending again;
-        returns the todos that were changed.
+        returns the todos that were changed, and the milestones.
         """
         with reaching(self._deeds.url):
-            succeeded, undone = self._deeds.succeeded_hours(self.id), self._deeds.undone_hours(self.id)
-        written = write_back(self._coord.path, succeeded, undone, datetime.now(UTC))
-        return (*written.completed, *written.reopened)
+            outcome = self._deeds.outcome(self.id)
+        written = write_back(self._coord.path, outcome, datetime.now(UTC))
+        return written.all
 
     def log(self, todo: str | None = None, *, follow: bool = False) -> Iterator[str]:
         """What a todo wrote over its attempts, in pieces; without one, what all wrote, each line with its todo.
@@ -231,9 +239,10 @@ class Run:
         with reaching(self._deeds.url):
             self._deeds.pause(self.id)
 
-    def resume(self) -> None:
+    def resume(self, *, as_it_was: bool = False) -> None:
+        """Raises PlanRefused where the file has another graph for its todos by now, unless it is to go on `as_it_was`."""
         with reaching(self._deeds.url):
-            self._deeds.resume(self.id)
+            self._deeds.resume(self.id, None if as_it_was else self._coord.manager.ecosystem)
 
     def cancel(self) -> None:
         """Nothing new starts, and what runs is stopped; `wait` returns when it has."""

@@ -6,16 +6,18 @@ from collections.abc import Collection, Container, Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis
 
+from coordination.ecosystem.outcome import Outcome
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.messages import MessageBus
 from coordination.messages.following import BEGINNING
 from coordination.models import Ecosystem, OnFailure, Verdict
 from coordination.nearest import did_you_mean
 from coordination.phrases import listed
+from coordination.planner.gates import NOWHERE
 from coordination.runs import approvals, manual
 from coordination.runs.approvals import Decision
 from coordination.runs.carry_over import CarryOver, left_of, take_up
@@ -28,6 +30,7 @@ from coordination.runs.progress import Event, follow
 from coordination.runs.records import Reply, RunStatus, RunView, TodoState, TodoView
 from coordination.runs.rollback import Prospect, prospect, refuse_built_on, refuse_to_accept
 from coordination.runs.store import RunStore
+from coordination.runs.structure import refuse_changed
 from coordination.runs.submit import Order, actor, submit
 from coordination.runs.under_way import refuse_under_way
 from coordination.runs.view import RunReader
@@ -92,14 +95,24 @@ class Runs:
         self.dispatcher.follow(reply)
         return run_id
 
-    def left_of(self, run_id: str, ecosystem: Ecosystem | None = None, *, without: Collection[str] = ()) -> CarryOver:
-        """What a retry of the run would do; `without`: hosts that are gone for good.
+    def left_of(
+        self,
+        run_id: str,
+        ecosystem: Ecosystem | None = None,
+        *,
+        without: Collection[str] = (),
+        start: Collection[str] = (),
+        as_it_was: bool = False,
+    ) -> CarryOver:
+        """What a retry of the run would do: see `carry_over.left_of`.
 
-        Raises Conflict for a run that goes on or was retried, or a host that is there; NotFound; PlanRefused.
+        Raises Conflict for a run that goes on or was retried, or a host that is there; NotFound; UsageError; PlanRefused.
         """
         ended = read(self.store, run_id)
         self._refuse_living(ended.pins, without)
-        return left_of(ended, ecosystem, self.settings, without=without, carried=restorable(self.store, ended))
+        carried = restorable(self.store, ended)
+        how: dict[str, Any] = {"without": without, "start": start, "as_it_was": as_it_was}
+        return left_of(ended, ecosystem, self.settings, carried=carried, **how)
 
     def retry(self, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None) -> str:
         """Starts a run of what is left of another; returns its id. Raises Conflict as `sweep` does."""
@@ -224,7 +237,11 @@ class Runs:
     def pause(self, run_id: str) -> None:
         self._told(self.store.pause(run_id, actor()), "paused", run_id)
 
-    def resume(self, run_id: str) -> None:
+    def resume(self, run_id: str, ecosystem: Ecosystem | None = None) -> None:
+        """Raises PlanRefused where the file, if there is one, has another graph for the run's todos; NotFound; Conflict."""
+        if ecosystem is not None and self.reader.status(run_id) is RunStatus.PAUSED:
+            left = {todo.id for todo in self.reader.read(run_id).todos if not todo.state.ended}
+            refuse_changed(self.store.brief(run_id), ecosystem, left, f"resume {run_id}")
         self._told(self.store.resume(run_id, actor()), "resumed", run_id)
 
     def complete(self, todo_id: str, run_id: str | None = None) -> str:
@@ -269,19 +286,24 @@ class Runs:
         from coordination.runs.recovery import Reaper
 
         if self.settings.reaper:
-            Reaper(self.store, self.dispatcher, self.settings).run_once()
+            reaper = Reaper(self.store, self.dispatcher, self.settings)
+            reaper.look_at_clock()
+            reaper.run_once()
 
-    def succeeded_hours(self, run_id: str) -> Mapping[str, float]:
-        """Todo → hours that its run took, of each that succeeded: what the file is told."""
+    def outcome(self, run_id: str) -> Outcome:
+        """What the file is told of the run."""
         run = self.reader.read(run_id)
-        if run.rollback:  # what is left of it by then was not done by it, or is still to be undone
-            return {}
-        return {t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED}
-
-    def undone_hours(self, run_id: str) -> Mapping[str, float]:
-        """Todo → hours that its run took, of each that had succeeded and was undone."""
-        todos = self.reader.read(run_id).todos
-        return {t.id: _hours(t) for t in todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED}
+        succeeded = {t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != NOWHERE}
+        approved = [t for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo == NOWHERE]
+        undone = [t for t in run.todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED]
+        back = run.rollback is not None  # what is left of it by then was not done by it, or is still to be undone
+        return Outcome(
+            plan=run.plan_id,
+            succeeded={} if back else succeeded,
+            undone={todo.id: _hours(todo) for todo in undone},
+            reached=frozenset(t.id for t in approved if not back),
+            lost=frozenset(t.id for t in approved if back and t.run is None),
+        )
 
     def _alone(self) -> Lock:
         """To look what is under way and to start a run: two at once would both find nothing, and both do the work."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
+from coordination.cli.completing import todo_ids
 from coordination.cli.context import Call
 from coordination.cli.options.choices import choice
 from coordination.cli.runs.looking import opened, the_run
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
 @choice("--on-failure", OnFailure, "If not as it was:")
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once. Default: as it was.")
 @click.option("--without", multiple=True, metavar="HOST", help="This host is gone for good: others do its work.")
+@click.option(
+    "--from",
+    "start",
+    multiple=True,
+    metavar="TODO",
+    shell_complete=todo_ids,
+    help="Do this one again too, though it had succeeded, with all that stands on it.",
+)
+@click.option("--as-it-was", is_flag=True, help="In the run's own order, where the file has another by now.")
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
 @as_json_option
 @click.pass_obj
@@ -35,6 +45,8 @@ def retry(
     on_failure: str | None,
     jobs: int | None,
     without: tuple[str, ...],
+    start: tuple[str, ...],
+    as_it_was: bool,
     detach: bool,
     as_json: bool,
 ) -> int:
@@ -45,19 +57,20 @@ def retry(
     """
     with opened(call) as runs:
         ecosystem = call.document.ecosystem if call.has_file else None
-        left = runs.left_of(runs.reader.resolve(run), ecosystem, without=without)
+        run_id = runs.reader.resolve(run)
+        left = runs.left_of(run_id, ecosystem, without=without, start=start, as_it_was=as_it_was)
         if left.nothing_to_do:
             return _nothing(left, as_json=as_json)
         if call.has_file and not call.settings.redis_url:
             call.manager.check_paths(left.repos)
             call.local.ensure_worker()
 
-        def start() -> str:
+        def begin() -> str:
             run_id = runs.retry(left, on_failure=OnFailure(on_failure) if on_failure else None, max_parallel=jobs)
             _say(run_id, left)
             return run_id
 
-        return see_through(call, runs, start, detach=detach, as_json=as_json)
+        return see_through(call, runs, begin, detach=detach, as_json=as_json)
 
 
 def _nothing(left: CarryOver, *, as_json: bool) -> int:
@@ -71,6 +84,8 @@ def _say(run_id: str, left: CarryOver) -> None:
     old = left.ended
     again = f"{counted(len(left.again), 'todo')} of {old.run_id} again"
     click.echo(f"run {run_id} of {old.meta['plan_id']}: {again}, {len(left.carried)} carried over", err=True)
+    if back := [todo for todo in left.again if todo in left.set_back.again]:
+        click.echo(f"  done again, though it had succeeded: {listed(back)}", err=True)
     if left.lost:
         click.echo(f"  done again, since their commits went with their host: {listed(left.lost)}", err=True)
     if left.by_hand:

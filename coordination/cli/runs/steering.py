@@ -35,12 +35,14 @@ def pause(call: Call, run: str, as_json: bool) -> None:
 
 @command()
 @the_run
+@click.option("--as-it-was", is_flag=True, help="In the run's own order, where the file has another by now.")
 @as_json_option
 @click.pass_obj
-def resume(call: Call, run: str, as_json: bool) -> None:
+def resume(call: Call, run: str, as_it_was: bool, as_json: bool) -> None:
     """Go on with the paused RUN."""
     with opened(call) as runs:
-        view = _steered(runs, run, runs.resume)
+        ecosystem = call.document.ecosystem if call.has_file and not as_it_was else None
+        view = _steered(runs, run, lambda run_id: runs.resume(run_id, ecosystem))
         unserved = runs.presence.unserved({t.repo for t in view.todos if not t.state.ended})
     _data(view, as_json)
     click.echo(f"run {view.run_id} goes on; look: coord watch {view.run_id}", err=True)

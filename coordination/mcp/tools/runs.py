@@ -55,6 +55,12 @@ def coord_retry_run(
     run: RunName = LAST,
     on_failure: Annotated[OnFailure | None, Field(description="If not as it was.")] = None,
     max_parallel: AtOnce = None,
+    from_todos: Annotated[
+        Items, Field(description="Do these again too, though they had succeeded, with all that stands on them.")
+    ] = None,
+    as_it_was: Annotated[
+        bool, Field(description="In the run's own order, where the file has another by now: else that is refused.")
+    ] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
     """Start a new run of what failed in an ended one, and of what that held up; what had succeeded is carried over.
@@ -62,7 +68,9 @@ def coord_retry_run(
     Mend the cause first: the todo in the ecosystem file, the code on the repository's branch, or in the worktree that was
     kept on the machine of its worker, .coord/worktrees/<run_id>/<repo>, by a commit on coord/<run_id>.
     """
-    again = office.coord.runs.retry(run, on_failure=on_failure, max_parallel=max_parallel)
+    again = office.coord.runs.retry(
+        run, on_failure=on_failure, max_parallel=max_parallel, from_=from_todos or (), as_it_was=as_it_was
+    )
     return cut(CutRun, office.begun(again, wait_s), SHOWN)
 
 
