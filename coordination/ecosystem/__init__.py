@@ -6,7 +6,7 @@
 | `cache.py` `outline.py` | what a large file said last time, and where each record of it stands |
 | `layout.py` `naming.py` | which record stands where; which fields name other records |
 | `checks.py` `wording.py` | what is wrong, in words |
-| `writeback.py` | what a run achieved, written back |
+| `writeback.py` `outcome.py` | what a run achieved, written back |
 | `editing.py` `changes.py` | an edit: decided, made, saved |
 | `piecewise.py` `revision.py` | how it is made and proved: a few records read alone, or the whole file |
 | `amending/` | the few characters that change, in the hand of what stands there |

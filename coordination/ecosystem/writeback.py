@@ -1,29 +1,63 @@
-"""What a run has achieved, written back: succeeded todos become completed, with their hours, and pending again when it is undone."""
+"""What a run has achieved, written back: succeeded todos become completed, with their hours, and pending again when it is undone;
+so do the milestones that were approved in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from coordination.ecosystem.editing import Edit, edit
 from coordination.ecosystem.moments import moment
-from coordination.models import TodoStatus
+from coordination.ecosystem.outcome import Outcome
+from coordination.models import OPEN_TODO, TodoStatus
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """The todos that were changed, in the file's order."""
+    """The todos and the milestones that were changed, in the file's order."""
 
     completed: tuple[str, ...] = ()
     reopened: tuple[str, ...] = ()
+    reached: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.completed, *self.reached, *self.reopened, *self.lost)
 
 
-def write_back(path: Path, succeeded: Mapping[str, float], undone: Mapping[str, float], now: datetime) -> Written:
-    """What a run came to, todo → hours. Raises what `edit` raises."""
-    completed = complete_todos(path, succeeded, now)
-    return Written(completed=completed, reopened=reopen_todos(path, undone, now) if undone else ())
+def write_back(path: Path, outcome: Outcome, now: datetime) -> Written:
+    """Raises what `edit` raises."""
+    completed = complete_todos(path, outcome.succeeded, now)
+    reopened = reopen_todos(path, outcome.undone, now) if outcome.undone else ()
+    reached = _set_milestones(path, outcome.plan, outcome.reached, TodoStatus.COMPLETED, now)
+    lost = _set_milestones(path, outcome.plan, outcome.lost, TodoStatus.PENDING, now)
+    return Written(completed=completed, reopened=reopened, reached=reached, lost=lost)
+
+
+def _set_milestones(
+    path: Path, plan_id: str, names: Collection[str], status: TodoStatus, now: datetime
+) -> tuple[str, ...]:
+    """One that is open is completed, one that is completed is open again; what else became of it is left alone."""
+    changed: list[str] = []
+    before = OPEN_TODO if status is TodoStatus.COMPLETED else (TodoStatus.COMPLETED,)
+
+    def decide(edit: Edit) -> None:
+        changed.clear()
+        for plan in edit.document.ecosystem.coordination.plans:
+            if plan.id == plan_id:
+                changed.extend(m.id for m in plan.milestones if m.id in names and m.status in before)
+                for name in changed:
+                    edit.set(("plans", plan.id, "milestones", name), "status", status.value)
+                if changed:
+                    edit.set(("plans", plan.id), "updated", moment(now, like=plan.updated or plan.created))
+
+    if names:
+        edit(path, decide)
+    return tuple(changed)
 
 
 def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime) -> tuple[str, ...]:

@@ -114,10 +114,16 @@ def sync(call: Call, run: str, as_json: bool) -> None:
         run_id = runs.reader.resolve(run)
         written = record(call, runs, run_id)
     if as_json:
-        print_json({"run_id": run_id, "completed": list(written.completed), "reopened": list(written.reopened)})
-    changes = {"completed": written.completed, "pending again": written.reopened}
-    for what, todos in changes.items():
-        if todos:
-            click.echo(f"{counted(len(todos), 'todo')} of run {run_id} {what} in {call.path}", err=True)
-    if not any(changes.values()):
+        completed, reopened = (*written.completed, *written.reached), (*written.reopened, *written.lost)
+        print_json({"run_id": run_id, "completed": list(completed), "reopened": list(reopened)})
+    changes = (
+        ("todo", "completed", written.completed),
+        ("milestone", "completed", written.reached),
+        ("todo", "pending again", written.reopened),
+        ("milestone", "pending again", written.lost),
+    )
+    for noun, what, names in changes:
+        if names:
+            click.echo(f"{counted(len(names), noun)} of run {run_id} {what} in {call.path}", err=True)
+    if not written.all:
         click.echo("nothing to write back", err=True)

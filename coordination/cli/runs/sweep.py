@@ -186,7 +186,7 @@ def record(call: Call, runs: Runs, run_id: str) -> Written:
         click.echo(f"there is no ecosystem.yaml here to update; where it is: coord sync {run_id}", err=True)
         return Written()
     try:
-        return write_back(call.path, runs.succeeded_hours(run_id), runs.undone_hours(run_id), datetime.now(UTC))
+        return write_back(call.path, runs.outcome(run_id), datetime.now(UTC))
     except CoordinationError as error:
         click.echo(f"warning: {call.path} was not updated: {error}\n  when it can be: coord sync {run_id}", err=True)
         return Written()

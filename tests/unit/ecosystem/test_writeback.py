@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coordination.ecosystem.document import load
-from coordination.ecosystem.writeback import complete_todos, reopen_todos
+from coordination.ecosystem.outcome import Outcome
+from coordination.ecosystem.writeback import complete_todos, reopen_todos, write_back
 from coordination.errors import EditConflict, InvalidFile
 from coordination.models import TodoStatus
 
@@ -274,3 +276,37 @@ def _changed_text(before: str, after: str) -> tuple[str, str]:
         op for op in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes() if op[0] != "equal"
     ]
     return "".join(before[a:b] for _, a, b, _, _ in changes), "".join(after[c:d] for _, _, _, c, d in changes)
+
+
+PLANS = """\
+coordination:
+  plans:
+    - id: PLAN-002
+      title: another
+      milestones:
+        - {id: M1, name: the same name}
+    - id: PLAN-001
+      title: a plan
+      updated: 2026-01-01   # c
+      milestones:
+        - {id: M1, name: reviewed, status: pending, gate: true}   # why
+        - {id: M2, name: shipped, status: cancelled}
+"""
+
+
+def test_an_approved_milestone_is_completed_in_its_plan_and_open_again_when_it_was_undone(tmp_path: Path) -> None:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(PLANS)
+    approved = Outcome(plan="PLAN-001", succeeded={}, undone={}, reached=frozenset({"M1", "M2", "GONE"}))
+    undone = replace(approved, reached=frozenset(), lost=approved.reached)
+
+    first = write_back(path, approved, NOW)
+    reached = path.read_text()
+    again = write_back(path, approved, NOW)
+    back = write_back(path, undone, NOW)
+
+    assert (first.reached, again.all, back.lost) == (("M1",), (), ("M1",))
+    assert reached == PLANS.replace("status: pending", "status: completed").replace(
+        "2026-01-01   # c", "2026-03-04   # c"
+    )
+    assert path.read_text() == PLANS.replace("2026-01-01   # c", "2026-03-04   # c")

@@ -1,0 +1,19 @@
+"""What a run came to, as far as the file is told of it. Whoever only looks at runs need not import what edits files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    plan: str
+    succeeded: Mapping[str, float]
+    """Todo → hours that it took."""
+    undone: Mapping[str, float]
+    """The same, of what had succeeded before it was undone."""
+    reached: frozenset[str] = frozenset()
+    """Milestones of the plan that were approved."""
+    lost: frozenset[str] = frozenset()
+    """Those that had been, before what they stand for was undone."""
