@@ -75,7 +75,8 @@ def _ask(runs: Runs, facts: Facts) -> Facts:
     asked, now_ms, answered = time.time(), runs.store.now_ms(), time.time()
     machine = replace(facts.machine, clock_offset_ms=round((asked + answered) * 500 - now_ms))
     heard, gone = _heard(runs, now_ms)
-    known = replace(facts, machine=machine, workers=heard, gone=gone, runs=tuple(_live(runs)))
+    known = replace(facts, machine=machine, workers=heard, gone=gone, runs=tuple(_read(runs, runs.store.live_runs())))
+    known = replace(known, half_undone=tuple(_read(runs, runs.reader.half_undone())))
     return replace(
         known,
         queues=_queues(runs, known.repos, {*gone, *(one.worker.host for one in heard)}),
@@ -84,8 +85,8 @@ def _ask(runs: Runs, facts: Facts) -> Facts:
     )
 
 
-def _live(runs: Runs) -> Iterator[RunView]:
-    for run_id in runs.store.live_runs():
+def _read(runs: Runs, ids: Iterable[str]) -> Iterator[RunView]:
+    for run_id in ids:
         with suppress(NotFound):  # it has ended and expired since
             yield runs.reader.read(run_id)
 

@@ -11,7 +11,7 @@ from coordination.phrases import counted, listed
 from coordination.planner.gates import NOWHERE
 from coordination.runs.census import Queue
 from coordination.runs.presence import Worker
-from coordination.runs.records import RunView
+from coordination.runs.records import RunView, TodoState
 from coordination.wire.fitness import Finding, Severity
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
@@ -79,6 +79,8 @@ class Facts:
     """Messages that no worker has taken yet."""
     runs: tuple[RunView, ...] = ()
     """Those that have not ended."""
+    half_undone: tuple[RunView, ...] = ()
+    """Those of which something could not be undone."""
     poison: int = 0
     poison_key: str = ""
 
@@ -113,6 +115,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_versions(facts),
         *_clocks(facts),
         *_gone(facts),
+        *_half_undone(facts),
         *_poison(facts),
         *_machine(facts),
     ]
@@ -187,6 +190,16 @@ def _gone(facts: Facts) -> Iterator[Finding]:
                 f"of which nothing was heard for {_duration(ago_s)}",
                 f"start its worker again; or give the host up: coord cancel RUN, then coord retry RUN --without {host}",
             )
+
+
+def _half_undone(facts: Facts) -> Iterator[Finding]:
+    for run in facts.half_undone:
+        failed = [todo.id for todo in run.todos if todo.state is TodoState.COMPENSATION_FAILED]
+        yield Finding.wrong(
+            f"run {run.run_id} of {run.plan_id} is half undone: {listed(failed)} could not be undone",
+            f"see why: coord show-run {run.run_id}; try again: coord rollback {run.run_id}; or answer for it: "
+            f'coord rollback {run.run_id} --accept TODO --reason "…"',
+        )
 
 
 def _poison(facts: Facts) -> Iterator[Finding]:

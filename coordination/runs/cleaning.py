@@ -174,22 +174,20 @@ class Cleaning:
         self._reader = RunReader(store.redis, store.keys)
 
     def survey(self, named: Sequence[str], *, branches: bool = True) -> Survey:
-        """What there is of these runs (of all ended ones, where none is named). Raises Conflict for a live one."""
+        """What there is of these runs (of all ended ones, where none is named). Raises Conflict for a live one, and one that is half undone."""
         chosen = tuple(dict.fromkeys(self._resolved(name) for name in named))
-        live = self._live()
+        needed = self._needed()
         for run_id in chosen:
-            if run_id in live:
-                raise Conflict(
-                    f"run {run_id} {live[run_id]}", f"look: coord show-run {run_id}; clean up when it has ended"
-                )
-        return self._ask(remove=False, branches=branches, runs=chosen or None, spare=tuple(live))
+            if run_id in needed:
+                raise Conflict(f"run {run_id} {needed[run_id]}", f"look: coord show-run {run_id}; clean up afterwards")
+        return self._ask(remove=False, branches=branches, runs=chosen or None, spare=tuple(needed))
 
     def remove(self, survey: Survey, *, branches: bool = True) -> Survey:
         """Takes away what the survey found, as far as it can go; returns what went and what stayed."""
         runs = tuple(dict.fromkeys(r.run for r in survey.found))
-        live = self._live()  # a run may have been taken up anew while the question stood
-        done = self._ask(remove=True, branches=branches, runs=tuple(r for r in runs if r not in live))
-        for run_id in set(runs) - set(live):
+        needed = self._needed()  # a run may have been taken up anew, or back, while the question stood
+        done = self._ask(remove=True, branches=branches, runs=tuple(r for r in runs if r not in needed))
+        for run_id in set(runs) - set(needed):
             forget_logs(self._store, run_id)
             if branches and all(r.gone for r in done.found if r.run == run_id):
                 forget_bundles(self._store, run_id)
@@ -203,15 +201,18 @@ class Cleaning:
                 return name
             raise
 
-    def _live(self) -> dict[str, str]:
+    def _needed(self) -> dict[str, str]:
         """Runs that must not be touched → why."""
-        live = dict.fromkeys(self._store.live_runs(), "is live")
-        for run_id in tuple(live):
+        half = dict.fromkeys(
+            self._reader.half_undone(), "could not be undone, and what undoes it needs what it has left"
+        )
+        needed = half | dict.fromkeys(self._store.live_runs(), "is live")
+        for run_id, why in tuple(needed.items()):
             source = self._source_of(run_id)
             while source:
-                live.setdefault(source, f"is carried on by run {run_id}, which is live")
+                needed.setdefault(source, f"is carried on by run {run_id}, which {why}")
                 source = self._source_of(source)
-        return live
+        return needed
 
     def _source_of(self, run_id: str) -> str | None:
         source: str | None = self._store.redis.hget(self._store.keys.run(run_id).meta, "carried_from")

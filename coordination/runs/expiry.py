@@ -1,4 +1,5 @@
-"""Runs that ended long ago are forgotten: everything that Redis keeps of them goes, after `keep_runs`.
+"""Runs that ended long ago are forgotten: everything that Redis keeps of them goes, after `keep_runs`. Not those of which
+something could not be undone: nobody would hear of it again.
 
 In pieces, since Redis does one thing at a time, and a run of 10,000 todos has as many logs. By which the rest of a run is
 found (its place in `runs`, its meta, the names of its todos) goes last, so that the next round takes up what was cut short.
@@ -50,7 +51,8 @@ class Expiry:
             status, finished_at = self._store.redis.hmget(keys.run(run_id).meta, ["status", "finished_at"])
             if status is None:  # its records went in a way that was not ours
                 return self._store.redis.zscore(keys.live, run_id) is None
-            return RunStatus(status).ended and int(finished_at or until_ms) < until_ms
+            over = RunStatus(status).ended and status != RunStatus.ROLLBACK_FAILED  # that waits for a person
+            return over and int(finished_at or until_ms) < until_ms
         except (redis.ResponseError, ValueError):  # damaged, or of another version: for people to look at
             return False
 

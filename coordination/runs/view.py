@@ -62,6 +62,15 @@ class RunReader:
         """The newest runs, without their todos."""
         return [self.read(run_id, todos=False) for run_id in self._redis.zrevrange(self._keys.runs, 0, limit - 1)]
 
+    def half_undone(self) -> tuple[str, ...]:
+        """The runs, oldest first, of which something could not be undone: until somebody sees to that."""
+        ids = self._redis.zrange(self._keys.runs, 0, -1)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for run_id in ids:
+                pipeline.hget(self._keys.run(run_id).meta, "status")
+            statuses = pipeline.execute()
+        return tuple(r for r, status in zip(ids, statuses, strict=True) if status == RunStatus.ROLLBACK_FAILED)
+
     def status(self, run_id: str) -> RunStatus:
         status = self._redis.hget(self._keys.run(run_id).meta, "status")
         if status is None:

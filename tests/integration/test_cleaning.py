@@ -291,6 +291,23 @@ def test_a_run_that_a_live_one_carries_on_is_left_alone(machine: Machine, cleani
     assert cleaning.survey([]).found == ()
 
 
+def test_what_a_failed_compensation_still_needs_is_left_alone_until_somebody_answers_for_it(
+    machine: Machine, cleaning: Cleaning, store: RunStore
+):
+    run = Harness(store)
+    run.run_id = machine.run()
+    run.follow(store.rollback(run.run_id, "lena", "why"))
+    run.settle(run.take("A"), BAD)
+
+    with pytest.raises(Conflict, match=f"run {run.run_id} could not be undone"):
+        cleaning.survey([run.run_id])
+    assert cleaning.survey([]).found == ()
+
+    run.follow(store.accept(run.run_id, "A", "lena", "by hand"))
+    cleaning.remove(cleaning.survey([run.run_id]))
+    assert machine.branches() == {"main"}
+
+
 def test_of_a_forgotten_run_goes_what_is_nobodys_work(machine: Machine, cleaning: Cleaning, store: RunStore):
     merged, not_merged = machine.run(), machine.run()
     git(machine.repo, "merge", "-q", f"coord/{merged}")

@@ -15,7 +15,7 @@ from coordination.runs.view import RunReader
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
 from coordination.wire.connection import Profile, connect
-from tests.contracts.carrier import Harness
+from tests.contracts.carrier import BAD, Harness
 from tests.plans import Todos, ecosystem, graph, order
 from tests.waiting import until
 
@@ -83,6 +83,18 @@ def test_a_live_run_is_never_forgotten_however_old(store: RunStore):
     assert Expiry(store, NOTHING).run_once() == []
 
     assert keys_of(run) == before
+
+
+def test_a_run_of_which_something_could_not_be_undone_is_kept_until_somebody_sees_to_it(store: RunStore):
+    run = ended(store, {"A": "r1"})
+    run.follow(store.rollback(run.run_id, "lena", "why"))
+    run.drain(lambda _: BAD)
+    store.redis.hset(store.keys.run(run.run_id).meta, "finished_at", 1)
+    assert Expiry(store, NOTHING).run_once() == []
+
+    run.follow(store.accept(run.run_id, "A", "lena", "it may stay"))
+    store.redis.hset(store.keys.run(run.run_id).meta, "finished_at", 1)
+    assert Expiry(store, NOTHING).run_once() == [run.run_id]
 
 
 def test_a_run_that_was_forgotten_in_part_is_forgotten_whole_by_the_next_round(store: RunStore):

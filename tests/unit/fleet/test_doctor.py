@@ -10,6 +10,7 @@ import pytest
 from coordination.errors import Unreachable
 from coordination.fleet.doctor import Facts, File, Heard, Machine, Server, findings
 from coordination.runs.presence import Worker
+from coordination.runs.records import RunView
 from coordination.wire.fitness import Finding, Severity
 
 WRONG, WARNING = Severity.WRONG, Severity.WARNING
@@ -30,6 +31,19 @@ WELL = Facts(
     queues={("units", None): 4, ("text", "b"): 2},
 )
 NO_FOLDER = "there is no folder /srv/units"
+
+
+def test_what_could_not_be_undone_is_wrong_and_both_ways_on_are_said():
+    names = {"run_id": "R", "plan_id": "P", "strategy": "levels", "on_failure": "halt", "actor": "ann", "counts": {}}
+    times = dict.fromkeys(("started_at", "finished_at", "duration_s", "bound_s"))
+    todos = ({"id": "A", "repo": "units", "state": "compensation_failed", "attempt": 2},)
+    run = RunView.model_validate({**names, **times, "status": "rollback_failed", "todos": todos})
+
+    (finding,) = findings(replace(WELL, half_undone=(run,)))
+
+    assert (finding.severity, finding.what) == (WRONG, "run R of P is half undone: A could not be undone")
+    assert "coord rollback R; or" in finding.hint
+    assert 'coord rollback R --accept TODO --reason "…"' in finding.hint
 
 
 def test_nothing_is_said_where_nothing_is_wrong():
