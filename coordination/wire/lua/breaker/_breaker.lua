@@ -3,129 +3,141 @@
 -- A policy is {failures, window_ms, open_ms}: so many failures within the window open the breaker for so long.
 -- A breaker at rest, closed and without a failure in its window, has left nothing in Redis.
 
-local CLOSED, OPEN, HALF_OPEN, PROBE = 'closed', 'open', 'half-open', 'probe'
+local CLOSED = 'closed'
 local BY_LEASE = 'lease' -- a todo is a probe for as long as its lease lasts
-local WHY_BYTES = 300
 
-local function state_of_breaker(name) return call('HGET', head .. KEY.breakers, name) end
+local function all_at_rest() return call('EXISTS', head .. KEY.breakers) == 0 end
 
--- Until when the probe may take, in ms; 0 where there is none.
-local function probed_until(breaker, probe)
-  local ends = probe and call('HGET', breaker, 'probe_until')
-  if ends == BY_LEASE then return tonumber(call('ZSCORE', head .. KEY.leases, probe) or 0) end
-  return tonumber(ends or 0)
-end
+-- The rest is made where it is needed, and that is seldom: to make so many functions takes Redis longer than the question does.
+local function breakers()
+  local OPEN, HALF_OPEN, PROBE = 'open', 'half-open', 'probe'
+  local WHY_BYTES = 300
 
--- What whoever asks now is told: `closed`; `open` or `half-open`, until when in ms; or `probe`: it is the one that may try.
-local function stance(name, who)
-  local state = state_of_breaker(name)
-  if not state then return CLOSED end
-  if state == CLOSED then
-    if call('EXISTS', key(KEY.breaker_failures, name)) == 0 then call('HDEL', head .. KEY.breakers, name) end
-    return CLOSED
+  local function state_of(name) return call('HGET', head .. KEY.breakers, name) end
+
+  -- Until when the probe may take, in ms; 0 where there is none.
+  local function probed_until(breaker, probe)
+    local ends = probe and call('HGET', breaker, 'probe_until')
+    if ends == BY_LEASE then return tonumber(call('ZSCORE', head .. KEY.leases, probe) or 0) end
+    return tonumber(ends or 0)
   end
-  local breaker = key(KEY.breaker, name)
-  local opens, probe = unpack(call('HMGET', breaker, 'until', 'probe'))
-  if state == OPEN and tonumber(opens) > now then return OPEN, tonumber(opens) end
-  local ends = probed_until(breaker, probe)
-  if probe ~= who and ends > now then return HALF_OPEN, ends end
-  return PROBE
-end
 
--- `by`: who it is, in words. `ends`: until when in ms, or BY_LEASE.
-local function begin_probe(name, who, by, ends)
-  call('HSET', head .. KEY.breakers, name, HALF_OPEN)
-  call('HSET', key(KEY.breaker, name), 'probe', who, 'probe_by', by, 'probe_until', ends, 'probed_at', now)
-end
+  -- What whoever asks now is told: `closed`; `open` or `half-open`, until when in ms; or `probe`: it is the one that may try.
+  local function stance(name, who)
+    local state = state_of(name)
+    if not state then return CLOSED end
+    if state == CLOSED then
+      if call('EXISTS', key(KEY.breaker_failures, name)) == 0 then call('HDEL', head .. KEY.breakers, name) end
+      return CLOSED
+    end
+    local breaker = key(KEY.breaker, name)
+    local opens, probe = unpack(call('HMGET', breaker, 'until', 'probe'))
+    if state == OPEN and tonumber(opens) > now then return OPEN, tonumber(opens) end
+    local ends = probed_until(breaker, probe)
+    if probe ~= who and ends > now then return HALF_OPEN, ends end
+    return PROBE
+  end
 
--- The answer has changed: the todos that stand behind the breaker ask again.
-local function call_up(name)
-  local behind = key(KEY.breaker_behind, name)
-  for _, id in ipairs(call('ZRANGE', behind, 0, -1)) do tell({ kind = 'todo', id = id }) end
-end
+  -- `by`: who it is, in words. `ends`: until when in ms, or BY_LEASE.
+  local function begin_probe(name, who, by, ends)
+    call('HSET', head .. KEY.breakers, name, HALF_OPEN)
+    call('HSET', key(KEY.breaker, name), 'probe', who, 'probe_by', by, 'probe_until', ends, 'probed_at', now)
+  end
 
-local function is_probe(name, who) return call('HGET', key(KEY.breaker, name), 'probe') == who end
+  -- The answer has changed: the todos that stand behind the breaker ask again.
+  local function call_up(name)
+    local behind = key(KEY.breaker_behind, name)
+    for _, id in ipairs(call('ZRANGE', behind, 0, -1)) do tell({ kind = 'todo', id = id }) end
+  end
 
-local function end_probe(name) call('HDEL', key(KEY.breaker, name), 'probe', 'probe_by', 'probe_until', 'probed_at') end
+  local function is_probe(name, who) return call('HGET', key(KEY.breaker, name), 'probe') == who end
 
-local function close_breaker(name)
-  call_up(name)
-  call('DEL', key(KEY.breaker, name), key(KEY.breaker_failures, name), key(KEY.breaker_behind, name))
-  call('HDEL', head .. KEY.breakers, name)
-end
+  local function end_probe(name) call('HDEL', key(KEY.breaker, name), 'probe', 'probe_by', 'probe_until', 'probed_at') end
 
-local function trip(name, policy)
-  local breaker = key(KEY.breaker, name)
-  end_probe(name)
-  call('HSET', head .. KEY.breakers, name, OPEN)
-  call('HSET', breaker, 'until', now + policy.open_ms, 'opened_at', now)
-  call('HSETNX', breaker, 'since', now)
-  call('PERSIST', breaker)
-  call('DEL', key(KEY.breaker_failures, name))
-  call_up(name)
-end
+  local function close(name)
+    call_up(name)
+    call('DEL', key(KEY.breaker, name), key(KEY.breaker_failures, name), key(KEY.breaker_behind, name))
+    call('HDEL', head .. KEY.breakers, name)
+  end
 
--- One line, cut where a character ends.
-local function in_brief(why)
-  local line = string.match(why, '^[^\r\n]*')
-  if #line <= WHY_BYTES then return line end
-  return (string.gsub(string.sub(line, 1, WHY_BYTES), '[\192-\255]?[\128-\191]*$', '')) .. ' …'
-end
+  local function trip(name, policy)
+    local breaker = key(KEY.breaker, name)
+    end_probe(name)
+    call('HSET', head .. KEY.breakers, name, OPEN)
+    call('HSET', breaker, 'until', now + policy.open_ms, 'opened_at', now)
+    call('HSETNX', breaker, 'since', now)
+    call('PERSIST', breaker)
+    call('DEL', key(KEY.breaker_failures, name))
+    call_up(name)
+  end
 
--- What they said of a breaker that is closed is the times of its last failures, as many as open it: the window slides exactly.
-local function count_failure(name, who, policy)
-  local times, breaker = key(KEY.breaker_failures, name), key(KEY.breaker, name)
-  call('RPUSH', times, string.format('%.0f %s', now, who))
-  call('LTRIM', times, -policy.failures, -1)
-  call('PEXPIRE', times, policy.window_ms)
-  call('PEXPIRE', breaker, policy.window_ms)
-  call('HSET', head .. KEY.breakers, name, CLOSED)
-  local first = tonumber(string.match(call('LINDEX', times, 0), '^%d+'))
-  if call('LLEN', times) == policy.failures and now - first < policy.window_ms then trip(name, policy) end
-end
+  -- One line, cut where a character ends.
+  local function in_brief(why)
+    local line = string.match(why, '^[^\r\n]*')
+    if #line <= WHY_BYTES then return line end
+    return (string.gsub(string.sub(line, 1, WHY_BYTES), '[\192-\255]?[\128-\191]*$', '')) .. ' …'
+  end
 
--- Once it is not closed, only its probe counts: what began before it opened says nothing of how things are now.
-local function record_failure(name, who, why, policy)
-  local state = state_of_breaker(name) or CLOSED
-  if state ~= CLOSED and not is_probe(name, who) then return end
-  call('HSET', key(KEY.breaker, name), 'why', in_brief(why), 'failed_at', now,
-    'failures', policy.failures, 'window_ms', policy.window_ms)
-  if state == CLOSED then count_failure(name, who, policy) else trip(name, policy) end
-end
+  -- What they said of a breaker that is closed is the times of its last failures, as many as open it: the window slides exactly.
+  local function count_failure(name, who, policy)
+    local times, breaker = key(KEY.breaker_failures, name), key(KEY.breaker, name)
+    call('RPUSH', times, string.format('%.0f %s', now, who))
+    call('LTRIM', times, -policy.failures, -1)
+    call('PEXPIRE', times, policy.window_ms)
+    call('PEXPIRE', breaker, policy.window_ms)
+    call('HSET', head .. KEY.breakers, name, CLOSED)
+    local first = tonumber(string.match(call('LINDEX', times, 0), '^%d+'))
+    if call('LLEN', times) == policy.failures and now - first < policy.window_ms then trip(name, policy) end
+  end
 
-local function record_success(name, who)
-  if is_probe(name, who) then close_breaker(name) end
-end
+  -- Once it is not closed, only its probe counts: what began before it opened says nothing of how things are now.
+  local function failed(name, who, why, policy)
+    local state = state_of(name) or CLOSED
+    if state ~= CLOSED and not is_probe(name, who) then return end
+    call('HSET', key(KEY.breaker, name), 'why', in_brief(why), 'failed_at', now,
+      'failures', policy.failures, 'window_ms', policy.window_ms)
+    if state == CLOSED then count_failure(name, who, policy) else trip(name, policy) end
+  end
 
--- It came to nothing that says anything: the next one may try.
-local function leave_probe(name, who)
-  if not is_probe(name, who) then return end
-  end_probe(name)
-  call_up(name)
-end
+  local function succeeded(name, who)
+    if is_probe(name, who) then close(name) end
+  end
 
--- A moment in ms as people read it: 2026-11-21T21:40:00Z. The days by H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-local function iso_time(ms)
-  local seconds = math.floor(ms / 1000)
-  local days, rest = math.floor(seconds / 86400) + 719468, seconds % 86400
-  local era = math.floor(days / 146097)
-  local of_era = days - era * 146097
-  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
-  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
-  local shifted = math.floor((5 * of_year + 2) / 153) -- months, from March on
-  local day, month = of_year - math.floor((153 * shifted + 2) / 5) + 1, shifted < 10 and shifted + 3 or shifted - 9
-  return string.format('%04d-%02d-%02dT%02d:%02d:%02dZ', year + era * 400 + (month <= 2 and 1 or 0), month, day,
-    math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60)
-end
+  -- It came to nothing that says anything: the next one may try.
+  local function gave_up(name, who)
+    if not is_probe(name, who) then return end
+    end_probe(name)
+    call_up(name)
+  end
 
-local KINDS = { repo = 'repository', resource = 'resource' }
+  -- A moment in ms as people read it: 2026-11-21T21:40:00Z. The days by H. Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+  local function moment(ms)
+    local seconds = math.floor(ms / 1000)
+    local days, rest = math.floor(seconds / 86400) + 719468, seconds % 86400
+    local era = math.floor(days / 146097)
+    local of_era = days - era * 146097
+    local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524) - math.floor(of_era / 146096)) / 365)
+    local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+    local shifted = math.floor((5 * of_year + 2) / 153) -- months, from March on
+    local day, month = of_year - math.floor((153 * shifted + 2) / 5) + 1, shifted < 10 and shifted + 3 or shifted - 9
+    return string.format('%04d-%02d-%02dT%02d:%02d:%02dZ', year + era * 400 + (month <= 2 and 1 or 0), month, day,
+      math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60)
+  end
 
--- Why whoever asks does not get through, for people. `state` and `ends` are what `stance` said.
-local function breaker_in_words(name, state, ends)
-  local kind, bare = string.match(name, '^(%l+):(.*)$')
-  local what = KINDS[kind] .. ' ' .. bare .. ': its circuit breaker is ' .. state
-  local failures, window_ms, why, by = unpack(call('HMGET', key(KEY.breaker, name), 'failures', 'window_ms', 'why', 'probe_by'))
-  if state == HALF_OPEN then return what .. ', and ' .. by .. ' probes it' end
-  local count = failures == '1' and '1 failure' or failures .. ' failures'
-  return string.format('%s after %s in %g s, last: %s; probe at %s', what, count, window_ms / 1000, why, iso_time(ends))
+  local KINDS = { repo = 'repository', resource = 'resource' }
+
+  -- Why whoever asks does not get through, for people. `state` and `ends` are what `stance` said.
+  local function in_words(name, state, ends)
+    local kind, bare = string.match(name, '^(%l+):(.*)$')
+    local what = KINDS[kind] .. ' ' .. bare .. ': its circuit breaker is ' .. state
+    local failures, window_ms, why, by = unpack(call('HMGET', key(KEY.breaker, name), 'failures', 'window_ms', 'why', 'probe_by'))
+    if state == HALF_OPEN then return what .. ', and ' .. by .. ' probes it' end
+    local count = failures == '1' and '1 failure' or failures .. ' failures'
+    return string.format('%s after %s in %g s, last: %s; probe at %s', what, count, window_ms / 1000, why, moment(ends))
+  end
+
+  return {
+    state = state_of, stance = stance, in_words = in_words, begin_probe = begin_probe, failed = failed,
+    succeeded = succeeded, gave_up = gave_up, close = close,
+  }
 end

@@ -4,7 +4,8 @@
 --   in ms, and why in words
 head = KEYS[1]
 local name, who, by, ttl_ms = unpack(ARGV)
-local state, ends = stance(name, who)
-if state == PROBE then begin_probe(name, who, by, now + ttl_ms) end
+local breaker = breakers()
+local state, ends = breaker.stance(name, who)
+if state == 'probe' then breaker.begin_probe(name, who, by, now + ttl_ms) end
 if not ends then return { state } end
-return { state, string.format('%.0f', ends), breaker_in_words(name, state, ends) }
+return { state, string.format('%.0f', ends), breaker.in_words(name, state, ends) }

@@ -5,6 +5,7 @@
 -- Returns: the breaker's state
 head = KEYS[1]
 local name, who, verdict, why, failures, window_ms, open_ms = unpack(ARGV)
+local breaker = breakers()
 local policy = { failures = tonumber(failures), window_ms = tonumber(window_ms), open_ms = tonumber(open_ms) }
 
 local function is_counted()
@@ -15,10 +16,10 @@ local function is_counted()
 end
 
 if verdict == 'succeeded' then
-  record_success(name, who)
+  breaker.succeeded(name, who)
 elseif verdict == 'gave_up' or policy.failures == 0 then
-  leave_probe(name, who)
+  breaker.gave_up(name, who)
 elseif not is_counted() then
-  record_failure(name, who, why, policy)
+  breaker.failed(name, who, why, policy)
 end
-return state_of_breaker(name) or CLOSED
+return breaker.state(name) or CLOSED

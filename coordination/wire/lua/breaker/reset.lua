@@ -4,9 +4,10 @@
 head = KEYS[1]
 local KEPT = 1000
 local name, actor = unpack(ARGV)
-local state = state_of_breaker(name)
+local breaker = breakers()
+local state = breaker.state(name)
 if not state then return '' end
 local why = call('HGET', key(KEY.breaker, name), 'why') or ''
 call('XADD', head .. KEY.breaker_resets, 'MAXLEN', '~', KEPT, '*', 'name', name, 'by', actor, 'state', state, 'why', why)
-close_breaker(name)
+breaker.close(name)
 return state

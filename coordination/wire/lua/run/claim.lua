@@ -103,5 +103,5 @@ if not undoing then -- before it begins: from now on there may be something to u
 end
 call('HDEL', facts, todo .. ' rank', todo .. ' waits_for')
 move(todo, 'running')
-probe_with(todo, to_probe)
+if to_probe then verdicts().probe_with(todo, to_probe) end
 return granted(fence)
