@@ -215,7 +215,7 @@ def _write(draft: Draft, left: CarryOver, todo: str) -> None:
         state, facts = TodoState.WAITING, {**first_facts(left.again[todo].todo), **_begun(old, todo)}
         place, spec = place_of(left.again[todo], order, level), left.again[todo].model_dump_json(exclude_defaults=True)
     elif todo in left.by_hand:
-        state, facts = TodoState.SUCCEEDED, BY_HAND
+        state, facts = TodoState.SUCCEEDED, {**BY_HAND, **_begun(old, todo)}
     elif spec:
         facts = {"run": old.run_id} | dict(facts)  # where a former retry carried it over, it says so already
     draft.todo(

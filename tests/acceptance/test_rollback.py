@@ -1,0 +1,108 @@
+"""Story: a run that fails, or that is not wanted any more, is undone whole; what could not be undone is never hidden."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.acceptance.gate import Gate
+from tests.stage import Stage, git
+from tests.waiting import until
+
+SAYS = 'echo "$COORD_TODO_ID $COORD_COMPENSATES $COORD_IDEMPOTENCY_KEY $(cat $COORD_TODO_OUTPUT)" >> "$LEDGER"'
+MEETS = 'touch "$LEDGER.$COORD_TODO_ID"; until [ -e "$LEDGER.{other}" ]; do sleep 0.02; done; '
+WORKS = "echo $COORD_TODO_ID > $COORD_TODO_ID"
+
+
+def refs(stage: Stage, *repos: str) -> dict[str, list[str]]:
+    """Branches with their commits, and worktrees."""
+    listed = "for-each-ref", "--format=%(refname) %(objectname)"
+    return {
+        repo: git(stage.folder / repo, *listed).splitlines()
+        + git(stage.folder / repo, "worktree", "list").splitlines()[1:]
+        for repo in repos
+    }
+
+
+def test_a_failure_undoes_the_whole_run_in_reverse_order_and_main_stays_where_it_was(stage: Stage):
+    running = Gate(stage.folder)
+    seven = f"{WORKS}; echo '{{\"id\":7}}' > $COORD_OUTPUT"
+    fails = f"until [ -e {stage.folder}/gate.begun ]; do sleep 0.02; done; exit 5"
+    b, c = (MEETS.format(other=other) + SAYS for other in "CB")
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": seven, "compensate": SAYS},
+            {"id": "B", "repo": "web", "action": WORKS, "compensate": b, "blocked_by": ["A"]},
+            {"id": "C", "repo": "docs", "action": WORKS, "compensate": c, "blocked_by": ["A"]},
+            {"id": "D", "repo": "web", "action": f"{WORKS}; git add D; git commit -qm own", "blocked_by": ["B"]},
+            {"id": "E", "repo": "docs", "action": fails, "blocked_by": ["C", "D"]},
+            {"id": "F", "repo": "api", "action": running.action, "compensate": SAYS, "blocked_by": ["A"]},
+            {"id": "G", "repo": "docs", "action": WORKS, "compensate": SAYS, "blocked_by": ["E"]},
+        ],
+        plan={"on_failure": "rollback", "strategy": "dataflow"},
+    )
+    before = refs(stage, "api", "web", "docs")
+
+    ended = stage.sweep()
+
+    run = ended.json["run_id"]
+    assert (ended.code, ended.json["status"]) == (3, "rolled_back"), ended.err
+    assert ended.states == {**dict.fromkeys("ABCDEF", "compensated"), "G": "skipped"}
+    assert [ended.todo(name)["was"] for name in "ADEF"] == ["succeeded", "succeeded", "failed", "cancelled"]
+    first, second, third, last = stage.ledger
+    assert sorted((first, second, third)) == [
+        f"B succeeded {run}/B/compensate null",
+        f"C succeeded {run}/C/compensate null",
+        f"F cancelled {run}/F/compensate null",
+    ]
+    assert last == f'A succeeded {run}/A/compensate {{"id":7}}'
+    assert refs(stage, "api", "web", "docs") == before
+    assert not [path for path in stage.state.glob("work*/*/*") if path.is_dir()]
+    assert {todo["status"] for todo in json.loads(stage.ok("list-todos", "--json").out)} == {"pending"}
+    log = stage.log_of(run, "A").decode()
+    assert "[coord] undoing it; it had come to: succeeded\n" in log
+    assert f"[coord] branch coord/{run} in {stage.folder}/api is removed, it stood at " in log
+
+
+def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word(stage: Stage, tmp_path: Path):
+    stage.settings = {"lease_ttl": "2s", "heartbeat": "500ms"}
+    hold = Gate(tmp_path)
+    key = 'echo "$COORD_TODO_ID $COORD_IDEMPOTENCY_KEY" >> "$LEDGER"; '
+    b = f'{key} [ -e "$LEDGER.B" ] || {{ {hold.action}; exit 4; }}'
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": WORKS, "compensate": f"{key} exit 5"},
+            {"id": "B", "repo": "web", "action": WORKS, "compensate": b, "blocked_by": ["A"]},
+        ]
+    )
+    before = refs(stage, "api", "web")
+    swept = stage.sweep()
+    run = swept.json["run_id"]
+    assert (swept.code, swept.json["status"]) == (0, "succeeded"), swept.err
+    assert not stage.todo("A")["was"]
+
+    stage.up()
+    rollback = stage.begin("rollback", run)
+    shell = hold.wait()
+    stage.kill("worker")
+    until(lambda: not Path(f"/proc/{shell}").exists())
+    hold.open()
+    stage.up()
+    undone = rollback.done()
+
+    assert (undone.code, stage.run()["status"]) == (3, "rollback_failed"), undone.err
+    assert stage.shown().states == {"A": "succeeded", "B": "compensation_failed"}
+    assert stage.todo("B")["error"] == "exit code 4; B ended as succeeded and handed over no output"
+    assert stage.ledger == [f"B {run}/B/compensate"] * 2
+    assert "coord/" in str(refs(stage, "web")), "nothing goes before its compensation succeeded"
+
+    (stage.folder / "ledger.B").touch()
+    again = stage.coord("rollback", run)
+    assert (again.code, stage.shown().states) == (3, {"A": "compensation_failed", "B": "compensated"}), again.err
+    assert stage.ledger == [f"B {run}/B/compensate"] * 3 + [f"A {run}/A/compensate"]
+    assert refs(stage, "web")["web"] == before["web"]
+
+    stage.ok("rollback", run, "--accept", "A", "--reason", "the bucket is gone anyway")
+    assert stage.run()["status"] == "rolled_back"
+    assert stage.todo("A")["accepted"] == "the bucket is gone anyway"
+    assert len(stage.ledger) == 4
