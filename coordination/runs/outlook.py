@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from coordination.models import (
     Command,
     Ecosystem,
+    Gate,
     ManualAction,
     PythonAction,
     ResourceNeed,
@@ -19,8 +20,11 @@ from coordination.models import (
     Workspace,
 )
 from coordination.planner.forecast import slots_for
+from coordination.planner.gates import is_milestone
 from coordination.planner.graph import PlanGraph
+from coordination.planner.hours import say
 from coordination.planner.schedule import simulate
+from coordination.runs.approvals import DONE
 from coordination.runs.presence import Worker, waiting_for_worker
 from coordination.runs.submit import Order
 from coordination.settings import Settings
@@ -48,11 +52,15 @@ class Step:
     places: tuple[Place, ...]
     waits_for: str | None
     """Why it would wait though its turn has come."""
+    approval: str | None
+    """At its gate; what is waited for there. It is asked for before anything else is."""
     workspace: Workspace
     resources: tuple[ResourceNeed, ...]
     command: str
     timeout_s: float | None
     """None: it waits for a person, for as long as that takes."""
+    undo: str | None
+    """By what it would be undone, where a failure rolls all back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +80,8 @@ class Outlook:
     on_failure: str
     max_parallel: int | None
     nothing_to_do: str
+    size: str
+    """How much would run, in words."""
     steps: tuple[Step, ...]
     """In the order in which they would start, as far as estimates tell."""
     rest: tuple[Rest, ...]
@@ -85,7 +95,8 @@ def outlook(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Sett
         on_failure=order.on_failure,
         max_parallel=order.max_parallel,
         nothing_to_do=graph.nothing_to_do,
-        steps=tuple(_step(graph, name, settings, places) for name in _in_order(graph, order)),
+        size=graph.size,
+        steps=tuple(_step(graph, name, settings, places, order.on_failure) for name in _in_order(graph, order)),
         rest=tuple(_rest(graph, ecosystem)),
     )
 
@@ -110,8 +121,29 @@ def command_text(todo: Todo, agent: Command | None) -> str:
             f"python: {action.call} {json.dumps(action.args, default=str)}" if action.args else f"python: {action.call}"
         )
     if isinstance(action, ManualAction):
-        return f"a person: coord complete-todo {todo.id}"
+        return f"a person: coord {'approve' if is_milestone(todo) else 'complete-todo'} {todo.id}"
     return f"agent: {_words(agent or '')}"
+
+
+def undo_text(todo: Todo, agent: Command | None) -> str:
+    """What would undo it, on one line for people; empty where nothing has to."""
+    if todo.compensate is not None:
+        return command_text(todo.model_copy(update={"action": todo.compensate}), agent)
+    return "" if isinstance(todo.action, ManualAction) else "the run's branch and worktree go"
+
+
+def approval_of(todo: Todo) -> str | None:
+    """`an approval: coord approve TODO-004 (rejected after 24 h)`; None where none is needed: a person who does it needs none."""
+    if todo.gate is None or (isinstance(todo.action, ManualAction) and not is_milestone(todo)):
+        return None
+    return f"an approval: coord approve {todo.id}{in_time(todo.gate)}"
+
+
+def in_time(gate: Gate) -> str:
+    """What becomes of it when nobody comes."""
+    if gate.timeout is None:
+        return ""
+    return f" ({DONE[gate.on_timeout]} after {say(gate.timeout.total_seconds() / 3600)})"
 
 
 def _words(command: Command) -> str:
@@ -129,26 +161,29 @@ def _in_order(graph: PlanGraph, order: Order) -> Iterable[str]:
     return sorted(graph.todos, key=lambda name: (start[name], graph.order[name]))
 
 
-def _step(graph: PlanGraph, name: str, settings: Settings, places: Places) -> Step:
+def _step(graph: PlanGraph, name: str, settings: Settings, places: Places, on_failure: OnFailure) -> Step:
     todo = graph.todos[name]
-    where = places[todo.repo]
     manual = isinstance(todo.action, ManualAction)
+    where: tuple[Place, ...] | str = () if manual else places[todo.repo]
     return Step(
         id=name,
         repo=todo.repo,
         level=graph.depth[name],
         after=graph.predecessors[name],
-        places=() if manual or isinstance(where, str) else where,
-        waits_for=where if isinstance(where, str) and not manual else None,
+        places=() if isinstance(where, str) else where,
+        waits_for=where if isinstance(where, str) else None,
+        approval=approval_of(todo),
         workspace=todo.workspace,
         resources=todo.resources,
         command=command_text(todo, settings.agent_command),
         timeout_s=None if manual else (todo.timeout or settings.todo_timeout).total_seconds(),
+        undo=undo_text(todo, settings.agent_command) if on_failure is OnFailure.ROLLBACK else None,
     )
 
 
 def _rest(graph: PlanGraph, ecosystem: Ecosystem) -> Iterable[Rest]:
-    for todo in ecosystem.todos_of(graph.plan):
+    milestones = (todo for todo in graph.blocked_todos.values() if is_milestone(todo))
+    for todo in (*ecosystem.todos_of(graph.plan), *milestones):
         if todo.id not in graph.todos:
             yield Rest(id=todo.id, repo=todo.repo, why=_why_not(graph, todo))
 

@@ -14,10 +14,11 @@ from coordination.cli.runs.summary import BLOCKED
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import Unreachable
-from coordination.phrases import counted
 from coordination.runs.outlook import Outlook, Place, Places, Step, outlook, places_of
 from coordination.runs.service import Runs
 from coordination.wire.connection import reaching
+
+SELDOM = ("resources", "undone by")
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
@@ -64,7 +65,7 @@ def print_outlook(found: Outlook) -> None:
     if found.nothing_to_do:
         click.echo(f"nothing to do: {found.nothing_to_do}", err=True)
     elif found.steps:
-        click.echo(f"{counted(len(found.steps), 'todo')} of {found.plan_id} would run: {found.reason}", err=True)
+        click.echo(f"{found.size} of {found.plan_id} would run: {found.reason}", err=True)
     if found.steps:
         _print_steps(found.steps)
     if found.steps and found.rest:
@@ -77,9 +78,9 @@ def print_outlook(found: Outlook) -> None:
 
 def _print_steps(steps: Sequence[Step]) -> None:
     """A column that nothing stands in is left out."""
-    columns = ("#", "todo", "repo", "after", "resources", "where", "timeout", "command")
+    columns = ("#", "todo", "repo", "after", "resources", "where", "timeout", "command", "undone by")
     rows = [(n, *_row(step)) for n, step in enumerate(steps, 1)]
-    shown = [i for i, column in enumerate(columns) if column != "resources" or any(row[i] for row in rows)]
+    shown = [i for i, column in enumerate(columns) if column not in SELDOM or any(row[i] for row in rows)]
     print_table([columns[i] for i in shown], ([row[i] for i in shown] for row in rows))
 
 
@@ -94,11 +95,15 @@ def _row(step: Step) -> tuple[object, ...]:
         where or "nowhere yet" if step.waits_for else where,
         timeout,
         step.command,
+        step.undo or "",
     )
 
 
 def _waits(found: Outlook) -> Iterator[str]:
     groups: dict[str, list[str]] = {}
+    for step in found.steps:
+        if step.approval:
+            yield f"· {step.id} would wait for {step.approval}"
     for step in found.steps:
         if step.waits_for:
             groups.setdefault(step.waits_for, []).append(step.id)

@@ -28,7 +28,7 @@ from coordination.ecosystem.writeback import Written, write_back
 from coordination.errors import Conflict, CoordinationError
 from coordination.messages.following import BEGINNING
 from coordination.models import OnFailure, Strategy
-from coordination.phrases import counted, listed
+from coordination.phrases import listed
 from coordination.planner.alone import alone
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors, find_plan
@@ -126,8 +126,7 @@ def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = Fals
 
         def start() -> str:
             run_id = runs.sweep(call.document.ecosystem, graph, order)
-            todos = counted(len(graph.todos), "todo")
-            click.echo(f"run {run_id} of {graph.plan.id}: {todos}, {order.reason}", err=True)
+            click.echo(f"run {run_id} of {graph.plan.id}: {graph.size}, {order.reason}", err=True)
             return run_id
 
         return see_through(call, runs, start, detach=detach, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from coordination.cli.runs.dry_run import print_outlook
-from coordination.models import Strategy, Todo
+from coordination.models import Milestone, Strategy, Todo
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors
 from coordination.runs.outlook import Outlook, Place, command_text, outlook, places_of
@@ -94,3 +94,41 @@ def test_a_manual_todo_needs_no_worker_and_has_no_timeout() -> None:
     (step,) = look(Selectors(todos=["A"]), A={"action": {"type": "manual"}}).steps
 
     assert (step.places, step.waits_for, step.timeout_s) == ((), None, None)
+
+
+def test_what_waits_for_an_approval_first_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    eco = ecosystem(
+        {"A": "r1", "B": ("r2", ["M1"]), "C": "r1"},
+        A={"gate": True},
+        C={"gate": {"timeout": "2h", "on_timeout": "approve"}},
+    )
+    milestone = Milestone.model_validate(
+        {"id": "M1", "name": "reviewed", "dependencies": ["A"], "gate": {"timeout": "1d"}}
+    )
+    plan = eco.coordination.plans[0].model_copy(update={"milestones": (milestone,)})
+    eco = eco.with_coordination(plans=(plan,))
+
+    found = outlook(build(eco, PLAN), order(Strategy.LEVELS), eco, Settings(), HERE)
+    print_outlook(found)
+    said = capsys.readouterr()
+
+    steps = {step.id: step for step in found.steps}
+    assert (steps["M1"].command, steps["M1"].repo, steps["M1"].timeout_s) == ("a person: coord approve M1", "-", None)
+    assert "3 todos and 1 milestone of PLAN-001 would run" in said.err
+    assert [line for line in said.err.splitlines() if "approval" in line] == [
+        "· A would wait for an approval: coord approve A",
+        "· C would wait for an approval: coord approve C (approved after 2 h)",
+        "· M1 would wait for an approval: coord approve M1 (rejected after 24 h)",
+    ]
+
+
+def test_a_milestone_that_is_blocked_says_by_what() -> None:
+    eco = ecosystem({"A": "r1"})
+    milestone = Milestone.model_validate({"id": "M1", "name": "reviewed", "dependencies": ["M0"], "gate": True})
+    first = milestone.model_copy(update={"id": "M0", "dependencies": (), "gate": None})
+    plan = eco.coordination.plans[0].model_copy(update={"milestones": (first, milestone)})
+    eco = eco.with_coordination(plans=(plan,))
+
+    found = outlook(build(eco, PLAN), order(Strategy.LEVELS), eco, Settings(), HERE)
+
+    assert [(rest.id, rest.why) for rest in found.rest] == [("M1", "blocked by M0 (pending: reviewed)")]
