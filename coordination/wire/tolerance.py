@@ -17,7 +17,8 @@ from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport.redis import Channel, Transport
+from kombu.transport.redis import Channel, QoS, Transport
+from kombu.transport.virtual import QoS as Places
 
 from coordination.wire.address import hide_password
 
@@ -32,7 +33,20 @@ NOT_READABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 logger = logging.getLogger(__name__)
 
 
+class TolerantQoS(QoS):
+    def ack(self, delivery_tag: str) -> None:
+        # A message that could not be acknowledged would keep its place for ever: a worker with one place would consume no
+        # more, and beat on. It is a hint that was taken; it comes again when its visibility runs out, and is refused.
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except redis.RedisError:
+            Places.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            raise
+
+
 class TolerantChannel(Channel):
+    QoS = TolerantQoS
+
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]

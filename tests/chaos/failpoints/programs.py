@@ -99,6 +99,8 @@ def _become(role: str, argv: Sequence[str], folder: Path, env: Mapping[str, str]
     code = 70
     try:
         os.setsid()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
         os.chdir(folder)
         for name in [name for name in os.environ if name.startswith("COORD_")]:
             del os.environ[name]

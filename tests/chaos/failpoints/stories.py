@@ -217,7 +217,7 @@ NOT_CARRIED = Story(
     env={"COORD_BUNDLE_LIMIT_BYTES": "0"},
 )
 
-UNDO = {"compensate": ["sh", str(BODY), "undo-"]}
+UNDO = {"compensate": ["sh", "-c", f"LASTS=0 exec sh {BODY} undo-"]}
 ROLLED_BACK = Story(
     name="rolled back while it runs",
     todos=[

@@ -9,6 +9,8 @@ from __future__ import annotations
 import multiprocessing
 import random
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -164,6 +166,7 @@ class Ground:
         jobs: multiprocessing.SimpleQueue[int | None],
         results: multiprocessing.SimpleQueue[tuple[int, Outcome]],
     ) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it has begun ends with it
         while (number := jobs.get()) is not None:
             results.put((number, self._one(trials[number])))
 
@@ -201,6 +204,8 @@ def main(
     sweep, began = Sweep(seed=seed), time.monotonic()
 
     def said(trial: Trial, outcome: Outcome) -> None:
+        for words in outcome.wrong:
+            say(f"WRONG {words[:SAID]}")
         mark = "WRONG" if outcome.wrong else "" if outcome.struck or not trial.target else "not reached"
         say(f"{outcome.took_s:5.1f} s  {sweep.stories[trial.story].name}: {trial.target or 'no fault'} {mark}")
 
