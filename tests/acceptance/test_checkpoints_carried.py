@@ -1,0 +1,43 @@
+"""What a todo has done by its own account is not done again: not when its worker is killed, nor when it fails, nor in a retry."""
+
+from __future__ import annotations
+
+from tests.stage import PLAN, Stage
+from tests.waiting import until
+
+STEP = """
+import json, os, pathlib, time
+done = json.loads(pathlib.Path(os.environ["COORD_CHECKPOINT"]).read_text()) or []
+attempt = len(done)
+with open(os.environ["LEDGER"], "a") as ledger:
+    ledger.write(f"{done}\\n")
+if attempt < 3:
+    pathlib.Path(os.environ["COORD_OUTPUT"]).write_text(json.dumps([*done, attempt]))
+if attempt == 0:
+    time.sleep(300)
+if attempt in (1, 2):
+    raise SystemExit(1)
+pathlib.Path(os.environ["COORD_OUTPUT"]).write_text(json.dumps({"all": done}))
+"""
+
+
+def test_each_attempt_goes_on_where_the_last_one_had_come_to(stage: Stage) -> None:
+    stage.settings = {"lease_ttl": "2s", "heartbeat": "300ms"}
+    stage.write(
+        [{"id": "long", "repo": "a", "action": ["python3", "-c", STEP], "retry": {"attempts": 2, "delay": "10ms"}}]
+    )
+    stage.up()
+    run = stage.begin("sweep", PLAN, "--json")
+    client = stage.redis()
+    run_id = until(lambda: client.zrange("coord:live", 0, -1), 20)[0]
+    until(lambda: client.hget(f"coord:run:{run_id}:checkpoint", "long") == "[0]", 20)
+    stage.kill("worker")
+    stage.up()
+
+    done = run.done()
+    assert done.code == 3, done.err
+    assert stage.ledger == ["[]", "[0]", "[0, 1]"]
+    again = stage.coord("retry", "--json")
+    assert again.code == 0, again.err
+    assert stage.ledger[3:] == ["[0, 1, 2]"]
+    assert again.todo("long")["output"] == {"all": [0, 1, 2]}

@@ -1,0 +1,81 @@
+"""What had succeeded is done again from a todo on, as if that had never been; and only in the order in which it was planned."""
+
+from __future__ import annotations
+
+from tests.acceptance.gate import Gate
+from tests.stage import PLAN, Stage, git
+
+SAY = 'echo $COORD_TODO_ID >> "$LEDGER"; '
+TODOS = [
+    {"id": "base", "repo": "lib", "action": SAY + "echo base > base"},
+    {"id": "change", "repo": "lib", "action": SAY + "test -e base && echo one > version", "blocked_by": ["base"]},
+    {"id": "check", "repo": "lib", "action": SAY + "grep . version", "blocked_by": ["change"]},
+    {"id": "use", "repo": "app", "action": SAY + "echo used >> uses", "blocked_by": ["check"]},
+    {"id": "apart", "repo": "other", "action": SAY + "echo apart > result"},
+]
+
+
+def edit(stage: Stage, old: str, new: str) -> None:
+    text = stage.file.read_text()
+    assert old in text
+    stage.file.write_text(text.replace(old, new))
+
+
+def test_a_succeeded_run_is_done_again_from_a_todo_on(stage: Stage) -> None:
+    stage.write(TODOS)
+    stage.up()
+    first = stage.sweep()
+    assert first.code == 0, first.err
+    edit(stage, "echo one", "echo two")
+    done = stage.coord("retry", "--from", "change", "--json")
+
+    assert done.code == 0, done.err
+    again, kept = {"change", "check", "use"}, {"base", "apart"}
+    assert (
+        f"3 todos of {first.json['run_id']} again, 2 carried over\n  done again, though it had succeeded: " in done.err
+    )
+    assert sorted(stage.ledger[5:]) == sorted(again)
+    assert {t["id"] for t in done.json["todos"] if t["run"] == first.json["run_id"]} == kept
+    branch = f"coord/{done.json['run_id']}"
+    subjects = git(stage.folder / "lib", "log", "--format=%s", branch).splitlines()
+    assert subjects == ["change: do change", "base: do base", "first"]
+    assert git(stage.folder / "lib", "show", f"{branch}:version") == "two"
+    assert git(stage.folder / "app", "show", f"{branch}:uses") == "used"
+
+    edit(stage, "- check\n", "- change\n")
+    changed = stage.coord("retry", "--from", "use")
+    assert (changed.code, changed.err) == (
+        2,
+        f"error: {PLAN} is no longer the plan of run {done.json['run_id']}: use now waits for change; "
+        "use no longer waits for check\n"
+        f"  sweep it anew: coord sweep {PLAN}; or carry on in the run's own order: "
+        f"coord retry {done.json['run_id']} --as-it-was\n",
+    )
+    as_it_was = stage.coord("retry", "--from", "use", "--as-it-was", "--json")
+    assert as_it_was.code == 0, as_it_was.err
+    assert stage.ledger[8:] == ["use"]
+
+
+def test_a_paused_run_goes_on_only_in_the_order_that_the_file_still_has(stage: Stage) -> None:
+    gate = Gate(stage.folder)
+    todos = [
+        {"id": "one", "repo": "a", "action": gate.action},
+        {"id": "two", "repo": "b", "blocked_by": ["one"]},
+        {"id": "three", "repo": "c"},
+    ]
+    stage.write(todos)
+    stage.up()
+    stage.ok("sweep", PLAN, "--detach")
+    gate.wait()
+    stage.ok("pause")
+    gate.open()
+    run = stage.run()["run_id"]
+    edit(stage, "- one\n", "- three\n")
+
+    refused = stage.coord("resume")
+    assert refused.code == 2
+    assert "two now waits for three; two no longer waits for one" in refused.err
+    assert f"coord resume {run} --as-it-was" in refused.err
+    assert stage.run()["status"] == "paused"
+    stage.ok("resume", "--as-it-was")
+    assert stage.coord("watch").code == 0
