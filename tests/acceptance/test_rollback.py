@@ -76,13 +76,12 @@ def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word
         ]
     )
     before = refs(stage, "api", "web")
+    stage.up()
     swept = stage.sweep()
     run = swept.json["run_id"]
     assert (swept.code, swept.json["status"]) == (0, "succeeded"), swept.err
-    assert not stage.todo("A")["was"]
 
-    stage.up()
-    rollback = stage.begin("rollback", run)
+    rollback = stage.begin("rollback", run, "--json")
     shell = hold.wait()
     stage.kill("worker")
     until(lambda: not Path(f"/proc/{shell}").exists())
@@ -90,19 +89,19 @@ def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word
     stage.up()
     undone = rollback.done()
 
-    assert (undone.code, stage.run()["status"]) == (3, "rollback_failed"), undone.err
-    assert stage.shown().states == {"A": "succeeded", "B": "compensation_failed"}
-    assert stage.todo("B")["error"] == "exit code 4; B ended as succeeded and handed over no output"
+    assert (undone.code, undone.json["status"]) == (3, "rollback_failed"), undone.err
+    assert undone.states == {"A": "succeeded", "B": "compensation_failed"}
+    assert undone.todo("B")["error"] == "exit code 4; B ended as succeeded and handed over no output"
     assert stage.ledger == [f"B {run}/B/compensate"] * 2
     assert "coord/" in str(refs(stage, "web")), "nothing goes before its compensation succeeded"
 
     (stage.folder / "ledger.B").touch()
-    again = stage.coord("rollback", run)
-    assert (again.code, stage.shown().states) == (3, {"A": "compensation_failed", "B": "compensated"}), again.err
+    again = stage.coord("rollback", run, "--json")
+    assert (again.code, again.states) == (3, {"A": "compensation_failed", "B": "compensated"}), again.err
     assert stage.ledger == [f"B {run}/B/compensate"] * 3 + [f"A {run}/A/compensate"]
     assert refs(stage, "web")["web"] == before["web"]
 
-    stage.ok("rollback", run, "--accept", "A", "--reason", "the bucket is gone anyway")
-    assert stage.run()["status"] == "rolled_back"
-    assert stage.todo("A")["accepted"] == "the bucket is gone anyway"
+    accepted = stage.ok("rollback", run, "--accept", "A", "--reason", "the bucket is gone anyway", "--json")
+    assert accepted.json["status"] == "rolled_back"
+    assert accepted.todo("A")["accepted"] == "the bucket is gone anyway"
     assert len(stage.ledger) == 4
