@@ -89,6 +89,13 @@ class Presence:
             pipeline.zremrangebyscore(self._keys.workers, "-inf", now_ms - ms(REMEMBERED))
             pipeline.execute()
 
+    def shorten(self, heartbeat: timedelta) -> None:
+        """The server's clock was set back: whoever is not heard of any more must not look alive for all that time."""
+        longest_ms = MISSED_HEARTBEATS * ms(heartbeat)
+        for worker_id in self._redis.zrange(self._keys.workers, 0, -1):
+            if self._redis.pttl(self._keys.worker(worker_id)) > longest_ms:
+                self._redis.pexpire(self._keys.worker(worker_id), longest_ms)
+
     def leave(self, worker: Worker) -> None:
         self._redis.delete(self._keys.worker(worker.id))
         self._redis.zrem(self._keys.workers, worker.id)

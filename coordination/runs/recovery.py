@@ -5,8 +5,8 @@ Every worker runs a Keeper; the one that holds the lock `keeper` acts. Two actin
 only repeat steps that are idempotent. Timers are fired by the same thread with or without the reaper, since retries are no
 recovery.
 
-Redis out of reach is not a dead worker. After an error, and after a restart of the server, nobody is declared lost until
-Redis has answered for one whole lease: by then every living worker has renewed.
+Redis out of reach is not a dead worker. After an error, after a restart of the server, and when its clock was set, nobody is
+declared lost until Redis has answered for one whole lease: by then every living worker has renewed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,26 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 
 import redis
 
 from coordination.errors import LockError, Unreachable
 from coordination.locks import Lock, LockManager
 from coordination.planner.delivery import Delivery
+from coordination.runs.clock_watch import ClockWatch
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.expiry import Expiry
 from coordination.runs.presence import Presence
-from coordination.runs.store import RunStore
+from coordination.runs.store import RunStore, ms
+from coordination.runs.stuck import StuckWatch
 from coordination.settings import Settings
+from coordination.wire.keys import lock
 from coordination.wire.trouble import cannot_write
 
 TICK_S = 0.5
+LEAD = "keeper"
+LEAD_TTL = timedelta(seconds=2)
 RESEND_AFTER = timedelta(seconds=5)
 RESEND_AT_ONCE = 200
 LEVEL_GRACE_MS = 5000
@@ -50,33 +56,44 @@ class Swept:
     resent: int = 0
     advanced: list[tuple[str, int]] = field(default_factory=list)
     forgotten: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
 
 
 class Reaper:
-    def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings) -> None:
+    def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings, state: Path | None = None) -> None:
+        """`state`: the folder for what has to be kept on this machine."""
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
         self._presence = Presence(store.redis, store.keys)
+        self.clock = ClockWatch(store, settings)
+        self._stuck = StuckWatch(store, state)
+        self._server = ""
         self._trusted_from = time.monotonic()
         self._unreadable: set[str] = set()
+
+    def look_at_clock(self) -> None:
+        """Before each round of a keeper, whether it leads or not."""
+        if self.clock.look() is not None:
+            self.redis_was_away()
 
     def redis_was_away(self) -> None:
         self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()
 
     def run_once(self) -> Swept:
         swept = Swept()
-        server = self._store.redis.info("server")
-        back_for_s = int(server["uptime_in_seconds"])
-        self._see_epoch(server["run_id"], back_for_s)
+        if not self.clock.now_ms:
+            self.look_at_clock()
+        self._see_server()
         runs = self._store.live_runs()
-        if time.monotonic() >= self._trusted_from and back_for_s >= self._settings.lease_ttl.total_seconds():
+        if time.monotonic() >= self._trusted_from:
             self._reap(swept)
             self._strand(runs, swept)
         for run_id in runs:
             with self.apart(run_id):
                 self._resend(run_id, swept)
                 self._advance(run_id, swept)
+        swept.stuck = self._stuck.run_once(runs, time.monotonic(), self.apart)
         return swept
 
     @contextmanager
@@ -92,9 +109,9 @@ class Reaper:
             self._unreadable.add(run_id)
 
     def _reap(self, swept: Swept) -> None:
-        for run_id, todo_id in self._store.expired(self._store.now_ms()):
+        for run_id, todo_id in self._store.expired(self.clock.now_ms):
             with self.apart(run_id):
-                reply = self._store.lose(run_id, todo_id, self._settings.lost_leases)
+                reply = self._store.lose(run_id, todo_id, self._settings.lost_leases, self.clock.now_ms)
                 if reply.word != "alive":
                     logger.warning("%s of run %s lost its worker: %s", todo_id, run_id, reply.word)
                     swept.lost.append((run_id, todo_id))
@@ -124,15 +141,27 @@ class Reaper:
     def _advance(self, run_id: str, swept: Swept) -> None:
         meta = self._store.keys.run(run_id).meta
         level, settled_at = self._store.redis.hmget(meta, ["level", "level_settled_at"])
-        if settled_at is None or level is None or self._store.now_ms() - int(settled_at) < LEVEL_GRACE_MS:
+        if settled_at is None or level is None:
+            return
+        if 0 <= self.clock.now_ms - int(settled_at) < LEVEL_GRACE_MS:  # less than 0: before the clock was set back
             return
         if self._dispatcher.advance(run_id, int(level), "reaper").word == "advanced":
             swept.advanced.append((run_id, int(level)))
 
-    def _see_epoch(self, server_id: str, back_for_s: int) -> None:
-        """Another server process answers: acknowledged writes may be gone (at most 2 s of them). Made visible, and counted."""
-        began_ms = self._store.now_ms() - (back_for_s + 1) * 1000  # Redis tells whole seconds
-        if self._store.new_epoch(server_id, began_ms):
+    def _see_server(self) -> None:
+        """Another server process answers: acknowledged writes may be gone (at most 2 s of them). Made visible, and counted.
+
+        Its age is asked once: it is told by the clock that may be set.
+        """
+        server = self._store.redis.info("server")
+        if server["run_id"] == self._server:
+            return
+        self._server = server["run_id"]
+        age_s = max(0, int(server["uptime_in_seconds"]))
+        lease_s = self._settings.lease_ttl.total_seconds()
+        self._trusted_from = max(self._trusted_from, time.monotonic() + lease_s - age_s)
+        began_ms = self.clock.now_ms - (age_s + 1) * 1000  # Redis tells whole seconds
+        if self._store.new_epoch(self._server, began_ms):
             logger.warning("Redis was restarted: leases are trusted again after %s", self._settings.lease_ttl)
             self.redis_was_away()
 
@@ -140,11 +169,13 @@ class Reaper:
 class Keeper:
     """The thread in every worker; at most one acts at a time."""
 
-    def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings, *, label: str) -> None:
+    def __init__(
+        self, store: RunStore, dispatcher: Dispatcher, settings: Settings, *, label: str, state: Path | None = None
+    ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
-        self._reaper = Reaper(store, dispatcher, settings)
+        self._reaper = Reaper(store, dispatcher, settings, state)
         self._expiry = Expiry(store, settings.keep_runs)
         self._locks = LockManager(store.redis, settings.namespace)
         self._lock: Lock | None = None
@@ -167,8 +198,10 @@ class Keeper:
 
     def run_once(self) -> Swept:
         """One round, if this keeper leads."""
+        self._reaper.look_at_clock()
         if not self._leads():
             return Swept()
+        self._reaper.clock.answer()
         swept = self._reaper.run_once() if self._settings.reaper else Swept()
         for run_id, todo_id in self._store.due(self._store.now_ms()):
             with self._reaper.apart(run_id):
@@ -185,12 +218,17 @@ class Keeper:
             return True
         try:
             # Renewed by hand: a keeper that hangs must lose the lead.
-            self._lock = self._locks.acquire(
-                "keeper", ttl=timedelta(seconds=2), wait=timedelta(0), owner=self._label, keep=False
-            )
+            self._lock = self._locks.acquire(LEAD, ttl=LEAD_TTL, wait=timedelta(0), owner=self._label, keep=False)
         except LockError:
             self._lock = None
+            self._shorten_lead()
         return self._lock is not None
+
+    def _shorten_lead(self) -> None:
+        """Redis ends what expires by its own clock: whoever led and died before that was set back would lead for all that time."""
+        held = self._store.keys.locks.holder(lock(LEAD))
+        if self._reaper.clock.was_set_back and self._store.redis.pttl(held) > ms(LEAD_TTL):
+            self._store.redis.pexpire(held, LEAD_TTL)
 
     def _run(self) -> None:
         while not self._stopping.wait(TICK_S):

@@ -286,9 +286,7 @@ class Runs:
         from coordination.runs.recovery import Reaper
 
         if self.settings.reaper:
-            reaper = Reaper(self.store, self.dispatcher, self.settings)
-            reaper.look_at_clock()
-            reaper.run_once()
+            Reaper(self.store, self.dispatcher, self.settings).run_once()
 
     def outcome(self, run_id: str) -> Outcome:
         """What the file is told of the run."""

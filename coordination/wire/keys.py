@@ -12,7 +12,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:stops`             | set    | members whose executor is asked to stop                   | cancel to settle         |
 | `<ns>:timers`            | zset   | member, by when it is due in ms                           | until due                |
 | `<ns>:fence`             | string | the last fence given out                                  | for ever                 |
-| `<ns>:epoch`             | hash   | `server` (Redis' own run id), `n` (its restarts seen)     | for ever                 |
+| `<ns>:epoch`             | hash   | `server` (its run id), `n` (restarts seen), `set_by` …    | for ever                 |
 | `<ns>:workers`           | zset   | worker id, by when it was last heard of in ms             | a day                    |
 | `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs …           | three heartbeats         |
 | `<ns>:version`           | string | the version of coord that all workers here have           | for ever                 |

@@ -1,9 +1,9 @@
 -- The lease ran out: the todo is tried again at once, up to a cap of its own; then it is poison to its workers, and has failed.
--- ARGV: run, todo, how many leases may be lost
+-- ARGV: run, todo, how many leases may be lost, by when (empty: now): a clock that is set after that was looked at costs nobody a lease
 -- Returns: `alive` (renewed or settled in between), `requeued` or `settled`.
-local todo, cap = unpack(ARGV, 2, 3)
+local todo, cap, by = unpack(ARGV, 2, 4)
 local expiry = call('ZSCORE', leases, member(todo))
-if not expiry or tonumber(expiry) > now then return reply('alive') end
+if not expiry or tonumber(expiry) > (tonumber(by) or now) then return reply('alive') end
 if state_of(todo) ~= 'running' then
   call('ZREM', leases, member(todo))
   return reply('alive')

@@ -2,6 +2,9 @@
 -- ARGV: run, age in ms, how many at most
 -- Returns: `sent` and the deliveries.
 local overdue = call('ZRANGEBYSCORE', sent, '-inf', now - ARGV[2], 'LIMIT', 0, ARGV[3])
+if #overdue == 0 then -- before the clock was set back
+  overdue = call('ZRANGEBYSCORE', sent, '(' .. string.format('%.0f', now), '+inf', 'LIMIT', 0, ARGV[3])
+end
 for _, todo in ipairs(overdue) do
   call('ZADD', sent, now, todo)
   sends[#sends + 1] = delivery(todo)

@@ -1,0 +1,184 @@
+"""The server's clock is set while runs are under way: nobody is lost for it, nothing waits for it, nothing is done twice.
+
+The clock is faked by a server in this process, all of whose time is Python's `time.time`, keys that expire included; ours,
+`time.monotonic`, goes on. A real server behind a shifted clock: tests/chaos/test_set_clock.py. Not covered: the clock of a machine that
+really sleeps, and a time service that slews.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+
+import fakeredis
+import pytest
+
+from coordination.runs.clock_watch import ClockWatch
+from coordination.runs.presence import Presence, Worker
+from coordination.runs.store import RunStore, ms
+from coordination.settings import Settings
+from tests.contracts.carrier import BAD, LEASE, Harness
+from tests.plans import ecosystem, graph, order
+
+HOUR = timedelta(hours=1)
+SETTINGS = Settings(lease_ttl=LEASE)
+
+
+class Wall:
+    """What the server takes for the time."""
+
+    def __init__(self) -> None:
+        self._real = time.time
+        self._by_s = 0.0
+
+    def __call__(self) -> float:
+        return self._real() + self._by_s
+
+    def set(self, by: timedelta) -> None:
+        self._by_s += by.total_seconds()
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    made = Wall()
+    monkeypatch.setattr(time, "time", made)
+    return made
+
+
+@pytest.fixture
+def store(wall: Wall) -> Iterator[RunStore]:
+    with fakeredis.FakeRedis(decode_responses=True) as client:
+        yield RunStore(client, "test")
+
+
+@pytest.fixture
+def watch(store: RunStore) -> ClockWatch:
+    made = ClockWatch(store, SETTINGS)
+    assert made.look() is None
+    return made
+
+
+def begin(run: Harness, *todos: str, **more) -> Harness:
+    repos = {todo: f"r{i}" for i, todo in enumerate(todos)}
+    run.submit(graph(repos, **more), ecosystem(repos, **more), order())
+    return run
+
+
+def lost(run: Harness, at_ms: int) -> list[str]:
+    """What a reaper would do of the leases that are over by then."""
+    return [run.store.lose(r, todo, 3, at_ms).word for r, todo in run.store.expired(at_ms)]
+
+
+def due_in(run: Harness, key: str, todo: str) -> timedelta:
+    """When the server would have it so, by its clock."""
+    score = run.store.redis.zscore(key, f"{run.run_id} {todo}")
+    return timedelta(milliseconds=score - run.store.now_ms())
+
+
+def test_a_clock_that_was_not_set_is_no_step(watch: ClockWatch):
+    assert [watch.look() for _ in range(5)] == [None] * 5
+
+
+def test_a_step_after_the_look_costs_nobody_a_lease(run: Harness, wall: Wall, watch: ClockWatch):
+    begin(run, "A").take("A")
+    wall.set(HOUR)  # between the look and what follows from it
+
+    assert run.store.lose(run.run_id, "A", 3, watch.now_ms).word == "alive"
+    assert lost(run, watch.now_ms) == []
+    step = watch.look()  # in the next round it is known, and leases are not trusted
+    assert step is not None
+    assert abs(step.by_ms - ms(HOUR)) < 1000
+
+
+def test_after_a_step_back_no_lease_lasts_longer_than_one_can(run: Harness, wall: Wall, watch: ClockWatch):
+    begin(run, "A").take("A")
+    wall.set(-HOUR)
+    assert due_in(run, run.store.keys.leases, "A") > HOUR
+
+    watch.look()
+    watch.answer()
+
+    assert due_in(run, run.store.keys.leases, "A") <= LEASE
+    wall.set(LEASE)
+    assert lost(run, run.store.now_ms()) == ["requeued"]
+
+
+def test_after_a_step_back_a_timer_waits_as_long_as_it_was_meant_to(run: Harness, wall: Wall, watch: ClockWatch):
+    begin(run, "A", "B", "C", "D", D={"gate": {"timeout": "1d"}})
+    run.store.retry(run.take("A"), timedelta(seconds=30), BAD)
+    run.store.park(run.take("B"), "a reason", timedelta(seconds=30))
+    held = run.take("C")
+    wall.set(-HOUR)
+    run.store.retry(held, timedelta(hours=2), BAD)  # by the clock as it is now
+
+    watch.look()
+    watch.answer()
+
+    timers = run.store.keys.timers
+    assert timedelta(seconds=28) < due_in(run, timers, "A") <= timedelta(seconds=30)
+    assert timedelta(seconds=28) < due_in(run, timers, "B") <= timedelta(seconds=30)
+    assert timedelta(hours=1.9) < due_in(run, timers, "C") <= timedelta(hours=2)
+    assert timedelta(hours=23.9) < due_in(run, timers, "D") <= timedelta(hours=24)
+
+
+def test_several_keepers_that_see_a_step_answer_it_once(run: Harness, wall: Wall, watch: ClockWatch):
+    begin(run, "A", A={"gate": {"timeout": "1d"}})
+    other = ClockWatch(run.store, SETTINGS)
+    other.look()
+    for _ in range(2):  # as far, once more
+        wall.set(-HOUR)
+        for one in (watch, other):
+            one.look()
+            one.answer()
+        wall.set(timedelta(seconds=30))
+        for one in (watch, other):
+            one.look()
+            one.answer()
+
+    assert timedelta(hours=23.9) < due_in(run, run.store.keys.timers, "A") <= timedelta(hours=24)
+    assert run.store.redis.hget(run.store.keys.counters, "clock_steps") == "4"
+
+
+def test_a_step_is_still_answered_by_who_leads_later(run: Harness, wall: Wall, watch: ClockWatch):
+    begin(run, "A").take("A")
+    wall.set(-HOUR)
+    watch.look()
+    assert watch.was_set_back
+    watch.look()
+    watch.answer()  # only now it leads
+
+    assert due_in(run, run.store.keys.leases, "A") <= LEASE
+    assert not watch.was_set_back
+
+
+def test_a_step_ahead_is_counted_and_moves_nothing(run: Harness, wall: Wall, watch: ClockWatch):
+    begin(run, "A", A={"gate": {"timeout": "1d"}})
+    wall.set(HOUR)
+    watch.look()
+    watch.answer()
+
+    assert timedelta(hours=22.9) < due_in(run, run.store.keys.timers, "A") <= timedelta(hours=23)
+    assert run.store.redis.hget(run.store.keys.counters, "clock_steps") == "1"
+
+
+def test_after_a_step_back_a_message_that_was_lost_is_sent_again(run: Harness, wall: Wall):
+    begin(run, "A")
+    run.mail.clear()
+    assert run.store.resend(run.run_id, timedelta(seconds=5), 10).sends == ()
+    wall.set(-HOUR)
+
+    assert [d.todo_id for d in run.store.resend(run.run_id, timedelta(seconds=5), 10).sends] == ["A"]
+    assert run.store.resend(run.run_id, timedelta(seconds=5), 10).sends == ()
+
+
+def test_after_a_step_back_who_is_gone_does_not_look_alive_for_long(store: RunStore, wall: Wall, watch: ClockWatch):
+    presence = Presence(store.redis, store.keys)
+    worker = Worker(id="coord-1@h1", host="h1", pid=1, version="1", repos=("r1",), jobs=1)
+    presence.say(worker, store.now_ms(), SETTINGS.heartbeat)
+    wall.set(-HOUR)
+    watch.look()
+    watch.answer()
+
+    wall.set(4 * SETTINGS.heartbeat)
+    assert presence.workers() == ()
