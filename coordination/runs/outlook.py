@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from coordination.models import (
     Command,
     Ecosystem,
-    Gate,
     ManualAction,
+    OnFailure,
     PythonAction,
     ResourceNeed,
     ShellAction,
@@ -20,11 +20,9 @@ from coordination.models import (
     Workspace,
 )
 from coordination.planner.forecast import slots_for
-from coordination.planner.gates import is_milestone
+from coordination.planner.gates import is_milestone, when_nobody_comes
 from coordination.planner.graph import PlanGraph
-from coordination.planner.hours import say
 from coordination.planner.schedule import simulate
-from coordination.runs.approvals import DONE
 from coordination.runs.presence import Worker, waiting_for_worker
 from coordination.runs.submit import Order
 from coordination.settings import Settings
@@ -136,14 +134,8 @@ def approval_of(todo: Todo) -> str | None:
     """`an approval: coord approve TODO-004 (rejected after 24 h)`; None where none is needed: a person who does it needs none."""
     if todo.gate is None or (isinstance(todo.action, ManualAction) and not is_milestone(todo)):
         return None
-    return f"an approval: coord approve {todo.id}{in_time(todo.gate)}"
-
-
-def in_time(gate: Gate) -> str:
-    """What becomes of it when nobody comes."""
-    if gate.timeout is None:
-        return ""
-    return f" ({DONE[gate.on_timeout]} after {say(gate.timeout.total_seconds() / 3600)})"
+    words = when_nobody_comes(todo.gate)
+    return f"an approval: coord approve {todo.id}" + (f" ({words})" if words else "")
 
 
 def _words(command: Command) -> str:
