@@ -27,6 +27,7 @@ from workers.executors.seam import argv_of
 from workers.git import clean_environment
 from workers.logs import Log
 from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusable, words_for
+from workers.parcels import NotCarried
 from workers.scratch import scratch
 from workers.surroundings import Surroundings
 from workers.workspace import Workspace, workspace_for
@@ -77,8 +78,8 @@ class Attempt:
             return Conclusion(word=Word.BUSY, why=_plain(busy.message))
         except Superseded as superseded:
             return Conclusion(word=Word.SUPERSEDED, why=superseded.message)
-        except WorkspaceUnusable as unusable:  # a full disk may have room again at the next try
-            return self._error(Word.FAILED, unusable)
+        except (WorkspaceUnusable, NotCarried) as passing:  # a full disk may have room, a remote answer at the next try
+            return self._error(Word.FAILED, passing)
         except CoordinationError as refused:
             return self._error(Word.REFUSED, refused)
 

@@ -58,13 +58,18 @@ class Publication:
         raise self._refused(f"other commits stand on {first}")
 
     def withdraw(self, name: str, published: Collection[str]) -> None:
-        """The run's branch goes, unless somebody has gone on from what was published on it. Raises NotCarried with the reason."""
+        """The run's branch goes, unless somebody has gone on from what was published on it. Raises GitRefused then, and
+        NotCarried with the remote's words.
+        """
         seen = self._look(name)
         for _ in range(LOOKS):
             if not seen:
                 return
             if seen not in published and self._judge(name, seen) is Standing.FOREIGN:
-                raise NotCarried(f"branch {name} of {hidden(self.url)} stays: it has commits that no run has made")
+                raise GitRefused(
+                    f"branch {name} of {hidden(self.url)} stays: it has commits that no run has made",
+                    f"keep them under another name there and delete that branch, then: coord rollback {self.run}",
+                )
             words = self._push(name, seen, "")
             if not words:
                 return
