@@ -7,10 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coordination.models import OPEN_TODO, Ecosystem, ManualAction, Plan, Repo, Todo
+from coordination.models import OPEN_TODO, Ecosystem, Gate, ManualAction, Plan, Repo, Todo, Verdict
+from coordination.planner.hours import say
 
 NOWHERE = "-"
 """Stands for the repository of what is done in none."""
+DONE = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}
+
+
+def when_nobody_comes(gate: Gate) -> str:
+    """`rejected after 24 h`; empty where it is waited for as long as it takes."""
+    if gate.timeout is None:
+        return ""
+    return f"{DONE[gate.on_timeout]} after {say(gate.timeout.total_seconds() / 3600)}"
 
 
 def repos_of(ecosystem: Ecosystem) -> dict[str, Repo]:

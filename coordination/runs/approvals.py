@@ -9,6 +9,7 @@ from coordination.errors import Conflict, CoordinationError, NotFound, UsageErro
 from coordination.models import Verdict
 from coordination.nearest import did_you_mean
 from coordination.phrases import listed
+from coordination.planner.gates import DONE
 from coordination.runs.manual import Found, find, only
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
@@ -16,7 +17,6 @@ from coordination.runs.view import iso
 
 LOOKED_AT = 100
 """Of the runs that have ended, so many are asked for a todo that none waits for."""
-DONE = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}
 
 
 @dataclass(frozen=True, kw_only=True)

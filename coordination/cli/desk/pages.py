@@ -14,13 +14,16 @@ from coordination.models import (
     Action,
     AgentAction,
     Dependency,
+    Gate,
     Issue,
+    Milestone,
     Plan,
     PythonAction,
     ShellAction,
     Todo,
 )
 from coordination.planner.blockers import FINISHED
+from coordination.planner.gates import when_nobody_comes
 from coordination.planner.hours import say
 
 if TYPE_CHECKING:
@@ -59,6 +62,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
             ("hours", ", ".join(_hours(todo))),
             ("dates", _dates(todo)),
             ("action", _action(todo.action)),
+            ("gate", _gate(todo.gate)),
             ("timeout", say(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
             ("resources", ", ".join(map(str, todo.resources))),
             ("env", " ".join(f"{name}={value}" for name, value in todo.env.items())),
@@ -83,8 +87,8 @@ def plan_page(
         ]
     )
     yield text(plan.description)
-    described = {milestone.id: milestone.description for milestone in plan.milestones}
-    yield section("milestones", [line for m in milestones for line in _milestone(m, described.get(m.id, ""))])
+    written = {milestone.id: milestone for milestone in plan.milestones}
+    yield section("milestones", [line for m in milestones for line in _milestone(m, written[m.id])])
     yield from _chains(chains, plan)
 
 
@@ -131,12 +135,14 @@ def _rows(links: Sequence[Link], indent: str) -> Iterator[tuple[object, ...]]:
         yield from _rows(link.behind, indent + "  ")
 
 
-def _milestone(milestone: MilestoneStanding, description: str) -> Iterator[str]:
+def _milestone(milestone: MilestoneStanding, written: Milestone) -> Iterator[str]:
     overdue = " (overdue)" if milestone.overdue else ""
     when = f"due {milestone.due}{overdue}" if milestone.due else ""
     words = [styled(str(milestone.status), STYLES.get(milestone.status, "")), styled(when, "red" if overdue else "")]
     yield f"{styled(milestone.id, 'bold')}  {plain(milestone.name)}  {' · '.join(filter(None, words))}"
-    yield from (f"  {line}" for line in text(description))
+    yield from (f"  {line}" for line in text(written.description))
+    if written.gate and milestone.status in OPEN:
+        yield f"  {_gate(written.gate)}"
     for tie in milestone.waits_for:
         yield f"  waits for {tie.id} ({tie.status or 'not declared'}) {plain(tie.title)}".rstrip()
     for criterion in milestone.criteria:
@@ -178,6 +184,13 @@ def _action(action: Action | None) -> str:
             return "an agent, told what is here"
         case _:
             return "by hand; say when it is done: coord complete-todo"
+
+
+def _gate(gate: Gate | None) -> str:
+    if gate is None:
+        return ""
+    words = when_nobody_comes(gate)
+    return "waits for an approval" + (f", {words}" if words else "")
 
 
 def _command(command: str | tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from coordination.cli import completing
 from coordination.cli.completing import Complete
 from coordination.cli.options.choices import one_of
-from coordination.cli.options.values import agent, as_written, hours, name_of, need, text_or_stdin, whole
+from coordination.cli.options.values import agent, as_written, gate, hours, name_of, need, text_or_stdin, whole
 from coordination.models import (
     DependencyStatus,
     DependencyType,
@@ -153,6 +153,9 @@ RESOURCE = replace(
     read=need,
     name_of=name_of,
 )
+GATE = _work(
+    "--gate", "gate", "yes|TIME[:approve]", "It waits for coord approve; after TIME it is rejected, or approved.", gate
+)
 TIMEOUT = _work("--timeout", "timeout", "TIME", "When it is stopped: 90s, 10m, 1h.")
 
 ISSUE = (
@@ -188,6 +191,7 @@ TODO = (
     replace(_work("--manual", "action", "", "By a person: coord complete-todo."), flag={"type": "manual"}),
     _work("--estimate", "estimated_hours", "HOURS", "How long it takes: 2h, 90m or 1.5.", hours),
     _work("--hours", "actual_hours", "HOURS", "How long it took.", hours),
+    GATE,
     TIMEOUT,
     RESOURCE,
 )
@@ -210,6 +214,7 @@ MILESTONE = (
     replace(CRITERION, field="completion_criteria", panel=MILESTONES),
     replace(CRITERION, option="--deliverable", field="deliverables", help="What is there then.", panel=MILESTONES),
     _list("--blocked-by", "dependencies", "ID", "What it waits for.", MILESTONES, completing.milestone_ids),
+    replace(GATE, panel=MILESTONES),
 )
 
 DEPENDENCY = (

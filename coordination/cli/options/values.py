@@ -53,6 +53,14 @@ def agent(prompt: str) -> dict[str, Any]:
     return {"type": "agent", "prompt": prompt}
 
 
+def gate(text: str) -> bool | dict[str, Any]:
+    """`yes`; `24h`, in which somebody must come, or it is rejected; `24h:approve`, or it is approved."""
+    if text.strip() == "yes":
+        return True
+    timeout, colon, verdict = text.partition(":")
+    return {"timeout": timeout.strip(), **({"on_timeout": verdict.strip()} if colon else {})}
+
+
 def need(text: str) -> str | dict[str, Any]:
     """`gpu`, or `gpu:2` for two units of it."""
     name, colon, amount = text.partition(":")

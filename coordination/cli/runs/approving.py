@@ -13,7 +13,8 @@ from coordination.cli.context import Call
 from coordination.cli.runs.looking import opened
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
-from coordination.runs.approvals import DONE, Decision
+from coordination.planner.gates import DONE
+from coordination.runs.approvals import Decision
 from coordination.runs.records import RunStatus
 from coordination.runs.service import Runs
 

@@ -14,9 +14,9 @@ from coordination.models import Dependency, Issue, Milestone, Plan, Todo, Valida
 KEPT_BY_COORD = {"created", "updated"}
 KINDS = [
     (fields.ISSUE, Issue, {"metadata"}),
-    (fields.TODO, Todo, {"compensate", "gate", "retry", "env", "workspace"}),
+    (fields.TODO, Todo, {"compensate", "retry", "env", "workspace"}),
     (fields.PLAN, Plan, {"milestones", "retry"}),
-    (fields.MILESTONE, Milestone, {"id", "description", "status", "gate"}),
+    (fields.MILESTONE, Milestone, {"id", "description", "status"}),
     (fields.DEPENDENCY, Dependency, {"validation"}),
 ]
 
