@@ -177,7 +177,7 @@ class Keeper:
         self._settings = settings
         self._reaper = Reaper(store, dispatcher, settings, state)
         self._expiry = Expiry(store, settings.keep_runs)
-        self._locks = LockManager(store.redis, settings.namespace)
+        self._locks = LockManager(store.redis, store.keys.namespace)
         self._lock: Lock | None = None
         self._label = label
         self._stopping = threading.Event()

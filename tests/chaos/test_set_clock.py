@@ -1,0 +1,143 @@
+"""Story: somebody sets the clock while runs are under way. A real server, real workers, and a clock that they take for the time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.recovery import Keeper
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.carrier import make_app
+from coordination.wire.connection import Profile, connect
+from coordination.wire.embedded import EmbeddedServer
+from tests.contracts.carrier import BAD, Harness
+from tests.plans import ecosystem, graph, order
+from tests.stage import Stage
+from tests.waiting import until
+from tests.wall_clock import WallClock
+
+HOUR = timedelta(hours=1)
+LEASE = timedelta(seconds=1)
+SETTINGS = Settings(lease_ttl=LEASE)
+WAITS_FOR_GO = 'echo "$COORD_TODO_ID $COORD_ATTEMPT" >> "$LEDGER"; while [ ! -e "$LEDGER.go" ]; do sleep 0.05; done'
+
+
+@pytest.fixture
+def wall(tmp_path: Path) -> WallClock:
+    return WallClock(tmp_path)
+
+
+@pytest.fixture
+def url(wall: WallClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name, value in wall.env.items():
+        monkeypatch.setenv(name, value)
+    server = EmbeddedServer(tmp_path / ".coord", Settings())
+    yield server.start()
+    server.stop()
+
+
+@pytest.fixture
+def store(url: str) -> RunStore:
+    return RunStore(connect(url, Profile.COMMAND), "test")
+
+
+def keeper(url: str, store: RunStore, label: str) -> Keeper:
+    return Keeper(store, Dispatcher(make_app(url, store.keys, SETTINGS), store), SETTINGS, label=label)
+
+
+def submitted(store: RunStore) -> Harness:
+    run = Harness(store)
+    run.submit(graph({"A": "r1", "B": "r2"}), ecosystem({"A": "r1", "B": "r2"}), order(), SETTINGS)
+    return run
+
+
+def steps(store: RunStore) -> int:
+    return int(store.redis.hget(store.keys.counters, "clock_steps") or 0)
+
+
+def test_after_a_step_ahead_only_who_does_not_renew_is_lost(url: str, store: RunStore, wall: WallClock):
+    one, other = keeper(url, store, "one"), keeper(url, store, "other")
+    run = submitted(store)
+    dead, living = run.take("A"), run.take("B")
+    assert (one.run_once().lost, other.run_once().lost) == ([], [])
+    assert (one.leads, other.leads) == (True, False)
+
+    wall.set(HOUR)
+    assert other.run_once().lost == []  # the lead is over as well, and whoever takes it has seen the step
+    assert one.run_once().lost == []
+    assert steps(store) == 1
+    assert dead.todo_id == "A"
+
+    def lost() -> list[tuple[str, str]]:
+        assert store.renew({f"{run.run_id} B": living.fence}, LEASE) == ([], [])
+        return one.run_once().lost + other.run_once().lost
+
+    assert until(lost, 20) == [(run.run_id, "A")]
+    assert run.states()["B"] == "running"
+
+
+def test_after_a_step_back_the_dead_are_given_up_and_timers_fire(url: str, store: RunStore, wall: WallClock):
+    one, other = keeper(url, store, "one"), keeper(url, store, "other")
+    run = submitted(store)
+    run.take("A")
+    store.retry(run.take("B"), timedelta(milliseconds=500), BAD)
+    assert (one.run_once().lost, other.run_once().lost) == ([], [])
+
+    wall.set(-HOUR)  # and `one`, which led, is never heard of again
+    until(lambda: other.run_once().lost == [(run.run_id, "A")], 20)
+    assert other.leads
+    assert steps(store) == 1
+    until(lambda: other.run_once() and run.states()["B"] != "retrying", 20)
+
+
+def test_a_keeper_that_is_started_after_a_step_back_takes_up_what_the_dead_have_left(
+    url: str, store: RunStore, wall: WallClock
+):
+    run = submitted(store)
+    run.take("A")
+    wall.set(-HOUR)  # and Redis says that it is younger than nothing
+    store.redis.zadd(store.keys.leases, {f"{run.run_id} A": 1})
+
+    fresh = keeper(url, store, "fresh")
+    until(lambda: fresh.run_once().lost == [(run.run_id, "A")], 20)
+
+
+def test_a_todo_that_runs_while_the_clock_is_set_to_and_fro_runs_once(stage: Stage, wall: WallClock):
+    stage.env = wall.env
+    for name, value in wall.env.items():
+        os.environ[name] = value  # of the server, which the stage starts by itself
+    try:
+        stage.settings = {"lease_ttl": "2s", "heartbeat": "500ms"}
+        stage.write(
+            [
+                {"id": "A", "repo": "r1", "action": WAITS_FOR_GO},
+                {"id": "B", "repo": "r1", "blocked_by": ["A"], "action": "test -e $LEDGER.go"},
+            ]
+        )
+        stage.up()
+        stage.ok("sweep", "PLAN-001", "--detach")
+        until(lambda: stage.ledger == ["A 1"], 30)
+
+        for step in (HOUR, -HOUR, -HOUR, HOUR):
+            before = _counted(stage, "clock_steps")
+            wall.set(step)
+            until(lambda before=before: _counted(stage, "clock_steps") > before, 30)
+        (stage.folder / "ledger.go").touch()
+        stage.ok("watch", "last")
+
+        assert stage.ledger == ["A 1"]
+        assert stage.run()["counts"] == {"succeeded": 2}
+        assert _counted(stage, "leases_lost") == 0
+    finally:
+        for name in wall.env:
+            del os.environ[name]
+
+
+def _counted(stage: Stage, what: str) -> int:
+    return int(stage.redis().hget("coord:counters", what) or 0)
