@@ -13,8 +13,12 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
+import coordination
+import workers
 import workers.__main__ as worker
 from coordination.cli import app
 from coordination.locks.sweeper import Sweeper
@@ -34,6 +38,18 @@ HURRIED = (
     (errands, "CHORES_EVERY_S", 0.5),
 )
 """Module, constant, and what it is here."""
+
+SERVERS = ("coordination.mcp", "coordination.gateway", "coordination.fleet.flower_app", "coordination.sample")
+
+
+def _import_all() -> None:
+    for package in (coordination, workers):
+        for module in walk_packages(package.__path__, f"{package.__name__}.", onerror=lambda _: None):
+            if not module.name.startswith(SERVERS) and not module.name.endswith("__main__"):
+                import_module(module.name)
+
+
+_import_all()
 
 
 @dataclass
