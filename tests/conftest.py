@@ -15,7 +15,7 @@ import coordination
 import workers
 from coordination.settings import Settings
 from coordination.wire.embedded import EmbeddedServer
-from tests import ports
+from tests import disks, ports
 from tests.stage import Stage
 
 
@@ -53,6 +53,11 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made = Stage(tmp_path)
     yield made
     made.end()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[Path], Path]]:
+    yield from disks.small_disks()
 
 
 @pytest.fixture(scope="module")

@@ -3,55 +3,22 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import redis
 
 from tests.acceptance.gate import Gate
+from tests.disks import fill
 from tests.stage import PLAN, Stage
 from tests.waiting import until
-
-SMALL = "24m"
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Callable[[Path], Path]]:
-    """Puts a folder on a disk of its own, of 24 MB."""
-    mounted: list[Path] = []
-
-    def mount(folder: Path) -> Path:
-        folder.mkdir(exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={SMALL},mode=700", "tmpfs", folder]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
 
 
 @pytest.fixture
 def stage(small_disk: object, stage: Stage) -> Stage:
     """Ends before its disk is taken away."""
     return stage
-
-
-def fill(folder: Path) -> Path:
-    """Take all that is left of the disk."""
-    filler = folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        for size in (1 << 20, 4096):
-            with suppress(OSError):
-                while file.write(b"\0" * size) == size:
-                    pass
-    return filler
 
 
 def test_a_todo_that_fills_the_disk_fails_and_the_run_ends_when_there_is_room(

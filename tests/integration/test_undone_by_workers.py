@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.disks import fill
 from tests.hosts import WRITES, Host, World, tip
 from tests.plans import Todos
 from tests.stage import git
@@ -19,13 +20,14 @@ A, A_AND_B = {"A": "up"}, {"A": "up", "B": ("up", ["A"])}
 class Scene:
     """A run on one host that pushes what it commits, done and then rolled back."""
 
-    def __init__(self, world: World, todos: Todos, compensate: str = "true") -> None:
+    def __init__(self, world: World, todos: Todos, compensate: str | None = "true") -> None:
         world.limit(0)
         self.remote = world.remote("up")
         self.checkout = world.repo("a/up")
         git(self.checkout, "push", "-q", str(self.remote), "main")
         self.host: Host = world.host("a", up=self.checkout)
-        more = {name: {"action": WRITES, "compensate": compensate, "retry": {"attempts": 1}} for name in todos}
+        fields = {"action": WRITES, "compensate": compensate, "retry": {"attempts": 1}}
+        more = {name: {field: value for field, value in fields.items() if value} for name in todos}
         self.run = world.run(todos, **more)
         for name in todos:
             self.host.do(self.run, name, "up")
@@ -149,3 +151,41 @@ def test_what_is_undone_after_its_worktree_was_cleared_is_undone_where_the_run_h
     scene.roll_back()
     assert scene.undo("A").kind is Kind.DONE
     assert (tmp_path / "seen").read_text().splitlines() == ["A", commit]
+
+
+@pytest.fixture
+def disk(small_disk: Callable[[Path], Path], tmp_path: Path) -> Path:
+    """On which the host of a scene is."""
+    return small_disk(tmp_path / "a")
+
+
+def test_on_a_full_disk_worktree_and_branch_go_all_the_same(disk: Path, world: World):
+    scene = Scene(world, A, None)
+    fill(disk)
+
+    scene.roll_back()
+    assert scene.undo("A").kind is Kind.DONE, scene.fact("A", "undo_error")
+    assert scene.branches(scene.checkout) == ["main"]
+    assert not list(scene.host.state.glob("worktrees/*"))
+
+
+def test_a_compensation_on_a_full_disk_fails_with_the_reason_and_is_carried_out_when_there_is_room(
+    disk: Path, world: World, tmp_path: Path
+):
+    scene = Scene(world, A, f"head -c 100000000 /dev/zero > big || {{ [ -e {tmp_path}/room ] || exit 1; }}")
+    filler = fill(disk)
+    scene.roll_back()
+    assert scene.undo("A").kind is Kind.FAILED
+    assert "No space left on device" in scene.fact("A", "undo_error")
+
+    filler.unlink()
+    scene.roll_back()
+    assert scene.undo("A").kind is Kind.FAILED
+    assert scene.fact("A", "undo_error") == "exit code 1; A ended as succeeded and handed over no output"
+    assert f"coord/{scene.run}" in scene.branches(scene.checkout)
+
+    (tmp_path / "room").touch()
+    scene.roll_back()
+    assert scene.undo("A").kind is Kind.DONE, "though it has filled the disk"
+    assert scene.host.parts.store.status(scene.run) == "rolled_back"
+    assert scene.branches(scene.checkout) == ["main"]
