@@ -2,7 +2,8 @@
 
 __main__ → pool (the process) → app (its parts; restricted: of one that asks keepers for its steps) → tasks (Celery's two)
 attempts   a delivery: claim → attempt → the step that it came to;  leases, presence and logs beside it;  mail (what cannot wait)
-attempt    workspace → command → commit
+attempt    workspace → command → what its deed keeps of it: a conclusion
+deeds      doing (commits what the todo left) | undoing (its compensation; with the last of a repository the run's worktree and branch go: removal)
 freight    commits from and for other hosts: sending, publishing (fenced), arrivals, parcels (on their way);  context, whereabouts (what a todo is told)
 workspace  worktree | in_place;  occupancy (who is in it), beginning (of a retry), prepared, commit, repository, git
 executors  an action → a command
