@@ -213,14 +213,14 @@ BUGS = (
         "coordination/locks/renewal.py",
         "PART_OF_TTL = 3\n",
         "PART_OF_TTL = 1 / 0.9\n",
-        ("tests/contracts/test_locks_renewed.py",),
+        ("tests/unit/locks/test_when_renewed.py",),
     ),
     Bug(
         "leases are renewed at 0.9 of their ttl",
         "workers/leases.py",
         "charge.settings.lease_ttl / 3)",
         "charge.settings.lease_ttl * 0.9)",
-        ("tests/integration/test_two_starts.py", "tests/unit/workers"),
+        ("tests/unit/workers/test_beat.py",),
     ),
     Bug(
         "a message is acknowledged before it is handled",
@@ -234,7 +234,9 @@ BUGS = (
         "coordination/wire/carrier.py",
         "task_acks_late=True",
         "task_acks_late=False",
-        ("tests/unit/wire",),
+        (
+            "tests/chaos/test_killed.py::test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_children_are_gone",
+        ),
     ),
     Bug(
         "leases are reaped the moment Redis is back",

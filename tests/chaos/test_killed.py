@@ -61,6 +61,7 @@ def test_promise_2_a_killed_workers_todo_is_taken_up_within_the_lease_after_its_
     second_worker(quick)
     quick.ok("sweep", "PLAN-001", "--detach")
     until(lambda: (quick.folder / "ledger.pid").exists(), 30)
+    assert quick.redis().hlen("coord.unacked") == 1  # the carrier keeps its message until it is done
 
     os.kill(worker_pid(quick, "A"), signal.SIGKILL)
     quick.ok("watch", "last")
