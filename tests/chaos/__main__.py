@@ -20,6 +20,8 @@ from tests.chaos.figures import Figures
 PARTS = {
     "storm": "tests.chaos.storm",
     "restarts": "tests.chaos.restarts",
+    "histories": "tests.chaos.histories",
+    "planted": "tests.chaos.planted",
 }
 """Name → module, in the order in which they run."""
 MINUTES = 10.0
