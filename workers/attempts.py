@@ -194,7 +194,7 @@ class Attempts:
         if reply.word == "stale":
             return Verdict(Kind.LATER, LOST)
         if reply.status in OVER:
-            self.janitor.clear(grant.run_id)
+            self.janitor.clear(grant.run_id, reply.status)
             repos = set(self._context.brief(grant.run_id).repo_of.values())
             self._until_answered(lambda: self._freight.let_go(grant.run_id, repos))
         return Verdict(kind, conclusion.why)

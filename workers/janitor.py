@@ -1,5 +1,6 @@
 """Takes away what runs that succeeded have left on this machine: worktrees, and commits carried here; their branches and logs
-stay. Of runs that were rolled back the same goes, what undid their todos has taken the rest. Of others all is kept, to be looked at.
+stay. Of runs that were rolled back the commits that were carried here: what undid their todos has taken the rest, and what it left
+somebody has let stay. Of other runs all is kept, to be looked at.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from coordination.runs.store import RunStore
 from workers.remains import Remains
 
 OVER = (RunStatus.SUCCEEDED, RunStatus.ROLLED_BACK)
-"""A run whose worktrees nobody needs any more."""
+"""A run that nobody takes up again."""
 
 logger = logging.getLogger(__name__)
 
@@ -30,17 +31,19 @@ class Janitor:
     def run_once(self) -> list[Remnant]:
         """One round; returns what was removed."""
         remains = Remains(self._state, self._places)
-        over = (run for run in remains.worked_in() if self._store.status(run) in OVER)
-        return [gone for run in over for gone in _clear(remains, run)]
+        return [gone for run in remains.worked_in() for gone in _clear(remains, run, self._store.status(run))]
 
-    def clear(self, run: str) -> list[Remnant]:
-        """Of this run, which is over."""
-        return _clear(Remains(self._state, self._places), run)
+    def clear(self, run: str, status: str) -> list[Remnant]:
+        """Of this run, which has ended so."""
+        return _clear(Remains(self._state, self._places), run, status)
 
 
-def _clear(remains: Remains, run: str) -> list[Remnant]:
+def _clear(remains: Remains, run: str, status: str | None) -> list[Remnant]:
+    if status not in OVER:
+        return []
+    worktrees = remains.worktrees_of(run) if status == RunStatus.SUCCEEDED else []
     removed = []
-    for remnant in map(remains.remove, (*remains.worktrees_of(run), *remains.folders_of(run, [Kind.CARRIED]))):
+    for remnant in map(remains.remove, (*worktrees, *remains.folders_of(run, [Kind.CARRIED]))):
         if remnant.gone:
             removed.append(remnant)
         else:

@@ -394,6 +394,15 @@ def test_the_janitor_takes_the_worktrees_of_runs_that_succeeded_and_no_others(ma
     assert machine.branches() == {"main", *(f"coord/{run}" for run in (done, failed, live))}
 
 
+def test_of_a_rolled_back_run_the_janitor_leaves_what_somebody_has_let_stay(machine: Machine, store: RunStore):
+    run = machine.run(TodoState.FAILED)
+    (machine.state / "carried" / run / "r2").mkdir(parents=True)
+    store.redis.hset(store.keys.run(run).meta, "status", "rolled_back")
+
+    assert [gone.kind for gone in Janitor(store, machine.state, {"r1": machine.repo}).run_once()] == [Kind.CARRIED]
+    assert machine.path(run).exists()
+
+
 def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
     machine: Machine, store: RunStore, redis_url: str
 ):
