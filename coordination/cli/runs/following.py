@@ -117,6 +117,9 @@ class Following:
             self._print("! " + internal_error(f"{event.fields.get('why')}; {event.fields.get('where')}"))
         elif event.what == "redis.restarted":
             self._print("! Redis was restarted: leases are given time to renew")
+        elif event.what == "todo.approved":  # who is rejected has failed, and that line says by whom
+            said = f": {comment}" if (comment := event.fields.get("comment")) else ""
+            self._print(f"· {event.todo} was approved by {event.fields.get('by')}{said}")
         elif event.what == PARKED:
             self._parked = True  # why is told at the first quiet moment: most are not parked for as long as that
         elif event.what in TOLD:
