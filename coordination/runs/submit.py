@@ -17,8 +17,8 @@ from coordination.planner.gates import repos_of
 from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.records import Reply, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.ways_back import without_way_back
 from coordination.runs.structure import graph_hash
+from coordination.runs.ways_back import without_way_back
 from coordination.settings import Settings
 
 if TYPE_CHECKING:  # costs networkx, and whoever has a graph has paid for it
@@ -77,7 +77,7 @@ def refuse_without_way_back(todos: Iterable[Todo], on_failure: OnFailure) -> Non
     if on_failure is OnFailure.ROLLBACK and helpless:
         raise PlanRefused(
             f"on_failure: rollback, and nothing could undo {listed(helpless)}",
-            "give them a `compensate`; or sweep with --on-failure halt or continue",
+            "give them a `compensate` (`true` where there is nothing to undo); or sweep with --on-failure halt or continue",
         )
 
 
