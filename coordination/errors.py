@@ -4,8 +4,7 @@ CoordinationError                1
 ├── UsageError                   2   the call's words are off
 │   ├── InvalidFile              2   ecosystem.yaml cannot be used: every problem, with its line
 │   ├── NotFound                 2   no such plan, todo, repo or run
-│   ├── PlanRefused              2   a cycle, an unknown blocker, an undeclared repo, no agent …
-│   └── NotYetSupported          2   declared in the format, built in a later version
+│   └── PlanRefused              2   a cycle, an unknown blocker, an undeclared repo, no agent …
 ├── NotAllowed                   4
 ├── Blocked                      5   held up from outside; nothing failed
 │   └── BreakerOpen              5   what is called has failed too often of late
@@ -83,10 +82,6 @@ class NotFound(UsageError):
 
 class PlanRefused(UsageError):
     """The plan cannot be carried out as it stands."""
-
-
-class NotYetSupported(UsageError):
-    """This version of coord does not do that yet."""
 
 
 class NotAllowed(CoordinationError):
