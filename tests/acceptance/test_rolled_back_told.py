@@ -7,20 +7,17 @@ import signal
 from coordination import Coord
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage, git
-from tests.waiting import until
 
-DEPLOY = {
-    "workspace": "in-place",
-    "action": "echo deployed >> $LEDGER",
-    "compensate": 'test -e ../mended || { echo "no such bucket"; exit 4; }; echo withdrawn >> $LEDGER',
-}
+DEPLOY = {"workspace": "in-place", "action": "echo deployed >> $LEDGER"}
+WITHDRAW = "echo withdrawn >> $LEDGER"
+NOT_YET = 'test -e ../mended || { echo "no such bucket"; exit 4; }'
 
 
 def test_a_sweep_that_fails_is_undone_and_says_so(stage: Stage) -> None:
     stage.write(
         [
             {"id": "A", "repo": "api", "action": "echo a > a"},
-            {"id": "B", "repo": "web", "blocked_by": ["A"], **DEPLOY, "compensate": "echo withdrawn >> $LEDGER"},
+            {"id": "B", "repo": "web", "blocked_by": ["A"], **DEPLOY, "compensate": WITHDRAW},
             {"id": "C", "repo": "api", "blocked_by": ["B"], "action": "exit 7"},
             {"id": "D", "repo": "api", "blocked_by": ["C"]},
         ],
@@ -32,7 +29,7 @@ def test_a_sweep_that_fails_is_undone_and_says_so(stage: Stage) -> None:
     shown = stage.shown()
     run_id = shown.json["run_id"]
 
-    assert "echo withdrawn >> $LEDGER" in rehearsed.out
+    assert WITHDRAW in rehearsed.out
     assert "the run's branch and worktree go" in rehearsed.out
     assert swept.code == 3
     assert "✗ C  api" in swept.err
@@ -48,11 +45,17 @@ def test_a_sweep_that_fails_is_undone_and_says_so(stage: Stage) -> None:
 
 
 def test_a_finished_run_is_undone_and_what_cannot_be_is_seen_until_it_is(stage: Stage) -> None:
-    stage.settings = {"retry_delay": "1ms"}
+    gate = Gate(stage.folder)
     stage.write(
         [
             {"id": "A", "repo": "api", "action": "echo a > a"},
-            {"id": "B", "repo": "web", "blocked_by": ["A"], **DEPLOY},
+            {
+                "id": "B",
+                "repo": "web",
+                "blocked_by": ["A"],
+                **DEPLOY,
+                "compensate": f"{NOT_YET}; {gate.action}; {WITHDRAW}",
+            },
             {"id": "C", "repo": "api", "blocked_by": ["B"], "status": "completed", "actual_hours": 3},
         ]
     )
@@ -81,43 +84,29 @@ def test_a_finished_run_is_undone_and_what_cannot_be_is_seen_until_it_is(stage: 
     assert stage.file.read_text().count("status: completed") == 3
 
     (stage.folder / "mended").touch()
-    undone = stage.coord("rollback", run_id, "--json")
-    again = stage.ok("rollback", run_id)
+    following = stage.begin("rollback", run_id)
+    gate.wait()
+    going = stage.shown(run_id)
+    refused = stage.coord("cancel", run_id)
+    following.send_signal(signal.SIGINT)
+    left = following.done()
 
-    assert (undone.code, undone.json["status"]) == (0, "rolled_back")
+    assert (going.json["status"], going.states["B"]) == ("rolling_back", "compensating")
+    assert refused.code == 6
+    assert f"run {run_id} cannot be cancelled: it is being rolled back, and goes on in that direction" in refused.err
+    assert (left.code, f"what the run did is being undone: coord watch {run_id}" in left.err) == (130, True)
+
+    again = stage.begin("rollback", run_id, "--json")
+    assert again.says("is being rolled back already")
+    gate.open()
+    undone = again.done()
+    with Coord(stage.file) as coord:
+        once_more = coord.runs.rollback(run_id).wait(30)
+
+    assert (undone.code, undone.json["status"], once_more.status) == (0, "rolled_back", "rolled_back")
     assert undone.states == {"A": "compensated", "B": "compensated"}
-    assert "pending again in" in undone.err
-    assert f"run {run_id} was rolled back already" in again.err
+    assert f"run {run_id} was rolled back already" in stage.ok("rollback", run_id).err
     assert stage.ledger == ["deployed", "withdrawn"]
     text = stage.file.read_text()
     assert (text.count("status: completed"), text.count("status: pending"), text.count("actual_hours")) == (1, 2, 1)
     assert git(stage.folder / "api", "branch", "--list", "coord/*") == ""
-
-
-def test_a_rollback_is_left_going_by_whoever_has_seen_enough_and_goes_in_one_direction(stage: Stage) -> None:
-    gate = Gate(stage.folder)
-    stage.write(
-        [{"id": "A", "repo": "web", **DEPLOY, "compensate": gate.action}, {"id": "B", "repo": "api", "action": "true"}]
-    )
-    stage.up()
-    stage.ok("sweep", PLAN)
-    run_id = stage.run()["run_id"]
-
-    following = stage.begin("rollback", run_id)
-    gate.wait()
-    shown = stage.shown(run_id)
-    refused = [stage.coord(word, run_id) for word in ("pause", "resume", "cancel")]
-    again = stage.begin("rollback", run_id)
-    assert again.says("is being rolled back already")
-    following.send_signal(signal.SIGINT)
-    left = following.done()
-
-    assert (shown.json["status"], shown.states["A"]) == ("rolling_back", "compensating")
-    assert [one.code for one in refused] == [6, 6, 6]
-    assert f"run {run_id} cannot be cancelled: it is being rolled back, and goes on in that direction" in refused[2].err
-    assert (left.code, f"what the run did is being undone: coord watch {run_id}" in left.err) == (130, True)
-    gate.open()
-    assert again.done().code == 0
-    with Coord(stage.file) as coord:
-        assert coord.runs.rollback(run_id).wait(30).status == "rolled_back"
-    until(lambda: stage.file.read_text().count("status: pending") == 2)
