@@ -84,6 +84,8 @@ COMMANDS: Families = {
         "reject": ("runs.approving:reject", "Do not let it: it has failed."),
         "rollback": ("runs.rollback:rollback", "Undo what a run did, in reverse order."),
         "sync": ("runs.looking:sync", "Write what succeeded back into the file."),
+        "export-run": ("runs.moving:export_run", "A run as one JSON document: to move it, or to look at it."),
+        "import-run": ("runs.moving:import_run", "A run that was exported becomes one of this Redis."),
         "clean": ("runs.clean:clean", "Remove worktrees, branches and logs of ended runs."),
     },
     "Share": {

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordination.ecosystem.writeback import write_back
@@ -18,6 +19,8 @@ from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors
 from coordination.runs import progress, service
 from coordination.runs.census import CensusTaker
+from coordination.runs.export.document import document_of
+from coordination.runs.export.file import load, save
 from coordination.runs.records import RunView
 from coordination.runs.submit import Order, decide
 from coordination.runs.view import LAST
@@ -124,6 +127,24 @@ class Runs:
         """The newest, without their todos."""
         with self._reached() as deeds:
             return deeds.reader.list(limit)
+
+    def export(self, run: str, file: str | Path, *, look: bool = False) -> Path:
+        """Writes all that Redis keeps of the run as one JSON document, compressed if the file's name ends in .gz.
+
+        Raises Conflict where something of it goes on, unless it is only to `look` at; CoordinationError.
+        """
+        with self._reached() as deeds:
+            save(document_of(deeds.store, deeds.reader.resolve(run), to_import=not look), Path(file))
+        return Path(file)
+
+    def import_(self, file: str | Path) -> Run:
+        """A run that was exported becomes one of this Redis; a paused one goes on with `resume`.
+
+        Raises UsageError where it is no such file, or not whole; Conflict where the run is here already.
+        """
+        received = load(Path(file))
+        with self._reached() as deeds:
+            return Run(self._coord, deeds.import_(received))
 
     def events(self, run: str = LAST) -> Iterator[Event]:
         """See `Run.events`."""

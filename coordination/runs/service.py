@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
     from coordination.runs.dispatch import Dispatcher
 
+    from coordination.runs.export.received import Received
 START_TTL = timedelta(minutes=1)
 """Longer than it takes to write a large run."""
 
@@ -131,6 +132,17 @@ class Runs:
                 raise Conflict(
                     f"host {worker.host} is there: {worker.id} serves {serves[0]}",
                     f"leave --without {worker.host} out; or stop that worker first",
+    def import_(self, run: Received) -> str:
+        """A run of another Redis is one of this one. Raises Conflict where it is here, or a run has one of its open todos in hand."""
+        from coordination.runs.export.adoption import adopt, refuse_known
+
+        self._look_at_redis()
+        with self._alone():
+            refuse_known(self.store, run)
+            self.refuse_what_is_under_way(run.unsettled)
+            adopt(self.store, run, actor())
+        return run.run_id
+
                 )
 
     def prospect(self, run_id: str) -> Prospect:

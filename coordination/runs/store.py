@@ -37,6 +37,20 @@ class RunStore:
         """`further`: keys of the run besides those that every run has; they no longer expire, either."""
         return _reply(run_id, self._scripts("run/seal", [*self.keys.step(run_id), *further], [run_id]))
 
+    def adopt(
+        self,
+        run_id: str,
+        further: Sequence[str],
+        status: str,
+        started_at: str,
+        fence: int,
+        actor: str,
+        timers: Mapping[str, float],
+    ) -> Reply:
+        """A draft that was a run elsewhere is one here: `adopted`, or `known`. `timers`: todo → when it is due, in ms."""
+        keys, due = [*self.keys.step(run_id), *further], [part for pair in timers.items() for part in pair]
+        return _reply(run_id, self._scripts("run/adopt", keys, [run_id, status, started_at, fence, actor, *due]))
+
     def claim(
         self,
         run_id: str,

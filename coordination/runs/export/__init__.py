@@ -26,4 +26,7 @@ run can be imported when nothing of it runs: ended, or paused and come to rest. 
 | file | |
 |---|---|
 | `document.py` | Redis → the document, piece by piece |
+| `received.py` | a document, checked |
+| `adoption.py` | a checked one → Redis |
+| `file.py` | as a file |
 """

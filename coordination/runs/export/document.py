@@ -13,6 +13,8 @@ from typing import Any
 from redis.client import NEVER_DECODE
 
 from coordination.errors import Conflict, NotFound
+from coordination.phrases import listed
+from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from coordination.wire.keys import RunKeys, member, resource
 
@@ -21,7 +23,8 @@ PAGE = 1000
 """Entries of a stream that are read at once."""
 HASH, ZSET, SET, STREAM = "hash", "zset", "set", "stream"
 KINDS: Mapping[str, str] = {"ready": ZSET, "queued": ZSET, "sent": ZSET, "owed": SET, "events": STREAM}
-"""Of a run's own keys; the others are hashes."""
+"""Of a run's own keys."""
+OTHERS = HASH
 
 Entries = Iterable[tuple[str, Any]]
 """Field, member or id → what stands there."""
@@ -45,20 +48,23 @@ def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), sort_keys=True)
 
 
-def document_of(store: RunStore, run_id: str) -> Iterator[str]:
+def document_of(store: RunStore, run_id: str, *, to_import: bool = False) -> Iterator[str]:
     """The text, in pieces: `file.writelines(document_of(store, run_id))`. The run's state is that of one moment.
 
-    Raises NotFound, also where the run is forgotten meanwhile; Conflict where its records are damaged.
+    Raises NotFound, also where the run is forgotten meanwhile; Conflict where its records are damaged, and with `to_import`,
+    before anything is written, where something of the run goes on.
     """
     try:
-        yield from _document(store, run_id)
+        yield from _document(store, run_id, to_import=to_import)
     except UnicodeDecodeError as error:
         raise Conflict(f"the records of run {run_id} are damaged: {error}", "coord doctor looks at Redis") from error
 
 
-def _document(store: RunStore, run_id: str) -> Iterator[str]:
+def _document(store: RunStore, run_id: str, *, to_import: bool) -> Iterator[str]:
     todos = list(store.redis.hkeys(store.keys.run(run_id).state))
     moment = _moment(store, run_id, todos)
+    if to_import:
+        _refuse_going_on(run_id, moment, todos)
     checksum = Checksum()
     yield "{\n"
     for name, value in _header(store, run_id, moment).items():
@@ -150,7 +156,9 @@ def _keys(
 def _entries(kind: str, found: Any) -> Entries:
     if kind == SET:
         return ((one, True) for one in sorted(found))
-    pairs: Entries = found.items() if kind == HASH else found
+    if kind == ZSET:
+        return ((member, _plain(score)) for member, score in found)
+    pairs: Entries = found.items()
     return pairs
 
 
@@ -183,7 +191,23 @@ def _text_or_bytes(found: bytes) -> str | Mapping[str, str]:
 
 def _shared(moment: Mapping[str, Any], todos: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
     told = {name: zip(todos, moment[name], strict=False) for name in ("timers", "holders")}
-    return {name: {todo: value for todo, value in pairs if value is not None} for name, pairs in told.items()}
+    return {name: {todo: _plain(value) for todo, value in pairs if value is not None} for name, pairs in told.items()}
+
+
+def _plain(score: str | float) -> str | float:
+    """Programs that format JSON anew write whole numbers in more than one way."""
+    return int(score) if isinstance(score, float) and score.is_integer() else score
+
+
+def _refuse_going_on(run_id: str, moment: Mapping[str, Any], todos: Sequence[str]) -> None:
+    status = RunStatus(moment["meta"]["status"])
+    running = [todo for todo, fence in zip(todos, moment["holders"], strict=False) if fence is not None]
+    if running or not (status.ended or status is RunStatus.PAUSED):
+        begin = "" if status is RunStatus.PAUSED else f"pause it first: coord pause {run_id}; "
+        raise Conflict(
+            f"run {run_id} is {status}{f', and {listed(running)} of it runs' if running else ''}: it cannot be moved as it is",
+            f"{begin}when nothing of it runs any more, export it again; or only to look at it: --look",
+        )
 
 
 def _refuse_forgotten(store: RunStore, run_id: str) -> None:
@@ -197,4 +221,4 @@ def _name(key: str, keys: RunKeys | None = None) -> str:
 
 
 def _kind(key: str) -> str:
-    return KINDS.get(key.rpartition(":")[2], HASH)
+    return KINDS.get(key.rpartition(":")[2], OTHERS)

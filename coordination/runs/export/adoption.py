@@ -1,0 +1,85 @@
+"""A received run → Redis. It is written as a draft that expires; one step makes it a run, whole or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis import Redis
+
+from coordination.errors import Conflict
+from coordination.runs.draft import DRAFT_TTL
+from coordination.runs.export.document import HASH
+from coordination.runs.export.received import Received
+from coordination.runs.records import RunStatus
+from coordination.runs.store import RunStore
+from coordination.wire.keys import RunKeys, resource
+
+ENTRIES_AT_ONCE = 500
+BYTES_AT_ONCE = 1024 * 1024
+
+
+def refuse_known(store: RunStore, run: Received) -> None:
+    """Raises Conflict where there is a run of that id. A draft is what an import has left that did not come to its end."""
+    status = store.status(run.run_id)
+    listed = store.redis.zscore(store.keys.runs, run.run_id) is not None
+    if listed or status not in (None, RunStatus.DRAFT):
+        words = f"run {run.run_id} is here already: it is {status or 'listed, without records'}"
+        raise Conflict(words, f"look at it: coord show-run {run.run_id}; nothing was imported")
+
+
+def adopt(store: RunStore, run: Received, actor: str) -> None:
+    """Nobody else may begin or import a run meanwhile. Raises Conflict where it is here already."""
+    refuse_known(store, run)
+    keys = store.keys.run(run.run_id)
+    names = [f"{keys.prefix}:{name}" for name in run.keys]
+    store.redis.unlink(*keys.own, *names)
+    _declare_missing(store, run)
+    writer = _Writer(store.redis)
+    for name, kind, entries in run.sections():
+        writer.write(f"{keys.prefix}:{name}", kind, _as_draft(keys, name, entries))
+    writer.flush()
+    further = [name for name in names if name not in keys.own]
+    reply = store.adopt(run.run_id, further, run.status, run.meta["started_at"], run.fence, actor, run.timers)
+    if reply.word != "adopted":
+        raise Conflict(f"run {run.run_id} was not imported: it is {reply.status or 'gone'}", "import it again")
+
+
+def _as_draft(keys: RunKeys, name: str, entries: Any) -> Any:
+    return {**entries, "status": RunStatus.DRAFT} if name == "meta" else entries
+
+
+def _declare_missing(store: RunStore, run: Received) -> None:
+    """Of the resources that its todos need, those that nobody has declared here, as many as there were."""
+    names = list(run.capacities)
+    known = store.redis.hmget(store.keys.locks.capacities, [resource(name) for name in names]) if names else []
+    store.declare({name: run.capacities[name] for name, there in zip(names, known, strict=True) if there is None})
+
+
+class _Writer:
+    """In pieces that bring their own expiry: whoever writes may die between any two of them."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._pipeline = redis.pipeline(transaction=True)
+        self._entries = self._bytes = 0
+
+    def write(self, key: str, kind: str, entries: Any) -> None:
+        for name, value in entries.items():
+            match kind:
+                case "hash":
+                    self._pipeline.hset(key, name, value)
+                case "set":
+                    self._pipeline.sadd(key, name)
+                case "stream":
+                    self._pipeline.xadd(key, value, id=name)
+                case _:
+                    self._pipeline.zadd(key, {name: value})
+            self._entries += 1
+            self._bytes += len(value) if kind == HASH else 0
+            if self._entries >= ENTRIES_AT_ONCE or self._bytes >= BYTES_AT_ONCE:
+                self._pipeline.expire(key, DRAFT_TTL)
+                self.flush()
+        self._pipeline.expire(key, DRAFT_TTL)
+
+    def flush(self) -> None:
+        self._pipeline.execute()
+        self._entries = self._bytes = 0

@@ -1,0 +1,208 @@
+"""A document, checked: what it says is what was exported, and is a run that can go on elsewhere. It is read whole."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from coordination.errors import Conflict, UsageError
+from coordination.phrases import counted, listed
+from coordination.runs.export.document import FORMAT, HASH, KINDS, OTHERS, SET, STREAM, ZSET, Checksum
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.structure import refuse_damaged
+from coordination.wire.keys import RunKeys
+
+GZIP = b"\x1f\x8b"
+BEGINNING = re.compile(rb'\s*\{\s*"coord_run"\s*:')
+RUN_ID = re.compile(r"[A-Za-z0-9-]{1,100}")
+STREAM_ID = re.compile(r"(\d+)-(\d+)")
+NEEDED = ("meta", "state", "place", "facts")
+FENCES = (" fence", " settled_by", " intent")
+
+Value = str | bytes
+
+
+class Received(BaseModel):
+    """`receive` makes it."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    coord_run: int
+    run_id: str
+    capacities: dict[str, int]
+    keys: dict[str, dict[str, dict[str, Any]]]
+    shared: dict[str, dict[str, Any]]
+
+    @property
+    def meta(self) -> Mapping[str, str]:
+        return self.hash("meta")
+
+    @property
+    def status(self) -> RunStatus:
+        return RunStatus(self.meta["status"])
+
+    @property
+    def timers(self) -> Mapping[str, float]:
+        """Todo → when it is due, in ms."""
+        return self.shared.get("timers", {})
+
+    @cached_property
+    def unsettled(self) -> frozenset[str]:
+        return frozenset(todo for todo, state in self.hash("state").items() if not TodoState(state).ended)
+
+    @property
+    def fence(self) -> int:
+        """The highest that the run was given."""
+        told = (int(value) for fact, value in self.hash("facts").items() if fact.endswith(FENCES) and value.isdecimal())
+        return max(told, default=0)
+
+    def hash(self, key: str) -> Mapping[str, str]:
+        return self.keys.get(key, {}).get(HASH, {})
+
+    def sections(self) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+        """Each key, its kind and what stands there, bytes as bytes."""
+        for key, held in self.keys.items():
+            for kind, entries in held.items():
+                yield key, kind, {name: _value(value) for name, value in entries.items()} if kind == HASH else entries
+
+
+def receive(data: bytes, name: str) -> Received:
+    """Raises UsageError where `name` is no exported run, not whole, or changed; Conflict where it is only to look at."""
+    found = _parse(_unpacked(data, name), name)
+    if not isinstance(found, dict) or "coord_run" not in found:
+        raise UsageError(f"{name} is no run that coord has exported", "coord export-run RUN FILE writes one")
+    if found["coord_run"] != FORMAT:
+        hint = f"import it with coord {found.get('coord', 'of that format')}, which wrote it; or export it anew with this one"
+        raise UsageError(f"{name} is of format {found['coord_run']!r}, and this coord reads format {FORMAT}", hint)
+    if _checksum(found) != found.get("checksum"):
+        raise _damaged(name, "its checksum is that of something else")
+    try:
+        received = Received.model_validate(found)
+        for problem in _problems(received):
+            raise _damaged(name, problem)
+    except (ValidationError, ValueError, LookupError) as error:
+        raise _damaged(name, str(error).splitlines()[0]) from error
+    places, children, spec = (received.hash(key) for key in ("place", "children", "spec"))
+    refuse_damaged(received.run_id, received.meta, places, children, spec)
+    _refuse_running(received)
+    return received
+
+
+def _unpacked(data: bytes, name: str) -> bytes:
+    if not data.startswith(GZIP):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{name} cannot be unpacked: {error}", "was it copied whole? export the run again") from error
+
+
+def _parse(data: bytes, name: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        if BEGINNING.match(data):
+            raise UsageError(f"{name} is an exported run that is cut short: {error}", "copy it again, whole") from error
+        raise UsageError(
+            f"{name} is not JSON: {error}", "coord export-run RUN FILE writes what can be imported"
+        ) from error
+
+
+def _damaged(name: str, why: str) -> UsageError:
+    return UsageError(f"{name} is damaged, or was changed: {why}", "export the run again, and copy it as it is")
+
+
+def _checksum(found: Mapping[str, Any]) -> str:
+    """Of the entries in the order of `document.py`; of what is otherwise made, anything."""
+    checksum = Checksum()
+    for name, value in found.items():
+        if name not in ("keys", "shared", "checksum"):
+            checksum.add(name, value)
+    for key, kind, entries in _all_sections(found.get("keys")):
+        for name, value in entries.items():
+            checksum.add(key, kind, name, value)
+    shared = found.get("shared")
+    for name, value in (shared if isinstance(shared, dict) else {}).items():
+        checksum.add("shared", name, value)
+    return str(checksum)
+
+
+def _all_sections(keys: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    for key, held in (keys if isinstance(keys, dict) else {}).items():
+        for kind, entries in (held if isinstance(held, dict) else {}).items():
+            if isinstance(entries, dict):
+                yield key, kind, entries
+
+
+def _problems(run: Received) -> Iterator[str]:
+    """What no run of coord has, though the checksum fits. Reading some of it raises ValueError or LookupError."""
+    if not RUN_ID.fullmatch(run.run_id):
+        yield f"{run.run_id!r} cannot be a run's id"
+    for key in NEEDED:
+        if not run.hash(key):
+            yield f"it has no {key}"
+    known = _kinds(run)
+    for key, held in run.keys.items():
+        if list(held) != [known.get(key)]:
+            yield f"{key} is nothing that a run has, or of another type"
+        yield from (f"{key} has a value that cannot stand there" for _ in _misfits(*next(iter(held.items()))))
+    todos = run.hash("state")
+    if not (todos.keys() == run.hash("place").keys() >= run.timers.keys()):
+        yield "its todos are not the same everywhere"
+    _ = run.status, run.unsettled, float(run.meta["started_at"])
+
+
+def _kinds(run: Received) -> Mapping[str, str]:
+    own = {key.rpartition(":")[2]: KINDS.get(key.rpartition(":")[2], OTHERS) for key in RunKeys("run").own}
+    logs = {f"log:{todo}": STREAM for todo in run.hash("state")}
+    return own | logs | {f"bundle:{place.split()[2]}": HASH for place in run.hash("place").values()}
+
+
+def _misfits(kind: str, entries: Mapping[str, Any]) -> Iterator[str]:
+    before = (0, 0)
+    for name, value in entries.items():
+        if kind == STREAM:
+            match = STREAM_ID.fullmatch(name)
+            at = (int(match[1]), int(match[2])) if match else (0, 0)
+            fits = at > before and isinstance(value, dict) and value and all(isinstance(v, str) for v in value.values())
+            before = at
+        else:
+            fits = _FITS[kind](value)
+        if not fits:
+            yield name
+
+
+def _is_value(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("base64"), str))
+
+
+_FITS: Mapping[str, Callable[[Any], bool]] = {
+    HASH: _is_value,
+    SET: lambda value: value is True,
+    ZSET: lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+}
+
+
+def _value(value: str | Mapping[str, str]) -> Value:
+    return value if isinstance(value, str) else base64.b64decode(value["base64"], validate=True)
+
+
+def _refuse_running(run: Received) -> None:
+    """What runs holds a lease, and has a worker, of the Redis that it came from."""
+    running = [todo for todo, state in run.hash("state").items() if state == TodoState.RUNNING]
+    running += [todo for todo in run.shared.get("holders", {}) if todo not in running]
+    if (run.status.ended or run.status is RunStatus.PAUSED) and not running:
+        return
+    what = f", and {counted(len(running), 'todo')} ran: {listed(running)}" if running else ""
+    raise Conflict(
+        f"run {run.run_id} was {run.status} when it was exported{what}: this document is only to look at",
+        f"where it is: coord pause {run.run_id}; when nothing of it runs any more, export it again",
+    )

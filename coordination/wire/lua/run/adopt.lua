@@ -1,0 +1,23 @@
+-- A run of another Redis, written in pieces, becomes one of this one. A second call changes nothing.
+-- What belonged to the other is made good: timers, a fence above all that the run has seen, and for whatever waits another message.
+-- KEYS: behind those of every step, further keys of the run.
+-- ARGV: run, its status, when it was started in ms, its highest fence, who, then a todo and when it is due in ms for each timer
+-- Returns: `adopted`, or `known` where it is no draft.
+local status, started_at, fence, who = unpack(ARGV, 2, 5)
+if call('HGET', meta, 'status') ~= 'draft' then return reply('known') end
+local newest = call('GET', head .. KEY.fence) or '0'
+if tonumber(newest) < tonumber(fence) then call('SET', head .. KEY.fence, fence) end
+call('HSET', meta, 'status', status, 'imported_at', now)
+call('ZADD', runs, started_at, run)
+for i = 1, OWN do call('PERSIST', KEYS[i]) end
+for i = OWN + SHARED + 1, #KEYS do call('PERSIST', KEYS[i]) end
+if status ~= 'paused' then return reply('adopted') end
+call('ZADD', live, started_at, run)
+for i = 6, #ARGV, 2 do call('ZADD', timers, ARGV[i + 1], member(ARGV[i])) end
+local all = call('HGETALL', state)
+for i = 1, #all, 2 do -- under `levels` messages were under way with a chord that is not here
+  local at = all[i + 1]
+  if at == 'ready' or at == 'parked' or at == 'retrying' then call('SADD', owed, all[i]) end
+end
+emit('run.imported', '', 'by', who)
+return reply('adopted')

@@ -1,0 +1,255 @@
+"""A run is moved to another Redis whole, goes on there, and is refused whole where that cannot be."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from coordination.errors import Conflict, CoordinationError, UsageError
+from coordination.models import Strategy
+from coordination.runs.export import adoption
+from coordination.runs.export.adoption import adopt
+from coordination.runs.export.document import Checksum, document_of
+from coordination.runs.export.received import receive
+from coordination.runs.records import Result, TodoState
+from coordination.runs.store import RunStore
+from tests.contracts.carrier import BAD, Harness
+from tests.plans import ecosystem, graph, order
+
+TODOS = {"A": "r1", "B": ("r1", ["A"]), "C": ("r2", ["B"]), "D": ("r3", ["A"]), "E": ("r2", ["C", "D"])}
+NOW = timedelta(0)
+
+
+@pytest.fixture
+def there(store: RunStore) -> Harness:
+    """Another namespace, which knows nothing of ours."""
+    return Harness(RunStore(store.redis, "elsewhere"))
+
+
+def text_of(run: Harness, **how: Any) -> bytes:
+    return "".join(document_of(run.store, run.run_id, to_import=True, **how)).encode()
+
+
+def half_done(run: Harness, strategy: Strategy = Strategy.DATAFLOW, todos: Any = TODOS, **more: Any) -> None:
+    """A is done, what follows was dispatched, and the run is paused."""
+    run.submit(graph(todos, **more), ecosystem(todos, **more), order(strategy))
+    run.settle(run.take("A"), Result(outcome=TodoState.SUCCEEDED, exit_code=0, output='"é"', tip="a", began="b"))
+    run.follow(run.store.pause(run.run_id, "test"))
+
+
+def moved(run: Harness, there: Harness) -> None:
+    adopt(there.store, receive(text_of(run), "run.json"), "test")
+    there.run_id = run.run_id
+
+
+def keys_there(there: Harness) -> list[str]:
+    return sorted(there.store.redis.scan_iter("elsewhere:*"))
+
+
+@pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
+def test_a_half_done_run_goes_on_where_it_was_moved_to(run: Harness, there: Harness, strategy: Strategy):
+    half_done(run, strategy)
+    run.store.redis.hset(run.store.keys.run(run.run_id).bundle("r1"), "a", b"\xff\x00")
+    before = run.view()
+    moved(run, there)
+
+    assert there.view() == before
+    there.follow(there.store.resume(there.run_id, "test"))
+    there.follow(there.store.resend(there.run_id, NOW, 10))
+    started = there.drain()
+    assert sorted(started) == ["B", "C", "D", "E"]
+    view = there.view()
+    assert (view.status, view.todos[0]) == ("succeeded", before.todos[0])
+    key = there.store.keys.run(there.run_id).bundle("r1")
+    assert there.store.redis.execute_command("HGET", key, "a", NEVER_DECODE=True) == b"\xff\x00"
+    assert run.view().status == "paused"
+
+
+def test_what_waits_for_another_try_waits_there_as_long(run: Harness, there: Harness):
+    run.submit(graph(TODOS), ecosystem(TODOS), order())
+    run.follow(run.store.retry(run.take("A"), timedelta(hours=1), BAD))
+    run.follow(run.store.pause(run.run_id, "test"))
+    due = run.store.redis.zscore(run.store.keys.timers, f"{run.run_id} A")
+    moved(run, there)
+
+    assert there.store.redis.zscore(there.store.keys.timers, f"{there.run_id} A") == due
+    there.follow(there.store.resume(there.run_id, "test"))
+    there.follow(there.store.fire(there.run_id, "A"))
+    assert there.drain()[0] == "A"
+
+
+def test_what_it_shares_is_declared_where_nobody_has(run: Harness, there: Harness):
+    needs = {name: {"resources": ["gpu", "db"]} for name in TODOS}
+    file = ecosystem(TODOS, capacities={"gpu": 2, "db": 3}, **needs)
+    run.store.declare(file.capacities())
+    there.store.declare({"db": 7})
+    run.submit(graph(TODOS, capacities={"gpu": 2, "db": 3}, **needs), file, order())
+    run.follow(run.store.pause(run.run_id, "test"))
+    moved(run, there)
+
+    capacities = there.store.redis.hgetall(there.store.keys.locks.capacities)
+    assert capacities == {"resource:gpu": "2", "resource:db": "7"}
+
+
+@pytest.mark.parametrize("known", ["0", "8999999999999999"])
+def test_no_fence_is_given_out_there_that_the_run_has_seen(run: Harness, there: Harness, known: str):
+    half_done(run)
+    facts = run.store.keys.run(run.run_id).facts
+    run.store.redis.hset(facts, "A settled_by", "8888888888888888")
+    there.store.redis.set(there.store.keys.fence, known)
+    moved(run, there)
+    there.follow(there.store.resume(there.run_id, "test"))
+    there.follow(there.store.resend(there.run_id, NOW, 10))
+
+    assert there.take("B").fence > max(8888888888888888, int(known))
+
+
+def test_an_ended_run_is_the_same_there_and_is_no_longer_live(run: Harness, there: Harness):
+    run.submit(graph(TODOS), ecosystem(TODOS), order())
+    run.drain(lambda grant: BAD if grant.todo_id == "B" else Result(outcome=TodoState.SUCCEEDED, exit_code=0))
+    run.store.redis.xadd(run.store.keys.run(run.run_id).log("B"), {"attempt": 1, "text": "words"})
+    moved(run, there)
+    ours, theirs = json.loads(text_of(run)), json.loads(text_of(there))
+
+    assert theirs["keys"]["meta"]["hash"].pop("imported_at")
+    assert theirs["keys"] == ours["keys"]
+    assert there.store.live_runs() == []
+    assert [key for key in keys_there(there) if there.store.redis.ttl(key) >= 0] == []
+
+
+@pytest.mark.parametrize("form", [lambda text: json.dumps(json.loads(text), indent=2).encode(), gzip.compress])
+def test_it_may_be_formatted_anew_and_compressed(run: Harness, there: Harness, form: Callable[[bytes], bytes]):
+    half_done(run)
+    adopt(there.store, receive(form(text_of(run)), "run.json"), "test")
+    there.run_id = run.run_id
+    assert there.view() == run.view()
+
+
+def sealed(document: dict[str, Any]) -> bytes:
+    """With the checksum of whatever it now says: what somebody does who means harm, or writes one by hand."""
+    checksum = Checksum()
+    for name, value in document.items():
+        if name not in ("keys", "shared", "checksum"):
+            checksum.add(name, value)
+    for key, held in document["keys"].items():
+        for kind, entries in held.items():
+            for name, value in entries.items():
+                checksum.add(key, kind, name, value)
+    for name, value in document["shared"].items():
+        checksum.add("shared", name, value)
+    return json.dumps({**document, "checksum": str(checksum)}).encode()
+
+
+def changed(text: bytes, *path: str, to: Any, seal: bool = True) -> bytes:
+    document = json.loads(text)
+    *above, last = path
+    held = document
+    for name in above:
+        held = held[name]
+    held[last] = to
+    return sealed(document) if seal else json.dumps(document).encode()
+
+
+HASH_OF = ("keys", "children", "hash")
+REFUSED: Mapping[str, tuple[Callable[[bytes], bytes], type[CoordinationError], str]] = {
+    "not json": (lambda _: b"A: r1", UsageError, "run.json is not JSON: Expecting value"),
+    "nothing": (lambda _: b"", UsageError, "run.json is not JSON: Expecting value"),
+    "bytes": (lambda _: b"\x00\xff\xfe", UsageError, "run.json is not JSON: "),
+    "another document": (lambda _: b'{"a": 1}', UsageError, "run.json is no run that coord has exported"),
+    "a list": (lambda _: b"[1]", UsageError, "run.json is no run that coord has exported"),
+    "cut short": (lambda text: text[:-40], UsageError, "run.json is an exported run that is cut short: "),
+    "cut in the middle": (lambda text: text[: len(text) // 2], UsageError, "run.json is an exported run that is cut short"),
+    "compressed and cut short": (lambda text: gzip.compress(text)[:-100], UsageError, "run.json cannot be unpacked: "),
+    "another format": (lambda text: changed(text, "coord_run", to=2), UsageError, "is of format 2, and this coord reads format 1"),
+    "a changed header": (lambda text: changed(text, "status", to="failed", seal=False), UsageError, "its checksum is that of"),
+    "a changed state": (lambda text: changed(text, "keys", "state", "hash", "B", to="succeeded", seal=False), UsageError,
+                        "its checksum is that of something else"),
+    "a changed timer": (lambda text: changed(text, "shared", "timers", "B", to=1, seal=False), UsageError, "its checksum is"),
+    "no checksum": (lambda text: changed(text, "checksum", to=None, seal=False), UsageError, "its checksum is"),
+    "another graph": (lambda text: changed(text, *HASH_OF, "A", to="B"), Conflict, "are not those of its graph's hash"),
+    "a state that is none": (lambda text: changed(text, "keys", "state", "hash", "B", to="odd"), UsageError, "'odd' is not"),
+    "a status that is none": (lambda text: changed(text, "keys", "meta", "hash", "status", to="x"), UsageError, "'x' is not"),
+    "a key that is none": (lambda text: changed(text, "keys", "other", to={"hash": {"a": "b"}}), UsageError, "other is nothing"),
+    "another type": (lambda text: changed(text, "keys", "ready", to={"hash": {"a": "b"}}), UsageError, "or of another type"),
+    "a log of nobody": (lambda text: changed(text, "keys", "log:X", to={"stream": {"1-1": {"a": "b"}}}), UsageError, "log:X is"),
+    "an odd value": (lambda text: changed(text, *HASH_OF, "A", to=["B"]), UsageError, "children has a value that cannot stand"),
+    "no state": (lambda text: changed(text, "keys", "state", to={"hash": {}}), UsageError, "it has no state"),
+    "an odd id": (lambda text: changed(text, "run_id", to="a:b c"), UsageError, "'a:b c' cannot be a run's id"),
+    "a timer of nobody": (lambda text: changed(text, "shared", "timers", "X", to=1), UsageError, "its todos are not the same"),
+    "a todo without a place": (lambda text: changed(text, "keys", "state", "hash", "X", to="failed"), UsageError,
+                               "its todos are not the same everywhere"),
+    "a run that went on": (lambda text: changed(text, "keys", "meta", "hash", "status", to="running"), Conflict,
+                           "was running when it was exported: this document is only to look at"),
+    "a todo that ran": (lambda text: changed(text, "shared", "holders", "B", to="12"), Conflict, "and 1 todo ran: B"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("change", "kind", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_a_whole_run_is_refused(
+    run: Harness, change: Callable[[bytes], bytes], kind: type[CoordinationError], words: str
+):
+    half_done(run)
+    with pytest.raises(kind) as refused:
+        receive(change(text_of(run)), "run.json")
+    assert words in refused.value.message
+    assert refused.value.hint
+
+
+def test_a_run_that_is_here_is_not_written_over(run: Harness, there: Harness):
+    half_done(run)
+    moved(run, there)
+    there.follow(there.store.resume(there.run_id, "test"))
+    there.store.redis.xadd(there.store.keys.run(there.run_id).events, {"what": "more"})
+    before = [there.store.redis.dump(key) for key in keys_there(there)]
+    with pytest.raises(Conflict, match=f"run {run.run_id} is here already: it is running") as refused:
+        moved(run, there)
+
+    assert refused.value.hint == f"look at it: coord show-run {run.run_id}; nothing was imported"
+    assert [there.store.redis.dump(key) for key in keys_there(there)] == before
+
+
+def test_an_import_that_died_leaves_nothing_that_is_seen_or_stays_and_can_be_repeated(
+    run: Harness, there: Harness, monkeypatch: pytest.MonkeyPatch
+):
+    half_done(run)
+    run.store.redis.xadd(run.store.keys.run(run.run_id).log("A"), {"attempt": 1, "text": "words"})
+    monkeypatch.setattr(adoption, "ENTRIES_AT_ONCE", 3)
+    with monkeypatch.context() as patch:
+        patch.setattr(there.store, "adopt", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            moved(run, there)
+    left = keys_there(there)
+    assert len(left) > 10
+    assert [key for key in left if not 0 <= there.store.redis.ttl(key) <= 3600] == []
+    there.store.redis.hset(there.store.keys.run(run.run_id).state, "Z", "of a former draft")
+
+    moved(run, there)
+    assert there.view() == run.view()
+    assert [key for key in keys_there(there) if there.store.redis.ttl(key) >= 0] == []
+
+
+def test_what_goes_on_is_exported_only_to_look_at(run: Harness):
+    run.submit(graph(TODOS), ecosystem(TODOS), order())
+    grant = run.take("A")
+    with pytest.raises(Conflict, match=r"is running, and A of it runs: it cannot be moved as it is") as refused:
+        text_of(run)
+    assert refused.value.hint == (
+        f"pause it first: coord pause {run.run_id}; when nothing of it runs any more, export it again; "
+        "or only to look at it: --look"
+    )
+    run.follow(run.store.pause(run.run_id, "test"))
+    with pytest.raises(Conflict, match="is paused, and A of it runs"):
+        text_of(run)
+    look = "".join(document_of(run.store, run.run_id)).encode()
+    with pytest.raises(
+        Conflict, match="was paused when it was exported, and 1 todo ran: A: this document is only to look"
+    ):
+        receive(look, "run.json")
+    run.settle(grant)
+    assert receive(text_of(run), "run.json").run_id == run.run_id
