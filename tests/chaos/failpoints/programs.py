@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,13 +23,28 @@ import workers
 import workers.__main__ as worker
 from coordination.cli import app
 from coordination.locks.sweeper import Sweeper
-from coordination.runs import draft, expiry, recovery, service
+from coordination.runs import clock_watch, draft, expiry, recovery, service, stuck
 from workers import attempt, attempts, errands
+
+CLOCK = "clock-was-set"
+"""A file that says by how many seconds a process' own clock, beside which it holds that of Redis, is off."""
+
+
+class SettableClock:
+    @staticmethod
+    def monotonic() -> float:
+        file = Path(CLOCK)
+        return time.monotonic() + (float(file.read_text()) if file.exists() else 0)
+
 
 HURRIED = (
     (recovery, "RESEND_AFTER", timedelta(seconds=1)),
     (recovery, "LEVEL_GRACE_MS", 1000),
     (expiry, "LOOK_EVERY_S", 0.3),
+    (stuck, "QUIET_S", 0.5),
+    (stuck, "CONFIRM_S", 0.5),
+    (stuck, "LOOK_S", 0.2),
+    (clock_watch, "time", SettableClock),
     (draft, "DRAFT_TTL", timedelta(seconds=20)),
     (service, "START_TTL", timedelta(seconds=2)),
     (attempt, "BUSY_PATIENCE", timedelta(seconds=0.3)),

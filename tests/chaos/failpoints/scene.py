@@ -80,6 +80,8 @@ class Story:
     crew: Sequence[Crew] = (Crew(),)
     acts: Sequence[Act] = ()
     ends: Sequence[RunStatus] = (RunStatus.SUCCEEDED,)
+    files: Callable[[Path], object] = lambda _: None
+    """What else there is in the folder; `{folder}` in fields of repositories is its path."""
     before: Callable[[Scene], object] = lambda _: None
     """Before there is a worker."""
     over: Callable[[Scene], object] = lambda _: True
@@ -106,6 +108,8 @@ class Scene:
         self.forgotten: list[str] = []
         """Runs that were judged and are to go."""
         self.kept: IO[str]
+        self.stuck = False
+        """Whether the run was brought to a standstill on purpose."""
         self._programs: list[Program] = []
         self._workers: list[tuple[Crew, Program]] = []
         self._deadline = time.monotonic() + WITHIN_S
@@ -131,7 +135,7 @@ class Scene:
             self.outcome.wrong.append(f"one command was to start a run, and there are {len(self.runs)}")
         story.before(self)
         for crew in story.crew:
-            self._start(crew)
+            self.start(crew)
         for act in story.acts:
             self.until(lambda act=act: act.when(self), f"{act.coord or act.deed}: its time")  # type: ignore[misc]
             act.deed(self)
@@ -152,18 +156,31 @@ class Scene:
         return self.stage.folder / f"state-{host}"
 
     def _write(self) -> None:
-        story, file = self.story, self.stage.file
-        self.stage.write(story.todos, repos=story.repos, plan=story.plan)
+        story, file, folder = self.story, self.stage.file, self.stage.folder
+        story.files(folder)
+        repos = {
+            name: {key: str(value).format(folder=folder) for key, value in fields.items()}
+            for name, fields in story.repos.items()
+        }
+        self.stage.write(story.todos, repos=repos, plan=story.plan)
         if story.resources:
             rows = [{"name": name, "capacity": capacity} for name, capacity in story.resources.items()]
             file.write_text(f"{file.read_text()}{yaml.safe_dump({'resources': rows})}")
 
-    def _start(self, crew: Crew) -> None:
+    def start(self, crew: Crew) -> None:
         """Where there are several, each has begun before the next does: the first keeper leads."""
         program = self._begin(crew.role, self._words(crew), crew.env)
         self._workers.append((crew, program))
         if len(self.story.crew) > 1 and crew is self.story.crew[0]:
             self.until(lambda: self._has_begun(program), f"{crew.role} to begin")
+
+    def retire(self, role: str) -> None:
+        """It ends, and nobody takes its place."""
+        retired = [program for crew, program in self._workers if crew.role == role]
+        self._workers = [(crew, program) for crew, program in self._workers if crew.role != role]
+        for program in retired:
+            program.signal(signal.SIGTERM)
+        self.until(lambda: all(program.poll() is not None for program in retired), f"{role} to end")
 
     def _has_begun(self, program: Program) -> bool:
         leads = "restricted" in program.role or self.redis.exists(self.keys.locks.holder(lock("keeper")))
@@ -288,6 +305,8 @@ class Scene:
     def _judged(self, run: str) -> Iterator[str]:
         if self.status(run) not in self.story.ends:
             yield f"{run} is {self.status(run)}"
+        if (told := self.redis.hget(self.keys.run(run).meta, "stuck")) and not self.stuck:
+            yield f"{run} was taken for stuck: {told}"
         yield from judged(self.redis, run, self.stage.folder / "ledger", self.keys.namespace)
 
     def _where_it_stands(self) -> str:

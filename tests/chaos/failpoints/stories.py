@@ -5,10 +5,13 @@ from __future__ import annotations
 import fcntl
 import signal
 import time
+from collections.abc import Callable
 
 from coordination.runs.records import LIVE, RunStatus
+from tests.chaos.failpoints.programs import CLOCK
 from tests.chaos.failpoints.scene import PLAN, Act, Crew, Scene, Story
 from tests.chaos.ledger import BODY
+from tests.stage import git
 
 BODY_ = ["sh", str(BODY)]
 WHEN_ALLOWED = ["sh", "-c", f'test -e "$LEDGER.allowed" && exec sh {BODY}']
@@ -57,7 +60,10 @@ FAILED = Story(
         {"id": "F", **P, "action": WHEN_ALLOWED, "blocked_by": ["A"]},
         {"id": "D", **P, "blocked_by": ["F"]},
     ],
-    acts=[Act(when=ended, deed=_allow, coord=("retry", "last", "--detach"))],
+    acts=[
+        Act(when=ended, deed=_allow, coord=("retry", "last", "--detach")),
+        Act(when=lambda s: len(s.runs) == 2 and ended(s), coord=("clean", "--yes"), role="clean-two"),
+    ],
     ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
 )
 FAILED_LEVEL = Story(
@@ -150,13 +156,51 @@ BUSY = Story(
 def _another_server(scene: Scene) -> None:
     """As if this Redis were another process than the one before, and the run older than it."""
     scene.redis.zadd(scene.keys.live, {scene.run: 1}, xx=True)
-    scene.redis.hset(scene.keys.epoch, "server", "another")
+    scene.redis.hset(scene.keys.epoch, mapping={"server": "another", "n": 1})
 
 
 EPOCH = Story(
     name="Redis was restarted",
-    todos=[{"id": "A", **P, "env": {"LASTS": "1"}}, {"id": "B", **P, "blocked_by": ["A"]}],
-    acts=[Act(when=lambda s: s.state("A") == "running" and s.redis.hget(s.keys.epoch, "n"), deed=_another_server)],
+    todos=[{"id": "A", **P}, {"id": "B", **P, "blocked_by": ["A"]}],
+    before=_another_server,
+    over=lambda scene: scene.happened("redis.restarted"),
+)
+
+
+def _clock(by_s: float) -> Callable[[Scene], None]:
+    """Redis' clock is set, as its keepers see it: theirs is, by as much the other way round."""
+    return lambda scene: (scene.stage.folder / CLOCK).write_text(f"{-by_s}")
+
+
+CLOCK_SET = Story(
+    name="the clock is set back",
+    todos=[{"id": "A", **P, "env": {"LASTS": "0.5", "FAILS": "1"}, "retry": {"attempts": 2, "delay": "700ms"}}],
+    acts=[Act(when=lambda s: s.state("A") == "retrying", deed=_clock(-3))],
+    over=lambda scene: int(scene.redis.hget(scene.keys.counters, "clock_steps") or 1),
+)
+
+
+def _lose_track(scene: Scene) -> None:
+    """A todo that is due and that nobody will ever be told of."""
+    keys = scene.keys.run(scene.run)
+    scene.redis.hset(keys.state, "A", "waiting")
+    scene.redis.zrem(f"{keys.prefix}:sent", "A")
+    scene.redis.delete(scene.keys.queue("p"))
+    scene.stuck = True
+
+
+def _mend(scene: Scene) -> None:
+    keys = scene.keys.run(scene.run)
+    scene.redis.hset(keys.state, "A", "dispatched")
+    scene.redis.zadd(f"{keys.prefix}:sent", {"A": 1})
+
+
+STUCK = Story(
+    name="stuck, and mended by hand",
+    plan={"strategy": "dataflow"},
+    todos=[{"id": "A", **P}],
+    before=_lose_track,
+    acts=[Act(when=lambda s: s.happened("run.stuck"), deed=_mend)],
 )
 POISONED = Story(
     name="rubbish in a queue",
@@ -173,6 +217,7 @@ def _long_ago(scene: Scene) -> None:
     run = scene.run
     scene.redis.hset(scene.keys.run(run).meta, mapping={"started_at": past, "finished_at": past})
     scene.redis.zadd(scene.keys.runs, {run: past})
+    scene.redis.zadd(scene.keys.runs, {"ghost": past})  # a run whose records went in some other way
     scene.forgotten.append(run)
 
 
@@ -216,6 +261,27 @@ NOT_CARRIED = Story(
     crew=HOSTS.crew,
     env={"COORD_BUNDLE_LIMIT_BYTES": "0"},
 )
+HOST_GONE = Story(
+    name="a host is gone for good",
+    todos=[{"id": "A", **R}, {"id": "F", **R, "action": WHEN_ALLOWED, "blocked_by": ["A"]}],
+    crew=[Crew(role="worker-h1", env={"COORD_HOST": "h1"})],
+    acts=[
+        Act(when=ended, deed=lambda scene: (_allow(scene), scene.retire("worker-h1"))),
+        Act(when=lambda _: True, coord=("retry", "last", "--without", "h1", "--detach"), role="retry-without"),
+        Act(when=lambda _: True, deed=lambda scene: scene.start(Crew(role="worker-h2", env={"COORD_HOST": "h2"}))),
+    ],
+    ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
+)
+PUSHED = Story(
+    name="what was published is withdrawn",
+    todos=[{"id": "A", **R}],
+    repos={"r": {"url": "{folder}/remote.git"}},
+    env={"COORD_BUNDLE_LIMIT_BYTES": "0"},
+    files=lambda folder: git(folder, "init", "-q", "--bare", "remote.git"),
+    acts=[Act(when=ended, coord=("rollback", "last", "--yes", "--detach"))],
+    ends=[RunStatus.ROLLED_BACK],
+)
+
 
 UNDO = {"compensate": ["sh", "-c", f"LASTS=0 exec sh {BODY} undo-"]}
 ROLLED_BACK = Story(
@@ -288,6 +354,6 @@ CHECKPOINT = Story(
 
 
 STORIES = (
-    DATAFLOW, LEVELS, FAILED, FAILED_LEVEL, STEERED, CANCELLED, BY_HAND, LOST, STALE, HANDED_BACK, BUSY, EPOCH, POISONED, EXPIRED,
-    CLEANED, RESTRICTED, HOSTS, NOT_CARRIED, ROLLED_BACK, UNDONE, ACCEPTED, GATED, REJECTED, CHECKPOINT,
+    DATAFLOW, LEVELS, FAILED, FAILED_LEVEL, STEERED, CANCELLED, BY_HAND, LOST, STALE, HANDED_BACK, BUSY, EPOCH, CLOCK_SET, STUCK, POISONED, EXPIRED, PUSHED,
+    CLEANED, RESTRICTED, HOSTS, NOT_CARRIED, HOST_GONE, ROLLED_BACK, UNDONE, ACCEPTED, GATED, REJECTED, CHECKPOINT,
 )  # fmt: skip

@@ -90,11 +90,14 @@ class Sweep:
                 self.wrong.append(f"no story comes by {name}.{half[0]}")
 
     def trials(self) -> list[Trial]:
-        return [
+        """In no order: what is seen of the first tells of the others."""
+        found = [
             self._trial(point, str(fault), 0)
             for point in sorted(self.places)
             for fault in FAULTS[point.rpartition(".")[2]]
         ]
+        random.Random(self.seed).shuffle(found)
+        return found
 
     def strike(self, stage: Ground, trials: Iterable[Trial]) -> None:
         """What was not come by this time (who leads, who is first, may differ) is tried elsewhere."""
