@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from coordination import models
-from coordination.models import Ecosystem, OnFailure
+from coordination.models import Ecosystem
 from coordination.settings import Settings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -70,6 +70,10 @@ DESCRIPTIONS = {
     "Todo.acceptance_criteria": "What must hold when it is done; part of the prompt of an agent.",
     "Todo.plan": "The plan that it belongs to.",
     "Todo.action": "How it is done: a command, or a mapping with a type. Without one, an agent is asked.",
+    "Todo.compensate": "Undoes it, when its run is rolled back: a command, or what to call or to tell an agent.",
+    "Todo.gate": "It begins only after coord approve: true, or {timeout, on_timeout}.",
+    "Milestone.gate": "What waits for it begins only after coord approve: true, or {timeout, on_timeout}.",
+    "Gate.timeout": "When nobody has come by then, on_timeout says what becomes of it.",
     "Todo.timeout": "How long one attempt may take: 90s, 10m or seconds.",
     "Todo.retry": "When to try again after a failure.",
     "Todo.resources": "What it holds while it runs, all of it or nothing: names, or {name, amount}.",
@@ -104,7 +108,6 @@ def json_schema() -> dict[str, Any]:
         if "properties" in definition:
             _finish(name, definition)
         else:
-            definition["enum"] = [value for value in definition["enum"] if value != OnFailure.ROLLBACK]
             definition["description"] = _enum_words(getattr(models, name), definition["enum"])
     definitions["Todo"]["properties"]["env"]["anyOf"][0]["additionalProperties"] = False
     definitions["Settings"]["properties"] = _settings(definitions["Settings"]["properties"])
@@ -123,8 +126,10 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
     required = definition.get("required", ())
     may_be_empty = record != "Settings"
     for name, field in definition["properties"].items():
-        if (record, name) == ("Todo", "action"):
+        if (record, name) in (("Todo", "action"), ("Todo", "compensate")):
             field["anyOf"][:0] = _BARE_COMMAND
+        if name == "gate":
+            field["anyOf"].insert(0, {"const": True})
         if (record, name) == ("Milestone", "completion_criteria"):
             field["items"] = {"anyOf": [_TEXT, field["items"]]}
         if (record, name) == ("Todo", "resources"):

@@ -96,6 +96,9 @@ RIGHT = [
     todo(resources=["gpu", {"name": "db"}, {"name": "x.y", "amount": 2}]),
     plan(milestones=[{"id": "m", "name": "m", "completion_criteria": ["a", {"text": "b", "check": "c"}]}]),
     plan(on_failure="continue", strategy="levels", max_parallel=3),
+    plan(on_failure="rollback", milestones=[{"id": "m", "name": "m", "gate": True}]),
+    todo(gate=True, compensate="make undo"),
+    todo(gate={"timeout": "24h", "on_timeout": "approve"}, compensate={"type": "agent"}),
 ]
 WRONG = [
     {"todos": []},
@@ -124,7 +127,9 @@ WRONG = [
     todo(retry={"stop_on": [{"outputs": "x"}]}),
     todo(resources=["a b"]),
     todo(resources=[{"name": "gpu", "amount": 0}]),
-    plan(on_failure="rollback"),
+    todo(gate=False),
+    todo(gate={"on_timeout": "ask"}),
+    todo(compensate={"type": "manual"}),
     plan(milestones=[{"id": "m", "name": "m", "completion_criteria": [{"check": "c"}]}]),
     plan(max_parallel=0),
 ]
