@@ -64,14 +64,14 @@ class BreakerManager:
         found = [breaker_of(breaker) for breaker in read["breakers"]]
         return tuple(sorted(found, key=lambda breaker: (not breaker.tripped, breaker.name)))
 
-    def reset(self, name: str, actor: str = "") -> BreakerState:
-        """Closes it, its failures forgotten, and wakes the todos behind it; returns the state that it had. A bare name will
-        do where one breaker has it. Noted in `resets`, with `actor`. Raises NotFound for one at rest; UsageError.
+    def reset(self, name: str, actor: str = "") -> Breaker:
+        """Closes it, its failures forgotten, and wakes the todos behind it; returns it as it was. A bare name will do where
+        one breaker has it. Noted in `resets`, with `actor`. Raises NotFound for one at rest; UsageError.
         """
-        there = [breaker.name for breaker in self.list()]
+        there = {breaker.name: breaker for breaker in self.list()}
         whole = whole_name(name, there)
-        had = self._step("reset", whole, actor or _here())
-        return BreakerState(had) if had else BreakerState.CLOSED  # or by somebody else, meanwhile
+        self._step("reset", whole, actor or _here())
+        return there[whole]
 
     def resets(self, limit: int = 100) -> tuple[Reset, ...]:
         """Those that were closed by hand, latest first."""

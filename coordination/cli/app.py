@@ -33,7 +33,7 @@ COMMANDS: Families = {
     },
     "Look at the file": {
         "ecosystem-status": ("desk.standing:ecosystem_status", "Where everything stands: overdue, blocked, ready."),
-        "status": ("desk.standing:status", "Where one repository stands."),
+        "status": ("desk.standing:status", "Where one repository stands; or everything, with its circuit breakers."),
         "blocking": ("desk.standing:blocking", "The open issues that hold up work in a repository."),
         "list-repos": ("desk.repos:list_repos", "The repositories."),
         "list-issues": ("desk.issues:list_issues", "The issues, most urgent first."),
@@ -91,6 +91,7 @@ COMMANDS: Families = {
     "Share": {
         "list-locks": ("locks:list_locks", "The locks that are held, and who waits for them."),
         "release-lock": ("locks:release_lock", "Take a lock from its holder."),
+        "reset-breaker": ("breakers:reset_breaker", "Close a circuit breaker: what waits behind it goes on."),
         "list-resources": ("locks:list_resources", "The file's resources: how much is in use, and waited for."),
     },
     "Talk": {

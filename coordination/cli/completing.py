@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from coordination.cli.context import Call
-from coordination.cli.live import asking, held_locks, newest_runs
+from coordination.cli.live import asking, breakers, held_locks, newest_runs
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
@@ -153,6 +153,12 @@ def asking_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) 
     """What a person is asked about, in the same way."""
     asked = asking(ctx.ensure_object(Call))
     return matching({one.todo: one.waits_for for one in asked}, incomplete)
+
+
+def breaker_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
+    """Those that are not at rest, in the same way."""
+    there = breakers(ctx.ensure_object(Call))
+    return matching({breaker.name: breaker.reason for breaker in there}, incomplete)
 
 
 def lock_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:

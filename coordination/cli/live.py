@@ -10,6 +10,7 @@ from coordination.cli.context import Call
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
+    from coordination.breakers.records import Breaker, Reset
     from coordination.runs.live import Asked, Live, LiveTodo
 
 A = TypeVar("A")
@@ -38,6 +39,16 @@ def newest_runs(call: Call) -> Mapping[str, str]:
 def held_locks(call: Call) -> Mapping[str, str]:
     """Lock → who holds it."""
     return _seen(call, lambda live: live.held_locks(), {})
+
+
+def breakers(call: Call) -> tuple[Breaker, ...]:
+    """Those that are not at rest."""
+    return _seen(call, lambda live: live.breakers(), ())
+
+
+def breaker_resets(call: Call, limit: int) -> tuple[Reset, ...]:
+    """Those that were closed by hand, latest first."""
+    return _seen(call, lambda live: live.breaker_resets(limit), ())
 
 
 def messages_for(call: Call, repo: str) -> int:

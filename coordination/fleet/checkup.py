@@ -75,7 +75,14 @@ def _ask(runs: Runs, facts: Facts) -> Facts:
     asked, now_ms, answered = time.time(), runs.store.now_ms(), time.time()
     machine = replace(facts.machine, clock_offset_ms=round((asked + answered) * 500 - now_ms))
     heard, gone = _heard(runs, now_ms)
-    known = replace(facts, machine=machine, workers=heard, gone=gone, runs=tuple(_read(runs, runs.store.live_runs())))
+    known = replace(
+        facts,
+        machine=machine,
+        workers=heard,
+        gone=gone,
+        breakers=runs.breakers.list(),
+        runs=tuple(_read(runs, runs.store.live_runs())),
+    )
     known = replace(known, half_undone=tuple(_read(runs, runs.reader.half_undone())))
     return replace(
         known,

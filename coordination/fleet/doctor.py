@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from coordination.breakers.records import Breaker
 from coordination.errors import CoordinationError
 from coordination.phrases import counted, listed
 from coordination.planner.gates import NOWHERE
@@ -77,6 +78,8 @@ class Facts:
     """Host of which no worker is left → seconds since one was heard of; not for ever."""
     queues: Mapping[Queue, int] = field(default_factory=dict)
     """Messages that no worker has taken yet."""
+    breakers: tuple[Breaker, ...] = ()
+    """Circuit breakers that are not at rest."""
     runs: tuple[RunView, ...] = ()
     """Those that have not ended."""
     half_undone: tuple[RunView, ...] = ()
@@ -116,6 +119,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_clocks(facts),
         *_gone(facts),
         *_half_undone(facts),
+        *_breakers(facts),
         *_poison(facts),
         *_machine(facts),
     ]
@@ -200,6 +204,16 @@ def _half_undone(facts: Facts) -> Iterator[Finding]:
             f"see why: coord show-run {run.run_id}; try again: coord rollback {run.run_id}; or answer for it: "
             f'coord rollback {run.run_id} --accept TODO --reason "…"',
         )
+
+
+def _breakers(facts: Facts) -> Iterator[Finding]:
+    for breaker in facts.breakers:
+        if breaker.tripped:
+            behind = f", and {counted(breaker.behind, 'todo')} behind it" if breaker.behind else ""
+            yield Finding.warning(
+                f"the circuit breaker of {breaker.name} is {breaker.state} after {breaker.reason}; {breaker.outlook}{behind}",
+                f"mend what fails there; then it closes by itself, or at once: coord reset-breaker {breaker.name}",
+            )
 
 
 def _poison(facts: Facts) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from coordination.breakers.records import BreakerState
 from coordination.errors import CoordinationError, Unreachable
 from coordination.runs.census import Census, CensusTaker
 from coordination.runs.records import LIVE, RunStatus, TodoState
@@ -20,6 +21,7 @@ from coordination.wire.connection import Profile, connect, reaching
 from coordination.wire.keys import Keys
 
 PORT = 9799
+TRIPPED = [state for state in BreakerState if state is not BreakerState.CLOSED]
 ENDED_RUNS = [status for status in RunStatus if status.ended]
 ENDED_TODOS = [state for state in TodoState if state.ended]
 
@@ -69,6 +71,7 @@ def _present(census: Census) -> Iterator[Metric]:
     yield _gauge("seat_waits", "Todos that wait for another run in a repository.", ["repo"], _by_one(census.seat_waits))
     yield _gauge("workers", "Living workers that can work on a repository.", ["host", "repo"], census.workers)
     yield _gauge("leases", "Todos that a worker holds.", [], {(): census.leases})
+    yield _gauge("breakers", "Circuit breakers that are not closed.", ["state"], _of(TRIPPED, census.breakers))
     yield _gauge("poison_entries", "Queue entries that could not be read, set aside.", [], {(): census.poison})
 
 

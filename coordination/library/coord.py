@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from coordination.breakers import BreakerManager
 from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import find, read_bytes, snapshot
 from coordination.fleet.glance import running_redis
@@ -67,6 +68,11 @@ class Coord:
         return deeds.locks
 
     @property
+    def breakers(self) -> BreakerManager:
+        """Of repositories and resources, with the policy that the settings say."""
+        return self.runs.deeds.breakers
+
+    @property
     def messages(self) -> MessageBus:
         """The sender is who works at this machine."""
         return self.runs.deeds.messages
@@ -105,8 +111,9 @@ class Coord:
         """How much there is of everything, by room."""
         with reaching(self.redis_url):
             held = self.locks.held()
-            messages = post.figures(self.messages)
-        return {"manager": self._declared(), "runs": self.runs.stats(), "locks": {"held": held}, "messages": messages}
+            messages, breakers = post.figures(self.messages), self.breakers.stats()
+        rooms = {"locks": {"held": held}, "breakers": breakers, "messages": messages}
+        return {"manager": self._declared(), "runs": self.runs.stats(), **rooms}
 
     def close(self) -> None:
         """Gives back what was started for us; a run that still goes on then waits for the next worker."""

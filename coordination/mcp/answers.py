@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.breakers.records import Breaker
 from coordination.desk.links import Chains, Link
 from coordination.desk.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus
 from coordination.models import Issue, Todo
@@ -33,11 +34,17 @@ class Cut(BaseModel):
 
 
 class CutEcosystemStatus(EcosystemStatus, Cut):
-    """Where everything stands; `repos` and `counts` are whole."""
+    """Where everything stands; `repos`, `counts` and `breakers` are whole."""
+
+    breakers: tuple[Breaker, ...] = ()
+    """Circuit breakers that are not at rest: todos behind one that is open are parked until its probe."""
 
 
 class CutRepoStatus(RepoStatus, Cut):
     """Everything that concerns one repository; `counts` are whole."""
+
+    breaker: Breaker | None = None
+    """Its circuit breaker, unless that is at rest."""
 
 
 class CutPlanCompletion(PlanCompletion, Cut):

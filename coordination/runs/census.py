@@ -35,6 +35,8 @@ class Census:
     """Host and repository → living workers that can work on it."""
     poison: int
     """Queue entries that could not be read."""
+    breakers: Counts
+    """State → circuit breakers in it, of those not at rest."""
     counters: Counts
     """What has happened since the beginning: see `<ns>:counters`."""
 
@@ -53,7 +55,8 @@ class CensusTaker:
             pipeline.smembers(keys.locks.names)
             pipeline.llen(keys.poison)
             pipeline.hgetall(keys.counters)
-            live, leases, names, poison, counters = pipeline.execute()
+            pipeline.hvals(keys.breakers.all)
+            live, leases, names, poison, counters, breakers = pipeline.execute()
         workers = self._presence.workers()
         runs, todos, queues = self._of_runs(live)
         return Census(
@@ -64,6 +67,7 @@ class CensusTaker:
             seat_waits=self._seat_waits(names),
             workers=Counter((worker.host, repo) for worker in workers for repo in worker.fit),
             poison=poison,
+            breakers=Counter(breakers),
             counters={name: int(count) for name, count in counters.items()},
         )
 

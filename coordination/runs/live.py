@@ -8,6 +8,8 @@ from contextlib import closing
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
+from coordination.breakers import BreakerManager
+from coordination.breakers.records import Breaker, Reset
 from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
@@ -111,6 +113,15 @@ class Live:
         with closing(LockManager(self._redis, self._keys.namespace)) as locks:
             held = [h for h in locks.list(resources=True) if h.holders and all(o.kind != "todo" for o in h.holders)]
         return {h.name if h.kind == LOCK else h.what: h.holders[0].who for h in held}
+
+    def breakers(self) -> tuple[Breaker, ...]:
+        """Those that are not at rest."""
+        with closing(BreakerManager(self._redis, self._keys.namespace)) as breakers:
+            return breakers.list()
+
+    def breaker_resets(self, limit: int) -> tuple[Reset, ...]:
+        with closing(BreakerManager(self._redis, self._keys.namespace)) as breakers:
+            return breakers.resets(limit)
 
     def messages_for(self, repo: str) -> int:
         """How many wait for the repository, or are in somebody's hand. Raises NotFound where none ever came."""

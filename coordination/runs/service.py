@@ -40,11 +40,12 @@ from coordination.wire.fitness import refuse_unfit
 from coordination.wire.keys import Keys
 
 if TYPE_CHECKING:
+    from coordination.breakers import BreakerManager
     from coordination.locks import Lock, LockManager
     from coordination.planner.graph import PlanGraph
     from coordination.runs.dispatch import Dispatcher
-
     from coordination.runs.export.received import Received
+
 START_TTL = timedelta(minutes=1)
 """Longer than it takes to write a large run."""
 
@@ -74,6 +75,12 @@ class Runs:
         from coordination.locks import LockManager  # looking at runs does not need it: `list-runs` starts 11 ms sooner
 
         return LockManager(self.redis, self.settings.namespace)
+
+    @cached_property
+    def breakers(self) -> BreakerManager:
+        from coordination.breakers import BreakerManager, Policy
+
+        return BreakerManager(self.redis, self.settings.namespace, policy=Policy.of(self.settings))
 
     @cached_property
     def messages(self) -> MessageBus:
@@ -125,13 +132,6 @@ class Runs:
         self.dispatcher.follow(reply)
         return run_id
 
-    def _refuse_living(self, pins: Mapping[str, str], without: Collection[str]) -> None:
-        for worker in self.presence.workers():
-            serves = [repo for repo in worker.fit if pins.get(repo) == worker.host]
-            if worker.host in without and serves:
-                raise Conflict(
-                    f"host {worker.host} is there: {worker.id} serves {serves[0]}",
-                    f"leave --without {worker.host} out; or stop that worker first",
     def import_(self, run: Received) -> str:
         """A run of another Redis is one of this one. Raises Conflict where it is here, or a run has one of its open todos in hand."""
         from coordination.runs.export.adoption import adopt, refuse_known
@@ -143,6 +143,13 @@ class Runs:
             adopt(self.store, run, actor())
         return run.run_id
 
+    def _refuse_living(self, pins: Mapping[str, str], without: Collection[str]) -> None:
+        for worker in self.presence.workers():
+            serves = [repo for repo in worker.fit if pins.get(repo) == worker.host]
+            if worker.host in without and serves:
+                raise Conflict(
+                    f"host {worker.host} is there: {worker.id} serves {serves[0]}",
+                    f"leave --without {worker.host} out; or stop that worker first",
                 )
 
     def prospect(self, run_id: str) -> Prospect:
@@ -213,6 +220,8 @@ class Runs:
     def close(self) -> None:
         if "locks" in self.__dict__:
             self.locks.close()
+        if "breakers" in self.__dict__:
+            self.breakers.close()
         self.redis.close()
         if "_blocking" in self.__dict__:
             self._blocking.close()

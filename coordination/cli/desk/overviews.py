@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from coordination.cli.desk.breakers import breaker_line
 from coordination.cli.screen.blocks import Lines, facts, head, rows, section, terminal_width
 from coordination.cli.screen.colours import told
 from coordination.cli.screen.tables import Cell, Column, drawn, filled
@@ -12,6 +13,7 @@ from coordination.models import Dependency, Todo
 from coordination.phrases import counted
 
 if TYPE_CHECKING:
+    from coordination.breakers.records import Breaker
     from coordination.desk.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
     from coordination.runs.live import Asked
 
@@ -19,8 +21,8 @@ SHOWN = 10
 """Of a long list of todos the most urgent: the rest is a `coord list-todos` away."""
 
 
-def repo_overview(status: RepoStatus, messages: int) -> Iterator[Lines]:
-    """`messages`: how many wait for the repository."""
+def repo_overview(status: RepoStatus, messages: int, breaker: Breaker | None) -> Iterator[Lines]:
+    """`messages`: how many wait for the repository; `breaker`: its own, unless that is at rest."""
     where = Cell(status.path or "no path is declared", "" if status.present else "red")
     yield head(status.repo.name, status.repo.role or "")
     yield facts(
@@ -29,6 +31,7 @@ def repo_overview(status: RepoStatus, messages: int) -> Iterator[Lines]:
             ("branch", status.repo.branch),
             ("tags", ", ".join(status.repo.tags)),
             *((kind, _counts(counts)) for kind, counts in status.counts.items()),
+            ("breaker", breaker_line(breaker) if breaker else ""),
             ("messages", f"{messages}: coord list-messages {status.repo.name}" if messages else ""),
         ]
     )

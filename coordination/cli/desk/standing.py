@@ -2,30 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import click
 from rich_click import command
 
 from coordination.cli.completing import repo_names
 from coordination.cli.context import Call
+from coordination.cli.desk.breakers import breakers_named, breakers_shown, resets_shown
 from coordination.cli.desk.overviews import blocking_overview, ecosystem_overview, repo_overview
-from coordination.cli.live import asking, messages_for
+from coordination.cli.live import asking, breaker_resets, breakers, messages_for
 from coordination.cli.screen.blocks import Lines, print_page
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 
+if TYPE_CHECKING:
+    from coordination.breakers.records import Breaker
+
 the_repo = click.argument("repo", shell_complete=repo_names)
+RESETS_SHOWN = 5
 
 
 @command()
-@the_repo
+@click.argument("repo", shell_complete=repo_names, required=False)
 @as_json_option
 @click.pass_obj
-def status(call: Call, repo: str, as_json: bool) -> None:
-    """Show where REPO stands: what is worked on, ready and blocked there, its issues, plans and dependencies."""
+def status(call: Call, repo: str | None, as_json: bool) -> None:
+    """Show where REPO stands: what is worked on, ready and blocked there, its issues, plans and dependencies.
+
+    Without REPO, where everything stands, with the circuit breakers that are not closed, or have counted failures.
+    """
+    if repo is not None:
+        _one(call, repo, as_json=as_json)
+        return
+    there = breakers(call)
+    resets = () if as_json else breaker_resets(call, RESETS_SHOWN)
+    _everything(call, there, breakers_shown(there), resets_shown(resets), as_json=as_json)
+
+
+def _one(call: Call, repo: str, *, as_json: bool) -> None:
     found = call.manager.get_repo_status(repo)
-    _say(found, repo_overview(found, 0 if as_json else messages_for(call, repo)), as_json=as_json)
+    breaker = next((one for one in breakers(call) if one.name == f"repo:{repo}"), None)
+    if as_json:
+        print_json({**found.model_dump(mode="json"), "breaker": breaker})
+    else:
+        print_page(*repo_overview(found, messages_for(call, repo), breaker))
+
+
+def _everything(call: Call, there: Sequence[Breaker], first: Lines, last: Lines = (), *, as_json: bool) -> None:
+    found = call.manager.get_ecosystem_status()
+    if as_json:
+        print_json({**found.model_dump(mode="json"), "breakers": there})
+    else:
+        print_page(first, *ecosystem_overview(found, asking(call)), last)
 
 
 @command()
@@ -46,8 +76,8 @@ def blocking(call: Call, repo: str, as_json: bool) -> None:
 @click.pass_obj
 def ecosystem_status(call: Call, as_json: bool) -> None:
     """Show where everything stands: each repository, what is overdue, what holds up most, what may begin."""
-    found = call.manager.get_ecosystem_status()
-    _say(found, ecosystem_overview(found, () if as_json else asking(call)), as_json=as_json)
+    there = breakers(call)
+    _everything(call, there, breakers_named([one for one in there if one.tripped]), as_json=as_json)
 
 
 def _say(found: object, page: Iterable[Lines], *, as_json: bool) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from coordination.breakers.records import Breaker
 from coordination.dependencies.records import DependencyReport
+from coordination.fleet.glance import glance
 from coordination.mcp.answers import CutEcosystemStatus, CutRepoStatus, Page, cut, page
 from coordination.mcp.declaring import checks, reads
 from coordination.mcp.office import Office
@@ -13,13 +15,22 @@ from coordination.models import Dependency, DependencyStatus, DependencyType
 @reads("Where everything stands")
 def coord_get_ecosystem_status(office: Office, limit: Most = 30) -> CutEcosystemStatus:
     """All repositories at a glance: what is ready, blocked, overdue, and what holds up most. Look here first."""
-    return cut(CutEcosystemStatus, office.coord.manager.get_ecosystem_status(), limit, whole=("repos",))
+    status = cut(CutEcosystemStatus, office.coord.manager.get_ecosystem_status(), limit, whole=("repos",))
+    return status.model_copy(update={"breakers": _breakers(office)})
 
 
 @reads("Where a repository stands")
 def coord_get_repo_status(office: Office, repo: RepoName, limit: Most = 30) -> CutRepoStatus:
     """One repository: its open issues, todos, plans and dependencies, and what blocks it."""
-    return cut(CutRepoStatus, office.coord.manager.get_repo_status(repo), limit)
+    status = cut(CutRepoStatus, office.coord.manager.get_repo_status(repo), limit)
+    own = next((breaker for breaker in _breakers(office) if breaker.name == f"repo:{repo}"), None)
+    return status.model_copy(update={"breaker": own})
+
+
+def _breakers(office: Office) -> tuple[Breaker, ...]:
+    """As far as Redis answers at once: nothing is started for it."""
+    seen = glance(office.path, office.coord.settings, lambda live: live.breakers())
+    return seen.answer if seen else ()
 
 
 @reads("List dependencies")
