@@ -8,7 +8,8 @@ the rollback says so. Each branch is judged by what its own run recorded:
   bears its fence, and what a compensation committed is nobody's work in any case.
 
 What was never recorded and is on no other branch is somebody's own. In doubt it is: of a todo that committed by itself and
-was killed, nobody can tell its commits from a person's.
+was killed, nobody can tell its commits from a person's. There is no doubt in a run that had not ended: its branch is the
+attempts' alone, and each of them sets it back.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Removal:
     run: str
     tip: str | None
     """Where the run left the repository, as Redis recorded it; None: it has committed nothing."""
+    had_ended: bool
+    """Before it was rolled back."""
     carried: Carried | None = None
 
     def refuse_lost_repository(self) -> None:
@@ -98,6 +101,8 @@ class Removal:
         """Whether an attempt that was killed in its worktree has made the commit."""
         if not head:
             return False
+        if run == self.run and not self.had_ended:
+            return True
         return killed.key.endswith(UNDOING) or self._trailers(head) == (run, str(killed.fence))
 
     def _trailers(self, commit: str) -> tuple[str, str]:

@@ -150,6 +150,8 @@ class Undo:
     """Nothing else of the run is left to undo in this repository: its worktree and branch can go."""
     run: str
     """In which it was done: of what was carried over, an earlier one."""
+    had_ended: bool
+    """Before it was rolled back: since then people may have worked on its branches."""
 
 
 @dataclass(frozen=True, kw_only=True)

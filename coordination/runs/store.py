@@ -255,8 +255,8 @@ class RunStore:
 def _undo(told: Sequence[str]) -> Undo | None:
     if not told:
         return None
-    was, output, last, run = told
-    return Undo(was=TodoState(was), output=output, last=last == "1", run=run)
+    was, output, last, run, had_ended = told
+    return Undo(was=TodoState(was), output=output, last=last == "1", run=run, had_ended=had_ended == "1")
 
 
 def ms(duration: timedelta) -> int:

@@ -56,6 +56,7 @@ def test_a_failure_stops_what_runs_and_then_undoes_all_that_began_in_reverse_ord
     assert {g.todo_id: g.undo.was for g in grants if g.undo} == {"A": "succeeded", "B": "cancelled", "C": "failed"}
     assert grants[-1].undo is not None
     assert grants[-1].undo.output == '{"id": 7}'
+    assert not grants[-1].undo.had_ended
     assert run.states() == {"A": "compensated", "B": "compensated", "C": "compensated", "D": "skipped"}
     assert run.view().status == "rolled_back"
     assert run.store.live_runs() == []
@@ -93,6 +94,7 @@ def test_the_last_of_a_repository_is_told_that_it_is(run: Harness):
         grant = run.next()
         assert grant is not None
         assert grant.undo is not None
+        assert grant.undo.had_ended
         told[grant.todo_id] = grant.undo.last
         run.settle(grant)
     assert told == {"C": True, "B": False, "A": True}

@@ -62,7 +62,9 @@ class Site:
         self.open.remove(tree)
 
     def removal(self, tip: str | None, run: str = RUN, carried: Carried | None = None) -> Removal:
-        return Removal(state=self.state, repo="api", checkout=self.checkout, run=run, tip=tip, carried=carried)
+        return Removal(
+            state=self.state, repo="api", checkout=self.checkout, run=run, tip=tip, carried=carried, had_ended=True
+        )
 
     def heads(self) -> dict[str, str]:
         listing = git(self.checkout, "for-each-ref", "--format=%(refname:short) %(objectname)", "refs/heads")
@@ -182,6 +184,9 @@ def test_whose_a_commit_is_that_was_made_where_somebody_was_killed_is_in_doubt_a
 
     with pytest.raises(NotRemoved, match="no run has recorded"):
         list(site.removal(tip).carry_out())
+
+    list(replace(site.removal(tip), had_ended=False).carry_out())
+    assert list(site.heads()) == ["main"], "a run that went on until then is nobody's place to work"
 
 
 def test_a_branch_that_is_checked_out_elsewhere_stays_with_the_place(site: Site, tmp_path: Path):

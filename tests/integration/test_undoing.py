@@ -84,7 +84,7 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def undo(output: str = '{"bucket":"b-7"}', *, last: bool = False, was: TodoState = TodoState.SUCCEEDED) -> Undo:
-    return Undo(was=was, output=output, last=last, run="20260101-120000-abcd")
+    return Undo(was=was, output=output, last=last, run="20260101-120000-abcd", had_ended=True)
 
 
 def test_a_compensation_has_what_the_todo_handed_over_its_own_key_and_nothing_of_it_is_committed(bench: Bench):

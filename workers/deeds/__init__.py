@@ -25,6 +25,7 @@ def deed_of(grant: Grant, here: Surroundings, say: Callable[[str], None]) -> Dee
         checkout=here.checkout,
         run=grant.run_id,
         tip=grant.tip,
+        had_ended=grant.undo.had_ended,
         carried=here.carried(repo),
     )
     return Undoing(grant=grant, undo=grant.undo, removal=removal, withdraw=here.withdraw, say=say)

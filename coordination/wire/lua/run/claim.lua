@@ -1,7 +1,7 @@
 -- A worker asks for a todo that was delivered to it: → running with a lease and a fence, or a word why not.
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the repository (or empty)
 -- Returns: `granted` (…, fence, spec, tip, tries, checkpoint; where it is to be undone also: what it was, its output, whether nothing
---   else is left to undo in its repository, and the run in which it was done), or a refusal:
+--   else is left to undo in its repository, the run in which it was done, and whether this one had ended), or a refusal:
 --   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
 --   `ended`     settled already                 `taken`     another delivery of it is being executed
 --   `early`     its turn has not come           `parked`    it waits for its seat or its resources, for a worker that can work there,
@@ -19,9 +19,10 @@ local function granted(fence)
   local kept = call('HGET', checkpoint, todo) or ''
   local answer = reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', tries or '0', kept)
   if undoing then
-    local last = call('HGET', meta, 'intents.' .. p.repo) == '1'
+    local last = call('HGET', meta, 'intents.' .. p.repo) == '1' and '1' or '0'
     local done_in = fact(todo, 'run') or fact(todo, 'begun_in') or run
-    for _, told in ipairs({ was, call('HGET', output, todo) or kept, last and '1' or '0', done_in }) do answer[#answer + 1] = told end
+    local had_ended = tostring(call('HEXISTS', meta, 'lay_still_ms'))
+    for _, told in ipairs({ was, call('HGET', output, todo) or kept, last, done_in, had_ended }) do answer[#answer + 1] = told end
   end
   return answer
 end
