@@ -301,6 +301,11 @@ class AnyHistory(RuleBasedStateMachine):
                 share.partition(" ")[2] for share in shares
             }
 
+    @invariant()
+    def nothing_is_left_to_nobody(self) -> None:
+        if hasattr(self, "run_id"):
+            assert self.store.stuck(self.run_id) == ()
+
     def shares(self, name: str) -> list[str]:
         return self.redis.zrange(self.store.keys.locks.shares(name), 0, -1)
 
