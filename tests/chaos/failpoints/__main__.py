@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.failpoints [--seed N] [--only PART-OF-A-POINT] [--list]`."""
+"""`python -m tests.chaos.failpoints [--seed N] [--only PART-OF-A-POINT] [--short] [--list]`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ if __name__ == "__main__":
     parser.add_argument(
         "--list", action="store_true", help="only say which calls there are, and which the sweep leaves out"
     )
+    parser.add_argument("--short", action="store_true", help="a handful of points, in some seconds")
     words = parser.parse_args()
     if words.list:
         for name in sorted(points.names()):
             print(name, f"({points.elsewhere(name)})" if points.elsewhere(name) else "")
         sys.exit(0)
-    found = sweep.main(seed=words.seed, only=words.only, say=lambda line: print(line, flush=True))
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    found = sweep.short(words.seed, say) if words.short else sweep.main(seed=words.seed, only=words.only, say=say)
     print(found.measured)
     for line in found.wrong:
         print(f"  {line}")
