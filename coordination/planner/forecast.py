@@ -43,6 +43,8 @@ class Forecast:
     assumed: int
     """How many todos have no estimate, and counted for `assumed_h` each."""
     assumed_h: float
+    approvals: int
+    """How many are waited for on the way; no time is counted for them."""
 
 
 def forecast(
@@ -76,6 +78,7 @@ def forecast(
         reason=reason,
         assumed=graph.assumed,
         assumed_h=graph.assumed_hours,
+        approvals=len(graph.approvals),
     )
 
 

@@ -50,6 +50,11 @@ def is_milestone(todo: Todo) -> bool:
     return todo.repo == NOWHERE
 
 
+def asks(todo: Todo) -> bool:
+    """Whether an approval is needed: whoever does a manual todo needs none, and its gate says only what happens in time."""
+    return todo.gate is not None and (is_milestone(todo) or not isinstance(todo.action, ManualAction))
+
+
 def joining(
     gates: Mapping[str, Todo], todos: Mapping[str, Todo], waits: Mapping[str, tuple[str, ...]]
 ) -> dict[str, Todo]:

@@ -19,7 +19,7 @@ from coordination.phrases import counted, listed
 from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
 from coordination.planner.cycles import shortest_cycles
-from coordination.planner.gates import gates_of, is_milestone, joining, open_ones
+from coordination.planner.gates import asks, gates_of, is_milestone, joining, open_ones
 from coordination.planner.hours import assumed_hours
 from coordination.planner.selection import ALL, Selection, Selectors, find_plan, select
 from coordination.planner.supply import Supply, shortfalls
@@ -79,6 +79,11 @@ class PlanGraph:
     def milestones(self) -> tuple[str, ...]:
         """Those of `todos` that are none: an approval is all that they need."""
         return tuple(name for name, todo in self.todos.items() if is_milestone(todo))
+
+    @property
+    def approvals(self) -> tuple[str, ...]:
+        """Those of `todos` that wait for one before they begin, or at all."""
+        return tuple(name for name, todo in self.todos.items() if asks(todo))
 
     @property
     def size(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from coordination.models import Gate, Todo
 from coordination.phrases import counted, listed
-from coordination.planner.gates import is_milestone
+from coordination.planner.gates import asks, is_milestone
 from coordination.planner.graph import PlanGraph
 from coordination.planner.hours import say
 
@@ -59,8 +59,8 @@ def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, str, str, str]]:
         also = f"  (also after {listed(others)})" if others else ""
         mark = "*" if name in critical else " "
         needs = f"  (needs {listed([str(need) for need in todo.resources])})" if todo.resources else ""
-        asks = "  (after an approval)" if todo.gate and not is_milestone(todo) else ""
-        yield f"{mark} {branch}{name}", _estimate(graph, name), todo.repo, f"{_line(todo.task)}{also}{needs}{asks}"
+        first = "  (after an approval)" if asks(todo) and not is_milestone(todo) else ""
+        yield f"{mark} {branch}{name}", _estimate(graph, name), todo.repo, f"{_line(todo.task)}{also}{needs}{first}"
 
 
 def _branches(names: Iterable[str], parents: Mapping[str, str]) -> Iterable[tuple[str, str]]:

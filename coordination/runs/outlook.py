@@ -20,7 +20,7 @@ from coordination.models import (
     Workspace,
 )
 from coordination.planner.forecast import slots_for
-from coordination.planner.gates import is_milestone, when_nobody_comes
+from coordination.planner.gates import asks, is_milestone, when_nobody_comes
 from coordination.planner.graph import PlanGraph
 from coordination.planner.schedule import simulate
 from coordination.runs.presence import Worker, waiting_for_worker
@@ -132,7 +132,7 @@ def undo_text(todo: Todo, agent: Command | None) -> str:
 
 def approval_of(todo: Todo) -> str | None:
     """`an approval: coord approve TODO-004 (rejected after 24 h)`; None where none is needed: a person who does it needs none."""
-    if todo.gate is None or (isinstance(todo.action, ManualAction) and not is_milestone(todo)):
+    if todo.gate is None or not asks(todo):
         return None
     words = when_nobody_comes(todo.gate)
     return f"an approval: coord approve {todo.id}" + (f" ({words})" if words else "")

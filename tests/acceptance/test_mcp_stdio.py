@@ -97,13 +97,18 @@ def test_one_todo_is_run_and_a_run_is_cancelled(new_stage: Callable[[], Stage]) 
 
 def test_a_run_that_waits_for_a_person_goes_on_when_they_say_so(new_stage: Callable[[], Stage]) -> None:
     stage = new_stage()
-    stage.write([{"id": "look", "repo": "api", "action": {"type": "manual"}}])
+    ship = {"id": "ship", "repo": "api", "gate": True, "blocked_by": ["look"]}
+    stage.write([{"id": "look", "repo": "api", "action": {"type": "manual"}}, ship])
     with agent(over_stdio(stage)) as ai:
         begun = ai.call("coord_sweep_plan", plan=PLAN)["run_id"]
-        until(lambda: ai.call("coord_get_run", run=begun)["counts"] == {"parked": 1})
+        until(lambda: ai.call("coord_get_run", run=begun)["counts"] == {"parked": 1, "waiting": 1})
         assert ai.call("coord_get_todo", todo="look")["live"]["waits_for"] == "a person: coord complete-todo look"
 
+        assert "it waits for look" in ai.refused("coord_approve_todo", todo="ship")
         assert ai.call("coord_complete_todo", todo="look")["run_id"] == begun
+        assert ai.call("coord_get_run", run=begun, states=["parked"])["todos"][0]["id"] == "ship"
+        assert ai.call("coord_approve_todo", todo="ship", comment="they said so")["run_id"] == begun
+        assert "ship was approved by" in ai.refused("coord_reject_todo", todo="ship")
 
         assert ai.call("coord_get_run", run=begun, wait_s=60)["status"] == "succeeded"
         assert ai.call("coord_get_todo", todo="look")["status"] == "completed"

@@ -13,6 +13,7 @@ from coordination.cli.context import Call
 from coordination.cli.options.narrowing import narrowed
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
+from coordination.phrases import counted
 
 if TYPE_CHECKING:
     from coordination.planner.forecast import Forecast
@@ -73,8 +74,10 @@ def _in_words(graph: PlanGraph, foreseen: Forecast) -> str:
     ]
     if foreseen.assumed:
         lines.append(
-            f"{foreseen.assumed} of {len(graph.todos)} have no estimate: {say(foreseen.assumed_h)} each assumed"
+            f"{foreseen.assumed} of {len(graph.todos) - len(graph.milestones)} have no estimate: {say(foreseen.assumed_h)} each assumed"
         )
+    if foreseen.approvals:
+        lines.append(f"{counted(foreseen.approvals, 'approval')} on the way: no time is counted for that")
     if graph.blocked:
         lines.append(
             f"{len(graph.blocked)} blocked from outside and left out: coord graph {graph.plan.id} says by what"

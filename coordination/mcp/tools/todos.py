@@ -25,7 +25,7 @@ from coordination.mcp.words import (
     Resources,
     TodoName,
 )
-from coordination.models import Level, Todo, TodoStatus
+from coordination.models import Gate, Level, Todo, TodoStatus
 
 
 @reads("List todos")
@@ -74,6 +74,12 @@ def coord_create_todo(
     run: Annotated[str | None, Field(description="A shell command that does it.")] = None,
     prompt: Annotated[str | None, Field(description="What an agent is told that does it.")] = None,
     manual: Annotated[bool, Field(description="A person does it, and says so with coord_complete_todo.")] = False,
+    gate: Annotated[
+        bool | Gate | None,
+        Field(
+            description="It begins only after coord_approve_todo; `timeout` (like 24h) and `on_timeout` if nobody comes."
+        ),
+    ] = None,
     timeout: Annotated[str | None, Field(description="Like 90s, 10m or 1h.")] = None,
     resources: Resources = None,
 ) -> EditedTodo:
@@ -81,7 +87,9 @@ def coord_create_todo(
 
     It is carried out by one of `run`, `prompt` or `manual`; without any, the configured agent is told what the todo says.
     """
-    fields = given({**locals(), "action": _action(run, prompt, manual)}, "run", "prompt", "manual")
+    fields = given(
+        {**locals(), "action": _action(run, prompt, manual), "gate": gate or None}, "run", "prompt", "manual"
+    )
     return edited(EditedTodo, office.coord.manager.create_todo(**fields))
 
 

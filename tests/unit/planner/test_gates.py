@@ -141,7 +141,7 @@ def test_an_approval_takes_no_time_no_slot_and_no_repo() -> None:
     foreseen = forecast(graph, max_parallel=1)
 
     assert (foreseen.work_h, foreseen.dataflow_h, foreseen.assumed) == (10, 10, 0)
-    assert graph.hours["M1"] == 0
+    assert (graph.hours["M1"], foreseen.approvals) == (0, 1)
     busy = simulate({"A": 1, "M1": 0, "M2": 0, "B": 1}, {"M1": ("A",), "M2": ("M1",), "B": ("M2",)},
                     {"A": "x", "M1": "-", "M2": "-", "B": "x"}, slots=1)  # fmt: skip
     assert (busy.start["M2"], busy.end["B"]) == (1, 2)
