@@ -3,6 +3,7 @@
 | file | |
 |---|---|
 | `graph.py` | plan → DAG, checked: levels, ranks, critical path; needs `selection.py` `blockers.py` `cycles.py` `paths.py` `hours.py` |
+| `refusals.py` | why a plan cannot be carried out |
 | `gates.py` | milestones that need an approval, as nodes of the graph |
 | `supply.py` | what todos need of resources against what there is |
 | `alone.py` | one todo as a plan of its own |

@@ -12,15 +12,13 @@ from functools import cached_property
 
 import networkx as nx
 
-from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Level, Plan, Todo
-from coordination.nearest import did_you_mean
-from coordination.phrases import counted, listed
+from coordination.phrases import counted
 from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
-from coordination.planner.cycles import shortest_cycles
 from coordination.planner.gates import asks, gates_of, is_milestone, joining, open_ones
 from coordination.planner.hours import assumed_hours
+from coordination.planner.refusals import ambiguous, cycles, refusal, undeclared_repos
 from coordination.planner.selection import ALL, Selection, Selectors, find_plan, select
 from coordination.planner.supply import Supply, shortfalls
 
@@ -175,13 +173,13 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     graph = _digraph(todos, waits)
     problems = [
         *register.problems(todos),
-        *_undeclared_repos(ecosystem, todos),
+        *undeclared_repos(ecosystem, todos),
         *shortfalls(todos.values(), ecosystem.capacities()),
-        *_ambiguous(joined, register),
-        *_cycles(graph),
+        *ambiguous(joined, register),
+        *cycles(graph),
     ]
     if problems:
-        raise _refusal(plan, problems)
+        raise refusal(plan, problems)
     order = [name for name in nx.topological_sort(graph) if name in todos]
     blocked = blocked_from_outside(order, waits, todos, register)
     return _graph(plan, selection, waits, blocked, order, ecosystem.capacities())
@@ -237,34 +235,3 @@ def _reversed(names: Iterable[str], predecessors: Neighbours) -> Neighbours:
         for before in predecessors[name]:
             successors[before].append(name)
     return {name: tuple(others) for name, others in successors.items()}
-
-
-def _undeclared_repos(ecosystem: Ecosystem, todos: Mapping[str, Todo]) -> Iterable[str]:
-    declared = {repo.name for repo in ecosystem.repos}
-    users: dict[str, list[str]] = {}
-    for todo in todos.values():
-        if todo.repo not in declared and not is_milestone(todo):
-            users.setdefault(todo.repo, []).append(todo.id)
-    for repo, names in users.items():
-        near = did_you_mean(repo, declared)
-        yield f"repo {repo!r} of {listed(names)} is not declared{near}: add it to repos, or correct the name"
-
-
-def _ambiguous(gates: Mapping[str, Todo], register: Register) -> Iterable[str]:
-    for name, gate in gates.items():
-        if register.items[name] is not gate:
-            yield f"milestone {name} has a gate, and something else has that id, too: give the milestone another one"
-
-
-def _cycles(graph: nx.DiGraph[str]) -> Iterable[str]:
-    if not nx.is_directed_acyclic_graph(graph):
-        for cycle in shortest_cycles(graph):
-            yield f"a cycle: {' → '.join(cycle)}: take one of these dependencies out"
-
-
-def _refusal(plan: Plan, problems: list[str]) -> PlanRefused:
-    hint = "correct ecosystem.yaml, then: coord validate"
-    if len(problems) == 1:
-        return PlanRefused(f"{plan.id} cannot be carried out: {problems[0]}", hint)
-    lines = "\n".join(f"  - {problem}" for problem in problems)
-    return PlanRefused(f"{plan.id} cannot be carried out, for {len(problems)} reasons:\n{lines}", hint)
