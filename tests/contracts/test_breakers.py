@@ -15,6 +15,8 @@ from coordination.breakers.records import BreakerState
 from coordination.errors import BreakerOpen, NotFound, UsageError
 from coordination.runs.store import RunStore
 from coordination.wire.scripts import Scripts
+from tests import breaker_players
+from tests.waiting import until
 
 DB = "resource:db"
 POLICY = Policy(failures=3, window=timedelta(seconds=300), open_for=timedelta(seconds=60))
@@ -317,3 +319,24 @@ def test_a_bare_name_will_do_where_only_one_has_it(manager: BreakerManager, brok
 def test_what_is_no_name_of_a_breaker_is_refused(manager: BreakerManager, name):
     with pytest.raises(UsageError, match="names no circuit breaker"), manager.call(name):
         pytest.fail("it was called")
+
+
+def test_among_eight_processes_there_is_one_probe_in_every_round(client: Any, redis_url: str):
+    rounds, steps = 500, Steps(RunStore(client, "test"))
+    for number in range(rounds):
+        name = breaker_players.name_of(number)
+        steps.fail(name=name, policy=Policy(failures=1))
+        steps.is_over(name)
+
+    players = [breaker_players.begin(redis_url, rounds) for _ in range(8)]
+    try:
+        until(lambda: client.llen(breaker_players.READY) == len(players), 60)
+        client.rpush(breaker_players.START, *range(len(players)))
+        probed = [player.communicate(timeout=60)[0].split() for player in players]
+    finally:
+        for player in players:
+            player.kill()
+            player.wait()
+
+    assert sorted(int(number) for numbers in probed for number in numbers) == list(range(rounds))
+    assert sum(bool(numbers) for numbers in probed) > 1, "they did not meet"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 
+import pytest
 import redis
 
+from coordination.breakers import BreakerManager, Policy
 from coordination.locks import LockManager
 from coordination.messages import Limits, MessageBus
 from coordination.wire import keys
@@ -62,3 +64,14 @@ def test_every_key_of_messages_has_its_row(client: redis.Redis):
     bus.take(REPO, "ann")
 
     assert in_the_table(client) >= rows_of("inbox-", "recipients", "readers", "topic", "dead")
+
+
+def test_every_key_of_breakers_has_its_row(client: redis.Redis):
+    breakers = BreakerManager(client, "test", policy=Policy(failures=2))
+    for name in ("resource:gone", "resource:gone", "repo:api", "resource:db", "repo:api"):
+        with pytest.raises(RuntimeError), breakers.call(name):
+            raise RuntimeError
+    breakers.reset("resource:gone")
+    client.zadd(keys.Keys("test").breakers.behind("repo:api"), {"run todo": 1})  # as run/claim does
+
+    assert in_the_table(client) >= rows_of("breaker")
