@@ -21,6 +21,8 @@ from coordination.wire.keys import RunKeys, member, resource
 FORMAT = 1
 PAGE = 1000
 """Entries of a stream that are read at once."""
+STREAMS = 20
+"""Whose first pages are read at once."""
 HASH, ZSET, SET, STREAM = "hash", "zset", "set", "stream"
 KINDS: Mapping[str, str] = {"ready": ZSET, "queued": ZSET, "sent": ZSET, "owed": SET, "events": STREAM}
 """Of a run's own keys."""
@@ -163,9 +165,16 @@ def _entries(kind: str, found: Any) -> Entries:
 
 
 def _streams(store: RunStore, keys: RunKeys, todos: Sequence[str]) -> Iterator[tuple[str, str, Entries]]:
-    for key in (keys.events, *map(keys.log, todos)):
-        if first := store.redis.xrange(key, count=PAGE):
-            yield _name(key, keys), STREAM, _stream(store, key, first)
+    streams = [keys.events, *map(keys.log, todos)]
+    for start in range(0, len(streams), STREAMS):
+        some = streams[start : start + STREAMS]
+        with store.redis.pipeline(transaction=False) as pipeline:
+            for key in some:
+                pipeline.xrange(key, count=PAGE)
+            pages = pipeline.execute()
+        for key, first in zip(some, pages, strict=True):
+            if first:
+                yield _name(key, keys), STREAM, _stream(store, key, first)
 
 
 def _stream(store: RunStore, key: str, page: Any) -> Entries:
