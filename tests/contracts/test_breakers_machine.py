@@ -1,0 +1,130 @@
+"""Any history of a circuit breaker, held against a model of it (tests/breaker_model.py). Time passes without anybody's waiting."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from coordination.wire.connection import Profile, connect
+from coordination.wire.keys import Keys
+from coordination.wire.scripts import Scripts
+from tests.breaker_model import BreakerModel
+
+NAME = "resource:db"
+KEYS = Keys("test")
+WINDOW_MS, OPEN_MS, TTL_MS = 305_000, 65_000, 35_000
+STEPS_MS = (10_000, 40_000, 70_000, 310_000)
+"""No sum of these is near one of those above: the moments that pass while a test runs change nothing."""
+WHO = st.sampled_from(["ann", "bob", "eve"])
+SETTINGS = settings(
+    max_examples=60, stateful_step_count=40, deadline=None, phases=[Phase.reuse, Phase.generate, Phase.shrink]
+)
+
+
+class AnyHistory(RuleBasedStateMachine):
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__()
+        self.redis = client
+        self._scripts = Scripts(client)
+        self._passed_ms = self._calls = 0
+
+    @initialize(failures=st.integers(1, 4))
+    def begin(self, failures: int) -> None:
+        self.redis.flushall()
+        self.model = BreakerModel(failures, WINDOW_MS, OPEN_MS)
+
+    def step(self, name: str, *args: str | int) -> Any:
+        return self._scripts(f"breaker/{name}", ["test:"], args)
+
+    def record(self, who: str, verdict: str) -> str:
+        word: str = self.step("record", NAME, who, verdict, "why", self.model.failures, WINDOW_MS, OPEN_MS)
+        return word
+
+    @rule(who=WHO)
+    def ask(self, who: str) -> None:
+        assert self.step("allow", NAME, who, who, TTL_MS)[0] == self.model.ask(who, self._passed_ms, TTL_MS)
+
+    @rule(who=WHO, twice=st.booleans())
+    def fail(self, who: str, twice: bool) -> None:
+        """Who is the probe keeps its name; any other call that fails is one of its own."""
+        if not (self.model.probe and self.model.probe.who == who):
+            self._calls += 1
+            who = f"{who} {self._calls}"
+        self.model.fail(who, self._passed_ms)
+        for _ in range(1 + twice):
+            assert self.record(who, "failed") == self.model.state
+
+    @rule(who=WHO)
+    def succeed(self, who: str) -> None:
+        self.model.succeed(who)
+        word = self.record(who, "succeeded")
+        assert word == self.model.state
+
+    @rule(who=WHO)
+    def give_up(self, who: str) -> None:
+        self.model.give_up(who)
+        assert self.record(who, "gave_up") == self.model.state
+
+    @rule(who=WHO)
+    def stand_behind(self, who: str) -> None:
+        """As run/claim does with a todo that it does not let through."""
+        if self.model.answer(who, self._passed_ms) in ("open", "half-open"):
+            self.model.behind.add(f"run {who}")
+            self.redis.zadd(KEYS.breakers.behind(NAME), {f"run {who}": 1})
+
+    @rule()
+    def reset(self) -> None:
+        self.model.reset()
+        self.step("reset", NAME, "ann")
+
+    @rule(ms=st.sampled_from(STEPS_MS))
+    def pass_time(self, ms: int) -> None:
+        self._passed_ms += ms
+        breaker, failures = KEYS.breakers.of(NAME), KEYS.breakers.failures(NAME)
+        for field in ("until", "probe_until"):
+            if at := self.redis.hget(breaker, field):
+                self.redis.hset(breaker, field, int(at) - ms)
+        for place, failure in enumerate(self.redis.lrange(failures, 0, -1)):
+            at, _, who = failure.partition(" ")
+            self.redis.lset(failures, place, f"{int(at) - ms} {who}")
+        for key in (breaker, failures):
+            left_ms = self.redis.pttl(key)
+            if left_ms > 0:
+                self.redis.pexpire(key, left_ms - ms)  # gone, if that is less than nothing
+
+    @invariant()
+    def is_shown_as_it_is(self) -> None:
+        listed = {one["name"]: one for one in json.loads(self.step("list"))["breakers"]}
+        recent = self.model.recent(self._passed_ms)
+        if self.model.state == "closed" and not recent:
+            assert not listed
+            return
+        shown = listed[NAME]
+        assert (shown["state"], shown["behind"]) == (self.model.state, len(self.model.behind))
+        assert shown["probe_by"] == (self.model.probe.who if self.model.probe else "")
+        if self.model.state == "closed":
+            assert shown["failures"] == min(recent, self.model.failures)
+
+    @invariant()
+    def those_behind_are_called_up_when_its_answer_changes_and_only_then(self) -> None:
+        assert set(self.redis.zrange(KEYS.timers, 0, -1)) == self.model.called_up
+        self.redis.delete(KEYS.timers)
+        self.model.called_up = set()
+
+
+@pytest.fixture
+def server(redis_url: str) -> Iterator[redis.Redis]:
+    with connect(redis_url, Profile.COMMAND) as client:
+        yield client
+
+
+def test_a_breaker_does_what_the_model_says_in_any_history(server: redis.Redis) -> None:
+    run_state_machine_as_test(partial(AnyHistory, server), settings=SETTINGS)
