@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from redis import Redis
 
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import LIVE, TodoState
+from coordination.runs.records import LIVE, RunStatus, TodoState
+from coordination.runs.view import RunReader
 from coordination.wire.keys import SEAT, Keys, RunKeys
 
 COUNTS = [f"n.{state}" for state in TodoState]
@@ -46,6 +47,7 @@ class CensusTaker:
         self._redis = redis
         self._keys = keys
         self._presence = Presence(redis, keys)
+        self._reader = RunReader(redis, keys)
 
     def take(self) -> Census:
         keys = self._keys
@@ -95,9 +97,14 @@ class CensusTaker:
                 (status, *counts), places = pipeline.execute()
             if status in LIVE:  # it may have ended since it was listed
                 runs[status] += 1
-                todos.update({state: int(n or 0) for state, n in zip(TodoState, counts, strict=True)})
+                todos.update(self._counts(run_id, status, counts))
                 queues |= self._queues(keys, {place.split()[2] for place in places})
         return runs, todos, queues
+
+    def _counts(self, run_id: str, status: str, counts: Iterable[str | None]) -> Counts:
+        if status == RunStatus.ROLLING_BACK:  # only the facts tell what is being undone
+            return self._reader.read(run_id, todos=False).counts
+        return {state: int(n or 0) for state, n in zip(TodoState, counts, strict=True)}
 
     def _queues(self, keys: RunKeys, repos: Set[str]) -> set[Queue]:
         ordered = sorted(repos)

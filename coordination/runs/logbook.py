@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from heapq import merge
 
@@ -10,11 +10,12 @@ import redis
 
 from coordination.messages.following import BEGINNING
 from coordination.messages.outage import Absence
-from coordination.runs.records import TodoState
+from coordination.runs.records import RunStatus, TodoState
 from coordination.wire.keys import Keys
 
 READ_AT_ONCE = 200
 TICK_MS = 1000
+UNDONE = (TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +37,14 @@ class Logbook:
         self._keys = keys.run(run_id)
         self._todos = tuple(todos)
         ran_in = reader.hmget(self._keys.facts, [f"{todo} run" for todo in self._todos]) if self._todos else []
-        self._logs = {todo: keys.run(run or run_id).log(todo) for todo, run in zip(self._todos, ran_in, strict=True)}
-        """What a retry carried over was written in the run that did it."""
-        self._read = dict.fromkeys(self._todos, BEGINNING)
+        # What a retry carried over was written in the run that did it; here is what undoes it.
+        carried = {keys.run(run).log(todo): todo for todo, run in zip(self._todos, ran_in, strict=True) if run}
+        self._todo_of = {self._keys.log(todo): todo for todo in self._todos} | carried
+        self._read = dict.fromkeys(self._todo_of, BEGINNING)
 
     def written(self) -> Iterator[Piece]:
         """What is there and was not read before, oldest first."""
-        return merge(*(self._pages(todo) for todo in self._todos), key=lambda piece: piece.at)
+        return merge(*map(self._pages, self._todo_of), key=lambda piece: piece.at)
 
     def followed(self) -> Iterator[Piece]:
         """What is there and what comes; ends when all of these todos have ended. Redis may be away for a while."""
@@ -57,15 +59,22 @@ class Logbook:
                 ended = over
                 events = events if ended else self._wait(events)
 
-    def _pages(self, todo: str) -> Iterator[Piece]:
-        while entries := self._redis.xrange(self._logs[todo], f"({self._read[todo]}", count=READ_AT_ONCE):
+    def _pages(self, log: str) -> Iterator[Piece]:
+        while entries := self._redis.xrange(log, f"({self._read[log]}", count=READ_AT_ONCE):
             for entry, fields in entries:
-                self._read[todo] = entry
+                self._read[log] = entry
                 at, _, n = entry.partition("-")
-                yield Piece(at=(int(at), int(n)), todo=todo, attempt=int(fields["attempt"]), text=fields["text"])
+                yield Piece(
+                    at=(int(at), int(n)), todo=self._todo_of[log], attempt=int(fields["attempt"]), text=fields["text"]
+                )
 
     def _all_ended(self) -> bool:
-        states: Sequence[str] = self._redis.hmget(self._keys.state, self._todos)
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hget(self._keys.meta, "status")
+            pipeline.hmget(self._keys.state, self._todos)
+            status, states = pipeline.execute()
+        if status == RunStatus.ROLLING_BACK:  # whatever has ended may be undone yet
+            return all(state in UNDONE for state in states)
         return all(TodoState(state).ended for state in states)
 
     def _last_event(self) -> str:
@@ -74,7 +83,6 @@ class Logbook:
 
     def _wait(self, events: str) -> str:
         """Until something was written, or something happened in the run; returns the last event seen."""
-        logs = {self._logs[todo]: since for todo, since in self._read.items()}
-        answer = self._redis.xread({**logs, self._keys.events: events}, count=1, block=TICK_MS)
+        answer = self._redis.xread({**self._read, self._keys.events: events}, count=1, block=TICK_MS)
         seen = dict(answer).get(self._keys.events)
         return seen[-1][0] if seen else events

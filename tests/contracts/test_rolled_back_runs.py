@@ -10,6 +10,7 @@ from redis import Redis
 from coordination.errors import Conflict, NotFound
 from coordination.models import OnFailure
 from coordination.runs.carry_over import left_of, take_up
+from coordination.runs.census import CensusTaker
 from coordination.runs.ended import read, refuse_again, restorable
 from coordination.runs.live import Live
 from coordination.runs.progress import ENDED, Event, follow
@@ -75,6 +76,8 @@ def test_while_it_is_undone_a_todo_is_shown_as_compensating_wherever_it_stands_o
     assert run.view().counts == {"succeeded": 2, "compensating": 1}
     assert RunReader(run.store.redis, run.store.keys).list()[0].counts == run.view().counts
     assert Live(run.store.redis, run.store.keys).in_hand() == {"C": "compensating"}
+    counted = CensusTaker(run.store.redis, run.store.keys).take()
+    assert (counted.runs, counted.todos) == ({"rolling_back": 1}, {"succeeded": 2, "compensating": 1})
 
     run.follow(run.store.retry(grant, timedelta(seconds=9), BAD))
     shown = of(run.view(), "C")

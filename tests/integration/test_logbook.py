@@ -43,6 +43,27 @@ def test_what_was_carried_over_is_read_where_it_was_written(client: redis.Redis)
     assert [piece.text for piece in Logbook(client, KEYS, "R", ["A"]).written()] == ["done before"]
 
 
+def test_of_what_was_carried_over_the_run_at_hand_has_what_undoes_it(client: redis.Redis) -> None:
+    client.hset(RUN.facts, "A run", "earlier")
+    write(client, "A", "done before, ", run="earlier")
+    write(client, "A", "undone")
+
+    assert [piece.text for piece in Logbook(client, KEYS, "R", ["A"]).written()] == ["done before, ", "undone"]
+
+
+def test_while_a_run_is_undone_what_has_ended_may_still_write(client: redis.Redis) -> None:
+    client.hset(RUN.meta, "status", "rolling_back")
+    client.hset(RUN.state, mapping={"A": "succeeded"})
+    write(client, "A", "done, ")
+    book = Logbook(client, KEYS, "R", ["A"]).followed()
+    assert next(book).text == "done, "
+
+    write(client, "A", "undone")
+    client.hset(RUN.state, "A", "compensated")
+
+    assert [piece.text for piece in book] == ["undone"]
+
+
 def test_a_follower_gets_all_and_ends_with_the_last_todo(client: redis.Redis) -> None:
     client.hset(RUN.state, mapping={"A": "succeeded", "B": "running"})
     write(client, "A", "first ")
