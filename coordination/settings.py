@@ -56,6 +56,8 @@ class Settings(BaseModel):
     """How long nothing is tried behind an open one; then one is."""
     keep_runs: Duration = timedelta(days=30)
     """How long Redis keeps what it knows of a run that has ended."""
+    export_runs: Annotated[str, Field(pattern=r"^/")] | None = None
+    """Where runs are written before they are forgotten: a folder of the machine whose keeper leads. None: nowhere."""
     log_limit_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """How much of a todo's output Redis keeps; the worker's machine keeps all of it."""
     output_limit_bytes: Annotated[int, Field(ge=256)] = 64 * 1024

@@ -4,6 +4,8 @@ something could not be undone: nobody would hear of it again.
 In pieces, since Redis does one thing at a time, and a run of 10,000 todos has as many logs. By which the rest of a run is
 found (its place in `runs`, its meta, the names of its todos) goes last, so that the next round takes up what was cut short.
 Branches and worktrees are on the machines of the workers, and stay: `coord clean`.
+
+With `export_runs` each is written to that folder before, on the machine of the keeper that leads; else it is not forgotten.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from datetime import timedelta
 
 import redis
 
+from coordination.runs.export.shelf import Shelf
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore, ms
 from coordination.wire.keys import member
@@ -24,9 +27,10 @@ UNLINKED_AT_ONCE = 500
 
 
 class Expiry:
-    def __init__(self, store: RunStore, keep: timedelta) -> None:
+    def __init__(self, store: RunStore, keep: timedelta, shelf: Shelf | None = None) -> None:
         self._store = store
         self._keep = keep
+        self._shelf = shelf
         self._next_look = 0.0
 
     def run_when_due(self) -> list[str]:
@@ -41,18 +45,20 @@ class Expiry:
         until = self._store.now_ms() - ms(self._keep)
         begun_before = self._store.redis.zrangebyscore(self._store.keys.runs, "-inf", until)
         old = [run_id for run_id in begun_before if self._ended_before(run_id, until)][:FORGOTTEN_AT_ONCE]
-        for run_id in old:
+        kept = old if self._shelf is None else self._shelf.keep(old)
+        for run_id in kept:
             forget(self._store, run_id)
-        return old
+        return kept
 
     def _ended_before(self, run_id: str, until_ms: int) -> bool:
         keys = self._store.keys
         try:
-            status, finished_at = self._store.redis.hmget(keys.run(run_id).meta, ["status", "finished_at"])
+            facts = ["status", "finished_at", "imported_at"]
+            status, finished_at, imported_at = self._store.redis.hmget(keys.run(run_id).meta, facts)
             if status is None:  # its records went in a way that was not ours
                 return self._store.redis.zscore(keys.live, run_id) is None
             over = RunStatus(status).ended and status != RunStatus.ROLLBACK_FAILED  # that waits for a person
-            return over and int(finished_at or until_ms) < until_ms
+            return over and max(int(finished_at or until_ms), int(imported_at or 0)) < until_ms
         except (redis.ResponseError, ValueError):  # damaged, or of another version: for people to look at
             return False
 

@@ -15,9 +15,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import redis
@@ -28,6 +29,7 @@ from coordination.planner.delivery import Delivery
 from coordination.runs.clock_watch import ClockWatch
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.expiry import Expiry
+from coordination.runs.export.shelf import Shelf
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore, ms
 from coordination.runs.stuck import StuckWatch
@@ -156,14 +158,14 @@ class Reaper:
         server = self._store.redis.info("server")
         if server["run_id"] == self._server:
             return
-        self._server = server["run_id"]
         age_s = max(0, int(server["uptime_in_seconds"]))
         lease_s = self._settings.lease_ttl.total_seconds()
         self._trusted_from = max(self._trusted_from, time.monotonic() + lease_s - age_s)
         began_ms = self.clock.now_ms - (age_s + 1) * 1000  # Redis tells whole seconds
-        if self._store.new_epoch(self._server, began_ms):
+        if self._store.new_epoch(server["run_id"], began_ms):
             logger.warning("Redis was restarted: leases are trusted again after %s", self._settings.lease_ttl)
             self.redis_was_away()
+        self._server = server["run_id"]  # not before: what was not told is told in the next round
 
 
 class Keeper:
@@ -176,7 +178,8 @@ class Keeper:
         self._dispatcher = dispatcher
         self._settings = settings
         self._reaper = Reaper(store, dispatcher, settings, state)
-        self._expiry = Expiry(store, settings.keep_runs)
+        shelf = Shelf(store, Path(settings.export_runs)) if settings.export_runs else None
+        self._expiry = Expiry(store, settings.keep_runs, shelf)
         self._locks = LockManager(store.redis, store.keys.namespace)
         self._lock: Lock | None = None
         self._label = label
@@ -234,7 +237,11 @@ class Keeper:
         while not self._stopping.wait(TICK_S):
             self._guarded(self.run_once)
         if self._lock is not None:
-            self._guarded(self._lock.release)
+            self._guarded(partial(self._let_go, self._lock))
+
+    def _let_go(self, lead: Lock) -> None:
+        with suppress(LockError):  # it slept, and somebody else leads
+            lead.release()
 
     def _guarded(self, deed: Callable[[], object]) -> None:
         try:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import timedelta
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from coordination.runs import expiry
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.expiry import Expiry
+from coordination.runs.export import file
+from coordination.runs.export.adoption import adopt
+from coordination.runs.export.file import load
+from coordination.runs.export.shelf import Shelf
 from coordination.runs.recovery import Keeper
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
@@ -130,3 +137,64 @@ def test_the_leading_keeper_sees_to_it(redis_url: str, store: RunStore):
     swept = Keeper(store, dispatcher, settings, label="me").run_once()
 
     assert swept.forgotten == [run.run_id]
+
+
+def test_a_run_is_exported_before_it_is_forgotten_and_can_be_imported_again(
+    redis_url: str, store: RunStore, tmp_path: Path
+):
+    run = ended(store, {"A": "r1", "B": ("r2", ["A"])})
+    before = RunReader(store.redis, store.keys).read(run.run_id)
+    settings = Settings(keep_runs=timedelta(milliseconds=LEAST_MS), export_runs=str(tmp_path))
+    keeper = Keeper(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, label="me")
+
+    (tmp_path / f".{run.run_id}.json.gz.abc.part").write_text("left by who was killed while it was written")
+    assert keeper.run_once().forgotten == []
+    until(lambda: list(tmp_path.glob("*.json.gz")))
+    expiry = Expiry(store, NOTHING, shelf := Shelf(store, tmp_path))
+    until(lambda: expiry.run_once() == [run.run_id])
+
+    assert keys_of(run) == []
+    assert [path.name for path in tmp_path.iterdir()] == [f"{run.run_id}.json.gz"]
+    adopt(store, load(shelf.file_of(run.run_id)), "me")
+    assert RunReader(store.redis, store.keys).read(run.run_id) == before
+    assert Expiry(store, timedelta(minutes=1)).run_once() == [], "kept for as long again"
+
+
+@pytest.mark.parametrize("trouble", ["folder missing", "folder full", "records damaged"])
+def test_a_run_that_cannot_be_exported_is_not_forgotten_until_it_can(
+    store: RunStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, trouble: str
+):
+    run, folder = ended(store, {"A": "r1"}), tmp_path / "kept"
+    keys = store.keys.run(run.run_id)
+    full = Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    if trouble != "folder missing":
+        folder.mkdir()
+    if trouble == "folder full":
+        monkeypatch.setattr(file.os, "fsync", full)
+    if trouble == "records damaged":
+        store.redis.set(keys.output, "no hash")
+    expiry = Expiry(store, NOTHING, Shelf(store, folder, again_after_s=0))
+
+    assert expiry.run_once() == []
+    until(lambda: caplog.messages)
+    for _ in range(3):
+        assert expiry.run_once() == []
+    assert f"run {run.run_id} is not forgotten though keep_runs is over, for it cannot be exported: " in caplog.text
+    assert keys_of(run)
+    until(lambda: not folder.exists() or list(folder.iterdir()) == [])
+
+    folder.mkdir(exist_ok=True)
+    monkeypatch.undo()
+    if trouble == "records damaged":
+        store.redis.delete(keys.output)
+    until(lambda: expiry.run_once() == [run.run_id])
+    assert [path.name for path in folder.iterdir()] == [f"{run.run_id}.json.gz"]
+    assert len(caplog.messages) == 1, "said once"
+
+
+def test_runs_without_records_need_no_export(store: RunStore, tmp_path: Path):
+    store.redis.zadd(store.keys.runs, {"20200101-000000-abcd": 1})
+    expiry = Expiry(store, NOTHING, Shelf(store, tmp_path))
+
+    until(lambda: expiry.run_once() == ["20200101-000000-abcd"])
+    assert list(tmp_path.iterdir()) == []

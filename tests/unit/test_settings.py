@@ -25,6 +25,7 @@ DURATION = "needs a duration like 90s, 10m, 1.5h or a number of seconds"
         ("server_port", "99999", "COORD_SERVER_PORT must be at most 65535"),
         ("reaper", "perhaps", "COORD_REAPER needs true or false, got 'perhaps'"),
         ("appendfsync", "no", "COORD_APPENDFSYNC must be one of everysec, always, got 'no'"),
+        ("export_runs", "kept", "COORD_EXPORT_RUNS must be an absolute path: it begins with /, got 'kept'"),
         ("namespace", "a b", "COORD_NAMESPACE may hold letters, digits, '_' and '-' only, got 'a b'"),
     ],
 )

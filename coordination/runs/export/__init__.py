@@ -29,4 +29,5 @@ run can be imported when nothing of it runs: ended, or paused and come to rest. 
 | `received.py` | a document, checked |
 | `adoption.py` | a checked one → Redis |
 | `file.py` | as a file |
+| `shelf.py` | ended runs as files, before Redis forgets them |
 """

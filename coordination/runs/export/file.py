@@ -41,6 +41,13 @@ def save(pieces: Iterable[str], path: Path) -> None:
         raise CoordinationError(f"{path} cannot be written: {error.strerror or error}", hint) from error
 
 
+def remove_parts(path: Path) -> None:
+    """What is left of those who were killed while they wrote it. Who still does finds nothing to rename, and fails."""
+    for part in path.parent.glob(f".{path.name}.*.part"):
+        with suppress(OSError):
+            part.unlink()
+
+
 def load(path: Path) -> Received:
     """Raises UsageError and Conflict, as `receive` does."""
     try:

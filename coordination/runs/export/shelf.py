@@ -1,0 +1,80 @@
+"""Ended runs as files in a folder of this machine, before Redis forgets them.
+
+Written by a thread of its own, for a large run takes longer than a keeper may hang. What could not be written is said once and tried
+again; until it is there, whole and on the disk, nothing may be forgotten of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import redis
+
+from coordination.errors import CoordinationError, NotFound
+from coordination.runs.export.document import document_of
+from coordination.runs.export.file import remove_parts, save
+from coordination.runs.store import RunStore
+
+AGAIN_AFTER_S = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class Shelf:
+    def __init__(self, store: RunStore, folder: Path, again_after_s: float = AGAIN_AFTER_S) -> None:
+        self._store = store
+        self._folder = folder
+        self._again_after_s = again_after_s
+        self._guard = threading.Lock()
+        self._kept: set[str] = set()
+        self._said: dict[str, str] = {}
+        self._next_try = 0.0
+        self._thread: threading.Thread | None = None
+
+    def keep(self, runs: Sequence[str]) -> list[str]:
+        """Those of these runs that are on the shelf. The others are being written, or will be: ask again."""
+        with self._guard:
+            self._kept &= set(runs)
+            missing = [run_id for run_id in runs if run_id not in self._kept]
+        busy = self._thread is not None and self._thread.is_alive()
+        if missing and not busy and time.monotonic() >= self._next_try:
+            self._thread = threading.Thread(target=self._write_all, args=[missing], name="shelf", daemon=True)
+            self._thread.start()
+        return [run_id for run_id in runs if run_id not in missing]
+
+    def file_of(self, run_id: str) -> Path:
+        return self._folder / f"{run_id}.json.gz"
+
+    def _write_all(self, runs: Collection[str]) -> None:
+        for run_id in runs:
+            try:
+                remove_parts(self.file_of(run_id))
+                save(document_of(self._store, run_id), self.file_of(run_id))
+            except NotFound:  # it has no records any more
+                self._note(run_id)
+            except (CoordinationError, redis.RedisError) as error:
+                self._next_try = time.monotonic() + self._again_after_s
+                self._say(run_id, error)
+                if isinstance(error.__cause__, OSError) or isinstance(
+                    error, redis.ConnectionError | redis.TimeoutError
+                ):
+                    return  # the folder or Redis: the next run would fare no better
+            else:
+                self._note(run_id)
+
+    def _note(self, run_id: str) -> None:
+        self._said.pop(run_id, None)
+        with self._guard:
+            self._kept.add(run_id)
+
+    def _say(self, run_id: str, error: Exception) -> None:
+        words = str(getattr(error, "message", error))
+        if self._said.get(run_id) != words:
+            logger.error(
+                "run %s is not forgotten though keep_runs is over, for it cannot be exported: %s", run_id, words
+            )
+        self._said[run_id] = words
