@@ -191,16 +191,19 @@ class RunStore:
 
         Runs that were under way before it began, `since_ms`, are told.
         """
-        known = self.redis.hget(self.keys.epoch, "server")
+        known, n = self.redis.hmget(self.keys.epoch, ["server", "n"])
         if known == server_id:
             return False
-        self.redis.hset(self.keys.epoch, "server", server_id)
-        epoch = self.redis.hincrby(self.keys.epoch, "n", 1)
-        if known is None:
-            return False
-        for run_id in self.redis.zrangebyscore(self.keys.live, "-inf", since_ms):
-            self.redis.xadd(self.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch})
-        return True
+        epoch = int(n or 0) + 1
+        under_way = self.redis.zrangebyscore(self.keys.live, "-inf", since_ms) if known else []
+        with self.redis.pipeline(
+            transaction=True
+        ) as pipeline:  # whole, or told again: whoever sees it once does not ask twice
+            pipeline.hset(self.keys.epoch, mapping={"server": server_id, "n": epoch})
+            for run_id in under_way:
+                pipeline.xadd(self.keys.run(run_id).events, {"what": "redis.restarted", "todo": "", "epoch": epoch})
+            pipeline.execute()
+        return known is not None
 
     def status(self, run_id: str) -> str | None:
         status: str | None = self.redis.hget(self.keys.run(run_id).meta, "status")

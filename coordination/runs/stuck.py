@@ -88,9 +88,10 @@ class StuckWatch:
         return quiet.found == before and self._tell(run_id, quiet.found)
 
     def _tell(self, run_id: str, found: tuple[str, ...]) -> bool:
-        self._told.add(run_id)
         why, where = _in_brief(found), self._dump(run_id)
-        if self._store.report_stuck(run_id, why, where).word == "known":
+        known = self._store.report_stuck(run_id, why, where).word == "known"
+        self._told.add(run_id)  # not before: Redis may not have heard of it
+        if known:
             return False
         logger.error("internal error: run %s is stuck: %s; please report it: %s", run_id, "; ".join(found), where)
         return True

@@ -20,6 +20,7 @@ from tests.chaos.figures import Figures
 PARTS = {
     "storm": "tests.chaos.storm",
     "restarts": "tests.chaos.restarts",
+    "failpoints": "tests.chaos.failpoints.sweep",
     "histories": "tests.chaos.histories",
     "planted": "tests.chaos.planted",
 }

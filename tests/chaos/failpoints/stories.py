@@ -78,7 +78,7 @@ STEERED = Story(
     todos=[{"id": "A", **P, "env": {"LASTS": "0.5"}}, {"id": "B", **P, "blocked_by": ["A"]}],
     acts=[
         Act(when=lambda s: s.state("A") == "running", coord=("pause", "last")),
-        Act(when=lambda s: s.state("A") == "succeeded", coord=("resume", "last")),
+        Act(when=lambda s: s.state("A") != "running", coord=("resume", "last")),
     ],
 )
 CANCELLED = Story(
