@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from coordination.models import Strategy
 from coordination.runs.store import RunStore
 from coordination.runs.stuck import CONFIRM_S, LONGEST_S, LOOK_S, QUIET_S, StuckWatch
 from coordination.wire.keys import Keys
+from coordination.wire.scripts import digest
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 
@@ -208,6 +210,32 @@ def test_a_stuck_run_is_told_once_after_a_second_look_with_its_state(
     other = StuckWatch(run.store, tmp_path)  # of the keeper that leads next
     assert [look(other, run, at) for at in (0, QUIET_S, QUIET_S + CONFIRM_S)] == [[], [], []]
     assert len(stuck_events(run)) == 1
+
+
+def test_a_stuck_run_is_told_the_next_time_where_redis_did_not_answer(
+    run: Harness, watch: StuckWatch, monkeypatch: pytest.MonkeyPatch
+):
+    a_parked_one(run)
+    assert [look(watch, run, at) for at in (0, QUIET_S)] == [[], []]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run.store.redis, "evalsha", unanswered_at("run/report_stuck", run.store.redis.evalsha))
+        with pytest.raises(redis.TimeoutError):
+            look(watch, run, QUIET_S + CONFIRM_S)
+
+    assert look(watch, run, QUIET_S + 2 * CONFIRM_S) == [run.run_id]
+    assert len(stuck_events(run)) == 1
+
+
+def unanswered_at(step: str, plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Whatever is asked is answered but this step."""
+
+    def ask(sha: str, *words: Any) -> Any:
+        if sha == digest(step):
+            raise redis.TimeoutError("no answer")
+        return plain(sha, *words)
+
+    return ask
 
 
 def test_a_run_in_which_something_happens_is_not_asked(run: Harness, watch: StuckWatch):
