@@ -45,7 +45,7 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `progress.py` | a run followed event by event |
 | `logbook.py` `log_lines.py` | what todos wrote, read from anywhere; as text |
 | `mail.py` | messages, with the limits that are set |
-| `manual.py` | todos that a person does: which run waits for one |
+| `manual.py` `approvals.py` | what waits for a person: in which run; what is decided at a gate |
 | `outlook.py` | what a sweep would do, before it does it. Pure |
 """
 

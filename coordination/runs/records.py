@@ -201,6 +201,10 @@ class TodoView(BaseModel):
     """When it came into its state."""
     run: str | None = None
     """In which it was done, where a retry carried it over; its times are from there."""
+    approved_by: str | None = None
+    """Who let it begin at its gate, or did it; `error` says who did not."""
+    comment: str | None = None
+    """What they said, or whoever rejected it."""
     was: TodoState | None = None
     """What it had come to before it was undone: its times are from then."""
     undo_s: float | None = None

@@ -25,7 +25,8 @@ FACTS_OF_UNDOING = (
     "undo", "was", "undo_started_at", "undo_finished_at", "undo_error", "undo_exit_code", "accepted", "accepted_by",
 )  # fmt: skip
 FACTS = (
-    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run", *FACTS_OF_UNDOING,
+    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run",
+    "approved_by", "comment", *FACTS_OF_UNDOING,
 )  # fmt: skip
 """What people are shown of a todo; wire/keys.py says where it stands."""
 
@@ -217,6 +218,8 @@ def _todo(
         run=facts["run"],
         was=TodoState(facts["was"] or state) if undone else None,
         undo_s=seconds(facts["undo_started_at"], facts["undo_finished_at"]) if undone and state.ended else None,
+        approved_by=facts["approved_by"],
+        comment=facts["comment"],
         accepted=facts["accepted"],
         accepted_by=facts["accepted_by"],
         waits_for=facts["waits_for"] or _waits_for(state, repo, facts["worker"], held_up),
