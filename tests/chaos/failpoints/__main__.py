@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.failpoints [--seed N] [--only PART-OF-A-POINT] [--short] [--list]`."""
+"""`python -m tests.chaos.failpoints [--seed N] [--only REGEX] [--short] [--list]`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.chaos.failpoints import points, sweep
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.failpoints", description=sweep.__doc__)
     parser.add_argument("--seed", type=int)
-    parser.add_argument("--only", default="", metavar="PART", help="points with this in their name")
+    parser.add_argument("--only", default="", metavar="REGEX", help="such POINT=FAULT")
     parser.add_argument(
         "--list", action="store_true", help="only say which calls there are, and which the sweep leaves out"
     )

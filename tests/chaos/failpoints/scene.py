@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -35,7 +36,7 @@ ENV = {
 TICK_S = 0.01
 UNREACHABLE, CONFLICT = 7, 6
 """Exit codes: try again, Redis or a worker did not answer; it was done before."""
-PATIENCE = 3
+PATIENCE, PAUSE_S = 5, 0.3
 WITHIN_S = 60.0
 LINGER_S = 1.2
 """After the end of a run its worker still clears away."""
@@ -233,9 +234,12 @@ class Scene:
             return
         if self.target and self.target.role == role:
             self._heard(program)
+        elif self.target and program.code == CONFLICT:  # somebody's sleep was so long that it is too late
+            return
         elif program.code != UNREACHABLE:
             raise _Late(f"{said}: exit {program.code}: {program.said[-600:]}")
         for _ in range(PATIENCE):
+            self.until(partial(_is_over, time.monotonic() + PAUSE_S), "a moment")
             program = self._done(role, words, well=True)
             if program.code != UNREACHABLE:
                 break
@@ -263,9 +267,9 @@ class Scene:
 
     def _linger(self) -> None:
         """Until the point was reached, for a moment; a story without a target takes its moment in full."""
-        until = time.monotonic() + LINGER_S
+        end = time.monotonic() + LINGER_S
         with suppress(_Late):
-            self.until(lambda: time.monotonic() > until or self._struck(), "a moment")
+            self.until(lambda: _is_over(end) or self._struck(), "a moment")
         self.until(lambda: not self._asleep_until, "those that sleep to go on")
 
     def _struck(self) -> bool:
@@ -335,6 +339,10 @@ class Scene:
             if "Traceback" in program.said and self.target is None:
                 outcome.wrong.append(f"a traceback of {program.role}: {program.said[-1500:]}")
         self.redis.close()
+
+
+def _is_over(at: float) -> bool:
+    return time.monotonic() > at
 
 
 class _Late(Exception):
