@@ -27,7 +27,7 @@ class Bug:
 BUGS = (
     Bug(
         "settle without a look at the fence",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_turns.lua",
         "return call('HGET', holders, member(todo)) == fence",
         "return call('HEXISTS', holders, member(todo)) == 1",
         (RUN,),
@@ -69,14 +69,14 @@ BUGS = (
     ),
     Bug(
         "a dependent starts when the first of two predecessors is done",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_turns.lua",
         "if call('HINCRBY', pending, child, -1) == 0 and",
         "if call('HINCRBY', pending, child, -1) <= 1 and",
         (RUN,),
     ),
     Bug(
         "non-atomic settle: the count goes down, and the dependents are left to somebody else",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_turns.lua",
         "state_of(child) == 'waiting' and not by_level then enqueue(child) end",
         "state_of(child) == 'waiting' and not by_level then end end",
         (RUN,),
@@ -90,7 +90,7 @@ BUGS = (
     ),
     Bug(
         "a repository is not free again when its todo has settled",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_turns.lua",
         "  free_repo(p, todo)\n  local status, on_failure",
         "  local status, on_failure",
         (RUN,),
@@ -113,13 +113,13 @@ BUGS = (
     Bug(
         "a lease is taken although it was renewed",
         f"{STEPS}/lose.lua",
-        "if not expiry or tonumber(expiry) > now then",
+        "if not expiry or tonumber(expiry) > (tonumber(by) or now) then",
         "if not expiry then",
         (RUN,),
     ),
     Bug(
         "a retry without its timer",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_turns.lua",
         "    call('ZADD', timers, now + delay_ms, member(todo))\n    note(todo, 'waits_for', 'another try')",
         "    note(todo, 'waits_for', 'another try')",
         (RUN,),
@@ -154,14 +154,14 @@ BUGS = (
     ),
     Bug(
         "undoing begins while something still runs",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_saga.lua",
         "if tonumber(running or 0) == 0 and not begun then",
         "if not begun then",
         (UNDO,),
     ),
     Bug(
         "undone in the order in which it was done",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_saga.lua",
         "if call('HINCRBY', behind, parent, -1) == 0 then",
         "if call('HINCRBY', behind, parent, -1) >= 0 then",
         (UNDO, HISTORY),
@@ -175,14 +175,14 @@ BUGS = (
     ),
     Bug(
         "what stands before a failed compensation is undone all the same",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_saga.lua",
         "  if outcome == 'succeeded' then\n    call('HINCRBY', meta, 'intents', -1)",
         "  if true then\n    call('HINCRBY', meta, 'intents', -1)",
         (UNDO,),
     ),
     Bug(
         "what the rolled back run held of its repositories is kept",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_saga.lua",
         "  call('DEL', ready, queued, busy, owed, stranded)\n",
         "",
         (UNDO, HISTORY),

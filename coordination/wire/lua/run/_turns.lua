@@ -1,0 +1,154 @@
+-- How a todo's turn ends, or is put off, and what follows from it for the others.
+
+local function skip_dependents(todo, why)
+  local heap = { todo }
+  while #heap > 0 do
+    local children_of = call('HGET', children, table.remove(heap)) or ''
+    for child in string.gmatch(children_of, '%S+') do
+      if not ENDED[state_of(child)] then
+        end_todo(child, 'skipped', why)
+        heap[#heap + 1] = child
+      end
+    end
+  end
+end
+
+local function release_dependents(todo)
+  local by_level = call('HGET', meta, 'strategy') == 'levels'
+  for child in string.gmatch(call('HGET', children, todo) or '', '%S+') do
+    -- Under `levels` the level's chord opens the next one; a child is never ahead of it.
+    if call('HINCRBY', pending, child, -1) == 0 and state_of(child) == 'waiting' and not by_level then enqueue(child) end
+  end
+end
+
+-- The one way in which a todo that had its turn ends, and what follows from it.
+local function settle(todo, outcome, why)
+  local p = place_of(todo)
+  if fact(todo, 'undo') then return settle_undo(todo, outcome, why, p) end
+  end_todo(todo, outcome, why, p)
+  free_repo(p, todo)
+  local status, on_failure = unpack(call('HMGET', meta, 'status', 'on_failure'))
+  if status == 'rolling_back' then
+    begin_undoing_when_quiet()
+  elseif outcome == 'succeeded' then
+    release_dependents(todo)
+  elseif outcome == 'failed' then
+    if on_failure == 'rollback' then
+      roll_back(todo .. ' failed: ' .. (string.match(why, '^[^\n]*')), '', 'skipped')
+    elseif on_failure == 'halt' then
+      call('HSETNX', meta, 'halted', todo)
+      end_all_but_running('skipped', 'halted: ' .. todo .. ' failed')
+    else
+      skip_dependents(todo, 'needs ' .. todo .. ', which failed')
+    end
+  else
+    skip_dependents(todo, 'needs ' .. todo .. ', which was ' .. outcome)
+  end
+  pump()
+  finish_if_done()
+end
+
+-- What a person decided, or the gate's timeout for them.
+local function decide(todo, verdict, who, comment)
+  call('ZREM', timers, member(todo))
+  local word = verdict == 'approve' and 'approved' or 'rejected'
+  call('HSET', facts, todo .. ' ' .. word .. '_by', who, todo .. ' decided_at', now)
+  if comment ~= '' then note(todo, 'comment', comment) end
+  emit('todo.' .. word, todo, 'by', who, 'comment', comment)
+  if verdict == 'reject' then
+    settle(todo, 'failed', 'rejected by ' .. who .. (comment ~= '' and ': ' .. comment or ''))
+    return 'settled'
+  end
+  local p = place_of(todo)
+  if p.kind == 'manual' then
+    note(todo, 'worker', who)
+    if p.repo ~= NOWHERE then note(todo, 'intent', now) end
+    settle(todo, 'succeeded', '')
+    return 'settled'
+  end
+  erase(todo, 'waits_for')
+  enqueue(todo)
+  pump()
+  return 'approved'
+end
+
+local function no_new_start(todo)
+  local status, halted, cancelled = unpack(call('HMGET', meta, 'status', 'halted', 'cancelled'))
+  if status == 'rolling_back' then return not fact(todo, 'undo') end
+  return halted or cancelled
+end
+
+-- How a todo ends that was under way when that was decided, and why.
+local function ending()
+  local status, by, halted, rollback = unpack(call('HMGET', meta, 'status', 'cancelled', 'halted', 'rollback'))
+  if status == 'rolling_back' then return 'cancelled', 'rolled back: ' .. rollback end
+  if by then return 'cancelled', 'cancelled by ' .. by end
+  return 'failed', 'halted: ' .. halted .. ' failed'
+end
+
+-- The todo is tried again: at once (delay 0) or when its timer is due. `counted` is `tries` (its own failure),
+-- `lost` (its worker is gone) or `handed_back` (its worker was told to stop: counts towards nothing).
+local function again(todo, counted, delay_ms, why)
+  local p = place_of(todo)
+  let_go(todo, p)
+  call('HINCRBY', facts, todo .. ' ' .. counted, 1)
+  call('HINCRBY', facts, todo .. ' attempt', 1)
+  if why ~= '' then note_of_attempt(todo, 'error', why) end
+  call('SADD', owed, todo)
+  free_repo(p, todo)
+  if tonumber(delay_ms) > 0 then
+    call('ZADD', timers, now + delay_ms, member(todo))
+    note(todo, 'waits_for', 'another try')
+    move(todo, 'retrying')
+  else
+    enqueue(todo)
+  end
+  pump()
+end
+
+-- Held up, without a worker's slot.
+local function set_aside(todo, why, delay_ms)
+  note(todo, 'waits_for', why)
+  move(todo, 'parked')
+  call('SADD', owed, todo)
+  call('ZADD', timers, now + delay_ms, member(todo))
+end
+
+-- The repository stays kept for it, and its timer asks again.
+local function park(todo, why, delay_ms)
+  let_go(todo, place_of(todo))
+  set_aside(todo, why, delay_ms)
+  pump()
+end
+
+-- Until it is handed what it needs. Others of its repository go on, unless they would wait for the same seat.
+local function await(todo, p, request, names)
+  set_aside(todo, obstacles(request, names), math.min(RECHECK_MS, next_expiry(names) or RECHECK_MS))
+  if not has_seat(names) then free_repo(p, todo) end
+end
+
+-- To each worker that runs a todo of this run, at once; what it is to do stands elsewhere. Who has no inbox, for its user may
+-- read none, hears that there is something. `event`: the entry of the run's events.
+-- For steps that use the room of messages.
+local function tell_workers(kind, by, event)
+  local sequence = string.gsub(event, '-', '.')
+  local body = cjson.encode({ run = run, by = by })
+  local letter = message.letter('run:' .. run, sequence, kind, body, TOLD_MS, TOLD_AT_MOST, TOLD_MS)
+  local all, told = call('HGETALL', state), {}
+  for i = 1, #all, 2 do
+    local worker = all[i + 1] == 'running' and fact(all[i], 'worker')
+    if worker and not told[worker] then
+      told[worker] = true
+      local to = 'worker:' .. worker
+      if message.send(head, to, letter) < 0 then call('PUBLISH', head .. KEY.mail .. to, '') end
+    end
+  end
+end
+
+-- What an attempt that did not succeed has written of the todo's output, for the next one. What undoes it leaves that as it is.
+local function keep_so_far(todo, json)
+  if json ~= '' and not fact(todo, 'undo') then call('HSET', checkpoint, todo, json) end
+end
+
+local function held_by(todo, fence) return call('HGET', holders, member(todo)) == fence end
+local function reply(word, ...) return { word, sends, woken, call('HGET', meta, 'status') or '', ... } end
