@@ -7,6 +7,7 @@ import pytest
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import OnFailure, Verdict
 from coordination.runs.approvals import choose
+from coordination.runs.live import Live
 from coordination.runs.manual import find
 from coordination.runs.store import RunStore
 from tests.contracts.carrier import Harness
@@ -115,3 +116,27 @@ def test_a_run_that_goes_back_asks_for_nothing(run: Harness) -> None:
         refused(run, Verdict.APPROVE, "A").message == f"run {run.run_id} is rolling back: nothing of it begins any more"
     )
     assert grant.todo_id == "C"
+
+
+def test_everything_that_waits_for_a_person_is_listed_the_longest_first(run: Harness) -> None:
+    live = Live(run.store.redis, run.store.keys)
+    run.store.redis.hset(run.store.keys.run(run.run_id).facts, mapping={"HAND since": 1000, "A since": 2000})
+
+    first = live.asking()
+    run.follow(run.store.approve(run.run_id, "A", "lena", ""))
+    run.follow(run.store.cancel(run.run_id, "lena"))
+
+    assert [(one.todo, one.run_id, one.waits_for) for one in first] == [
+        ("HAND", run.run_id, "a person: coord complete-todo HAND"),
+        ("A", run.run_id, "an approval: coord approve A"),
+    ]
+    assert live.asking() == []
+
+
+def test_who_approved_and_what_they_said_stays_with_the_todo(run: Harness) -> None:
+    run.follow(run.store.approve(run.run_id, "A", "lena@here", "looks right"))
+    run.drain()
+
+    found = next(todo for todo in run.view().todos if todo.id == "A")
+
+    assert (found.state, found.approved_by, found.comment) == ("succeeded", "lena@here", "looks right")

@@ -1,0 +1,21 @@
+"""What is said to whoever has decided, about the run that asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordination.cli.runs.approving import _then
+from coordination.runs.records import RunStatus
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (RunStatus.RUNNING, "run R goes on"),
+        (RunStatus.PAUSED, "run R is paused; go on with it: coord resume R"),
+        (RunStatus.ROLLING_BACK, "run R is rolled back; look: coord watch R"),
+        (RunStatus.FAILED, "run R has ended: failed"),
+    ],
+)
+def test_it_says_what_becomes_of_the_run(status: RunStatus, words: str) -> None:
+    assert _then("R", status) == words
