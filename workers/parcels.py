@@ -60,7 +60,7 @@ class Parcels:
         fields: dict[str, bytes | str] = {commit: bundle}
         if since is not None:
             fields[f"{commit} since"] = since
-        with _allowed():
+        with self._a_line():
             self._redis.hset(self._keys.run(run).bundle(repo), mapping=fields)
 
     def refer(self, run: str, repo: str, commit: str, there: Remote) -> None:
@@ -70,18 +70,18 @@ class Parcels:
         self._note(run, repo, commit, why)
 
     def _note(self, run: str, repo: str, commit: str, elsewhere: str) -> None:
-        with _allowed():
+        with self._a_line():
             self._redis.hset(self._keys.run(run).bundle(repo), f"{commit} elsewhere", elsewhere)
 
     def expire(self, run: str, repos: Iterable[str]) -> None:
-        with _allowed(), self._redis.pipeline(transaction=False) as pipeline:
+        with self._a_line(), self._redis.pipeline(transaction=False) as pipeline:
             for repo in repos:
                 pipeline.expire(self._keys.run(run).bundle(repo), KEPT)
             pipeline.execute()
 
     def label(self, run: str, repo: str, commit: str) -> Label:
         key = self._keys.run(run).bundle(repo)
-        with _allowed(), self._redis.pipeline(transaction=False) as pipeline:
+        with self._a_line(), self._redis.pipeline(transaction=False) as pipeline:
             pipeline.hexists(key, commit)
             pipeline.hmget(key, f"{commit} since", f"{commit} elsewhere")
             bundled, (since, elsewhere) = pipeline.execute()
@@ -90,7 +90,7 @@ class Parcels:
     def published(self, run: str, repo: str) -> dict[str, Remote]:
         """Commit → where it was pushed to."""
         key, mark = self._keys.run(run).bundle(repo), " elsewhere"
-        with _allowed():
+        with self._a_line():
             fields = [field for field in self._redis.hkeys(key) if field.endswith(mark)]
             values = self._redis.hmget(key, fields) if fields else []
         there = {field.removesuffix(mark): _remote(value) for field, value in zip(fields, values, strict=True)}
@@ -100,18 +100,23 @@ class Parcels:
         """Empty if there is none."""
         # Our clients decode their answers; a bundle's bytes are no text.
         key = self._keys.run(run).bundle(repo)
-        with _allowed():
+        with self._a_line():
             found: bytes | None = self._redis.execute_command("HGET", key, commit, NEVER_DECODE=True)
         return found or b""
 
+    @contextmanager
+    def _a_line(self) -> Iterator[None]:
+        """Raises NotCarried where Redis does not let this worker at them.
 
-@contextmanager
-def _allowed() -> Iterator[None]:
-    """Raises NotCarried where Redis does not let this worker at them."""
-    try:
-        yield
-    except NoPermissionError as error:
-        raise NotCarried(f"Redis refuses: {error}", "write the users' rules anew: coord acl") from error
+        A line is used once: of one that has been idle nobody knows whether it still leads anywhere, and where megabytes may take
+        a minute, a settle would wait that long to find out.
+        """
+        try:
+            yield
+        except NoPermissionError as error:
+            raise NotCarried(f"Redis refuses: {error}", "write the users' rules anew: coord acl") from error
+        finally:
+            self._redis.connection_pool.disconnect(inuse_connections=False)
 
 
 def _remote(elsewhere: str | None) -> Remote | None:

@@ -12,6 +12,7 @@ from celery.backends.redis import RedisBackend
 
 from coordination.settings import Settings
 from coordination.wire.address import carrier_url
+from coordination.wire.connection import ANSWER_S
 from coordination.wire.keys import Keys, RestrictedKeys
 from coordination.wire.tolerance import NAME as TRANSPORT
 from coordination.wire.tolerance import TolerantAmqp, TolerantApp
@@ -20,6 +21,9 @@ EXECUTE = "coord.execute"
 ADVANCE = "coord.advance"
 
 VISIBILITY_TIMEOUT_S = 12 * 3600
+LOOK_AFTER_LINES_S = 2
+"""A line that died without a word (a firewall forgot it) is given up after 1 + 2 x this: with kombu's 25 s a worker would be idle for
+a minute, and without a timeout of its sockets for ever."""
 CHORD_EXPIRES_S = 30 * 24 * 3600  # a chord whose keys expire never runs its body
 
 
@@ -67,6 +71,8 @@ def make_app(url: str, keys: Keys, settings: Settings, own: RestrictedKeys | Non
             "priority_steps": [0],
             "socket_keepalive": True,
             "socket_connect_timeout": settings.connect_timeout.total_seconds(),
+            "socket_timeout": ANSWER_S,
+            "health_check_interval": LOOK_AFTER_LINES_S,
             "unacked_key": unacked,
             "unacked_index_key": f"{unacked}_index",
             "unacked_mutex_key": f"{unacked}_mutex",
@@ -74,5 +80,7 @@ def make_app(url: str, keys: Keys, settings: Settings, own: RestrictedKeys | Non
             "poison_key": own.poison if own else keys.poison,
         },
         result_backend_transport_options={"global_keyprefix": keys.celery_prefix},
+        redis_socket_connect_timeout=settings.connect_timeout.total_seconds(),
+        redis_socket_timeout=ANSWER_S,
     )
     return app

@@ -20,6 +20,7 @@ from tests.chaos.figures import Figures
 PARTS = {
     "storm": "tests.chaos.storm",
     "restarts": "tests.chaos.restarts",
+    "lines": "tests.chaos.lines",
     "failpoints": "tests.chaos.failpoints.sweep",
     "histories": "tests.chaos.histories",
     "planted": "tests.chaos.planted",

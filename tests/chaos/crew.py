@@ -33,21 +33,21 @@ READY_S = 60
 
 
 class Crew:
-    """`url`: where its workers find Redis, on the way through whatever stands between; `served`: what each serves."""
+    """`urls`: where each worker finds Redis, on the way through whatever stands between; `served`: what each serves."""
 
     def __init__(
-        self, stage: Stage, url: str, size: int, *, jobs: int = 2, served: Sequence[Sequence[str]] = ()
+        self, stage: Stage, urls: Sequence[str], *, jobs: int = 2, served: Sequence[Sequence[str]] = ()
     ) -> None:
         self.stage = stage
-        self.url = url
         self.killed = 0
+        self._urls = urls
         self._jobs = jobs
-        self._served = list(served) or [["--all"]] * size
-        self.workers = [self._start(number) for number in range(size)]
+        self._served = list(served) or [["--all"]] * len(urls)
+        self.workers = [self._start(number) for number in range(len(urls))]
 
     def _start(self, number: int) -> Begun:
         words = [*self._served[number], "--jobs", str(self._jobs), "--state", str(self.stage.state)]
-        return self.stage.begin(*words, command=WORKER, COORD_REDIS_URL=self.url)
+        return self.stage.begin(*words, command=WORKER, COORD_REDIS_URL=self._urls[number])
 
     def ready(self) -> None:
         for worker in self.workers:

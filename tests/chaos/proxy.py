@@ -83,7 +83,6 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._in_loop(self._close())
-        self.reset()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
@@ -127,6 +126,11 @@ class Proxy:
 
     async def _close(self) -> None:
         self._server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # they end in the loop's next turn
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -138,8 +142,10 @@ class Proxy:
         self._lines.add(line)
         if self.swallows:
             line.go_silent()
-        await line.run()
+        with suppress(asyncio.CancelledError):  # asyncio would complain of a callback that ends so
+            await line.run()
         self._lines.discard(line)
+        line.end(reset=line.ends_by_reset)
 
     def _in_loop(self, what: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(what, self._loop).result(10)
@@ -151,15 +157,15 @@ class _Line:
     def __init__(self, proxy: Proxy, client: Side, server: Side) -> None:
         self._proxy, self._client, self._server = proxy, client, server
         self._commands = Commands()
-        self._silent = self._drops_answer = self._reset = False
+        self._silent = self._drops_answer = self.ends_by_reset = False
 
     async def run(self) -> None:
         ways = [asyncio.ensure_future(self._asked()), asyncio.ensure_future(self._answered())]
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        await asyncio.wait(ways)
-        self.end(reset=self._reset)
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
 
     def end(self, *, reset: bool) -> None:
         _end(self._client[1], reset=reset)
@@ -181,7 +187,7 @@ class _Line:
             while piece := await self._server[0].read(PIECE):
                 if self._drops_answer:
                     self._proxy.did["answers dropped"] += 1
-                    self._reset = True
+                    self.ends_by_reset = True
                     return
                 await self._pass_on(piece, self._client[1])
             # The server has closed: a client behind a dead line does not hear of that.

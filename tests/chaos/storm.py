@@ -41,7 +41,7 @@ def rage(stage: Stage, storm: Storm) -> Figures:
     stage.settings = {"lease_ttl": storm.lease, "lost_leases": 1000}
     stage.write(dag(storm.todos, storm.repos, chance, env={"LASTS": str(storm.lasts_s)}))
     url = stage.server.start()
-    crew = Crew(stage, url, storm.workers)
+    crew = Crew(stage, [url] * storm.workers)
     crew.ready()
     watch = Watch(stage, straight(stage))
     run = begin(stage, url, strategy=storm.strategy)

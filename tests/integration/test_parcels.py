@@ -255,8 +255,7 @@ def test_a_redis_that_is_away_is_waited_for(world: World, door: Door, caplog: py
     until(lambda: "Redis does not answer, asking again" in caplog.text)
     with listening(leading_to(door.socket), port):
         does.join(60)
-
-    assert world.parcels.label(run, "up", tip(mine, run)).bundled
+        assert world.parcels.label(run, "up", tip(mine, run)).bundled
 
 
 def test_on_one_machine_nothing_is_sent(world: World, redis_url: str):

@@ -1,0 +1,49 @@
+"""Whether every single worker consumes, and since when: each serves a repository of its own, and a plan has a todo for each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from coordination.wire.keys import Keys
+from tests.chaos.crew import ACTION, Watch, begin, straight
+from tests.stage import Fields, Stage
+
+PROBE_PLAN = {"id": "PLAN-002", "title": "who consumes"}
+CONSUME_WITHIN_S = 10.0
+GIVEN_UP_AFTER_S = 90.0
+
+
+class Probes:
+    def __init__(self, stage: Stage, workers: int) -> None:
+        self._stage, self._workers = stage, workers
+        self._watch = Watch(stage, straight(stage))
+        self.after_s: list[float] = []
+        """How long after the fault was over each worker consumed."""
+
+    @property
+    def todos(self) -> list[Fields]:
+        return [
+            {"id": f"P{n}", "repo": f"p{n}", "plan": PROBE_PLAN["id"], "action": ACTION} for n in range(self._workers)
+        ]
+
+    def served(self, common: Sequence[str]) -> list[list[str]]:
+        """The arguments of each worker."""
+        return [[word for repo in (*common, f"p{n}") for word in ("--repo", repo)] for n in range(self._workers)]
+
+    def look(self, url: str, over_at_s: float) -> list[str]:
+        """Whoever does not consume in time; `over_at_s`: when the fault was over, in seconds since 1970."""
+        run = begin(self._stage, url, str(PROBE_PLAN["id"]))
+        deadline = time.monotonic() + GIVEN_UP_AFTER_S
+        while not self._watch.over(run) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        wrong = self._watch.judge(run)
+        with self._stage.redis() as redis:
+            facts = redis.hgetall(Keys("coord").run(run).facts)
+        for number in range(self._workers):
+            started = facts.get(f"P{number} started_at")
+            after_s = int(started) / 1000 - over_at_s if started else GIVEN_UP_AFTER_S
+            self.after_s.append(after_s)
+            if after_s > CONSUME_WITHIN_S:
+                wrong.append(f"{run}: worker {number} consumed {after_s:.1f} s after the fault was over")
+        return wrong
