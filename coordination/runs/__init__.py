@@ -31,7 +31,10 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `records.py` | the words: states, what a claim gives, what a step returns |
 | `draft.py` | a run while it is being written |
 | `submit.py` | a plan's graph → an immutable run in Redis |
+| `structure.py` | the graph of a run: its hash, and what the file says otherwise by now |
 | `ended.py`, `carry_over.py` | a run that has ended → a new one of what it left undone |
+| `set_back.py` | what of it is done again though it had succeeded |
+| `export/` | a run as one document: moved, kept, looked at |
 | `store.py` | the steps |
 | `dispatch.py` | messages that a step makes necessary |
 | `restricted/` | the steps for a worker that may not take them itself |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -31,8 +32,7 @@ def export_run(call: Call, run: str, file: Path | None, look: bool) -> None:
         run_id = runs.reader.resolve(run)
         pieces = document_of(runs.store, run_id, to_import=not look)
         if file is None:
-            for piece in pieces:
-                click.echo(piece, nl=False)
+            sys.stdout.writelines(pieces)
         else:
             save(pieces, file)
             click.echo(f"wrote run {run_id} to {file}, {file.stat().st_size:,} bytes", err=True)
