@@ -23,7 +23,8 @@ Invariants. Each has a test that tries to break it.
 6. A run has an `open` count; at 0 it ends. Until then each todo that does not run says in `waits_for`, or by its state, why.
 
 What happens on failure. Worker dies: its lease runs out, the reaper takes the todo up again, at most `lost_leases` times. Redis
-dies: workers keep their children and go on asking; nobody is declared lost until Redis has been back for one lease. Everything
+dies, or its clock is set: workers keep their children and go on asking; nobody is declared lost until Redis has been back for one
+lease. A todo that loses its worker too often has failed as poison. Everything
 dies: the first worker that is back reaps. Submitter dies before the seal: the draft's keys expire; after it: the reaper sends.
 
 | file | |
@@ -42,6 +43,8 @@ dies: the first worker that is back reaps. Submitter dies before the seal: the d
 | `under_way.py` | todos that runs have in hand |
 | `retry.py` | whether and when to try again. Pure |
 | `recovery.py` | timers and the reaper: what nobody is there to do |
+| `clock.py` `clock_watch.py` | whether the server's clock was set, and what then |
+| `stuck.py` | a run that nobody will ever move on: a fault of coord's own |
 | `expiry.py` | runs that ended long ago are forgotten |
 | `view.py` | a run as people and programs read it |
 | `live.py` | what runs do with a todo of the file |
