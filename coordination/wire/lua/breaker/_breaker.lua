@@ -67,7 +67,6 @@ local function breakers()
     call('HSET', breaker, 'until', now + policy.open_ms, 'opened_at', now)
     call('HSETNX', breaker, 'since', now)
     call('PERSIST', breaker)
-    call('DEL', key(KEY.breaker_failures, name))
     call_up(name)
   end
 
