@@ -21,6 +21,8 @@ PARTS = {
     "storm": "tests.chaos.storm",
     "restarts": "tests.chaos.restarts",
     "lines": "tests.chaos.lines",
+    "everything": "tests.chaos.everything",
+    "takeover": "tests.chaos.takeover",
     "failpoints": "tests.chaos.failpoints.sweep",
     "histories": "tests.chaos.histories",
     "planted": "tests.chaos.planted",

@@ -112,6 +112,12 @@ class Watch:
         with self._redis() as client:
             return judged(client, run, self._stage.folder / "ledger")
 
+    def workers(self, run: str) -> dict[str, str]:
+        """Todo → the worker that took it last."""
+        with self._redis() as client:
+            facts = client.hgetall(self._keys.run(run).facts)
+        return {name.removesuffix(" worker"): value for name, value in facts.items() if name.endswith(" worker")}
+
     def dump(self, run: str) -> list[str]:
         """What is left of a run that did not end: each todo that has not, with its state and what it waits for."""
         keys = self._keys.run(run)

@@ -1,0 +1,117 @@
+"""Everything of the machine is killed at once, server, workers and who watches, and started again as anybody would: `coord up`."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass, field
+from itertools import count
+
+from coordination.wire.daemon import Daemon
+from tests.chaos.crew import WORKER, Watch, begin, dag, ledger_of, straight
+from tests.chaos.figures import Figures, spread
+from tests.chaos.grounds import grounds
+from tests.chaos.record import lines_of, record
+from tests.stage import Begun, Stage
+from tests.waiting import until
+
+FAULT = "everything killed"
+DOES = "SIGKILL to server, all workers and the command at once, 20 times at random moments; then coord up"
+RESUMES_WITHIN_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Everything:
+    kills: int = 20
+    todos: int = 150
+    repos: int = 12
+    lasts_s: float = 0.5
+    runs_for_s: tuple[float, float] = (1, 8)
+    """Between a resumption and the next kill."""
+    settings: dict[str, str | int] = field(default_factory=dict)
+    seed: int = 0
+
+
+def main(_minutes: float) -> Figures:
+    with grounds() as stage:
+        return end_all(stage, Everything(seed=random.randrange(10**6)))
+
+
+def end_all(stage: Stage, how: Everything) -> Figures:
+    chance = random.Random(how.seed)
+    stage.settings = {"lost_leases": 1000, **how.settings}
+    stage.write(dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}))
+    trial = _Trial(stage)
+    trial.start()
+    wrong: list[str] = []
+    runs: list[str] = []
+    for number in count():
+        if not runs or trial.watch.over(runs[-1]):
+            if number >= how.kills:
+                break
+            runs.append(trial.sweep())
+        time.sleep(chance.uniform(*how.runs_for_s))
+        if number < how.kills:
+            trial.kill()
+            wrong += trial.resume(runs[-1])
+    wrong += [words for run in runs for words in trial.watch.judge(run)]
+    starts = [line for line in lines_of(ledger_of(stage)) if line.starts]
+    words = (
+        f"{how.kills} kills, {len(runs) * how.todos} todos, {len(starts)} body runs; resumes {spread(trial.resumed_s)} "
+        f"after coord up was called, seed {how.seed}"
+    )
+    return Figures(measured=words, wrong=wrong)
+
+
+class _Trial:
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self.watch = Watch(stage, straight(stage))
+        self.resumed_s: list[float] = []
+        self._second: Begun | None = None
+        self._watcher: Begun | None = None
+
+    def start(self) -> None:
+        """The worker that `up` starts, and a second one; both at half of the machine's todos."""
+        self._stage.ok("up", "--detach", "--no-flower", "--jobs", "4")
+        url = str(self._stage.server.url)
+        self._second = self._stage.begin("--all", "--jobs", "4", command=WORKER, COORD_REDIS_URL=url)
+
+    def sweep(self) -> str:
+        run = begin(self._stage, str(self._stage.server.url))
+        self._watcher = self._stage.begin("watch", run)
+        return run
+
+    def kill(self) -> None:
+        records = [Daemon(self._stage.state, name).running() for name in ("server", "worker")]
+        pids = [record.pid for record in records if record]
+        pids += [process.pid for process in (self._second, self._watcher) if process and process.poll() is None]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        for process in (self._second, self._watcher):
+            if process:
+                process.wait()
+                self._stage.started.remove(process)
+                process.forget()
+        until(lambda: all(Daemon(self._stage.state, name).running() is None for name in ("server", "worker")), 10)
+
+    def resume(self, run: str) -> list[str]:
+        """How long it takes, from the call of `coord up`, to the first todo that starts or ends."""
+        called_s = time.time()
+        self.start()
+        self._watcher = self._stage.begin("watch", run)
+        until(lambda: self._moved(run, called_s) is not None or self.watch.over(run), 60)
+        moved_s = self._moved(run, called_s)
+        if moved_s is None:  # it had ended
+            return []
+        self.resumed_s.append(moved_s - called_s)
+        late = moved_s - called_s > RESUMES_WITHIN_S
+        return [f"{run}: resumed {moved_s - called_s:.1f} s after coord up was called"] if late else []
+
+    def _moved(self, run: str, since_s: float) -> float | None:
+        with self._stage.redis() as redis:
+            events = record(redis, run).events
+        moves = ("todo.running", "todo.succeeded", "run.ended")
+        return next((e.at_ms / 1000 for e in events if e.what in moves and e.at_ms / 1000 > since_s), None)
