@@ -23,12 +23,12 @@ from tests.chaos.failpoints.programs import Program, begin
 from tests.chaos.record import judged
 from tests.stage import PLAN, Fields, Stage
 
-LEASE_S = 1.0
+LEASE_S = 1.5
 KEEPER_S = 2.0
 """How long the lock of a keeper that died keeps others from its work."""
 ENV = {
     "COORD_LEASE_TTL": f"{LEASE_S:g}s",
-    "COORD_HEARTBEAT": "300ms",
+    "COORD_HEARTBEAT": "400ms",
     "COORD_LOST_LEASES": "50",
     "COORD_KILL_GRACE": "1s",
     "COORD_RETRY_DELAY": "100ms",
@@ -37,7 +37,7 @@ TICK_S = 0.01
 UNREACHABLE, CONFLICT = 7, 6
 """Exit codes: try again, Redis or a worker did not answer; it was done before."""
 PATIENCE, PAUSE_S = 5, 0.3
-WITHIN_S = 60.0
+WITHIN_S = 120.0
 LINGER_S = 1.2
 """After the end of a run its worker still clears away."""
 STOP_WITHIN_S = 20.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import fcntl
 import signal
 import time
-from collections.abc import Callable
 
 from coordination.runs.records import LIVE, RunStatus
+from coordination.wire.keys import lock
 from tests.chaos.failpoints.programs import CLOCK
 from tests.chaos.failpoints.scene import PLAN, Act, Crew, Scene, Story
 from tests.chaos.ledger import BODY
@@ -57,12 +57,12 @@ FAILED = Story(
     name="failed, then retried",
     todos=[
         {"id": "A", **R},
-        {"id": "F", **P, "action": WHEN_ALLOWED, "blocked_by": ["A"]},
+        {"id": "F", **P, "action": WHEN_ALLOWED, "blocked_by": ["A"], "env": {"LASTS": "0.8"}},
         {"id": "D", **P, "blocked_by": ["F"]},
     ],
     acts=[
         Act(when=ended, deed=_allow, coord=("retry", "last", "--detach")),
-        Act(when=lambda s: len(s.runs) == 2 and ended(s), coord=("clean", "--yes"), role="clean-two"),
+        Act(when=lambda s: len(s.runs) == 2, coord=("clean", "--yes"), role="clean-two"),
     ],
     ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
 )
@@ -79,6 +79,28 @@ STEERED = Story(
     acts=[
         Act(when=lambda s: s.state("A") == "running", coord=("pause", "last")),
         Act(when=lambda s: s.state("A") != "running", coord=("resume", "last")),
+    ],
+)
+
+
+def _lose_run(scene: Scene) -> None:
+    """As in a Redis that has never heard of it."""
+    run = scene.run
+    for key in (scene.keys.live, scene.keys.runs):
+        scene.redis.zrem(key, run)
+    scene.redis.delete(*scene.redis.keys(f"{scene.keys.run(run).prefix}:*"))
+
+
+MOVED = Story(
+    name="exported and imported",
+    todos=[{"id": "A", **P, "env": {"LASTS": "0.3"}}, {"id": "B", **P, "blocked_by": ["A"]}],
+    acts=[
+        Act(when=lambda s: s.state("A") == "running", coord=("pause", "last")),
+        Act(when=lambda s: s.state("A") not in ("running", "dispatched"), coord=("export-run", "last", "moved.json")),
+        Act(
+            when=lambda s: (s.stage.folder / "moved.json").exists(), deed=_lose_run, coord=("import-run", "moved.json")
+        ),
+        Act(when=lambda s: s.runs, coord=("resume", "last"), role="resume-moved"),
     ],
 )
 CANCELLED = Story(
@@ -167,16 +189,25 @@ EPOCH = Story(
 )
 
 
-def _clock(by_s: float) -> Callable[[Scene], None]:
-    """Redis' clock is set, as its keepers see it: theirs is, by as much the other way round."""
-    return lambda scene: (scene.stage.folder / CLOCK).write_text(f"{-by_s}")
+def _set_the_clock_back(scene: Scene) -> None:
+    """By 3 s, as keepers see it: their own is set forward. Whoever leads dies before, and so did a worker; both seem to live on."""
+    scene.worker("worker-doomed").signal(signal.SIGKILL)
+    (scene.stage.folder / CLOCK).write_text("3")
+    scene.redis.pexpire(scene.keys.locks.holder(lock("keeper")), 30_000)
+    record = scene.redis.get(scene.keys.worker(scene.redis.zrange(scene.keys.workers, 0, 0)[0])) or "{}"
+    scene.redis.set(scene.keys.worker("ghost"), record, px=30_000)
+    scene.redis.zadd(scene.keys.workers, {"ghost": time.time() * 1000})
 
 
 CLOCK_SET = Story(
     name="the clock is set back",
-    todos=[{"id": "A", **P, "env": {"LASTS": "0.5", "FAILS": "1"}, "retry": {"attempts": 2, "delay": "700ms"}}],
-    acts=[Act(when=lambda s: s.state("A") == "retrying", deed=_clock(-3))],
-    over=lambda scene: int(scene.redis.hget(scene.keys.counters, "clock_steps") or 1),
+    todos=[{"id": "A", **P, "env": {"FAILS": "1"}, "retry": {"attempts": 2, "delay": "2s"}}],
+    crew=[Crew(role="worker-doomed"), Crew(role="worker-keeper", words=("--keeper",))],
+    acts=[
+        Act(when=lambda s: s.worker("worker-keeper").reached.count("lock/acquire.after") > 3, deed=_set_the_clock_back)
+    ],
+    # A step that a keeper saw alone which then died is not seen by others.
+    over=lambda scene: scene.target or scene.redis.hget(scene.keys.counters, "clock_steps"),
 )
 
 
@@ -354,7 +385,7 @@ CHECKPOINT = Story(
 
 
 STORIES = (
-    DATAFLOW, LEVELS, FAILED, FAILED_LEVEL, STEERED, CANCELLED, BY_HAND, LOST, STALE, HANDED_BACK, BUSY, EPOCH, CLOCK_SET, STUCK, POISONED, EXPIRED, PUSHED,
+    DATAFLOW, LEVELS, FAILED, FAILED_LEVEL, STEERED, MOVED, CANCELLED, BY_HAND, LOST, STALE, HANDED_BACK, BUSY, EPOCH, CLOCK_SET, STUCK, POISONED, EXPIRED, PUSHED,
     CLEANED, RESTRICTED, HOSTS, NOT_CARRIED, HOST_GONE, ROLLED_BACK, UNDONE, ACCEPTED, GATED, REJECTED, CHECKPOINT,
 )  # fmt: skip
 QUICK = (DATAFLOW, LEVELS, FAILED_LEVEL, STEERED, CANCELLED, BY_HAND, GATED, REJECTED, ACCEPTED, UNDONE)
