@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 
 from pydantic import BaseModel, ConfigDict
@@ -106,7 +106,14 @@ class Live:
             Asked(todo=todo, run_id=one.run, waits_for=one.waits_for or "", since=iso(one.since))
             for todo, one in manual.asking(self._redis, self._keys)
         ]
-        return sorted(found, key=lambda asked: asked.since or "")
+        return sorted([*found, *self._not_undone()], key=lambda asked: asked.since or "")
+
+    def _not_undone(self) -> Iterator[Asked]:
+        """What nothing has undone: to be tried again, or answered for."""
+        for run_id in self._reader.half_undone():
+            for todo in self._reader.read(run_id).only([TodoState.COMPENSATION_FAILED]).todos:
+                words = f"it could not be undone: coord rollback {run_id}"
+                yield Asked(todo=todo.id, run_id=run_id, waits_for=words, since=todo.since)
 
     def held_locks(self) -> Mapping[str, str]:
         """Lock, or `resource:name` → who holds it, unless a run does: what can be taken away."""

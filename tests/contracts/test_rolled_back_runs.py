@@ -263,9 +263,11 @@ def test_what_is_still_to_be_undone_is_begun_by_nobody_else(run: Harness):
     refuse_under_way(run.store, reader, {"C"})
 
 
-def test_only_what_could_not_be_undone_is_accepted(run: Harness):
+def test_only_what_could_not_be_undone_is_accepted_and_a_person_is_asked_about_it(run: Harness):
     view = stuck(run).view()
 
+    (asked,) = Live(run.store.redis, run.store.keys).asking()
+    assert (asked.todo, asked.waits_for) == ("B", f"it could not be undone: coord rollback {run.run_id}")
     refuse_to_accept(view, ["B"])
     with pytest.raises(Conflict, match=r"A of run .* is succeeded: there is nothing to accept"):
         refuse_to_accept(view, ["B", "A"])
