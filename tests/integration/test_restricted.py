@@ -113,13 +113,18 @@ def test_all_a_worker_does_to_a_run_can_be_asked_for(site: Site):
     grant = granted(alpha, run_id, "A")
     alpha.log(run_id, "A", 1, "a line\n")
     renewed = alpha.renew({f"{run_id} A": grant.fence}, LEASE)
+    kept = alpha.checkpoint(grant, "[1]")
     parked = alpha.park(grant, "a seat", timedelta(seconds=5))
     site.dispatcher.follow(site.store.fire(run_id, "A"))
-    retried = alpha.retry(granted(alpha, run_id, "A"), timedelta(0), replace(DONE, outcome=TodoState.FAILED))
-    back = alpha.hand_back(granted(alpha, run_id, "A", attempt=2))
+    first = granted(alpha, run_id, "A")
+    retried = alpha.retry(first, timedelta(0), replace(DONE, outcome=TodoState.FAILED))
+    again = granted(alpha, run_id, "A", attempt=2)
+    back = alpha.hand_back(again, "[2]")
 
     assert renewed == ([], [])
-    assert [reply.word for reply in (parked, retried, back)] == ["parked", "retrying", "retrying"]
+    assert [reply.word for reply in (kept, parked, retried, back)] == ["kept", "parked", "retrying", "retrying"]
+    last = granted(alpha, run_id, "A", attempt=3)
+    assert [grant.checkpoint for grant in (first, again, last)] == ["[1]", DONE.output, "[2]"]
     assert [fields["text"] for _, fields in site.client.xrange(site.store.keys.run(run_id).log("A"))] == ["a line\n"]
     assert alpha.status(run_id) == "running"
 
@@ -132,12 +137,13 @@ def test_all_a_worker_does_to_a_run_can_be_asked_for(site: Site):
         lambda store, run_id, grant: store.settle(grant, DONE),
         lambda store, run_id, grant: store.retry(grant, LEASE, DONE),
         lambda store, run_id, grant: store.hand_back(grant),
+        lambda store, run_id, grant: store.checkpoint(grant, "[1]"),
         lambda store, run_id, grant: store.park(grant, "me", LEASE),
         lambda store, run_id, grant: store.renew({f"{run_id} {grant.todo_id}": grant.fence}, LEASE),
         lambda store, run_id, grant: store.log(run_id, grant.todo_id, 1, "words"),
         lambda store, run_id, grant: store.handed_over(run_id, [grant.todo_id]),
     ],
-    ids=["claim", "settle", "retry", "hand_back", "park", "renew", "log", "handed_over"],
+    ids=["claim", "settle", "retry", "hand_back", "checkpoint", "park", "renew", "log", "handed_over"],
 )
 def test_a_todo_of_another_repository_is_refused(site: Site, deed: Callable[..., Any], todo: str):
     run_id = site.submit()
