@@ -46,10 +46,10 @@ def main(minutes: float, only: Iterable[str]) -> int:
         figures = _figures(part, minutes)
         rows.append((part.FAULT, part.DOES, figures))
         _say(name, figures, time.monotonic() - began)
-    print("\n| fault | what it does | measured | wrong |\n|---|---|---|---|")
+    print("\n| fault | what it does | measured | wrong | late |\n|---|---|---|---|---|")
     for fault, does, figures in rows:
-        print(f"| {fault} | {does} | {figures.measured} | {len(figures.wrong)} |")
-    return 1 if any(figures.wrong for _, _, figures in rows) else 0
+        print(f"| {fault} | {does} | {figures.measured} | {len(figures.wrong)} | {len(figures.late)} |")
+    return 1 if any(figures.wrong or figures.late for _, _, figures in rows) else 0
 
 
 def _figures(part: Part, minutes: float) -> Figures:
@@ -60,9 +60,11 @@ def _figures(part: Part, minutes: float) -> Figures:
 
 
 def _say(name: str, figures: Figures, took_s: float) -> None:
-    verdict = "ok" if not figures.wrong else f"{len(figures.wrong)} WRONG"
-    print(f"{name}: {verdict} in {took_s:.0f} s: {figures.measured}", flush=True)
-    for words in figures.wrong:
+    failed = ", ".join(
+        f"{len(them)} {what}" for them, what in ((figures.wrong, "WRONG"), (figures.late, "LATE")) if them
+    )
+    print(f"{name}: {failed or 'ok'} in {took_s:.0f} s: {figures.measured}", flush=True)
+    for words in (*figures.wrong, *figures.late):
         print(f"  {words}", flush=True)
 
 

@@ -21,7 +21,7 @@ from coordination.runs.submit import decide
 from coordination.settings import Settings, read_settings
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
-from tests.chaos.ledger import BODY
+from tests.chaos.ledger import BODY, ENDS
 from tests.chaos.record import judged
 from tests.stage import PLAN, Begun, Stage
 from tests.waiting import until
@@ -65,8 +65,11 @@ class Crew:
         self.workers[number] = self._start(number)
         return at
 
-    def kill_one(self, chance: random.Random) -> float:
-        return self.kill(chance.randrange(len(self.workers)))
+    def kill_one(self, chance: random.Random) -> None:
+        """Of those that serve: what has not begun has nothing to lose, and where starting is slow nobody would ever serve."""
+        serving = [number for number, worker in enumerate(self.workers) if "serving" in worker.err]
+        if serving:
+            self.kill(chance.choice(serving))
 
     def restart_ended(self) -> list[str]:
         """A worker that ended by itself is a defect; the words it left."""
@@ -112,6 +115,10 @@ class Watch:
         with self._redis() as client:
             return judged(client, run, self._stage.folder / "ledger")
 
+    def ended(self, run: str, todo: str) -> bool:
+        with self._redis() as client:
+            return client.hget(self._keys.run(run).state, todo) in ENDS
+
     def workers(self, run: str) -> dict[str, str]:
         """Todo → the worker that took it last."""
         with self._redis() as client:
@@ -126,7 +133,7 @@ class Watch:
             return [
                 f"{todo}: {state}, {facts.get(f'{todo} waits_for', '-')}"
                 for todo, state in client.hgetall(keys.state).items()
-                if state not in ("succeeded", "failed", "skipped", "cancelled", "compensated")
+                if state not in ENDS
             ]
 
 

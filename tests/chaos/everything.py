@@ -14,7 +14,7 @@ from tests.chaos.crew import WORKER, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures, spread
 from tests.chaos.grounds import grounds
 from tests.chaos.record import lines_of, record
-from tests.stage import Begun, Stage
+from tests.stage import Begun, Fields, Stage
 from tests.waiting import until
 
 FAULT = "everything killed"
@@ -30,7 +30,7 @@ class Everything:
     lasts_s: float = 0.5
     runs_for_s: tuple[float, float] = (1, 8)
     """Between a resumption and the next kill."""
-    settings: dict[str, str | int] = field(default_factory=dict)
+    settings: Fields = field(default_factory=dict)
     seed: int = 0
 
 
@@ -55,14 +55,14 @@ def end_all(stage: Stage, how: Everything) -> Figures:
         time.sleep(chance.uniform(*how.runs_for_s))
         if number < how.kills:
             trial.kill()
-            wrong += trial.resume(runs[-1])
+            trial.resume(runs[-1])
     wrong += [words for run in runs for words in trial.watch.judge(run)]
     starts = [line for line in lines_of(ledger_of(stage)) if line.starts]
     words = (
         f"{how.kills} kills, {len(runs) * how.todos} todos, {len(starts)} body runs; resumes {spread(trial.resumed_s)} "
         f"after coord up was called, seed {how.seed}"
     )
-    return Figures(measured=words, wrong=wrong)
+    return Figures(measured=words, wrong=wrong, late=trial.late)
 
 
 class _Trial:
@@ -70,6 +70,7 @@ class _Trial:
         self._stage = stage
         self.watch = Watch(stage, straight(stage))
         self.resumed_s: list[float] = []
+        self.late: list[str] = []
         self._second: Begun | None = None
         self._watcher: Begun | None = None
 
@@ -97,7 +98,7 @@ class _Trial:
                 process.forget()
         until(lambda: all(Daemon(self._stage.state, name).running() is None for name in ("server", "worker")), 10)
 
-    def resume(self, run: str) -> list[str]:
+    def resume(self, run: str) -> None:
         """How long it takes, from the call of `coord up`, to the first todo that starts or ends."""
         called_s = time.time()
         self.start()
@@ -105,10 +106,10 @@ class _Trial:
         until(lambda: self._moved(run, called_s) is not None or self.watch.over(run), 60)
         moved_s = self._moved(run, called_s)
         if moved_s is None:  # it had ended
-            return []
+            return
         self.resumed_s.append(moved_s - called_s)
-        late = moved_s - called_s > RESUMES_WITHIN_S
-        return [f"{run}: resumed {moved_s - called_s:.1f} s after coord up was called"] if late else []
+        if moved_s - called_s > RESUMES_WITHIN_S:
+            self.late.append(f"{run}: resumed {moved_s - called_s:.1f} s after coord up was called")
 
     def _moved(self, run: str, since_s: float) -> float | None:
         with self._stage.redis() as redis:

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 class Figures:
     measured: str
     wrong: list[str] = field(default_factory=list)
+    """By the oracle: lost, done twice, too early."""
+    late: list[str] = field(default_factory=list)
+    """What took longer, or grew larger, than it may: to be measured where nothing else is going on."""
 
 
 def quantile(values: Sequence[float], part: float) -> float:

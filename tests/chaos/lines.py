@@ -69,7 +69,7 @@ def misbehave(stage: Stage, how: Lines) -> Figures:
     words = (
         f"{did}; {todos} todos, {runs} body runs; all workers consume again {spread(probes.after_s)}, seed {how.seed}"
     )
-    return Figures(measured=words, wrong=wrong)
+    return Figures(measured=words, wrong=wrong, late=probes.late)
 
 
 class _Trial:

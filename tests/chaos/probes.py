@@ -20,6 +20,7 @@ class Probes:
         self._watch = Watch(stage, straight(stage))
         self.after_s: list[float] = []
         """How long after the fault was over each worker consumed."""
+        self.late: list[str] = []
 
     @property
     def todos(self) -> list[Fields]:
@@ -32,7 +33,7 @@ class Probes:
         return [[word for repo in (*common, f"p{n}") for word in ("--repo", repo)] for n in range(self._workers)]
 
     def look(self, url: str, over_at_s: float) -> list[str]:
-        """Whoever does not consume in time; `over_at_s`: when the fault was over, in seconds since 1970."""
+        """What went wrong in the probes' run; `over_at_s`: when the fault was over, in seconds since 1970."""
         run = begin(self._stage, url, str(PROBE_PLAN["id"]))
         deadline = time.monotonic() + GIVEN_UP_AFTER_S
         while not self._watch.over(run) and time.monotonic() < deadline:
@@ -45,5 +46,5 @@ class Probes:
             after_s = int(started) / 1000 - over_at_s if started else GIVEN_UP_AFTER_S
             self.after_s.append(after_s)
             if after_s > CONSUME_WITHIN_S:
-                wrong.append(f"{run}: worker {number} consumed {after_s:.1f} s after the fault was over")
+                self.late.append(f"{run}: worker {number} consumed {after_s:.1f} s after the fault was over")
         return wrong

@@ -68,7 +68,7 @@ class _Trial:
             restarts += 1
             self.wrong += self._probes.look(self._url, time.time()) + self._crew.restart_ended()
         self.wrong += self._watch.until_over(self._swept, 120)
-        return Figures(measured=self._words(restarts), wrong=self.wrong)
+        return Figures(measured=self._words(restarts), wrong=self.wrong, late=self._probes.late)
 
     def _load_until(self, until_s: float) -> None:
         """There is always a run under way."""

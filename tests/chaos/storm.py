@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
+from math import inf
 
 from coordination.wire.keys import Keys
 from tests.chaos.crew import Crew, Watch, begin, dag, ledger_of, straight
@@ -23,6 +24,8 @@ class Storm:
     repos: int = 50
     workers: int = 8
     every_s: float = 2.0
+    kills: float = inf
+    """At most."""
     lasts_s: float = 0.5
     lease: str = "15s"
     strategy: str = "dataflow"
@@ -50,7 +53,7 @@ def rage(stage: Stage, storm: Storm) -> Figures:
 
     def fate() -> None:
         nonlocal due
-        if time.monotonic() >= due:
+        if time.monotonic() >= due and crew.killed < storm.kills:
             crew.kill_one(chance)
             due += storm.every_s
         wrong.extend(crew.restart_ended())
