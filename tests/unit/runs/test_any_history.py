@@ -7,7 +7,7 @@ from hypothesis import Phase, settings
 from tests.run_machine import AnyHistory
 
 AnyHistory.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=25,
     stateful_step_count=50,
     deadline=None,
     phases=(Phase.explicit, Phase.generate),  # to make a history that fails shorter takes minutes
