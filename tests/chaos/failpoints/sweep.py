@@ -27,15 +27,16 @@ from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import EmbeddedServer
 from coordination.wire.failpoints import FAULTS
 from tests.chaos.failpoints import points
-from tests.chaos.failpoints.scene import Outcome, Scene, Story, Target
-from tests.chaos.failpoints.stories import QUICK, STORIES
+from tests.chaos.failpoints.scene import Scene
+from tests.chaos.failpoints.stories.book import QUICK, STORIES
+from tests.chaos.failpoints.story import Outcome, Story, Target
 from tests.chaos.figures import Figures
 from tests.ports import free_port
 from tests.stage import Stage
 
 FAULT = "a process fails at a point"
 DOES = "before and after each call of Redis, publish, acknowledgement, lock, compensation: killed, stopped past its lease, refused, unheard"
-SHORT_STORIES, SHORT_TRIALS = 3, 6
+SHORT_STORIES, SHORT_TRIALS = 2, 6
 LONGEST_HIT = 4
 TRIES = 4
 SLOWER_S = 2.0

@@ -1,0 +1,24 @@
+"""What the stories share."""
+
+from __future__ import annotations
+
+from coordination.runs.records import LIVE
+from tests.chaos.failpoints.scene import Scene
+from tests.chaos.ledger import BODY
+
+BODY_ = ["sh", str(BODY)]
+WHEN_ALLOWED = ["sh", "-c", f'test -e "$LEDGER.allowed" && exec sh {BODY}']
+HANDS_OVER = ["sh", "-c", f'echo "{{}}" > "$COORD_OUTPUT"; exec sh {BODY}']
+R, P = {"repo": "r", "action": BODY_}, {"repo": "p", "action": BODY_, "workspace": "in-place"}
+Q = {**P, "repo": "q"}
+RETRY = {"attempts": 3, "delay": "100ms"}
+HOUR_MS = 3600 * 1000
+
+
+def ended(scene: Scene) -> bool:
+    return bool(scene.runs) and all(scene.status(run) not in LIVE for run in scene.runs)
+
+
+def allow(scene: Scene) -> None:
+    """What has failed so far succeeds from now on."""
+    (scene.stage.folder / "ledger.allowed").touch()
