@@ -55,6 +55,8 @@ class Attempt:
         self._stopped: Word | None = None
         self._at_once = False
         self._child: Child | None = None
+        self._begun = False
+        """The todo's own command."""
 
     def stop(self, word: Word, *, at_once: bool = False) -> None:
         with self._guard:
@@ -86,9 +88,13 @@ class Attempt:
     def _error(self, word: Word, error: CoordinationError) -> Conclusion:
         why = _plain(str(error))
         self._log.say(f"error: {why}")
-        unmerged = isinstance(error, Unmergeable)  # a matter of what was committed
-        blames = isinstance(error, WorkspaceUnusable | GitRefused) and not unmerged
-        return Conclusion(word=self._stopped or word, why=why, blame="worker" if blames else "")
+        return Conclusion(word=self._stopped or word, why=why, blame="worker" if self._is_of_the_worker(error) else "")
+
+    def _is_of_the_worker(self, error: CoordinationError) -> bool:
+        """What git refuses once the todo's command has begun may be that command's doing; a merge is a matter of what was committed."""
+        if isinstance(error, WorkspaceUnusable):
+            return True
+        return isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._begun
 
     def _carry_out(self) -> Conclusion:
         workspace = self._workspace()
@@ -160,6 +166,7 @@ class Attempt:
                 agent_command=self._here.brief.agent_command,
                 undone=undone,
             )
+            self._begun = True
             ended = self._command(workspace, command_for(job), environment)
             if not ended.ok:
                 return self._failure(ended)

@@ -1,4 +1,4 @@
-"""Circuit breakers on Redis: what keeps failing is left alone for a while, then tried by one. `BreakerManager(redis, namespace)`.
+"""Circuit breakers on Redis: what keeps failing is left alone for a while, then tried by one. Useful alone: `manager.BreakerManager(redis, namespace)`.
 
 States. A breaker is named by what stands behind it, `repo:<name>` (its worker) or `resource:<name>`::
 
@@ -47,8 +47,3 @@ calls: a failing call may take a worker with it.
 | `policy.py` `names.py` | when one opens and for how long; what one is called |
 | `records.py` | a breaker as people and programs read it |
 """
-
-from coordination.breakers.manager import BreakerManager
-from coordination.breakers.policy import Policy
-
-__all__ = ["BreakerManager", "Policy"]

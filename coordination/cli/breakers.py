@@ -7,7 +7,7 @@ from contextlib import closing
 import click
 from rich_click import command
 
-from coordination.breakers import BreakerManager
+from coordination.breakers.manager import BreakerManager
 from coordination.cli.completing import breaker_names
 from coordination.cli.context import Call
 from coordination.cli.screen.output import print_json

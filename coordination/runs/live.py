@@ -8,7 +8,7 @@ from contextlib import closing
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
-from coordination.breakers import BreakerManager
+from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Breaker, Reset
 from coordination.locks import LockManager
 from coordination.locks.listing import LOCK

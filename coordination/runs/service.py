@@ -40,7 +40,7 @@ from coordination.wire.fitness import refuse_unfit
 from coordination.wire.keys import Keys
 
 if TYPE_CHECKING:
-    from coordination.breakers import BreakerManager
+    from coordination.breakers.manager import BreakerManager
     from coordination.locks import Lock, LockManager
     from coordination.planner.graph import PlanGraph
     from coordination.runs.dispatch import Dispatcher
@@ -78,7 +78,8 @@ class Runs:
 
     @cached_property
     def breakers(self) -> BreakerManager:
-        from coordination.breakers import BreakerManager, Policy
+        from coordination.breakers.manager import BreakerManager
+        from coordination.breakers.policy import Policy
 
         return BreakerManager(self.redis, self.settings.namespace, policy=Policy.of(self.settings))
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from coordination.breakers import BreakerManager, Policy
+from coordination.breakers.manager import BreakerManager
+from coordination.breakers.policy import Policy
 from coordination.breakers.records import BreakerState
 from coordination.errors import BreakerOpen, NotFound, UsageError
 from coordination.runs.store import RunStore

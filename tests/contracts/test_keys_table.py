@@ -7,7 +7,8 @@ import re
 import pytest
 import redis
 
-from coordination.breakers import BreakerManager, Policy
+from coordination.breakers.manager import BreakerManager
+from coordination.breakers.policy import Policy
 from coordination.locks import LockManager
 from coordination.messages import Limits, MessageBus
 from coordination.wire import keys

@@ -40,14 +40,14 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def attempt(state: Path, run: Any, context: dict[str, Any] | None = None) -> Conclusion:
+def attempt(state: Path, run: Any, context: dict[str, Any] | None = None, prepare: str | None = None) -> Conclusion:
     """One attempt in the folder r1, which need not be a repository."""
     checkout = state.parent / "r1"
     checkout.mkdir(exist_ok=True)
     settings = Settings()
     spec = TodoSpec(
         todo=Todo.model_validate({"id": "T", "task": "t", "repo": "r1", "action": run}),
-        repo=Repo(name="r1"),
+        repo=Repo(name="r1", prepare=prepare),
         timeout=settings.todo_timeout,
         retry=Retry(),
     )
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_written_is_the_todos_own_failure_and_tried_agai
     (state / "tmp").write_text("a file where the folder should be")
     concluded = attempt(state, "true")
 
-    assert concluded.word is Word.FAILED
+    assert (concluded.word, concluded.blame) == (Word.FAILED, "worker")
     assert str(state / "tmp") in concluded.why
 
 
@@ -105,8 +105,23 @@ def test_what_git_says_of_a_file_whose_name_is_no_utf8_is_told_all_the_same(stat
     git("commit", "--quiet", "--allow-empty", "-m", "1", cwd=checkout, settings=ANN)
     concluded = attempt(state, CONFLICT)
 
-    assert concluded.word is Word.REFUSED
+    assert (concluded.word, concluded.blame) == (Word.REFUSED, "")
     assert "a merge with conflicts in f?" in concluded.why
+
+
+def test_who_is_to_blame_for_a_failure_is_the_worker_until_the_todos_command_has_begun(state: Path):
+    checkout = state.parent / "r1"
+    checkout.mkdir()
+    git("init", "--quiet", "--initial-branch=main", cwd=checkout)
+    git("commit", "--quiet", "--allow-empty", "-m", "1", cwd=checkout, settings=ANN)
+
+    assert attempt(state, "exit 7").blame == ""
+    prepared = attempt(state, "true", prepare="exit 3")
+    assert (prepared.word, prepared.why, prepared.blame) == (Word.FAILED, "prepare: exit code 3", "worker")
+
+    (checkout / ".git" / "config").write_text("[no configuration")
+    refused = attempt(state, "true")
+    assert (refused.word, refused.blame) == (Word.REFUSED, "worker")
 
 
 def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: str, tmp_path: Path):

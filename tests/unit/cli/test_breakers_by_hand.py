@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from coordination import Coord
-from coordination.breakers import BreakerManager, Policy
+from coordination.breakers.manager import BreakerManager
+from coordination.breakers.policy import Policy
 from coordination.errors import BreakerOpen
 from coordination.mcp.office import Office
 from coordination.mcp.server import build
