@@ -23,6 +23,7 @@ PARTS = {
     "lines": "tests.chaos.lines",
     "everything": "tests.chaos.everything",
     "takeover": "tests.chaos.takeover",
+    "soak": "tests.chaos.soak",
     "failpoints": "tests.chaos.failpoints.sweep",
     "histories": "tests.chaos.histories",
     "planted": "tests.chaos.planted",

@@ -30,6 +30,8 @@ WORKER = (sys.executable, "-P", "-m", "workers")
 ACTION = ["sh", str(BODY)]
 POLL_S = 0.05
 READY_S = 60
+NO_POISON = {"lost_leases": 1000, "breaker_failures": 0}
+"""Settings of storms: fate kills the same todo's worker, and the same repository's, more often than either can be blamed for."""
 
 
 class Crew:
@@ -104,12 +106,16 @@ class Watch:
     def until_over(
         self, runs: Sequence[str], timeout_s: float, meanwhile: Callable[[], None] = lambda: None
     ) -> list[str]:
-        """Plays fate until all have ended, or says which have not; then judges each by the ledger."""
+        """Plays fate until all have ended; each is judged by the ledger then, or when it has not ended in time."""
         deadline = time.monotonic() + timeout_s
-        while any(not self.over(run) for run in runs) and time.monotonic() < deadline:
+        left, wrong = list(runs), []
+        while left and time.monotonic() < deadline:
+            for run in [run for run in left if self.over(run)]:
+                left.remove(run)
+                wrong += self.judge(run)
             meanwhile()
             time.sleep(POLL_S)
-        return [words for run in runs for words in self.judge(run)]
+        return wrong + [words for run in left for words in (*self.judge(run), *self.dump(run))]
 
     def judge(self, run: str) -> list[str]:
         with self._redis() as client:

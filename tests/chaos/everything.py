@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from coordination.wire.daemon import Daemon
-from tests.chaos.crew import WORKER, Watch, begin, dag, ledger_of, straight
+from tests.chaos.crew import NO_POISON, WORKER, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures, spread
 from tests.chaos.grounds import grounds
 from tests.chaos.record import lines_of, record
@@ -41,7 +41,7 @@ def main(_minutes: float) -> Figures:
 
 def end_all(stage: Stage, how: Everything) -> Figures:
     chance = random.Random(how.seed)
-    stage.settings = {"lost_leases": 1000, **how.settings}
+    stage.settings = {**NO_POISON, **how.settings}
     stage.write(dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}))
     trial = _Trial(stage)
     trial.start()

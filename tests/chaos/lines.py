@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from tests.chaos.crew import Crew, Watch, begin, dag, ledger_of, straight
+from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures, spread
 from tests.chaos.grounds import grounds
 from tests.chaos.probes import PROBE_PLAN, Probes
@@ -43,7 +43,7 @@ def main(_minutes: float) -> Figures:
 
 def misbehave(stage: Stage, how: Lines) -> Figures:
     chance = random.Random(how.seed)
-    stage.settings = {"lease_ttl": how.lease, "lost_leases": 1000}
+    stage.settings = {**NO_POISON, "lease_ttl": how.lease}
     probes = Probes(stage, how.workers)
     stage.write(
         [*dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}), *probes.todos], plans=[PROBE_PLAN]

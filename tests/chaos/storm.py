@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 
 from coordination.wire.keys import Keys
-from tests.chaos.crew import Crew, Watch, begin, dag, ledger_of, straight
+from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds
 from tests.chaos.record import lines_of
@@ -40,8 +40,7 @@ def main(_minutes: float) -> Figures:
 
 def rage(stage: Stage, storm: Storm) -> Figures:
     chance = random.Random(storm.seed)
-    # Fate kills the same todo's worker more than three times where it likes to: that is no todo's fault here.
-    stage.settings = {"lease_ttl": storm.lease, "lost_leases": 1000}
+    stage.settings = {**NO_POISON, "lease_ttl": storm.lease}
     stage.write(dag(storm.todos, storm.repos, chance, env={"LASTS": str(storm.lasts_s)}))
     url = stage.server.start()
     crew = Crew(stage, [url] * storm.workers)

@@ -1,0 +1,191 @@
+"""Ten minutes of small runs that succeed, fail, are tried again, rolled back and approved, under mild faults: what grows, and what does not."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from statistics import mean
+from urllib.parse import urlsplit
+
+from redis import Redis
+
+from coordination.runs.service import Runs
+from coordination.settings import Settings
+from tests.chaos.crew import ACTION, NO_POISON, Crew, Watch, begin, ledger_of, straight
+from tests.chaos.figures import Figures
+from tests.chaos.grounds import grounds
+from tests.chaos.ledger import UNDO
+from tests.chaos.proxy import Proxy
+from tests.stage import PLAN, Fields, Stage
+from tests.waiting import until
+
+FAULT = "soak"
+DOES = "small runs one after the other: plain, retried, failed, rolled back, gated; one worker's lines are cut every 5 s, the other is killed every 20 s"
+FLAT = 0.05
+HELD = ("keys", "rss_mb", "log_kb_s")
+"""What may not grow by more than that from the second fifth to the last."""
+CUT_EVERY_S, KILL_EVERY_S, SAMPLE_EVERY_S = 5.0, 20.0, 2.0
+FAILED, UNDONE, GATED = "PLAN-002", "PLAN-003", "PLAN-004"
+ENDS = {PLAN: "succeeded", FAILED: "failed", UNDONE: "rolled_back", GATED: "succeeded"}
+"""How the run of each plan has to end."""
+TWICE = {"attempts": 2, "delay": "50ms"}
+PASSING = ("*celery-taskset-meta-*", "*:inbox-facts:worker:*")
+"""Keys that are not counted: what Celery leaves of each level for 5 minutes, and the inbox of a worker that was killed, for an hour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    keys: float
+    redis_mb: float
+    rss_mb: float
+    threads: float
+    files: float
+    aof_mb: float
+    """Rewritten just before."""
+    log_kb_s: float
+    """What the worker writes of its log in a second."""
+
+
+def main(minutes: float) -> Figures:
+    with grounds() as stage:
+        return soak(stage, 60 * minutes, random.randrange(10**6))
+
+
+def soak(stage: Stage, seconds: float, seed: int) -> Figures:
+    stage.settings = {**NO_POISON, "keep_runs": "20s", "lease_ttl": "3s", "heartbeat": "1s"}
+    stage.write(list(_todos()), plans=list(_plans()))
+    url = stage.server.start()
+    with Proxy(urlsplit(url).path, seed) as proxy:
+        crew = Crew(stage, [proxy.url, url], jobs=4)
+        crew.ready()
+        return _Soak(stage, url, crew, proxy, seed).run(seconds)
+
+
+def _plans() -> Iterator[Fields]:
+    yield {"id": FAILED, "title": "fails for good"}
+    yield {"id": UNDONE, "title": "fails and is undone", "on_failure": "rollback"}
+    yield {"id": GATED, "title": "waits for a person"}
+
+
+def _todos() -> Iterator[Fields]:
+    """Three in a row for each plan, in two repositories; the last one is what the plan is about."""
+    always, once = {"env": {"FAILS": "999"}}, {"env": {"FAILS": "1"}}
+    undo = {"compensate": [*ACTION, UNDO], "workspace": "in-place"}
+    for plan, last, more in (
+        (PLAN, once, {}),
+        (FAILED, always, {}),
+        (UNDONE, always, undo),
+        (GATED, {"gate": True}, {}),
+    ):
+        n = plan[-1]
+        common = {"plan": plan, "action": ACTION, **more}
+        yield {"id": f"A{n}", "repo": f"a{n}", **common}
+        yield {"id": f"B{n}", "repo": f"b{n}", "blocked_by": [f"A{n}"], **common}
+        yield {"id": f"C{n}", "repo": f"a{n}", "blocked_by": [f"B{n}"], "retry": TWICE, **common, **last}
+
+
+class _Soak:
+    def __init__(self, stage: Stage, url: str, crew: Crew, proxy: Proxy, seed: int) -> None:
+        self._stage, self._url, self._crew, self._proxy = stage, url, crew, proxy
+        self._chance = random.Random(seed)
+        self._seed = seed
+        self._watch = Watch(stage, straight(stage))
+        self._wrong: list[str] = []
+        self._samples: list[Sample] = []
+        self._ended: Counter[str] = Counter()
+        self._logged = len(crew.workers[0].err), time.monotonic()
+        """What the worker had written at the last sample, and when that was."""
+        self._cut_at = self._kill_at = self._sample_at = time.monotonic()
+
+    def run(self, seconds: float) -> Figures:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            runs = {plan: begin(self._stage, self._url, plan) for plan in ENDS}
+            self._approve(runs[GATED])
+            self._wrong += self._watch.until_over(list(runs.values()), 120, self._fate)
+            for plan, run in runs.items():
+                status = self._watch.status(run)
+                self._ended[status] += 1
+                if status != ENDS[plan]:
+                    self._wrong.append(f"{run}: {status}, to be {ENDS[plan]}")
+            self._wrong += self._crew.restart_ended()
+            self._forget_the_ledger()
+            self._sample()
+        return self._figures()
+
+    def _fate(self) -> None:
+        now = time.monotonic()
+        if now >= self._cut_at:
+            self._chance.choice((self._proxy.cut, self._proxy.reset))()
+            self._cut_at = now + CUT_EVERY_S
+        if now >= self._kill_at:
+            self._crew.kill(1)
+            self._kill_at = now + KILL_EVERY_S
+
+    def _approve(self, run: str) -> None:
+        todo, runs = f"C{GATED[-1]}", Runs(self._url, Settings())
+        until(lambda: runs.redis.hget(runs.keys.run(run).state, todo) == "parked", 120)
+        runs.approve(todo, run)
+        runs.redis.close()
+
+    def _forget_the_ledger(self) -> None:
+        """Judged already: our own file is not to be what grows."""
+        ledger_of(self._stage).unlink()
+
+    def _sample(self) -> None:
+        if time.monotonic() < self._sample_at:
+            return
+        self._sample_at = time.monotonic() + SAMPLE_EVERY_S
+        worker = self._crew.workers[0]
+        now, logged = time.monotonic(), len(worker.err)
+        with self._stage.redis() as redis:
+            size = _rewritten(redis, self._stage.state / "appendonlydir")
+            self._samples.append(
+                Sample(
+                    keys=redis.dbsize() - sum(1 for pattern in PASSING for _ in redis.scan_iter(pattern, count=1000)),
+                    redis_mb=redis.info("memory")["used_memory"] / 1e6,
+                    aof_mb=size / 1e6,
+                    log_kb_s=(logged - self._logged[0]) / 1e3 / (now - self._logged[1]),
+                    **_of_process(worker.pid),
+                )
+            )
+        self._logged = logged, now
+
+    def _figures(self) -> Figures:
+        fifth = max(1, len(self._samples) // 5)
+        early, late = _means(self._samples[fifth : 2 * fifth]), _means(self._samples[-fifth:])
+        grown = {name: late[name] / early[name] for name in early if early[name]}
+        words = ", ".join(f"{name} {early[name]:.4g} → {late[name]:.4g} ({ratio:.3f})" for name, ratio in grown.items())
+        ended = ", ".join(f"{n} {status}" for status, n in sorted(self._ended.items()))
+        too_much = [f"{name} grew {grown[name]:.3f} times" for name in HELD if grown[name] > 1 + FLAT]
+        return Figures(
+            measured=f"{ended}; {self._crew.killed} kills, {self._proxy.did.total()} lines cut; {words}, seed {self._seed}",
+            wrong=self._wrong,
+            late=too_much,
+        )
+
+
+def _rewritten(redis: Redis, folder: Path) -> int:
+    """Bytes of the append-only file, once it holds nothing but what is there."""
+    redis.bgrewriteaof()
+    until(lambda: not redis.info("persistence")["aof_rewrite_in_progress"], 30)
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _of_process(pid: int) -> dict[str, float]:
+    proc = Path(f"/proc/{pid}")
+    lines = (line.split() for line in (proc / "status").read_text().splitlines())
+    facts = {words[0]: words[1] for words in lines if len(words) > 1}
+    return {
+        "rss_mb": int(facts["VmRSS:"]) / 1000,
+        "threads": int(facts["Threads:"]),
+        "files": len(list((proc / "fd").iterdir())),
+    }
+
+
+def _means(samples: Sequence[Sample]) -> dict[str, float]:
+    return {one.name: mean(getattr(sample, one.name) for sample in samples) for one in fields(Sample)}
