@@ -7,25 +7,34 @@ States of a todo::
                 └─ parked ←┴───────────┤        skipped, cancelled: from any state before an end
                 └──────── retrying ←───┘
 
+and once a rollback undoes what was begun, from any end::
+
+    ready → dispatched → running → compensated | compensation_failed        (parked, retrying as above; `compensating` to people)
+
 waiting: a predecessor has not succeeded. ready: it may start as soon as its repository and the run's `max_parallel` let it.
 dispatched: it may start now, a worker has been told. running: a worker holds its lease. parked: it waits for its seat in the
-repository, for resources, for its turn, for a person; no worker slot is held. retrying: a timer is set.
+repository, for resources, for its turn, for a person, behind a circuit breaker; no worker slot is held. retrying: a timer is set.
+
+States of a run: draft, running, paused, rolling_back; then succeeded, failed, cancelled, rolled_back, rollback_failed. Rolling back is a
+direction: it is never left but for one of its two ends.
 
 Invariants. Each has a test that tries to break it.
 
 1. A todo leaves `waiting` only when its count of unfinished predecessors is 0; the count goes down only in a settle as succeeded.
 2. `holders` has at most one fence per todo. Settle, retry and park compare it; whoever lost the lease changes nothing. On the
    machine itself the worktree's flock keeps the next attempt out until the last process of the former one is gone.
-3. Each move is one Lua step. An end state is never left, so there is one outcome per todo, whatever is delivered twice or late.
+3. Each move is one Lua step. An end state is left for nothing but a rollback, so there is one outcome per todo, and one of what
+   undoes it, whatever is delivered twice or late.
 4. Redis is the truth, appended to disk; Celery's messages are hints. Each step returns the messages that it makes necessary;
    if they are lost with the process that should have sent them, `sent` still lists the todos and the reaper sends them again.
 5. A worker's round trips per todo: claim, the outputs of its predecessors, settle.
 6. A run has an `open` count; at 0 it ends. Until then each todo that does not run says in `waits_for`, or by its state, why.
+7. A claim records the intent before anything is begun, and a run is rolled_back only when no intent is left that is not undone. What
+   stands before a todo is undone after it, and nothing while anything of the run still runs.
 
 What happens on failure. Worker dies: its lease runs out, the reaper takes the todo up again, at most `lost_leases` times. Redis
 dies, or its clock is set: workers keep their children and go on asking; nobody is declared lost until Redis has been back for one
-lease. A todo that loses its worker too often has failed as poison. Everything
-dies: the first worker that is back reaps. Submitter dies before the seal: the draft's keys expire; after it: the reaper sends.
+lease. A todo that loses its worker too often has failed as poison. Everything dies: the first worker that is back reaps. Submitter dies before the seal: the draft's keys expire; after it: the reaper sends.
 
 | file | |
 |---|---|
