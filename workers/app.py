@@ -97,9 +97,7 @@ class WorkerParts:
 
     @cached_property
     def keeper(self) -> Keeper:
-        return Keeper(
-            self.store, self.dispatcher, self.charge.settings, label=self.worker.id, state=self.charge.state
-        )
+        return Keeper(self.store, self.dispatcher, self.charge.settings, label=self.worker.id, state=self.charge.state)
 
     @cached_property
     def serving(self) -> Serving:
