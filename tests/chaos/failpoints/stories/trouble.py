@@ -76,7 +76,7 @@ def _another_server(scene: Scene) -> None:
 
 EPOCH = Story(
     name="Redis was restarted",
-    todos=[{"id": "A", **P}, {"id": "B", **P, "blocked_by": ["A"]}],
+    todos=[{"id": "A", **P, "env": {"LASTS": "1"}}, {"id": "B", **P, "blocked_by": ["A"]}],
     before=_another_server,
     over=lambda scene: scene.happened("redis.restarted"),
 )
