@@ -90,6 +90,8 @@ class Watch:
         self._stage = stage
         self._redis = redis
         self._keys = Keys("coord")
+        self.ended_as: dict[str, str] = {}
+        """Run → its status, of those that ended while they were waited for."""
 
     def status(self, run: str) -> str:
         """Empty while Redis is away."""
@@ -112,6 +114,7 @@ class Watch:
         while left and time.monotonic() < deadline:
             for run in [run for run in left if self.over(run)]:
                 left.remove(run)
+                self.ended_as[run] = self.status(run)
                 wrong += self.judge(run)
             meanwhile()
             time.sleep(POLL_S)
