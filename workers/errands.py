@@ -46,6 +46,7 @@ class Errands:
         self._chores = tuple(chores)
         self._next_chores = time.monotonic() + CHORES_EVERY_S
         self._answered: set[str] = set()
+        self._came_to: dict[str, Answer] = {}
         self._stopping = threading.Event()
         self._asked = threading.Event()
         self._thread = threading.Thread(target=self._run, name="errands", daemon=True)
@@ -62,13 +63,17 @@ class Errands:
         self._asked.set()
 
     def run_once(self) -> list[Errand]:
-        """Carries out the errands that are new, and returns them."""
+        """Carries out the errands that are new, and returns them. What Redis did not hear is answered again, and not done again."""
         there = {errand.id: errand for errand in self._board.errands()}
+        self._answered &= there.keys()
+        self._came_to = {id_: answer for id_, answer in self._came_to.items() if id_ in there}
         new = [errand for errand in there.values() if errand.id not in self._answered]
-        self._answered = set(there)
         for errand in new:
-            self._board.answer(errand.id, self._worker.id, Answer(host=self._worker.host))
-            self._board.answer(errand.id, self._worker.id, self._carry_out(errand))
+            if errand.id not in self._came_to:
+                self._board.answer(errand.id, self._worker.id, Answer(host=self._worker.host))
+                self._came_to[errand.id] = self._carry_out(errand)
+            self._board.answer(errand.id, self._worker.id, self._came_to[errand.id])
+            self._answered.add(errand.id)
         return new
 
     def _carry_out(self, errand: Errand) -> Answer:

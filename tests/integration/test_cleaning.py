@@ -10,6 +10,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import redis
+from redis.client import Pipeline
 
 from coordination.errors import Conflict, NotAllowed, NotFound, Unreachable
 from coordination.models import Repo
@@ -52,12 +54,10 @@ class Machine:
 
     def work(self, worker_id: str = "w1") -> Errands:
         """One more worker of this host, with the same state folder."""
-        worker = Worker(id=f"{worker_id}@{self.host}", host=self.host, pid=1, version="0", repos=("r1",), jobs=1)
+        worker = self._worker(worker_id)
         self.store.redis.zadd(self.store.keys.workers, {worker.id: self.store.now_ms()})
         self.store.redis.set(self.store.keys.worker(worker.id), worker.model_dump_json())
-        places = {"r1": self.repo}
-        charge: Any = SimpleNamespace(state=self.state, places=places)
-        errands = Errands(Board(self.store.redis, self.store.keys), worker, charge)
+        errands = self.errands(worker_id)
         told = Told(beat=lambda: None, look=errands.look, say=lambda run, line: None)
         mail = Mail(self.client, Settings(namespace="test"), worker, told)
         mail.sign_on()
@@ -65,6 +65,14 @@ class Machine:
             service.start()
             self.services.append(service)
         return errands
+
+    def errands(self, worker_id: str) -> Errands:
+        """Of a worker of this host; not started."""
+        charge: Any = SimpleNamespace(state=self.state, places={"r1": self.repo})
+        return Errands(Board(self.store.redis, self.store.keys), self._worker(worker_id), charge)
+
+    def _worker(self, worker_id: str) -> Worker:
+        return Worker(id=f"{worker_id}@{self.host}", host=self.host, pid=1, version="0", repos=("r1",), jobs=1)
 
     def run(self, outcome: TodoState | None = TodoState.SUCCEEDED) -> str:
         """A run of one todo that committed a file, and logged; without an outcome it is live."""
@@ -359,6 +367,35 @@ def test_a_worker_that_does_not_answer_is_named(
 
     assert survey.silent == ("mute@h2",)
     assert {remnant.host for remnant in survey.found} == {"h1"}
+
+
+def test_a_worker_whose_answer_was_not_heard_gives_it_again_with_what_it_has_removed(
+    machine: Machine, store: RunStore, monkeypatch: pytest.MonkeyPatch
+):
+    run = machine.run()
+    machine.stop()
+    board = Board(store.redis, store.keys)
+    errands = machine.errands("w2")
+    board.hang(Errand(id="e1", until_ms=store.now_ms() + 60_000, remove=True, branches=False))
+    plain, asked = Pipeline.execute, []
+
+    def unheard(pipeline: Pipeline, *args: Any, **options: Any) -> Any:
+        asked.append(pipeline)
+        if len(asked) == 2:
+            raise redis.TimeoutError("no answer")
+        return plain(pipeline, *args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pipeline, "execute", unheard)
+        with pytest.raises(redis.TimeoutError):
+            errands.run_once()
+    assert not machine.path(run).exists()
+    assert [errand.id for errand in errands.run_once()] == ["e1"]
+
+    (answer,) = board.answers("e1").values()
+    assert answer.done
+    assert Kind.WORKTREE in {remnant.kind for remnant in answer.found if remnant.gone}
+    assert errands.run_once() == []
 
 
 def test_a_host_that_is_gone_is_named_with_what_it_may_still_have(
