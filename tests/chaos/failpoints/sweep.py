@@ -37,6 +37,8 @@ from tests.stage import Stage
 FAULT = "a process fails at a point"
 DOES = "before and after each call of Redis, publish, acknowledgement, lock, compensation: killed, stopped past its lease, refused, unheard"
 SHORT_STORIES, SHORT_TRIALS = 2, 6
+PLAYERS = 2 * (cpu_count() or 1) + 1
+"""At a time: a trial takes 1.5 s of a processor, and waits for leases three times as long."""
 LONGEST_HIT = 4
 TRIES = 4
 SLOWER_S = 2.0
@@ -147,9 +149,7 @@ class Ground:
     def play(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, Outcome]]:
         fork = multiprocessing.get_context("fork")
         jobs, results = fork.SimpleQueue(), fork.SimpleQueue()
-        players = [
-            fork.Process(target=self._player, args=(trials, jobs, results)) for _ in range((cpu_count() or 1) + 1)
-        ]
+        players = [fork.Process(target=self._player, args=(trials, jobs, results)) for _ in range(PLAYERS)]
         for player in players:
             player.start()
         try:
