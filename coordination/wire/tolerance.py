@@ -76,8 +76,9 @@ class TolerantChannel(Channel):
 
     def _connparams(self, *args: Any, **options: Any) -> Any:
         # kombu 5.7 closes a lost connection twice. The second time it has forgotten the address, and its AttributeError
-        # would end the worker where a ConnectionError is expected.
-        if self.connection.client is None:
+        # would end the worker where a ConnectionError is expected. A channel that another thread has closed while we sent by it
+        # knows no connection at all: with a ConnectionError the message is sent by another one.
+        if self.connection is None or self.connection.client is None:
             raise redis.ConnectionError("this connection to Redis is closed")
         return super()._connparams(*args, **options)  # type: ignore[no-untyped-call]
 
