@@ -119,12 +119,12 @@ class Scene:
         if len(self.story.crew) > 1 and crew is self.story.crew[0]:
             self.until(lambda: self._has_begun(program), f"{crew.role} to begin")
 
-    def retire(self, role: str) -> None:
+    def retire(self, role: str, number: signal.Signals = signal.SIGTERM) -> None:
         """It ends, and nobody takes its place."""
         retired = [program for crew, program in self._workers if crew.role == role]
         self._workers = [(crew, program) for crew, program in self._workers if crew.role != role]
         for program in retired:
-            program.signal(signal.SIGTERM)
+            program.signal(number)
         self.until(lambda: all(program.poll() is not None for program in retired), f"{role} to end")
 
     def _has_begun(self, program: Program) -> bool:

@@ -84,7 +84,7 @@ EPOCH = Story(
 
 def _set_the_clock_back(scene: Scene) -> None:
     """By 3 s, as keepers see it: their own is set forward. Whoever leads dies before, and so did a worker; both seem to live on."""
-    scene.worker("worker-doomed").signal(signal.SIGKILL)
+    scene.retire("worker-doomed", signal.SIGKILL)
     (scene.stage.folder / CLOCK).write_text("3")
     scene.redis.pexpire(scene.keys.locks.holder(lock("keeper")), 30_000)
     record = scene.redis.get(scene.keys.worker(scene.redis.zrange(scene.keys.workers, 0, 0)[0])) or "{}"
@@ -95,7 +95,7 @@ def _set_the_clock_back(scene: Scene) -> None:
 CLOCK_SET = Story(
     name="the clock is set back",
     todos=[{"id": "A", **P, "env": {"FAILS": "1"}, "retry": {"attempts": 2, "delay": "2s"}}],
-    crew=[Crew(role="worker-doomed"), Crew(role="worker-keeper", words=("--keeper",))],
+    crew=[Crew(role="worker-doomed"), Crew(role="worker-keeper")],
     acts=[
         Act(when=lambda s: s.worker("worker-keeper").reached.count("lock/acquire.after") > 3, deed=_set_the_clock_back)
     ],
