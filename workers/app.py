@@ -31,6 +31,7 @@ from workers.errands import Errands
 from workers.leases import Leases
 from workers.mail import Mail, Told, Wakes
 from workers.parcels import Parcels
+from workers.roll import Roll
 from workers.tasks import collect, forget_names, register
 
 
@@ -104,10 +105,14 @@ class WorkerParts:
         deeds = Deeds(self.store, self.dispatcher, self.charge.settings, self.worker.version)
         return Serving(self.redis, self.ears, self.keys, deeds, lambda: self.keeper.leads)
 
+    @cached_property
+    def roll(self) -> Roll:
+        return Roll(self.charge.state, self.worker.id, self.store, self.dispatcher, self.charge.settings)
+
     @property
     def services(self) -> Sequence[Service]:
         """The threads beside Celery's, in the order in which they start."""
-        return (self.leases, self.keeper, self.serving, self.errands, self.mail, self.sweeper)
+        return (self.leases, self.keeper, self.serving, self.errands, self.mail, self.sweeper, self.roll)
 
     @cached_property
     def attempts(self) -> Attempts:

@@ -90,6 +90,7 @@ class Pool:
                 logger.warning("Redis: %s; %s", finding.what, finding.hint)
             with in_words(self._parts.charge):
                 self._parts.leases.sign_on()
+                self._parts.roll.sign()
             self._parts.mail.sign_on()
 
     def _ready(self, **_: Any) -> None:

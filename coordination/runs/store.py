@@ -122,9 +122,11 @@ class RunStore:
         """What the todo has written so far (JSON), for an attempt after this one: `kept`, or `stale`."""
         return self._step("checkpoint", grant.run_id, grant.todo_id, grant.fence, output)
 
-    def lose(self, run_id: str, todo_id: str, cap: int, at_ms: int | None = None) -> Reply:
-        """Its lease is over by `at_ms` (None: now); `alive` where it is not, `requeued`, or `settled` after `cap` losses."""
-        return self._step("lose", run_id, todo_id, cap, "" if at_ms is None else at_ms)
+    def lose(self, run_id: str, todo_id: str, cap: int, at_ms: int | None = None, *, dead: str = "") -> Reply:
+        """Its lease is over by `at_ms` (None: now), or its worker is this dead one; `alive` where it is not, `requeued`, or `settled`
+        after `cap` losses.
+        """
+        return self._step("lose", run_id, todo_id, cap, "" if at_ms is None else at_ms, dead)
 
     def fire(self, run_id: str, todo_id: str) -> Reply:
         return self._step("fire", run_id, todo_id)

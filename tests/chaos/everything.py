@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -42,8 +43,7 @@ def main(_minutes: float) -> Figures:
 def end_all(stage: Stage, how: Everything) -> Figures:
     chance = random.Random(how.seed)
     stage.settings = {**NO_POISON, **how.settings}
-    stage.write(dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}))
-    trial = _Trial(stage)
+    trial = _Trial(stage, dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}))
     trial.start()
     wrong: list[str] = []
     runs: list[str] = []
@@ -66,8 +66,9 @@ def end_all(stage: Stage, how: Everything) -> Figures:
 
 
 class _Trial:
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
+    def __init__(self, stage: Stage, todos: Sequence[Fields]) -> None:
+        stage.write(todos)
+        self._stage, self._todos = stage, todos
         self.watch = Watch(stage, straight(stage))
         self.resumed_s: list[float] = []
         self.late: list[str] = []
@@ -81,6 +82,7 @@ class _Trial:
         self._second = self._stage.begin("--all", "--jobs", "4", command=WORKER, COORD_REDIS_URL=url)
 
     def sweep(self) -> str:
+        self._stage.write(self._todos)  # who watched a run to its end has marked them as completed
         run = begin(self._stage, str(self._stage.server.url))
         self._watcher = self._stage.begin("watch", run)
         return run
