@@ -3,6 +3,7 @@
     <commit>              a git bundle: the commit's whole history, or what it adds to
     <commit> since        this commit
     <commit> elsewhere    `remote BRANCH URL`: it is to be had there; or a sentence: why it is not carried
+    published             the commits that were pushed, for who has them deleted there
 
 A field's name is the commit that it leads to, so whoever writes late or twice writes the same: no fence is needed.
 """
@@ -24,6 +25,7 @@ from coordination.wire.keys import Keys
 KEPT = timedelta(days=1)
 """After a run has succeeded: until then, who lost a host with the run's branches can still have them."""
 LONGEST_SENTENCE = 500
+PUBLISHED = "published"
 _REMOTE = "remote "
 
 
@@ -65,6 +67,10 @@ class Parcels:
 
     def refer(self, run: str, repo: str, commit: str, there: Remote) -> None:
         self._note(run, repo, commit, f"{_REMOTE}{there.branch} {there.url}")
+        key = self._keys.run(run).bundle(repo)
+        with self._a_line():  # who works on the repository for the run is alone
+            known = (self._redis.hget(key, PUBLISHED) or "").split()
+            self._redis.hset(key, PUBLISHED, " ".join(dict.fromkeys([*known, commit])))
 
     def explain(self, run: str, repo: str, commit: str, why: str) -> None:
         self._note(run, repo, commit, why)
@@ -89,11 +95,11 @@ class Parcels:
 
     def published(self, run: str, repo: str) -> dict[str, Remote]:
         """Commit → where it was pushed to."""
-        key, mark = self._keys.run(run).bundle(repo), " elsewhere"
+        key = self._keys.run(run).bundle(repo)
         with self._a_line():
-            fields = [field for field in self._redis.hkeys(key) if field.endswith(mark)]
-            values = self._redis.hmget(key, fields) if fields else []
-        there = {field.removesuffix(mark): _remote(value) for field, value in zip(fields, values, strict=True)}
+            commits = (self._redis.hget(key, PUBLISHED) or "").split()
+            told = self._redis.hmget(key, [f"{commit} elsewhere" for commit in commits]) if commits else []
+        there = {commit: _remote(words) for commit, words in zip(commits, told, strict=True)}
         return {commit: remote for commit, remote in there.items() if remote is not None}
 
     def bundle(self, run: str, repo: str, commit: str) -> bytes:

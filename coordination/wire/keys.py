@@ -78,7 +78,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `…:behind`               | hash   | todo → those behind it that are not passed yet; in a rollback | as long as the run   |
 | `…:events`               | stream | what happened, in order                                   | the last 100,000         |
 | `…:log:<todo>`           | stream | its output, in chunks                                     | as long as the run       |
-| `…:bundle:<repo>`        | hash   | commit → its git bundle; `<commit> since`, `… elsewhere`  | as long as the run       |
+| `…:bundle:<repo>`        | hash   | commit → its git bundle; `… since`, `… elsewhere`; `published` | as long as the run       |
 
 Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns>.control`; `<ns>.unacked*`; results under `<ns>.celery:`.
 Kombu's, the same for every namespace: `_kombu.binding*`.

@@ -221,7 +221,7 @@ def test_what_a_retry_begins_with_is_carried_with_all_that_was_mended_since(worl
     git(mine, "commit", "-q", "-m", "mended")
 
     ended = read(store, first)
-    file = ecosystem(todos, **works("T1", "T2"), **reads("T3"))
+    file = ecosystem(todos | {"OPEN": "up"}, OPEN={"action": {"type": "manual"}}, **works("T1", "T2"), **reads("T3"))
     left = left_of(ended, file, world.settings, without=(), carried=restorable(store, ended))
     second, _ = take_up(store, left, world.settings, on_failure=None, max_parallel=None)
     a.do(second, "T2", "up")
