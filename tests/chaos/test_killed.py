@@ -98,21 +98,6 @@ def test_promise_4_a_killed_server_costs_no_todo_and_no_second_start(quick: Stag
     assert quick.run()["counts"] == {"succeeded": 3}
 
 
-def test_promise_4_everything_killed_at_once_goes_on_at_the_next_up(quick: Stage):
-    quick.write([{"id": "A", "repo": "r1", "action": HOLDS_ON_ONCE}, {"id": "B", "repo": "r2", "blocked_by": ["A"]}])
-    sweep = quick.begin("sweep", "PLAN-001")
-    until(lambda: (quick.folder / "ledger.pid").exists(), 30)
-
-    sweep.kill()
-    quick.kill("worker")
-    quick.kill("server")
-    quick.up()  # nobody asks for the run
-    until(lambda: quick.run()["status"] == "succeeded", 30)
-
-    assert quick.ledger == ["A 1", "A 2"]
-    assert quick.todo("A")["attempt"] == 2
-
-
 def test_promise_2_a_worker_that_slept_through_its_lease_settles_nothing(quick: Stage):
     quick.write([{"id": "A", "repo": "r1", "action": TELLS + 'echo "$COORD_ATTEMPT" > made-by'}])
     sleeper = quick.folder / "sleeper"

@@ -9,7 +9,6 @@ import pytest
 from tests.stage import PLAN, Begun, Stage
 from tests.waiting import until
 
-WAITS_FOR_GO = 'echo "$COORD_TODO_ID $COORD_ATTEMPT" >> "$LEDGER"; while [ ! -e "$LEDGER.go" ]; do sleep 0.05; done; echo new > new'
 NOTICED = "Cannot connect to"
 """As the carrier says itself, after it has lost Redis and tried again."""
 
@@ -36,27 +35,6 @@ def test_an_idle_worker_serves_again_when_redis_is_back(stage: Stage, served: Be
 
     assert sweep(stage) == 0
     assert served.poll() is None
-
-
-def test_a_todo_that_runs_meanwhile_is_settled_and_its_dependent_follows(stage: Stage, served: Begun):
-    stage.write(
-        [
-            {"id": "A", "repo": "r1", "action": WAITS_FOR_GO},
-            {"id": "B", "repo": "r1", "blocked_by": ["A"], "action": "cat new"},
-        ]
-    )
-    assert sweep(stage, "--detach") == 0
-    until(lambda: stage.ledger == ["A 1"], 20)
-
-    stage.kill("server")
-    (stage.folder / "ledger.go").touch()
-    served.says(NOTICED)
-    stage.server.start()
-
-    run = stage.ok("watch", "last", "--json", COORD_REDIS_URL=stage.server.start()).json
-    assert run["counts"] == {"succeeded": 2}
-    assert [todo["attempt"] for todo in run["todos"]] == [1, 1]
-    assert stage.ledger == ["A 1"]
 
 
 def test_a_worker_that_is_started_while_redis_is_away_waits_for_it(stage: Stage):
