@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from tests.stage import PLAN, Begun, Stage
-from tests.waiting import until
 
 NOTICED = "Cannot connect to"
 """As the carrier says itself, after it has lost Redis and tried again."""

@@ -7,8 +7,6 @@ import random
 import pytest
 
 from tests.chaos.everything import Everything, end_all
-from tests.chaos.lines import PHASES, Lines, misbehave
-from tests.chaos.restarts import Restarts, suffer
 from tests.chaos.storm import Storm, rage
 from tests.stage import Stage
 
@@ -21,28 +19,12 @@ def test_whichever_worker_is_killed_every_todo_is_done_in_its_turn_and_settled_o
     stage: Stage, strategy: str
 ) -> None:
     storm = Storm(
-        todos=30, repos=6, workers=3, every_s=1, kills=4, lasts_s=0.2, lease="2s", strategy=strategy, seed=SEED
+        todos=24, repos=6, workers=3, every_s=1, kills=3, lasts_s=0.2, lease="2s", strategy=strategy, seed=SEED
     )
 
     raged = rage(stage, storm)
 
     assert raged.wrong == [], raged.measured
-
-
-def test_whenever_redis_is_killed_or_restarted_no_todo_is_lost_or_done_twice(stage: Stage) -> None:
-    how = Restarts(seconds=5, every_s=(0.5, 1.5), away_s=(0, 0.5), workers=2, todos=20, repos=5, lasts_s=0.2, seed=SEED)
-
-    suffered = suffer(stage, how)
-
-    assert suffered.wrong == [], suffered.measured
-
-
-def test_whatever_the_line_to_redis_does_no_todo_is_lost_or_done_twice(stage: Stage) -> None:
-    how = Lines(workers=2, todos=12, repos=6, lasts_s=0.1, fault_s=1, lease="2s", seed=SEED, phases=tuple(PHASES))
-
-    misbehaved = misbehave(stage, how)
-
-    assert misbehaved.wrong == [], misbehaved.measured
 
 
 def test_everything_killed_at_once_goes_on_where_it_was(stage: Stage) -> None:
