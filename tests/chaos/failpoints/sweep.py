@@ -129,7 +129,8 @@ class Sweep:
         chance = random.Random(f"{self.seed} {point} {fault}")
         places = self.places[point]
         quick = [place for place in places if place.took_s < places[0].took_s + SLOWER_S]
-        place = places[tried % len(places)] if tried else chance.choice(quick)
+        often = sorted(places, key=lambda place: -place.times)
+        place = often[(tried - 1) % len(often)] if tried else chance.choice(quick)
         hit = chance.randint(1, max(1, min(place.times // 2, LONGEST_HIT))) if tried == 0 else 1
         kind = next(kind for kind in FAULTS[point.rpartition(".")[2]] if kind == fault)
         return Trial(story=place.story, target=Target(role=place.role, point=point, fault=kind, hit=hit))
