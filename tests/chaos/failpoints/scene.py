@@ -210,10 +210,10 @@ class Scene:
         """Until the point was reached, for a moment; a story without a target takes its moment in full."""
         end = time.monotonic() + LINGER_S
         with suppress(_Late):
-            self.until(lambda: _is_over(end) or self._struck(), "a moment")
+            self.until(lambda: _is_over(end) or self.struck(), "a moment")
         self.until(lambda: not self._asleep_until, "those that sleep to go on")
 
-    def _struck(self) -> bool:
+    def struck(self) -> bool:
         if self.target is None:
             return False
         mark = f"{self.target.point} {self.target.fault}"
@@ -274,7 +274,7 @@ class Scene:
 
     def _conclude(self, took_s: float) -> None:
         outcome = self.outcome
-        outcome.took_s, outcome.struck = took_s, self._struck()
+        outcome.took_s, outcome.struck = took_s, self.struck()
         for program in self._programs:
             outcome.reached[program.role] = outcome.reached.get(program.role, Counter()) | Counter(program.reached)
             if "Traceback" in program.said and self.target is None:

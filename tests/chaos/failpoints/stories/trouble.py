@@ -100,7 +100,7 @@ CLOCK_SET = Story(
         Act(when=lambda s: s.worker("worker-keeper").reached.count("lock/acquire.after") > 3, deed=_set_the_clock_back)
     ],
     # A step that a keeper saw alone which then died is not seen by others.
-    over=lambda scene: scene.target or scene.redis.hget(scene.keys.counters, "clock_steps"),
+    over=lambda scene: scene.struck() or scene.redis.hget(scene.keys.counters, "clock_steps"),
 )
 
 
