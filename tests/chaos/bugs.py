@@ -13,6 +13,7 @@ UNDO = "tests/contracts/test_run_rollback.py"
 GATES = "tests/contracts/test_run_gates.py"
 NEEDS = "tests/contracts/test_run_needs.py"
 HISTORY = "tests/unit/runs/test_any_history.py"
+ROLL = "tests/integration/test_roll.py"
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,16 @@ BUGS = (
     Bug(
         "a lease is taken although it was renewed",
         f"{STEPS}/lose.lua",
-        "if not expiry or tonumber(expiry) > (tonumber(by) or now) then",
-        "if not expiry then",
+        "tonumber(expiry) <= (tonumber(by) or now)",
+        "true",
         (RUN,),
+    ),
+    Bug(
+        "with a dead worker's todos goes what others run",
+        f"{STEPS}/lose.lua",
+        "fact(todo, 'worker') == dead",
+        "true",
+        (ROLL,),
     ),
     Bug(
         "a retry without its timer",

@@ -4,9 +4,9 @@
 -- Returns: `alive` (renewed or settled in between), `requeued` or `settled`.
 local todo, cap, by, dead = unpack(ARGV, 2, 5)
 local expiry = call('ZSCORE', leases, member(todo))
-local over = expiry and tonumber(expiry) <= (tonumber(by) or now)
-if dead ~= '' then over = expiry and fact(todo, 'worker') == dead end
-if not over then return reply('alive') end
+local gone = expiry and tonumber(expiry) <= (tonumber(by) or now)
+if dead ~= '' then gone = expiry and fact(todo, 'worker') == dead end
+if not gone then return reply('alive') end
 if state_of(todo) ~= 'running' then
   call('ZREM', leases, member(todo))
   return reply('alive')
@@ -14,8 +14,7 @@ end
 local worker = fact(todo, 'worker') or 'its worker'
 count('leases_lost')
 local lost = tonumber(fact(todo, 'lost') or '0') + 1
-local too_often = lost >= tonumber(cap)
-over = no_new_start(todo)
+local over, too_often = no_new_start(todo), lost >= tonumber(cap)
 emit('todo.lost', todo, 'worker', worker, 'fence', fact(todo, 'fence'), 'again', (over or too_often) and 'no' or 'yes')
 tell_breakers(todo, 'failed', 'worker', 'lost its worker ' .. worker)
 if over then
