@@ -131,8 +131,7 @@ class Watch:
     def workers(self, run: str) -> dict[str, str]:
         """Todo → the worker that took it last."""
         with self._redis() as client:
-            facts = client.hgetall(self._keys.run(run).facts)
-        return {name.removesuffix(" worker"): value for name, value in facts.items() if name.endswith(" worker")}
+            return workers_of(client.hgetall(self._keys.run(run).facts))
 
     def dump(self, run: str) -> list[str]:
         """What is left of a run that did not end: each todo that has not, with its state and what it waits for."""
@@ -144,6 +143,11 @@ class Watch:
                 for todo, state in client.hgetall(keys.state).items()
                 if state not in ENDS
             ]
+
+
+def workers_of(facts: Mapping[str, str]) -> dict[str, str]:
+    """Todo → the worker that took it last, from a run's facts."""
+    return {name.removesuffix(" worker"): value for name, value in facts.items() if name.endswith(" worker")}
 
 
 def straight(stage: Stage) -> Callable[[], Redis]:

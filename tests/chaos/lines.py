@@ -60,7 +60,7 @@ def misbehave(stage: Stage, how: Lines) -> Figures:
         wrong = []
         for phase in how.phases or PHASES:
             trial.suffer(phase)
-            wrong += probes.look(url, time.time()) + trial.end(phase) + crew.restart_ended()
+            wrong += probes.look(url, time.time(), trial.swept) + trial.end(phase) + crew.restart_ended()
     runs = sum(line.starts for line in lines_of(ledger_of(stage)))
     did = ", ".join(
         f"{n} {what}" for what, n in sum((proxy.did for proxy in proxies), start=type(proxies[0].did)()).items()
@@ -76,26 +76,26 @@ class _Trial:
     def __init__(self, stage: Stage, url: str, proxies: Sequence[Proxy], chance: random.Random, fault_s: float) -> None:
         self._stage, self._url, self._proxies, self._chance, self._fault_s = stage, url, proxies, chance, fault_s
         self._watch = Watch(stage, straight(stage))
-        self._swept: list[str] = []
+        self.swept: list[str] = []
         self.runs = 0
 
     def suffer(self, name: str) -> None:
         """The lines are good again when it returns; the run is still under way."""
         over_at = time.monotonic() + self._fault_s
-        self._swept = [begin(self._stage, self._url)]
+        self.swept = [begin(self._stage, self._url)]
         meanwhile = PHASES[name](self)
         while time.monotonic() < over_at:
             meanwhile()
-            if self._watch.over(self._swept[-1]):
-                self._swept.append(begin(self._stage, self._url))
+            if self._watch.over(self.swept[-1]):
+                self.swept.append(begin(self._stage, self._url))
             time.sleep(0.05)
         for proxy in self._proxies:
             proxy.passes()
-        self.runs += len(self._swept)
+        self.runs += len(self.swept)
 
     def end(self, name: str) -> list[str]:
         """What went wrong in the phase's runs."""
-        wrong = self._watch.until_over(self._swept, PATIENCE_S)
+        wrong = self._watch.until_over(self.swept, PATIENCE_S)
         return [f"{name}: {words}" for words in wrong]
 
     def each(self, **faults: float | bool) -> None:
