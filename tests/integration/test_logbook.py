@@ -11,6 +11,7 @@ import redis
 from coordination.runs.logbook import Logbook
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
+from tests.waiting import until
 
 KEYS = Keys("coord")
 RUN = KEYS.run("R")
@@ -46,6 +47,10 @@ def test_what_was_carried_over_is_read_where_it_was_written(client: redis.Redis)
 def test_of_what_was_carried_over_the_run_at_hand_has_what_undoes_it(client: redis.Redis) -> None:
     client.hset(RUN.facts, "A run", "earlier")
     write(client, "A", "done before, ", run="earlier")
+    written = client.time()
+    until(
+        lambda: client.time() >= (written[0], written[1] + 2000) or client.time()[0] > written[0]
+    )  # the log counts in ms
     write(client, "A", "undone")
 
     assert [piece.text for piece in Logbook(client, KEYS, "R", ["A"]).written()] == ["done before, ", "undone"]
