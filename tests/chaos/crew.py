@@ -18,7 +18,7 @@ from coordination.planner.graph import build
 from coordination.runs.records import LIVE
 from coordination.runs.service import Runs
 from coordination.runs.submit import decide
-from coordination.settings import Settings, read_settings
+from coordination.settings import read_settings
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from tests.chaos.ledger import BODY, ENDS
@@ -165,12 +165,10 @@ def straight(stage: Stage) -> Callable[[], Redis]:
 def begin(stage: Stage, url: str, plan: str = PLAN, strategy: str = "dataflow") -> str:
     """Starts a run of the plan; returns its id. As the library does it: the command takes half a second more."""
     file = load(stage.file).ecosystem
-    graph = build(file, plan)
-    runs = Runs(url, Settings())
+    graph, settings = build(file, plan), read_settings(file.settings, environ={})
+    runs = Runs(url, settings)
     try:
-        return runs.sweep(
-            file, graph, decide(graph, read_settings(file.settings, environ={}), strategy=Strategy(strategy))
-        )
+        return runs.sweep(file, graph, decide(graph, settings, strategy=Strategy(strategy)))
     finally:
         runs.redis.close()
 
