@@ -19,6 +19,8 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -230,6 +232,35 @@ def _bare_gate(value: object) -> object:
 AtGate = Annotated[Gate, BeforeValidator(_bare_gate)]
 
 
+def _inside_the_repository(pattern: str) -> str:
+    parts = pattern.split("/")
+    if pattern.startswith(("/", "~")) or ".." in parts:
+        raise ValueError("must be a path or a glob inside the repository, relative to its folder")
+    if not pattern.isprintable():
+        raise ValueError("has characters that cannot be seen; take them out")
+    if ".git" in parts:
+        raise ValueError("names git's own folder; what git tracks counts without being named")
+    return pattern
+
+
+class Cache(Record):
+    """Where action, tree, inputs and predecessors' outputs are those of an earlier success, that one's result is taken instead.
+
+    What git tracks counts anyhow: `inputs` are for what it does not, files that `prepare` or a todo before this one left.
+    """
+
+    inputs: tuple[Annotated[Text, AfterValidator(_inside_the_repository)], ...] = ()
+    ttl: Duration | None = None
+
+
+def _bare_cache(value: object) -> object:
+    if value is True:
+        return {}
+    if isinstance(value, dict | Cache):
+        return value
+    raise ValueError('needs true, or a mapping like {inputs: ["build/**"], ttl: 7d}')
+
+
 class Backoff(StrEnum):
     """How the delay before another try grows with the failures."""
 
@@ -424,6 +455,26 @@ class Todo(Record):
     resources: ResourceNeeds = ()
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar] = {}
     workspace: Workspace = Workspace.WORKTREE
+    cache: Annotated[Cache, BeforeValidator(_bare_cache)] | None = None
+
+    @field_validator("cache")
+    @classmethod
+    def _can_be_restored(cls, cache: Cache | None, known: ValidationInfo) -> Cache | None:
+        """Only what a todo commits and hands over can be. Refused where it is known to do anything else."""
+        if cache is None:
+            return None
+        if isinstance(known.data.get("action"), ManualAction):
+            raise ValueError("is not for a manual action: a person does that, not a worker; remove it")
+        if known.data.get("workspace") is Workspace.IN_PLACE:
+            raise ValueError(
+                "is not for workspace: in-place: nobody knows what the todo finds and changes there; remove one of the two"
+            )
+        if known.data.get("compensate") is not None:
+            raise ValueError(
+                "is not for a todo with compensate, which does something outside of its repository: that would not be done; "
+                "remove one of the two"
+            )
+        return cache
 
 
 class Validation(Record):
@@ -485,9 +536,3 @@ class Ecosystem(Record):
             return named
         repos = frozenset(plan.repos)
         return tuple(t for t in todos if t.plan is None and t.repo in repos and t.status in OPEN_TODO)
-
-
-NOT_YET: dict[str, frozenset[str]] = {
-    "coordination.todos": frozenset({"cache"}),
-}
-"""Fields of the format that a later version builds, by the section they stand in: refused, never ignored."""

@@ -21,6 +21,7 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.todos": models.Todo,
     "coordination.todos.resources": models.ResourceNeed,
     "coordination.todos.gate": models.Gate,
+    "coordination.todos.cache": models.Cache,
     "coordination.todos.retry": models.Retry,
     "coordination.todos.retry.retry_on": models.OutputSign,
     "coordination.todos.retry.stop_on": models.OutputSign,

@@ -79,6 +79,9 @@ DESCRIPTIONS = {
     "Todo.resources": "What it holds while it runs, all of it or nothing: names, or {name, amount}.",
     "Todo.env": "Environment variables of its command.",
     "Todo.workspace": "Where it works: a worktree of the run, or the repository's path itself.",
+    "Todo.cache": "An earlier success of the same, from the same, is taken instead of running it: true, or {inputs, ttl}.",
+    "Cache.inputs": "Files that count beside what git tracks, which always does: paths or globs (**) in the repository.",
+    "Cache.ttl": "How long a result is good for.",
     "ShellAction.run": "A text runs in sh -c, a list without a shell.",
     "PythonAction.call": "The function, as package.module:function.",
     "PythonAction.args": "Its keyword arguments.",
@@ -128,7 +131,7 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
     for name, field in definition["properties"].items():
         if (record, name) in (("Todo", "action"), ("Todo", "compensate")):
             field["anyOf"][:0] = _BARE_COMMAND
-        if name == "gate":
+        if name in ("gate", "cache"):
             field["anyOf"].insert(0, {"const": True})
         if (record, name) == ("Milestone", "completion_criteria"):
             field["items"] = {"anyOf": [_TEXT, field["items"]]}

@@ -114,8 +114,6 @@ def _unknown_word(location: Location, context: dict[str, Any], given: Any) -> Co
 def _unknown_field(location: Location, data: Any) -> Complaint:
     *owner, field = location
     section = layout.section_of(tuple(owner))
-    if field in models.NOT_YET.get(section, ()):
-        return Complaint(location=location, message="is not yet supported; remove it", show_value=False)
     known = _fields(section, owner, data)
     suggestion = _other_name(str(field), known, section)
     message = "unknown field" if suggestion else f"unknown field; known here: {', '.join(known)}"

@@ -98,7 +98,14 @@ TODO_LINES = [
     ("action: ''", "must not be empty", ""),
     ("action: []", "must not be empty", ""),
     ("action: [make, 1]", 'put it in quotes: "1"', ""),
-    ("cache: x", "is not yet supported; remove it", ""),
+    ("cache: x", 'needs true, or a mapping like {inputs: ["build/**"], ttl: 7d}', ""),
+    ("cache: {input: [a]}", "unknown field", "inputs"),
+    ("cache: {inputs: a}", "needs a list", ""),
+    ("cache: {inputs: [a, /etc/passwd]}", "must be a path or a glob inside the repository, relative to its folder", ""),
+    ("cache: {inputs: [a/../../b]}", "must be a path or a glob inside the repository", ""),
+    ("cache: {inputs: [.git/config]}", "names git's own folder", ""),
+    ("cache: {inputs: [a], ttl: soon}", "needs a duration like 90s", ""),
+    ("cache: {ttl: 0s}", "must be more than 0", ""),
     ("gate: x", "needs true, or a mapping like {timeout: 24h, on_timeout: reject}", ""),
     ("compensate: {type: manual}", "must be one of shell, python, agent", ""),
     ("priority: !urgent high", "the tag !urgent is not understood", ""),
@@ -119,6 +126,22 @@ def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
     assert problem.line == 6
     assert problem.where.startswith("coordination.todos[0]")
     assert problem.where.endswith("(TODO-1)")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("action: {type: manual}", "is not for a manual action"),
+        ("workspace: in-place", "is not for workspace: in-place"),
+        ("compensate: ./undo", "is not for a todo with compensate"),
+    ],
+)
+def test_a_cache_is_refused_where_a_result_cannot_be_restored(line: str, words: str) -> None:
+    (problem,) = problems(todo(f"{line}\n      cache: true"))
+
+    assert words in problem.message
+    assert "remove" in problem.message
+    assert (problem.line, problem.where) == (7, "coordination.todos[0].cache (TODO-1)")
 
 
 TODO_1 = "coordination.todos[0]"
