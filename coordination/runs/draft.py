@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
@@ -57,6 +57,8 @@ class Draft:
         self.keys = store.keys.run(run_id)
         self._store = store
         self._pipeline = store.redis.pipeline(transaction=True)
+        # Key → what is put there with the next flush: by a command for each todo a run takes twice as long to write.
+        self._fields: defaultdict[str, dict[str, str | int]] = defaultdict(dict)
         self._further: list[str] = []
         self._states: Counter[TodoState] = Counter()
 
@@ -65,7 +67,7 @@ class Draft:
 
     def levels(self, levels: Iterable[Iterable[str]]) -> None:
         for level, todos in enumerate(levels):
-            self._pipeline.hset(self.keys.levels, str(level), " ".join(todos))
+            self._put(self.keys.levels, str(level), " ".join(todos))
 
     def todo(
         self,
@@ -79,21 +81,25 @@ class Draft:
         pending: int = 0,
     ) -> None:
         keys = self.keys
-        self._pipeline.hset(keys.state, name, state)
-        self._pipeline.hset(keys.place, name, place)
-        self._pipeline.hset(keys.facts, mapping={f"{name} {fact}": value for fact, value in facts.items()})
+        self._put(keys.state, name, state)
+        self._put(keys.place, name, place)
+        for fact, value in facts.items():
+            self._put(keys.facts, f"{name} {fact}", value)
         if spec:  # it may be carried out
-            self._pipeline.hset(keys.spec, name, spec)
-            self._pipeline.hset(keys.pending, name, pending)
+            self._put(keys.spec, name, spec)
+            self._put(keys.pending, name, pending)
         if words := " ".join(children):
-            self._pipeline.hset(keys.children, name, words)
+            self._put(keys.children, name, words)
         self._states[state] += 1
         if self._states.total() % CHUNK == 0:
             self.flush()
 
     def set(self, key: str, fields: Mapping[str, str]) -> None:
-        if fields:
-            self._pipeline.hset(key, mapping=fields)
+        for field, value in fields.items():
+            self._put(key, field, value)
+
+    def _put(self, key: str, field: str, value: str | int) -> None:
+        self._fields[key][field] = value
 
     def copy(self, source: str, target: str) -> None:
         """A further key of the run from another run's, without its content travelling to us."""
@@ -101,6 +107,9 @@ class Draft:
         self._further.append(target)
 
     def flush(self) -> None:
+        for key, fields in self._fields.items():
+            self._pipeline.hset(key, mapping=fields)
+        self._fields.clear()
         for key in (*self.keys.own, *self._further):
             self._pipeline.expire(key, DRAFT_TTL)
         self._pipeline.execute()

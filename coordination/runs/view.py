@@ -15,17 +15,22 @@ from coordination.errors import NotFound
 from coordination.nearest import did_you_mean
 from coordination.planner.forecast import bound
 from coordination.runs.presence import Presence
-from coordination.runs.records import RunBrief, RunStatus, RunView, TodoState, TodoView
+from coordination.runs.records import RunBrief, RunStatus, RunView, Source, TodoState, TodoView
 from coordination.wire.keys import Keys, seat, split_member
 
 LAST = "last"
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 TAIL_PIECES = 3
+META = (
+    "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused", "rollback", "stuck",
+    "started_at", "finished_at", "lay_still_ms", "carried_from", "max_parallel", *(f"n.{state}" for state in TodoState),
+)  # fmt: skip
+"""What is shown of a run. Not its brief: of a large run that is megabytes."""
 FACTS_OF_UNDOING = (
     "undo", "was", "undo_started_at", "undo_finished_at", "undo_error", "undo_exit_code", "accepted", "accepted_by",
 )  # fmt: skip
 FACTS = (
-    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run",
+    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run", "cached",
     "approved_by", "comment", *FACTS_OF_UNDOING,
 )  # fmt: skip
 """What people are shown of a todo; wire/keys.py says where it stands."""
@@ -79,8 +84,8 @@ class RunReader:
         return RunStatus(status)
 
     def read(self, run_id: str, *, todos: bool = True) -> RunView:
-        keys = self._keys.run(run_id)
-        meta = self._redis.hgetall(keys.meta)
+        values = self._redis.hmget(self._keys.run(run_id).meta, META)
+        meta = {name: value for name, value in zip(META, values, strict=True) if value is not None}
         if not meta:
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
         status = RunStatus(meta["status"])
@@ -99,8 +104,9 @@ class RunReader:
             started_at=iso(meta.get("started_at")),
             finished_at=iso(meta.get("finished_at")),
             duration_s=_duration_s(meta),
-            bound_s=_bound_s(meta, rows),
+            bound_s=self._bound_s(run_id, meta, rows),
             carried_from=meta.get("carried_from"),
+            cached=int(meta.get("cached", 0)),
             counts=_counted(rows) if status is RunStatus.ROLLING_BACK else _counts(meta),
             todos=rows if todos else (),
         )
@@ -161,6 +167,15 @@ class RunReader:
             for name, state in states.items()
         )
 
+    def _bound_s(self, run_id: str, meta: Mapping[str, str], todos: tuple[TodoView, ...]) -> float | None:
+        durations = {t.id: t.duration_s for t in todos if t.duration_s is not None and t.run is None}
+        if not durations:
+            return None
+        brief = RunBrief.model_validate_json(self._redis.hget(self._keys.run(run_id).meta, "brief"))
+        predecessors = {t: tuple(p for p in brief.predecessors.get(t, ()) if p in durations) for t in durations}
+        slots = int(meta["max_parallel"]) or len({brief.repo_of[t] for t in durations})
+        return round(bound(durations, predecessors, brief.repo_of, slots), 3)
+
     def _held_up(self, run_id: str, due: Iterable[str]) -> dict[str, str]:
         """Repository → the other run that works in it, as what a dispatched todo waits for: only who looks at all runs can tell."""
         repos = sorted(due)
@@ -216,6 +231,7 @@ def _todo(
         exit_code=None if exit_code is None else int(exit_code),
         error=facts[f"{last}error"],
         run=facts["run"],
+        cached=_source(facts["cached"]),
         was=TodoState(facts["was"] or state) if undone else None,
         undo_s=seconds(facts["undo_started_at"], facts["undo_finished_at"]) if undone and state.ended else None,
         approved_by=facts["approved_by"],
@@ -260,15 +276,12 @@ def _finished(todo: TodoView) -> str:
     return todo.finished_at or ""
 
 
+def _source(cached: str | None) -> Source | None:
+    if cached is None:
+        return None
+    run, todo = split_member(cached)
+    return Source(run=run, todo=todo)
+
+
 def _parsed(output: str | None) -> Any:
     return None if output is None else json.loads(output)
-
-
-def _bound_s(meta: Mapping[str, str], todos: tuple[TodoView, ...]) -> float | None:
-    durations = {t.id: t.duration_s for t in todos if t.duration_s is not None and t.run is None}
-    if not durations:
-        return None
-    brief = RunBrief.model_validate_json(meta["brief"])
-    predecessors = {t: tuple(p for p in brief.predecessors.get(t, ()) if p in durations) for t in durations}
-    slots = int(meta["max_parallel"]) or len({brief.repo_of[t] for t in durations})
-    return round(bound(durations, predecessors, brief.repo_of, slots), 3)
