@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from coordination.errors import CoordinationError
 from coordination.planner.gates import NOWHERE
-from coordination.runs.records import Grant, Handed
+from coordination.runs.records import Grant, Handed, RunBrief
 from coordination.runs.store import RunStore
+from workers.briefs import Briefs
 from workers.repository import branch_of
 from workers.whereabouts import Whereabouts
 
@@ -29,11 +29,15 @@ class Context:
     def __init__(self, store: RunStore, whereabouts: Whereabouts) -> None:
         self._store = store
         self._whereabouts = whereabouts
-        self.brief = lru_cache(maxsize=16)(store.brief)
+        self._briefs = Briefs(store.brief)
+
+    def brief(self, run_id: str) -> RunBrief:
+        return self._briefs.of(run_id).brief
 
     def of(self, grant: Grant) -> dict[str, Any]:
-        brief = self.brief(grant.run_id)
-        names = [n for n in ancestors(brief.predecessors, grant.todo_id) if brief.repo_of[n] != NOWHERE]
+        known = self._briefs.of(grant.run_id)
+        brief = known.brief
+        names = [n for n in known.ancestors(grant.todo_id) if brief.repo_of[n] != NOWHERE]
         handed = self._store.handed_over(grant.run_id, names) if names else []
         newest = _newest(handed, brief.repo_of)
         places = {
@@ -53,18 +57,6 @@ def _newest(handed: Iterable[Handed], repo_of: Mapping[str, str]) -> dict[str, H
     """Of each repository what was settled last, which contains the others; in a plan's order it may come first."""
     settled = sorted((one for one in handed if one.commit), key=lambda one: one.fence)
     return {repo_of[one.todo]: one for one in settled}
-
-
-def ancestors(predecessors: Mapping[str, tuple[str, ...]], todo: str) -> Iterator[str]:
-    """Every transitive predecessor, in the order of the run (which is topological)."""
-    seen: set[str] = set()
-    heap = list(predecessors.get(todo, ()))
-    while heap:
-        name = heap.pop()
-        if name not in seen:
-            seen.add(name)
-            heap.extend(predecessors[name])
-    return (name for name in predecessors if name in seen)
 
 
 def read_output(path: Path, limit_bytes: int) -> str:
