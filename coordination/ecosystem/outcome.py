@@ -9,9 +9,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     plan: str
-    succeeded: Mapping[str, float]
-    """Todo → hours that it took."""
-    undone: Mapping[str, float]
+    succeeded: Mapping[str, float | None]
+    """Todo → hours that it took; None: it was given an earlier result, and took none."""
+    undone: Mapping[str, float | None]
     """The same, of what had succeeded before it was undone."""
     reached: frozenset[str] = frozenset()
     """Milestones of the plan that were approved."""

@@ -84,9 +84,9 @@ def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime)
     return tuple(completed)
 
 
-def reopen_todos(path: Path, hours: Mapping[str, float], now: datetime) -> tuple[str, ...]:
-    """Set `status: pending` again, and take `actual_hours` out, of the named todos that were completed with just these hours,
-    in one edit: what was completed by hand stays so.
+def reopen_todos(path: Path, hours: Mapping[str, float | None], now: datetime) -> tuple[str, ...]:
+    """Set `status: pending` again, and take `actual_hours` out, of the named todos that were completed with just these hours
+    (None: without any), in one edit: what was completed by hand stays so.
 
     Returns and raises as `complete_todos` does.
     """
@@ -97,7 +97,8 @@ def reopen_todos(path: Path, hours: Mapping[str, float], now: datetime) -> tuple
         for todo in edit.document.ecosystem.coordination.todos:
             if todo.id not in hours or todo.status != TodoStatus.COMPLETED:
                 continue
-            if todo.actual_hours is None or todo.actual_hours != rounded_hours(hours[todo.id]):
+            spent = hours[todo.id]
+            if todo.actual_hours != (None if spent is None else rounded_hours(spent)):
                 continue
             place = ("todos", todo.id)
             edit.set(place, "status", TodoStatus.PENDING.value)

@@ -103,6 +103,8 @@ class RunBrief(BaseModel):
     """Repository → the commit at which it was left by then."""
     set_back: dict[str, str] = {}
     """Repository → the run whose work there is done again in part: what it or an earlier one left beyond that commit is not taken up."""
+    no_cache: bool = False
+    """No todo is given the result of an earlier one: each runs, and its result is kept for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,6 +169,8 @@ class Result:
     began: str = ""
     """The commit that the attempt began with: the same as `tip` where nothing was committed."""
     blame: Blame = ""
+    cached: str = ""
+    """`<run> <todo>`: whose result this is, where nothing ran."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +185,13 @@ class Handed:
     """In which it really ran: of what was carried over, an earlier one."""
     fence: int
     """That settled it: of two todos of one repository, the higher one came later."""
+
+
+class Source(BaseModel):
+    """Of a result that was taken up: who made it."""
+
+    run: str
+    todo: str
 
 
 class TodoView(BaseModel):
@@ -201,6 +212,8 @@ class TodoView(BaseModel):
     """When it came into its state."""
     run: str | None = None
     """In which it was done, where a retry carried it over; its times are from there."""
+    cached: Source | None = None
+    """Nothing ran: it was given this result of an earlier one."""
     approved_by: str | None = None
     """Who let it begin at its gate, or did it; `error` says who did not."""
     comment: str | None = None
@@ -242,6 +255,8 @@ class RunView(BaseModel):
     carried_from: str | None = None
     """The run that this one takes up again."""
     counts: Mapping[str, int]
+    cached: int = 0
+    """How many of those that succeeded were given an earlier result instead of running."""
     todos: tuple[TodoView, ...]
 
     def only(self, states: Collection[TodoState]) -> RunView:

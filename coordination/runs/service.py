@@ -342,8 +342,8 @@ class Runs:
         self.dispatcher.follow(reply)
 
 
-def _hours(todo: TodoView) -> float:
-    return (todo.duration_s or 0.0) / 3600
+def _hours(todo: TodoView) -> float | None:
+    return None if todo.cached else (todo.duration_s or 0.0) / 3600
 
 
 def _refused(wish: str, run: RunView) -> Conflict:

@@ -97,7 +97,7 @@ class RunStore:
         exit_code = "" if result.exit_code is None else result.exit_code
         return self._step(
             "settle", grant.run_id, grant.todo_id, grant.fence,
-            result.outcome, exit_code, result.error, result.output, result.tip, result.began, result.blame,
+            result.outcome, exit_code, result.error, result.output, result.tip, result.began, result.blame, result.cached,
         )  # fmt: skip
 
     def retry(self, grant: Grant, delay: timedelta, result: Result) -> Reply:

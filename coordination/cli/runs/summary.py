@@ -28,6 +28,8 @@ MARKS = {
     TodoState.COMPENSATED: ("↶", "yellow"),
     TodoState.COMPENSATION_FAILED: ("✗", "red bold"),
 }
+CACHED = "cached"
+"""What a todo that succeeded is called that did not run."""
 UNDOING = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 BACK = frozenset({RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED})
 
@@ -49,9 +51,16 @@ def line(todo: TodoView) -> Text:
         return text.append(f"  {_undone(todo)}", colour)
     if todo.duration_s is not None:
         text.append(f"  {todo.duration_s:.1f} s")
-    if todo.state is not TodoState.SUCCEEDED and (why := reason(todo)):
+    if shown(todo) == CACHED:
+        text.append(f"  {CACHED} {reason(todo)}", colour)
+    elif todo.state is not TodoState.SUCCEEDED and (why := reason(todo)):
         text.append(f"  {why}" if why.startswith(todo.state) else f"  {todo.state}: {why}", colour)
     return text
+
+
+def shown(todo: TodoView) -> str:
+    """Its state, as people read it."""
+    return CACHED if todo.cached and todo.state is TodoState.SUCCEEDED else todo.state
 
 
 def _undone(todo: TodoView) -> str:
@@ -67,6 +76,8 @@ def _undone(todo: TodoView) -> str:
 def reason(todo: TodoView) -> str:
     """Why it is where it is: an error's first line, what it waits for, or the run in which it was done."""
     if todo.state is TodoState.SUCCEEDED:
+        if todo.cached:
+            return f"from {todo.cached.todo} of run {todo.cached.run}"
         return f"done in run {todo.run}" if todo.run else ""
     if todo.accepted:
         return f"accepted by {todo.accepted_by}: {todo.accepted}"
@@ -112,7 +123,7 @@ def _cells(todo: TodoView) -> Mapping[str, object]:
         "todo": todo.id,
         "repo": todo.repo,
         "host": todo.host,
-        "state": Cell(todo.state, MARKS.get(todo.state, ("", ""))[1]),
+        "state": Cell(shown(todo), MARKS.get(todo.state, ("", ""))[1]),
         "try": todo.attempt if todo.started_at else "",
         "time": "" if todo.duration_s is None else f"{todo.duration_s:.1f} s",
         "why": reason(todo),
@@ -122,8 +133,12 @@ def _cells(todo: TodoView) -> Mapping[str, object]:
 def _figures(run: RunView) -> str:
     took = "" if run.duration_s is None else f" in {run.duration_s:.1f} s"
     bound = "" if run.bound_s is None else f" (no schedule could take less than {run.bound_s:.1f} s)"
-    counts = ", ".join(f"{n} {state}" for state, n in run.counts.items())
+    counts = ", ".join(f"{n} {state}{_cached(run, state)}" for state, n in run.counts.items())
     return f"by {run.strategy}{took}{bound}: {counts}"
+
+
+def _cached(run: RunView, state: str) -> str:
+    return f" ({run.cached} of them {CACHED})" if run.cached and state == TodoState.SUCCEEDED else ""
 
 
 def _colour(status: RunStatus) -> str:
