@@ -195,12 +195,18 @@ class ManualAction(Record):
     type: Literal["manual"]
 
 
+class NoopAction(Record):
+    """Does nothing, in the worker's own process: it costs what every todo costs, and nothing else. A plan's join; a measure."""
+
+    type: Literal["noop"]
+
+
 def _bare_command(value: object) -> object:
     return {"type": "shell", "run": value} if isinstance(value, str | list) else value
 
 
 Action = Annotated[
-    Annotated[ShellAction | PythonAction | AgentAction | ManualAction, Field(discriminator="type")],
+    Annotated[ShellAction | PythonAction | AgentAction | ManualAction | NoopAction, Field(discriminator="type")],
     BeforeValidator(_bare_command),
 ]
 Compensation = Annotated[

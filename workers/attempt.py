@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.models import Command as Words
+from coordination.models import NoopAction
 from coordination.runs.records import Grant
 from workers import ending
 from workers.beginning import Unmergeable
@@ -97,6 +98,8 @@ class Attempt:
         return isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._begun
 
     def _carry_out(self) -> Conclusion:
+        if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
+            return Conclusion(word=self._stopped or Word.SUCCEEDED)
         workspace = self._workspace()
         if self._deed.has_command(workspace):
             concluded = self._in(workspace)

@@ -22,6 +22,7 @@ ACTIONS: dict[str, type[BaseModel]] = {
     "python": models.PythonAction,
     "agent": models.AgentAction,
     "manual": models.ManualAction,
+    "noop": models.NoopAction,
 }
 
 USED_ELSEWHERE = {

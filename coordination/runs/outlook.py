@@ -11,6 +11,7 @@ from coordination.models import (
     Command,
     Ecosystem,
     ManualAction,
+    NoopAction,
     OnFailure,
     PythonAction,
     ResourceNeed,
@@ -120,6 +121,8 @@ def command_text(todo: Todo, agent: Command | None) -> str:
         )
     if isinstance(action, ManualAction):
         return f"a person: coord {'approve' if is_milestone(todo) else 'complete-todo'} {todo.id}"
+    if isinstance(action, NoopAction):
+        return "nothing"
     return f"agent: {_words(agent or '')}"
 
 
@@ -127,7 +130,7 @@ def undo_text(todo: Todo, agent: Command | None) -> str:
     """What would undo it, on one line for people; empty where nothing has to."""
     if todo.compensate is not None:
         return command_text(todo.model_copy(update={"action": todo.compensate}), agent)
-    return "" if isinstance(todo.action, ManualAction) else "the run's branch and worktree go"
+    return "" if isinstance(todo.action, ManualAction | NoopAction) else "the run's branch and worktree go"
 
 
 def approval_of(todo: Todo) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordination.models import ManualAction, Todo, Workspace
+from coordination.models import ManualAction, NoopAction, Todo, Workspace
 from coordination.planner.gates import NOWHERE
 
 
@@ -10,7 +10,7 @@ def without_way_back(todo: Todo, *, in_git: bool = True) -> str:
     """Why nothing undoes the todo; empty where something does: its `compensate`, or that its run's branch goes. A milestone's
     approval has changed nothing.
     """
-    if todo.compensate is not None or todo.repo == NOWHERE:
+    if todo.compensate is not None or todo.repo == NOWHERE or isinstance(todo.action, NoopAction):
         return ""
     if isinstance(todo.action, ManualAction):
         return "a person does it"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import PlanRefused
-from coordination.models import ManualAction
+from coordination.models import ManualAction, NoopAction
 from coordination.runs.records import Grant, Undo
 from workers.conclusion import Conclusion, Word
 from workers.executors.seam import Undone
@@ -75,7 +75,7 @@ class Undoing:
 
     def _refuse_without_way(self, workspace: Workspace) -> None:
         todo, run = self.grant.spec.todo, self.grant.run_id
-        if todo.compensate is not None:
+        if todo.compensate is not None or isinstance(todo.action, NoopAction):
             return
         if isinstance(todo.action, ManualAction):
             why = "a person did it"

@@ -17,6 +17,7 @@ from coordination.models import (
     Gate,
     Issue,
     Milestone,
+    NoopAction,
     Plan,
     PythonAction,
     ShellAction,
@@ -182,6 +183,8 @@ def _action(action: Action | None) -> str:
             return f"an agent: {action.prompt}"
         case None | AgentAction():
             return "an agent, told what is here"
+        case NoopAction():
+            return "nothing"
         case _:
             return "by hand; say when it is done: coord complete-todo"
 
