@@ -36,6 +36,14 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:breaker-failures:<name>` | list | `ms who`: the last failures, as many as open it        | its window; until open   |
 | `<ns>:breaker-behind:<name>` | zset | members that stand behind it, by since when in ms        | until at rest            |
 | `<ns>:breaker-resets`    | stream | breakers that somebody has closed by hand: why it was open, by whom | the last 1,000 |
+| `<ns>:cache-contexts`    | zset   | context, by 0: those that have entries                    | until it is empty        |
+| `<ns>:cache-generations` | hash   | context → number of its last write                        | until it is empty        |
+| `<ns>:cache-entries:<context>` | hash | key → `digest bytes expiry_ms`; `-` hides an outer one's | its ttl; until evicted |
+| `<ns>:cache-values`      | hash   | SHA-256 → the value: equal ones are kept once             | until no entry has it    |
+| `<ns>:cache-refs`        | hash   | SHA-256 → how many entries have it                        | until no entry has it    |
+| `<ns>:cache-order`       | zset   | context and key, by when it is evicted: the lowest first | as long as the entry     |
+| `<ns>:cache-expiry`      | zset   | context and key, by its expiry in ms                      | as long as the entry     |
+| `<ns>:cache-facts`       | hash   | bytes, writes, ticks, floor, hits, misses, evictions …    | for ever                 |
 | `<ns>:gateway-tokens`    | hash   | who → JSON: recipient, SHA-256 of its token, since when   | until revoked            |
 | `<ns>:gateway-news`      | pubsub | a recipient whose token ended, or who came in elsewhere   | —                        |
 | `<ns>:recipients`        | zset   | recipient, by when it was last heard of in ms             | until forgotten          |
@@ -169,6 +177,14 @@ LUA_NAMES: Mapping[str, str] = {
     "recipients": "recipients",
     "readers": "readers",
     "dead_letters": "dead-letters",
+    "cache_contexts": "cache-contexts",
+    "cache_generations": "cache-generations",
+    "cache_entries": "cache-entries:",
+    "cache_values": "cache-values",
+    "cache_refs": "cache-refs",
+    "cache_order": "cache-order",
+    "cache_expiry": "cache-expiry",
+    "cache_facts": "cache-facts",
 }
 """What Lua steps that find their way from key to key put behind the namespace: their table KEY."""
 
@@ -221,6 +237,21 @@ class BreakerKeys:
 
 
 @dataclass(frozen=True)
+class CacheKeys:
+    """The keys of the context cache. `head` is `<ns>:`; a context is a name of cache/contexts.py."""
+
+    head: str
+
+    contexts = _one("cache_contexts")
+    values = _one("cache_values")
+    refs = _one("cache_refs")
+    order = _one("cache_order")
+    expiry = _one("cache_expiry")
+    facts = _one("cache_facts")
+    entries = _each("cache_entries")
+
+
+@dataclass(frozen=True)
 class GatewayKeys:
     """Of the WebSocket gateway. `head` is `<ns>:`."""
 
@@ -267,6 +298,7 @@ class Keys:
         self.locks = LockKeys(f"{namespace}:")
         self.breakers = BreakerKeys(f"{namespace}:")
         self.gateway = GatewayKeys(f"{namespace}:")
+        self.cache = CacheKeys(f"{namespace}:")
         self.messages = MessageKeys(f"{namespace}:")
         self.version = f"{namespace}:version"
         self.counters = f"{namespace}:counters"

@@ -40,10 +40,11 @@ class Line(Scripts):
     Raises Unreachable (Unusable where the server refuses us); what redis-py raises for a fault of ours passes.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, *, decode: bool = True) -> None:
+        """Without `decode` it answers in bytes."""
         super().__init__(client)
         given = client.connection_pool
-        own = {"decode_responses": True, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
+        own = {"decode_responses": decode, "retry": Retry(NoBackoff(), 0), "health_check_interval": 0}
         self._pool = ConnectionPool(
             connection_class=given.connection_class,
             max_connections=_ANY_NUMBER,

@@ -1,0 +1,131 @@
+"""Entries of contexts in Redis: bytes under a key. Each call is one Lua step, or a few where much has to make room."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+from redis import Redis
+
+from coordination.cache.limits import MS, Limits
+from coordination.cache.names import Chain, check_value
+from coordination.errors import CoordinationError
+from coordination.wire.connection import ANSWER_S
+from coordination.wire.keys import Keys
+from coordination.wire.line import Line, Word
+
+KEYS_AT_ONCE = 500
+BYTES_A_SECOND = 1024 * 1024
+"""Of a slow line: so much longer an answer may take."""
+
+
+class NoRoom(CoordinationError):
+    """The cache is full of what cannot be evicted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    value: bytes | None
+    """None: no context has the key, or one of them hides it."""
+    place: int
+    """Which of the contexts said so, from 0; the last one on a miss."""
+    left: timedelta
+    """Until it expires; nothing on a miss."""
+    generations: tuple[int, ...]
+    """Of each context, at the moment of the answer."""
+
+    @property
+    def found(self) -> bool:
+        """Whether a context had the key, be it to hide it."""
+        return self.left > timedelta(0)
+
+
+class Entries:
+    """For any number of threads. Raises Unreachable."""
+
+    def __init__(self, redis: Redis, namespace: str, limits: Limits) -> None:
+        self.line = Line(redis, decode=False)
+        self.keys = Keys(namespace).cache
+        self.limits = limits
+
+    def get(self, key: str, contexts: Chain, local_hits: int = 0) -> Answer:
+        word, place, value, left_ms, *generations = self._step(
+            "get",
+            key,
+            self.limits.eviction,
+            local_hits,
+            *contexts,
+            patience_s=self._patience_s(self.limits.value_bytes),
+        )
+        return Answer(
+            value=value if word == b"hit" else None,
+            place=int(place) - 1,
+            left=int(left_ms) * MS,
+            generations=tuple(map(int, generations)),
+        )
+
+    def put(
+        self, context: str, key: str, value: bytes, ttl: timedelta | None = None, *, only_new: bool = False
+    ) -> int | None:
+        """Returns the context's generation; with `only_new` None where the key has something already. Raises UsageError, NoRoom."""
+        check_value(value, self.limits.value_bytes)
+        limits, digest = self.limits, sha256(value).hexdigest()
+        while True:
+            word, generation = self._step(
+                "put", context, key, digest, value, limits.ttl_ms(ttl), limits.eviction, limits.max_bytes,
+                "new" if only_new else "", patience_s=self._patience_s(len(value)),
+            )  # fmt: skip
+            if word != b"more":
+                break
+        if word == b"none":
+            raise NoRoom(
+                f"the value of {len(value):,} bytes does not fit into the cache of {limits.max_bytes:,}",
+                "keep a smaller one, or raise cache_max_bytes",
+            )
+        return int(generation) if word == b"kept" else None
+
+    def delete(self, contexts: Chain, keys: Sequence[str], ttl: timedelta | None = None) -> tuple[int, int]:
+        """Out of the first of the contexts; what its outer ones have is hidden from it on, for the ttl. Returns how many of the
+        keys had a value, and the generation. Raises NoRoom.
+        """
+        limits, gone, generation = self.limits, 0, 0
+        for start in range(0, len(keys), KEYS_AT_ONCE):
+            piece = keys[start : start + KEYS_AT_ONCE]
+            terms = (limits.ttl_ms(ttl), limits.eviction, limits.max_bytes)
+            count, generation = b"more", 0
+            while count == b"more":
+                count, generation = self._step("delete", *terms, len(contexts), *contexts, *piece)
+            if count == b"none":
+                raise NoRoom("there is no room to note what is hidden", "raise cache_max_bytes")
+            gone += int(count)
+        return gone, int(generation)
+
+    def drop(self, contexts: Iterable[str]) -> None:
+        """All that they hold, and the contexts with it."""
+        left = list(contexts)
+        while left:
+            piece, left = left[:KEYS_AT_ONCE], left[KEYS_AT_ONCE:]
+            left += [name.decode() for name in self._step("drop", *piece)]
+
+    def expire(self) -> int:
+        """Takes away what has expired; returns how many entries that were."""
+        expired = 0
+        while piece := self._step("expire", KEYS_AT_ONCE):
+            expired += piece
+        return expired
+
+    def look(self, contexts: Sequence[str], local_hits: int = 0) -> tuple[int, ...]:
+        """The generation of each."""
+        return tuple(map(int, self._step("look", local_hits, *contexts)))
+
+    def close(self) -> None:
+        self.line.close()
+
+    def _step(self, step: str, *args: Word, patience_s: float = ANSWER_S) -> Any:
+        return self.line(f"cache/{step}", [self.keys.head], args, patience_s=patience_s)
+
+    def _patience_s(self, size: int) -> float:
+        return ANSWER_S + size / BYTES_A_SECOND

@@ -1,0 +1,133 @@
+-- The context cache: what its steps share. The page: cache/__init__.py.
+-- An entry is a key of a context. It stands in the context's hash as `<digest> <bytes> <expiry in ms>`; the digest HIDES says that
+-- the key has no value here nor in any outer context. In the two orders it is a member, `<context>\n<key>`.
+
+if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 needs it before TIME; later ones ignore it
+
+local call = redis.call
+local TIME = call('TIME')
+local now_us = TIME[1] * 1000000 + TIME[2]
+local now = math.floor(now_us / 1000)
+local HIDES = '-'
+local OVERHEAD, VALUE_OVERHEAD = 270, 180 -- bytes that Redis takes for an entry besides its name, and for a value (Valkey 9.1)
+local AT_ONCE = 100 -- a step removes no more than so many
+
+local head -- the namespace, with its colon
+
+local function entries_of(context) return head .. KEY.cache_entries .. context end
+
+local function member_of(context, name) return context .. '\n' .. name end
+
+local function count(what, by) call('HINCRBY', head .. KEY.cache_facts, what, by) end
+
+local function stored_bytes() return tonumber(call('HGET', head .. KEY.cache_facts, 'bytes') or 0) end
+
+-- An entry as it stands: digest, bytes of its value, expiry in ms; nothing where there is none, or its time is over.
+local function entry(context, name)
+  local record = call('HGET', entries_of(context), name)
+  if not record then return nil end
+  local digest, size, expires = string.match(record, '^(%S+) (%d+) (%d+)$')
+  if tonumber(expires) <= now then return nil end
+  return digest, tonumber(size), tonumber(expires)
+end
+
+-- Another number at every write, never one that was given out before, not even by a server that has lost its data since.
+local function changed(context)
+  local last = tonumber(call('HGET', head .. KEY.cache_facts, 'writes') or 0)
+  local generation = string.format('%.0f', math.max(last + 1, now_us))
+  call('HSET', head .. KEY.cache_facts, 'writes', generation)
+  call('HSET', head .. KEY.cache_generations, context, generation)
+end
+
+local function generations(contexts)
+  local known = call('HMGET', head .. KEY.cache_generations, unpack(contexts))
+  for i = 1, #contexts do known[i] = known[i] or '0' end
+  return known
+end
+
+-- Takes an entry away, and its value with the last entry that has it. Whether there was one, be its time over or not.
+local function unset(context, name)
+  local entries, member = entries_of(context), member_of(context, name)
+  local record = call('HGET', entries, name)
+  if not record then return false end
+  local digest, size = string.match(record, '^(%S+) (%d+)')
+  local freed = #member + OVERHEAD
+  call('HDEL', entries, name)
+  call('ZREM', head .. KEY.cache_order, member)
+  call('ZREM', head .. KEY.cache_expiry, member)
+  if digest ~= HIDES and call('HINCRBY', head .. KEY.cache_refs, digest, -1) == 0 then
+    call('HDEL', head .. KEY.cache_refs, digest)
+    call('HDEL', head .. KEY.cache_values, digest)
+    freed = freed + size + VALUE_OVERHEAD
+  end
+  count('bytes', -freed)
+  if call('EXISTS', entries) == 0 then
+    call('ZREM', head .. KEY.cache_contexts, context)
+    call('HDEL', head .. KEY.cache_generations, context)
+  end
+  return true
+end
+
+-- Who is used is evicted later. `lru`: by the number of the use, which no clock can set back. `lfu`: by how often it was used, beginning
+-- at what the last evicted one had (LFU with dynamic aging: M. Arlitt et al., "Evaluating Content Management Techniques for Web
+-- Proxy Caches", 2000), so that what was popular once goes too. `ttl`: whose time is over first; use changes nothing.
+local function used(context, name, policy, expires)
+  local order, member = head .. KEY.cache_order, member_of(context, name)
+  if policy == 'lru' then
+    call('ZADD', order, call('HINCRBY', head .. KEY.cache_facts, 'ticks', 1), member)
+  elseif policy == 'lfu' then
+    local floor = tonumber(call('HGET', head .. KEY.cache_facts, 'floor') or 0)
+    call('ZADD', order, math.max(tonumber(call('ZSCORE', order, member) or 0), floor) + 1, member)
+  else
+    call('ZADD', order, expires, member)
+  end
+end
+
+-- There must be none of that name, and room. What hides an outer value is never evicted: that value would come back.
+local function set(context, name, digest, value, expires, policy)
+  local taken = #member_of(context, name) + OVERHEAD
+  call('HSET', entries_of(context), name, string.format('%s %d %.0f', digest, #value, expires))
+  call('ZADD', head .. KEY.cache_expiry, expires, member_of(context, name))
+  call('ZADD', head .. KEY.cache_contexts, 0, context)
+  if digest ~= HIDES then
+    if call('HINCRBY', head .. KEY.cache_refs, digest, 1) == 1 then
+      call('HSET', head .. KEY.cache_values, digest, value)
+      taken = taken + #value + VALUE_OVERHEAD
+    end
+    used(context, name, policy, expires)
+  end
+  count('bytes', taken)
+end
+
+local function split(member) return string.match(member, '^([^\n]*)\n(.*)$') end
+
+-- Takes away what has expired, at most so many entries; returns how many there were.
+local function expire(limit)
+  local expired = call('ZRANGEBYSCORE', head .. KEY.cache_expiry, '-inf', now, 'LIMIT', 0, limit)
+  for _, member in ipairs(expired) do unset(split(member)) end
+  if #expired > 0 then count('expired', #expired) end
+  return #expired
+end
+
+-- Evicts until so much has room, at most AT_ONCE entries: `room`, `more` (call again), or `none`, since nothing is left to evict.
+-- `needs` is a function: what is evicted may be the only other entry with the value.
+local function make_room(needs, max_bytes, policy)
+  local evicted, verdict = 0, 'more'
+  while verdict == 'more' do
+    if stored_bytes() + needs() <= max_bytes then
+      verdict = 'room'
+    else
+      if evicted == AT_ONCE then break end
+      local lowest = call('ZRANGE', head .. KEY.cache_order, 0, 0, 'WITHSCORES')
+      if lowest[1] then
+        if policy == 'lfu' then call('HSET', head .. KEY.cache_facts, 'floor', lowest[2]) end
+        unset(split(lowest[1]))
+        evicted = evicted + 1
+      else
+        verdict = 'none'
+      end
+    end
+  end
+  if evicted > 0 then count('evictions', evicted) end
+  return verdict
+end

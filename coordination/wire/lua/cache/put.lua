@@ -1,0 +1,30 @@
+-- Keeps a value under a key of a context, for so long, and makes room for it.
+-- KEYS: head
+-- ARGV: context, key, SHA-256 of the value, the value, ttl in ms, eviction policy (`lru`, `lfu`, `ttl`), most bytes of the cache,
+--   `new` where only a key that has nothing yet is meant (else empty)
+-- Returns: `kept`, generation; `there`, where it has something already; `more`: nothing is kept yet, and what was under the key is
+--   gone; call again, a step evicts so much and no more; `none`: there is no room, and nothing left to evict
+head = KEYS[1]
+local context, name, digest, value, ttl_ms, policy, max_bytes, mode = unpack(ARGV)
+local expires = now + tonumber(ttl_ms)
+
+expire(20)
+local former, size = entry(context, name)
+if former and mode == 'new' then return { 'there', '0' } end
+if former == digest then -- equal: its time begins anew
+  call('HSET', entries_of(context), name, string.format('%s %d %.0f', digest, size, expires))
+  call('ZADD', head .. KEY.cache_expiry, expires, member_of(context, name))
+  used(context, name, policy, expires)
+else
+  unset(context, name)
+  local function needs()
+    local alone = call('HEXISTS', head .. KEY.cache_values, digest) == 0
+    return #member_of(context, name) + OVERHEAD + (alone and #value + VALUE_OVERHEAD or 0)
+  end
+  local verdict = make_room(needs, tonumber(max_bytes), policy)
+  if verdict ~= 'room' then return { verdict, '0' } end
+  set(context, name, digest, value, expires, policy)
+end
+count('puts', 1)
+changed(context)
+return { 'kept', generations({ context })[1] }
