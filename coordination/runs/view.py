@@ -23,7 +23,7 @@ UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPE
 TAIL_PIECES = 3
 META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused", "rollback", "stuck",
-    "started_at", "finished_at", "lay_still_ms", "carried_from", "max_parallel", *(f"n.{state}" for state in TodoState),
+    "started_at", "finished_at", "lay_still_ms", "carried_from", "cached", "max_parallel", *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
 """What is shown of a run. Not its brief: of a large run that is megabytes."""
 FACTS_OF_UNDOING = (
