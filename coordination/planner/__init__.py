@@ -7,7 +7,8 @@
 | `gates.py` | milestones that need an approval, as nodes of the graph |
 | `supply.py` | what todos need of resources against what there is |
 | `alone.py` | one todo as a plan of its own |
-| `forecast.py` `schedule.py` | how long it takes under each strategy; when each todo would run |
+| `schedule.py` `bound.py` | when each todo would run under each strategy; the least that any schedule could take |
+| `forecast.py` `bottleneck.py` `chain.py` | how long it takes, which strategy is taken, what holds it up |
 | `render.py` | as tree, mermaid, dot, JSON |
 | `canvas.py` `delivery.py` | a level → Celery's chord or chain; what a message says |
 """

@@ -1,23 +1,43 @@
-"""How long a plan takes under each strategy, foreseen from estimates. Pure: no I/O, no clock, no networkx.
+"""How long a plan takes under each strategy, foreseen by simulation, and what holds it up. Pure: no I/O, no clock, no networkx.
 
-How the two schedules come about: schedule.py.
+How the two schedules come about: schedule.py. The least that any could take: bound.py. What was waited for: chain.py.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from coordination.models import Strategy
+from coordination.planner.bottleneck import Bottleneck, Limits, find
+from coordination.planner.bound import bound, busiest_repo, busiest_resource, slots_for, work_of
+from coordination.planner.chain import Cause, Run
+from coordination.planner.gates import NOWHERE
 from coordination.planner.hours import say
-from coordination.planner.schedule import Predecessors, simulate, simulate_levels
+from coordination.planner.schedule import Schedule, simulate, simulate_levels
 from coordination.planner.supply import Supply
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticalTodo:
+    id: str
+    repo: str
+    hours: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saving:
+    """What would be gained by more of something, simulated."""
+
+    of: str
+    """`slot`, or the name of a resource."""
+    hours: float
+    """That it would take then, by the same strategy."""
+    saves_h: float
+    """Below zero, as list schedules can be longer with more of everything (Graham 1969)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +49,8 @@ class Forecast:
     """What no schedule can beat: max(longest path, work / slots, work of the busiest repo, use of the busiest resource / its capacity)."""
     work_h: float
     critical_h: float
+    critical_path: tuple[CriticalTodo, ...]
+    """First todo first."""
     slots: int
     """How many todos can run at once: one for each repo, or fewer where `max_parallel` says so."""
     busiest_repo: str
@@ -40,51 +62,125 @@ class Forecast:
     strategy: Strategy
     """The one that the sweep takes: never `auto`."""
     reason: str
+    bottleneck: Bottleneck | None
+    """Of that strategy; None when there is nothing to do."""
+    one_more_slot: Saving | None
+    one_more_resource: Saving | None
+    """Of the resource that is the bottleneck, if one is."""
+    estimated: int
+    """How many todos have an estimate."""
+    learned: int
+    """How many have none, and count for the median of others like them in earlier runs."""
     assumed: int
-    """How many todos have no estimate, and counted for `assumed_h` each."""
+    """Of how many nothing is known: they count for `assumed_h` each."""
     assumed_h: float
     approvals: int
     """How many are waited for on the way; no time is counted for them."""
 
 
-def forecast(
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The strategy to take, and why."""
+
+    strategy: Strategy
+    reason: str
+    slots: int
+    levels: Schedule
+    dataflow: Schedule
+
+    @property
+    def taken(self) -> Schedule:
+        return self.levels if self.strategy is Strategy.LEVELS else self.dataflow
+
+
+def weigh(
     graph: PlanGraph, *, max_parallel: int | None = None, margin: float = 0.05, strategy: Strategy | None = None
-) -> Forecast:
+) -> Choice:
     """Both strategies foreseen, and the one to take. `max_parallel` and `strategy` default to what the plan says;
     `auto` takes levels unless dataflow is more than `margin` faster.
     """
-    repo_of = {name: todo.repo for name, todo in graph.todos.items()}
-    slots = slots_for(graph.repos, max_parallel or graph.plan.max_parallel)
-    by_levels = simulate_levels(graph.hours, graph.levels, repo_of, slots=slots, supply=graph.supply).makespan
-    by_flow = simulate(
-        graph.hours, graph.predecessors, repo_of, slots=slots, urgency=graph.order, supply=graph.supply
-    ).makespan
-    chosen, reason = choose(strategy or graph.plan.strategy, by_levels, by_flow, margin)
-    busiest, busiest_h = busiest_repo(graph.hours, repo_of)
-    scarcest, scarcest_h = busiest_resource(graph.hours, graph.supply)
+    slots = slots_of(graph, max_parallel or graph.plan.max_parallel)
+    levels = schedule_of(graph, Strategy.LEVELS, slots)
+    dataflow = schedule_of(graph, Strategy.DATAFLOW, slots)
+    chosen, reason = choose(strategy or graph.plan.strategy, levels.makespan, dataflow.makespan, margin)
+    return Choice(strategy=chosen, reason=reason, slots=slots, levels=levels, dataflow=dataflow)
+
+
+def slots_of(graph: PlanGraph, max_parallel: int | None) -> int:
+    return slots_for(set(graph.repo_of.values()) - {NOWHERE}, max_parallel)
+
+
+def schedule_of(graph: PlanGraph, strategy: Strategy, slots: int, supply: Supply | None = None) -> Schedule:
+    """`supply`: instead of what there is."""
+    supply = supply or graph.supply
+    if strategy is Strategy.LEVELS:
+        return simulate_levels(graph.hours, graph.levels, graph.repo_of, slots=slots, supply=supply)
+    return simulate(
+        graph.hours, graph.predecessors, graph.repo_of,
+        slots=slots, urgency=graph.order, remaining=graph.rank, supply=supply,
+    )  # fmt: skip
+
+
+def forecast(
+    graph: PlanGraph, *, max_parallel: int | None = None, margin: float = 0.05, strategy: Strategy | None = None
+) -> Forecast:
+    """What `weigh` foresees, with what holds the plan up."""
+    choice = weigh(graph, max_parallel=max_parallel, margin=margin, strategy=strategy)
+    limits = _limits(graph, choice.slots)
+    bottleneck = find(limits, _simulated(graph, choice.taken)) if graph.todos else None
     return Forecast(
         plan_id=graph.plan.id,
-        levels_h=by_levels,
-        dataflow_h=by_flow,
-        bound_h=max(bound(graph.hours, graph.predecessors, repo_of, slots), scarcest_h),
+        levels_h=choice.levels.makespan,
+        dataflow_h=choice.dataflow.makespan,
+        bound_h=max(bound(graph.hours, graph.predecessors, graph.repo_of, choice.slots), limits.resource_h),
         work_h=graph.work_hours,
         critical_h=graph.critical_hours,
-        slots=slots,
-        busiest_repo=busiest,
-        busiest_repo_h=busiest_h,
-        busiest_resource=scarcest,
-        busiest_resource_h=scarcest_h,
-        strategy=chosen,
-        reason=reason,
+        critical_path=tuple(
+            CriticalTodo(id=n, repo=graph.todos[n].repo, hours=graph.hours[n]) for n in graph.critical_path
+        ),
+        slots=choice.slots,
+        busiest_repo=limits.repo,
+        busiest_repo_h=limits.repo_h,
+        busiest_resource=limits.resource,
+        busiest_resource_h=limits.resource_h,
+        strategy=choice.strategy,
+        reason=choice.reason,
+        bottleneck=bottleneck,
+        one_more_slot=_one_more_slot(graph, choice) if graph.todos else None,
+        one_more_resource=_one_more_of(graph, choice, bottleneck),
+        estimated=len(graph.todos) - len(graph.milestones) - graph.assumed - len(graph.learned),
+        learned=len(graph.learned),
         assumed=graph.assumed,
         assumed_h=graph.assumed_hours,
         approvals=len(graph.approvals),
     )
 
 
-def slots_for(repos: Collection[str], max_parallel: int | None = None) -> int:
-    """How many todos of one run can be under way at once."""
-    return max(1, min(len(repos), max_parallel or len(repos)))
+def _limits(graph: PlanGraph, slots: int) -> Limits:
+    repo, repo_h = busiest_repo(graph.hours, graph.repo_of)
+    resource, resource_h = busiest_resource(graph.hours, graph.supply)
+    work_h = work_of(graph.hours, graph.repo_of)
+    return Limits(
+        path_h=graph.critical_hours, slots=slots, work_h=work_h,
+        repo=repo, repo_h=repo_h, resource=resource, resource_h=resource_h,
+    )  # fmt: skip
+
+
+def _simulated(graph: PlanGraph, schedule: Schedule) -> Run:
+    return Run(schedule=schedule, predecessors=graph.predecessors, repo_of=graph.repo_of, supply=graph.supply)
+
+
+def _one_more_slot(graph: PlanGraph, choice: Choice) -> Saving:
+    hours = schedule_of(graph, choice.strategy, choice.slots + 1).makespan
+    return Saving(of="slot", hours=hours, saves_h=choice.taken.makespan - hours)
+
+
+def _one_more_of(graph: PlanGraph, choice: Choice, bottleneck: Bottleneck | None) -> Saving | None:
+    if bottleneck is None or bottleneck.kind is not Cause.RESOURCE:
+        return None
+    more = graph.supply.with_one_more(bottleneck.name)
+    hours = schedule_of(graph, choice.strategy, choice.slots, more).makespan
+    return Saving(of=bottleneck.name, hours=hours, saves_h=choice.taken.makespan - hours)
 
 
 def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tuple[Strategy, str]:
@@ -104,36 +200,3 @@ def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tu
 
 def _both(levels: float, dataflow: float) -> str:
     return f"levels {say(levels)}, dataflow {say(dataflow)}"
-
-
-def bound(durations: Mapping[str, float], predecessors: Predecessors, repo_of: Mapping[str, str], slots: int) -> float:
-    """The least any schedule could take, in the unit of the durations: max(longest path, work / slots, work of the
-    busiest repo). A todo without a duration never ran, and counts for nothing.
-    """
-    work = sum(durations.values())
-    return max(longest_path(durations, predecessors), work / slots, busiest_repo(durations, repo_of)[1])
-
-
-def longest_path(durations: Mapping[str, float], predecessors: Predecessors) -> float:
-    finish: dict[str, float] = {}
-    for name in TopologicalSorter(predecessors).static_order():
-        before = max((finish[other] for other in predecessors.get(name, ())), default=0.0)
-        finish[name] = before + durations.get(name, 0.0)
-    return max(finish.values(), default=0.0)
-
-
-def busiest_repo(durations: Mapping[str, float], repo_of: Mapping[str, str]) -> tuple[str, float]:
-    """The repo with the most work, and its work; ("", 0) where there is none."""
-    work: defaultdict[str, float] = defaultdict(float)
-    for name, duration in durations.items():
-        work[repo_of[name]] += duration
-    return max(work.items(), key=lambda item: item[1], default=("", 0.0))
-
-
-def busiest_resource(durations: Mapping[str, float], supply: Supply) -> tuple[str, float]:
-    """The resource that takes the longest, were all of it always in use, and how long; ("", 0) where none is needed."""
-    use: defaultdict[str, float] = defaultdict(float)
-    for name, needs in supply.needs.items():
-        for what, amount in needs.items():
-            use[what] += durations.get(name, 0.0) * amount / supply.capacities[what]
-    return max(use.items(), key=lambda item: item[1], default=("", 0.0))

@@ -6,19 +6,20 @@ networkx, which costs 110 ms: import this module where a graph is needed, not be
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import networkx as nx
 
-from coordination.models import Ecosystem, Level, Plan, Todo
+from coordination.models import Ecosystem, Level, ManualAction, Plan, Todo
 from coordination.phrases import counted
 from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
-from coordination.planner.gates import asks, gates_of, is_milestone, joining, open_ones
-from coordination.planner.hours import assumed_hours
+from coordination.planner.gates import NOWHERE, asks, gates_of, is_milestone, joining, open_ones
+from coordination.planner.hours import Group, Learned, assumed_hours, groups, learned_hours
 from coordination.planner.refusals import ambiguous, cycles, refusal, undeclared_repos
+from coordination.planner.schedule import DIGITS
 from coordination.planner.selection import ALL, Selection, Selectors, find_plan, select
 from coordination.planner.supply import Supply, shortfalls
 
@@ -43,7 +44,7 @@ class PlanGraph:
     unreachable: tuple[str, ...]
     """Those of `blocked` that nothing outside holds up directly: they stand behind one that is blocked."""
     assumed_hours: float
-    """What a todo without an estimate counts for."""
+    """What a todo counts for of which nothing is known."""
     done: int
     """How many todos of the plan are completed already, or cancelled."""
     cancelled: int
@@ -54,24 +55,48 @@ class PlanGraph:
     nothing_to_do: str
     """Why there is nothing to do, as words; empty when there is something, be it all blocked."""
 
+    learned: Mapping[str, float] = field(default_factory=dict)
+    """The hours of todos without an estimate, from others like them that were done."""
+
+    def knowing(self, learned: Learned) -> PlanGraph:
+        """With what was learned in earlier runs."""
+        unsaid = [(n, t) for n, t in self.todos.items() if t.estimated_hours is None and not is_milestone(t)]
+        found = {name: hours for name, todo in unsaid if (hours := learned_hours(todo, learned)) is not None}
+        return replace(self, learned=found)
+
+    @cached_property
+    def unknown(self) -> Collection[Group]:
+        """What would have to be learned."""
+        return groups(todo for todo in self.todos.values() if not is_milestone(todo))
+
     @cached_property
     def hours(self) -> Mapping[str, float]:
         """Nobody can foresee how long an approval takes: a milestone's counts for nothing."""
         return {
-            name: 0.0 if is_milestone(todo) else todo.estimated_hours or self.assumed_hours
+            name: 0.0 if is_milestone(todo) else todo.estimated_hours or self.learned.get(name, self.assumed_hours)
             for name, todo in self.todos.items()
         }
 
     @cached_property
+    def repo_of(self) -> Mapping[str, str]:
+        """Where each takes its repository and a slot: what a person does takes neither."""
+        return {n: NOWHERE if isinstance(t.action, ManualAction) else t.repo for n, t in self.todos.items()}
+
+    @cached_property
     def supply(self) -> Supply:
-        needing = ((name, todo.resources) for name, todo in self.todos.items() if todo.resources)
+        needing = (
+            (name, todo.resources)
+            for name, todo in self.todos.items()
+            if todo.resources and self.repo_of[name] != NOWHERE
+        )
         needs = {name: {need.name: need.amount for need in some} for name, some in needing}
         return Supply(capacities=self.capacities, needs=needs)
 
     @cached_property
     def assumed(self) -> int:
-        """How many of `todos` have no estimate, though they need one."""
-        return sum(t.estimated_hours is None and not is_milestone(t) for t in self.todos.values())
+        """Of how many of `todos` nothing is known."""
+        unsaid = sum(t.estimated_hours is None and not is_milestone(t) for t in self.todos.values())
+        return unsaid - len(self.learned)
 
     @cached_property
     def milestones(self) -> tuple[str, ...]:
@@ -115,8 +140,7 @@ class PlanGraph:
         path may wait for a minor one on the longest, since every minute lost there is lost for the whole plan.
         """
         position = {name: i for i, name in enumerate(self.todos)}
-        # Rounded, so that 0.1 + 0.2 and 0.3 are equals.
-        urgency = {n: (-round(self.rank[n], 6), PRIORITY[t.priority], position[n]) for n, t in self.todos.items()}
+        urgency = {n: (-round(self.rank[n], DIGITS), PRIORITY[t.priority], position[n]) for n, t in self.todos.items()}
         return {name: i for i, name in enumerate(sorted(self.todos, key=urgency.__getitem__))}
 
     @cached_property
@@ -216,7 +240,7 @@ def _graph(
         plan=plan,
         todos={name: selection.todos[name] for name in running},
         predecessors={name: waits[name] for name in running},
-        successors=_reversed(running, waits),
+        successors=paths.successors(running, waits),
         blocked={name: blocked[name] for name in held},
         blocked_todos=held,
         unreachable=tuple(name for name in held if all(other in selection.todos for other in waits[name])),
@@ -227,11 +251,3 @@ def _graph(
         capacities=capacities,
         nothing_to_do=selection.nothing,
     )
-
-
-def _reversed(names: Iterable[str], predecessors: Neighbours) -> Neighbours:
-    successors: dict[str, list[str]] = {name: [] for name in names}
-    for name in successors:
-        for before in predecessors[name]:
-            successors[before].append(name)
-    return {name: tuple(others) for name, others in successors.items()}

@@ -11,6 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 Neighbours = Mapping[str, Sequence[str]]
 
 
+def successors(names: Iterable[str], predecessors: Neighbours) -> dict[str, tuple[str, ...]]:
+    """The other direction, among these names."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for name in found:
+        for before in predecessors[name]:
+            found[before].append(name)
+    return {name: tuple(others) for name, others in found.items()}
+
+
 def depths(order: Iterable[str], predecessors: Neighbours) -> dict[str, int]:
     """The level of each: 0 without predecessors, else one more than the deepest of them (longest-path layering)."""
     depth: dict[str, int] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from coordination.models import Todo
 from coordination.nearest import did_you_mean
@@ -15,6 +15,9 @@ class Supply:
     capacities: Mapping[str, int] = field(default_factory=dict)
     needs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """Todo → resource → how much of it, while the todo runs."""
+
+    def with_one_more(self, name: str) -> Supply:
+        return replace(self, capacities={**self.capacities, name: self.capacities[name] + 1})
 
 
 NOTHING_SHARED = Supply()

@@ -20,10 +20,9 @@ from coordination.models import (
     Todo,
     Workspace,
 )
-from coordination.planner.forecast import slots_for
+from coordination.planner.forecast import schedule_of, slots_of
 from coordination.planner.gates import asks, is_milestone, when_nobody_comes
 from coordination.planner.graph import PlanGraph
-from coordination.planner.schedule import simulate
 from coordination.runs.presence import Worker, waiting_for_worker
 from coordination.runs.submit import Order
 from coordination.settings import Settings
@@ -148,11 +147,7 @@ def _words(command: Command) -> str:
 def _in_order(graph: PlanGraph, order: Order) -> Iterable[str]:
     if order.strategy is Strategy.LEVELS:
         return [name for level in graph.levels for name in level]
-    repo_of = {name: todo.repo for name, todo in graph.todos.items()}
-    slots = slots_for(graph.repos, order.max_parallel)
-    start = simulate(
-        graph.hours, graph.predecessors, repo_of, slots=slots, urgency=graph.order, supply=graph.supply
-    ).start
+    start = schedule_of(graph, order.strategy, slots_of(graph, order.max_parallel)).start
     return sorted(graph.todos, key=lambda name: (start[name], graph.order[name]))
 
 

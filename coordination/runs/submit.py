@@ -12,8 +12,9 @@ from coordination.breakers.policy import Policy
 from coordination.errors import PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
 from coordination.phrases import counted, listed
-from coordination.planner.forecast import forecast
+from coordination.planner.forecast import weigh
 from coordination.planner.gates import repos_of
+from coordination.planner.schedule import AGEING
 from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.records import Reply, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore
@@ -23,6 +24,11 @@ from coordination.settings import Settings
 
 if TYPE_CHECKING:  # costs networkx, and whoever has a graph has paid for it
     from coordination.planner.graph import PlanGraph
+
+
+MS_PER_HOUR = 3_600_000
+FARTHEST_MS = 9e11
+"""Ahead of others: more than a hundred years of waiting could make up for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +60,10 @@ def decide(
     fail later: raises PlanRefused.
     """
     limit = max_parallel or graph.plan.max_parallel
-    foreseen = forecast(graph, max_parallel=limit, margin=settings.levels_margin, strategy=strategy)
+    choice = weigh(graph, max_parallel=limit, margin=settings.levels_margin, strategy=strategy)
     order = Order(
-        strategy=foreseen.strategy,
-        reason=foreseen.reason,
+        strategy=choice.strategy,
+        reason=choice.reason,
         on_failure=on_failure or graph.plan.on_failure,
         max_parallel=limit,
         actor=actor(),
@@ -159,12 +165,18 @@ def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec) -> None:
     draft.todo(
         name,
         TodoState.WAITING,
-        place_of(spec, graph.order[name], graph.depth[name] if graph.levels else 0),
+        place_of(spec, _order(graph, name), graph.depth[name] if graph.levels else 0),
         first_facts(spec.todo),
         spec=spec.model_dump_json(exclude_defaults=True),
         children=graph.successors[name],
         pending=len(graph.predecessors[name]),
     )
+
+
+def _order(graph: PlanGraph, name: str) -> str:
+    """Its part of its turn, in ms (see wire/lua/run/_run_dispatch.lua); the fraction keeps the order of equals."""
+    ahead_ms = min(AGEING * graph.rank[name] * MS_PER_HOUR, FARTHEST_MS)
+    return f"{graph.order[name] / (len(graph.todos) + 1) - ahead_ms:.5f}"
 
 
 def _write_blocked(draft: Draft, todo: Todo, reason: str) -> None:

@@ -13,7 +13,7 @@ from redis import Redis
 
 from coordination.errors import NotFound
 from coordination.nearest import did_you_mean
-from coordination.planner.forecast import bound
+from coordination.planner.bound import bound
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunBrief, RunStatus, RunView, Source, TodoState, TodoView
 from coordination.wire.keys import Keys, seat, split_member

@@ -6,15 +6,8 @@ from hypothesis import strategies as st
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
 from coordination.models import Resource, Strategy
-from coordination.planner.forecast import (
-    bound,
-    busiest_repo,
-    busiest_resource,
-    choose,
-    forecast,
-    longest_path,
-    slots_for,
-)
+from coordination.planner.bound import bound, busiest_repo, busiest_resource, longest_path, slots_for
+from coordination.planner.forecast import choose, forecast
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.schedule import Schedule, simulate, simulate_levels
 from coordination.planner.supply import Supply
