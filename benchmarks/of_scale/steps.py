@@ -1,0 +1,136 @@
+"""What a run costs by the steps alone: one client submits it, then claims and settles its todos one after the other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+from redis import Redis
+
+from benchmarks.clock import seconds
+from benchmarks.of_scale.plans import repos, todos
+from benchmarks.workshop import PLAN, SETTINGS, ecosystem
+from coordination.models import Ecosystem, OnFailure, Strategy
+from coordination.planner.delivery import Delivery
+from coordination.planner.graph import PlanGraph, build
+from coordination.runs.records import Reply, Result, RunStatus, TodoState
+from coordination.runs.recovery import Reaper
+from coordination.runs.store import RunStore
+from coordination.runs.submit import Order, submit
+
+LEASE = timedelta(minutes=10)
+WELL = Result(outcome=TodoState.SUCCEEDED, exit_code=0)
+BADLY = Result(outcome=TodoState.FAILED, exit_code=1, error="exit code 1")
+SLOWER_THAN_US = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    submit_ms: float
+    """Of a todo, as the two below."""
+    steps_ms: float
+    memory_bytes: float
+    longest: tuple[float, str]
+    """The one call for which Redis kept everybody waiting the longest, in ms, and which step that was."""
+
+
+class Nobody:
+    """In the place of those who send messages: deliveries are taken in their order."""
+
+    def __init__(self, store: RunStore) -> None:
+        self._store = store
+        self.mail: deque[Delivery] = deque()
+
+    def follow(self, reply: Reply) -> None:
+        self.mail.extend(reply.sends)
+        for run_id, todo_id in reply.wakes:
+            self.follow(self._store.fire(run_id, todo_id))
+
+    def send(self, deliveries: tuple[Delivery, ...]) -> None:
+        self.mail.extend(deliveries)
+
+
+class Steps:
+    """Plans of one size; what is planned is planned once."""
+
+    def __init__(self, store: RunStore, n: int, on_failure: OnFailure = OnFailure.HALT) -> None:
+        self._store = store
+        self.n = n
+        self._ecosystem: Ecosystem = ecosystem(todos(n, repos()))
+        self._graph: PlanGraph = build(self._ecosystem, PLAN)
+        self._order = Order(
+            strategy=Strategy.DATAFLOW, reason="", on_failure=on_failure, max_parallel=None, actor="benchmark"
+        )
+
+    def submit(self) -> tuple[str, Nobody]:
+        run_id, reply = submit(self._store, self._graph, self._ecosystem, SETTINGS, self._order)
+        nobody = Nobody(self._store)
+        nobody.follow(reply)
+        return run_id, nobody
+
+    def settle(self, nobody: Nobody, result: Result = WELL) -> None:
+        delivery = nobody.mail.popleft()
+        reply = self._store.claim(
+            delivery.run_id, delivery.todo_id, delivery.attempt, worker="w", host="h", lease=LEASE
+        )
+        nobody.follow(reply)
+        if reply.grant is not None:
+            nobody.follow(self._store.settle(reply.grant, result))
+
+    def drain(self, nobody: Nobody) -> None:
+        while nobody.mail:
+            self.settle(nobody)
+
+    def carry_out(self) -> Cost:
+        """All of a run, from the submission to its end."""
+        redis = self._store.redis
+        before = redis.info("memory")["used_memory"]
+        with longest_call(redis) as longest:
+            made: list[tuple[str, Nobody]] = []
+            submitting = seconds(lambda: made.append(self.submit()))
+            (run_id, nobody), = made  # fmt: skip
+            working = seconds(lambda: self.drain(nobody))
+        assert self._store.status(run_id) == RunStatus.SUCCEEDED, "the run has not ended"
+        return Cost(
+            submit_ms=1000 * submitting / self.n,
+            steps_ms=1000 * working / self.n,
+            memory_bytes=(redis.info("memory")["used_memory"] - before) / self.n,
+            longest=longest(),
+        )
+
+    def ended_at_once(self, end: Callable[[str, Nobody], None]) -> tuple[float, str]:
+        """The longest call when all of a run ends by one decision, until it has ended."""
+        run_id, nobody = self.submit()
+        with longest_call(self._store.redis) as longest:
+            end(run_id, nobody)
+            reaper = Reaper(self._store, nobody, SETTINGS)  # type: ignore[arg-type]
+            for _ in range(self.n):
+                if self._store.status(run_id) != RunStatus.RUNNING:
+                    break
+                reaper.run_once()
+                self.drain(nobody)
+        status = self._store.status(run_id)
+        assert status in (RunStatus.FAILED, RunStatus.CANCELLED), f"the run is {status}"
+        return longest()
+
+    def cancel(self, run_id: str, nobody: Nobody) -> None:
+        nobody.follow(self._store.cancel(run_id, "benchmark"))
+
+    def fail(self, _run_id: str, nobody: Nobody) -> None:
+        self.settle(nobody, BADLY)
+
+
+@contextmanager
+def longest_call(redis: Redis) -> Iterator[Callable[[], tuple[float, str]]]:
+    """By the server's own log of slow commands."""
+    redis.config_set("slowlog-log-slower-than", SLOWER_THAN_US)
+    redis.config_set("slowlog-max-len", 100_000)
+    redis.slowlog_reset()
+    found: list[tuple[float, str]] = []
+    yield lambda: found[0]
+    calls = ((entry["duration"] / 1000, entry["command"].decode()) for entry in redis.slowlog_get(100_000))
+    found.append(max(calls, default=(SLOWER_THAN_US / 1000, "none")))
+    redis.config_set("slowlog-log-slower-than", -1)
