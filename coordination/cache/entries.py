@@ -117,10 +117,6 @@ class Entries:
             expired += piece
         return expired
 
-    def look(self, contexts: Sequence[str], local_hits: int = 0) -> tuple[int, ...]:
-        """The generation of each."""
-        return tuple(map(int, self._step("look", local_hits, *contexts)))
-
     def close(self) -> None:
         self.line.close()
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
 
 from coordination.errors import UsageError
 
 LONGEST_KEY = 255
 GLOB = "*?[]"
 """In a pattern: hence not in a key, and whoever reads one knows which it is."""
+
+_CLASS = re.compile(r"\[!?\]?[^\]]+\]")
+_OPEN = re.compile(r"[\[\]]")
 
 
 def check_key(key: object) -> str:
@@ -35,34 +40,74 @@ def check_value(value: bytes, most: int) -> None:
         )
 
 
-ECOSYSTEM = "ecosystem"
+class Scope(StrEnum):
+    """Whose context it is, the outermost first."""
 
-
-def plan(plan_id: str) -> str:
-    return f"plan/{plan_id}"
-
-
-def run(run_id: str) -> str:
-    return f"run/{run_id}"
-
-
-def todo(run_id: str, todo_id: str) -> str:
-    """Of one todo of a run."""
-    return f"todo/{run_id}/{todo_id}"
-
-
-def store(name: str) -> str:
-    """Of a Store, beside the tree."""
-    return f"store/{name}"
+    ECOSYSTEM = "ecosystem"
+    PLAN = "plan"
+    RUN = "run"
+    TODO = "todo"
 
 
 Chain = tuple[str, ...]
 """A context with its outer ones, the inner one first."""
 
 
+def chain_of(plan: str = "", runs: Sequence[str] = (), todo: str = "") -> Chain:
+    """`runs`: a run, and those that it carries on; their contexts are outer ones of its own. `todo` is one of the first run."""
+    inner = [f"{Scope.TODO}/{runs[0]}/{todo}"] if todo and runs else []
+    plans = [f"{Scope.PLAN}/{plan}"] if plan else []
+    return check_contexts([*inner, *(f"{Scope.RUN}/{run}" for run in runs), *plans, Scope.ECOSYSTEM.value])
+
+
+def outward(chain: Chain, scope: Scope | None) -> Chain:
+    """From the context of this scope outward. Raises UsageError where there is none."""
+    if scope is None:
+        return chain
+    for place, context in enumerate(chain):
+        if scope_of(context) == scope:
+            return chain[place:]
+    raise UsageError(f"no {scope} is meant here", f"name one, or choose: {', '.join(map(scope_of, reversed(chain)))}")
+
+
+def written(chain: Chain) -> Chain:
+    """From the context outward to which a write goes without a word: a todo's goes to its run's."""
+    return chain[1:] if scope_of(chain[0]) == Scope.TODO else chain
+
+
+def scope_of(context: str) -> str:
+    return context.partition("/")[0]
+
+
+def of_run(run_id: str, todos: Iterable[str]) -> Chain:
+    """All contexts that go with a run."""
+    return (f"{Scope.RUN}/{run_id}", *(f"{Scope.TODO}/{run_id}/{todo}" for todo in todos))
+
+
+STORE = "store"
+
+
+def store(name: str) -> str:
+    """Of a Store, beside the tree."""
+    return f"{STORE}/{name}"
+
+
 def check_contexts(contexts: Sequence[str]) -> Chain:
     """Raises UsageError: a name goes into a key of Redis."""
     for one in contexts:
-        if not one or not one.isprintable() or any(letter.isspace() for letter in one) or len(one) > LONGEST_KEY * 2:
+        if not one or not one.isprintable() or any(letter.isspace() for letter in one) or len(one) > 2 * LONGEST_KEY:
             raise UsageError(f"{one!r} names no context", "names of plans, runs and todos have no blanks")
     return tuple(contexts)
+
+
+def check_pattern(pattern: str) -> str:
+    """As shells have them: `*`, `?`, `[a-z]`, `[!a-z]`. Raises UsageError."""
+    if not pattern or len(pattern) > LONGEST_KEY or not pattern.isprintable():
+        raise UsageError(f"{pattern!r} is no pattern", "such as: build.* or part-[0-9]")
+    if _OPEN.search(_CLASS.sub("", pattern)):
+        raise UsageError(f"{pattern!r} is no pattern: a [ is not closed, or a ] not opened", "such as: part-[0-9]")
+    return pattern
+
+
+def is_pattern(text: str) -> bool:
+    return any(letter in GLOB for letter in text)

@@ -1,0 +1,180 @@
+"""Contexts: JSON values by key, seen from a place in the tree. Each read asks this process first, then Redis."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from redis import Redis
+
+from coordination.cache.entries import Entries
+from coordination.cache.limits import Limits
+from coordination.cache.local import Local
+from coordination.cache.names import (
+    Chain,
+    Scope,
+    chain_of,
+    check_contexts,
+    check_key,
+    check_pattern,
+    is_pattern,
+    of_run,
+    outward,
+    scope_of,
+    written,
+)
+from coordination.cache.stats import CacheStats, read_stats
+from coordination.cache.walking import Held, Walk
+from coordination.errors import UsageError
+
+if TYPE_CHECKING:
+    from coordination.cache.flight import Flight
+
+T = TypeVar("T")
+
+
+class Kept(BaseModel):
+    """A key that is to be seen, without its value."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    scope: str
+    """Whose context has it."""
+    bytes: int
+    """Of its value, as JSON."""
+    expires_in_s: float
+
+
+class Cache:
+    """The contexts of a namespace, for any number of threads. Raises Unreachable, UsageError, NoRoom."""
+
+    def __init__(self, redis: Redis, namespace: str, limits: Limits | None = None, local: Local | None = None) -> None:
+        self.entries = Entries(redis, namespace, limits or Limits())
+        self.local = local or Local()
+        self.walk = Walk(self.entries)
+        self._redis = redis
+        self._namespace = namespace
+
+    def at(self, plan: str = "", run: str | Sequence[str] = (), todo: str = "") -> Context:
+        """The context of a todo of a run, of a run, a plan, or (with nothing said) of the ecosystem.
+
+        `run`: a run, or a run and those that it carries on.
+        """
+        runs = ([run] if run else []) if isinstance(run, str) else run
+        return Context(self, chain_of(plan, runs, todo))
+
+    def forget_run(self, run_id: str, todos: Sequence[str] = ()) -> None:
+        """Everything in the contexts of a run and its todos."""
+        self.entries.drop(of_run(run_id, todos))
+
+    def stats(self) -> CacheStats:
+        return read_stats(self.entries.line, self.entries.keys, self.entries.limits, self.local)
+
+    @cached_property
+    def flight(self) -> Flight:
+        from coordination.cache.flight import Flight  # locks, which only it needs
+
+        return Flight(self._redis, self._namespace)
+
+    def close(self) -> None:
+        if "flight" in self.__dict__:
+            self.flight.close()
+        self.entries.close()
+
+
+class Context:
+    """One context, with what it sees of its outer ones. `chain`: their names, the inner one first."""
+
+    def __init__(self, cache: Cache, chain: Sequence[str]) -> None:
+        self._cache = cache
+        self.chain = check_contexts(chain)
+
+    def get(self, key: str, default: Any = None, *, scope: Scope | None = None) -> Any:
+        """The value that is nearest; `default` where there is none. `scope`: looks from that context outward."""
+        raw = self._raw(check_key(key), outward(self.chain, scope))
+        return default if raw is None else json.loads(raw)
+
+    def set(self, key: str, value: Any, ttl: timedelta | None = None, *, scope: Scope | None = None) -> None:
+        """In the context of the run, unless `scope` says otherwise: a todo's own is seen by nobody else.
+
+        `value`: what JSON can say.
+        """
+        context = self._written(scope)[0]
+        self._cache.entries.put(context, check_key(key), _json(value), ttl)
+        self._cache.local.wrote(context, [key])
+
+    def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None) -> int:
+        """Keys, or patterns such as `build.*`; returns how many there were. An outer context keeps what it has: from this one on
+        it is hidden, for the ttl.
+        """
+        contexts = self._written(scope)
+        keys = list(dict.fromkeys(key for name in names for key in self._named(name, contexts)))
+        gone, _ = self._cache.entries.delete(contexts, keys, ttl) if keys else (0, 0)
+        self._cache.local.wrote(contexts[0], keys)
+        return gone
+
+    def list(self, pattern: str = "*", *, scope: Scope | None = None) -> Iterator[Kept]:
+        """What is to be seen from here, by key."""
+        found = self._visible(check_pattern(pattern), outward(self.chain, scope))
+        for held in sorted(found.values(), key=lambda held: held.key):
+            yield Kept(
+                key=held.key, scope=scope_of(held.context), bytes=held.size, expires_in_s=held.left.total_seconds()
+            )
+
+    def get_or_compute(
+        self, key: str, compute: Callable[[], T], ttl: timedelta | None = None, *, scope: Scope | None = None
+    ) -> T:
+        """The value that is nearest, else what `compute` returns, which is kept for the ttl. Of all processes that ask
+        for it one computes, and the others wait; if it dies, the next one computes. Raises LockTimeout, and what `compute` raises.
+        """
+        context = self._written(scope)[0]
+
+        def look() -> bytes | None:
+            return self._raw(check_key(key), self.chain)
+
+        def make() -> bytes:
+            self.set(key, value := compute(), ttl, scope=scope)
+            return _json(value)
+
+        value: T = json.loads(self._cache.flight.one(f"{context}\n{key}", look, make))
+        return value
+
+    def _raw(self, key: str, contexts: Chain) -> bytes | None:
+        local = self._cache.local
+        if (known := local.get(key, contexts)) is not None:
+            return known
+        asked_at = local.clock()
+        answer = self._cache.entries.get(key, contexts, local.take_hits())
+        local.remember(key, contexts, answer, asked_at)
+        return answer.value
+
+    def _written(self, scope: Scope | None) -> Chain:
+        return written(self.chain) if scope is None else outward(self.chain, scope)
+
+    def _named(self, name: str, contexts: Chain) -> Sequence[str]:
+        if is_pattern(name):
+            return list(self._visible(check_pattern(name), contexts))
+        return [check_key(name)]
+
+    def _visible(self, pattern: str, contexts: Chain) -> Mapping[str, Held]:
+        found: dict[str, Held] = {}
+        for context in contexts:
+            for held in self._cache.walk.entries(context):
+                if fnmatchcase(held.key, pattern):
+                    found.setdefault(held.key, held)
+        return {key: held for key, held in found.items() if not held.hides}
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the value cannot be said in JSON: {error}", "keep numbers, texts, lists and objects"
+        ) from error

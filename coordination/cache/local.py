@@ -1,0 +1,147 @@
+"""What this process has read of late: the layer in front of Redis. Why it may be believed stands in the package's page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from coordination.cache.entries import Answer
+from coordination.cache.names import Chain
+
+FRESH_FOR = timedelta(seconds=0.5)
+"""So long what Redis said is believed without asking again."""
+MAX_BYTES = 16 * 1024 * 1024
+OVERHEAD = 300
+"""Of an entry, in bytes of this process."""
+CONTEXTS = 1000
+
+Place = tuple[str, str]
+"""A context and a key."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    value: bytes | None
+    """None: the context does not have the key."""
+    until: float
+
+    @property
+    def size(self) -> int:
+        return OVERHEAD + len(self.value or b"")
+
+
+@dataclass(slots=True)
+class _Known:
+    """Of a context. Times are of this process's steady clock."""
+
+    generation: int
+    asked_at: float
+    """When the newest answer that named the generation was asked for."""
+    written_at: float = 0.0
+    """By this process: what was asked for before then may be older."""
+    places: set[Place] = field(default_factory=set)
+
+
+class Local:
+    """For any number of threads."""
+
+    def __init__(
+        self,
+        max_bytes: int = MAX_BYTES,
+        fresh_for: timedelta = FRESH_FOR,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.clock = clock
+        self._max_bytes = max_bytes
+        self._fresh_for_s = fresh_for.total_seconds()
+        self._guard = threading.Lock()
+        self._kept: OrderedDict[Place, _Kept] = OrderedDict()
+        self._known: dict[str, _Known] = {}
+        self._bytes = 0
+        self._hits = 0
+
+    def get(self, key: str, contexts: Chain) -> bytes | None:
+        """A value that is known to be in force; None: ask Redis. What is not there, or hidden, is always asked for."""
+        with self._guard:
+            now = self.clock()
+            for context in contexts:
+                known, kept = self._known.get(context), self._kept.get((context, key))
+                if known is None or kept is None or now - known.asked_at > self._fresh_for_s or now >= kept.until:
+                    return None
+                if kept.value is not None:
+                    self._kept.move_to_end((context, key))
+                    self._hits += 1
+                    return kept.value
+            return None
+
+    def remember(self, key: str, contexts: Chain, answer: Answer, asked_at: float) -> None:
+        """`asked_at`: by `clock`, before Redis was asked."""
+        with self._guard:
+            if not all(self._confirm(*pair, asked_at) for pair in zip(contexts, answer.generations, strict=True)):
+                return
+            if answer.value is None:
+                return
+            for context in contexts[: answer.place]:
+                self._keep((context, key), _Kept(None, float("inf")))
+            until = asked_at + answer.left.total_seconds()
+            self._keep((contexts[answer.place], key), _Kept(answer.value, until))
+
+    def wrote(self, context: str, keys: tuple[str, ...] | list[str]) -> None:
+        """This process has written: it reads that back, and no answer that was on its way."""
+        with self._guard:
+            known = self._known.setdefault(context, _Known(0, 0.0))
+            known.written_at = self.clock()
+            for key in keys:
+                self._drop((context, key))
+
+    def take_hits(self) -> int:
+        """Those since the last call, for the figures in Redis."""
+        with self._guard:
+            hits, self._hits = self._hits, 0
+            return hits
+
+    @property
+    def bytes(self) -> int:
+        return self._bytes
+
+    def _confirm(self, context: str, generation: int, asked_at: float) -> bool:
+        """What is kept of the context is in force as of then, or goes. False: the answer is older than what is known."""
+        known = self._known.get(context)
+        if known is None:
+            if len(self._known) >= CONTEXTS:
+                self._forget_all()
+            self._known[context] = _Known(generation, asked_at)
+            return True
+        if asked_at <= known.written_at or (asked_at < known.asked_at and generation != known.generation):
+            return False
+        if generation != known.generation:
+            for place in tuple(known.places):
+                self._drop(place)
+            known.generation = generation
+        known.asked_at = max(known.asked_at, asked_at)
+        return True
+
+    def _keep(self, place: Place, kept: _Kept) -> None:
+        self._drop(place)
+        if kept.size > self._max_bytes:
+            return
+        self._kept[place] = kept
+        self._known[place[0]].places.add(place)
+        self._bytes += kept.size
+        while self._bytes > self._max_bytes:
+            self._drop(next(iter(self._kept)))
+
+    def _drop(self, place: Place) -> None:
+        kept = self._kept.pop(place, None)
+        if kept is not None:
+            self._bytes -= kept.size
+            self._known[place[0]].places.discard(place)
+
+    def _forget_all(self) -> None:
+        self._kept.clear()
+        self._known.clear()
+        self._bytes = 0

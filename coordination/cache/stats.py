@@ -1,0 +1,62 @@
+"""How the cache does, in figures."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.cache.limits import Limits
+from coordination.cache.local import Local
+from coordination.wire.keys import CacheKeys
+from coordination.wire.line import Line
+
+
+class CacheStats(BaseModel):
+    """Of the namespace, since its beginning, but for what is there now: entries, values, contexts, bytes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    hits: int
+    """Answered with a value, in process or by Redis."""
+    local_hits: int
+    """Those in process. A process reports them when it asks Redis next; one that ends before that does not."""
+    misses: int
+    hit_rate: float
+    """0 to 1; 0 where nothing was asked for."""
+    writes: int
+    evictions: int
+    expired: int
+    """Entries that were taken away since their time was over."""
+    entries: int
+    values: int
+    """Different ones."""
+    contexts: int
+    bytes: int
+    max_bytes: int
+    eviction: str
+    process_bytes: int
+    """In this process."""
+
+
+COUNTERS = ("hits", "local_hits", "misses", "puts", "evictions", "expired", "bytes")
+
+
+def read_stats(line: Line, keys: CacheKeys, limits: Limits, local: Local) -> CacheStats:
+    answers = line.send("HMGET", keys.facts, *COUNTERS)
+    fact = {name: int(value or 0) for name, value in zip(COUNTERS, answers, strict=True)}
+    hits = fact["hits"] + fact["local_hits"]
+    return CacheStats(
+        hits=hits,
+        local_hits=fact["local_hits"],
+        misses=fact["misses"],
+        hit_rate=round(hits / max(1, hits + fact["misses"]), 4),
+        writes=fact["puts"],
+        evictions=fact["evictions"],
+        expired=fact["expired"],
+        entries=int(line.send("ZCARD", keys.expiry)),
+        values=int(line.send("HLEN", keys.values)),
+        contexts=int(line.send("ZCARD", keys.contexts)),
+        bytes=fact["bytes"],
+        max_bytes=limits.max_bytes,
+        eviction=limits.eviction,
+        process_bytes=local.bytes,
+    )

@@ -1,0 +1,83 @@
+"""Going through what contexts hold, a page at a time: never a whole one, nor the keyspace, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from coordination.cache.entries import Entries
+from coordination.cache.limits import MS
+from coordination.wire.connection import FREIGHT_S
+
+PAGE = 500
+VALUES_AT_ONCE = 4 * 1024 * 1024
+HIDES = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An entry without its value."""
+
+    context: str
+    key: str
+    digest: str
+    size: int
+    left: timedelta
+
+    @property
+    def hides(self) -> bool:
+        """It has no value, and hides those of outer contexts."""
+        return self.digest == HIDES
+
+
+class Walk:
+    def __init__(self, entries: Entries) -> None:
+        self._entries = entries
+        self._send = entries.line.send
+        self._keys = entries.keys
+
+    def contexts(self) -> Iterator[str]:
+        last = ""
+        while page := self._send(
+            "ZRANGEBYLEX", self._keys.contexts, f"({last}" if last else "-", "+", "LIMIT", 0, PAGE
+        ):
+            yield from (name.decode() for name in page)
+            last = page[-1].decode()
+
+    def entries(self, context: str) -> Iterator[Held]:
+        """Each once that is there all the while; others may be seen or not."""
+        seen, cursor, first = set[str](), b"0", True
+        while first or cursor != b"0":
+            first = False
+            now_ms = self._now_ms()
+            cursor, page = self._send("HSCAN", self._keys.entries(context), cursor, "COUNT", PAGE)
+            for key, record in zip(page[::2], page[1::2], strict=True):
+                held = _held(context, key.decode(), record.decode(), now_ms)
+                if held.left > timedelta(0) and held.key not in seen:
+                    seen.add(held.key)
+                    yield held
+
+    def values(self, wanted: Iterable[Held]) -> Iterator[Mapping[str, bytes]]:
+        """Digest → value, as many at once as are no burden; what went meanwhile is left out."""
+        batch: dict[str, int] = {}
+        for held in wanted:
+            batch[held.digest] = held.size
+            if sum(batch.values()) >= VALUES_AT_ONCE or len(batch) >= PAGE:
+                yield self._read(batch)
+                batch = {}
+        if batch:
+            yield self._read(batch)
+
+    def _read(self, digests: Mapping[str, int]) -> Mapping[str, bytes]:
+        found = self._send("HMGET", self._keys.values, *digests, patience_s=FREIGHT_S)
+        return {digest: value for digest, value in zip(digests, found, strict=True) if value is not None}
+
+    def _now_ms(self) -> int:
+        seconds, micros = self._send("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _held(context: str, key: str, record: str, now_ms: int) -> Held:
+    digest, size, expires = record.split()
+    return Held(context, key, digest, int(size), (int(expires) - now_ms) * MS)
