@@ -42,10 +42,10 @@ def main(names: list[str], short: bool, json_to: str | None) -> int:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "names", nargs="*", choices=[[], *NAMES], metavar="NAME", help=f"of {', '.join(NAMES)}; else all"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; without one: all")
     parser.add_argument("--json", nargs="?", const=STDOUT, metavar="FILE", help="to stdout without FILE")
     parser.add_argument("--short", action="store_true", help="seconds, to see that they run: their figures say nothing")
     options = parser.parse_args()
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     sys.exit(main(options.names or list(NAMES), options.short, options.json))

@@ -1,0 +1,92 @@
+"""Celery by itself: no-op tasks through coord's own app settings and a pool of threads, without coord.
+
+The worker is a process of its own; what it consumes was published before. It notes when each task ran, which is all that it does
+beyond what Celery does, and ends after the last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from celery import Celery, signals
+from celery.worker import state
+
+from coordination.settings import Settings
+from coordination.wire.carrier import make_app
+from coordination.wire.keys import Keys
+
+NOOP = "bench.noop"
+
+
+def app_of(url: str, name: str) -> Celery:
+    """With acks late, task events and the transport as coord has them; `name`: its namespace."""
+    return make_app(url, Keys(name), Settings())
+
+
+def queues_of(name: str, repos: Sequence[str], host: str) -> list[str]:
+    """As many queues as a worker of coord has for these repositories."""
+    keys = Keys(name)
+    return [keys.control_queue, *(keys.queue(repo, at) for repo in repos for at in (None, host))]
+
+
+def publish(app: Celery, tasks: int, queues: Sequence[str]) -> None:
+    """In turn to each of the queues, as a level of coord's todos goes to its repositories."""
+    with app.producer_or_acquire() as producer:
+        for i in range(tasks):
+            app.send_task(
+                NOOP, args=("run-0123456789", f"t{i}", 1, "repo"), queue=queues[i % len(queues)], producer=producer
+            )
+
+
+def rate(url: str, name: str, tasks: int, repos: Sequence[str], threads: int, within_s: float) -> float:
+    """Tasks per second, from the first that started to the last."""
+    queues = queues_of(name, repos, "host")
+    publish(app_of(url, name), tasks, queues[2::2])
+    words = [sys.executable, "-m", __name__, url, name, *queues, "--tasks", str(tasks), "--threads", str(threads)]
+    told = subprocess.run(words, check=True, capture_output=True, text=True, timeout=within_s, env=environment())
+    first, last = json.loads(told.stdout)
+    return tasks / float(last - first)
+
+
+def environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
+def work(app: Celery, queues: Sequence[str], tasks: int, threads: int) -> tuple[float, float]:
+    """First and last time of a task."""
+    ran: list[float] = []
+
+    @app.task(name=NOOP)  # type: ignore[untyped-decorator]
+    def noop(_run: str, _todo: str, _attempt: int, _repo: str) -> None:
+        ran.append(time.perf_counter())
+        if len(ran) == tasks:
+            state.should_stop = os.EX_OK
+
+    signals.setup_logging.connect(lambda **_: None, weak=False)
+    worker = app.Worker(
+        pool_cls="threads",
+        concurrency=threads,
+        queues=list(queues),
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return ran[0], ran[-1]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("name")
+    parser.add_argument("queues", nargs="+")
+    parser.add_argument("--tasks", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    given = parser.parse_args()
+    print(json.dumps(work(app_of(given.url, given.name), given.queues, given.tasks, given.threads)))
