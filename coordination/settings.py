@@ -78,6 +78,19 @@ class Settings(BaseModel):
     inbox_keep: Duration = timedelta(hours=24)
     """So long a message waits at most."""
 
+    cache_max_bytes: Annotated[int, Field(ge=64 * 1024)] = 100 * 1024 * 1024
+    """Of the context cache in Redis; then something is evicted."""
+    cache_ttl: Duration = timedelta(hours=1)
+    """Of a value that is kept without a word about it."""
+    cache_eviction: Literal["lru", "lfu", "ttl"] = "lru"
+    """What goes first: the least recently used, the least often used, or what expires first."""
+    cache_value_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
+    """How large one value may be."""
+    cache_folder: Annotated[str, Field(pattern=r"^/")] | None = None
+    """Where values are also written, to be put back into a Redis that has lost them. None: nowhere."""
+    context_limit_bytes: Annotated[int, Field(ge=0)] = 64 * 1024
+    """How much of its context stands in a todo's COORD_CONTEXT; the rest it asks for with `coord context`."""
+
     gateway_window: Annotated[int, Field(ge=1, le=1000)] = 32
     """So many messages a client of `coord gateway` has in hand at most; its inbox is read no further."""
     gateway_send_timeout: Duration = timedelta(seconds=20)
@@ -146,6 +159,12 @@ def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:
 def failpoints_from_environment(environ: Mapping[str, str] | None = None) -> str:
     """Where this process is to fail, for tests: what it says is in wire/failpoints.py. Empty: nowhere."""
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "FAILPOINTS", "")
+
+
+def todo_connection_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The file in which a worker tells a todo's command where its context is; None outside of a todo."""
+    named = (os.environ if environ is None else environ).get(ENV_PREFIX + "CONNECTION")
+    return Path(named) if named else None
 
 
 def cache_folder_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:

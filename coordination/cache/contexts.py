@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
 
+from coordination.cache.document import packed
 from coordination.cache.entries import Entries
 from coordination.cache.limits import Limits
 from coordination.cache.local import Local
@@ -30,7 +31,6 @@ from coordination.cache.names import (
 )
 from coordination.cache.stats import CacheStats, read_stats
 from coordination.cache.walking import Held, Walk
-from coordination.errors import UsageError
 
 if TYPE_CHECKING:
     from coordination.cache.flight import Flight
@@ -106,7 +106,7 @@ class Context:
         `value`: what JSON can say.
         """
         context = self._written(scope)[0]
-        self._cache.entries.put(context, check_key(key), _json(value), ttl)
+        self._cache.entries.put(context, check_key(key), packed(value), ttl)
         self._cache.local.wrote(context, [key])
 
     def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None) -> int:
@@ -140,7 +140,7 @@ class Context:
 
         def make() -> bytes:
             self.set(key, value := compute(), ttl, scope=scope)
-            return _json(value)
+            return packed(value)
 
         value: T = json.loads(self._cache.flight.one(f"{context}\n{key}", look, make))
         return value
@@ -169,12 +169,3 @@ class Context:
                 if fnmatchcase(held.key, pattern):
                     found.setdefault(held.key, held)
         return {key: held for key, held in found.items() if not held.hides}
-
-
-def _json(value: Any) -> bytes:
-    try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"the value cannot be said in JSON: {error}", "keep numbers, texts, lists and objects"
-        ) from error

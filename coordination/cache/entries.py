@@ -103,6 +103,16 @@ class Entries:
             gone += int(count)
         return gone, int(generation)
 
+    def hide(self, context: str, key: str, ttl: timedelta, *, only_new: bool = False) -> bool:
+        """Whatever outer contexts have. False where, with `only_new`, the key has something already. Raises NoRoom."""
+        limits, word = self.limits, b"more"
+        while word == b"more":
+            mode = "new" if only_new else ""
+            word = self._step("hide", context, key, limits.ttl_ms(ttl), limits.eviction, limits.max_bytes, mode)
+        if word == b"none":
+            raise NoRoom("there is no room to note what is hidden", "raise cache_max_bytes")
+        return bool(word == b"kept")
+
     def drop(self, contexts: Iterable[str]) -> None:
         """All that they hold, and the contexts with it."""
         left = list(contexts)

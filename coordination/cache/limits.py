@@ -7,6 +7,7 @@ from datetime import timedelta
 from enum import StrEnum
 
 from coordination.errors import UsageError
+from coordination.settings import Settings
 
 LONGEST_TTL = timedelta(days=366)
 MS = timedelta(milliseconds=1)
@@ -30,6 +31,15 @@ class Limits:
     eviction: Eviction = Eviction.LRU
     value_bytes: int = 8 * 1024 * 1024
     """Of one value."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        return cls(
+            max_bytes=settings.cache_max_bytes,
+            ttl=settings.cache_ttl,
+            eviction=Eviction(settings.cache_eviction),
+            value_bytes=settings.cache_value_bytes,
+        )
 
     def ttl_ms(self, ttl: timedelta | None) -> int:
         """Raises UsageError."""

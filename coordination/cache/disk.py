@@ -1,0 +1,130 @@
+"""What survives when Redis loses its data: a folder, into which a worker writes what is kept, and from which it is put back once.
+
+`<namespace>.index` has a line of JSON for each entry, `<namespace>.values/` a file for each different value, named by its SHA-256: a
+round writes the values that are new, then the index whole, then takes away what no line names. Contexts of runs are left out:
+who lost its data has lost the runs as well.
+
+A Redis that has not been told so yet (the fact `restored`) is given what the folder has, beside what it has got meanwhile; cut short,
+that is done again. So a value that was deleted comes back only if Redis was lost before the next round.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from coordination.cache.entries import Entries
+from coordination.cache.limits import MS
+from coordination.cache.names import Scope, scope_of
+from coordination.cache.walking import Held, Walk
+from coordination.errors import CoordinationError
+
+PASSING = (Scope.RUN, Scope.TODO)
+FACTS = ("restored", "writes", "bytes")
+
+
+class _Row(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    context: str
+    key: str
+    digest: str
+    size: int
+    left_s: float
+    saved_at: float
+
+
+class Disk:
+    """Used by one thread of the process that leads. Raises CoordinationError where the folder cannot be used."""
+
+    def __init__(self, entries: Entries, namespace: str, folder: Path) -> None:
+        self._entries = entries
+        self._walk = Walk(entries)
+        self._index = folder / f"{namespace}.index"
+        self._values = folder / f"{namespace}.values"
+        self._saved: object = None
+
+    def run_once(self) -> int:
+        """Puts back what a Redis without data lacks, then writes what has changed; returns how many entries it put back."""
+        try:
+            restored, *state = self._entries.line.send("HMGET", self._entries.keys.facts, *FACTS)
+            back = 0 if restored else self._restore()
+            if restored is None or state != self._saved:
+                self._save()
+                self._saved = state if restored else None
+        except OSError as error:
+            raise CoordinationError(
+                f"cache_folder: {error.filename} cannot be used: {error.strerror}",
+                "make room there, or name another folder",
+            ) from error
+        return back
+
+    def _restore(self) -> int:
+        back = sum(self._put_back(row) for row in self._rows())
+        self._entries.line.send("HSET", self._entries.keys.facts, "restored", 1)
+        return back
+
+    def _put_back(self, row: _Row) -> bool:
+        left = timedelta(seconds=row.left_s - max(0.0, time.time() - row.saved_at))
+        value = self._read(row.digest)
+        if left < MS or value is None or len(value) > self._entries.limits.value_bytes:
+            return False
+        return self._entries.put(row.context, row.key, value, left, only_new=True) is not None
+
+    def _rows(self) -> Iterator[_Row]:
+        """A line that was damaged is as one that was evicted."""
+        if not self._index.exists():
+            return
+        with self._index.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                with suppress(ValidationError):
+                    yield _Row.model_validate_json(line)
+
+    def _save(self) -> None:
+        self._values.mkdir(parents=True, exist_ok=True)
+        there = {file.name for file in self._values.iterdir()}
+        held = [
+            one for context in self._walk.contexts() if scope_of(context) not in PASSING for one in self._of(context)
+        ]
+        for values in self._walk.values(one for one in held if one.digest not in there):
+            self._write(values)
+        named = {one.digest for one in held}
+        self._replace(self._index, "".join(map(_row, held)).encode())
+        for name in there - named:
+            (self._values / name).unlink(missing_ok=True)
+
+    def _of(self, context: str) -> Iterator[Held]:
+        return (one for one in self._walk.entries(context) if not one.hides)
+
+    def _write(self, values: Mapping[str, bytes]) -> None:
+        for digest, value in values.items():
+            self._replace(self._values / digest, value)
+
+    def _read(self, digest: str) -> bytes | None:
+        try:
+            value = (self._values / Path(digest).name).read_bytes()
+        except FileNotFoundError:
+            return None
+        return value if sha256(value).hexdigest() == digest else None
+
+    def _replace(self, file: Path, content: bytes) -> None:
+        """Whole or not at all, also for a machine that loses its power."""
+        beside = file.with_name(f"{file.name}.new")
+        with beside.open("wb") as out:
+            out.write(content)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(file)
+
+
+def _row(held: Held) -> str:
+    row = {"context": held.context, "key": held.key, "digest": held.digest, "size": held.size}
+    return json.dumps({**row, "left_s": held.left.total_seconds(), "saved_at": time.time()}) + "\n"

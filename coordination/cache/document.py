@@ -1,0 +1,153 @@
+"""All contexts as lines of JSON: a file to keep, to move, to read. First the head, then a line for each entry.
+
+`{"coord_context": 1, "namespace": "coord"}`
+`{"context": "run/3f…", "key": "version", "value": "1.2", "left_s": 3417.2}`, or `"hides": true` where outer values are hidden.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from coordination.cache.entries import Entries
+from coordination.cache.limits import LONGEST_TTL, MS
+from coordination.cache.names import STORE, check_contexts, check_key, check_value, scope_of
+from coordination.cache.walking import Held, Walk
+from coordination.errors import CoordinationError, UsageError
+
+FORMAT = 1
+BATCH = 200
+
+
+class Line(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    context: str
+    key: str
+    value: JsonValue = None
+    hides: bool = False
+    left_s: Annotated[float, Field(gt=0, le=LONGEST_TTL.total_seconds())]
+
+
+def export(entries: Entries, namespace: str, file: Path) -> int:
+    """Writes the file anew, whole or not at all; returns how many entries that were. Each is as it was when it was read."""
+    beside = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        with beside.open("w", encoding="utf-8") as out:
+            out.write(json.dumps({"coord_context": FORMAT, "namespace": namespace}) + "\n")
+            count = sum(1 for line in _lines(entries) if out.write(line + "\n"))
+            os.fsync(out.fileno())
+        beside.replace(file)
+    except OSError as error:
+        raise CoordinationError(f"{file} cannot be written: {error.strerror}", "name another file") from error
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+    return count
+
+
+def restore(entries: Entries, file: Path, *, only_new: bool = False) -> int:
+    """Puts back what the file has, over what is there (with `only_new` beside it), once all of it was judged; returns how many
+    entries were put. Raises UsageError with the line.
+    """
+    for _ in _judged(entries, file):
+        pass
+    return sum(_put(entries, line, only_new=only_new) for line in _judged(entries, file))
+
+
+def _lines(entries: Entries) -> Iterator[str]:
+    walk = Walk(entries)
+    for context in walk.contexts():
+        if scope_of(context) != STORE:
+            yield from _of_context(walk, context)
+
+
+def _of_context(walk: Walk, context: str) -> Iterator[str]:
+    batch: list[Held] = []
+    for held in chain(walk.entries(context), [None]):
+        if held is not None:
+            batch.append(held)
+        if held is None or len(batch) >= BATCH:
+            yield from _with_values(walk, batch)
+            batch = []
+
+
+def _with_values(walk: Walk, batch: list[Held]) -> Iterator[str]:
+    sharing: dict[str, list[Held]] = {}
+    for held in batch:
+        if held.hides:
+            yield _line(held, {"hides": True})
+        else:
+            sharing.setdefault(held.digest, []).append(held)
+    for values in walk.values(same[0] for same in sharing.values()):
+        for digest, value in values.items():
+            yield from (_line(held, {"value": json.loads(value)}) for held in sharing[digest])
+
+
+def _line(held: Held, what: dict[str, Any]) -> str:
+    left_s = held.left.total_seconds()
+    return json.dumps({"context": held.context, "key": held.key, **what, "left_s": left_s}, separators=(",", ":"))
+
+
+def _put(entries: Entries, line: Line, *, only_new: bool) -> bool:
+    left = max(MS, timedelta(seconds=line.left_s))
+    if line.hides:
+        return entries.hide(line.context, line.key, left, only_new=only_new)
+    return entries.put(line.context, line.key, packed(line.value), left, only_new=only_new) is not None
+
+
+def packed(value: Any) -> bytes:
+    """A value as it is kept. Raises UsageError."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the value cannot be said in JSON: {error}", "keep numbers, texts, lists and objects"
+        ) from error
+
+
+def _judged(entries: Entries, file: Path) -> Iterator[Line]:
+    try:
+        with file.open(encoding="utf-8") as text:
+            _check_head(file, text)
+            for number, words in enumerate(text, 2):
+                yield _read(entries, f"{file}:{number}", words)
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise UsageError(f"{file} cannot be read: {why}", "name a file of: coord context export") from error
+
+
+def _check_head(file: Path, text: TextIO) -> None:
+    try:
+        head = json.loads(text.readline())
+    except (ValueError, RecursionError):
+        head = None
+    found = head.get("coord_context") if isinstance(head, dict) else None
+    if found != FORMAT:
+        what = "is no export of contexts" if found is None else f"is of another version: {found}"
+        raise UsageError(f"{file} {what}", "name a file of: coord context export")
+
+
+def _read(entries: Entries, where: str, words: str) -> Line:
+    try:
+        line = Line.model_validate_json(words)
+        check_contexts((line.context,))
+        check_key(line.key)
+        check_value(packed(line.value), entries.limits.value_bytes)
+        if scope_of(line.context) == STORE:
+            raise UsageError(f"{line.context!r} names no context of the tree")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{where}: {place}: {first['msg']}", "nothing was put; correct the line") from error
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.message}", "nothing was put; correct the line") from error
+    return line
