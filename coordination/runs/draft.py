@@ -11,7 +11,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from coordination.models import Level, ManualAction, Todo, Workspace
+from coordination.models import Level, Todo, Workspace
+from coordination.planner.hours import kind_of
 from coordination.runs.records import Reply, RunStatus, TodoSpec, TodoState
 from coordination.runs.store import RunStore, ms
 from coordination.wire.keys import resource, seat
@@ -31,8 +32,7 @@ def new_run_id() -> str:
 def place_of(spec: TodoSpec, order: int | str, level: int | str) -> str:
     """What `place` says of a todo, for the Lua steps."""
     todo = spec.todo
-    kind = "manual" if isinstance(todo.action, ManualAction) else todo.workspace
-    return f"{order} {level} {todo.repo} {kind} {PRIORITY[todo.priority]} {_wants_of(spec)}"
+    return f"{order} {level} {todo.repo} {kind_of(todo)} {PRIORITY[todo.priority]} {_wants_of(spec)}"
 
 
 def first_facts(todo: Todo) -> dict[str, str | int]:

@@ -44,6 +44,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:cache-order`       | zset   | context and key, by when it is evicted: the lowest first | as long as the entry     |
 | `<ns>:cache-expiry`      | zset   | context and key, by its expiry in ms                      | as long as the entry     |
 | `<ns>:cache-facts`       | hash   | bytes, writes, ticks, floor, hits, misses, evictions …    | for ever                 |
+| `<ns>:durations:<repo> <kind>` | list | how long the last 25 todos like this took, in ms; kind as in `place` | 90 days |
 | `<ns>:gateway-tokens`    | hash   | who → JSON: recipient, SHA-256 of its token, since when   | until revoked            |
 | `<ns>:gateway-news`      | pubsub | a recipient whose token ended, or who came in elsewhere   | —                        |
 | `<ns>:recipients`        | zset   | recipient, by when it was last heard of in ms             | until forgotten          |
@@ -66,7 +67,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its answer                            | until gathered           |
 | `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, `stuck`, counts `n.<state>` …  | as long as the run       |
 | `…:spec`                 | hash   | todo → JSON of what is to be done; never changes          | as long as the run       |
-| `…:place`                | hash   | todo → `order level repo kind priority wants`             | as long as the run       |
+| `…:place`                | hash   | todo → `order level repo kind priority wants`: kind `shell` or `shell:<labels>` | as long as the run       |
 | `…:children`             | hash   | todo → the todos that wait for it                         | as long as the run       |
 | `…:levels`               | hash   | level → its todos, most urgent first                      | as long as the run       |
 | `…:state`                | hash   | todo → state                                              | as long as the run       |
@@ -177,6 +178,7 @@ LUA_NAMES: Mapping[str, str] = {
     "recipients": "recipients",
     "readers": "readers",
     "dead_letters": "dead-letters",
+    "durations": "durations:",
     "cache_contexts": "cache-contexts",
     "cache_generations": "cache-generations",
     "cache_entries": "cache-entries:",
@@ -331,6 +333,10 @@ class Keys:
 
     def errand(self, errand_id: str) -> str:
         return f"{self.namespace}:errand:{errand_id}"
+
+    def durations(self, repo: str, kind: str) -> str:
+        """Of todos that are alike: `kind` as in `place`."""
+        return f"{self.namespace}:{LUA_NAMES['durations']}{repo} {kind}"
 
     def queue(self, repo: str, host: str | None = None) -> str:
         """The queue of a repository; with a host, the one that only this host's workers read."""

@@ -26,6 +26,8 @@ if cached ~= '' then
   note(todo, 'cached', cached)
   call('HINCRBY', meta, 'cached', 1)
   count('todos_cached')
+elseif outcome == 'succeeded' and not undoing then
+  keep_duration(todo, place_of(todo))
 end
 tell_breakers(todo, cached == '' and outcome or 'cached', blame, why)
 settle(todo, outcome, why)

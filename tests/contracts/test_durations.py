@@ -1,0 +1,93 @@
+"""How long todos took is learned where they settle, and reckoned with where nobody has estimated them."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from coordination.planner.forecast import forecast
+from coordination.planner.graph import build
+from coordination.planner.hours import Group
+from coordination.runs.durations import learned
+from coordination.runs.records import Result, TodoState
+from coordination.runs.store import RunStore
+from tests import plans
+from tests.contracts.carrier import BAD, OK, Harness
+
+SHELL, DOCS = Group("api", "shell"), Group("api", "shell:docs")
+
+
+@pytest.fixture
+def harness(client: Redis) -> Harness:
+    return Harness(RunStore(client, "test"))
+
+
+def run(harness: Harness, result: Result = OK, **todo: object) -> None:
+    eco = plans.ecosystem({"A": "api"}, A=todo)
+    harness.submit(build(eco, plans.PLAN), eco, plans.order())
+    harness.drain(lambda _: result)
+
+
+def kept(harness: Harness) -> dict[str, list[int]]:
+    redis = harness.store.redis
+    return {key.removeprefix("test:durations:"): [int(ms) for ms in redis.lrange(key, 0, -1)]
+            for key in redis.scan_iter("test:durations:*")}  # fmt: skip
+
+
+def test_a_todo_that_succeeds_leaves_its_duration_with_its_like_and_all_of_its_kind(harness: Harness):
+    run(harness, labels=["docs"])
+
+    assert kept(harness).keys() == {"api shell", "api shell:docs"}
+    assert all(0 < harness.store.redis.ttl(f"test:durations:{group}") <= 90 * 24 * 3600 for group in kept(harness))
+
+
+@pytest.mark.parametrize(
+    "result",
+    [BAD, Result(outcome=TodoState.CANCELLED), Result(outcome=TodoState.SUCCEEDED, cached="run-1 A")],
+    ids=["failed", "cancelled", "restored from an earlier result"],
+)
+def test_what_says_nothing_of_how_long_it_takes_is_not_kept(harness: Harness, result: Result):
+    run(harness, result, retry={"attempts": 1})
+
+    assert kept(harness) == {}
+
+
+def test_what_a_person_did_is_not_kept(harness: Harness):
+    run(harness, action={"type": "manual"})
+    harness.follow(harness.store.complete(harness.run_id, "A", "ann"))
+
+    assert harness.states() == {"A": "succeeded"}
+    assert kept(harness) == {}
+
+
+def test_the_last_25_of_a_group_are_kept(harness: Harness):
+    for _ in range(27):
+        run(harness)
+
+    assert len(kept(harness)["api shell"]) == 25
+
+
+def test_a_todo_without_an_estimate_counts_for_the_median_of_its_like_else_of_its_kind_else_what_is_assumed(
+    harness: Harness,
+):
+    store = harness.store
+    for key, minutes in (("api shell", (60, 120, 600)), ("api shell:docs", (30,))):
+        store.redis.rpush(f"test:durations:{key}", *(m * 60_000 for m in minutes))
+    todos = {"said": "api", "docs": "api", "plain": "api", "other": "api", "away": "web", "agent": "api"}
+    graph = build(
+        plans.ecosystem(
+            todos,
+            said={"estimated_hours": 4},
+            docs={"labels": ["docs"]},
+            other={"labels": ["urgent", "docs"]},
+            agent={"action": {"type": "agent", "prompt": "x"}},
+        ),
+        plans.PLAN,
+    )
+
+    known = graph.knowing(learned(store.redis, store.keys, graph.unknown))
+
+    assert dict(known.hours) == {"said": 4, "docs": 0.5, "plain": 2, "other": 2, "away": 4, "agent": 4}
+    foreseen = forecast(known)
+    assert (foreseen.estimated, foreseen.learned, foreseen.assumed) == (1, 3, 2)
+    assert known.order["docs"] > known.order["plain"]
