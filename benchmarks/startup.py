@@ -1,34 +1,105 @@
-"""What a call of `coord` costs before it does anything: `python -m benchmarks.startup [--rounds N]`.
+"""What it takes until something begins: `python -m benchmarks.startup [--rounds N] [--starts N] [--json [FILE]]`.
 
-Each command is a process of its own; the best of N rounds counts. `over python` is what it takes beyond a bare
-interpreter (`python -c pass`) in the same run, `ratio` how many times that interpreter. `list-todos` reads a file with the
-97 packages of benchmarks/jupyter.py; `list-runs` asks a server that is already running, the other two need none.
+    python -m benchmarks.startup --short    # seconds, to see that it runs
+
+Each command is a process of its own; the best of N rounds counts, to a bare interpreter (`python -c pass`) in the same run.
+`list-todos` reads a file with the 97 packages of benchmarks/jupyter.py; `list-runs` asks a server that is already running, the other two need none.
+
+`a worker`: from the start of its process until it consumes. `coord sweep, cold`: nothing runs, no server, no worker; from the
+call until the command of the first todo has begun, by the time of a file that it makes. Best and median of N starts; beside them
+how many times `python -c "import celery.worker"` that is, which any worker has to do.
 """
 
 from __future__ import annotations
 
 import argparse
+import signal
+import subprocess
 import sys
+import time
+from statistics import median
 
 from benchmarks import jupyter
 from benchmarks.clock import best
-from benchmarks.ground import ground
+from benchmarks.ground import PLAN, Ground, ground
+from benchmarks.report import Report, parser, report
+from coordination.settings import Settings
+from coordination.wire.embedded import EmbeddedServer
+
+SHORT = {"rounds": 1, "starts": 1}
+READY_S, COLD_S = 1.5, 2.5
+HELP_MS, LIST_MS = 150.0, 250.0
+REPO, READY = "api", "serving "
 
 
-def main(rounds: int) -> None:
+def measure_commands(rows: Report, rounds: int) -> None:
     requires = jupyter.read()
     with ground() as place:
         jupyter.declare(place, requires, jupyter.draw(requires, jupyter.SEED))
         place.coord("up", "--detach", "--no-flower")
         bare = best(lambda: place.run([sys.executable, "-c", "pass"]), rounds)
-        print(f"best of {rounds}         takes   over python   ratio")
-        print(f"{'python -c pass':<18} {1000 * bare:5.0f} ms")
-        for command in ("--help", "list-todos", "list-runs"):
+        rows.add("python -c pass", 1000 * bare, "ms")
+        for command, goal in (("--help", HELP_MS), ("list-todos", LIST_MS), ("list-runs", None)):
             took = best(lambda command=command: place.coord(command), rounds)  # type: ignore[misc]
-            print(f"{'coord ' + command:<18} {1000 * took:5.0f} ms {1000 * (took - bare):10.0f} ms {took / bare:7.1f}")
+            beside = f"{took / bare:.1f} times a bare interpreter"
+            rows.add(f"coord {command}, over python", 1000 * (took - bare), "ms", at_most=goal, beside=beside)
+
+
+def worker_ready_s(place: Ground) -> float:
+    """With a server that runs; the worker is ended again."""
+    server = EmbeddedServer(place.state, Settings())
+    command = [sys.executable, "-P", "-m", "workers", "--all", "--redis", server.start()]
+    try:
+        begin = time.perf_counter()
+        worker = subprocess.Popen(command, cwd=place.folder, stderr=subprocess.PIPE, text=True)
+        assert worker.stderr is not None
+        said: list[str] = []
+        ready = any(READY in line for line in iter(worker.stderr.readline, "") if not said.append(line))  # type: ignore[func-returns-value]
+        took = time.perf_counter() - begin
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate()
+    finally:
+        server.stop()
+    if not ready:
+        raise SystemExit("".join(said))
+    return took
+
+
+def first_todo_s(place: Ground) -> float:
+    """Nothing runs before, and nothing after."""
+    mark = place.folder / "begun"
+    mark.unlink(missing_ok=True)
+    place.declare([REPO], [{"id": "TODO-001", "task": "begin", "repo": REPO, "action": f": > {mark}"}])
+    begin = time.time()
+    place.coord("sweep", PLAN)
+    return mark.stat().st_mtime - begin
+
+
+def measure_starts(rows: Report, starts: int) -> None:
+    with ground() as place:
+        place.plant([REPO])
+        place.declare([REPO], [])
+        floor = best(
+            lambda: place.run([sys.executable, "-c", "import celery.worker, celery.apps.worker"]), max(3, starts)
+        )
+        rows.add('python -c "import celery.worker"', 1000 * floor, "ms")
+        for name, goal, start in (("a worker", READY_S, worker_ready_s), ("coord sweep, cold", COLD_S, first_todo_s)):
+            took = [start(place) for _ in range(starts)]
+            rows.add(f"{name}, best", min(took), "s", beside=f"{min(took) / floor:.1f} times the import of Celery")
+            rows.add(f"{name}, median", median(took), "s", at_most=goal, beside=f"of {starts}")
+
+
+def main(options: argparse.Namespace) -> None:
+    with report("startup", options) as rows:
+        measure_commands(rows, options.rounds)
+        measure_starts(rows, options.starts)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__.partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=15, metavar="N")
-    main(parser.parse_args().rounds)
+    asked = parser(__doc__, "startup")
+    asked.add_argument("--rounds", type=int, default=15, metavar="N", help="of each command")
+    asked.add_argument("--starts", type=int, default=9, metavar="N", help="of a worker, and of a sweep")
+    given = asked.parse_args()
+    if given.short:
+        vars(given).update(SHORT)
+    main(given)
