@@ -122,6 +122,11 @@ class LockError(Conflict):
 class LockTimeout(LockError):
     """The lock was not granted within the wait."""
 
+    def __init__(self, message: str = "", hint: str = "", holders: Sequence[str] = ()) -> None:
+        self.holders = tuple(holders)
+        """Their labels, of those that have one."""
+        super().__init__(message, hint)
+
 
 class DeadlockError(LockError):
     """Those who wait for each other would wait for ever, and this one gives way."""

@@ -469,8 +469,8 @@ class Todo(Record):
         """Only what a todo commits and hands over can be. Refused where it is known to do anything else."""
         if cache is None:
             return None
-        if isinstance(known.data.get("action"), ManualAction):
-            raise ValueError("is not for a manual action: a person does that, not a worker; remove it")
+        if isinstance(known.data.get("action"), ManualAction | NoopAction):
+            raise ValueError("is not for an action that no worker runs a command for (manual, noop); remove it")
         if known.data.get("workspace") is Workspace.IN_PLACE:
             raise ValueError(
                 "is not for workspace: in-place: nobody knows what the todo finds and changes there; remove one of the two"

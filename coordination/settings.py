@@ -65,6 +65,11 @@ class Settings(BaseModel):
     bundle_limit_bytes: Annotated[int, Field(ge=0, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
     """What a commit may bring to Redis for other hosts; more is pushed to the repository's `url`. 0: nothing."""
 
+    cache_todos: bool = True
+    """Whether todos with a `cache` are given the result of an earlier one."""
+    cache_todos_ttl: Duration = timedelta(days=7)
+    """How long a result is good for, where the todo does not say."""
+
     flower_auth: Annotated[str | None, Field(pattern=r"^[^:,\s]+:[^,\s]+$", repr=False)] = None
     """`user:password` for Flower; none means a new password at each start. Flower separates users by commas."""
 

@@ -13,6 +13,8 @@ from typing import Protocol
 
 from celery import Celery
 
+from coordination.cache import Limits, Store
+from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
 from coordination.runs.cleaning import Board
 from coordination.runs.dispatch import Dispatcher
@@ -31,6 +33,7 @@ from workers.errands import Errands
 from workers.leases import Leases
 from workers.mail import Mail, Told, Wakes
 from workers.parcels import Parcels
+from workers.reuse import Results
 from workers.roll import Roll
 from workers.tasks import collect, forget_names, register
 
@@ -116,11 +119,20 @@ class WorkerParts:
 
     @cached_property
     def attempts(self) -> Attempts:
-        return Attempts(self.store, self.dispatcher, self.leases, self.worker, self.charge, self.parcels)
+        return Attempts(self.store, self.dispatcher, self.leases, self.worker, self.charge, self.parcels, self.results)
 
     @cached_property
     def parcels(self) -> Parcels:
         return Parcels(self.goods, self.keys)
+
+    @cached_property
+    def results(self) -> Results | None:
+        settings = self.charge.settings
+        if not settings.cache_todos:
+            return None
+        store = Store(self.redis, settings.namespace, "results")
+        locks = LockManager(self.redis, settings.namespace)
+        return Results(store, locks, Limits(), settings.cache_todos_ttl)
 
     @cached_property
     def board(self) -> Board:
@@ -159,5 +171,7 @@ class WorkerParts:
         return self.app
 
     def close(self) -> None:
+        if results := self.__dict__.get("results"):  # not made for this
+            results.close()
         for client in (self.redis, self.ears, self.goods):
             client.close()

@@ -114,10 +114,13 @@ class Attempt:
         try:
             if workspace.begun:
                 self._log.say(workspace.begun)
-            failed = self._prepare(workspace)
-            return failed or self._perform(workspace, since)
+            done = self._recalled(workspace, since) or self._prepare(workspace) or self._recalled(workspace, since)
+            return done or self._perform(workspace, since)
         finally:
             workspace.leave()
+
+    def _recalled(self, workspace: Workspace, since: str) -> Conclusion | None:
+        return None if self._stopped else self._deed.recalled(workspace, since)
 
     def _workspace(self) -> Workspace:
         return workspace_for(
@@ -151,11 +154,14 @@ class Attempt:
             return Conclusion(word=self._stopped)
         with scratch(self._here.state) as folder, self.checkpoint.watching(folder / OUTPUT):
             context, output, former = folder / "context.json", folder / OUTPUT, folder / "checkpoint.json"
+            connection = folder / "connection.json"
             with words_for(folder):
                 context.write_text(told)
+                connection.write_text(self._here.connection)
                 former.write_text(self.grant.checkpoint or "null")
             undone = self._deed.undone(folder)
             files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": former}
+            files |= {"COORD_CONNECTION": connection}
             environment = self._environment(workspace) | {name: str(file) for name, file in files.items()}
             environment |= undone.environment if undone else {}
             job = Job(
@@ -176,6 +182,13 @@ class Attempt:
             if self._stopped is not None:  # at the last moment: what it did is not kept
                 return Conclusion(word=self._stopped, exit_code=0)
             return self._deed.keep(workspace, output, since)
+
+    def counts(self) -> None:
+        """Its success was accepted."""
+        self._deed.counts()
+
+    def close(self) -> None:
+        self._deed.close()
 
     def take_back(self) -> None:
         """The step was refused, so the commit counts for nothing: it must not stand on the branch as if it did."""

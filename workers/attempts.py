@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
@@ -22,6 +23,7 @@ from coordination.runs.store import RunStore
 from coordination.wire.trouble import cannot_write
 from workers.attempt import Attempt
 from workers.conclusion import Conclusion, Word
+from workers.connection import connection
 from workers.context import Context
 from workers.freight import Freight
 from workers.janitor import OVER, Janitor
@@ -29,6 +31,7 @@ from workers.leases import Leases
 from workers.logs import Log
 from workers.occupancy import Superseded
 from workers.parcels import Parcels
+from workers.reuse import Results
 from workers.surroundings import Surroundings
 from workers.verdict import Kind, Verdict
 from workers.whereabouts import Whereabouts
@@ -54,14 +57,17 @@ class Attempts:
         worker: Worker,
         charge: Charge,
         parcels: Parcels,
+        results: Results | None = None,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._leases = leases
         self._worker = worker
         self._charge = charge
+        self._results = results
         self._freight = Freight(parcels, charge)
-        self._context = Context(store, Whereabouts(self._freight.arrivals, charge.state))
+        whereabouts = Whereabouts(self._freight.arrivals, charge.state)
+        self._context = Context(store, whereabouts, charge.settings.context_limit_bytes)
         self.janitor = Janitor(store, charge.state, charge.places)
         self._running: set[Attempt] = set()
         self._guard = threading.Lock()
@@ -126,11 +132,14 @@ class Attempts:
             conclusion = _judged(grant, attempt.run(), log)
             log.close()  # before the step: whoever sees the end of the todo finds all of its log
             verdict = self._conclude(grant, conclusion)
-            if conclusion.tip and verdict.kind is Kind.LATER:
+            if verdict.kind is Kind.DONE:
+                attempt.counts()
+            elif conclusion.tip and verdict.kind is Kind.LATER:
                 attempt.take_back()
             return verdict
         finally:
             log.close()
+            attempt.close()
             self._leases.remove(grant)
             with self._guard:
                 self._running.discard(attempt)
@@ -140,10 +149,12 @@ class Attempts:
         runs = (grant.run_id, *brief.carried_from)
         return Surroundings(
             brief=brief,
-            context=lambda: self._told(grant, log),
+            context=cache(lambda: self._told(grant, log)),
             state=self._charge.state,
             checkout=self._charge.places[grant.spec.repo.name],
             output_limit_bytes=self._charge.settings.output_limit_bytes,
+            connection=connection(self._charge, brief, grant.todo_id),
+            results=self._results,
             fetch=lambda *what: self._until_answered(lambda: self._freight.fetch(grant, *what)),
             withdraw=lambda: self._until_answered(lambda: self._freight.withdraw(grant, runs)),
         )
@@ -249,4 +260,5 @@ def _result(outcome: TodoState, conclusion: Conclusion) -> Result:
         tip=tip,
         began=conclusion.since,
         blame=conclusion.blame,
+        cached=conclusion.cached,
     )

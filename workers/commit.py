@@ -42,9 +42,11 @@ class Stand:
         return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=self.path).returncode == 0
 
 
-def message(run: str, todo: str, task: str, fence: int) -> str:
+def message(run: str, todo: str, task: str, fence: int, source: str = "") -> str:
+    """`source`: `<run>/<todo>` whose changes these are, where nothing ran."""
     subject = " ".join(task.split())
-    return f"{todo}: {subject}\n\nCoord-Run: {run}\nCoord-Todo: {todo}\nCoord-Fence: {fence}\n"
+    cached = f"Coord-Cached: {source}\n" if source else ""
+    return f"{todo}: {subject}\n\nCoord-Run: {run}\nCoord-Todo: {todo}\nCoord-Fence: {fence}\n{cached}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ class Word(StrEnum):
     REFUSED = "refused"
     """Trying again would change nothing."""
     BUSY = "busy"
-    """Somebody is still in the workspace."""
+    """Somebody is still in the workspace, or does just the same elsewhere."""
     CANCELLED = "cancelled"
     LOST = "lost"
     """Somebody else may hold the todo by now."""
@@ -40,5 +40,7 @@ class Conclusion:
     """As its retry policy sees it, where it was the todo's command that failed."""
     blame: Blame = ""
     """`worker`: it failed for reasons of the worker's, and the todo's command says nothing."""
+    cached: str = ""
+    """`<run> <todo>` whose result it was given; nothing ran."""
     again: timedelta | None = None
     """The delay before another try, where its retry policy wants one."""

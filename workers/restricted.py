@@ -30,6 +30,11 @@ class RestrictedParts(WorkerParts):
         return ProxyPresence(self.store)
 
     @cached_property
+    def results(self) -> None:
+        """They are of all repositories, and so are the locks: not its user's."""
+        return None
+
+    @cached_property
     def board(self) -> Board:
         return ProxyBoard(self.store)
 

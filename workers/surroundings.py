@@ -10,6 +10,7 @@ from typing import Any
 from coordination.runs.records import RunBrief
 from workers.beginning import Carried
 from workers.folder import Fetch
+from workers.reuse.results import Results
 
 
 def _nothing() -> None:
@@ -24,6 +25,10 @@ class Surroundings:
     state: Path
     checkout: Path
     output_limit_bytes: int
+    results: Results | None = None
+    """Of earlier todos; None where this worker uses none."""
+    connection: str = ""
+    """What its commands are told of how to reach the shared context: of COORD_CONNECTION."""
     fetch: Fetch | None = None
     """Brings a commit of another host."""
     withdraw: Callable[[], None] = _nothing

@@ -45,9 +45,9 @@ from coordination.errors import CoordinationError, UsageError
 from coordination.models import Repo
 from workers.beginning import Carried, Earlier, Ground, Unmergeable, begin
 from workers.child import Child
-from workers.commit import Stand, commit, message
+from workers.commit import DURABLE, Stand, commit, message
 from workers.folder import Fetch, Folder
-from workers.git import ask
+from workers.git import ask, git
 from workers.occupancy import Occupancy, Superseded, Visitor, words_for
 from workers.prepared import Prepared
 from workers.repository import branch_of, tip
@@ -164,8 +164,22 @@ class Worktree:
         """For the todo's own processes."""
         return self._prepared.environment
 
-    def commit(self, todo: str, task: str) -> str:
-        """Commit what the todo changed; returns the branch's tip. Raises Superseded or GitRefused."""
+    def apply(self, changes: Path) -> str:
+        """Make the changes of a patch, in files and index; returns the tree that came of it. Raises GitRefused, with some of them made."""
+        settings = (*self._prepared.settings, *DURABLE)
+        options = ("--index", "--binary", "--whitespace=nowarn", "--no-ignore-whitespace")
+        git("apply", *options, str(changes), cwd=self.path, settings=settings, hold=self.hold)
+        return self._folder.git("write-tree")
+
+    def start_anew(self) -> None:
+        """Clean at the commit that the attempt began with, whatever was done since."""
+        self._occupancy.check()
+        with words_for(self.path):
+            self._folder.stand_at(self._since)
+        self._stands = self._since
+
+    def commit(self, todo: str, task: str, source: str = "") -> str:
+        """Commit what the todo changed; returns the branch's tip. Raises Superseded or GitRefused. `source`: see `message`."""
         assert self._visitor is not None, "enter first"
         self._occupancy.check()
         with words_for(self.path):
@@ -178,7 +192,7 @@ class Worktree:
                 settings=self._prepared.settings,
                 hold=self.hold,
             )
-            self._stands = commit(stand, message(self._run, todo, task, self._visitor.fence))
+            self._stands = commit(stand, message(self._run, todo, task, self._visitor.fence, source))
         return self._stands
 
     def leave(self) -> None:

@@ -143,9 +143,10 @@ class _Request:
 
     def taken(self) -> LockTimeout:
         holders = self._step("lock/holders", self._wants)
+        labels = [label for _, _, _, label, _ in holders if label]
         who = "; ".join(_told(*holder) for holder in holders) or "somebody else who comes first"
         waited = f"not granted within {self._wait_s:g} s" if self._wait_s else "taken"
-        return LockTimeout(f"{_names(self._wants)} {waited}: {who}", "wait longer, or try again later")
+        return LockTimeout(f"{_names(self._wants)} {waited}: {who}", "wait longer, or try again later", labels)
 
     def _step(self, name: str, *args: str | int) -> Any:
         return self._line(name, [self._keys.head], args, patience_s=self._patience_s())

@@ -8,6 +8,7 @@ from pathlib import Path
 from coordination.runs.records import Grant
 from workers.conclusion import Conclusion, Word
 from workers.context import read_output
+from workers.reuse import Recall
 from workers.workspace import Workspace
 
 
@@ -15,6 +16,8 @@ from workers.workspace import Workspace
 class Doing:
     grant: Grant
     output_limit_bytes: int
+    recall: Recall | None = None
+    """Where its `cache` can be used."""
 
     @property
     def key(self) -> str:
@@ -22,6 +25,9 @@ class Doing:
 
     def has_command(self, workspace: Workspace) -> bool:
         return True
+
+    def recalled(self, workspace: Workspace, since: str) -> Conclusion | None:
+        return self.recall.look(workspace, since) if self.recall else None
 
     def undone(self, folder: Path) -> None:
         return None
@@ -33,7 +39,18 @@ class Doing:
         written = read_output(output, self.output_limit_bytes)
         tip = workspace.commit(self.grant.todo_id, self.grant.spec.todo.task)
         # Whoever stops it from here on comes too late: it is done, and the fence decides whether that counts.
-        return Conclusion(word=Word.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since)
+        done = Conclusion(word=Word.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since)
+        if self.recall:
+            self.recall.note(done, workspace.path)
+        return done
+
+    def counts(self) -> None:
+        if self.recall:
+            self.recall.keep()
+
+    def close(self) -> None:
+        if self.recall:
+            self.recall.close()
 
     def finish(self) -> None:
         """Nothing: the next todo of the repository goes on in the workspace."""

@@ -18,6 +18,9 @@ class Deed(Protocol):
     def has_command(self, workspace: Workspace) -> bool:
         """Whether there is something to carry out in the workspace. Raises where nothing of the deed can be done."""
 
+    def recalled(self, workspace: Workspace, since: str) -> Conclusion | None:
+        """What its command is spared for: asked before `prepare` and after it."""
+
     def undone(self, folder: Path) -> Undone | None:
         """What its command is told of a todo that it undoes, in files of this folder. Raises WorkspaceUnusable."""
 
@@ -26,6 +29,12 @@ class Deed(Protocol):
 
     def keep(self, workspace: Workspace, output: Path, since: str) -> Conclusion:
         """Its command succeeded, and the workspace is still ours. `output`: what COORD_OUTPUT named. Raises where it is not."""
+
+    def counts(self) -> None:
+        """Its success was accepted."""
+
+    def close(self) -> None:
+        """It is over, whatever it came to."""
 
     def finish(self) -> None:
         """What is left to do when nobody is in the workspace any more. Raises where it cannot be done."""

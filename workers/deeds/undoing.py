@@ -52,6 +52,9 @@ class Undoing:
             self.removal.refuse_losses(of_all=self.undo.last)
         return has_command
 
+    def recalled(self, workspace: Workspace, since: str) -> None:
+        return None
+
     def undone(self, folder: Path) -> Undone:
         file = folder / "todo-output.json"
         with words_for(folder):
@@ -65,6 +68,12 @@ class Undoing:
 
     def keep(self, workspace: Workspace, output: Path, since: str) -> Conclusion:
         return Conclusion(word=Word.SUCCEEDED, exit_code=0)
+
+    def counts(self) -> None:
+        """Nothing is kept of it."""
+
+    def close(self) -> None:
+        """Nothing was held."""
 
     def finish(self) -> None:
         if not self.undo.last:

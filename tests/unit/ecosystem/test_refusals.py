@@ -131,7 +131,7 @@ def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("action: {type: manual}", "is not for a manual action"),
+        ("action: {type: manual}", "is not for an action that no worker runs a command for"),
         ("workspace: in-place", "is not for workspace: in-place"),
         ("compensate: ./undo", "is not for a todo with compensate"),
     ],
