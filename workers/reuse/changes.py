@@ -1,0 +1,46 @@
+"""What a todo changed, from one tree to another, as a patch that another worktree can be given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coordination.errors import CoordinationError, GitRefused
+from workers.git import git
+from workers.worktree import Worktree
+
+
+class NotRestored(CoordinationError):
+    """The patch does not lead to the tree that it is said to lead to."""
+
+
+def tree_of(commit: str, at: Path) -> str:
+    return git("rev-parse", "--verify", f"{commit}^{{tree}}", cwd=at)
+
+
+def patch(since: str, tip: str, at: Path, file: Path) -> bytes:
+    """From commit to commit; empty where the tree is the same. `file`: where git may write it."""
+    options = ("-r", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
+    prefixes = ("--src-prefix=a/", "--dst-prefix=b/")
+    git("diff-tree", *options, *prefixes, f"--output={file}", since, tip, cwd=at)
+    return file.read_bytes()
+
+
+def restore(workspace: Worktree, changes: bytes, file: Path, tree: str, todo: str, task: str, source: str) -> str:
+    """Commits the changes in the workspace, which is clean; returns the tip. Raises NotRestored with the workspace clean as before, and
+    Superseded. `source`: `<run>/<todo>` that made them.
+    """
+    try:
+        if changes:
+            file.write_bytes(changes)
+            _check(workspace.apply(file), tree)
+        tip = workspace.commit(todo, task, source)
+        _check(tree_of(tip, workspace.path), tree)
+    except (GitRefused, NotRestored) as refused:
+        workspace.start_anew()
+        raise NotRestored(f"it could not be restored: {refused.message}", "it runs instead") from refused
+    return tip
+
+
+def _check(came_to: str, tree: str) -> None:
+    if came_to != tree:
+        raise NotRestored(f"it leads to tree {came_to[:12]} instead of {tree[:12]}", "it runs instead")

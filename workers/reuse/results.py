@@ -1,0 +1,89 @@
+"""Results of todos by their keys, in the cache's store on Redis; and who computes one just now, by a lock.
+
+A value is the SHA-256 of what follows, a line of JSON (who made it, when, the tree that it leads to, what was handed over), and the
+patch, packed. It is written whole, once; one that is not what it says counts as none.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+
+from coordination.cache import Store
+from coordination.cache.limits import LONGEST_TTL, Limits
+from coordination.locks import Lock, LockManager
+
+NO_WAIT = timedelta(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    run: str
+    todo: str
+    at: float
+    """Seconds since 1970, by the clock of who made it."""
+    tree: str
+    """To which its changes lead."""
+    output: str
+    """JSON; empty if it handed over nothing."""
+    changes: bytes
+    """A patch; empty if it changed nothing."""
+
+    @property
+    def packed(self) -> bytes:
+        head = {"run": self.run, "todo": self.todo, "at": self.at, "tree": self.tree, "output": self.output}
+        rest = json.dumps(head).encode() + b"\n" + zlib.compress(self.changes)
+        return sha256(rest).hexdigest().encode() + b"\n" + rest
+
+    @staticmethod
+    def unpacked(value: bytes) -> Kept | None:
+        """None where it is damaged, or of another version."""
+        digest, _, rest = value.partition(b"\n")
+        if digest != sha256(rest).hexdigest().encode():
+            return None
+        head, _, changes = rest.partition(b"\n")
+        try:
+            return Kept(**json.loads(head), changes=zlib.decompress(changes))
+        except (ValueError, TypeError, zlib.error):
+            return None
+
+
+class Results:
+    """Its methods raise Unreachable."""
+
+    def __init__(self, store: Store, locks: LockManager, limits: Limits, ttl: timedelta) -> None:
+        self._store = store
+        self._locks = locks
+        self._limits = limits
+        self._ttl = ttl
+
+    def load(self, key: str, ttl: timedelta | None, now: float) -> Kept | None:
+        """None where there is none that is sound and younger than the ttl (None: what is usual)."""
+        value = self._store.get(key)
+        kept = Kept.unpacked(value) if value else None
+        if value and kept is None:
+            self.drop(key)
+        return kept if kept and now - kept.at < (ttl or self._ttl).total_seconds() else None
+
+    def too_large(self, kept: Kept) -> str:
+        """Why it cannot be kept, in words; empty if it can."""
+        size, most = len(kept.packed), self._limits.value_bytes
+        return f"it has {size:,} bytes, more than cache_value_bytes ({most:,})" if size > most else ""
+
+    def save(self, key: str, kept: Kept, ttl: timedelta | None) -> None:
+        """Raises NoRoom, too."""
+        self._store.put(key, kept.packed, min(ttl or self._ttl, LONGEST_TTL))
+
+    def drop(self, key: str) -> None:
+        self._store.delete(key)
+
+    def alone(self, key: str, who: str) -> Lock:
+        """The right to compute it, renewed until it is released or its worker is gone. Raises LockTimeout with who has it."""
+        return self._locks.acquire(f"cache:{key}", wait=NO_WAIT, owner=who)
+
+    def close(self) -> None:
+        self._locks.close()
+        self._store.close()
