@@ -1,0 +1,156 @@
+"""What a large plan must not cost: counted, and never timed. The times are in benchmarks/scale.py and benchmarks/startup.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from coordination.models import Strategy
+from coordination.planner.graph import PlanGraph
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.store import RunStore
+from coordination.runs.submit import submit
+from coordination.settings import Settings
+from coordination.wire.carrier import make_app
+from coordination.wire.connection import Profile, connect
+from tests.contracts.carrier import OK, Harness
+from tests.plans import ecosystem, graph, order
+
+SMALL, LARGE = 100, 1000
+REPOS = 20
+ALL_OF_IT = ("hgetall", "hkeys", "hvals", "hscan", "smembers", "sscan", "keys", "scan")
+"""What goes through a whole plan, where it is asked of the keys of a run."""
+LATER = {
+    "networkx",
+    "flower",
+    "tornado",
+    "fastmcp",
+    "pydantic_settings",
+    "starlette",
+    "uvicorn",
+    "websockets",
+    "ruamel",
+    "rich",
+}
+"""Who needs one of these imports it when it does."""
+
+
+def todos(n: int) -> dict[str, tuple[str, list[str]]]:
+    """Each but the first 21 after two others."""
+    return {f"TODO-{i:04d}": (f"r{i % REPOS}", [f"TODO-{i - b:04d}" for b in (20, 21) if i > 20]) for i in range(n)}
+
+
+@pytest.fixture(scope="module")
+def plans() -> dict[int, PlanGraph]:
+    return {n: graph(todos(n)) for n in (SMALL, LARGE)}
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with connect(redis_url, Profile.WORKER) as made:
+        yield made
+
+
+def calls(client: redis.Redis) -> dict[str, int]:
+    """Command → how often it was called, by steps as well."""
+    return {name.removeprefix("cmdstat_"): said["calls"] for name, said in client.info("commandstats").items()}
+
+
+def submitted(client: redis.Redis, plan: PlanGraph, n: int) -> Harness:
+    run = Harness(RunStore(client, "coord"))
+    run.submit(plan, ecosystem(todos(n)), order())
+    return run
+
+
+def test_submission_sends_less_than_a_command_for_ten_todos(client: redis.Redis, plans: dict[int, PlanGraph]):
+    before = calls(client).get("hset", 0)
+    store = RunStore(client, "coord")
+    _, reply = submit(store, plans[LARGE], ecosystem(todos(LARGE)), Settings(), order(max_parallel=1))
+
+    # The steps of the roots that it opens are not those of the other todos.
+    assert len(reply.sends) == 1
+    assert calls(client)["hset"] - before < LARGE / 10 + 10 * 21
+
+
+def test_a_todo_costs_as_many_commands_whatever_the_plans_size(client: redis.Redis, plans: dict[int, PlanGraph]):
+    spent = []
+    for n in (SMALL, LARGE):
+        client.flushall()
+        run = submitted(client, plans[n], n)
+        before = calls(client)
+        grant = run.take("TODO-0001")
+        run.follow(run.store.settle(grant, OK))
+        after = calls(client)
+        spent.append(
+            {name: after[name] - before.get(name, 0) for name in after if name not in ("info", "config|resetstat")}
+        )
+
+    assert spent[0] == spent[1]
+    assert spent[0]["evalsha"] == 2
+    assert not any(spent[0].get(name) for name in ALL_OF_IT)
+
+
+def test_a_carried_out_todo_takes_less_than_3_kb_of_redis(client: redis.Redis, plans: dict[int, PlanGraph]):
+    run = submitted(client, plans[LARGE], LARGE)
+    assert len(run.drain()) == LARGE
+
+    taken = {key: client.memory_usage(key, samples=0) for key in client.scan_iter(count=1000)}
+
+    assert sum(taken.values()) / LARGE < 3 * 1024
+
+
+@pytest.mark.parametrize("strategy", [Strategy.DATAFLOW, Strategy.LEVELS])
+def test_a_message_stays_under_2_kb_whatever_the_plans_size(
+    client: redis.Redis, redis_url: str, plans: dict[int, PlanGraph], strategy: Strategy
+):
+    longest = {}
+    for n in (SMALL, LARGE):
+        client.flushall()
+        store = RunStore(client, "coord")
+        _, reply = submit(store, plans[n], ecosystem(todos(n)), Settings(), order(strategy))
+        Dispatcher(make_app(redis_url, store.keys, Settings()), store).follow(reply)
+        messages = [m for i in range(REPOS) for m in client.lrange(store.keys.queue(f"r{i}"), 0, -1)]
+        longest[n] = max(len(message) for message in messages)
+
+    assert longest[LARGE] < 2048
+    assert longest[LARGE] - longest[SMALL] < 10  # digits
+
+
+def test_a_worker_begins_with_no_more_than_it_needs(tmp_path: Path):
+    script = """
+import sys
+from pathlib import Path
+from coordination.settings import Settings
+from workers import __main__, pool
+from workers.app import Charge, WorkerParts
+parts = WorkerParts(Charge(redis_url="redis://localhost", settings=Settings(), places={"r": Path()}, jobs=1, state=Path()))
+parts.registered(), parts.services
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+
+    assert {"celery", "redis"} <= set(done.stdout.split())
+    assert not LATER & set(done.stdout.split())
+
+
+def test_a_list_from_the_file_begins_without_a_graph_or_a_server(tmp_path: Path):
+    (tmp_path / "ecosystem.yaml").write_text("repos: [{name: r}]\ncoordination: {todos: [{id: T, task: t, repo: r}]}\n")
+    script = """
+import sys
+from coordination.cli import main
+sys.argv = ["coord", "list-todos", "--json"]
+try:
+    main()
+finally:
+    print(*{name.partition(".")[0] for name in sys.modules})
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert {"coordination", "pydantic", "yaml"} <= modules
+    assert not (LATER - {"rich"} | {"redis", "celery", "kombu"}) & modules
