@@ -52,17 +52,21 @@ class RunReader:
 
     def resolve(self, run: str) -> str:
         """The id of `last`, or of the one run whose id begins or ends so; raises NotFound."""
+        if known := self._known(run):
+            return known
         newest_first = self._redis.zrevrange(self._keys.runs, 0, -1)
-        if run == LAST and newest_first:
-            return str(newest_first[0])
-        found = [r for r in newest_first if r == run] or [
-            r for r in newest_first if r.startswith(run) or r.endswith(run)
-        ]
+        found = [r for r in newest_first if r.startswith(run) or r.endswith(run)]
         if len(found) == 1:
             return str(found[0])
         near = did_you_mean(run, [LAST, *newest_first])
         what = f"run {run!r} is not the only one: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
         raise NotFound(what, "coord list-runs shows them" if newest_first else "coord sweep PLAN starts one")
+
+    def _known(self, run: str) -> str | None:
+        """What can be told without going through all the runs that there were."""
+        if run != LAST:
+            return run if self._redis.zscore(self._keys.runs, run) is not None else None
+        return next(iter(self._redis.zrevrange(self._keys.runs, 0, 0)), None)
 
     def list(self, limit: int = 50) -> list[RunView]:
         """The newest runs, without their todos."""
