@@ -46,6 +46,16 @@ def graph(todos: Todos, **more: Mapping[str, Any]) -> PlanGraph:
 
 
 def order(
-    strategy: Strategy = Strategy.DATAFLOW, on_failure: OnFailure = OnFailure.CONTINUE, max_parallel: int | None = None
+    strategy: Strategy = Strategy.DATAFLOW,
+    on_failure: OnFailure = OnFailure.CONTINUE,
+    max_parallel: int | None = None,
+    no_cache: bool = False,
 ) -> Order:
-    return Order(strategy=strategy, reason="a test", on_failure=on_failure, max_parallel=max_parallel, actor="test")
+    return Order(
+        strategy=strategy,
+        reason="a test",
+        on_failure=on_failure,
+        max_parallel=max_parallel,
+        actor="test",
+        no_cache=no_cache,
+    )

@@ -41,6 +41,8 @@ class Order:
     on_failure: OnFailure
     max_parallel: int | None
     actor: str
+    no_cache: bool = False
+    """Whether todos with a `cache` run all the same."""
 
 
 def actor() -> str:
@@ -55,6 +57,7 @@ def decide(
     strategy: Strategy | None = None,
     on_failure: OnFailure | None = None,
     max_parallel: int | None = None,
+    no_cache: bool = False,
 ) -> Order:
     """How the run will be carried out: what the call says, else the plan. Refuses before anything is written what would
     fail later: raises PlanRefused.
@@ -67,6 +70,7 @@ def decide(
         on_failure=on_failure or graph.plan.on_failure,
         max_parallel=limit,
         actor=actor(),
+        no_cache=no_cache,
     )
     _check(graph, order, settings)
     return order
@@ -121,6 +125,7 @@ def _meta(run_id: str, graph: PlanGraph, settings: Settings, order: Order) -> Ma
         kill_grace=settings.kill_grace,
         predecessors=dict(graph.predecessors),
         repo_of={name: todo.repo for name, todo in graph.todos.items()},
+        no_cache=order.no_cache,
     )
     return {
         "plan_id": graph.plan.id,

@@ -10,6 +10,7 @@ import json
 import zlib
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from hashlib import sha256
 
 from coordination.cache import Store
@@ -32,7 +33,7 @@ class Kept:
     changes: bytes
     """A patch; empty if it changed nothing."""
 
-    @property
+    @cached_property
     def packed(self) -> bytes:
         head = {"run": self.run, "todo": self.todo, "at": self.at, "tree": self.tree, "output": self.output}
         rest = json.dumps(head).encode() + b"\n" + zlib.compress(self.changes)
