@@ -91,14 +91,17 @@ class Local:
             self._users.join(Need.SERVER)
             return self.server.start()
 
-    def ensure_worker(self, jobs: int | None = None) -> str:
-        """The URL of the Redis to use, with a worker for every repo answering; with a configured Redis only the URL."""
+    def ensure_worker(self, jobs: int | None = None, *, meanwhile: Callable[[], object] | None = None) -> str:
+        """The URL of the Redis to use, with a worker for every repo answering; with a configured Redis only the URL.
+
+        `meanwhile`: done by us while the worker starts, for that takes most of a second.
+        """
         if self._settings.redis_url:
             return self._settings.redis_url
         with self._locked():
             self._users.join(Need.WORKER)
             url = self.server.start()
-            self._start_worker(url, jobs)
+            self._start_worker(url, jobs, meanwhile)
             return url
 
     def up(self, *, with_flower: bool, jobs: int | None = None) -> Running:
@@ -156,12 +159,14 @@ class Local:
         died = [f"the {daemon.name} died (see {daemon.log})" for daemon in gone if daemon.record()]
         return ", ".join(died) or ("somebody said coord down" if gone else "")
 
-    def _start_worker(self, url: str, jobs: int | None) -> Record:
+    def _start_worker(self, url: str, jobs: int | None, meanwhile: Callable[[], object] | None = None) -> Record:
         record = self._worker.running()
         if record and record.facts["redis"] != url:
             self._worker.stop(self._worker_steps())  # it serves a server that is no more
             record = None
         record = record or self._launch_worker(url, jobs)
+        if meanwhile is not None:
+            meanwhile()
         wait_until(lambda: not alive(record) or self._ready(url, record.pid), WORKER_TIMEOUT_S)
         if not alive(record):
             raise self._worker_failed("ended while it started")
