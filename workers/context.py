@@ -9,7 +9,8 @@ from typing import Any
 
 from coordination.errors import CoordinationError
 from coordination.planner.gates import NOWHERE
-from coordination.runs.records import Grant, Handed, RunBrief
+from coordination.runs.records import Grant, Handed, HandedOver, RunBrief
+from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore
 from workers.briefs import Briefs
 from workers.repository import branch_of
@@ -24,10 +25,12 @@ class OutputRefused(CoordinationError):
 
 
 class Context:
-    """Reads a run's brief once, and for each todo the outputs of its predecessors in one round trip."""
+    """Reads a run's brief once, and for each todo the outputs of its predecessors and its shared context in one round trip."""
 
-    def __init__(self, store: RunStore, whereabouts: Whereabouts) -> None:
+    def __init__(self, store: RunStore, whereabouts: Whereabouts, limit_bytes: int) -> None:
+        """`limit_bytes`: so much of the shared context is told to a todo at its start."""
         self._store = store
+        self._limit_bytes = limit_bytes
         self._whereabouts = whereabouts
         self._briefs = Briefs(store.brief)
 
@@ -38,14 +41,22 @@ class Context:
         known = self._briefs.of(grant.run_id)
         brief = known.brief
         names = [n for n in known.ancestors(grant.todo_id) if brief.repo_of[n] != NOWHERE]
-        handed = self._store.handed_over(grant.run_id, names) if names else []
+        over = self._handed_over(grant, names)
+        handed = over.todos
         newest = _newest(handed, brief.repo_of)
         places = {
             repo: self._whereabouts.of(grant, repo, newest.get(repo))
             for repo in dict.fromkeys(brief.repo_of[name] for name in names)
         }
         predecessors = [_told(one, repo := brief.repo_of[one.todo]) | places[repo].told for one in handed]
-        return {"run_id": grant.run_id, "todo_id": grant.todo_id, "predecessors": predecessors}
+        told = {"run_id": grant.run_id, "todo_id": grant.todo_id, "predecessors": predecessors}
+        return {**told, "context": over.context, "context_omitted": over.omitted}
+
+    def _handed_over(self, grant: Grant, predecessors: list[str]) -> HandedOver:
+        chain = chain_of_todo(self.brief(grant.run_id), grant.todo_id) if grant.shared else ()
+        if not predecessors and not chain:
+            return HandedOver(todos=[], context={}, omitted=0)
+        return self._store.handed_over(grant.run_id, predecessors, chain, self._limit_bytes)
 
 
 def _told(handed: Handed, repo: str) -> dict[str, Any]:

@@ -84,7 +84,8 @@ def of_run(run_id: str, todos: Iterable[str]) -> Chain:
     return (f"{Scope.RUN}/{run_id}", *(f"{Scope.TODO}/{run_id}/{todo}" for todo in todos))
 
 
-STORE = "store"
+STORE = "bytes"
+"""Before all names of the tree, so that it is seen at once whether there is one of these."""
 
 
 def store(name: str) -> str:

@@ -138,6 +138,8 @@ class Grant:
     """Failures of the todo's own so far."""
     checkpoint: str = ""
     """JSON: what a former attempt had written to COORD_OUTPUT before it ended; empty if nothing."""
+    shared: bool = False
+    """Whether there is any shared context, be it of others: without, nobody asks for it."""
     undo: Undo | None = None
     """Given where the todo is not to be done but undone."""
 
@@ -185,6 +187,18 @@ class Handed:
     """In which it really ran: of what was carried over, an earlier one."""
     fence: int
     """That settled it: of two todos of one repository, the higher one came later."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandedOver:
+    """What a todo begins with."""
+
+    todos: list[Handed]
+    """Of its predecessors, in the order in which they were asked for."""
+    context: dict[str, Any]
+    """What it sees of its context: key → value."""
+    omitted: int
+    """How much more it would see, if that were not too large."""
 
 
 class Source(BaseModel):

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from redis import Redis
+from redis.exceptions import NoScriptError
 
 from coordination.planner.delivery import Delivery
-from coordination.runs.records import Grant, Handed, Reply, Result, RunBrief, TodoSpec, TodoState, Undo
+from coordination.runs.records import Grant, Handed, HandedOver, Reply, Result, RunBrief, TodoSpec, TodoState, Undo
 from coordination.wire.keys import Keys, resource, split_member
-from coordination.wire.scripts import Scripts
+from coordination.wire.scripts import Scripts, digest, source
+
+VISIBLE = "cache/visible"
 
 
 class RunStore:
@@ -72,7 +75,7 @@ class RunStore:
         reply = _reply(run_id, [word, *rest[:3]])
         if word != "granted":
             return reply
-        fence, spec, tip, tries, checkpoint, *undo = rest[3:]
+        fence, spec, tip, tries, checkpoint, shared, *undo = rest[3:]
         grant = Grant(
             run_id=run_id,
             todo_id=todo_id,
@@ -82,6 +85,7 @@ class RunStore:
             tip=tip or None,
             tries=int(tries),
             checkpoint=checkpoint,
+            shared=bool(shared),
             undo=_undo(undo),
         )
         return Reply(word=word, sends=reply.sends, wakes=reply.wakes, status=reply.status, grant=grant)
@@ -214,18 +218,34 @@ class RunStore:
     def brief(self, run_id: str) -> RunBrief:
         return RunBrief.model_validate_json(self.redis.hget(self.keys.run(run_id).meta, "brief"))
 
-    def handed_over(self, run_id: str, todos: Sequence[str]) -> list[Handed]:
-        """What each of the todos left, in their order and in one round trip."""
+    def handed_over(
+        self, run_id: str, todos: Sequence[str], contexts: Sequence[str] = (), limit_bytes: int = 0
+    ) -> HandedOver:
+        """What each of the todos left, and what is to be seen from a context (its chain, the inner one first): in one round trip."""
+        try:
+            return self._handed_over(run_id, todos, contexts, limit_bytes)
+        except NoScriptError:
+            self.redis.script_load(source(VISIBLE))
+            return self._handed_over(run_id, todos, contexts, limit_bytes)
+
+    def _handed_over(self, run_id: str, todos: Sequence[str], contexts: Sequence[str], limit_bytes: int) -> HandedOver:
         keys = self.keys.run(run_id)
         names = ("commit", "run", "settled_by")
         with self.redis.pipeline(transaction=False) as pipeline:
-            pipeline.hmget(keys.output, todos)
-            pipeline.hmget(keys.facts, [f"{todo} {name}" for todo in todos for name in names])
-            outputs, facts = pipeline.execute()
-        return [
+            if todos:
+                pipeline.hmget(keys.output, todos)
+                pipeline.hmget(keys.facts, [f"{todo} {name}" for todo in todos for name in names])
+            if contexts:
+                pipeline.evalsha(digest(VISIBLE), 1, self.keys.cache.head, limit_bytes, *contexts)
+            answers = pipeline.execute()
+        outputs, facts = answers[:2] if todos else ([], [])
+        omitted, *seen = answers[-1] if contexts else [0]
+        handed = [
             Handed(todo=t, output=json.loads(o) if o else None, commit=commit, run=run or run_id, fence=int(fence or 0))
             for t, o, commit, run, fence in zip(todos, outputs, facts[0::3], facts[1::3], facts[2::3], strict=True)
         ]
+        context = {key: json.loads(value) for key, value in zip(seen[::2], seen[1::2], strict=True)}
+        return HandedOver(todos=handed, context=context, omitted=omitted)
 
     def log(self, run_id: str, todo_id: str, attempt: int, text: str) -> None:
         """A piece of what the todo writes."""

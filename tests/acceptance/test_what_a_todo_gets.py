@@ -143,6 +143,7 @@ def test_a_todo_gets_its_names_and_the_environment_that_it_declares(swept: Swept
     assert given.pop("COORD_CONTEXT").endswith("context.json")
     assert given.pop("COORD_OUTPUT").endswith("output.json")
     assert given.pop("COORD_CHECKPOINT").endswith("checkpoint.json")
+    assert given.pop("COORD_CONNECTION").endswith("connection.json")
     assert given == {
         "COORD_RUN_ID": swept.run,
         "COORD_PLAN_ID": PLAN,

@@ -79,7 +79,7 @@ def test_what_is_carried_over_is_handed_on_as_it_was(run: Harness, strategy: Str
     after = {t.id: t for t in run.view().todos}
     for name in "AD":
         assert after[name].model_copy(update={"run": None}) == before[name]
-    handed = run.store.handed_over(run.run_id, ["A"])[0]
+    handed = run.store.handed_over(run.run_id, ["A"]).todos[0]
     assert (handed.output, handed.commit) == ("A", "A-1")
     assert run.take("B").tip == "A-1"
 

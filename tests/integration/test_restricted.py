@@ -92,7 +92,7 @@ def test_a_worker_of_one_repository_carries_its_todo_and_the_next_ones_worker_is
 
     assert settled == Reply(word="settled", status="running")  # what follows from it is the keeper's
     assert site.queue("beta") == 1
-    handed = site.asking("beta").handed_over(run_id, ["A"])
+    handed = site.asking("beta").handed_over(run_id, ["A"]).todos
     assert [(one.todo, one.output) for one in handed] == [("A", {"x": 1})]
 
 

@@ -15,11 +15,13 @@ from typing import Any
 from pydantic import ValidationError, validate_call
 from pydantic_core import from_json
 
+from coordination.cache.names import Chain
 from coordination.errors import Conflict, NotAllowed
 from coordination.runs.cleaning import Answer, Board, Errand
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import Grant, Handed, Reply, Result, RunBrief, TodoState
+from coordination.runs.records import Grant, HandedOver, Reply, Result, RunBrief, TodoState
+from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.keys import split_member
@@ -117,10 +119,14 @@ class Deeds:
             }
         )
 
-    def handed_over(self, repos: Repos, run_id: str, todos: Sequence[str]) -> list[Handed]:
+    def handed_over(
+        self, repos: Repos, run_id: str, todos: Sequence[str], contexts: Sequence[str] = (), limit_bytes: int = 0
+    ) -> HandedOver:
         if hidden := sorted(set(todos) - self._seen(repos, run_id)):
             raise NotAllowed(f"{hidden[0]} of run {run_id} is nothing that a todo of {_named(repos)} builds on")
-        return self._store.handed_over(run_id, todos)
+        if contexts and tuple(contexts) not in self._chains(repos, run_id):
+            raise NotAllowed(f"{contexts[0]} is no context of a todo of {_named(repos)} in run {run_id}")
+        return self._store.handed_over(run_id, todos, contexts, min(limit_bytes, self._settings.context_limit_bytes))
 
     def meet(self, repos: Repos, version: str, heartbeat: timedelta) -> None:
         if version != self._version:
@@ -167,6 +173,11 @@ class Deeds:
         spoken_of = {*worker.repos, *worker.places, *worker.unfit, *(known.repos if known else ())}
         if not spoken_of <= repos or worker.version != self._version:
             raise NotAllowed(f"worker {worker.id} is more than one of {_named(repos)}")
+
+    def _chains(self, repos: Repos, run_id: str) -> set[Chain]:
+        return {
+            chain_of_todo(self._brief(run_id), todo) for todo, repo in self._repo_of(run_id).items() if repo in repos
+        }
 
     def _repo_of(self, run_id: str) -> Mapping[str, str]:
         try:

@@ -1,6 +1,6 @@
 -- A worker asks for a todo that was delivered to it: → running with a lease and a fence, or a word why not.
 -- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the repository (or empty)
--- Returns: `granted` (…, fence, spec, tip, tries, checkpoint; where it is to be undone also: what it was, its output, whether nothing
+-- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, whether anything at all is shared; where it is to be undone also: what it was, its output, whether nothing
 --   else is left to undo in its repository, the run in which it was done, and whether this one had ended), or a refusal:
 --   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
 --   `ended`     settled already                 `taken`     another delivery of it is being executed
@@ -18,6 +18,7 @@ local its_attempt, tries, rank, undoing, was =
 local function granted(fence)
   local kept = call('HGET', checkpoint, todo) or ''
   local answer = reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', tries or '0', kept)
+  answer[#answer + 1] = #call('ZRANGEBYLEX', head .. KEY.cache_contexts, '[ecosystem', '+', 'LIMIT', 0, 1) -- the first of their names
   if undoing then
     local last = call('HGET', meta, 'intents.' .. p.repo) == '1' and '1' or '0'
     local done_in = fact(todo, 'run') or fact(todo, 'begun_in') or run
@@ -47,7 +48,7 @@ local status, pinned = unpack(call('HMGET', meta, 'status', 'host.' .. p.repo))
 if not goes_on(status) then -- paused: back to the head of its repository
   let_go(todo, p)
   call('SADD', owed, todo)
-  call('ZADD', ready, p.order, todo)
+  call('ZADD', ready, turn_of(todo, p), todo)
   note(todo, 'waits_for', 'the run is paused: coord resume ' .. run)
   move(todo, 'parked')
   return reply('early')
