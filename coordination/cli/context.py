@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # each of these is imported by the commands that need it
     from coordination.desk.manager import CoordinationManager
     from coordination.ecosystem.document import Document
     from coordination.fleet.local import Local
+    from coordination.planner.graph import PlanGraph
     from coordination.settings import Settings
 
 
@@ -103,6 +104,12 @@ class Call:
         from coordination.fleet.glance import running_redis
 
         return running_redis(self.path, self.settings)
+
+    def knowing(self, graph: PlanGraph) -> PlanGraph:
+        """With what was learned in earlier runs, if a Redis that is there says so at once."""
+        from coordination.fleet.learning import knowing
+
+        return knowing(self.path, self.settings, graph)
 
     def detach(self) -> None:
         """What was started here for this call goes on without it."""

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import click
@@ -36,7 +37,7 @@ def demo(call: Call, folder: Path | None) -> int:
     path_before = os.environ.get("PATH", os.defpath)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path_before])
     graph = build(call.document.ecosystem, PLAN)
-    code = carry_out(call, graph, decide(graph, call.settings))
+    code = carry_out(call, graph, partial(decide, settings=call.settings))
     coord = "coord" if shutil.which("coord", path=path_before) else Path(sys.argv[0]).absolute()
     click.echo(f"\nnext: cd {path.parent}, and then, for example\n  {coord} show-run last", err=True)
     click.echo(f"  {coord} logs last TODO-012\n  git -C cli log --stat --all", err=True)

@@ -12,6 +12,7 @@ from coordination.breakers.manager import BreakerManager
 from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import find, read_bytes, snapshot
 from coordination.fleet.glance import running_redis
+from coordination.fleet.learning import knowing
 from coordination.fleet.local import Local
 from coordination.library import post
 from coordination.library.done import Completed, complete_todo
@@ -136,8 +137,11 @@ class Planner:
         self._coord = coord
 
     def graph(self, plan: str, wanted: Selectors = ALL) -> PlanGraph:
-        """Levels, critical path, what is blocked and by what. Raises NotFound and PlanRefused."""
-        return build(self._coord.manager.ecosystem, plan, wanted)
+        """Levels, critical path, what is blocked and by what, with what earlier runs have taught if a Redis is there to say so.
+        Raises NotFound and PlanRefused.
+        """
+        coord = self._coord
+        return knowing(coord.path, coord.settings, build(coord.manager.ecosystem, plan, wanted))
 
     def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
         margin = self._coord.settings.levels_margin

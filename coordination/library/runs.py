@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,23 +72,24 @@ class Runs:
         Raises Blocked where nothing can be started, since all is done or held up from outside; PlanRefused; Conflict.
         """
         graph = build(self._coord.manager.ecosystem, plan, wanted)
-        settings = self._coord.settings
-        order = decide(graph, settings, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel)
-        return self._start(graph, order)
+        how = partial(decide, settings=self._coord.settings, strategy=strategy, on_failure=on_failure)
+        return self._start(graph, partial(how, max_parallel=max_parallel))
 
     def execute(self, todo: str) -> Run:
         """Starts a run of this one todo, whichever plan it belongs to. Raises as `sweep` does."""
         manager = self._coord.manager
         graph = alone(manager.ecosystem, manager.get_todo(todo))
-        return self._start(graph, decide(graph, self._coord.settings))
+        return self._start(graph, partial(decide, settings=self._coord.settings))
 
-    def _start(self, graph: PlanGraph, order: Order) -> Run:
-        coord, plan = self._coord, graph.plan.id
+    def _start(self, graph: PlanGraph, decided: Callable[[PlanGraph], Order]) -> Run:
+        coord, plan, order = self._coord, graph.plan.id, decided(graph)
         if not graph.todos:
             whys = [graph.nothing_to_do] if graph.nothing_to_do else [f"{t}: {why}" for t, why in graph.blocked.items()]
             raise Blocked(f"nothing of {plan} can be started: {'; '.join(whys)}", f"coord graph {plan} shows all of it")
         coord.start_worker(graph.repos)
         with self._reached() as deeds:
+            graph = deeds.knowing(graph)
+            order = decided(graph) if graph.learned else order
             return Run(coord, deeds.sweep(coord.manager.ecosystem, graph, order))
 
     def retry(

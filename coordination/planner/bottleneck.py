@@ -43,7 +43,10 @@ def find(limits: Limits, run: Run) -> Bottleneck:
     if run.schedule.makespan <= dominant.hours * (1 + NEAR) or not waits:
         return dominant
     (kind, name), hours = max(waits.items(), key=lambda item: item[1])
-    words = f"{_words(kind, name, limits)} {say(hours)} of the {say(run.schedule.makespan)} were waited for it"
+    words = (
+        f"{_words(kind, name, limits)} waited for during {say(hours)} of the {say(run.schedule.makespan)} "
+        f"(no schedule could take less than {say(dominant.hours)})"
+    )
     return Bottleneck(kind=kind, name=name, hours=hours, seen_in="simulation", reason=words)
 
 

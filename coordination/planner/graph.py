@@ -62,7 +62,7 @@ class PlanGraph:
         """With what was learned in earlier runs."""
         unsaid = [(n, t) for n, t in self.todos.items() if t.estimated_hours is None and not is_milestone(t)]
         found = {name: hours for name, todo in unsaid if (hours := learned_hours(todo, learned)) is not None}
-        return replace(self, learned=found)
+        return replace(self, learned=found) if found else self
 
     @cached_property
     def unknown(self) -> Collection[Group]:

@@ -70,4 +70,7 @@ def say(hours: float) -> str:
     if hours == 0 or hours >= 1 - 1e-9:
         words = f"{hours:,.1f}" if hours >= 10 else f"{hours:.2f}".rstrip("0")
         return f"{words.removesuffix('.0').removesuffix('.')} h"
-    return f"{hours * 60:.0f} min" if hours * 60 >= 1 else f"{hours * 3600:.0f} s"
+    if hours * 60 >= 1:
+        return f"{hours * 60:.0f} min"
+    seconds = hours * 3600
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 
 from pydantic import BaseModel, ConfigDict
@@ -13,7 +13,9 @@ from coordination.breakers.records import Breaker, Reset
 from coordination.locks import LockManager
 from coordination.locks.listing import LOCK
 from coordination.messages import MessageBus
+from coordination.planner.hours import Group
 from coordination.runs import manual
+from coordination.runs.durations import learned
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.view import LAST, RunReader, iso
 from coordination.wire.keys import Keys
@@ -99,6 +101,10 @@ class Live:
             else:
                 found |= {todo: TodoState(state) for todo, state in states.items()}
         return {todo: state for todo, state in found.items() if state in IN_HAND}
+
+    def learned(self, groups: Collection[Group]) -> Mapping[Group, float]:
+        """The hours of todos like these in the median, where any were done."""
+        return learned(self._redis, self._keys, groups)
 
     def asking(self) -> list[Asked]:
         """What waits for a person, the longest first."""

@@ -21,6 +21,7 @@ from coordination.planner.gates import NOWHERE
 from coordination.runs import approvals, manual
 from coordination.runs.approvals import Decision
 from coordination.runs.carry_over import CarryOver, left_of, take_up
+from coordination.runs.durations import learned
 from coordination.runs.ended import read, refuse_again, restorable
 from coordination.runs.log_lines import marked, prefixed
 from coordination.runs.logbook import Logbook
@@ -91,6 +92,10 @@ class Runs:
     @cached_property
     def _blocking(self) -> redis.Redis:
         return connect(self.url, Profile.READER, self.settings.connect_timeout)
+
+    def knowing(self, graph: PlanGraph) -> PlanGraph:
+        """With what was learned in earlier runs of how long todos take."""
+        return graph.knowing(learned(self.redis, self.keys, graph.unknown))
 
     def sweep(self, ecosystem: Ecosystem, graph: PlanGraph, order: Order) -> str:
         """Starts a run; returns its id.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,13 @@ from coordination.cli.screen.shown import as_json_option
 from coordination.phrases import counted
 
 if TYPE_CHECKING:
-    from coordination.planner.forecast import Forecast
+    from coordination.planner.forecast import Forecast, Saving
     from coordination.planner.graph import PlanGraph
     from coordination.planner.selection import Selectors
 
+SHOWN_OF_PATH = 12
+NOTHING_H = 0.5 / 3600
+"""What is saved below that is not worth a word."""
 FORMATS = ("tree", "mermaid", "dot", "json")
 
 
@@ -33,7 +37,7 @@ def graph(call: Call, plan: str, form: str, wanted: Selectors) -> None:
     from coordination.planner import render
     from coordination.planner.graph import build
 
-    plan_graph = build(call.document.ecosystem, plan, wanted)
+    plan_graph = call.knowing(build(call.document.ecosystem, plan, wanted))
     if form == "json":
         print_json(render.json(plan_graph))
     else:
@@ -51,7 +55,7 @@ def forecast(call: Call, plan: str, wanted: Selectors, jobs: int | None, as_json
     from coordination.planner.forecast import forecast as foresee
     from coordination.planner.graph import build
 
-    plan_graph = build(call.document.ecosystem, plan, wanted)
+    plan_graph = call.knowing(build(call.document.ecosystem, plan, wanted))
     foreseen = foresee(plan_graph, max_parallel=jobs, margin=call.settings.levels_margin)
     if as_json:
         print_json(asdict(foreseen))
@@ -60,29 +64,66 @@ def forecast(call: Call, plan: str, wanted: Selectors, jobs: int | None, as_json
 
 
 def _in_words(graph: PlanGraph, foreseen: Forecast) -> str:
-    from coordination.planner.hours import say
-
     title = f"{graph.plan.id}  {' '.join(graph.plan.title.split())}"
     if graph.nothing_to_do:
         return f"{title}\nnothing to do: {graph.nothing_to_do}"
-    lines = [
-        title,
-        f"levels       {say(foreseen.levels_h)}",
-        f"dataflow     {say(foreseen.dataflow_h)}",
-        f"lower bound  {say(foreseen.bound_h)}  {_bound_reason(foreseen)}",
-        f"takes        {foreseen.reason}",
-    ]
-    if foreseen.assumed:
-        lines.append(
-            f"{foreseen.assumed} of {len(graph.todos) - len(graph.milestones)} have no estimate: {say(foreseen.assumed_h)} each assumed"
-        )
+    return "\n".join([title, *_figures(foreseen), *_remarks(graph, foreseen)])
+
+
+def _figures(foreseen: Forecast) -> Iterator[str]:
+    from coordination.planner.hours import say
+
+    yield f"levels       {say(foreseen.levels_h)}"
+    yield f"dataflow     {say(foreseen.dataflow_h)}"
+    yield f"lower bound  {say(foreseen.bound_h)}  {_bound_reason(foreseen)}"
+    yield f"takes        {foreseen.reason}"
+    if foreseen.bottleneck:
+        yield f"bottleneck   {foreseen.bottleneck.reason}"
+    for saving in filter(None, (foreseen.one_more_slot, foreseen.one_more_resource)):
+        yield f"one more     {_saving(saving, foreseen)}"
+    yield from _critical_path(foreseen)
+
+
+def _saving(saving: Saving, foreseen: Forecast) -> str:
+    from coordination.planner.hours import say
+
+    what = f"{saving.of} ({foreseen.slots + 1} at once)" if saving is foreseen.one_more_slot else f"of {saving.of}"
+    if saving.saves_h > NOTHING_H:
+        return f"{what} would save {say(saving.saves_h)}: {say(saving.hours)} by {foreseen.strategy}"
+    return f"{what} would save nothing"
+
+
+def _critical_path(foreseen: Forecast) -> Iterator[str]:
+    """What is long is cut in the middle: its ends are what people know."""
+    from coordination.planner.hours import say
+
+    path = foreseen.critical_path
+    half = SHOWN_OF_PATH // 2
+    for i, todo in enumerate(path):
+        if len(path) <= SHOWN_OF_PATH or i < half or i >= len(path) - half:
+            yield f"{'critical' if i == 0 else '':<13}{todo.id}  {todo.repo}  {say(todo.hours)}"
+        elif i == half:
+            hours = sum(one.hours for one in path[half:-half])
+            yield f"{'':<13}… {counted(len(path) - 2 * half, 'todo')} more, {say(hours)}"
+
+
+def _remarks(graph: PlanGraph, foreseen: Forecast) -> Iterator[str]:
+    if foreseen.learned or foreseen.assumed:
+        yield durations_in_words(foreseen)
     if foreseen.approvals:
-        lines.append(f"{counted(foreseen.approvals, 'approval')} on the way: no time is counted for that")
+        yield f"{counted(foreseen.approvals, 'approval')} on the way: no time is counted for that"
     if graph.blocked:
-        lines.append(
-            f"{len(graph.blocked)} blocked from outside and left out: coord graph {graph.plan.id} says by what"
-        )
-    return "\n".join(lines)
+        yield f"{len(graph.blocked)} blocked from outside and left out: coord graph {graph.plan.id} says by what"
+
+
+def durations_in_words(foreseen: Forecast) -> str:
+    """`durations: 12 estimated, 3 learned from earlier runs, 2 assumed (1 h each)`."""
+    from coordination.planner.hours import say
+
+    parts = [(foreseen.estimated, "estimated"), (foreseen.learned, "learned from earlier runs")]
+    words = [f"{n} {what}" for n, what in parts if n]
+    words += [f"{foreseen.assumed} assumed ({say(foreseen.assumed_h)} each)"] if foreseen.assumed else []
+    return f"durations: {', '.join(words)}"
 
 
 def _bound_reason(foreseen: Forecast) -> str:

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
@@ -39,6 +41,9 @@ from coordination.wire.connection import reaching
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
+
+Deciding = Callable[["PlanGraph"], Order]
+"""How a run of this graph is carried out. Raises PlanRefused."""
 
 
 @command()
@@ -74,10 +79,11 @@ def sweep(
     if failed:
         wanted = replace(wanted, failed=_failed_of(call, plan))
     graph = build(call.document.ecosystem, plan, wanted)
-    order = _decide(call, graph, strategy, on_failure, jobs)
+    decided = _decided(call, strategy, on_failure, jobs)
     if dry_run:
-        return rehearse(call, graph, order, as_json=as_json)
-    return carry_out(call, graph, order, detach=detach, as_json=as_json)
+        graph = call.knowing(graph)
+        return rehearse(call, graph, decided(graph), as_json=as_json)
+    return carry_out(call, graph, decided, detach=detach, as_json=as_json)
 
 
 @command()
@@ -88,7 +94,7 @@ def sweep(
 def execute(call: Call, todo: str, detach: bool, as_json: bool) -> int:
     """Run the one TODO, in a run of its own."""
     graph = alone(call.document.ecosystem, call.manager.get_todo(todo))
-    return carry_out(call, graph, _decide(call, graph, None, None, None), detach=detach, as_json=as_json)
+    return carry_out(call, graph, _decided(call, None, None, None), detach=detach, as_json=as_json)
 
 
 def _failed_of(call: Call, plan: str) -> tuple[str, ...]:
@@ -98,18 +104,19 @@ def _failed_of(call: Call, plan: str) -> tuple[str, ...]:
         return Runs(url, call.settings).failed_of(plan)
 
 
-def _decide(call: Call, graph: PlanGraph, strategy: str | None, on_failure: str | None, jobs: int | None) -> Order:
-    return decide(
-        graph,
-        call.settings,
+def _decided(call: Call, strategy: str | None, on_failure: str | None, jobs: int | None) -> Deciding:
+    return partial(
+        decide,
+        settings=call.settings,
         strategy=Strategy(strategy) if strategy else None,
         on_failure=OnFailure(on_failure) if on_failure else None,
         max_parallel=jobs,
     )
 
 
-def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = False, as_json: bool = False) -> int:
+def carry_out(call: Call, graph: PlanGraph, decided: Deciding, *, detach: bool = False, as_json: bool = False) -> int:
     """Everything between a graph and an exit code."""
+    order = decided(graph)  # it refuses before anything is started
     if graph.nothing_to_do:
         click.echo(f"nothing to do: {graph.nothing_to_do}", err=True)
     for name, why in graph.blocked.items():
@@ -120,9 +127,13 @@ def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = Fals
         return 0 if graph.nothing_to_do else BLOCKED
     if not call.settings.redis_url:
         call.manager.check_paths(graph.repos)
-    url = call.local.ensure_worker()  # all its threads: others may share it, and `jobs` is kept by the run
+    # With all its threads: others may share it, and `jobs` is kept by the run.
+    url = call.local.ensure_worker(meanwhile=_import_the_carrier)
     with reaching(url):
         runs = Runs(url, call.settings)
+        graph = runs.knowing(graph)
+        if graph.learned:
+            order = decided(graph)
 
         def start() -> str:
             run_id = runs.sweep(call.document.ecosystem, graph, order)
@@ -130,6 +141,11 @@ def carry_out(call: Call, graph: PlanGraph, order: Order, *, detach: bool = Fals
             return run_id
 
         return see_through(call, runs, start, detach=detach, as_json=as_json)
+
+
+def _import_the_carrier() -> None:
+    """What sends the first messages: 0.2 s."""
+    import_module("coordination.runs.dispatch")
 
 
 def see_through(
