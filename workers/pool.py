@@ -92,6 +92,8 @@ class Pool:
                 self._parts.leases.sign_on()
                 self._parts.roll.sign()
             self._parts.mail.sign_on()
+            if not self._parts.charge.settings.restricted:
+                self._parts.dispatcher.leave_envelope()
 
     def _ready(self, **_: Any) -> None:
         for service in self._parts.services:

@@ -7,12 +7,15 @@ level and todo, so that a message can be sent again, by anybody, as the same mem
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, chain, chord
 from celery.app.task import Context
 from celery.canvas import Signature
+from kombu.connection import Connection
 
 from coordination.planner.delivery import Delivery
 from coordination.wire.carrier import ADVANCE, EXECUTE
@@ -62,6 +65,26 @@ class Canvas:
         if of.size > 1:
             return execute.set(group_id=_group_id(of), group_index=of.index, chord=_frozen(self.advance(of)))
         return execute
+
+    def envelope(self) -> dict[str, str]:
+        """`queue`: what stands before a place in a queue's name; `message`: one todo's by itself, as Celery and kombu make it, with
+        @RUN@ @TODO@ @ATTEMPT@ @REPO@ @PLACE@ @TAG@ for a step to fill in.
+        """
+        marks = Delivery(
+            run_id="@RUN@", todo_id="@TODO@", attempt=0, repo="@REPO@", host=None, level=0, index=0, size=0
+        )
+        queue = self._keys.queue("@PLACE@")
+        with Connection("memory://") as connection:  # type: ignore[no-untyped-call]
+            self._execute(marks).apply_async(connection=connection, queue=queue)
+            message = connection.default_channel._get(queue)
+        properties, headers = message["properties"], message["headers"]
+        body = json.loads(base64.b64decode(message["body"]))
+        body[0][2] = "@ATTEMPT@"
+        del properties["body_encoding"]
+        properties["delivery_tag"] = "@TAG@"
+        headers["argsrepr"] = "('@RUN@', '@TODO@', @ATTEMPT@, '@REPO@')"
+        message["body"] = json.dumps(body).replace('"@ATTEMPT@"', "@ATTEMPT@")
+        return {"queue": self._keys.queue(""), "message": json.dumps(message)}
 
     def _execute(self, of: Delivery) -> Signature:
         options: dict[str, Any] = {

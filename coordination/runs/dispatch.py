@@ -30,7 +30,12 @@ class Dispatcher:
 
     def send(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
-            self._canvas.again(delivery).apply_async()
+            if not delivery.posted:
+                self._canvas.again(delivery).apply_async()
+
+    def leave_envelope(self) -> None:
+        """From now on steps put messages into queues themselves; for whoever has the carrier at hand anyway."""
+        self._store.redis.hset(self._store.keys.envelope, mapping=self._canvas.envelope())
 
     def join(self, of: Delivery) -> None:
         """A todo has ended whose worker must not count its part of its level itself."""

@@ -77,6 +77,7 @@ def make_app(url: str, keys: Keys, settings: Settings, own: RestrictedKeys | Non
             "unacked_index_key": f"{unacked}_index",
             "unacked_mutex_key": f"{unacked}_mutex",
             "queue_prefix": keys.queue_prefix,
+            "ranked": None if own else {"served": keys.served, "posted": keys.run("@").posted},
             "poison_key": own.poison if own else keys.poison,
         },
         result_backend_transport_options={"global_keyprefix": keys.celery_prefix},

@@ -59,6 +59,8 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:topic:<name>`      | set    | the recipients that subscribed                            | until unsubscribed       |
 | `<ns>:readers`           | zset   | `recipient reader host pid`, by when last heard of in ms  | an hour                  |
 | `<ns>:dead-letters`      | stream | what was delivered too often in vain                      | the last 10,000          |
+| `<ns>:envelope`          | hash   | `queue`, `message`: what a todo's message is made of in Lua | for ever               |
+| `<ns>:served`            | zset   | run → when a worker took a message of it last; with messages in queues | until there are none |
 | `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
 | `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
 | `…:<repos>:reply:<id>`   | list   | the answer to one request                                 | a minute                 |
@@ -67,15 +69,15 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its answer                            | until gathered           |
 | `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, `stuck`, counts `n.<state>` …  | as long as the run       |
 | `…:spec`                 | hash   | todo → JSON of what is to be done; never changes          | as long as the run       |
-| `…:place`                | hash   | todo → `order level repo kind priority wants`: kind `shell` or `shell:<labels>` | as long as the run       |
+| `…:place`                | hash   | todo → `order level repo kind priority wants`: order in ms, kind `shell` or `shell:<labels>` | as long as the run      |
 | `…:children`             | hash   | todo → the todos that wait for it                         | as long as the run       |
 | `…:levels`               | hash   | level → its todos, most urgent first                      | as long as the run       |
 | `…:state`                | hash   | todo → state                                              | as long as the run       |
 | `…:facts`                | hash   | `<todo> <fact>` → value: attempt, fence, worker …         | as long as the run       |
 | `…:pending`              | hash   | todo → predecessors that have not succeeded yet           | as long as the run       |
 | `…:opened`               | hash   | level → its todos that have not settled yet               | as long as the run       |
-| `…:ready`                | zset   | the next todo of each free repository, by order           | as long as the run       |
-| `…:queued`               | zset   | `repo|order|todo`: ready, behind another of its repo      | as long as the run       |
+| `…:ready`                | zset   | the next todo of each free repository, by its turn in ms  | as long as the run       |
+| `…:queued`               | zset   | `repo|turn|todo`: ready, behind another of its repo      | as long as the run       |
 | `…:busy`                 | hash   | repo → the todo that it is kept for                       | as long as the run       |
 | `…:owed`                 | set    | todos whose message is used up: the next grant sends one  | as long as the run       |
 | `…:stranded`             | hash   | repo → the todo that waits for the host it is pinned to   | as long as the run       |
@@ -85,6 +87,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `…:checkpoint`           | hash   | todo → JSON: what a running one has written of it so far  | as long as the run       |
 | `…:parents`              | hash   | todo → the todos that it waited for; in a rollback        | as long as the run       |
 | `…:behind`               | hash   | todo → those behind it that are not passed yet; in a rollback | as long as the run   |
+| `…:posted`               | zset   | queue → the turn of the todo whose message stands there   | as long as the run       |
 | `…:events`               | stream | what happened, in order                                   | the last 100,000         |
 | `…:log:<todo>`           | stream | its output, in chunks                                     | as long as the run       |
 | `…:bundle:<repo>`        | hash   | commit → its git bundle; `… since`, `… elsewhere`; `published` | as long as the run       |
@@ -118,6 +121,7 @@ class RunKeys:
     tips = property(lambda self: f"{self.prefix}:tips")
     output = property(lambda self: f"{self.prefix}:output")
     checkpoint = property(lambda self: f"{self.prefix}:checkpoint")
+    posted = property(lambda self: f"{self.prefix}:posted")
     events = property(lambda self: f"{self.prefix}:events")
 
     def log(self, todo: str) -> str:
@@ -131,7 +135,7 @@ class RunKeys:
         """In the order in which lua/run/_run.lua unpacks them."""
         names = (
             "meta spec place children levels state facts pending opened ready queued busy owed stranded sent tips output "
-            "checkpoint parents behind events"
+            "checkpoint parents behind posted events"
         )
         return [f"{self.prefix}:{name}" for name in names.split()]
 
@@ -177,6 +181,8 @@ LUA_NAMES: Mapping[str, str] = {
     "topic": "topic:",
     "recipients": "recipients",
     "readers": "readers",
+    "served": "served",
+    "envelope": "envelope",
     "dead_letters": "dead-letters",
     "durations": "durations:",
     "cache_contexts": "cache-contexts",
@@ -305,6 +311,8 @@ class Keys:
         self.version = f"{namespace}:version"
         self.counters = f"{namespace}:counters"
         self.poison = f"{namespace}:poison"
+        self.served = f"{namespace}:{LUA_NAMES['served']}"
+        self.envelope = f"{namespace}:{LUA_NAMES['envelope']}"
         self.errands = f"{namespace}:errands"
         self.all_requests = f"{namespace}:restricted:*:requests"
         self.queue_prefix = f"{namespace}."

@@ -17,10 +17,11 @@ from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.transport import TRANSPORT_ALIASES
-from kombu.transport.redis import Channel, QoS, Transport
+from kombu.transport.redis import Transport
 from kombu.transport.virtual import QoS as Places
 
 from coordination.wire.address import hide_password
+from coordination.wire.ranked import RankedChannel, RankedQoS
 
 NAME = "coord"
 """Of our transport, in kombu's table: an address with a socket (`NAME+socket://`) can name one only by that."""
@@ -33,7 +34,7 @@ NOT_READABLE = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 logger = logging.getLogger(__name__)
 
 
-class TolerantQoS(QoS):
+class TolerantQoS(RankedQoS):
     def ack(self, delivery_tag: str) -> None:
         # A message that could not be acknowledged would keep its place for ever: a worker with one place would consume no
         # more, and beat on. It is a hint that was taken; it comes again when its visibility runs out, and is refused.
@@ -44,12 +45,12 @@ class TolerantQoS(QoS):
             raise
 
 
-class TolerantChannel(Channel):
+class TolerantChannel(RankedChannel):
     QoS = TolerantQoS
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+            return super()._brpop_read(**options)
         except NOT_READABLE as error:
             self.set_aside(_raw(error))
             return True

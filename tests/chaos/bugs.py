@@ -98,12 +98,12 @@ BUGS = (
     ),
     Bug(
         "max_parallel is not given back",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_run_end.lua",
         "call('HINCRBY', meta, 'active', -1)",
         "call('HINCRBY', meta, 'active', 0)",
         (RUN, HISTORY),
     ),
-    Bug("a paused run goes on", f"{STEPS}/_run.lua", "  if not goes_on(status) then return end\n", "", (RUN, HISTORY)),
+    Bug("a paused run goes on", f"{STEPS}/_run_dispatch.lua", "  if not goes_on(status) then return end\n", "", (RUN, HISTORY)),
     Bug(
         "a lost lease counts towards nothing: poison is tried for ever",
         f"{STEPS}/lose.lua",
@@ -148,7 +148,7 @@ BUGS = (
     ),
     Bug(
         "after a cancel a timer starts its todo after all",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_run_end.lua",
         "    elseif at ~= 'running' and not ENDED[at] then",
         "    elseif at ~= 'running' and at ~= 'retrying' and not ENDED[at] then",
         (HISTORY,),
@@ -176,7 +176,7 @@ BUGS = (
     ),
     Bug(
         "a failed compensation is hidden",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_run_end.lua",
         "finish(intents == '0' and 'rolled_back' or 'rollback_failed')",
         "finish('rolled_back')",
         (UNDO,),
@@ -197,7 +197,7 @@ BUGS = (
     ),
     Bug(
         "a gate that nobody asks",
-        f"{STEPS}/_run.lua",
+        f"{STEPS}/_run_dispatch.lua",
         "  if gate and not approved then return wait_for_person",
         "  if false then return wait_for_person",
         (GATES,),

@@ -62,8 +62,8 @@ local function begin_undoing()
 end
 
 local function begin_undoing_when_quiet()
-  local running, begun = unpack(call('HMGET', meta, 'n.running', 'intents'))
-  if tonumber(running or 0) == 0 and not begun then begin_undoing() end
+  local running, begun, ending = unpack(call('HMGET', meta, 'n.running', 'intents', 'ending'))
+  if tonumber(running or 0) == 0 and not begun and not ending then begin_undoing() end
 end
 
 local function turn_back(why, by)

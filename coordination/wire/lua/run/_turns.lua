@@ -1,23 +1,10 @@
 -- How a todo's turn ends, or is put off, and what follows from it for the others.
 
-local function skip_dependents(todo, why)
-  local heap = { todo }
-  while #heap > 0 do
-    local children_of = call('HGET', children, table.remove(heap)) or ''
-    for child in string.gmatch(children_of, '%S+') do
-      if not ENDED[state_of(child)] then
-        end_todo(child, 'skipped', why)
-        heap[#heap + 1] = child
-      end
-    end
-  end
-end
-
 local function release_dependents(todo)
   local by_level = call('HGET', meta, 'strategy') == 'levels'
   for child in string.gmatch(call('HGET', children, todo) or '', '%S+') do
     -- Under `levels` the level's chord opens the next one; a child is never ahead of it.
-    if call('HINCRBY', pending, child, -1) == 0 and state_of(child) == 'waiting' and not by_level then enqueue(child) end
+    if call('HINCRBY', pending, child, -1) == 0 and state_of(child) == 'waiting' and not by_level then open_todo(child) end
   end
 end
 
@@ -27,22 +14,19 @@ local function settle(todo, outcome, why)
   if fact(todo, 'undo') then return settle_undo(todo, outcome, why, p) end
   end_todo(todo, outcome, why, p)
   free_repo(p, todo)
-  local status, on_failure = unpack(call('HMGET', meta, 'status', 'on_failure'))
+  local status, on_failure, halted, cancelled = unpack(call('HMGET', meta, 'status', 'on_failure', 'halted', 'cancelled'))
+  local over = halted or cancelled -- then all that stands behind it ends anyway
   if status == 'rolling_back' then
     begin_undoing_when_quiet()
-  elseif outcome == 'succeeded' then
+  elseif outcome == 'failed' and on_failure == 'rollback' then
+    roll_back(todo .. ' failed: ' .. (string.match(why, '^[^\n]*')), '', 'skipped')
+  elseif outcome == 'failed' and on_failure == 'halt' then
+    call('HSETNX', meta, 'halted', todo)
+    if not over then end_all_but_running('skipped', 'halted: ' .. todo .. ' failed') end
+  elseif outcome == 'succeeded' and not over then
     release_dependents(todo)
-  elseif outcome == 'failed' then
-    if on_failure == 'rollback' then
-      roll_back(todo .. ' failed: ' .. (string.match(why, '^[^\n]*')), '', 'skipped')
-    elseif on_failure == 'halt' then
-      call('HSETNX', meta, 'halted', todo)
-      end_all_but_running('skipped', 'halted: ' .. todo .. ' failed')
-    else
-      skip_dependents(todo, 'needs ' .. todo .. ', which failed')
-    end
-  else
-    skip_dependents(todo, 'needs ' .. todo .. ', which was ' .. outcome)
+  elseif not over then
+    skip_dependents(todo, 'needs ' .. todo .. ', which ' .. (outcome == 'failed' and outcome or 'was ' .. outcome))
   end
   pump()
   finish_if_done()
@@ -134,9 +118,9 @@ local function tell_workers(kind, by, event)
   local sequence = string.gsub(event, '-', '.')
   local body = cjson.encode({ run = run, by = by })
   local letter = message.letter('run:' .. run, sequence, kind, body, TOLD_MS, TOLD_AT_MOST, TOLD_MS)
-  local all, told = call('HGETALL', state), {}
-  for i = 1, #all, 2 do
-    local worker = all[i + 1] == 'running' and fact(all[i], 'worker')
+  local told = {}
+  for _, todo in ipairs(running_todos()) do
+    local worker = fact(todo, 'worker')
     if worker and not told[worker] then
       told[worker] = true
       local to = 'worker:' .. worker

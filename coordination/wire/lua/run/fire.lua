@@ -6,7 +6,7 @@ local todo = ARGV[2]
 local id = member(todo)
 local had_timer = call('ZREM', timers, id) == 1
 local at = state_of(todo)
-if not had_timer or (at ~= 'parked' and at ~= 'retrying') then return reply('idle') end
+if not had_timer or (at ~= 'parked' and at ~= 'retrying') or no_new_start(todo) then return reply('idle') end
 local p = place_of(todo)
 local status, max_parallel, active = unpack(call('HMGET', meta, 'status', 'max_parallel', 'active'))
 
@@ -61,10 +61,10 @@ local offered = request and request.state == 'held' and can_start()
 if request and not offered then give_back(id) end -- to whoever can use it now; its rank is kept
 if offered then
   move(todo, 'ready')
-  keep_for({ repo = p.repo, order = FIRST }, todo)
+  keep_for(p, todo, FIRST)
 elseif call('HGET', busy, p.repo) == todo then -- parked: the repository was kept for it
   move(todo, 'ready')
-  keep_for(p, todo)
+  keep_for(p, todo, turn_of(todo, p))
 else
   enqueue(todo)
 end

@@ -7,8 +7,5 @@ if status == 'paused' then return reply('already') end
 if status ~= 'running' then return reply(status or 'unknown') end
 call('HSET', meta, 'status', 'paused', 'paused', ARGV[2])
 tell_workers('run.paused', ARGV[2], emit('run.paused', '', 'by', ARGV[2]))
-local all = call('HGETALL', state)
-for i = 1, #all, 2 do
-  if all[i + 1] == 'dispatched' then give_back(member(all[i])) end
-end
+for _, todo in ipairs(call('ZRANGE', sent, 0, -1)) do give_back(member(todo)) end -- those that are dispatched
 return reply('paused')

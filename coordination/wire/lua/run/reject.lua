@@ -2,5 +2,5 @@
 -- ARGV: run, todo, who, comment
 -- Returns: `settled`, or `idle` where it does not wait for a person.
 local todo, who, comment = unpack(ARGV, 2, 4)
-if not state_of(todo) or not waits_for_person(todo) then return reply('idle') end
+if not state_of(todo) or not waits_for_person(todo) or no_new_start(todo) then return reply('idle') end
 return reply(decide(todo, 'reject', who, comment))

@@ -12,6 +12,6 @@ end
 if #overdue > 0 and call('HGET', meta, 'strategy') == 'levels' then
   -- What was lost with its level's chord was not lost alone: those whose turn comes later must not wait for a look each.
   for _, todo in ipairs(call('ZRANGE', ready, 0, -1)) do call('SADD', owed, todo) end
-  for _, place in ipairs(call('ZRANGE', queued, 0, -1)) do call('SADD', owed, (string.match(place, '^[^|]*|%d+|(.*)$'))) end
+  for _, place in ipairs(call('ZRANGE', queued, 0, -1)) do call('SADD', owed, (string.match(place, '^[^|]*|[^|]*|(.*)$'))) end
 end
 return reply('sent')

@@ -13,10 +13,8 @@ local header = {}
 if call('HGET', meta, 'strategy') == 'levels' then
   header = open_next_level()
 else
-  local all = call('HGETALL', pending)
-  for i = 1, #all, 2 do
-    if all[i + 1] == '0' and state_of(all[i]) == 'waiting' then enqueue(all[i]) end
-  end
+  call('HSET', meta, 'opening', '0')
+  open_some()
   pump()
 end
 finish_if_done()

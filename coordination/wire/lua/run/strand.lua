@@ -37,7 +37,8 @@ for i = 1, #waiting, 2 do
     call('HDEL', stranded, repo)
     erase(todo, 'waits_for')
     move(todo, 'ready')
-    keep_for({ repo = repo, order = place_of(todo).order }, todo)
+    local p = place_of(todo)
+    keep_for(p, todo, turn_of(todo, p))
   end
 end
 pump()

@@ -4,6 +4,7 @@
 -- Returns: `goes on` or `over`; or `stuck` (…, {sentences, in the order of the todos' names}).
 local status = call('HGET', meta, 'status')
 if not goes_on(status) and status ~= 'paused' then return reply('over') end
+if call('HEXISTS', meta, 'piece') == 1 then return reply('goes on') end -- keepers are at it
 
 local states, all = {}, call('HGETALL', state)
 for i = 1, #all, 2 do states[all[i]] = all[i + 1] end

@@ -1,0 +1,60 @@
+-- The message that a worker has to take next from its queues, noted down as in its hands by the same step: none is lost between.
+-- Of several runs that one is served whose turn was longest ago; of a run's messages the one with the smallest turn
+-- (run/_run_dispatch.lua). What belongs to no run, or to a chord, stands under the run ''.
+-- KEYS: served, unacked, unacked_index   ARGV: the key `posted` of a run called @, then the queues
+-- Returns: {queue, message}, or nil where none of them has a message that was put there by order.
+local served, unacked, unacked_index = unpack(KEYS)
+local runs = redis.call('ZRANGE', served, 0, -1)
+if #runs == 0 then return nil end
+local mine = {}
+for i = 2, #ARGV do mine[ARGV[i]] = true end
+
+local time = redis.call('TIME')
+local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+
+-- As kombu's own QoS notes it. What cannot be read is set aside by whoever reads it.
+local function note(message)
+  local read, known = pcall(cjson.decode, message)
+  local properties = read and type(known) == 'table' and known.properties
+  local way = type(properties) == 'table' and properties.delivery_info
+  local tag = type(properties) == 'table' and properties.delivery_tag
+  if type(way) ~= 'table' or type(way.exchange) ~= 'string' or type(way.routing_key) ~= 'string' or type(tag) ~= 'string' then return end
+  local back = cjson.encode({ way.exchange, way.routing_key })
+  redis.call('HSET', unacked, tag, '[' .. message .. ',' .. string.sub(back, 2))
+  redis.call('ZADD', unacked_index, time[1] + time[2] / 1000000, tag)
+end
+
+local function take(run, posted, queue)
+  local message = redis.call('RPOP', queue)
+  if not message then
+    redis.call('ZREM', posted, queue)
+    return nil
+  end
+  if run == '' and redis.call('EXISTS', queue) == 1 then
+    redis.call('ZADD', posted, now_ms, queue)
+  else
+    redis.call('ZREM', posted, queue)
+  end
+  redis.call('ZADD', served, now_ms, run)
+  note(message)
+  return { queue, message }
+end
+
+local AT_ONCE = 100
+for _, run in ipairs(runs) do
+  local posted = string.gsub(ARGV[1], '@', function() return run end)
+  local from = 0
+  repeat
+    local queues = redis.call('ZRANGE', posted, from, from + AT_ONCE - 1)
+    for _, queue in ipairs(queues) do
+      if mine[queue] then
+        local taken = take(run, posted, queue)
+        if taken then return taken end
+      else
+        from = from + 1
+      end
+    end
+  until #queues < AT_ONCE
+  if redis.call('EXISTS', posted) == 0 then redis.call('ZREM', served, run) end
+end
+return nil

@@ -1,0 +1,151 @@
+-- Whose turn it is: what is ready stands in order, and goes out to the workers.
+--
+-- A todo's turn is when it became ready, less AGEING times its longest remaining path (`order`, in ms; planner/urgency.py). Smaller is
+-- more urgent: the longest path goes first, and nobody waits for ever behind others that came later.
+
+local BEGINNING_MS = 1735689600000 -- small numbers leave room for the fraction that breaks ties
+local FIRST = -1e12 -- the turn of who has what it needs: it keeps that from others
+
+local function delivery(todo)
+  local p = place_of(todo)
+  local host, size = unpack(call('HMGET', meta, 'host.' .. p.repo, 'size.' .. p.level))
+  local attempt, index, undoing = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' index', todo .. ' undo'))
+  if undoing then size = '0' end -- no level waits for it
+  return { todo, attempt, p.repo, host or '', p.level, index or '0', size or '0' }
+end
+
+-- A run does the todos of one repository one at a time. `busy` names the one that the repository is kept for; until that
+-- one is dispatched a more urgent one takes its place. The others stand in `queued`.
+local function turn_of(todo, p) return tonumber(fact(todo, 'turn') or p.order) end
+local function queue_key(p, todo) return string.format('%s|%020.5f|%s', p.repo, turn_of(todo, p) - FIRST, todo) end
+
+local function keep_for(p, todo, turn)
+  call('HSET', busy, p.repo, todo)
+  call('ZADD', ready, turn, todo)
+end
+
+local function line_up(todo, p)
+  move(todo, 'ready')
+  local turn = string.format('%.5f', now - BEGINNING_MS + p.order)
+  note(todo, 'turn', turn)
+  local first = call('HGET', busy, p.repo)
+  local its_turn = first and call('ZSCORE', ready, first)
+  if not first then
+    keep_for(p, todo, turn)
+  elseif its_turn and tonumber(turn) < tonumber(its_turn) then
+    call('ZREM', ready, first)
+    call('ZADD', queued, 0, queue_key(p, first))
+    keep_for(p, todo, turn)
+  else
+    call('ZADD', queued, 0, queue_key(p, todo))
+  end
+end
+
+-- A person is waited for: nothing is held meanwhile. What happens when nobody comes is in the fact `gate`: `timeout in ms, verdict`.
+local function wait_for_person(todo, words, gate)
+  local timeout_ms = tonumber(gate and string.match(gate, '^%d+') or '0')
+  if timeout_ms > 0 then call('ZADD', timers, now + timeout_ms, member(todo)) end
+  note(todo, 'waits_for', words)
+  move(todo, 'parked')
+end
+
+local function enqueue(todo)
+  local p = place_of(todo)
+  local gate, approved, undoing = unpack(call('HMGET', facts, todo .. ' gate', todo .. ' approved_by', todo .. ' undo'))
+  if undoing then return line_up(todo, p) end
+  if p.kind == 'manual' and p.repo ~= NOWHERE then
+    return wait_for_person(todo, 'a person: coord complete-todo ' .. todo, gate)
+  end
+  if gate and not approved then return wait_for_person(todo, 'an approval: coord approve ' .. todo, gate) end
+  line_up(todo, p)
+end
+
+-- Whether a parked todo waits for a person, and nothing else.
+local function waits_for_person(todo)
+  if state_of(todo) ~= 'parked' then return false end
+  local gate, approved, undoing = unpack(call('HMGET', facts, todo .. ' gate', todo .. ' approved_by', todo .. ' undo'))
+  return not undoing and (place_of(todo).kind == 'manual' or (gate and not approved))
+end
+
+local function free_repo(p, todo)
+  if call('HGET', busy, p.repo) ~= todo then return end
+  local following = call('ZRANGEBYLEX', queued, '[' .. p.repo .. '|', '(' .. p.repo .. '}', 'LIMIT', 0, 1)[1]
+  if not following then return call('HDEL', busy, p.repo) end
+  call('ZREM', queued, following)
+  local next_todo = string.match(following, '^[^|]*|[^|]*|(.*)$')
+  keep_for(p, next_todo, turn_of(next_todo, p))
+end
+
+-- The todo's message stands in its queue when the step has ended: nobody dies between the two. `served` and `posted` tell workers
+-- which of their queues to look into first (queue/fetch.lua). Not before a worker has left an envelope (wire/envelope.py), and
+-- what belongs to a chord says so in its message: both are left to the caller.
+local function post(todo, d)
+  local _, attempt, repo, host, _, _, size = unpack(d)
+  local prefix, envelope = unpack(call('HMGET', head .. KEY.envelope, 'queue', 'message'))
+  if not envelope or size ~= '0' or string.find(host, '["\\%c]') then return '' end
+  local place = host == '' and repo or repo .. '@' .. host
+  local words = {
+    RUN = run, TODO = todo, ATTEMPT = attempt, REPO = repo, PLACE = place, TAG = string.format('%s %s %s %.0f', run, todo, attempt, now_us),
+  }
+  redis.pcall('LPUSH', prefix .. place, (string.gsub(envelope, '@(%u+)@', words))) -- in vain where somebody has put another thing there
+  call('ZADD', posted, fact(todo, 'turn') or 0, prefix .. place)
+  call('ZADD', head .. KEY.served, 'NX', 0, run)
+  return '1'
+end
+
+local function send(todo)
+  local d = delivery(todo)
+  d[8] = post(todo, d)
+  sends[#sends + 1] = d
+end
+
+-- Dispatch what may start. Under `levels` a todo's first message is already under way with its chord; only what was
+-- delivered before its turn is owed another.
+local function pump()
+  local status, max_parallel, active, strategy = unpack(call('HMGET', meta, 'status', 'max_parallel', 'active', 'strategy'))
+  if not goes_on(status) then return end
+  local room = tonumber(max_parallel) - tonumber(active)
+  while room > 0 or max_parallel == '0' do
+    local todo = call('ZPOPMIN', ready)[1]
+    if not todo then return end
+    erase(todo, 'waits_for')
+    move(todo, 'dispatched')
+    call('HINCRBY', meta, 'active', 1)
+    call('ZADD', sent, now, todo)
+    if call('SREM', owed, todo) == 1 or strategy == 'dataflow' or status == 'rolling_back' then send(todo) end
+    room = room - 1
+  end
+end
+
+-- Opens the next level that has something to do; what workers do of it is returned for one chord (or chain).
+local function open_next_level()
+  local last = tonumber(call('HGET', meta, 'levels')) - 1
+  local level = tonumber(call('HGET', meta, 'level'))
+  while level < last do
+    level = level + 1
+    local todos = {}
+    for todo in string.gmatch(call('HGET', levels, level), '%S+') do
+      if state_of(todo) == 'waiting' then todos[#todos + 1] = todo end
+    end
+    if #todos > 0 then
+      local messages = {}
+      for _, todo in ipairs(todos) do
+        if place_of(todo).kind ~= 'manual' then
+          note(todo, 'index', #messages)
+          messages[#messages + 1] = todo
+        end
+      end
+      call('HSET', meta, 'level', level, 'size.' .. level, #messages)
+      call('HSET', opened, level, #todos)
+      call('HDEL', meta, 'level_settled_at')
+      emit('level.opened', '', 'level', level)
+      for _, todo in ipairs(todos) do enqueue(todo) end
+      pump()
+      local header = {}
+      for i, todo in ipairs(messages) do header[i] = delivery(todo) end
+      return header
+    end
+  end
+  call('HSET', meta, 'level', last)
+  return {}
+end

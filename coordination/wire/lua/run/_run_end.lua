@@ -1,0 +1,56 @@
+-- How a todo, and with the last one the run, comes to its end.
+
+local function finish(status)
+  call('HSET', meta, 'status', status, 'finished_at', now)
+  call('ZREM', live, run)
+  count('runs_' .. status)
+  emit('run.ended', '', 'status', status, 'at', now) -- a rollback may open it again: `at` tells its ends apart
+end
+
+local function finish_if_done()
+  local status, left, cancelled, failed, intents, ending =
+    unpack(call('HMGET', meta, 'status', 'open', 'cancelled', 'n.failed', 'intents', 'ending'))
+  if tonumber(left) > 0 or ending then return end
+  if status == 'rolling_back' then
+    finish(intents == '0' and 'rolled_back' or 'rollback_failed')
+  elseif status == 'running' or status == 'paused' then
+    finish(cancelled and 'cancelled' or (tonumber(failed or 0) > 0 and 'failed') or 'succeeded')
+  end
+end
+
+-- Whatever a worker that came for the todo holds of it: lease, timer, its share of max_parallel.
+local function step_down(todo, p)
+  local was = state_of(todo)
+  if was == 'running' or was == 'dispatched' then call('HINCRBY', meta, 'active', -1) end
+  call('ZREM', leases, member(todo))
+  call('HDEL', holders, member(todo))
+  call('SREM', stops, member(todo))
+  call('ZREM', timers, member(todo))
+  call('ZREM', sent, todo)
+  if call('HGET', stranded, p.repo) == todo then call('HDEL', stranded, p.repo) end
+  return was
+end
+
+-- Whatever a todo holds outside its state.
+local function let_go(todo, p)
+  if step_down(todo, p) == 'running' then
+    let_loose({ id = member(todo), kind = 'todo', wants = wants_of(p.wants) })
+  else
+    give_back(member(todo))
+  end
+end
+
+local function end_todo(todo, outcome, why, p)
+  p = p or place_of(todo)
+  let_go(todo, p)
+  call('ZREM', ready, todo)
+  call('ZREM', queued, queue_key(p, todo))
+  erase(todo, 'waits_for')
+  if why ~= '' then note_of_attempt(todo, 'error', why) end
+  note_of_attempt(todo, 'finished_at', now)
+  move(todo, outcome)
+  call('HINCRBY', meta, 'open', -1)
+  if call('HEXISTS', opened, p.level) == 1 and call('HINCRBY', opened, p.level, -1) == 0 then
+    call('HSET', meta, 'level_settled_at', now)
+  end
+end

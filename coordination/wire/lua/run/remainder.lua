@@ -1,0 +1,19 @@
+-- The next piece of what concerns every todo of a large run: see _run_remainder.lua. A second call changes nothing.
+-- ARGV: run, number of the piece
+-- Returns: `done`, or `past` where that piece is not the next.
+if call('HGET', meta, 'piece') ~= ARGV[2] then return reply('past') end
+local ending, doomed = unpack(call('HMGET', meta, 'ending', 'doomed'))
+if ending then
+  end_some()
+  if call('HGET', meta, 'status') == 'rolling_back' then
+    begin_undoing_when_quiet()
+    return reply('done')
+  end
+elseif doomed then
+  skip_some()
+else
+  open_some()
+  pump()
+end
+finish_if_done()
+return reply('done')

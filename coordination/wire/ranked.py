@@ -1,0 +1,110 @@
+"""A worker takes the message that is due first, whichever of its queues it stands in.
+
+kombu's BRPOP takes from one queue after the other, so that a todo on the plan's longest path waits behind any others: over 20
+repositories with lognormal durations a plan takes 5 to 15 % longer than by rank. Here a worker with a free place asks by one step for
+the most urgent message (lua/queue/fetch.lua), which is as many round trips as BRPOP and the note of what is in hand; that
+note is made by the same step, so that no message is lost between. Where there is none it falls back to one BRPOP, which
+waits for the next to come, and takes whatever nobody put there by order.
+
+kombu's own priorities (ten lists a queue) were the other way: one rank would have to do for all plans, and BRPOP is given ten times
+as many keys, 20,000 for 500 repositories.
+"""
+
+from __future__ import annotations
+
+import time
+from queue import Empty
+from typing import Any
+
+from kombu.transport.redis import Channel, QoS
+from kombu.transport.virtual import QoS as Places
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps, loads
+from redis.exceptions import NoScriptError
+
+from coordination.wire.scripts import digest, source
+
+FETCH = "queue/fetch"
+NO_RUN = ""
+"""What is posted from Python stands under this run."""
+
+
+class RankedQoS(QoS):
+    noted = ""
+    """Tag of the message that `fetch` has noted down itself."""
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        if delivery_tag == self.noted:
+            Places.append(self, message, delivery_tag)  # type: ignore[no-untyped-call]
+        else:
+            super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
+
+
+class RankedChannel(Channel):
+    QoS = RankedQoS
+    _fetching = False
+    _nothing_there = False
+
+    @property
+    def _ranked(self) -> dict[str, Any] | None:
+        """The keys; None for who may not touch them."""
+        options: dict[str, Any] = self.connection.client.transport_options
+        return options.get("ranked")
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        ranked = self._ranked
+        if ranked is None or options.get("_publish_batch") is not None:
+            super()._put(queue, message, **options)  # type: ignore[no-untyped-call]
+            return
+        with self.conn_or_acquire() as client, client.pipeline(transaction=True) as pipeline:
+            pipeline.lpush(queue, dumps(message))  # type: ignore[no-untyped-call]
+            pipeline.zadd(ranked["posted"].replace("@", NO_RUN), {queue: int(time.time() * 1000)}, nx=True)
+            pipeline.zadd(ranked["served"], {NO_RUN: 0}, nx=True)
+            pipeline.execute()
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        ranked = self._ranked
+        self._fetching = ranked is not None and not self._nothing_there
+        if ranked is None or self._nothing_there:
+            super()._brpop_start(timeout)  # type: ignore[no-untyped-call]
+            return
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if queues:
+            self._in_poll = self.client.connection
+            self._brpop_sent_at = time.monotonic()
+            keys = (ranked["served"], self.unacked_key, self.unacked_index_key)
+            self.client.connection.send_command("EVALSHA", digest(FETCH), len(keys), *keys, ranked["posted"], *queues)
+
+    def _brpop_read(self, **options: Any) -> Any:
+        if not self._fetching:
+            self._nothing_there = False
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        fetched = self._fetched()
+        if fetched is None:
+            self._nothing_there = True
+            raise Empty
+        queue, raw = map(bytes_to_str, fetched)
+        message = loads(raw)  # type: ignore[no-untyped-call]
+        self.qos.noted = _tag(message)
+        self.connection._deliver(message, queue)
+        return True
+
+    def _fetched(self) -> Any:
+        try:
+            return self.client.parse_response(self.client.connection, "EVALSHA")
+        except NoScriptError:
+            with self.conn_or_acquire() as client:
+                client.script_load(source(FETCH))
+            raise Empty from None
+        except self.connection_errors:
+            self.client.connection.disconnect()
+            raise
+        finally:
+            self._in_poll = False
+            self._flush_brpop_reauth()  # type: ignore[no-untyped-call]
+
+
+def _tag(message: Any) -> str:
+    properties = message.get("properties") if isinstance(message, dict) else None
+    tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
+    return tag if isinstance(tag, str) else ""
