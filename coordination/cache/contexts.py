@@ -58,8 +58,8 @@ class Cache:
         self.entries = Entries(redis, namespace, limits or Limits())
         self.local = local or Local()
         self.walk = Walk(self.entries)
-        self._redis = redis
-        self._namespace = namespace
+        self.redis = redis
+        self.namespace = namespace
 
     def at(self, plan: str = "", run: str | Sequence[str] = (), todo: str = "") -> Context:
         """The context of a todo of a run, of a run, a plan, or (with nothing said) of the ecosystem.
@@ -80,7 +80,7 @@ class Cache:
     def flight(self) -> Flight:
         from coordination.cache.flight import Flight  # locks, which only it needs
 
-        return Flight(self._redis, self._namespace)
+        return Flight(self.redis, self.namespace)
 
     def close(self) -> None:
         if "flight" in self.__dict__:
@@ -92,7 +92,7 @@ class Context:
     """One context, with what it sees of its outer ones. `chain`: their names, the inner one first."""
 
     def __init__(self, cache: Cache, chain: Sequence[str]) -> None:
-        self._cache = cache
+        self.cache = cache
         self.chain = check_contexts(chain)
 
     def get(self, key: str, default: Any = None, *, scope: Scope | None = None) -> Any:
@@ -106,8 +106,8 @@ class Context:
         `value`: what JSON can say.
         """
         context = self._written(scope)[0]
-        self._cache.entries.put(context, check_key(key), packed(value), ttl)
-        self._cache.local.wrote(context, [key])
+        self.cache.entries.put(context, check_key(key), packed(value), ttl)
+        self.cache.local.wrote(context, [key])
 
     def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None) -> int:
         """Keys, or patterns such as `build.*`; returns how many there were. An outer context keeps what it has: from this one on
@@ -115,8 +115,8 @@ class Context:
         """
         contexts = self._written(scope)
         keys = list(dict.fromkeys(key for name in names for key in self._named(name, contexts)))
-        gone, _ = self._cache.entries.delete(contexts, keys, ttl) if keys else (0, 0)
-        self._cache.local.wrote(contexts[0], keys)
+        gone, _ = self.cache.entries.delete(contexts, keys, ttl) if keys else (0, 0)
+        self.cache.local.wrote(contexts[0], keys)
         return gone
 
     def list(self, pattern: str = "*", *, scope: Scope | None = None) -> Iterator[Kept]:
@@ -142,15 +142,15 @@ class Context:
             self.set(key, value := compute(), ttl, scope=scope)
             return packed(value)
 
-        value: T = json.loads(self._cache.flight.one(f"{context}\n{key}", look, make))
+        value: T = json.loads(self.cache.flight.one(f"{context}\n{key}", look, make))
         return value
 
     def _raw(self, key: str, contexts: Chain) -> bytes | None:
-        local = self._cache.local
+        local = self.cache.local
         if (known := local.get(key, contexts)) is not None:
             return known
         asked_at = local.clock()
-        answer = self._cache.entries.get(key, contexts, local.take_hits())
+        answer = self.cache.entries.get(key, contexts, local.take_hits())
         local.remember(key, contexts, answer, asked_at)
         return answer.value
 
@@ -165,7 +165,7 @@ class Context:
     def _visible(self, pattern: str, contexts: Chain) -> Mapping[str, Held]:
         found: dict[str, Held] = {}
         for context in contexts:
-            for held in self._cache.walk.entries(context):
+            for held in self.cache.walk.entries(context):
                 if fnmatchcase(held.key, pattern):
                     found.setdefault(held.key, held)
         return {key: held for key, held in found.items() if not held.hides}

@@ -92,6 +92,7 @@ COMMANDS: Families = {
         "list-locks": ("locks:list_locks", "The locks that are held, and who waits for them."),
         "release-lock": ("locks:release_lock", "Take a lock from its holder."),
         "reset-breaker": ("breakers:reset_breaker", "Close a circuit breaker: what waits behind it goes on."),
+        "context": ("sharing:context", "Values that todos share: get, set, list, delete, export, import."),
         "list-resources": ("locks:list_resources", "The file's resources: how much is in use, and waited for."),
     },
     "Talk": {

@@ -38,6 +38,7 @@ class LazyGroup(RichGroup):
         module, _, function = self.places[name].partition(":")
         command: click.Command = getattr(import_module(f"coordination.cli.{module}"), function)
         # What may stand before the command may stand behind it: nobody remembers which way round it was.
-        taken = {parameter.name for parameter in command.params}
-        command.params += [p for p in self.params if p.name not in taken and not p.is_eager]
+        for one in (command, *getattr(command, "commands", {}).values()):
+            taken = {parameter.name for parameter in one.params}
+            one.params += [p for p in self.params if p.name not in taken and not p.is_eager]
         return command

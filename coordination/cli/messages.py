@@ -12,7 +12,7 @@ from rich_click import command
 
 from coordination.cli.completing import repo_names
 from coordination.cli.context import Call
-from coordination.cli.options.values import text_or_stdin
+from coordination.cli.options.values import duration, text_or_stdin
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.cli.screen.tables import Column, filled, print_table
@@ -24,18 +24,6 @@ if TYPE_CHECKING:
     from coordination.messages import MessageBus
 
 PRIORITY = click.IntRange(-100, 100)
-
-
-def _duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | None:
-    from coordination.models import parse_duration
-
-    try:
-        found = None if text is None else parse_duration(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-    if text is not None and not isinstance(found, timedelta):
-        raise click.BadParameter(f"needs a duration like 90s, 10m or 2h, got {text!r}")
-    return found if isinstance(found, timedelta) else None
 
 
 @contextmanager
@@ -61,7 +49,7 @@ def _recipient(call: Call, name: str) -> str:
 @click.argument("text")
 @click.option("--type", "kind", default=NOTE, show_default=True, help="What kind of message it is, in a word.")
 @click.option(
-    "--ttl", metavar="DURATION", callback=_duration, help="Not delivered after it; else kept for `inbox_keep` (24h)."
+    "--ttl", metavar="DURATION", callback=duration, help="Not delivered after it; else kept for `inbox_keep` (24h)."
 )
 @click.option("--priority", type=PRIORITY, default=0, show_default=True, help="Higher is delivered sooner.")
 @click.option(

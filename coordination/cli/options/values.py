@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from datetime import timedelta
 from typing import Any
 
 import click
 
 from coordination.errors import UsageError
-from coordination.models import DURATION_UNITS_S, ResourceNeed
+from coordination.models import DURATION_UNITS_S, ResourceNeed, parse_duration
 
 _HOURS = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(m|h|d)?")
 _WHOLE = re.compile(r"[+-]?\d+")
@@ -27,6 +28,17 @@ def text_or_stdin(text: str) -> str:
         return read_stdin().decode().strip()
     except UnicodeDecodeError as error:
         raise click.BadParameter("standard input is not UTF-8") from error
+
+
+def duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | None:
+    """The callback of an option that may be left out."""
+    try:
+        found = None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if text is not None and not isinstance(found, timedelta):
+        raise click.BadParameter(f"needs a duration like 90s, 10m or 2h, got {text!r}")
+    return found if isinstance(found, timedelta) else None
 
 
 def read_stdin() -> bytes:
