@@ -65,15 +65,16 @@ class Runs:
         strategy: Strategy | None = None,
         on_failure: OnFailure | None = None,
         max_parallel: int | None = None,
+        no_cache: bool = False,
     ) -> Run:
-        """Starts a run of the plan's open todos. With the embedded server its worker is started as well, and stops with
+        """Starts a run of the plan's open todos; with `no_cache` those with a `cache` run all the same. With the embedded server its worker is started as well, and stops with
         the last of its users.
 
         Raises Blocked where nothing can be started, since all is done or held up from outside; PlanRefused; Conflict.
         """
         graph = build(self._coord.manager.ecosystem, plan, wanted)
         how = partial(decide, settings=self._coord.settings, strategy=strategy, on_failure=on_failure)
-        return self._start(graph, partial(how, max_parallel=max_parallel))
+        return self._start(graph, partial(how, max_parallel=max_parallel, no_cache=no_cache))
 
     def execute(self, todo: str) -> Run:
         """Starts a run of this one todo, whichever plan it belongs to. Raises as `sweep` does."""

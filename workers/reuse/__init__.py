@@ -16,7 +16,7 @@ What is relied on, and what happens when it fails
    before keeps nothing; one value is written whole or not at all.
 2. A result is taken only if it leads to just the tree that it is said to lead to. One that does not (damaged, or applied by a git with
    other filters) is dropped, the workspace is set back, and the todo runs.
-3. Who computes holds the lock `cache:<key>` until its result is kept, has failed or is gone with its worker (10 s). A lock that is lost
+3. Who computes holds the lock `cache:<key>` until its result is kept, has failed or is gone with its worker (5 s). A lock that is lost
    meanwhile costs a body that runs twice, no wrong result.
 4. The cache is never a reason to fail: where Redis, the disk or git refuse, the todo runs, and its log says so.
 

@@ -1,8 +1,8 @@
 """What makes two attempts the same: one digest of all that decides what comes of them, as far as it is known.
 
 It is the action as a worker would run it, in its repository, from a git tree (not a commit: that has a date), with what its
-predecessors handed over: all of them, for it is told of all (COORD_CONTEXT), by the names under which it finds them there. Not: its
-own id and words where no agent is told these, timeouts, retries, resources, gates, the run.
+predecessors handed over: all of them, for it is told of all (COORD_CONTEXT), by the names under which it finds them there; and the
+shared context as it is told it. Not: its own id and words where no agent is told these, timeouts, retries, resources, gates, the run.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def key_of(spec: TodoSpec, agent_command: Command | None, tree: str, inputs: Fou
         "tree": tree,
         "inputs": inputs,
         "predecessors": [[one["todo"], one["output"]] for one in context.get("predecessors", ())],
+        "context": [context.get("context"), context.get("context_omitted")],
     }
     return sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 

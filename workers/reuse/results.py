@@ -18,6 +18,8 @@ from coordination.cache.limits import LONGEST_TTL, Limits
 from coordination.locks import Lock, LockManager
 
 NO_WAIT = timedelta(0)
+TTL = timedelta(seconds=5)
+"""How long nobody else computes what a worker was at that died. Lost too early, it costs a body that runs twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,7 @@ class Results:
 
     def alone(self, key: str, who: str) -> Lock:
         """The right to compute it, renewed until it is released or its worker is gone. Raises LockTimeout with who has it."""
-        return self._locks.acquire(f"cache:{key}", wait=NO_WAIT, owner=who)
+        return self._locks.acquire(f"cache:{key}", ttl=TTL, wait=NO_WAIT, owner=who)
 
     def close(self) -> None:
         self._locks.close()

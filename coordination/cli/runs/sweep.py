@@ -46,6 +46,9 @@ Deciding = Callable[["PlanGraph"], Order]
 """How a run of this graph is carried out. Raises PlanRefused."""
 
 
+fresh = click.option("--no-cache", is_flag=True, help="Todos with a cache run all the same; what comes of it is kept.")
+
+
 @command()
 @click.argument("plan", shell_complete=plan_ids)
 @choice("--strategy", Strategy, "If not what the plan says:")
@@ -53,6 +56,7 @@ Deciding = Callable[["PlanGraph"], Order]
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
 @narrowed
 @click.option("--failed", is_flag=True, help="Only what failed in the plan's latest run, and what that held up.")
+@fresh
 @click.option("--dry-run", is_flag=True, help="Only say what would run where, and why the rest would not.")
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
@@ -65,6 +69,7 @@ def sweep(
     jobs: int | None,
     wanted: Selectors,
     failed: bool,
+    no_cache: bool,
     dry_run: bool,
     detach: bool,
     as_json: bool,
@@ -79,7 +84,7 @@ def sweep(
     if failed:
         wanted = replace(wanted, failed=_failed_of(call, plan))
     graph = build(call.document.ecosystem, plan, wanted)
-    decided = _decided(call, strategy, on_failure, jobs)
+    decided = _decided(call, strategy, on_failure, jobs, no_cache=no_cache)
     if dry_run:
         graph = call.knowing(graph)
         return rehearse(call, graph, decided(graph), as_json=as_json)
@@ -88,13 +93,14 @@ def sweep(
 
 @command()
 @click.argument("todo", shell_complete=todo_ids)
+@fresh
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
 @click.pass_obj
-def execute(call: Call, todo: str, detach: bool, as_json: bool) -> int:
+def execute(call: Call, todo: str, no_cache: bool, detach: bool, as_json: bool) -> int:
     """Run the one TODO, in a run of its own."""
     graph = alone(call.document.ecosystem, call.manager.get_todo(todo))
-    return carry_out(call, graph, _decided(call, None, None, None), detach=detach, as_json=as_json)
+    return carry_out(call, graph, _decided(call, None, None, None, no_cache=no_cache), detach=detach, as_json=as_json)
 
 
 def _failed_of(call: Call, plan: str) -> tuple[str, ...]:
@@ -104,13 +110,14 @@ def _failed_of(call: Call, plan: str) -> tuple[str, ...]:
         return Runs(url, call.settings).failed_of(plan)
 
 
-def _decided(call: Call, strategy: str | None, on_failure: str | None, jobs: int | None) -> Deciding:
+def _decided(call: Call, strategy: str | None, on_failure: str | None, jobs: int | None, *, no_cache: bool) -> Deciding:
     return partial(
         decide,
         settings=call.settings,
         strategy=Strategy(strategy) if strategy else None,
         on_failure=OnFailure(on_failure) if on_failure else None,
         max_parallel=jobs,
+        no_cache=no_cache,
     )
 
 

@@ -30,6 +30,7 @@ def coord_sweep_plan(
     max_parallel: AtOnce = None,
     repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
     todos: Annotated[Items, Field(description="Only these todos.")] = None,
+    no_cache: Annotated[bool, Field(description="Todos with a cache run all the same.")] = False,
     wait_s: Wait = 0,
 ) -> CutRun:
     """Start a run of the plan's open todos, in the order that their dependencies allow, and return it at once.
@@ -39,7 +40,9 @@ def coord_sweep_plan(
     before the next sweep. What is blocked from outside the plan is skipped. coord_forecast_plan looks ahead first.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
-    run = office.coord.runs.sweep(plan, wanted, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel)
+    run = office.coord.runs.sweep(
+        plan, wanted, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel, no_cache=no_cache
+    )
     return cut(CutRun, office.begun(run, wait_s), SHOWN)
 
 
