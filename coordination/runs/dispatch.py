@@ -37,6 +37,14 @@ class Dispatcher:
         """From now on steps put messages into queues themselves; for whoever has the carrier at hand anyway."""
         self._store.redis.hset(self._store.keys.envelope, mapping=self._canvas.envelope())
 
+    def finish(self, run_id: str, at_most: int) -> None:
+        """What a step has left to do of what concerns every todo of the run, at most so many pieces of it."""
+        for _ in range(at_most):
+            piece = self._store.piece(run_id)
+            if piece is None:
+                return
+            self.follow(self._store.remainder(run_id, piece))
+
     def join(self, of: Delivery) -> None:
         """A todo has ended whose worker must not count its part of its level itself."""
         if of.size == 1:

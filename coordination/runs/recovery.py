@@ -42,6 +42,8 @@ LEAD = "keeper"
 LEAD_TTL = timedelta(seconds=2)
 RESEND_AFTER = timedelta(seconds=5)
 RESEND_AT_ONCE = 200
+PIECES = 20
+"""In a round of what concerns all todos of a run: half a second, then others have their turn."""
 LEVEL_GRACE_MS = 5000
 """How long the join of a level's chord may take before the reaper opens the next level in its stead."""
 
@@ -93,6 +95,7 @@ class Reaper:
             self._strand(runs, swept)
         for run_id in runs:
             with self.apart(run_id):
+                self._dispatcher.finish(run_id, PIECES)
                 self._resend(run_id, swept)
                 self._advance(run_id, swept)
         swept.stuck = self._stuck.run_once(runs, time.monotonic(), self.apart)

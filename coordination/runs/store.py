@@ -145,6 +145,15 @@ class RunStore:
         """`served`: the repositories that living workers serve, each with its host."""
         return self._step("strand", run_id, *(part for pair in served for part in pair))
 
+    def piece(self, run_id: str) -> str | None:
+        """The next piece of what a step has left to do for it concerns every todo of a large run; None where nothing is left."""
+        piece: str | None = self.redis.hget(self.keys.run(run_id).meta, "piece")
+        return piece
+
+    def remainder(self, run_id: str, piece: str) -> Reply:
+        """Does that piece: `done`, or `past`."""
+        return self._step("remainder", run_id, piece)
+
     def cancel(self, run_id: str, actor: str) -> Reply:
         return self._step("cancel", run_id, actor)
 
