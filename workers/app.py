@@ -14,6 +14,8 @@ from typing import Protocol
 from celery import Celery
 
 from coordination.cache import Limits, Store
+from coordination.cache.chore import CacheChore
+from coordination.cache.store import RESULTS
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
 from coordination.runs.cleaning import Board
@@ -130,9 +132,9 @@ class WorkerParts:
         settings = self.charge.settings
         if not settings.cache_todos:
             return None
-        store = Store(self.redis, settings.namespace, "results")
-        locks = LockManager(self.redis, settings.namespace)
-        return Results(store, locks, Limits(), settings.cache_todos_ttl)
+        limits = Limits.of(settings)
+        store = Store(self.redis, settings.namespace, RESULTS, limits)
+        return Results(store, LockManager(self.redis, settings.namespace), limits, settings.cache_todos_ttl)
 
     @cached_property
     def board(self) -> Board:
@@ -154,7 +156,8 @@ class WorkerParts:
     @cached_property
     def sweeper(self) -> Sweeper:
         bus = open_bus(self.redis, self.charge.settings, self.worker.id)
-        return Sweeper(self.redis, self.keys.namespace, chores=[bus.sweep], label=self.worker.id)
+        cache = CacheChore(self.redis, self.charge.settings)
+        return Sweeper(self.redis, self.keys.namespace, chores=[bus.sweep, cache.run_once], label=self.worker.id)
 
     @cached_property
     def app(self) -> Celery:

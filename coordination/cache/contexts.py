@@ -24,7 +24,6 @@ from coordination.cache.names import (
     check_key,
     check_pattern,
     is_pattern,
-    of_run,
     outward,
     scope_of,
     written,
@@ -68,10 +67,6 @@ class Cache:
         """
         runs = ([run] if run else []) if isinstance(run, str) else run
         return Context(self, chain_of(plan, runs, todo))
-
-    def forget_run(self, run_id: str, todos: Sequence[str] = ()) -> None:
-        """Everything in the contexts of a run and its todos."""
-        self.entries.drop(of_run(run_id, todos))
 
     def stats(self) -> CacheStats:
         return read_stats(self.entries.line, self.entries.keys, self.entries.limits, self.local)

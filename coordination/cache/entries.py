@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
@@ -41,6 +41,13 @@ class Answer:
     def found(self) -> bool:
         """Whether a context had the key, be it to hide it."""
         return self.left > timedelta(0)
+
+
+def drop(step: Callable[[Sequence[Word]], Sequence[Word]], contexts: Iterable[str]) -> None:
+    """All that contexts hold, by the step `cache/drop`, which takes a piece and says which of them have something left."""
+    left: list[Word] = list(contexts)
+    while left:
+        left = [*step(left[:KEYS_AT_ONCE]), *left[KEYS_AT_ONCE:]]
 
 
 class Entries:
@@ -115,10 +122,7 @@ class Entries:
 
     def drop(self, contexts: Iterable[str]) -> None:
         """All that they hold, and the contexts with it."""
-        left = list(contexts)
-        while left:
-            piece, left = left[:KEYS_AT_ONCE], left[KEYS_AT_ONCE:]
-            left += [name.decode() for name in self._step("drop", *piece)]
+        drop(lambda piece: self._step("drop", *piece), contexts)
 
     def expire(self) -> int:
         """Takes away what has expired; returns how many entries that were."""

@@ -10,6 +10,9 @@ from coordination.cache.entries import Entries
 from coordination.cache.limits import Limits
 from coordination.cache.names import check_contexts, check_key, store
 
+RESULTS = "results"
+"""Of todos with a `cache`: what they came to (workers/reuse)."""
+
 
 class Store:
     """One of a name in the namespace; all of them, and the contexts, share the size of the cache. Equal values are kept once.
@@ -33,6 +36,10 @@ class Store:
         """Whether there was one."""
         gone, _ = self._entries.delete(self._contexts, [check_key(key)])
         return gone == 1
+
+    def clear(self) -> None:
+        """All of them."""
+        self._entries.drop(self._contexts)
 
     def close(self) -> None:
         self._entries.close()

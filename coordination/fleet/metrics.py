@@ -53,6 +53,7 @@ class RunMetrics(Collector):
             return
         yield _up(1)
         yield from _present(census)
+        yield from _of_cache(census.cache)
         yield from _past(census.counters)
 
     def describe(self) -> Iterable[Metric]:
@@ -91,6 +92,15 @@ def _past(counters: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter("todos_ended", "Todos ended.", ["state"], _of(ENDED_TODOS, counters, "todos_"))
     for name, words in SINGLE.items():
         yield _counter(name, words, [], {(): counters.get(name, 0)})
+
+
+def _of_cache(cache: Mapping[str, int]) -> Iterator[Metric]:
+    yield _gauge("cache_bytes", "What the context cache takes in Redis.", [], {(): cache.get("bytes", 0)})
+    yield _gauge("cache_entries", "Values by key in the context cache.", [], {(): cache.get("entries", 0)})
+    hits: Values = {("process",): cache.get("local_hits", 0), ("redis",): cache.get("hits", 0)}
+    yield _counter("cache_hits", "Answered with a value, by the layer that had it.", ["layer"], hits)
+    yield _counter("cache_misses", "Answered with none.", [], {(): cache.get("misses", 0)})
+    yield _counter("cache_evictions", "Values that went since the cache was full.", [], {(): cache.get("evictions", 0)})
 
 
 Values = Mapping[tuple[str, ...], int]

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from coordination.breakers.manager import BreakerManager
+from coordination.cache.contexts import Cache
 from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import find, read_bytes, snapshot
 from coordination.fleet.glance import running_redis
@@ -74,6 +75,11 @@ class Coord:
         return self.runs.deeds.breakers
 
     @property
+    def cache(self) -> Cache:
+        """Values that todos share: `coord.cache.at(run=…).get(key)`."""
+        return self.runs.deeds.cache
+
+    @property
     def messages(self) -> MessageBus:
         """The sender is who works at this machine."""
         return self.runs.deeds.messages
@@ -113,7 +119,8 @@ class Coord:
         with reaching(self.redis_url):
             held = self.locks.held()
             messages, breakers = post.figures(self.messages), self.breakers.stats()
-        rooms = {"locks": {"held": held}, "breakers": breakers, "messages": messages}
+            cache = self.cache.stats().model_dump()
+        rooms = {"locks": {"held": held}, "breakers": breakers, "messages": messages, "cache": cache}
         return {"manager": self._declared(), "runs": self.runs.stats(), **rooms}
 
     def close(self) -> None:

@@ -38,6 +38,8 @@ class Census:
     """Queue entries that could not be read."""
     breakers: Counts
     """State → circuit breakers in it, of those not at rest."""
+    cache: Counts
+    """Of the context cache: entries, bytes; since the beginning hits, local_hits, misses, evictions …"""
     counters: Counts
     """What has happened since the beginning: see `<ns>:counters`."""
 
@@ -58,7 +60,9 @@ class CensusTaker:
             pipeline.llen(keys.poison)
             pipeline.hgetall(keys.counters)
             pipeline.hvals(keys.breakers.all)
-            live, leases, names, poison, counters, breakers = pipeline.execute()
+            pipeline.hgetall(keys.cache.facts)
+            pipeline.zcard(keys.cache.expiry)
+            live, leases, names, poison, counters, breakers, cache, entries = pipeline.execute()
         workers = self._presence.workers()
         runs, todos, queues = self._of_runs(live)
         return Census(
@@ -70,6 +74,7 @@ class CensusTaker:
             workers=Counter((worker.host, repo) for worker in workers for repo in worker.fit),
             poison=poison,
             breakers=Counter(breakers),
+            cache={"entries": entries, **{name: int(float(value)) for name, value in cache.items()}},
             counters={name: int(count) for name, count in counters.items()},
         )
 

@@ -22,7 +22,7 @@ from redis import Redis
 
 from coordination.errors import Conflict, NotFound, Unreachable
 from coordination.messages import MessageBus
-from coordination.runs.expiry import forget_bundles, forget_logs
+from coordination.runs.expiry import forget_bundles, forget_contexts, forget_logs
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore, ms
@@ -189,6 +189,7 @@ class Cleaning:
         done = self._ask(remove=True, branches=branches, runs=tuple(r for r in runs if r not in needed))
         for run_id in set(runs) - set(needed):
             forget_logs(self._store, run_id)
+            forget_contexts(self._store, run_id)
             if branches and all(r.gone for r in done.found if r.run == run_id):
                 forget_bundles(self._store, run_id)
         return done

@@ -16,6 +16,7 @@ from datetime import timedelta
 
 import redis
 
+from coordination.cache.names import of_run
 from coordination.runs.export.shelf import Shelf
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore, ms
@@ -69,6 +70,7 @@ def forget(store: RunStore, run_id: str) -> None:
     forget_requests(store, run_id)
     forget_logs(store, run_id)
     forget_bundles(store, run_id)
+    forget_contexts(store, run_id)
     last = [keys.meta, keys.place]
     _unlink(store, [key for key in keys.own if key not in last])
     with store.redis.pipeline(transaction=True) as pipeline:
@@ -87,6 +89,11 @@ def forget_requests(store: RunStore, run_id: str) -> None:
 def forget_logs(store: RunStore, run_id: str) -> None:
     keys = store.keys.run(run_id)
     _unlink(store, [keys.log(todo) for todo in store.redis.hkeys(keys.place)])
+
+
+def forget_contexts(store: RunStore, run_id: str) -> None:
+    """What its todos have shared among themselves."""
+    store.drop_contexts(of_run(run_id, store.redis.hkeys(store.keys.run(run_id).place)))
 
 
 def forget_bundles(store: RunStore, run_id: str) -> None:

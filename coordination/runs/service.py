@@ -42,6 +42,7 @@ from coordination.wire.keys import Keys
 
 if TYPE_CHECKING:
     from coordination.breakers.manager import BreakerManager
+    from coordination.cache.contexts import Cache
     from coordination.locks import Lock, LockManager
     from coordination.planner.graph import PlanGraph
     from coordination.runs.dispatch import Dispatcher
@@ -85,6 +86,13 @@ class Runs:
         return BreakerManager(self.redis, self.settings.namespace, policy=Policy.of(self.settings))
 
     @cached_property
+    def cache(self) -> Cache:
+        from coordination.cache.contexts import Cache
+        from coordination.cache.limits import Limits
+
+        return Cache(self.redis, self.settings.namespace, Limits.of(self.settings))
+
+    @cached_property
     def messages(self) -> MessageBus:
         """The sender is who works at this machine."""
         return open_bus(self.redis, self.settings)
@@ -106,7 +114,7 @@ class Runs:
         with self._alone():
             self.refuse_what_is_under_way(graph.todos)
             run_id, reply = submit(self.store, graph, ecosystem, self.settings, order)
-        self.dispatcher.follow(reply)
+        self._follow(run_id, reply)
         return run_id
 
     def left_of(
@@ -135,7 +143,7 @@ class Runs:
             refuse_again(self.store, left.ended)
             self.refuse_what_is_under_way(left.again)
             run_id, reply = take_up(self.store, left, self.settings, on_failure=on_failure, max_parallel=max_parallel)
-        self.dispatcher.follow(reply)
+        self._follow(run_id, reply)
         return run_id
 
     def import_(self, run: Received) -> str:
@@ -172,7 +180,7 @@ class Runs:
         with self._alone():
             self._refuse_to_undo(run_id)
             reply = self.store.rollback(run_id, actor(), f"{actor()} asked for it")
-        self.dispatcher.follow(reply)
+        self._follow(run_id, reply)
         if reply.word == "unknown":
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
         return reply.word
@@ -228,6 +236,8 @@ class Runs:
             self.locks.close()
         if "breakers" in self.__dict__:
             self.breakers.close()
+        if "cache" in self.__dict__:
+            self.cache.close()
         self.redis.close()
         if "_blocking" in self.__dict__:
             self._blocking.close()
@@ -344,7 +354,12 @@ class Runs:
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
         if reply.word != expected:
             raise _refused(expected, self.reader.read(run_id, todos=False))
+        self._follow(run_id, reply)
+
+    def _follow(self, run_id: str, reply: Reply) -> None:
+        """With what is left to do of it where the run is large: should we die here, keepers do that."""
         self.dispatcher.follow(reply)
+        self.dispatcher.finish(run_id)
 
 
 def _hours(todo: TodoView) -> float | None:

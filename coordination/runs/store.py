@@ -13,6 +13,7 @@ from datetime import timedelta
 from redis import Redis
 from redis.exceptions import NoScriptError
 
+from coordination.cache.entries import drop
 from coordination.planner.delivery import Delivery
 from coordination.runs.records import Grant, Handed, HandedOver, Reply, Result, RunBrief, TodoSpec, TodoState, Undo
 from coordination.wire.keys import Keys, resource, split_member
@@ -35,6 +36,10 @@ class RunStore:
     def give_back(self, members: Iterable[str]) -> None:
         """What these todos hold or wait for, if anything, goes to whoever is next; for runs that have no steps any more."""
         self._scripts("lock/give_back", [self.keys.locks.head], list(members))
+
+    def drop_contexts(self, contexts: Iterable[str]) -> None:
+        """All that is shared in these contexts of the cache."""
+        drop(lambda piece: self._scripts("cache/drop", [self.keys.cache.head], piece), contexts)
 
     def seal(self, run_id: str, further: Sequence[str] = ()) -> Reply:
         """`further`: keys of the run besides those that every run has; they no longer expire, either."""
