@@ -49,6 +49,13 @@ class Nobody:
         for run_id, todo_id in reply.wakes:
             self.follow(self._store.fire(run_id, todo_id))
 
+    def finish(self, run_id: str, at_most: int = 1000) -> None:
+        for _ in range(at_most):
+            piece = self._store.piece(run_id)
+            if piece is None:
+                return
+            self.follow(self._store.remainder(run_id, piece))
+
     def send(self, deliveries: tuple[Delivery, ...]) -> None:
         self.mail.extend(deliveries)
 
@@ -69,6 +76,7 @@ class Steps:
         run_id, reply = submit(self._store, self._graph, self._ecosystem, SETTINGS, self._order)
         nobody = Nobody(self._store)
         nobody.follow(reply)
+        nobody.finish(run_id)
         return run_id, nobody
 
     def settle(self, nobody: Nobody, result: Result = WELL) -> None:

@@ -11,6 +11,9 @@ from coordination.planner.delivery import Delivery
 from coordination.runs.records import Reply
 from coordination.runs.store import RunStore
 
+ALL = 10_000
+"""Pieces: more than any run has."""
+
 
 class Dispatcher:
     def __init__(self, app: Celery, store: RunStore) -> None:
@@ -37,7 +40,7 @@ class Dispatcher:
         """From now on steps put messages into queues themselves; for whoever has the carrier at hand anyway."""
         self._store.redis.hset(self._store.keys.envelope, mapping=self._canvas.envelope())
 
-    def finish(self, run_id: str, at_most: int) -> None:
+    def finish(self, run_id: str, at_most: int = ALL) -> None:
         """What a step has left to do of what concerns every todo of the run, at most so many pieces of it."""
         for _ in range(at_most):
             piece = self._store.piece(run_id)

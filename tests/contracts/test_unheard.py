@@ -155,8 +155,8 @@ def test_a_rollback_is_done_once_and_ends(unheard: Harness, strategy: Strategy):
     assert events(unheard, "todo.compensated") == ["A", "B", "C", "D"]
 
 
-OTHERWISE = {"run/seal", "run/adopt", "run/stuck", "run/report_stuck"}
-"""Tested where they stand: test_run_steps.py, test_run_moved.py, test_stuck.py."""
+OTHERWISE = {"run/seal", "run/adopt", "run/stuck", "run/report_stuck", "run/remainder"}
+"""Tested where they stand: test_run_steps.py, test_run_moved.py, test_stuck.py, test_large_runs.py."""
 
 
 def test_no_step_was_left_out():

@@ -1,0 +1,206 @@
+"""What concerns every todo of a large run is done in pieces; between two of them nothing comes of what is left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from coordination.models import OnFailure
+from coordination.planner.delivery import Delivery
+from coordination.planner.graph import PlanGraph
+from coordination.runs.recovery import Reaper
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from tests.contracts.carrier import BAD, UNBROKEN, Harness
+from tests.plans import Todos, ecosystem, graph, order
+
+MANY = 1200
+"""More than two pieces."""
+FORK: Todos = {
+    "FIRST": "a",
+    "ASIDE": "b",
+    **{f"T{i}": (f"r{i % 7}", ["FIRST"]) for i in range(MANY)},
+    "LAST": ("b", ["ASIDE"]),
+}
+ROOTS: Todos = {f"T{i}": f"r{i % 7}" for i in range(MANY)}
+
+
+class Large(Harness):
+    """What is left over is done only where a test says so."""
+
+    @property
+    def left(self) -> bool:
+        return self.store.piece(self.run_id) is not None
+
+    def piece(self) -> None:
+        piece = self.store.piece(self.run_id)
+        assert piece is not None, "nothing is left"
+        self.follow(self.store.remainder(self.run_id, piece))
+
+    def finish(self, run_id: str, at_most: int) -> None:
+        """As a keeper's dispatcher."""
+        assert run_id == self.run_id
+        for _ in range(at_most):
+            if self.left:
+                self.piece()
+
+    def send(self, deliveries: Iterable[Delivery]) -> None:
+        self.mail.extend(deliveries)
+
+    def counted(self) -> dict[str, int]:
+        return dict(self.view().counts)
+
+    def told(self, what: str) -> Counter[str]:
+        """How often each todo was told to have come to this."""
+        events = self.store.redis.xrange(self.store.keys.run(self.run_id).events)
+        return Counter(fields["todo"] for _, fields in events if fields["what"] == f"todo.{what}")
+
+    def carry_out(self) -> None:
+        while self.mail or self.left:
+            self.drain()
+            if self.left:
+                self.piece()
+
+
+@pytest.fixture(scope="module")
+def fork() -> PlanGraph:
+    return graph(FORK)
+
+
+@pytest.fixture
+def large(redis_url: str) -> Iterator[Large]:
+    with connect(redis_url, Profile.WORKER) as client:
+        yield Large(RunStore(client, "test"))
+
+
+def begin(large: Large, plan: PlanGraph, todos: Todos = FORK, on_failure: OnFailure = OnFailure.CONTINUE) -> Large:
+    large.submit(plan, ecosystem(todos), order(on_failure=on_failure))
+    return large
+
+
+def test_a_todo_with_many_dependents_lets_them_go_in_pieces_and_all_are_done(large: Large, fork: PlanGraph):
+    run = begin(large, fork)
+    run.settle(run.take("FIRST"))
+    assert run.left
+    assert 0 < run.counted()["waiting"] < MANY
+
+    run.carry_out()
+
+    assert run.view().status == "succeeded"
+    assert run.told("running") == dict.fromkeys(FORK, 1)
+
+
+def test_a_run_of_many_roots_begins_in_pieces_and_a_cancel_has_precedence(large: Large):
+    run = begin(large, graph(ROOTS), ROOTS)
+    assert run.left
+    running = [grant for grant in (run.next(), run.next()) if grant]
+
+    run.follow(run.store.cancel(run.run_id, "ann"))
+    run.settle(running[0])
+    assert run.left
+    assert not run.drain(), "something was begun after the cancel"
+    run.settle(running[1])
+    run.carry_out()
+
+    assert run.view().status == "cancelled"
+    assert run.counted() == {"succeeded": 2, "cancelled": MANY - 2}
+    assert set(run.told("cancelled").values()) == {1}
+
+
+def test_a_failure_halts_all_though_pieces_are_left_and_says_which_it_was(large: Large, fork: PlanGraph):
+    run = begin(large, fork, on_failure=OnFailure.HALT)
+    aside = run.take("ASIDE")
+
+    run.settle(run.take("FIRST"), BAD)
+    assert run.left
+    run.settle(aside, BAD)
+    assert run.view().status == "running"
+    run.carry_out()
+
+    assert run.view().status == "failed"
+    assert {todo.error for todo in run.view().todos if todo.state == "skipped"} == {"halted: FIRST failed"}
+    assert run.counted() == {"failed": 2, "skipped": MANY + 1}
+
+
+def test_what_stands_behind_a_failed_todo_is_skipped_in_pieces_while_others_go_on(large: Large, fork: PlanGraph):
+    run = begin(large, fork)
+
+    run.settle(run.take("FIRST"), BAD)
+    assert run.left
+    assert run.drain() == ["ASIDE", "LAST"]
+    assert run.view().status == "running"
+    run.carry_out()
+
+    assert run.view().status == "failed"
+    assert run.counted() == {"succeeded": 2, "failed": 1, "skipped": MANY}
+    assert set(run.told("skipped").values()) == {1}
+
+
+def test_a_rollback_between_two_pieces_undoes_what_was_begun_once_they_are_done(large: Large, fork: PlanGraph):
+    run = begin(large, fork, on_failure=OnFailure.HALT)
+    run.settle(run.take("ASIDE"))
+    run.settle(run.take("FIRST"), BAD)
+    assert run.left
+    run.mail.clear()
+
+    run.follow(run.store.rollback(run.run_id, "ann", "ann asked for it"))
+    assert not run.mail, "something is undone while more may be found to be ended"
+    run.carry_out()
+
+    assert run.view().status == "rolled_back"
+    assert {todo.id for todo in run.view().todos if todo.state == "compensated"} == {"FIRST", "ASIDE"}
+
+
+def test_a_todo_that_is_tried_again_or_waits_for_a_person_does_not_begin_after_a_cancel(large: Large):
+    todos: Todos = {"GATED": "g", "AGAIN": "h", **ROOTS}
+    gate = {"gate": {}}
+    large.submit(graph(todos, GATED=gate), ecosystem(todos, GATED=gate), order())
+    run = large
+    while run.left:
+        run.piece()
+    again = run.take("AGAIN")
+    run.follow(run.store.retry(again, UNBROKEN.retry_delay, BAD))
+    assert run.states(["GATED", "AGAIN"]) == {"GATED": "parked", "AGAIN": "retrying"}
+
+    run.follow(run.store.cancel(run.run_id, "ann"))
+    assert run.left
+    assert run.store.approve(run.run_id, "GATED", "ben", "").word == "idle"
+    run.follow(run.store.fire(run.run_id, "AGAIN"))
+    run.carry_out()
+
+    assert run.counted() == {"cancelled": MANY + 2}
+
+
+def test_whoever_decided_may_die_and_a_keeper_does_the_rest(large: Large, fork: PlanGraph):
+    run = begin(large, fork)
+    run.store.cancel(run.run_id, "ann")
+    assert run.left
+
+    Reaper(run.store, run, Settings()).run_once()  # type: ignore[arg-type]
+
+    assert run.view().status == "cancelled"
+
+
+def test_a_piece_that_is_asked_for_twice_is_done_once(large: Large, fork: PlanGraph):
+    run = begin(large, fork)
+    run.settle(run.take("FIRST"))
+    piece = run.store.piece(run.run_id)
+    assert piece is not None
+
+    run.follow(run.store.remainder(run.run_id, piece))
+    before = (run.view(), run.told("ready"), run.store.piece(run.run_id))
+
+    assert run.store.remainder(run.run_id, piece).word == "past"
+    assert (run.view(), run.told("ready"), run.store.piece(run.run_id)) == before
+
+
+def test_a_run_with_pieces_left_is_not_stuck(large: Large, fork: PlanGraph):
+    run = begin(large, fork)
+    run.settle(run.take("FIRST"), BAD)
+    run.drain()
+    assert run.left
+
+    assert run.store.stuck(run.run_id) == ()
