@@ -32,7 +32,7 @@ class Peer:
 PEERS = (
     Peer("rq", "RQ", ("rq",), "depends_on, 2 SimpleWorkers, maintenance without pause"),
     Peer("dask", "dask.distributed", ("distributed",), "LocalCluster, 2 threads, in memory"),
-    Peer(("luigi",), "Luigi", ("luigi",), "local scheduler, 2 workers"),
+    Peer("luigi", "Luigi", ("luigi",), "local scheduler, 2 workers"),
     Peer("prefect", "Prefect", ("prefect", "fastapi"), "temporary server, 2 threads", smaller=10),
     Peer("canvas", "Celery's chain of groups", (), "2 threads, whole levels", smaller=10),
 )
