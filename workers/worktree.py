@@ -169,7 +169,7 @@ class Worktree:
         settings = (*self._prepared.settings, *DURABLE)
         options = ("--index", "--binary", "--whitespace=nowarn", "--no-ignore-whitespace")
         git("apply", *options, str(changes), cwd=self.path, settings=settings, hold=self.hold)
-        return self._folder.git("write-tree")
+        return git("write-tree", cwd=self.path, settings=settings, hold=self.hold)
 
     def start_anew(self) -> None:
         """Clean at the commit that the attempt began with, whatever was done since."""

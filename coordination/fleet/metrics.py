@@ -78,6 +78,7 @@ def _present(census: Census) -> Iterator[Metric]:
 
 SINGLE = {
     "leases_lost": "Todos whose worker was lost.",
+    "todos_cached": "Todos that were given the result of an earlier one.",
     "todos_poisoned": "Todos given up since their worker was lost too often.",
     "stale_writes": "Writes of old holders, refused.",
     "runs_stuck": "Runs that nobody will ever move on, by a fault of coord's own.",

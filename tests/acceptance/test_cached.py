@@ -66,6 +66,10 @@ def test_what_was_done_before_is_cached_shown_as_such_undone_like_anything_and_d
 
     assert swept.sweep("--no-cache").json["cached"] == 0
     assert len(swept.ledger) == 9
+    assert swept.coord("clean", "--cache", "last").code == 2
+    swept.ok("clean", "--cache")
+    swept.write(TODOS)
+    assert swept.sweep().json["cached"] == 0
 
 
 def test_two_runs_at_once_do_it_once_and_if_its_worker_is_killed_it_is_done_again_once(swept: Stage):

@@ -60,6 +60,12 @@ class Bench:
         )
         return WorkerParts(charge)
 
+    def use(self, **settings: Any) -> None:
+        """By a worker with these settings from now on."""
+        self.settings = Settings(retry_attempts=1, **settings)
+        self.parts.close()
+        self.parts = self.worker("state")
+
     def commit(self, **files: str) -> None:
         for name, text in files.items():
             (self.checkout / name).write_text(text)
@@ -215,11 +221,12 @@ def test_what_failed_or_did_not_count_is_not_kept(bench: Bench):
 
 
 def test_a_todo_whose_result_is_too_large_says_that_it_is_not_kept(bench: Bench):
-    action = "echo ran >> $LEDGER; head -c 9000000 /dev/urandom > noise"
+    bench.use(cache_value_bytes=1024)
+    action = "echo ran >> $LEDGER; head -c 2000 /dev/urandom > noise"
     bench.do(action=action)
 
     assert bench.do(action=action).cached is None
-    assert "its result is not kept: it has 9," in bench.log(bench.runs()[0])
+    assert "its result is not kept: it has 2," in bench.log(bench.runs()[0])
 
 
 def test_prepare_is_spared_where_nothing_that_it_makes_counts(bench: Bench):
@@ -244,9 +251,7 @@ def test_a_folder_without_git_and_a_worker_that_uses_no_results_run_it_and_say_s
     assert bench.do(action="echo ran >> $LEDGER").cached is None
     assert "nobody knows what this starts from" in bench.log(bench.runs()[1])
 
-    bench.settings = Settings(retry_attempts=1, cache_todos=False)
-    bench.parts.close()
-    bench.parts = bench.worker("state")
+    bench.use(cache_todos=False)
     assert bench.do(action="echo ran >> $LEDGER").cached is None
     assert "cache: not used by this worker" in bench.log(bench.runs()[2])
     assert bench.ran == 3

@@ -20,8 +20,11 @@ What is relied on, and what happens when it fails
    meanwhile costs a body that runs twice, no wrong result.
 4. The cache is never a reason to fail: where Redis, the disk or git refuse, the todo runs, and its log says so.
 
+What does not count, and must be handed over as output, or named among `inputs`, where it matters: files of other repositories, which a
+todo finds by the `path` of a predecessor; files that git ignores; the machine.
+
 What is not restored, and hence must not matter to whoever says `cache`: files that git ignores, and whatever a command does outside of
-its repository. Therefore `cache` and `compensate` exclude each other (models.py), and the rollback of a todo that was given a result
+its repository, be it in the shared context. Therefore `cache` and `compensate` exclude each other (models.py), and the rollback of a todo that was given a result
 needs no command: its branch goes. In a folder without git nobody knows what it starts from; it runs there.
 
 A todo with `inputs` is looked up after `prepare`, which may make some of them; one without before, and is spared it.

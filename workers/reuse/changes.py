@@ -20,7 +20,7 @@ def tree_of(commit: str, at: Path) -> str:
 def patch(since: str, tip: str, at: Path, file: Path) -> bytes:
     """From commit to commit; empty where the tree is the same. `file`: where git may write it."""
     options = ("-r", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
-    prefixes = ("--src-prefix=a/", "--dst-prefix=b/")
+    prefixes = ("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short")
     git("diff-tree", *options, *prefixes, f"--output={file}", since, tip, cwd=at)
     return file.read_bytes()
 

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from coordination.cache.entries import NoRoom
 from coordination.errors import CoordinationError, GitRefused, LockTimeout, Unreachable
 from coordination.locks import Lock
@@ -26,7 +28,7 @@ from workers.scratch import scratch
 from workers.workspace import Workspace
 from workers.worktree import Worktree
 
-TROUBLE = (Unreachable, NoRoom, GitRefused, NotKnown, WorkspaceUnusable, OSError)
+TROUBLE = (redis.RedisError, Unreachable, NoRoom, GitRefused, NotKnown, WorkspaceUnusable, OSError)
 """None of it is a reason for the todo to fail: it runs."""
 
 logger = logging.getLogger(__name__)

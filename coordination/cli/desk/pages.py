@@ -13,6 +13,7 @@ from coordination.desk.states import OPEN
 from coordination.models import (
     Action,
     AgentAction,
+    Cache,
     Dependency,
     Gate,
     Issue,
@@ -64,6 +65,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
             ("dates", _dates(todo)),
             ("action", _action(todo.action)),
             ("gate", _gate(todo.gate)),
+            ("cache", _cache(todo.cache)),
             ("timeout", say(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
             ("resources", ", ".join(map(str, todo.resources))),
             ("env", " ".join(f"{name}={value}" for name, value in todo.env.items())),
@@ -194,6 +196,15 @@ def _gate(gate: Gate | None) -> str:
         return ""
     words = when_nobody_comes(gate)
     return "waits for an approval" + (f", {words}" if words else "")
+
+
+def _cache(cache: Cache | None) -> str:
+    if cache is None:
+        return ""
+    lasts = f", of the last {say(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
+    return (
+        f"given an earlier result{lasts}, if nothing has changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
+    )
 
 
 def _command(command: str | tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import click
 from rich_click import command
 
+from coordination.cache.store import RESULTS, Store
 from coordination.cli.completing import run_ids
 from coordination.cli.context import Call
 from coordination.cli.screen.output import print_json
@@ -17,7 +18,7 @@ from coordination.cli.screen.tables import print_table
 from coordination.errors import Unreachable, UsageError
 from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey
 from coordination.runs.service import Runs
-from coordination.wire.connection import reaching
+from coordination.wire.connection import Profile, connect, reaching
 
 SHOWN_UNMERGED = 5
 WORDS = {
@@ -32,15 +33,20 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 @command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=run_ids)
 @click.option("--keep-branches", is_flag=True, help="Leave the branches coord/RUN where they are.")
+@click.option("--cache", is_flag=True, help="Only what todos with a cache came to: they run again.")
 @click.option("--dry-run", is_flag=True, help="Only show what there is.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @click.pass_obj
-def clean(call: Call, runs: tuple[str, ...], keep_branches: bool, dry_run: bool, yes: bool, as_json: bool) -> None:
+def clean(
+    call: Call, runs: tuple[str, ...], keep_branches: bool, cache: bool, dry_run: bool, yes: bool, as_json: bool
+) -> None:
     """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
 
     A branch with commits that its run did not record stays, and so does whatever is in use.
     """
+    if cache:
+        return _forget_results(call, alone=not (runs or keep_branches or dry_run or as_json))
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UsageError("nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes")
     url = call.local.ensure_worker() if call.has_file else call.redis_url()
@@ -57,6 +63,18 @@ def clean(call: Call, runs: tuple[str, ...], keep_branches: bool, dry_run: bool,
             f"no answer from {', '.join(survey.silent)}: what is there was not looked at or not removed",
             "look at that worker's log, then do it again",
         )
+    return None
+
+
+def _forget_results(call: Call, *, alone: bool) -> None:
+    """Nobody is asked: what is gone is made again."""
+    if not alone:
+        raise UsageError("--cache is about the results of all runs, and stands alone", "coord clean --cache")
+    url = call.redis_url()
+    with reaching(url):
+        store = Store(connect(url, Profile.COMMAND, call.settings.connect_timeout), call.settings.namespace, RESULTS)
+        store.clear()
+    click.echo("forgotten: what todos with a cache came to", err=True)
 
 
 def _agreed(survey: Survey) -> bool:

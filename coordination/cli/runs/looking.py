@@ -10,7 +10,7 @@ from rich_click import command
 
 from coordination.cli.completing import run_ids, todo_ids
 from coordination.cli.context import Call
-from coordination.cli.runs.summary import print_run
+from coordination.cli.runs.summary import figures, print_run
 from coordination.cli.screen.colours import told
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import Form, as_json_option, shown
@@ -53,7 +53,7 @@ def _print_runs(found: Sequence[RunView]) -> None:
                 told(run.status),
                 (run.started_at or "")[:19].replace("T", " "),
                 "" if run.duration_s is None else f"{run.duration_s:.1f} s",
-                ", ".join(f"{n} {state}" for state, n in run.counts.items()),
+                figures(run),
             )
             for run in found
         ],
