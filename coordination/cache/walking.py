@@ -13,6 +13,8 @@ from coordination.wire.connection import FREIGHT_S
 PAGE = 500
 VALUES_AT_ONCE = 4 * 1024 * 1024
 HIDES = "-"
+CLOCK_MS = 5000
+"""As in wire/lua/cache/_cache.lua: who has more left than its ttl by so much was written under a clock that has been set back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,5 +81,6 @@ class Walk:
 
 
 def _held(context: str, key: str, record: str, now_ms: int) -> Held:
-    digest, size, expires = record.split()
-    return Held(context, key, digest, int(size), (int(expires) - now_ms) * MS)
+    digest, size, expires, ttl = record.split()
+    left_ms = int(expires) - now_ms
+    return Held(context, key, digest, int(size), (left_ms if left_ms <= int(ttl) + CLOCK_MS else 0) * MS)

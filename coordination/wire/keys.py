@@ -38,7 +38,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:breaker-resets`    | stream | breakers that somebody has closed by hand: why it was open, by whom | the last 1,000 |
 | `<ns>:cache-contexts`    | zset   | context, by 0: those that have entries                    | until it is empty        |
 | `<ns>:cache-generations` | hash   | context → number of its last write                        | until it is empty        |
-| `<ns>:cache-entries:<context>` | hash | key → `digest bytes expiry_ms`; `-` hides an outer one's | its ttl; until evicted |
+| `<ns>:cache-entries:<context>` | hash | key → `digest bytes expiry_ms ttl_ms`; `-` hides an outer one's | its ttl; until evicted |
 | `<ns>:cache-values`      | hash   | SHA-256 → the value: equal ones are kept once             | until no entry has it    |
 | `<ns>:cache-refs`        | hash   | SHA-256 → how many entries have it                        | until no entry has it    |
 | `<ns>:cache-order`       | zset   | context and key, by when it is evicted: the lowest first | as long as the entry     |
@@ -251,6 +251,7 @@ class CacheKeys:
     head: str
 
     contexts = _one("cache_contexts")
+    generations = _one("cache_generations")
     values = _one("cache_values")
     refs = _one("cache_refs")
     order = _one("cache_order")

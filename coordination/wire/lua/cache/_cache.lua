@@ -1,6 +1,6 @@
 -- The context cache: what its steps share. The page: cache/__init__.py.
--- An entry is a key of a context. It stands in the context's hash as `<digest> <bytes> <expiry in ms>`; the digest HIDES says that
--- the key has no value here nor in any outer context. In the two orders it is a member, `<context>\n<key>`.
+-- An entry is a key of a context. It stands in the context's hash as `<digest> <bytes> <expiry in ms> <ttl in ms>`; the digest HIDES
+-- says that the key has no value here nor in any outer context. In the two orders it is a member, `<context>\n<key>`.
 
 if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 needs it before TIME; later ones ignore it
 
@@ -10,6 +10,7 @@ local now_us = TIME[1] * 1000000 + TIME[2]
 local now = math.floor(now_us / 1000)
 local HIDES = '-'
 local OVERHEAD, VALUE_OVERHEAD = 270, 180 -- bytes that Redis takes for an entry besides its name, and for a value (Valkey 9.1)
+local CLOCK_MS = 5000 -- who has more left than its ttl by so much was written under a clock that has been set back: its time is over
 local AT_ONCE = 100 -- a step removes no more than so many
 
 local head -- the namespace, with its colon
@@ -26,10 +27,12 @@ local function stored_bytes() return tonumber(call('HGET', head .. KEY.cache_fac
 local function entry(context, name)
   local record = call('HGET', entries_of(context), name)
   if not record then return nil end
-  local digest, size, expires = string.match(record, '^(%S+) (%d+) (%d+)$')
-  if tonumber(expires) <= now then return nil end
+  local digest, size, expires, ttl = string.match(record, '^(%S+) (%d+) (%d+) (%d+)$')
+  if tonumber(expires) <= now or tonumber(expires) - now > ttl + CLOCK_MS then return nil end
   return digest, tonumber(size), tonumber(expires)
 end
+
+local function record_of(digest, size, expires) return string.format('%s %d %.0f %.0f', digest, size, expires, expires - now) end
 
 -- Another number at every write, never one that was given out before, not even by a server that has lost its data since.
 local function changed(context)
@@ -86,7 +89,7 @@ end
 -- There must be none of that name, and room. What hides an outer value is never evicted: that value would come back.
 local function set(context, name, digest, value, expires, policy)
   local taken = #member_of(context, name) + OVERHEAD
-  call('HSET', entries_of(context), name, string.format('%s %d %.0f', digest, #value, expires))
+  call('HSET', entries_of(context), name, record_of(digest, #value, expires))
   call('ZADD', head .. KEY.cache_expiry, expires, member_of(context, name))
   call('ZADD', head .. KEY.cache_contexts, 0, context)
   if digest ~= HIDES then

@@ -12,7 +12,7 @@ expire(20)
 local former, size = entry(context, name)
 if former and mode == 'new' then return { 'there', '0' } end
 if former == digest then -- equal: its time begins anew
-  call('HSET', entries_of(context), name, string.format('%s %d %.0f', digest, size, expires))
+  call('HSET', entries_of(context), name, record_of(digest, size, expires))
   call('ZADD', head .. KEY.cache_expiry, expires, member_of(context, name))
   used(context, name, policy, expires)
 else
