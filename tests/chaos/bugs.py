@@ -12,6 +12,7 @@ RUN = "tests/contracts/test_run_steps.py"
 UNDO = "tests/contracts/test_run_rollback.py"
 GATES = "tests/contracts/test_run_gates.py"
 NEEDS = "tests/contracts/test_run_needs.py"
+LARGE = "tests/contracts/test_large_runs.py"
 HISTORY = "tests/unit/runs/test_any_history.py"
 ROLL = "tests/integration/test_roll.py"
 
@@ -78,9 +79,30 @@ BUGS = (
     Bug(
         "non-atomic settle: the count goes down, and the dependents are left to somebody else",
         f"{STEPS}/_turns.lua",
-        "state_of(child) == 'waiting' and not by_level then enqueue(child) end",
+        "state_of(child) == 'waiting' and not by_level then open_todo(child) end",
         "state_of(child) == 'waiting' and not by_level then end end",
         (RUN,),
+    ),
+    Bug(
+        "what has succeeded lets others go while a cancel is ending them",
+        f"{STEPS}/_turns.lua",
+        "elseif outcome == 'succeeded' and not over then",
+        "elseif outcome == 'succeeded' then",
+        (LARGE,),
+    ),
+    Bug(
+        "undoing begins while what was not begun is still being ended",
+        f"{STEPS}/_saga.lua",
+        "not begun and not ending then",
+        "not begun then",
+        (LARGE,),
+    ),
+    Bug(
+        "dependents beyond a piece are forgotten",
+        f"{STEPS}/_run_remainder.lua",
+        "return leave('doomed', lines)",
+        "return",
+        (LARGE,),
     ),
     Bug(
         "lost wake-up: what is given back is handed to nobody",
@@ -103,7 +125,13 @@ BUGS = (
         "call('HINCRBY', meta, 'active', 0)",
         (RUN, HISTORY),
     ),
-    Bug("a paused run goes on", f"{STEPS}/_run_dispatch.lua", "  if not goes_on(status) then return end\n", "", (RUN, HISTORY)),
+    Bug(
+        "a paused run goes on",
+        f"{STEPS}/_run_dispatch.lua",
+        "  if not goes_on(status) then return end\n",
+        "",
+        (RUN, HISTORY),
+    ),
     Bug(
         "a lost lease counts towards nothing: poison is tried for ever",
         f"{STEPS}/lose.lua",
@@ -147,10 +175,10 @@ BUGS = (
         (RUN, HISTORY),
     ),
     Bug(
-        "after a cancel a timer starts its todo after all",
-        f"{STEPS}/_run_end.lua",
-        "    elseif at ~= 'running' and not ENDED[at] then",
-        "    elseif at ~= 'running' and at ~= 'retrying' and not ENDED[at] then",
+        "a cancel leaves what has a timer",
+        f"{STEPS}/_run_remainder.lua",
+        "if at == 'running' or ENDED[at] then return end",
+        "if at == 'running' or at == 'retrying' or ENDED[at] then return end",
         (HISTORY,),
     ),
     Bug(
@@ -163,8 +191,8 @@ BUGS = (
     Bug(
         "undoing begins while something still runs",
         f"{STEPS}/_saga.lua",
-        "if tonumber(running or 0) == 0 and not begun then",
-        "if not begun then",
+        "if tonumber(running or 0) == 0 and not begun and",
+        "if not begun and",
         (UNDO,),
     ),
     Bug(

@@ -4,7 +4,8 @@
 local level, source = ARGV[2], ARGV[3]
 local current, strategy, status = unpack(call('HMGET', meta, 'level', 'strategy', 'status'))
 if strategy ~= 'levels' or level ~= current or status == 'rolling_back' then return reply('past') end
-if call('HGET', opened, level) ~= '0' or call('HEXISTS', meta, 'ending') == 1 or call('HEXISTS', meta, 'doomed') == 1 then return reply('early') end
+if call('HGET', opened, level) ~= '0' then return reply('early') end
+if call('HEXISTS', meta, 'piece') == 1 then return reply('early') end -- the next level's todos may be among those that are left to end
 if call('HGET', meta, 'advanced.' .. level) then return reply('past') end
 call('HSET', meta, 'advanced.' .. level, source)
 emit('level.settled', '', 'level', level, 'source', source)
