@@ -12,9 +12,21 @@ from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Done, Stage
 
 RUN = {"run_id", "plan_id", "status", "strategy", "on_failure", "actor", "started_at", "finished_at", "duration_s"}
-RUN |= {"steered_by", "rollback", "internal_error", "carried_from", "bound_s", "counts", "todos"}
+RUN |= {"steered_by", "rollback", "internal_error", "carried_from", "bound_s", "counts", "cached", "todos"}
 TODO = {"id", "repo", "state", "attempt", "worker", "started_at", "finished_at", "duration_s", "exit_code", "error"}
-TODO |= {"waits_for", "since", "run", "approved_by", "comment", "was", "undo_s", "accepted", "accepted_by", "output"}
+TODO |= {
+    "waits_for",
+    "since",
+    "run",
+    "cached",
+    "approved_by",
+    "comment",
+    "was",
+    "undo_s",
+    "accepted",
+    "accepted_by",
+    "output",
+}
 
 
 @pytest.fixture(scope="module")
