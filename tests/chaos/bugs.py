@@ -179,7 +179,7 @@ BUGS = (
         f"{STEPS}/_run_remainder.lua",
         "if at == 'running' or ENDED[at] then return end",
         "if at == 'running' or at == 'retrying' or ENDED[at] then return end",
-        (HISTORY,),
+        (LARGE,),
     ),
     Bug(
         "the intent is recorded when it is done, not before it begins",
