@@ -9,24 +9,27 @@ from hashlib import sha256
 from redis import Redis
 
 from coordination.locks import LockManager
+from coordination.locks.wants import TTL
 
 PATIENCE = timedelta(minutes=10)
 """How long others wait for the one that computes."""
 
 
 class Flight:
-    def __init__(self, redis: Redis, namespace: str) -> None:
+    def __init__(self, redis: Redis, namespace: str, ttl: timedelta = TTL) -> None:
+        """`ttl`: so long after its last word the one that computes is taken for dead."""
         self._locks = LockManager(redis, namespace)
+        self._ttl = ttl
 
     def one(self, what: str, look: Callable[[], bytes | None], make: Callable[[], bytes]) -> bytes:
         """What `look` finds, else what `make` makes, under a lock of that name; who waited for it looks again.
 
-        The lock is renewed while `make` goes on; if its process dies, the next one has the lock when the ttl is over (10 s).
+        The lock is renewed while `make` goes on; if its process dies, the next one has it when the ttl is over.
         """
         found = look()
         if found is not None:
             return found
-        with self._locks.acquire(f"cache {sha256(what.encode()).hexdigest()[:32]}", wait=PATIENCE):
+        with self._locks.acquire(f"cache {sha256(what.encode()).hexdigest()[:32]}", ttl=self._ttl, wait=PATIENCE):
             found = look()
             return make() if found is None else found
 

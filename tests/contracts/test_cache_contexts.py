@@ -1,0 +1,411 @@
+"""Contexts on a real Redis: who sees what, for how long, and what another process changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+
+import pytest
+import redis
+
+from coordination.cache.contexts import Cache, Context
+from coordination.cache.entries import NoRoom
+from coordination.cache.flight import Flight
+from coordination.cache.limits import Eviction, Limits
+from coordination.cache.local import FRESH_FOR, Local
+from coordination.cache.names import Scope, of_run
+from coordination.cache.store import Store
+from coordination.errors import UsageError
+from coordination.runs.store import RunStore
+from coordination.wire.connection import Profile, connect
+from coordination.wire.keys import Keys
+from tests.waiting import until
+
+KEYS = Keys("test").cache
+Make = Callable[..., Cache]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1e-9  # no two looks are at the same time
+        return self.now
+
+    def pass_(self, time: timedelta) -> None:
+        self.now += time.total_seconds()
+
+
+@pytest.fixture
+def make(redis_url: str) -> Iterator[Make]:
+    made: list[Cache] = []
+
+    def build(clock: Callable[[], float] | None = None, **limits: object) -> Cache:
+        client = connect(redis_url, Profile.COMMAND)
+        made.append(Cache(client, "test", Limits(**limits), Local(clock=clock or Clock())))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield build
+    for cache in made:
+        cache.close()
+        cache.redis.close()
+
+
+@pytest.fixture
+def cache(make: Make) -> Cache:
+    return make()
+
+
+@pytest.fixture
+def todo(cache: Cache) -> Context:
+    return cache.at("P", "R", "T1")
+
+
+def fact(client: redis.Redis, name: str) -> int:
+    return int(client.hget(KEYS.facts, name) or 0)
+
+
+def test_a_child_sees_what_its_parents_have_and_changes_none_of_it(cache: Cache, todo: Context):
+    ecosystem, plan, other = cache.at(), cache.at("P"), cache.at("P", "R0", "T1")
+    ecosystem.set("url", "http://x")
+    plan.set("level", {"a": [1, None, "ü"]})
+
+    assert (todo.get("url"), todo.get("level")) == ("http://x", {"a": [1, None, "ü"]})
+
+    todo.set("url", "http://y")
+    assert [one.get("url") for one in (todo, plan, ecosystem, other)] == [
+        "http://y",
+        "http://x",
+        "http://x",
+        "http://x",
+    ]
+
+
+def test_a_write_of_a_todo_goes_to_its_run_and_its_own_is_seen_by_nobody_else(cache: Cache, todo: Context):
+    sibling, run = cache.at("P", "R", "T2"), cache.at("P", "R")
+    todo.set("shared", 1)
+    todo.set("own", 2, scope=Scope.TODO)
+
+    assert [(one.get("shared"), one.get("own")) for one in (todo, sibling, run)] == [(1, 2), (1, None), (1, None)]
+    assert todo.get("own", scope=Scope.RUN) is None
+    assert {kept.key: kept.scope for kept in todo.list()} == {"own": "todo", "shared": "run"}
+
+
+def test_a_run_that_carries_on_another_sees_what_that_one_had(cache: Cache):
+    cache.at("P", "R1").set("version", "1.2")
+    retried = cache.at("P", ["R2", "R1"], "T1")
+
+    assert retried.get("version") == "1.2"
+    retried.set("version", "1.3")
+    assert cache.at("P", "R1").get("version") == "1.2"
+
+
+def test_what_is_deleted_in_a_child_is_hidden_there_and_stays_where_it_is(cache: Cache, todo: Context):
+    cache.at().set("build.a", 1)
+    cache.at().set("build.b", 2)
+    cache.at().set("test", 3)
+    todo.set("build.c", 4)
+
+    assert todo.delete("build.*") == 3
+    assert [kept.key for kept in todo.list()] == ["test"]
+    assert todo.get("build.a", "gone") == "gone"
+    assert [kept.key for kept in cache.at().list("build.*")] == ["build.a", "build.b"]
+    assert todo.delete("build.a", "build.c") == 0
+
+    todo.set("build.a", 5)
+    assert (todo.get("build.a"), cache.at().get("build.a")) == (5, 1)
+
+
+def test_patterns_are_found_without_going_through_the_keyspace(cache: Cache, client: redis.Redis):
+    for number in range(1200):
+        cache.at().set(f"part-{number}", number)
+    client.config_resetstat()
+
+    assert cache.at("P").delete("part-1*") == 311
+    assert len(list(cache.at().list("part-?"))) == 10
+
+    assert not {"cmdstat_keys", "cmdstat_scan"} & set(client.info("commandstats"))
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "a\0b", " a", "k" * 256, "a*", "a[0]", "a?", None, 7, "\ud800"])
+def test_what_is_no_key_is_refused_before_anything_is_sent(todo: Context, client: redis.Redis, key: object):
+    with pytest.raises(UsageError):
+        todo.set(key, 1)  # type: ignore[arg-type]
+    with pytest.raises(UsageError):
+        todo.get(key)  # type: ignore[arg-type]
+    assert not client.keys(f"{KEYS.head}cache-*")
+
+
+@pytest.mark.parametrize("pattern", ["", "[a", "a]", "[]", "a\nb", "*" * 300])
+def test_what_is_no_pattern_is_refused(todo: Context, pattern: str):
+    with pytest.raises(UsageError):
+        list(todo.list(pattern))
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, b"raw", object(), "x" * 2000])
+def test_what_json_cannot_say_or_is_too_large_is_refused(make: Make, client: redis.Redis, value: object):
+    with pytest.raises(UsageError):
+        make(value_bytes=1000).at().set("a", value)
+    assert not client.keys(f"{KEYS.head}cache-*")
+
+
+@pytest.mark.parametrize("ttl", [timedelta(0), timedelta(seconds=-1), timedelta(days=400), 60])
+def test_what_is_no_ttl_is_refused(todo: Context, ttl: object):
+    with pytest.raises(UsageError, match="ttl"):
+        todo.set("a", 1, ttl)  # type: ignore[arg-type]
+
+
+def test_a_scope_that_is_not_meant_here_is_refused(cache: Cache):
+    with pytest.raises(UsageError, match="no run is meant here"):
+        cache.at("P").set("a", 1, scope=Scope.RUN)
+    with pytest.raises(UsageError, match="names no context"):
+        cache.at("a plan")
+
+
+def test_what_another_process_writes_is_seen_when_what_was_read_is_no_longer_fresh(make: Make):
+    clock = Clock()
+    mine, theirs = make(clock).at("P", "R"), make().at("P", "R")
+    mine.set("a", 1)
+    assert mine.get("a") == 1
+    theirs.set("a", 2)
+    theirs.set("b", 3)
+
+    assert mine.get("a") == 1
+    clock.pass_(FRESH_FOR + timedelta(seconds=0.01))
+    assert (mine.get("a"), mine.get("b")) == (2, 3)
+
+
+def test_a_change_that_is_seen_by_one_key_is_seen_by_all_of_its_context(make: Make):
+    clock = Clock()
+    mine, theirs = make(clock).at("P"), make().at("P")
+    for key in "ab":
+        mine.set(key, 1)
+        assert mine.get(key) == 1
+    clock.pass_(FRESH_FOR / 2)
+    theirs.delete("a")
+
+    mine.get("another")
+    assert mine.get("a") is None
+
+
+def test_a_value_that_an_inner_context_gets_comes_before_what_was_read_of_an_outer_one(make: Make):
+    clock = Clock()
+    mine, theirs = make(clock), make()
+    mine.at().set("a", 1)
+    assert mine.at("P", "R").get("a") == 1
+    theirs.at("P", "R").set("a", 2)
+    clock.pass_(FRESH_FOR + timedelta(seconds=0.01))
+    assert mine.at("P", "R").get("a") == 2
+
+
+def test_who_writes_reads_it_back_at_once_and_an_answer_that_was_under_way_does_not_undo_that(
+    cache: Cache, todo: Context
+):
+    todo.set("a", 1)
+    asked_at = cache.local.clock()
+    answer = cache.entries.get("a", todo.chain)
+    todo.set("a", 2)
+    cache.local.remember("a", todo.chain, answer, asked_at)
+
+    assert todo.get("a") == 2
+
+
+def test_a_value_in_process_ends_with_its_ttl(make: Make):
+    context = make(time.monotonic).at()
+    context.set("a", 1, FRESH_FOR / 5)
+    assert context.get("a") == 1
+
+    until(lambda: context.get("a") is None)
+
+
+def test_what_a_caller_does_to_a_value_is_not_seen_by_the_next(todo: Context):
+    todo.set("a", [1])
+    todo.get("a").append(2)
+    todo.get("a").append(3)
+
+    assert todo.get("a") == [1]
+
+
+def test_this_process_keeps_no_more_than_it_may(client: redis.Redis):
+    local = Local(max_bytes=5000, clock=Clock())
+    cache = Cache(client, "test", local=local)
+    for number in range(50):
+        cache.at().set(f"k{number}", "x" * 300)
+        assert cache.at().get(f"k{number}")
+        assert local.bytes <= 5000
+    assert cache.at().get("k49") == "x" * 300
+    assert local.take_hits() == 1
+    cache.close()
+
+
+def test_hits_of_each_layer_and_misses_are_counted(make: Make, client: redis.Redis):
+    cache = make(Clock())
+    context = cache.at()
+    context.set("a", 1)
+    for _ in range(4):
+        context.get("a")
+    context.get("b")
+
+    stats = cache.stats()
+    assert (stats.hits, stats.local_hits, stats.misses, stats.hit_rate) == (4, 3, 1, 0.8)
+    assert (stats.entries, stats.values, stats.contexts, stats.writes) == (1, 1, 1, 1)
+    assert stats.bytes == fact(client, "bytes") > 0
+
+
+def test_equal_values_are_kept_once_whoever_put_them(cache: Cache, client: redis.Redis):
+    cache.at().set("a", "x" * 10_000)
+    cache.at("P").set("b", "x" * 10_000)
+    store = Store(client, "test", "blobs")
+    store.put("c", b'"' + b"x" * 10_000 + b'"')
+
+    assert list(client.hvals(KEYS.refs)) == ["3"]
+    assert fact(client, "bytes") < 12_000
+    assert store.get("c") == b'"' + b"x" * 10_000 + b'"'
+    assert store.delete("c")
+    assert cache.at().delete("a") == 1
+    assert cache.at("P").get("b") == "x" * 10_000
+    assert cache.at("P").delete("b") == 1
+    assert not client.exists(KEYS.values, KEYS.refs, KEYS.order, KEYS.expiry, KEYS.contexts, KEYS.generations)
+    assert fact(client, "bytes") == 0
+    store.close()
+
+
+def test_what_is_used_stays_and_what_was_popular_once_goes(make: Make):
+    lru, lfu = (
+        make(max_bytes=2_400, eviction=eviction, value_bytes=2_000) for eviction in (Eviction.LRU, Eviction.LFU)
+    )
+    for cache in (lru, lfu):
+        cache.entries.drop(["ecosystem"])
+        for key in "abcd":
+            cache.entries.put("ecosystem", key, key.encode() * 20)
+        for _ in range(3):
+            cache.entries.get("a", ("ecosystem",))
+        for number in range(3):
+            cache.entries.put("ecosystem", f"new{number}", b"n%d" % number * 10)
+        assert cache.entries.get("a", ("ecosystem",)).value
+    for number in range(30):
+        lfu.entries.put("ecosystem", f"newer{number}", b"m%d" % number * 10)
+        lfu.entries.get(f"newer{number}", ("ecosystem",))
+    assert lfu.entries.get("a", ("ecosystem",)).value is None
+
+
+def test_a_step_evicts_so_much_and_no_more(make: Make, client: redis.Redis):
+    cache = make(max_bytes=1_000_000, value_bytes=1_000_000)
+    for number in range(1500):
+        cache.entries.put("ecosystem", f"k{number}", b"%d" % number)
+    before = fact(client, "evictions")
+    args = ["ecosystem", "large", "digest", "x" * 900_000, 1000, "lru", 1_000_000, ""]
+
+    assert cache.entries.line("cache/put", [KEYS.head], args)[0] == b"more"
+    assert fact(client, "evictions") == before + 100
+
+    cache.at().set("large", "x" * 900_000)
+    assert cache.at().get("large") == "x" * 900_000
+    assert fact(client, "bytes") <= 1_000_000
+
+
+def test_a_value_that_no_room_can_be_made_for_is_refused(make: Make):
+    with pytest.raises(NoRoom, match="cache_max_bytes"):
+        make(max_bytes=70_000).at().set("a", "x" * 71_000)
+
+
+def test_what_expired_is_cleared_though_nobody_asks(cache: Cache, client: redis.Redis):
+    for number in range(30):
+        cache.at("P", f"R{number}").set("a", number, timedelta(milliseconds=1))
+    cache.at().set("b", 1)
+
+    until(lambda: cache.entries.expire() or client.zcard(KEYS.expiry) == 1)
+    assert cache.at().get("b") == 1
+    assert client.zrange(KEYS.contexts, 0, -1) == ["ecosystem"]
+
+
+def test_a_run_takes_its_contexts_with_it(cache: Cache, client: redis.Redis):
+    for number in range(1300):
+        cache.entries.put("run/R", f"k{number}", b"1")
+    cache.at("P", "R", "T1").set("own", 1, scope=Scope.TODO)
+    cache.at("P", "R2").set("a", 1)
+
+    RunStore(client, "test").drop_contexts(of_run("R", ["T1", "T2"]))
+
+    assert client.zrange(KEYS.contexts, 0, -1) == ["run/R2"]
+
+
+def test_of_many_who_want_the_same_one_computes(make: Make):
+    calls, caches = Counter[str](), [make() for _ in range(4)]
+    together = Barrier(4)
+
+    def want(cache: Cache) -> object:
+        together.wait()
+        return cache.at("P").get_or_compute("a", lambda: calls.update(["a"]) or {"n": 1}, timedelta(minutes=1))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(want, caches)) == [{"n": 1}] * 4
+    assert calls["a"] == 1
+    assert caches[0].at("P").get("a") == {"n": 1}
+
+
+def test_a_computation_that_fails_is_kept_by_nobody(cache: Cache):
+    with pytest.raises(ZeroDivisionError):
+        cache.at().get_or_compute("a", lambda: 1 // 0)
+    assert cache.at().get_or_compute("a", lambda: 2) == 2
+
+
+COMPUTES = """
+import sys, time
+from datetime import timedelta
+from coordination.cache.flight import Flight
+from coordination.wire.connection import Profile, connect
+def forever():
+    print("computing", flush=True)
+    time.sleep(600)
+Flight(connect(sys.argv[1], Profile.COMMAND), "test", timedelta(seconds=1)).one("a", lambda: None, forever)
+"""
+WRITES = """
+import sys
+from coordination.cache.contexts import Cache
+from coordination.wire.connection import Profile, connect
+context = Cache(connect(sys.argv[1], Profile.COMMAND), "test").at("P", "R")
+for number in range(10**9):
+    context.set(f"k{number % 50}", "x" * (number % 7 * 100))
+    if number % 3 == 0:
+        context.delete(f"k{number % 40}")
+"""
+
+
+def test_the_next_one_computes_where_the_one_that_did_was_killed(redis_url: str, client: redis.Redis):
+    process = subprocess.Popen([sys.executable, "-c", COMPUTES, redis_url], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout
+        process.stdout.readline()
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout and process.stdout.close()
+    flight = Flight(client, "test")
+
+    assert flight.one("a", lambda: None, lambda: b"mine") == b"mine"
+    flight.close()
+
+
+def test_counts_are_exact_whenever_who_writes_is_killed(redis_url: str, client: redis.Redis, cache: Cache):
+    for _ in range(3):
+        before = fact(client, "puts")
+        process = subprocess.Popen([sys.executable, "-c", WRITES, redis_url])
+        try:
+            until(lambda before=before: fact(client, "puts") > before + 100)
+        finally:
+            process.kill()
+            process.wait()
+        held = list(cache.walk.entries("run/R"))
+        assert client.hgetall(KEYS.refs) == {name: str(n) for name, n in Counter(one.digest for one in held).items()}
+        sizes = {one.digest: one.size for one in held}
+        assert {name: len(value) for name, value in client.hgetall(KEYS.values).items()} == sizes
+        names = sum(len(f"run/R\n{one.key}") + 270 for one in held)
+        assert fact(client, "bytes") == names + sum(sizes.values()) + 180 * len(sizes)
