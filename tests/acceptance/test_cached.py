@@ -60,12 +60,16 @@ def test_what_was_done_before_is_cached_shown_as_such_undone_like_anything_and_d
     assert f"from C of run {first['run_id']}" in shown
     assert "cached: from B of run" in swept.ok("logs", "last", "B").out
 
-    swept.ok("rollback", "last", "--yes")
+    retried = swept.coord("retry", "last", "--from", "A", "--json")
+    assert (retried.code, retried.json["cached"], swept.ledger[5:]) == (0, 3, ["D"])
+
+    for run in (retried.json, second):
+        swept.ok("rollback", run["run_id"], "--yes")
     assert f"coord/{second['run_id']}" not in git(swept.folder / "r1", "branch", "--list")
     assert {todo["status"] for todo in written(swept).values()} == {"pending"}
 
     assert swept.sweep("--no-cache").json["cached"] == 0
-    assert len(swept.ledger) == 9
+    assert len(swept.ledger) == 10
     assert swept.coord("clean", "--cache", "last").code == 2
     swept.ok("clean", "--cache")
     swept.write(TODOS)
