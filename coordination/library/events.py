@@ -39,7 +39,7 @@ class Event:
     todo: str
     at: datetime
     facts: Mapping[str, str]
-    """Of a todo: `state` and `attempt`, and `undo` where it is about undoing it; of `run.ended`: `status`, and `at` in ms: one
+    """Of a todo: `state` and `attempt`, `undo` where it is about undoing it, `waits_for` where it is parked; of `run.ended`: `status`, and `at` in ms: one
     that is rolled back later ends again; of what a person did: `by`."""
 
 

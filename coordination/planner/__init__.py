@@ -9,6 +9,6 @@
 | `alone.py` | one todo as a plan of its own |
 | `schedule.py` `bound.py` | when each todo would run under each strategy; the least that any schedule could take |
 | `forecast.py` `bottleneck.py` `chain.py` | how long it takes, which strategy is taken, what holds it up |
-| `render.py` | as tree, mermaid, dot, JSON |
+| `render.py` `plan_picture.py` | as tree, mermaid, dot, JSON; as a picture, by `picture.py` `layout.py` `svg.py` |
 | `canvas.py` `delivery.py` | a level → Celery's chord or chain; what a message says |
 """

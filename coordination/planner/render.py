@@ -37,8 +37,10 @@ def _head(graph: PlanGraph) -> str:
     counts = f"{graph.size} in {counted(len(graph.levels), 'level')}"
     times = f"{say(graph.work_hours)} of work, {say(graph.critical_hours)} on the critical path (*)"
     lines = [title, f"{counts}, {times}, parallelism {graph.parallelism:.1f}"]
-    if graph.assumed:
-        lines.append(f"~ no estimate: {say(graph.assumed_hours)} assumed")
+    if graph.assumed or graph.learned:
+        learned = [f"{len(graph.learned)} learned from earlier runs"] if graph.learned else []
+        assumed = [f"{say(graph.assumed_hours)} assumed{f' for {graph.assumed}' if learned else ''}"]
+        lines.append(f"~ no estimate: {', '.join(learned + (assumed if graph.assumed else []))}")
     return "\n".join(lines)
 
 
@@ -215,6 +217,7 @@ def _json_todo(graph: PlanGraph, name: str, todo: Todo) -> dict[str, Any]:
         "order": graph.order[name],
         "hours": graph.hours[name],
         "estimated": todo.estimated_hours is not None,
+        "learned": name in graph.learned,
         "remaining_hours": graph.rank[name],
         "predecessors": list(graph.predecessors[name]),
         "resources": [need.model_dump() for need in todo.resources],
@@ -236,6 +239,7 @@ def _json_figures(graph: PlanGraph) -> dict[str, Any]:
         "work_hours": graph.work_hours,
         "critical_hours": graph.critical_hours,
         "parallelism": graph.parallelism,
+        "learned": len(graph.learned),
         "assumed": graph.assumed,
         "assumed_hours": graph.assumed_hours,
         "done": graph.done,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 from rich_click import command
@@ -62,16 +63,33 @@ def _print_runs(found: Sequence[RunView]) -> None:
 
 @command()
 @the_run
+@click.option(
+    "--gantt",
+    metavar="FILE.svg",
+    type=click.Path(path_type=Path),
+    help="Also draw what ran where and what it waited for; a file that is there is replaced if it is such a picture.",
+)
 @shown(RunView)
 @click.pass_obj
-def show_run(call: Call, run: str, form: Form) -> None:
+def show_run(call: Call, run: str, gantt: Path | None, form: Form) -> None:
     """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and reason."""
     from coordination.cli.runs.advice import say_next
 
     with opened(call) as runs:
         view = runs.read(run)
+        if gantt is not None:
+            _draw(runs, view.run_id, gantt)
         form.record(view, dict, lambda: print_run(view, as_json=False))
         say_next(runs, view, call.state / "worktrees")
+
+
+def _draw(runs: Runs, run_id: str, path: Path) -> None:
+    from coordination.cli.screen.picture_file import refuse_other, write_picture
+    from coordination.runs.pictures import gantt
+
+    refuse_other(path)
+    write_picture(path, gantt(runs.store, run_id))
+    click.echo(f"wrote {path}", err=True)
 
 
 @command()

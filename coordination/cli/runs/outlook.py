@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.cli.completing import plan_ids
+from coordination.cli.completing import plan_ids, run_ids
 from coordination.cli.context import Call
 from coordination.cli.options.narrowing import narrowed
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
+from coordination.errors import UsageError
 from coordination.phrases import counted
 
 if TYPE_CHECKING:
@@ -24,24 +25,54 @@ if TYPE_CHECKING:
 SHOWN_OF_PATH = 12
 NOTHING_H = 0.5 / 3600
 """What is saved below that is not worth a word."""
-FORMATS = ("tree", "mermaid", "dot", "json")
+FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 
 
 @command()
 @click.argument("plan", shell_complete=plan_ids)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="tree", show_default=True)
+@click.option(
+    "--run",
+    metavar="RUN",
+    shell_complete=run_ids,
+    help="With svg: as this run of the plan has it, and what became of each.",
+)
 @narrowed
 @click.pass_obj
-def graph(call: Call, plan: str, form: str, wanted: Selectors) -> None:
+def graph(call: Call, plan: str, form: str, run: str | None, wanted: Selectors) -> None:
     """Show the order of work of PLAN: levels, critical path, what is blocked and by what."""
-    from coordination.planner import render
+    from coordination.planner import plan_picture, render
     from coordination.planner.graph import build
 
+    if run is not None:
+        click.echo(_graph_of_run(call, plan, form, run, wanted), nl=False)
+        return
     plan_graph = call.knowing(build(call.document.ecosystem, plan, wanted))
     if form == "json":
         print_json(render.json(plan_graph))
     else:
-        click.echo({"tree": render.tree, "mermaid": render.mermaid, "dot": render.dot}[form](plan_graph))
+        texts = {"tree": render.tree, "mermaid": render.mermaid, "dot": render.dot, "svg": plan_picture.svg}
+        click.echo(texts[form](plan_graph).removesuffix("\n"))
+
+
+def _graph_of_run(call: Call, plan: str, form: str, run: str, wanted: Selectors) -> str:
+    from coordination.cli.runs.looking import opened
+    from coordination.planner.selection import ALL
+    from coordination.runs import pictures
+
+    if form != "svg" or wanted != ALL:
+        raise UsageError(
+            "--run goes with --format svg, for the whole run", f"coord graph {plan} --format svg --run {run}"
+        )
+    tasks = {todo.id: todo.task for todo in call.document.ecosystem.coordination.todos} if call.has_file else {}
+    with opened(call) as runs:
+        view = runs.reader.read(runs.reader.resolve(run), todos=False)
+        if view.plan_id != plan:
+            raise UsageError(
+                f"run {view.run_id} is one of {view.plan_id}, not of {plan}",
+                f"coord graph {view.plan_id} --format svg --run {run}",
+            )
+        return pictures.graph(runs.store, view.run_id, tasks)
 
 
 @command()

@@ -17,7 +17,7 @@ local ENDED = {
   succeeded = true, failed = true, skipped = true, cancelled = true, compensated = true, compensation_failed = true,
 }
 
-local sends = {} -- what the caller has to send to the workers: {todo, attempt, repo, host, level, index, size, whether it was posted}
+local sends = {} -- what the caller has to send to the workers: {todo, attempt, repo, host, level, index, size}
 
 local function fact(todo, name) return call('HGET', facts, todo .. ' ' .. name) end
 local function note(todo, name, value) call('HSET', facts, todo .. ' ' .. name, value) end
@@ -52,6 +52,7 @@ local function move(todo, to)
   note(todo, 'since', now)
   if ENDED[to] then count('todos_' .. to) end
   local attempt, undoing = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' undo'))
-  if undoing then return emit('todo.' .. to, todo, 'attempt', attempt, 'undo', undoing) end
-  emit('todo.' .. to, todo, 'attempt', attempt)
+  local why = to == 'parked' and { 'waits_for', fact(todo, 'waits_for') or '' } or {} -- later on nobody knows it any more
+  if undoing then return emit('todo.' .. to, todo, 'attempt', attempt, 'undo', undoing, unpack(why)) end
+  emit('todo.' .. to, todo, 'attempt', attempt, unpack(why))
 end

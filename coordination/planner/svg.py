@@ -1,0 +1,114 @@
+"""A small writer of SVG: elements, text that fits, and the colours of states. Pure.
+
+Pictures have their own background, light or dark as the reader's system is, and are read by browsers as files and inside a page.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from xml.sax.saxutils import escape, quoteattr
+
+MADE_BY = "<!-- drawn by coord -->"
+"""In the second line of each picture: by it coord knows its own again."""
+_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+WIDE, NARROW = 1.0, 0.57
+"""Of a character, in sizes of its font: about, as no font is known here."""
+
+FILLS = {
+    "pending": ("#e5e7eb", "#6b7280"),
+    "active": ("#bfdbfe", "#2563eb"),
+    "good": ("#bbf7d0", "#16a34a"),
+    "given": ("#a5f3fc", "#0891b2"),
+    "bad": ("#fecaca", "#dc2626"),
+    "held": ("#fef3c7", "#d97706"),
+    "left": ("#f3f4f6", "#9ca3af"),
+    "back": ("#e9d5ff", "#9333ea"),
+}
+"""Class → fill and edge: light enough for dark text on either background."""
+CLASS_OF = {
+    **dict.fromkeys(("pending", "waiting", "ready"), "pending"),
+    **dict.fromkeys(("in_progress", "running", "dispatched"), "active"),
+    **dict.fromkeys(("completed", "succeeded"), "good"),
+    "cached": "given",
+    "failed": "bad",
+    **dict.fromkeys(("blocked", "parked", "retrying"), "held"),
+    **dict.fromkeys(("skipped", "cancelled"), "left"),
+    **dict.fromkeys(("compensating", "compensated"), "back"),
+    "compensation_failed": "bad",
+}
+"""Of todos in the file and in runs."""
+_STYLE = """
+text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helvetica, Arial, sans-serif; font-size: 12px; fill: #111827; }
+.bg { fill: #ffffff; } .out { fill: #374151; } .faint { fill: #6b7280; } .in { fill: #111827; } .h { font-size: 16px; font-weight: 600; }
+.b { font-weight: 600; } .s { font-size: 11px; } .xs { font-size: 10px; } .edge { fill: none; stroke: #94a3b8; stroke-width: 1.2; }
+.tip { fill: #94a3b8; } .grid { stroke: #e5e7eb; stroke-width: 1; } .way { fill: none; stroke: #111827; stroke-width: 2.6; }
+.waytip { fill: #111827; } .band { fill: #f9fafb; }
+@media (prefers-color-scheme: dark) {
+.bg { fill: #0f172a; } .out, .h { fill: #e5e7eb; } .faint { fill: #9ca3af; } .edge { stroke: #64748b; } .tip { fill: #64748b; }
+.grid { stroke: #1f2937; } .way { stroke: #f9fafb; } .waytip { fill: #f9fafb; } .band { fill: #111c33; } }
+"""
+
+
+def element(name: str, *content: str, **attributes: object) -> str:
+    """`class_` and `marker_end` are `class` and `marker-end`; None leaves an attribute out; content is markup already."""
+    written = "".join(
+        f" {key.rstrip('_').replace('_', '-')}={quoteattr(_number(value))}"
+        for key, value in attributes.items()
+        if value is not None
+    )
+    return f"<{name}{written}>{''.join(content)}</{name}>" if content else f"<{name}{written}/>"
+
+
+def text(words: str, x: float, y: float, class_: str, anchor: str | None = None) -> str:
+    return element("text", safe(words), x=x, y=y, class_=class_, text_anchor=anchor)
+
+
+def hover(words: str) -> str:
+    """What a browser shows beside the pointer."""
+    return element("title", safe(words))
+
+
+def safe(words: str) -> str:
+    """What XML cannot hold is shown as what it is: not readable."""
+    return escape(_NOT_IN_XML.sub("\ufffd", words))
+
+
+def fitted(words: str, width: float, size: float = 12) -> str:
+    """On one line, cut with an ellipsis where it would be wider."""
+    line = " ".join(words.split())
+    if width_of(line, size) <= width:
+        return line
+    room, kept = width - size * WIDE, 0.0
+    for i, character in enumerate(line):
+        kept += _width(character) * size
+        if kept > room:
+            return f"{line[:i].rstrip()}…"
+    return line
+
+
+def width_of(words: str, size: float = 12) -> float:
+    return sum(map(_width, words)) * size
+
+
+def _width(character: str) -> float:
+    return WIDE if unicodedata.east_asian_width(character) in "WF" or character in "MW@%" else NARROW
+
+
+def document(width: float, height: float, title: str, body: Iterable[str]) -> str:
+    """A whole file; `title` is what it is called where it cannot be seen."""
+    fills = "".join(f".{name} {{ fill: {fill}; stroke: {edge}; }} " for name, (fill, edge) in FILLS.items())
+    size = {"width": width, "height": height, "viewBox": f"0 0 {_number(width)} {_number(height)}"}
+    parts = [
+        hover(title),
+        element("style", _STYLE + fills),
+        element("rect", x=0, y=0, width=width, height=height, class_="bg"),
+        *body,
+    ]
+    svg = element("svg", "\n", "\n".join(parts), "\n", xmlns="http://www.w3.org/2000/svg", **size, role="img")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{MADE_BY}\n{svg}\n'
+
+
+def _number(value: object) -> str:
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
