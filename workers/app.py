@@ -30,6 +30,7 @@ from coordination.settings import Settings
 from coordination.wire.carrier import make_app
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
+from coordination.wire.line import PlainLine
 from workers.attempts import Attempts
 from workers.errands import Errands
 from workers.leases import Leases
@@ -87,7 +88,7 @@ class WorkerParts:
 
     @cached_property
     def store(self) -> RunStore:
-        return RunStore(self.redis, self.charge.settings.namespace)
+        return RunStore(self.redis, self.charge.settings.namespace, PlainLine(self.redis))
 
     @cached_property
     def presence(self) -> Presence:

@@ -53,6 +53,7 @@ class Pool:
         worker = app.Worker(
             hostname=parts.worker.id,
             pool_cls="threads",
+            consumer_cls="workers.consumer:Consumer",
             concurrency=parts.charge.jobs,
             queues=parts.queues,
             quiet=True,

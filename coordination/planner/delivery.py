@@ -19,14 +19,12 @@ class Delivery:
     """Its place in its level's chord."""
     size: int
     """How many messages its level has; 0 where the run has no levels."""
-    posted: bool = False
-    """The step that made it necessary has put it into its queue."""
 
     @classmethod
     def parse(cls, run_id: str, fields: Sequence[str]) -> Delivery:
-        """From what the Lua steps return: todo, attempt, repo, host, level, index, size, and maybe whether it was posted."""
-        todo, attempt, repo, host, level, index, size, *posted = fields
+        """From what the Lua steps return: todo, attempt, repo, host, level, index and size."""
+        todo, attempt, repo, host, level, index, size = fields
         return cls(
             run_id=run_id, todo_id=todo, attempt=int(attempt), repo=repo, host=host or None,
-            level=int(level), index=int(index), size=int(size), posted=posted == ["1"],
+            level=int(level), index=int(index), size=int(size),
         )  # fmt: skip

@@ -33,8 +33,7 @@ class Dispatcher:
 
     def send(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
-            if not delivery.posted:
-                self._canvas.again(delivery).apply_async()
+            self._canvas.again(delivery).apply_async()
 
     def leave_envelope(self) -> None:
         """From now on steps put messages into queues themselves; for whoever has the carrier at hand anyway."""

@@ -23,10 +23,11 @@ VISIBLE = "cache/visible"
 
 
 class RunStore:
-    def __init__(self, redis: Redis, namespace: str) -> None:
+    def __init__(self, redis: Redis, namespace: str, scripts: Scripts | None = None) -> None:
+        """`scripts`: over lines of its own, for whoever does many steps."""
         self.redis = redis
         self.keys = Keys(namespace)
-        self._scripts = Scripts(redis)
+        self._scripts = scripts or Scripts(redis)
 
     def declare(self, capacities: Mapping[str, int]) -> None:
         """How much there is of the resources that todos name: the step of `LockManager.resources.declare`, over the run's client."""

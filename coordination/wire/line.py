@@ -136,6 +136,14 @@ class Line(Scripts):
         return explain(error, self.url) or error
 
 
+class PlainLine(Line):
+    """For callers that know redis-py: they are told what it raises."""
+
+    def _explained(self, error: redis.RedisError) -> Exception:
+        kept: Exception = error
+        return kept
+
+
 def pack(*words: Word) -> bytes:
     """A command as Redis reads it."""
     if bytes not in map(type, words):

@@ -2,9 +2,10 @@
 
 kombu's BRPOP takes from one queue after the other, so that a todo on the plan's longest path waits behind any others: over 20
 repositories with lognormal durations a plan takes 5 to 15 % longer than by rank. Here a worker with a free place asks by one step for
-the most urgent message (lua/queue/fetch.lua), which is as many round trips as BRPOP and the note of what is in hand; that
-note is made by the same step, so that no message is lost between. Where there is none it falls back to one BRPOP, which
-waits for the next to come, and takes whatever nobody put there by order.
+the most urgent message (lua/queue/fetch.lua), and tells in the same breath which it is done with: one round trip where kombu needs
+three, BRPOP, the note of what is in hand, and its acknowledgement. The note is made by the step that takes the message, so that none
+is lost between. Where there is none it falls back to one BRPOP, which waits for the next to come, and takes whatever nobody
+put there by order.
 
 kombu's own priorities (ten lists a queue) were the other way: one rank would have to do for all plans, and BRPOP is given ten times
 as many keys, 20,000 for 500 repositories.
@@ -13,6 +14,8 @@ as many keys, 20,000 for 500 repositories.
 from __future__ import annotations
 
 import time
+from collections import deque
+from contextlib import suppress
 from queue import Empty
 from typing import Any
 
@@ -39,11 +42,35 @@ class RankedQoS(QoS):
         else:
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
 
+    def ack(self, delivery_tag: str) -> None:
+        # An acknowledgement that is lost with us is harmless: the message comes again when its visibility runs out, and is refused.
+        if self.channel.asks_again:
+            self.channel.done.append(delivery_tag)
+            Places.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+        else:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+
 
 class RankedChannel(Channel):
     QoS = RankedQoS
     _fetching = False
     _nothing_there = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.done: deque[str] = deque()
+        """Tags of messages that are done with, to be told with the next question."""
+        self._told: tuple[str, ...] = ()
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+
+    @property
+    def asks_again(self) -> bool:
+        return self._ranked is not None and bool(self.active_queues) and not self._closing
+
+    def close(self) -> None:
+        while self.done:
+            with suppress(*self.connection_errors):
+                self.qos._remove_from_indices(self.done.popleft()).execute()
+        super().close()  # type: ignore[no-untyped-call]
 
     @property
     def _ranked(self) -> dict[str, Any] | None:
@@ -64,16 +91,18 @@ class RankedChannel(Channel):
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         ranked = self._ranked
-        self._fetching = ranked is not None and not self._nothing_there
-        if ranked is None or self._nothing_there:
+        self._fetching = ranked is not None and bool(self.done or not self._nothing_there)
+        if ranked is None or not self._fetching:
             super()._brpop_start(timeout)  # type: ignore[no-untyped-call]
             return
         queues = self._queue_cycle.consume(len(self.active_queues))
         if queues:
             self._in_poll = self.client.connection
-            self._brpop_sent_at = time.monotonic()
+            self._brpop_sent_at = time.monotonic()  # type: ignore[assignment]
+            self._told = tuple(self.done.popleft() for _ in range(len(self.done)))
             keys = (ranked["served"], self.unacked_key, self.unacked_index_key)
-            self.client.connection.send_command("EVALSHA", digest(FETCH), len(keys), *keys, ranked["posted"], *queues)
+            words = (ranked["posted"], len(self._told), *self._told, *queues)
+            self.client.connection.send_command("EVALSHA", digest(FETCH), len(keys), *keys, *words)
 
     def _brpop_read(self, **options: Any) -> Any:
         if not self._fetching:
@@ -91,7 +120,9 @@ class RankedChannel(Channel):
 
     def _fetched(self) -> Any:
         try:
-            return self.client.parse_response(self.client.connection, "EVALSHA")
+            answer = self.client.parse_response(self.client.connection, "EVALSHA")
+            self._told = ()
+            return answer
         except NoScriptError:
             with self.conn_or_acquire() as client:
                 client.script_load(source(FETCH))
@@ -100,6 +131,8 @@ class RankedChannel(Channel):
             self.client.connection.disconnect()
             raise
         finally:
+            self.done.extendleft(self._told)  # what was not heard is told again
+            self._told = ()
             self._in_poll = False
             self._flush_brpop_reauth()  # type: ignore[no-untyped-call]
 

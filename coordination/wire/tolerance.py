@@ -39,7 +39,7 @@ class TolerantQoS(RankedQoS):
         # A message that could not be acknowledged would keep its place for ever: a worker with one place would consume no
         # more, and beat on. It is a hint that was taken; it comes again when its visibility runs out, and is refused.
         try:
-            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+            super().ack(delivery_tag)
         except redis.RedisError:
             Places.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
             raise

@@ -1,13 +1,20 @@
 -- The message that a worker has to take next from its queues, noted down as in its hands by the same step: none is lost between.
 -- Of several runs that one is served whose turn was longest ago; of a run's messages the one with the smallest turn
 -- (run/_run_dispatch.lua). What belongs to no run, or to a chord, stands under the run ''.
--- KEYS: served, unacked, unacked_index   ARGV: the key `posted` of a run called @, then the queues
+-- What it has done with others since it asked last is taken out of its hands.
+-- KEYS: served, unacked, unacked_index   ARGV: the key `posted` of a run called @, how many tags, the tags that are done, the queues
 -- Returns: {queue, message}, or nil where none of them has a message that was put there by order.
 local served, unacked, unacked_index = unpack(KEYS)
+local done = tonumber(ARGV[2])
+for i = 3, 2 + done do
+  redis.call('ZREM', unacked_index, ARGV[i])
+  redis.call('HDEL', unacked, ARGV[i])
+end
+
 local runs = redis.call('ZRANGE', served, 0, -1)
 if #runs == 0 then return nil end
 local mine = {}
-for i = 2, #ARGV do mine[ARGV[i]] = true end
+for i = 3 + done, #ARGV do mine[ARGV[i]] = true end
 
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)

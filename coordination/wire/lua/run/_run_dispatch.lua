@@ -79,10 +79,9 @@ end
 -- The todo's message stands in its queue when the step has ended: nobody dies between the two. `served` and `posted` tell workers
 -- which of their queues to look into first (queue/fetch.lua). Not before a worker has left an envelope (wire/envelope.py), and
 -- what belongs to a chord says so in its message: both are left to the caller.
-local function post(todo, d)
-  local _, attempt, repo, host, _, _, size = unpack(d)
+local function post(todo, attempt, repo, host, size)
   local prefix, envelope = unpack(call('HMGET', head .. KEY.envelope, 'queue', 'message'))
-  if not envelope or size ~= '0' or string.find(host, '["\\%c]') then return '' end
+  if not envelope or size ~= '0' or string.find(host, '["\\%c]') then return false end
   local place = host == '' and repo or repo .. '@' .. host
   local words = {
     RUN = run, TODO = todo, ATTEMPT = attempt, REPO = repo, PLACE = place, TAG = string.format('%s %s %s %.0f', run, todo, attempt, now_us),
@@ -90,13 +89,12 @@ local function post(todo, d)
   redis.pcall('LPUSH', prefix .. place, (string.gsub(envelope, '@(%u+)@', words))) -- in vain where somebody has put another thing there
   call('ZADD', posted, fact(todo, 'turn') or 0, prefix .. place)
   call('ZADD', head .. KEY.served, 'NX', 0, run)
-  return '1'
+  return true
 end
 
 local function send(todo)
   local d = delivery(todo)
-  d[8] = post(todo, d)
-  sends[#sends + 1] = d
+  if not post(todo, d[2], d[3], d[4], d[7]) then sends[#sends + 1] = d end
 end
 
 -- Dispatch what may start. Under `levels` a todo's first message is already under way with its chord; only what was
