@@ -35,9 +35,12 @@ def inspect(name: str, path: Path) -> Found:
     reason, common_dir = look(path)
     if reason:
         return Found(workspace=Workspace.IN_PLACE, why=f"{name}: {path} {reason}: todos work in it directly")
-    if not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
+    # Its runs' branches are below refs/heads/coord, where no branch of that name can be: one answer says that there is a
+    # commit, and that the next branch can be made.
+    taken = git("for-each-ref", "--count=1", "--format=%(refname)", "refs/heads/coord", cwd=path)
+    if not taken and not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
         return Found(workspace=Workspace.IN_PLACE, why=f"{name}: {path} has no commit yet: todos work in it directly")
-    if branch_exists(path, "coord"):
+    if taken == "refs/heads/coord":
         raise GitRefused(
             f"{name}: {path} has a branch named coord, so git cannot create coord/<run> beside it",
             f"rename it: git -C {path} branch -m coord another-name",
@@ -47,10 +50,19 @@ def inspect(name: str, path: Path) -> Found:
 
 def look(path: Path) -> tuple[str, Path | None]:
     """Why this is no repository of its own (empty if it is one), and its common directory."""
-    # Each call asks for one path: git parts its answers by a newline, and a path may hold one.
-    answer = ask("rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir", cwd=path)
+    asked = ("--is-bare-repository", "--is-inside-work-tree", "--show-prefix", "--git-common-dir")
+    answer = ask("rev-parse", "--path-format=absolute", *asked, cwd=path)
     if answer.returncode and "not a git repository" in answer.stderr and not (path / ".git").exists():
         return "is not a git repository", None
+    for begins_here in ("true\nfalse\n\n/", "false\ntrue\n\n/"):
+        if answer.stdout.startswith(begins_here):
+            return "", Path(answer.stdout[len(begins_here) - 1 :].removesuffix("\n"))
+    return _look_closely(path)
+
+
+def _look_closely(path: Path) -> tuple[str, Path | None]:
+    # Each call asks for one path: git parts its answers by a newline, and a path may hold one.
+    answer = ask("rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir", cwd=path)
     bare, _, common = answer.stdout.removesuffix("\n").partition("\n")
     if bare != "true":
         answer = ask("rev-parse", "--show-toplevel", cwd=path)
@@ -75,10 +87,6 @@ def is_partial(path: Path) -> bool:
 
 def has_commit(path: Path, commit: str) -> bool:
     return ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).returncode == 0
-
-
-def branch_exists(path: Path, branch: str) -> bool:
-    return ask("show-ref", "--verify", "--quiet", f"refs/heads/{branch}", cwd=path).returncode == 0
 
 
 def worktrees(path: Path) -> Iterator[tuple[Path, str]]:
