@@ -1,0 +1,71 @@
+"""Todos share values by `coord context`: without any option, from a worktree, over a server that wants a password."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from coordination.settings import Settings
+from coordination.wire.embedded import EmbeddedServer
+from tests.stage import COORD, Stage
+
+ELSEWHERE = "settings: {namespace: another, redis_url: 'redis://127.0.0.1:1'}\nrepos: []\n"
+MAKES = f"""\
+set -e
+{COORD} context set version '"1.2"'
+{COORD} context set own 1 --scope todo
+echo '{{"n": [1]}}' | {COORD} context set big - --scope plan
+{COORD} context get own
+"""
+READS = f"""\
+{COORD} context get version
+{COORD} context get own; echo "exit $?"
+{COORD} context delete eco
+{COORD} context get eco --default '"hidden"'
+{COORD} context list --format '{{scope}} {{key}}'
+{COORD} context set version 2 --scope nowhere; echo "exit $?"
+"$PYTHON" -c 'from coordination.cache.connection import here
+with here() as context: print(context.get_or_compute("made", lambda: 6 * 7))'
+cp "$COORD_CONTEXT" "$COORD_OUTPUT"
+stat -c %a "$(dirname "$COORD_CONNECTION")"
+env
+"""
+
+
+def test_todos_share_values_wherever_they_run(stage: Stage, free_port: int):
+    stage.settings = {"server_port": free_port, "namespace": "shop"}
+    stage.repo("down", **{"ecosystem.yaml": ELSEWHERE})
+    python = {"PYTHON": str(Path(COORD).with_name("python"))}
+    stage.write(
+        [
+            {"id": "makes", "repo": "up", "action": MAKES},
+            {"id": "reads", "repo": "down", "action": READS, "blocked_by": ["makes"], "env": python},
+        ]
+    )
+    stage.up()
+    stage.ok("context", "set", "eco", "5")
+
+    swept = stage.sweep()
+
+    said = stage.log_of(swept.json["run_id"], "reads").decode()
+    assert swept.states == {"makes": "succeeded", "reads": "succeeded"}, said
+    lines = said.splitlines()
+    assert lines[0] == "1.2"
+    assert "nothing is kept under 'own'" in said
+    assert {"exit 1", "hidden", "run version", "plan big", "exit 2", "42", "700"} <= set(lines)
+    assert "ecosystem eco" not in lines
+
+    output = swept.todo("reads")["output"]
+    assert output["context"] == {"version": "1.2", "big": {"n": [1]}, "eco": 5}
+    assert output["context_omitted"] == 0
+
+    server = EmbeddedServer(stage.state, Settings(server_port=free_port))
+    password = server.url.partition("@")[0].rpartition(":")[2]
+    assert len(password) > 10
+    assert {line.partition("=")[0] for line in lines if password in line} <= {"COORD_REDIS_URL"}  # of the worker's own
+
+    assert stage.ok("context", "get", "eco").out == "5\n"
+    assert stage.coord("context", "get", "version").code == 1
+    assert stage.ok("context", "get", "version", "--run", "last", "--json").json == "1.2"
+    assert json.loads(stage.ok("context", "get", "own", "--run", "last", "--todo", "makes").out) == 1
+    assert stage.coord("context", "get", "own", "--run", "last", "--todo", "mkaes").code == 2
