@@ -9,6 +9,7 @@ import redis
 
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.policy import Policy
+from coordination.cache.contexts import Cache
 from coordination.locks import LockManager
 from coordination.messages import Limits, MessageBus
 from coordination.wire import keys
@@ -65,6 +66,14 @@ def test_every_key_of_messages_has_its_row(client: redis.Redis):
     bus.take(REPO, "ann")
 
     assert in_the_table(client) >= rows_of("inbox-", "recipients", "readers", "topic", "dead")
+
+
+def test_every_key_of_the_cache_has_its_row(client: redis.Redis):
+    cache = Cache(client, "test")
+    cache.at("P", "R").set("a", 1)
+    cache.close()
+
+    assert in_the_table(client) >= rows_of("cache-")
 
 
 def test_every_key_of_breakers_has_its_row(client: redis.Redis):

@@ -9,6 +9,8 @@ from unittest.mock import Mock
 
 import pytest
 
+from coordination.cache.contexts import Cache
+from coordination.cache.names import Scope
 from coordination.runs import expiry
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.expiry import Expiry
@@ -47,6 +49,11 @@ def write(run: Harness, todos: Todos) -> None:
     for todo in todos:
         run.store.redis.xadd(keys.log(todo), {"attempt": 1, "text": "words"})
     run.store.redis.hset(keys.bundle("r1"), "abc", "bytes")
+    cache = Cache(run.store.redis, "test")
+    for todo in todos:
+        cache.at("PLAN-001", run.run_id, todo).set("own", 1, scope=Scope.TODO)
+    cache.at("PLAN-001", run.run_id).set("a", 1)
+    cache.close()
 
 
 def ended(store: RunStore, todos: Todos) -> Harness:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from coordination.cache.contexts import Cache
 from coordination.cli.app import coord
 from coordination.cli.context import Call
 from coordination.errors import CoordinationError, UsageError
@@ -56,6 +57,12 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
     worker = Worker(id="w", host="h1", pid=1, version="1", repos=("r1", "r2"), jobs=1, unfit={"r2": "no folder"})
     Presence(store.redis, store.keys).say(worker, store.now_ms(), timedelta(seconds=5))
 
+    cache = Cache(store.redis, "coord")
+    cache.at().set("a", 1)
+    for key in "aab":
+        cache.at().get(key)
+    cache.close()
+
     with exported(redis_url, free_port):
         told = scrape(free_port)
 
@@ -82,6 +89,11 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
             "coord_runs_stuck_total{}": 0,
             "coord_clock_steps_total{}": 0,
             "coord_stale_writes_total{}": 0,
+            "coord_cache_hits_total{redis}": 1,
+            "coord_cache_hits_total{process}": 1,
+            "coord_cache_misses_total{}": 1,
+            "coord_cache_evictions_total{}": 0,
+            "coord_cache_entries{}": 1,
         }.items()
     )
     assert "coord_workers{h1,r2}" not in told

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import redis
 
+from coordination.cache.contexts import Cache
+from coordination.cache.names import chain_of
 from coordination.errors import Conflict, NotAllowed
 from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
@@ -26,7 +28,7 @@ from coordination.runs.submit import submit
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
 from coordination.wire.connection import Profile, connect
-from tests.plans import ecosystem, graph, order
+from tests.plans import PLAN, ecosystem, graph, order
 from tests.waiting import until
 
 TODOS = {"A": "alpha", "B": ("beta", ["A"]), "C": ("gamma", ["B"]), "L": "lone"}
@@ -94,6 +96,23 @@ def test_a_worker_of_one_repository_carries_its_todo_and_the_next_ones_worker_is
     assert site.queue("beta") == 1
     handed = site.asking("beta").handed_over(run_id, ["A"]).todos
     assert [(one.todo, one.output) for one in handed] == [("A", {"x": 1})]
+
+
+def test_what_is_shared_is_told_of_its_own_todos_alone(site: Site):
+    run_id = site.submit()
+    cache = Cache(site.client, "test")
+    cache.at(PLAN, run_id).set("a", [1])
+    cache.close()
+    own, others = (chain_of(PLAN, [run_id], todo) for todo in ("A", "C"))
+
+    grant = granted(site.asking("alpha"), run_id, "A")
+    over = site.asking("alpha").handed_over(run_id, [], own, 1000)
+
+    assert grant.shared
+    assert (over.context, over.omitted) == ({"a": [1]}, 0)
+    assert site.asking("alpha").handed_over(run_id, [], own, 1).omitted == 1
+    with pytest.raises(NotAllowed, match="no context of a todo of alpha"):
+        site.asking("alpha").handed_over(run_id, [], others, 1000)
 
 
 def test_the_same_request_and_the_same_settle_again_change_nothing(site: Site):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.connection import UnixDomainSocketConnection
 
+from coordination.cache.contexts import Cache
 from coordination.runs.submit import submit
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
@@ -42,7 +43,12 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[WorkerParts]:
     made.close()
 
 
-def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: WorkerParts):
+@pytest.mark.parametrize("shared", [False, True], ids=["nothing is shared", "something is shared"])
+def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: WorkerParts, shared: bool):
+    if shared:
+        cache = Cache(parts.redis, "coord")
+        cache.at().set("a", 1)
+        cache.close()
     run_id, _ = submit(parts.store, graph(CHAIN, **IN_PLACE), ecosystem(CHAIN, **IN_PLACE), Settings(), order())
     spent = []
     for name in CHAIN:
