@@ -175,7 +175,7 @@ class Attempts:
         if conclusion.word is Word.HANDED_BACK:
             return self._later(grant, lambda: self._store.hand_back(grant, conclusion.output), "handed back")
         if conclusion.word is Word.BUSY:
-            return self._later(grant, lambda: self._store.park(grant, why, PARKED_FOR), why)
+            return self._later(grant, lambda: self._store.park(grant, why, conclusion.again or PARKED_FOR), why)
         if grant.undo and conclusion.word is not Word.SUCCEEDED and (unfit := self._unfit(grant.spec.repo.name)):
             return self._later(grant, lambda: self._store.park(grant, unfit, PARKED_FOR), unfit)
         if conclusion.again is not None:

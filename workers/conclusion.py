@@ -43,4 +43,4 @@ class Conclusion:
     cached: str = ""
     """`<run> <todo>` whose result it was given; nothing ran."""
     again: timedelta | None = None
-    """The delay before another try, where its retry policy wants one."""
+    """The delay before another try, where its retry policy wants one; or before it looks again whether it is still BUSY."""

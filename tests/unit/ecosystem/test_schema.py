@@ -98,6 +98,8 @@ RIGHT = [
     plan(on_failure="continue", strategy="levels", max_parallel=3),
     plan(on_failure="rollback", milestones=[{"id": "m", "name": "m", "gate": True}]),
     todo(gate=True, compensate="make undo"),
+    todo(cache=True),
+    todo(cache={"inputs": ["build/**", "a.conf"], "ttl": "7d"}),
     todo(gate={"timeout": "24h", "on_timeout": "approve"}, compensate={"type": "agent"}),
 ]
 WRONG = [
@@ -128,6 +130,9 @@ WRONG = [
     todo(resources=["a b"]),
     todo(resources=[{"name": "gpu", "amount": 0}]),
     todo(gate=False),
+    todo(cache=False),
+    todo(cache={"inputs": "a"}),
+    todo(cache={"ttl": 0}),
     todo(gate={"on_timeout": "ask"}),
     todo(compensate={"type": "manual"}),
     plan(milestones=[{"id": "m", "name": "m", "completion_criteria": [{"check": "c"}]}]),
