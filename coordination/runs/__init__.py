@@ -57,6 +57,9 @@ lease. A todo that loses its worker too often has failed as poison. Everything d
 | `stuck.py` | a run that nobody will ever move on: a fault of coord's own |
 | `expiry.py` | runs that ended long ago are forgotten |
 | `view.py` | a run as people and programs read it |
+| `durations.py` | how long todos took in earlier runs |
+| `timeline.py` `gantt.py` `pictures.py` | what each todo did when, and what it waited for; as a Gantt chart; the run's graph as a picture |
+| `kept.py` | what Redis keeps of a run's todos, of all or of some |
 | `live.py` | what runs do with a todo of the file |
 | `progress.py` | a run followed event by event |
 | `logbook.py` `log_lines.py` | what todos wrote, read from anywhere; as text |

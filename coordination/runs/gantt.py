@@ -16,7 +16,8 @@ from coordination.phrases import counted
 from coordination.planner import svg
 from coordination.planner.gates import NOWHERE
 from coordination.runs.records import RunView, TodoState, TodoView
-from coordination.runs.timeline import LOST, Cause, Timeline, Wait, Work
+from coordination.runs.time_axis import axis, took
+from coordination.runs.timeline import Cause, Timeline, Wait, Work
 
 LEFT, RIGHT, PLOT = 190, 32, 1100
 HEAD, AXIS, LEGEND = 70, 26, 62
@@ -33,32 +34,13 @@ COLOURS = {
     Cause.PAUSED: "#475569",
     Cause.WORKER: "#0ea5e9",
 }
-TICKS_S = (
-    0.01,
-    0.02,
-    0.05,
-    0.1,
-    0.2,
-    0.5,
-    1,
-    2,
-    5,
-    10,
-    15,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1800,
-    3600,
-    7200,
-    14400,
-    43200,
-    86400,
-)
-MOST_TICKS = 12
+BEGUN_AGAIN = {
+    TodoState.RETRYING.value: "failed",
+    TodoState.READY.value: "failed",
+    TodoState.DISPATCHED.value: "failed",
+    TodoState.PARKED.value: "parked",
+}
+"""Where a todo stood after an attempt that was not its last → what became of the attempt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +68,7 @@ def draw(run: RunView, line: Timeline, decisive: Collection[Work]) -> str:
         svg.text(title, PAD * 4, 32, "h"),
         svg.text(_subtitle(run, line), PAD * 4, 54, "out"),
         *(element for i, band in enumerate(bands) for element in _ground(band, hosts.get(band.repo, ""), shaded=i % 2 == 0)),
-        *_axis(x, line, bottom),
+        *axis(x, line.start_ms, line.end_ms, HEAD + AXIS, bottom),
         *(_bar(work, band, x, todos.get(work.todo), bold=work in decisive) for band in bands for work in band.work),
         *(_strip(wait, band, lane, x) for band in bands for lane, waits in enumerate(band.lanes) for wait in waits),
         *([] if bands else [svg.text("nothing has run", LEFT, HEAD + AXIS + 16, "out")]),
@@ -97,11 +79,11 @@ def draw(run: RunView, line: Timeline, decisive: Collection[Work]) -> str:
 
 def _subtitle(run: RunView, line: Timeline) -> str:
     began = datetime.fromtimestamp(line.start_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    took = _time((line.end_ms - line.start_ms) / 1000)
+    in_all = took((line.end_ms - line.start_ms) / 1000)
     state = (
-        f"{run.status} by {run.strategy} in {took}"
+        f"{run.status} by {run.strategy} in {in_all}"
         if run.status.ended
-        else f"{run.status} by {run.strategy} for {took}"
+        else f"{run.status} by {run.strategy} for {in_all}"
     )
     words = f"{counted(len(run.todos), 'todo')} · {state.replace('_', ' ')} · began {began}"
     return words if line.whole else f"{words} · what happened before is no longer known"
@@ -157,17 +139,6 @@ def _ground(band: _Band, host: str, *, shaded: bool) -> Iterator[str]:
         yield svg.text(svg.fitted(host, LEFT - 40, 10), PAD * 4, band.top + PAD + 27, "faint xs")
 
 
-def _axis(x: Callable[[float], float], line: Timeline, bottom: float) -> Iterator[str]:
-    span_s = (line.end_ms - line.start_ms) / 1000
-    step = next((tick for tick in TICKS_S if span_s / tick <= MOST_TICKS), TICKS_S[-1])
-    while span_s / step > MOST_TICKS:
-        step *= 2
-    for i in range(int(span_s / step) + 1):
-        at = x(line.start_ms + i * step * 1000)
-        yield svg.element("path", d=f"M{at:.1f},{HEAD + AXIS - 6} V{bottom:.1f}", class_="grid")
-        yield svg.text(_time(i * step), at, HEAD + AXIS - 11, "xs faint", "middle")
-
-
 def _bar(work: Work, band: _Band, x: Callable[[float], float], todo: TodoView | None, *, bold: bool) -> str:
     left, width = x(work.start_ms), max(1.5, x(work.end_ms) - x(work.start_ms))
     top = band.top + PAD
@@ -177,7 +148,7 @@ def _bar(work: Work, band: _Band, x: Callable[[float], float], todo: TodoView | 
     )  # fmt: skip
     name = f"{work.todo} ({_nth(work.attempt)})" if work.attempt > 1 else work.todo
     label = svg.fitted(name, width - 6, 10)
-    words = [svg.text(label, left + 4, top + 14, "in xs")] if len(label) > 3 else []
+    words = [svg.text(label, left + 4, top + 14, "in xs")] if label == name or len(label) > 3 else []
     return svg.element("g", svg.hover(_of_work(work, todo, name)), frame, *words)
 
 
@@ -186,12 +157,17 @@ def _class(work: Work, todo: TodoView | None) -> str:
         return "bad" if work.outcome == TodoState.COMPENSATION_FAILED else "back"
     if work.outcome == TodoState.SUCCEEDED and todo is not None and todo.cached:
         return "given"
-    return "bad" if work.outcome in (LOST, TodoState.RETRYING) else svg.CLASS_OF.get(work.outcome, "left")
+    return svg.CLASS_OF.get(_ending(work), "bad")
+
+
+def _ending(work: Work) -> str:
+    """A state of todos, or `lost`. What is not over for its todo has not succeeded."""
+    return BEGUN_AGAIN.get(work.outcome, work.outcome)
 
 
 def _of_work(work: Work, todo: TodoView | None, name: str) -> str:
-    outcome = "failed, tried again" if work.outcome == TodoState.RETRYING else work.outcome.replace("_", " ")
-    lines = [name, f"{'undoing it: ' if work.undo else ''}{outcome} · {_time((work.end_ms - work.start_ms) / 1000)}"]
+    outcome = _ending(work).replace("_", " ") + (", begun again" if work.outcome in BEGUN_AGAIN else "")
+    lines = [name, f"{'undoing it: ' if work.undo else ''}{outcome} · {took((work.end_ms - work.start_ms) / 1000)}"]
     if todo is not None and todo.worker and work.attempt == todo.attempt:
         lines.append(f"by {todo.worker}")
     if todo is not None and todo.error and work.attempt == todo.attempt:
@@ -202,7 +178,7 @@ def _of_work(work: Work, todo: TodoView | None, name: str) -> str:
 def _strip(wait: Wait, band: _Band, lane: int, x: Callable[[float], float]) -> str:
     left, top = x(wait.start_ms), band.top + PAD + (BAR + 3 if band.work else 4) + lane * (STRIP + 1)
     width = max(1.0, x(wait.end_ms) - left)
-    words = f"{wait.todo} waited {_time((wait.end_ms - wait.start_ms) / 1000)} for {wait.words or wait.cause}"
+    words = f"{wait.todo} waited {took((wait.end_ms - wait.start_ms) / 1000)} for {wait.words or wait.cause}"
     return svg.element("rect", svg.hover(words), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.cause])
 
 
@@ -217,7 +193,7 @@ def _legend(line: Timeline, bands: Sequence[_Band], path: bool, y: float) -> Ite
         yield svg.text("critical path", x + 22, y, "s out")
     x, y = float(PAD * 4), y + 22
     for cause, waited_s in line.waited_s().items():
-        words = f"waited for {cause}: {_time(waited_s)} in all"
+        words = f"waited for {cause}: {took(waited_s)} in all"
         yield svg.element("rect", x=x, y=y - 6, width=16, height=STRIP, fill=COLOURS[cause])
         yield svg.text(words, x + 22, y, "s out")
         x += 22 + svg.width_of(words, 11) + 20
@@ -226,18 +202,10 @@ def _legend(line: Timeline, bands: Sequence[_Band], path: bool, y: float) -> Ite
 def _states(bands: Iterable[_Band]) -> Iterator[tuple[str, str]]:
     found: dict[str, str] = {}
     for work in (work for band in bands for work in band.work):
-        state = "undone" if work.undo else {TodoState.RETRYING.value: "failed"}.get(work.outcome, work.outcome)
+        state = "undone" if work.undo else _ending(work)
         found.setdefault(state, _class(work, None))
     return iter((state.replace("_", " "), class_) for state, class_ in found.items())
 
 
 def _nth(attempt: int) -> str:
     return f"try {attempt}"
-
-
-def _time(seconds: float) -> str:
-    """`0.25 s`, `12 s`, `1:05 min`, `2:30 h`"""
-    if seconds < 100:
-        return f"{seconds:.3g} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02} min" if minutes < 100 else f"{minutes // 60}:{minutes % 60:02} h"

@@ -41,11 +41,6 @@ def picture(run: RunView, predecessors: Mapping[str, tuple[str, ...]], tasks: Ma
     """Its critical path is that of the durations as they were."""
     todos = {todo.id: todo for todo in run.todos}
     order = [name for name in predecessors if name in todos]
-    after = paths.successors(order, predecessors)
-    hours = {name: (todos[name].duration_s or 0.0) / 3600 for name in order}
-    rank = paths.ranks(order, after, hours)
-    ran = [name for name in order if todos[name].duration_s is not None]
-    path = paths.critical_path({name: i for i, name in enumerate(ran)}, rank, after) if ran else ()
     depth = paths.depths(order, predecessors)
     levels: list[list[str]] = [[] for _ in range(1 + max(depth.values(), default=-1))]
     for name in order:
@@ -56,10 +51,16 @@ def picture(run: RunView, predecessors: Mapping[str, tuple[str, ...]], tasks: Ma
         boxes={name: _box(todo, tasks.get(name, "")) for name, todo in todos.items()},
         levels=levels,
         predecessors=predecessors,
-        critical=[name for name in path if todos[name].duration_s is not None],
+        critical=_longest({n: todos[n].duration_s or 0.0 for n in order if todos[n].started_at}, predecessors),
         apart=[name for name in todos if name not in depth],
         apart_words="blocked from outside",
     )
+
+
+def _longest(ran: Mapping[str, float], predecessors: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    order = tuple(ran)
+    after = paths.successors(order, {name: [other for other in predecessors[name] if other in ran] for name in order})
+    return paths.critical_path({name: i for i, name in enumerate(order)}, paths.ranks(order, after, ran), after)
 
 
 def _subtitle(run: RunView) -> str:

@@ -25,15 +25,15 @@ BRIEF = 0.005
 class Cause(StrEnum):
     """What a ready todo waits for."""
 
-    REPOSITORY = "repository"
+    REPOSITORY = "its repository"
     """Another todo of the run works there, or another run."""
-    SLOT = "slot"
+    SLOT = "a slot"
     """As many todos are under way as may be, or no worker is free."""
-    RESOURCE = "resource"
+    RESOURCE = "a resource"
     TIMER = "another try"
     PERSON = "a person"
-    BREAKER = "circuit breaker"
-    PAUSED = "paused"
+    BREAKER = "a circuit breaker"
+    PAUSED = "the run to be resumed"
     WORKER = "a worker that can do it"
 
 
