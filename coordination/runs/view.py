@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +14,7 @@ from redis import Redis
 from coordination.errors import NotFound
 from coordination.nearest import did_you_mean
 from coordination.planner.bound import bound
+from coordination.runs.kept import FACTS, FACTS_OF_UNDOING, kept, kept_of
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunBrief, RunStatus, RunView, Source, TodoState, TodoView
 from coordination.wire.keys import Keys, seat, split_member
@@ -26,14 +27,6 @@ META = (
     "started_at", "finished_at", "lay_still_ms", "carried_from", "cached", "max_parallel", *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
 """What is shown of a run. Not its brief: of a large run that is megabytes."""
-FACTS_OF_UNDOING = (
-    "undo", "was", "undo_started_at", "undo_finished_at", "undo_error", "undo_exit_code", "accepted", "accepted_by",
-)  # fmt: skip
-FACTS = (
-    "attempt", "worker", "started_at", "finished_at", "exit_code", "error", "waits_for", "since", "run", "cached",
-    "approved_by", "comment", *FACTS_OF_UNDOING,
-)  # fmt: skip
-"""What people are shown of a todo; wire/keys.py says where it stands."""
 
 
 def iso(at_ms: str | int | None) -> str | None:
@@ -87,14 +80,16 @@ class RunReader:
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
         return RunStatus(status)
 
-    def read(self, run_id: str, *, todos: bool = True) -> RunView:
+    def read(self, run_id: str, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
+        """`only`: none but these todos, without their outputs; what others there are costs nothing then."""
         values = self._redis.hmget(self._keys.run(run_id).meta, META)
         meta = {name: value for name, value in zip(META, values, strict=True) if value is not None}
         if not meta:
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
         status = RunStatus(meta["status"])
         # The steps count a todo that is being undone by where it stands on its way.
-        rows = self._todos(run_id) if todos or status is RunStatus.ROLLING_BACK else ()
+        all_of_it = only is None and (todos or status is RunStatus.ROLLING_BACK)
+        rows = self._todos(run_id, only) if all_of_it or only else ()
         return RunView(
             run_id=run_id,
             plan_id=meta["plan_id"],
@@ -111,7 +106,7 @@ class RunReader:
             bound_s=self._bound_s(run_id, meta, rows),
             carried_from=meta.get("carried_from"),
             cached=int(meta.get("cached", 0)),
-            counts=_counted(rows) if status is RunStatus.ROLLING_BACK else _counts(meta),
+            counts=_counted(rows) if all_of_it and status is RunStatus.ROLLING_BACK else _counts(meta),
             todos=rows if todos else (),
         )
 
@@ -152,12 +147,9 @@ class RunReader:
         pieces = self._redis.xrevrange(self._keys.run(run_id).log(todo_id), count=TAIL_PIECES)
         return "".join(fields["text"] for _, fields in reversed(pieces))
 
-    def _todos(self, run_id: str) -> tuple[TodoView, ...]:
+    def _todos(self, run_id: str, only: Collection[str] | None = None) -> tuple[TodoView, ...]:
         keys = self._keys.run(run_id)
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for key in (keys.state, keys.place, keys.facts, keys.output):
-                pipeline.hgetall(key)
-            states, places, facts, outputs = pipeline.execute()
+        states, places, facts, outputs = kept(self._redis, keys) if only is None else kept_of(self._redis, keys, only)
         presence = Presence(self._redis, self._keys)
         due = {places[name].split()[2] for name, state in states.items() if state == TodoState.DISPATCHED}
         busy = {facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING}

@@ -13,8 +13,10 @@ import redis
 from coordination.models import Strategy
 from coordination.planner.graph import PlanGraph
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.kept import in_hand
 from coordination.runs.store import RunStore
 from coordination.runs.submit import submit
+from coordination.runs.view import RunReader
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
 from coordination.wire.connection import Profile, connect
@@ -93,6 +95,24 @@ def test_a_todo_costs_as_many_commands_whatever_the_plans_size(client: redis.Red
     assert spent[0] == spent[1]
     assert spent[0]["evalsha"] == 2
     assert not any(spent[0].get(name) for name in ALL_OF_IT)
+
+
+def test_who_watches_asks_about_what_is_in_hand_and_is_told_the_same(client: redis.Redis, plans: dict[int, PlanGraph]):
+    run = submitted(client, plans[LARGE], LARGE)
+    run.follow(run.store.settle(run.take("TODO-0003"), OK))
+    running = run.take("TODO-0004")
+    reader, hand = RunReader(client, run.store.keys), in_hand(client, run.store.keys.run(run.run_id))
+    assert len(hand) == REPOS
+    before = calls(client)
+
+    told = reader.read(run.run_id, only=hand)
+
+    after = calls(client)
+    assert not any(after.get(name, 0) - before.get(name, 0) for name in ALL_OF_IT)
+    whole = {todo.id: todo for todo in run.view().todos}
+    assert {todo.id: todo for todo in told.todos} == {name: whole[name] for name in hand}
+    assert {todo.id for todo in told.todos if todo.state == "running"} == {running.todo_id}
+    assert reader.read(run.run_id, only=()).counts == run.view().counts
 
 
 def test_a_carried_out_todo_takes_less_than_3_kb_of_redis(client: redis.Redis, plans: dict[int, PlanGraph]):

@@ -26,6 +26,7 @@ from rich.text import Text
 from coordination.cli.runs.summary import internal_error, line
 from coordination.cli.runs.waits import Reminders, Wait, in_words, waits
 from coordination.messages.following import BEGINNING
+from coordination.runs.kept import IN_HAND, in_hand
 from coordination.runs.progress import Event
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.service import Runs
@@ -36,6 +37,8 @@ LOOK_S = 2.0
 SHOWN_WAITS = 8
 PARKED = f"todo.{TodoState.PARKED}"
 BACK = f"run.{RunStatus.ROLLING_BACK}"
+STATES = {f"todo.{state}" for state in TodoState}
+IN_HANDS = {f"todo.{state}" for state in IN_HAND}
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
 TOLD = {*ENDS, f"todo.{TodoState.RETRYING}"}
 
@@ -65,13 +68,18 @@ class Following:
         self._looked = time.monotonic()
         self._parked = False
         self._back = False
+        self._in_hand: set[str] = set()
+        """What is asked about while the run goes on: of a large run that is little."""
 
     def until_the_end(self) -> RunView:
         """Shows the run until it has ended. May be called again after an interruption: it goes on where it was."""
+        with suppress(redis.ConnectionError, redis.TimeoutError):  # then by what comes from now on
+            self._in_hand = in_hand(self._runs.redis, self._runs.keys.run(self._run_id))
         with self._shown():
             for event in self._runs.follow(self._run_id, self._seen):
                 if event is not None:
                     self._seen = event.id
+                    self._note(event)
                     self._tell(event)
                 with suppress(
                     redis.ConnectionError, redis.TimeoutError
@@ -108,6 +116,12 @@ class Following:
         if self._screen is not None and self._bar is not None:
             begun = sum(bool(t.started_at) for t in self._runs.reader.read(self._run_id).todos)
             self._screen.reset(self._bar, total=begun, description=f"{self._run_id}, undoing")
+
+    def _note(self, event: Event) -> None:
+        if event.what in IN_HANDS:
+            self._in_hand.add(event.todo)
+        elif event.what in STATES:
+            self._in_hand.discard(event.todo)
 
     def _tell(self, event: Event) -> None:
         if event.what == "todo.lost":
@@ -148,7 +162,7 @@ class Following:
             self._print(f"· and {more} more: coord show-run {self._run_id}")
 
     def _waits(self) -> list[Wait]:
-        found = waits(self._runs.reader.read(self._run_id))
+        found = waits(self._runs.reader.read(self._run_id, only=self._in_hand))
         if self._runs.no_room():
             words = f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}"
             found.insert(0, Wait(why=words, words=words))
