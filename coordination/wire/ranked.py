@@ -61,6 +61,8 @@ class RankedChannel(Channel):
         """Tags of messages that are done with, to be told with the next question."""
         self._told: tuple[str, ...] = ()
         super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._ranked: dict[str, str] | None = self.connection.client.transport_options.get("ranked")
+        """The keys; None for who may not touch them."""
 
     @property
     def asks_again(self) -> bool:
@@ -71,12 +73,6 @@ class RankedChannel(Channel):
             with suppress(*self.connection_errors):
                 self.qos._remove_from_indices(self.done.popleft()).execute()
         super().close()  # type: ignore[no-untyped-call]
-
-    @property
-    def _ranked(self) -> dict[str, Any] | None:
-        """The keys; None for who may not touch them."""
-        options: dict[str, Any] = self.connection.client.transport_options
-        return options.get("ranked")
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
         ranked = self._ranked
