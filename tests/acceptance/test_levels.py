@@ -58,6 +58,33 @@ def test_levels_with_one_parked_one_retried_and_one_failed_end_without_the_reape
         assert max(i for name, i in order.items() if name.startswith(f"L{level}")) < min(
             i for name, i in order.items() if name.startswith(f"L{level + 1}")
         )
+    looked_at_afterwards(swept, run["run_id"])
+
+
+def looked_at_afterwards(swept: Stage, run_id: str) -> None:
+    """What people see of such a run, and what a forecast has learned from it where the server runs."""
+    swept.ok("show-run", run_id, "--gantt", "run.svg")
+    chart, graph = (
+        (swept.folder / "run.svg").read_text(),
+        swept.ok("graph", "PLAN-001", "--format", "svg", "--run", "last").out,
+    )
+    assert "L1-r1-0 (try 2)\nsucceeded" in chart
+    assert "waited for its repository" in chart
+    assert 'class="bad"' in graph
+    assert "exit code 9" in graph
+    refused = swept.coord("show-run", run_id, "--gantt", "ecosystem.yaml")
+    assert (refused.code, "name a file that ends in .svg" in refused.err) == (2, True)
+    assert swept.coord("graph", "PLAN-001", "--run", "last").code == 2
+
+    nothing_known = swept.ok(
+        "forecast", "PLAN-001", "--json"
+    ).json  # the server has stopped, and is not started for that
+    swept.server.start()
+    left = swept.ok("forecast", "PLAN-001", "--json").json
+    assert (nothing_known["learned"], nothing_known["assumed"]) == (0, 1)
+    assert (left["estimated"], left["learned"], left["assumed"]) == (0, 1, 0)
+    assert 0 < left["dataflow_h"] < 1 / 60
+    assert "durations: 1 learned from earlier runs" in swept.ok("forecast", "PLAN-001").out
 
 
 def test_every_level_is_one_real_chord_and_its_join_opens_the_next(swept: Stage):
