@@ -108,7 +108,8 @@ def report(benchmark: str, options: argparse.Namespace) -> Iterator[Report]:
     """The table goes to stdout, or to stderr where stdout is the JSON's. What was measured before an error is kept."""
     rows = Report(benchmark, sys.stderr if options.json == STDOUT else sys.stdout)
     started, begin, of = time.time(), time.perf_counter(), machine()
-    rows.say(f"{benchmark}: {of['cpus']} CPUs, Python {of['python']}, load {of['load_at_start'][0]}")
+    short = "; short, to see that it runs: its figures say nothing" if options.short else ""
+    rows.say(f"{benchmark}: {of['cpus']} CPUs, Python {of['python']}, load {of['load_at_start'][0]}{short}")
     try:
         yield rows
     finally:
