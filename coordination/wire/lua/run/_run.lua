@@ -19,9 +19,62 @@ local ENDED = {
 
 local sends = {} -- what the caller has to send to the workers: {todo, attempt, repo, host, level, index, size}
 
-local function fact(todo, name) return call('HGET', facts, todo .. ' ' .. name) end
-local function note(todo, name, value) call('HSET', facts, todo .. ' ' .. name, value) end
-local function erase(todo, name) call('HDEL', facts, todo .. ' ' .. name) end
+-- Of facts, and of how many todos are in which state: each is read once, and what changes is written at once (write_down): half
+-- of a step's time goes into calls.
+local AT_ONCE = 1000
+local known, changed, changes, tally = {}, {}, 0, {}
+
+local function write_down()
+  local set, gone = {}, {}
+  for field in pairs(changed) do
+    local value = known[field]
+    if value then set[#set + 1], set[#set + 2] = field, value else gone[#gone + 1] = field end
+  end
+  if #set > 0 then call('HSET', facts, unpack(set)) end
+  if #gone > 0 then call('HDEL', facts, unpack(gone)) end
+  for at, n in pairs(tally) do
+    if n ~= 0 then call('HINCRBY', meta, 'n.' .. at, n) end
+  end
+  changed, changes, tally = {}, 0, {}
+end
+
+local function change(field, value)
+  known[field], changed[field], changes = value, true, changes + 1
+  if changes > AT_ONCE then write_down() end
+end
+
+local function look_up(fields)
+  local unknown = {}
+  for _, field in ipairs(fields) do
+    if known[field] == nil then unknown[#unknown + 1] = field end
+  end
+  if #unknown == 0 then return end
+  for i, value in ipairs(call('HMGET', facts, unpack(unknown))) do known[unknown[i]] = value end
+end
+
+local function fact(todo, name)
+  local field = todo .. ' ' .. name
+  if known[field] == nil then known[field] = call('HGET', facts, field) end
+  return known[field]
+end
+
+-- Several at once, in the order of their names; false for what is not there.
+local function facts_of(todo, ...)
+  local fields, values = {}, {}
+  for i, name in ipairs({ ... }) do fields[i] = todo .. ' ' .. name end
+  look_up(fields)
+  for i, field in ipairs(fields) do values[i] = known[field] end
+  return unpack(values)
+end
+
+local function note(todo, name, value)
+  change(todo .. ' ' .. name, type(value) == 'number' and string.format('%.17g', value) or value)
+end
+
+local function erase(todo, name)
+  if known[todo .. ' ' .. name] ~= false then change(todo .. ' ' .. name, false) end
+end
+local function increment(todo, name) note(todo, name, (tonumber(fact(todo, name)) or 0) + 1) end
 -- What an attempt leaves is told apart from what undoing it leaves: people are shown both.
 local function note_of_attempt(todo, name, value) note(todo, (fact(todo, 'undo') and 'undo_' or '') .. name, value) end
 local function state_of(todo) return call('HGET', state, todo) end
@@ -47,11 +100,10 @@ local function move(todo, to)
   local from = state_of(todo)
   if from == to then return end
   call('HSET', state, todo, to)
-  call('HINCRBY', meta, 'n.' .. from, -1)
-  call('HINCRBY', meta, 'n.' .. to, 1)
+  tally[from], tally[to] = (tally[from] or 0) - 1, (tally[to] or 0) + 1
   note(todo, 'since', now)
   if ENDED[to] then count('todos_' .. to) end
-  local attempt, undoing = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' undo'))
+  local attempt, undoing = facts_of(todo, 'attempt', 'undo')
   local why = to == 'parked' and { 'waits_for', fact(todo, 'waits_for') or '' } or {} -- later on nobody knows it any more
   if undoing then return emit('todo.' .. to, todo, 'attempt', attempt, 'undo', undoing, unpack(why)) end
   emit('todo.' .. to, todo, 'attempt', attempt, unpack(why))

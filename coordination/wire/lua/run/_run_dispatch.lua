@@ -9,7 +9,7 @@ local FIRST = -1e12 -- the turn of who has what it needs: it keeps that from oth
 local function delivery(todo)
   local p = place_of(todo)
   local host, size = unpack(call('HMGET', meta, 'host.' .. p.repo, 'size.' .. p.level))
-  local attempt, index, undoing = unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' index', todo .. ' undo'))
+  local attempt, index, undoing = facts_of(todo, 'attempt', 'index', 'undo')
   if undoing then size = '0' end -- no level waits for it
   return { todo, attempt, p.repo, host or '', p.level, index or '0', size or '0' }
 end
@@ -51,7 +51,7 @@ end
 
 local function enqueue(todo)
   local p = place_of(todo)
-  local gate, approved, undoing = unpack(call('HMGET', facts, todo .. ' gate', todo .. ' approved_by', todo .. ' undo'))
+  local gate, approved, undoing = facts_of(todo, 'gate', 'approved_by', 'undo')
   if undoing then return line_up(todo, p) end
   if p.kind == 'manual' and p.repo ~= NOWHERE then
     return wait_for_person(todo, 'a person: coord complete-todo ' .. todo, gate)
@@ -63,7 +63,7 @@ end
 -- Whether a parked todo waits for a person, and nothing else.
 local function waits_for_person(todo)
   if state_of(todo) ~= 'parked' then return false end
-  local gate, approved, undoing = unpack(call('HMGET', facts, todo .. ' gate', todo .. ' approved_by', todo .. ' undo'))
+  local gate, approved, undoing = facts_of(todo, 'gate', 'approved_by', 'undo')
   return not undoing and (place_of(todo).kind == 'manual' or (gate and not approved))
 end
 

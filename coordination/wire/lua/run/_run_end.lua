@@ -3,11 +3,13 @@
 local function finish(status)
   call('HSET', meta, 'status', status, 'finished_at', now)
   call('ZREM', live, run)
+  if status == 'rollback_failed' then call('ZADD', head .. KEY.half_undone, now, run) end
   count('runs_' .. status)
   emit('run.ended', '', 'status', status, 'at', now) -- a rollback may open it again: `at` tells its ends apart
 end
 
 local function finish_if_done()
+  write_down()
   local status, left, cancelled, failed, intents, ending =
     unpack(call('HMGET', meta, 'status', 'open', 'cancelled', 'n.failed', 'intents', 'ending'))
   if tonumber(left) > 0 or ending then return end
@@ -22,9 +24,12 @@ end
 local function step_down(todo, p)
   local was = state_of(todo)
   if was == 'running' or was == 'dispatched' then call('HINCRBY', meta, 'active', -1) end
-  call('ZREM', leases, member(todo))
-  call('HDEL', holders, member(todo))
-  call('SREM', stops, member(todo))
+  if was == 'running' then
+    call('ZREM', leases, member(todo))
+    call('HDEL', holders, member(todo))
+    call('SREM', stops, member(todo))
+    return was
+  end
   call('ZREM', timers, member(todo))
   call('ZREM', sent, todo)
   if call('HGET', stranded, p.repo) == todo then call('HDEL', stranded, p.repo) end
@@ -42,9 +47,11 @@ end
 
 local function end_todo(todo, outcome, why, p)
   p = p or place_of(todo)
+  if state_of(todo) ~= 'running' then
+    call('ZREM', ready, todo)
+    call('ZREM', queued, queue_key(p, todo))
+  end
   let_go(todo, p)
-  call('ZREM', ready, todo)
-  call('ZREM', queued, queue_key(p, todo))
   erase(todo, 'waits_for')
   if why ~= '' then note_of_attempt(todo, 'error', why) end
   note_of_attempt(todo, 'finished_at', now)

@@ -9,7 +9,7 @@ local function undo_todo(todo)
   for _, old in ipairs({ 'tries', 'lost', 'rank', 'waits_for', 'undo_started_at', 'undo_finished_at', 'undo_error', 'undo_exit_code' }) do
     erase(todo, old)
   end
-  call('HINCRBY', facts, todo .. ' attempt', 1)
+  increment(todo, 'attempt')
   call('HINCRBY', meta, 'open', 1)
   line_up(todo, p)
 end
@@ -62,6 +62,7 @@ local function begin_undoing()
 end
 
 local function begin_undoing_when_quiet()
+  write_down()
   local running, begun, ending = unpack(call('HMGET', meta, 'n.running', 'intents', 'ending'))
   if tonumber(running or 0) == 0 and not begun and not ending then begin_undoing() end
 end
@@ -73,6 +74,7 @@ local function turn_back(why, by)
   call('HSETNX', meta, 'rollback', why)
   call('HDEL', meta, 'paused', 'finished_at')
   if by ~= '' then call('HSET', meta, 'rolled_back_by', by) end
+  call('ZREM', head .. KEY.half_undone, run)
   call('ZADD', live, 'NX', now, run)
   emit('run.rolling_back', '', 'why', why, 'by', by)
 end

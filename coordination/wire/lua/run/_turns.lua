@@ -36,7 +36,8 @@ end
 local function decide(todo, verdict, who, comment)
   call('ZREM', timers, member(todo))
   local word = verdict == 'approve' and 'approved' or 'rejected'
-  call('HSET', facts, todo .. ' ' .. word .. '_by', who, todo .. ' decided_at', now)
+  note(todo, word .. '_by', who)
+  note(todo, 'decided_at', now)
   if comment ~= '' then note(todo, 'comment', comment) end
   emit('todo.' .. word, todo, 'by', who, 'comment', comment)
   if verdict == 'reject' then
@@ -75,8 +76,8 @@ end
 local function again(todo, counted, delay_ms, why)
   local p = place_of(todo)
   let_go(todo, p)
-  call('HINCRBY', facts, todo .. ' ' .. counted, 1)
-  call('HINCRBY', facts, todo .. ' attempt', 1)
+  increment(todo, counted)
+  increment(todo, 'attempt')
   if why ~= '' then note_of_attempt(todo, 'error', why) end
   call('SADD', owed, todo)
   free_repo(p, todo)
@@ -135,4 +136,8 @@ local function keep_so_far(todo, json)
 end
 
 local function held_by(todo, fence) return call('HGET', holders, member(todo)) == fence end
-local function reply(word, ...) return { word, sends, woken, call('HGET', meta, 'status') or '', ... } end
+
+local function reply(word, ...)
+  write_down()
+  return { word, sends, woken, call('HGET', meta, 'status') or '', ... }
+end

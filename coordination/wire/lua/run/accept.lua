@@ -5,7 +5,8 @@ local todo, who, reason = unpack(ARGV, 2, 4)
 local at, status = state_of(todo), call('HGET', meta, 'status')
 local waits = status == 'rolling_back' and fact(todo, 'undo') and (at == 'parked' or at == 'retrying' or at == 'dispatched' or at == 'ready')
 if at ~= 'compensation_failed' and not waits then return reply('idle') end
-call('HSET', facts, todo .. ' accepted', reason, todo .. ' accepted_by', who)
+note(todo, 'accepted', reason)
+note(todo, 'accepted_by', who)
 emit('todo.accepted', todo, 'by', who, 'reason', reason)
 if at == 'compensation_failed' then
   call('HINCRBY', meta, 'open', 1)

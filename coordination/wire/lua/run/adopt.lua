@@ -9,6 +9,7 @@ local newest = call('GET', head .. KEY.fence) or '0'
 if tonumber(newest) < tonumber(fence) then call('SET', head .. KEY.fence, fence) end
 call('HSET', meta, 'status', status, 'imported_at', now)
 call('ZADD', runs, started_at, run)
+if status == 'rollback_failed' then call('ZADD', head .. KEY.half_undone, now, run) end
 for i = 1, OWN do call('PERSIST', KEYS[i]) end
 for i = OWN + SHARED + 1, #KEYS do call('PERSIST', KEYS[i]) end
 if status ~= 'paused' then return reply('adopted') end

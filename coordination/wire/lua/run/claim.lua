@@ -13,7 +13,7 @@ if not at then return { 'unknown', sends, woken, '' } end
 
 local p = place_of(todo)
 local its_attempt, tries, rank, undoing, was =
-  unpack(call('HMGET', facts, todo .. ' attempt', todo .. ' tries', todo .. ' rank', todo .. ' undo', todo .. ' was'))
+  facts_of(todo, 'attempt', 'tries', 'rank', 'undo', 'was', 'waits_for', 'begun_in')
 
 local function granted(fence)
   local kept = call('HGET', checkpoint, todo) or ''
@@ -97,13 +97,14 @@ if not pinned then call('HSET', meta, 'host.' .. p.repo, host) end
 call('ZADD', leases, now + lease_ms, member(todo))
 call('HSET', holders, member(todo), fence)
 call('ZREM', sent, todo)
-call('HSET', facts, todo .. ' fence', fence, todo .. ' worker', worker, todo .. ' host', host, todo .. ' request', request_id)
+for name, value in pairs({ fence = fence, worker = worker, host = host, request = request_id }) do note(todo, name, value) end
 note_of_attempt(todo, 'started_at', now)
 if not undoing then -- before it begins: from now on there may be something to undo
   note(todo, 'intent', fence)
   erase(todo, 'begun_in')
 end
-call('HDEL', facts, todo .. ' rank', todo .. ' waits_for')
+erase(todo, 'rank')
+erase(todo, 'waits_for')
 move(todo, 'running')
 if to_probe then verdicts().probe_with(todo, to_probe) end
 return granted(fence)
