@@ -76,6 +76,7 @@ def forget(store: RunStore, run_id: str) -> None:
     with store.redis.pipeline(transaction=True) as pipeline:
         pipeline.unlink(*last)
         pipeline.zrem(store.keys.runs, run_id)
+        pipeline.zrem(store.keys.half_undone, run_id)
         pipeline.execute()
 
 

@@ -63,16 +63,16 @@ class RunReader:
 
     def list(self, limit: int = 50) -> list[RunView]:
         """The newest runs, without their todos."""
-        return [self.read(run_id, todos=False) for run_id in self._redis.zrevrange(self._keys.runs, 0, limit - 1)]
-
-    def half_undone(self) -> tuple[str, ...]:
-        """The runs, oldest first, of which something could not be undone: until somebody sees to that."""
-        ids = self._redis.zrange(self._keys.runs, 0, -1)
+        ids = self._redis.zrevrange(self._keys.runs, 0, limit - 1)
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in ids:
-                pipeline.hget(self._keys.run(run_id).meta, "status")
-            statuses = pipeline.execute()
-        return tuple(r for r, status in zip(ids, statuses, strict=True) if status == RunStatus.ROLLBACK_FAILED)
+                pipeline.hmget(self._keys.run(run_id).meta, META)
+            found = pipeline.execute()
+        return [self._shown(run_id, values, todos=False) for run_id, values in zip(ids, found, strict=True)]
+
+    def half_undone(self) -> tuple[str, ...]:
+        """The runs of which something could not be undone, until somebody sees to that; the one that ended first comes first."""
+        return tuple(self._redis.zrange(self._keys.half_undone, 0, -1))
 
     def status(self, run_id: str) -> RunStatus:
         status = self._redis.hget(self._keys.run(run_id).meta, "status")
@@ -82,7 +82,11 @@ class RunReader:
 
     def read(self, run_id: str, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
         """`only`: none but these todos, without their outputs; what others there are costs nothing then."""
-        values = self._redis.hmget(self._keys.run(run_id).meta, META)
+        return self._shown(run_id, self._redis.hmget(self._keys.run(run_id).meta, META), todos=todos, only=only)
+
+    def _shown(
+        self, run_id: str, values: Iterable[str | None], *, todos: bool, only: Collection[str] | None = None
+    ) -> RunView:
         meta = {name: value for name, value in zip(META, values, strict=True) if value is not None}
         if not meta:
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")

@@ -7,6 +7,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 |--------------------------|--------|-----------------------------------------------------------|--------------------------|
 | `<ns>:runs`              | zset   | run id, by its start in ms                                | for ever                 |
 | `<ns>:live`              | zset   | the runs that have not ended                              | until the run ends       |
+| `<ns>:half-undone`       | zset   | runs of which something could not be undone, by when they ended in ms | until all of it is |
 | `<ns>:leases`            | zset   | member, by the expiry of its lease in ms                  | claim to settle          |
 | `<ns>:holders`           | hash   | member → fence of who may settle it                       | claim to settle          |
 | `<ns>:stops`             | set    | members whose executor is asked to stop                   | cancel to settle         |
@@ -43,6 +44,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:cache-refs`        | hash   | SHA-256 → how many entries have it                        | until no entry has it    |
 | `<ns>:cache-order`       | zset   | context and key, by when it is evicted: the lowest first | as long as the entry     |
 | `<ns>:cache-expiry`      | zset   | context and key, by its expiry in ms                      | as long as the entry     |
+| `<ns>:cache-uses`        | hash   | context and key → how often it was used, under `lfu`      | as long as the entry     |
 | `<ns>:cache-facts`       | hash   | bytes, writes, ticks, floor, hits, misses, evictions …    | for ever                 |
 | `<ns>:durations:<repo> <kind>` | list | how long the last 25 todos like this took, in ms; kind as in `place` | 90 days |
 | `<ns>:gateway-tokens`    | hash   | who → JSON: recipient, SHA-256 of its token, since when   | until revoked            |
@@ -67,7 +69,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `…:<repos>:unacked*`, `…:poison` | —  | Celery's own, as below, of these workers alone            | as below                 |
 | `<ns>:errands`           | hash   | id → JSON of what every worker is asked to do (`clean`)   | until answered           |
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its answer                            | until gathered           |
-| `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, `stuck`, counts `n.<state>` …  | as long as the run       |
+| `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, `stuck`, `piece`, counts `n.<state>` … | as long as the run       |
 | `…:spec`                 | hash   | todo → JSON of what is to be done; never changes          | as long as the run       |
 | `…:place`                | hash   | todo → `order level repo kind priority wants`: order in ms, kind `shell` or `shell:<labels>` | as long as the run      |
 | `…:children`             | hash   | todo → the todos that wait for it                         | as long as the run       |
@@ -168,6 +170,7 @@ LUA_NAMES: Mapping[str, str] = {
     "released": "lock-released",
     "capacities": "lock-capacities",
     "epoch": "lock-epoch",
+    "half_undone": "half-undone",
     "fence": "fence",
     "leases": "leases",
     "timers": "timers",
@@ -192,6 +195,7 @@ LUA_NAMES: Mapping[str, str] = {
     "cache_refs": "cache-refs",
     "cache_order": "cache-order",
     "cache_expiry": "cache-expiry",
+    "cache_uses": "cache-uses",
     "cache_facts": "cache-facts",
 }
 """What Lua steps that find their way from key to key put behind the namespace: their table KEY."""
@@ -256,6 +260,7 @@ class CacheKeys:
     refs = _one("cache_refs")
     order = _one("cache_order")
     expiry = _one("cache_expiry")
+    uses = _one("cache_uses")
     facts = _one("cache_facts")
     entries = _each("cache_entries")
 
@@ -297,6 +302,7 @@ class Keys:
         self.namespace = namespace
         self.runs = f"{namespace}:runs"
         self.live = f"{namespace}:live"
+        self.half_undone = f"{namespace}:{LUA_NAMES['half_undone']}"
         self.leases = f"{namespace}:leases"
         self.holders = f"{namespace}:holders"
         self.stops = f"{namespace}:stops"
