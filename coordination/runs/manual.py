@@ -60,15 +60,18 @@ def find(redis: Redis, keys: Keys, todo: str, runs: Iterable[str]) -> list[Found
 
 
 def asking(redis: Redis, keys: Keys) -> list[tuple[str, Found]]:
-    """Every todo of a live run that waits for a person, with the run; two round trips."""
-    runs = redis.zrange(keys.live, 0, -1)
+    """Every todo of a live run that waits for a person, with the run; three round trips."""
+    runs, parked_of = redis.zrange(keys.live, 0, -1), f"n.{TodoState.PARKED}"
     with redis.pipeline(transaction=False) as pipeline:
         for run_id in runs:
+            pipeline.hget(keys.run(run_id).meta, parked_of)
+        waiting = [run_id for run_id, n in zip(runs, pipeline.execute(), strict=True) if int(n or 0) > 0]
+        for run_id in waiting:
             pipeline.hgetall(keys.run(run_id).state)
         states = pipeline.execute()
     parked = [
         (run_id, todo)
-        for run_id, all_of in zip(runs, states, strict=True)
+        for run_id, all_of in zip(waiting, states, strict=True)
         for todo, state in all_of.items()
         if state == TodoState.PARKED
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import version
@@ -208,7 +208,7 @@ class Runs:
         if found.status.ended:
             self.refuse_what_is_under_way(found.todos)
 
-    def refuse_what_is_under_way(self, todos: Container[str]) -> None:
+    def refuse_what_is_under_way(self, todos: Collection[str]) -> None:
         """Raises Conflict where another run has one of these todos in hand."""
         refuse_under_way(self.store, self.reader, todos)
 

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Collection, Iterator
 
 from coordination.errors import Conflict
 from coordination.planner.gates import NOWHERE
-from coordination.runs.records import RunStatus, TodoState, TodoView
+from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
 
 
-def refuse_under_way(store: RunStore, reader: RunReader, todos: Container[str]) -> None:
+def refuse_under_way(store: RunStore, reader: RunReader, todos: Collection[str]) -> None:
     """Raises Conflict where a run has one of these todos in hand."""
     for run_id in store.live_runs():
-        run = reader.read(run_id)
-        shared = [todo.id for todo in run.todos if todo.id in todos and _in_hand(todo, run.status)]
-        if shared:
+        run = reader.read(run_id, only=())
+        shared = next(_in_hand(store, run_id, run.status, list(todos)), None)
+        if shared is not None:
             end = "" if run.status is RunStatus.ROLLING_BACK else f"; or end it: coord cancel {run_id}"
             raise Conflict(
-                f"run {run_id} of {run.plan_id} is {run.status} and has {shared[0]} in hand",
+                f"run {run_id} of {run.plan_id} is {run.status} and has {shared} in hand",
                 f"follow it: coord watch {run_id}{end}",
             )
 
 
-def _in_hand(todo: TodoView, status: RunStatus) -> bool:
+def _in_hand(store: RunStore, run_id: str, status: RunStatus, todos: list[str]) -> Iterator[str]:
     """Of a run that is rolled back whatever is not undone yet. A milestone is nobody's: each run asks
     for its own approval, and another plan may have one of the same name.
     """
-    if status is RunStatus.ROLLING_BACK:
-        return todo.state is not TodoState.COMPENSATED and todo.repo != NOWHERE
-    return not todo.state.ended and todo.repo != NOWHERE
+    if not todos:
+        return
+    keys = store.keys.run(run_id)
+    states, places = store.redis.hmget(keys.state, todos), store.redis.hmget(keys.place, todos)
+    for todo, state, place in zip(todos, states, places, strict=True):
+        if state is None or place.split()[2] == NOWHERE:
+            continue
+        if state != TodoState.COMPENSATED if status is RunStatus.ROLLING_BACK else not TodoState(state).ended:
+            yield todo
