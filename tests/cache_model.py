@@ -25,6 +25,7 @@ class CacheModel:
     max_bytes: int
     entries: dict[Member, Entry] = field(default_factory=dict)
     rank: dict[Member, int] = field(default_factory=dict)
+    uses: dict[Member, int] = field(default_factory=dict)
     ticks: int = 0
     floor: int = 0
     hits: int = 0
@@ -102,13 +103,15 @@ class CacheModel:
     def _unset(self, member: Member) -> None:
         self.entries.pop(member, None)
         self.rank.pop(member, None)
+        self.uses.pop(member, None)
 
     def _use(self, member: Member) -> None:
         if self.policy == "lru":
             self.ticks += 1
             self.rank[member] = self.ticks
         elif self.policy == "lfu":
-            self.rank[member] = max(self.rank.get(member, 0), self.floor) + 1
+            self.uses[member] = self.uses.get(member, 0) + 1
+            self.rank[member] = self.floor + self.uses[member]
         else:
             self.rank[member] = self.entries[member].expires
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -28,8 +29,9 @@ from coordination.cache.names import (
     scope_of,
     written,
 )
-from coordination.cache.stats import CacheStats, read_stats
+from coordination.cache.stats import CacheStats, read_stats, tell_hits
 from coordination.cache.walking import Held, Walk
+from coordination.errors import Unreachable
 
 if TYPE_CHECKING:
     from coordination.cache.flight import Flight
@@ -80,6 +82,8 @@ class Cache:
     def close(self) -> None:
         if "flight" in self.__dict__:
             self.flight.close()
+        with suppress(Unreachable):
+            tell_hits(self.entries.line, self.entries.keys, self.local)
         self.entries.close()
 
 

@@ -18,7 +18,7 @@ class CacheStats(BaseModel):
     hits: int
     """Answered with a value, in process or by Redis."""
     local_hits: int
-    """Those in process. A process reports them when it asks Redis next; one that ends before that does not."""
+    """Those in process. A process tells of them when it asks Redis next, or closes its cache; one that is killed does not."""
     misses: int
     hit_rate: float
     """0 to 1; 0 where nothing was asked for."""
@@ -40,7 +40,14 @@ class CacheStats(BaseModel):
 COUNTERS = ("hits", "local_hits", "misses", "puts", "evictions", "expired", "bytes")
 
 
+def tell_hits(line: Line, keys: CacheKeys, local: Local) -> None:
+    """Those that were answered in process, and of which Redis does not know yet."""
+    if hits := local.take_hits():
+        line.send("HINCRBY", keys.facts, "local_hits", hits)
+
+
 def read_stats(line: Line, keys: CacheKeys, limits: Limits, local: Local) -> CacheStats:
+    tell_hits(line, keys, local)
     answers = line.send("HMGET", keys.facts, *COUNTERS)
     fact = {name: int(value or 0) for name, value in zip(COUNTERS, answers, strict=True)}
     hits = fact["hits"] + fact["local_hits"]

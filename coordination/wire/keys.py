@@ -120,6 +120,7 @@ class RunKeys:
     state = property(lambda self: f"{self.prefix}:state")
     facts = property(lambda self: f"{self.prefix}:facts")
     pending = property(lambda self: f"{self.prefix}:pending")
+    busy = property(lambda self: f"{self.prefix}:busy")
     tips = property(lambda self: f"{self.prefix}:tips")
     output = property(lambda self: f"{self.prefix}:output")
     checkpoint = property(lambda self: f"{self.prefix}:checkpoint")

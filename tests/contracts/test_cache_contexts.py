@@ -272,7 +272,9 @@ def test_equal_values_are_kept_once_whoever_put_them(cache: Cache, client: redis
     assert cache.at().delete("a") == 1
     assert cache.at("P").get("b") == "x" * 10_000
     assert cache.at("P").delete("b") == 1
-    assert not client.exists(KEYS.values, KEYS.refs, KEYS.order, KEYS.expiry, KEYS.contexts, KEYS.generations)
+    assert not client.exists(
+        KEYS.values, KEYS.refs, KEYS.order, KEYS.expiry, KEYS.contexts, KEYS.generations, KEYS.uses
+    )
     assert fact(client, "bytes") == 0
     store.close()
 

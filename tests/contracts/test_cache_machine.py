@@ -38,7 +38,7 @@ class AnyHistory(RuleBasedStateMachine):
     def __init__(self, client: redis.Redis) -> None:
         super().__init__()
         self.redis = client
-        self.now = 0
+        self.now = self.puts = 0
 
     @initialize(policy=st.sampled_from(list(Eviction)), max_bytes=st.sampled_from([1500, 3000, 1_000_000]))
     def begin(self, policy: Eviction, max_bytes: int) -> None:
@@ -48,6 +48,8 @@ class AnyHistory(RuleBasedStateMachine):
 
     @rule(where=WHERE, key=KEY, value=VALUE, ttl=st.sampled_from(TTLS_MS), only_new=st.booleans())
     def put(self, where: int, key: str, value: bytes, ttl: int, only_new: bool) -> None:
+        self.puts += 1
+        ttl += self.puts  # what is put later expires later, as it does: no two are alike
         expected = self.model.put(CHAIN[where], key, value, ttl, self.now, only_new=only_new)
         try:
             generation = self.entries.put(CHAIN[where], key, value, ttl * MS, only_new=only_new)
@@ -101,6 +103,8 @@ class AnyHistory(RuleBasedStateMachine):
         contexts = {context for context, _ in self.model.entries}
         assert set(self.redis.zrange(KEYS.expiry, 0, -1)) == members
         assert set(self.redis.zrange(KEYS.order, 0, -1)) == {"\n".join(member) for member in self.model.rank}
+        uses = {"\n".join(member): str(n) for member, n in self.model.uses.items()}
+        assert self.redis.hgetall(KEYS.uses) == uses
         assert set(self.redis.zrange(KEYS.contexts, 0, -1)) == contexts
         assert set(self.redis.hkeys(KEYS.generations)) == contexts
 

@@ -9,6 +9,8 @@ import redis
 
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.policy import Policy
+from coordination.cache import Eviction
+from coordination.cache import Limits as CacheLimits
 from coordination.cache.contexts import Cache
 from coordination.locks import LockManager
 from coordination.messages import Limits, MessageBus
@@ -69,7 +71,7 @@ def test_every_key_of_messages_has_its_row(client: redis.Redis):
 
 
 def test_every_key_of_the_cache_has_its_row(client: redis.Redis):
-    cache = Cache(client, "test")
+    cache = Cache(client, "test", CacheLimits(eviction=Eviction.LFU))
     cache.at("P", "R").set("a", 1)
     cache.close()
 

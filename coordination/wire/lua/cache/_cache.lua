@@ -58,6 +58,7 @@ local function unset(context, name)
   call('HDEL', entries, name)
   call('ZREM', head .. KEY.cache_order, member)
   call('ZREM', head .. KEY.cache_expiry, member)
+  call('HDEL', head .. KEY.cache_uses, member)
   if digest ~= HIDES and call('HINCRBY', head .. KEY.cache_refs, digest, -1) == 0 then
     call('HDEL', head .. KEY.cache_refs, digest)
     call('HDEL', head .. KEY.cache_values, digest)
@@ -71,16 +72,16 @@ local function unset(context, name)
   return true
 end
 
--- Who is used is evicted later. `lru`: by the number of the use, which no clock can set back. `lfu`: by how often it was used, beginning
--- at what the last evicted one had (LFU with dynamic aging: M. Arlitt et al., "Evaluating Content Management Techniques for Web
--- Proxy Caches", 2000), so that what was popular once goes too. `ttl`: whose time is over first; use changes nothing.
+-- Who is used is evicted later. `lru`: by the number of the use, which no clock can set back. `lfu`: by how often it was used, and what
+-- the last evicted one had then (LFU with dynamic aging: M. Arlitt et al., "Evaluating Content Management Techniques for Web Proxy
+-- Caches", 2000), so that what was popular once goes too. `ttl`: whose time is over first; use changes nothing.
 local function used(context, name, policy, expires)
   local order, member = head .. KEY.cache_order, member_of(context, name)
   if policy == 'lru' then
     call('ZADD', order, call('HINCRBY', head .. KEY.cache_facts, 'ticks', 1), member)
   elseif policy == 'lfu' then
     local floor = tonumber(call('HGET', head .. KEY.cache_facts, 'floor') or 0)
-    call('ZADD', order, math.max(tonumber(call('ZSCORE', order, member) or 0), floor) + 1, member)
+    call('ZADD', order, floor + call('HINCRBY', head .. KEY.cache_uses, member, 1), member)
   else
     call('ZADD', order, expires, member)
   end
