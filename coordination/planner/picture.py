@@ -217,7 +217,7 @@ def _box(plan: _Plan, picture: Picture, name: str, *, large: bool) -> str:
     y, bold = middle - size.height / 2, name in set(picture.critical)
     frame = svg.element(
         "rect", x=x, y=y, width=size.width, height=size.height, rx=5 if large else 3,
-        class_=svg.CLASS_OF[box.state], stroke_width=2.6 if bold else 1.2, stroke_dasharray="5 3" if box.dashed else None,
+        class_=f"{svg.CLASS_OF[box.state]} path" if bold else svg.CLASS_OF[box.state], stroke_dasharray="5 3" if box.dashed else None,
     )  # fmt: skip
     if large:
         room = size.width - 20 - svg.width_of(box.right, 11) - 8

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape, quoteattr
 MADE_BY = "<!-- drawn by coord -->"
 """In the second line of each picture: by it coord knows its own again."""
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-WIDE, NARROW = 1.0, 0.57
+WIDE, MIDDLE, NARROW = 1.0, 0.66, 0.56
 """Of a character, in sizes of its font: about, as no font is known here."""
 
 FILLS = {
@@ -49,6 +49,12 @@ text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helveti
 .bg { fill: #0f172a; } .out, .h { fill: #e5e7eb; } .faint { fill: #9ca3af; } .edge { stroke: #64748b; } .tip { fill: #64748b; }
 .grid { stroke: #1f2937; } .way { stroke: #f9fafb; } .waytip { fill: #f9fafb; } .band { fill: #111c33; } }
 """
+
+
+OF_THE_PATH = (
+    ".path { stroke: #111827; stroke-width: 2.4; } @media (prefers-color-scheme: dark) { .path { stroke: #f9fafb; } }"
+)
+"""Beside the class of a state: a box, or a bar, on the critical path."""
 
 
 def element(name: str, *content: str, **attributes: object) -> str:
@@ -93,12 +99,15 @@ def width_of(words: str, size: float = 12) -> float:
 
 
 def _width(character: str) -> float:
-    return WIDE if unicodedata.east_asian_width(character) in "WF" or character in "MW@%" else NARROW
+    if unicodedata.east_asian_width(character) in "WF" or character in "MW@%":
+        return WIDE
+    return MIDDLE if character.isupper() or character.isdigit() else NARROW
 
 
 def document(width: float, height: float, title: str, body: Iterable[str]) -> str:
     """A whole file; `title` is what it is called where it cannot be seen."""
     fills = "".join(f".{name} {{ fill: {fill}; stroke: {edge}; }} " for name, (fill, edge) in FILLS.items())
+    fills += OF_THE_PATH
     size = {"width": width, "height": height, "viewBox": f"0 0 {_number(width)} {_number(height)}"}
     parts = [
         hover(title),

@@ -22,6 +22,10 @@ from coordination.runs.timeline import Cause, Timeline, Wait, Work
 LEFT, RIGHT, PLOT = 190, 32, 1100
 HEAD, AXIS, LEGEND = 70, 26, 62
 BAR, STRIP, PAD = 20, 4, 6
+SHORTEST_LABEL = 6
+"""A name that is cut to less says nothing."""
+IN_A_LINE = 4
+"""So many causes surely fit into one line of the legend."""
 LANES = 60
 """So many todos of a repository are shown waiting at once; more of them only in the sums."""
 COLOURS = {
@@ -57,6 +61,7 @@ def draw(run: RunView, line: Timeline, decisive: Collection[Work]) -> str:
     todos = {todo.id: todo for todo in run.todos}
     bands = list(_bands(line, {todo.id: todo.repo for todo in run.todos}))
     bottom = bands[-1].top + bands[-1].height if bands else HEAD + AXIS + BAR
+    path = frozenset(decisive)
     span_ms = max(1, line.end_ms - line.start_ms)
 
     def x(at_ms: float) -> float:
@@ -69,12 +74,13 @@ def draw(run: RunView, line: Timeline, decisive: Collection[Work]) -> str:
         svg.text(_subtitle(run, line), PAD * 4, 54, "out"),
         *(element for i, band in enumerate(bands) for element in _ground(band, hosts.get(band.repo, ""), shaded=i % 2 == 0)),
         *axis(x, line.start_ms, line.end_ms, HEAD + AXIS, bottom),
-        *(_bar(work, band, x, todos.get(work.todo), bold=work in decisive) for band in bands for work in band.work),
+        *(_bar(work, band, x, todos.get(work.todo), bold=work in path) for band in bands for work in band.work),
         *(_strip(wait, band, lane, x) for band in bands for lane, waits in enumerate(band.lanes) for wait in waits),
         *([] if bands else [svg.text("nothing has run", LEFT, HEAD + AXIS + 16, "out")]),
         *_legend(line, bands, bool(decisive), bottom + 28),
     ]  # fmt: skip
-    return svg.document(LEFT + PLOT + RIGHT, bottom + LEGEND, title, body)
+    second_line = 18 if len(line.waited_s()) > IN_A_LINE else 0
+    return svg.document(LEFT + PLOT + RIGHT, bottom + LEGEND + second_line, title, body)
 
 
 def _subtitle(run: RunView, line: Timeline) -> str:
@@ -143,12 +149,11 @@ def _bar(work: Work, band: _Band, x: Callable[[float], float], todo: TodoView | 
     left, width = x(work.start_ms), max(1.5, x(work.end_ms) - x(work.start_ms))
     top = band.top + PAD
     frame = svg.element(
-        "rect", x=left, y=top, width=width, height=BAR, rx=min(3.0, width / 3), class_=_class(work, todo),
-        stroke_width=2.6 if bold else 1.0,
+        "rect", x=left, y=top, width=width, height=BAR, rx=min(3.0, width / 3), class_=f"{_class(work, todo)} path" if bold else _class(work, todo),
     )  # fmt: skip
     name = f"{work.todo} ({_nth(work.attempt)})" if work.attempt > 1 else work.todo
     label = svg.fitted(name, width - 6, 10)
-    words = [svg.text(label, left + 4, top + 14, "in xs")] if label == name or len(label) > 3 else []
+    words = [svg.text(label, left + 4, top + 14, "in xs")] if label == name or len(label) > SHORTEST_LABEL else []
     return svg.element("g", svg.hover(_of_work(work, todo, name)), frame, *words)
 
 
@@ -189,11 +194,13 @@ def _legend(line: Timeline, bands: Sequence[_Band], path: bool, y: float) -> Ite
         yield svg.text(state, x + 22, y, "s out")
         x += 22 + svg.width_of(state, 11) + 20
     if path:
-        yield svg.element("rect", x=x, y=y - 10, width=16, height=12, rx=2, fill="none", class_="way")
+        yield svg.element("rect", x=x, y=y - 10, width=16, height=12, rx=2, fill="none", class_="path")
         yield svg.text("critical path", x + 22, y, "s out")
     x, y = float(PAD * 4), y + 22
     for cause, waited_s in line.waited_s().items():
         words = f"waited for {cause}: {took(waited_s)} in all"
+        if x + 22 + svg.width_of(words, 11) > LEFT + PLOT + RIGHT:
+            x, y = float(PAD * 4), y + 18
         yield svg.element("rect", x=x, y=y - 6, width=16, height=STRIP, fill=COLOURS[cause])
         yield svg.text(words, x + 22, y, "s out")
         x += 22 + svg.width_of(words, 11) + 20

@@ -181,6 +181,6 @@ def test_the_graph_of_a_run_shows_what_became_of_each(harness: Harness):
     boxes = {group.find(f"{SVG}title").text.split("\n")[0]: group for group in ET.fromstring(  # type: ignore[union-attr]
         graph(harness.store, harness.run_id, {"A": "build <it> & go"})).iter(f"{SVG}g")}  # fmt: skip
 
-    classes = {name: group.find(f"{SVG}rect").get("class") for name, group in boxes.items()}  # type: ignore[union-attr]
+    classes = {name: group.find(f"{SVG}rect").get("class").split()[0] for name, group in boxes.items()}  # type: ignore[union-attr]
     assert classes == {"A": "good", "B": "bad", "C": "left"}
     assert "build <it> & go" in ET.tostring(boxes["A"], "unicode", "text")
