@@ -20,6 +20,7 @@ from coordination.runs.records import Source, TodoState, TodoView
 from coordination.runs.submit import submit
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
+from coordination.wire.keys import member
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
@@ -32,6 +33,8 @@ echo ran >> $LEDGER
 printf 'a\\0b' > picture; mkdir -p deep; echo new > "deep/a file"; chmod +x "deep/a file"; ln -s README link; rm gone
 echo '{"n": [1, "é"]}' > $COORD_OUTPUT
 """
+
+WAITING = "echo ran >> $LEDGER; while test ! -e $LEDGER.go; do sleep 0.02; done; echo 1 > work; echo 7 > $COORD_OUTPUT"
 
 
 @dataclass
@@ -183,7 +186,7 @@ def test_a_result_that_is_damaged_too_old_or_unwanted_is_not_taken(bench: Bench)
     sound = store.get(key)
     assert sound is not None
 
-    store.put(key, sound[:-1])
+    store.put(key, sound.replace(b"[1,", b"[2,"))
     assert bench.do().cached is None
     assert bench.do(cache={"ttl": "1ms"}).cached is None
     assert bench.do(no_cache=True).cached is None
@@ -216,8 +219,18 @@ def test_what_failed_or_did_not_count_is_not_kept(bench: Bench):
     again = bench.submit(action="echo ran >> $LEDGER; exit 1")
     assert bench.deliver(again).kind is Kind.FAILED
 
-    assert bench.ran == 2
+    lost = bench.submit(action=WAITING)
+    verdicts: list[Verdict] = []
+    body = threading.Thread(target=lambda: verdicts.append(bench.deliver(lost)))
+    body.start()
+    until(lambda: bench.ran == 3)
+    bench.parts.redis.zadd(bench.parts.keys.leases, {member(lost, "T"): 1})
+    assert bench.parts.store.lose(lost, "T", 1).word == "settled"
+    (bench.folder / "ledger.go").touch()
+    body.join()
+    assert verdicts == [Verdict(Kind.LATER, "its lease was lost")]
     assert bench.parts.redis.keys("coord:cache-entries:*") == []
+    assert not bench.locks.list()
 
 
 def test_a_todo_whose_result_is_too_large_says_that_it_is_not_kept(bench: Bench):
@@ -255,9 +268,6 @@ def test_a_folder_without_git_and_a_worker_that_uses_no_results_run_it_and_say_s
     assert bench.do(action="echo ran >> $LEDGER").cached is None
     assert "cache: not used by this worker" in bench.log(bench.runs()[2])
     assert bench.ran == 3
-
-
-WAITING = "echo ran >> $LEDGER; while test ! -e $LEDGER.go; do sleep 0.02; done; echo 1 > work; echo 7 > $COORD_OUTPUT"
 
 
 def test_who_would_compute_the_same_waits_without_a_slot_and_is_given_the_result(bench: Bench):
