@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -11,6 +12,7 @@ from coordination.breakers.records import Breaker
 from coordination.desk.links import Chains, Link
 from coordination.desk.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus
 from coordination.models import Issue, Todo
+from coordination.planner.forecast import Forecast
 from coordination.runs.live import LiveTodo
 from coordination.runs.records import RunView
 
@@ -55,6 +57,14 @@ class CutRun(RunView, Cut):
     """A run, everywhere the same; `counts` are whole."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class CutForecast(Forecast):
+    """How long a plan takes under each strategy, and what holds it up."""
+
+    left_out: dict[str, int]
+    """How many of the critical path are not here."""
+
+
 class ShownIssue(Issue):
     """An issue with everything that it waits for and holds up."""
 
@@ -95,11 +105,19 @@ def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
 
 def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = ()) -> M:
     """The first `limit` of each of its lists but those that stay `whole`."""
-    fields = dict(answer)
-    long = {name: value for name, value in fields.items() if isinstance(value, tuple) and len(value) > limit}
+    given_fields = dict(answer)
+    long = {name: value for name, value in given_fields.items() if isinstance(value, tuple) and len(value) > limit}
     long = {name: value for name, value in long.items() if name not in whole}
     left_out = {name: len(value) - limit for name, value in long.items()}
-    return kind(**{**fields, **{name: value[:limit] for name, value in long.items()}}, left_out=left_out)
+    return kind(**{**given_fields, **{name: value[:limit] for name, value in long.items()}}, left_out=left_out)
+
+
+def cut_forecast(foreseen: Forecast, limit: int) -> CutForecast:
+    """Its critical path may be all of the plan."""
+    path = foreseen.critical_path
+    left_out = {"critical_path": len(path) - limit} if len(path) > limit else {}
+    whole = {field.name: getattr(foreseen, field.name) for field in fields(foreseen)}
+    return CutForecast(**{**whole, "critical_path": path[:limit]}, left_out=left_out)
 
 
 def shown(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:

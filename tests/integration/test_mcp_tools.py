@@ -159,8 +159,14 @@ def test_what_stands_where_is_asked(ai: Agent) -> None:
     assert ai.call("coord_get_repo_status", repo="web")["needs"][0]["id"] == "DEP-001"
     assert {line["name"] for line in ai.call("coord_get_ecosystem_status")["repos"]} == {"api", "web"}
     assert ai.call("coord_validate_plan", plan="PLAN-001")["complete"] is False
+    first = ai.call("coord_create_todo", task="one", repo="api", plan="PLAN-001", estimated_hours=1)["id"]
+    ai.call("coord_create_todo", task="two", repo="web", plan="PLAN-001", blocked_by=[first])
     forecast = ai.call("coord_forecast_plan", plan="PLAN-001")
+    cut = ai.call("coord_forecast_plan", plan="PLAN-001", limit=1)
     assert (forecast["plan_id"], forecast["strategy"]) == ("PLAN-001", "levels")
+    assert (forecast["bottleneck"]["kind"], forecast["one_more_slot"]["saves_h"]) == ("path", 0)
+    assert len(forecast["critical_path"]) > len(cut["critical_path"]) == 1
+    assert cut["left_out"] == {"critical_path": len(forecast["critical_path"]) - 1}
 
 
 @pytest.mark.parametrize(

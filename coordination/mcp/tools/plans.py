@@ -6,12 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from coordination.mcp.answers import CutPlanCompletion, Page, cut, page
+from coordination.mcp.answers import CutForecast, CutPlanCompletion, Page, cut, cut_forecast, page
 from coordination.mcp.declaring import checks, reads
 from coordination.mcp.office import Office
 from coordination.mcp.words import AnyOf, AtOnce, Items, Limit, Most, Offset, PlanName
 from coordination.models import Plan, PlanStatus
-from coordination.planner.forecast import Forecast
 from coordination.planner.selection import Selectors
 
 
@@ -30,10 +29,13 @@ def coord_forecast_plan(
     repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
     todos: Annotated[Items, Field(description="Only these todos.")] = None,
     max_parallel: AtOnce = None,
-) -> Forecast:
-    """How many hours a sweep of the plan would take under each strategy, which one it takes and why. Starts nothing."""
+    limit: Most = 30,
+) -> CutForecast:
+    """How many hours a sweep of the plan would take under each strategy, which one it takes and why, the critical path, what the
+    bottleneck is, and what one more slot would save. Todos without an estimate count as others like them took. Starts nothing.
+    """
     wanted = Selectors(repos=repos or (), todos=todos or ())
-    return office.coord.planner.forecast(plan, wanted, max_parallel=max_parallel)
+    return cut_forecast(office.coord.planner.forecast(plan, wanted, max_parallel=max_parallel), limit)
 
 
 @checks("Is a plan done?")
