@@ -19,7 +19,7 @@ from coordination.wire.line import Line, Word
 
 KEYS_AT_ONCE = 500
 BYTES_A_SECOND = 1024 * 1024
-"""Of a slow line: so much longer an answer may take."""
+"""Of a slow line: so much longer a value may take to be sent. One that is received may take its time, as long as it comes."""
 
 
 class NoRoom(CoordinationError):
@@ -59,14 +59,7 @@ class Entries:
         self.limits = limits
 
     def get(self, key: str, contexts: Chain, local_hits: int = 0) -> Answer:
-        word, place, value, left_ms, *generations = self._step(
-            "get",
-            key,
-            self.limits.eviction,
-            local_hits,
-            *contexts,
-            patience_s=self._patience_s(self.limits.value_bytes),
-        )
+        word, place, value, left_ms, *generations = self._step("get", key, self.limits.eviction, local_hits, *contexts)
         return Answer(
             value=value if word == b"hit" else None,
             place=int(place) - 1,
@@ -83,7 +76,7 @@ class Entries:
         while True:
             word, generation = self._step(
                 "put", context, key, digest, value, limits.ttl_ms(ttl), limits.eviction, limits.max_bytes,
-                "new" if only_new else "", patience_s=self._patience_s(len(value)),
+                "new" if only_new else "", patience_s=ANSWER_S + len(value) / BYTES_A_SECOND,
             )  # fmt: skip
             if word != b"more":
                 break
@@ -136,6 +129,3 @@ class Entries:
 
     def _step(self, step: str, *args: Word, patience_s: float = ANSWER_S) -> Any:
         return self.line(f"cache/{step}", [self.keys.head], args, patience_s=patience_s)
-
-    def _patience_s(self, size: int) -> float:
-        return ANSWER_S + size / BYTES_A_SECOND

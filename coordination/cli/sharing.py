@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich_click import RichGroup
@@ -18,7 +18,7 @@ from coordination.cache.connection import told
 from coordination.cache.contexts import Cache, Context, Kept
 from coordination.cache.document import export, restore
 from coordination.cache.limits import Limits
-from coordination.cache.names import Chain, Scope, chain_of
+from coordination.cache.names import Scope
 from coordination.cli.context import Call
 from coordination.cli.options.values import duration
 from coordination.cli.screen.output import print_facts, print_json
@@ -26,10 +26,8 @@ from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
 from coordination.phrases import counted
+from coordination.runs.shared import context_of
 from coordination.wire.connection import Profile, connect, reaching
-
-if TYPE_CHECKING:
-    from redis import Redis
 
 SCOPES = click.Choice([scope.value for scope in Scope])
 
@@ -149,7 +147,7 @@ def _opened(call: Call, plan: str, run: str, todo: str) -> Iterator[Context]:
             yield found
         return
     with _cache(call) as cache:
-        yield Context(cache, _chain(cache.redis, cache.namespace, plan, run, todo))
+        yield context_of(cache, plan, run, todo)
 
 
 @contextmanager
@@ -168,16 +166,6 @@ def _cache(call: Call) -> Iterator[Cache]:
             yield cache
         finally:
             cache.close()
-
-
-def _chain(redis: Redis, namespace: str, plan: str, run: str, todo: str) -> Chain:
-    from coordination.runs.shared import chain_of_run
-
-    if todo and not run:
-        raise UsageError("--todo is a todo of a run", "say which: --run RUN")
-    if run and plan:
-        raise UsageError("a run has a plan of its own", "leave --plan or --run out")
-    return chain_of_run(redis, namespace, run, todo) if run else chain_of(plan)
 
 
 def _words(value: str) -> str:

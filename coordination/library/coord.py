@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from coordination.breakers.manager import BreakerManager
-from coordination.cache.contexts import Cache
+from coordination.cache.contexts import Cache, Context
 from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import find, read_bytes, snapshot
 from coordination.fleet.glance import running_redis
@@ -24,6 +24,7 @@ from coordination.messages import MessageBus
 from coordination.planner.forecast import Forecast, forecast
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors
+from coordination.runs.shared import context_of
 from coordination.settings import read_settings
 from coordination.wire.connection import reaching
 
@@ -76,8 +77,14 @@ class Coord:
 
     @property
     def cache(self) -> Cache:
-        """Values that todos share: `coord.cache.at(run=…).get(key)`."""
+        """Values that todos share, and what may be made again."""
         return self.runs.deeds.cache
+
+    def context(self, *, plan: str = "", run: str = "", todo: str = "") -> Context:
+        """Of a todo of a run, of a run (or `last`), a plan, or the ecosystem: `coord.context(run="last").get("version")`."""
+        cache = self.cache
+        with reaching(self.redis_url):
+            return context_of(cache, plan, run, todo)
 
     @property
     def messages(self) -> MessageBus:
