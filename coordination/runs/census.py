@@ -90,7 +90,7 @@ class CensusTaker:
         return +waits
 
     def _of_runs(self, live: Iterable[str]) -> tuple[Counts, Counts, set[Queue]]:
-        """Statuses, states of todos, and where messages may lie: repositories, and the hosts that they are pinned to."""
+        """Statuses, states of todos, and where messages may lie: repositories whose turn it is, and the hosts that they are pinned to."""
         runs: Counter[str] = Counter()
         todos: Counter[str] = Counter()
         queues: set[Queue] = set()
@@ -98,12 +98,12 @@ class CensusTaker:
             keys = self._keys.run(run_id)
             with self._redis.pipeline(transaction=False) as pipeline:
                 pipeline.hmget(keys.meta, ["status", *COUNTS])
-                pipeline.hvals(keys.place)
-                (status, *counts), places = pipeline.execute()
+                pipeline.hkeys(keys.busy)
+                (status, *counts), busy = pipeline.execute()
             if status in LIVE:  # it may have ended since it was listed
                 runs[status] += 1
                 todos.update(self._counts(run_id, status, counts))
-                queues |= self._queues(keys, {place.split()[2] for place in places})
+                queues |= self._queues(keys, set(busy))
         return runs, todos, queues
 
     def _counts(self, run_id: str, status: str, counts: Iterable[str | None]) -> Counts:
@@ -113,7 +113,7 @@ class CensusTaker:
 
     def _queues(self, keys: RunKeys, repos: Set[str]) -> set[Queue]:
         ordered = sorted(repos)
-        hosts = self._redis.hmget(keys.meta, [f"host.{repo}" for repo in ordered])
+        hosts = self._redis.hmget(keys.meta, [f"host.{repo}" for repo in ordered]) if ordered else []
         return {(repo, host) for repo, pin in zip(ordered, hosts, strict=True) for host in (None, pin)}
 
 

@@ -13,6 +13,7 @@ from coordination.cli.app import coord
 from coordination.cli.context import Call
 from coordination.errors import CoordinationError, UsageError
 from coordination.fleet.metrics import serve
+from coordination.runs.census import CensusTaker
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
@@ -43,6 +44,16 @@ def submitted(store: RunStore, todos: Mapping[str, object]) -> Harness:
     run = Harness(store)
     run.submit(graph(todos), ecosystem(todos), order())
     return run
+
+
+def test_a_run_of_which_nothing_is_in_any_repository_is_counted(store: RunStore):
+    todos, manual = {"HAND": "r1", "B": ("r2", ["HAND"])}, {"action": {"type": "manual"}}
+    Harness(store).submit(graph(todos, HAND=manual), ecosystem(todos, HAND=manual), order())
+
+    census = CensusTaker(store.redis, store.keys).take()
+
+    assert (census.runs, census.queues) == ({"running": 1}, {})
+    assert (census.todos["parked"], census.todos["waiting"]) == (1, 1)
 
 
 def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, redis_url: str, free_port: int):
