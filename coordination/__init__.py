@@ -4,6 +4,7 @@ cli  mcp  gateway                  faces: parse, call one deed, print; the same 
 library                            the same deeds for people who script them
 fleet                              what runs on this machine
 runs  desk                         a plan in motion | the records, asked for and changed
+cache                              values that todos share, and what can be made again; one of many computes it, under a lock
 ecosystem  planner  dependencies   the file people edit | pure graph work | what repositories need of each other, checked
 locks  messages  sample            exclusion and capacity | delivery | what `coord demo` shows
 wire                               Redis connections, key names, Lua steps, the Celery client app
