@@ -77,7 +77,7 @@ def draw(run: RunView, line: Timeline, decisive: Collection[Work]) -> str:
         *(_bar(work, band, x, todos.get(work.todo), bold=work in path) for band in bands for work in band.work),
         *(_strip(wait, band, lane, x) for band in bands for lane, waits in enumerate(band.lanes) for wait in waits),
         *([] if bands else [svg.text("nothing has run", LEFT, HEAD + AXIS + 16, "out")]),
-        *_legend(line, bands, bool(decisive), bottom + 28),
+        *_legend(line, bands, todos, bool(decisive), bottom + 28),
     ]  # fmt: skip
     second_line = 18 if len(line.waited_s()) > IN_A_LINE else 0
     return svg.document(LEFT + PLOT + RIGHT, bottom + LEGEND + second_line, title, body)
@@ -151,7 +151,7 @@ def _bar(work: Work, band: _Band, x: Callable[[float], float], todo: TodoView | 
     frame = svg.element(
         "rect", x=left, y=top, width=width, height=BAR, rx=min(3.0, width / 3), class_=f"{_class(work, todo)} path" if bold else _class(work, todo),
     )  # fmt: skip
-    name = f"{work.todo} ({_nth(work.attempt)})" if work.attempt > 1 else work.todo
+    name = _name(work)
     label = svg.fitted(name, width - 6, 10)
     words = [svg.text(label, left + 4, top + 14, "in xs")] if label == name or len(label) > SHORTEST_LABEL else []
     return svg.element("g", svg.hover(_of_work(work, todo, name)), frame, *words)
@@ -160,19 +160,19 @@ def _bar(work: Work, band: _Band, x: Callable[[float], float], todo: TodoView | 
 def _class(work: Work, todo: TodoView | None) -> str:
     if work.undo:
         return "bad" if work.outcome == TodoState.COMPENSATION_FAILED else "back"
-    if work.outcome == TodoState.SUCCEEDED and todo is not None and todo.cached:
-        return "given"
-    return svg.CLASS_OF.get(_ending(work), "bad")
+    return svg.CLASS_OF.get(_ending(work, todo), "bad")
 
 
-def _ending(work: Work) -> str:
-    """A state of todos, or `lost`. What is not over for its todo has not succeeded."""
+def _ending(work: Work, todo: TodoView | None) -> str:
+    """A state of todos, `cached` or `lost`. What is not over for its todo has not succeeded."""
+    if todo is not None and todo.cached and work.outcome == TodoState.SUCCEEDED:
+        return "cached"
     return BEGUN_AGAIN.get(work.outcome, work.outcome)
 
 
 def _of_work(work: Work, todo: TodoView | None, name: str) -> str:
-    outcome = _ending(work).replace("_", " ") + (", begun again" if work.outcome in BEGUN_AGAIN else "")
-    lines = [name, f"{'undoing it: ' if work.undo else ''}{outcome} · {took((work.end_ms - work.start_ms) / 1000)}"]
+    outcome = _ending(work, todo).replace("_", " ") + (", begun again" if work.outcome in BEGUN_AGAIN else "")
+    lines = [name, f"{outcome} · {took((work.end_ms - work.start_ms) / 1000)}"]
     if todo is not None and todo.worker and work.attempt == todo.attempt:
         lines.append(f"by {todo.worker}")
     if todo is not None and todo.error and work.attempt == todo.attempt:
@@ -187,9 +187,11 @@ def _strip(wait: Wait, band: _Band, lane: int, x: Callable[[float], float]) -> s
     return svg.element("rect", svg.hover(words), x=left, y=top, width=width, height=STRIP, fill=COLOURS[wait.cause])
 
 
-def _legend(line: Timeline, bands: Sequence[_Band], path: bool, y: float) -> Iterator[str]:
+def _legend(
+    line: Timeline, bands: Sequence[_Band], todos: Mapping[str, TodoView], path: bool, y: float
+) -> Iterator[str]:
     x = float(PAD * 4)
-    for state, class_ in _states(bands):
+    for state, class_ in _states(bands, todos):
         yield svg.element("rect", x=x, y=y - 10, width=16, height=12, rx=2, class_=class_)
         yield svg.text(state, x + 22, y, "s out")
         x += 22 + svg.width_of(state, 11) + 20
@@ -206,13 +208,16 @@ def _legend(line: Timeline, bands: Sequence[_Band], path: bool, y: float) -> Ite
         x += 22 + svg.width_of(words, 11) + 20
 
 
-def _states(bands: Iterable[_Band]) -> Iterator[tuple[str, str]]:
+def _states(bands: Iterable[_Band], todos: Mapping[str, TodoView]) -> Iterator[tuple[str, str]]:
     found: dict[str, str] = {}
     for work in (work for band in bands for work in band.work):
-        state = "undone" if work.undo else _ending(work)
-        found.setdefault(state, _class(work, None))
+        todo = todos.get(work.todo)
+        state = "undone" if work.undo else _ending(work, todo)
+        found.setdefault(state, _class(work, todo))
     return iter((state.replace("_", " "), class_) for state, class_ in found.items())
 
 
-def _nth(attempt: int) -> str:
-    return f"try {attempt}"
+def _name(work: Work) -> str:
+    if work.undo:
+        return f"undo {work.todo}"
+    return f"{work.todo} (try {work.attempt})" if work.attempt > 1 else work.todo

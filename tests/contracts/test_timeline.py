@@ -184,3 +184,17 @@ def test_the_graph_of_a_run_shows_what_became_of_each(harness: Harness):
     classes = {name: group.find(f"{SVG}rect").get("class").split()[0] for name, group in boxes.items()}  # type: ignore[union-attr]
     assert classes == {"A": "good", "B": "bad", "C": "left"}
     assert "build <it> & go" in ET.tostring(boxes["A"], "unicode", "text")
+
+
+def test_what_was_given_an_earlier_result_and_what_was_undone_are_told_apart(harness: Harness):
+    undone = {"compensate": "true"}
+    eco = plans.ecosystem({"A": "api", "B": ("web", ["A"])}, A=undone, B=undone)
+    harness.submit(plans.build(eco, plans.PLAN), eco, plans.order(on_failure=OnFailure.ROLLBACK))
+    harness.settle(harness.take("A"), Result(outcome=TodoState.SUCCEEDED, cached="run-1 A"))
+    harness.settle(harness.take("B"), BAD)
+    harness.drain()
+
+    drawn = hovers(gantt(harness.store, harness.run_id))
+
+    assert any(words.startswith("A\ncached") for words in drawn)
+    assert any(words.startswith("undo A\ncompensated") for words in drawn)

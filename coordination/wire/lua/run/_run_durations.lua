@@ -4,12 +4,12 @@ local DURATIONS_KEPT, DURATIONS_FOR_S = 25, 90 * 24 * 3600 -- of a group, from t
 
 -- Of the last attempt, from claim to settle: for so long it held its slot. In its own group, and in the wider one without labels.
 local function keep_duration(todo, p)
-  local began = fact(todo, 'started_at')
-  if not began then return end
+  local took = now - (tonumber(fact(todo, 'started_at')) or now)
+  if took < 0 then return end -- the clock was set back
   local group = head .. KEY.durations .. p.repo .. ' '
   local wider = string.match(p.kind, '^[^:]*')
   for _, kind in ipairs(wider == p.kind and { wider } or { wider, p.kind }) do
-    call('LPUSH', group .. kind, now - began)
+    call('LPUSH', group .. kind, math.max(took, 1))
     call('LTRIM', group .. kind, 0, DURATIONS_KEPT - 1)
     call('EXPIRE', group .. kind, DURATIONS_FOR_S)
   end
