@@ -41,7 +41,7 @@ What happens when
 *   Redis loses its data: all is gone, generations are new. With `cache_folder` (disk.py) it is put back within half a minute, beside
     what was written meanwhile: ecosystem, plans and stores, as they were at most half a minute before. Contexts of runs go with the runs.
 *   the server's clock jumps forward: what would have expired by then is expired. Back: an entry that has more left than its whole ttl
-    was written under a clock that no longer counts, and is over; so none outlives twice its ttl. Eviction by use has no clock.
+    was written under a clock that no longer counts, and is over; any other lives longer by its age at most. Eviction by use has no clock.
 *   callers differ in limits or policy: each step goes by its caller's; ranks of one policy are then read as those of another.
 *   a run is forgotten or cleaned: its contexts, and those of its todos, go with it (runs/expiry.py).
 
