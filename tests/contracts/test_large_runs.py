@@ -17,8 +17,8 @@ from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, UNBROKEN, Harness
 from tests.plans import Todos, ecosystem, graph, order
 
-MANY = 1500
-"""More than two pieces, of little more than 500 each."""
+MANY = 1000
+"""More than two pieces, of little more than 300 each."""
 FORK: Todos = {
     "FIRST": "a",
     "ASIDE": "b",
