@@ -124,8 +124,8 @@ class Deeds:
     ) -> HandedOver:
         if hidden := sorted(set(todos) - self._seen(repos, run_id)):
             raise NotAllowed(f"{hidden[0]} of run {run_id} is nothing that a todo of {_named(repos)} builds on")
-        if contexts and tuple(contexts) not in self._chains(repos, run_id):
-            raise NotAllowed(f"{contexts[0]} is no context of a todo of {_named(repos)} in run {run_id}")
+        if contexts:
+            self._own_context(repos, run_id, tuple(contexts))
         return self._store.handed_over(run_id, todos, contexts, min(limit_bytes, self._settings.context_limit_bytes))
 
     def meet(self, repos: Repos, version: str, heartbeat: timedelta) -> None:
@@ -168,16 +168,17 @@ class Deeds:
         if self._repo_of(run_id).get(todo_id) not in repos:
             raise NotAllowed(f"{todo_id} of run {run_id} is no todo of {_named(repos)}")
 
+    def _own_context(self, repos: Repos, run_id: str, contexts: Chain) -> None:
+        todo = contexts[0].rpartition("/")[2]
+        self._own(repos, run_id, todo)
+        if contexts != chain_of_todo(self._brief(run_id), todo):
+            raise NotAllowed(f"{todo} of run {run_id} sees other contexts than {', '.join(contexts)}")
+
     def _own_worker(self, repos: Repos, worker: Worker) -> None:
         known = self._presence.worker(worker.id)
         spoken_of = {*worker.repos, *worker.places, *worker.unfit, *(known.repos if known else ())}
         if not spoken_of <= repos or worker.version != self._version:
             raise NotAllowed(f"worker {worker.id} is more than one of {_named(repos)}")
-
-    def _chains(self, repos: Repos, run_id: str) -> set[Chain]:
-        return {
-            chain_of_todo(self._brief(run_id), todo) for todo, repo in self._repo_of(run_id).items() if repo in repos
-        }
 
     def _repo_of(self, run_id: str) -> Mapping[str, str]:
         try:
