@@ -136,7 +136,7 @@ def test_every_command_prints_the_same_run(swept: tuple[Stage, Done]) -> None:
     run_id = watched.json["run_id"]
 
     for name in ("last", run_id, run_id[-4:]):
-        assert stage.coord("show-run", name, "--json").json == watched.json
+        assert stage.coord("show-run", name, "--json").json == watched.json == stage.shown(name).json
     listed = stage.coord("list-runs", "--json").json
     assert [set(run) for run in listed] == [RUN]
     assert {name: listed[0][name] for name in RUN - {"todos", "bound_s"}} == {
