@@ -36,6 +36,8 @@ from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import EmbeddedServer
 
 KEYS, ROOM, SEED = 5000, 500, 7
+OVERHEAD = 360 + 240
+"""Of an entry with a value of its own: as in wire/lua/cache/_cache.lua."""
 LOOKUPS, SHORT = 5000, 200
 IN_PROCESS_US, REDIS_MS, MISS_MS = 20.0, 1.0, 5.0
 PEERS = ("cachetools", "diskcache")
@@ -91,7 +93,7 @@ def hit_rates(client: redis.Redis, asked: list[int]) -> dict[str, tuple[float, i
     found = {}
     for policy in (Eviction.LRU, Eviction.LFU, Eviction.TTL):
         values = {key: json.dumps({"key": f"{key:05}", **VALUE}).encode() for key in set(asked)}
-        entry = len("ecosystem\nk00000") + 270 + 180 + len(next(iter(values.values())))
+        entry = len("ecosystem\nk00000") + OVERHEAD + len(next(iter(values.values())))
         cache = Cache(client, f"zipf-{policy}", Limits(max_bytes=ROOM * entry, eviction=policy))
         for key in asked:
             if cache.entries.get(f"k{key:05}", ("ecosystem",)).value is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-OVERHEAD, VALUE_OVERHEAD, CLOCK = 270, 180, 5000
+OVERHEAD, VALUE_OVERHEAD, CLOCK = 360, 240, 5000
 """As in wire/lua/cache/_cache.lua."""
 Member = tuple[str, str]
 """A context and a key."""

@@ -25,6 +25,7 @@ from coordination.errors import UsageError
 from coordination.runs.store import RunStore
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
+from tests.cache_model import OVERHEAD, VALUE_OVERHEAD
 from tests.waiting import until
 
 KEYS = Keys("test").cache
@@ -281,7 +282,7 @@ def test_equal_values_are_kept_once_whoever_put_them(cache: Cache, client: redis
 
 def test_what_is_used_stays_and_what_was_popular_once_goes(make: Make):
     lru, lfu = (
-        make(max_bytes=2_400, eviction=eviction, value_bytes=2_000) for eviction in (Eviction.LRU, Eviction.LFU)
+        make(max_bytes=3_000, eviction=eviction, value_bytes=2_000) for eviction in (Eviction.LRU, Eviction.LFU)
     )
     for cache in (lru, lfu):
         cache.entries.drop(["ecosystem"])
@@ -409,5 +410,5 @@ def test_counts_are_exact_whenever_who_writes_is_killed(redis_url: str, client: 
         assert client.hgetall(KEYS.refs) == {name: str(n) for name, n in Counter(one.digest for one in held).items()}
         sizes = {one.digest: one.size for one in held}
         assert {name: len(value) for name, value in client.hgetall(KEYS.values).items()} == sizes
-        names = sum(len(f"run/R\n{one.key}") + 270 for one in held)
-        assert fact(client, "bytes") == names + sum(sizes.values()) + 180 * len(sizes)
+        names = sum(len(f"run/R\n{one.key}") + OVERHEAD for one in held)
+        assert fact(client, "bytes") == names + sum(sizes.values()) + VALUE_OVERHEAD * len(sizes)

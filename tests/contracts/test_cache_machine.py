@@ -40,7 +40,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.redis = client
         self.now = self.puts = 0
 
-    @initialize(policy=st.sampled_from(list(Eviction)), max_bytes=st.sampled_from([1500, 3000, 1_000_000]))
+    @initialize(policy=st.sampled_from(list(Eviction)), max_bytes=st.sampled_from([2000, 4000, 1_000_000]))
     def begin(self, policy: Eviction, max_bytes: int) -> None:
         self.redis.flushall()
         self.model = CacheModel(policy, max_bytes)

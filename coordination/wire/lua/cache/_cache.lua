@@ -9,7 +9,9 @@ local TIME = call('TIME')
 local now_us = TIME[1] * 1000000 + TIME[2]
 local now = math.floor(now_us / 1000)
 local HIDES = '-'
-local OVERHEAD, VALUE_OVERHEAD = 270, 180 -- bytes that Redis takes for an entry besides its name, and for a value (Valkey 9.1)
+-- Bytes that Redis takes for an entry besides its name, and for a value. Measured with 60,000 of 100 bytes: 570 for both together, 640 under
+-- `lfu` (Valkey 9.1); fewer take less.
+local OVERHEAD, VALUE_OVERHEAD = 360, 240
 local CLOCK_MS = 5000 -- who has more left than its ttl by so much was written under a clock that has been set back: its time is over
 local AT_ONCE = 100 -- a step removes no more than so many
 
