@@ -122,10 +122,11 @@ def carry_out(rows: Report, case: Case, mean_s: float) -> None:
     plan = [{**todo, "action": f"sleep {sleeps[todo['id']]}"} for todo in todos(case.drawn, scale / 3600)]
     declared = ecosystem(plan)
     graph = build(declared, PLAN)
-    foreseen_s = simulated(graph, case.slots).dataflow.makespan * 3600
+    choice = simulated(graph, case.slots)
+    foreseen_s = choice.dataflow.makespan * 3600
     with workshop([repo.name for repo in declared.repos], with_git=True) as shop, shop.worker(case.slots):
         warm(shop)
-        run_id = shop.start(declared, graph, Strategy.DATAFLOW)
+        run_id = shop.start(declared, graph, Strategy.DATAFLOW, remaining=choice.remaining)
         shop.finished(run_id, LIMIT_S)
         run = shop.runs.reader.read(run_id)
     assert run.duration_s is not None
@@ -143,7 +144,7 @@ def carry_out(rows: Report, case: Case, mean_s: float) -> None:
 def waited(graph: PlanGraph, took: Mapping[str, float], slots: int, run_s: float) -> float:
     """The run over the simulation of what its todos really took: what is above 1 was lost between them, or to another order."""
     slots = min(slots, len(graph.repos))
-    left = {name: hours * 3600 for name, hours in graph.rank.items()}
+    left = {name: hours * 3600 for name, hours in simulated(graph, slots).remaining.items()}
     again = simulate(took, graph.predecessors, graph.repo_of, slots=slots, urgency=graph.order, remaining=left)
     return run_s / again.makespan
 

@@ -89,8 +89,22 @@ class Workshop:
         declared = ecosystem(todos)
         return self.start(declared, build(declared, PLAN), strategy, jobs)
 
-    def start(self, declared: Ecosystem, graph: PlanGraph, strategy: Strategy, jobs: int | None = None) -> str:
-        order = Order(strategy=strategy, reason="", on_failure=OnFailure.HALT, max_parallel=jobs, actor="benchmark")
+    def start(
+        self,
+        declared: Ecosystem,
+        graph: PlanGraph,
+        strategy: Strategy,
+        jobs: int | None = None,
+        remaining: Mapping[str, float] | None = None,
+    ) -> str:
+        order = Order(
+            strategy=strategy,
+            reason="",
+            on_failure=OnFailure.HALT,
+            max_parallel=jobs,
+            actor="benchmark",
+            remaining=remaining or {},
+        )
         return self.runs.sweep(declared, graph, order)
 
     def finished(self, run_id: str, within_s: float) -> Times:

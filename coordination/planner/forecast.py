@@ -14,7 +14,8 @@ from coordination.planner.bound import bound, busiest_repo, busiest_resource, sl
 from coordination.planner.chain import Cause, Run
 from coordination.planner.gates import NOWHERE
 from coordination.planner.hours import say
-from coordination.planner.schedule import Schedule, simulate, simulate_levels
+from coordination.planner.ranking import Remaining, ranked
+from coordination.planner.schedule import Schedule, simulate_levels
 from coordination.planner.supply import Supply
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Choice:
     slots: int
     levels: Schedule
     dataflow: Schedule
+    remaining: Remaining
+    """By which dataflow ranks what is ready."""
 
     @property
     def taken(self) -> Schedule:
@@ -101,9 +104,12 @@ def weigh(
     """
     slots = slots_of(graph, max_parallel or graph.plan.max_parallel)
     levels = schedule_of(graph, Strategy.LEVELS, slots)
-    dataflow = schedule_of(graph, Strategy.DATAFLOW, slots)
+    best = ranked(graph, levels, slots, graph.supply)
+    dataflow = best.schedule
     chosen, reason = choose(strategy or graph.plan.strategy, levels.makespan, dataflow.makespan, margin)
-    return Choice(strategy=chosen, reason=reason, slots=slots, levels=levels, dataflow=dataflow)
+    return Choice(
+        strategy=chosen, reason=reason, slots=slots, levels=levels, dataflow=dataflow, remaining=best.remaining
+    )
 
 
 def slots_of(graph: PlanGraph, max_parallel: int | None) -> int:
@@ -113,12 +119,8 @@ def slots_of(graph: PlanGraph, max_parallel: int | None) -> int:
 def schedule_of(graph: PlanGraph, strategy: Strategy, slots: int, supply: Supply | None = None) -> Schedule:
     """`supply`: instead of what there is."""
     supply = supply or graph.supply
-    if strategy is Strategy.LEVELS:
-        return simulate_levels(graph.hours, graph.levels, graph.repo_of, slots=slots, supply=supply)
-    return simulate(
-        graph.hours, graph.predecessors, graph.repo_of,
-        slots=slots, urgency=graph.order, remaining=graph.rank, supply=supply,
-    )  # fmt: skip
+    levels = simulate_levels(graph.hours, graph.levels, graph.repo_of, slots=slots, supply=supply)
+    return levels if strategy is Strategy.LEVELS else ranked(graph, levels, slots, supply).schedule
 
 
 def forecast(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from coordination.breakers.policy import Policy
@@ -41,6 +41,8 @@ class Order:
     on_failure: OnFailure
     max_parallel: int | None
     actor: str
+    remaining: Mapping[str, float] = field(default_factory=dict)
+    """Hours from each todo to the end, by which ready ones are ranked; without any, the longest path counts."""
     no_cache: bool = False
     """Whether todos with a `cache` run all the same."""
 
@@ -70,6 +72,7 @@ def decide(
         on_failure=on_failure or graph.plan.on_failure,
         max_parallel=limit,
         actor=actor(),
+        remaining=choice.remaining if choice.strategy is Strategy.DATAFLOW else {},
         no_cache=no_cache,
     )
     _check(graph, order, settings)
@@ -111,7 +114,7 @@ def submit(
     draft.meta({**_meta(draft.run_id, graph, settings, order), "breakers": breakers})
     draft.levels(graph.levels)
     for todo in graph.todos.values():
-        _write(draft, graph, spec_of(todo, repos[todo.repo], settings, graph.plan))
+        _write(draft, graph, spec_of(todo, repos[todo.repo], settings, graph.plan), order)
     for name, reason in graph.blocked.items():
         _write_blocked(draft, graph.blocked_todos[name], f"blocked by {reason}")
     return draft.run_id, draft.seal()
@@ -165,12 +168,12 @@ def _policy(settings: Settings, *written: Retry | None) -> Retry:
     return policy
 
 
-def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec) -> None:
+def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec, order: Order) -> None:
     name = spec.todo.id
     draft.todo(
         name,
         TodoState.WAITING,
-        place_of(spec, _order(graph, name), graph.depth[name] if graph.levels else 0),
+        place_of(spec, _ahead(graph, name, order), graph.depth[name] if graph.levels else 0),
         first_facts(spec.todo),
         spec=spec.model_dump_json(exclude_defaults=True),
         children=graph.successors[name],
@@ -178,9 +181,10 @@ def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec) -> None:
     )
 
 
-def _order(graph: PlanGraph, name: str) -> str:
+def _ahead(graph: PlanGraph, name: str, order: Order) -> str:
     """Its part of its turn, in ms (see wire/lua/run/_run_dispatch.lua); the fraction keeps the order of equals."""
-    ahead_ms = min(AGEING * graph.rank[name] * MS_PER_HOUR, FARTHEST_MS)
+    remaining = order.remaining or graph.rank
+    ahead_ms = min(AGEING * remaining[name] * MS_PER_HOUR, FARTHEST_MS)
     return f"{graph.order[name] / (len(graph.todos) + 1) - ahead_ms:.5f}"
 
 
