@@ -93,7 +93,7 @@ class Local:
     def wrote(self, context: str, keys: tuple[str, ...] | list[str]) -> None:
         """This process has written: it reads that back, and no answer that was on its way."""
         with self._guard:
-            known = self._known.setdefault(context, _Known(0, 0.0))
+            known = self._known.get(context) or self._meet(context, _Known(0, 0.0))
             known.written_at = self.clock()
             for key in keys:
                 self._drop((context, key))
@@ -112,9 +112,7 @@ class Local:
         """What is kept of the context is in force as of then, or goes. False: the answer is older than what is known."""
         known = self._known.get(context)
         if known is None:
-            if len(self._known) >= CONTEXTS:
-                self._forget_all()
-            self._known[context] = _Known(generation, asked_at)
+            self._meet(context, _Known(generation, asked_at))
             return True
         if asked_at <= known.written_at or (asked_at < known.asked_at and generation != known.generation):
             return False
@@ -125,12 +123,22 @@ class Local:
         known.asked_at = max(known.asked_at, asked_at)
         return True
 
+    def _meet(self, context: str, known: _Known) -> _Known:
+        """Of more than CONTEXTS nothing is known any more: what was written there is asked for, as all else is."""
+        if len(self._known) >= CONTEXTS:
+            self._kept.clear()
+            self._known.clear()
+            self._bytes = 0
+        self._known[context] = known
+        return known
+
     def _keep(self, place: Place, kept: _Kept) -> None:
         self._drop(place)
-        if kept.size > self._max_bytes:
+        known = self._known.get(place[0])
+        if known is None or kept.size > self._max_bytes:
             return
         self._kept[place] = kept
-        self._known[place[0]].places.add(place)
+        known.places.add(place)
         self._bytes += kept.size
         while self._bytes > self._max_bytes:
             self._drop(next(iter(self._kept)))
@@ -140,8 +148,3 @@ class Local:
         if kept is not None:
             self._bytes -= kept.size
             self._known[place[0]].places.discard(place)
-
-    def _forget_all(self) -> None:
-        self._kept.clear()
-        self._known.clear()
-        self._bytes = 0

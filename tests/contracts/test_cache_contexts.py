@@ -18,7 +18,7 @@ from coordination.cache.contexts import Cache, Context
 from coordination.cache.entries import NoRoom
 from coordination.cache.flight import Flight
 from coordination.cache.limits import Eviction, Limits
-from coordination.cache.local import FRESH_FOR, Local
+from coordination.cache.local import CONTEXTS, FRESH_FOR, Local
 from coordination.cache.names import Scope, of_run
 from coordination.cache.store import Store
 from coordination.errors import UsageError
@@ -244,6 +244,51 @@ def test_this_process_keeps_no_more_than_it_may(client: redis.Redis):
     assert cache.at().get("k49") == "x" * 300
     assert local.take_hits() == 1
     cache.close()
+
+
+def test_any_number_of_threads_read_and_write_one_cache(make: Make):
+    cache = make(time.monotonic)
+    todos = [cache.at("P", "R", f"T{number}") for number in range(6)]
+
+    def work(todo: Context) -> None:
+        for number in range(150):
+            todo.set("mine", number, scope=Scope.TODO)
+            todo.set(f"k{number % 5}", "x" * number)
+            assert todo.get("mine") == number  # nobody else writes it
+            assert set(todo.get(f"k{number % 7}", "")) <= {"x"}
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, todos))
+    assert cache.stats().entries == 6 + 5
+
+
+def test_of_many_contexts_no_more_is_known_than_is_bounded(client: redis.Redis):
+    cache = Cache(client, "test")
+    cache.at().set("a", 1)
+    for number in range(CONTEXTS + 10):
+        cache.local.wrote(f"run/R{number}", ["a"])
+        if number > CONTEXTS - 5:
+            assert cache.at("P", f"R{number}").get("a") == 1
+    cache.close()
+
+
+def test_a_todo_begins_with_what_fits_of_its_context_and_the_nearest_first(cache: Cache, client: redis.Redis):
+    for number in range(1200):
+        cache.entries.put("ecosystem", f"k{number}", b'"%d"' % number)
+    todo = cache.at("P", "R", "T")
+    todo.set("a", "x" * 50)
+    todo.set("large", "x" * 5000)
+    todo.delete("k7")
+
+    over = RunStore(client, "test").handed_over("R", [], todo.chain, 1000)
+
+    assert over.context["a"] == "x" * 50
+    assert not {"large", "k7"} & set(over.context)
+    assert 900 < sum(len(key) + len(value) + 2 for key, value in over.context.items()) <= 1000
+    assert len(over.context) + over.omitted in (
+        1201,
+        1202,
+    )  # of so many it is not known whether k7 is among those left out
 
 
 def test_hits_of_each_layer_and_misses_are_counted(make: Make, client: redis.Redis):
