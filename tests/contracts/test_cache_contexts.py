@@ -305,6 +305,28 @@ def test_hits_of_each_layer_and_misses_are_counted(make: Make, client: redis.Red
     assert stats.bytes == fact(client, "bytes") > 0
 
 
+def test_a_read_costs_a_round_trip_or_none_and_a_write_one(make: Make, client: redis.Redis):
+    todo = make(time.monotonic).at("P", "R", "T")
+    frozen = make(Clock()).at("P", "R", "T")
+    todo.set("a", 1)
+    todo.get("a")
+    client.config_resetstat()
+
+    for deed, trips in (
+        (lambda: todo.set("b", 2), 1),
+        (lambda: todo.get("none"), 1),
+        (lambda: [frozen.get("a") for _ in range(50)], 1),
+        (lambda: frozen.get_or_compute("a", lambda: 3), 0),
+    ):
+        before = calls(client)
+        deed()
+        assert calls(client) - before == trips
+
+
+def calls(client: redis.Redis) -> int:
+    return int(client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+
 def test_equal_values_are_kept_once_whoever_put_them(cache: Cache, client: redis.Redis):
     cache.at().set("a", "x" * 10_000)
     cache.at("P").set("b", "x" * 10_000)
