@@ -17,7 +17,7 @@ demo: setup
 	@$(BIN)/coord demo
 
 test: lint
-	$(BIN)/pytest --numprocesses 2 --dist loadscope # most tests wait for processes: two at a time take half as long
+	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder # most tests wait for processes: two at a time take half as long
 
 # MINUTES=60 for a night; a part of it is among the tests.
 soak: setup

@@ -18,6 +18,16 @@ from coordination.wire.embedded import EmbeddedServer
 from tests import disks, ports
 from tests.stage import Stage
 
+LONGEST_FIRST = ("chaos", "acceptance", "integration", "contracts", "unit")
+"""By folder: what takes long is begun first, so that with several processes none is left alone with it in the end."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Modules, and tests in each, keep the order that chance gave them."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(here).parts[0]))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled() -> None:
