@@ -25,6 +25,7 @@ LEASE = timedelta(minutes=10)
 WELL = Result(outcome=TodoState.SUCCEEDED, exit_code=0)
 BADLY = Result(outcome=TodoState.FAILED, exit_code=1, error="exit code 1")
 SLOWER_THAN_US = 1000
+BEGUN = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,6 +124,22 @@ class Steps:
         status = self._store.status(run_id)
         assert status in (RunStatus.FAILED, RunStatus.CANCELLED), f"the run is {status}"
         return longest()
+
+    def surveyed(self) -> Iterator[tuple[str, tuple[float, str]]]:
+        """The longest call of what goes through all of a run, for it has to: some todos are done, then it is asked whether it is stuck,
+        and rolled back.
+        """
+        run_id, nobody = self.submit()
+        for _ in range(min(BEGUN, self.n)):
+            self.settle(nobody)
+        with longest_call(self._store.redis) as longest:
+            assert self._store.stuck(run_id) == ()
+        yield "asked whether stuck", longest()
+        with longest_call(self._store.redis) as longest:
+            self._store.rollback(run_id, "benchmark", "to see what it takes")
+            nobody.finish(run_id)
+        assert self._store.status(run_id) == RunStatus.ROLLING_BACK
+        yield "rolled back", longest()
 
     def cancel(self, run_id: str, nobody: Nobody) -> None:
         nobody.follow(self._store.cancel(run_id, "benchmark"))
