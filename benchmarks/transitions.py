@@ -49,7 +49,7 @@ PURPOSES = (  # of a command that is no step, by its first words
     (r"HGET \S+:meta brief", "brief, once for a run"),
     (r"XADD \S+:log:", "log chunks"),
     (r"(SET|ZADD|ZREMRANGEBYSCORE) \S+:worker", HEARTBEATS),
-    (r"(TIME|INFO|(HGET|HSET|HINCRBY) \S+:epoch|ZRANGE \S+:live|ZRANGEBYSCORE \S+:|HMGET \S+:meta)", KEEPER),
+    (r"(TIME|INFO|(HGET|HSET|HINCRBY) \S+:epoch|ZRANGE \S+:live|ZRANGEBYSCORE \S+:|HM?GET \S+:meta)", KEEPER),
     (r"PUBLISH ", "the carrier's events for Flower"),
     (r"(MULTI|EXEC|\w+ (\d+ )?(_kombu\.|\w+\.)|EVALSHA \S+ \d+ \w+\.)", "the carrier's messages (commands)"),
     (r"(HELLO|CLIENT|PING|AUTH|SELECT|SCRIPT|EVAL)", "new connections, loading of steps"),
