@@ -102,7 +102,8 @@ class Runs:
         return connect(self.url, Profile.READER, self.settings.connect_timeout)
 
     def knowing(self, graph: PlanGraph) -> PlanGraph:
-        """With what was learned in earlier runs of how long todos take."""
+        """With what was learned in earlier runs of how long todos take. Asks no server that is of no use."""
+        refuse_unfit(self.redis, self.url)
         return graph.knowing(learned(self.redis, self.keys, graph.unknown))
 
     def sweep(self, ecosystem: Ecosystem, graph: PlanGraph, order: Order) -> str:
