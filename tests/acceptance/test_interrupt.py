@@ -9,6 +9,7 @@ import signal
 import subprocess
 import termios
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,8 @@ class Terminal:
             self._read()
             over = self.process.poll() is not None
             if again and not over:
-                self.press(again)
+                with suppress(OSError):  # it has just ended
+                    self.press(again)
             return over
 
         until(ended, 20)
