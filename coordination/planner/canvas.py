@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from kombu.connection import Connection
 from coordination.planner.delivery import Delivery
 from coordination.wire.carrier import ADVANCE, EXECUTE
 from coordination.wire.keys import Keys
+
+_MARK = re.compile("@[A-Z]+@")
 
 
 class Canvas:
@@ -68,7 +71,7 @@ class Canvas:
 
     def envelope(self) -> dict[str, str]:
         """`queue`: what stands before a place in a queue's name; `message`: one todo's by itself, as Celery and kombu make it, with
-        @RUN@ @TODO@ @ATTEMPT@ @REPO@ @PLACE@ @TAG@ for a step to fill in.
+        %s for what a step fills in; `words`: what that is, in this order: RUN TODO ATTEMPT REPO PLACE TAG.
         """
         marks = Delivery(
             run_id="@RUN@", todo_id="@TODO@", attempt=0, repo="@REPO@", host=None, level=0, index=0, size=0
@@ -84,7 +87,9 @@ class Canvas:
         properties["delivery_tag"] = "@TAG@"
         headers["argsrepr"] = "('@RUN@', '@TODO@', @ATTEMPT@, '@REPO@')"
         message["body"] = json.dumps(body).replace('"@ATTEMPT@"', "@ATTEMPT@")
-        return {"queue": self._keys.queue(""), "message": json.dumps(message)}
+        text = json.dumps(message).replace("%", "%%")
+        words = " ".join(word[1:-1] for word in _MARK.findall(text))
+        return {"queue": self._keys.queue(""), "message": _MARK.sub("%s", text), "words": words}
 
     def _execute(self, of: Delivery) -> Signature:
         options: dict[str, Any] = {

@@ -61,7 +61,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:topic:<name>`      | set    | the recipients that subscribed                            | until unsubscribed       |
 | `<ns>:readers`           | zset   | `recipient reader host pid`, by when last heard of in ms  | an hour                  |
 | `<ns>:dead-letters`      | stream | what was delivered too often in vain                      | the last 10,000          |
-| `<ns>:envelope`          | hash   | `queue`, `message`: what a todo's message is made of in Lua | for ever               |
+| `<ns>:envelope`          | hash   | `queue`, `message`, `words`: what a todo's message is made of in Lua | for ever               |
 | `<ns>:served`            | zset   | run → when a worker took a message of it last; with messages in queues | until there are none |
 | `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
 | `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |

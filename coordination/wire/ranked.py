@@ -108,10 +108,8 @@ class RankedChannel(Channel):
         if fetched is None:
             self._nothing_there = True
             raise Empty
-        queue, raw = map(bytes_to_str, fetched)
-        message = loads(raw)  # type: ignore[no-untyped-call]
-        self.qos.noted = _tag(message)
-        self.connection._deliver(message, queue)
+        queue, raw, self.qos.noted = map(bytes_to_str, fetched)
+        self.connection._deliver(loads(raw), queue)  # type: ignore[no-untyped-call]
         return True
 
     def _fetched(self) -> Any:
@@ -131,9 +129,3 @@ class RankedChannel(Channel):
             self._told = ()
             self._in_poll = False
             self._flush_brpop_reauth()  # type: ignore[no-untyped-call]
-
-
-def _tag(message: Any) -> str:
-    properties = message.get("properties") if isinstance(message, dict) else None
-    tag = properties.get("delivery_tag") if isinstance(properties, dict) else None
-    return tag if isinstance(tag, str) else ""

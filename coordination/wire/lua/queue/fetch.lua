@@ -3,7 +3,7 @@
 -- (run/_run_dispatch.lua). What belongs to no run, or to a chord, stands under the run ''.
 -- What it has done with others since it asked last is taken out of its hands.
 -- KEYS: served, unacked, unacked_index   ARGV: the key `posted` of a run called @, how many tags, the tags that are done, the queues
--- Returns: {queue, message}, or nil where none of them has a message that was put there by order.
+-- Returns: {queue, message, its tag if it was noted down}, or nil where none of them has a message that was put there by order.
 local served, unacked, unacked_index = unpack(KEYS)
 local done = tonumber(ARGV[2])
 for i = 3, 2 + done do
@@ -19,16 +19,13 @@ for i = 3 + done, #ARGV do mine[ARGV[i]] = true end
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
--- As kombu's own QoS notes it. What cannot be read is set aside by whoever reads it.
-local function note(message)
-  local read, known = pcall(cjson.decode, message)
-  local properties = read and type(known) == 'table' and known.properties
-  local way = type(properties) == 'table' and properties.delivery_info
-  local tag = type(properties) == 'table' and properties.delivery_tag
-  if type(way) ~= 'table' or type(way.exchange) ~= 'string' or type(way.routing_key) ~= 'string' or type(tag) ~= 'string' then return end
-  local back = cjson.encode({ way.exchange, way.routing_key })
-  redis.call('HSET', unacked, tag, '[' .. message .. ',' .. string.sub(back, 2))
+-- As kombu's own QoS notes it, which does so itself where there is nothing of it here. What is within a text has its quotes escaped.
+local function note(queue, message)
+  local tag = string.match(message, '"delivery_tag": "([^"\\]+)"')
+  if not tag or not string.find(message, '"routing_key": "' .. queue .. '"', 1, true) then return '' end
+  redis.call('HSET', unacked, tag, '[' .. message .. ', "", "' .. queue .. '"]')
   redis.call('ZADD', unacked_index, time[1] + time[2] / 1000000, tag)
+  return tag
 end
 
 local function take(run, posted, queue)
@@ -43,8 +40,7 @@ local function take(run, posted, queue)
     redis.call('ZREM', posted, queue)
   end
   redis.call('ZADD', served, now_ms, run)
-  note(message)
-  return { queue, message }
+  return { queue, message, note(queue, message) }
 end
 
 local AT_ONCE = 100

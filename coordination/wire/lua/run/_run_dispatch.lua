@@ -80,13 +80,15 @@ end
 -- which of their queues to look into first (queue/fetch.lua). Not before a worker has left an envelope (wire/envelope.py), and
 -- what belongs to a chord says so in its message: both are left to the caller.
 local function post(todo, attempt, repo, host, size)
-  local prefix, envelope = unpack(call('HMGET', head .. KEY.envelope, 'queue', 'message'))
+  local prefix, envelope, names = unpack(call('HMGET', head .. KEY.envelope, 'queue', 'message', 'words'))
   if not envelope or size ~= '0' or string.find(host, '["\\%c]') then return false end
   local place = host == '' and repo or repo .. '@' .. host
-  local words = {
+  local word = {
     RUN = run, TODO = todo, ATTEMPT = attempt, REPO = repo, PLACE = place, TAG = string.format('%s %s %s %.0f', run, todo, attempt, now_us),
   }
-  redis.pcall('LPUSH', prefix .. place, (string.gsub(envelope, '@(%u+)@', words))) -- in vain where somebody has put another thing there
+  local words = {}
+  for name in string.gmatch(names, '%u+') do words[#words + 1] = word[name] end
+  redis.pcall('LPUSH', prefix .. place, string.format(envelope, unpack(words))) -- in vain where somebody has put another thing there
   call('ZADD', posted, fact(todo, 'turn') or 0, prefix .. place)
   call('ZADD', head .. KEY.served, 'NX', 0, run)
   return true
