@@ -4,9 +4,10 @@
 
 A graph of levels, each todo after three of the level above, is submitted before the clock starts; a real worker with two threads
 carries it out. Its rate is all todos over the time from the first start to the last end, by the run's own events. Beside it
-the same for as many no-op tasks of plain Celery: coord's own app settings (acks late, task events on), the same queues, a pool of as
-many threads, all published before. Rounds take turns, all on one embedded server (append-only file, everysec); the median of the
-ratios counts, each to the plain round before it. Todos are `noop` actions: what is left is what coord adds to a message.
+the same for as many no-op tasks of plain Celery: coord's settings (acks late, task events on), as many queues, a pool of as many threads,
+kombu's own transport, all published before. Rounds take turns, all on one embedded server (append-only file, everysec); the median
+of the ratios counts, each to the plain round before it. Todos are `noop` actions: what is left is what coord adds to a message. A
+second row has Celery's tasks over coord's transport, which asks Redis less often than kombu's.
 
 The peers get the same graph, from extra `bench`, each in an environment and a process of its own and with a time limit:
 benchmarks/peers/. One that cannot be installed or does not finish is shown with the reason, and tried again ten times
@@ -54,9 +55,13 @@ def rounds(
     shop: Workshop, plan: Sequence[Mapping[str, Any]], options: argparse.Namespace
 ) -> Iterator[dict[str, float]]:
     for i in range(options.rounds):
-        bare = plain.rate(shop.url, f"plain-{i}", len(plan), shop.repos, options.jobs, LIMIT_S)
+        bare, ours = (
+            plain.rate(shop.url, f"{way}-{i}", len(plan), shop.repos, options.jobs, LIMIT_S, way)
+            for way in ("stock", "coord")
+        )
         yield {
             "plain": bare,
+            "plain by coord's transport": ours,
             **{str(way): coord_rate(shop, plan, way, options.jobs) for way in (Strategy.DATAFLOW, Strategy.LEVELS)},
         }
 
@@ -65,7 +70,7 @@ def measure(rows: Report, options: argparse.Namespace) -> float:
     """Returns the rate of plain Celery."""
     names = [f"repo-{i}" for i in range(options.repos)]
     plan = todos(options.levels, options.todos // options.levels, names)
-    found: dict[str, list[float]] = {"plain": [], "dataflow": [], "levels": []}
+    found: dict[str, list[float]] = {"plain": [], "plain by coord's transport": [], "dataflow": [], "levels": []}
     with workshop(names) as shop:
         for i, rates in enumerate(rounds(shop, plan, options)):
             for system, rate in rates.items():
@@ -76,7 +81,14 @@ def measure(rows: Report, options: argparse.Namespace) -> float:
         rows.add(
             f"{way}, of plain Celery's rate", ratio, "x", at_least=goal, beside=f"{median(found[way]):,.0f} todos/s"
         )
+    beside = median(found["dataflow"]) / median(found["plain by coord's transport"])
     rows.add("plain Celery", median(found["plain"]), "tasks/s")
+    rows.add(
+        "  over coord's transport",
+        median(found["plain by coord's transport"]),
+        "tasks/s",
+        beside=f"dataflow {beside:.2f} x",
+    )
     return median(found["plain"])
 
 

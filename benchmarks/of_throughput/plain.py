@@ -1,4 +1,4 @@
-"""Celery by itself: no-op tasks through coord's own app settings and a pool of threads, without coord.
+"""Celery by itself: no-op tasks with coord's settings (acks late, task events) and a pool of threads, without coord.
 
 The worker is a process of its own; what it consumes was published before. It notes when each task ran, which is all that it does
 beyond what Celery does, and ends after the last.
@@ -18,15 +18,31 @@ from celery import Celery, signals
 from celery.worker import state
 
 from coordination.settings import Settings
+from coordination.wire.address import carrier_url
 from coordination.wire.carrier import make_app
 from coordination.wire.keys import Keys
 
 NOOP = "bench.noop"
 
 
-def app_of(url: str, name: str) -> Celery:
-    """With acks late, task events and the transport as coord has them; `name`: its namespace."""
-    return make_app(url, Keys(name), Settings())
+SAME = (
+    "accept_content result_accept_content task_serializer result_serializer task_ignore_result task_acks_late "
+    "worker_prefetch_multiplier task_reject_on_worker_lost worker_send_task_events task_send_sent_event "
+    "worker_hijack_root_logger worker_redirect_stdouts"
+).split()
+"""Of coord's settings: acks late, one message for each thread, task events."""
+
+
+def app_of(url: str, name: str, transport: str) -> Celery:
+    """`transport`: `stock`, kombu's, as anybody has it; or `coord`, with how coord's workers take their messages. `name`: its namespace."""
+    ours = make_app(url, Keys(name), Settings())
+    if transport == "coord":
+        return ours
+    app = Celery(name, broker=carrier_url(url), set_as_current=False)
+    app.conf.update({key: ours.conf[key] for key in SAME})
+    kept = ("priority_steps", "visibility_timeout", "unacked_key", "unacked_index_key", "unacked_mutex_key")
+    app.conf.broker_transport_options = {key: ours.conf.broker_transport_options[key] for key in kept}
+    return app
 
 
 def queues_of(name: str, repos: Sequence[str], host: str) -> list[str]:
@@ -44,11 +60,25 @@ def publish(app: Celery, tasks: int, queues: Sequence[str]) -> None:
             )
 
 
-def rate(url: str, name: str, tasks: int, repos: Sequence[str], threads: int, within_s: float) -> float:
+def rate(
+    url: str, name: str, tasks: int, repos: Sequence[str], threads: int, within_s: float, transport: str = "stock"
+) -> float:
     """Tasks per second, from the first that started to the last."""
     queues = queues_of(name, repos, "host")
-    publish(app_of(url, name), tasks, queues[2::2])
-    words = [sys.executable, "-m", __name__, url, name, *queues, "--tasks", str(tasks), "--threads", str(threads)]
+    publish(app_of(url, name, transport), tasks, queues[2::2])
+    words = [
+        sys.executable,
+        "-m",
+        __name__,
+        url,
+        name,
+        transport,
+        *queues,
+        "--tasks",
+        str(tasks),
+        "--threads",
+        str(threads),
+    ]
     told = subprocess.run(words, check=True, capture_output=True, text=True, timeout=within_s, env=environment())
     first, last = json.loads(told.stdout)
     return tasks / float(last - first)
@@ -85,8 +115,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
     parser.add_argument("name")
+    parser.add_argument("transport")
     parser.add_argument("queues", nargs="+")
     parser.add_argument("--tasks", type=int, required=True)
     parser.add_argument("--threads", type=int, required=True)
     given = parser.parse_args()
-    print(json.dumps(work(app_of(given.url, given.name), given.queues, given.tasks, given.threads)))
+    print(json.dumps(work(app_of(given.url, given.name, given.transport), given.queues, given.tasks, given.threads)))
