@@ -25,11 +25,20 @@ from coordination.wire.keys import Keys
 NOOP = "bench.noop"
 
 
-SAME = (
-    "accept_content result_accept_content task_serializer result_serializer task_ignore_result task_acks_late "
-    "worker_prefetch_multiplier task_reject_on_worker_lost worker_send_task_events task_send_sent_event "
-    "worker_hijack_root_logger worker_redirect_stdouts"
-).split()
+SAME = [
+    "accept_content",
+    "result_accept_content",
+    "task_serializer",
+    "result_serializer",
+    "task_ignore_result",
+    "task_acks_late",
+    "worker_prefetch_multiplier",
+    "task_reject_on_worker_lost",
+    "worker_send_task_events",
+    "task_send_sent_event",
+    "worker_hijack_root_logger",
+    "worker_redirect_stdouts",
+]
 """Of coord's settings: acks late, one message for each thread, task events."""
 
 
