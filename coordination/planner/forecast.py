@@ -36,7 +36,7 @@ class Saving:
     of: str
     """`slot`, or the name of a resource."""
     hours: float
-    """That it would take then, by the same strategy."""
+    """That it would take then, by the strategy that a sweep would take then."""
     saves_h: float
     """Below zero, as list schedules can be longer with more of everything (Graham 1969)."""
 
@@ -103,10 +103,14 @@ def weigh(
     `auto` takes levels unless dataflow is more than `margin` faster.
     """
     slots = slots_of(graph, max_parallel or graph.plan.max_parallel)
-    levels = schedule_of(graph, Strategy.LEVELS, slots)
-    best = ranked(graph, levels, slots, graph.supply)
+    return _weighed(graph, slots, graph.supply, strategy or graph.plan.strategy, margin)
+
+
+def _weighed(graph: PlanGraph, slots: int, supply: Supply, asked: Strategy, margin: float) -> Choice:
+    levels = simulate_levels(graph.hours, graph.levels, graph.repo_of, slots=slots, supply=supply)
+    best = ranked(graph, levels, slots, supply)
     dataflow = best.schedule
-    chosen, reason = choose(strategy or graph.plan.strategy, levels.makespan, dataflow.makespan, margin)
+    chosen, reason = choose(asked, levels.makespan, dataflow.makespan, margin)
     return Choice(
         strategy=chosen, reason=reason, slots=slots, levels=levels, dataflow=dataflow, remaining=best.remaining
     )
@@ -116,11 +120,9 @@ def slots_of(graph: PlanGraph, max_parallel: int | None) -> int:
     return slots_for(set(graph.repo_of.values()) - {NOWHERE}, max_parallel)
 
 
-def schedule_of(graph: PlanGraph, strategy: Strategy, slots: int, supply: Supply | None = None) -> Schedule:
-    """`supply`: instead of what there is."""
-    supply = supply or graph.supply
-    levels = simulate_levels(graph.hours, graph.levels, graph.repo_of, slots=slots, supply=supply)
-    return levels if strategy is Strategy.LEVELS else ranked(graph, levels, slots, supply).schedule
+def schedule_of(graph: PlanGraph, strategy: Strategy, slots: int) -> Schedule:
+    choice = _weighed(graph, slots, graph.supply, strategy, 0.0)
+    return choice.taken
 
 
 def forecast(
@@ -128,6 +130,12 @@ def forecast(
 ) -> Forecast:
     """What `weigh` foresees, with what holds the plan up."""
     choice = weigh(graph, max_parallel=max_parallel, margin=margin, strategy=strategy)
+    asked = strategy or graph.plan.strategy
+
+    def with_more(of: str, slots: int, supply: Supply) -> Saving:
+        hours = _weighed(graph, slots, supply, asked, margin).taken.makespan
+        return Saving(of=of, hours=hours, saves_h=choice.taken.makespan - hours)
+
     limits = _limits(graph, choice.slots)
     bottleneck = find(limits, _simulated(graph, choice.taken)) if graph.todos else None
     return Forecast(
@@ -148,8 +156,12 @@ def forecast(
         strategy=choice.strategy,
         reason=choice.reason,
         bottleneck=bottleneck,
-        one_more_slot=_one_more_slot(graph, choice) if graph.todos else None,
-        one_more_resource=_one_more_of(graph, choice, bottleneck),
+        one_more_slot=with_more("slot", choice.slots + 1, graph.supply) if graph.todos else None,
+        one_more_resource=(
+            with_more(bottleneck.name, choice.slots, graph.supply.with_one_more(bottleneck.name))
+            if bottleneck and bottleneck.kind is Cause.RESOURCE
+            else None
+        ),
         estimated=len(graph.todos) - len(graph.milestones) - graph.assumed - len(graph.learned),
         learned=len(graph.learned),
         assumed=graph.assumed,
@@ -170,19 +182,6 @@ def _limits(graph: PlanGraph, slots: int) -> Limits:
 
 def _simulated(graph: PlanGraph, schedule: Schedule) -> Run:
     return Run(schedule=schedule, predecessors=graph.predecessors, repo_of=graph.repo_of, supply=graph.supply)
-
-
-def _one_more_slot(graph: PlanGraph, choice: Choice) -> Saving:
-    hours = schedule_of(graph, choice.strategy, choice.slots + 1).makespan
-    return Saving(of="slot", hours=hours, saves_h=choice.taken.makespan - hours)
-
-
-def _one_more_of(graph: PlanGraph, choice: Choice, bottleneck: Bottleneck | None) -> Saving | None:
-    if bottleneck is None or bottleneck.kind is not Cause.RESOURCE:
-        return None
-    more = graph.supply.with_one_more(bottleneck.name)
-    hours = schedule_of(graph, choice.strategy, choice.slots, more).makespan
-    return Saving(of=bottleneck.name, hours=hours, saves_h=choice.taken.makespan - hours)
 
 
 def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tuple[Strategy, str]:
