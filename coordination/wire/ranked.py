@@ -81,9 +81,20 @@ class RankedChannel(Channel):
             return
         with self.conn_or_acquire() as client, client.pipeline(transaction=True) as pipeline:
             pipeline.lpush(queue, dumps(message))  # type: ignore[no-untyped-call]
-            pipeline.zadd(ranked["posted"].replace("@", NO_RUN), {queue: int(time.time() * 1000)}, nx=True)
-            pipeline.zadd(ranked["served"], {NO_RUN: 0}, nx=True)
+            self._say(ranked, queue, pipeline)
             pipeline.execute()
+
+    def _do_restore_message(self, payload: Any, exchange: str, key: str, pipe: Any, leftmost: bool = False) -> None:
+        """Back into its queue: of a worker that stops, or that was not heard of for as long as the visibility lasts."""
+        super()._do_restore_message(payload, exchange, key, pipe, leftmost)  # type: ignore[no-untyped-call]
+        if self._ranked is not None:
+            for queue in self._lookup(exchange, key):  # type: ignore[no-untyped-call]
+                self._say(self._ranked, queue, pipe)
+
+    def _say(self, ranked: dict[str, str], queue: str, pipeline: Any) -> None:
+        """That there is something, or who asks for what was posted would find the queue only when there is nothing else."""
+        pipeline.zadd(ranked["posted"].replace("@", NO_RUN), {queue: int(time.time() * 1000)}, nx=True)
+        pipeline.zadd(ranked["served"], {NO_RUN: 0}, nx=True)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         ranked = self._ranked

@@ -166,6 +166,17 @@ def test_what_others_put_into_a_queue_comes_as_well_and_a_stale_turn_goes(
     assert not store.redis.exists(store.keys.served)
 
 
+def test_what_a_stopping_worker_gives_back_is_found_beside_what_is_posted(
+    app: Celery, store: RunStore, taker: Taker
+) -> None:
+    submitted(store, {"A": "r1"})
+    until(taker._drained)
+    taker.got.pop().requeue()  # type: ignore[attr-defined]
+    submitted(store, {"B": "r2", "C": "r3"})
+
+    assert "A" in taker.todos(2)
+
+
 def test_a_level_comes_in_the_order_in_which_it_was_sent(app: Celery, store: RunStore, taker: Taker) -> None:
     run = Harness(store)
     todos = {"A": "r1", "B": "r2", "C": "r3"}
