@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from celery import Celery, Task
 from celery.exceptions import Ignore
 from celery.result import states
-from celery.worker.state import total_count
+from celery.worker.state import requests, total_count
 
 from coordination.runs.dispatch import Dispatcher
 from coordination.wire.carrier import ADVANCE, EXECUTE
@@ -40,11 +40,11 @@ def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher, *, joins
         if verdict.kind is Kind.DONE:
             return
         if verdict.kind is Kind.LATER:
-            self.send_event("task-retried", exception=verdict.why, traceback="")
+            _tell(self, "task-retried", verdict.why)
         else:
             _count(app, self)
         if verdict.kind is Kind.FAILED:
-            self.send_event("task-failed", exception=verdict.why, traceback="")
+            _tell(self, "task-failed", verdict.why)
         raise Ignore
 
     @app.task(name=ADVANCE)  # type: ignore[untyped-decorator]
@@ -54,6 +54,12 @@ def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher, *, joins
         except Exception:
             logger.error("level %s of run %s: left to the reaper\n%s", level, run_id, traceback.format_exc())
             raise
+
+
+def _tell(task: Task, what: str, why: str) -> None:
+    """Flower, behind what it was told of the task before: a task's own `send_event` would overtake that."""
+    if request := requests.get(task.request.id):
+        request.send_event(what, exception=why, traceback="")
 
 
 def forget_names() -> None:

@@ -37,14 +37,13 @@ from types import FrameType
 from typing import Any
 
 import redis
-from kombu.transport.redis import QoS
 from redis.client import Pipeline, PubSub
 
 from coordination.errors import UsageError
 from coordination.wire.carrier import ADVANCE, EXECUTE, JoinBackend
 from coordination.wire.line import Line
 from coordination.wire.scripts import Scripts
-from coordination.wire.tolerance import TolerantChannel
+from coordination.wire.tolerance import TolerantChannel, TolerantQoS
 
 OURS = ("coordination.", "workers.")
 PUBLISHES = ("publish.execute", "publish.advance", "publish.level")
@@ -139,8 +138,8 @@ def switch_on(words: str, seams: Iterable[Seam] = ()) -> None:
     for owner, method in _CALLS:
         _hook(points, owner, method, partial(_place, method))
     _hook(points, TolerantChannel, "_put", _published)
-    _hook(points, QoS, "append", "carrier.take")
-    _hook(points, QoS, "ack", "carrier.ack")
+    _hook(points, TolerantQoS, "append", "carrier.take")
+    _hook(points, TolerantQoS, "ack", "carrier.ack")
     _hook(points, JoinBackend, "set_chord_size", "carrier.size")
     _hook(points, JoinBackend, "on_chord_part_return", "carrier.join")
     for owner, method, name in seams:

@@ -25,7 +25,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 from redis.exceptions import NoScriptError
 
-from coordination.wire.scripts import digest, source
+from coordination.wire.scripts import Scripts, digest
 
 FETCH = "queue/fetch"
 NO_RUN = ""
@@ -130,7 +130,7 @@ class RankedChannel(Channel):
             return answer
         except NoScriptError:
             with self.conn_or_acquire() as client:
-                client.script_load(source(FETCH))
+                Scripts(client).load(FETCH)
             raise Empty from None
         except self.connection_errors:
             self.client.connection.disconnect()

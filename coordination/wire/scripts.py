@@ -81,5 +81,9 @@ class Scripts:
         try:
             return self._redis.evalsha(digest(name), len(keys), *keys, *args)
         except NoScriptError:
-            self._redis.script_load(source(name))
+            self.load(name)
             return self._redis.evalsha(digest(name), len(keys), *keys, *args)
+
+    def load(self, name: str) -> None:
+        """For a server that does not know the step, or not any more."""
+        self._redis.script_load(source(name))

@@ -35,7 +35,7 @@ def test_a_worker_sweeps_locks_and_inboxes(redis_url: str, tmp_path: Path):
         swept = parts.sweeper.run_once()
 
         assert (swept.idle, swept.owners) == (1, 1)
-        assert [chore.expired for chore in swept.chores] == [1]
+        assert sum(chore.expired for chore in swept.chores) == 1
     parts.sweeper.stop()
     parts.close()
 

@@ -136,6 +136,7 @@ ELSEWHERE = {
     "message/": "the same",
     "locks.": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
     "lock/": "the same",
+    "queue/": "the carrier's question for a message, which goes past redis-py: see carrier.take and carrier.ack",
     "wire.embedded.": "the start of a server, by people",
 }
 """Beginnings of names that no story has to come by, and whose they are. Those that one does come by are swept all the same."""
