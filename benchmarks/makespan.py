@@ -4,7 +4,7 @@ Simulated first, by the code that decides a sweep's strategy: for each shape (be
 the durations, number of slots P and seed, `dataflow` over the bound max(longest path, work / P, busiest repository), with levels
 beside it. The statistics are of all cases together, and none may be worse than levels; whichever is, is named.
 
-Then real runs: some of these plans with todos that sleep, 1.5 s on average, in worktrees of real git repositories, by a worker with P
+Then real runs: some of these plans with todos that sleep, 2.5 s on average, in worktrees of real git repositories, by a worker with P
 threads; from the run's start to its end. Allowed is what the simulation of the same durations says + 3 % + 10 ms for each level
 of the plan (`depth`). What the run takes is told apart: what each todo takes beyond its sleep (worktree, guard, git), and how
 much longer the run is than the simulation of what its todos really took (what is lost between them).
@@ -165,7 +165,7 @@ def main(options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     asked = parser(__doc__, "makespan")
     asked.add_argument("--seeds", type=int, default=30, metavar="N", help="draws of each shape, sigma and P")
-    asked.add_argument("--mean", type=float, default=1.5, metavar="S", help="of the todos' sleeps in the real runs")
+    asked.add_argument("--mean", type=float, default=2.5, metavar="S", help="of the todos' sleeps in the real runs")
     asked.add_argument("--no-runs", dest="runs", action="store_const", const=[], default=RUNS, help="simulate only")
     options = asked.parse_args()
     if options.short:

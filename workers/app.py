@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +38,7 @@ from workers.mail import Mail, Told, Wakes
 from workers.parcels import Parcels
 from workers.reuse import Results
 from workers.roll import Roll
+from workers.scratch import clear_scratch
 from workers.tasks import collect, forget_names, register
 
 
@@ -143,7 +144,8 @@ class WorkerParts:
 
     @cached_property
     def errands(self) -> Errands:
-        chores = (collect, forget_names, self.attempts.janitor.run_once)
+        clear = partial(clear_scratch, self.charge.state)
+        chores = (collect, forget_names, self.attempts.janitor.run_once, clear)
         return Errands(self.board, self.worker, self.charge, chores)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,24 @@ def scratch(state: Path) -> Iterator[Path]:
     parent = state / "tmp"
     with words_for(parent):
         parent.mkdir(parents=True, exist_ok=True)
-        made = tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True)
+        made = tempfile.TemporaryDirectory(dir=parent, prefix=f"{os.getpid()}-", ignore_cleanup_errors=True)
     with made as folder:
         yield Path(folder)
+
+
+def clear_scratch(state: Path) -> None:
+    """What workers that were killed have left; it may hold the address of Redis with its password."""
+    for folder in (state / "tmp").glob("*-*"):
+        pid = folder.name.partition("-")[0]
+        if pid.isdigit() and not _is_alive(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's by now
+        return True
+    return True
