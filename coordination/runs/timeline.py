@@ -94,8 +94,9 @@ def timeline(events: Sequence[Event], repo_of: Mapping[str, str], now_ms: int) -
     """None where there are no events. `now_ms`: what goes on is drawn until then."""
     if not events:
         return None
-    over = next((e.what == "run.ended" for e in reversed(events) if e.what.startswith("run.")), False)
-    end_ms = events[-1].at_ms if over else max(now_ms, events[-1].at_ms)
+    last = next((e for e in reversed(events) if e.what.startswith("run.")), None)
+    over = last is not None and last.what == "run.ended"  # a level may be told of behind it
+    end_ms = last.at_ms if last and over else max(now_ms, events[-1].at_ms)
     steps = _steps(events, end_ms)
     work = [w for todo, own in steps.items() for w in _work(todo, own)]
     busy = _busy(work, repo_of, (end_ms - events[0].at_ms) * BRIEF)

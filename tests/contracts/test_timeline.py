@@ -198,3 +198,18 @@ def test_what_was_given_an_earlier_result_and_what_was_undone_are_told_apart(har
 
     assert any(words.startswith("A\ncached") for words in drawn)
     assert any(words.startswith("undo A\ncompensated") for words in drawn)
+
+
+def test_what_is_told_behind_the_end_of_a_run_makes_it_no_longer(harness: Harness):
+    begin(harness, {"A": "api"})
+    harness.drain()
+    store = harness.store
+    store.redis.xadd(
+        store.keys.run(harness.run_id).events, {"what": "level.advanced", "todo": ""}, id=f"{store.now_ms() + 900}-0"
+    )
+
+    line = timeline(_events(store, harness.run_id), {"A": "api"}, store.now_ms() + 1000)
+
+    assert line is not None
+    run = harness.view()
+    assert line.end_ms - line.start_ms <= 1000 * (run.duration_s or 0) + 50
