@@ -157,7 +157,7 @@ class Attempt:
             connection = folder / "connection.json"
             with words_for(folder):
                 context.write_text(told)
-                connection.write_text(self._here.connection)
+                connection.write_text(self._here.connection())
                 former.write_text(self.grant.checkpoint or "null")
             undone = self._deed.undone(folder)
             files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": former}

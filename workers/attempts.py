@@ -153,7 +153,7 @@ class Attempts:
             state=self._charge.state,
             checkout=self._charge.places[grant.spec.repo.name],
             output_limit_bytes=self._charge.settings.output_limit_bytes,
-            connection=connection(self._charge, brief, grant.todo_id),
+            connection=lambda: connection(self._charge, brief, grant.todo_id),
             results=self._results,
             fetch=lambda *what: self._until_answered(lambda: self._freight.fetch(grant, *what)),
             withdraw=lambda: self._until_answered(lambda: self._freight.withdraw(grant, runs)),

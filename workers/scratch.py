@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from coordination.wire.daemon import start_time
 from workers.occupancy import words_for
 
 
@@ -27,15 +28,5 @@ def clear_scratch(state: Path) -> None:
     """What workers that were killed have left; it may hold the address of Redis with its password."""
     for folder in (state / "tmp").glob("*-*"):
         pid = folder.name.partition("-")[0]
-        if pid.isdigit() and not _is_alive(int(pid)):
+        if pid.isdigit() and start_time(int(pid)) is None:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's by now
-        return True
-    return True

@@ -27,7 +27,7 @@ class Surroundings:
     output_limit_bytes: int
     results: Results | None = None
     """Of earlier todos; None where this worker uses none."""
-    connection: str = ""
+    connection: Callable[[], str] = str
     """What its commands are told of how to reach the shared context: of COORD_CONNECTION."""
     fetch: Fetch | None = None
     """Brings a commit of another host."""

@@ -102,7 +102,7 @@ def weigh(
     """Both strategies foreseen, and the one to take. `max_parallel` and `strategy` default to what the plan says;
     `auto` takes levels unless dataflow is more than `margin` faster.
     """
-    slots = slots_of(graph, max_parallel or graph.plan.max_parallel)
+    slots = slots_for(set(graph.repo_of.values()) - {NOWHERE}, max_parallel or graph.plan.max_parallel)
     return _weighed(graph, slots, graph.supply, strategy or graph.plan.strategy, margin)
 
 
@@ -114,15 +114,6 @@ def _weighed(graph: PlanGraph, slots: int, supply: Supply, asked: Strategy, marg
     return Choice(
         strategy=chosen, reason=reason, slots=slots, levels=levels, dataflow=dataflow, remaining=best.remaining
     )
-
-
-def slots_of(graph: PlanGraph, max_parallel: int | None) -> int:
-    return slots_for(set(graph.repo_of.values()) - {NOWHERE}, max_parallel)
-
-
-def schedule_of(graph: PlanGraph, strategy: Strategy, slots: int) -> Schedule:
-    choice = _weighed(graph, slots, graph.supply, strategy, 0.0)
-    return choice.taken
 
 
 def forecast(

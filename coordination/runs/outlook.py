@@ -20,7 +20,7 @@ from coordination.models import (
     Todo,
     Workspace,
 )
-from coordination.planner.forecast import schedule_of, slots_of
+from coordination.planner.forecast import weigh
 from coordination.planner.gates import asks, is_milestone, when_nobody_comes
 from coordination.planner.graph import PlanGraph
 from coordination.runs.presence import Worker, waiting_for_worker
@@ -147,7 +147,7 @@ def _words(command: Command) -> str:
 def _in_order(graph: PlanGraph, order: Order) -> Iterable[str]:
     if order.strategy is Strategy.LEVELS:
         return [name for level in graph.levels for name in level]
-    start = schedule_of(graph, order.strategy, slots_of(graph, order.max_parallel)).start
+    start = weigh(graph, max_parallel=order.max_parallel, strategy=order.strategy).taken.start
     return sorted(graph.todos, key=lambda name: (start[name], graph.order[name]))
 
 

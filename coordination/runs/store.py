@@ -17,7 +17,7 @@ from coordination.cache.entries import drop
 from coordination.planner.delivery import Delivery
 from coordination.runs.records import Grant, Handed, HandedOver, Reply, Result, RunBrief, TodoSpec, TodoState, Undo
 from coordination.wire.keys import Keys, resource, split_member
-from coordination.wire.scripts import Scripts, digest, source
+from coordination.wire.scripts import Scripts, digest
 
 VISIBLE = "cache/visible"
 
@@ -240,7 +240,7 @@ class RunStore:
         try:
             return self._handed_over(run_id, todos, contexts, limit_bytes)
         except NoScriptError:
-            self.redis.script_load(source(VISIBLE))
+            self._scripts.load(VISIBLE)
             return self._handed_over(run_id, todos, contexts, limit_bytes)
 
     def _handed_over(self, run_id: str, todos: Sequence[str], contexts: Sequence[str], limit_bytes: int) -> HandedOver:
