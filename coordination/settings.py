@@ -6,19 +6,35 @@ Durations are written as in the file: `90s`, `10m`, or seconds.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coordination.errors import UsageError
 from coordination.models import Backoff, Command, Duration, Jitter, Text
 from coordination.wording import wrong_value
 
 ENV_PREFIX = "COORD_"
+
+
+def _split(value: object) -> object:
+    """Accept `a, b` where a list is wanted: the environment has no lists."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError as error:
+        raise ValueError("needs addresses or networks like 10.0.0.7 or 10.0.0.0/8") from error
+
+
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 
 
 class Settings(BaseModel):
@@ -102,6 +118,9 @@ class Settings(BaseModel):
     """A client that has not read what was sent to it for so long is let go."""
     gateway_ping: Duration = timedelta(seconds=20)
     """Between two pings to a client; one that does not answer within the same time is gone."""
+
+    gateway_proxies: Networks = ()
+    """Proxies whose X-Forwarded-For the gateway believes; of everybody else the peer's own address counts."""
 
     restricted: bool = False
     """Of a worker whose Redis user may touch nothing but its own repositories (`coord acl`): keepers do its steps."""

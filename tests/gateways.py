@@ -99,7 +99,8 @@ class Gateway:
     def connected(self, token: str, **how: Any) -> Iterator[Client]:
         """In, and not a word said."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        with connect(self.address, additional_headers=headers, max_queue=None, max_size=None, **how) as line:
+        how = {"additional_headers": headers, "max_queue": None, "max_size": None, **how}
+        with connect(self.address, **how) as line:
             yield Client(line)
 
     @contextmanager

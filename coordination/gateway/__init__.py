@@ -33,7 +33,7 @@ the last who comes takes over, for that is the client that still lives where a c
 | what happens | the gateway | the client |
 |---|---|---|
 | wrong token, or it ends (`--revoke`, `--grant` again) | closes, 1008, no word why | gets a new one |
-| ten wrong ones from an address in a minute | 1008 for the rest of it, whatever is shown | waits |
+| ten wrong ones for a recipient from an address in a minute | 1008 as before, reported, checked one at a time; a right one is let in | — |
 | a browser from a page that no `--origin` names | answers 403 | — |
 | it connects and does not ask for WebSocket within 10 s | hangs up | — |
 | a frame that is none, or not the first word | `refused`, then 4000 | is mended |

@@ -12,7 +12,7 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from coordination.errors import Unreachable
-from coordination.gateway.access import SUBPROTOCOL, Tries, may_ask, token_of
+from coordination.gateway.access import SUBPROTOCOL, Guess, Tries, guess_of, may_ask, token_of
 from coordination.gateway.clients import Clients
 from coordination.gateway.desk import Desk
 from coordination.gateway.endings import GONE, LATER, POLICY, TOO_SLOW, Ending, Left
@@ -42,6 +42,7 @@ class Gateway:
         self._bus_of, self._pages, self._limits = bus_of, pages, limits
         self._tokens = Tokens(redis, keys.gateway)
         self._tries = Tries(limits.tries)
+        self._guessing = asyncio.Lock()
         self._connected = 0
 
     def app(self) -> Starlette:
@@ -93,17 +94,22 @@ class Gateway:
 
     async def _admitted(self, socket: WebSocket, token: str) -> str:
         """The recipient whose token that is; raises Left."""
-        address = socket.client.host if socket.client else ""
-        if self._tries.exhausted(address):
-            raise Left(POLICY)
+        guess = guess_of(token, socket.client.host if socket.client else "")
         try:
-            recipient = await self._desk.once(lambda: self._tokens.recipient_of(token))
+            recipient = await self._owner(token, guess)
         except Unreachable as error:
             raise Left(LATER) from error
         if recipient is None:
-            self._tries.failed(address)
+            self._tries.failed(guess)
             raise Left(POLICY)
         return recipient
+
+    async def _owner(self, token: str, guess: Guess) -> str | None:
+        """Look the token up. Where guesses are many, one at a time: they take one of the threads, not all."""
+        if not self._tries.exhausted(guess):
+            return await self._desk.once(lambda: self._tokens.recipient_of(token))
+        async with self._guessing:
+            return await self._desk.once(lambda: self._tokens.recipient_of(token))
 
 
 async def _close(socket: WebSocket, ending: Ending) -> None:

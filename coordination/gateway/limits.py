@@ -24,4 +24,6 @@ class Limits:
     clients: int = 2000
     """At once; the next ones are told to come later."""
     tries: int = 10
-    """Wrong tokens from one address, in a minute; then it is not listened to for the rest of it."""
+    """Wrong tokens for one recipient from one address within a minute; the next ones are reported, and checked one by one."""
+    proxies: tuple[str, ...] = ()
+    """Networks of proxies whose X-Forwarded-For names the client's address."""

@@ -22,6 +22,7 @@ def open_gateway(url: str, settings: Settings, pages: Collection[str]) -> tuple[
         window=settings.gateway_window,
         ping_s=settings.gateway_ping.total_seconds(),
         send_s=settings.gateway_send_timeout.total_seconds(),
+        proxies=settings.gateway_proxies,
     )
 
     def bus_of(recipient: str) -> MessageBus:

@@ -31,6 +31,8 @@ def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
             ws_ping_timeout=limits.ping_s,
             ws_per_message_deflate=False,  # 0.3 MiB for each client that asks for it
             backlog=BACKLOG,
+            proxy_headers=bool(limits.proxies),
+            forwarded_allow_ips=list(limits.proxies),
             timeout_graceful_shutdown=GRACE_S,
             log_config=None,
             access_log=False,

@@ -297,18 +297,42 @@ def test_a_token_that_was_replaced_or_revoked_lets_nobody_in_and_whoever_is_in_h
         assert client.ended() == POLICY
 
 
-def test_a_wrong_token_is_not_told_why_and_not_looked_at_for_long(stage: Stage):
+def test_a_wrong_token_is_not_told_why_and_does_not_lock_out_the_right_one(stage: Stage):
     stage.write()
     gateway = Gateway(stage)
     right = gateway.token("agent:right")
     who = right.partition(".")[0]
 
-    for wrong in ("", "nonsense", f"{who}.", f"{who}.AAAA", right[:-1], f"{right}A", "é", "x" * 5000, "a.b", "c"):
+    for wrong in (
+        "",
+        "nonsense",
+        f"{who}.",
+        right[:-1],
+        f"{right}A",
+        "é",
+        "x" * 5000,
+        "a.b",
+        *[f"{who}.{n}" for n in range(12)],
+    ):
         with gateway.connected(wrong) as client:
             assert client.ended() == POLICY
             assert client.welcomes == []
-    with gateway.connected(right) as client:  # ten in a minute from one address
-        assert client.ended() == POLICY
+    with gateway.client(right) as client:
+        assert client.welcomes[0]["recipient"] == "agent:right"
+    assert gateway.process.says("wrong tokens").rstrip().endswith(f"from 127.0.0.1, for {who}")
+
+
+@pytest.mark.parametrize(("proxies", "counted"), [("", "127.0.0.1"), ("192.0.2.1, 127.0.0.0/8", "203.0.113.9")])
+def test_x_forwarded_for_counts_only_from_a_proxy_that_a_setting_names(stage: Stage, proxies: str, counted: str):
+    stage.write()
+    gateway = Gateway(stage, COORD_GATEWAY_PROXIES=proxies)
+
+    for n in range(10):
+        said = {"Authorization": "Bearer a.b", "X-Forwarded-For": f"198.51.100.{n}, 203.0.113.9"}
+        with gateway.connected("", additional_headers=said) as client:
+            assert client.ended() == POLICY
+
+    assert gateway.process.says("wrong tokens").rstrip().endswith(f"from {counted}, for a")
 
 
 def test_a_name_that_is_none_gets_no_token_and_a_token_is_printed_as_json(stage: Stage):

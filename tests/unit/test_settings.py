@@ -26,6 +26,7 @@ DURATION = "needs a duration like 90s, 10m, 1.5h or a number of seconds"
         ("reaper", "perhaps", "COORD_REAPER needs true or false, got 'perhaps'"),
         ("appendfsync", "no", "COORD_APPENDFSYNC must be one of everysec, always, got 'no'"),
         ("export_runs", "kept", "COORD_EXPORT_RUNS must be an absolute path: it begins with /, got 'kept'"),
+        ("gateway_proxies", "10.0.0.1, proxy", "COORD_GATEWAY_PROXIES needs addresses or networks like 10.0.0.7"),
         ("namespace", "a b", "COORD_NAMESPACE may hold letters, digits, '_' and '-' only, got 'a b'"),
     ],
 )
