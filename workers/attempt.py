@@ -207,6 +207,7 @@ class Attempt:
             kill_grace=self._here.brief.kill_grace,
             on_output=self._wrote.take,
             hold=workspace.hold,
+            mark=workspace.mark,
         )
         with self._guard:
             self._child = child

@@ -62,11 +62,16 @@ def start(
     kill_grace: timedelta,
     on_output: Callable[[bytes], None],
     hold: int | None = None,
+    mark: int | None = None,
 ) -> Child:
-    """Start `argv` in `cwd`. `hold` is a descriptor (a flock) that stays open until nothing of the command lives."""
-    child = Child(on_output, leftovers.Trace.of(env, cwd))
+    """Start `argv` in `cwd`. `hold` is a descriptor (a flock) that stays open until nothing of the command lives.
+
+    `mark`: by which its processes are known (`leftovers.py`); None: one of its own.
+    """
+    trace = leftovers.Trace.of(env, cwd, leftovers.new_mark() if mark is None else mark)
+    child = Child(on_output, trace)
     locale = "" if "LC_CTYPE" in env else "C"
-    figures = [str(timeout.total_seconds()), str(kill_grace.total_seconds()), locale]
+    figures = [str(trace.mark), str(timeout.total_seconds()), str(kill_grace.total_seconds()), locale]
     try:
         child.launch([*figures, str(cwd), *argv], env, stdin, hold)
     except (OSError, ValueError) as error:  # no processes, descriptors or disk left; arguments too long or with a NUL

@@ -20,9 +20,9 @@ What happens on each failure
 * The worker dies, by SIGKILL too: the kernel closes its end of `line`, the guard reads that, and kills.
 * A child leaves the process group, by setsid or a double fork: on Linux the guard is a child subreaper, so whoever
   loses its parent becomes a child of the guard and is found below it in /proc. On macOS only the process group is known.
-* The guard itself is killed: on Linux the kernel kills the command (PDEATHSIG). What that had started stays; the worker
-  sees `line` close without `gone` and clears up (`leftovers.py`). If the worker is dead too, the next attempt does,
-  before it enters the worktree.
+* The guard itself is killed: on Linux the kernel kills the command (PDEATHSIG). What that had started stays, and carries
+  the attempt's mark; the worker sees `line` close without `gone` and clears up (`leftovers.py`). If the worker is dead
+  too, the next attempt does, before it enters the worktree.
 * Ctrl-C and TERM at the worker's terminal: the guard is in a session of its own and ignores both; `line` alone counts.
 * The command cannot be started: `refused`, with an exit code in sh's manner.
 
@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import select
 import sys
 import time
@@ -46,6 +47,8 @@ else:
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
+RLIMIT_LOCKS = 10
+"""Of Linux, which ignores it: the mark of an attempt's processes (`leftovers.py`)."""
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 LONGEST_NAP_S = 3600.0
 """poll() counts milliseconds in an int: 25 days would overflow it."""
@@ -63,8 +66,9 @@ class Refused(Exception):
 
 
 class Guard:
-    def __init__(self, line: int, timeout_s: float, grace_s: float) -> None:
+    def __init__(self, line: int, mark: int, timeout_s: float, grace_s: float) -> None:
         self.line = line
+        self.mark = mark
         self.worker_lives = True
         self.grace_s = grace_s
         self.timeout_at = time.monotonic() + timeout_s
@@ -81,7 +85,7 @@ class Guard:
         if self._worker_is_dead():
             return
         try:
-            self.main = spawn(argv, cwd, env)
+            self.main = spawn(argv, cwd, env, self.mark)
         except Refused as refused:
             self._say(f"refused {refused.code} {refused}")
         else:
@@ -210,13 +214,13 @@ def wake_on_child() -> int:
     return reader
 
 
-def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes]) -> int:
+def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int) -> int:
     """Start the command as the leader of a session of its own; its pid is also its process group."""
     guard = os.getpid()
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        become(argv, cwd, env, guard, writer)
+        become(argv, cwd, env, mark, guard, writer)
     os.close(writer)
     words = os.read(reader, 4096)  # nothing, if exec succeeded: the pipe is close-on-exec
     os.close(reader)
@@ -227,7 +231,7 @@ def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes]) -> int:
     raise Refused(int(code), message)
 
 
-def become(argv: list[str], cwd: str, env: dict[bytes, bytes], guard: int, trouble: int) -> None:
+def become(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int, guard: int, trouble: int) -> None:
     """In the fork: turn into the command. Never returns."""
     try:
         os.setsid()
@@ -238,6 +242,8 @@ def become(argv: list[str], cwd: str, env: dict[bytes, bytes], guard: int, troub
             if signal.getsignal(number) == signal.SIG_IGN:  # exec would hand that on
                 signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if mark:
+            resource.setrlimit(RLIMIT_LOCKS, (mark, resource.getrlimit(RLIMIT_LOCKS)[1]))
         enter(cwd)
         os.execvpe(argv[0], argv, env)  # noqa: S606
     except OSError as error:
@@ -315,12 +321,12 @@ def descendants(root: int) -> dict[int, int]:
 
 
 def main(args: list[str]) -> None:
-    line, hold, timeout_s, grace_s, locale, cwd, *argv = args
+    line, hold, mark, timeout_s, grace_s, locale, cwd, *argv = args
     env = dict(os.environb)
     if locale == "C":
         env.pop(b"LC_CTYPE", None)  # Python sets it for itself in a C locale (PEP 538): it is not the command's
     for fd in (line, hold):
         if fd != "-":
             os.set_inheritable(int(fd), False)
-    Guard(int(line), float(timeout_s), float(grace_s)).run(argv, cwd, env)
+    Guard(int(line), int(mark), float(timeout_s), float(grace_s)).run(argv, cwd, env)
     os._exit(0)  # nothing is left to clear up, and Python would take 1 ms for that

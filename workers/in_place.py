@@ -28,6 +28,11 @@ class InPlace:
         return self._occupancy.hold
 
     @property
+    def mark(self) -> int:
+        """By which the processes of this attempt are known."""
+        return self._occupancy.mark
+
+    @property
     def environment(self) -> dict[str, str]:
         return {}
 

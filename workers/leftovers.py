@@ -2,10 +2,16 @@
 
 A process belongs to the attempt if (Linux)
 
+* its soft limit of file locks is the attempt's mark, or
 * the environment that it was started with has the attempt's idempotency key *and* fence, or
 * it is in the session that the guard made for the command, and that session is surely still the same one: its leader has
   the recorded start time, or the process works inside the workspace. (A session's number is a pid: once the session is
   empty, a stranger may get it.)
+
+The mark is a random number that the guard sets as RLIMIT_LOCKS of the command before exec. Linux has not read that limit
+since 2.6, every child inherits it, and neither a new session, an empty environment, another folder nor closed files drop
+it; an open file as a mark would be lost to every daemon that closes what it inherits. /proc/PID/limits shows it to all
+users. Who sets that limit by its own hand (`ulimit -x`) loses the mark; then the other two signs are left.
 
 Elsewhere only the process group is known, and only while its leader lives. This process and its ancestors are spared,
 whatever they look like: a worker may itself have been started by a todo.
@@ -14,6 +20,9 @@ whatever they look like: a worker may itself have been started by a todo.
 from __future__ import annotations
 
 import os
+import re
+import resource
+import secrets
 import signal
 import subprocess
 import sys
@@ -23,9 +32,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from workers import guard
+
 KEY = "COORD_IDEMPOTENCY_KEY"
 FENCE = "COORD_FENCE"
 POLL_S = 0.02
+LIMIT_OF_LOCKS = re.compile(r"^Max file locks +(\d+)", re.MULTILINE)
+HIGHEST_MARK = 1 << 62
 QUIET_S = 0.2
 """Nobody must be found for this long: a process in the middle of exec has no environment to be known by."""
 
@@ -37,15 +50,23 @@ class Trace:
     key: str
     fence: str
     workspace: Path
+    mark: int = 0
+    """0 where nothing is marked."""
     group: int | None = None
     group_started: str = ""
 
     @classmethod
-    def of(cls, env: Mapping[str, str], workspace: Path, group: int | None = None) -> Trace:
-        begun = started(group) if group else ""
-        return cls(
-            key=env.get(KEY, ""), fence=env.get(FENCE, ""), workspace=workspace, group=group, group_started=begun
-        )
+    def of(cls, env: Mapping[str, str], workspace: Path, mark: int = 0) -> Trace:
+        return cls(key=env.get(KEY, ""), fence=env.get(FENCE, ""), workspace=workspace, mark=mark)
+
+
+def new_mark() -> int:
+    """Return a number by which the processes of one attempt are known; 0 where the system cannot carry it."""
+    if not sys.platform.startswith("linux"):
+        return 0
+    _, hard = resource.getrlimit(guard.RLIMIT_LOCKS)
+    highest = HIGHEST_MARK if hard == resource.RLIM_INFINITY else hard
+    return 1 + secrets.randbelow(highest) if highest >= 1 << 32 else 0
 
 
 def end(trace: Trace, within: timedelta) -> set[int]:
@@ -102,9 +123,21 @@ def _belongs(pid: int, trace: Trace) -> bool:
     fields = _stat(pid)
     if not fields or fields[0] in ("Z", "X"):
         return False
-    return _has_key(pid, trace) or (
-        trace.group is not None and int(fields[3]) == trace.group and _session_is_the_same(pid, trace)
+    return (
+        _has_mark(pid, trace)
+        or _has_key(pid, trace)
+        or (trace.group is not None and int(fields[3]) == trace.group and _session_is_the_same(pid, trace))
     )
+
+
+def _has_mark(pid: int, trace: Trace) -> bool:
+    if not trace.mark:
+        return False
+    try:
+        limit = LIMIT_OF_LOCKS.search(Path(f"/proc/{pid}/limits").read_text())
+    except OSError:
+        return False
+    return limit is not None and int(limit[1]) == trace.mark
 
 
 def _has_key(pid: int, trace: Trace) -> bool:

@@ -92,6 +92,8 @@ class Occupant(BaseModel):
     key: str
     fence: int
     worker: int
+    mark: int = 0
+    """What the limits of its processes say (`leftovers.py`); 0 where nothing is marked."""
     guard: int | None = None
     group: int | None = None
     group_started: str = ""
@@ -115,6 +117,12 @@ class Occupancy:
         assert self._fd is not None, "enter first"
         return self._fd
 
+    @property
+    def mark(self) -> int:
+        """By which the processes of this attempt are known: recorded before the first of them starts."""
+        assert self._occupant is not None, "enter first"
+        return self._occupant.mark
+
     def enter(self, visitor: Visitor, patience: timedelta, *, again: bool = False) -> bool:
         """Come in alone; returns whether nothing is known of anybody before. Raises WorkspaceBusy or Superseded.
 
@@ -130,7 +138,15 @@ class Occupancy:
                         f"{self._workspace} is in other hands by now", "nothing to do: the newer one counts"
                     )
                 self._end_what_was_abandoned(last)
-                self._write(Occupant(run=visitor.run, key=visitor.key, fence=visitor.fence, worker=os.getpid()))
+                self._write(
+                    Occupant(
+                        run=visitor.run,
+                        key=visitor.key,
+                        fence=visitor.fence,
+                        worker=os.getpid(),
+                        mark=leftovers.new_mark(),
+                    )
+                )
             except BaseException:
                 self._release()
                 raise
@@ -220,6 +236,7 @@ class Occupancy:
             key=last.key,
             fence=str(last.fence),
             workspace=self._workspace,
+            mark=last.mark,
             group=last.group,
             group_started=last.group_started,
         )

@@ -100,6 +100,11 @@ class Worktree:
         """The flock, for the guard of whatever runs here."""
         return self._occupancy.hold
 
+    @property
+    def mark(self) -> int:
+        """By which the processes of this attempt are known."""
+        return self._occupancy.mark
+
     def enter(self, visitor: Visitor, tip: str | None, patience: timedelta) -> str:
         """Come in alone, with everything clean at `tip` (None: where the run began); returns that commit.
 

@@ -1,0 +1,131 @@
+"""Promise 2 when the guard is killed: nothing that a body started is alive when the next attempt enters."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import until
+from workers.child import start
+from workers.leftovers import new_mark, started
+from workers.occupancy import Occupancy, Visitor
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+
+ROUNDS = 8
+LONG = timedelta(seconds=60)
+ESCAPES = (
+    "env -i setsid sh -c 'cd /; echo $$ > {told}.new; mv {told}.new {told}; "
+    "exec 0<&- 1>&- 2>&- 3>&- 4>&- 5>&-; while :; do sleep 0.05; done' & "
+    "exec sleep 600"
+)
+"""No environment, a session of its own, another folder and no inherited file: nothing of the attempt but its mark."""
+
+WORKER = """
+    import os, sys
+    from datetime import timedelta
+    from pathlib import Path
+    from workers.child import start
+    from workers.occupancy import Occupancy, Visitor
+    records, workspace, command = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    there = Occupancy(records, workspace)
+    there.enter(Visitor(run="r", key="r/T", fence=1), timedelta(0))
+    long = timedelta(seconds=60)
+    child = start(["sh", "-c", command], cwd=workspace, env=os.environ, timeout=long, kill_grace=long,
+                  on_output=lambda data: None, hold=there.hold, mark=there.mark)
+    there.note(child.guard, child.group)
+    print(child.guard, flush=True)
+    child.wait()
+"""
+
+
+def alive(pid: int) -> bool:
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return state.stdout.strip()[:1] not in ("", "Z")
+
+
+@pytest.fixture
+def told() -> Iterator[Callable[[Path], int]]:
+    """The pid of the escaped process, as soon as it has written it; a test that fails leaves none."""
+    pids: dict[int, str] = {}
+
+    def read(file: Path) -> int:
+        until(file.exists, 30)
+        pid = int(file.read_text())
+        pids[pid] = started(pid)
+        return pid
+
+    yield read
+    for pid, begun in pids.items():
+        if alive(pid) and started(pid) == begun:
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def strangers() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Processes that are not ours and look alike: in the workspace, or with the mark of another attempt."""
+    made: list[subprocess.Popen[bytes]] = []
+    yield made
+    for one in made:
+        one.kill()
+        one.wait()
+
+
+def test_promise_2_a_child_with_an_empty_environment_and_session_ends_with_a_killed_guard(
+    tmp_path: Path, strangers: list[subprocess.Popen[bytes]], told: Callable[[Path], int]
+):
+    strangers.append(subprocess.Popen(["prlimit", f"--locks={new_mark()}:", "sleep", "600"], cwd=tmp_path))
+    for n in range(ROUNDS):
+        file = tmp_path / f"escaped-{n}"
+        body = start(
+            ["sh", "-c", ESCAPES.format(told=file)],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"]},
+            timeout=LONG,
+            kill_grace=LONG,
+            on_output=lambda data: None,
+        )
+        escaped = told(file)
+        assert body.guard is not None
+
+        os.kill(body.guard, signal.SIGKILL)
+
+        assert body.wait().reason == "guard lost"
+        assert not alive(escaped), f"round {n}"
+    assert strangers[0].poll() is None
+
+
+def test_promise_2_the_next_attempt_enters_after_worker_and_guard_were_killed_at_once_only_when_their_child_is_gone(
+    tmp_path: Path, strangers: list[subprocess.Popen[bytes]], told: Callable[[Path], int]
+):
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    strangers.append(subprocess.Popen(["sleep", "600"], cwd=workspace))  # somebody who looks around there
+    for n in range(ROUNDS):
+        file, records = tmp_path / f"escaped-{n}", tmp_path / f"records-{n}"
+        script = textwrap.dedent(WORKER)
+        command = [sys.executable, "-c", script, str(records), str(workspace), ESCAPES.format(told=file)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}) as worker:
+            assert worker.stdout is not None
+            guard = int(worker.stdout.readline())
+            escaped = told(file)
+            begun = started(escaped)
+
+            os.kill(guard, signal.SIGSTOP)  # so that neither has the time to see the other's end
+            worker.kill()
+            os.kill(guard, signal.SIGKILL)
+        assert started(escaped) == begun, "it did not outlive both: nothing is tested"
+        there = Occupancy(records, workspace)
+        there.enter(Visitor(run="r", key="r/T", fence=2), LONG)
+
+        assert not alive(escaped), f"round {n}"
+        there.leave()
+    assert strangers[0].poll() is None
