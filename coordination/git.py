@@ -6,12 +6,15 @@ import os
 import subprocess
 from pathlib import Path
 
+from coordination.environment import without_ours
 from coordination.errors import GitRefused
 
 
 def ask_git(checkout: Path, *arguments: str) -> str:
     """What git answers, or nothing when it refuses. Raises GitRefused when there is no git."""
-    outside = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}  # a hook's GIT_DIR would win over -C
+    outside = {
+        k: v for k, v in without_ours(os.environ).items() if not k.startswith("GIT_")
+    }  # a hook's GIT_DIR would win over -C
     try:
         answer = subprocess.run(
             ["git", "-C", str(checkout), *arguments],

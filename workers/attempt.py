@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError, GitRefused
 from coordination.models import Command as Words
 from coordination.models import NoopAction
@@ -243,7 +244,7 @@ class Attempt:
             "COORD_IDEMPOTENCY_KEY": self._deed.key,
         }
         own = {name: str(value) for name, value in todo.env.items()}
-        return clean_environment(os.environ) | own | ours | workspace.environment
+        return clean_environment(os.environ) | UNATTENDED | own | ours | workspace.environment
 
 
 def _plain(text: str) -> str:

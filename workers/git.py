@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from coordination.environment import without_ours
 from coordination.errors import GitRefused
 
 REDIRECTING = frozenset(  # git rev-parse --local-env-vars, and what else changes where git looks
@@ -49,8 +50,9 @@ PATIENCE = timedelta(minutes=10)
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without what would redirect git; todos get this as well."""
-    return {name: value for name, value in environ.items() if name not in REDIRECTING and not _numbered(name)}
+    """Without what would redirect git, and without what is coord's: hooks, filters and helpers run in it, and todos."""
+    kept = without_ours(environ)
+    return {name: value for name, value in kept.items() if name not in REDIRECTING and not _numbered(name)}
 
 
 def _numbered(name: str) -> bool:

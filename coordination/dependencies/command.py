@@ -20,6 +20,7 @@ from threading import Event, Thread
 from typing import IO
 
 from coordination.dependencies.searching import Searched, fits_a_line
+from coordination.environment import without_ours
 from coordination.models import Command
 
 LOOK_S = 0.02
@@ -101,6 +102,7 @@ def _run(argv: list[str], folder: Path, timeout: timedelta, output: Output, stop
         process = subprocess.Popen(
             argv,
             cwd=folder,
+            env=without_ours(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

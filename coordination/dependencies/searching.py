@@ -6,6 +6,7 @@ In a thread it could not, and nothing else in this process would run meanwhile. 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event, Thread
 from typing import IO
+
+from coordination.environment import without_ours
 
 LOOK_S = 0.05
 HALF = 4 * 1024 * 1024
@@ -55,6 +58,7 @@ def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> b
     given = json.dumps(pattern).encode() + b"\n" + text
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", SEARCH],
+        env=without_ours(os.environ),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

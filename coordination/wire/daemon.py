@@ -55,14 +55,15 @@ class Daemon:
         command: Sequence[str],
         *,
         env: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] = os.environ,
         facts: Mapping[str, str] | None = None,
         hold: int | None = None,
         cwd: Path | None = None,
     ) -> Record:
-        """Start it in `cwd` (the folder of its record); `env` is added to ours, `hold` is an open file that it keeps."""
+        """Start it in `cwd` (the folder of its record); `env` is added to `environ`, `hold` is an open file that it keeps."""
         self._rotate_log()
         become = [str(cwd or self.log.parent), *command]
-        pid, gate = self._spawn(become, {**os.environ, **(env or {})}, hold)
+        pid, gate = self._spawn(become, {**environ, **(env or {})}, hold)
         try:
             record = Record(pid=pid, started=start_time(pid) or "", facts=dict(facts or {}))
             write_private(self._record, json.dumps(asdict(record)))

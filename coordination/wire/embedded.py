@@ -29,6 +29,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from coordination.environment import without_ours
 from coordination.errors import CoordinationError, Unreachable
 from coordination.settings import Settings
 from coordination.wire.daemon import Daemon, Record, alive, wait_until, write_private
@@ -134,7 +135,8 @@ class EmbeddedServer:
         config = self.state / "server.conf"
         write_private(config, self._config(place, password))
         facts = {"url": url, "socket": str(place), "state": str(self.state), "folder": self._folder()}
-        record = self.daemon.start([server_binary(), str(config)], facts=facts, hold=lock)
+        command = [server_binary(), str(config)]
+        record = self.daemon.start(command, environ=without_ours(os.environ), facts=facts, hold=lock)
         if not self._await_answer(record):
             raise self._did_not_start()
         return url

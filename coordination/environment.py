@@ -1,0 +1,18 @@
+"""The environment of the commands that coord runs for others: the user's own, without the variables of coord and Celery.
+
+A todo, a git hook, a check runs code of a repository. The environment of the process that starts it may hold the password of
+Redis, the token of the MCP server and the login of Flower: whoever has the first makes every worker run what it likes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+OURS = ("COORD_", "CELERY_", "_MP_FORK_")
+"""The first parts of names that no command gets, unless a todo's own variables say so."""
+UNATTENDED = {"CI": "true", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "PAGER": "cat"}
+"""Nobody sits before a todo: what would ask, open an editor or page its output goes on instead."""
+
+
+def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if not name.startswith(OURS)}

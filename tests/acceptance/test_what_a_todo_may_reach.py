@@ -1,0 +1,120 @@
+"""A todo has the environment that is made for it, and reaches its own context: neither Redis, nor its worker, nor another todo."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from coordination.settings import Settings
+from coordination.wire.embedded import EmbeddedServer
+from tests.ports import free_port
+from tests.stage import Done, Stage, git
+
+TOKEN = "token-of-the-mcp-server"
+LOGIN = "lena:login-of-flower"
+GIVEN = {
+    *(
+        "COORD_RUN_ID",
+        "COORD_PLAN_ID",
+        "COORD_TODO_ID",
+        "COORD_REPO",
+        "COORD_REPO_PATH",
+        "COORD_ATTEMPT",
+        "COORD_FENCE",
+    ),
+    *("COORD_IDEMPOTENCY_KEY", "COORD_CONNECTION", "COORD_CONTEXT", "COORD_OUTPUT", "COORD_CHECKPOINT"),
+}
+UNDONE = GIVEN | {"COORD_COMPENSATES", "COORD_TODO_OUTPUT"}
+DEEDS = "import os\ndef environ():\n    return dict(os.environ)\n"
+TODOS = [
+    {"id": "shows", "repo": "r", "action": "env", "compensate": "env | sed s/^/undo:/"},
+    {"id": "agent", "repo": "a", "action": None, "env": {"PAGER": "less", "CI": "mine"}},
+    {"id": "python", "repo": "p", "action": {"type": "python", "call": "deeds:environ"}},
+    {"id": "fails", "repo": "a", "action": "exit 3", "blocked_by": ["shows", "agent", "python"]},
+]
+
+
+@dataclass(frozen=True)
+class Swept:
+    stage: Stage
+    answer: Done
+    password: str
+    filtered: Path
+    """What the environment of a filter of the repository was, where git ran it for the worker."""
+
+    def environment(self, todo: str, head: str = "") -> dict[str, str]:
+        lines = self.log(todo).splitlines()
+        return dict(line.removeprefix(head).partition("=")[::2] for line in lines if line.startswith(head))
+
+    def log(self, todo: str) -> str:
+        return self.stage.log_of(self.answer.json["run_id"], todo).decode()
+
+
+@pytest.fixture(scope="module")
+def swept(new_stage: Callable[[], Stage], tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """A run that is undone in the end, by a worker whose environment has what nobody else should know."""
+    server = EmbeddedServer(tmp_path_factory.mktemp("server") / ".coord", settings := Settings(server_port=free_port()))
+    password = urlsplit(server.start()).password or ""
+    url = f"redis://:{password}@127.0.0.1:{settings.server_port}"
+    stage = new_stage()
+    stage.env = {"COORD_REDIS_URL": url, "COORD_MCP_TOKEN": TOKEN, "COORD_FLOWER_AUTH": LOGIN}
+    stage.env |= {"CELERY_BROKER_URL": url, "_MP_FORK_LOGLEVEL_": "1", "PAGER": "more", "OWN": "kept"}
+    stage.settings = {"agent_command": ["sh", "-c", "env"], "todo_timeout": "60s"}
+    stage.repo("p", **{"deeds.py": DEEDS})
+    filtered = stage.folder / "filtered"
+    repo = stage.repo("r", **{".gitattributes": "README filter=spy\n"})
+    git(repo, "config", "filter.spy.smudge", f"env > {filtered}; cat")
+    stage.write(TODOS, repos={"r": {"prepare": "env | sed s/^/prepare:/"}}, plan={"on_failure": "rollback"})
+    worker = stage.begin("worker", "--all", "--jobs", "2")
+    try:
+        return Swept(stage, stage.sweep(), password, filtered)
+    finally:
+        worker.terminate()
+        worker.done()
+        server.stop()
+
+
+def test_promise_no_command_of_a_todo_is_told_a_secret_of_its_worker(swept: Swept):
+    told = [swept.log(todo) for todo in ("shows", "agent", "python")]
+    told += [str(swept.answer.todo("python")["output"]), swept.filtered.read_text()]
+    for secret in (swept.password, TOKEN, LOGIN.partition(":")[2]):
+        assert [text for text in told if secret in text] == []
+
+
+@pytest.mark.parametrize(
+    ("todo", "head", "given"),
+    [
+        ("shows", "", GIVEN),
+        ("agent", "", GIVEN),
+        ("shows", "undo:", UNDONE),
+        ("shows", "prepare:", GIVEN - {"COORD_CONNECTION", "COORD_CONTEXT", "COORD_OUTPUT", "COORD_CHECKPOINT"}),
+    ],
+)
+def test_a_todo_has_its_own_variables_of_coord_and_no_others(swept: Swept, todo: str, head: str, given: set[str]):
+    found = swept.environment(todo, head)
+
+    assert {name for name in found if name.startswith(("COORD_", "CELERY_", "_MP_FORK_"))} == given
+    assert found["OWN"] == "kept"
+
+
+def test_a_python_action_and_the_filter_of_a_repository_have_no_others_either(swept: Swept):
+    in_git = dict(line.partition("=")[::2] for line in swept.filtered.read_text().splitlines())
+
+    assert {name for name in swept.answer.todo("python")["output"] if name.startswith("COORD_")} == GIVEN
+    assert [name for name in in_git if name.startswith(("COORD_", "CELERY_", "_MP_FORK_"))] == []
+
+
+def test_nothing_of_a_todo_waits_for_a_person_unless_it_says_so_itself(swept: Swept):
+    shows, agent = swept.environment("shows"), swept.environment("agent")
+
+    assert [shows[name] for name in ("CI", "GIT_TERMINAL_PROMPT", "GIT_EDITOR", "PAGER")] == [
+        "true",
+        "0",
+        "true",
+        "cat",
+    ]
+    assert (agent["CI"], agent["PAGER"], agent["GIT_EDITOR"]) == ("mine", "less", "true")
