@@ -101,3 +101,26 @@ def test_two_runs_at_once_do_it_once_and_if_its_worker_is_killed_it_is_done_agai
     (one, other) = (swept.todo("A", first), swept.todo("Z", second))
     assert {str(one["cached"]), str(other["cached"])} > {"None"}
     assert one["output"] == other["output"] == 7
+
+
+def test_a_check_is_not_taken_from_the_cache_where_a_library_two_steps_below_it_was_changed(swept: Stage):
+    find = """python3 -c 'import json, os; print(next(p["path"] for p in json.load(open(os.environ["COORD_CONTEXT"]))"""
+    look = f"""lib=$({find}["predecessors"] if p["todo"] == "LIB"))'); """
+    check = {"id": "CHECK", "repo": "r2", "action": f"{look} grep -q sound $lib/lib", "blocked_by": ["MID"]}
+
+    def todos(makes: str) -> list[dict[str, Any]]:
+        return [
+            {"id": "LIB", "repo": "r1", "action": f"echo {makes} > lib"},
+            {"id": "MID", "repo": "r2", "action": "true", "blocked_by": ["LIB"]},
+            {**check, "cache": True},
+        ]
+
+    swept.write(todos("sound"))
+    assert swept.sweep().todo("CHECK")["cached"] is None
+    swept.write(todos("sound"))
+    assert swept.sweep().todo("CHECK")["cached"], "the library is another commit, and the same tree"
+    swept.write(todos("broken"))
+
+    broken = swept.sweep()
+
+    assert (broken.code, broken.todo("CHECK")["state"], broken.todo("CHECK")["cached"]) == (3, "failed", None)

@@ -1,7 +1,7 @@
 """A todo with a `cache` that would do what was done before is not run again: it is given the result of the earlier success.
 
 What makes it the same is its key (`key.py`): the action as it would run, the git tree that it starts from, the files that its `inputs`
-name (`inputs.py`) and what its predecessors handed over. A result (`results.py`) is what the earlier one handed over, and what it
+name (`inputs.py`), and what its predecessors handed over and committed. A result (`results.py`) is what the earlier one handed over, and what it
 changed from that tree to another, as a patch (`changes.py`). It is kept in the cache's store on Redis, so for all hosts and runs, until
 its ttl is over or it is evicted.
 
@@ -20,8 +20,8 @@ What is relied on, and what happens when it fails
    meanwhile costs a body that runs twice, no wrong result.
 4. The cache is never a reason to fail: where Redis, the disk or git refuse, the todo runs, and its log says so.
 
-What does not count, and must be handed over as output, or named among `inputs`, where it matters: files of other repositories, which a
-todo finds by the `path` of a predecessor; files that git ignores; the machine.
+What does not count, and must be handed over as output, or named among `inputs`, where it matters: files that git ignores, be it in the
+`path` of a predecessor; what a predecessor did in place or a person by hand; the machine.
 
 What is not restored, and hence must not matter to whoever says `cache`: files that git ignores, and whatever a command does outside of
 its repository, be it in the shared context. Therefore `cache` and `compensate` exclude each other (models.py), and the rollback of a todo that was given a result

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from coordination.errors import CoordinationError, GitRefused
-from workers.git import git
+from workers.git import ask, git
 from workers.worktree import Worktree
 
 
@@ -15,6 +17,20 @@ class NotRestored(CoordinationError):
 
 def tree_of(commit: str, at: Path) -> str:
     return git("rev-parse", "--verify", f"{commit}^{{tree}}", cwd=at)
+
+
+def trees_behind(predecessors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return predecessor → the tree of its commit, for entries as COORD_CONTEXT has them. A commit that this machine does not have
+    stands for itself: no earlier run has left the same one, so nothing is found for it.
+    """
+    committed = [one for one in predecessors if one["commit"]]
+    found = {one["todo"]: one["commit"] for one in committed}
+    for path in {one["path"] for one in committed if one["path"]}:
+        here = [one for one in committed if one["path"] == path]
+        answer = ask("rev-parse", *(f"{one['commit']}^{{tree}}" for one in here), cwd=Path(path))
+        if answer.returncode == 0:
+            found |= dict(zip((one["todo"] for one in here), answer.stdout.split(), strict=True))
+    return found
 
 
 def patch(since: str, tip: str, at: Path, file: Path) -> bytes:

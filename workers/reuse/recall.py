@@ -21,7 +21,7 @@ from coordination.runs.records import Grant
 from coordination.wire.keys import member
 from workers.conclusion import Conclusion, Word
 from workers.occupancy import WorkspaceUnusable
-from workers.reuse.changes import NotRestored, patch, restore, tree_of
+from workers.reuse.changes import NotRestored, patch, restore, tree_of, trees_behind
 from workers.reuse.inputs import NotKnown, found
 from workers.reuse.key import key_of
 from workers.reuse.results import Kept, Results
@@ -124,7 +124,9 @@ class Recall:
     def _key_in(self, workspace: Worktree, since: str) -> str:
         inputs = found(self._cache.inputs, workspace.path, self._say)
         tree = tree_of(since, workspace.path)
-        return key_of(self._grant.spec, self._agent_command, tree, inputs, self._context())
+        context = self._context()
+        trees = trees_behind(context.get("predecessors", ()))
+        return key_of(self._grant.spec, self._agent_command, tree, inputs, context, trees)
 
     def _found(self, workspace: Worktree, since: str) -> Conclusion | None:
         now = time.time()
