@@ -23,6 +23,7 @@ from workers.beginning import Unmergeable
 from workers.checkpoints import Checkpoint
 from workers.child import Child, Exit, start
 from workers.conclusion import Conclusion, Word
+from workers.context import LeaseLost
 from workers.deeds import deed_of
 from workers.executors import Command, Job, command_for
 from workers.executors.seam import argv_of
@@ -82,6 +83,8 @@ class Attempt:
             return Conclusion(word=Word.BUSY, why=_plain(busy.message))
         except Superseded as superseded:
             return Conclusion(word=Word.SUPERSEDED, why=superseded.message)
+        except LeaseLost as lost:
+            return Conclusion(word=Word.LOST, why=lost.message)
         except (WorkspaceUnusable, NotCarried) as passing:  # a full disk may have room, a remote answer at the next try
             return self._error(Word.FAILED, passing)
         except CoordinationError as refused:

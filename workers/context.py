@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from coordination.errors import CoordinationError
+from coordination.errors import Conflict, CoordinationError
 from coordination.planner.gates import NOWHERE
 from coordination.runs.records import Grant, Handed, HandedOver, RunBrief
 from coordination.runs.shared import chain_of_todo
@@ -22,6 +22,10 @@ DEEPEST = 100
 
 class OutputRefused(CoordinationError):
     """The todo's COORD_OUTPUT cannot be handed on."""
+
+
+class LeaseLost(Conflict):
+    """The claim is no longer in Redis: what its predecessors left cannot be told from what they have not left yet."""
 
 
 class Context:
@@ -56,7 +60,13 @@ class Context:
         chain = chain_of_todo(self.brief(grant.run_id), grant.todo_id) if grant.shared else ()
         if not predecessors and not chain:
             return HandedOver(todos=[], context={}, omitted=0)
-        return self._store.handed_over(grant.run_id, predecessors, chain, self._limit_bytes)
+        over = self._store.handed_over(grant.run_id, predecessors, chain, self._limit_bytes, to=grant.todo_id)
+        if over.claimed_by != grant.fence:
+            raise LeaseLost(
+                f"Redis does not know the claim of {grant.todo_id} (fence {grant.fence}): its data is older, or newer",
+                "nothing to do: the todo is dispatched again when its predecessors have succeeded",
+            )
+        return over
 
 
 def _told(handed: Handed, repo: str) -> dict[str, Any]:

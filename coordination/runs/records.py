@@ -199,6 +199,8 @@ class HandedOver:
     """What it sees of its context: key → value."""
     omitted: int
     """How much more it would see, if that were not too large."""
+    claimed_by: int = 0
+    """The fence of the todo's last claim when all this had been read; 0 where Redis knows of none."""
 
 
 class Source(BaseModel):

@@ -234,33 +234,40 @@ class RunStore:
         return RunBrief.model_validate_json(self.redis.hget(self.keys.run(run_id).meta, "brief"))
 
     def handed_over(
-        self, run_id: str, todos: Sequence[str], contexts: Sequence[str] = (), limit_bytes: int = 0
+        self, run_id: str, todos: Sequence[str], contexts: Sequence[str] = (), limit_bytes: int = 0, to: str = ""
     ) -> HandedOver:
-        """What each of the todos left, and what is to be seen from a context (its chain, the inner one first): in one round trip."""
+        """What each of the todos left, and what is to be seen from a context (its chain, the inner one first): in one round trip.
+
+        `to`: the todo that begins with it; `claimed_by` is the fence of its claim, read last.
+        """
         try:
-            return self._handed_over(run_id, todos, contexts, limit_bytes)
+            return self._handed_over(run_id, todos, contexts, limit_bytes, to)
         except NoScriptError:
             self._scripts.load(VISIBLE)
-            return self._handed_over(run_id, todos, contexts, limit_bytes)
+            return self._handed_over(run_id, todos, contexts, limit_bytes, to)
 
-    def _handed_over(self, run_id: str, todos: Sequence[str], contexts: Sequence[str], limit_bytes: int) -> HandedOver:
+    def _handed_over(
+        self, run_id: str, todos: Sequence[str], contexts: Sequence[str], limit_bytes: int, to: str
+    ) -> HandedOver:
         keys = self.keys.run(run_id)
         names = ("commit", "run", "settled_by")
         with self.redis.pipeline(transaction=False) as pipeline:
-            if todos:
-                pipeline.hmget(keys.output, todos)
-                pipeline.hmget(keys.facts, [f"{todo} {name}" for todo in todos for name in names])
             if contexts:
                 pipeline.evalsha(digest(VISIBLE), 1, self.keys.cache.head, limit_bytes, *contexts)
+            if todos:
+                pipeline.hmget(keys.output, todos)
+            pipeline.hmget(keys.facts, [*(f"{todo} {name}" for todo in todos for name in names), f"{to} fence"])
             answers = pipeline.execute()
-        outputs, facts = answers[:2] if todos else ([], [])
-        omitted, *seen = answers[-1] if contexts else [0]
+        outputs = answers[-2] if todos else []
+        *facts, fence = answers[-1]
+        claimed_by = int(fence or 0)
+        omitted, *seen = answers[0] if contexts else [0]
         handed = [
-            Handed(todo=t, output=json.loads(o) if o else None, commit=commit, run=run or run_id, fence=int(fence or 0))
-            for t, o, commit, run, fence in zip(todos, outputs, facts[0::3], facts[1::3], facts[2::3], strict=True)
+            Handed(todo=t, output=json.loads(o) if o else None, commit=commit, run=run or run_id, fence=int(by or 0))
+            for t, o, commit, run, by in zip(todos, outputs, facts[0::3], facts[1::3], facts[2::3], strict=True)
         ]
         context = {key: json.loads(value) for key, value in zip(seen[::2], seen[1::2], strict=True)}
-        return HandedOver(todos=handed, context=context, omitted=omitted)
+        return HandedOver(todos=handed, context=context, omitted=omitted, claimed_by=claimed_by)
 
     def log(self, run_id: str, todo_id: str, attempt: int, text: str) -> None:
         """A piece of what the todo writes."""

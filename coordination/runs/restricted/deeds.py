@@ -120,13 +120,17 @@ class Deeds:
         )
 
     def handed_over(
-        self, repos: Repos, run_id: str, todos: Sequence[str], contexts: Sequence[str] = (), limit_bytes: int = 0
-    ) -> HandedOver:
+        self, repos: Repos, run_id: str, todos: Sequence[str], contexts: Sequence[str] = (), limit_bytes: int = 0,
+        to: str = "",
+    ) -> HandedOver:  # fmt: skip
+        if to:
+            self._own(repos, run_id, to)
         if hidden := sorted(set(todos) - self._seen(repos, run_id)):
             raise NotAllowed(f"{hidden[0]} of run {run_id} is nothing that a todo of {_named(repos)} builds on")
         if contexts:
             self._own_context(repos, run_id, tuple(contexts))
-        return self._store.handed_over(run_id, todos, contexts, min(limit_bytes, self._settings.context_limit_bytes))
+        limit_bytes = min(limit_bytes, self._settings.context_limit_bytes)
+        return self._store.handed_over(run_id, todos, contexts, limit_bytes, to)
 
     def meet(self, repos: Repos, version: str, heartbeat: timedelta) -> None:
         if version != self._version:
