@@ -20,6 +20,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -46,6 +47,17 @@ def parse_duration(value: object) -> object:
     return value
 
 
+SIZE_UNITS = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
+_SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*(KiB|MiB|GiB|TiB)?\s*")
+
+
+def parse_size(value: object) -> object:
+    """Return the bytes of `1GiB` or `512MiB`; anything else is left for pydantic to judge (a number of bytes passes)."""
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        return int(float(match[1]) * SIZE_UNITS[match[2] or ""])
+    return value
+
+
 def _no_folder_of_its_own(name: str) -> str:
     if name in (".", ".."):  # worktrees stand in folders named after the repository
         raise ValueError("a repository's name must differ from . and ..")
@@ -60,6 +72,13 @@ def _no_number(value: object) -> object:
 
 
 Duration = Annotated[timedelta, BeforeValidator(parse_duration), Field(gt=timedelta(0))]
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    Field(ge=0, le=2**60),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": r"^\s*\d+(\.\d+)?\s*([KMGT]iB)?\s*$"}),
+]
+"""Of bytes: `1GiB`, `512MiB`, or their number."""
 Text = Annotated[str, Field(min_length=1)]
 RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_no_folder_of_its_own)]
 ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coordination.errors import UsageError
-from coordination.models import Backoff, Command, Duration, Jitter, Text
+from coordination.models import Backoff, Command, Duration, Jitter, Size, Text
 from coordination.wording import wrong_value
 
 ENV_PREFIX = "COORD_"
@@ -80,6 +80,9 @@ class Settings(BaseModel):
     """How large the JSON that a todo hands to its dependents may be."""
     bundle_limit_bytes: Annotated[int, Field(ge=0, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
     """What a commit may bring to Redis for other hosts; more is pushed to the repository's `url`. 0: nothing."""
+
+    disk_min: Size = 1024**3
+    """A worker with less room on a disk that it works on begins no todo, and says so. 0: it always does."""
 
     cache_todos: bool = True
     """Whether todos with a `cache` are given the result of an earlier one."""

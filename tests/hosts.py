@@ -67,7 +67,7 @@ class World:
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.url = url
-        self.settings = Settings()
+        self.settings = Settings(disk_min=0)
         self.hosts: list[Host] = []
         self.remotes: dict[str, str] = {}
 

@@ -142,7 +142,7 @@ class Stage:
             if "path" not in fields and not (self.folder / name).exists():
                 self.repo(name)
         document = {
-            "settings": {"retry_attempts": 1, **self.settings},
+            "settings": {"retry_attempts": 1, "disk_min": 0, **self.settings},
             "repos": [_given({"name": name, "path": name, **fields}) for name, fields in declared.items()],
             "coordination": {
                 "plans": [{"id": PLAN, "title": "a plan", **(plan or {})}, *plans],

@@ -16,6 +16,7 @@ from celery import Celery
 from coordination.cache import Limits, Store
 from coordination.cache.chore import CacheChore
 from coordination.cache.store import RESULTS
+from coordination.disk import shortage
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
 from coordination.runs.cleaning import Board
@@ -61,6 +62,10 @@ class Charge:
         if place is None:
             return "this worker does not serve it"
         return "" if place.is_dir() else f"there is no folder {place}: clone it there, or name its folder to the worker"
+
+    def short(self) -> str:
+        """Why no todo is begun here at present: a disk that work is done on has too little room. Empty if there is enough."""
+        return shortage((self.state, *self.places.values()), self.settings.disk_min)
 
 
 class Service(Protocol):

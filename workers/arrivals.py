@@ -27,6 +27,7 @@ from workers.occupancy import POLL_S, words_for
 from workers.parcels import NotCarried, Parcels, Remote, hidden
 from workers.repository import has_commit, is_partial, look
 from workers.scratch import scratch
+from workers.trouble import GitInterrupted
 
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -114,6 +115,8 @@ class Arrivals:
             try:
                 git("bundle", "unbundle", str(file), cwd=into, hold=hold)
                 _point(sought, commit, into)
+            except GitInterrupted:
+                raise
             except GitRefused as refused:
                 words = f"{sought.repo}: the bundle of {commit[:12]} is of no use: {refused.message}"
                 raise NotCarried(words) from refused
@@ -175,6 +178,8 @@ def _point(sought: Sought, commit: str, into: Path) -> None:
 def _fetch(repo: str, commit: str, there: Remote, into: Path, hold: int | None) -> None:
     try:
         fetch_branch(there, into, hold)
+    except GitInterrupted:
+        raise
     except GitRefused as refused:
         words = refused.message.replace(there.url, hidden(there.url))
         raise NotCarried(f"{repo}: {commit[:12]} is at {hidden(there.url)}, but: {words}") from refused

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from coordination.disk import room_at
 from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError, GitRefused
 from coordination.models import Command as Words
 from coordination.models import NoopAction
-from coordination.runs.records import Grant
+from coordination.runs.records import Blame, Grant
 from workers import ending
 from workers.beginning import Unmergeable
 from workers.checkpoints import Checkpoint
@@ -30,9 +31,10 @@ from workers.executors.seam import argv_of
 from workers.git import clean_environment
 from workers.logs import Log
 from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusable, words_for
-from workers.parcels import NotCarried
+from workers.parcels import NotCarried, sentence
 from workers.scratch import scratch
 from workers.surroundings import Surroundings
+from workers.trouble import GitInterrupted, Trouble
 from workers.workspace import Workspace, workspace_for
 from workers.wrote import Wrote
 
@@ -73,19 +75,25 @@ class Attempt:
         self._log.say(line)
 
     def run(self) -> Conclusion:
+        """What it came to; `attempts.py` makes a step of it."""
         concluded = self._concluded()
         return concluded if concluded.word is Word.SUCCEEDED else replace(concluded, output=self.checkpoint.left)
 
     def _concluded(self) -> Conclusion:
         try:
-            return self._carry_out()
+            with words_for(self._here.state):
+                return self._carry_out()
         except WorkspaceBusy as busy:
             return Conclusion(word=Word.BUSY, why=_plain(busy.message))
         except Superseded as superseded:
             return Conclusion(word=Word.SUPERSEDED, why=superseded.message)
         except LeaseLost as lost:
             return Conclusion(word=Word.LOST, why=lost.message)
-        except (WorkspaceUnusable, NotCarried) as passing:  # a full disk may have room, a remote answer at the next try
+        except (GitInterrupted, WorkspaceUnusable) as hindered:
+            if hindered.trouble is None:
+                return self._error(Word.FAILED, hindered)
+            return self._hindered(hindered.trouble, hindered.message)
+        except NotCarried as passing:  # a remote may answer at the next try
             return self._error(Word.FAILED, passing)
         except CoordinationError as refused:
             return self._error(Word.REFUSED, refused)
@@ -94,6 +102,14 @@ class Attempt:
         why = _plain(str(error))
         self._log.say(f"error: {why}")
         return Conclusion(word=self._stopped or word, why=why, blame="worker" if self._is_of_the_worker(error) else "")
+
+    def _hindered(self, trouble: Trouble, words: str) -> Conclusion:
+        """What passes; a folder that the todo's own command may have taken away is not made anew for ever."""
+        limited = self._begun and trouble.is_of_the_folder and self._here.checkout.is_dir()
+        why = sentence(words)
+        self._log.say(f"hindered: {why}")
+        blame: Blame = "" if limited else "worker"
+        return Conclusion(word=self._stopped or Word.HINDERED, why=why, blame=blame, limited=limited)
 
     def _is_of_the_worker(self, error: CoordinationError) -> bool:
         """What git refuses once the todo's command has begun may be that command's doing; a merge is a matter of what was committed."""
@@ -148,7 +164,7 @@ class Attempt:
         self._log.say(f"prepare: {_shown(prepare)}")
         ended = self._command(workspace, Command(argv=argv_of(prepare)), self._environment(workspace))
         if not ended.ok:
-            return replace(self._failure(ended, "prepare: "), blame="worker")
+            return replace(self._failure(workspace, ended, "prepare: "), blame="worker")
         workspace.mark_prepared()
         return None
 
@@ -182,7 +198,7 @@ class Attempt:
             self._begun = True
             ended = self._command(workspace, command_for(job), environment)
             if not ended.ok:
-                return self._failure(ended)
+                return self._failure(workspace, ended)
             if self._stopped is not None:  # at the last moment: what it did is not kept
                 return Conclusion(word=self._stopped, exit_code=0)
             return self._deed.keep(workspace, output, since)
@@ -228,8 +244,22 @@ class Attempt:
     def _end(self, child: Child) -> None:
         (child.kill if self._at_once else child.stop)(str(self._stopped))
 
-    def _failure(self, ended: Exit, what: str = "") -> Conclusion:
+    def _lost_ground(self, workspace: Workspace) -> str:
+        """Why a command may have failed through no fault of its own: it cannot tell us."""
+        if not workspace.there:
+            return f"{workspace.path} is gone"
+        room = room_at(workspace.path)
+        if room is None or not room.full:
+            return ""
+        workspace.make_room()
+        return f"the disk of {workspace.path} is full"
+
+    def _failure(self, workspace: Workspace, ended: Exit, what: str = "") -> Conclusion:
         words = self._deed.explained(f"{what}{ending.words(ended, self.grant.spec.timeout)}")
+        if why := self._lost_ground(workspace):
+            words = f"{words}: {why}"
+            self._log.say(f"hindered: {words}")
+            return Conclusion(word=self._stopped or Word.HINDERED, why=words, exit_code=ended.exit_code, limited=True)
         self._log.say(words)
         signs = ending.signs(ended, self._wrote.shows)
         return Conclusion(word=self._stopped or Word.FAILED, why=words, exit_code=ended.exit_code, failure=signs)

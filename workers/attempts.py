@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PARKED_FOR = timedelta(seconds=5)
+HINDERED_FOR = timedelta(seconds=1)
+"""The first time; the step doubles it up to a minute."""
 REDIS_RETRY_S = 0.5
 LOST = "its lease was lost"
 
@@ -85,6 +87,7 @@ class Attempts:
                 lease=self._charge.settings.lease_ttl,
                 request=request,
                 unfit=self._unfit(repo),
+                short=self._short(repo),
             )
         )
         self._dispatcher.follow(reply)
@@ -95,6 +98,10 @@ class Attempts:
     def _unfit(self, repo: str) -> str:
         why = self._charge.unfit(repo)
         return f"a worker for {repo}: on host {self._worker.host} {why}" if why else ""
+
+    def _short(self, repo: str) -> str:
+        why = self._charge.short()
+        return f"room on a disk for {repo}: on host {self._worker.host} {why}" if why else ""
 
     def hand_back_all(self) -> None:
         """Kill what runs here and give it back; for a worker that was told twice to stop."""
@@ -176,11 +183,20 @@ class Attempts:
             return self._later(grant, lambda: self._store.hand_back(grant, conclusion.output), "handed back")
         if conclusion.word is Word.BUSY:
             return self._later(grant, lambda: self._store.park(grant, why, conclusion.again or PARKED_FOR), why)
+        if conclusion.word is Word.HINDERED:
+            return self._hold_up(grant, conclusion)
         if grant.undo and conclusion.word is not Word.SUCCEEDED and (unfit := self._unfit(grant.spec.repo.name)):
             return self._later(grant, lambda: self._store.park(grant, unfit, PARKED_FOR), unfit)
         if conclusion.again is not None:
             return self._try_again(grant, conclusion.again, conclusion)
         return self._settle(grant, conclusion)
+
+    def _hold_up(self, grant: Grant, conclusion: Conclusion) -> Verdict:
+        """Parked with a timer that grows: passing trouble fails no todo, and no run is rolled back for it."""
+        limit = self._charge.settings.lost_leases if conclusion.limited else 0
+        why, blame = self._unfit(grant.spec.repo.name) or conclusion.why, conclusion.blame
+        reply = self._step(grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR, blame, limit))
+        return Verdict(Kind.FAILED if reply.word == "settled" else Kind.LATER, why)
 
     def _later(self, grant: Grant, step: Callable[[], Reply], why: str) -> Verdict:
         self._step(grant, step)

@@ -14,6 +14,7 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from workers.git import ask, git
 from workers.occupancy import Superseded
+from workers.trouble import GitInterrupted
 
 DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
 """git does not sync loose objects by default: a power loss would take a commit whose result Redis has acknowledged."""
@@ -142,6 +143,8 @@ def _move(stand: Stand, new: str, old: str) -> None:
     ref = f"refs/heads/{stand.branch}"
     try:
         stand.git("update-ref", "-m", "coord: todo succeeded", ref, new, old, settings=DURABLE)
+    except GitInterrupted:  # nobody knows whether it has moved; the next attempt sets it back
+        raise
     except GitRefused as refused:
         message = (
             f"{stand.branch} moved while the todo was being committed: a newer attempt took over ({refused.message})"

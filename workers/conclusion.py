@@ -18,6 +18,8 @@ class Word(StrEnum):
     """Trying again would change nothing."""
     BUSY = "busy"
     """Somebody is still in the workspace, or does just the same elsewhere."""
+    HINDERED = "hindered"
+    """Trouble that passes, none of the todo's: it is parked, and uses up no attempt."""
     CANCELLED = "cancelled"
     LOST = "lost"
     """Somebody else may hold the todo by now."""
@@ -40,6 +42,8 @@ class Conclusion:
     """As its retry policy sees it, where it was the todo's command that failed."""
     blame: Blame = ""
     """`worker`: it failed for reasons of the worker's, and the todo's command says nothing."""
+    limited: bool = False
+    """HINDERED by what the todo's own command may have done: not for ever."""
     cached: str = ""
     """`<run> <todo>` whose result it was given; nothing ran."""
     again: timedelta | None = None

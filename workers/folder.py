@@ -15,9 +15,10 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
 from workers.git import ask, git
-from workers.occupancy import Occupancy
+from workers.occupancy import Occupancy, WorkspaceUnusable
 from workers.prepared import Prepared
 from workers.repository import has_commit, worktrees
+from workers.trouble import GitInterrupted, Trouble
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
 UNFINISHED_FILES = (
@@ -80,6 +81,10 @@ class Folder:
         self._refuse_elsewhere()
         try:
             sound = self._is_sound() and self._clean(commit)
+        except GitInterrupted as hindered:  # making it anew mends a damage and a lock, and costs much room
+            if hindered.trouble not in (Trouble.DAMAGED, Trouble.MISSING, Trouble.LOCKED):
+                raise
+            sound = False
         except GitRefused:  # broken in a way that making it anew mends; if not, that says why
             sound = False
         if not sound:
@@ -111,8 +116,12 @@ class Folder:
             self.git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
 
     def remove_stale_locks(self) -> None:
+        """Those of the worktree and of the run's branch, which nobody but its occupant writes: their git was killed."""
         for name in UNFINISHED_FILES:
             (self.git_dir / name).unlink(missing_ok=True)
+        self._unlock_branch()
+
+    def _unlock_branch(self) -> None:
         (self._common_dir / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
 
     def _make(self, commit: str) -> None:
@@ -120,6 +129,7 @@ class Folder:
         options = ("--quiet", "--force", "--no-track", "-B", self.branch)
         with self._entries():
             self._discard()
+            self._unlock_branch()
             git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self._occupancy.hold)
         self._may_have_entry = True
         named = (self.path / ".git").read_text(errors="surrogateescape")
@@ -134,6 +144,8 @@ class Folder:
             raise GitRefused(message, hint)
         try:
             self._fetch(commit, self._checkout, self._occupancy.hold)
+        except (GitInterrupted, WorkspaceUnusable):
+            raise
         except CoordinationError as missing:
             raise GitRefused(f"{message}: {missing.message}", hint) from missing
 

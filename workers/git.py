@@ -18,6 +18,7 @@ from typing import Any
 
 from coordination.environment import without_ours
 from coordination.errors import GitRefused
+from workers.trouble import GitInterrupted, Trouble, trouble_of_error, trouble_of_git
 
 REDIRECTING = frozenset(  # git rev-parse --local-env-vars, and what else changes where git looks
     """GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_CEILING_DIRECTORIES GIT_COMMON_DIR GIT_CONFIG GIT_CONFIG_COUNT
@@ -67,10 +68,12 @@ def git(
     hold: int | None = None,
     patience: timedelta = PATIENCE,
 ) -> str:
-    """What git printed, without the last line end; raises GitRefused with git's own words."""
+    """What git printed, without the last line end; raises GitRefused with git's own words, GitInterrupted for what passes."""
     done = ask(*args, cwd=cwd, stdin=stdin, settings=settings, hold=hold, patience=patience)
     if done.returncode:
         words = done.stderr.strip() or done.stdout.strip() or f"git ended with {done.returncode}"
+        if trouble := trouble_of_git(done.returncode, done.stderr):
+            raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
         raise GitRefused(f"git {args[0]} in {cwd}: {words}", "see to what git says, then let the todo run again")
     return done.stdout.removesuffix("\n")
 
@@ -83,11 +86,11 @@ def ask(
     hold: int | None = None,
     patience: timedelta = PATIENCE,
 ) -> subprocess.CompletedProcess[str]:
-    """Like `git`, for questions that git answers by its exit code."""
+    """Like `git`, for questions that git answers by its exit code. Raises GitInterrupted where it could not answer."""
     options = [word for setting in (*SETTINGS, *settings) for word in ("-c", setting)]
     source: dict[str, Any] = {"input": stdin} if stdin else {"stdin": subprocess.DEVNULL}
     try:
-        return subprocess.run(
+        done = subprocess.run(
             ["git", *options, *args],
             cwd=cwd,
             env=clean_environment(os.environ) | OURS,
@@ -105,5 +108,13 @@ def ask(
         raise GitRefused(f"git {args[0]} in {cwd} did not end within {patience}", hint) from error
     except OSError as error:
         if not cwd.is_dir():
-            raise GitRefused(f"{cwd} is not a folder", "restore it, or correct the path in ecosystem.yaml") from error
+            hint = "restore it, or correct the path in ecosystem.yaml; the todo is tried again by itself"
+            raise GitInterrupted(Trouble.MISSING, f"{cwd} is not a folder", hint) from error
+        if (trouble := trouble_of_error(error)) and trouble is not Trouble.MISSING:
+            raise GitInterrupted(trouble, f"git cannot be started: {error}") from error
         raise GitRefused(f"git cannot be started: {error}", "install git ≥ 2.39 and see that it is in PATH") from error
+    trouble = trouble_of_git(done.returncode, done.stderr)
+    if trouble and not trouble.is_of_the_folder:  # what is no worktree or no folder is an answer, too
+        words = done.stderr.strip() or f"ended by signal {-done.returncode}"
+        raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
+    return done

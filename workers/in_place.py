@@ -6,9 +6,9 @@ import hashlib
 from datetime import timedelta
 from pathlib import Path
 
-from coordination.errors import GitRefused
 from workers.child import Child
 from workers.occupancy import Occupancy, Visitor, words_for
+from workers.trouble import GitInterrupted, Trouble
 
 
 class InPlace:
@@ -36,16 +36,25 @@ class InPlace:
     def environment(self) -> dict[str, str]:
         return {}
 
+    @property
+    def there(self) -> bool:
+        """Whether it is a folder still."""
+        return self.path.is_dir()
+
     def enter(self, visitor: Visitor, tip: str | None, patience: timedelta) -> str:
         """Come in alone. There is no commit to stand at: returns an empty text."""
         if not self.path.is_dir():
-            raise GitRefused(f"there is no folder {self.path}", "restore it, or correct the path in ecosystem.yaml")
+            hint = "restore it, or correct the path in ecosystem.yaml"
+            raise GitInterrupted(Trouble.MISSING, f"there is no folder {self.path}", hint)
         self._occupancy.enter(visitor, patience)
         return ""
 
     def note(self, child: Child) -> None:
         with words_for(self.path):
             self._occupancy.note(child.guard, child.group)
+
+    def make_room(self) -> None:
+        """What is in place is its owner's."""
 
     def mark_prepared(self) -> None:
         """What is in place is as its owner wants it."""

@@ -48,6 +48,7 @@ class Leases:
         self._lease = charge.settings.lease_ttl
         # A lease is renewed three times before it runs out, however the two settings are set.
         self._beat = min(charge.settings.heartbeat, charge.settings.lease_ttl / 3)
+        self._short = ""
         self._held: dict[str, Held] = {}
         self._guard = threading.Lock()
         self._stopping = threading.Event()
@@ -121,7 +122,11 @@ class Leases:
         now_ms = self._store.now_ms()
         offset_ms = round((asked + time.time()) * 500 - now_ms)
         unfit = {repo: why for repo in self._worker.repos if (why := self._charge.unfit(repo))}
-        worker = self._worker.model_copy(update={"unfit": unfit, "clock_offset_ms": offset_ms})
+        short = self._charge.short()
+        if short and short != self._short:
+            logger.warning("%s: no todo is begun until there is more", short)
+        self._short = short
+        worker = self._worker.model_copy(update={"unfit": unfit, "short": short, "clock_offset_ms": offset_ms})
         self._presence.say(worker, now_ms, self._beat)
 
     def _run(self) -> None:

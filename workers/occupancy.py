@@ -42,6 +42,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordination.errors import Conflict, CoordinationError
 from workers import leftovers
+from workers.trouble import Trouble, trouble_of_error
 
 POLL_S = 0.05
 END_WITHIN = timedelta(seconds=10)
@@ -63,6 +64,11 @@ class Superseded(Conflict):
 class WorkspaceUnusable(CoordinationError):
     """The workspace's folder cannot be written."""
 
+    def __init__(self, message: str, hint: str = "", trouble: Trouble | None = None) -> None:
+        self.trouble = trouble
+        """None: what is in the way lasts, such as missing rights."""
+        super().__init__(message, hint)
+
 
 @contextmanager
 def words_for(folder: Path) -> Iterator[None]:
@@ -71,7 +77,8 @@ def words_for(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hint = "free some space or correct the rights; the todo is tried again by itself"
-        raise WorkspaceUnusable(f"{error.filename or folder}: {error.strerror}", hint) from error
+        words = f"{error.filename or folder}: {error.strerror}"
+        raise WorkspaceUnusable(words, hint, trouble_of_error(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ from coordination.models import Repo
 from coordination.runs.cleaning import RUN_ID, Kind, Remnant
 from workers.folder import remove_tree
 from workers.run_branches import RunBranches
+from workers.trouble import GitInterrupted
 from workers.worktree import Worktree
 
 PATIENCE = timedelta(seconds=2)
@@ -33,11 +34,15 @@ logger = logging.getLogger(__name__)
 class Remains:
     """What git says is asked for once; make a new one for a later look."""
 
-    def __init__(self, state: Path, places: Mapping[str, Path], tips: Iterable[Mapping[str, str]] = ()) -> None:
+    def __init__(
+        self, state: Path, places: Mapping[str, Path], tips: Iterable[Mapping[str, str]] = (), *, strict: bool = False
+    ) -> None:
         self._state = state.resolve()
         self._places = places
         self._tips = tuple(tips)
         """Of each run: repository → the commit at which it left it."""
+        self._strict = strict
+        """Whether GitInterrupted is raised, rather than told of as a repository that cannot be read."""
 
     def runs(self) -> list[str]:
         """The runs that have left something here."""
@@ -82,7 +87,7 @@ class Remains:
             return remnant.model_copy(update={"stays": f"{error.filename or remnant.path}: {error.strerror}"})
 
     def take(self, remnant: Remnant) -> Remnant:
-        """As `remove`, but raises what may pass: WorkspaceBusy, WorkspaceUnusable, OSError."""
+        """As `remove`, but raises what may pass: WorkspaceBusy, WorkspaceUnusable, GitInterrupted, OSError."""
         if remnant.stays:
             return remnant
         if remnant.kind is Kind.BRANCH:
@@ -125,7 +130,17 @@ class Remains:
     @cached_property
     def _branches(self) -> Mapping[str, RunBranches]:
         known = {repo: RunBranches(repo, path, self._recorded(repo)) for repo, path in self._places.items()}
-        return {repo: branches for repo, branches in known.items() if _readable(repo, branches)}
+        return {repo: branches for repo, branches in known.items() if self._readable(repo, branches)}
+
+    def _readable(self, repo: str, branches: RunBranches) -> bool:
+        try:
+            branches.places  # noqa: B018 (asks git)
+        except CoordinationError as error:
+            if self._strict and isinstance(error, GitInterrupted):
+                raise
+            logger.warning("%s cannot be looked at: %s", repo, error.message)
+            return False
+        return True
 
     def _recorded(self, repo: str) -> frozenset[str]:
         return frozenset(tips[repo] for tips in self._tips if repo in tips)
@@ -145,15 +160,6 @@ def size_of(path: Path) -> int:
             except OSError:
                 continue
     return total
-
-
-def _readable(repo: str, branches: RunBranches) -> bool:
-    try:
-        branches.places  # noqa: B018 (asks git)
-    except CoordinationError as error:
-        logger.warning("%s cannot be looked at: %s", repo, error.message)
-        return False
-    return True
 
 
 def _folders_in(folder: Path) -> list[Path]:

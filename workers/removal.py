@@ -83,7 +83,8 @@ class Removal:
         return remains.of_repo(run, self.repo)
 
     def _remains(self, run: str) -> Remains:
-        return Remains(self.state, {self.repo: self.checkout}, [{self.repo: tip} for tip in self._recorded(run)])
+        tips = [{self.repo: tip} for tip in self._recorded(run)]
+        return Remains(self.state, {self.repo: self.checkout}, tips, strict=True)
 
     def _recorded(self, run: str) -> Iterator[str]:
         """The commits on the branch of a run that are its own."""

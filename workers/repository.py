@@ -9,6 +9,7 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from coordination.models import Workspace
 from workers.git import ask, git
+from workers.trouble import GitInterrupted, Trouble
 
 BRANCHES_SHOWN = 8
 
@@ -28,10 +29,10 @@ def branch_of(run: str) -> str:
 
 
 def inspect(name: str, path: Path) -> Found:
-    """Worktree or in-place; raises GitRefused when it is neither. Uncommitted work is no obstacle: it is never touched."""
+    """Worktree or in-place; raises GitRefused when it is neither, GitInterrupted where the folder is away. Uncommitted work is no obstacle: it is never touched."""
     if not path.is_dir():
         hint = f"clone it there, or tell the worker where it is: coord worker --repo {name}=PATH"
-        raise GitRefused(f"{name}: there is no folder {path}", hint)
+        raise GitInterrupted(Trouble.MISSING, f"{name}: there is no folder {path}", hint)
     reason, common_dir = look(path)
     if reason:
         return Found(workspace=Workspace.IN_PLACE, why=f"{name}: {path} {reason}: todos work in it directly")

@@ -15,6 +15,7 @@ from coordination.errors import GitRefused
 from coordination.runs.cleaning import RUN_ID, Kind, Remnant
 from workers.git import git
 from workers.repository import branch_of, look, worktrees
+from workers.trouble import GitInterrupted
 
 REFS = ("refs/heads", "refs/remotes", "refs/tags")
 _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
@@ -57,12 +58,14 @@ class RunBranches:
         )
 
     def remove(self, remnant: Remnant) -> Remnant:
-        """The branch gone, unless somebody has moved it or checked it out meanwhile."""
+        """The branch gone, unless somebody has moved it or checked it out meanwhile. Raises GitInterrupted."""
         stays = self._checked_out(remnant.run, dict(worktrees(self._checkout)))
         try:
             if not stays:
                 ref = f"refs/heads/{branch_of(remnant.run)}"
                 git("update-ref", "-d", ref, self.heads[remnant.run], cwd=self._checkout)
+        except GitInterrupted:
+            raise
         except GitRefused as refused:
             stays = refused.message
         return remnant.model_copy(update={"stays": stays, "gone": not stays})

@@ -149,6 +149,11 @@ class Worktree:
             self._occupancy.note(child.guard, child.group)
 
     @property
+    def there(self) -> bool:
+        """Whether it is a worktree still."""
+        return (self.path / ".git").is_file()
+
+    @property
     def changed(self) -> bool:
         """Whether something in it is in no commit."""
         return bool(ask("status", "--porcelain", cwd=self.path, settings=self._prepared.settings).stdout)
@@ -182,6 +187,11 @@ class Worktree:
         with words_for(self.path):
             self._folder.stand_at(self._since)
         self._stands = self._since
+
+    def make_room(self) -> None:
+        """Remove what the attempt left untracked: it is done again, and may have filled the disk. Writes nothing."""
+        with suppress(CoordinationError):
+            self._folder.git("clean", "-ffdq")
 
     def commit(self, todo: str, task: str, source: str = "") -> str:
         """Commit what the todo changed; returns the branch's tip. Raises Superseded or GitRefused. `source`: see `message`."""

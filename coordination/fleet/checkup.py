@@ -17,6 +17,7 @@ from typing import Any
 
 import redis
 
+from coordination.disk import shortage
 from coordination.ecosystem.document import load
 from coordination.errors import CoordinationError, InvalidFile, NotFound
 from coordination.fleet.doctor import Facts, File, Heard, Machine, Server
@@ -43,7 +44,8 @@ def look_at_file(path: Path) -> File:
     return File(path=str(path), repos=tuple(repo.name for repo in ecosystem.repos), shows_password=shown)
 
 
-def look_at_machine(settings: Settings) -> Machine:
+def look_at_machine(settings: Settings, folders: Iterable[Path] = ()) -> Machine:
+    """`folders`: where work is done on it."""
     program = _program(settings.agent_command)
     return Machine(
         host=settings.host or socket.gethostname(),
@@ -51,6 +53,7 @@ def look_at_machine(settings: Settings) -> Machine:
         git=_git_version(),
         agent=program,
         agent_found=program is None or shutil.which(program) is not None,
+        short=shortage(folders, settings.disk_min),
     )
 
 

@@ -43,6 +43,8 @@ class Machine:
     agent_found: bool = True
     clock_offset_ms: int | None = None
     """How far it is ahead of Redis."""
+    short: str = ""
+    """What the disk of the state folder has too little of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +155,12 @@ def _served(facts: Facts) -> Iterator[Finding]:
                 f"host {host} serves {repo}, and cannot work on it: {why}",
                 f"mend that on {host}; its worker sees it by itself",
             )
+    for heard in facts.workers:
+        if heard.worker.short:
+            yield Finding.wrong(
+                f"worker {heard.worker.id} begins no todo: {heard.worker.short}",
+                f"make room on {heard.worker.host} (coord clean shows what runs have left), or set disk_min",
+            )
     nobody = [repo for repo in facts.repos if not facts.hosts_of(repo) and not facts.unfit(repo)]
     if nobody:
         start = (
@@ -229,6 +237,8 @@ def _machine(facts: Facts) -> Iterator[Finding]:
     """Work happens here with the embedded server; elsewhere the workers' machines are what counts."""
     here = facts.server is not None and facts.server.embedded
     say = Finding.wrong if here else Finding.warning
+    if facts.machine.short and facts.machine.host not in {heard.worker.host for heard in facts.workers}:
+        yield say(facts.machine.short, "make room (coord clean shows what runs have left), or set disk_min")
     if facts.machine.git is None:
         yield say("there is no git on this machine", "install git")
     if not facts.machine.agent_found:

@@ -37,6 +37,8 @@ class Worker(BaseModel):
     """The folder on the host for worktrees and logs."""
     unfit: Mapping[str, str] = {}
     """Repository → why it cannot be worked on there at present."""
+    short: str = ""
+    """Why it begins no todo at present: what its disks have too little of. What is undone makes room, and goes on."""
     clock_offset_ms: int = 0
     """How far the host's clock is ahead of Redis'."""
 

@@ -15,7 +15,18 @@ from redis.exceptions import NoScriptError
 
 from coordination.cache.entries import drop
 from coordination.planner.delivery import Delivery
-from coordination.runs.records import Grant, Handed, HandedOver, Reply, Result, RunBrief, TodoSpec, TodoState, Undo
+from coordination.runs.records import (
+    Blame,
+    Grant,
+    Handed,
+    HandedOver,
+    Reply,
+    Result,
+    RunBrief,
+    TodoSpec,
+    TodoState,
+    Undo,
+)
 from coordination.wire.keys import Keys, resource, split_member
 from coordination.wire.scripts import Scripts, digest
 
@@ -71,13 +82,15 @@ class RunStore:
         lease: timedelta,
         request: str = "",
         unfit: str = "",
+        short: str = "",
     ) -> Reply:
         """`granted` with a Grant, or a refusal (see lua/run/claim.lua). The same request asks again without harm.
 
-        `unfit`: why this worker cannot work in the repository at present; the todo waits with that reason.
+        `unfit`: why this worker cannot work in the repository at present; the todo waits with that reason. `short`: why it begins
+        nothing new, though it undoes what was done.
         """
         request = request or uuid.uuid4().hex
-        word, *rest = self._call("claim", run_id, todo_id, attempt, worker, host, request, ms(lease), unfit)
+        word, *rest = self._call("claim", run_id, todo_id, attempt, worker, host, request, ms(lease), unfit, short)
         reply = _reply(run_id, [word, *rest[:3]])
         if word != "granted":
             return reply
@@ -127,6 +140,10 @@ class RunStore:
 
     def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
         return self._step("park", grant.run_id, grant.todo_id, grant.fence, waits_for, ms(delay))
+
+    def hold_up(self, grant: Grant, why: str, delay: timedelta, blame: Blame = "", limit: int = 0) -> Reply:
+        """Trouble that passes: parked for twice as long each time. `limit`: so often, then it has failed; 0: never."""
+        return self._step("hold_up", grant.run_id, grant.todo_id, grant.fence, why, ms(delay), blame, limit)
 
     def checkpoint(self, grant: Grant, output: str) -> Reply:
         """What the todo has written so far (JSON), for an attempt after this one: `kept`, or `stale`."""

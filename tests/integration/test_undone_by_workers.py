@@ -169,23 +169,24 @@ def test_on_a_full_disk_worktree_and_branch_go_all_the_same(disk: Path, world: W
     assert not list(scene.host.state.glob("worktrees/*"))
 
 
-def test_a_compensation_on_a_full_disk_fails_with_the_reason_and_is_carried_out_when_there_is_room(
+def test_a_compensation_on_a_full_disk_is_held_up_with_the_reason_and_carried_out_when_there_is_room(
     disk: Path, world: World, tmp_path: Path
 ):
     scene = Scene(world, A, f"head -c 100000000 /dev/zero > big || {{ [ -e {tmp_path}/room ] || exit 1; }}")
     filler = fill(disk)
     scene.roll_back()
-    assert scene.undo("A").kind is Kind.FAILED
-    assert "No space left on device" in scene.fact("A", "undo_error")
+    assert scene.undo("A").kind is Kind.LATER
+    assert scene.state("A") == "parked"
+    assert "No space left on device" in scene.fact("A", "waits_for")
 
     filler.unlink()
-    scene.roll_back()
-    assert scene.undo("A").kind is Kind.FAILED
-    assert scene.fact("A", "undo_error") == "exit code 1; A ended as succeeded and handed over no output"
+    scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
+    assert scene.undo("A").kind is Kind.LATER
+    assert "exit code 1; A ended as succeeded and handed over no output: the disk" in scene.fact("A", "waits_for")
     assert f"coord/{scene.run}" in scene.branches(scene.checkout)
 
     (tmp_path / "room").touch()
-    scene.roll_back()
+    scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
     assert scene.undo("A").kind is Kind.DONE, "though it has filled the disk"
     assert scene.host.parts.store.status(scene.run) == "rolled_back"
     assert scene.branches(scene.checkout) == ["main"]

@@ -62,3 +62,14 @@ def test_a_variable_that_is_set_to_nothing_counts_as_not_set():
 def test_a_setting_that_there_is_not_is_refused():
     with pytest.raises(UsageError, match="setting lease: there is no such setting"):
         read_settings({"lease": 3}, environ={})
+
+
+@pytest.mark.parametrize(("written", "size"), [("512MiB", 512 * 1024**2), ("1.5GiB", 1536 * 1024**2), (7, 7), ("0", 0)])
+def test_a_size_is_written_with_its_unit_or_in_bytes(written: object, size: int):
+    assert read_settings({"disk_min": written}, environ={}).disk_min == size
+
+
+@pytest.mark.parametrize("written", ["1GB", "-1", "much", "1e9GiB", "9" * 400])
+def test_what_is_no_size_is_refused(written: str):
+    with pytest.raises(UsageError, match="disk_min"):
+        read_settings({"disk_min": written}, environ={})

@@ -20,7 +20,7 @@ from coordination.errors import Conflict, NotAllowed
 from coordination.runs.cleaning import Answer, Board, Errand
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.records import Grant, HandedOver, Reply, Result, RunBrief, TodoState
+from coordination.runs.records import Blame, Grant, HandedOver, Reply, Result, RunBrief, TodoState
 from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
@@ -43,7 +43,7 @@ class Deeds:
         self._version = version
         self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # never changes
         deeds = (
-            self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.checkpoint, self.status, self.brief,
+            self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up, self.checkpoint, self.status, self.brief,
             self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave, self.errands,
             self.answer,
         )  # fmt: skip
@@ -60,11 +60,11 @@ class Deeds:
 
     def claim(
         self, repos: Repos, run_id: str, todo_id: str, attempt: int,
-        worker: str, host: str, lease: timedelta, request: str, unfit: str = "",
+        worker: str, host: str, lease: timedelta, request: str, unfit: str = "", short: str = "",
     ) -> Reply:  # fmt: skip
         self._own(repos, run_id, todo_id)
         reply = self._store.claim(
-            run_id, todo_id, attempt, worker=worker, host=host, lease=lease, request=request, unfit=unfit
+            run_id, todo_id, attempt, worker=worker, host=host, lease=lease, request=request, unfit=unfit, short=short
         )
         return self._followed(reply, run_id, todo_id, last="ended")
 
@@ -91,6 +91,13 @@ class Deeds:
     def park(self, repos: Repos, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)
         return self._followed(self._store.park(grant, waits_for, delay), grant.run_id, grant.todo_id)
+
+    def hold_up(
+        self, repos: Repos, grant: Grant, why: str, delay: timedelta, blame: Blame = "", limit: int = 0
+    ) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        reply = self._store.hold_up(grant, why, delay, blame, limit)
+        return self._followed(reply, grant.run_id, grant.todo_id, last="settled")
 
     def checkpoint(self, repos: Repos, grant: Grant, output: str) -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)

@@ -86,6 +86,7 @@ class ProxyStore(RunStore):
     retry = _asked(RunStore.retry)
     hand_back = _asked(RunStore.hand_back)
     park = _asked(RunStore.park)
+    hold_up = _asked(RunStore.hold_up)
     checkpoint = _asked(RunStore.checkpoint)
     status = _asked(RunStore.status)
     brief = _asked(RunStore.brief)

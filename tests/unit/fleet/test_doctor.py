@@ -72,6 +72,12 @@ def test_nothing_is_said_where_nothing_is_wrong():
             "host b serves units, and cannot work on it",
         ),
         (
+            {"workers": (worker("a", "units", "text", short="no room"),)},
+            WRONG,
+            "worker coord-1@a begins no todo: no room",
+        ),
+        ({"machine": replace(MACHINE, short="no room")}, WARNING, "no room"),
+        (
             {"workers": (worker("a", "units"), worker("b", "text", version="0.9"))},
             WRONG,
             "the workers of b are of coord 0.9, this is 1.0",

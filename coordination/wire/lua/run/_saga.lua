@@ -6,7 +6,7 @@ local function undo_todo(todo)
   local p = place_of(todo)
   if state_of(todo) ~= 'compensation_failed' then note(todo, 'was', state_of(todo)) end
   note(todo, 'undo', 1)
-  for _, old in ipairs({ 'tries', 'lost', 'rank', 'waits_for', 'undo_started_at', 'undo_finished_at', 'undo_error', 'undo_exit_code' }) do
+  for _, old in ipairs({ 'tries', 'lost', 'held_up', 'rank', 'waits_for', 'undo_started_at', 'undo_finished_at', 'undo_error', 'undo_exit_code' }) do
     erase(todo, old)
   end
   increment(todo, 'attempt')

@@ -78,6 +78,7 @@ local function again(todo, counted, delay_ms, why)
   let_go(todo, p)
   increment(todo, counted)
   increment(todo, 'attempt')
+  erase(todo, 'held_up')
   if why ~= '' then note_of_attempt(todo, 'error', why) end
   call('SADD', owed, todo)
   free_repo(p, todo)

@@ -1,5 +1,6 @@
 -- A worker asks for a todo that was delivered to it: → running with a lease and a fence, or a word why not.
--- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the repository (or empty)
+-- ARGV: run, todo, attempt, worker, host, request id, lease in ms, why this worker cannot work in the repository (or empty),
+--   why it begins nothing new (or empty)
 -- Returns: `granted` (…, fence, spec, tip, tries, checkpoint, whether anything at all is shared; where it is to be undone also: what it was, its output, whether nothing
 --   else is left to undo in its repository, the run in which it was done, and whether this one had ended), or a refusal:
 --   `unknown`   no such run or todo             `stale`     an older or newer attempt is the one that counts
@@ -7,7 +8,7 @@
 --   `early`     its turn has not come           `parked`    it waits for its seat or its resources, for a worker that can work there,
 --                                                 or behind a circuit breaker
 --   `elsewhere` the run works on another host: the caller sends it there
-local todo, attempt, worker, host, request_id, lease_ms, unfit = unpack(ARGV, 2, 8)
+local todo, attempt, worker, host, request_id, lease_ms, unfit, short = unpack(ARGV, 2, 9)
 local at = state_of(todo)
 if not at then return { 'unknown', sends, woken, '' } end
 
@@ -60,6 +61,7 @@ if pinned and pinned ~= host then
   return reply('elsewhere')
 end
 
+if unfit == '' and not undoing then unfit = short end -- what is undone makes room
 if unfit ~= '' then -- not pinned: another host may serve the repository
   park(todo, unfit, RECHECK_MS)
   return reply('parked')

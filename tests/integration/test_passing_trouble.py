@@ -1,0 +1,202 @@
+"""Trouble that passes fails no todo and undoes no run: git is killed, disks are full, locks are left, folders are away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coordination.models import OnFailure
+from coordination.planner.graph import build
+from coordination.runs.submit import submit
+from coordination.settings import Settings
+from tests.disks import fill
+from tests.hosts import WRITES, World
+from tests.plans import PLAN, ecosystem, order
+from tests.stage import git
+from workers.verdict import Kind, Verdict
+
+KILLS = """#!/bin/sh
+case " $* " in *" $(cat {trap} 2>/dev/null || echo NEVER) "*) rm {trap}; kill -9 $$;; esac
+exec {git} "$@"
+"""
+
+
+class Scene:
+    """One todo `A` of the repository `up`, in a run that is rolled back when it fails."""
+
+    def __init__(self, world: World, action: str = WRITES, settings: Settings | None = None, **fields: object) -> None:
+        settings = settings or Settings(disk_min=0)
+        world.settings = settings
+        self.checkout = world.repo("a/up")
+        self.host = world.host("a", up=self.checkout)
+        self.store = self.host.parts.store
+        declared = ecosystem({"A": "up"}, A={"action": action, "retry": {"attempts": 1}, **fields})
+        ordered = order(on_failure=OnFailure.ROLLBACK)
+        self.run, _ = submit(self.store, build(declared, PLAN), declared, settings, ordered)
+        self.worktree = self.host.state / "worktrees" / self.run / "up"
+
+    def fact(self, name: str) -> str:
+        return self.store.redis.hget(self.store.keys.run(self.run).facts, f"A {name}") or ""
+
+    @property
+    def state(self) -> str:
+        return self.store.redis.hget(self.store.keys.run(self.run).state, "A") or ""
+
+    @property
+    def failures(self) -> int:
+        """That the repository's circuit breaker counts."""
+        return int(self.store.redis.llen(self.store.keys.breakers.failures("repo:up")))
+
+    def go(self) -> Verdict:
+        """The todo's next delivery; what it waited for is over."""
+        if self.state == "parked":
+            self.host.parts.dispatcher.follow(self.store.fire(self.run, "A"))
+        return self.host.parts.attempts.carry_out(self.run, "A", int(self.fact("attempt") or 1), "up")
+
+    def is_held_up(self, words: str) -> None:
+        assert (self.state, self.fact("tries"), self.fact("attempt")) == ("parked", "", "1")
+        assert words in self.fact("waits_for")
+        assert self.store.status(self.run) == "running"
+
+    def is_done(self) -> None:
+        assert self.go().kind is Kind.DONE, self.fact("error")
+        assert self.store.status(self.run) == "succeeded"
+        assert git(self.checkout, "show", f"coord/{self.run}:work") == "A"
+
+
+@pytest.fixture
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Whose words are written here: the next git with them is killed."""
+    found, trap, folder = shutil.which("git"), tmp_path / "trap", tmp_path / "bin"
+    folder.mkdir()
+    (folder / "git").write_text(KILLS.format(trap=trap, git=found))
+    (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return trap
+
+
+@pytest.mark.parametrize("of", ["worktree add", "write-tree", "commit-tree", "update-ref", "rev-parse", "status"])
+def test_one_killed_git_uses_up_no_attempt_and_undoes_no_run(world: World, trap: Path, of: str):
+    scene = Scene(world)
+    trap.write_text(of)
+
+    assert scene.go().kind is Kind.LATER
+    scene.is_held_up("ended")
+    assert scene.failures == 1
+    scene.is_done()
+
+
+def test_a_stale_lock_on_the_runs_own_branch_is_removed(world: World):
+    scene = Scene(world)
+    lock = scene.checkout / ".git" / "refs" / "heads" / "coord" / f"{scene.run}.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    index = scene.checkout / ".git" / "index.lock"
+    index.touch()
+
+    scene.is_done()
+    assert not lock.exists()
+    assert index.exists(), "that is a person's"
+
+
+def test_a_checkout_that_is_away_for_a_moment_is_waited_for(world: World):
+    away = world.folder / "away"
+    scene = Scene(world, f"[ -e {away}.was ] || {{ touch {away}.was; mv {world.folder}/a/up {away}; }}; {WRITES}")
+
+    assert scene.go().kind is Kind.LATER
+    assert scene.state == "parked"
+    away.rename(scene.checkout)
+    scene.is_done()
+
+
+def test_a_worktree_deleted_under_its_todo_is_made_anew(world: World):
+    gone = world.folder / "gone"
+    scene = Scene(world, f'[ -e {gone} ] || {{ touch {gone}; rm -rf "$COORD_REPO_PATH"; }}; {WRITES}')
+
+    assert scene.go().kind is Kind.LATER
+    scene.is_held_up(str(scene.worktree))
+    assert scene.failures == 0, "the todo may have done it"
+    scene.is_done()
+
+
+def test_a_todo_that_always_deletes_its_worktree_fails_in_the_end(world: World):
+    scene = Scene(world, 'rm -rf "$COORD_REPO_PATH"')
+    verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
+
+    assert verdicts == [Kind.LATER] * Settings().lost_leases + [Kind.FAILED]
+    assert "(4 times)" in scene.fact("error")
+
+
+def test_a_full_disk_holds_the_todo_up_until_there_is_room(world: World, small_disk: Callable[[Path], Path]):
+    small_disk(world.folder / "a")
+    scene = Scene(world)
+    filler = fill(world.folder / "a")
+
+    assert scene.go().kind is Kind.LATER
+    scene.is_held_up("No space left on device")
+    first = scene.store.redis.zscore(scene.store.keys.timers, f"{scene.run} A") - scene.store.now_ms()
+    assert scene.go().kind is Kind.LATER
+    second = scene.store.redis.zscore(scene.store.keys.timers, f"{scene.run} A") - scene.store.now_ms()
+    assert first <= 1000 < second <= 2000, "the timer grows"
+
+    filler.unlink()
+    scene.is_done()
+
+
+def test_a_command_that_fails_on_a_full_disk_is_tried_again(world: World, small_disk: Callable[[Path], Path]):
+    disk = small_disk(world.folder / "a")
+    fills = f"[ -e {world.folder}/full ] || {{ touch {world.folder}/full; cat /dev/zero > {disk}/filler; exit 1; }}"
+    scene = Scene(world, f"{fills}; {WRITES}")
+
+    assert scene.go().kind is Kind.LATER
+    scene.is_held_up("is full")
+    (disk / "filler").unlink()
+    scene.is_done()
+
+
+def test_trouble_that_never_passes_can_be_cancelled(world: World, trap: Path):
+    scene = Scene(world)
+    trap.write_text("worktree add")
+    assert scene.go().kind is Kind.LATER
+
+    scene.store.cancel(scene.run, "lena")
+    assert (scene.state, scene.store.status(scene.run)) == ("cancelled", "cancelled")
+
+
+@pytest.mark.parametrize("of", ["worktree list", "update-ref -d", "for-each-ref"])
+def test_one_killed_git_does_not_make_a_rollback_fail(world: World, trap: Path, of: str):
+    scene = Scene(world)
+    scene.is_done()
+    scene.store.rollback(scene.run, "lena", "asked by lena")
+    trap.write_text(of)
+
+    assert scene.go().kind is Kind.LATER
+    assert scene.state == "parked"
+    assert scene.go().kind is Kind.DONE
+    assert scene.store.status(scene.run) == "rolled_back"
+    assert git(scene.checkout, "for-each-ref", "--format=%(refname:short)", "refs/heads") == "main"
+
+
+def test_a_worker_below_disk_min_begins_nothing_says_so_and_still_undoes(world: World):
+    scene = Scene(world, compensate="true")
+    enough = scene.host
+    world.settings = Settings(disk_min=2**60)
+    scene.host = world.host("a", up=scene.checkout)
+
+    assert scene.go().kind is Kind.LATER
+    scene.is_held_up("less than disk_min (1048576 TiB) is free in")
+    assert not scene.worktree.exists()
+    scene.host.parts.leases.sign_on()
+    (said,) = scene.host.parts.presence.workers()
+    assert (said.short != "", said.fit) == (True, ("up",))
+
+    short, scene.host = scene.host, enough
+    scene.is_done()
+    scene.host = short
+    scene.store.rollback(scene.run, "lena", "asked by lena")
+    assert scene.go().kind is Kind.DONE
+    assert scene.store.status(scene.run) == "rolled_back"

@@ -1,0 +1,84 @@
+"""Tell trouble that passes (a killed git, a full disk, a lock) from what git or the system refuses for good."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+
+from coordination.errors import GitRefused
+
+
+class Trouble(StrEnum):
+    """Why something failed that may succeed if it is tried again."""
+
+    KILLED = "killed"
+    """git, or a program that it had started, was ended by a signal."""
+    DISK = "disk"
+    """No space, no quota, or an error of the device."""
+    MACHINE = "machine"
+    """Out of memory, processes or open files."""
+    LOCKED = "locked"
+    """Another git holds a lock file, or has left it."""
+    MISSING = "missing"
+    """A folder is not there."""
+    DAMAGED = "damaged"
+    """The worktree is none any more; it is made anew."""
+
+    @property
+    def is_of_the_folder(self) -> bool:
+        """A todo's own command may have done it."""
+        return self in (Trouble.MISSING, Trouble.DAMAGED)
+
+
+ENDED_BY_SIGNAL = frozenset({128 + 2, 128 + 9, 128 + 15})
+"""How git ends when a git that it had started was interrupted, killed or terminated. 129 is not one of them: a usage error."""
+
+_BY_ERRNO: Mapping[int, Trouble] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS), Trouble.DISK),
+    **dict.fromkeys((errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR), Trouble.MACHINE),
+    **dict.fromkeys((errno.ENOENT, errno.ESTALE), Trouble.MISSING),
+}
+# Under LC_ALL=C git ends such a line with the system's own words; a file's name cannot stand there.
+_BY_WORDS: tuple[tuple[re.Pattern[str], Trouble], ...] = tuple(
+    (re.compile(pattern, re.MULTILINE), trouble)
+    for pattern, trouble in (
+        (r"\bdied of signal \d+", Trouble.KILLED),
+        (r": (No space left on device|Disk quota exceeded|Input/output error|Read-only file system)\.?$", Trouble.DISK),
+        (r": (Cannot allocate memory|Resource temporarily unavailable|Too many open files( in system)?)\.?$", Trouble.MACHINE),
+        (r"^fatal: Out of memory, ", Trouble.MACHINE),
+        (r"Unable to create '.*\.lock': File exists\.?$", Trouble.LOCKED),
+        (r"could not lock config file .*: File exists\.?$", Trouble.LOCKED),
+        (r"Unable to read current working directory: ", Trouble.MISSING),
+        (r": Stale file handle\.?$", Trouble.MISSING),
+        (r"^fatal: (not a git repository\b|invalid gitfile format|this operation must be run in a work tree)", Trouble.DAMAGED),
+        (r"^(fatal|error): (index file (corrupt|smaller than expected)|bad (index file sha1 )?signature)", Trouble.DAMAGED),
+    )
+)  # fmt: skip
+
+
+def trouble_of_git(exit_code: int, said: str) -> Trouble | None:
+    """Return the passing trouble that git tells of by its end and its words (LC_ALL=C); None if it has refused for good.
+
+    `exit_code`: as subprocess has it, negative for a signal.
+    """
+    if exit_code == 0:
+        return None
+    if exit_code < 0:
+        return Trouble.KILLED
+    told = next((trouble for pattern, trouble in _BY_WORDS if pattern.search(said)), None)
+    return Trouble.KILLED if told is None and exit_code in ENDED_BY_SIGNAL else told
+
+
+def trouble_of_error(error: OSError) -> Trouble | None:
+    """Return the passing trouble that the system tells of; None for what lasts, such as missing rights."""
+    return None if error.errno is None else _BY_ERRNO.get(error.errno)
+
+
+class GitInterrupted(GitRefused):
+    """Something that passes has kept git from its work."""
+
+    def __init__(self, trouble: Trouble, message: str = "", hint: str = "") -> None:
+        self.trouble = trouble
+        super().__init__(message, hint or "nothing to do: the todo is tried again by itself")
