@@ -13,6 +13,7 @@ from coordination.ecosystem import document
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.models import Ecosystem, Repo
 from coordination.settings import ecosystem_path_from_environment, failpoints_from_environment, read_settings
+from coordination.terminal import protect
 from coordination.wire.connection import reaching
 from workers.app import Charge
 from workers.pool import Pool
@@ -23,6 +24,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    protect()
     arguments = _parser().parse_args(argv)
     log = logging.StreamHandler(sys.stderr)
     log.addFilter(OnceAMinute())

@@ -18,6 +18,7 @@ from click.exceptions import NoArgsIsHelpError
 from coordination.cli.context import Call
 from coordination.cli.lazy import Families, LazyGroup
 from coordination.errors import CoordinationError
+from coordination.terminal import protect, spelled
 
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -142,6 +143,7 @@ def coord(ctx: click.Context) -> None:
 def run(argv: Sequence[str] | None = None) -> NoReturn:
     """One call: whatever happens becomes an exit code, and words on standard error."""
     _open_what_is_closed()
+    protect()
     call = Call()
     try:
         code = _perform(call, argv)
@@ -174,13 +176,13 @@ def _perform(call: Call, argv: Sequence[str] | None) -> int:
             ended: Any = coord.main(args=argv, prog_name="coord", standalone_mode=False, obj=call)
             return ended if isinstance(ended, int) else 0
     except CoordinationError as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(f"error: {spelled(str(error))}", err=True)
         return error.exit_code
     except NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return error.exit_code
     except click.ClickException as error:
-        click.echo(f"error: {_refused(error)}", err=True)
+        click.echo(f"error: {spelled(_refused(error))}", err=True)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED

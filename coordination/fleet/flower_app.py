@@ -16,11 +16,13 @@ from kombu.exceptions import OperationalError
 
 from coordination.errors import CoordinationError, UsageError
 from coordination.settings import Settings, read_settings
+from coordination.terminal import protect
 from coordination.wire.address import carrier_url, parse
 from coordination.wire.keys import Keys
 
 
 def main() -> int:
+    protect()
     try:
         settings = read_settings()
         watching(settings).start(["flower"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
@@ -11,9 +12,11 @@ from coordination.phrases import counted, listed
 from coordination.planner.gates import asks, is_milestone
 from coordination.planner.graph import PlanGraph
 from coordination.planner.hours import say
+from coordination.terminal import CONTROLS
 
 APPROVAL = "approval"
 """Of a milestone, where others have their hours."""
+_UNSEEN = re.compile(f"[{CONTROLS}]+")
 INDENT_SHOWN = 60
 """Deeper than this the tree's lines are cut on the left: a chain of 10,000 todos would fill 100 MB with lines."""
 
@@ -106,7 +109,7 @@ def _blocked_lines(graph: PlanGraph) -> Iterable[str]:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(_UNSEEN.sub(" ", text).split())
 
 
 def _by_repo(todos: Mapping[str, Todo]) -> dict[str, list[str]]:

@@ -10,9 +10,12 @@ import unicodedata
 from collections.abc import Iterable
 from xml.sax.saxutils import escape, quoteattr
 
+from coordination.terminal import CONTROLS
+
 MADE_BY = "<!-- drawn by coord -->"
 """In the second line of each picture: by it coord knows its own again."""
-_NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_SHOWN = re.compile(f"[{CONTROLS}\ud800-\udfff\ufffe\uffff]")
+"""What XML cannot hold, and what would turn the direction of a line."""
 WIDE, MIDDLE, NARROW = 1.0, 0.66, 0.56
 """Of a character, in sizes of its font: about, as no font is known here."""
 
@@ -77,8 +80,8 @@ def hover(words: str) -> str:
 
 
 def safe(words: str) -> str:
-    """What XML cannot hold is shown as what it is: not readable."""
-    return escape(_NOT_IN_XML.sub("\ufffd", words))
+    """What cannot be shown is shown as what it is: not readable."""
+    return escape(_NOT_SHOWN.sub("\ufffd", words))
 
 
 def fitted(words: str, width: float, size: float = 12) -> str:

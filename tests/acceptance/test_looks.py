@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import struct
-import subprocess
-import termios
-from contextlib import suppress
 
 import click
 import pytest
@@ -19,7 +12,8 @@ from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, Harness
 from tests.doors import listening, silent
 from tests.plans import ecosystem, graph, order
-from tests.stage import COORD, Stage, plain
+from tests.stage import Stage
+from tests.terminals import on_terminal
 
 FILE = """\
 repos: [{name: web, path: web}]
@@ -39,24 +33,6 @@ coordination:
 def declared(stage: Stage) -> Stage:
     stage.file.write_text(FILE)
     return stage
-
-
-def on_terminal(stage: Stage, *words: str, columns: int = 80, **env: str) -> str:
-    """What a terminal of this width is given."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    environment = {k: v for k, v in plain().items() if k not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")}
-    process = subprocess.Popen(
-        [COORD, *words], cwd=stage.folder, env={**environment, "TERM": "xterm", **env}, stdout=theirs, stderr=theirs,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    os.close(theirs)
-    said = b""
-    with suppress(OSError), os.fdopen(ours, "rb", closefd=True) as master:  # Linux ends a terminal with an error
-        while piece := master.read1(65536):
-            said += piece
-    assert process.wait(60) == 0, said
-    return said.decode().replace("\r\n", "\n")
 
 
 def test_a_terminal_is_not_overflowed_and_shows_states_in_colour(declared: Stage) -> None:

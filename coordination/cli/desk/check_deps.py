@@ -21,6 +21,7 @@ from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
 from coordination.models import Dependency, DependencyStatus, DependencyType
 from coordination.phrases import listed
+from coordination.terminal import driven, spelled
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
@@ -87,11 +88,11 @@ def _bar(total: int) -> Iterator[Callable[[Outcome], None] | None]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True, highlight=False), transient=True) as progress:
+    with Progress(*columns, console=Console(file=driven(sys.stderr), highlight=False), transient=True) as progress:
         bar = progress.add_task("", total=total)
-        yield lambda outcome: progress.update(bar, advance=1, description=f"{outcome.id} {outcome.status}")
+        yield lambda outcome: progress.update(bar, advance=1, description=spelled(f"{outcome.id} {outcome.status}"))
 
 
 def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:

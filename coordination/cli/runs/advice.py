@@ -13,6 +13,7 @@ from coordination.cli.runs.waits import in_words, waits
 from coordination.phrases import counted, listed
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.runs.service import Runs
+from coordination.terminal import spelled
 
 FAILED = (TodoState.FAILED, TodoState.COMPENSATION_FAILED)
 SHOWN_FAILURES = 3
@@ -26,9 +27,9 @@ def say_next(runs: Runs, run: RunView, worktrees: Path) -> None:
 
     now = datetime.now(UTC)
     for wait in waits(run) if not run.status.ended else ():
-        click.echo(in_words(wait, now), err=True)
+        click.echo(spelled(in_words(wait, now)), err=True)
     for line in advice(run, runs.reader.branches(run), tail, worktrees / run.run_id):
-        click.echo(line, err=True)
+        click.echo(spelled(line), err=True)
 
 
 def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:

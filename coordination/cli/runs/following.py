@@ -5,6 +5,7 @@ Nothing here belongs to the run: whoever stops looking, or is killed, changes no
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ from coordination.runs.kept import IN_HAND, in_hand
 from coordination.runs.progress import Event
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.service import Runs
+from coordination.terminal import driven, spelled
 from coordination.wire.trouble import NO_ROOM
 
 LOOK_S = 2.0
@@ -51,7 +53,7 @@ class Screen(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
         for wait in self.waiting[:SHOWN_WAITS]:
-            yield Text(in_words(wait, datetime.now(UTC)))
+            yield Text(spelled(in_words(wait, datetime.now(UTC))))
         if (more := len(self.waiting) - SHOWN_WAITS) > 0:
             yield Text(f"· and {more} more")
 
@@ -60,7 +62,9 @@ class Following:
     def __init__(self, runs: Runs, run_id: str, since: str = BEGINNING) -> None:
         self._runs = runs
         self._run_id = run_id
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(
+            file=driven(sys.stderr), highlight=False
+        )  # a bar moves the cursor: what we print is spelled
         self._screen: Screen | None = None
         self._bar: TaskID | None = None
         self._seen = since
@@ -93,7 +97,7 @@ class Following:
             yield
             return
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -168,5 +172,5 @@ class Following:
             found.insert(0, Wait(why=words, words=words))
         return found
 
-    def _print(self, what: object) -> None:
-        self._console.print(what, soft_wrap=True)
+    def _print(self, what: str | Text) -> None:
+        self._console.print(what if isinstance(what, Text) else Text(spelled(what)), soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from coordination.cli.runs.summary import figures, print_run
 from coordination.cli.screen.colours import told
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import Form, as_json_option, shown
-from coordination.cli.screen.tables import print_table
+from coordination.cli.screen.tables import colourful, print_table
 from coordination.phrases import counted
 from coordination.runs.records import RunView
 from coordination.runs.service import Runs
 from coordination.runs.view import LAST
+from coordination.terminal import Lets, letting
 from coordination.wire.connection import reaching
 
 the_run = click.argument("run", default=LAST, shell_complete=run_ids)
@@ -112,12 +114,17 @@ def watch(call: Call, run: str, as_json: bool) -> int:
 @the_run
 @click.argument("todo", required=False, shell_complete=todo_ids)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the todo, or the run, has ended.")
+@click.option("--raw", is_flag=True, help="On a terminal too, every byte as it was written: it may move the cursor.")
 @click.pass_obj
-def logs(call: Call, run: str, todo: str | None, follow: bool) -> None:
-    """Print what TODO wrote in RUN (`last` for the latest), every attempt of it; without TODO, what all of them wrote."""
-    with opened(call) as runs:
+def logs(call: Call, run: str, todo: str | None, follow: bool, raw: bool) -> None:
+    r"""Print what TODO wrote in RUN (`last` for the latest), every attempt of it; without TODO, what all of them wrote.
+
+    A terminal gets its colours, and what else it would obey written out (`\u001b`); a pipe gets every byte.
+    """
+    with opened(call) as runs, letting(sys.stdout, Lets.ALL if raw else Lets.COLOURS if colourful() else Lets.NOTHING):
         for text in runs.log(runs.reader.resolve(run), todo, follow=follow):
-            click.echo(text, nl=False)
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 @command()

@@ -14,6 +14,7 @@ from coordination.cli.context import Call
 from coordination.cli.options.narrowing import narrowed
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.tables import plain
 from coordination.errors import UsageError
 from coordination.phrases import counted
 
@@ -95,7 +96,7 @@ def forecast(call: Call, plan: str, wanted: Selectors, jobs: int | None, as_json
 
 
 def _in_words(graph: PlanGraph, foreseen: Forecast) -> str:
-    title = f"{graph.plan.id}  {' '.join(graph.plan.title.split())}"
+    title = f"{graph.plan.id}  {plain(graph.plan.title)}"
     if graph.nothing_to_do:
         return f"{title}\nnothing to do: {graph.nothing_to_do}"
     return "\n".join([title, *_figures(foreseen), *_remarks(graph, foreseen)])

@@ -17,6 +17,7 @@ from coordination.cli.screen.shown import as_json_option
 from coordination.phrases import counted
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.service import Runs
+from coordination.terminal import spelled
 
 
 @command()
@@ -47,7 +48,7 @@ def resume(call: Call, run: str, as_it_was: bool, as_json: bool) -> None:
     _data(view, as_json)
     click.echo(f"run {view.run_id} goes on; look: coord watch {view.run_id}", err=True)
     for repo, words in unserved.items():
-        click.echo(f"· it waits for {words}\n  {SERVE.format(repo=repo)}", err=True)
+        click.echo(f"· it waits for {spelled(words)}\n  {SERVE.format(repo=repo)}", err=True)
 
 
 @command()
@@ -86,7 +87,7 @@ def _ended(runs: Runs, run_id: str) -> RunView:
         if event is None:
             now = datetime.now(UTC)
             for wait in reminders.due(_still_running(runs, run_id), now):
-                click.echo(in_words(wait, now), err=True)
+                click.echo(spelled(in_words(wait, now)), err=True)
             runs.look_after()
     return runs.reader.read(run_id)
 

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from coordination.cli.screen.output import print_json
-from coordination.cli.screen.tables import Cell, print_table
+from coordination.cli.screen.tables import Cell, plain, print_table
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
+from coordination.terminal import spelled
 
 SOME_FAILED = 3
 BLOCKED = 5
@@ -46,14 +47,14 @@ def exit_code(run: RunView) -> int:
 def line(todo: TodoView) -> Text:
     """`✓ TODO-001  units  0.4 s`"""
     mark, colour = MARKS.get(todo.state, ("·", "white"))
-    text = Text.assemble((mark, colour), f" {todo.id}  ", (todo.repo, "bold"))
+    text = Text.assemble((mark, colour), f" {todo.id}  ", (plain(todo.repo), "bold"))
     if todo.state in UNDOING:
-        return text.append(f"  {_undone(todo)}", colour)
+        return text.append(f"  {plain(_undone(todo))}", colour)
     if todo.duration_s is not None:
         text.append(f"  {todo.duration_s:.1f} s")
     if shown(todo) == CACHED:
-        text.append(f"  {CACHED} {reason(todo)}", colour)
-    elif todo.state is not TodoState.SUCCEEDED and (why := reason(todo)):
+        text.append(f"  {CACHED} {plain(reason(todo))}", colour)
+    elif todo.state is not TodoState.SUCCEEDED and (why := plain(reason(todo))):
         text.append(f"  {why}" if why.startswith(todo.state) else f"  {todo.state}: {why}", colour)
     return text
 
@@ -93,14 +94,14 @@ def print_run(run: RunView, *, as_json: bool) -> None:
     if as_json:
         print_json(run)
         return
-    by = f" by {run.steered_by}," if run.steered_by else ""
+    by = f" by {plain(run.steered_by)}," if run.steered_by else ""
     status = (run.status, _colour(run.status))
     head = Text.assemble(f"run {run.run_id} of {run.plan_id} ", status, f"{by} {_figures(run)}")
     Console(highlight=False).print(head, soft_wrap=True)
     if run.internal_error:
-        Console(highlight=False).print(Text(internal_error(run.internal_error), "red"), soft_wrap=True)
+        Console(highlight=False).print(Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True)
     if run.rollback:
-        click.echo(f"undone since {run.rollback}")
+        click.echo(f"undone since {spelled(run.rollback)}")
     columns = ["todo", "repo", "host", "state", "try", "time", "why"]
     if not any(elsewhere(todo) for todo in run.todos):
         columns.remove("host")

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic_core import to_json
 
+from coordination.cli.screen.tables import plain
+from coordination.terminal import spelled
+
 if TYPE_CHECKING:
     from coordination.fleet.flower import Access
     from coordination.settings import Settings
@@ -29,7 +32,7 @@ def print_facts(facts: Mapping[str, Any]) -> None:
     shown = {name: value for name, value in facts.items() if value not in (None, "", [], {})}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
-        click.echo(f"{name:<{width}}  {_words(value, width + 2)}")
+        click.echo(f"{plain(name):<{width}}  {spelled(_words(value, width + 2))}")
 
 
 def _words(value: Any, indent: int) -> str:

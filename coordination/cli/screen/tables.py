@@ -15,10 +15,12 @@ from typing import NamedTuple
 import click
 from rich.cells import cell_len, chop_cells, set_cell_size
 
+from coordination.terminal import CONTROLS
+
 GAP = "  "
 LEAST = 8
 """What a flexible column is not made narrower than."""
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+")
+_UNSEEN = re.compile(f"[{CONTROLS}\t\n]+")
 """What moves the cursor or turns the direction: text from a file shall not draw on the terminal."""
 
 

@@ -1,0 +1,145 @@
+r"""Keep what people and programs wrote from driving a terminal: all that is printed there passes through here.
+
+A title, a log or an error may hold sequences that move the cursor, set the window's title, write to the clipboard (OSC 52) or turn
+the direction of a line. On a terminal they are spelled out (`\u001b]52;…`); a pipe and a file get every byte as it is.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import BinaryIO, TextIO, cast
+
+CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+"""C0 and C1 without tab and newline, and the marks that turn the direction: for a class of a regular expression."""
+_OBEYED = re.compile(f"(?P<colour>\x1b\\[(?P<codes>[0-9;:]*)m)|\r\n|[{CONTROLS}]")
+_OUR_CODES = re.compile(r"(?:(?:[0-4]|22|3[1-7]|39|9[1-7])(?:;|$))*")
+"""Bold, dim, italic, underlined and the colours of text, but not black: nothing that could hide what is written."""
+_UNFINISHED = re.compile("(?:\x1b(?:\\[[0-9;:]{0,64})?|\r)\\Z")
+
+
+class Lets(StrEnum):
+    """What of it a terminal is given."""
+
+    NOTHING = "nothing"
+    OURS = "ours"
+    """Only colours that coord itself uses."""
+    COLOURS = "colours"
+    """Every colour: for logs."""
+    ALL = "all"
+
+    def allows(self, codes: str) -> bool:
+        """Whether a colour of these codes passes."""
+        return self is not Lets.NOTHING and (self is not Lets.OURS or bool(_OUR_CODES.fullmatch(codes)))
+
+
+def spelled(text: str, lets: Lets = Lets.NOTHING) -> str:
+    """With what a terminal would obey written out."""
+    if lets is Lets.ALL or text.isprintable():
+        return text
+
+    def written_out(found: re.Match[str]) -> str:
+        if found[0] == "\r\n":
+            return "\n"
+        if found["colour"] and lets.allows(found["codes"]):
+            return found[0]
+        return f"\\u{ord(found[0][0]):04x}{found[0][1:]}"
+
+    return _OBEYED.sub(written_out, text)
+
+
+class SafeTerminal(io.BufferedIOBase):
+    """The bytes below a text stream. A sequence may come in two pieces: its beginning is held back until the rest is there."""
+
+    def __init__(self, terminal: BinaryIO, encoding: str) -> None:
+        self.terminal = terminal
+        self.lets = Lets.OURS
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)("backslashreplace")
+        self._held = ""
+
+    def write(self, data: object) -> int:
+        given = bytes(cast(bytes, data))
+        self._put(self._held + self._decoder.decode(given), more=True)
+        return len(given)
+
+    def _put(self, text: str, *, more: bool) -> None:
+        cut = found.start() if more and (found := _UNFINISHED.search(text)) else len(text)
+        self._held = text[cut:]
+        self.terminal.write(spelled(text[:cut], self.lets).encode(self._encoding, "backslashreplace"))
+
+    def flush(self) -> None:
+        self.terminal.flush()
+
+    def close(self) -> None:
+        """What lies below is not ours to close."""
+        if not self.closed:
+            self._put(self._held, more=False)
+            self.flush()
+            super().close()
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self.terminal.fileno()
+
+
+def protect() -> None:
+    """Of this process: its terminal is protected, and no locale makes it fail."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper) and not isinstance(stream.buffer, SafeTerminal):
+            setattr(sys, name, _protected(stream))
+
+
+def _protected(stream: io.TextIOWrapper) -> TextIO:
+    encoding = codecs.lookup(stream.encoding).name
+    if encoding == "ascii":  # of a locale nobody chose: click writes UTF-8 there, too
+        stream.reconfigure(encoding="utf-8")
+    if stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
+    if not stream.isatty():
+        return stream
+    stream.flush()
+    below = SafeTerminal(cast(BinaryIO, stream.buffer), stream.encoding)
+    return io.TextIOWrapper(cast(BinaryIO, below), stream.encoding, stream.errors, line_buffering=True)
+
+
+@contextmanager
+def letting(stream: TextIO, lets: Lets) -> Iterator[None]:
+    """Meanwhile. Where the stream is no terminal everything passes anyway. Colours do not outlast it."""
+    below = getattr(stream, "buffer", None)
+    if not isinstance(below, SafeTerminal):
+        yield
+        return
+    stream.flush()
+    before, below.lets = below.lets, lets
+    try:
+        yield
+    finally:
+        stream.write("" if lets is Lets.NOTHING else "\x1b[0m")
+        stream.flush()
+        below.lets = before
+
+
+def driven(stream: TextIO) -> TextIO:
+    """The terminal itself, for a bar that moves the cursor. Text for it is `spelled` first."""
+    below = getattr(stream, "buffer", None)
+    if not isinstance(below, SafeTerminal):
+        return stream
+    return io.TextIOWrapper(cast(BinaryIO, _Open(below)), stream.encoding, stream.errors, line_buffering=True)
+
+
+class _Open(SafeTerminal):
+    def __init__(self, safe: SafeTerminal) -> None:
+        super().__init__(safe.terminal, safe._encoding)
+        self.lets = Lets.ALL

@@ -1,0 +1,112 @@
+"""What people and programs wrote never drives a terminal, wherever it is shown; a pipe gets it as it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from coordination.wire.keys import Keys
+from tests.stage import PLAN, Stage
+from tests.terminals import on_terminal
+
+EVIL = (
+    "\x1b]52;c;ZXZpbA==\x07\x1b]0;owned\x07\x1b]8;;http://evil/\x1b\\link\x1b]8;;\x1b\\\x1b[2J\x1b[1A\x1b[8mhidden\x1b[30;40mblack"
+    "\x9b2J\x9d0;owned\x9c\u202egnp\u2066\x08\x08\rfake\x7f\x1bc\x0e[/red]"
+)
+"""Clipboard, title, link, clearing, hiding, C1, direction, backspace, carriage return, reset, another alphabet; and rich's markup."""
+OBEYED = re.compile(
+    "\x1b(?!\\[[0-9;]*m)"  # any sequence but a colour
+    "|\x1b\\[(?![0-4;]*m|(?:[0-4];)*(?:22|3[1-7]|39|9[1-7])m)"  # any colour but ours
+    "|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+BAR = re.compile("\x1b\\[(?:\\?25[lh]|2K|1A|90m|38;[0-9;]+m)|\r(?!fake)")
+"""What our own bar moves the cursor with. Of the evil text's own `\x1b[1A` this leaves what stands around it."""
+OF_THE_FILE = (
+    "graph PLAN-001", "graph PLAN-001 --format mermaid", "graph PLAN-001 --format dot", "graph PLAN-001 --format svg",
+    "graph PLAN-001 --format json", "forecast PLAN-001", "list-issues", "show-issue ISSUE-1", "list-todos",
+    "list-todos --json", "list-plans", "show-plan PLAN-001", "validate-plan PLAN-001", "status api", "ecosystem-status",
+    "blocking api", "list-todos --format {task}", "export --format md", "export --format csv", "sweep PLAN-001 --dry-run",
+)  # fmt: skip
+ENDS = {"validate-plan PLAN-001": 3, "sweep PLAN-001 --dry-run": 5}
+COLOURED = "\x1b[41;5mred\x1b[0m"
+
+
+@pytest.fixture(scope="module")
+def hostile(new_stage: Callable[[], Stage]) -> Stage:
+    """An ecosystem in which every text is evil, and a run that says evil things."""
+    stage = new_stage()
+    script = stage.folder / "evil.sh"
+    script.write_text(f"cat {stage.folder}/evil.txt; exit 3\n")
+    (stage.folder / "evil.txt").write_text(f"{EVIL}\n{COLOURED}\n")
+    said = {"assignee": EVIL, "labels": [EVIL], "description": EVIL, "acceptance_criteria": [EVIL]}
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "task": EVIL, "action": f"sh {script}", "env": {"X": EVIL}, **said},
+            {"id": "B", "repo": "api", "task": EVIL, "action": "true", "blocked_by": ["A"], **said},
+        ],
+        plan={"title": EVIL, "description": EVIL, "milestones": [{"id": "M1", "name": EVIL, "description": EVIL}]},
+    )
+    text = stage.file.read_text()
+    stage.file.write_text(
+        text
+        + "  issues:\n  - {id: ISSUE-1, title: %s, assignee: %s, metadata: {k: %s}, blocking: [B]}\n"
+        % ((_quoted(EVIL),) * 3)
+    )
+    stage.up()
+    return stage
+
+
+def _quoted(text: str) -> str:
+    return '"' + "".join(f"\\u{ord(c):04x}" for c in text) + '"'
+
+
+def assert_harmless(shown: str) -> None:
+    found = OBEYED.search(BAR.sub("", shown))
+    assert found is None, (found, shown[max(0, found.start() - 80) : found.end() + 80])
+
+
+def test_a_run_and_its_logs_cannot_drive_the_terminal(hostile: Stage) -> None:
+    assert_harmless(on_terminal(hostile, "sweep", PLAN, code=3))
+    assert_harmless(on_terminal(hostile, "watch", code=3))
+    assert_harmless(on_terminal(hostile, "show-run"))
+    assert_harmless(on_terminal(hostile, "show-todo", "A"))
+
+    log = on_terminal(hostile, "logs", "last", "A")
+
+    assert COLOURED in log
+    assert_harmless(log.replace(COLOURED, "").replace("\x1b[8m", "").replace("\x1b[30;40m", ""))
+    assert log.endswith("\x1b[0m")
+    assert EVIL in on_terminal(hostile, "logs", "last", "A", "--raw")
+    assert f"{EVIL}\n{COLOURED}\n" in hostile.ok("logs", "last", "A").out
+    assert "\x1b" not in on_terminal(hostile, "logs", "last", "A", NO_COLOR="1")
+
+
+def test_texts_of_the_file_cannot_drive_the_terminal(hostile: Stage) -> None:
+    for command in OF_THE_FILE:
+        assert_harmless(on_terminal(hostile, *command.split(), code=ENDS.get(command, 0)))
+
+
+def test_what_is_shared_cannot_drive_the_terminal(hostile: Stage) -> None:
+    hostile.ok("execute", "A", "--detach")
+    hostile.ok("context", "set", "k", "--text", EVIL)
+    hostile.ok("send-message", "api", EVIL)
+    with hostile.redis() as redis:  # whoever can write there is no friend
+        redis.hset(Keys("coord").run(hostile.run()["run_id"]).facts, "A error", EVIL)
+    assert_harmless(on_terminal(hostile, "show-run"))
+    assert_harmless(on_terminal(hostile, "context", "get", "k"))
+    assert_harmless(on_terminal(hostile, "context", "list"))
+    assert_harmless(on_terminal(hostile, "list-messages", "api"))
+    assert_harmless(on_terminal(hostile, "show-todo", EVIL, code=2))
+    assert_harmless(on_terminal(hostile, "list-todos", "--repo", EVIL, code=2))
+
+
+def test_an_approval_with_words_like_markup_is_told(stage: Stage) -> None:
+    stage.write([{"id": "G", "repo": "api", "action": "true", "gate": {}}])
+    run = stage.begin("sweep", PLAN)
+    run.says("waits for an approval")
+    stage.ok("approve", "G", "--comment", "[/red] " + EVIL)
+
+    assert run.done().code == 0
+    assert "[/red]" in run.err
