@@ -28,7 +28,7 @@ from coordination.runs.service import Runs
 from coordination.settings import Settings
 from coordination.wire.address import hide_password
 from coordination.wire.connection import reaching
-from coordination.wire.fitness import judge, version_of
+from coordination.wire.fitness import ask_for_commands, judge, missing, version_of
 
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
@@ -64,6 +64,8 @@ def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts)
         runs = Runs(url, settings)
         with closing(runs.redis), reaching(url):
             server = _server(runs.redis.info(), url, embedded=embedded)
+            with suppress(redis.ResponseError):  # it may not be asked
+                server = replace(server, findings=(*server.findings, *missing(ask_for_commands(runs.redis))))
             facts = replace(facts, server=server)
             return _ask(runs, facts)
     except CoordinationError as error:

@@ -12,6 +12,7 @@ import redis
 
 from coordination.errors import Unusable
 from coordination.wire.address import hide_password
+from coordination.wire.trouble import RESTORE, misses
 
 OLDEST = (6, 2)
 NEARLY_FULL = 0.9
@@ -20,6 +21,9 @@ LOST = {
     "volatile": "locks, whose holders then both believe to have them",
 }
 """What an eviction policy takes, by its first word."""
+
+NEEDED = ("EVALSHA", "SCRIPT", "MULTI", "XADD", "XREAD", "PUBLISH", "SUBSCRIBE", "BRPOP")
+"""Commands without which nothing goes, of those that an administrator may have renamed."""
 
 Info = Mapping[str, Any]
 """What redis-py makes of INFO."""
@@ -54,7 +58,13 @@ def judge(info: Info) -> tuple[Finding, ...]:
 
 def refuse_unfit(client: redis.Redis, url: str) -> tuple[Finding, ...]:
     """Raises Unusable for a server that would lose what runs need; returns what is only worth a warning. One round trip."""
-    findings = judge(client.info())
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.info()
+        ask_for_commands(pipeline)
+        info, known = pipeline.execute(raise_on_error=False)
+    if isinstance(info, redis.RedisError):
+        raise info
+    findings = (*judge(info), *missing(known))
     wrong = [finding for finding in findings if finding.severity is Severity.WRONG]
     if wrong:
         raise Unusable(
@@ -62,6 +72,18 @@ def refuse_unfit(client: redis.Redis, url: str) -> tuple[Finding, ...]:
             "; ".join(dict.fromkeys(f.hint for f in wrong)),
         )
     return findings
+
+
+def ask_for_commands(client: redis.Redis) -> Any:
+    """Which there are of those that an administrator may have renamed. The answer is for `missing`."""
+    return client.execute_command("COMMAND INFO", *NEEDED)  # as one word: redis-py cannot read of one that is unknown
+
+
+def missing(known: Any) -> tuple[Finding, ...]:
+    """`known`: what `ask_for_commands` was answered; who may not ask, or whose COMMAND is renamed, is not told."""
+    answers = known if isinstance(known, list) and len(known) == len(NEEDED) else NEEDED
+    gone = [command for command, answer in zip(NEEDED, answers, strict=True) if answer is None]
+    return tuple(Finding.wrong(f"it {misses(command)}", RESTORE) for command in gone)
 
 
 def version_of(info: Info) -> str:

@@ -5,6 +5,7 @@ Unreachable may pass by itself. Unusable does not: somebody has to correct the a
 
 from __future__ import annotations
 
+import re
 import ssl
 
 import redis
@@ -22,6 +23,8 @@ HUNG_UP = ("Connection closed by server", "Connection reset", "Broken pipe", "EO
 OURS = "&ssl_certfile=FILE&ssl_keyfile=FILE"
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG")
 NO_KEY = ("KEY_VALUES_MISMATCH", "PEM", "NO_START_LINE")
+UNKNOWN = re.compile(r"unknown (?:redis )?command(?: [`'\"]?(\w+)[`'\"]?,|\b)", re.IGNORECASE)
+RESTORE = "take `rename-command` for it out of the server's configuration, or name another server"
 EXPIRED, NOT_YET_VALID, OTHER_NAME, OTHER_ADDRESS = 10, 9, 62, 64
 """OpenSSL's numbers of what is wrong with a certificate."""
 
@@ -30,6 +33,11 @@ def explain(error: redis.RedisError, url: str) -> Unreachable | None:
     """The error in our words; None where it is a fault of ours, which nobody else can mend."""
     at, where = parse(url), f"Redis at {hide_password(url)}"
     return _login(error, at, where) or _tls(error, at, where) or _answer(error, at, where) or _silence(error, at, where)
+
+
+def misses(command: str) -> str:
+    """Of a server that has it under another name, or not at all."""
+    return f"does not know {command.upper()}: it is renamed or disabled there"
 
 
 def cannot_write(error: redis.RedisError) -> bool:
@@ -115,6 +123,8 @@ def _answer(error: redis.RedisError, at: Address, where: str) -> Unreachable | N
         )
     if "unknown command" in str(error) and "HELLO" in str(error).upper():
         return Unusable(f"{where} is older than 6.2", "coord needs Redis 6.2 or later, or Valkey")
+    if found := UNKNOWN.search(str(error)):
+        return Unusable(f"{where} {misses(found[1] or 'a command that coord needs')}", RESTORE)
     return None
 
 

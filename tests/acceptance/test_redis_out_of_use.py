@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from coordination.wire.connection import Profile, connect
+from coordination.wire.embedded import server_binary
 from tests.doors import Certificates, leading_to, listening, old_redis, silent
 from tests.stage import PLAN, Stage
+from tests.waiting import until
 
 UNREACHABLE = 7
 TODO = {"id": "TODO-001", "repo": "units", "action": 'echo done >> "$LEDGER"'}
@@ -85,3 +87,28 @@ def test_a_worker_waits_for_a_redis_that_is_not_there_yet(stage: Stage, redis_ur
         worker.says("serving units")
         worker.terminate()
         worker.done()
+
+
+@pytest.mark.parametrize("renamed", ["INFO", "EVALSHA"])
+def test_a_server_that_renamed_a_command_is_refused_by_its_name(stage: Stage, renamed: str, tmp_path: Path):
+    stage.write([TODO])
+    socket = tmp_path / "renamed.sock"
+    where = ("--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path), "--save", "")
+    server = stage.begin(command=(server_binary(), *where, "--rename-command", renamed, "hidden"))
+    until(socket.exists, 30)
+    url = {"COORD_REDIS_URL": f"unix://{socket}"}
+
+    ended = [stage.coord(*words, **url) for words in (("sweep", PLAN), ("list-locks",), ("doctor", "--json"))]
+    worker = stage.begin("worker", "--all", **url).done()
+    server.terminate()
+    server.done()
+
+    swept, _, doctor = ended
+    assert {swept.code, worker.code} == {UNREACHABLE}
+    for done in (*ended, worker):
+        assert "Traceback" not in done.err
+        assert "coord has a fault" not in done.err
+    assert renamed in swept.err
+    assert renamed in worker.err
+    assert doctor.code != 0
+    assert renamed in doctor.out
