@@ -75,7 +75,7 @@ class Settings(BaseModel):
     export_runs: Annotated[str, Field(pattern=r"^/")] | None = None
     """Where runs are written before they are forgotten: a folder of the machine whose keeper leads. None: nowhere."""
     log_limit_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
-    """How much of a todo's output Redis keeps; the worker's machine keeps all of it."""
+    """How much of an attempt's output Redis keeps, half for its head, half for its tail; the worker's machine keeps all of it."""
     output_limit_bytes: Annotated[int, Field(ge=256)] = 64 * 1024
     """How large the JSON that a todo hands to its dependents may be."""
     bundle_limit_bytes: Annotated[int, Field(ge=0, le=256 * 1024 * 1024)] = 8 * 1024 * 1024

@@ -121,10 +121,16 @@ class Attempts:
             attempt.say(line)
 
     def _perform(self, grant: Grant) -> Verdict:
-        log = Log(
-            lambda text: self._store.log(grant.run_id, grant.todo_id, grant.attempt, text),
+        path, limit = (
             self._charge.state / "logs" / grant.run_id / f"{grant.todo_id}.log",
-            limit_bytes=self._charge.settings.log_limit_bytes,
+            self._charge.settings.log_limit_bytes,
+        )
+        log = Log(
+            lambda text, skipped: self._store.log(
+                grant.run_id, grant.todo_id, grant.attempt, text, skipped, str(path), limit
+            ),
+            path,
+            limit_bytes=limit,
         )
         attempt = Attempt(grant, self._surroundings(grant, log), log)
         with self._guard:

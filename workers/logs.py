@@ -1,4 +1,4 @@
-"""What a todo writes: whole in a file on this machine, and up to a limit in Redis, where anybody can follow it."""
+"""What a todo writes: whole in a file on this machine, and its head and tail in Redis, where anybody can follow it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ import redis
 
 FLUSH_S = 0.2
 FLUSH_BYTES = 64 * 1024
+TAIL_BYTES_A_SECOND = 128 * 1024
+"""Beyond the head a todo that writes more than this costs Redis no more: its log is written less often, the tail each time."""
+MOST_BUFFERED = 4 * 1024 * 1024
 GIVEN_BACK = 2 * 1024 * 1024
 
 logger = logging.getLogger(__name__)
@@ -23,31 +26,33 @@ logger = logging.getLogger(__name__)
 class Log:
     """Takes bytes of any kind; what is not UTF-8 shows as a replacement character. Never raises: a log is no reason to fail."""
 
-    def __init__(self, append: Callable[[str], None], path: Path, *, limit_bytes: int) -> None:
+    def __init__(self, append: Callable[[str, int], None], path: Path, *, limit_bytes: int) -> None:
+        """`append` takes a text and how many bytes were left out before it; half of the limit is for the head, half for the tail."""
         self._append = append
-        self._left = limit_bytes
-        self._cut = self._closed = False
+        self._head_left = limit_bytes // 2
+        self._buffered = min(max(limit_bytes // 2, 1), MOST_BUFFERED)
+        self._skipped = 0
+        self._closed = False
         self._path = path
         self._file = self._open(path)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._buffer = bytearray()
         self._guard = threading.Lock()
         self._timer: threading.Timer | None = None
+        self._pause_s = FLUSH_S
 
     def write(self, data: bytes) -> None:
         with self._guard:
             if self._closed:
                 return
             self._to_file(data)
-            if self._cut:
-                return
-            self._buffer += data[: self._left]
-            self._cut = len(data) > self._left
-            self._left -= len(data)
-            if len(self._buffer) >= FLUSH_BYTES or self._cut:
+            self._buffer += data
+            if self._head_left > 0 and len(self._buffer) >= FLUSH_BYTES:
                 self._flush()
-            elif self._timer is None:
-                self._timer = threading.Timer(FLUSH_S, self._flush_later)
+            elif self._head_left <= 0:
+                self._leave_out(len(self._buffer) - self._buffered)
+            if self._buffer and self._timer is None:
+                self._timer = threading.Timer(self._pause_s, self._flush_later)
                 self._timer.daemon = True
                 self._timer.start()
 
@@ -96,16 +101,26 @@ class Log:
             self._timer = None
             self._flush()
 
+    def _leave_out(self, size: int) -> None:
+        """Drop so many of the oldest bytes that are not in Redis yet."""
+        if size > 0:
+            del self._buffer[:size]
+            self._decoder.reset()
+            self._skipped += size
+
     def _flush(self, *, final: bool = False) -> None:
+        size = len(self._buffer)
         text = self._decoder.decode(bytes(self._buffer), final)
         self._buffer.clear()
-        if self._cut and not final:
-            text += f"\n[coord] output cut here, it goes on in {self._path}\n"
         if text:
             self._send(text)
+        self._head_left -= size
+        self._pause_s = FLUSH_S if self._head_left > 0 else max(FLUSH_S, size / TAIL_BYTES_A_SECOND)
 
     def _send(self, text: str) -> None:
+        skipped, self._skipped = self._skipped, 0
         try:
-            self._append(text)
+            self._append(text, skipped)
         except redis.RedisError as error:
+            self._skipped = skipped + len(text.encode())
             logger.warning("a piece of the log is only in %s: %s", self._path, error)

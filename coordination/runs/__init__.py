@@ -62,7 +62,7 @@ lease. A todo that loses its worker too often has failed as poison. Everything d
 | `kept.py` | what Redis keeps of a run's todos, of all or of some |
 | `live.py` | what runs do with a todo of the file |
 | `progress.py` | a run followed event by event |
-| `logbook.py` `log_lines.py` | what todos wrote, read from anywhere; as text |
+| `logbook.py` `log_pieces.py` `log_lines.py` | what todos wrote, read from anywhere; how it is cut; as text |
 | `mail.py` | messages, with the limits that are set |
 | `manual.py` `approvals.py` | what waits for a person: in which run; what is decided at a gate |
 | `outlook.py` | what a sweep would do, before it does it. Pure |

@@ -1,8 +1,12 @@
-"""What the todos of a run wrote, as far as Redis keeps it: what is there, or also what comes, until they have ended."""
+"""What the todos of a run wrote, as far as Redis keeps it: what is there, or also what comes, until they have ended.
+
+Of an attempt that wrote much, Redis keeps the head and the tail. The tail moves while somebody follows it: what was deleted
+before it was read is a gap, which is said with its size.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 
@@ -10,6 +14,7 @@ import redis
 
 from coordination.messages.following import BEGINNING
 from coordination.messages.outage import Absence
+from coordination.runs.log_pieces import gap, shown
 from coordination.runs.records import RunStatus, TodoState
 from coordination.wire.keys import Keys
 
@@ -29,6 +34,26 @@ class Piece:
     text: str
 
 
+@dataclass
+class _Place:
+    """How far one log was read."""
+
+    attempt: int = 0
+    end: int = 0
+    """Bytes of that attempt's output."""
+    file: str = ""
+    mid_line: bool = False
+
+    def gap_before(self, fields: Mapping[str, str]) -> str:
+        """Return what is to be said of what is missing before this entry; the place is behind it then."""
+        attempt, at = _number(fields, "counted"), _number(fields, "at")
+        if attempt != self.attempt:
+            self.attempt, self.end, self.file, self.mid_line = attempt, 0, fields.get("file", ""), False
+        missing, mid_line = at - self.end, self.mid_line
+        self.end, self.mid_line = _number(fields, "end"), not fields.get("text", "").endswith("\n")
+        return gap(missing, self.file, mid_line=mid_line) if missing > 0 else ""
+
+
 class Logbook:
     """The logs of some todos of one run. `reader` must block (Profile.READER)."""
 
@@ -41,6 +66,7 @@ class Logbook:
         carried = {keys.run(run).log(todo): todo for todo, run in zip(self._todos, ran_in, strict=True) if run}
         self._todo_of = {self._keys.log(todo): todo for todo in self._todos} | carried
         self._read = dict.fromkeys(self._todo_of, BEGINNING)
+        self._places = {log: _Place() for log in self._todo_of}
 
     def written(self) -> Iterator[Piece]:
         """What is there and was not read before, oldest first."""
@@ -64,9 +90,9 @@ class Logbook:
             for entry, fields in entries:
                 self._read[log] = entry
                 at, _, n = entry.partition("-")
-                yield Piece(
-                    at=(int(at), int(n)), todo=self._todo_of[log], attempt=int(fields["attempt"]), text=fields["text"]
-                )
+                text = self._places[log].gap_before(fields) + shown(fields.get("text", ""))
+                attempt = _number(fields, "attempt")
+                yield Piece(at=(int(at), int(n)), todo=self._todo_of[log], attempt=attempt, text=text)
 
     def _all_ended(self) -> bool:
         with self._redis.pipeline(transaction=True) as pipeline:
@@ -86,3 +112,9 @@ class Logbook:
         answer = self._redis.xread({**self._read, self._keys.events: events}, count=1, block=TICK_MS)
         seen = dict(answer).get(self._keys.events)
         return seen[-1][0] if seen else events
+
+
+def _number(fields: Mapping[str, str], name: str) -> int:
+    """Return 0 for what is no number: others can write to Redis, too."""
+    text = fields.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError
 
 from coordination.cache.entries import drop
 from coordination.planner.delivery import Delivery
+from coordination.runs.log_pieces import LOG_LIMIT_BYTES, pieces_of
 from coordination.runs.records import (
     Blame,
     Grant,
@@ -39,6 +40,7 @@ class RunStore:
         self.redis = redis
         self.keys = Keys(namespace)
         self._scripts = scripts or Scripts(redis)
+        self._client_scripts = Scripts(redis)
 
     def declare(self, capacities: Mapping[str, int]) -> None:
         """How much there is of the resources that todos name: the step of `LockManager.resources.declare`, over the run's client."""
@@ -286,9 +288,24 @@ class RunStore:
         context = {key: json.loads(value) for key, value in zip(seen[::2], seen[1::2], strict=True)}
         return HandedOver(todos=handed, context=context, omitted=omitted, claimed_by=claimed_by)
 
-    def log(self, run_id: str, todo_id: str, attempt: int, text: str) -> None:
-        """A piece of what the todo writes."""
-        self.redis.xadd(self.keys.run(run_id).log(todo_id), {"attempt": attempt, "text": text})
+    def log(
+        self,
+        run_id: str,
+        todo_id: str,
+        attempt: int,
+        text: str,
+        skipped: int = 0,
+        file: str = "",
+        limit_bytes: int = LOG_LIMIT_BYTES,
+    ) -> None:
+        """Append a piece of what the todo writes; half of `limit_bytes` is for the head of the attempt, half for its tail.
+
+        `skipped`: bytes that were left out before it. `file`: where all of it is, said where something is left out.
+        """
+        half = limit_bytes // 2
+        for piece, before in pieces_of(text, skipped, half):
+            args: list[str | int | float | bytes] = [attempt, before, half, half, file, piece]
+            self._client_scripts("log/append", [self.keys.run(run_id).log(todo_id)], args)
 
     def refused(self, run_id: str, todo_id: str, attempt: int, words: str) -> None:
         """A write with an old fence was: it is counted, and stands in the todo's log, unless the run is long forgotten."""
@@ -303,6 +320,10 @@ class RunStore:
         attempt, index = self.redis.hmget(keys.facts, [f"{todo_id} attempt", f"{todo_id} index"])
         size = self.redis.hget(keys.meta, f"size.{level}")
         return Delivery.parse(run_id, [todo_id, attempt, repo, "", level, index or "0", size or "0"])
+
+    def attempt(self, run_id: str, todo_id: str) -> int:
+        """Return the number of the todo's last attempt, 0 before the first."""
+        return int(self.redis.hget(self.keys.run(run_id).facts, f"{todo_id} attempt") or 0)
 
     def now_ms(self) -> int:
         seconds, micros = self.redis.time()

@@ -15,13 +15,14 @@ from coordination.errors import NotFound
 from coordination.nearest import did_you_mean
 from coordination.planner.bound import bound
 from coordination.runs.kept import FACTS, FACTS_OF_UNDOING, kept, kept_of
+from coordination.runs.log_pieces import shown
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunBrief, RunStatus, RunView, Source, TodoState, TodoView
 from coordination.wire.keys import Keys, seat, split_member
 
 LAST = "last"
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
-TAIL_PIECES = 3
+TAIL_PIECES = 8
 META = (
     "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused", "rollback", "stuck",
     "started_at", "finished_at", "lay_still_ms", "carried_from", "cached", "max_parallel", *(f"n.{state}" for state in TodoState),
@@ -149,7 +150,7 @@ class RunReader:
     def log_tail(self, run_id: str, todo_id: str) -> str:
         """The last pieces of a todo's log."""
         pieces = self._redis.xrevrange(self._keys.run(run_id).log(todo_id), count=TAIL_PIECES)
-        return "".join(fields["text"] for _, fields in reversed(pieces))
+        return "".join(shown(fields.get("text", "")) for _, fields in reversed(pieces))
 
     def _todos(self, run_id: str, only: Collection[str] | None = None) -> tuple[TodoView, ...]:
         keys = self._keys.run(run_id)

@@ -91,7 +91,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `…:behind`               | hash   | todo → those behind it that are not passed yet; in a rollback | as long as the run   |
 | `…:posted`               | zset   | queue → the turn of the todo whose message stands there   | as long as the run       |
 | `…:events`               | stream | what happened, in order                                   | the last 100,000         |
-| `…:log:<todo>`           | stream | its output, in chunks                                     | as long as the run       |
+| `…:log:<todo>`           | stream | its output, in pieces: attempt text at end …: the head and the tail of each attempt | as long as the run       |
 | `…:bundle:<repo>`        | hash   | commit → its git bundle; `… since`, `… elsewhere`; `published` | as long as the run       |
 
 Celery's own keys: queues `<ns>.repo.<name>`, `<ns>.repo.<name>@<host>` and `<ns>.control`; `<ns>.unacked*`; results under `<ns>.celery:`.

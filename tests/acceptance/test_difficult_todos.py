@@ -18,6 +18,7 @@ LIMIT = 64 * 1024
 TODOS = [
     {"id": "flood", "repo": "a", "action": "yes 0123456789 | head -c 100000000; echo; echo the last line"},
     {"id": "flood-again", "repo": "a", "action": "yes 0123456789 | head -c 100000000", "blocked_by": ["flood"]},
+    {"id": "verbose", "repo": "h", "action": "yes 0123456789 | head -c 3000000; echo the cause stands at the end; exit 3"},
     {"id": "bytes", "repo": "b", "action": r"printf 'caf\303\251 \377\376 \0 end'; printf '\303'; sleep 0.3; printf '\251\n'"},
     {"id": "daemon", "repo": "c", "action": "setsid sh -c 'echo $$ > \"$D/daemon\"; exec sleep 1000' & wait_for=$D/daemon; "
                "while [ ! -s $wait_for ]; do sleep 0.01; done"},
@@ -74,9 +75,16 @@ def test_a_hundred_megabytes_of_output_are_whole_on_disk_and_cut_and_marked_else
 
     assert swept.answer.states["flood"] == "succeeded"
     assert len(swept.log("flood")) == 100 * MEGABYTE + len("\nthe last line\n")
-    assert LIMIT <= len(shown) < LIMIT + 1000
+    assert 0.9 * LIMIT <= len(shown) < LIMIT + 1000
     path = swept.stage.state / "logs" / swept.answer.json["run_id"] / "flood.log"
-    assert shown.endswith(f"[coord] output cut here, it goes on in {path}\n")
+    assert f" bytes left out here; all of it is in {path}\n" in shown
+    assert shown.startswith("0123456789\n")
+    assert shown.endswith("0123456789\n0\nthe last line\n")
+
+
+def test_the_cause_of_a_failure_is_shown_however_much_was_written_before_it(swept: Swept) -> None:
+    assert "the cause stands at the end" in swept.answer.err
+    assert swept.shown("verbose").endswith("the cause stands at the end\n[coord] exit code 3\n")
 
 
 def test_the_memory_of_the_worker_stays_flat_whatever_todos_write(swept: Swept) -> None:

@@ -59,7 +59,7 @@ def attempt(state: Path, run: Any, context: dict[str, Any] | None = None, prepar
         checkout=checkout,
         output_limit_bytes=settings.output_limit_bytes,
     )
-    log = Log(lambda text: None, state / "log", limit_bytes=10_000)
+    log = Log(lambda text, skipped: None, state / "log", limit_bytes=10_000)
     try:
         return Attempt(grant, here, log).run()
     finally:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import random
+import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import pytest
 import redis
 
-from coordination.runs.logbook import Logbook
+from coordination.runs.log_pieces import PIECE_BYTES
+from coordination.runs.logbook import Logbook, Piece
+from coordination.runs.store import RunStore
+from coordination.runs.view import RunReader
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from tests.waiting import until
+from workers.logs import Log
 
 KEYS = Keys("coord")
 RUN = KEYS.run("R")
@@ -90,3 +97,97 @@ def test_a_follower_gets_all_and_ends_with_the_last_todo(client: redis.Redis) ->
 
 def test_a_run_without_todos_has_an_empty_log(client: redis.Redis) -> None:
     assert list(Logbook(client, KEYS, "R", []).written()) == []
+
+
+LIMIT = 16 * 1024
+GAP = re.compile(r"\n?\[coord\] ([\d,]+) bytes left out here(?:; all of it is in (\S+))?\n")
+
+
+def whole(pieces: Iterable[Piece]) -> str:
+    """The text with a dot for each byte that is said to be missing."""
+    return "".join(GAP.sub(_dots, piece.text, count=1) if GAP.match(piece.text) else piece.text for piece in pieces)
+
+
+def _dots(said: re.Match[str]) -> str:
+    return "." * int(said[1].replace(",", ""))
+
+
+def agrees(read: str, written: str) -> bool:
+    return len(read) == len(written) and all(r in (w, ".") for r, w in zip(read, written, strict=True))
+
+
+def in_redis(client: redis.Redis) -> list[int]:
+    return [len(fields["text"].encode()) for _, fields in client.xrange(RUN.log("A"))]
+
+
+def test_above_the_limit_the_head_and_the_tail_are_kept_and_the_gap_is_said_with_its_size(
+    client: redis.Redis, tmp_path: Path
+) -> None:
+    store, file = RunStore(client, "coord"), tmp_path / "A.log"
+    log = Log(lambda text, skipped: store.log("R", "A", 1, text, skipped, str(file), LIMIT), file, limit_bytes=LIMIT)
+    for n in range(20_000):
+        log.write(f"line {n}\n".encode())
+    log.say("the cause")
+    log.close()
+
+    pieces = list(Logbook(client, KEYS, "R", ["A"]).written())
+    text = "".join(piece.text for piece in pieces)
+    said = GAP.search(text)
+    assert said
+    assert said[2] == str(file)
+    assert agrees(whole(pieces), file.read_text())
+    assert text.startswith("line 0\nline 1\n")
+    assert text.endswith("line 19999\n[coord] the cause\n")
+    assert len(text) - said.end() > LIMIT * 0.4
+    assert sum(in_redis(client)) <= LIMIT
+    assert RunReader(client, KEYS).log_tail("R", "A").endswith("line 19999\n[coord] the cause\n")
+
+
+def test_a_follower_sees_each_byte_once_or_its_gap_while_the_tail_moves(client: redis.Redis) -> None:
+    chance, store, written = random.Random(14), RunStore(client, "coord"), ""
+    book, read = Logbook(client, KEYS, "R", ["A"]), list[Piece]()
+    for _ in range(300):
+        left_out, text = chance.choice([0, 0, 0, 5000]), "".join(chance.choices("ab\n", k=chance.randrange(1, 3000)))
+        store.log("R", "A", 1, text, left_out, limit_bytes=LIMIT)
+        written += "?" * left_out + text
+        if chance.random() < 0.2:
+            read += book.written()
+    read += book.written()
+
+    assert agrees(whole(read), written)
+    assert agrees(whole(Logbook(client, KEYS, "R", ["A"]).written()), written)
+    assert sum(in_redis(client)) <= LIMIT
+
+
+def test_one_entry_of_30_mb_past_the_limit_is_kept_in_small_pieces_and_no_more_than_the_limit(
+    client: redis.Redis,
+) -> None:
+    RunStore(client, "coord").log("R", "A", 1, "begin" + "ö" * 15_000_000 + "end")
+
+    assert sum(in_redis(client)) <= 1024 * 1024
+    assert max(in_redis(client)) <= PIECE_BYTES + 6
+    text = "".join(piece.text for piece in Logbook(client, KEYS, "R", ["A"]).written())
+    assert text.startswith("begin")
+    assert text.endswith("end")
+    assert GAP.search(text)
+
+
+def test_what_others_wrote_into_a_log_is_read_and_cut(client: redis.Redis) -> None:
+    client.xadd(RUN.log("A"), {"attempt": "x", "at": "1e99", "end": "-1", "text": "y" * 3_000_000})
+    client.xadd(RUN.log("A"), {"other": "z"})
+
+    text = "".join(piece.text for piece in Logbook(client, KEYS, "R", ["A"]).written())
+
+    assert PIECE_BYTES < len(text) < 3 * PIECE_BYTES
+    assert len(RunReader(client, KEYS).log_tail("R", "A")) < 3 * PIECE_BYTES
+
+
+def test_each_attempt_has_its_own_head_and_tail_and_a_late_one_gets_none_anew(client: redis.Redis) -> None:
+    store = RunStore(client, "coord")
+    for attempt in (1, 2, 1, 2, 1):
+        store.log("R", "A", attempt, f"{attempt}" * 3 * LIMIT, limit_bytes=LIMIT)
+
+    assert sum(in_redis(client)) <= 2 * LIMIT
+    pieces = list(Logbook(client, KEYS, "R", ["A"]).written())
+    assert [pieces[0].attempt, pieces[-1].attempt] == [1, 1]
+    assert {piece.attempt for piece in pieces} == {1, 2}

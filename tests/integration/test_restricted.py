@@ -149,6 +149,21 @@ def test_all_a_worker_does_to_a_run_can_be_asked_for(site: Site):
     assert alpha.status(run_id) == "running"
 
 
+def test_a_restricted_worker_cannot_write_more_of_a_log_than_the_keeper_keeps(site: Site):
+    run_id, alpha = site.submit(), site.asking("alpha")
+    granted(alpha, run_id, "A")
+
+    for _ in range(3):
+        alpha.log(run_id, "A", 1, "x" * 3_000_000, limit_bytes=2**40)
+    with pytest.raises(NotAllowed, match="has had no attempt 2"):
+        alpha.log(run_id, "A", 2, "one more")
+    with pytest.raises(NotAllowed, match="in words that are off"):
+        alpha.log(run_id, "A", 1, "back", skipped=-1)
+
+    log = site.client.xrange(site.store.keys.run(run_id).log("A"))
+    assert sum(len(fields["text"]) for _, fields in log) <= Settings().log_limit_bytes
+
+
 @pytest.mark.parametrize("todo", ["B", "L", "no-such"])
 @pytest.mark.parametrize(
     "deed",

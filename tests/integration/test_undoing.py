@@ -62,7 +62,7 @@ class Bench:
             output_limit_bytes=settings.output_limit_bytes,
             withdraw=self.withdraw,
         )
-        log = Log(lambda _: None, self.folder / "state" / "log", limit_bytes=10_000)
+        log = Log(lambda _text, _skipped: None, self.folder / "state" / "log", limit_bytes=10_000)
         try:
             return Attempt(grant, here, log).run()
         finally:

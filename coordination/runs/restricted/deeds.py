@@ -10,15 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError, validate_call
+from pydantic import Field, ValidationError, validate_call
 from pydantic_core import from_json
 
 from coordination.cache.names import Chain
 from coordination.errors import Conflict, NotAllowed
 from coordination.runs.cleaning import Answer, Board, Errand
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.log_pieces import LOG_LIMIT_BYTES
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Blame, Grant, HandedOver, Reply, Result, RunBrief, TodoState
 from coordination.runs.shared import chain_of_todo
@@ -30,6 +31,8 @@ Repos = frozenset[str]
 
 OUTCOMES = (TodoState.SUCCEEDED, TodoState.FAILED, TodoState.CANCELLED)
 BRIEFS_KEPT = 64
+MOST_SKIPPED = 2**50
+LONGEST_PATH = 4096
 _COMMIT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
 
 
@@ -104,9 +107,23 @@ class Deeds:
         self._refuse_output(output)
         return self._store.checkpoint(grant, output)
 
-    def log(self, repos: Repos, run_id: str, todo_id: str, attempt: int, text: str) -> None:
+    def log(
+        self,
+        repos: Repos,
+        run_id: str,
+        todo_id: str,
+        attempt: int,
+        text: str,
+        skipped: Annotated[int, Field(ge=0, le=MOST_SKIPPED)] = 0,
+        file: Annotated[str, Field(max_length=LONGEST_PATH)] = "",
+        limit_bytes: int = LOG_LIMIT_BYTES,
+    ) -> None:
+        """Each attempt has a limit of its own, so only attempts that were made have one; the limit is the keeper's."""
         self._own(repos, run_id, todo_id)
-        self._store.log(run_id, todo_id, attempt, text)
+        if attempt > self._store.attempt(run_id, todo_id):
+            raise NotAllowed(f"{todo_id} of run {run_id} has had no attempt {attempt} yet")
+        limit = min(limit_bytes, self._settings.log_limit_bytes)
+        self._store.log(run_id, todo_id, attempt, text, skipped, file, limit)
 
     def refused(self, repos: Repos, run_id: str, todo_id: str, attempt: int, words: str) -> None:
         self._own(repos, run_id, todo_id)
