@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from coordination.errors import UsageError
+from coordination.errors import NotAllowed, UsageError
 from coordination.models import Backoff, Command, Duration, Jitter, Size, Text
 from coordination.wording import wrong_value
 
@@ -192,6 +192,21 @@ def todo_connection_from_environment(environ: Mapping[str, str] | None = None) -
     """The file in which a worker tells a todo's command where its context is; None outside of a todo."""
     named = (os.environ if environ is None else environ).get(ENV_PREFIX + "CONNECTION")
     return Path(named) if named else None
+
+
+def in_todo(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether this process belongs to a todo of a run: its command, or what a worker runs for it."""
+    environ = os.environ if environ is None else environ
+    return any(environ.get(ENV_PREFIX + name) for name in ("TODO_ID", "CONNECTION"))
+
+
+def refuse_in_todo(what: str) -> None:
+    """Raises NotAllowed in a todo: it has a context, and neither a Redis nor workers of its own."""
+    if in_todo():
+        raise NotAllowed(
+            f"{what} is not for the command of a todo: it reaches its shared context, and nothing else of coord",
+            "within a todo there is `coord context get|set|list|delete`; hand values on in the file COORD_OUTPUT",
+        )
 
 
 def cache_folder_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:

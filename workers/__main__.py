@@ -12,7 +12,12 @@ from pathlib import Path
 from coordination.ecosystem import document
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.models import Ecosystem, Repo
-from coordination.settings import ecosystem_path_from_environment, failpoints_from_environment, read_settings
+from coordination.settings import (
+    ecosystem_path_from_environment,
+    failpoints_from_environment,
+    read_settings,
+    refuse_in_todo,
+)
 from coordination.terminal import protect
 from coordination.wire.connection import reaching
 from workers.app import Charge
@@ -35,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     try:
         _switch_failpoints_on()
+        refuse_in_todo("a worker")
         asked = charge(arguments)
         with reaching(asked.redis_url):
             return Pool(make_parts(asked)).run()

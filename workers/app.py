@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -24,8 +24,9 @@ from coordination.runs.dispatch import Dispatcher
 from coordination.runs.mail import open_bus
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.recovery import Keeper
-from coordination.runs.restricted.deeds import Deeds
+from coordination.runs.restricted.deeds import BRIEFS_KEPT, Deeds
 from coordination.runs.restricted.serving import Serving
+from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -33,6 +34,7 @@ from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from coordination.wire.line import PlainLine
 from workers.attempts import Attempts
+from workers.context_socket import clear_sockets
 from workers.errands import Errands
 from workers.leases import Leases
 from workers.mail import Mail, Told, Wakes
@@ -128,7 +130,21 @@ class WorkerParts:
 
     @cached_property
     def attempts(self) -> Attempts:
-        return Attempts(self.store, self.dispatcher, self.leases, self.worker, self.charge, self.parcels, self.results)
+        return Attempts(
+            self.store,
+            self.dispatcher,
+            self.leases,
+            self.worker,
+            self.charge,
+            self.parcels,
+            self.contexts,
+            self.results,
+        )
+
+    @cached_property
+    def contexts(self) -> ContextCalls:
+        """What its todos may ask of the values that they share."""
+        return ContextCalls(self.store, self.charge.settings, lru_cache(BRIEFS_KEPT)(self.store.brief))
 
     @cached_property
     def parcels(self) -> Parcels:
@@ -150,7 +166,7 @@ class WorkerParts:
     @cached_property
     def errands(self) -> Errands:
         clear = partial(clear_scratch, self.charge.state)
-        chores = (collect, forget_names, self.attempts.janitor.run_once, clear)
+        chores = (collect, forget_names, self.attempts.janitor.run_once, clear, clear_sockets)
         return Errands(self.board, self.worker, self.charge, chores)
 
     @property
@@ -184,5 +200,7 @@ class WorkerParts:
     def close(self) -> None:
         if results := self.__dict__.get("results"):  # not made for this
             results.close()
+        if contexts := self.__dict__.get("contexts"):
+            contexts.close()
         for client in (self.redis, self.ears, self.goods):
             client.close()

@@ -9,9 +9,11 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 from coordination.disk import room_at
 from coordination.environment import UNATTENDED
@@ -172,12 +174,14 @@ class Attempt:
         told = json.dumps(self._here.context())  # ASCII: JSON can say what UTF-8 cannot
         if self._stopped is not None:
             return Conclusion(word=self._stopped)
-        with scratch(self._here.state) as folder, self.checkpoint.watching(folder / OUTPUT):
+        with (
+            scratch(self._here.state) as folder,
+            self.checkpoint.watching(folder / OUTPUT),
+            self._serving(folder) as connection,
+        ):
             context, output, former = folder / "context.json", folder / OUTPUT, folder / "checkpoint.json"
-            connection = folder / "connection.json"
             with words_for(folder):
                 context.write_text(told)
-                connection.write_text(self._here.connection())
                 former.write_text(self.grant.checkpoint or "null")
             undone = self._deed.undone(folder)
             files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": former}
@@ -202,6 +206,15 @@ class Attempt:
             if self._stopped is not None:  # at the last moment: what it did is not kept
                 return Conclusion(word=self._stopped, exit_code=0)
             return self._deed.keep(workspace, output, since)
+
+    @contextmanager
+    def _serving(self, folder: Path) -> Iterator[Path]:
+        """The file of COORD_CONNECTION, while the shared context is to be had there. Raises WorkspaceUnusable."""
+        file = folder / "connection.json"
+        with ExitStack() as until:
+            with words_for(folder):
+                file.write_text(until.enter_context(self._here.connection()))
+            yield file
 
     def counts(self) -> None:
         """Its success was accepted."""

@@ -19,12 +19,13 @@ from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import Grant, Reply, Result, TodoState
 from coordination.runs.retry import Again, GiveUp, decide
+from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.wire.trouble import cannot_write
 from workers.attempt import Attempt
 from workers.conclusion import Conclusion, Word
-from workers.connection import connection
 from workers.context import Context
+from workers.context_socket import served
 from workers.freight import Freight
 from workers.janitor import OVER, Janitor
 from workers.leases import Leases
@@ -59,6 +60,7 @@ class Attempts:
         worker: Worker,
         charge: Charge,
         parcels: Parcels,
+        contexts: ContextCalls,
         results: Results | None = None,
     ) -> None:
         self._store = store
@@ -66,6 +68,7 @@ class Attempts:
         self._leases = leases
         self._worker = worker
         self._charge = charge
+        self._contexts = contexts
         self._results = results
         self._freight = Freight(parcels, charge)
         whereabouts = Whereabouts(self._freight.arrivals, charge.state)
@@ -166,7 +169,9 @@ class Attempts:
             state=self._charge.state,
             checkout=self._charge.places[grant.spec.repo.name],
             output_limit_bytes=self._charge.settings.output_limit_bytes,
-            connection=lambda: connection(self._charge, brief, grant.todo_id),
+            connection=lambda: served(
+                self._contexts, grant.run_id, grant.todo_id, self._charge.settings.cache_value_bytes
+            ),
             results=self._results,
             fetch=lambda *what: self._until_answered(lambda: self._freight.fetch(grant, *what)),
             withdraw=lambda: self._until_answered(lambda: self._freight.withdraw(grant, runs)),

@@ -12,7 +12,14 @@ from celery import Celery
 from coordination.errors import Unreachable, Unusable
 from coordination.runs.cleaning import Board
 from coordination.runs.presence import Presence
-from coordination.runs.restricted.proxy import NobodyAnswers, ProxyBoard, ProxyPresence, ProxyStore
+from coordination.runs.restricted.proxy import (
+    NobodyAnswers,
+    ProxyBoard,
+    ProxyContexts,
+    ProxyPresence,
+    ProxyStore,
+)
+from coordination.runs.shared import ContextCalls
 from coordination.wire.carrier import make_app
 from workers.app import Charge, Service, WorkerParts
 from workers.mail import Wakes
@@ -33,6 +40,10 @@ class RestrictedParts(WorkerParts):
     def results(self) -> None:
         """They are of all repositories, and so are the locks: not its user's."""
         return None
+
+    @cached_property
+    def contexts(self) -> ContextCalls:
+        return ProxyContexts(self.store)
 
     @cached_property
     def board(self) -> Board:

@@ -25,7 +25,7 @@ def scratch(state: Path) -> Iterator[Path]:
 
 
 def clear_scratch(state: Path) -> None:
-    """What workers that were killed have left; it may hold the address of Redis with its password."""
+    """What workers that were killed have left; a todo may have written what is secret into it."""
     for folder in (state / "tmp").glob("*-*"):
         pid = folder.name.partition("-")[0]
         if pid.isdigit() and start_time(int(pid)) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ def _nothing() -> None:
     """Where nothing was published."""
 
 
+def _nobody_serves() -> AbstractContextManager[str]:
+    return nullcontext("")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
     brief: RunBrief
@@ -27,8 +32,8 @@ class Surroundings:
     output_limit_bytes: int
     results: Results | None = None
     """Of earlier todos; None where this worker uses none."""
-    connection: Callable[[], str] = str
-    """What its commands are told of how to reach the shared context: of COORD_CONNECTION."""
+    connection: Callable[[], AbstractContextManager[str]] = _nobody_serves
+    """What stands in the file of COORD_CONNECTION, for as long as the todo's command can ask there. Raises OSError."""
     fetch: Fetch | None = None
     """Brings a commit of another host."""
     withdraw: Callable[[], None] = _nothing

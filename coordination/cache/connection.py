@@ -1,69 +1,128 @@
-"""From within a todo's command: its context, without any option. What it needs to know its worker has written into a file."""
+r"""From within a todo's command: its context, asked of its worker over a unix socket. Only the worker has a login to Redis.
+
+The file that COORD_CONNECTION names says where the socket is and has a token; both are of this attempt alone and go with it. A
+connection carries one request. First the token on a line of its own, then lines of JSON::
+
+    client   {"call": "get", "given": {"key": "version", "scope": null}}
+    worker   {"done": ["\"1.2\""]}   or   {"refused": ["UsageError", MESSAGE, HINT]}
+
+Values are JSON texts. To `compute` the worker may answer {"compute": true}: the client computes and sends {"value": TEXT}.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import json
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from coordination.cache.contexts import Cache, Context
-from coordination.cache.limits import Eviction, Limits
-from coordination.errors import CoordinationError, NotAllowed, UsageError
-from coordination.settings import todo_connection_from_environment
-from coordination.wire.connection import Profile, connect, reaching
+from coordination import errors
+from coordination.cache.contexts import Kept
+from coordination.cache.document import packed
+from coordination.cache.names import Scope
+from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
+from coordination.settings import in_todo, todo_connection_from_environment
+
+T = TypeVar("T")
+
+ANSWER_S = 60.0
+"""A worker that says nothing for so long is given up. It waits for Redis only seconds, and for who computes as long as that takes."""
 
 
 class Connection(BaseModel):
+    """What stands in the file of COORD_CONNECTION."""
+
     model_config = ConfigDict(frozen=True)
 
-    redis_url: str | None
-    """None: the worker is restricted, and so is what its todos may do."""
-    namespace: str
-    contexts: tuple[str, ...]
-    """The todo's own and its outer ones."""
-    max_bytes: int
-    ttl: timedelta
-    eviction: Eviction
-    value_bytes: int
+    socket: str
+    token: str
 
-    @property
-    def limits(self) -> Limits:
-        return Limits(max_bytes=self.max_bytes, ttl=self.ttl, eviction=self.eviction, value_bytes=self.value_bytes)
+
+class TodoContext:
+    """What `Context` offers, for the command of a todo. Raises what `Context` raises, and Unreachable."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def get(self, key: str, default: Any = None, *, scope: Scope | None = None) -> Any:
+        found = self._ask("get", key=key, scope=scope)
+        return json.loads(found[0]) if found else default
+
+    def set(self, key: str, value: Any, ttl: timedelta | None = None, *, scope: Scope | None = None) -> None:
+        self._ask("set", key=key, value=packed(value).decode(), ttl_s=_seconds(ttl), scope=scope)
+
+    def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None) -> int:
+        deleted: int = self._ask("delete", names=names, ttl_s=_seconds(ttl), scope=scope)
+        return deleted
+
+    def list(self, pattern: str = "*", *, scope: Scope | None = None) -> Iterator[Kept]:
+        yield from map(Kept.model_validate, self._ask("list", pattern=pattern, scope=scope))
+
+    def get_or_compute(
+        self, key: str, compute: Callable[[], T], ttl: timedelta | None = None, *, scope: Scope | None = None
+    ) -> T:
+        def make() -> dict[str, Any]:
+            return {"value": packed(compute()).decode()}
+
+        found: T = json.loads(self._ask("compute", make, key=key, ttl_s=_seconds(ttl), scope=scope))
+        return found
+
+    def _ask(self, call: str, compute: Callable[[], Mapping[str, Any]] | None = None, **given: Any) -> Any:
+        with self._dialled(None if compute else ANSWER_S) as worker:
+            with suppress(OSError):  # it has refused before it had read all; why it says
+                worker.sendall(f"{self._connection.token}\n".encode() + line({"call": call, "given": given}))
+            with worker.makefile("rb") as heard:
+                answer = _parsed(heard.readline())
+                if compute is not None and "compute" in answer:
+                    worker.sendall(line(compute()))
+                    answer = _parsed(heard.readline())
+        if "refused" in answer:
+            name, message, hint = answer["refused"]
+            raise getattr(errors, name, CoordinationError)(message, hint)
+        return answer["done"]
 
     @contextmanager
-    def open(self) -> Iterator[Context]:
-        """Raises Unreachable, NotAllowed."""
-        if self.redis_url is None:
-            raise NotAllowed(
-                "the worker of this todo is restricted, and its todos cannot reach the shared context",
-                "what the context had when the todo began stands in the file COORD_CONTEXT",
-            )
-        with (
-            reaching(self.redis_url),
-            connect(self.redis_url, Profile.COMMAND) as redis,
-            closing(Cache(redis, self.namespace, self.limits)) as cache,
-        ):
-            redis.ping()
-            yield Context(cache, self.contexts)
+    def _dialled(self, patience_s: float | None) -> Iterator[socket.socket]:
+        try:
+            with socket.socket(socket.AF_UNIX) as worker:
+                worker.settimeout(patience_s)
+                worker.connect(self._connection.socket)
+                yield worker
+        except (OSError, ValueError) as error:
+            raise Unreachable(
+                f"the worker of this todo does not answer at {self._connection.socket}: {error}",
+                "it answers for as long as the todo's command runs",
+            ) from error
 
 
-def told() -> Connection | None:
-    """None outside of a todo."""
+def line(words: Mapping[str, Any]) -> bytes:
+    return json.dumps(words).encode() + b"\n"
+
+
+def told() -> TodoContext | None:
+    """None outside of a todo. Raises NotAllowed in what a worker runs before or beside the todo's command."""
     file = todo_connection_from_environment()
-    return None if file is None else _read(file)
+    if file is not None:
+        return TodoContext(_read(file))
+    if in_todo():
+        raise NotAllowed(
+            "the shared context is for the todo's own command", "`prepare` and hooks do without; see README.md"
+        )
+    return None
 
 
 @contextmanager
-def here() -> Iterator[Context]:
+def here() -> Iterator[TodoContext]:
     """The context of the todo whose command this process is. Raises UsageError outside of one."""
-    connection = told()
-    if connection is None:
+    context = told()
+    if context is None:
         raise UsageError("there is no context here: this is no command of a todo", "use Coord(...).cache.at(run=…)")
-    with connection.open() as context:
-        yield context
+    yield context
 
 
 def _read(file: Path) -> Connection:
@@ -76,3 +135,14 @@ def _read(file: Path) -> Connection:
         ) from error
     except ValidationError as error:
         raise CoordinationError(f"{file} is of another version of coord", "use the version of the worker") from error
+
+
+def _parsed(heard: bytes) -> dict[str, Any]:
+    if not heard.endswith(b"\n"):
+        raise ConnectionError("it hung up")
+    answer: dict[str, Any] = json.loads(heard)
+    return answer
+
+
+def _seconds(ttl: timedelta | None) -> float | None:
+    return None if ttl is None else ttl.total_seconds()

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from rich_click import RichGroup
 
-from coordination.cache.connection import told
+from coordination.cache.connection import TodoContext, told
 from coordination.cache.contexts import Cache, Context, Kept
 from coordination.cache.document import export, restore
 from coordination.cache.limits import Limits
@@ -27,6 +27,7 @@ from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
 from coordination.phrases import counted
 from coordination.runs.shared import context_of
+from coordination.settings import refuse_in_todo
 from coordination.wire.connection import Profile, connect, reaching
 
 SCOPES = click.Choice([scope.value for scope in Scope])
@@ -61,7 +62,7 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--default", metavar="JSON", help="What to print where there is no value; else that is exit code 1.")
 @as_json_option
 @of_a_context
-def get(found: Context, key: str, default: str | None, as_json: bool, scope: Scope | None) -> None:
+def get(found: Context | TodoContext, key: str, default: str | None, as_json: bool, scope: Scope | None) -> None:
     """Print the value of KEY that is nearest. A text is printed as it is, anything else as JSON; with --json all of it is."""
     absent = object()
     otherwise = absent if default is None else _parsed(default, "--default")
@@ -77,7 +78,9 @@ def get(found: Context, key: str, default: str | None, as_json: bool, scope: Sco
 @click.option("--text", is_flag=True, help="VALUE is a text as it stands, and no JSON.")
 @click.option("--ttl", metavar="DURATION", callback=duration, help="How long it is kept, if not for `cache_ttl` (1h).")
 @of_a_context
-def set_(found: Context, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None) -> None:
+def set_(
+    found: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
+) -> None:
     """Keep VALUE under KEY: JSON, `-` for standard input, or `@FILE` for what a file has."""
     words = _words(value)
     found.set(key, words if text else _parsed(words, "VALUE"), ttl, scope=scope)
@@ -87,7 +90,7 @@ def set_(found: Context, key: str, value: str, text: bool, ttl: timedelta | None
 @click.argument("pattern", default="*")
 @of_a_context
 @shown(Kept)
-def list_(found: Context, pattern: str, scope: Scope | None, form: Form) -> None:
+def list_(found: Context | TodoContext, pattern: str, scope: Scope | None, form: Form) -> None:
     """List the keys that are to be seen, or those that fit PATTERN (`build.*`)."""
     kept = list(found.list(pattern, scope=scope))
     form.records(kept, lambda: _print(kept))
@@ -100,7 +103,9 @@ def list_(found: Context, pattern: str, scope: Scope | None, form: Form) -> None
 )
 @as_json_option
 @of_a_context
-def delete(found: Context, names: tuple[str, ...], ttl: timedelta | None, as_json: bool, scope: Scope | None) -> None:
+def delete(
+    found: Context | TodoContext, names: tuple[str, ...], ttl: timedelta | None, as_json: bool, scope: Scope | None
+) -> None:
     """Delete keys, or all that fit a pattern (`build.*`). What an outer context has stays there, and is hidden from this one on."""
     gone = found.delete(*names, scope=scope, ttl=ttl)
     if as_json:
@@ -140,11 +145,10 @@ def stats(call: Call, as_json: bool) -> None:
 
 
 @contextmanager
-def _opened(call: Call, plan: str, run: str, todo: str) -> Iterator[Context]:
-    connection = None if call.redis or plan or run or todo else told()
-    if connection is not None:
-        with connection.open() as found:
-            yield found
+def _opened(call: Call, plan: str, run: str, todo: str) -> Iterator[Context | TodoContext]:
+    own = None if call.redis or plan or run or todo else told()
+    if own is not None:
+        yield own
         return
     with _cache(call) as cache:
         yield context_of(cache, plan, run, todo)
@@ -152,12 +156,7 @@ def _opened(call: Call, plan: str, run: str, todo: str) -> Iterator[Context]:
 
 @contextmanager
 def _cache(call: Call) -> Iterator[Cache]:
-    """Within a todo that of its worker."""
-    connection = None if call.redis else told()
-    if connection is not None:
-        with connection.open() as found:
-            yield found.cache
-        return
+    refuse_in_todo("a context other than its own")
     url = call.redis_url()
     with reaching(url), connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis:
         redis.ping()  # a cache would wait out a short outage, and a person waits for it

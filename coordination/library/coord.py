@@ -25,7 +25,7 @@ from coordination.planner.forecast import Forecast, forecast
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors
 from coordination.runs.shared import context_of
-from coordination.settings import read_settings
+from coordination.settings import read_settings, refuse_in_todo
 from coordination.wire.connection import reaching
 
 
@@ -38,6 +38,7 @@ class Coord:
     """
 
     def __init__(self, ecosystem: str | Path | None = None, redis_url: str | None = None) -> None:
+        refuse_in_todo("the library")
         self.path = find(Path.cwd(), None if ecosystem is None else Path(ecosystem))
         self._manager: CoordinationManager | None = None
         self.settings = read_settings(self.manager.ecosystem.settings, {"redis_url": redis_url})

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from coordination.cache.contexts import Cache, Context
-from coordination.cache.names import Chain, chain_of
+import json
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+from pydantic import validate_call
+
+from coordination.cache.contexts import Cache, Context, Kept
+from coordination.cache.limits import Limits
+from coordination.cache.local import Local
+from coordination.cache.names import Chain, Scope, chain_of
 from coordination.errors import NotFound, UsageError
 from coordination.nearest import did_you_mean
 from coordination.runs.records import RunBrief
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
+from coordination.settings import Settings
 from coordination.wire.keys import Keys
 
 
@@ -23,6 +33,81 @@ def context_of(cache: Cache, plan: str = "", run: str = "", todo: str = "") -> C
     if run and plan:
         raise UsageError("a run has a plan of its own", "name the plan, or the run")
     return Context(cache, _chain_of_run(cache, run, todo) if run else chain_of(plan))
+
+
+class ContextCalls:
+    """The calls that a todo's command can make on its context. Values are JSON texts, durations seconds.
+
+    A worker answers its todos with it; for a restricted worker a keeper does, which the same calls reach by name and arguments.
+    """
+
+    def __init__(self, store: RunStore, settings: Settings, brief: Callable[[str], RunBrief]) -> None:
+        # Without a layer in this process: what one todo has set, the next one reads, on whichever host.
+        self._cache = Cache(store.redis, store.keys.namespace, Limits.of(settings), Local(max_bytes=0))
+        self._brief = brief
+
+    @validate_call
+    def context_get(self, run_id: str, todo_id: str, key: str, scope: Scope | None = None) -> list[str]:
+        """The value that is nearest; nothing where there is none."""
+        absent = object()
+        found = self._at(run_id, todo_id).get(key, absent, scope=scope)
+        return [] if found is absent else [json.dumps(found)]
+
+    @validate_call
+    def context_set(
+        self, run_id: str, todo_id: str, key: str, value: str, ttl_s: float | None = None, scope: Scope | None = None
+    ) -> None:
+        self._at(run_id, todo_id).set(key, _parsed(value), _duration(ttl_s), scope=scope)
+
+    @validate_call
+    def context_delete(
+        self,
+        run_id: str,
+        todo_id: str,
+        names: Sequence[str],
+        ttl_s: float | None = None,
+        scope: Scope | None = None,
+    ) -> int:
+        return self._at(run_id, todo_id).delete(*names, ttl=_duration(ttl_s), scope=scope)
+
+    @validate_call
+    def context_list(self, run_id: str, todo_id: str, pattern: str = "*", scope: Scope | None = None) -> list[Kept]:
+        return list(self._at(run_id, todo_id).list(pattern, scope=scope))
+
+    @validate_call
+    def context_compute(
+        self,
+        run_id: str,
+        todo_id: str,
+        key: str,
+        compute: Callable[[], str],
+        ttl_s: float | None = None,
+        scope: Scope | None = None,
+    ) -> str:
+        """As `Context.get_or_compute`."""
+        context = self._at(run_id, todo_id)
+        found = context.get_or_compute(key, lambda: _parsed(compute()), _duration(ttl_s), scope=scope)
+        return json.dumps(found)
+
+    def close(self) -> None:
+        self._cache.close()
+
+    def _at(self, run_id: str, todo_id: str) -> Context:
+        return Context(self._cache, chain_of_todo(self._brief(run_id), todo_id))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the value is no JSON: {error}", "keep numbers, texts, lists and objects") from error
+
+
+def _duration(seconds: float | None) -> timedelta | None:
+    try:
+        return None if seconds is None else timedelta(seconds=seconds)
+    except (OverflowError, ValueError) as error:
+        raise UsageError(f"a ttl of {seconds} s is none", "from 1 ms to a year") from error
 
 
 def _chain_of_run(cache: Cache, run: str, todo: str) -> Chain:

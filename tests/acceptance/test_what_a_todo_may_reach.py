@@ -12,7 +12,7 @@ import pytest
 from coordination.settings import Settings
 from coordination.wire.embedded import EmbeddedServer
 from tests.ports import free_port
-from tests.stage import Done, Stage, git
+from tests.stage import COORD, Done, Stage, git
 
 TOKEN = "token-of-the-mcp-server"
 LOGIN = "lena:login-of-flower"
@@ -30,11 +30,24 @@ GIVEN = {
 }
 UNDONE = GIVEN | {"COORD_COMPENSATES", "COORD_TODO_OUTPUT"}
 DEEDS = "import os\ndef environ():\n    return dict(os.environ)\n"
+INSIDE = f"""
+"{COORD}" context set key '"value"'
+"{COORD}" context get key
+for words in list-runs "sweep PLAN-001" "mcp --http 1" "worker --all" "up --detach" "create-todo --task x --repo r" \
+             "context stats" "context export x" "context get key --run last" "--redis redis://127.0.0.1:1 context get key"; do
+  "{COORD}" $words; echo "exit $?"
+done
+"$PYTHON" -c 'from coordination import Coord, NotAllowed
+try: Coord("$FOLDER")
+except NotAllowed: print("library refused")'
+"$PYTHON" -m workers --all; echo "worker $?"
+"""
 TODOS = [
+    {"id": "inside", "repo": "i", "action": INSIDE, "env": {"PYTHON": str(COORD.with_name("python"))}},
     {"id": "shows", "repo": "r", "action": "env", "compensate": "env | sed s/^/undo:/"},
     {"id": "agent", "repo": "a", "action": None, "env": {"PAGER": "less", "CI": "mine"}},
     {"id": "python", "repo": "p", "action": {"type": "python", "call": "deeds:environ"}},
-    {"id": "fails", "repo": "a", "action": "exit 3", "blocked_by": ["shows", "agent", "python"]},
+    {"id": "fails", "repo": "a", "action": "exit 3", "blocked_by": ["shows", "agent", "python", "inside"]},
 ]
 
 
@@ -118,3 +131,11 @@ def test_nothing_of_a_todo_waits_for_a_person_unless_it_says_so_itself(swept: Sw
         "cat",
     ]
     assert (agent["CI"], agent["PAGER"], agent["GIT_EDITOR"]) == ("mine", "less", "true")
+
+
+def test_within_a_todo_its_context_is_all_of_coord_and_the_rest_starts_nothing(swept: Swept):
+    lines = [line for line in swept.log("inside").splitlines() if not line.startswith("[coord]")]
+    said = [line for line in lines if line.startswith(("value", "exit", "library", "worker"))]
+
+    assert said == ["value", *["exit 4"] * 10, "library refused", "worker 4"]
+    assert not list(swept.stage.folder.glob("**/server.json"))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from coordination.cache.connection import Connection, here
-from coordination.cache.limits import Eviction
-from coordination.errors import CoordinationError, NotAllowed, NotFound, UsageError
+from coordination.cache.connection import here
+from coordination.errors import CoordinationError, NotAllowed, NotFound, Unreachable, UsageError
 from coordination.library.coord import Coord
 from coordination.mcp.office import Office
 from coordination.mcp.server import build
@@ -65,29 +63,6 @@ def test_an_agent_reads_and_shares_values(file: Path, redis_url: str, run: str):
     office.close()
 
 
-def connection(redis_url: str | None) -> Connection:
-    terms = {"max_bytes": 10**6, "ttl": timedelta(hours=1), "eviction": Eviction.LRU, "value_bytes": 1000}
-    return Connection(redis_url=redis_url, namespace="coord", contexts=("run/R", "ecosystem"), **terms)
-
-
-def test_a_todo_has_the_limits_of_its_worker(redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    file = tmp_path / "connection.json"
-    file.write_text(connection(redis_url).model_dump_json())
-    monkeypatch.setenv("COORD_CONNECTION", str(file))
-
-    with here() as context:
-        context.set("a", 1)
-        assert context.get("a") == 1
-        with pytest.raises(UsageError, match="more than 1,000"):
-            context.set("a", "x" * 2000)
-
-
-def test_a_todo_of_a_restricted_worker_is_told_where_else_to_look():
-    with pytest.raises(NotAllowed, match="restricted") as refused, connection(None).open():
-        pass
-    assert "COORD_CONTEXT" in refused.value.hint
-
-
 def test_outside_of_a_todo_there_is_no_context_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("COORD_CONNECTION", raising=False)
     with pytest.raises(UsageError, match="no command of a todo"), here():
@@ -100,4 +75,19 @@ def test_outside_of_a_todo_there_is_no_context_here(monkeypatch: pytest.MonkeyPa
     (tmp_path / "other.json").write_text("{}")
     monkeypatch.setenv("COORD_CONNECTION", str(tmp_path / "other.json"))
     with pytest.raises(CoordinationError, match="another version"), here():
+        pass
+
+    (tmp_path / "over.json").write_text('{"socket": "/nowhere.sock", "token": "x"}')
+    monkeypatch.setenv("COORD_CONNECTION", str(tmp_path / "over.json"))
+    with here() as context, pytest.raises(Unreachable):
+        context.get("a")
+
+
+def test_within_a_todo_the_library_is_refused_and_what_runs_beside_its_command_has_no_context(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COORD_TODO_ID", "A")
+    with pytest.raises(NotAllowed):
+        Coord(file)
+    with pytest.raises(NotAllowed), here():
         pass

@@ -15,14 +15,15 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, validate_call
 from pydantic_core import from_json
 
-from coordination.cache.names import Chain
+from coordination.cache.contexts import Kept
+from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
 from coordination.runs.cleaning import Answer, Board, Errand
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.log_pieces import LOG_LIMIT_BYTES
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Blame, Grant, HandedOver, Reply, Result, RunBrief, TodoState
-from coordination.runs.shared import chain_of_todo
+from coordination.runs.shared import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.keys import split_member
@@ -45,10 +46,11 @@ class Deeds:
         self._settings = settings
         self._version = version
         self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # never changes
+        self._contexts = ContextCalls(store, settings, self._brief)
         deeds = (
             self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up, self.checkpoint, self.status, self.brief,
             self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave, self.errands,
-            self.answer,
+            self.answer, self.context_get, self.context_set, self.context_delete, self.context_list,
         )  # fmt: skip
         self._deeds: Mapping[str, Callable[..., Any]] = {deed.__name__: validate_call(deed) for deed in deeds}
 
@@ -155,6 +157,30 @@ class Deeds:
             self._own_context(repos, run_id, tuple(contexts))
         limit_bytes = min(limit_bytes, self._settings.context_limit_bytes)
         return self._store.handed_over(run_id, todos, contexts, limit_bytes, to)
+
+    def context_get(self, repos: Repos, run_id: str, todo_id: str, key: str, scope: Scope | None = None) -> list[str]:
+        self._own(repos, run_id, todo_id)
+        return self._contexts.context_get(run_id, todo_id, key, scope)
+
+    def context_set(
+        self, repos: Repos, run_id: str, todo_id: str, key: str, value: str,
+        ttl_s: float | None = None, scope: Scope | None = None,
+    ) -> None:  # fmt: skip
+        self._own(repos, run_id, todo_id)
+        self._contexts.context_set(run_id, todo_id, key, value, ttl_s, scope)
+
+    def context_delete(
+        self, repos: Repos, run_id: str, todo_id: str, names: Sequence[str],
+        ttl_s: float | None = None, scope: Scope | None = None,
+    ) -> int:  # fmt: skip
+        self._own(repos, run_id, todo_id)
+        return self._contexts.context_delete(run_id, todo_id, names, ttl_s, scope)
+
+    def context_list(
+        self, repos: Repos, run_id: str, todo_id: str, pattern: str = "*", scope: Scope | None = None
+    ) -> list[Kept]:
+        self._own(repos, run_id, todo_id)
+        return self._contexts.context_list(run_id, todo_id, pattern, scope)
 
     def meet(self, repos: Repos, version: str, heartbeat: timedelta) -> None:
         if version != self._version:

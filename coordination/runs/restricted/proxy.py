@@ -12,9 +12,11 @@ import redis
 from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
-from coordination.errors import Conflict, NotAllowed
+from coordination.cache.entries import NoRoom
+from coordination.errors import Conflict, NotAllowed, UsageError
 from coordination.runs.cleaning import Board
 from coordination.runs.presence import Presence
+from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.wire.keys import Keys
 
@@ -26,7 +28,7 @@ TRIES = 3
 ANSWER_S = 1
 UNHEARD_S = 1.0
 """Before the next try: in all of them together, another keeper has taken over from one that died (2 s and a round)."""
-REFUSALS = (Conflict, NotAllowed)
+REFUSALS = (Conflict, NotAllowed, UsageError, NoRoom)
 
 
 class NobodyAnswers(redis.ConnectionError):  # type: ignore[misc]
@@ -113,3 +115,22 @@ class ProxyPresence(Presence):
     refuse_clash = _asked(Presence.refuse_clash)
     say = _asked(Presence.say)
     leave = _asked(Presence.leave)
+
+
+class ProxyContexts(ContextCalls):
+    def __init__(self, store: ProxyStore) -> None:
+        self.wire = store.wire
+
+    context_get = _asked(ContextCalls.context_get)
+    context_set = _asked(ContextCalls.context_set)
+    context_delete = _asked(ContextCalls.context_delete)
+    context_list = _asked(ContextCalls.context_list)
+
+    def context_compute(self, *_: Any, **__: Any) -> str:
+        raise NotAllowed(
+            "the worker of this todo is restricted, and has no lock under which one todo of many computes",
+            "get the value, and set it where there is none",
+        )
+
+    def close(self) -> None:
+        """Nothing of it is open."""

@@ -82,7 +82,8 @@ class Serving:
             return {"done": self._deeds.do(repos, deed, given)}
         except REFUSALS as refused:
             logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), refused.message)
-            return {"refused": [type(refused).__name__, refused.message, refused.hint]}
+            kind = next(kind for kind in REFUSALS if isinstance(refused, kind))
+            return {"refused": [kind.__name__, refused.message, refused.hint]}
         except (redis.ResponseError, ValueError) as error:
             if isinstance(error, redis.ResponseError) and cannot_write(error):
                 raise  # that may pass

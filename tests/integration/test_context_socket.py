@@ -1,0 +1,227 @@
+"""The socket by which a todo reaches its context: what it answers, to whom, for how long, and what no client can do to it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from coordination.cache.connection import Connection, TodoContext
+from coordination.cache.contexts import Cache
+from coordination.cache.names import Scope
+from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
+from coordination.runs.shared import ContextCalls
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect
+from tests.contracts.carrier import Harness
+from tests.plans import PLAN, ecosystem, graph, order
+from tests.waiting import until
+from workers import context_socket
+from workers.context_socket import ContextSocket, served
+
+TODOS = {"A": "r1", "B": "r1"}
+SETTINGS = Settings(cache_value_bytes=4096)
+
+
+class Scene:
+    def __init__(self, client: redis.Redis) -> None:
+        self.store = RunStore(client, "coord")
+        harness = Harness(self.store)
+        harness.submit(graph(TODOS), ecosystem(TODOS), order())
+        self.run = harness.run_id
+        self.calls = ContextCalls(self.store, SETTINGS, self.store.brief)
+
+    @contextmanager
+    def todo(self, name: str) -> Iterator[Connection]:
+        with served(self.calls, self.run, name, SETTINGS.cache_value_bytes) as told:
+            yield Connection.model_validate_json(told)
+
+
+@pytest.fixture
+def scene(redis_url: str) -> Iterator[Scene]:
+    with connect(redis_url, Profile.COMMAND) as client:
+        made = Scene(client)
+        yield made
+        made.calls.close()
+
+
+def dialled(to: Connection) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(5)
+    client.connect(to.socket)
+    return client
+
+
+def answer(to: Connection, words: bytes) -> bytes:
+    """What is said to a client that says this; nothing where it is let go without a word."""
+    with dialled(to) as client:
+        try:
+            client.sendall(words)
+            client.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # it was let go before it had said all
+        with client.makefile("rb") as heard:
+            try:
+                return heard.readline()
+            except ConnectionResetError:
+                return b""
+
+
+def test_a_todo_sees_its_own_context_and_what_it_writes_goes_to_its_run(scene: Scene):
+    with scene.todo("A") as of_a, scene.todo("B") as of_b:
+        a, b = TodoContext(of_a), TodoContext(of_b)
+        a.set("shared", {"n": [1, "é", None]}, timedelta(minutes=1))
+        a.set("own", 1, scope=Scope.TODO)
+        a.set("wide", 2, scope=Scope.PLAN)
+
+        assert b.get("shared") == {"n": [1, "é", None]}
+        assert b.get("own", "nothing") == "nothing"
+        assert {(kept.scope, kept.key) for kept in b.list()} == {("run", "shared"), ("plan", "wide")}
+        assert a.delete("sh*", scope=Scope.RUN) == 1
+        assert b.get("shared") is None
+        a.set("shared", None)
+        assert b.get("shared", "nothing") is None
+
+    cache = Cache(scene.store.redis, "coord")
+    assert cache.at(PLAN).get("wide") == 2
+    cache.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "ask"),
+    [
+        (UsageError, lambda todo: todo.set("a", "x" * 5000)),
+        (UsageError, lambda todo: todo.set("a", "x" * 2_000_000)),
+        (UsageError, lambda todo: todo.set("a", object())),
+        (UsageError, lambda todo: todo.set("*", 1)),
+        (UsageError, lambda todo: todo.set("a", 1, timedelta(days=1000))),
+        (UsageError, lambda todo: todo.get("")),
+        (UsageError, lambda todo: list(todo.list("["))),
+        (NotAllowed, lambda todo: todo._ask("stats")),
+        (NotAllowed, lambda todo: todo._ask("_at")),
+        (UsageError, lambda todo: todo._ask("get", key="a", cache=1)),
+    ],
+)
+def test_what_a_context_refuses_a_todo_is_refused_by_the_same_error(scene: Scene, error: type[Exception], ask):
+    with scene.todo("A") as told, pytest.raises(error) as refused:
+        ask(TodoContext(told))
+    assert type(refused.value) is error
+
+
+def test_of_many_who_want_to_compute_one_does_and_one_that_dies_lets_the_next(scene: Scene):
+    computed: list[int] = []
+
+    def compute() -> int:
+        computed.append(1)
+        return 42
+
+    with scene.todo("A") as of_a, scene.todo("B") as of_b:
+        with pytest.raises(ZeroDivisionError):
+            TodoContext(of_a).get_or_compute("made", lambda: 1 // 0)
+        found: list[int] = []
+        threads = [
+            threading.Thread(target=lambda to=to: found.append(TodoContext(to).get_or_compute("made", compute)))
+            for to in (of_a, of_b) * 10
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+
+    assert found == [42] * 20
+    assert computed == [1]
+
+
+def test_promise_a_todo_names_no_other_context_than_its_own(scene: Scene):
+    with scene.todo("A") as of_a, scene.todo("B") as of_b:
+        TodoContext(of_b).set("own", "of B", scope=Scope.TODO)
+        mine = TodoContext(of_a)
+
+        assert mine._ask("get", key="own", scope="todo", run_id=scene.run, todo_id="B") == []
+        with pytest.raises(NotAllowed):
+            TodoContext(Connection(socket=of_b.socket, token=of_a.token)).get("own")
+        assert answer(of_b, b"\n") == answer(of_b, of_b.token[:-1].encode() + b"\n{}\n")
+        assert "refused" in json.loads(answer(of_b, b"\n"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"",
+        b"\0" * 1000,
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"x" * 10_000_000,
+        b"TOKEN\n",
+        b"TOKEN\nnull\n",
+        b"TOKEN\n[]\n",
+        b'TOKEN\n{"call": "get"}\n',
+        b'TOKEN\n{"call": "get", "given": [1]}\n',
+        b'TOKEN\n{"call": "__init__", "given": {}}\n',
+        b'TOKEN\n{"call": "set", "given": {"key": "a", "value": "{"}}\n',
+        b'TOKEN\n{"call": "set", "given": {"key": "a", "value": "1", "ttl_s": 1e300}}\n',
+        b'TOKEN\n{"call": "compute", "given": {"key": "a"}}\nnull\n',
+        b"TOKEN\n" + b"[" * 1_000_000 + b"\n",
+        b"TOKEN\n" + b"x" * 10_000_000,
+    ],
+)
+def test_promise_no_request_disturbs_the_worker(scene: Scene, words: bytes):
+    with scene.todo("A") as told:
+        heard = answer(told, words.replace(b"TOKEN", told.token.encode()))
+
+        assert heard == b"" or "done" not in json.loads(heard)
+        TodoContext(told).set("after", 1)
+        assert TodoContext(told).get("after") == 1
+
+
+def test_promise_slow_and_silent_clients_keep_nobody_else_waiting_for_long(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(context_socket, "REQUEST_S", 0.3)
+    with scene.todo("A") as told:
+        silent = [dialled(told) for _ in range(2 * context_socket.READERS)]
+        TodoContext(told).set("after", 1)
+        for client in silent:
+            assert client.recv(1) == b""
+            client.close()
+
+
+def test_promise_the_socket_is_private_and_ends_with_the_attempt(scene: Scene):
+    before = threading.active_count()
+    with scene.todo("A") as told:
+        path = Path(told.socket)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+        assert len(told.socket) < 108
+        waiting = dialled(told)
+        waiting.sendall(f"{told.token}\n".encode())
+
+    with waiting, suppress(ConnectionResetError):
+        assert waiting.recv(1) == b""
+    assert not path.exists()
+    with pytest.raises(Unreachable):
+        TodoContext(told).get("a")
+    until(lambda: threading.active_count() <= before)
+
+
+def test_promise_a_process_of_another_user_is_not_answered(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(context_socket, "_peer", lambda _: 65534)
+    with scene.todo("A") as told:
+        assert answer(told, f'{told.token}\n{{"call": "get", "given": {{"key": "a"}}}}\n'.encode()) == b""
+
+
+def test_a_redis_that_is_away_is_unreachable_and_no_more(scene: Scene):
+    with connect("redis://127.0.0.1:1", Profile.COMMAND) as nobody:
+        store = RunStore(nobody, "coord")
+        calls = ContextCalls(store, SETTINGS, scene.store.brief)
+        with ContextSocket(calls, scene.run, "A", 100) as listening, pytest.raises(CoordinationError) as refused:
+            TodoContext(Connection.model_validate_json(listening.connection)).get("a")
+        assert type(refused.value) is Unreachable

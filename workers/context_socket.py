@@ -1,0 +1,207 @@
+"""The worker's end of `coord context`: a unix socket for each attempt, which answers for the context of its run and todo alone.
+
+It is there from before the todo's command starts until nothing of that is left, in a folder that only this user may enter. A client
+must be a process of this user, or root's, and know the attempt's token. The lines that go over it are described in
+`coordination/cache/connection.py`.
+
+What happens on each failure
+
+* A client is slow, says nothing, or reads nothing: it is let go after REQUEST_S. One that sends more than a value may have is refused.
+* Many clients at once: READERS are read from, CLIENTS are served, others wait in the queue of the socket.
+* What a client says is no request: it is refused in words, and the next one is served.
+* The attempt ends: its clients are let go, also in the middle of a request, and nothing new is begun.
+* The worker is killed: nobody listens; `clear_sockets` of any later worker takes the file away.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import os
+import secrets
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Self
+
+import redis
+
+from coordination.cache.connection import Connection, line
+from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
+from coordination.runs.shared import ContextCalls
+from coordination.wire.embedded import remove_stale, socket_folder
+
+CALLS = ("get", "set", "delete", "list")
+CLIENTS = 256
+READERS = 16
+REQUEST_S = 10.0
+TOKEN_BYTES = 128
+SLACK_BYTES = 1024 * 1024
+"""Of a request beside a value: the keys that are to be deleted."""
+ACCEPT_PAUSE_S = 0.1
+"""Where this process has no file left for a client."""
+
+logger = logging.getLogger(__name__)
+
+
+class ContextSocket:
+    """Listens from `with` until its end. Raises OSError, and CoordinationError where the folder is not safe."""
+
+    def __init__(self, calls: ContextCalls, run_id: str, todo_id: str, value_bytes: int) -> None:
+        self._calls = calls
+        self._whose = {"run_id": run_id, "todo_id": todo_id}
+        self._most = 2 * value_bytes + SLACK_BYTES  # a text in a text: each of its quotes is two characters
+        self._path = socket_folder() / f"{secrets.token_hex(8)}.sock"
+        self._token = secrets.token_urlsafe(32)
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._thread = threading.Thread(target=self._accept, name=f"context-{todo_id}", daemon=True)
+        self._clients: set[socket.socket] = set()
+        self._guard = threading.Lock()
+        self._places = threading.Semaphore(CLIENTS)
+        self._readers = threading.Semaphore(READERS)
+        self._over = False
+
+    @property
+    def connection(self) -> str:
+        """What its clients are told, in the file of COORD_CONNECTION."""
+        return Connection(socket=str(self._path), token=self._token).model_dump_json()
+
+    def __enter__(self) -> Self:
+        try:
+            self._listener.bind(str(self._path))
+            self._path.chmod(0o600)
+            self._listener.listen(128)
+        except OSError:
+            self._listener.close()
+            raise
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            self._over = True
+            clients = tuple(self._clients)
+        for client in clients:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as waker:  # closing alone wakes no thread that accepts
+            waker.settimeout(0)
+            waker.connect(str(self._path))
+        self._thread.join()
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self) -> None:
+        while True:
+            self._places.acquire()
+            try:
+                client, _ = self._listener.accept()
+            except OSError as error:
+                if self._over:
+                    return
+                logger.warning("a client of the context cannot be accepted: %s", error)
+                self._places.release()
+                time.sleep(ACCEPT_PAUSE_S)
+                continue
+            with self._guard:
+                if self._over:
+                    client.close()
+                    return
+                self._clients.add(client)
+            threading.Thread(target=self._serve, args=(client,), name="context", daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            if _peer(client) in (None, 0, os.geteuid()):
+                self._answer(client)
+        except OSError as error:
+            logger.debug("a client of the context went: %s", error)
+        finally:
+            with self._guard:
+                self._clients.discard(client)
+            client.close()
+            self._places.release()
+
+    def _answer(self, client: socket.socket) -> None:
+        try:
+            words = {"done": self._done(client)}
+        except CoordinationError as error:
+            words = {"refused": [type(error).__name__, error.message, error.hint]}
+        except redis.RedisError as error:
+            words = {"refused": [Unreachable.__name__, str(error), "the worker itself goes on and asks again"]}
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            words = {"refused": [UsageError.__name__, f"this is no request for a context: {error}", ""]}
+        client.settimeout(REQUEST_S)
+        client.sendall(line(words))
+
+    def _done(self, client: socket.socket) -> Any:
+        with self._readers:
+            reader = _Reader(client, REQUEST_S)
+            self._check(reader.line(TOKEN_BYTES))
+            asked = json.loads(reader.line(self._most))
+        call, given = str(asked["call"]), dict(asked["given"])
+        if self._over:
+            raise ConnectionError("the attempt is over")
+        if call == "compute":
+            given["compute"] = lambda: self._computed(client)
+        elif call not in CALLS:
+            raise NotAllowed(f"a todo cannot ask for {call!r}", "is this of another version of coord?")
+        done = getattr(self._calls, f"context_{call}")(**{**given, **self._whose})
+        return [kept.model_dump() for kept in done] if call == "list" else done
+
+    def _check(self, token: bytes) -> None:
+        if not hmac.compare_digest(token, self._token.encode()):
+            raise NotAllowed("this socket belongs to another todo", "COORD_CONNECTION names the one of this todo")
+
+    def _computed(self, client: socket.socket) -> str:
+        """What the client computes, for as long as that takes."""
+        client.settimeout(REQUEST_S)
+        client.sendall(line({"compute": True}))
+        return str(json.loads(_Reader(client, None).line(self._most))["value"])
+
+
+class _Reader:
+    """Lines of one client, all of them within `patience_s`."""
+
+    def __init__(self, client: socket.socket, patience_s: float | None) -> None:
+        self._client = client
+        self._until = None if patience_s is None else time.monotonic() + patience_s
+        self._heard = bytearray()
+
+    def line(self, most: int) -> bytes:
+        """Raises UsageError where it is longer, OSError where the client has gone or is too slow."""
+        while (end := self._heard.find(b"\n")) < 0:
+            if len(self._heard) > most:
+                raise UsageError(f"the request has more than {most:,} bytes", "keep a path or a digest instead")
+            self._client.settimeout(None if self._until is None else max(self._until - time.monotonic(), 0.001))
+            piece = self._client.recv(64 * 1024)
+            if not piece:
+                raise ConnectionError("it hung up")
+            self._heard += piece
+        found = bytes(self._heard[:end])
+        del self._heard[: end + 1]
+        return found
+
+
+def _peer(client: socket.socket) -> int | None:
+    """The user of the process at the other end; None where the system does not tell, and the folder alone keeps others out."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    return int(struct.unpack("3i", credentials)[1])
+
+
+@contextmanager
+def served(calls: ContextCalls, run_id: str, todo_id: str, value_bytes: int) -> Iterator[str]:
+    """What stands in the file of COORD_CONNECTION, for as long as somebody answers there."""
+    with ContextSocket(calls, run_id, todo_id, value_bytes) as listening:
+        yield listening.connection
+
+
+def clear_sockets() -> None:
+    """Those of workers that were killed."""
+    remove_stale(socket_folder())
