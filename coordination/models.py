@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import (
     AfterValidator,
@@ -107,7 +107,27 @@ class Record(BaseModel):
         return data
 
 
-class IssueStatus(StrEnum):
+class Foreign(Record):
+    """A record that other tools may extend: fields that are unknown here stay in the file and are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Word(StrEnum):
+    """One of a few words, read in any case and written in lower case."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Word | None:
+        known = cls._value2member_map_
+        return cast(Word | None, known.get(value.lower())) if isinstance(value, str) else None
+
+
+def lower_case(value: object) -> object:
+    """A word as it is written; anything else as it is."""
+    return value.lower() if isinstance(value, str) else value
+
+
+class IssueStatus(Word):
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
     BLOCKED = "blocked"
@@ -115,7 +135,7 @@ class IssueStatus(StrEnum):
     CLOSED = "closed"
 
 
-class Level(StrEnum):
+class Level(Word):
     """How urgent, and how severe."""
 
     CRITICAL = "critical"
@@ -124,7 +144,7 @@ class Level(StrEnum):
     LOW = "low"
 
 
-class PlanStatus(StrEnum):
+class PlanStatus(Word):
     DRAFT = "draft"
     ACTIVE = "active"
     ON_HOLD = "on_hold"
@@ -132,7 +152,7 @@ class PlanStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-class TodoStatus(StrEnum):
+class TodoStatus(Word):
     PENDING = "pending"
     IN_PROGRESS = "in_progress"
     BLOCKED = "blocked"
@@ -144,7 +164,7 @@ OPEN_TODO = frozenset({TodoStatus.PENDING, TodoStatus.IN_PROGRESS, TodoStatus.BL
 """What is still to be done: a sweep takes these."""
 
 
-class DependencyType(StrEnum):
+class DependencyType(Word):
     RUNTIME = "runtime"
     DEVELOPMENT = "development"
     MCP = "mcp"
@@ -152,14 +172,14 @@ class DependencyType(StrEnum):
     DOCUMENTATION = "documentation"
 
 
-class DependencyStatus(StrEnum):
+class DependencyStatus(Word):
     SATISFIED = "satisfied"
     UNSATISFIED = "unsatisfied"
     UNKNOWN = "unknown"
     DEPRECATED = "deprecated"
 
 
-class Strategy(StrEnum):
+class Strategy(Word):
     AUTO = "auto"
     """Forecast both, take levels unless dataflow is clearly faster."""
     LEVELS = "levels"
@@ -168,7 +188,7 @@ class Strategy(StrEnum):
     """A todo is dispatched the moment its last predecessor settles."""
 
 
-class OnFailure(StrEnum):
+class OnFailure(Word):
     HALT = "halt"
     """Nothing new starts; what runs finishes."""
     CONTINUE = "continue"
@@ -177,14 +197,14 @@ class OnFailure(StrEnum):
     """Undo what was done."""
 
 
-class Workspace(StrEnum):
+class Workspace(Word):
     WORKTREE = "worktree"
     """A git worktree of the run's own."""
     IN_PLACE = "in-place"
     """The repository's path itself, one todo at a time."""
 
 
-class ResourceType(StrEnum):
+class ResourceType(Word):
     """What a resource is, for people: all types are kept in the same way."""
 
     AGENT = "agent"
@@ -221,7 +241,11 @@ class NoopAction(Record):
 
 
 def _bare_command(value: object) -> object:
-    return {"type": "shell", "run": value} if isinstance(value, str | list) else value
+    if isinstance(value, str | list):
+        return {"type": "shell", "run": value}
+    if isinstance(value, dict) and isinstance(value.get("type"), str):
+        return {**value, "type": value["type"].lower()}
+    return value
 
 
 Action = Annotated[
@@ -234,7 +258,7 @@ Compensation = Annotated[
 """What undoes a todo: an action that a worker can carry out."""
 
 
-class Verdict(StrEnum):
+class Verdict(Word):
     APPROVE = "approve"
     REJECT = "reject"
 
@@ -286,7 +310,7 @@ def _bare_cache(value: object) -> object:
     raise ValueError('needs true, or a mapping like {inputs: ["build/**"], ttl: 7d}')
 
 
-class Backoff(StrEnum):
+class Backoff(Word):
     """How the delay before another try grows with the failures."""
 
     IMMEDIATE = "immediate"
@@ -296,7 +320,7 @@ class Backoff(StrEnum):
     FIBONACCI = "fibonacci"
 
 
-class Jitter(StrEnum):
+class Jitter(Word):
     NONE = "none"
     FULL = "full"
     """Drawn evenly from 0 to the delay."""
@@ -331,6 +355,7 @@ FailureSign = Annotated[
         custom_error_type="failure_sign",
         custom_error_message="needs an exit code, the word timeout, or a mapping like {output: REGEX}",
     ),
+    BeforeValidator(lower_case),
 ]
 """By what a failure is told from others: an exit code, the end of its time, or what it wrote."""
 
@@ -350,7 +375,7 @@ class Retry(Record):
     """Failures with one of these are not, whatever else they show."""
 
 
-class Repo(Record):
+class Repo(Foreign):
     name: RepoName
     path: Text | None = None
     url: Text | None = None
@@ -406,7 +431,8 @@ class Issue(Record):
     description: str = ""
     status: IssueStatus = IssueStatus.PENDING
     priority: Level = Level.MEDIUM
-    severity: Level | None = None
+    severity: Text | None = None
+    """A free word; critical, high, medium and low are offered."""
     repos: tuple[RepoName, ...] = ()
     created: Day | None = None
     updated: Day | None = None
@@ -532,7 +558,7 @@ class Coordination(Record):
     dependencies: tuple[Dependency, ...] = ()
 
 
-class Ecosystem(Record):
+class Ecosystem(Foreign):
     """The whole file. `settings` is judged by `settings.Settings`, whose names it uses."""
 
     settings: dict[str, Any] = {}

@@ -9,10 +9,10 @@ ENOUGH = 20_000
 """Comparisons for one file: 10,000 ids take 0.1 s each, and a file may name a thousand unknown ones."""
 
 
-def nearest(word: str, known: Collection[str]) -> str:
-    """The closest of `known`, or nothing. Case, `-`, `_` and blanks count as equal."""
+def nearest(word: str, known: Collection[str], *, cutoff: float = 0.6) -> str:
+    """The closest of `known`, or nothing. Case, `-`, `_` and blanks count as equal; `cutoff` is how alike they must be."""
     plain = {_plain(k): k for k in known}
-    found = get_close_matches(_plain(word), plain, n=1, cutoff=0.6)
+    found = get_close_matches(_plain(word), plain, n=1, cutoff=cutoff)
     return plain[found[0]] if found else ""
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coordination.errors import NotAllowed, UsageError
-from coordination.models import Backoff, Command, Duration, Jitter, Size, Text
+from coordination.models import Backoff, Command, Duration, Jitter, Size, Text, lower_case
 from coordination.wording import wrong_value
 
 ENV_PREFIX = "COORD_"
@@ -106,7 +106,7 @@ class Settings(BaseModel):
     """Of the context cache in Redis; then something is evicted."""
     cache_ttl: Duration = timedelta(hours=1)
     """Of a value that is kept without a word about it."""
-    cache_eviction: Literal["lru", "lfu", "ttl"] = "lru"
+    cache_eviction: Annotated[Literal["lru", "lfu", "ttl"], BeforeValidator(lower_case)] = "lru"
     """What goes first: the least recently used, the least often used, or what expires first."""
     cache_value_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
     """How large one value may be."""
@@ -130,7 +130,7 @@ class Settings(BaseModel):
 
     connect_timeout: Duration = timedelta(seconds=1)
     """Until Redis greets; a command says within 2 s that it is not there."""
-    appendfsync: Literal["everysec", "always"] = "everysec"
+    appendfsync: Annotated[Literal["everysec", "always"], BeforeValidator(lower_case)] = "everysec"
     """Of the embedded server: `always` survives power loss, +0.2 ms a transition."""
     server_port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Of the embedded server: listens on loopback too, with a generated password."""

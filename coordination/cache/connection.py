@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from coordination import errors
 from coordination.cache.contexts import Kept
 from coordination.cache.document import packed
-from coordination.cache.names import Scope
+from coordination.cache.names import Scope, matcher
 from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
 from coordination.settings import in_todo, todo_connection_from_environment
 
@@ -56,12 +56,21 @@ class TodoContext:
     def set(self, key: str, value: Any, ttl: timedelta | None = None, *, scope: Scope | None = None) -> None:
         self._ask("set", key=key, value=packed(value).decode(), ttl_s=_seconds(ttl), scope=scope)
 
-    def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None) -> int:
+    def delete(
+        self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False
+    ) -> int:
+        if regex:
+            there = [kept.key for kept in self.list(scope=scope or Scope.RUN)]
+            names = tuple(key for key in there if any(fits(key) for fits in [matcher(name, regex) for name in names]))
         deleted: int = self._ask("delete", names=names, ttl_s=_seconds(ttl), scope=scope)
         return deleted
 
-    def list(self, pattern: str = "*", *, scope: Scope | None = None) -> Iterator[Kept]:
-        yield from map(Kept.model_validate, self._ask("list", pattern=pattern, scope=scope))
+    def list(self, pattern: str = "*", *, scope: Scope | None = None, regex: bool = False) -> Iterator[Kept]:
+        """A regular expression is tried here, since one that backtracks for ever must not hold up the worker."""
+        fits = matcher(pattern, regex)
+        for kept in map(Kept.model_validate, self._ask("list", pattern="*" if regex else pattern, scope=scope)):
+            if fits(kept.key):
+                yield kept
 
     def get_or_compute(
         self, key: str, compute: Callable[[], T], ttl: timedelta | None = None, *, scope: Scope | None = None

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,8 +22,8 @@ from coordination.cache.names import (
     chain_of,
     check_contexts,
     check_key,
-    check_pattern,
     is_pattern,
+    matcher,
     outward,
     scope_of,
     written,
@@ -108,19 +107,21 @@ class Context:
         self.cache.entries.put(context, check_key(key), packed(value), ttl)
         self.cache.local.wrote(context, [key])
 
-    def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None) -> int:
-        """Keys, or patterns such as `build.*`; returns how many there were. An outer context keeps what it has: from this one on
+    def delete(
+        self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False
+    ) -> int:
+        """Keys, or patterns such as `build.*`, or with `regex` regular expressions; returns how many there were. An outer context keeps what it has: from this one on
         it is hidden, for the ttl.
         """
         contexts = self._written(scope)
-        keys = list(dict.fromkeys(key for name in names for key in self._named(name, contexts)))
+        keys = list(dict.fromkeys(key for name in names for key in self._named(name, contexts, regex)))
         gone, _ = self.cache.entries.delete(contexts, keys, ttl) if keys else (0, 0)
         self.cache.local.wrote(contexts[0], keys)
         return gone
 
-    def list(self, pattern: str = "*", *, scope: Scope | None = None) -> Iterator[Kept]:
-        """What is to be seen from here, by key."""
-        found = self._visible(check_pattern(pattern), outward(self.chain, scope))
+    def list(self, pattern: str = "*", *, scope: Scope | None = None, regex: bool = False) -> Iterator[Kept]:
+        """What is to be seen from here, by key. With `regex` the pattern is a regular expression, found anywhere in a key."""
+        found = self._visible(matcher(pattern, regex), outward(self.chain, scope))
         for held in sorted(found.values(), key=lambda held: held.key):
             yield Kept(
                 key=held.key, scope=scope_of(held.context), bytes=held.size, expires_in_s=held.left.total_seconds()
@@ -156,15 +157,15 @@ class Context:
     def _written(self, scope: Scope | None) -> Chain:
         return written(self.chain) if scope is None else outward(self.chain, scope)
 
-    def _named(self, name: str, contexts: Chain) -> Sequence[str]:
-        if is_pattern(name):
-            return list(self._visible(check_pattern(name), contexts))
+    def _named(self, name: str, contexts: Chain, regex: bool) -> Sequence[str]:
+        if regex or is_pattern(name):
+            return list(self._visible(matcher(name, regex), contexts))
         return [check_key(name)]
 
-    def _visible(self, pattern: str, contexts: Chain) -> Mapping[str, Held]:
+    def _visible(self, fits: Callable[[str], bool], contexts: Chain) -> Mapping[str, Held]:
         found: dict[str, Held] = {}
         for context in contexts:
             for held in self.cache.walk.entries(context):
-                if fnmatchcase(held.key, pattern):
+                if fits(held.key):
                     found.setdefault(held.key, held)
         return {key: held for key, held in found.items() if not held.hides}

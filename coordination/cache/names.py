@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from coordination.errors import UsageError
+from coordination.patterns import mistake_in
 
 LONGEST_KEY = 255
 GLOB = "*?[]"
@@ -108,6 +110,17 @@ def check_pattern(pattern: str) -> str:
     if _OPEN.search(_CLASS.sub("", pattern)):
         raise UsageError(f"{pattern!r} is no pattern: a [ is not closed, or a ] not opened", "such as: part-[0-9]")
     return pattern
+
+
+def matcher(pattern: str, regex: bool = False) -> Callable[[str], bool]:
+    """Return whether a key fits: a glob fits the whole key, a regular expression any part of it. Raises UsageError."""
+    if not regex:
+        glob = check_pattern(pattern)
+        return lambda key: fnmatchcase(key, glob)
+    if mistake := mistake_in(pattern):
+        raise UsageError(f"{pattern!r} {mistake}", "correct it, or leave out --regex for a pattern like build.*")
+    search = re.compile(pattern).search
+    return lambda key: search(key) is not None
 
 
 def is_pattern(text: str) -> bool:

@@ -42,6 +42,11 @@ def context() -> None:
     """
 
 
+as_regex = click.option(
+    "--regex", is_flag=True, help="The pattern is a regular expression, found anywhere in a key unless ^ and $ bind it."
+)
+
+
 def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--scope`, and whose context is meant outside of a todo; the command gets it opened."""
 
@@ -88,11 +93,12 @@ def set_(
 
 @context.command("list")
 @click.argument("pattern", default="*")
+@as_regex
 @of_a_context
 @shown(Kept)
-def list_(found: Context | TodoContext, pattern: str, scope: Scope | None, form: Form) -> None:
+def list_(found: Context | TodoContext, pattern: str, regex: bool, scope: Scope | None, form: Form) -> None:
     """List the keys that are to be seen, or those that fit PATTERN (`build.*`)."""
-    kept = list(found.list(pattern, scope=scope))
+    kept = list(found.list(".*" if regex and pattern == "*" else pattern, scope=scope, regex=regex))
     form.records(kept, lambda: _print(kept))
 
 
@@ -101,13 +107,14 @@ def list_(found: Context | TodoContext, pattern: str, scope: Scope | None, form:
 @click.option(
     "--ttl", metavar="DURATION", callback=duration, help="How long outer values stay hidden, if not for `cache_ttl`."
 )
+@as_regex
 @as_json_option
 @of_a_context
 def delete(
-    found: Context | TodoContext, names: tuple[str, ...], ttl: timedelta | None, as_json: bool, scope: Scope | None
+    found: Context | TodoContext, names: tuple[str, ...], ttl: timedelta | None, regex: bool, as_json: bool, scope: Scope | None
 ) -> None:
     """Delete keys, or all that fit a pattern (`build.*`). What an outer context has stays there, and is hidden from this one on."""
-    gone = found.delete(*names, scope=scope, ttl=ttl)
+    gone = found.delete(*names, scope=scope, ttl=ttl, regex=regex)
     if as_json:
         print_json({"deleted": gone})
     click.echo(f"{counted(gone, 'value')} deleted", err=True)

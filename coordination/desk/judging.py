@@ -51,6 +51,15 @@ def written(record: Record) -> dict[str, Any]:
     return {name: _unpacked(getattr(record, name)) for name in type(record).model_fields if name in given}
 
 
+def as_read(given: Any, read: Any) -> Any:
+    """The given value with the words of enumerations as the record has them: in lower case."""
+    if isinstance(given, str) and isinstance(read, str):
+        return read.value if isinstance(read, Enum) else read
+    if isinstance(given, Mapping) and isinstance(read, Record):
+        return {name: as_read(value, getattr(read, name, None)) for name, value in given.items()}
+    return given
+
+
 def plain(value: Any) -> Any:
     """A value as JSON knows it, which is how edits take it."""
     match value:

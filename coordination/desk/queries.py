@@ -36,6 +36,8 @@ def words(wanted: Wanted, kind: type[W], field: str) -> frozenset[str] | None:
     """Raises UsageError with the valid words."""
     known = [str(word) for word in kind]
     given = values(wanted)
+    if given is not None:
+        given = frozenset(word.lower() for word in given)
     for word in sorted(given or ()):
         if word not in known:
             close = nearest(word, known)

@@ -64,6 +64,7 @@ class Sheet:
         given = {"id": given.get("id") or self._next_id(kind), **given}
         given.setdefault("created", moment(self._now, self._last_written(kind)))
         record = judging.judged(kind.noun, kind.model, given)
+        given = judging.as_read(given, record)
         self.names.check_free(kind, record.id)
         check_references(self.names, record)
         self.add((kind.section,), record, given)
@@ -74,6 +75,7 @@ class Sheet:
     def update(self, kind: Kind[R], before: R, changes: Mapping[str, Any]) -> tuple[R, tuple[str, ...]]:
         """The record and the names of the fields that were asked for and differ; with none nothing is written."""
         after = judging.changed(kind.noun, before, changes)
+        changes = judging.as_read(changes, after)
         fields = differing(before, after, changes)
         if not fields:
             return before, ()

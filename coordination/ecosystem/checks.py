@@ -7,9 +7,14 @@ from typing import Any
 
 from coordination.ecosystem.naming import TO_REPOS, TO_WORK
 from coordination.ecosystem.text.places import Complaint, Location, inside
-from coordination.models import Ecosystem, Todo
-from coordination.nearest import Suggester
+from coordination.models import Coordination, Ecosystem, Repo, Todo
+from coordination.nearest import Suggester, nearest
+from coordination.phrases import counted
 
+OURS_NEVER = "x-"
+"""Names that begin so belong to others, and no future version of coord takes them."""
+NEAR_MISS = 0.75
+"""How alike an unknown name must be to be taken for a misspelt one: `setings`, not `roles` for `repos`."""
 WORK = ("issues", "plans", "todos")
 """Blockers name any of these, so they share one space of ids."""
 
@@ -45,6 +50,40 @@ def _items(data: Any, location: Location) -> Iterator[tuple[Location, dict[str, 
             yield (*location, i), item
 
 
+def is_foreign(location: Location) -> bool:
+    """Whether the place belongs to other tools: an unknown section, or an unknown field of a repository."""
+    section, *inner = location or ("",)
+    if section not in Ecosystem.model_fields:
+        return bool(section)
+    return section == "repos" and len(inner) > 1 and inner[1] not in Repo.model_fields
+
+
+def foreign_parts(data: dict[str, Any]) -> Iterator[Complaint]:
+    """Sections and fields of repositories that are unknown here, and so ignored. Names that begin with `x-` are meant to be."""
+    for name in data:
+        if is_foreign((name,)) and not name.startswith(OURS_NEVER):
+            yield _foreign([(name,)], "section", _known_section(name))
+    fields: dict[str, list[Location]] = {}
+    for item, repo in _items(data, ("repos",)):
+        for name in repo:
+            if is_foreign((*item, name)) and not name.startswith(OURS_NEVER):
+                fields.setdefault(name, []).append((*item, name))
+    for name, locations in fields.items():
+        yield _foreign(locations, "field", nearest(name, tuple(Repo.model_fields), cutoff=NEAR_MISS))
+
+
+def _known_section(name: str) -> str:
+    """The section that was perhaps meant."""
+    if name in Coordination.model_fields:
+        return f"coordination.{name}"
+    return nearest(name, tuple(Ecosystem.model_fields), cutoff=NEAR_MISS)
+
+
+def _foreign(locations: list[Location], noun: str, suggestion: str) -> Complaint:
+    message = f"is a {noun} that coord does not know; it is kept and ignored{_more(locations)}"
+    return Complaint(location=locations[0], message=message, suggestion=suggestion, show_value=False)
+
+
 def loose_references(ecosystem: Ecosystem) -> Iterator[Complaint]:
     """Names of what the file does not declare. Each name is said once, at its first place: files grow piece by piece."""
     coordination = ecosystem.coordination
@@ -67,10 +106,12 @@ def loose_references(ecosystem: Ecosystem) -> Iterator[Complaint]:
 
 
 def _loose(locations: list[Location], kind: str, suggestion: str) -> Complaint:
-    message = f"names a {kind} that the file does not declare"
-    if len(locations) > 1:
-        message += f" (and {len(locations) - 1} more places do)"
+    message = f"names a {kind} that the file does not declare{_more(locations)}"
     return Complaint(location=locations[0], message=message, suggestion=suggestion)
+
+
+def _more(locations: list[Location]) -> str:
+    return f" (and in {counted(len(locations) - 1, 'more place')})" if len(locations) > 1 else ""
 
 
 def _references(ecosystem: Ecosystem) -> Iterator[tuple[Location, str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from coordination.ecosystem.checks import contradictions, loose_references
+from coordination.ecosystem.checks import contradictions, foreign_parts, is_foreign, loose_references
 from coordination.ecosystem.outline import Outline, outline_of
 from coordination.ecosystem.text.places import Atlas, Complaint
 from coordination.ecosystem.text.tree import Tree, gc_paused, read_tree
@@ -70,11 +70,11 @@ def parse(raw: bytes, path: Path) -> Draft:
     with gc_paused():
         tree = read_tree(raw, str(path))
         atlas, findings = _values(tree, str(path))
-        complaints = list(atlas.complaints(findings)) if findings else []
+        complaints = [c for c in atlas.complaints(findings) if not is_foreign(c.location)] if findings else []
         ecosystem, wrong = _judge(atlas)
         if complaints or wrong or ecosystem is None:
             raise InvalidFile(atlas.problems(complaints + wrong))
-        warnings = tuple(atlas.problems(loose_references(ecosystem)))
+        warnings = tuple(atlas.problems([*foreign_parts(atlas.data), *loose_references(ecosystem)]))
     document = Document(path=path, text=raw, ecosystem=ecosystem, known_warnings=warnings)
     return Draft(document=document, tree=tree, data=atlas.data)
 

@@ -126,7 +126,7 @@ def _fields(section: str, owner: list[str | int], data: Any) -> list[str]:
     if record is None:
         for step in owner:
             data = data[step]
-        record = ACTIONS[data["type"]]
+        record = ACTIONS[data["type"].lower()]
     return list(record.model_fields)
 
 

@@ -34,6 +34,7 @@ Resources = Annotated[
     Annotated[Sequence[str | ResourceNeed] | None, BeforeValidator(several)],
     Field(description="Resources of the file that it holds while it runs: names, or {name, amount}."),
 ]
+Severity = Annotated[str | None, Field(description="A free word, such as critical, high, medium, low or migration.")]
 Date = Annotated[str | None, Field(description="Like 2026-01-31.")]
 Limit = Annotated[int, Field(ge=1, le=1000, description="At most so many; `total` says how many there are.")]
 Most = Annotated[int, Field(ge=1, le=10_000, description="At most so many of each list; `left_out` counts the rest.")]

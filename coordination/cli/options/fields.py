@@ -164,7 +164,7 @@ ISSUE = (
     _id("ISSUE-001"),
     _word("--status", IssueStatus),
     PRIORITY,
-    _word("--severity", Level),
+    replace(_word("--severity", Level), help="A word of your own, or one of critical, high, medium and low."),
     ASSIGNEE,
     TARGET,
     LABEL,

@@ -6,6 +6,7 @@ is written, so that `on:` and `1:` are names like any other.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,16 @@ from coordination.ecosystem.text.tree import COLLECTION, MAX_DEPTH, PLAIN, TEXT,
 Plain = Any
 """What JSON knows: text, numbers, true and false, lists, mappings. Dates are ISO text."""
 
-_RESOLVER = yaml.resolver.Resolver()
+_FLOAT_WITH_EXPONENT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$")
+"""A number of YAML 1.2, and of JSON, that PyYAML takes for text: `8e-05`."""
+
+
+class _Resolver(yaml.resolver.Resolver):
+    """YAML 1.1 with the exponents of YAML 1.2."""
+
+
+_Resolver.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT_WITH_EXPONENT, list("-+.0123456789"))  # type: ignore[no-untyped-call]
+_RESOLVER = _Resolver()
 _MAKE = SafeConstructor()
 _TAG = "tag:yaml.org,2002:"
 _CONSTRUCT = {

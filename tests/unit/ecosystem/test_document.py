@@ -136,7 +136,7 @@ coordination:
         (5, "coordination.todos[1].blocked_by[0] (B)", "C", ""),
         (7, "coordination.plans[0].milestones[0].dependencies[0] (M-1)", "M-2", "M-1"),
     ]
-    assert "names a repo that the file does not declare (and 1 more places do)" in warnings[0].message
+    assert "names a repo that the file does not declare (and in 1 more place)" in warnings[0].message
 
 
 def test_a_resource_that_nobody_declares_or_that_is_too_small_is_loose() -> None:
@@ -162,7 +162,7 @@ coordination:
         (6, "coordination.todos[0].resources[1].name (db)", "db", ""),
         (13, "coordination.todos[1].resources[1].amount (gpu)", "3", ""),
     ]
-    assert "names a resource that the file does not declare (and 1 more places do)" in warnings[1].message
+    assert "names a resource that the file does not declare (and in 1 more place)" in warnings[1].message
     assert warnings[2].message == "must be at most 2, the capacity of gpu"
 
 

@@ -166,7 +166,6 @@ OTHER_PLACES = [
     (todo("resources: [{name: gpu, amount: 0}]"), 6, f"{TODO_1}.resources[0].amount (gpu)", "must be at least 1"),
     (todo("resources: [{name: gpu, amount: 1.5}]"), 6, f"{TODO_1}.resources[0].amount (gpu)", "needs a whole number"),
     (todo("resources: [{name: gpu, amuont: 2}]"), 6, f"{TODO_1}.resources[0].amuont (gpu)", "unknown field"),
-    ("todos: []", 1, "todos", "unknown field"),
     ("settings: {namespace: 1}", 1, "settings.namespace", "needs text"),
     ("settings:\n  lease_ttl: soon", 2, "settings.lease_ttl", "needs a duration"),
     ("settings:\n  appendfsync: always!", 2, "settings.appendfsync", "must be one of everysec, always"),
