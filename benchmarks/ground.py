@@ -29,6 +29,7 @@ class Ground:
         self.file = folder / "ecosystem.yaml"
         self.state = folder / ".coord"
         self._env = {k: v for k, v in os.environ.items() if not k.startswith(("COORD_", "GIT_"))} | IDENTITY
+        self._env["COORD_JOBS"] = "1000"  # their todos sleep: as many at once as there are repositories
 
     def plant(self, repos: Sequence[str]) -> None:
         """A git repository of one commit for each name."""

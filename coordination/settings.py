@@ -56,6 +56,8 @@ class Settings(BaseModel):
     """How often a todo may lose its worker before it counts as failed."""
     reaper: bool = True
     """Whether workers look after what a crash left behind."""
+    jobs: Annotated[int, Field(ge=1)] | None = None
+    """How many todos a worker carries out at once, on all its repositories together. None: as many as it may use processors."""
     todo_timeout: Duration = timedelta(hours=1)
     kill_grace: Duration = timedelta(seconds=5)
     """Between TERM and KILL."""
@@ -72,7 +74,7 @@ class Settings(BaseModel):
     """How long nothing is tried behind an open one; then one is."""
     keep_runs: Duration = timedelta(days=30)
     """How long Redis keeps what it knows of a run that has ended."""
-    export_runs: Annotated[str, Field(pattern=r"^/")] | None = None
+    export_runs: Text | None = None
     """Where runs are written before they are forgotten: a folder of the machine whose keeper leads. None: nowhere."""
     log_limit_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """How much of an attempt's output Redis keeps, half for its head, half for its tail; the worker's machine keeps all of it."""
@@ -110,7 +112,7 @@ class Settings(BaseModel):
     """What goes first: the least recently used, the least often used, or what expires first."""
     cache_value_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
     """How large one value may be."""
-    cache_folder: Annotated[str, Field(pattern=r"^/")] | None = None
+    cache_folder: Text | None = None
     """Where values are also written, to be put back into a Redis that has lost them. None: nowhere."""
     context_limit_bytes: Annotated[int, Field(ge=0)] = 64 * 1024
     """How much of its context stands in a todo's COORD_CONTEXT; the rest it asks for with `coord context`."""
@@ -137,21 +139,49 @@ class Settings(BaseModel):
     levels_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
     """`auto` takes levels unless dataflow is faster by more than this part."""
 
+    @property
+    def worker_slots(self) -> int:
+        """How many todos a worker of this machine carries out at once at most."""
+        return self.jobs or usable_cpus()
+
+    def slots_beside(self, limit: int | None) -> int | None:
+        """How many todos of a run can be carried out at once: `limit`, and with the embedded server what its only worker takes."""
+        return limit if self.redis_url else min(limit or self.worker_slots, self.worker_slots)
+
+
+def usable_cpus() -> int:
+    """How many processors this process may use: a container or `taskset` may leave it fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+FOLDERS = ("cache_folder", "export_runs")
+"""Settings that name a folder: relative to the file's."""
+
 
 def read_settings(
     file: Mapping[str, Any] | None = None,
     flags: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Settings:
-    """Settings from the file's section, the environment and the command line; raises UsageError with the name that is off."""
+    """Settings from the file's section, the environment and the command line; raises UsageError with the name that is off.
+
+    `folder` is the file's; without one, relative folders begin where the process works.
+    """
     environ = os.environ if environ is None else environ
     # What is set to nothing, as compose files do with what is not given, counts as not set.
     from_env = {name: value for name in Settings.model_fields if (value := environ.get(ENV_PREFIX + name.upper()))}
     given = {**(file or {}), **from_env, **{k: v for k, v in (flags or {}).items() if v is not None}}
     if "host" in (file or {}):
         raise UsageError("setting host: it names one machine, and the file is everybody's", "set COORD_HOST there")
+    here = Path.cwd() if folder is None else folder.absolute()
+    places = {
+        name: str(here / Path(where).expanduser())
+        for name in FOLDERS
+        if isinstance(where := given.get(name), str) and where
+    }
     try:
-        return Settings(**given)
+        return Settings(**{**given, **places})
     except ValidationError as error:
         raise _refusal(error, given, from_env) from error
 

@@ -40,7 +40,6 @@ PATTERNS = {
     r"^[A-Za-z_][A-Za-z0-9_]*$": "is not the name of a variable: letters, digits and '_' only",
     r"^[^:,\s]+:[^,\s]+$": "must be written like user:password, without blanks and commas",
     r"^[!-~]{16,}$": "must have 16 characters or more, without blanks",
-    r"^/": "must be an absolute path: it begins with /",
     r"^[A-Za-z0-9_-]+$": "may hold letters, digits, '_' and '-' only",
 }
 

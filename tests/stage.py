@@ -269,8 +269,9 @@ def git(folder: Path, *words: str) -> str:
 
 
 def plain(env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without settings of whoever runs the tests."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COORD_")} | dict(env or {})
+    """Our environment without settings of whoever runs the tests, and with slots for as many todos as a test lets run at once."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("COORD_")}
+    return ours | {"COORD_JOBS": "64"} | dict(env or {})
 
 
 def _text(file: IO[bytes]) -> str:

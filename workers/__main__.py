@@ -60,7 +60,9 @@ def charge(arguments: argparse.Namespace) -> Charge:
     """What the arguments and the file together ask for."""
     file = _file(arguments.ecosystem)
     ecosystem = file.ecosystem if file else Ecosystem()
-    settings = read_settings(ecosystem.settings, {"redis_url": arguments.redis})
+    settings = read_settings(
+        ecosystem.settings, {"redis_url": arguments.redis}, folder=file.path.parent if file else None
+    )
     if settings.redis_url is None:
         raise UsageError("a worker needs the address of Redis", "give --redis or COORD_REDIS_URL, or use: coord up")
     declared = {repo.name: repo for repo in ecosystem.repos}
@@ -80,7 +82,7 @@ def charge(arguments: argparse.Namespace) -> Charge:
         redis_url=settings.redis_url,
         settings=settings,
         places=places,
-        jobs=max(1, min(slots, arguments.jobs or slots)),
+        jobs=max(1, min(slots, arguments.jobs or settings.worker_slots)),
         state=Path(arguments.state).resolve() if arguments.state else base / ".coord",
     )
 
@@ -118,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repo", action="append", default=[], metavar="NAME[=PATH]")
     parser.add_argument("--all", action="store_true", help="every repository of the file")
     parser.add_argument("--keeper", action="store_true", help="serve no repository, keep runs going")
-    parser.add_argument("--jobs", type=int, metavar="N", help="at most N todos at once")
+    parser.add_argument("--jobs", type=int, metavar="N", help="at most N todos at once; default: the setting jobs")
     parser.add_argument("--ecosystem", metavar="FILE")
     parser.add_argument("--redis", metavar="URL")
     parser.add_argument("--state", metavar="DIR", help="where worktrees and logs go (default: .coord)")

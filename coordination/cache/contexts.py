@@ -107,11 +107,9 @@ class Context:
         self.cache.entries.put(context, check_key(key), packed(value), ttl)
         self.cache.local.wrote(context, [key])
 
-    def delete(
-        self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False
-    ) -> int:
-        """Keys, or patterns such as `build.*`, or with `regex` regular expressions; returns how many there were. An outer context keeps what it has: from this one on
-        it is hidden, for the ttl.
+    def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False) -> int:
+        """Keys, or patterns such as `build.*`, or with `regex` regular expressions; returns how many there were.
+        An outer context keeps what it has: from this one on it is hidden, for the ttl.
         """
         contexts = self._written(scope)
         keys = list(dict.fromkeys(key for name in names for key in self._named(name, contexts, regex)))

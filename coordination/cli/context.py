@@ -61,10 +61,10 @@ class Call:
 
         flags = {"redis_url": self.redis}
         try:
-            return read_settings(self.document.ecosystem.settings, flags)
+            return read_settings(self.document.ecosystem.settings, flags, folder=self.path.parent)
         except InvalidFile:
             click.echo(f"warning: {self.path} is invalid, so its settings are not read; see: coord validate", err=True)
-            return read_settings({}, flags)
+            return read_settings({}, flags, folder=self.path.parent)
         except NotFound:
             settings = read_settings({}, flags)
             if self.ecosystem or ecosystem_path_from_environment() or not settings.redis_url:

@@ -41,7 +41,9 @@ class Coord:
         refuse_in_todo("the library")
         self.path = find(Path.cwd(), None if ecosystem is None else Path(ecosystem))
         self._manager: CoordinationManager | None = None
-        self.settings = read_settings(self.manager.ecosystem.settings, {"redis_url": redis_url})
+        self.settings = read_settings(
+            self.manager.ecosystem.settings, {"redis_url": redis_url}, folder=self.path.parent
+        )
         self.runs = Runs(self)
         self.planner = Planner(self)
         self.subscribers = Subscribers()
@@ -159,5 +161,6 @@ class Planner:
         return knowing(coord.path, coord.settings, build(coord.manager.ecosystem, plan, wanted))
 
     def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
-        margin = self._coord.settings.levels_margin
-        return forecast(self.graph(plan, wanted), max_parallel=max_parallel, margin=margin)
+        settings, graph = self._coord.settings, self.graph(plan, wanted)
+        slots = settings.slots_beside(max_parallel or graph.plan.max_parallel)
+        return forecast(graph, max_parallel=slots, margin=settings.levels_margin)

@@ -94,7 +94,9 @@ def outlook(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Sett
         max_parallel=order.max_parallel,
         nothing_to_do=graph.nothing_to_do,
         size=graph.size,
-        steps=tuple(_step(graph, name, settings, places, order.on_failure) for name in _in_order(graph, order)),
+        steps=tuple(
+            _step(graph, name, settings, places, order.on_failure) for name in _in_order(graph, order, settings)
+        ),
         rest=tuple(_rest(graph, ecosystem)),
     )
 
@@ -144,10 +146,10 @@ def _words(command: Command) -> str:
     return command if isinstance(command, str) else shlex.join(command)
 
 
-def _in_order(graph: PlanGraph, order: Order) -> Iterable[str]:
+def _in_order(graph: PlanGraph, order: Order, settings: Settings) -> Iterable[str]:
     if order.strategy is Strategy.LEVELS:
         return [name for level in graph.levels for name in level]
-    start = weigh(graph, max_parallel=order.max_parallel, strategy=order.strategy).taken.start
+    start = weigh(graph, max_parallel=settings.slots_beside(order.max_parallel), strategy=order.strategy).taken.start
     return sorted(graph.todos, key=lambda name: (start[name], graph.order[name]))
 
 

@@ -65,7 +65,7 @@ def decide(
     fail later: raises PlanRefused.
     """
     limit = max_parallel or graph.plan.max_parallel
-    choice = weigh(graph, max_parallel=limit, margin=settings.levels_margin, strategy=strategy)
+    choice = weigh(graph, max_parallel=settings.slots_beside(limit), margin=settings.levels_margin, strategy=strategy)
     order = Order(
         strategy=choice.strategy,
         reason=choice.reason,

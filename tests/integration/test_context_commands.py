@@ -102,5 +102,16 @@ def test_what_is_listed_deleted_exported_and_imported(call: Call):
     assert (stats["entries"], stats["values"], stats["contexts"]) == (4, 2, 2)
 
 
+def test_a_regular_expression_lists_and_deletes_the_keys_in_which_it_is_found(call: Call):
+    for key in ("build.a", "build.b2", "rebuild"):
+        call("set", key, "1")
+
+    assert call("list", "--regex", r"^build\.", "--format", "{key}")[1].split() == ["build.a", "build.b2"]
+    assert call("list", "--regex", "--format", "{key}")[1].split() == ["build.a", "build.b2", "rebuild"]
+    assert call("list", "--regex", "a(")[0] == 2
+    assert json.loads(call("delete", "--regex", r"[a-z]\d$", "^re", "--json")[1]) == {"deleted": 2}
+    assert call("list", "--format", "{key}")[1].split() == ["build.a"]
+
+
 def test_a_redis_that_is_not_there_is_exit_7(call: Call, free_port: int):
     assert call("get", "a", "--redis", f"redis://127.0.0.1:{free_port}")[0] == 7

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from coordination.errors import UsageError
-from coordination.settings import read_settings
+from coordination.settings import Settings, read_settings, usable_cpus
+from workers.__main__ import charge
 
 DURATION = "needs a duration like 90s, 10m, 1.5h or a number of seconds"
 
@@ -25,7 +28,7 @@ DURATION = "needs a duration like 90s, 10m, 1.5h or a number of seconds"
         ("server_port", "99999", "COORD_SERVER_PORT must be at most 65535"),
         ("reaper", "perhaps", "COORD_REAPER needs true or false, got 'perhaps'"),
         ("appendfsync", "no", "COORD_APPENDFSYNC must be one of everysec, always, got 'no'"),
-        ("export_runs", "kept", "COORD_EXPORT_RUNS must be an absolute path: it begins with /, got 'kept'"),
+        ("jobs", "0", "COORD_JOBS must be at least 1"),
         ("gateway_proxies", "10.0.0.1, proxy", "COORD_GATEWAY_PROXIES needs addresses or networks like 10.0.0.7"),
         ("namespace", "a b", "COORD_NAMESPACE may hold letters, digits, '_' and '-' only, got 'a b'"),
     ],
@@ -73,3 +76,28 @@ def test_a_size_is_written_with_its_unit_or_in_bytes(written: object, size: int)
 def test_what_is_no_size_is_refused(written: str):
     with pytest.raises(UsageError, match="disk_min"):
         read_settings({"disk_min": written}, environ={})
+
+
+def test_a_relative_folder_is_relative_to_the_folder_of_the_file(tmp_path: Path):
+    settings = read_settings({"cache_folder": "kept", "export_runs": "/srv/runs"}, environ={}, folder=tmp_path)
+
+    assert (settings.cache_folder, settings.export_runs) == (str(tmp_path / "kept"), "/srv/runs")
+    assert read_settings(environ={"COORD_CACHE_FOLDER": "a"}, folder=tmp_path).cache_folder == str(tmp_path / "a")
+
+
+def test_a_worker_takes_as_many_todos_at_once_as_jobs_says_else_as_it_may_use_processors(tmp_path: Path):
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text("repos: [{name: a, slots: 64}]\nsettings: {jobs: 5, redis_url: redis://localhost}\n")
+    words = argparse.Namespace(ecosystem=str(path), redis=None, repo=[], all=True, keeper=False, jobs=None, state=None)
+
+    assert charge(words).jobs == 5
+    path.write_text("repos: [{name: a, slots: 64}]\nsettings: {redis_url: redis://localhost}\n")
+    assert charge(words).jobs == min(64, usable_cpus())
+    words.jobs = 7
+    assert charge(words).jobs == 7
+
+
+def test_a_forecast_counts_with_the_slots_of_the_only_worker():
+    assert Settings(jobs=3).slots_beside(None) == 3
+    assert Settings(jobs=3).slots_beside(2) == 2
+    assert Settings(jobs=3, redis_url="redis://elsewhere").slots_beside(None) is None

@@ -14,7 +14,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def choice(option: str, kind: type[StrEnum], help_: str) -> Callable[[Command], Command]:
     """`help_` is what stands before the words."""
     words = [member.value for member in kind]
-    return click.option(option, metavar="WORD", type=click.Choice(words, case_sensitive=False), help=f"{help_} {one_of(kind)}")
+    return click.option(
+        option, metavar="WORD", type=click.Choice(words, case_sensitive=False), help=f"{help_} {one_of(kind)}"
+    )
 
 
 def one_of(kind: type[StrEnum]) -> str:

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 LOOK_S = 0.5
 """How soon `up` sees that somebody else said `down`."""
 
-at_most = click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
+at_most = click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="At most N todos at once (default: the setting jobs, else the CPUs).",
+)
 
 
 @command()

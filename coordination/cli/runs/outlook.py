@@ -88,7 +88,8 @@ def forecast(call: Call, plan: str, wanted: Selectors, jobs: int | None, as_json
     from coordination.planner.graph import build
 
     plan_graph = call.knowing(build(call.document.ecosystem, plan, wanted))
-    foreseen = foresee(plan_graph, max_parallel=jobs, margin=call.settings.levels_margin)
+    slots = call.settings.slots_beside(jobs or plan_graph.plan.max_parallel)
+    foreseen = foresee(plan_graph, max_parallel=slots, margin=call.settings.levels_margin)
     if as_json:
         print_json(asdict(foreseen))
     else:

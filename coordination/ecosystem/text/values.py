@@ -27,7 +27,7 @@ class _Resolver(yaml.resolver.Resolver):
     """YAML 1.1 with the exponents of YAML 1.2."""
 
 
-_Resolver.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT_WITH_EXPONENT, list("-+.0123456789"))  # type: ignore[no-untyped-call]
+_Resolver.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT_WITH_EXPONENT, list("-+.0123456789"))
 _RESOLVER = _Resolver()
 _MAKE = SafeConstructor()
 _TAG = "tag:yaml.org,2002:"

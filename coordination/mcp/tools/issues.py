@@ -23,6 +23,7 @@ from coordination.mcp.words import (
     Offset,
     RepoName,
     Repos,
+    Severity,
 )
 from coordination.models import Issue, IssueStatus, Level
 

@@ -61,7 +61,9 @@ def test_an_edit_keeps_what_other_tools_wrote_byte_for_byte(tmp_path: Path) -> N
     assert "assignee: lena" in path.read_text()
 
 
-@pytest.mark.parametrize("line", ["coordination: {roles: []}", "coordination: {x-mine: 1}", "resources: [{name: a, b: c}]"])
+@pytest.mark.parametrize(
+    "line", ["coordination: {roles: []}", "coordination: {x-mine: 1}", "resources: [{name: a, b: c}]"]
+)
 def test_an_unknown_name_inside_what_is_ours_is_an_error(line: str) -> None:
     with pytest.raises(InvalidFile):
         read(line)
@@ -91,11 +93,16 @@ coordination:
     assert manager.ecosystem.resources[0].type is ResourceType.API
 
     manager.update_issue("I", {"status": "In_Progress", "severity": "Migration"})
-    new = manager.create_todo(task="u", repo="api", priority="CRITICAL", action={"type": "Agent", "prompt": "Go"}).record
+    new = manager.create_todo(
+        task="u", repo="api", priority="CRITICAL", action={"type": "Agent", "prompt": "Go"}
+    ).record
 
     text = path.read_text()
-    assert "status: in_progress" in text and "severity: Migration" in text and "priority: High" in text
-    assert "priority: critical" in text and "type: agent" in text
+    assert "status: in_progress" in text
+    assert "severity: Migration" in text
+    assert "priority: High" in text
+    assert "priority: critical" in text
+    assert "type: agent" in text
     assert new.priority is Level.CRITICAL
 
 
