@@ -5,12 +5,13 @@
 The best of N rounds counts, interpreter and imports included. `first` is a query while nothing is known of the file,
 `again` while its cache is there. Beside them what a script does that reads and writes the whole file: PyYAML's
 `safe_load` and `safe_dump`, which lose comments and layout, and ruamel.yaml's round trip, which keeps most of them (one
-run each). `ratio` is to our edit.
+run each). `ratio` is to our edit. `results` are those of a run, written back into a file of a thousand todos in several layouts.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import yaml
 
 from benchmarks.clock import best, seconds
 from benchmarks.load import ecosystem
@@ -37,6 +40,21 @@ data = yaml.load(open(sys.argv[1]))
 data["coordination"]["todos"][0]["priority"] = "low"
 yaml.dump(data, open(sys.argv[2], "w"))
 """
+
+
+WRITE_BACK = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from coordination.ecosystem.writeback import complete_todos
+complete_todos(Path(sys.argv[1]), {f"T{i}": 0.5 for i in range(int(sys.argv[2]))}, datetime.now(UTC))
+"""
+RESULTS = 1000
+LAYOUTS: dict[str, Callable[[object], str]] = {
+    "one line": json.dumps,
+    "indented": lambda data: json.dumps(data, indent=2),
+    "block": lambda data: yaml.safe_dump(data, sort_keys=False),
+}
 
 
 class Desk:
@@ -68,6 +86,13 @@ class Desk:
         self._count += 1
         self.coord("update-todo", "TODO-05000", "--assignee", f"somebody {self._count}")
 
+    def write_back(self, layout: Callable[[object], str]) -> None:
+        """The results of a run into a file that other programs write."""
+        todos = [{"id": f"T{i}", "task": f"do {i}", "repo": "r"} for i in range(RESULTS)]
+        path = self.file.with_name("written.yaml")
+        path.write_text(layout({"coordination": {"todos": todos}}))
+        self.run("-c", WRITE_BACK, path, str(RESULTS))
+
     def create(self) -> None:
         self.coord("create-todo", "--repo", "repo-3", "--task", "One more")
 
@@ -88,6 +113,8 @@ def main(todos: int, rounds: int, with_ruamel: bool) -> None:
         edit = best(place.update, rounds)
         row("edit: update-todo", edit)
         row("edit: create-todo", best(place.create, rounds))
+        for name, layout in LAYOUTS.items():
+            row(f"{RESULTS} results, {name}", best(lambda layout=layout: place.write_back(layout), min(rounds, 3)))  # type: ignore[misc]
         result = place.file.with_name("result.yaml")
         others: dict[str, Callable[[], None]] = {
             "PyYAML, load and dump": lambda: place.run("-c", PYYAML, place.file, result)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 NAMES_SHOWN = 10
+_CONSONANT_Y = re.compile("[^aeiou]y$")
+_HISSES = ("s", "x", "z", "ch", "sh")
 
 
 def listed(names: Collection[str]) -> str:
@@ -14,6 +17,9 @@ def listed(names: Collection[str]) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 todo`, `12 todos`, `12 repositories`"""
-    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
-    return f"{number:,} {noun if number == 1 else several}"
+    """`1 todo`, `12 todos`, `12 repositories`, `12 days`, `12 branches`"""
+    if number == 1:
+        return f"1 {noun}"
+    if _CONSONANT_Y.search(noun):
+        return f"{number:,} {noun[:-1]}ies"
+    return f"{number:,} {noun}{'es' if noun.endswith(_HISSES) else 's'}"

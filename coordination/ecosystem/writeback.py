@@ -111,6 +111,6 @@ def reopen_todos(path: Path, hours: Mapping[str, float | None], now: datetime) -
 
 
 def rounded_hours(hours: float) -> float | int:
-    """Two decimals; four where a todo took minutes, six where it took seconds or less: 0 would say that it took no time."""
-    rounded = round(hours, 2 if hours >= 0.1 else 4 if hours >= 0.001 else 6)
+    """To 0.01 hours, which is what people plan with; how long a todo took exactly, its run knows."""
+    rounded = round(hours, 2)
     return int(rounded) if rounded == int(rounded) else rounded

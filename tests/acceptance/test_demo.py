@@ -94,7 +94,7 @@ def test_the_file_has_the_todos_completed_with_hours_and_every_other_byte_as_bef
 
     for todo in after["coordination"]["todos"]:
         assert todo.pop("status") == "completed"
-        assert todo.pop("actual_hours") > 0
+        assert todo.pop("actual_hours") >= 0
         assert todo.pop("updated")
     assert after == before
     assert without_what_was_written(stage.file.read_text()) == SAMPLE.read_text()

@@ -112,10 +112,7 @@ def insert_entry(
     if not names[at - 1 : at] and names[:1] == ["<<"]:
         at = 1
     beside = mapping.value[max(at - 1, 0)][0] if names else None
-    if (
-        beside is not None
-        and text[line_start(text, beside.start_mark.index) : beside.start_mark.index].rstrip()[-1:] == "?"
-    ):
+    if beside is not None and _follows_question_mark(text, int(beside.start_mark.index)):
         raise EditConflict(
             f"line {mapping.start_mark.line + 1}: there is no place for {field} beside names with '?'",
             f"write {field} there by hand",
@@ -125,6 +122,12 @@ def insert_entry(
     if mapping.flow_style:
         return flow.insert(flow.parts(text, mapping), at, [f"{name}:{_space(text, mapping)}{written.head}"])
     return _insert_lines(text, mapping, at, written.lines_after(name), blank_line)
+
+
+def _follows_question_mark(text: str, at: int) -> bool:
+    while at and text[at - 1] in " \t":
+        at -= 1
+    return text[at - 1 : at] == "?"
 
 
 def _space(text: str, mapping: MappingNode) -> str:

@@ -1,12 +1,16 @@
 """Where things end in YAML text, and where their lines do: the marks of PyYAML say only where the next thing begins.
 
-All positions count characters of the text. A line end is any that YAML 1.1 knows.
+All positions count characters of the text. A line end is any that YAML 1.1 knows. Lines are looked up in an index of
+the text: a file that json.dump wrote is one line, and to look for its ends anew at each of its values is quadratic.
 """
 
 from __future__ import annotations
 
 import re
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
+from functools import lru_cache
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
@@ -29,22 +33,36 @@ def line_end_text(text: str) -> str:
     return found.group() if found else "\n"
 
 
+@lru_cache(maxsize=8)
+def _index(text: str) -> tuple[array[int], array[int]]:
+    """Where each line begins, and where its characters end."""
+    starts, stops = array("q", [0]), array("q")
+    for found in BREAK.finditer(text):
+        stops.append(found.start())
+        starts.append(found.end())
+    stops.append(len(text))
+    return starts, stops
+
+
+def _line_at(text: str, at: int) -> int:
+    """Which line the position is in; a line end belongs to the line that it ends."""
+    return bisect_right(_index(text)[0], at) - 1
+
+
 def line_start(text: str, at: int) -> int:
-    while at and text[at - 1] not in BREAKS:
-        at -= 1
-    return at
+    return _index(text)[0][_line_at(text, at)]
 
 
 def line_stop(text: str, at: int) -> int:
     """Where the line's characters end, before what ends the line."""
-    found = BREAK.search(text, at)
-    return found.start() if found else len(text)
+    return max(_index(text)[1][_line_at(text, at)], at)
 
 
 def next_line(text: str, at: int) -> int:
     """Where the line after this one begins; the end of the text where there is none."""
-    found = BREAK.search(text, at)
-    return found.end() if found else len(text)
+    starts, _ = _index(text)
+    following = _line_at(text, at) + 1
+    return starts[following] if following < len(starts) else len(text)
 
 
 def line_before(text: str, start: int) -> int:
@@ -83,12 +101,14 @@ def blank_above(text: str, at: int) -> bool:
 def rest_is_blank(text: str, at: int) -> bool:
     """Whether at most a comment follows on the line."""
     found = _COMMENT_OR_BLANK.match(text, at)
-    return found is None or found.end() == line_stop(text, at)
+    return found is None or found.end() == len(text) or text[found.end()] in BREAKS
 
 
 def alone_before(text: str, at: int) -> bool:
     """Whether nothing stands before it on its line."""
-    return not text[line_start(text, at) : at].strip(" \t")
+    while at and text[at - 1] in " \t":
+        at -= 1
+    return at == 0 or text[at - 1] in BREAKS
 
 
 def content_end(text: str, node: Node) -> int:

