@@ -56,12 +56,11 @@ class TodoContext:
     def set(self, key: str, value: Any, ttl: timedelta | None = None, *, scope: Scope | None = None) -> None:
         self._ask("set", key=key, value=packed(value).decode(), ttl_s=_seconds(ttl), scope=scope)
 
-    def delete(
-        self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False
-    ) -> int:
+    def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False) -> int:
         if regex:
+            fitting = [matcher(name, regex) for name in names]
             there = [kept.key for kept in self.list(scope=scope or Scope.RUN)]
-            names = tuple(key for key in there if any(fits(key) for fits in [matcher(name, regex) for name in names]))
+            names = tuple(key for key in there if any(fits(key) for fits in fitting))
         deleted: int = self._ask("delete", names=names, ttl_s=_seconds(ttl), scope=scope)
         return deleted
 

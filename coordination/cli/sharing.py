@@ -111,7 +111,12 @@ def list_(found: Context | TodoContext, pattern: str, regex: bool, scope: Scope 
 @as_json_option
 @of_a_context
 def delete(
-    found: Context | TodoContext, names: tuple[str, ...], ttl: timedelta | None, regex: bool, as_json: bool, scope: Scope | None
+    found: Context | TodoContext,
+    names: tuple[str, ...],
+    ttl: timedelta | None,
+    regex: bool,
+    as_json: bool,
+    scope: Scope | None,
 ) -> None:
     """Delete keys, or all that fit a pattern (`build.*`). What an outer context has stays there, and is hidden from this one on."""
     gone = found.delete(*names, scope=scope, ttl=ttl, regex=regex)
