@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from coordination.errors import CoordinationError
 
+VANISHED_S = 60
+"""A peer that acknowledged nothing for so long is gone: its machine was switched off, or a firewall forgot the connection."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
@@ -33,6 +36,7 @@ def listen(at: Address) -> socket.socket:
         family, kind, protocol, _, place = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        _let_go_of_vanished_peers(listening)
         listening.bind(place)
         listening.listen()  # who comes before we are up waits for a moment
     except OSError as error:
@@ -41,3 +45,12 @@ def listen(at: Address) -> socket.socket:
             "name another address or port",
         ) from error
     return listening
+
+
+def _let_go_of_vanished_peers(listening: socket.socket) -> None:
+    """Accepted connections inherit this."""
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    seconds = {"TCP_KEEPIDLE": VANISHED_S, "TCP_KEEPINTVL": VANISHED_S // 4}
+    for name, value in {**seconds, "TCP_USER_TIMEOUT": 2 * VANISHED_S * 1000}.items():
+        if hasattr(socket, name):  # not every system has all of them
+            listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

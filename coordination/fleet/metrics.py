@@ -5,15 +5,17 @@ No label names a run or a todo: a label's values must stay few.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from coordination.breakers.records import BreakerState
 from coordination.errors import CoordinationError, Unreachable
+from coordination.fleet.scrapes import scrape_server
 from coordination.runs.census import Census, CensusTaker
 from coordination.runs.records import LIVE, RunStatus, TodoState
 from coordination.settings import Settings
@@ -31,11 +33,13 @@ def serve(url: str, settings: Settings, host: str, port: int) -> WSGIServer:
     registry = CollectorRegistry()
     registry.register(RunMetrics(url, settings))
     try:
-        return start_http_server(port, host, registry)[0]
+        server = scrape_server(host, port, registry)
     except OSError as error:
         raise CoordinationError(
             f"cannot listen on {host}:{port}: {error.strerror or error}", "name another with --listen [HOST:]PORT"
         ) from error
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server
 
 
 class RunMetrics(Collector):

@@ -35,7 +35,7 @@ the last who comes takes over, for that is the client that still lives where a c
 | wrong token, or it ends (`--revoke`, `--grant` again) | closes, 1008, no word why | gets a new one |
 | ten wrong ones for a recipient from an address in a minute | 1008 as before, reported, checked one at a time; a right one is let in | — |
 | a browser from a page that no `--origin` names | answers 403 | — |
-| it connects and does not ask for WebSocket within 10 s | hangs up | — |
+| it connects and does not ask for WebSocket within 10 s, or 2,000 others do the same | hangs up | — |
 | a frame that is none, or not the first word | `refused`, then 4000 | is mended |
 | a frame of more than 2 MiB | 1009 | stores it elsewhere |
 | the same recipient comes in, here or at another gateway | 4001 | stays away |
@@ -59,6 +59,6 @@ the last who comes takes over, for that is the client that still lives where a c
 | `clients.py` `listener.py` | who is here; the one subscription that wakes them |
 | `desk.py` | calls of the bus in a few threads, and Redis away |
 | `access.py` `tokens.py` | who may come in, as whom |
-| `door.py` `line.py` | a connection that is let go when it does not say what it wants, or does not read |
+| `line.py` | a connection that is let go when it does not read; `fleet/http_limits.py`: when it does not say what it wants |
 | `app.py` `opening.py` `serving.py` `endings.py` `limits.py` | a client comes in; a gateway out of settings; the process; close codes; figures |
 """

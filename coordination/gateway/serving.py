@@ -8,8 +8,8 @@ from types import FrameType
 
 import uvicorn
 
+from coordination.fleet.http_limits import http_limits
 from coordination.gateway.app import Gateway
-from coordination.gateway.door import door
 from coordination.gateway.limits import Limits
 from coordination.gateway.line import Line
 
@@ -24,7 +24,7 @@ def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             gateway.app(),
-            http=door(limits.hello_s),
+            http=http_limits(limits.hello_s, limits.clients),
             ws=Line,
             ws_max_size=limits.frame_bytes,
             ws_ping_interval=limits.ping_s,

@@ -11,10 +11,15 @@ import socket
 from collections.abc import Iterator
 from types import FrameType
 
+from coordination.fleet.http_limits import http_limits
 from coordination.mcp.access import PATH, OneToken
 from coordination.mcp.office import Office
 from coordination.mcp.server import build
 
+REQUEST_S = 10.0
+"""Until a request is whole, headers and body; an answer may take as long as it does."""
+CONNECTIONS = 100
+"""At once; an agent has one or two."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -29,7 +34,7 @@ def over_stdio(office: Office) -> None:
 
 def over_http(office: Office, listening: socket.socket, token: str) -> None:
     """Until we are stopped; requests under way get two seconds."""
-    quiet = {"log_config": None, "access_log": False}
+    limited = {"http": http_limits(REQUEST_S, CONNECTIONS), "log_config": None, "access_log": False}
     with _closed_at_the_end(office):
         build(office, OneToken(token)).run(
             "http",
@@ -37,7 +42,7 @@ def over_http(office: Office, listening: socket.socket, token: str) -> None:
             path=PATH,
             sockets=[listening],
             host_origin_protection="auto",
-            uvicorn_config=quiet,
+            uvicorn_config=limited,
         )
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
+from contextlib import ExitStack
 
 import httpx2
 import pytest
 from fastmcp.client.transports import StreamableHttpTransport
 
 from tests.agent import agent
+from tests.half_open import closed, half_open
+from tests.ports import free_port
 from tests.stage import PLAN, Begun, Stage
 
 OURS = "a-token-that-we-chose"
@@ -69,3 +72,21 @@ def test_a_token_that_could_be_guessed_is_refused(stage: Stage) -> None:
     assert answer.code == 2
     assert "COORD_MCP_TOKEN must have 16 characters or more" in answer.err
     assert "short" not in answer.err
+
+
+def test_300_half_open_connections_are_let_go_and_keep_nobody_out(stage: Stage) -> None:
+    stage.write([{"id": "A", "repo": "api"}])
+    commands = {"mcp": "--http", "metrics": "--listen", "gateway": "--listen"}
+    ports = {command: free_port() for command in commands}
+    processes = [stage.begin(c, option, str(ports[c]), COORD_MCP_TOKEN=OURS) for c, option in commands.items()]
+    for process in processes:
+        process.says("//")
+
+    with ExitStack() as ends:
+        lines = [line for port in ports.values() for line in ends.enter_context(half_open(port, 300))]
+        assert closed(lines, within_s=40)
+
+    for command, port in ports.items():
+        asked = httpx2.get(f"http://127.0.0.1:{port}/metrics", timeout=30)
+        assert asked.status_code == (200 if command == "metrics" else 404)
+    assert [ended(process) for process in processes] == [0, 0, 0]
