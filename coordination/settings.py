@@ -224,6 +224,12 @@ def todo_connection_from_environment(environ: Mapping[str, str] | None = None) -
     return Path(named) if named else None
 
 
+def secret_in_environment(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether a setting stands there that nobody else should know."""
+    environ = os.environ if environ is None else environ
+    return any(environ.get(ENV_PREFIX + name) for name in ("REDIS_URL", "MCP_TOKEN", "FLOWER_AUTH"))
+
+
 def in_todo(environ: Mapping[str, str] | None = None) -> bool:
     """Whether this process belongs to a todo of a run: its command, or what a worker runs for it."""
     environ = os.environ if environ is None else environ

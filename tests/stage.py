@@ -251,7 +251,9 @@ class Stage:
         mark = os.fsencode(self.folder) + b"/"
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                traces = os.fsencode((process / "cwd").readlink()) + b"/\0" + (process / "cmdline").read_bytes()
+                traces = (process / "cmdline").read_bytes()
+                with suppress(PermissionError):  # a worker of this user hides where it stands
+                    traces += b"\0" + os.fsencode((process / "cwd").readlink()) + b"/"
             except OSError:  # it ended, or is somebody else's
                 continue
             if mark in traces and int(process.name) != os.getpid():

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from coordination.ecosystem import document
+from coordination.environment import hide_process
 from coordination.errors import CoordinationError, NotFound, UsageError
 from coordination.models import Ecosystem, Repo
 from coordination.settings import (
@@ -20,6 +21,7 @@ from coordination.settings import (
 )
 from coordination.terminal import protect
 from coordination.wire.connection import reaching
+from coordination.wire.private import close_to_others
 from workers.app import Charge
 from workers.pool import Pool
 from workers.repeats import OnceAMinute
@@ -30,6 +32,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 
 def main(argv: Sequence[str] | None = None) -> int:
     protect()
+    hide_process()
     arguments = _parser().parse_args(argv)
     log = logging.StreamHandler(sys.stderr)
     log.addFilter(OnceAMinute())
@@ -42,11 +45,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         _switch_failpoints_on()
         refuse_in_todo("a worker")
         asked = charge(arguments)
+        _close_state(asked.state)
         with reaching(asked.redis_url):
             return Pool(make_parts(asked)).run()
     except CoordinationError as error:
         print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 — this is a program's face
         return error.exit_code
+
+
+def _close_state(state: Path) -> None:
+    if mended := close_to_others(state):
+        shown = ", ".join(map(str, mended[:3]))
+        logging.warning(
+            "other users of this machine could read %d files in %s (%s …): closed", len(mended), state, shown
+        )
 
 
 def _switch_failpoints_on() -> None:

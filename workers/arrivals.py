@@ -22,6 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.wire.private import make_private
 from workers.git import PATIENCE, git
 from workers.occupancy import POLL_S, words_for
 from workers.parcels import NotCarried, Parcels, Remote, hidden
@@ -136,7 +137,7 @@ def _check(sought: Sought) -> None:
 
 @contextmanager
 def _alone_in(home: Path, patience: timedelta) -> Iterator[int]:
-    home.mkdir(parents=True, exist_ok=True)
+    make_private(home)
     lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _wait_for(lock, home, patience)

@@ -21,6 +21,7 @@ from coordination.errors import CoordinationError, GitRefused
 from coordination.models import Command as Words
 from coordination.models import NoopAction
 from coordination.runs.records import Blame, Grant
+from coordination.wire.private import open_private
 from workers import ending
 from workers.beginning import Unmergeable
 from workers.checkpoints import Checkpoint
@@ -181,8 +182,8 @@ class Attempt:
         ):
             context, output, former = folder / "context.json", folder / OUTPUT, folder / "checkpoint.json"
             with words_for(folder):
-                context.write_text(told)
-                former.write_text(self.grant.checkpoint or "null")
+                _write(context, told)
+                _write(former, self.grant.checkpoint or "null")
             undone = self._deed.undone(folder)
             files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": former}
             files |= {"COORD_CONNECTION": connection}
@@ -213,7 +214,7 @@ class Attempt:
         file = folder / "connection.json"
         with ExitStack() as until:
             with words_for(folder):
-                file.write_text(until.enter_context(self._here.connection()))
+                _write(file, until.enter_context(self._here.connection()))
             yield file
 
     def counts(self) -> None:
@@ -291,6 +292,11 @@ class Attempt:
         }
         own = {name: str(value) for name, value in todo.env.items()}
         return clean_environment(os.environ) | UNATTENDED | own | ours | workspace.environment
+
+
+def _write(file: Path, text: str) -> None:
+    with open_private(file) as new:
+        new.write(text)
 
 
 def _plain(text: str) -> str:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from coordination.errors import CoordinationError
 from coordination.runs.cleaning import Answer, Board, Errand, Remnant
 from coordination.runs.presence import Worker
+from coordination.wire.private import make_private, open_private
 from workers.remains import Remains
 
 if TYPE_CHECKING:
@@ -95,8 +96,8 @@ class Errands:
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        self._charge.state.mkdir(parents=True, exist_ok=True)
-        with (self._charge.state / "errands.lock").open("w") as lock:
+        make_private(self._charge.state)
+        with open_private(self._charge.state / "errands.lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 

@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
+from coordination.wire.private import make_private
 from workers.git import ask, git
-from workers.occupancy import Occupancy, WorkspaceUnusable
+from workers.occupancy import Occupancy, WorkspaceUnusable, words_for
 from workers.prepared import Prepared
 from workers.repository import has_commit, worktrees
 from workers.trouble import GitInterrupted, Trouble
@@ -130,6 +131,8 @@ class Folder:
         with self._entries():
             self._discard()
             self._unlock_branch()
+            with words_for(self.path.parent):
+                make_private(self.path.parent)
             git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self._occupancy.hold)
         self._may_have_entry = True
         named = (self.path / ".git").read_text(errors="surrogateescape")

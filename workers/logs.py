@@ -9,9 +9,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import redis
+
+from coordination.wire.private import make_private, open_private
 
 FLUSH_S = 0.2
 FLUSH_BYTES = 64 * 1024
@@ -69,10 +71,10 @@ class Log:
             if self._file is not None:
                 self._file.close()
 
-    def _open(self, path: Path) -> BinaryIO | None:
+    def _open(self, path: Path) -> IO[bytes] | None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("ab", buffering=0)
+            make_private(path.parent)
+            return open_private(path, "ab", buffering=0)
         except OSError as error:
             logger.warning("no log file at %s: %s", path, error)
             return None
@@ -90,7 +92,7 @@ class Log:
             self._file.close()
             self._file = None
 
-    def _give_room(self, file: BinaryIO, words: bytes) -> None:
+    def _give_room(self, file: IO[bytes], words: bytes) -> None:
         """Back to the others on this disk: Redis and git need some to bring the run to its end."""
         with suppress(OSError):
             os.ftruncate(file.fileno(), max(0, file.tell() - GIVEN_BACK))

@@ -41,6 +41,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordination.errors import Conflict, CoordinationError
+from coordination.wire.private import make_private, open_private
 from workers import leftovers
 from workers.trouble import Trouble, trouble_of_error
 
@@ -206,7 +207,7 @@ class Occupancy:
     def _try_lock(self) -> int | None:
         path = self._folder / "lock"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            make_private(self._folder)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:  # somebody removes the folder just now
             return None
@@ -258,7 +259,8 @@ class Occupancy:
 
     def _write(self, occupant: Occupant) -> None:
         new = self._folder / "occupant.new"
-        new.write_text(occupant.model_dump_json())
+        with open_private(new) as file:
+            file.write(occupant.model_dump_json())
         new.replace(self._folder / "occupant.json")
         self._occupant = occupant
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from coordination.wire.private import open_private
 from workers.git import ask
 
 
@@ -27,8 +28,9 @@ class Prepared:
     def mark(self, left: Iterable[str]) -> None:
         patterns = [_pattern(name) for name in left if name and "\n" not in name]
         text = "\n".join([*_personal_excludes(self._checkout), *patterns, ""])
-        self._exclude.write_text(text, errors="surrogateescape")
-        self._done.touch()
+        with open_private(self._exclude, errors="surrogateescape") as file:
+            file.write(text)
+        self._done.touch(mode=0o600)
 
     def forget(self) -> None:
         """The worktree is made anew."""

@@ -30,6 +30,7 @@ import redis
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
+from coordination.wire.private import make_private
 
 FOLDER = "alive"
 LOOK_S = 1.0
@@ -57,7 +58,7 @@ class Roll:
         """Before anything is consumed. Raises Redis' errors; a folder that cannot be written costs us nothing but speed."""
         if self._lock is None:
             try:
-                self._folder.mkdir(parents=True, exist_ok=True)
+                make_private(self._folder)
                 self._lock = _locked(self._own)
             except OSError as error:
                 logger.warning("that this worker lives is not seen on this machine: %s", error)

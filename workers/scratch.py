@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from coordination.wire.daemon import start_time
+from coordination.wire.private import make_private
 from workers.occupancy import words_for
 
 
@@ -18,7 +19,7 @@ def scratch(state: Path) -> Iterator[Path]:
     """Raises WorkspaceUnusable."""
     parent = state / "tmp"
     with words_for(parent):
-        parent.mkdir(parents=True, exist_ok=True)
+        make_private(parent)
         made = tempfile.TemporaryDirectory(dir=parent, prefix=f"{os.getpid()}-", ignore_cleanup_errors=True)
     with made as folder:
         yield Path(folder)

@@ -43,6 +43,7 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, UsageError
 from coordination.models import Repo
+from coordination.wire.private import open_private
 from workers.beginning import Carried, Earlier, Ground, Unmergeable, begin
 from workers.child import Child
 from workers.commit import DURABLE, Stand, commit, message
@@ -249,7 +250,8 @@ class Worktree:
                 else self._go_on(self._carried)
             )
             new = self._records / "base.new"
-            new.write_text(found)
+            with open_private(new) as text:
+                text.write(found)
             new.replace(file)
         return file.read_text()
 
@@ -263,7 +265,7 @@ class Worktree:
         except Unmergeable as refused:
             raise self._to_be_merged_by_hand(refused) from refused
         if found.mended:
-            (self._records / "mended").touch()
+            (self._records / "mended").touch(mode=0o600)
         self.begun = found.words
         return found.commit
 
@@ -281,7 +283,7 @@ class Worktree:
     def _to_be_merged_by_hand(self, refused: Unmergeable) -> Unmergeable:
         """Leave a worktree in which that can be done: a retry of this run begins with what is then on its branch."""
         self._folder.stand_at(refused.start)
-        (self._records / "mended").touch()
+        (self._records / "mended").touch(mode=0o600)
         branch = self._repo.branch
         return Unmergeable(
             refused.start,

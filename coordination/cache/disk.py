@@ -26,6 +26,7 @@ from coordination.cache.limits import MS
 from coordination.cache.names import Scope, scope_of
 from coordination.cache.walking import Held, Walk
 from coordination.errors import CoordinationError
+from coordination.wire.private import make_private, open_private
 
 PASSING = (Scope.RUN, Scope.TODO)
 FACTS = ("restored", "writes", "bytes")
@@ -89,7 +90,7 @@ class Disk:
                     yield _Row.model_validate_json(line)
 
     def _save(self) -> None:
-        self._values.mkdir(parents=True, exist_ok=True)
+        make_private(self._values)
         there = {file.name for file in self._values.iterdir()}
         held = [
             one for context in self._walk.contexts() if scope_of(context) not in PASSING for one in self._of(context)
@@ -118,7 +119,7 @@ class Disk:
     def _replace(self, file: Path, content: bytes) -> None:
         """Whole or not at all, also for a machine that loses its power."""
         beside = file.with_name(f"{file.name}.new")
-        with beside.open("wb") as out:
+        with open_private(beside, "wb") as out:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())

@@ -22,6 +22,7 @@ from coordination.cache.limits import LONGEST_TTL, MS
 from coordination.cache.names import STORE, check_contexts, check_key, check_value, scope_of
 from coordination.cache.walking import Held, Walk
 from coordination.errors import CoordinationError, UsageError
+from coordination.wire.private import open_private
 
 FORMAT = 1
 BATCH = 200
@@ -41,7 +42,7 @@ def export(entries: Entries, namespace: str, file: Path) -> int:
     """Writes the file anew, whole or not at all; returns how many entries that were. Each is as it was when it was read."""
     beside = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        with beside.open("w", encoding="utf-8") as out:
+        with open_private(beside, encoding="utf-8") as out:
             out.write(json.dumps({"coord_context": FORMAT, "namespace": namespace}) + "\n")
             count = sum(1 for line in _lines(entries) if out.write(line + "\n"))
             os.fsync(out.fileno())

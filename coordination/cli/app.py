@@ -131,8 +131,16 @@ def coord(ctx: click.Context) -> None:
 
     The file is ecosystem.yaml, here or in a folder above; without a configured Redis, coord brings its own.
     """
-    from coordination.settings import colour_from_environment, failpoints_from_environment, refuse_in_todo
+    from coordination.environment import hide_process
+    from coordination.settings import (
+        colour_from_environment,
+        failpoints_from_environment,
+        refuse_in_todo,
+        secret_in_environment,
+    )
 
+    if secret_in_environment():
+        hide_process()
     if ctx.invoked_subcommand != "context":
         refuse_in_todo(f"coord {ctx.invoked_subcommand}")
     ctx.color = colour_from_environment()

@@ -48,8 +48,8 @@ def examine(call: Call) -> Facts:
     """Raises NotFound where neither a file nor a Redis is named."""
     file = checkup.look_at_file(call.path) if call.has_file else None
     settings = call.settings
-    machine = checkup.look_at_machine(settings, [call.path.parent] if call.has_file else [])
-    facts = Facts(machine=machine, file=file)
+    folders = [call.path.parent] if call.has_file else []
+    facts = Facts(machine=checkup.look_at_machine(settings, folders, call.state), file=file)
     if file and file.problems and not settings.redis_url:
         return facts  # the file may name one, for all we know
     try:

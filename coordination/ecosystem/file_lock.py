@@ -19,6 +19,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination.errors import CoordinationError, EditConflict
+from coordination.wire.private import open_private
 
 WAIT = timedelta(seconds=30)
 """An edit of a file with 10,000 todos takes up to 4 s; several may queue."""
@@ -52,8 +53,9 @@ def _open(path: Path, kind: str) -> int:
         folder.mkdir(mode=0o700, exist_ok=True)
         ignore = folder / ".gitignore"
         if not ignore.exists():
-            ignore.write_text("*\n")
-        return os.open(folder / f"{path.name}.{kind}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            with open_private(ignore) as file:
+                file.write("*\n")
+        return os.open(folder / f"{path.name}.{kind}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise CoordinationError(
             f"{path} cannot be edited: {folder}: {error.strerror}", "make its folder writable and try again"

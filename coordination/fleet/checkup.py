@@ -29,6 +29,7 @@ from coordination.settings import Settings
 from coordination.wire.address import hide_password
 from coordination.wire.connection import reaching
 from coordination.wire.fitness import ask_for_commands, judge, missing, version_of
+from coordination.wire.private import loose
 
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
@@ -44,8 +45,8 @@ def look_at_file(path: Path) -> File:
     return File(path=str(path), repos=tuple(repo.name for repo in ecosystem.repos), shows_password=shown)
 
 
-def look_at_machine(settings: Settings, folders: Iterable[Path] = ()) -> Machine:
-    """`folders`: where work is done on it."""
+def look_at_machine(settings: Settings, folders: Iterable[Path], state: Path) -> Machine:
+    """`folders`: where work is done on it. `state`: where its worker keeps logs and records."""
     program = _program(settings.agent_command)
     return Machine(
         host=settings.host or socket.gethostname(),
@@ -54,6 +55,7 @@ def look_at_machine(settings: Settings, folders: Iterable[Path] = ()) -> Machine
         agent=program,
         agent_found=program is None or shutil.which(program) is not None,
         short=shortage(folders, settings.disk_min),
+        loose=tuple(map(str, loose(state))),
     )
 
 

@@ -45,6 +45,8 @@ class Machine:
     """How far it is ahead of Redis."""
     short: str = ""
     """What the disk of the state folder has too little of."""
+    loose: tuple[str, ...] = ()
+    """What is in the state folder here, and other users may read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_breakers(facts),
         *_poison(facts),
         *_machine(facts),
+        *_loose(facts.machine),
     ]
     return tuple(sorted(found, key=lambda finding: finding.severity is not Severity.WRONG))
 
@@ -245,6 +248,14 @@ def _machine(facts: Facts) -> Iterator[Finding]:
         what = f"agent_command's program {facts.machine.agent!r} is not in PATH on this machine"
         yield say(
             what, "install it, or correct agent_command" + ("" if here else " (what counts is the workers' machines)")
+        )
+
+
+def _loose(machine: Machine) -> Iterator[Finding]:
+    if machine.loose:
+        yield Finding.warning(
+            f"other users of this machine may read {counted(len(machine.loose), 'file')} of the state folder, as {machine.loose[0]}",
+            "the next worker that starts here closes them; or do it now: chmod -R go= .coord",
         )
 
 

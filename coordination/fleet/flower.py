@@ -100,7 +100,8 @@ def access(record: Record) -> Access:
 def _launch(daemon: Daemon, redis_url: str, settings: Settings) -> Record:
     page = Page(redis_url=redis_url, namespace=settings.namespace, auth=auth(settings), port=_free_port())
     known = {"user": page.access.user, "password": page.access.password}
-    return daemon.start(COMMAND, env=page.environment, facts={"redis": redis_url, "port": str(page.port), **known})
+    facts = {"redis": redis_url, "port": str(page.port), **known}
+    return daemon.start(COMMAND, env=page.environment, facts=facts, private=True)
 
 
 def _free_port() -> int:

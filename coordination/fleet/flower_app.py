@@ -14,6 +14,7 @@ from celery import Celery
 from celery.app.control import Control
 from kombu.exceptions import OperationalError
 
+from coordination.environment import hide_process
 from coordination.errors import CoordinationError, UsageError
 from coordination.settings import Settings, read_settings
 from coordination.terminal import protect
@@ -23,6 +24,7 @@ from coordination.wire.keys import Keys
 
 def main() -> int:
     protect()
+    hide_process()
     try:
         settings = read_settings()
         watching(settings).start(["flower"])

@@ -28,6 +28,7 @@ from coordination.fleet.users import Need, Users
 from coordination.settings import Settings
 from coordination.wire.daemon import Daemon, Record, Step, alive, wait_until
 from coordination.wire.embedded import EmbeddedServer, prepare_state
+from coordination.wire.private import open_private
 
 WORKER_TIMEOUT_S = 60.0
 FINISH_S = 10.0
@@ -205,7 +206,7 @@ class Local:
     def _locked(self) -> Iterator[None]:
         try:
             prepare_state(self.state)
-            with (self.state / "fleet.lock").open("w") as lock:
+            with open_private(self.state / "fleet.lock") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 yield
         except OSError as error:

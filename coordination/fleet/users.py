@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 
+from coordination.wire.private import open_private
+
 
 class Need(IntEnum):
     NOTHING = 0
@@ -62,7 +64,9 @@ class Users:
     def stay(self, need: Need) -> None:
         """Leave a mark that outlives us: what is needed stays until `forget`."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._lasting.write_text(str(max(need, _need_of(self._lasting))))
+        needed = max(need, _need_of(self._lasting))
+        with open_private(self._lasting) as file:
+            file.write(str(needed))
 
     def forget(self) -> None:
         self._lasting.unlink(missing_ok=True)

@@ -18,6 +18,7 @@ import redis
 from coordination.errors import CoordinationError
 from coordination.runs.export.document import document_of
 from coordination.runs.store import RunStore
+from coordination.wire.private import make_private, open_private
 
 QUIET_S = 30.0
 """For so long nothing happens in a run before it is asked."""
@@ -102,8 +103,8 @@ class StuckWatch:
             return f"its state: coord export-run {run_id}"
         file = self._folder / "stuck" / f"{run_id}.json"
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with file.open("w") as text:
+            make_private(file.parent)
+            with open_private(file) as text:
                 text.writelines(document_of(self._store, run_id))
         except (OSError, CoordinationError, redis.ResponseError) as error:
             return f"its state could not be written to {file}: {error}"

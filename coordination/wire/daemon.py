@@ -59,11 +59,15 @@ class Daemon:
         facts: Mapping[str, str] | None = None,
         hold: int | None = None,
         cwd: Path | None = None,
+        private: bool = False,
     ) -> Record:
-        """Start it in `cwd` (the folder of its record); `env` is added to `environ`, `hold` is an open file that it keeps."""
+        """Start it in `cwd` (the folder of its record); `env` is added to `environ`, `hold` is an open file that it
+        keeps. With `private` the files that it makes are ours alone.
+        """
         self._rotate_log()
         become = [str(cwd or self.log.parent), *command]
-        pid, gate = self._spawn(become, {**environ, **(env or {})}, hold)
+        script = f"umask 077 && {_BECOME}" if private else _BECOME
+        pid, gate = self._spawn(["sh", "-c", script, *become], {**environ, **(env or {})}, hold)
         try:
             record = Record(pid=pid, started=start_time(pid) or "", facts=dict(facts or {}))
             write_private(self._record, json.dumps(asdict(record)))
@@ -120,14 +124,14 @@ class Daemon:
             size = 0
         self._log_start = size
 
-    def _spawn(self, become: Sequence[str], env: Mapping[str, str], hold: int | None) -> tuple[int, int]:
+    def _spawn(self, become: list[str], env: Mapping[str, str], hold: int | None) -> tuple[int, int]:
         waiting, gate = os.pipe()
         if hold is not None:
             os.set_inheritable(hold, True)
         try:
             pid = os.posix_spawn(
                 "/bin/sh",
-                ["sh", "-c", _BECOME, *become],
+                become,
                 env,
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, waiting, 0),

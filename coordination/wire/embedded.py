@@ -33,6 +33,7 @@ from coordination.environment import without_ours
 from coordination.errors import CoordinationError, Unreachable
 from coordination.settings import Settings
 from coordination.wire.daemon import Daemon, Record, alive, wait_until, write_private
+from coordination.wire.private import make_private
 
 OLDEST = (6, 2)
 HELD_TIMEOUT_S = 5.0
@@ -136,7 +137,7 @@ class EmbeddedServer:
         write_private(config, self._config(place, password))
         facts = {"url": url, "socket": str(place), "state": str(self.state), "folder": self._folder()}
         command = [server_binary(), str(config)]
-        record = self.daemon.start(command, environ=without_ours(os.environ), facts=facts, hold=lock)
+        record = self.daemon.start(command, environ=without_ours(os.environ), facts=facts, hold=lock, private=True)
         if not self._await_answer(record):
             raise self._did_not_start()
         return url
@@ -205,7 +206,7 @@ class EmbeddedServer:
 
 def prepare_state(state: Path) -> None:
     """Make the folder for what runs here, closed to others and invisible to git."""
-    state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(state)
     ignore = state / ".gitignore"
     if not ignore.exists():
         write_private(ignore, "*\n")

@@ -11,6 +11,7 @@ import pytest
 
 from coordination.settings import Settings
 from coordination.wire.embedded import EmbeddedServer
+from coordination.wire.private import loose
 from tests.ports import free_port
 from tests.stage import COORD, Done, Stage, git
 
@@ -58,6 +59,8 @@ class Swept:
     password: str
     filtered: Path
     """What the environment of a filter of the repository was, where git ran it for the worker."""
+    worker: str
+    """What the worker said."""
 
     def environment(self, todo: str, head: str = "") -> dict[str, str]:
         lines = self.log(todo).splitlines()
@@ -82,13 +85,16 @@ def swept(new_stage: Callable[[], Stage], tmp_path_factory: pytest.TempPathFacto
     repo = stage.repo("r", **{".gitattributes": "README filter=spy\n"})
     git(repo, "config", "filter.spy.smudge", f"env > {filtered}; cat")
     stage.write(TODOS, repos={"r": {"prepare": "env | sed s/^/prepare:/"}}, plan={"on_failure": "rollback"})
-    worker = stage.begin("worker", "--all", "--jobs", "2")
+    (stage.state / "logs").mkdir(parents=True)
+    (stage.state / "logs" / "of-old").touch()
+    worker = stage.begin("worker", "--all", "--jobs", "2", command=("sh", "-c", 'umask 0; exec "$0" "$@"', COORD))
     try:
-        return Swept(stage, stage.sweep(), password, filtered)
+        answer = stage.sweep()
     finally:
         worker.terminate()
-        worker.done()
+        said = worker.done().err
         server.stop()
+    return Swept(stage, answer, password, filtered, said)
 
 
 def test_promise_no_command_of_a_todo_is_told_a_secret_of_its_worker(swept: Swept):
@@ -139,3 +145,21 @@ def test_within_a_todo_its_context_is_all_of_coord_and_the_rest_starts_nothing(s
 
     assert said == ["value", *["exit 4"] * 10, "library refused", "worker 4"]
     assert not list(swept.stage.folder.glob("**/server.json"))
+
+
+def test_promise_what_is_in_the_state_folder_is_its_users_alone_under_any_umask(swept: Swept):
+    state = swept.stage.state
+
+    assert {"logs", "tmp", "worktrees", "workspaces"} & {path.name for path in state.iterdir()} >= {"logs", "tmp"}
+    assert list(loose(state)) == []
+    assert f"in {state}" in next(line for line in swept.worker.splitlines() if "other users" in line)
+
+
+def test_the_doctor_tells_of_what_others_may_read(stage: Stage, redis_url: str):
+    stage.write()
+    stage.state.mkdir(0o755)
+    (stage.state / "worker.log").touch(0o644)
+
+    found = stage.coord("doctor", "--json", COORD_REDIS_URL=redis_url).json
+    assert set(map(Path, found["machine"]["loose"])) == {stage.state, stage.state / "worker.log"}
+    assert any(str(stage.state) in finding["what"] for finding in found["findings"])

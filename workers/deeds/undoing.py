@@ -19,6 +19,7 @@ from pathlib import Path
 from coordination.errors import PlanRefused
 from coordination.models import ManualAction, NoopAction
 from coordination.runs.records import Grant, Undo
+from coordination.wire.private import open_private
 from workers.conclusion import Conclusion, Word
 from workers.executors.seam import Undone
 from workers.in_place import InPlace
@@ -57,8 +58,8 @@ class Undoing:
 
     def undone(self, folder: Path) -> Undone:
         file = folder / "todo-output.json"
-        with words_for(folder):
-            file.write_text(self.undo.output or "null")
+        with words_for(folder), open_private(file) as new:
+            new.write(self.undo.output or "null")
         return Undone(came_to=self.undo.was, output=file)
 
     def explained(self, why: str) -> str:
