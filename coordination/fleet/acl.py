@@ -67,8 +67,8 @@ class Rules:
         return " ".join(("-@all", *(self._worker(repos) if role is Role.WORKER else rules[role]()), HARMLESS))
 
     def _submitter(self) -> Iterator[str]:
-        yield from (DATA, *self._everything, f"+publish +subscribe +unsubscribe &{self._mail}")
-        yield f"&{self._keys.gateway.news}"
+        yield from (DATA, *self._everything, f"+publish {LISTENING} &{self._mail}")
+        yield f"&{self._keys.gateway.news} &{self._keys.messages.live('*')}"
 
     def _keeper(self) -> Iterator[str]:
         """It listens to remote control, so that Flower can ask what a worker does, and says nothing there."""
@@ -97,6 +97,7 @@ class Rules:
         yield DATA
         yield from (f"~{pattern}" for pattern in self._keys.messages.patterns)
         yield f"%R~{self._keys.gateway.tokens} {LISTENING} +publish &{self._mail} &{self._keys.gateway.news}"
+        yield f"&{self._keys.messages.live('*')}"
 
     @property
     def _everything(self) -> Iterator[str]:

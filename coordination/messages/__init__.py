@@ -49,6 +49,7 @@ What happens when
 * two senders use one name: their messages share a lane, and no number is taken for the other's.
 * a recipient is `forget`-ted: what waits goes with it. A sweep does that to `reply:` and `worker:` that were not heard of for an hour.
 * `broadcast`: all copies or none; each is then a message of its own.
+* `publish`: the same, and to whoever listens now. What is published while a listener is away is missed; it is told of a gap.
 
 | file | |
 |---|---|
@@ -58,6 +59,7 @@ What happens when
 | `effects.py` | acknowledged in one transaction with what it caused |
 | `taking.py` `looking.py` | what readers do; what stands in the inboxes, and the sweep |
 | `steps.py` `decoding.py` | the steps of wire/lua/message and wire/lua/inbox, called; their answers, as records |
+| `topics.py` `live.py` | names and patterns of topics; a subscription to what is published now |
 | `outage.py` `following.py` | Redis away, outlived; streams followed by many, without an inbox: a run's events and logs |
 
 The room is a library on plain Redis: `MessageBus(redis.Redis(), "mine")` is all that it takes.
@@ -75,9 +77,12 @@ from coordination.messages.records import (
     Swept,
     Taken,
 )
+from coordination.messages.topics import Event, Gap
 
 __all__ = [
     "DeadLetter",
+    "Event",
+    "Gap",
     "Inbox",
     "Limits",
     "Message",

@@ -12,14 +12,16 @@ from typing import Any
 from redis import Redis
 
 from coordination.errors import UsageError
-from coordination.messages import decoding, looking, names, requests, taking
+from coordination.messages import decoding, looking, names, requests, taking, topics
 from coordination.messages.effects import Effects, ack_with
 from coordination.messages.inbox import Inbox
+from coordination.messages.live import Subscription
 from coordination.messages.records import DeadLetter, Limits, Message, Position, Presence, Standing, Swept, Taken
 from coordination.messages.sending import Sender, process
 from coordination.messages.steps import Steps
 
 MOST_AT_ONCE = 1000
+EVENT = "event"
 
 
 class MessageBus:
@@ -83,9 +85,30 @@ class MessageBus:
         names.name(topic, "a topic")
         letter = self._sender.letter(type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack)
         _, reached = self._sender.send(
-            sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *letter.numbered(n))
+            sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *letter.numbered(n), 0)
         )
         return int(reached)
+
+    def publish(self, topic: str, payload: Any = None, *, type: str = EVENT, sequence: int | None = None) -> int:
+        """Publish an event: to whoever listens now, and a copy to each inbox that `subscribe` named.
+
+        Returns how many programs and inboxes it reached; a gateway counts as one. Nobody who listens later gets it.
+        """
+        topics.topic(topic)
+        letter = self._sender.letter(type, payload, ttl=..., priority=0, reply_to=None, ack=True)
+        if len(letter.body.encode()) > topics.LARGEST_EVENT:
+            raise UsageError(
+                f"the payload of an event has more than {topics.LARGEST_EVENT:,} bytes as JSON",
+                "store it elsewhere and publish where it is",
+            )
+        _, reached = self._sender.send(
+            sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *letter.numbered(n), 1)
+        )
+        return int(reached)
+
+    def listen(self, *patterns: str) -> Subscription:
+        """Subscribe to events of these topics (`vbia_events`, `a.*`) from now on, without an inbox: live, without replay."""
+        return Subscription(self.steps, patterns)
 
     def request(self, to: str, type: str, payload: Any = None, *, timeout: timedelta, priority: int = 0) -> Any:
         """The payload of the reply; raises NoReply when none came within `timeout`, which is the request's ttl as well."""

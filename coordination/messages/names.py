@@ -18,6 +18,8 @@ MOST_SEQUENCE = 2**53 - 1
 """Beyond it Lua does not tell a number from the next."""
 PRIORITIES = range(-100, 101)
 LONGEST = timedelta(days=365)
+MOST_WAIT_S = 5.0
+"""Of one wait for something: whoever waits looks around between two."""
 MS = timedelta(milliseconds=1)
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 

@@ -59,6 +59,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:inbox-seen:<…>`    | zset   | `sender/number` of callers' own numbers, by offset        | retention; last 10,000   |
 | `<ns>:mail:<recipient>`  | pubsub | a word that something came, while a reader waits          | —                        |
 | `<ns>:topic:<name>`      | set    | the recipients that subscribed                            | until unsubscribed       |
+| `<ns>:live:<topic>`      | pubsub | what is published on a topic: ms, id, type, payload       | —                        |
 | `<ns>:readers`           | zset   | `recipient reader host pid`, by when last heard of in ms  | an hour                  |
 | `<ns>:dead-letters`      | stream | what was delivered too often in vain                      | the last 10,000          |
 | `<ns>:envelope`          | hash   | `queue`, `message`, `words`: what a todo's message is made of in Lua | for ever               |
@@ -183,6 +184,7 @@ LUA_NAMES: Mapping[str, str] = {
     "inbox": "inbox-",
     "mail": "mail:",
     "topic": "topic:",
+    "live": "live:",
     "recipients": "recipients",
     "readers": "readers",
     "served": "served",
@@ -286,6 +288,7 @@ class MessageKeys:
     readers = _one("readers")
     dead_letters = _one("dead_letters")
     mail = _each("mail")
+    live = _each("live")
     ready = _each("inbox", "ready:")
     pending = _each("inbox", "pending:")
     deliveries = _each("inbox", "deliveries:")

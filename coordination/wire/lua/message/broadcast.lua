@@ -1,5 +1,5 @@
--- A message into the inbox of every subscriber of a topic, of all or of none.
--- KEYS: head    ARGV: topic, then the letter as in send.lua    Returns: how many recipients it reached.
+-- A message into the inbox of every subscriber of a topic, of all or of none; published, also to whoever listens now.
+-- KEYS: head    ARGV: topic, then the letter as in send.lua, 1 where it is published    Returns: how many it reached.
 local reached = 0
 local letter = message.read(ARGV[2], ARGV[3], ARGV[4])
 for _, to in ipairs(redis.call('SMEMBERS', KEYS[1] .. KEY.topic .. ARGV[1])) do
@@ -8,5 +8,9 @@ for _, to in ipairs(redis.call('SMEMBERS', KEYS[1] .. KEY.topic .. ARGV[1])) do
   else
     redis.call('SREM', KEYS[1] .. KEY.topic .. ARGV[1], to) -- forgotten
   end
+end
+if ARGV[5] == '1' then
+  local head = string.format('%.0f', message.now) .. ' ' .. string.match(letter.top, '^%S+ %S+')
+  reached = reached + redis.call('PUBLISH', KEYS[1] .. KEY.live .. ARGV[1], head .. '\n' .. letter.body)
 end
 return reached

@@ -1,0 +1,104 @@
+"""A subscription to topics on Redis itself, for programs that have it; the gateway serves everybody else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from math import inf
+from types import TracebackType
+from typing import Self
+
+import redis
+from redis.client import PubSub
+
+from coordination.errors import Unreachable, Unusable, UsageError
+from coordination.messages import names, topics
+from coordination.messages.decoding import text
+from coordination.messages.outage import delay_s
+from coordination.messages.steps import Steps
+from coordination.messages.topics import Event, Gap, Patterns
+from coordination.wire.connection import reaching
+
+MOST_PATTERNS = 100
+
+
+class Subscription:
+    """Events of some topics from now on. Not for several threads at a time.
+
+    Redis sends it the events of all topics: the rights of a Redis user (`coord acl`) name patterns literally, so there is one.
+    """
+
+    def __init__(self, steps: Steps, wanted: tuple[str, ...]) -> None:
+        """Raises UsageError for what is no pattern, Unreachable."""
+        self._steps = steps
+        self._wanted = Patterns[str]()
+        self._patterns: set[str] = set()
+        self._failures = 0
+        self._pubsub: PubSub | None = None
+        self.subscribe(*wanted)
+        self._listen()
+
+    def subscribe(self, *wanted: str) -> None:
+        new = {topics.pattern(one) for one in wanted} - self._patterns
+        if len(self._patterns) + len(new) > MOST_PATTERNS:
+            raise UsageError(f"more than {MOST_PATTERNS} patterns", "subscribe to fewer, like a.**")
+        self._patterns |= new
+        for one in new:
+            self._wanted.add(one, one)
+
+    def unsubscribe(self, *wanted: str) -> None:
+        for one in self._patterns & set(wanted):
+            self._patterns.remove(one)
+            self._wanted.remove(one, one)
+
+    def events(self, wait_s: float = inf) -> Iterator[Event | Gap]:
+        """Yield what comes within that time; a Gap where Redis was away meanwhile. Raises Unusable where Redis refuses."""
+        end = time.monotonic() + wait_s
+        while (left_s := end - time.monotonic()) > 0:
+            try:
+                found = self._next(min(left_s, names.MOST_WAIT_S))
+            except Unusable:
+                raise
+            except Unreachable:
+                self.close()
+                time.sleep(max(0.0, min(delay_s(self._failures), end - time.monotonic())))
+                self._failures += 1
+                continue
+            self._failures = 0
+            if found:
+                yield found
+
+    def close(self) -> None:
+        if self._pubsub is not None:
+            self._pubsub.close()
+            self._pubsub = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _next(self, wait_s: float) -> Event | Gap | None:
+        if self._pubsub is None:
+            self._listen()
+            return Gap()
+        with reaching(self._steps.url):
+            heard = self._pubsub.get_message(timeout=wait_s)
+        if heard is None or heard["type"] != "pmessage":
+            return None
+        name = text(heard["channel"]).removeprefix(self._steps.keys.live(""))
+        return topics.read_event(name, text(heard["data"])) if any(self._wanted.of(name)) else None
+
+    def _listen(self) -> None:
+        """Return when Redis has answered: nothing that is published from then on is missed."""
+        with reaching(self._steps.url):
+            pubsub = self._steps.line.subscription()
+            try:
+                pubsub.psubscribe(self._steps.keys.live("*"))
+                if pubsub.get_message(timeout=self._steps.patience_s) is None:
+                    raise redis.TimeoutError("no answer to PSUBSCRIBE")
+            except BaseException:
+                pubsub.close()
+                raise
+        self._pubsub = pubsub
