@@ -10,6 +10,9 @@ or, as browsers must, in the subprotocols: `["coord.v1", "bearer.TOKEN"]`. It sp
     > {"send": {"to", "type", "payload", "seq", "ttl_s"?, "priority"?, "reply_to"?}}
     < {"sent": {"seq", "id"}}
     < {"refused": {"ack" | "nack" | "extend" | "seq": …, "message", "hint"}}       of that frame nothing was done
+    > {"subscribe": "a.*"}   {"unsubscribe": ["a.*", "b"]}   {"publish": {"topic", "payload", "type"?, "seq"?}}
+    < {"subscribed": {"topics": [all of them now]}}   {"published": {"topic", "seq", "reached"}}
+    < {"event": {"id", "topic", "from", "type", "payload", "at"}}   {"gap": {"missed": number or null}}
     < {"away": {"message", "hint"}}                                               Redis; a welcome says that it is back
 
 **Position.** `epoch` names the data of the server, `trimmed` counts what nobody acknowledged and the inbox could not keep,
@@ -25,6 +28,11 @@ is extended here.
 **Delivered at least once**, in the order of each sender. A message that comes again has its id again: who must not do a thing
 twice remembers ids. In the other direction `seq` does that: it grows with each message of a recipient, and one that was said
 before is a repetition, which changes nothing. Who keeps no count over restarts takes the clock, in µs.
+
+**Topics** (messages/topics.py) are live: an event goes to whoever is subscribed now, needs no acknowledgement, and does not come again.
+Subscriptions end with the connection. A `gap` says that events were dropped: of a client that does not read the oldest, beyond
+256 or 2 MiB; or Redis was away (null). Who publishes is the token's recipient, whatever the frame says; a token is for all topics, or
+for those of `--grant … --topics`. At most 100 patterns, 256 KiB a payload, 100 events a second (200 at once).
 
 **States** of a connection: accepted → token known → first frame → entered (whoever was in as this recipient is out, and has
 handed back) → served → left (what is in hand goes back) → closed. The recipient is in at most once, in whichever gateway:
@@ -58,6 +66,7 @@ the last who comes takes over, for that is the client that still lives where a c
 | `session.py` `hearing.py` | one client, from its first frame to its last |
 | `clients.py` `listener.py` | who is here; the one subscription that wakes them |
 | `desk.py` | calls of the bus in a few threads, and Redis away |
+| `topics.py` | what one client is subscribed to, and what of it waits |
 | `access.py` `tokens.py` | who may come in, as whom |
 | `line.py` | a connection that is let go when it does not read; `fleet/http_limits.py`: when it does not say what it wants |
 | `app.py` `opening.py` `serving.py` `endings.py` `limits.py` | a client comes in; a gateway out of settings; the process; close codes; figures |

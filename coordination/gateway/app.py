@@ -21,7 +21,7 @@ from coordination.gateway.limits import Limits
 from coordination.gateway.line import GOODBYE_S, Line
 from coordination.gateway.listener import Listener
 from coordination.gateway.session import Session
-from coordination.gateway.tokens import Tokens
+from coordination.gateway.tokens import Grant, Tokens
 from coordination.messages import MessageBus
 from coordination.wire.keys import Keys
 
@@ -80,11 +80,12 @@ class Gateway:
         if self._connected > self._limits.clients:
             return LATER
         try:
-            recipient = await self._admitted(socket, token)
+            grant = await self._admitted(socket, token)
             resume = await hello(socket, self._limits.hello_s)
         except Left as left:
             return left.ending
-        session = Session(socket, recipient, token, self._bus_of(recipient), self._desk, self._limits)
+        bus = self._bus_of(grant.recipient)
+        session = Session(socket, grant, token, bus, self._desk, self._limits, self._clients.topics)
         try:
             await self._clients.enter(session)
             return await session.serve(resume)
@@ -92,24 +93,24 @@ class Gateway:
             session.ended.set()
             self._clients.exit(session)
 
-    async def _admitted(self, socket: WebSocket, token: str) -> str:
-        """The recipient whose token that is; raises Left."""
+    async def _admitted(self, socket: WebSocket, token: str) -> Grant:
+        """Whose token that is, and what for; raises Left."""
         guess = guess_of(token, socket.client.host if socket.client else "")
         try:
-            recipient = await self._owner(token, guess)
+            grant = await self._owner(token, guess)
         except Unreachable as error:
             raise Left(LATER) from error
-        if recipient is None:
+        if grant is None:
             self._tries.failed(guess)
             raise Left(POLICY)
-        return recipient
+        return grant
 
-    async def _owner(self, token: str, guess: Guess) -> str | None:
+    async def _owner(self, token: str, guess: Guess) -> Grant | None:
         """Look the token up. Where guesses are many, one at a time: they take one of the threads, not all."""
         if not self._tries.exhausted(guess):
-            return await self._desk.once(lambda: self._tokens.recipient_of(token))
+            return await self._desk.once(lambda: self._tokens.grant_of(token))
         async with self._guessing:
-            return await self._desk.once(lambda: self._tokens.recipient_of(token))
+            return await self._desk.once(lambda: self._tokens.grant_of(token))
 
 
 async def _close(socket: WebSocket, ending: Ending) -> None:

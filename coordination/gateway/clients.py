@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from coordination.errors import Unreachable
+from coordination.gateway import frames
 from coordination.gateway.desk import Desk
 from coordination.gateway.endings import POLICY, TAKEN_OVER
 from coordination.gateway.listener import News
 from coordination.gateway.session import Session
 from coordination.gateway.tokens import Tokens
+from coordination.gateway.topics import ClientTopics
+from coordination.messages.topics import Event, Patterns
 
 CHECKED_EVERY_S = 30.0
 
@@ -21,6 +24,7 @@ class Clients:
         self._loop = asyncio.get_running_loop()
         self._desk, self._tokens = desk, tokens
         self._here: dict[str, Session] = {}
+        self.topics = Patterns[ClientTopics]()
         self._doubted: asyncio.Queue[str | None] = asyncio.Queue()
 
     def __len__(self) -> int:
@@ -49,6 +53,13 @@ class Clients:
     def news(self, news: News) -> None:
         self._loop.call_soon_threadsafe(self._told, news)
 
+    def event(self, event: Event) -> None:
+        self._loop.call_soon_threadsafe(self._published, event.topic, frames.event(event))
+
+    @property
+    def wants_events(self) -> bool:
+        return bool(self.topics)
+
     def anything(self) -> None:
         self._loop.call_soon_threadsafe(self._all_look)
 
@@ -63,10 +74,15 @@ class Clients:
         else:
             self._doubted.put_nowait(news.recipient)
 
+    def _published(self, topic: str, frame: str) -> None:
+        for client in set(self.topics.of(topic)):  # of several patterns that fit
+            client.hear(frame)
+
     def _all_look(self) -> None:
         self._doubted.put_nowait(None)
         for session in self._here.values():
             session.look()
+            session.topics.gap()
 
     async def doubt(self) -> None:
         """For ever: who is here has a token that holds, looked at when it may have ended, and now and then."""

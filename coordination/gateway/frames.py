@@ -6,7 +6,7 @@ A frame of a client is `{"<word>": …}`, with what belongs to the word beside i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -67,8 +67,40 @@ class Send(_Said):
     send: Letter
 
 
-Frame = Resume | Ack | Nack | Extend | Send
-WORDS: Mapping[str, type[Frame]] = {"resume": Resume, "ack": Ack, "nack": Nack, "extend": Extend, "send": Send}
+Topics = Annotated[list[str], Field(min_length=1, max_length=100)] | str
+
+
+class Subscribe(_Said):
+    subscribe: Topics
+
+
+class Unsubscribe(_Said):
+    unsubscribe: Topics
+
+
+class Publication(_Said):
+    topic: str
+    payload: Any
+    type: str = "event"
+    seq: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    """As that of a letter, of the same count; None where an event may come twice after a lost connection."""
+
+
+class Publish(_Said):
+    publish: Publication
+
+
+Frame = Resume | Ack | Nack | Extend | Send | Subscribe | Unsubscribe | Publish
+WORDS: Mapping[str, type[Frame]] = {
+    "resume": Resume,
+    "ack": Ack,
+    "nack": Nack,
+    "extend": Extend,
+    "send": Send,
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+    "publish": Publish,
+}
 
 
 class BadFrame(UsageError):
@@ -109,6 +141,31 @@ def message(given: messages.Message) -> str:
 
 def sent(seq: int, message_id: str) -> str:
     return _text({"sent": {"seq": seq, "id": message_id}})
+
+
+def subscribed(patterns: Sequence[str]) -> str:
+    """All that the client is subscribed to now."""
+    return _text({"subscribed": {"topics": patterns}})
+
+
+def published(topic: str, seq: int | None, reached: int) -> str:
+    return _text({"published": {"topic": topic, "seq": seq, "reached": reached}})
+
+
+def event(given: messages.Event) -> str:
+    fields = {
+        "id": given.id,
+        "topic": given.topic,
+        "from": given.sender,
+        "type": given.type,
+        "payload": given.payload,
+        "at": given.at.isoformat(),
+    }
+    return _text({"event": fields})
+
+
+def gap(missed: int | None) -> str:
+    return _text({"gap": {"missed": missed}})
 
 
 def refused(what: Mapping[str, Any], error: CoordinationError) -> str:

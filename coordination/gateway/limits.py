@@ -27,3 +27,11 @@ class Limits:
     """Wrong tokens for one recipient from one address within a minute; the next ones are reported, and checked one by one."""
     proxies: tuple[str, ...] = ()
     """Networks of proxies whose X-Forwarded-For names the client's address."""
+    subscriptions: int = 100
+    """Patterns of topics that one client has at once."""
+    events: int = 256
+    """So many events wait for a client that does not read, and so many characters of them; then the oldest are dropped."""
+    event_characters: int = 2 * MIB
+    publish_per_s: int = 100
+    publish_burst: int = 200
+    """What one client may publish: so much a second, and so much at once."""

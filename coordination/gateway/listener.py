@@ -13,6 +13,7 @@ from typing import Protocol
 import redis
 from redis.client import PubSub
 
+from coordination.messages.topics import Event, read_event
 from coordination.wire.keys import Keys
 
 LOOK_EVERY_S = 1.0
@@ -40,6 +41,9 @@ class Hears(Protocol):
 
     def mail(self, recipient: str) -> None: ...
     def news(self, news: News) -> None: ...
+    def event(self, event: Event) -> None: ...
+    @property
+    def wants_events(self) -> bool: ...
     def anything(self) -> None:
         """It listens from here on; what came before may have been missed."""
 
@@ -50,7 +54,7 @@ class Listener:
     def __init__(self, reader: redis.Redis, keys: Keys, ears: Hears) -> None:
         self._reader, self._ears = reader, ears
         self._news = keys.gateway.news
-        self._mail = keys.messages.mail("")
+        self._mail, self._live = keys.messages.mail(""), keys.messages.live("")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="gateway listener", daemon=True)
 
@@ -74,7 +78,7 @@ class Listener:
 
     def _hear(self, subscription: PubSub) -> None:
         if not subscription.subscribed:
-            subscription.psubscribe(f"{self._mail}*")
+            subscription.psubscribe(f"{self._mail}*", f"{self._live}*")
             subscription.subscribe(self._news)
             self._ears.anything()
         heard = subscription.get_message(timeout=LOOK_EVERY_S)
@@ -82,8 +86,15 @@ class Listener:
             return
         if heard["channel"] == self._news:
             self._tell(heard["data"])
+        elif heard["channel"].startswith(self._live):
+            self._tell_event(heard["channel"].removeprefix(self._live), heard["data"])
         else:
             self._ears.mail(heard["channel"].removeprefix(self._mail))
+
+    def _tell_event(self, topic: str, text: str) -> None:
+        event = read_event(topic, text) if self._ears.wants_events else None
+        if event is not None:
+            self._ears.event(event)
 
     def _tell(self, text: str) -> None:
         try:

@@ -25,8 +25,11 @@ from coordination.gateway.endings import BAD_FRAME, GONE, TOO_SLOW, Ending, Left
 from coordination.gateway.hearing import heard
 from coordination.gateway.limits import Limits
 from coordination.gateway.line import Line
+from coordination.gateway.tokens import Grant
+from coordination.gateway.topics import ClientTopics
 from coordination.gateway.window import Window
 from coordination.messages import Message, MessageBus, Position, Taken
+from coordination.messages.topics import Patterns
 
 READER = "gateway"
 """Of every session: a later one takes back what an earlier one had in hand, be it on a gateway that is no more."""
@@ -41,10 +44,18 @@ class Session:
     """`bus` sends as the recipient."""
 
     def __init__(
-        self, socket: WebSocket, recipient: str, token: str, bus: MessageBus, desk: Desk, limits: Limits
+        self,
+        socket: WebSocket,
+        grant: Grant,
+        token: str,
+        bus: MessageBus,
+        desk: Desk,
+        limits: Limits,
+        here: Patterns[ClientTopics],
     ) -> None:
         self.id = secrets.token_hex(8)
-        self.recipient, self.token = recipient, token
+        self.recipient, self.token = grant.recipient, token
+        self.topics = ClientTopics(here, grant.topics, limits, self._say)
         self.ended = asyncio.Event()
         """What it had in hand has gone back."""
         self._socket, self._bus, self._desk, self._limits = socket, bus, desk, limits
@@ -67,11 +78,19 @@ class Session:
     async def serve(self, resume: frames.Resume) -> Ending:
         """Until it ends; returns how."""
         self._window = Window(self._limits.window, _position(resume.resume))
-        works = (self._deliver(), self._listen(), self._keep(), self._line.gone.wait(), self._leaving())
+        works = (
+            self._deliver(),
+            self._listen(),
+            self.topics.tell(),
+            self._keep(),
+            self._line.gone.wait(),
+            self._leaving(),
+        )
         tasks = [asyncio.ensure_future(work) for work in works]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.topics.close()
             for task in tasks:
                 task.cancel()
             results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -140,6 +159,14 @@ class Session:
                     await self._refusing({"extend": frame.extend}, self._extend(frame.extend))
                 case frames.Send():
                     await self._refusing({"seq": frame.send.seq}, self._send(frame.send))
+                case frames.Subscribe():
+                    wanted = _several(frame.subscribe)
+                    await self._refusing({"subscribe": wanted}, self.topics.subscribe(wanted))
+                case frames.Unsubscribe():
+                    await self.topics.unsubscribe(_several(frame.unsubscribe))
+                case frames.Publish():
+                    what = {"publish": frame.publish.topic[:200], "seq": frame.publish.seq}
+                    await self._refusing(what, self._publish(frame.publish))
                 case frames.Resume():
                     raise frames.BadFrame("resume is the first frame, and only that", "go on with ack, or send")
 
@@ -193,6 +220,15 @@ class Session:
         message_id = await self._desk.do(deed, self.redis_is_away, takes_room=True)
         await self._say(frames.sent(letter.seq, message_id))
 
+    async def _publish(self, given: frames.Publication) -> None:
+        self.topics.may_publish(given.topic)
+
+        def deed() -> int:
+            return self._bus.publish(given.topic, given.payload, type=given.type, sequence=given.seq)
+
+        reached = await self._desk.do(deed, self.redis_is_away, takes_room=True)
+        await self._say(frames.published(given.topic, given.seq, reached))
+
     # What goes on meanwhile
 
     async def _keep(self) -> None:
@@ -235,6 +271,10 @@ class Session:
                     await self._say(frames.refused({}, error))
                 return BAD_FRAME
         raise error
+
+
+def _several(said: str | list[str]) -> list[str]:
+    return [said] if isinstance(said, str) else said
 
 
 def _position(said: frames.Position | None) -> Position | None:

@@ -10,12 +10,15 @@ import hmac
 import json
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from redis import Redis
 
 from coordination.errors import NotFound, UsageError
 from coordination.gateway.listener import News
+from coordination.gateway.topics import checked
 from coordination.messages import names
 from coordination.nearest import did_you_mean
 from coordination.wire.connection import address_of, reaching
@@ -24,6 +27,7 @@ from coordination.wire.keys import GatewayKeys
 KINDS = ("agent", "person", "repo")
 """Workers, runs and replies are coord's own, and have Redis."""
 SECRET_BYTES = 32
+EVERYTHING = ("**",)
 NOBODY = hashlib.sha256(b"nobody").hexdigest()
 
 
@@ -31,6 +35,8 @@ NOBODY = hashlib.sha256(b"nobody").hexdigest()
 class Grant:
     recipient: str
     since_ms: int
+    topics: tuple[str, ...] = EVERYTHING
+    """Patterns of what it may subscribe to and publish on."""
 
 
 class Tokens:
@@ -40,13 +46,15 @@ class Tokens:
         self._redis, self._keys = redis, keys
         self._url = address_of(redis)
 
-    def grant(self, recipient: str) -> str:
+    def grant(self, recipient: str, topics: Sequence[str] = EVERYTHING) -> str:
         """A new token, to be shown once; the one before it, and who came in with it, are out. Raises UsageError."""
+        allowed = checked(topics)
         if recipient.partition(":")[0] not in KINDS:
             raise UsageError(f"{recipient} gets no token", f"one gets: {', '.join(f'{kind}:NAME' for kind in KINDS)}")
         names.recipient(recipient)
         token = f"{_who(recipient)}.{secrets.token_urlsafe(SECRET_BYTES)}"
         entry = {"recipient": recipient, "sha256": _hash(token), "since_ms": time.time_ns() // 1_000_000}
+        entry |= {} if allowed == list(EVERYTHING) else {"topics": allowed}
         with reaching(self._url):
             self._redis.hset(self._keys.tokens, _who(recipient), json.dumps(entry))
         self.tell(News(recipient=recipient))
@@ -64,15 +72,18 @@ class Tokens:
     def list(self) -> tuple[Grant, ...]:
         with reaching(self._url):
             entries = [json.loads(entry) for entry in self._redis.hvals(self._keys.tokens)]
-        grants = (Grant(recipient=entry["recipient"], since_ms=entry["since_ms"]) for entry in entries)
-        return tuple(sorted(grants, key=lambda grant: grant.recipient))
+        return tuple(sorted(map(_grant, entries), key=lambda grant: grant.recipient))
 
     def recipient_of(self, token: str) -> str | None:
-        """Whose token that is; it takes as long wherever a wrong one differs."""
+        grant = self.grant_of(token)
+        return grant.recipient if grant else None
+
+    def grant_of(self, token: str) -> Grant | None:
+        """Whose token that is, and what for; it takes as long wherever a wrong one differs."""
         with reaching(self._url):
             entry = json.loads(self._redis.hget(self._keys.tokens, token.partition(".")[0]) or "{}")
         right = hmac.compare_digest(_hash(token), entry.get("sha256", NOBODY))
-        return entry["recipient"] if right else None
+        return _grant(entry) if right else None
 
     def tell(self, news: News) -> None:
         """To all gateways."""
@@ -82,6 +93,12 @@ class Tokens:
     def ping(self) -> None:
         with reaching(self._url):
             self._redis.ping()
+
+
+def _grant(entry: Mapping[str, Any]) -> Grant:
+    return Grant(
+        recipient=entry["recipient"], since_ms=entry["since_ms"], topics=tuple(entry.get("topics", EVERYTHING))
+    )
 
 
 def _who(recipient: str) -> str:

@@ -76,12 +76,20 @@ def fits(wanted: str, name: str) -> bool:
     return next(patterns.of(name), False)
 
 
+def covers(wider: str, wanted: str) -> bool:
+    """Whether each topic that fits `wanted` fits `wider`."""
+    return fits(wider, wanted) and (not wanted.endswith(REST) or wider.endswith(REST))
+
+
 @dataclass
 class Patterns(Generic[T]):
     """Who subscribed to what, found by an event's topic: as a tree by segments, so that the cost does not grow with the clients."""
 
     _below: dict[str, Patterns[T]] = field(default_factory=dict)
     _here: set[T] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self._below)
 
     def add(self, wanted: str, who: T) -> None:
         node = self
@@ -99,20 +107,21 @@ class Patterns(Generic[T]):
     def _remove(self, segments: list[str], who: T) -> None:
         if not segments:
             self._here.discard(who)
-        elif node := self._below.get(segments[0]):
+        elif segments[0] in self._below:
+            node = self._below[segments[0]]
             node._remove(segments[1:], who)
-            if not node._here and not node._below:
+            if not node._here and not node:
                 del self._below[segments[0]]
 
     def _of(self, segments: list[str]) -> Iterator[T]:
         if not segments:
             yield from self._here
             return
-        if rest := self._below.get(REST):
-            yield from rest._here
+        if REST in self._below:
+            yield from self._below[REST]._here
         for segment in (segments[0], ONE):
-            if node := self._below.get(segment):
-                yield from node._of(segments[1:])
+            if segment in self._below:
+                yield from self._below[segment]._of(segments[1:])
 
 
 def read_event(name: str, text: str) -> Event | None:

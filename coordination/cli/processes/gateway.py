@@ -28,6 +28,12 @@ PORT = 8770
     "--origin", "pages", multiple=True, metavar="URL", help="Browsers may come from this page; may be repeated."
 )
 @click.option("--grant", metavar="RECIPIENT", help="Print a new token for it, this once; an older one ends.")
+@click.option(
+    "--topics",
+    multiple=True,
+    metavar="PATTERN",
+    help="With --grant: topics that it may subscribe to and publish on, like a.* or a.** (default: all); may be repeated.",
+)
 @click.option("--revoke", metavar="RECIPIENT", help="End its token, and its connection.")
 @click.option("--list", "listing", is_flag=True, help="Who has a token.")
 @as_json_option
@@ -37,6 +43,7 @@ def gateway(
     listen: str,
     pages: tuple[str, ...],
     grant: str | None,
+    topics: tuple[str, ...],
     revoke: str | None,
     listing: bool,
     as_json: bool,
@@ -53,8 +60,12 @@ def gateway(
         )
     if (grant is not None) + (revoke is not None) + listing > 1:
         raise UsageError("--grant, --revoke and --list are one each", "say one of them")
+    if topics and grant is None:
+        raise UsageError(
+            "--topics belongs to a new token", "say whose: coord gateway --grant RECIPIENT --topics PATTERN"
+        )
     if grant is not None:
-        _grant(call, grant, as_json=as_json)
+        _grant(call, grant, topics, as_json=as_json)
     elif revoke is not None:
         _revoke(call, revoke, as_json=as_json)
     elif listing:
@@ -80,12 +91,12 @@ def _serve(call: Call, words: str, pages: tuple[str, ...]) -> None:
     serve(made, listening, limits)
 
 
-def _grant(call: Call, recipient: str, *, as_json: bool) -> None:
+def _grant(call: Call, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:
     from coordination.gateway.opening import open_bus, open_tokens
 
     url = call.redis_url()
     bus, tokens = open_bus(url, call.settings), open_tokens(url, call.settings)
-    token = tokens.grant(recipient)
+    token = tokens.grant(recipient, topics) if topics else tokens.grant(recipient)
     bus.register(recipient)  # what is sent before it comes is kept
     if as_json:
         print_json({"recipient": recipient, "token": token})
@@ -108,9 +119,12 @@ def _list(call: Call, *, as_json: bool) -> None:
 
     grants = open_tokens(call.redis_url(), call.settings).list()
     if as_json:
-        print_json([{"recipient": grant.recipient, "since": _moment(grant)} for grant in grants])
+        print_json(
+            [{"recipient": grant.recipient, "since": _moment(grant), "topics": grant.topics} for grant in grants]
+        )
     else:
-        print_table(("recipient", "since"), [(grant.recipient, _moment(grant)) for grant in grants])
+        rows = [(grant.recipient, _moment(grant), ", ".join(grant.topics)) for grant in grants]
+        print_table(("recipient", "since", "topics"), rows)
 
 
 def _moment(grant: Grant) -> str:

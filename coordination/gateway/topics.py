@@ -1,0 +1,114 @@
+"""The topics of one client: what it subscribed to, what waits to be told, what it may publish, and how much."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+from coordination.errors import Conflict, NotAllowed, UsageError
+from coordination.gateway import frames
+from coordination.gateway.limits import Limits
+from coordination.messages import topics
+from coordination.messages.topics import Patterns
+
+Say = Callable[[str], Awaitable[None]]
+
+
+class ClientTopics:
+    """`granted`: the patterns that its token may subscribe to and publish on; `here`: all clients of this gateway by pattern."""
+
+    def __init__(self, here: Patterns[ClientTopics], granted: Sequence[str], limits: Limits, say: Say) -> None:
+        self._here, self._granted, self._limits, self._say = here, granted, limits, say
+        self._patterns: set[str] = set()
+        self._waiting: deque[str] = deque()
+        self._characters = 0
+        self._missed: int | None = 0
+        """Events that this client will not get; None: nobody knows how many."""
+        self._something = asyncio.Event()
+        self._allowance = float(limits.publish_burst)
+        self._counted_at = time.monotonic()
+
+    async def subscribe(self, wanted: Sequence[str]) -> None:
+        """All of them or none. Raises UsageError, NotAllowed, Conflict."""
+        new = {topics.pattern(one) for one in wanted} - self._patterns
+        for one in sorted(new):
+            if not any(topics.covers(granted, one) for granted in self._granted):
+                raise NotAllowed(f"your token is not for the topics {one!r}", self._hint)
+        if len(self._patterns) + len(new) > self._limits.subscriptions:
+            raise Conflict(
+                f"more than {self._limits.subscriptions} subscriptions", "unsubscribe from some, or use one like a.**"
+            )
+        self._patterns |= new
+        for one in new:
+            self._here.add(one, self)
+        await self._say(frames.subscribed(sorted(self._patterns)))
+
+    async def unsubscribe(self, wanted: Sequence[str]) -> None:
+        self._leave(self._patterns & set(wanted))
+        await self._say(frames.subscribed(sorted(self._patterns)))
+
+    def may_publish(self, topic: str) -> None:
+        """Raises UsageError, NotAllowed, and Conflict for a flood."""
+        topics.topic(topic)
+        if topic in topics.RESERVED or not any(topics.fits(granted, topic) for granted in self._granted):
+            raise NotAllowed(f"your token is not for the topic {topic!r}", self._hint)
+        now = time.monotonic()
+        most, per_s = self._limits.publish_burst, self._limits.publish_per_s
+        self._allowance = min(most, self._allowance + (now - self._counted_at) * per_s)
+        self._counted_at = now
+        if self._allowance < 1:
+            raise Conflict(f"more than {per_s} events a second", "publish it again later, or less often")
+        self._allowance -= 1
+
+    def hear(self, event: str) -> None:
+        """Keep an event until the client has read those before it; of a client that is slow the oldest are dropped, and it is told."""
+        self._waiting.append(event)
+        self._characters += len(event)
+        while len(self._waiting) > self._limits.events or self._characters > self._limits.event_characters:
+            self._characters -= len(self._waiting.popleft())
+            self._missed = None if self._missed is None else self._missed + 1
+        self._something.set()
+
+    def gap(self) -> None:
+        """Redis was away: nobody knows what was published."""
+        if self._patterns:
+            self._missed = None
+            self._something.set()
+
+    async def tell(self) -> None:
+        """For ever."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._waiting or self._missed != 0:
+                if self._missed != 0:
+                    missed, self._missed = self._missed, 0
+                    await self._say(frames.gap(missed))
+                elif self._waiting:
+                    event = self._waiting.popleft()
+                    self._characters -= len(event)
+                    await self._say(event)
+
+    def close(self) -> None:
+        self._leave(set(self._patterns))
+
+    def _leave(self, gone: set[str]) -> None:
+        self._patterns -= gone
+        for one in gone:
+            self._here.remove(one, self)
+
+    @property
+    def _hint(self) -> str:
+        return f"it is for {', '.join(self._granted)[:200] or 'none'}; ask for another: coord gateway --grant YOU --topics PATTERN"
+
+
+def checked(granted: Sequence[str]) -> list[str]:
+    """Return the patterns of a grant. Raises UsageError."""
+    if len(granted) > MOST_GRANTED:
+        raise UsageError(f"{len(granted)} patterns for one token", f"name {MOST_GRANTED} at most, like a.**")
+    return sorted({topics.pattern(one) for one in granted})
+
+
+MOST_GRANTED = 50

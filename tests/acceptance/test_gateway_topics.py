@@ -1,0 +1,170 @@
+"""Topics over WebSocket: who is subscribed gets what is published, within its rights and limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.gateways import Client, Gateway
+from tests.stage import Stage
+
+
+@pytest.fixture(scope="module")
+def gateway(new_stage: Callable[[], Stage]) -> Gateway:
+    stage = new_stage()
+    stage.write()
+    return Gateway(stage)
+
+
+def heard(client: Client, word: str) -> Any:
+    """What is behind this word, in the first frame that has it."""
+    while word not in (said := client.hear()):
+        pass
+    return said[word]
+
+
+def test_what_is_published_reaches_who_subscribed_by_name_or_pattern(gateway: Gateway):
+    with gateway.client(gateway.token("agent:pub")) as publisher, gateway.client(gateway.token("agent:sub")) as client:
+        client.say(subscribe="vbia_events")
+        assert heard(client, "subscribed") == {"topics": ["vbia_events"]}
+        client.say(subscribe=["a.*", "a.b"])
+        assert heard(client, "subscribed") == {"topics": ["a.*", "a.b", "vbia_events"]}
+
+        for topic, payload in (("vbia_events", {"n": 1}), ("a.b", 2)):
+            publisher.say(publish={"topic": topic, "payload": payload, "seq": 1 if payload == 2 else 2})
+            published = heard(publisher, "published")
+            assert (published["topic"], published["reached"] >= 1) == (topic, True)
+            event = heard(client, "event")
+            assert (event["topic"], event["from"], event["payload"]) == (topic, "agent:pub", payload)
+        publisher.say(publish={"topic": "a.b", "payload": 3, "from": "agent:other"})
+        assert publisher.hear()["refused"]  # who publishes is not the client's to say
+        assert publisher.ended() == 4000
+
+
+def test_each_event_comes_once_in_order_and_after_unsubscribe_no_more(gateway: Gateway):
+    bus = gateway.bus("repo:api")
+    with gateway.client(gateway.token("agent:order")) as client:
+        client.say(subscribe=["o.*", "o.a", "**"])
+        heard(client, "subscribed")
+        for n in range(50):
+            bus.publish("o.a", n)
+        assert [heard(client, "event")["payload"] for _ in range(50)] == list(range(50))
+        client.say(unsubscribe=["o.a", "**"])
+        assert heard(client, "subscribed") == {"topics": ["o.*"]}
+        bus.publish("elsewhere", 1)
+        bus.publish("o.b", 2)
+        assert heard(client, "event")["payload"] == 2
+
+
+def test_a_token_is_for_its_topics_and_nobody_publishes_as_coord(gateway: Gateway):
+    gateway.bus().register("agent:bounded")
+    with gateway.client(gateway.tokens.grant("agent:bounded", ["a.*"])) as client:
+        for frame in ({"subscribe": "**"}, {"subscribe": "a.**"}, {"subscribe": ["a.b", "c"]}):
+            client.say(**frame)
+            assert "your token" in heard(client, "refused")["message"]
+        client.say(publish={"topic": "b", "payload": 1, "seq": 1})
+        refused = heard(client, "refused")
+        assert (refused["publish"], refused["seq"], bool(refused["hint"])) == ("b", 1, True)
+        client.say(subscribe="a.b")
+        assert heard(client, "subscribed") == {"topics": ["a.b"]}
+    with gateway.client(gateway.token("agent:free")) as client:
+        client.say(publish={"topic": "workers", "payload": 1})
+        assert "your token" in heard(client, "refused")["message"]
+    with pytest.raises(Exception, match="no pattern"):
+        gateway.tokens.grant("agent:bounded", ["a*"])
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"subscribe": "a..b"},
+        {"subscribe": "a*"},
+        {"subscribe": "x" * 201},
+        {"publish": {"topic": "a.*", "payload": 1}},
+        {"publish": {"topic": "a", "payload": "x" * 300_000}},
+        {"publish": {"topic": "a", "payload": 1, "type": "two words"}},
+    ],
+)
+def test_what_cannot_be_is_refused_and_the_client_stays(gateway: Gateway, frame: dict[str, Any]):
+    with gateway.client(gateway.token("agent:odd")) as client:
+        client.say(**frame)
+        assert heard(client, "refused")["hint"]
+        client.say(subscribe="a")
+        heard(client, "subscribed")
+
+
+def test_of_a_thousand_subscriptions_a_hundred_are_taken(gateway: Gateway):
+    with gateway.client(gateway.token("agent:greedy")) as client:
+        for n in range(0, 1000, 100):
+            client.say(subscribe=[f"t.{n + i}" for i in range(100)])
+        assert len(heard(client, "subscribed")["topics"]) == 100
+        assert "subscriptions" in heard(client, "refused")["message"]
+
+
+@pytest.mark.parametrize(
+    "garbage", ['{"subscribe": []}', '{"publish": {"topic": "a"}}', '{"subscribe": {"a": 1}}', "\0" * 1000]
+)
+def test_garbage_ends_the_session_and_no_other(gateway: Gateway, garbage: str):
+    with gateway.client(gateway.token("agent:good")) as good, gateway.client(gateway.token("agent:bad")) as bad:
+        good.say(subscribe="g")
+        heard(good, "subscribed")
+        bad.say(subscribe="g")
+        bad.line.send(garbage)
+        with suppress(ConnectionClosed):
+            assert heard(bad, "refused")
+        assert bad.ended() == 4000
+        gateway.bus().publish("g", "still here")
+        assert heard(good, "event")["payload"] == "still here"
+
+
+def test_of_a_client_that_does_not_read_the_oldest_events_are_dropped_and_it_is_told(gateway: Gateway):
+    bus = gateway.bus()
+    with gateway.connected(gateway.token("agent:slow"), max_queue=1) as client:
+        client.say(resume=None)
+        client.say(subscribe="s")
+        heard(client, "subscribed")
+        for n in range(150):
+            bus.publish("s", [n, "x" * 200_000])
+        got, missed = [], 0
+        while not got or got[-1] != 149:
+            said = client.hear()
+            missed += said.get("gap", {}).get("missed") or 0
+            got += [said["event"]["payload"][0]] if "event" in said else []
+        assert missed > 0
+        assert len(got) + missed == 150
+        assert got == sorted(got)
+
+
+def test_an_absence_of_redis_is_a_gap(stage: Stage):
+    stage.write()
+    gateway = Gateway(stage)
+    with gateway.client(gateway.token("agent:a")) as client:
+        client.say(subscribe="a")
+        heard(client, "subscribed")
+        gateway.bus().steps.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        assert heard(client, "gap") == {"missed": None}
+        gateway.bus().publish("a", json.loads("1"))
+        assert heard(client, "event")["payload"] == 1
+
+
+def test_half_a_frame_and_a_connection_that_breaks_leave_no_subscription(gateway: Gateway):
+    bus = gateway.bus()
+    with gateway.client(gateway.token("agent:half")) as client:
+        client.say(subscribe="half")
+        heard(client, "subscribed")
+        client.line.socket.sendall(b"\x81\xfe\x01\x00abc")  # 256 bytes of text are announced
+        client.line.socket.close()
+
+    with gateway.client(gateway.token("agent:half")) as client:
+        bus.publish("half", 1)
+        client.say(subscribe="half")
+        assert heard(client, "subscribed") == {"topics": ["half"]}
+        bus.publish("half", 2)
+        while heard(client, "event")["payload"] != 2:  # the one before may still be under way
+            pass
+    assert gateway.process.poll() is None
