@@ -17,7 +17,7 @@ import redis
 
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
-from coordination.runs.records import Grant, Reply, Result, TodoState
+from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
 from coordination.runs.retry import Again, GiveUp, decide
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
@@ -95,7 +95,9 @@ class Attempts:
         )
         self._dispatcher.follow(reply)
         if reply.grant is None:
-            return Verdict(Kind.ENDED if reply.word == "ended" else Kind.LATER, reply.word)
+            if reply.word == "ended":
+                return Verdict(Kind.CANCELLED if reply.status == RunStatus.CANCELLED else Kind.ENDED, reply.word)
+            return Verdict(Kind.LATER, reply.word)
         return self._perform(reply.grant)
 
     def _unfit(self, repo: str) -> str:
@@ -221,7 +223,7 @@ class Attempts:
     def _settle(self, grant: Grant, conclusion: Conclusion) -> Verdict:
         outcome, kind = {
             Word.SUCCEEDED: (TodoState.SUCCEEDED, Kind.DONE),
-            Word.CANCELLED: (TodoState.CANCELLED, Kind.ENDED),
+            Word.CANCELLED: (TodoState.CANCELLED, Kind.CANCELLED),
         }.get(conclusion.word, (TodoState.FAILED, Kind.FAILED))
         if outcome is TodoState.SUCCEEDED:
             try:

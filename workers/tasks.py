@@ -45,6 +45,8 @@ def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher, *, joins
             _count(app, self)
         if verdict.kind is Kind.FAILED:
             _tell(self, "task-failed", verdict.why)
+        if verdict.kind is Kind.CANCELLED and (request := requests.get(self.request.id)):
+            request.send_event("task-revoked", terminated=True, signum=None, expired=False)
         raise Ignore
 
     @app.task(name=ADVANCE)  # type: ignore[untyped-decorator]

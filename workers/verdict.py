@@ -13,6 +13,8 @@ class Kind(StrEnum):
     """The todo failed for good: FAILURE, and yet it counts."""
     ENDED = "ended"
     """It had ended before this delivery: nothing to show, but its part may not have been counted yet."""
+    CANCELLED = "cancelled"
+    """It was cancelled, here or before this delivery: REVOKED; its part counts as of any that has ended."""
     LATER = "later"
     """This delivery does not end the todo: it is sent again. Must not count."""
 

@@ -1,6 +1,7 @@
 """Circuit breakers on Redis: what keeps failing is left alone for a while, then tried by one. Useful alone: `manager.BreakerManager(redis, namespace)`.
 
-States. A breaker is named by what stands behind it, `repo:<name>` (its worker) or `resource:<name>`::
+States. A breaker is named by what stands behind it, `repo:<name>` (its worker), `resource:<name>`,
+or `action:<name>` (what a script does)::
 
     closed ──► open ──────► half-open ──► closed      N failures within the window; then its time is over and somebody asks;
        ▲         ▲              │                     then its probe succeeds, and the failures are forgotten

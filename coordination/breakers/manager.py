@@ -7,20 +7,22 @@ import os
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from redis import Redis
 
-from coordination.breakers.names import check_name, whole_name
+from coordination.breakers.names import of_call, whole_name
 from coordination.breakers.policy import Policy
 from coordination.breakers.records import Breaker, BreakerState, Reset, breaker_of, reset_of
 from coordination.errors import BreakerOpen, UsageError
 from coordination.wire.keys import Keys
 from coordination.wire.line import Line, Word
 
+T = TypeVar("T")
+Counts = type[Exception] | tuple[type[Exception], ...]
 TTL = timedelta(minutes=1)
 """How long a call may take as a probe before the next one may try."""
 _MS = timedelta(milliseconds=1)
@@ -34,29 +36,59 @@ class BreakerManager:
         self._keys = Keys(namespace).breakers
         self._policy = policy or Policy()
 
-    @contextmanager
+    @overload
     def call(
-        self, name: str, *, ttl: timedelta = TTL, counts: type[Exception] | tuple[type[Exception], ...] = Exception
-    ) -> Iterator[None]:
-        """What is done inside is a call of `repo:x` or `resource:x`: an exception of `counts` is a failure, any other one
-        says nothing of what was called.
+        self, name: str, *, ttl: timedelta = TTL, counts: Counts = Exception, policy: Policy | None = None
+    ) -> AbstractContextManager[None]: ...
 
-        Raises BreakerOpen, with `retry_at`, where it must not be called now; UsageError. `ttl`: when it is the probe, so long
-        nobody else tries.
+    @overload
+    def call(
+        self,
+        name: str,
+        action: Callable[[], T],
+        *,
+        ttl: timedelta = TTL,
+        counts: Counts = Exception,
+        policy: Policy | None = None,
+    ) -> T: ...
+
+    def call(
+        self,
+        name: str,
+        action: Callable[[], T] | None = None,
+        *,
+        ttl: timedelta = TTL,
+        counts: Counts = Exception,
+        policy: Policy | None = None,
+    ) -> T | AbstractContextManager[None]:
+        """`with breakers.call("resource:db"):`, or what `breakers.call("my-action", f)` returns. A bare name is one of an
+        action of your own: `action:my-action`.
+
+        An exception of `counts` is a failure, any other one says nothing of what was called. `policy`: when this one opens, if
+        not as the settings say. `ttl`: when it is the probe, so long nobody else tries. Raises BreakerOpen, with `retry_at`,
+        where it must not be called now; UsageError.
         """
+        called = self._called(of_call(name), ttl, counts, policy or self._policy)
+        if action is None:
+            return called
+        with called:
+            return action()
+
+    @contextmanager
+    def _called(self, name: str, ttl: timedelta, counts: Counts, policy: Policy) -> Iterator[None]:
         who = uuid.uuid4().hex
         probes = self._allowed(name, who, ttl)
         try:
             yield
         except counts as error:
-            self._record(name, who, "failed", f"{type(error).__name__}: {error}")
+            self._record(name, who, "failed", policy, f"{type(error).__name__}: {error}")
             raise
         except BaseException:
             if probes:
-                self._record(name, who, "gave_up")
+                self._record(name, who, "gave_up", policy)
             raise
         if probes:
-            self._record(name, who, "succeeded")
+            self._record(name, who, "succeeded", policy)
 
     def list(self) -> tuple[Breaker, ...]:
         """Those that are not at rest: not closed, or with a failure in their window; those that are not closed first."""
@@ -89,7 +121,6 @@ class BreakerManager:
 
     def _allowed(self, name: str, who: str, ttl: timedelta) -> bool:
         """Whether it is the probe."""
-        check_name(name)
         if not isinstance(ttl, timedelta) or ttl < _MS:
             raise UsageError(f"a ttl of {ttl} is none", "1 ms or longer, as a timedelta")
         word, *held_up = self._step("allow", name, who, _here(), ttl // _MS)
@@ -102,8 +133,8 @@ class BreakerManager:
             )
         return bool(word == "probe")
 
-    def _record(self, name: str, who: str, verdict: str, why: str = "") -> None:
-        self._step("record", name, who, verdict, why, *self._policy.figures)
+    def _record(self, name: str, who: str, verdict: str, policy: Policy, why: str = "") -> None:
+        self._step("record", name, who, verdict, why, *policy.figures)
 
     def _step(self, step: str, *args: Word) -> Any:
         return self._line(f"breaker/{step}", [self._keys.head], args)

@@ -1,4 +1,4 @@
-"""What a breaker is called: `repo:<name>` or `resource:<name>`."""
+"""What a breaker is called: `repo:<name>`, `resource:<name>`, or `action:<name>` for what a script does."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from collections.abc import Collection
 from coordination.errors import NotFound, UsageError
 from coordination.phrases import listed
 
-KINDS = ("repo", "resource")
+ACTION = "action"
+KINDS = ("repo", "resource", ACTION)
 _NAME = re.compile(rf"({'|'.join(KINDS)}):[A-Za-z0-9._-]{{1,100}}")
 
 
 def check_name(name: object) -> None:
     """Raises UsageError."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} names no circuit breaker", "name it repo:NAME or resource:NAME")
+        raise UsageError(f"{name!r} names no circuit breaker", "name it repo:NAME, resource:NAME or action:NAME")
+
+
+def of_call(name: str) -> str:
+    """With its kind: a bare name is one of an action. Raises UsageError."""
+    whole = name if not isinstance(name, str) or ":" in name else f"{ACTION}:{name}"
+    check_name(whole)
+    return whole
 
 
 def whole_name(name: str, tripped: Collection[str]) -> str:

@@ -27,7 +27,7 @@ class Breaker(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    """`repo:x` or `resource:x`."""
+    """`repo:x`, `resource:x` or `action:x`."""
     state: BreakerState
     failures: int
     """Within the window, while it is closed."""

@@ -117,6 +117,10 @@ class Context:
         self.cache.local.wrote(contexts[0], keys)
         return gone
 
+    def clear(self, *, scope: Scope | None = None) -> int:
+        """Delete every key of this context, and hide what it sees of outer ones, for as long as a value is kept."""
+        return self.delete("*", scope=scope)
+
     def list(self, pattern: str = "*", *, scope: Scope | None = None, regex: bool = False) -> Iterator[Kept]:
         """What is to be seen from here, by key. With `regex` the pattern is a regular expression, found anywhere in a key."""
         found = self._visible(matcher(pattern, regex), outward(self.chain, scope))

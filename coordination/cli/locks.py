@@ -91,28 +91,36 @@ def list_resources(call: Call, form: Form) -> None:
 
 
 @command()
-@click.argument("name", shell_complete=lock_names)
+@click.argument("name", required=False, shell_complete=lock_names)
+@click.option("--owner", metavar="LABEL", help="All that is held under this owner's label.")
 @click.option("--force", is_flag=True, help="Also from a holder that runs, or that may run on another host.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @click.pass_obj
-def release_lock(call: Call, name: str, force: bool, yes: bool, as_json: bool) -> int:
-    """Take the lock NAME (or `resource:NAME`) from its holder, who is told, and give it to the next who waits.
+def release_lock(call: Call, name: str | None, owner: str | None, force: bool, yes: bool, as_json: bool) -> int:
+    """Take the lock NAME (or `resource:NAME`), or all locks of an owner, from the holder, who is told, and give it to the next
+    who waits.
 
     It is noted who did it: coord list-locks --released.
     """
     from coordination.runs.submit import actor
 
+    if bool(name) == bool(owner):
+        raise UsageError("which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL")
     with _locks(call) as locks:
-        found = locks.breakable(name, force=force)
-        if not (yes or _agreed(found)):
+        found = locks.held_by(owner, force=force) if owner else (locks.breakable(name or "", force=force),)
+        if not (yes or all(map(_agreed, found))):
             click.echo("nothing was released", err=True)
             return 1
-        locks.break_(found, actor())
+        if owner:
+            found = locks.release_all(owner, actor(), force=force)
+        else:
+            locks.break_(found[0], actor())
     if as_json:
-        print_json(found)
-    following = f"; next: {found.waiters[0].who}" if found.waiters else ""
-    click.echo(f"{_named(found)} was taken from {_holders(found)}{following}", err=True)
+        print_json(found if owner else found[0])
+    for held in found:
+        following = f"; next: {held.waiters[0].who}" if held.waiters else ""
+        click.echo(f"{_named(held)} was taken from {_holders(held)}{following}", err=True)
     return 0
 
 

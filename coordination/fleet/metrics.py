@@ -16,6 +16,8 @@ from prometheus_client.registry import Collector
 from coordination.breakers.records import BreakerState
 from coordination.errors import CoordinationError, Unreachable
 from coordination.fleet.scrapes import scrape_server
+from coordination.locks import LockManager
+from coordination.locks.manager import LockStats
 from coordination.runs.census import Census, CensusTaker
 from coordination.runs.records import LIVE, RunStatus, TodoState
 from coordination.settings import Settings
@@ -23,6 +25,7 @@ from coordination.wire.connection import Profile, connect, reaching
 from coordination.wire.keys import Keys
 
 PORT = 9799
+RESOURCES_SHOWN = 100
 TRIPPED = [state for state in BreakerState if state is not BreakerState.CLOSED]
 ENDED_RUNS = [status for status in RunStatus if status.ended]
 ENDED_TODOS = [state for state in TodoState if state.ended]
@@ -46,17 +49,19 @@ class RunMetrics(Collector):
     def __init__(self, url: str, settings: Settings) -> None:
         redis = connect(url, Profile.COMMAND, settings.connect_timeout)
         self._census = CensusTaker(redis, Keys(settings.namespace))
+        self._locks = LockManager(redis, settings.namespace)
         self._url = url
 
     def collect(self) -> Iterator[Metric]:
         try:
             with reaching(self._url):
-                census = self._census.take()
+                census, locks = self._census.take(), self._locks.stats()
         except Unreachable:
             yield _up(0)
             return
         yield _up(1)
         yield from _present(census)
+        yield from _of_locks(locks)
         yield from _of_cache(census.cache)
         yield from _past(census.counters)
 
@@ -97,6 +102,22 @@ def _past(counters: Mapping[str, int]) -> Iterator[Metric]:
     yield _counter("todos_ended", "Todos ended.", ["state"], _of(ENDED_TODOS, counters, "todos_"))
     for name, words in SINGLE.items():
         yield _counter(name, words, [], {(): counters.get(name, 0)})
+
+
+def _of_locks(locks: LockStats) -> Iterator[Metric]:
+    """Locks have names that scripts make up, so they are only counted; resources are declared, and the first hundred have a label."""
+    yield _gauge("locks_held", "Locks, resources and seats that are held.", [], {(): locks.held})
+    yield _gauge("lock_waits", "Requests that wait for one.", [], {(): locks.waiting})
+    of = dict(sorted(locks.resources.items())[:RESOURCES_SHOWN])
+    label = ["resource"]
+    yield _gauge(
+        "resource_capacity", "How much of a resource there is.", label, _by_one({n: r.capacity for n, r in of.items()})
+    )
+    yield _gauge("resource_used", "How much of it is held.", label, _by_one({n: r.used for n, r in of.items()}))
+    yield _gauge("resource_waits", "Requests that wait for it.", label, _by_one({n: r.waiting for n, r in of.items()}))
+    yield _counter(
+        "resource_grants", "Requests that it was granted to.", label, _by_one({n: r.granted for n, r in of.items()})
+    )
 
 
 def _of_cache(cache: Mapping[str, int]) -> Iterator[Metric]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from coordination.breakers.manager import BreakerManager
+from coordination.breakers.policy import Policy
 from coordination.cache.contexts import Cache, Context
+from coordination.cache.document import export, restore
 from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import find, read_bytes, snapshot
 from coordination.fleet.glance import running_redis
@@ -18,6 +21,7 @@ from coordination.fleet.local import Local
 from coordination.library import post
 from coordination.library.done import Completed, complete_todo
 from coordination.library.events import Subscriber, Subscribers
+from coordination.library.retrying import retrying
 from coordination.library.runs import Runs
 from coordination.locks import LockManager
 from coordination.messages import MessageBus
@@ -27,6 +31,8 @@ from coordination.planner.selection import ALL, Selectors
 from coordination.runs.shared import context_of
 from coordination.settings import read_settings, refuse_in_todo
 from coordination.wire.connection import reaching
+
+T = TypeVar("T")
 
 
 class Coord:
@@ -75,7 +81,7 @@ class Coord:
 
     @property
     def breakers(self) -> BreakerManager:
-        """Of repositories and resources, with the policy that the settings say."""
+        """Of repositories, resources and actions of your own, with the policy that the settings say."""
         return self.runs.deeds.breakers
 
     @property
@@ -88,6 +94,26 @@ class Coord:
         cache = self.cache
         with reaching(self.redis_url):
             return context_of(cache, plan, run, todo)
+
+    def export_context(self, file: str | Path) -> int:
+        """Write all contexts to a file, as `coord context export` does; returns how many values."""
+        cache = self.cache
+        with reaching(self.redis_url):
+            return export(cache.entries, cache.namespace, Path(file))
+
+    def import_context(self, file: str | Path, *, keep: bool = False) -> int:
+        """Put back what an export wrote; with `keep`, what is there stays. Returns how many values. Raises UsageError."""
+        cache = self.cache
+        with reaching(self.redis_url):
+            return restore(cache.entries, Path(file), only_new=keep)
+
+    def retrying(self, name: str, action: Callable[[], T], *, breaker: Policy | None = None, **policy: Any) -> T:
+        """What `action` returns, tried again after a failure as a todo is: `attempts` (3 unless said), `strategy`, `delay`,
+        `factor`, `max_delay`, `jitter`, `retry_on`, `stop_on`. Each try goes through the circuit breaker `action:NAME`.
+
+        Raises what the last try raised, BreakerOpen, UsageError.
+        """
+        return retrying(self.breakers, name, action, breaker=breaker, **policy)
 
     @property
     def messages(self) -> MessageBus:
@@ -127,10 +153,18 @@ class Coord:
     def stats(self) -> Mapping[str, Mapping[str, Any]]:
         """How much there is of everything, by room."""
         with reaching(self.redis_url):
-            held = self.locks.held()
+            locks = self.locks.stats()
             messages, breakers = post.figures(self.messages), self.breakers.stats()
             cache = self.cache.stats().model_dump()
-        rooms = {"locks": {"held": held}, "breakers": breakers, "messages": messages, "cache": cache}
+        resources = {name: asdict(stats) for name, stats in locks.resources.items()}
+        held: Mapping[str, Any] = {"held": locks.held, "waiting": locks.waiting}
+        rooms: dict[str, Mapping[str, Any]] = {
+            "locks": held,
+            "resources": resources,
+            "breakers": breakers,
+            "messages": messages,
+            "cache": cache,
+        }
         return {"manager": self._declared(), "runs": self.runs.stats(), **rooms}
 
     def close(self) -> None:

@@ -73,6 +73,34 @@ class Breaking:
                 f"who held {found.name} has given it back meanwhile", "see who holds it now: coord list-locks"
             )
 
+    def of_owner(self, owner: str, *, force: bool = False) -> tuple[Held, ...]:
+        """What requests with this label hold, with no other holders; a run's todos are left to their run.
+
+        Raises NotFound where that is nothing; without `force` Conflict for a holder that is not known to be dead.
+        """
+        check_name("owner's label", owner)
+        found = []
+        for held in self._listing.all():
+            holders = tuple(holder for holder in held.holders if holder.kind != "todo" and holder.label == owner)
+            if living := [holder for holder in holders if not force and holder.alive is not False]:
+                raise Conflict(
+                    f"{held.name} is held by {living[0].who}, {_standing(living[0])}", "to take it away: --force"
+                )
+            if holders:
+                found.append(held.model_copy(update={"holders": holders}))
+        if not found:
+            raise NotFound(f"{owner} holds nothing", "see what is held, and by whom: coord list-locks --resources")
+        return tuple(found)
+
+    def release_all(self, found: Sequence[Held], actor: str) -> tuple[Held, ...]:
+        """Each request gives back all of its names in one step. Returns those that were still held."""
+        gone: set[str] = set()
+        for held in found:
+            for holder in held.holders:
+                if holder.id not in gone and self._line("lock/break", [self._keys.head], [held.what, actor, holder.id]):
+                    gone.add(holder.id)
+        return tuple(held for held in found if any(holder.id in gone for holder in held.holders))
+
     def released(self, limit: int = 100) -> tuple[Released, ...]:
         """What was taken away, latest first."""
         entries = self._line.send("XREVRANGE", self._keys.released, "+", "-", "COUNT", limit)

@@ -8,8 +8,10 @@ request is withdrawn; what it holds stays its own until its code gives it back, 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import DeadlockError
 from coordination.locks.claims import Deadlock, Holding, Name, Request, Want
@@ -21,6 +23,16 @@ from coordination.wire.scripts import Scripts
 MOST_REQUESTS = 500
 """That one look reads: nearest first, and what lies beyond counts as able to go on."""
 VERDICT = "deadlock "
+
+
+class Circle(BaseModel):
+    """A deadlock, as it stands."""
+
+    model_config = ConfigDict(frozen=True)
+
+    waits: tuple[tuple[str, str], ...]
+    """Who waits, and for what; the last one for what the first one keeps."""
+    words: str
 
 
 class Detector:
@@ -44,6 +56,19 @@ class Detector:
         links = [part for link in found.proof for part in link]
         if self._step("lock/victim", [self._keys.head], [found.victim, told, *links]) and found.victim == request:
             raise verdict(told) or AssertionError
+
+    def circles(self, waiting: Iterable[str]) -> tuple[Circle, ...]:
+        """Among these requests, each once; nobody is made to give way."""
+        found: dict[frozenset[str], Circle] = {}
+        for request in sorted(waiting):
+            answer = self._step("lock/graph", [self._keys.head], [request, MOST_REQUESTS])
+            read = json.loads(answer) if answer else {"requests": [], "names": []}
+            if deadlock := graph_of(read).deadlock(request):
+                told = verdict(VERDICT + json.dumps(_in_words(deadlock, read)))
+                waiters = frozenset(link.waiter for link in deadlock.circle)
+                if told is not None:
+                    found.setdefault(waiters, Circle(waits=told.cycle, words=told.message))
+        return tuple(found.values())
 
 
 def verdict(woken_by: str) -> DeadlockError | None:

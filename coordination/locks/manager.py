@@ -8,7 +8,9 @@ from datetime import timedelta
 
 from redis import Redis
 
+from coordination.errors import NotFound
 from coordination.locks.breaking import Breaking, Released
+from coordination.locks.deadlock import Circle, Detector
 from coordination.locks.granting import Granting
 from coordination.locks.guard import Guard
 from coordination.locks.listing import LOCK, Held, Listing
@@ -106,6 +108,29 @@ class LockManager:
         `actor` is noted in `broken`. Raises NotFound where they have given it back meanwhile.
         """
         self._breaking.release(held, actor)
+
+    def held_by(self, owner: str, *, force: bool = False) -> tuple[Held, ...]:
+        """What all requests with the label `owner` hold, on any machine; but for runs' todos.
+
+        Raises NotFound where that is nothing; without `force` Conflict for a holder that may live.
+        """
+        return self._breaking.of_owner(owner, force=force)
+
+    def release_all(self, owner: str, actor: str = "", *, force: bool = True) -> tuple[Held, ...]:
+        """Takes back whatever requests with the label `owner` hold; their next renewal fails. Returns what that was.
+
+        `actor` is noted in `broken`. Without `force` raises Conflict for a holder that may live.
+        """
+        try:
+            found = self.held_by(owner, force=force)
+        except NotFound:
+            return ()
+        return self._breaking.release_all(found, actor or owner)
+
+    def deadlocks(self) -> tuple[Circle, ...]:
+        """Those who wait for each other at this moment. Within about a second one of them gives way by itself."""
+        waiting = {waiter.id for held in self._listing.all() for waiter in held.waiters}
+        return Detector(self._granting.line, self._granting.keys).circles(waiting)
 
     def broken(self, limit: int = 100) -> tuple[Released, ...]:
         """What was taken away with `break_`, latest first."""

@@ -221,6 +221,7 @@ class TodoView(BaseModel):
     started_at: str | None = None
     finished_at: str | None = None
     duration_s: float | None = None
+    """How long it took, or has taken by now while it runs."""
     exit_code: int | None = None
     error: str | None = None
     waits_for: str | None = None

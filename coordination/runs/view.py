@@ -158,18 +158,29 @@ class RunReader:
         presence = Presence(self._redis, self._keys)
         due = {places[name].split()[2] for name, state in states.items() if state == TodoState.DISPATCHED}
         busy = {facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING}
+        now_ms = self._now_ms() if busy else None
         held_up = (
             self._held_up(run_id, due)
             | dict(presence.unserved(due) if due else {})
             | dict(presence.silent(busy) if busy else {})
         )
         return tuple(
-            _todo(name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name), held_up)
+            _todo(
+                name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name), held_up, now_ms
+            )
             for name, state in states.items()
         )
 
+    def _now_ms(self) -> int:
+        seconds, micros = self._redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     def _bound_s(self, run_id: str, meta: Mapping[str, str], todos: tuple[TodoView, ...]) -> float | None:
-        durations = {t.id: t.duration_s for t in todos if t.duration_s is not None and t.run is None}
+        durations = {
+            t.id: t.duration_s
+            for t in todos
+            if t.finished_at is not None and t.duration_s is not None and t.run is None
+        }
         if not durations:
             return None
         brief = RunBrief.model_validate_json(self._redis.hget(self._keys.run(run_id).meta, "brief"))
@@ -214,6 +225,7 @@ def _todo(
     facts: Facts,
     output: str | None,
     held_up: Mapping[str, str] = MappingProxyType({}),
+    now_ms: int | None = None,
 ) -> TodoView:
     shown = facts.shown(state)
     undone = shown in UNDO
@@ -228,7 +240,7 @@ def _todo(
         worker=facts["worker"],
         started_at=iso(facts["started_at"]),
         finished_at=iso(finished_at),
-        duration_s=seconds(facts["started_at"], finished_at),
+        duration_s=seconds(facts["started_at"], now_ms if shown is TodoState.RUNNING else finished_at),
         exit_code=None if exit_code is None else int(exit_code),
         error=facts[f"{last}error"],
         run=facts["run"],

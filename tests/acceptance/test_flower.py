@@ -74,6 +74,22 @@ def test_flower_shows_each_todo_by_its_name_and_as_what_it_came_to_and_changes_n
     stage.ok("cancel")
 
 
+def test_a_todo_that_is_cancelled_while_it_runs_is_shown_as_revoked(stage: Stage):
+    stage.write([{"id": "TODO-001", "repo": "units", "action": "echo began >> $LEDGER; sleep 600"}])
+    up = stage.ok("up", "--detach")
+    port, password = re.search(r"Flower  http://127.0.0.1:(\d+)  user coord  password (\S+)", up.out).groups()
+    page = Page(int(port), f"coord:{password}")
+
+    stage.ok("sweep", PLAN, "--detach")
+    until(lambda: stage.ledger, 30)
+    until(lambda: {task["state"] for task in page.tasks().values()} == {"STARTED"}, 30)
+    assert stage.todo("TODO-001")["duration_s"] >= 0
+    assert re.search(r"running +1 +\d+\.\d s", stage.ok("show-run").out)
+    stage.ok("cancel")
+
+    until(lambda: {task["state"] for task in page.tasks().values()} == {"REVOKED"}, 30)
+
+
 def test_coord_flower_reaches_redis_over_tls_and_shows_no_password(
     stage: Stage, redis_url: str, free_port: int, tmp_path: Path
 ):

@@ -117,7 +117,8 @@ def test_every_room_has_figures(coord: Coord) -> None:
         "todos": {"pending": 3},
         "dependencies": {},
     }
-    assert stats["locks"] == {"held": 1}
+    assert stats["locks"] == {"held": 1, "waiting": 0}
+    assert stats["resources"] == {}
     assert (stats["runs"]["live"], stats["runs"]["todos"]) == ({}, {})
 
 
@@ -125,3 +126,19 @@ def test_who_waits_for_an_event_that_there_is_not_is_told(coord: Coord) -> None:
     with pytest.raises(UsageError, match=r"no event 'todo.setled' \(did you mean 'todo.settled'\?\)"):
         coord.on("todo.setled", print)
     assert coord.planner.graph(PLAN).levels == (("A",), ("B", "look"))
+
+
+def test_contexts_are_written_to_a_file_cleared_and_put_back(coord: Coord) -> None:
+    file = coord.path.with_name("contexts.jsonl")
+    context = coord.context()
+    context.set("tag", "1.2")
+    coord.context(plan=PLAN).set("base", {"image": "x"})
+
+    assert coord.export_context(file) == 2
+    assert context.clear() == 1
+    assert context.get("tag") is None
+    context.set("base", "newer")
+    assert coord.import_context(file, keep=True) == 1  # the plan still has its own
+    assert context.get("tag") == "1.2"
+    with pytest.raises(UsageError):
+        coord.import_context(coord.path)

@@ -102,6 +102,16 @@ def test_the_victim_reads_who_holds_and_waits_for_what(table: Table):
     assert "process 1 on here holds lock:1 and waits for lock:0" in words
 
 
+def test_deadlocks_are_told_as_they_stand_and_nobody_gives_way(table: Table):
+    first, second = circle(table, 2)
+    table.asks("p9", "x lock:0")  # waits behind the circle, and is not of it
+
+    found = LockManager(table.redis, "test").deadlocks()
+
+    assert [[name for _, name in circle.waits] for circle in found] in ([["lock:1", "lock:0"]], [["lock:0", "lock:1"]])
+    assert [table.redis.hget(KEYS.request(one), "state") for one in (first, second)] == ["waiting", "waiting"]
+
+
 def test_what_the_victim_holds_stays_its_own_until_it_gives_it_back(table: Table):
     first, _ = circle(table, 2)
     table.looks(first)

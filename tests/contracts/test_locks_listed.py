@@ -223,3 +223,25 @@ def test_a_lock_that_is_called_like_a_resource_comes_before_it(locks: LockManage
 
         assert locks.resources.stats("gpu").used == 1
     assert lock.renew() is False
+
+
+def test_all_that_an_owner_holds_is_taken_back_and_nothing_else(locks: LockManager, client: redis.Redis):
+    locks.resources.declare({"gpu": 4})
+    nightly = [
+        locks.acquire_many(["api", "web"], owner="nightly", ttl=LONG),
+        locks.resources.acquire("gpu", 3, owner="nightly", ttl=LONG),
+    ]
+    other = locks.acquire("deploy", owner="day", ttl=LONG)
+    assert todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu") == "held"
+
+    with pytest.raises(Conflict):
+        locks.release_all("nightly", force=False)
+    released = locks.release_all("nightly", "ann")
+
+    assert sorted(held.what for held in released) == ["lock:api", "lock:web", "resource:gpu"]
+    assert [lock.renew() for lock in nightly] == [False, False]
+    assert other.renew() is True
+    assert [held.name for held in locks.list()] == ["deploy", "gpu"]
+    assert {noted.by for noted in locks.broken()} == {"ann"}
+    assert locks.release_all("nightly") == ()
+    other.release()

@@ -13,6 +13,7 @@ from coordination.cli.app import coord
 from coordination.cli.context import Call
 from coordination.errors import CoordinationError, UsageError
 from coordination.fleet.metrics import serve
+from coordination.locks import LockManager
 from coordination.runs.census import CensusTaker
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
@@ -74,8 +75,11 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
         cache.at().get(key)
     cache.close()
 
-    with exported(redis_url, free_port):
+    locks = LockManager(store.redis, "coord")
+    locks.resources.declare({"gpu": 4})
+    with locks.acquire("deploy"), locks.resources.acquire("gpu", 3), exported(redis_url, free_port):
         told = scrape(free_port)
+    locks.close()
 
     assert (
         told.items()
@@ -105,6 +109,10 @@ def test_a_scrape_tells_what_is_there_and_what_has_happened(store: RunStore, red
             "coord_cache_misses_total{}": 1,
             "coord_cache_evictions_total{}": 0,
             "coord_cache_entries{}": 1,
+            "coord_locks_held{}": 4,  # and the seats of the two runs
+            "coord_resource_capacity{gpu}": 4,
+            "coord_resource_used{gpu}": 3,
+            "coord_resource_grants_total{gpu}": 1,
         }.items()
     )
     assert "coord_workers{h1,r2}" not in told

@@ -123,7 +123,7 @@ local function breakers()
       math.floor(rest / 3600), math.floor(rest / 60) % 60, rest % 60)
   end
 
-  local KINDS = { repo = 'repository', resource = 'resource' }
+  local KINDS = { repo = 'repository', resource = 'resource', action = 'action' }
 
   -- Why whoever asks does not get through, for people. `state` and `ends` are what `stance` said.
   local function in_words(name, state, ends)
