@@ -16,21 +16,32 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from coordination.errors import GitRefused
+from coordination.runs.cleaning import RUN_ID
+from coordination.runs.records import Origin
 from coordination.wire.private import make_private
-from workers.git import PATIENCE, git
+from workers.git import PATIENCE, ask, git
 from workers.occupancy import POLL_S, words_for
-from workers.parcels import NotCarried, Parcels, Remote, hidden
-from workers.repository import has_commit, is_partial, look
+from workers.parcels import Label, NotCarried, Parcels, Remote, hidden, sentence
+from workers.repository import branch_of, has_commit, is_commit, is_partial, look
 from workers.scratch import scratch
 from workers.trouble import GitInterrupted
 
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+ADDRESSES = (
+    "protocol.allow=never",
+    *(f"protocol.{name}.allow=always" for name in ("file", "git", "http", "https", "ssh")),
+)
+"""Of what is fetched from or pushed to. `ext::` and other remote helpers run a command; a user who needs one allows it by name
+in git's configuration, or by GIT_ALLOW_PROTOCOL.
+"""
+LONGEST_CHAIN = 10_000
+"""Bundles that build on each other: more than todos that one run has in one repository."""
+_BUNDLED = re.compile(rf"refs/heads/{branch_of('')}{RUN_ID.pattern}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +51,24 @@ class Sought:
     run: str
     repo: str
     branch: str
-    """What it is to be on where it is brought to."""
+    """What it is to be on in a folder of its own."""
     commit: str
+    origin: Origin | None = None
+    """Where it may be fetched from: of what Redis holds beside a bundle, anybody who serves the repository may have written it."""
+    runs: tuple[str, ...] = ()
+    """Those that this run takes up: it may stand on the branch of one of them."""
+
+    @property
+    def incoming(self) -> str:
+        """The ref that keeps together what arrives. No branch moves: that is left to who has the fence."""
+        return f"refs/coord/incoming/{self.run}"
+
+    def may_come_from(self, there: Remote, commit: str) -> bool:
+        """Whether the address is that of the run's own record, and the branch one on which the run can have left the commit."""
+        if self.origin is None or there.url != self.origin.url:
+            return False
+        names = {self.branch, *map(branch_of, (self.run, *self.runs))}
+        return there.branch in {self.origin.branch, *names, *(f"{name}-{commit[:12]}" for name in names)}
 
 
 def carried(state: Path, run: str) -> Path:
@@ -70,22 +97,35 @@ class Arrivals:
         return folder
 
     def fetch(self, sought: Sought, into: Path, hold: int | None = None) -> None:
-        """Bring the commit into a repository, on its branch there; nothing else in it changes. Raises as `folder`."""
-        bundles: list[str] = []
+        """Bring the commit into a repository's objects; no branch of it changes. Raises as `folder`."""
+        _check(sought)
+        try:
+            self._bring(sought, into, hold)
+        finally:
+            with suppress(GitRefused):
+                ask("update-ref", "-d", sought.incoming, cwd=into)
+
+    def _bring(self, sought: Sought, into: Path, hold: int | None) -> None:
+        bundles: dict[str, None] = {}
         at: str | None = sought.commit
         while at is not None and not has_commit(into, at):
             label = self._parcels.label(sought.run, sought.repo, at)
-            if label.bundled and at not in bundles:
-                bundles.append(at)
-                at = label.since
+            if label.bundled and at not in bundles and len(bundles) < LONGEST_CHAIN:
+                bundles[at] = None
+                at = self._since(sought, label)
             elif label.remote is not None:
-                _fetch(sought.repo, at, label.remote, into, hold)
+                _fetch(sought, at, label.remote, into, hold)
             else:
                 raise NotCarried(label.why or _unsent(sought.repo, at))
         if at is not None:
             _point(sought, at, into)
         for commit in reversed(bundles):
             self._unbundle(sought, commit, into, hold)
+
+    def _since(self, sought: Sought, label: Label) -> str | None:
+        if label.since is not None and not is_commit(label.since):
+            raise NotCarried(f"{sought.repo}: a bundle adds to {sentence(label.since)!r}, which is no commit")
+        return label.since
 
     def _make(self, sought: Sought, home: Path, folder: Path, hold: int) -> None:
         depot, new = home / "depot", home / "new"
@@ -94,7 +134,7 @@ class Arrivals:
         if new.exists():
             shutil.rmtree(new)
         _furnish(new, sought, depot / ".git")
-        _point(sought, sought.commit, new)
+        git("update-ref", f"refs/heads/{sought.branch}", sought.commit, cwd=new)
         git("checkout", "--quiet", "--force", "--detach", sought.commit, cwd=new, hold=hold)
         new.rename(folder)
 
@@ -114,6 +154,7 @@ class Arrivals:
             file = folder / "bundle"
             file.write_bytes(self._parcels.bundle(sought.run, sought.repo, commit))
             try:
+                _refuse_other_heads(sought, commit, git("bundle", "list-heads", str(file), cwd=into))
                 git("bundle", "unbundle", str(file), cwd=into, hold=hold)
                 _point(sought, commit, into)
             except GitInterrupted:
@@ -131,7 +172,7 @@ def _check(sought: Sought) -> None:
     for name in (sought.run, sought.repo):
         if name in ("", ".", "..") or "/" in name:
             raise NotCarried(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
-    if not _COMMIT.fullmatch(sought.commit):
+    if not is_commit(sought.commit):
         raise NotCarried(f"{sought.repo}: {sought.commit!r} is no commit")
 
 
@@ -171,12 +212,27 @@ def _furnish(path: Path, sought: Sought, lender: Path | None) -> None:
         shallow.unlink(missing_ok=True)
 
 
+def _refuse_other_heads(sought: Sought, commit: str, listed: str) -> None:
+    """A bundle of ours holds one commit, on the branch of a run."""
+    heads = [line.partition(" ") for line in listed.splitlines()]
+    if [head for head, _, _ in heads] != [commit] or not _BUNDLED.fullmatch(heads[0][2]):
+        raise NotCarried(
+            f"{sought.repo}: the bundle of {commit[:12]} holds something else: {sentence(listed) or 'nothing'}"
+        )
+
+
 def _point(sought: Sought, commit: str, into: Path) -> None:
-    """A bundle fits only where what it adds to is on a branch, and git clears away what is on none."""
-    git("update-ref", f"refs/heads/{sought.branch}", commit, cwd=into)
+    """A bundle fits only where what it adds to is on a ref, and git clears away what is on none."""
+    git("update-ref", sought.incoming, commit, cwd=into)
 
 
-def _fetch(repo: str, commit: str, there: Remote, into: Path, hold: int | None) -> None:
+def _fetch(sought: Sought, commit: str, there: Remote, into: Path, hold: int | None) -> None:
+    repo = sought.repo
+    if not sought.may_come_from(there, commit):
+        raise NotCarried(
+            f"{repo}: {commit[:12]} is said to be on {sentence(there.branch)!r} of {sentence(hidden(there.url))!r}, "
+            f"which is not what run {sought.run} knows of {repo}",
+        )
     try:
         fetch_branch(there, into, hold)
     except GitInterrupted:
@@ -191,4 +247,7 @@ def _fetch(repo: str, commit: str, there: Remote, into: Path, hold: int | None) 
 def fetch_branch(there: Remote, into: Path, hold: int | None = None) -> None:
     """Its commits become objects here, and no branch moves. Raises GitRefused."""
     options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--recurse-submodules=no")
-    git("fetch", *options, "--", there.url, f"refs/heads/{there.branch}", cwd=into, hold=hold)
+    ref = f"refs/heads/{there.branch}"
+    if ask("check-ref-format", ref, cwd=into).returncode:
+        raise GitRefused(f"{sentence(there.branch)!r} cannot be a branch's name")
+    git("fetch", *options, "--", there.url, ref, cwd=into, settings=ADDRESSES, hold=hold)

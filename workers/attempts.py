@@ -175,7 +175,7 @@ class Attempts:
                 self._contexts, grant.run_id, grant.todo_id, self._charge.settings.cache_value_bytes
             ),
             results=self._results,
-            fetch=lambda *what: self._until_answered(lambda: self._freight.fetch(grant, *what)),
+            fetch=lambda *what: self._until_answered(lambda: self._freight.fetch(grant, runs, *what)),
             withdraw=lambda: self._until_answered(lambda: self._freight.withdraw(grant, runs)),
         )
 

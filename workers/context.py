@@ -49,7 +49,7 @@ class Context:
         handed = over.todos
         newest = _newest(handed, brief.repo_of)
         places = {
-            repo: self._whereabouts.of(grant, repo, newest.get(repo))
+            repo: self._whereabouts.of(grant, brief, repo, newest.get(repo))
             for repo in dict.fromkeys(brief.repo_of[name] for name in names)
         }
         predecessors = [_told(one, repo := brief.repo_of[one.todo]) | places[repo].told for one in handed]

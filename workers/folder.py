@@ -33,7 +33,7 @@ UNFINISHED_FILES = (
 )
 
 Fetch = Callable[[str, Path, int], None]
-"""Brings a commit into a checkout's objects, on the run's branch; the git that does it holds the descriptor. Raises a
+"""Brings a commit into a checkout's objects, and moves no branch; the git that does it holds the descriptor. Raises a
 CoordinationError that says why it cannot.
 """
 

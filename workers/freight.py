@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coordination.errors import CoordinationError
-from coordination.runs.records import Grant
+from coordination.runs.records import Grant, Origin
 from workers.arrivals import Arrivals, Sought
 from workers.conclusion import Conclusion
 from workers.occupancy import Superseded
 from workers.parcels import Parcels, Remote
 from workers.publishing import Publication
-from workers.repository import branch_of
+from workers.repository import branch_of, is_commit
 from workers.sending import Cargo, Sender
 
 if TYPE_CHECKING:
@@ -35,10 +35,13 @@ class Freight:
         self._places = charge.places
         self._one_machine = charge.redis_url.startswith("unix:")
 
-    def fetch(self, grant: Grant, commit: str, into: Path, hold: int) -> None:
+    def fetch(self, grant: Grant, runs: tuple[str, ...], commit: str, into: Path, hold: int) -> None:
         """Bring a commit of the todo's own repository; raises a CoordinationError that says why it cannot be had."""
-        repo, branch = grant.spec.repo.name, branch_of(grant.run_id)
-        self.arrivals.fetch(Sought(run=grant.run_id, repo=repo, branch=branch, commit=commit), into, hold)
+        repo = grant.spec.repo
+        origin = Origin(url=repo.url, branch=repo.branch) if repo.url else None
+        run, branch = grant.run_id, branch_of(grant.run_id)
+        sought = Sought(run=run, repo=repo.name, branch=branch, commit=commit, origin=origin, runs=runs)
+        self.arrivals.fetch(sought, into, hold)
 
     def send(self, grant: Grant, conclusion: Conclusion) -> None:
         """Before the settle: whoever may start after this todo finds its commit. Never a reason for it to fail.
@@ -69,13 +72,14 @@ class Freight:
         """What these runs have pushed of the todo's repository is there no more. Raises NotCarried where it stays."""
         if self._one_machine:
             return
-        repo = grant.spec.repo.name
+        repo, url = grant.spec.repo.name, grant.spec.repo.url
         pushed: defaultdict[Remote, set[str]] = defaultdict(set)
         for commit, there in self._parcels.published(grant.run_id, repo).items():
-            pushed[there].add(commit)
+            if is_commit(commit) and there.url == url:  # others may have written that: nobody is sent elsewhere by it
+                pushed[there].add(commit)
         for run in runs:
             for there, commits in pushed.items():
-                if there.branch == branch_of(run) or there.branch.startswith(f"{branch_of(run)}-"):
+                if there.branch in {branch_of(run), *(f"{branch_of(run)}-{commit[:12]}" for commit in commits)}:
                     publication = Publication(
                         run=run,
                         checkout=self._places[repo],

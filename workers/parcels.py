@@ -11,7 +11,7 @@ A field's name is the commit that it leads to, so whoever writes late or twice w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +25,12 @@ from coordination.wire.keys import Keys
 KEPT = timedelta(days=1)
 """After a run has succeeded: until then, who lost a host with the run's branches can still have them."""
 LONGEST_SENTENCE = 500
+LONGEST_FIELD = 4096
+"""Of the text beside a bundle. Others write it: more is not read."""
+LONGEST_LIST = 4 * 1024 * 1024
+"""Of the commits that were pushed."""
+LARGEST_BUNDLE = 256 * 1024 * 1024
+"""The most that `bundle_limit_bytes` can be, wherever it was sent from."""
 PUBLISHED = "published"
 _REMOTE = "remote "
 
@@ -86,24 +92,40 @@ class Parcels:
             pipeline.execute()
 
     def label(self, run: str, repo: str, commit: str) -> Label:
+        bundled, *_ = self._sizes(run, repo, [commit])
+        since, elsewhere = self._texts(run, repo, [f"{commit} since", f"{commit} elsewhere"])
+        return Label(bundled=bundled > 0, since=since, remote=_remote(elsewhere), why=sentence(elsewhere or ""))
+
+    def _texts(self, run: str, repo: str, fields: Sequence[str], most: int = LONGEST_FIELD) -> list[str | None]:
+        """Raises NotCarried where one is longer than what coord writes."""
+        for field, size in zip(fields, self._sizes(run, repo, fields), strict=True):
+            if size > most:
+                raise NotCarried(f"{repo}: the record of {field} has {size} bytes, more than {most}")
+        with self._a_line():
+            texts: list[str | None] = self._redis.hmget(self._keys.run(run).bundle(repo), fields)
+        return texts
+
+    def _sizes(self, run: str, repo: str, fields: Iterable[str]) -> list[int]:
         key = self._keys.run(run).bundle(repo)
         with self._a_line(), self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.hexists(key, commit)
-            pipeline.hmget(key, f"{commit} since", f"{commit} elsewhere")
-            bundled, (since, elsewhere) = pipeline.execute()
-        return Label(bundled=bool(bundled), since=since, remote=_remote(elsewhere), why=elsewhere or "")
+            for field in fields:
+                pipeline.hstrlen(key, field)
+            sizes: list[int] = pipeline.execute()
+        return sizes
 
     def published(self, run: str, repo: str) -> dict[str, Remote]:
         """Commit → where it was pushed to."""
-        key = self._keys.run(run).bundle(repo)
-        with self._a_line():
-            commits = (self._redis.hget(key, PUBLISHED) or "").split()
-            told = self._redis.hmget(key, [f"{commit} elsewhere" for commit in commits]) if commits else []
+        (listed,) = self._texts(run, repo, [PUBLISHED], LONGEST_LIST)
+        commits = (listed or "").split()
+        told = self._texts(run, repo, [f"{commit} elsewhere" for commit in commits]) if commits else []
         there = {commit: _remote(words) for commit, words in zip(commits, told, strict=True)}
         return {commit: remote for commit, remote in there.items() if remote is not None}
 
     def bundle(self, run: str, repo: str, commit: str) -> bytes:
-        """Empty if there is none."""
+        """Empty if there is none. Raises NotCarried where it is larger than any that coord sends."""
+        (size,) = self._sizes(run, repo, [commit])
+        if size > LARGEST_BUNDLE:
+            raise NotCarried(f"{repo}: the bundle of {commit[:12]} has {size} bytes, more than {LARGEST_BUNDLE}")
         # Our clients decode their answers; a bundle's bytes are no text.
         key = self._keys.run(run).bundle(repo)
         with self._a_line():

@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from workers.arrivals import fetch_branch
+from workers.arrivals import ADDRESSES, fetch_branch
 from workers.git import ask, git
 from workers.occupancy import Superseded
 from workers.parcels import NotCarried, Remote, hidden
@@ -99,7 +99,7 @@ class Publication:
         """The branch's tip, which is then here to be judged; empty if there is no such branch."""
         ref = f"refs/heads/{name}"
         for _ in range(LOOKS):
-            answer = ask("ls-remote", "--refs", "--", self.url, ref, cwd=self.checkout)
+            answer = ask("ls-remote", "--refs", "--", self.url, ref, cwd=self.checkout, settings=ADDRESSES)
             if answer.returncode:
                 raise self._refused(answer.stderr)
             tips = dict(line.split("\t")[::-1] for line in answer.stdout.splitlines())
@@ -136,7 +136,7 @@ class Publication:
         """Only from the commit that was seen, to another or to none; git's words if it refuses."""
         ref = f"refs/heads/{name}"
         lease = f"--force-with-lease={ref}:{seen}"
-        pushed = ask("push", *PUSH, lease, "--", self.url, f"{commit}:{ref}", cwd=self.checkout)
+        pushed = ask("push", *PUSH, lease, "--", self.url, f"{commit}:{ref}", cwd=self.checkout, settings=ADDRESSES)
         return (pushed.stderr or pushed.stdout or "git push failed") if pushed.returncode else ""
 
     def _refused(self, words: str) -> NotCarried:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from workers.git import ask, git
 from workers.trouble import GitInterrupted, Trouble
 
 BRANCHES_SHOWN = 8
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,11 @@ class Found:
 
 def branch_of(run: str) -> str:
     return f"coord/{run}"
+
+
+def is_commit(name: str) -> bool:
+    """Whether it is a commit's whole name: what else comes from outside may be an option of git, or a path."""
+    return _COMMIT.fullmatch(name) is not None
 
 
 def inspect(name: str, path: Path) -> Found:
@@ -87,7 +94,7 @@ def is_partial(path: Path) -> bool:
 
 
 def has_commit(path: Path, commit: str) -> bool:
-    return ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).returncode == 0
+    return is_commit(commit) and ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).returncode == 0
 
 
 def worktrees(path: Path) -> Iterator[tuple[Path, str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from coordination.runs.cleaning import RUN_ID, Kind, Remnant
 from workers.git import git
-from workers.repository import branch_of, look, worktrees
+from workers.repository import branch_of, is_commit, look, worktrees
 from workers.trouble import GitInterrupted
 
 REFS = ("refs/heads", "refs/remotes", "refs/tags")
@@ -100,7 +100,7 @@ class RunBranches:
         heads = frozenset(self.heads.values())
         if not heads:
             return heads
-        words = "\n".join([*heads, *(f"^{commit}" for commit in known)])
+        words = "\n".join([*heads, *(f"^{commit}" for commit in known if is_commit(commit))])
         # What a run recorded may have been made on another host, and never come here.
         beyond = git("rev-list", "--ignore-missing", "--stdin", cwd=self._checkout, stdin=words)
         return heads & frozenset(beyond.split())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.errors import CoordinationError
-from coordination.runs.records import Grant, Handed
+from coordination.runs.records import Grant, Handed, RunBrief
 from workers.arrivals import Arrivals, Sought
 from workers.parcels import sentence
 from workers.repository import branch_of
@@ -33,13 +33,20 @@ class Whereabouts:
         self._arrivals = arrivals
         self._state = state
 
-    def of(self, grant: Grant, repo: str, newest: Handed | None) -> Place:
+    def of(self, grant: Grant, brief: RunBrief, repo: str, newest: Handed | None) -> Place:
         worktree = self._state / "worktrees" / grant.run_id / repo
         if worktree.is_dir():  # the todo's own stands by now
             return Place(path=worktree)
         if newest is None or newest.commit is None:
             return Place()
-        sought = Sought(run=grant.run_id, repo=repo, branch=branch_of(newest.run), commit=newest.commit)
+        sought = Sought(
+            run=grant.run_id,
+            repo=repo,
+            branch=branch_of(newest.run),
+            commit=newest.commit,
+            origin=brief.origins.get(repo),
+            runs=brief.carried_from,
+        )
         try:
             return Place(path=self._arrivals.folder(sought))
         except CoordinationError as missing:

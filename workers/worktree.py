@@ -41,7 +41,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from coordination.errors import CoordinationError, UsageError
+from coordination.errors import CoordinationError, GitRefused, UsageError
 from coordination.models import Repo
 from coordination.wire.private import open_private
 from workers.beginning import Carried, Earlier, Ground, Unmergeable, begin
@@ -51,7 +51,7 @@ from workers.folder import Fetch, Folder
 from workers.git import ask, git
 from workers.occupancy import Occupancy, Superseded, Visitor, words_for
 from workers.prepared import Prepared
-from workers.repository import branch_of, tip
+from workers.repository import branch_of, is_commit, tip
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Worktree:
         carried: Carried | None = None,
     ) -> None:
         for name in (run, repo.name):
-            if name in (".", "..") or "/" in name:
+            if name in ("", ".", "..") or "/" in name or "\0" in name:
                 raise UsageError(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
         self.path = state.absolute() / "worktrees" / run / repo.name
         self.branch = branch_of(run)
@@ -238,6 +238,9 @@ class Worktree:
 
     def _start(self, tip: str | None) -> str:
         """Where an attempt begins. A tip that was only carried over is where an *earlier* run stood."""
+        for told in (tip, self._carried and self._carried.tip):
+            if told and not is_commit(told):
+                raise GitRefused(f"{self._repo.name}: {told!r}, where the run is said to stand, is no commit")
         return self._base() if tip is None or (self._carried and tip == self._carried.tip) else tip
 
     def _base(self) -> str:

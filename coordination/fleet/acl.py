@@ -28,7 +28,7 @@ KEYS = "+copy +del +unlink +exists +expire +pexpire +persist +rename +ttl +pttl 
 DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {SCRIPTS}"
 """All but what looks over or manages the whole server; without `@keyspace`, nobody lists the keys of others."""
 CONSUMING = (
-    f"{SCRIPTS} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hdel +zadd +zrem +zrange "
+    f"{SCRIPTS} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hstrlen +hdel +zadd +zrem +zrange "
     "+set +get +del +expire +pexpire +blpop"
 )
 LISTENING = "+subscribe +unsubscribe +psubscribe +punsubscribe"

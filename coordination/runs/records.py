@@ -85,6 +85,16 @@ class TodoSpec(BaseModel):
     retry: Retry
 
 
+class Origin(BaseModel):
+    """Where a repository is fetched from and pushed to, as the file said when the run was submitted."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    url: str
+    branch: str
+    """Its own, which runs begin from."""
+
+
 class RunBrief(BaseModel):
     """What all todos of a run share, and workers read once."""
 
@@ -97,6 +107,8 @@ class RunBrief(BaseModel):
     predecessors: dict[str, tuple[str, ...]] = {}
     """Direct ones, in the order of the run; every key stands after its own predecessors."""
     repo_of: dict[str, str] = {}
+    origins: dict[str, Origin] = {}
+    """Of the repositories that have a `url`. No other address is ever asked for a commit of theirs."""
     carried_from: tuple[str, ...] = ()
     """The run that this one takes up again, before it the one that that one took up, and so on."""
     carried_tips: dict[str, str] = {}

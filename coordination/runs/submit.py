@@ -16,7 +16,7 @@ from coordination.planner.forecast import weigh
 from coordination.planner.gates import repos_of
 from coordination.planner.schedule import AGEING
 from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
-from coordination.runs.records import Reply, RunBrief, TodoSpec, TodoState
+from coordination.runs.records import Origin, Reply, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.structure import graph_hash
 from coordination.runs.ways_back import without_way_back
@@ -111,7 +111,7 @@ def submit(
     draft = Draft(store, new_run_id())
     repos = repos_of(ecosystem)
     breakers = Policy.of(settings).words(ecosystem.without_breaker())
-    draft.meta({**_meta(draft.run_id, graph, settings, order), "breakers": breakers})
+    draft.meta({**_meta(draft.run_id, graph, repos, settings, order), "breakers": breakers})
     draft.levels(graph.levels)
     for todo in graph.todos.values():
         _write(draft, graph, spec_of(todo, repos[todo.repo], settings, graph.plan), order)
@@ -120,7 +120,10 @@ def submit(
     return draft.run_id, draft.seal()
 
 
-def _meta(run_id: str, graph: PlanGraph, settings: Settings, order: Order) -> Mapping[str, str | int]:
+def _meta(
+    run_id: str, graph: PlanGraph, repos: Mapping[str, Repo], settings: Settings, order: Order
+) -> Mapping[str, str | int]:
+    used = {todo.repo: repos[todo.repo] for todo in graph.todos.values()}
     brief = RunBrief(
         run_id=run_id,
         plan_id=graph.plan.id,
@@ -128,6 +131,7 @@ def _meta(run_id: str, graph: PlanGraph, settings: Settings, order: Order) -> Ma
         kill_grace=settings.kill_grace,
         predecessors=dict(graph.predecessors),
         repo_of={name: todo.repo for name, todo in graph.todos.items()},
+        origins={name: Origin(url=repo.url, branch=repo.branch) for name, repo in used.items() if repo.url},
         no_cache=order.no_cache,
     )
     return {

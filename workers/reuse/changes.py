@@ -8,6 +8,7 @@ from typing import Any
 
 from coordination.errors import CoordinationError, GitRefused
 from workers.git import ask, git
+from workers.repository import is_commit
 from workers.worktree import Worktree
 
 
@@ -26,7 +27,7 @@ def trees_behind(predecessors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     committed = [one for one in predecessors if one["commit"]]
     found = {one["todo"]: one["commit"] for one in committed}
     for path in {one["path"] for one in committed if one["path"]}:
-        here = [one for one in committed if one["path"] == path]
+        here = [one for one in committed if one["path"] == path and is_commit(one["commit"])]
         answer = ask("rev-parse", *(f"{one['commit']}^{{tree}}" for one in here), cwd=Path(path))
         if answer.returncode == 0:
             found |= dict(zip((one["todo"] for one in here), answer.stdout.split(), strict=True))

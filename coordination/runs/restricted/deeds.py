@@ -141,7 +141,8 @@ class Deeds:
         return brief.model_copy(
             update={
                 "predecessors": {name: before for name, before in brief.predecessors.items() if name in seen},
-                "repo_of": {name: repo for name, repo in brief.repo_of.items() if name in seen},
+                "repo_of": (repo_of := {name: repo for name, repo in brief.repo_of.items() if name in seen}),
+                "origins": {repo: origin for repo, origin in brief.origins.items() if repo in repo_of.values()},
             }
         )
 
