@@ -22,6 +22,7 @@ from coordination.runs import progress, service
 from coordination.runs.census import CensusTaker
 from coordination.runs.export.document import document_of
 from coordination.runs.export.file import load, save
+from coordination.runs.export.received import LARGEST
 from coordination.runs.records import RunView
 from coordination.runs.submit import Order, decide
 from coordination.runs.view import LAST
@@ -140,12 +141,12 @@ class Runs:
             save(document_of(deeds.store, deeds.reader.resolve(run), to_import=not look), Path(file))
         return Path(file)
 
-    def import_(self, file: str | Path) -> Run:
+    def import_(self, file: str | Path, *, max_bytes: int = LARGEST) -> Run:
         """A run that was exported becomes one of this Redis; a paused one goes on with `resume`.
 
-        Raises UsageError where it is no such file, or not whole; Conflict where the run is here already.
+        Raises UsageError where it is no such file, not whole, or unpacked larger than `max_bytes`; Conflict where the run is here already.
         """
-        received = load(Path(file))
+        received = load(Path(file), max_bytes)
         with self._reached() as deeds:
             return Run(self._coord, deeds.import_(received))
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -184,6 +187,17 @@ REFUSED: Mapping[str, tuple[Callable[[bytes], bytes], type[CoordinationError], s
     "a timer of nobody": (lambda text: changed(text, "shared", "timers", "X", to=1), UsageError, "its todos are not the same"),
     "a todo without a place": (lambda text: changed(text, "keys", "state", "hash", "X", to="failed"), UsageError,
                                "its todos are not the same everywhere"),
+    "a moment that is none": (lambda text: changed(text, "shared", "timers", "B", to=float("inf")), UsageError, "Infinity is no"),
+    "a moment beyond all": (lambda text: changed(text, "shared", "timers", "B", to=0).replace(b'"B": 0}', b'"B": 1e999}'),
+                            UsageError, "its checksum is"),
+    "an endless score": (lambda text: changed(text, "keys", "ready", to={"zset": {"B": 10**400}}), UsageError, "ready has a value"),
+    "half a surrogate": (lambda text: changed(text, "keys", "facts", "hash", "A host", to="\ud800"), UsageError, "surrogates"),
+    "no base64": (lambda text: changed(text, *HASH_OF, "A", to={"base64": "§"}), UsageError, "ASCII"),
+    "a fence for ever": (lambda text: changed(text, "keys", "facts", "hash", "A fence", to="9" * 30), UsageError, "a fence larger"),
+    "no capacity": (lambda text: changed(text, "capacities", to={"gpu": -1}), UsageError, "-1 of 'gpu' is no capacity"),
+    "a resource of another name": (lambda text: changed(text, "capacities", to={"a\nb": 1}), UsageError, "is no capacity"),
+    "an id beyond all": (lambda text: changed(text, "keys", "events", to={"stream": {f"{2**64}-0": {"a": "b"}}}), UsageError,
+                         "events has a value"),
     "a run that went on": (lambda text: changed(text, "keys", "meta", "hash", "status", to="running"), Conflict,
                            "was running when it was exported: this document is only to look at"),
     "a todo that ran": (lambda text: changed(text, "shared", "holders", "B", to="12"), Conflict, "and 1 todo ran: B"),
@@ -199,6 +213,30 @@ def test_what_is_not_a_whole_run_is_refused(
         receive(change(text_of(run)), "run.json")
     assert words in refused.value.message
     assert refused.value.hint
+
+
+def test_a_document_that_unpacks_to_gigabytes_is_refused_before_it_fills_the_memory(tmp_path: Path):
+    file = tmp_path / "bomb.json.gz"
+    with gzip.open(file, "wb", compresslevel=9) as packed:
+        packed.write(b'{"coord_run": 1, "x": "')
+        for _ in range(2048):
+            packed.write(b"0" * (1 << 20))
+    code = "import resource, sys; from pathlib import Path; from coordination.errors import UsageError; "
+    code += "from coordination.runs.export.file import load\n"
+    code += "resource.setrlimit(resource.RLIMIT_AS, (1536 << 20,) * 2)\n"
+    code += "try: load(Path(sys.argv[1]))\nexcept UsageError as error: print(error.message)"
+    done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
+
+    assert done.stdout == f"{file} has more than 512 MiB, unpacked: it is not read\n", done.stderr
+    assert file.stat().st_size < 4_000_000
+
+
+def test_a_larger_document_can_be_asked_for(run: Harness):
+    half_done(run)
+    text = text_of(run)
+    with pytest.raises(UsageError, match=r"run\.json has more than"):
+        receive(gzip.compress(text), "run.json", largest=len(text) - 1)
+    assert receive(gzip.compress(text), "run.json", largest=len(text)).run_id == run.run_id
 
 
 def test_a_run_that_is_here_is_not_written_over(run: Harness, there: Harness):

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from coordination.errors import UsageError
-from coordination.models import DURATION_UNITS_S, ResourceNeed, parse_duration
+from coordination.models import DURATION_UNITS_S, ResourceNeed, parse_duration, parse_size
 
 _HOURS = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(m|h|d)?")
 _WHOLE = re.compile(r"[+-]?\d+")
@@ -39,6 +39,14 @@ def duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     if text is not None and not isinstance(found, timedelta):
         raise click.BadParameter(f"needs a duration like 90s, 10m or 2h, got {text!r}")
     return found if isinstance(found, timedelta) else None
+
+
+def size(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
+    """The callback of an option with a default."""
+    found = parse_size(text)
+    if not isinstance(found, int):
+        raise click.BadParameter(f"needs a size like 512MiB or 2GiB, got {text!r}")
+    return found
 
 
 def read_stdin() -> bytes:

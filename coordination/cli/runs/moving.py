@@ -10,6 +10,7 @@ from rich_click import command
 
 from coordination.cli.completing import run_ids
 from coordination.cli.context import Call
+from coordination.cli.options.values import size
 from coordination.cli.runs.looking import opened
 from coordination.cli.runs.summary import print_run
 from coordination.cli.screen.shown import as_json_option
@@ -46,14 +47,21 @@ def _say_what_stays(status: RunStatus, *, look: bool) -> None:
 
 @command()
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--max-size",
+    metavar="SIZE",
+    default="512MiB",
+    callback=size,
+    help="Refuse a document that is larger, unpacked (default: 512MiB).",
+)
 @as_json_option
 @click.pass_obj
-def import_run(call: Call, file: Path, as_json: bool) -> None:
+def import_run(call: Call, file: Path, max_size: int, as_json: bool) -> None:
     """Make the run in FILE, which `export-run` has written, one of this Redis: whole or not at all.
 
     A paused one goes on with `resume`: on the hosts that it has worked on, or from the commits that came along.
     """
-    received = load(file)
+    received = load(file, max_size)
     with opened(call) as runs:
         run_id = runs.import_(received)
         view = runs.read(run_id)

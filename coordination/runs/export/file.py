@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from coordination.errors import CoordinationError
-from coordination.runs.export.received import Received, receive
+from coordination.runs.export.received import LARGEST, Received, receive
 
 COMPRESSED = ".gz"
 
@@ -48,10 +48,11 @@ def remove_parts(path: Path) -> None:
             part.unlink()
 
 
-def load(path: Path) -> Received:
+def load(path: Path, largest: int = LARGEST) -> Received:
     """Raises UsageError and Conflict, as `receive` does."""
     try:
-        return receive(path.read_bytes(), str(path))
+        with path.open("rb") as file:  # a device, a pipe or a growing file may have no end
+            return receive(file.read(largest + 1), str(path), largest)
     except OSError as error:
         raise CoordinationError(
             f"{path} cannot be read: {error.strerror}", "name a file that coord export-run wrote"

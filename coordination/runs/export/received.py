@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import re
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -13,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from coordination.disk import in_units
 from coordination.errors import Conflict, UsageError
 from coordination.phrases import counted, listed
 from coordination.runs.export.document import FORMAT, HASH, KINDS, OTHERS, SET, STREAM, ZSET, Checksum
@@ -23,9 +26,17 @@ from coordination.wire.keys import RunKeys
 GZIP = b"\x1f\x8b"
 BEGINNING = re.compile(rb'\s*\{\s*"coord_run"\s*:')
 RUN_ID = re.compile(r"[A-Za-z0-9-]{1,100}")
-STREAM_ID = re.compile(r"(\d+)-(\d+)")
+STREAM_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
+RESOURCE = re.compile(r"[A-Za-z0-9._-]{1,100}")
 NEEDED = ("meta", "state", "place", "facts")
 FENCES = (" fence", " settled_by", " intent")
+LARGEST = 512 * 1024 * 1024
+"""Of a document, unpacked. To check it takes about eight times as much memory; a run with 20,000 todos and their logs has 50 MB."""
+LARGEST_FENCE = 9_000_000_000_000_000
+"""Steps count in doubles: beyond 2^53 no fence would be newer than another."""
+LARGEST_AMOUNT = 1_000_000_000
+LARGEST_PART = 2**64
+"""Of a stream's id."""
 
 Value = str | bytes
 
@@ -74,9 +85,11 @@ class Received(BaseModel):
                 yield key, kind, {name: _value(value) for name, value in entries.items()} if kind == HASH else entries
 
 
-def receive(data: bytes, name: str) -> Received:
-    """Raises UsageError where `name` is no exported run, not whole, or changed; Conflict where it is only to look at."""
-    found = _parse(_unpacked(data, name), name)
+def receive(data: bytes, name: str, largest: int = LARGEST) -> Received:
+    """Raises UsageError where `name` is no exported run, not whole, changed, or unpacked larger than `largest`; Conflict where it
+    is only to look at.
+    """
+    found = _parse(_unpacked(data, name, largest), name)
     if not isinstance(found, dict) or "coord_run" not in found:
         raise UsageError(f"{name} is no run that coord has exported", "coord export-run RUN FILE writes one")
     if found["coord_run"] != FORMAT:
@@ -96,24 +109,37 @@ def receive(data: bytes, name: str) -> Received:
     return received
 
 
-def _unpacked(data: bytes, name: str) -> bytes:
-    if not data.startswith(GZIP):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{name} cannot be unpacked: {error}", "was it copied whole? export the run again") from error
+def _unpacked(data: bytes, name: str, largest: int) -> bytes:
+    """A few bytes can be packed gigabytes: no more of them is made than may be."""
+    if data.startswith(GZIP):
+        try:
+            with gzip.GzipFile(fileobj=io.BytesIO(data)) as packed:
+                data = packed.read(largest + 1)
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(
+                f"{name} cannot be unpacked: {error}", "was it copied whole? export the run again"
+            ) from error
+    if len(data) > largest:
+        raise UsageError(
+            f"{name} has more than {in_units(largest)}, unpacked: it is not read",
+            "if you know where it comes from and this machine has eight times that memory: coord import-run --max-size SIZE",
+        )
+    return data
 
 
 def _parse(data: bytes, name: str) -> Any:
     try:
-        return json.loads(data)
+        return json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         if BEGINNING.match(data):
             raise UsageError(f"{name} is an exported run that is cut short: {error}", "copy it again, whole") from error
         raise UsageError(
             f"{name} is not JSON: {error}", "coord export-run RUN FILE writes what can be imported"
         ) from error
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _damaged(name: str, why: str) -> UsageError:
@@ -157,7 +183,20 @@ def _problems(run: Received) -> Iterator[str]:
     todos = run.hash("state")
     if not (todos.keys() == run.hash("place").keys() >= run.timers.keys()):
         yield "its todos are not the same everywhere"
-    _ = run.status, run.unsettled, float(run.meta["started_at"])
+    yield from _odd_figures(run)
+    json.dumps(run.keys, ensure_ascii=False).encode()  # half a surrogate cannot be sent to Redis
+
+
+def _odd_figures(run: Received) -> Iterator[str]:
+    """Numbers that Redis refuses, or counts on from for ever."""
+    _ = run.status, run.unsettled
+    if not all(map(_is_number, (float(run.meta["started_at"]), *run.timers.values()))):
+        yield "it has a moment that is none"
+    if run.fence > LARGEST_FENCE:
+        yield f"it has a fence larger than {LARGEST_FENCE}"
+    for resource, amount in run.capacities.items():
+        if not RESOURCE.fullmatch(resource) or not 0 < amount <= LARGEST_AMOUNT:
+            yield f"{amount} of {resource!r} is no capacity"
 
 
 def _kinds(run: Received) -> Mapping[str, str]:
@@ -172,7 +211,13 @@ def _misfits(kind: str, entries: Mapping[str, Any]) -> Iterator[str]:
         if kind == STREAM:
             match = STREAM_ID.fullmatch(name)
             at = (int(match[1]), int(match[2])) if match else (0, 0)
-            fits = at > before and isinstance(value, dict) and value and all(isinstance(v, str) for v in value.values())
+            fits = (
+                before < at < (LARGEST_PART, 0)
+                and at[1] < LARGEST_PART
+                and isinstance(value, dict)
+                and value
+                and all(isinstance(v, str) for v in value.values())
+            )
             before = at
         else:
             fits = _FITS[kind](value)
@@ -181,13 +226,21 @@ def _misfits(kind: str, entries: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_value(value: Any) -> bool:
-    return isinstance(value, str) or (isinstance(value, dict) and isinstance(value.get("base64"), str))
+    """Raises ValueError where it is no base64."""
+    if isinstance(value, dict) and isinstance(value.get("base64"), str):
+        base64.b64decode(value["base64"], validate=True)
+        return True
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 _FITS: Mapping[str, Callable[[Any], bool]] = {
     HASH: _is_value,
     SET: lambda value: value is True,
-    ZSET: lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    ZSET: _is_number,
 }
 
 
