@@ -9,9 +9,22 @@ from pathlib import Path
 from coordination.environment import without_ours
 from coordination.errors import GitRefused
 
+MEASURED_WITHIN_S = 5.0
+"""A history that takes longer to be counted is larger than any bundle."""
 
-def ask_git(checkout: Path, *arguments: str) -> str:
-    """What git answers, or nothing when it refuses. Raises GitRefused when there is no git."""
+
+def history_exceeds(checkout: Path, branch: str, limit_bytes: int) -> bool:
+    """Return whether all that a branch holds is larger; where that cannot be told, False."""
+    options = ("--objects", "--disk-usage", "--use-bitmap-index")
+    try:
+        told = ask_git(checkout, "rev-list", *options, f"refs/heads/{branch}", timeout_s=MEASURED_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        return True
+    return told.isdecimal() and int(told) > limit_bytes
+
+
+def ask_git(checkout: Path, *arguments: str, timeout_s: float | None = None) -> str:
+    """What git answers, or nothing when it refuses. Raises GitRefused when there is no git, TimeoutExpired."""
     outside = {
         k: v for k, v in without_ours(os.environ).items() if not k.startswith("GIT_")
     }  # a hook's GIT_DIR would win over -C
@@ -23,6 +36,7 @@ def ask_git(checkout: Path, *arguments: str) -> str:
             errors="replace",
             env={**outside, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
             check=False,
+            timeout=timeout_s,
         )
     except FileNotFoundError as error:
         raise GitRefused("the git command was not found", "install git and try again") from error

@@ -506,6 +506,8 @@ class Todo(Record):
     resources: ResourceNeeds = ()
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar] = {}
     workspace: Workspace = Workspace.WORKTREE
+    needs_paths: Annotated[bool, Field(strict=True)] = True
+    """Whether it waits until the files of all its predecessors can be had where it runs; false: `path` may be null."""
     cache: Annotated[Cache, BeforeValidator(_bare_cache)] | None = None
 
     @field_validator("cache")

@@ -124,8 +124,8 @@ def works(*names: str) -> dict[str, Mapping[str, Any]]:
     return {name: {"action": WRITES} for name in names}
 
 
-def reads(*names: str) -> dict[str, Mapping[str, Any]]:
-    return {name: {"action": READS} for name in names}
+def reads(*names: str, **more: Any) -> dict[str, Mapping[str, Any]]:
+    return {name: {"action": READS, **more} for name in names}
 
 
 def tip(checkout: Path, run: str) -> str:

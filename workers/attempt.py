@@ -38,6 +38,7 @@ from workers.parcels import NotCarried, sentence
 from workers.scratch import scratch
 from workers.surroundings import Surroundings
 from workers.trouble import GitInterrupted, Trouble
+from workers.whereabouts import PathMissing
 from workers.workspace import Workspace, workspace_for
 from workers.wrote import Wrote
 
@@ -96,6 +97,8 @@ class Attempt:
             if hindered.trouble is None:
                 return self._error(Word.FAILED, hindered)
             return self._hindered(hindered.trouble, hindered.message)
+        except PathMissing as missing:  # and goes on when it is there
+            return self._waiting(missing.message)
         except NotCarried as passing:  # a remote may answer at the next try
             return self._error(Word.FAILED, passing)
         except CoordinationError as refused:
@@ -113,6 +116,10 @@ class Attempt:
         self._log.say(f"hindered: {why}")
         blame: Blame = "" if limited else "worker"
         return Conclusion(word=self._stopped or Word.HINDERED, why=why, blame=blame, limited=limited)
+
+    def _waiting(self, words: str) -> Conclusion:
+        self._log.say(f"waits for {words}")
+        return Conclusion(word=self._stopped or Word.HINDERED, why=words)
 
     def _is_of_the_worker(self, error: CoordinationError) -> bool:
         """What git refuses once the todo's command has begun may be that command's doing; a merge is a matter of what was committed."""

@@ -9,8 +9,10 @@ from typing import Any
 from coordination.errors import CoordinationError
 from coordination.runs.records import Grant, Handed, RunBrief
 from workers.arrivals import Arrivals, Sought
+from workers.occupancy import WorkspaceUnusable
 from workers.parcels import sentence
 from workers.repository import branch_of
+from workers.trouble import GitInterrupted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,10 @@ class Place:
         return {"path": path} | ({"why": self.why} if self.why else {})
 
 
+class PathMissing(CoordinationError):
+    """The work of a predecessor is not on this host."""
+
+
 class Whereabouts:
     """The run's own worktree, where there is one; else a checkout of the commit alone, which is carried here if need be."""
 
@@ -34,6 +40,7 @@ class Whereabouts:
         self._state = state
 
     def of(self, grant: Grant, brief: RunBrief, repo: str, newest: Handed | None) -> Place:
+        """Raises PathMissing where the todo needs what cannot be had; WorkspaceUnusable and GitInterrupted for trouble of this host."""
         worktree = self._state / "worktrees" / grant.run_id / repo
         if worktree.is_dir():  # the todo's own stands by now
             return Place(path=worktree)
@@ -49,5 +56,10 @@ class Whereabouts:
         )
         try:
             return Place(path=self._arrivals.folder(sought))
+        except (GitInterrupted, WorkspaceUnusable):
+            raise
         except CoordinationError as missing:
-            return Place(why=sentence(missing.message))
+            why = sentence(missing.message)
+            if grant.spec.todo.needs_paths and grant.undo is None:
+                raise PathMissing(f"{newest.todo}, whose work is not on this host: {why}") from missing
+            return Place(why=why)

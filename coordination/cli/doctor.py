@@ -46,8 +46,8 @@ def doctor(call: Call, as_json: bool) -> int:
 
 def examine(call: Call) -> Facts:
     """Raises NotFound where neither a file nor a Redis is named."""
-    file = checkup.look_at_file(call.path) if call.has_file else None
     settings = call.settings
+    file = checkup.look_at_file(call.path, settings) if call.has_file else None
     folders = [call.path.parent] if call.has_file else []
     facts = Facts(machine=checkup.look_at_machine(settings, folders, call.state), file=file)
     if file and file.problems and not settings.redis_url:

@@ -8,7 +8,7 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -18,9 +18,10 @@ from typing import Any
 import redis
 
 from coordination.disk import shortage
-from coordination.ecosystem.document import load
+from coordination.ecosystem.document import Document, load
 from coordination.errors import CoordinationError, InvalidFile, NotFound
 from coordination.fleet.doctor import Facts, File, Heard, Machine, Server
+from coordination.git import history_exceeds
 from coordination.models import Command
 from coordination.runs.census import Queue, queue_lengths
 from coordination.runs.records import RunView
@@ -34,15 +35,30 @@ from coordination.wire.private import loose
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
-def look_at_file(path: Path) -> File:
+def look_at_file(path: Path, settings: Settings) -> File:
     """The file, be it valid or not; raises NotFound or CoordinationError where it cannot be read."""
     try:
-        ecosystem = load(path).ecosystem
+        document = load(path)
     except InvalidFile as error:
         return File(path=str(path), problems=tuple(map(str, error.problems)))
+    ecosystem = document.ecosystem
     url = ecosystem.settings.get("redis_url", "")
     shown = hide_password(url) != url and bool(path.stat().st_mode & READABLE_BY_OTHERS)
-    return File(path=str(path), repos=tuple(repo.name for repo in ecosystem.repos), shows_password=shown)
+    names = tuple(repo.name for repo in ecosystem.repos)
+    return File(path=str(path), repos=names, shows_password=shown, too_large=not_carried(document, settings, names))
+
+
+def not_carried(document: Document, settings: Settings, repos: Collection[str]) -> tuple[str, ...]:
+    """Those of these repositories whose history reaches no other host: too large for Redis, and without a `url` to push to.
+
+    Told of those that lie here; where Redis is a socket, there is but one host.
+    """
+    if not settings.redis_url or settings.redis_url.startswith("unix:"):
+        return ()
+    limit = settings.bundle_limit_bytes
+    asked = [repo for repo in document.ecosystem.repos if repo.name in repos and not repo.url]
+    here = [(repo, path) for repo in asked if (path := document.repo_path(repo)) is not None]
+    return tuple(repo.name for repo, path in here if history_exceeds(path, repo.branch, limit))
 
 
 def look_at_machine(settings: Settings, folders: Iterable[Path], state: Path) -> Machine:

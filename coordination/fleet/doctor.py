@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -27,6 +27,8 @@ class File:
     """Those that it declares."""
     shows_password: bool = False
     """It holds Redis' password, and others on this machine may read it."""
+    too_large: tuple[str, ...] = ()
+    """Repositories that reach no other host: larger than `bundle_limit_bytes`, and without a `url`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +138,23 @@ def _file(file: File | None) -> Iterator[Finding]:
         yield Finding.wrong(
             f"{file.path} has {counted(len(file.problems), 'problem')}", "coord validate shows each with its line"
         )
+    if file and file.too_large:
+        yield Finding.warning(*too_large_words(file.too_large))
     if file and file.shows_password:
         yield Finding.warning(
             f"{file.path} holds Redis' password, and everybody on this machine may read it",
             f"set COORD_REDIS_URL instead, or: chmod 600 {file.path}",
         )
+
+
+def too_large_words(repos: Collection[str]) -> tuple[str, str]:
+    """What follows for them, and what to do."""
+    many = len(repos) > 1
+    return (
+        f"{listed(sorted(repos))} {'are' if many else 'is'} larger than bundle_limit_bytes and "
+        f"{'have' if many else 'has'} no url: todos on other hosts that need {'their' if many else 'its'} files wait for them",
+        "give it a `url` that workers may push to, raise bundle_limit_bytes, or say needs_paths: false of such a todo",
+    )
 
 
 def _redis(facts: Facts) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from tests.stage import git
 from tests.waiting import until
 from workers.arrivals import carried
 from workers.parcels import Remote
+from workers.verdict import Kind
 
 
 def test_a_dependent_on_another_host_finds_exactly_the_commit_of_its_predecessor(world: World):
@@ -145,7 +146,7 @@ def test_what_fits_nowhere_is_told_to_the_todo_that_looks_for_it_and_in_its_log(
     world.limit(100)
     mine = world.repo("a/up")
     a, b = world.host("a", up=mine), world.host("b", down=world.repo("b/down"))
-    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
+    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2", needs_paths=False))
     a.do(run, "T1", "up")
     b.do(run, "T2", "down")
 
@@ -157,11 +158,32 @@ def test_what_fits_nowhere_is_told_to_the_todo_that_looks_for_it_and_in_its_log(
     assert f"[coord] {told['why']}\n" in b.log(run, "T2")
 
 
+def test_a_todo_whose_predecessor_could_not_be_carried_waits_for_it_and_goes_on_when_it_is_there(world: World):
+    world.limit(100)
+    mine = world.repo("a/up")
+    a, b = world.host("a", up=mine), world.host("b", down=world.repo("b/down"))
+    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
+    a.do(run, "T1", "up")
+    redis, facts, store = b.parts.redis, b.parts.keys.run(run).facts, b.parts.store
+
+    assert b.parts.attempts.carry_out(run, "T2", 1, "down").kind is Kind.LATER
+    assert redis.hget(b.parts.keys.run(run).state, "T2") == "parked"
+    assert redis.hget(facts, "T2 waits_for").startswith("T1, whose work is not on this host: up: ")
+    assert (redis.hget(facts, "T2 tries"), store.redis.llen(b.parts.keys.breakers.failures("repo:down"))) == (None, 0)
+
+    file = world.folder / "bundle"
+    git(mine, "bundle", "create", "-q", str(file), f"coord/{run}")
+    world.parcels.put(run, "up", tip(mine, run), file.read_bytes(), None)
+    b.parts.dispatcher.follow(store.fire(run, "T2"))
+    b.do(run, "T2", "down")
+    assert (b.path(run, "T2", "T1") / "work").read_text() == "T1\n"
+
+
 def test_a_push_that_fails_is_no_failure_of_the_todo_and_names_no_password(world: World):
     world.limit(0)
     world.remotes["up"] = "http://ann:secret@127.0.0.1:1/up.git"
     a, b = world.host("a", up=world.repo("a/up")), world.host("b", down=world.repo("b/down"))
-    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
+    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2", needs_paths=False))
     a.do(run, "T1", "up")
     b.do(run, "T2", "down")
 
@@ -238,7 +260,7 @@ def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(w
     a.parts.goods.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@connection")
     address = urlsplit(world.url)
     a.parts.goods = connect(f"redis://reader:secret@{address.hostname}:{address.port}", Profile.FREIGHT)
-    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
+    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2", needs_paths=False))
     a.do(run, "T1", "up")
     b.do(run, "T2", "down")
 

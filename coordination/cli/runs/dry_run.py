@@ -14,6 +14,8 @@ from coordination.cli.runs.summary import BLOCKED
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import Unreachable
+from coordination.fleet.checkup import not_carried
+from coordination.fleet.doctor import too_large_words
 from coordination.runs.outlook import Outlook, Place, Places, Step, outlook, places_of
 from coordination.runs.service import Runs
 from coordination.wire.connection import reaching
@@ -34,7 +36,21 @@ def rehearse(call: Call, graph: PlanGraph, order: Order, *, as_json: bool) -> in
         print_json(asdict(found))
     else:
         print_outlook(found)
+    if heavy := not_carried(call.document, call.settings, _needed_elsewhere(graph)):
+        click.echo("warning: {}\n  {}".format(*too_large_words(heavy)), err=True)
     return BLOCKED if graph.blocked else 0
+
+
+def _needed_elsewhere(graph: PlanGraph) -> set[str]:
+    """Repositories whose files a todo of another one is given."""
+    todos = graph.todos
+    return {
+        todos[before].repo
+        for name, todo in todos.items()
+        if todo.needs_paths
+        for before in graph.predecessors[name]
+        if before in todos and todos[before].repo != todo.repo
+    }
 
 
 def _places(call: Call, graph: PlanGraph) -> Places:

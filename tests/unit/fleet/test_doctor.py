@@ -23,9 +23,10 @@ def worker(host: str, *repos: str, **fields: Any) -> Heard:
 
 MACHINE = Machine(host="here", version="1.0", git="2.40", clock_offset_ms=3)
 SERVER = Server(address="redis://example.org", embedded=False, software="Redis 8.0")
+WELL_FILE = File(path="/e/ecosystem.yaml", repos=("units", "text"))
 WELL = Facts(
     machine=MACHINE,
-    file=File(path="/e/ecosystem.yaml", repos=("units", "text")),
+    file=WELL_FILE,
     server=SERVER,
     workers=(worker("a", "units"), worker("b", "text")),
     queues={("units", None): 4, ("text", "b"): 2},

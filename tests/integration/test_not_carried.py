@@ -1,0 +1,28 @@
+"""Whose history reaches no other host is told before a run needs it there."""
+
+from __future__ import annotations
+
+import os
+
+from tests.stage import PLAN, Stage, git
+
+
+def test_doctor_and_dry_run_warn_of_a_repository_that_reaches_no_other_host(stage: Stage):
+
+    stage.settings = {"bundle_limit_bytes": 20_000, "redis_url": "redis://127.0.0.1:1"}
+    stage.write(
+        [{"id": "A", "repo": "up"}, {"id": "B", "repo": "down", "blocked_by": ["A"]}, {"id": "C", "repo": "alone"}],
+        repos={"up": {}, "down": {}, "alone": {}, "there": {}},
+    )
+    for repo in ("up", "alone"):
+        (stage.folder / repo / "large").write_bytes(os.urandom(50_000))
+        git(stage.folder / repo, "add", "large")
+        git(stage.folder / repo, "commit", "-q", "-m", "large")
+
+    told = stage.coord("doctor", "--json").json
+    assert told["file"]["too_large"] == ["up", "alone"]
+    rehearsed = stage.coord("sweep", PLAN, "--dry-run")
+    assert "warning: up is larger than bundle_limit_bytes" in rehearsed.err
+
+    stage.file.write_text(stage.file.read_text().replace("id: B\n", "id: B\n    needs_paths: false\n"))
+    assert "bundle_limit_bytes" not in stage.coord("sweep", PLAN, "--dry-run").err
