@@ -99,6 +99,8 @@ COMMANDS: Families = {
     "Talk": {
         "send-message": ("messages:send_message", "Tell a repository something, or an agent, or a person."),
         "list-messages": ("messages:list_messages", "What waits for whom; and what is done with."),
+        "publish": ("topics:publish", "Publish an event on a topic."),
+        "subscribe": ("topics:subscribe", "Print the events of topics as they come."),
     },
     "Processes": {
         "up": ("processes.machine:up", "Start server, worker and Flower on this machine."),

@@ -27,7 +27,7 @@ PRIORITY = click.IntRange(-100, 100)
 
 
 @contextmanager
-def _post(call: Call) -> Iterator[MessageBus]:
+def post_of(call: Call) -> Iterator[MessageBus]:
     from coordination.runs.mail import open_bus
     from coordination.wire.connection import Profile, connect, reaching
 
@@ -68,7 +68,7 @@ def send_message(
 
     whom, back = _recipient(call, to), _recipient(call, reply_to) if reply_to else None
     words = text_or_stdin(text)
-    with _post(call) as bus:
+    with post_of(call) as bus:
         message_id = post.send(bus, whom, words, kind, ttl=ttl, priority=priority, reply_to=back)
     if as_json:
         print_json({"id": message_id, "to": whom})
@@ -112,7 +112,7 @@ def list_messages(
             "--ack and --register need to know whose messages they are", f"coord list-messages TO {option}"
         )
     whom = _recipient(call, to) if to else None
-    with _post(call) as bus:
+    with post_of(call) as bus:
         if done and whom:
             _acknowledge(bus, whom, done, form)
         elif resend:

@@ -17,6 +17,7 @@ from coordination.mcp.office import Office
 from coordination.mcp.server import build
 from tests.agent import Agent, agent
 from tests.stage import COORD, Stage
+from tests.waiting import until
 
 FILE = """\
 # what we own
@@ -40,7 +41,7 @@ READS = {
     "coord_list_issues", "coord_get_issue", "coord_list_todos", "coord_get_todo", "coord_get_blocking_issues",
     "coord_get_repo_status", "coord_list_plans", "coord_list_dependencies", "coord_get_run", "coord_list_runs",
     "coord_get_logs", "coord_forecast_plan", "coord_get_ecosystem_status", "coord_list_messages",
-    "coord_list_locks", "coord_context_get",
+    "coord_list_locks", "coord_context_get", "coord_subscribe",
 }  # fmt: skip
 DESTROYS = {
     "coord_update_issue", "coord_context_set", "coord_sweep_plan", "coord_execute_todo", "coord_cancel_run", "coord_retry_run",
@@ -48,7 +49,7 @@ DESTROYS = {
 }  # fmt: skip
 ADDS = {
     "coord_create_issue", "coord_close_issue", "coord_create_todo", "coord_complete_todo", "coord_check_dependencies",
-    "coord_validate_plan", "coord_send_message", "coord_approve_todo",
+    "coord_validate_plan", "coord_send_message", "coord_approve_todo", "coord_publish",
 }  # fmt: skip
 
 
@@ -312,3 +313,18 @@ def test_without_fastmcp_it_says_how_to_install_it(stage: Stage) -> None:
 
     assert answer.code == 1
     assert "pip install 'coord[mcp]'" in answer.err
+
+
+def test_an_agent_waits_for_what_is_published_on_a_topic(ai: Agent, office: Office) -> None:
+    bus = office.coord.messages
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(lambda: ai.call("coord_subscribe", topics="a.*, b", wait_s=30, most=2))
+        until(lambda: bus.publish("a.ready", "?") == 1)
+        bus.publish("elsewhere", 1)
+        bus.publish("b", {"n": 2})
+        heard = waiting.result(30)
+
+    assert heard["gap"] is False
+    assert [event["payload"] for event in heard["events"]] == ["?", {"n": 2}]
+    assert ai.call("coord_publish", topic="b", payload=[1]) == {"reached": 0}
+    assert ai.call("coord_subscribe", topics=["b"], wait_s=0.1)["events"] == []

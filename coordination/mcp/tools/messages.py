@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from coordination.library import post
 from coordination.library.post import Acknowledged, MessageView, Sent
 from coordination.mcp.declaring import adds, changes, reads
 from coordination.mcp.office import Office
 from coordination.mcp.words import several
+from coordination.messages import Event, Gap
 
 YEAR_S = 365 * 24 * 3600
 To = Annotated[str, Field(description="A repository's name, or KIND:NAME, as in agent:claude or person:ann.")]
@@ -61,6 +62,60 @@ def coord_ack_messages(
 ) -> Acknowledged:
     """These messages are done with, and nobody gets them any more."""
     return post.acknowledge(office.coord.messages, _recipient(office, to), ids)
+
+
+class EventView(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    topic: str
+    type: str
+    payload: Any
+    sender: str
+    at: str
+
+
+class Heard(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    events: tuple[EventView, ...]
+    gap: bool
+    """Redis was away meanwhile: events may be missing."""
+
+
+@adds("Publish an event")
+def coord_publish(
+    office: Office,
+    topic: Annotated[str, Field(description="Words with dots between them, like vbia_events or build.api.")],
+    payload: Annotated[Any, Field(description="Text, or anything that is JSON, up to 256 KiB.")],
+    type: Annotated[str, Field(description="What kind of event it is, in a word.")] = "event",
+) -> Mapping[str, int]:
+    """Publish an event to whoever is subscribed to the topic now; `reached` says how many. It is kept for nobody who is away:
+    coord_send_message is.
+    """
+    return {"reached": office.coord.messages.publish(topic, payload, type=type)}
+
+
+@reads("Wait for events")
+def coord_subscribe(
+    office: Office,
+    topics: Annotated[
+        Sequence[str], BeforeValidator(several), Field(description="Names or patterns: a.* is one word more, a.** any.")
+    ],
+    wait_s: Annotated[float, Field(gt=0, le=60, description="Answer after so many seconds at most.")] = 30,
+    most: Annotated[int, Field(ge=1, le=100, description="Answer when so many events came.")] = 1,
+) -> Heard:
+    """Wait for what is published on topics from now on. Nothing that was published before, or between two calls, is in it."""
+    found: list[EventView] = []
+    gap = False
+    with office.coord.messages.listen(*topics) as listening:
+        for event in listening.events(wait_s):
+            gap |= isinstance(event, Gap)
+            if isinstance(event, Event):
+                found.append(EventView(**{**vars(event), "at": event.at.isoformat()}))
+            if len(found) == most:
+                break
+    return Heard(events=tuple(found), gap=gap)
 
 
 def _recipient(office: Office, to: str) -> str:

@@ -1,0 +1,115 @@
+"""`coordination.client` against a real gateway that is killed under it: nothing is lost, nothing comes twice."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from coordination.client import Client, Event, Gap, Message, Missed
+from coordination.errors import Conflict, NotAllowed, Unreachable
+from tests.gateways import Gateway
+from tests.ports import free_port
+from tests.stage import Stage
+from tests.waiting import until
+
+
+@pytest.fixture
+def gateway(stage: Stage) -> Gateway:
+    stage.write()
+    return Gateway(stage)
+
+
+def test_each_message_comes_once_and_in_order_however_often_the_gateway_is_killed(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordination.client.delay_s", lambda _: 0.05)
+    bus, token, each = gateway.bus(), gateway.token("agent:a"), 40
+    gateway.bus().register("agent:b")
+    got: list[int] = []
+    sent: list[str] = []
+
+    def work() -> None:
+        with Client(gateway.address, token) as client:
+            for found in client.listen():
+                assert isinstance(found, Message), found
+                got.append(found.payload)
+                sent.append(client.send("agent:b", "echo", found.payload))
+                if len(got) == 4 * each:
+                    client.ack(found)
+                    return
+
+    working = threading.Thread(target=work, daemon=True)
+    working.start()
+    for n in range(4):
+        for i in range(each):
+            bus.send("agent:a", "note", n * each + i)
+        until(lambda n=n: len(got) > n * each + each // 2, 30)
+        if n < 3:
+            gateway.kill()
+            gateway.start()
+    working.join(60)
+
+    assert got == list(range(4 * each))
+    until(lambda: bus.standing("agent:a").waiting + bus.standing("agent:a").in_hand == 0)
+    assert [message.payload for message in bus.peek("agent:b", 1000)] == got
+    assert len(set(sent)) == len(got)
+
+
+def test_a_client_subscribes_anew_after_a_restart_and_is_told_of_the_gap(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coordination.client.delay_s", lambda _: 0.05)
+    with Client(gateway.address, gateway.token("agent:a")) as client:
+        client.subscribe("vbia_events", "a.*")
+        assert client.publish("a.b", {"n": 1}) >= 1
+        found = client.listen(20)
+        first = next(found)
+        gateway.kill()
+        gateway.start()
+        gap = next(found)
+        client.unsubscribe("a.*")
+        client.publish("a.b", 2)
+        client.publish("vbia_events", 3)
+        last = next(found)
+
+    assert isinstance(first, Event)
+    assert isinstance(last, Event)
+    assert (first.topic, first.sender, first.payload) == ("a.b", "agent:a", {"n": 1})
+    assert gap == Gap()
+    assert (last.topic, last.payload) == ("vbia_events", 3)
+
+
+def test_what_a_client_did_not_finish_comes_again_and_a_position_is_resumed(gateway: Gateway) -> None:
+    bus, token = gateway.bus(inbox_limit=3), gateway.token("agent:a")
+    bus.send("agent:a", "note", 1)
+    with Client(gateway.address, token) as client:
+        found = next(client.listen(20))
+        assert isinstance(found, Message)  # and the body fails: nothing is acknowledged
+    with Client(gateway.address, token, position=client.position) as client:
+        (again,) = list(client.listen(1))
+        assert again == found
+        until(lambda: bus.standing("agent:a").in_hand == 0)
+    for n in range(5):
+        bus.send("agent:a", "note", n)
+    with Client(gateway.address, token, position=client.position) as client:
+        missed, *rest = list(client.listen(1))
+    assert missed == Missed(count=2)
+    assert [message.payload for message in rest if isinstance(message, Message)] == [2, 3, 4]
+
+
+def test_a_client_that_cannot_come_in_says_why(gateway: Gateway) -> None:
+    token = gateway.token("agent:a")
+    with Client(gateway.address, "wrong") as client, pytest.raises(NotAllowed):
+        next(client.listen(20))
+    with Client(gateway.address, token) as client, Client(gateway.address, token) as other:
+        list(client.listen(0.1))
+        list(other.listen(0.1))
+        with pytest.raises(Conflict):
+            next(client.listen(20))
+        with pytest.raises(Conflict, match="nobody knows"):
+            other.send("agent:nobody", "note", 1)
+    nobody = f"ws://127.0.0.1:{free_port()}/"
+    with Client(nobody, token, patience=timedelta(seconds=0.2)) as client, pytest.raises(Unreachable):
+        next(client.listen(20))
