@@ -22,7 +22,7 @@ from coordination.errors import CoordinationError
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
-from coordination.wire.daemon import Daemon, Record
+from coordination.wire.daemon import Daemon, Record, alive
 from coordination.wire.embedded import EmbeddedServer
 from coordination.wire.keys import Keys
 from tests.waiting import until
@@ -215,7 +215,7 @@ class Stage:
         return (self.state / "logs" / run_id / f"{todo}.log").read_bytes()
 
     def daemon(self, name: str) -> Record:
-        """The `server`, `worker` or `flower` of this folder."""
+        """The `server`, `worker`, `flower` or `supervisor` of this folder."""
         record = Daemon(self.state, name).running()
         assert record is not None, f"the {name} does not run"
         return record
@@ -225,8 +225,9 @@ class Stage:
         return connect(self.server.start(), Profile.COMMAND)
 
     def kill(self, name: str) -> int:
-        """SIGKILL to the server or the worker that was started here; returns its pid."""
+        """SIGKILL to the server or the worker that was started here, and to what would start it again; returns its pid."""
         record = self.daemon(name)
+        self._kill("supervisor")
         os.kill(record.pid, signal.SIGKILL)
         return record.pid
 
@@ -235,9 +236,8 @@ class Stage:
         for process in self.started:
             process.kill()
             process.wait()
-        for name in ("worker", "flower"):
-            if record := Daemon(self.state, name).running():
-                os.kill(record.pid, signal.SIGKILL)
+        for name in ("supervisor", "worker", "flower"):
+            self._kill(name)
         if self.state.exists():
             self.server.stop()  # it takes its socket along
         try:
@@ -245,6 +245,11 @@ class Stage:
         finally:
             for pid in self.alive():
                 os.kill(pid, signal.SIGKILL)
+
+    def _kill(self, name: str) -> None:
+        if record := Daemon(self.state, name).running():
+            os.kill(record.pid, signal.SIGKILL)
+            until(lambda: not alive(record))  # before it starts what is killed next
 
     def alive(self) -> Iterable[int]:
         """Every process that works in this folder, or was started with a path in it."""

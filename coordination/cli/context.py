@@ -111,6 +111,10 @@ class Call:
 
         return knowing(self.path, self.settings, graph)
 
+    def news(self) -> list[str]:
+        """What was started again here since the last call. Raises Unreachable where something is not started any more."""
+        return self.local.news() if "local" in self.__dict__ else []
+
     def detach(self) -> None:
         """What was started here for this call goes on without it."""
         if "local" in self.__dict__:

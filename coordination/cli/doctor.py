@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import click
@@ -56,6 +56,8 @@ def examine(call: Call) -> Facts:
         url = call.redis_url()
     except CoordinationError as error:
         return Facts(machine=facts.machine, file=file, trouble=error)
+    if not settings.redis_url:
+        facts = replace(facts, restarts=call.local.restarts.recent(), state=str(call.state))
     return checkup.look_at_redis(url, settings, embedded=not settings.redis_url, facts=facts)
 
 
@@ -76,6 +78,7 @@ def as_data(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
             for run in facts.runs
         ],
         "poison": facts.poison,
+        "restarts": [asdict(restart) for restart in facts.restarts],
         "findings": [asdict(finding) for finding in found],
     }
 

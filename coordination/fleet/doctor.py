@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from coordination.breakers.records import Breaker
 from coordination.errors import CoordinationError
+from coordination.fleet.supervision import Restart
 from coordination.phrases import counted, listed
 from coordination.planner.gates import NOWHERE
 from coordination.runs.census import Queue
@@ -92,6 +93,10 @@ class Facts:
     """Those of which something could not be undone."""
     poison: int = 0
     poison_key: str = ""
+    restarts: tuple[Restart, ...] = ()
+    """Of the processes that were started here, within the last five minutes."""
+    state: str = ""
+    """The folder with their logs."""
 
     @property
     def repos(self) -> tuple[str, ...]:
@@ -120,6 +125,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
     found = [
         *_file(facts.file),
         *_redis(facts),
+        *_restarts(facts),
         *_served(facts),
         *_versions(facts),
         *_clocks(facts),
@@ -161,6 +167,23 @@ def _redis(facts: Facts) -> Iterator[Finding]:
     if facts.trouble:
         yield Finding.wrong(facts.trouble.message, facts.trouble.hint)
     yield from facts.server.findings if facts.server else ()
+
+
+def _restarts(facts: Facts) -> Iterator[Finding]:
+    for name in sorted({restart.name for restart in facts.restarts}):
+        ours = [restart for restart in facts.restarts if restart.name == name]
+        log = f"{facts.state}/{name}.log"
+        if any(restart.given_up for restart in ours):
+            yield Finding.wrong(
+                f"the {name} died too often within five minutes and is not started again",
+                f"correct what the end of {log} says, then: coord up",
+            )
+        else:
+            times = "once" if len(ours) == 1 else f"{len(ours)} times"
+            yield Finding.warning(
+                f"the {name} died and was started again {times} within the last five minutes",
+                f"see why: the lines before each restart in {log}",
+            )
 
 
 def _served(facts: Facts) -> Iterator[Finding]:

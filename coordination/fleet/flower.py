@@ -92,6 +92,18 @@ def start(daemon: Daemon, redis_url: str, settings: Settings) -> Access:
     return access(record)
 
 
+def start_again(daemon: Daemon, died: Record, settings: Settings) -> Record:
+    """Start Flower where the one that died was found, with its password; returns at once."""
+    known = access(died)
+    page = Page(
+        redis_url=died.facts["redis"],
+        namespace=settings.namespace,
+        auth=f"{known.user}:{known.password}",
+        port=int(died.facts["port"]),
+    )
+    return daemon.start(COMMAND, env=page.environment, facts=died.facts)
+
+
 def access(record: Record) -> Access:
     facts = record.facts
     return Access(url=f"http://{LOOPBACK}:{facts['port']}", user=facts["user"], password=facts["password"])

@@ -71,6 +71,11 @@ class Users:
     def forget(self) -> None:
         self._lasting.unlink(missing_ok=True)
 
+    @property
+    def lasting(self) -> Need:
+        """What the user that never dies needs."""
+        return _need_of(self._lasting)
+
     def needed(self) -> Need:
         """The most that anybody else, alive or lasting, needs."""
         mine = self._mine[0] if self._mine else None

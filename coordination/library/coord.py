@@ -135,6 +135,10 @@ class Coord:
             self.manager.check_paths(repos)
             self._local.ensure_worker()
 
+    def look_after(self) -> None:
+        """Raises Unreachable where something that was started here died too often to be started again."""
+        self._local.news()
+
     def complete_todo(self, todo: str, hours: float | None = None) -> Completed:
         """Whoever did it says so: to the run that waits for it, else to the file. No server is started for the question.
 

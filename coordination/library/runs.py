@@ -230,12 +230,15 @@ class Run:
 
     def wait(self, timeout_s: float | None = None) -> RunView:
         """Until it ends; then what succeeded is marked in the file. Subscribers hear of each event once, also of those
-        before. Raises TimeoutError: the run goes on, and may be waited for again.
+        before. Raises TimeoutError: the run goes on, and may be waited for again; Unreachable where the worker that was started
+        for it died too often.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with reaching(self._deeds.url):
             for happened in self._deeds.follow(self.id, self._told):
-                if happened is not None:
+                if happened is None:
+                    self._coord.look_after()
+                else:
                     self._told = happened.id
                     self._coord.subscribers.tell(event_of(self.id, happened))
                 if deadline is not None and time.monotonic() > deadline and not _is_end(happened):

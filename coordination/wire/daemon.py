@@ -23,6 +23,7 @@ from coordination.errors import CoordinationError
 
 LOG_LIMIT_BYTES = 5 * 1024 * 1024
 LOG_TAIL_LINES = 15
+LOG_TAIL_BYTES = 64 * 1024
 _POLL_S = 0.005
 _BECOME = 'read -r _ && cd -- "$0" && exec "$@" </dev/null'  # our own folder may be gone before it is
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -111,11 +112,17 @@ class Daemon:
         """The last lines it wrote since its start."""
         try:
             with self.log.open("rb") as file:
-                file.seek(min(self._log_start, self.log.stat().st_size))
-                lines = file.read(LOG_LIMIT_BYTES).decode(errors="replace").splitlines()
+                size = self.log.stat().st_size
+                file.seek(max(min(self._log_start, size), size - LOG_TAIL_BYTES))
+                lines = file.read(LOG_TAIL_BYTES).decode(errors="replace").splitlines()
         except OSError:
             return ""
         return "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:]) or "  | (nothing: is the disk full?)"
+
+    def note(self, words: str) -> None:
+        """Append a line of ours to its log; a full disk costs the line and nothing else."""
+        with contextlib.suppress(OSError), self.log.open("a") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} coord: {words}\n")
 
     def _rotate_log(self) -> None:
         size = self.log.stat().st_size if self.log.exists() else 0

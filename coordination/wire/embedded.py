@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -131,7 +132,7 @@ class EmbeddedServer:
     def _launch(self, lock: int) -> str:
         place = self._socket()
         remove_stale(place.parent)
-        password = secrets.token_urlsafe(24) if self._settings.server_port else ""
+        password = self._password_before() or secrets.token_urlsafe(24) if self._settings.server_port else ""
         url = f"unix://:{password}@{place}" if password else f"unix://{place}"
         config = self.state / "server.conf"
         write_private(config, self._config(place, password))
@@ -141,6 +142,12 @@ class EmbeddedServer:
         if not self._await_answer(record):
             raise self._did_not_start()
         return url
+
+    def _password_before(self) -> str:
+        """Of the server that died here: who knows its address finds the next one there."""
+        record = self.daemon.record()
+        here = record is not None and record.facts.get("folder") == self._folder()
+        return urlsplit(record.facts["url"]).password or "" if record and here else ""
 
     def _socket(self) -> Path:
         # The folder's number is part of the name: a moved folder's server keeps its socket when another folder

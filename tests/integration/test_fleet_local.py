@@ -20,11 +20,14 @@ import redis
 
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.fleet import local as local_module
+from coordination.fleet import supervision
 from coordination.fleet.folder import state_folder
 from coordination.fleet.local import Local, Stopped
+from coordination.fleet.supervision import FILE, LIMIT, Restart
+from coordination.fleet.users import Need
 from coordination.settings import Settings
 from coordination.wire import daemon
-from coordination.wire.daemon import start_time
+from coordination.wire.daemon import alive, start_time
 from tests.waiting import until
 
 WORKER = """
@@ -68,7 +71,9 @@ def ecosystem(tmp_path: Path) -> Iterator[Path]:
     path.write_text("repos: []\n")
     (tmp_path / "worker.py").write_text(WORKER)
     yield path
-    for found in path.parent.rglob("*.json"):
+    for found in sorted(path.parent.rglob("*.json"), key=lambda found: found.stem != "supervisor"):
+        if found.name == FILE:
+            continue
         facts = json.loads(found.read_text())
         if start_time(facts["pid"]) == facts["started"]:
             os.kill(facts["pid"], signal.SIGKILL)
@@ -128,7 +133,7 @@ def test_a_command_that_only_reads_starts_the_server_alone_and_ends_it(user: Mak
     reader = user()
     reader.ensure_server()
 
-    assert reader.missing()
+    assert reader.taken_down()  # of a worker there is none
     assert names(reader.leave()) == ["server"]
 
 
@@ -140,7 +145,7 @@ def test_leaving_while_another_user_lives_stops_nothing(
     sweep.ensure_worker()
 
     assert sweep.leave() == ()
-    assert not sweep.missing()
+    assert not sweep.taken_down()
 
 
 def test_a_killed_user_no_longer_counts(user: Make, other: Callable[[str], subprocess.Popen[str]]) -> None:
@@ -163,7 +168,7 @@ def test_looking_at_the_run_of_a_killed_sweep_does_not_end_it(
     reader.ensure_server()
 
     assert reader.leave() == ()
-    assert not reader.missing()
+    assert not reader.taken_down()
 
 
 def test_a_reader_that_remains_keeps_the_server_but_not_the_worker(
@@ -212,7 +217,7 @@ def test_down_stops_what_others_use_and_they_see_it(user: Make) -> None:
 
     user().down()
 
-    assert up.missing() == "somebody said coord down"
+    assert up.taken_down()
     assert up.leave() == ()
 
 
@@ -271,32 +276,106 @@ def test_a_worker_that_cannot_start_says_why_at_once(user: Make) -> None:
     assert sweep.down() == ()
 
 
-def test_a_worker_that_died_is_started_again_for_the_next_user(user: Make) -> None:
+def test_a_worker_that_died_is_started_again_for_who_needs_it(user: Make) -> None:
     with user() as sweep:
-        sweep.ensure_worker()
+        sweep.ensure_worker(jobs=3)
         first = sweep._worker.running()
         assert first
         os.kill(first.pid, signal.SIGKILL)
-        until(sweep.missing)
 
-        sweep.ensure_worker()
+        until(lambda: not alive(first))
+        second = until(sweep._worker.running)
 
-        second = sweep._worker.running()
-        assert second
-        assert second.pid != first.pid
+        assert second.facts == first.facts
+        (line,) = until(sweep.news)
+        assert str(first.pid) in line
+        assert str(second.pid) in line
+        assert line.partition(" (")[0] in sweep._worker.log.read_text()
+        assert sweep.news() == []
+        assert not sweep.taken_down()
 
 
-def test_a_killed_server_is_started_again_and_its_worker_kept(user: Make) -> None:
-    with user() as sweep:
+def test_a_killed_server_is_started_again_at_its_address_and_its_worker_kept(user: Make, free_port: int) -> None:
+    with user(server_port=free_port) as sweep:
         url = sweep.ensure_worker()
         worker = sweep._worker.running()
         server = sweep.server.running()
         assert server
         os.kill(server.pid, signal.SIGKILL)
-        until(sweep.missing)
 
-        assert sweep.ensure_worker() == url
+        until(sweep.news)
+
+        assert redis.Redis.from_url(url).ping()
         assert sweep._worker.running() == worker
+
+
+def test_a_worker_that_dies_too_often_is_given_up_until_somebody_asks_for_it(
+    user: Make, ecosystem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervision, "FIRST_DELAY_S", 0.01)
+    with user() as sweep:
+        sweep.ensure_worker()
+        sweep._worker_command = user("broken")._worker_command
+        first = sweep._worker.running()
+        assert first
+        os.kill(first.pid, signal.SIGKILL)
+
+        with pytest.raises(Unreachable, match="no such repo: acme"):
+            until(lambda: sweep.news() and False, 30)
+        found = sweep.restarts.read()
+        sweep._worker_command = user()._worker_command
+        sweep.ensure_worker()
+
+        assert [restart.given_up for restart in found] == [False] * LIMIT + [True]
+        assert sweep.restarts.read() == ()
+
+
+def test_what_was_detached_has_a_supervisor_until_down_and_the_next_command_replaces_a_killed_one(user: Make) -> None:
+    sweep = user()
+    sweep.ensure_worker()
+    sweep.detach()
+    sweep.leave()
+    supervisor = sweep._supervisor.running()
+    assert supervisor
+    os.kill(supervisor.pid, signal.SIGKILL)
+    until(lambda: not sweep._supervisor.running())
+    with user() as reader:
+        reader.ensure_server()
+
+    another = sweep._supervisor.running()
+    user().down()
+
+    assert another
+    assert start_time(another.pid) is None
+
+
+def test_a_reader_starts_nothing_again(user: Make, other: Callable[[str], subprocess.Popen[str]]) -> None:
+    killed = other("ensure_worker")
+    killed.kill()
+    killed.wait()
+    with user() as reader:
+        reader.ensure_server()
+        worker = reader._worker.running()
+        assert worker
+        os.kill(worker.pid, signal.SIGKILL)
+        until(lambda: not reader._worker.running())
+
+        reader.revive(Need.SERVER)
+
+        assert reader._worker.running() is None
+        assert reader.restarts.read() == ()
+
+
+def test_a_list_of_restarts_that_cannot_be_read_counts_as_none(user: Make, ecosystem: Path) -> None:
+    with user() as sweep:
+        sweep.ensure_worker()
+        for text in ("[", "{}", '[{"name": 1}]', "[1]", "null"):
+            (state_folder(ecosystem) / FILE).write_text(text)
+
+            assert sweep.news() == []
+
+        sweep.restarts.add(Restart(name="worker", at=1.0, died=1))
+        assert len(sweep.restarts.read()) == 1
 
 
 def test_the_worker_serves_every_repo_of_this_file(user: Make, ecosystem: Path) -> None:

@@ -65,8 +65,12 @@ def _stay(local: Local) -> None:
         signal.signal(number, stop)
     click.echo("Ctrl-C stops it", err=True)  # said when it is true
     while not stopped.wait(LOOK_S):
-        if gone := local.missing():
-            raise CoordinationError(f"stopped: {gone}", "start it again: coord up (runs go on where they were)")
+        for line in local.news():
+            click.echo(f"! {line}", err=True)
+        if local.taken_down():
+            raise CoordinationError(
+                "stopped: somebody said coord down", "start it again: coord up (runs go on where they were)"
+            )
     click.echo("stopping", err=True)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)  # a second one leaves at once

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
@@ -59,8 +59,12 @@ class Screen(Progress):
 
 
 class Following:
-    def __init__(self, runs: Runs, run_id: str, since: str = BEGINNING) -> None:
+    def __init__(
+        self, runs: Runs, run_id: str, since: str = BEGINNING, news: Callable[[], Iterable[str]] = list
+    ) -> None:
+        """`news`: what has happened to the processes of this machine since it was asked; raises what nobody should wait for."""
         self._runs = runs
+        self._news = news
         self._run_id = run_id
         self._console = Console(
             file=driven(sys.stderr), highlight=False
@@ -155,6 +159,8 @@ class Following:
         if time.monotonic() - self._looked < LOOK_S and not (quiet and self._parked):
             return
         self._looked, self._parked = time.monotonic(), False
+        for told in self._news():
+            self._print(f"! {told}")
         found, now = self._waits(), datetime.now(UTC)
         if self._screen is not None:
             self._screen.waiting = found

@@ -105,7 +105,7 @@ def watch(call: Call, run: str, as_json: bool) -> int:
     from coordination.cli.runs.sweep import conclude
 
     with opened(call) as runs:
-        view = Following(runs, runs.reader.resolve(run)).until_the_end()
+        view = Following(runs, runs.reader.resolve(run), news=call.news).until_the_end()
         conclude(call, runs, view, as_json=as_json)
     return exit_code(view)
 

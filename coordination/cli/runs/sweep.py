@@ -173,7 +173,7 @@ def see_through(
     try:
         with _interruption_held_back():
             run_id = start()
-            following = Following(runs, run_id, since)
+            following = Following(runs, run_id, since, call.news)
         if detach:
             call.detach()
             click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)

@@ -9,6 +9,7 @@ import pytest
 
 from coordination.errors import Unreachable
 from coordination.fleet.doctor import Facts, File, Heard, Machine, Server, findings
+from coordination.fleet.supervision import Restart
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunView
 from coordination.wire.fitness import Finding, Severity
@@ -31,6 +32,7 @@ WELL = Facts(
     workers=(worker("a", "units"), worker("b", "text")),
     queues={("units", None): 4, ("text", "b"): 2},
 )
+RESTART = Restart(name="worker", at=1.0, died=7, pid=8)
 NO_FOLDER = "there is no folder /srv/units"
 
 
@@ -56,6 +58,8 @@ def test_nothing_is_said_where_nothing_is_wrong():
     [
         ({"workers": (worker("a", "units"),)}, WRONG, "no worker serves text"),
         ({"workers": (), "file": None}, None, ""),
+        ({"restarts": (RESTART, RESTART), "state": "/e/.coord"}, WARNING, "started again 2 times"),
+        ({"restarts": (RESTART, replace(RESTART, given_up=True))}, WRONG, "not started again"),
         ({"workers": (), "server": replace(SERVER, embedded=True)}, None, ""),
         (
             {"workers": (worker("a", "units"),), "server": replace(SERVER, embedded=True)},
