@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 from coordination.ecosystem import document
@@ -23,6 +24,7 @@ from coordination.terminal import protect
 from coordination.wire.connection import reaching
 from coordination.wire.private import close_to_others
 from workers.app import Charge
+from workers.file_watch import FileWatch
 from workers.pool import Pool
 from workers.repeats import OnceAMinute
 from workers.restricted import make_parts
@@ -44,10 +46,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _switch_failpoints_on()
         refuse_in_todo("a worker")
+        watch = _watch(arguments)
         asked = charge(arguments)
         _close_state(asked.state)
         with reaching(asked.redis_url):
-            return Pool(make_parts(asked)).run()
+            # Which repositories a restricted worker serves is its Redis user's matter, and settled when it begins.
+            return Pool(make_parts(asked), None if asked.settings.restricted else watch).run()
     except CoordinationError as error:
         print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 — this is a program's face
         return error.exit_code
@@ -66,6 +70,12 @@ def _switch_failpoints_on() -> None:
         from workers import failpoints
 
         failpoints.switch_on(words)
+
+
+def _watch(arguments: argparse.Namespace) -> FileWatch | None:
+    """None where no file says what is served."""
+    path = _path(arguments.ecosystem)
+    return FileWatch(path, partial(charge, arguments)) if path and not arguments.keeper else None
 
 
 def charge(arguments: argparse.Namespace) -> Charge:
@@ -100,9 +110,14 @@ def charge(arguments: argparse.Namespace) -> Charge:
 
 
 def _file(explicit: str | None) -> document.Document | None:
+    path = _path(explicit)
+    return document.load(path) if path else None
+
+
+def _path(explicit: str | None) -> Path | None:
     named = explicit or ecosystem_path_from_environment()
     try:
-        return document.load(document.find(Path.cwd(), Path(named) if named else None))
+        return document.find(Path.cwd(), Path(named) if named else None)
     except NotFound:
         if named:
             raise

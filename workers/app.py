@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -42,6 +42,7 @@ from workers.parcels import Parcels
 from workers.reuse import Results
 from workers.roll import Roll
 from workers.scratch import clear_scratch
+from workers.served import LEAVES, Served
 from workers.tasks import collect, forget_names, register
 
 
@@ -57,12 +58,25 @@ class Charge:
     """How many todos at once."""
     state: Path
     """Folder for worktrees and logs."""
+    served: Served = field(init=False)
+    """`places`, as they stand now."""
+
+    def __post_init__(self) -> None:
+        served = Served(self.places)
+        object.__setattr__(self, "served", served)
+        object.__setattr__(self, "places", served)
+
+    def resize(self, jobs: int) -> None:
+        """Take so many todos at once from now on."""
+        object.__setattr__(self, "jobs", jobs)
 
     def unfit(self, repo: str) -> str:
         """Why the repository cannot be worked on here at present; empty if it can."""
         place = self.places.get(repo)
         if place is None:
             return "this worker does not serve it"
+        if self.served.leaves(repo):
+            return f"the worker {LEAVES}"
         return "" if place.is_dir() else f"there is no folder {place}: clone it there, or name its folder to the worker"
 
     def short(self) -> str:
@@ -189,8 +203,11 @@ class WorkerParts:
 
     @property
     def queues(self) -> list[str]:
-        own = [self.keys.queue(repo, host) for repo in self.charge.places for host in (None, self.worker.host)]
-        return [self.keys.control_queue, *own]
+        return [self.keys.control_queue, *self.queues_of(self.charge.places)]
+
+    def queues_of(self, repos: Iterable[str]) -> list[str]:
+        """Each has one that its workers share, and one of this host."""
+        return [self.keys.queue(repo, host) for repo in repos for host in (None, self.worker.host)]
 
     def registered(self) -> Celery:
         """The app with its tasks."""

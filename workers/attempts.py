@@ -79,6 +79,10 @@ class Attempts:
 
     def carry_out(self, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict:
         """What the delivery came to; never raises for what a todo does."""
+        with self._charge.served.in_hand(repo):
+            return self._carried_out(run_id, todo_id, attempt, repo)
+
+    def _carried_out(self, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict:
         request = uuid.uuid4().hex
         reply = self._until_answered(
             lambda: self._store.claim(

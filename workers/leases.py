@@ -58,7 +58,7 @@ class Leases:
     def sign_on(self) -> None:
         """Be known before the first delivery; raises Conflict where this worker must not be."""
         self._presence.meet(self._worker.version, self._beat)
-        self._say()
+        self.say()
         try:
             self._presence.refuse_clash(self._worker)
         except Conflict:
@@ -98,7 +98,7 @@ class Leases:
         """One heartbeat; returns the members that were lost, and those asked to stop."""
         with self._guard:
             held = dict(self._held)
-        self._say()
+        self.say()
         if not held:
             return [], []
         lost, stopped = self._store.renew({name: h.grant.fence for name, h in held.items()}, self._lease)
@@ -117,16 +117,20 @@ class Leases:
             self._store.checkpoint(held.grant, written)
             held.checkpoint.told(written)
 
-    def _say(self) -> None:
+    def say(self) -> None:
+        """That this worker is there, and what it serves now."""
         asked = time.time()
         now_ms = self._store.now_ms()
         offset_ms = round((asked + time.time()) * 500 - now_ms)
-        unfit = {repo: why for repo in self._worker.repos if (why := self._charge.unfit(repo))}
+        places = {repo: str(path) for repo, path in self._charge.places.items()}
+        facts = {"repos": tuple(places), "places": places, "jobs": self._charge.jobs}
+        unfit = {repo: why for repo in places if (why := self._charge.unfit(repo))}
         short = self._charge.short()
         if short and short != self._short:
             logger.warning("%s: no todo is begun until there is more", short)
         self._short = short
-        worker = self._worker.model_copy(update={"unfit": unfit, "short": short, "clock_offset_ms": offset_ms})
+        told = {**facts, "unfit": unfit, "short": short, "clock_offset_ms": offset_ms}
+        worker = self._worker.model_copy(update=told)
         self._presence.say(worker, now_ms, self._beat)
 
     def _run(self) -> None:

@@ -23,6 +23,8 @@ from coordination.errors import Unreachable, Unusable
 from coordination.wire.connection import reaching
 from coordination.wire.fitness import refuse_unfit
 from workers.app import WorkerParts
+from workers.consumer import Consumer
+from workers.file_watch import FileWatch
 from workers.restricted import in_words
 
 EXIT_HANDED_BACK = 143
@@ -34,8 +36,9 @@ logger = logging.getLogger(__name__)
 
 
 class Pool:
-    def __init__(self, parts: WorkerParts) -> None:
+    def __init__(self, parts: WorkerParts, watch: FileWatch | None = None) -> None:
         self._parts = parts
+        self._watch = watch
         self._asked_to_stop = 0
 
     def run(self) -> int:
@@ -52,7 +55,7 @@ class Pool:
         signals.worker_shutdown.connect(self._stopped, weak=False)
         worker = app.Worker(
             hostname=parts.worker.id,
-            pool_cls="threads",
+            pool_cls="workers.consumer:Threads",
             consumer_cls="workers.consumer:Consumer",
             concurrency=parts.charge.jobs,
             queues=parts.queues,
@@ -96,12 +99,16 @@ class Pool:
             if not self._parts.charge.settings.restricted:
                 self._parts.dispatcher.leave_envelope()
 
-    def _ready(self, **_: Any) -> None:
+    def _ready(self, sender: Consumer, **_: Any) -> None:
         for service in self._parts.services:
             service.start()
+        if self._watch is not None:
+            self._watch.start(self._parts, sender)
         logger.info("serving %s", ", ".join(self._parts.charge.places))
 
     def _stopped(self, **_: Any) -> None:
+        if self._watch is not None:
+            self._watch.stop()
         for service in reversed(self._parts.services):
             service.stop()
         self._parts.leases.leave()

@@ -203,11 +203,7 @@ def _served(facts: Facts) -> Iterator[Finding]:
             )
     nobody = [repo for repo in facts.repos if not facts.hosts_of(repo) and not facts.unfit(repo)]
     if nobody:
-        start = (
-            "coord down, then coord up"
-            if facts.server.embedded
-            else f"where it lies: coord worker --repo {nobody[0]}=PATH"
-        )
+        start = "coord up" if facts.server.embedded else f"where it lies: coord worker --repo {nobody[0]}=PATH"
         yield Finding.wrong(f"no worker serves {listed(nobody)}", start)
 
 

@@ -11,7 +11,7 @@ from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 FIRST_REMINDER = timedelta(seconds=30)
 SOON_FREE = "a worker that is free"
 ANOTHER_TRY = "another try"
-SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of this folder: coord down, coord up"
+SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of this folder: coord up"
 
 
 @dataclass(frozen=True, kw_only=True)
