@@ -5,6 +5,7 @@ CoordinationError                1
 │   ├── InvalidFile              2   ecosystem.yaml cannot be used: every problem, with its line
 │   ├── NotFound                 2   no such plan, todo, repo or run
 │   └── PlanRefused              2   a cycle, an unknown blocker, an undeclared repo, no agent …
+├── Unreadable                   1   records in Redis that are none of coord's, or damaged
 ├── NotAllowed                   4
 ├── Blocked                      5   held up from outside; nothing failed
 │   └── BreakerOpen              5   what is called has failed too often of late
@@ -82,6 +83,10 @@ class NotFound(UsageError):
 
 class PlanRefused(UsageError):
     """The plan cannot be carried out as it stands."""
+
+
+class Unreadable(CoordinationError):
+    """Records in Redis cannot be read."""
 
 
 class NotAllowed(CoordinationError):

@@ -27,6 +27,7 @@ from coordination.wire.connection import address_of, reaching
 from coordination.wire.keys import MessageKeys
 
 LEAVE_S = 5.0
+OPEN_AGAIN_S = 5.0
 TICK_S = 0.5
 BEAT = "beat"
 """Said on a worker's channel, and kept nowhere, by a step that sends no messages."""
@@ -52,8 +53,12 @@ class Mail:
         self._bus = MessageBus(client, settings.namespace, limits=Limits(interval=settings.heartbeat))
         self._recipient = recipient(worker)
         self._told = told
-        self._inbox = self._bus.receive(self._recipient, hear=self._hear)
+        self._stopping = threading.Event()
+        self._open()
         self._thread = threading.Thread(target=self._run, name="mail", daemon=True)
+
+    def _open(self) -> None:
+        self._inbox = self._bus.receive(self._recipient, hear=self._hear)
 
     def sign_on(self) -> None:
         """What is sent from now on is received when `start` was called. Raises Unreachable."""
@@ -64,6 +69,7 @@ class Mail:
 
     def stop(self) -> None:
         """Reads no more, and is known no more."""
+        self._stopping.set()
         self._inbox.stop()
         try:
             if self._thread.is_alive():
@@ -74,10 +80,15 @@ class Mail:
             logger.warning("could not give up the inbox, it is forgotten by itself: %s", error.message)
 
     def _run(self) -> None:
-        try:
-            self._inbox.run(self._receive)
-        except Exception:
-            logger.exception("the inbox is read no more: cancelled todos are stopped by the heartbeat")
+        while not self._stopping.is_set():
+            try:
+                self._inbox.run(self._receive)
+                return
+            except Exception:
+                # Somebody wrote into it what is no message: until it is read again, cancelled todos are stopped by the heartbeat.
+                logger.exception("the inbox cannot be read; it is opened again")
+                self._stopping.wait(OPEN_AGAIN_S)
+                self._open()
 
     def _hear(self, word: str) -> None:
         if word == BEAT:

@@ -19,7 +19,7 @@ import redis
 
 from coordination.disk import shortage
 from coordination.ecosystem.document import Document, load
-from coordination.errors import CoordinationError, InvalidFile, NotFound
+from coordination.errors import CoordinationError, InvalidFile, NotFound, Unreadable
 from coordination.fleet.doctor import Facts, File, Heard, Machine, Server
 from coordination.git import history_exceeds
 from coordination.models import Command
@@ -28,8 +28,10 @@ from coordination.runs.records import RunView
 from coordination.runs.service import Runs
 from coordination.settings import Settings
 from coordination.wire.address import hide_password
+from coordination.wire.apart import set_apart
 from coordination.wire.connection import reaching
 from coordination.wire.fitness import ask_for_commands, judge, missing, version_of
+from coordination.wire.keys import APART
 from coordination.wire.private import loose
 
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
@@ -85,6 +87,8 @@ def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts)
             with suppress(redis.ResponseError):  # it may not be asked
                 server = replace(server, findings=(*server.findings, *missing(ask_for_commands(runs.redis))))
             facts = replace(facts, server=server)
+            with suppress(redis.exceptions.NoPermissionError):  # then a worker does it
+                set_apart(runs.redis, settings.namespace)
             return _ask(runs, facts)
     except CoordinationError as error:
         return replace(facts, trouble=error)
@@ -110,6 +114,8 @@ def _ask(runs: Runs, facts: Facts) -> Facts:
     return replace(
         known,
         queues=_queues(runs, known.repos, {*gone, *(one.worker.host for one in heard)}),
+        damaged=tuple(_damaged(runs)),
+        apart=tuple(sorted(runs.redis.scan_iter(match=f"{runs.keys.namespace}:{APART}*", count=1000))),
         poison=runs.redis.llen(runs.keys.poison),
         poison_key=runs.keys.poison,
     )
@@ -117,8 +123,18 @@ def _ask(runs: Runs, facts: Facts) -> Facts:
 
 def _read(runs: Runs, ids: Iterable[str]) -> Iterator[RunView]:
     for run_id in ids:
-        with suppress(NotFound):  # it has ended and expired since
+        with suppress(NotFound, Unreadable):  # it has ended and expired since; or `_damaged` tells
             yield runs.reader.read(run_id)
+
+
+def _damaged(runs: Runs) -> Iterator[str]:
+    for run_id in {*runs.store.live_runs(), *runs.reader.half_undone()}:
+        try:
+            runs.reader.read(run_id)
+        except NotFound:
+            continue
+        except Unreadable as error:
+            yield error.message
 
 
 def _server(info: Mapping[str, Any], url: str, *, embedded: bool) -> Server:

@@ -93,6 +93,10 @@ class Facts:
     """Those of which something could not be undone."""
     poison: int = 0
     poison_key: str = ""
+    damaged: tuple[str, ...] = ()
+    """Runs whose records cannot be read, in words."""
+    apart: tuple[str, ...] = ()
+    """Keys under which somebody else had written."""
     restarts: tuple[Restart, ...] = ()
     """Of the processes that were started here, within the last five minutes."""
     state: str = ""
@@ -126,6 +130,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_file(facts.file),
         *_redis(facts),
         *_restarts(facts),
+        *_foreign(facts),
         *_served(facts),
         *_versions(facts),
         *_clocks(facts),
@@ -184,6 +189,18 @@ def _restarts(facts: Facts) -> Iterator[Finding]:
                 f"the {name} died and was started again {times} within the last five minutes",
                 f"see why: the lines before each restart in {log}",
             )
+
+
+def _foreign(facts: Facts) -> Iterator[Finding]:
+    for words in facts.damaged:
+        yield Finding.wrong(
+            words, "somebody else writes in this namespace, or Redis lost data: give coord one of its own"
+        )
+    if facts.apart:
+        yield Finding.warning(
+            f"{counted(len(facts.apart), 'key')} of coord held something else, and is set apart: {listed(facts.apart[:5])}",
+            "somebody else writes in this namespace: give coord one of its own; they are forgotten after a week",
+        )
 
 
 def _served(facts: Facts) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ What is taken is decided where it lies, at the moment it is taken: what was said
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 import uuid
@@ -16,8 +17,9 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from redis import Redis
 
 from coordination.errors import Conflict, NotFound, Unreachable
@@ -39,6 +41,9 @@ BEGIN_WITHIN = timedelta(seconds=8)
 DONE_WITHIN = timedelta(minutes=30)
 POLL_S = 0.05
 ASKED_AT_ONCE = 500
+
+Record = TypeVar("Record", bound=BaseModel)
+logger = logging.getLogger(__name__)
 
 
 class Kind(StrEnum):
@@ -109,8 +114,8 @@ class Board:
 
     def errands(self) -> list[Errand]:
         """Those that may still be begun: who asked may have died, and nothing is removed behind people's backs."""
-        errands = map(Errand.model_validate_json, self._redis.hvals(self._keys.errands))
-        return [errand for errand in errands if self._now_ms() < errand.until_ms]
+        errands = readable(Errand, self._redis.hgetall(self._keys.errands), "errand")
+        return [errand for errand in errands.values() if self._now_ms() < errand.until_ms]
 
     def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
         key = self._keys.errand(errand_id)
@@ -133,8 +138,7 @@ class Board:
 
     def answers(self, errand_id: str) -> dict[str, Answer]:
         """Worker → its answer, begun or done."""
-        rows = self._redis.hgetall(self._keys.errand(errand_id))
-        return {worker: Answer.model_validate_json(row) for worker, row in rows.items()}
+        return readable(Answer, self._redis.hgetall(self._keys.errand(errand_id)), "answer of worker")
 
     def take_down(self, errand_id: str) -> None:
         self._redis.hdel(self._keys.errands, errand_id)
@@ -295,6 +299,17 @@ class Cleaning:
             if not any(worker not in answers or not answers[worker].done for worker in waited_for):
                 return answers
             time.sleep(POLL_S)
+
+
+def readable(kind: type[Record], rows: Mapping[str, str], what: str) -> dict[str, Record]:
+    """The rows as records; what cannot be read is named in the log, and passed over: it must not hold up the others."""
+    found = {}
+    for name, row in rows.items():
+        try:
+            found[name] = kind.model_validate_json(row)
+        except ValidationError as error:
+            logger.warning("the %s %s cannot be read: %s", what, name, str(error).partition("\n")[0])
+    return found
 
 
 def merged(answers: Iterable[Answer]) -> tuple[Remnant, ...]:

@@ -5,10 +5,11 @@ Who reads an inbox, worker or not, is another question: `MessageBus.presence`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 from redis import Redis
 
 from coordination.errors import Conflict
@@ -19,6 +20,8 @@ from coordination.wire.scripts import Scripts
 
 MISSED_HEARTBEATS = 3
 REMEMBERED = timedelta(days=1)
+
+logger = logging.getLogger(__name__)
 
 
 class Worker(BaseModel):
@@ -104,13 +107,21 @@ class Presence:
 
     def worker(self, worker_id: str) -> Worker | None:
         row = self._redis.get(self._keys.worker(worker_id))
-        return None if row is None else Worker.model_validate_json(row)
+        return None if row is None else self._read(worker_id, row)
 
     def workers(self) -> tuple[Worker, ...]:
-        """Those heard of within their last heartbeats."""
+        """Those heard of within their last heartbeats. A record that cannot be read counts as none: its worker says it anew."""
         ids = self._redis.zrange(self._keys.workers, 0, -1)
         rows = self._redis.mget([self._keys.worker(i) for i in ids]) if ids else []
-        return tuple(Worker.model_validate_json(row) for row in rows if row is not None)
+        found = (self._read(worker_id, row) for worker_id, row in zip(ids, rows, strict=True) if row is not None)
+        return tuple(worker for worker in found if worker is not None)
+
+    def _read(self, worker_id: str, row: str) -> Worker | None:
+        try:
+            return Worker.model_validate_json(row)
+        except ValidationError as error:
+            logger.warning("the record of worker %s cannot be read: %s", worker_id, str(error).partition("\n")[0])
+            return None
 
     def answers(self, pid: int) -> bool:
         """Whether the worker of this process is there."""

@@ -34,6 +34,7 @@ from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore, ms
 from coordination.runs.stuck import StuckWatch
 from coordination.settings import Settings
+from coordination.wire.apart import is_wrong_type, set_apart
 from coordination.wire.keys import lock
 from coordination.wire.trouble import cannot_write
 
@@ -44,6 +45,8 @@ RESEND_AFTER = timedelta(seconds=5)
 RESEND_AT_ONCE = 200
 PIECES = 20
 """In a round of what concerns all todos of a run: half a second, then others have their turn."""
+MEND_EVERY_S = 5.0
+"""All keys are gone through."""
 LEVEL_GRACE_MS = 5000
 """How long the join of a level's chord may take before the reaper opens the next level in its stead."""
 
@@ -75,6 +78,8 @@ class Reaper:
         self._server = ""
         self._trusted_from = time.monotonic()
         self._unreadable: set[str] = set()
+        self.misplaced = False
+        """A key was found with another type than coord keeps there."""
 
     def look_at_clock(self) -> None:
         """Before each round of a keeper, whether it leads or not."""
@@ -109,6 +114,7 @@ class Reaper:
         except (redis.ResponseError, ValueError) as error:
             if isinstance(error, redis.ResponseError) and cannot_write(error):
                 raise
+            self.misplaced |= is_wrong_type(error)
             if run_id not in self._unreadable:
                 logger.error("run %s cannot be carried on, its records in Redis are damaged: %s", run_id, error)
             self._unreadable.add(run_id)
@@ -186,6 +192,7 @@ class Keeper:
         self._locks = LockManager(store.redis, store.keys.namespace)
         self._lock: Lock | None = None
         self._label = label
+        self._mend_at = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
@@ -217,6 +224,9 @@ class Keeper:
                     self._dispatcher.open_level_after(run_id, todo_id)
                 swept.fired += 1
         swept.forgotten = self._expiry.run_when_due()
+        if self._reaper.misplaced:
+            self._reaper.misplaced = False
+            self._mend()
         return swept
 
     def _leads(self) -> bool:
@@ -246,12 +256,22 @@ class Keeper:
         with suppress(LockError):  # it slept, and somebody else leads
             lead.release()
 
+    def _mend(self) -> None:
+        """Whoever leads or not: a lead whose lock is of another type nobody could take."""
+        if time.monotonic() >= self._mend_at:
+            self._mend_at = time.monotonic() + MEND_EVERY_S
+            if "live" in set_apart(self._store.redis, self._store.keys.namespace):
+                self._store.list_live()
+
     def _guarded(self, deed: Callable[[], object]) -> None:
         try:
             deed()
         except (redis.RedisError, Unreachable) as error:
-            logger.warning("Redis does not answer the keeper: %s", error)
-            self._reaper.redis_was_away()
+            if is_wrong_type(error):
+                self._guarded(self._mend)
+            else:
+                logger.warning("Redis does not answer the keeper: %s", error)
+                self._reaper.redis_was_away()
         except Exception:
             # A keeper that ended would leave every run of every worker without its timers.
             logger.exception("the keeper's round failed; it goes on")

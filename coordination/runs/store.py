@@ -17,6 +17,7 @@ from coordination.cache.entries import drop
 from coordination.planner.delivery import Delivery
 from coordination.runs.log_pieces import LOG_LIMIT_BYTES, pieces_of
 from coordination.runs.records import (
+    LIVE,
     Blame,
     Grant,
     Handed,
@@ -219,6 +220,12 @@ class RunStore:
 
     def live_runs(self) -> list[str]:
         return list(self.redis.zrange(self.keys.live, 0, -1))
+
+    def list_live(self) -> None:
+        """Lists anew the runs that have not ended, of a list that was lost."""
+        for run_id, at_ms in self.redis.zrange(self.keys.runs, 0, -1, withscores=True):
+            if self.redis.hget(self.keys.run(run_id).meta, "status") in LIVE:
+                self.redis.zadd(self.keys.live, {run_id: at_ms}, nx=True)
 
     def due(self, now_ms: int) -> list[tuple[str, str]]:
         return _members(self.redis.zrangebyscore(self.keys.timers, "-inf", now_ms))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
-from coordination.errors import NotFound
+from coordination.errors import NotFound, Unreadable
 from coordination.nearest import did_you_mean
 from coordination.planner.bound import bound
 from coordination.runs.kept import FACTS, FACTS_OF_UNDOING, kept, kept_of
@@ -21,6 +24,7 @@ from coordination.runs.records import RunBrief, RunStatus, RunView, Source, Todo
 from coordination.wire.keys import Keys, seat, split_member
 
 LAST = "last"
+logger = logging.getLogger(__name__)
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 TAIL_PIECES = 8
 META = (
@@ -37,6 +41,21 @@ def iso(at_ms: str | int | None) -> str | None:
 
 def seconds(start_ms: str | None, end_ms: str | int | None) -> float | None:
     return None if start_ms is None or end_ms is None else round((int(end_ms) - int(start_ms)) / 1000, 3)
+
+
+@contextmanager
+def readable(run_id: str) -> Iterator[None]:
+    """Raises Unreadable where the records of the run are none of coord's, or not all of them are there."""
+    try:
+        yield
+    except NotFound:
+        raise
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise Unreadable(
+            f"the records of run {run_id} in Redis are damaged: {what}",
+            f"other runs go on; what is left of it: coord logs {run_id}, and branch coord/{run_id} of its repositories",
+        ) from error
 
 
 class RunReader:
@@ -68,8 +87,17 @@ class RunReader:
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in ids:
                 pipeline.hmget(self._keys.run(run_id).meta, META)
-            found = pipeline.execute()
-        return [self._shown(run_id, values, todos=False) for run_id, values in zip(ids, found, strict=True)]
+            found = pipeline.execute(raise_on_error=False)
+        return [view for one in zip(ids, found, strict=True) if (view := self._in_list(*one))]
+
+    def _in_list(self, run_id: str, values: Iterable[str | None] | ResponseError) -> RunView | None:
+        try:
+            if isinstance(values, ResponseError):
+                raise values
+            return self._shown(run_id, values, todos=False)
+        except (NotFound, Unreadable, ResponseError) as error:  # it must not hide the others
+            logger.warning("run %s is not shown: %s", run_id, str(error).partition("\n")[0])
+            return None
 
     def half_undone(self) -> tuple[str, ...]:
         """The runs of which something could not be undone, until somebody sees to that; the one that ended first comes first."""
@@ -79,7 +107,8 @@ class RunReader:
         status = self._redis.hget(self._keys.run(run_id).meta, "status")
         if status is None:
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
-        return RunStatus(status)
+        with readable(run_id):
+            return RunStatus(status)
 
     def read(self, run_id: str, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
         """`only`: none but these todos, without their outputs; what others there are costs nothing then."""
@@ -88,6 +117,10 @@ class RunReader:
     def _shown(
         self, run_id: str, values: Iterable[str | None], *, todos: bool, only: Collection[str] | None = None
     ) -> RunView:
+        with readable(run_id):
+            return self._view(run_id, values, todos=todos, only=only)
+
+    def _view(self, run_id: str, values: Iterable[str | None], *, todos: bool, only: Collection[str] | None) -> RunView:
         meta = {name: value for name, value in zip(META, values, strict=True) if value is not None}
         if not meta:
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
@@ -131,7 +164,8 @@ class RunReader:
             pipeline.hmget(keys.facts, names)
             state, place, values = pipeline.execute()
         facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        return _todo(todo_id, TodoState(then or state), place.split()[2], Facts(todo_id, facts), None)
+        with readable(run_id):
+            return _todo(todo_id, TodoState(then or state), place.split()[2], Facts(todo_id, facts), None)
 
     def branches(self, run: RunView) -> dict[str, str]:
         """Repository → the run on whose branch its work stands: an earlier one where all of it was carried over.

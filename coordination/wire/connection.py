@@ -46,7 +46,8 @@ def connect(
 
     `timeout`: for the connection, for TLS, and again until the server greets.
 
-    Without `decode` it answers in bytes, which may be any: text that cannot be decoded breaks a connection.
+    Without `decode` it answers in bytes. With it, bytes that are no UTF-8 come with their escapes: anybody may have written them, and one
+    such value must not end whoever goes through all of them.
     """
     timeout_s = timeout.total_seconds()
     tries = {
@@ -62,6 +63,7 @@ def connect(
         address,
         **tls,
         decode_responses=decode,
+        encoding_errors="backslashreplace",
         socket_connect_timeout=timeout_s,
         socket_timeout=patience_s.get(profile, max(timeout_s, ANSWER_S)),
         redis_connect_func=partial(_greet, timeout_s=timeout_s),

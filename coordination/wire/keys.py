@@ -64,6 +64,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:dead-letters`      | stream | what was delivered too often in vain                      | the last 10,000          |
 | `<ns>:envelope`          | hash   | `queue`, `message`, `words`: what a todo's message is made of in Lua | for ever               |
 | `<ns>:served`            | zset   | run → when a worker took a message of it last; with messages in queues | until there are none |
+| `<ns>:apart:<key>`       | any    | what stood under a key of this table with another type    | a week                   |
 | `<ns>:poison`            | list   | queue entries that could not be read                      | the last 1,000           |
 | `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
 | `…:<repos>:reply:<id>`   | list   | the answer to one request                                 | a minute                 |
@@ -101,10 +102,43 @@ Kombu's, the same for every namespace: `_kombu.binding*`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+
+TYPES: Mapping[str, str] = {
+    "zset": "runs live half-undone leases timers workers lock-shares:* lock-queue:* breaker-behind:* cache-contexts "
+    "cache-order cache-expiry recipients inbox-ready:* inbox-pending:* inbox-seen:* readers served run:*:ready "
+    "run:*:queued run:*:sent run:*:posted",
+    "hash": "holders epoch counters lock-request:* lock-stats:* lock-guard:* lock-capacities breakers breaker:* "
+    "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
+    "inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta run:*:spec run:*:place "
+    "run:*:children run:*:levels run:*:state run:*:facts run:*:pending run:*:opened run:*:busy run:*:stranded "
+    "run:*:tips run:*:output run:*:checkpoint run:*:parents run:*:behind run:*:bundle:*",
+    "set": "stops lock-party:* lock-parties lock-names topic:* run:*:owed",
+    "string": "fence worker:* version lock:* resource:* seat:* lock-done:* lock-epoch",
+    "list": "lock-wake:* breaker-failures:* poison durations:*",
+    "stream": "lock-released breaker-resets inbox-stream:* dead-letters run:*:events run:*:log:*",
+}
+"""Type → the keys of the table that have it, without `<ns>:`; `*` is what differs."""
+
+
+def type_of(name: str) -> str | None:
+    """The type that a key has, without its namespace; None where the table has no such key."""
+    return next((kind for kind, fits in _FITS if fits.fullmatch(name)), None)
+
+
+def _fits(names: str) -> re.Pattern[str]:
+    """What differs at the end may hold colons: a todo's id, a recipient."""
+    patterns = (re.escape(name).replace(r"\*:", "[^:]+:").replace(r"\*", "(?s:.+)") for name in names.split())
+    return re.compile("|".join(patterns))
+
+
+_FITS = tuple((kind, _fits(names)) for kind, names in TYPES.items())
+APART = "apart:"
+"""Before the name of a key that held another type."""
 
 
 @dataclass(frozen=True)

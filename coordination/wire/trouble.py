@@ -14,6 +14,9 @@ from coordination.errors import Unreachable, Unusable
 from coordination.wire.address import Address, hide_password, parse
 
 NO_ROOM = "make room where it keeps its data; the embedded server keeps it in .coord beside the file"
+FOREIGN = (
+    "somebody else writes in this namespace, or Redis lost data: coord doctor sets such keys apart, and names them"
+)
 REFUSALS = ("MISCONF", "OOM ", "READONLY ", "NOREPLICAS ", "BUSY Redis")
 REFUSED = (redis.OutOfMemoryError, redis.ReadOnlyError, redis.exceptions.MasterDownError)
 """Of some answers redis-py makes a class, and takes away their first word."""
@@ -121,6 +124,10 @@ def _answer(error: redis.RedisError, at: Address, where: str) -> Unreachable | N
         return Unusable(
             f"{where} has no database {at.db}", "name one below its setting `databases` (16 if it says nothing else)"
         )
+    if "WRONGTYPE" in str(error):
+        return Unreachable(f"{where} holds something else under a key of coord: {error}", FOREIGN)
+    if "script:" in str(error):
+        return Unreachable(f"{where} holds records of coord that are damaged: {error}", FOREIGN)
     if "unknown command" in str(error) and "HELLO" in str(error).upper():
         return Unusable(f"{where} is older than 6.2", "coord needs Redis 6.2 or later, or Valkey")
     if found := UNKNOWN.search(str(error)):

@@ -15,6 +15,7 @@ from coordination.cache.contexts import Cache
 from coordination.locks import LockManager
 from coordination.messages import Limits, MessageBus
 from coordination.wire import keys
+from coordination.wire.apart import set_apart
 from coordination.wire.scripts import Scripts
 
 ROW = re.compile(r"^\| `<ns>:(\S+)` +\| (\w+) ", re.MULTILINE)
@@ -87,3 +88,34 @@ def test_every_key_of_breakers_has_its_row(client: redis.Redis):
     client.zadd(keys.Keys("test").breakers.behind("repo:api"), {"run todo": 1})  # as run/claim does
 
     assert in_the_table(client) >= rows_of("breaker")
+
+
+def test_the_type_that_each_key_must_have_is_that_of_its_row():
+    table = re.findall(r"^\| `(<ns>:|…:)([^`]+)` +\| (zset|hash|set|string|list|stream) ", keys.__doc__, re.MULTILINE)
+    names = {
+        ("run:r1:" if head == "…:" else "") + re.sub(r"<[^>]+>", "a:b c", name.replace("run:<id>", "run:r1")): kind
+        for head, name, kind in table
+        if name not in ("<what>", "<repos>:reply:<id>")
+    }
+
+    assert {name: keys.type_of(name) for name in names} == names
+    assert [keys.type_of(f"{kind}:x") for kind in ("lock", "resource", "seat")] == ["string"] * 3
+    assert keys.type_of("apart:live") is None
+    assert len(names) > 60
+
+
+def test_a_key_of_another_type_is_set_apart_and_the_others_stay(client: redis.Redis):
+    client.set("test:live", b"\xff")
+    client.rpush("test:run:r1:state", "x")
+    client.zadd("test:runs", {"r1": 1})
+    client.set("test:own", "of somebody else")
+    client.set("other:live", "x")
+
+    done = set_apart(client, "test")
+
+    assert sorted(done) == ["live", "run:r1:state"]
+    assert {*client.scan_iter()} == {
+        "test:apart:live", "test:apart:run:r1:state", "test:runs", "test:own", "other:live"
+    }  # fmt: skip
+    assert client.ttl("test:apart:live") > 0
+    assert set_apart(client, "test") == []

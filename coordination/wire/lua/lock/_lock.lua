@@ -40,9 +40,17 @@ local function load(id)
   return request
 end
 
+-- The last fence given out. What is no fence counts as none: by a number so large that one more makes no difference two holders
+-- would have the same. (2^52 microseconds: the year 2112.)
+local function last_fence()
+  local kept = call('GET', head .. KEY.fence) or ''
+  local fence = string.find(kept, '^%d+$') and tonumber(kept) or 0
+  return fence < 4503599627370496 and fence or 0
+end
+
 -- Never below the clock in microseconds: a server that lost its data gives out no old fence again.
 local function next_fence()
-  local fence = math.max(tonumber(call('GET', head .. KEY.fence) or '0') + 1, now_us)
+  local fence = math.max(last_fence() + 1, now_us)
   fence = string.format('%.0f', fence)
   call('SET', head .. KEY.fence, fence)
   return fence
@@ -51,7 +59,7 @@ end
 -- Made once for the data of a server: another one says that everything before it is gone.
 local function epoch()
   local known = call('GET', head .. KEY.epoch)
-  if known then return known end
+  if known and string.find(known, '^%d+$') then return known end
   known = string.format('%.0f', now_us)
   call('SET', head .. KEY.epoch, known)
   return known

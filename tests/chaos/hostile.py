@@ -1,0 +1,111 @@
+"""A hostile writer in Redis: somebody who may write any key of the namespace, and writes what is no record of coord's.
+
+It writes damage, not orders: who may write in Redis can order todos until orders are signed, and that is no fault of a reader.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+RUBBISH = (
+    b"",
+    b"\xff\xfe\x00",
+    b"not json",
+    b"{",
+    b"null",
+    b"[]",
+    b"{}",
+    b"[1, 2]",
+    b"-1",
+    b"1e400",
+    b"nan",
+    b"99999999999999999999999999",
+    b"a b c d e f g",
+    b"[" * 20_000,
+    b"\x1b[31m\r\n",
+    b'{"id": 5, "repos": 7}',
+)
+KEPT = ("version", "envelope", "keeper")
+"""Whole keys that it leaves alone: what a stranger's version means is told at sign-on, and the others are made anew."""
+
+
+class Hostile:
+    """One write at a time, at a key of `namespace` that is there, or at a new one beside it."""
+
+    def __init__(self, redis: Redis, chance: random.Random, namespace: str = "coord") -> None:
+        """`redis` must not decode."""
+        self._redis = redis
+        self._chance = chance
+        self._namespace = namespace
+
+    def write(self) -> str:
+        """What was written where; empty where there was nothing."""
+        keys = sorted(self._redis.scan_iter(match=f"{self._namespace}[:.]*", count=1000))
+        if not keys:
+            return ""
+        key = self._chance.choice(keys)
+        kind = self._redis.type(key).decode()
+        deed = self._chance.choice(self._deeds(kind))
+        try:
+            deed(key)
+        except ResponseError as error:  # it changed its type in between
+            return f"{key!r}: {error}"
+        return f"{deed.__name__} {key!r} ({kind})"
+
+    def _deeds(self, kind: str) -> Sequence[Callable[[bytes], Any]]:
+        per_type = {
+            "hash": (self.field, self.field, self.field, self.new_field, self.no_field),
+            "string": (self.text, self.text, self.cut),
+            "zset": (self.member, self.member, self.score, self.no_member),
+            "set": (self.add,),
+            "list": (self.push,),
+            "stream": (self.entry,),
+        }
+        return (*per_type.get(kind, ()), self.another_type)
+
+    def _rubbish(self) -> bytes:
+        return self._chance.choice(RUBBISH)
+
+    def field(self, key: bytes) -> None:
+        self._redis.hset(key, self._chance.choice(sorted(self._redis.hkeys(key)) or [b"x"]), self._rubbish())
+
+    def new_field(self, key: bytes) -> None:
+        self._redis.hset(key, self._rubbish(), self._rubbish())
+
+    def no_field(self, key: bytes) -> None:
+        self._redis.hdel(key, self._chance.choice(sorted(self._redis.hkeys(key)) or [b"x"]))
+
+    def text(self, key: bytes) -> None:
+        self._redis.set(key, self._rubbish(), keepttl=True)
+
+    def cut(self, key: bytes) -> None:
+        self._redis.set(key, (self._redis.get(key) or b"")[: self._chance.randrange(20)], keepttl=True)
+
+    def member(self, key: bytes) -> None:
+        self._redis.zadd(key, {self._rubbish(): self._chance.choice((-1, 0, 1, 2**53, float("inf")))})
+
+    def score(self, key: bytes) -> None:
+        members = self._redis.zrange(key, 0, -1)
+        self._redis.zadd(key, {self._chance.choice(members): float("-inf")} if members else {b"x": 0})
+
+    def no_member(self, key: bytes) -> None:
+        self._redis.zrem(key, self._chance.choice(self._redis.zrange(key, 0, -1) or [b"x"]))
+
+    def add(self, key: bytes) -> None:
+        self._redis.sadd(key, self._rubbish())
+
+    def push(self, key: bytes) -> None:
+        self._redis.lpush(key, self._rubbish())
+
+    def entry(self, key: bytes) -> None:
+        self._redis.xadd(key, {self._rubbish(): self._rubbish()})
+
+    def another_type(self, key: bytes) -> None:
+        other = self._chance.choice((self._redis.set, self._redis.rpush))
+        self._redis.delete(key)
+        other(key, self._rubbish())
