@@ -19,7 +19,7 @@ from tests.stage import Begun, Fields, Stage
 from tests.waiting import until
 
 FAULT = "everything killed"
-DOES = "SIGKILL to server, all workers and the command at once, 20 times at random moments; then coord up"
+DOES = "SIGKILL to supervisor, server, all workers and the command at once, 20 times at random moments; then coord up"
 RESUMES_WITHIN_S = 10.0
 
 
@@ -88,7 +88,7 @@ class _Trial:
         return run
 
     def kill(self) -> None:
-        records = [Daemon(self._stage.state, name).running() for name in ("server", "worker")]
+        records = [Daemon(self._stage.state, name).running() for name in ("supervisor", "server", "worker")]
         pids = [record.pid for record in records if record]
         pids += [process.pid for process in (self._second, self._watcher) if process and process.poll() is None]
         for pid in pids:

@@ -6,11 +6,25 @@ It writes damage, not orders: who may write in Redis can order todos until order
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
+
+from coordination.errors import CoordinationError
+from coordination.wire.connection import Profile, connect
+from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
+from tests.chaos.figures import Figures
+from tests.chaos.grounds import grounds
+from tests.chaos.record import lines_of
+from tests.stage import Stage
+
+FAULT = "hostile writer"
+DOES = "rubbish into random keys, 20 times a second, while runs of 60 todos go on: workers live, only what was ordered runs"
 
 RUBBISH = (
     b"",
@@ -109,3 +123,47 @@ class Hostile:
         other = self._chance.choice((self._redis.set, self._redis.rpush))
         self._redis.delete(key)
         other(key, self._rubbish())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writes:
+    seconds: float
+    todos: int = 60
+    repos: int = 12
+    workers: int = 3
+    pause_s: float = 0.05
+    seed: int = 0
+    patience_s: float = 120
+
+
+def main(minutes: float) -> Figures:
+    with grounds() as stage:
+        return write_rubbish(stage, Writes(seconds=minutes * 60, seed=random.randrange(10**6)))
+
+
+def write_rubbish(stage: Stage, how: Writes) -> Figures:
+    """A run begins where none is live; afterwards all data are gone, and a last one must succeed with the same workers."""
+    chance = random.Random(how.seed)
+    stage.settings = {**NO_POISON, "lease_ttl": "2s", "heartbeat": "500ms"}
+    todos = dag(how.todos, how.repos, chance, env={"LASTS": "0.1"})
+    stage.write(todos)
+    url = stage.server.start()
+    crew = Crew(stage, [url] * how.workers)
+    crew.ready()
+    watch, runs, wrong, writes = Watch(stage, straight(stage)), [], [], 0
+    end = time.monotonic() + how.seconds
+    with connect(url, Profile.COMMAND, decode=False) as client:
+        hostile = Hostile(client, chance)
+        while time.monotonic() < end:
+            with suppress(CoordinationError, RedisError, ValueError):  # what a command says then is not judged here
+                if not runs or watch.over(runs[-1]):
+                    runs.append(begin(stage, url))
+            writes += bool(hostile.write())
+            time.sleep(how.pause_s)
+            wrong += crew.restart_ended()
+        client.flushall()
+    crew.ready()
+    wrong += watch.until_over([begin(stage, url)], how.patience_s, lambda: wrong.extend(crew.restart_ended()))
+    strangers = {line.todo for line in lines_of(ledger_of(stage))} - {todo["id"] for todo in todos}
+    wrong += [f"{todo} ran, and nobody had ordered it" for todo in strangers]
+    return Figures(measured=f"{writes} writes, {len(runs)} runs begun meanwhile, seed {how.seed}", wrong=wrong)

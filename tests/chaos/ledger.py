@@ -115,6 +115,16 @@ def violations(lines: Iterable[Line], record: Record) -> list[str]:
     return [f"{record.run}: {words}" for words in (*strangers, *judge.run(), *found)]
 
 
+def after_a_restore(lines: Iterable[Line], record: Record) -> list[str]:
+    """What went wrong in a run of which Redis has lost a part: bodies are done again then, but the run ends, and two of them never
+    run at once in one repository.
+    """
+    own = sorted((line for line in lines if line.run == record.run), key=lambda line: line.at_ns)
+    judge = _Judge(record, [line for line in own if line.todo in record.todos])
+    left = [f"{todo} is {facts.state}" for todo, facts in record.todos.items() if facts.state != "succeeded"]
+    return [f"{record.run}: {words}" for words in (*judge.run(), *left)]
+
+
 @dataclass
 class _Judge:
     record: Record

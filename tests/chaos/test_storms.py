@@ -7,6 +7,10 @@ import random
 import pytest
 
 from tests.chaos.everything import Everything, end_all
+from tests.chaos.git_kills import GitKills, kill_gits
+from tests.chaos.guard_kills import GuardKills, kill_guards
+from tests.chaos.hostile import Writes, write_rubbish
+from tests.chaos.restores import Restores, restore
 from tests.chaos.storm import Storm, rage
 from tests.stage import Stage
 
@@ -33,3 +37,29 @@ def test_everything_killed_at_once_goes_on_where_it_was(stage: Stage) -> None:
     ended = end_all(stage, how)
 
     assert ended.wrong == [], ended.measured
+
+
+def test_whichever_git_is_killed_every_todo_succeeds(stage: Stage) -> None:
+    killed = kill_gits(stage, GitKills(todos=12, repos=4, workers=2, one_in=6, seed=SEED, patience_s=90))
+
+    assert killed.wrong == [], killed.measured
+
+
+def test_whichever_guard_is_killed_no_child_lives_into_the_next_attempt(stage: Stage) -> None:
+    killed = kill_guards(stage, GuardKills(todos=8, repos=4, workers=2, kills=3, seed=SEED, patience_s=90))
+
+    assert killed.wrong == [], killed.measured
+
+
+def test_older_data_that_come_back_end_right(stage: Stage) -> None:
+    how = Restores(todos=16, repos=4, workers=2, restores=1, older_s=(1, 2), lease="2s", seed=SEED, patience_s=90)
+
+    restored = restore(stage, how)
+
+    assert restored.wrong == [], restored.measured
+
+
+def test_workers_live_through_rubbish_in_redis(stage: Stage) -> None:
+    written = write_rubbish(stage, Writes(seconds=5, todos=12, repos=4, workers=2, seed=SEED, patience_s=90))
+
+    assert written.wrong == [], written.measured

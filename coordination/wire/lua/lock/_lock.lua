@@ -40,17 +40,12 @@ local function load(id)
   return request
 end
 
--- The last fence given out. What is no fence counts as none: by a number so large that one more makes no difference two holders
--- would have the same. (2^52 microseconds: the year 2112.)
-local function last_fence()
+-- Never below the clock in microseconds: a server that lost its data gives out no old fence again. What is kept and is no fence counts
+-- as none: of a number so large that one more makes no difference two holders would get the same (2^52 us: the year 2112).
+local function next_fence()
   local kept = call('GET', head .. KEY.fence) or ''
   local fence = string.find(kept, '^%d+$') and tonumber(kept) or 0
-  return fence < 4503599627370496 and fence or 0
-end
-
--- Never below the clock in microseconds: a server that lost its data gives out no old fence again.
-local function next_fence()
-  local fence = math.max(last_fence() + 1, now_us)
+  fence = math.max(fence < 4503599627370496 and fence + 1 or 0, now_us)
   fence = string.format('%.0f', fence)
   call('SET', head .. KEY.fence, fence)
   return fence

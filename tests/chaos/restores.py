@@ -1,0 +1,86 @@
+"""Older data of Redis come back in the middle of a run: the server is killed, and a copy of some seconds ago put in its place."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.wire.daemon import Daemon
+from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
+from tests.chaos.figures import Figures
+from tests.chaos.grounds import grounds
+from tests.chaos.ledger import after_a_restore
+from tests.chaos.record import lines_of, record
+from tests.stage import Stage
+from tests.waiting import until
+
+FAULT = "older data restored"
+DOES = "SIGKILL to the server and its data of 1 to 6 s ago in its place, every 8 s while 150 todos are done, 6 times"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restores:
+    todos: int = 150
+    repos: int = 15
+    workers: int = 4
+    restores: int = 6
+    older_s: tuple[float, float] = (1, 6)
+    between_s: float = 4.0
+    lasts_s: float = 0.3
+    lease: str = "5s"
+    seed: int = 0
+    patience_s: float = 900
+
+
+def main(_minutes: float) -> Figures:
+    with grounds() as stage:
+        return restore(stage, Restores(seed=random.randrange(10**6)))
+
+
+def restore(stage: Stage, how: Restores) -> Figures:
+    chance = random.Random(how.seed)
+    stage.settings = {**NO_POISON, "lease_ttl": how.lease}
+    stage.write(dag(how.todos, how.repos, chance, env={"LASTS": str(how.lasts_s)}))
+    url = stage.server.start()
+    crew = Crew(stage, [url] * how.workers)
+    crew.ready()
+    watch = Watch(stage, straight(stage))
+    run, wrong, times = begin(stage, url), [], 0
+    while times < how.restores and not watch.over(run):
+        _copy(stage)
+        time.sleep(chance.uniform(*how.older_s))
+        _put_back(stage)
+        times += 1
+        wrong += crew.restart_ended()
+        time.sleep(how.between_s)
+    until(lambda: watch.over(run), how.patience_s)
+    with stage.redis() as redis:
+        wrong += after_a_restore(lines_of(ledger_of(stage)), record(redis, run))
+    starts = sum(line.starts for line in lines_of(ledger_of(stage)))
+    return Figures(measured=f"{how.todos} todos, {times} restores, {starts} body runs, seed {how.seed}", wrong=wrong)
+
+
+def _kept(stage: Stage) -> Path:
+    return stage.folder / "older"
+
+
+def _copy(stage: Stage) -> None:
+    """Between two writes."""
+    shutil.rmtree(_kept(stage), ignore_errors=True)
+    with stage.redis() as redis:
+        redis.client_pause(1000)
+        shutil.copytree(stage.state / "appendonlydir", _kept(stage))
+        redis.client_unpause()
+
+
+def _put_back(stage: Stage) -> None:
+    os.kill(stage.daemon("server").pid, signal.SIGKILL)
+    until(lambda: Daemon(stage.state, "server").running() is None, 30)
+    shutil.rmtree(stage.state / "appendonlydir")
+    shutil.copytree(_kept(stage), stage.state / "appendonlydir")
+    stage.server.start()
