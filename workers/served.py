@@ -10,18 +10,9 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 LEAVES = "is told to leave it: what runs there ends first"
-
-
-@dataclass(frozen=True)
-class Change:
-    """What `step` has done."""
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
 
 
 class Served(Mapping[str, Path]):

@@ -20,7 +20,7 @@ from redis.connection import AbstractConnection, SSLConnection
 from redis.retry import Retry
 
 from coordination.wire.address import PORT, client_url
-from coordination.wire.trouble import explain
+from coordination.wire.trouble import damaged, explain
 
 ANSWER_S = 2.0
 """A step is done in milliseconds; a disk that is busy makes Redis wait this long with a write."""
@@ -109,7 +109,7 @@ def reaching(url: str) -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        words = explain(error, url)
+        words = explain(error, url) or damaged(error, url)
         if words is None:
             raise
         raise words from error

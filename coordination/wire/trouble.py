@@ -10,7 +10,7 @@ import ssl
 
 import redis
 
-from coordination.errors import Unreachable, Unusable
+from coordination.errors import CoordinationError, Unreachable, Unreadable, Unusable
 from coordination.wire.address import Address, hide_password, parse
 
 NO_ROOM = "make room where it keeps its data; the embedded server keeps it in .coord beside the file"
@@ -41,6 +41,13 @@ def explain(error: redis.RedisError, url: str) -> Unreachable | None:
 def misses(command: str) -> str:
     """Of a server that has it under another name, or not at all."""
     return f"does not know {command.upper()}: it is renamed or disabled there"
+
+
+def damaged(error: redis.RedisError, url: str) -> CoordinationError | None:
+    """The error in our words where a step came upon what is no record of coord's."""
+    if isinstance(error, redis.ResponseError) and ("WRONGTYPE" in str(error) or "on @user_script" in str(error)):
+        return Unreadable(f"Redis at {hide_password(url)} holds what is no record of coord: {error}", FOREIGN)
+    return None
 
 
 def cannot_write(error: redis.RedisError) -> bool:
@@ -124,10 +131,6 @@ def _answer(error: redis.RedisError, at: Address, where: str) -> Unreachable | N
         return Unusable(
             f"{where} has no database {at.db}", "name one below its setting `databases` (16 if it says nothing else)"
         )
-    if "WRONGTYPE" in str(error):
-        return Unreachable(f"{where} holds something else under a key of coord: {error}", FOREIGN)
-    if "script:" in str(error):
-        return Unreachable(f"{where} holds records of coord that are damaged: {error}", FOREIGN)
     if "unknown command" in str(error) and "HELLO" in str(error).upper():
         return Unusable(f"{where} is older than 6.2", "coord needs Redis 6.2 or later, or Valkey")
     if found := UNKNOWN.search(str(error)):
