@@ -197,6 +197,14 @@ class OnFailure(Word):
     """Undo what was done."""
 
 
+class WriteBack(Word):
+    """What of a run that has ended is written into the file."""
+
+    STATUS = "status"
+    """What succeeded is completed, with its hours; what was undone is pending again."""
+    NONE = "none"
+
+
 class Workspace(Word):
     WORKTREE = "worktree"
     """A git worktree of the run's own."""
@@ -478,6 +486,8 @@ class Plan(Record):
     strategy: Strategy = Strategy.AUTO
     on_failure: OnFailure = OnFailure.HALT
     max_parallel: Count | None = None
+    timeout: Duration | None = None
+    recurring: Annotated[bool, Field(strict=True)] = False
     retry: Retry | None = None
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from coordination.errors import NotAllowed, UsageError
-from coordination.models import Backoff, Command, Duration, Jitter, Size, Text, lower_case
+from coordination.models import Backoff, Command, Duration, Jitter, Size, Text, WriteBack, lower_case
 from coordination.wording import wrong_value
 
 ENV_PREFIX = "COORD_"
@@ -61,7 +61,8 @@ class Settings(BaseModel):
     todo_timeout: Duration = timedelta(hours=1)
     kill_grace: Duration = timedelta(seconds=5)
     """Between TERM and KILL."""
-    retry_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    retry_attempts: Annotated[int, Field(ge=1, le=100)] = 1
+    """Of a todo that says nothing of its `retry`, and whose plan does not either; lost workers count towards `lost_leases`."""
     retry_strategy: Backoff = Backoff.EXPONENTIAL
     retry_delay: Duration = timedelta(seconds=1)
     retry_factor: Annotated[float, Field(ge=1)] = 2.0
@@ -72,6 +73,8 @@ class Settings(BaseModel):
     breaker_window: Duration = timedelta(minutes=5)
     breaker_open: Duration = timedelta(minutes=1)
     """How long nothing is tried behind an open one; then one is."""
+    write_back: WriteBack = WriteBack.STATUS
+    """What a run that ends writes into the file; `coord sync RUN` writes it all the same."""
     keep_runs: Duration = timedelta(days=30)
     """How long Redis keeps what it knows of a run that has ended."""
     export_runs: Text | None = None

@@ -174,9 +174,14 @@ class RunModel:
             self._undo_next()
 
     def _undo_next(self) -> None:
-        for todo in self.intents:
-            if self.at[todo] in FORWARD_ENDS and self._passed_behind(todo):
-                self.at[todo] = "undo due"
+        passed = True
+        while passed:  # what a person did is undone by itself, and those before it may follow
+            passed = False
+            for todo in self.intents:
+                if self.at[todo] in FORWARD_ENDS and self._passed_behind(todo):
+                    manual = self.persons.get(todo) == "manual"
+                    self.at[todo] = "compensated" if manual else "undo due"
+                    passed = passed or manual
 
     def _passed_behind(self, todo: str) -> bool:
         """Whether all that stands behind it is undone, or never was begun."""

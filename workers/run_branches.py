@@ -14,6 +14,7 @@ from pathlib import Path
 from coordination.errors import GitRefused
 from coordination.runs.cleaning import RUN_ID, Kind, Remnant
 from workers.git import git
+from workers.landed import Checkout
 from workers.repository import branch_of, is_commit, look, worktrees
 from workers.trouble import GitInterrupted
 
@@ -51,7 +52,7 @@ class RunBranches:
             kind=Kind.BRANCH,
             repo=self._repo,
             path=str(self._checkout),
-            unmerged=head in self._unmerged,
+            unmerged=head in self._unmerged and not self._squashed(head),
             stays="it has commits that no run has recorded"
             if head in self._foreign and head != base
             else self._checked_out(run, self.places, own),
@@ -74,6 +75,13 @@ class RunBranches:
         branch = f"refs/heads/{branch_of(run)}"
         place = next((place for place, on in places.items() if on == branch and place != own), None)
         return f"it is checked out in {place}" if place else ""
+
+    def _squashed(self, head: str) -> bool:
+        """Whether the checkout's own branch has all of it, under other commits."""
+        try:
+            return Checkout(path=self._checkout, revision="HEAD").has(head)
+        except GitRefused:  # it has no commit
+            return False
 
     @cached_property
     def _has_git(self) -> bool:

@@ -84,6 +84,10 @@ COMMANDS: Families = {
         "approve": ("runs.approving:approve", "Let a todo begin, or a milestone be reached, that waits for it."),
         "reject": ("runs.approving:reject", "Do not let it: it has failed."),
         "rollback": ("runs.rollback:rollback", "Undo what a run did, in reverse order."),
+        "checkpoint": (
+            "runs.checkpoints:checkpoint",
+            "Name what a run has done, and come back to it: create, list, restore.",
+        ),
         "sync": ("runs.looking:sync", "Write what succeeded back into the file."),
         "export-run": ("runs.moving:export_run", "A run as one JSON document: to move it, or to look at it."),
         "import-run": ("runs.moving:import_run", "A run that was exported becomes one of this Redis."),

@@ -58,6 +58,8 @@ DESCRIPTIONS = {
     "Plan.strategy": "How its todos are ordered in time.",
     "Plan.on_failure": "What happens to the rest when a todo fails.",
     "Plan.max_parallel": "How many of its todos may run at once.",
+    "Plan.timeout": "When a run of it is ended: undone where its failures are, else cancelled.",
+    "Plan.recurring": "Each sweep runs all its todos, also completed ones, and nothing is written back.",
     "Plan.retry": "For its todos: what these do not say themselves.",
     "Milestone.completion_criteria": "What must hold: words, or {text, check} where check is a command.",
     "Todo.task": "What is to be done, in a line.",

@@ -18,7 +18,7 @@ from coordination.runs import progress
 from coordination.runs.records import TodoState
 
 NAMES = (
-    "run.started", "run.paused", "run.resumed", "run.imported", "run.cancelled", "run.rolling_back", "run.stuck", "run.ended",
+    "run.started", "run.paused", "run.resumed", "run.imported", "run.cancelled", "run.timed_out", "run.rolling_back", "run.stuck", "run.ended",
     "level.opened", "level.settled",
     "todo.ready", "todo.dispatched", "todo.started", "todo.parked", "todo.retrying", "todo.lost", "todo.poison", "todo.settled",
     "todo.compensating", "todo.accepted", "todo.approved", "todo.rejected",

@@ -6,15 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordination.ecosystem.writeback import write_back
-from coordination.errors import Blocked
+from coordination.errors import Blocked, Conflict
 from coordination.library.events import Event, event_of
-from coordination.models import OnFailure, Strategy
+from coordination.models import OnFailure, Strategy, WriteBack
 from coordination.planner.alone import alone
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors
@@ -23,7 +23,7 @@ from coordination.runs.census import CensusTaker
 from coordination.runs.export.document import document_of
 from coordination.runs.export.file import load, save
 from coordination.runs.export.received import LARGEST
-from coordination.runs.records import RunView
+from coordination.runs.records import RunStatus, RunView
 from coordination.runs.submit import Order, decide
 from coordination.runs.view import LAST
 from coordination.wire.connection import reaching
@@ -31,6 +31,8 @@ from coordination.wire.connection import reaching
 if TYPE_CHECKING:
     from coordination.library.coord import Coord
     from coordination.runs.approvals import Decision
+    from coordination.runs.named_checkpoints import NamedCheckpoint
+    from coordination.runs.rollback import Prospect
 
 
 class Runs:
@@ -67,23 +69,28 @@ class Runs:
         on_failure: OnFailure | None = None,
         max_parallel: int | None = None,
         no_cache: bool = False,
+        timeout: timedelta | None = None,
+        accept: Collection[str] = (),
     ) -> Run:
-        """Starts a run of the plan's open todos; with `no_cache` those with a `cache` run all the same. With the embedded server its worker is started as well, and stops with
-        the last of its users.
+        """Starts a run of the plan's open todos; with `no_cache` those with a `cache` run all the same; `timeout`: after which the run
+        is ended. With the embedded server its worker is started as well, and stops with the last of its users.
 
-        Raises Blocked where nothing can be started, since all is done or held up from outside; PlanRefused; Conflict.
+        Raises Blocked where nothing can be started, since all is done or held up from outside; PlanRefused; Conflict; NotLanded
+        where the result of a completed predecessor is not in its base branch, unless it is one to `accept` all the same.
         """
         graph = build(self._coord.manager.ecosystem, plan, wanted)
         how = partial(decide, settings=self._coord.settings, strategy=strategy, on_failure=on_failure)
-        return self._start(graph, partial(how, max_parallel=max_parallel, no_cache=no_cache))
+        return self._start(graph, partial(how, max_parallel=max_parallel, no_cache=no_cache, timeout=timeout), accept)
 
-    def execute(self, todo: str) -> Run:
-        """Starts a run of this one todo, whichever plan it belongs to. Raises as `sweep` does."""
+    def execute(self, todo: str, *, timeout: timedelta | None = None, accept: Collection[str] = ()) -> Run:
+        """Starts a run of this one todo, whichever plan it belongs to; `timeout`: when it is stopped, instead of its own. Raises as
+        `sweep` does.
+        """
         manager = self._coord.manager
-        graph = alone(manager.ecosystem, manager.get_todo(todo))
-        return self._start(graph, partial(decide, settings=self._coord.settings))
+        graph = alone(manager.ecosystem, manager.get_todo(todo), timeout)
+        return self._start(graph, partial(decide, settings=self._coord.settings), accept)
 
-    def _start(self, graph: PlanGraph, decided: Callable[[PlanGraph], Order]) -> Run:
+    def _start(self, graph: PlanGraph, decided: Callable[[PlanGraph], Order], accept: Collection[str]) -> Run:
         coord, plan, order = self._coord, graph.plan.id, decided(graph)
         if not graph.todos:
             whys = [graph.nothing_to_do] if graph.nothing_to_do else [f"{t}: {why}" for t, why in graph.blocked.items()]
@@ -92,7 +99,7 @@ class Runs:
         with self._reached() as deeds:
             graph = deeds.knowing(graph)
             order = decided(graph) if graph.learned else order
-            return Run(coord, deeds.sweep(coord.manager.ecosystem, graph, order))
+            return Run(coord, deeds.sweep(coord.manager.ecosystem, graph, order, accept))
 
     def retry(
         self,
@@ -243,7 +250,8 @@ class Run:
                     self._coord.subscribers.tell(event_of(self.id, happened))
                 if deadline is not None and time.monotonic() > deadline and not _is_end(happened):
                     raise TimeoutError(f"run {self.id} has not ended within {timeout_s} s")
-        self.sync()
+        if self._deeds.settings.write_back is not WriteBack.NONE:
+            self.sync()
         return self.view()
 
     def sync(self) -> tuple[str, ...]:
@@ -285,6 +293,40 @@ class Run:
         with reaching(self._deeds.url):
             self._coord.start_worker(self._deeds.prospect(self.id).repos)
             self._deeds.rollback(self.id)
+
+    def rollback_preview(self) -> Prospect:
+        """What a rollback of it would undo, and which branches would go. Raises as `rollback` does."""
+        with reaching(self._deeds.url):
+            return self._deeds.prospect(self.id)
+
+    def create_checkpoint(self, name: str) -> NamedCheckpoint:
+        """Records which of its todos have succeeded. Raises UsageError; Conflict where the name is taken, or the run is undone."""
+        with reaching(self._deeds.url):
+            return self._deeds.create_checkpoint(self.id, name)
+
+    def checkpoints(self) -> list[NamedCheckpoint]:
+        """The oldest first; a retry of the run has them, too."""
+        with reaching(self._deeds.url):
+            return self._deeds.checkpoints(self.id)
+
+    def begin_restore(self, name: str) -> RunView:
+        """Begins to undo what it has begun since the checkpoint, or goes on with that. `wait` returns when that has ended; then
+        `coord.runs.retry` does it again. Raises NotFound; Conflict as `rollback` does.
+        """
+        with reaching(self._deeds.url):
+            self._coord.start_worker(self._deeds.undone_by_restore(self.id, name).repos)
+            self._deeds.restore(self.id, name)
+        return self.view()
+
+    def restore(self, name: str, timeout_s: float | None = None) -> Run:
+        """Undoes what it has begun since the checkpoint, in reverse order, then retries it; returns the new run. Asked again after an
+        interruption it goes on. Raises Conflict where something could not be undone; Blocked where nothing is left; TimeoutError.
+        """
+        if not self.begin_restore(name).status.ended:
+            self.wait(timeout_s)
+        if self.view().status is RunStatus.ROLLBACK_FAILED:
+            raise Conflict(f"not all of run {self.id} could be undone", f"look at it: coord show-run {self.id}")
+        return self._coord.runs.retry(self.id)
 
     def accept(self, todos: str | Collection[str], reason: str) -> None:
         """What could not be undone counts as undone, for this reason; the rest goes on.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from coordination.models import Ecosystem, Plan, Todo
 from coordination.planner.graph import PlanGraph, build
@@ -12,13 +13,15 @@ AD_HOC = "ad-hoc"
 """The plan of a todo that belongs to none."""
 
 
-def alone(ecosystem: Ecosystem, todo: Todo) -> PlanGraph:
-    """The graph of nothing but this todo, in its plan or one made for it. Raises PlanRefused."""
+def alone(ecosystem: Ecosystem, todo: Todo, timeout: timedelta | None = None) -> PlanGraph:
+    """The graph of nothing but this todo, in its plan or one made for it. `timeout`: instead of its own. Raises PlanRefused."""
     plan = next((p for p in ecosystem.coordination.plans if todo in ecosystem.todos_of(p)), None)
     if plan is None:
         plan = Plan(id=AD_HOC, title=f"only {todo.id}")
         ecosystem = _with(ecosystem, plan, todo)
     graph = build(ecosystem, plan.id, Selectors(todos=[todo.id]))
+    if timeout and todo.id in graph.todos:
+        graph = replace(graph, todos={**graph.todos, todo.id: todo.model_copy(update={"timeout": timeout})})
     return replace(graph, nothing_to_do=f"{todo.id} is {todo.status}") if graph.nothing_to_do else graph
 
 

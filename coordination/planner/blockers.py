@@ -66,7 +66,14 @@ class Register:
         return self._todos_of.get(plan.id) or [todo.id for todo in self._ecosystem.todos_of(plan)]
 
     def is_open(self, name: str) -> bool:
-        return name in self.items and self.items[name].status not in OVER
+        if name not in self.items:
+            return False
+        status = self.items[name].status
+        return status not in OVER or (status is TodoStatus.COMPLETED and self._recurs(name))
+
+    def _recurs(self, name: str) -> bool:
+        """Whether it is a todo of the plan at hand, and each sweep of that runs all of them."""
+        return self._plan is not None and self._plan.recurring and name in self._members
 
     def trace(self, todos: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """The open direct blockers of each of these todos, and of all that stands behind them."""
@@ -78,6 +85,20 @@ class Register:
                 waits[name] = tuple(blocker for blocker in self.waits_for(name) if self.is_open(blocker))
                 ahead.extend(waits[name])
         return waits
+
+    def completed_before(self, todos: Iterable[str]) -> dict[str, str]:
+        """Return each completed todo that one of these waits for, be it behind what is finished → that one of these."""
+        found: dict[str, str] = {}
+        ahead, seen = [(name, name) for name in todos][::-1], set[str]()
+        while ahead:
+            name, todo = ahead.pop()
+            if name in seen or name not in self.items or self.items[name].status in CANCELLED:
+                continue
+            seen.add(name)
+            if isinstance(self.items[name], Todo) and self.items[name].status is TodoStatus.COMPLETED:
+                found[name] = todo
+            ahead += [(before, todo) for before in self.waits_for(name)]
+        return found
 
     def words(self, name: str) -> str:
         """What stands in the way, to be read after "blocked by"."""

@@ -86,12 +86,13 @@ def select(ecosystem: Ecosystem, plan: Plan, wanted: Selectors = ALL) -> Selecti
     _check_repos(ecosystem, owned, wanted)
     _check_todos(ecosystem, plan, owned, wanted.todos)
     finished = plan.status is PlanStatus.COMPLETED
-    open_ = {} if finished else {name: todo for name, todo in owned.items() if todo.status in OPEN_TODO}
+    due = OPEN_TODO | {TodoStatus.COMPLETED} if plan.recurring else OPEN_TODO
+    open_ = {} if finished else {name: todo for name, todo in owned.items() if todo.status in due}
     is_asked = wanted.test(ecosystem)
     asked = {name: todo for name, todo in open_.items() if is_asked(todo)}
     return Selection(
         todos=asked,
-        done=sum(todo.status is TodoStatus.COMPLETED for todo in owned.values()),
+        done=sum(todo.status is TodoStatus.COMPLETED and name not in open_ for name, todo in owned.items()),
         cancelled=sum(todo.status is TodoStatus.CANCELLED for todo in owned.values()),
         left_out=tuple(name for name in open_ if name not in asked),
         nothing="" if asked else _why_nothing(plan, owned, open_, wanted),

@@ -8,8 +8,9 @@ where many a failure is mended. What had succeeded and is done again all the sam
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from coordination.breakers.policy import Policy
 from coordination.errors import NotFound, PlanRefused
@@ -19,11 +20,13 @@ from coordination.planner.gates import NOWHERE, gates_of, repos_of
 from coordination.planner.supply import shortfalls
 from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.ended import HOST, Ended
+from coordination.runs.landed import Base, bases
+from coordination.runs.named_checkpoints import FIELD
 from coordination.runs.records import Reply, TodoSpec, TodoState
 from coordination.runs.set_back import Carried, SetBack, set_back
 from coordination.runs.store import RunStore
 from coordination.runs.structure import graph_hash, refuse_changed
-from coordination.runs.submit import actor, refuse_without_agent, refuse_without_way_back, spec_of
+from coordination.runs.submit import actor, refuse_without_agent, refuse_without_way_back, spec_of, timeout_of
 from coordination.settings import Settings
 from coordination.wire.keys import RunKeys
 
@@ -46,6 +49,10 @@ class CarryOver:
     """Of the resources that the file declares."""
     unbroken: tuple[str, ...]
     """Those of them that have no circuit breaker."""
+    timeout: timedelta | None = None
+    """That the plan says by now; None: as it was."""
+    bases: Sequence[Base] = ()
+    """Todos that were completed elsewhere, and on which something of `again` stands."""
 
     @property
     def carried(self) -> tuple[str, ...]:
@@ -106,14 +113,17 @@ def left_of(
             f"run {ended.run_id} has worked on no host {', '.join(strange)}", f"the hosts that it worked on: {known}"
         )
     gone = {repo for repo, host in ended.pins.items() if host in without}
-    back = set_back(ended, start, gone, carried)
+    undone = ended.undone
+    if undone:  # its commits are to be left out, as those of what is done again
+        ended = replace(ended, state={**ended.state, **dict.fromkeys(undone, TodoState.SUCCEEDED)})
+    back = set_back(ended, {*start, *undone}, gone, carried)
     repos = repos_of(ecosystem) if ecosystem else {}
     plans = ecosystem.coordination.plans if ecosystem else ()
     plan = next((plan for plan in plans if plan.id == ended.meta["plan_id"]), None)
     declared = gates_of(plan) if plan else {}
     declared |= {todo.id: todo for todo in ecosystem.coordination.todos} if ecosystem else {}
     left = [todo for todo in ended.brief.predecessors if todo not in ended.succeeded or todo in back.todos]
-    by_hand = frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED) - back.todos
+    by_hand = _by_hand(plan, declared, left) - back.todos
     if ecosystem and not as_it_was:
         refuse_changed(ended.brief, ecosystem, set(left) - by_hand, f"retry {ended.run_id}")
     again = {
@@ -134,7 +144,16 @@ def left_of(
         pins={repo: host for repo, host in ended.pins.items() if repo not in gone},
         capacities=ecosystem.capacities() if ecosystem else {},
         unbroken=ecosystem.without_breaker() if ecosystem else (),
+        timeout=plan.timeout if plan else None,
+        bases=bases(ecosystem, plan, again, ended.succeeded) if ecosystem else (),
     )
+
+
+def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], left: Iterable[str]) -> frozenset[str]:
+    """Those that somebody else has done since; not in a recurring plan, whose todos are done again and again."""
+    if plan and plan.recurring:
+        return frozenset()
+    return frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED)
 
 
 def _refuse_shortfalls(ended: Ended, again: Mapping[str, TodoSpec], ecosystem: Ecosystem) -> None:
@@ -193,10 +212,16 @@ def _meta(run_id: str, left: CarryOver, settings: Settings) -> dict[str, str | i
         }
     )
     graph = graph_hash(brief.repo_of, brief.predecessors)
-    kept = {name: old.meta[name] for name in ("plan_id", "strategy", "levels")}
+    kept = {
+        name: old.meta[name]
+        for name in ("plan_id", "strategy", "levels", "recurring", "timeout_ms")
+        if name in old.meta
+    }
+    kept |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}
     pins = {f"{HOST}{repo}": host for repo, host in left.pins.items()}
     return {
         **kept,
+        **timeout_of(left.timeout),
         **pins,
         "actor": actor(),
         "brief": brief.model_dump_json(),

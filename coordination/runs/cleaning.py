@@ -14,8 +14,8 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
@@ -41,6 +41,7 @@ BEGIN_WITHIN = timedelta(seconds=8)
 DONE_WITHIN = timedelta(minutes=30)
 POLL_S = 0.05
 ASKED_AT_ONCE = 500
+SHOWN = 5
 
 Record = TypeVar("Record", bound=BaseModel)
 logger = logging.getLogger(__name__)
@@ -75,8 +76,39 @@ class Remnant(BaseModel):
     host: str = ""
 
 
+class Sought(BaseModel):
+    """The result of a completed todo, that is to be in its base branch."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    todo: str
+    repo: str
+    branch: str
+    """The base."""
+    commit: str = ""
+    """Empty where none was recorded: then its trailers are looked for."""
+    run: str = ""
+    tips: tuple[str, ...] = ()
+    """At which runs that contain it have left the repository."""
+
+
+class Finding(BaseModel):
+    """What a worker says of one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    todo: str
+    repo: str
+    branch: str
+    run: str = ""
+    why: str = ""
+    """Why it does not count as landed; empty if it does, or if there is nothing of it."""
+
+
 class Errand(BaseModel):
-    """What the workers are asked. `runs`: these alone, else every run that left something, but those to `spare`."""
+    """What the workers are asked. `runs`: these alone, else every run that left something, but those to `spare`; `sought`: whether
+    these are in the base branches.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -89,11 +121,13 @@ class Errand(BaseModel):
     spare: tuple[str, ...] = ()
     tips: Mapping[str, Mapping[str, str]] = {}
     """Run → repository → the commit at which the run left its branch."""
+    sought: tuple[Sought, ...] = ()
 
     def about(self, repos: Container[str]) -> Errand:
         """The same, as far as it is about these repositories."""
         tips = {run: {repo: tip for repo, tip in of.items() if repo in repos} for run, of in self.tips.items()}
-        return self.model_copy(update={"tips": tips})
+        sought = tuple(one for one in self.sought if one.repo in repos)
+        return self.model_copy(update={"tips": tips, "sought": sought})
 
 
 class Answer(BaseModel):
@@ -102,6 +136,7 @@ class Answer(BaseModel):
     host: str
     done: bool = False
     found: tuple[Remnant, ...] = ()
+    landed: tuple[Finding, ...] = ()
     error: str = ""
 
 
@@ -153,6 +188,7 @@ class Ended:
     tips: Mapping[str, str]
     hosts: tuple[str, ...]
     """Where it worked."""
+    finished_ms: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +201,34 @@ class Survey:
     absent: tuple[str, ...]
     """Hosts where one of the runs worked, and none of whose workers is there."""
 
+    ended_ms: Mapping[str, int]
+    """Run → when it ended."""
+
     @property
     def removable(self) -> tuple[Remnant, ...]:
         return tuple(r for r in self.found if not r.stays)
+
+    @property
+    def unmerged(self) -> tuple[Remnant, ...]:
+        """Branches that could go, and with them the only copy of what a run made."""
+        return tuple(r for r in self.removable if r.unmerged)
+
+    def only(self, *, merged: bool = False, before_ms: int | None = None) -> Survey:
+        """Of runs alone whose work is all `merged`, nothing of it changed since, and that ended before that."""
+        left = {r.run for r in self.found if merged and (r.unmerged or r.changed)}
+        left |= {run for run, at in self.ended_ms.items() if before_ms is not None and at >= before_ms}
+        return replace(self, found=tuple(r for r in self.found if r.run not in left))
+
+    def refuse_unmerged(self) -> None:
+        """Raise Conflict where the only copy of what a run made would go."""
+        if self.unmerged:
+            named = ", ".join(f"coord/{r.run} of {r.repo}" for r in self.unmerged[:SHOWN])
+            more = f" and {len(self.unmerged) - SHOWN} more" if len(self.unmerged) > SHOWN else ""
+            raise Conflict(
+                f"the work of {named}{more} is in no other branch",
+                "remove what is merged: coord clean --merged --yes; or this too: coord clean --unmerged --yes; "
+                "or leave branches where they are: --keep-branches",
+            )
 
 
 class Cleaning:
@@ -176,6 +237,10 @@ class Cleaning:
         self._board = Board(store.redis, store.keys)
         self._presence = Presence(store.redis, store.keys)
         self._reader = RunReader(store.redis, store.keys)
+
+    @property
+    def now_ms(self) -> int:
+        return self._store.now_ms()
 
     def survey(self, named: Sequence[str], *, branches: bool = True) -> Survey:
         """What there is of these runs (of all ended ones, where none is named). Raises Conflict for a live one, and one that is half undone."""
@@ -236,13 +301,14 @@ class Cleaning:
             spare=spare,
             tips={run_id: known.tips for run_id, known in ended.items() if known.tips},
         )
-        answers, silent = self._carried_out(errand)
+        answers, silent = ask_workers(self._board, self._presence, errand)
         found = self._of_ended(merged(answers), ended)
         there = {answer.host for answer in answers}
         concerned = [known for run_id, known in ended.items() if runs is None or run_id in runs]
         hosts = {host for known in concerned for host in known.hosts}
         return Survey(
             found=found,
+            ended_ms={r.run: _ended_ms(r.run, ended.get(r.run)) for r in found},
             statuses={r.run: ended[r.run].status if r.run in ended else FORGOTTEN for r in found},
             silent=silent,
             absent=tuple(sorted(hosts - there - {worker.host for worker in self._presence.workers()})),
@@ -267,38 +333,52 @@ class Cleaning:
             for run_id, meta, tips in zip(piece, rows[::2], rows[1::2], strict=True):
                 if meta and RunStatus(meta["status"]).ended:
                     hosts = tuple(value for name, value in meta.items() if name.startswith("host."))
-                    known[run_id] = Ended(status=meta["status"], tips=tips, hosts=hosts)
+                    finished_ms = int(meta.get("finished_at") or 0)
+                    known[run_id] = Ended(status=meta["status"], tips=tips, hosts=hosts, finished_ms=finished_ms)
         return known
 
-    def _carried_out(self, errand: Errand) -> tuple[list[Answer], tuple[str, ...]]:
-        """The complete answers, and the workers that gave none."""
-        asked = {worker.id: worker for worker in self._presence.workers()}
-        if not asked:
-            raise Unreachable(
-                "no worker is there, and only workers reach what runs have left on their machines",
-                "start one where the repositories are: coord worker --all",
-            )
-        try:
-            self._board.hang(errand)
-            answers = self._gathered(errand, lambda: {w.id for w in self._presence.workers()} & set(asked))
-        finally:
-            self._board.take_down(errand.id)
-        complete = [answer for answer in answers.values() if answer.done and not answer.error]
-        told = {worker: answer.error for worker, answer in answers.items() if answer.error}
-        silent = [worker for worker in asked if worker not in answers or not answers[worker].done]
-        return complete, (*silent, *(f"{worker}: {why}" for worker, why in told.items()))
 
-    def _gathered(self, errand: Errand, there: Callable[[], set[str]]) -> dict[str, Answer]:
-        began = time.monotonic()
-        waited_for = there()
-        while True:
-            answers = self._board.answers(errand.id)
-            waited_for &= there()  # who dies meanwhile will not answer
-            if time.monotonic() - began > BEGIN_WITHIN.total_seconds():
-                waited_for &= set(answers)
-            if not any(worker not in answers or not answers[worker].done for worker in waited_for):
-                return answers
-            time.sleep(POLL_S)
+def _ended_ms(run_id: str, known: Ended | None) -> int:
+    """Of a run that Redis has forgotten, when it was begun, by its id: it ended no later than it was forgotten."""
+    if known is not None:
+        return known.finished_ms
+    begun = datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    return int(begun.timestamp() * 1000)
+
+
+def ask_workers(
+    board: Board, presence: Presence, errand: Errand, repos: Container[str] | None = None
+) -> tuple[list[Answer], tuple[str, ...]]:
+    """Return the complete answers of the workers (of those that serve one of `repos`), and the workers that gave none."""
+    asked = {w.id for w in presence.workers() if repos is None or any(repo in repos for repo in w.repos)}
+    if not asked:
+        raise Unreachable(
+            "no worker is there, and only workers reach what runs have left on their machines",
+            "start one where the repositories are: coord worker --all",
+        )
+    try:
+        board.hang(errand)
+        answers = _gathered(board, errand, lambda: {w.id for w in presence.workers()} & asked)
+    finally:
+        board.take_down(errand.id)
+    answers = {worker: answer for worker, answer in answers.items() if worker in asked}
+    complete = [answer for answer in answers.values() if answer.done and not answer.error]
+    told = {worker: answer.error for worker, answer in answers.items() if answer.error}
+    silent = [worker for worker in sorted(asked) if worker not in answers or not answers[worker].done]
+    return complete, (*silent, *(f"{worker}: {why}" for worker, why in told.items()))
+
+
+def _gathered(board: Board, errand: Errand, there: Callable[[], set[str]]) -> dict[str, Answer]:
+    began = time.monotonic()
+    waited_for = there()
+    while True:
+        answers = board.answers(errand.id)
+        waited_for &= there()  # who dies meanwhile will not answer
+        if time.monotonic() - began > BEGIN_WITHIN.total_seconds():
+            waited_for &= set(answers)
+        if not any(worker not in answers or not answers[worker].done for worker in waited_for):
+            return answers
+        time.sleep(POLL_S)
 
 
 def readable(kind: type[Record], rows: Mapping[str, str], what: str) -> dict[str, Record]:

@@ -44,6 +44,15 @@ class Ended:
     def succeeded(self) -> frozenset[str]:
         return frozenset(todo for todo, state in self.state.items() if state == TodoState.SUCCEEDED)
 
+    @cached_property
+    def undone(self) -> frozenset[str]:
+        """Had succeeded, and was undone by the restore of a checkpoint."""
+        return frozenset(
+            todo
+            for todo, state in self.state.items()
+            if state == TodoState.COMPENSATED and self.facts[todo].get("was") == TodoState.SUCCEEDED
+        )
+
     def commit(self, todo: str) -> str | None:
         return self.facts[todo].get("commit")
 

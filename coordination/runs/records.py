@@ -275,6 +275,10 @@ class RunView(BaseModel):
     """Who has paused or cancelled it, or had it undone."""
     rollback: str | None = None
     """Why what it did is undone, or was."""
+    timeout_s: float | None = None
+    """After which it is ended."""
+    timed_out: str | None = None
+    """Where it was: `timed out after 90 s`."""
     internal_error: str | None = None
     """Where coord itself has failed: nobody will ever move it on."""
     started_at: str | None

@@ -25,6 +25,13 @@ class Prospect:
     """Where their work is."""
     helpless: tuple[str, ...]
     """Those of `todos` that nothing undoes."""
+    takes_up: tuple[str, ...] = ()
+    """Earlier runs that this one took up, the newest first: their branches and worktrees go, too."""
+
+    @property
+    def branches(self) -> tuple[str, ...]:
+        """Those that go in each of `repos`, as far as they are there."""
+        return tuple(f"coord/{run}" for run in (self.run_id, *self.takes_up)) if self.repos else ()
 
 
 def prospect(store: RunStore, run_id: str) -> Prospect:
@@ -45,6 +52,7 @@ def prospect(store: RunStore, run_id: str) -> Prospect:
         status=RunStatus(meta["status"]),
         todos=begun,
         repos=tuple(sorted({brief.repo_of[todo] for todo in begun})),
+        takes_up=brief.carried_from,
         helpless=tuple(todo for todo in begun if _without_way_back(todo, specs[todo], states[todo], facts)),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from functools import cached_property
 from importlib.metadata import version
@@ -18,14 +19,16 @@ from coordination.models import Ecosystem, OnFailure, Verdict
 from coordination.nearest import did_you_mean
 from coordination.phrases import listed
 from coordination.planner.gates import NOWHERE
-from coordination.runs import approvals, manual
+from coordination.runs import approvals, manual, named_checkpoints
 from coordination.runs.approvals import Decision
 from coordination.runs.carry_over import CarryOver, left_of, take_up
 from coordination.runs.durations import learned
 from coordination.runs.ended import read, refuse_again, restorable
+from coordination.runs.landed import bases, refuse_not_landed
 from coordination.runs.log_lines import marked, prefixed
 from coordination.runs.logbook import Logbook
 from coordination.runs.mail import open_bus
+from coordination.runs.named_checkpoints import NamedCheckpoint, one_named
 from coordination.runs.presence import Presence
 from coordination.runs.progress import Event, follow
 from coordination.runs.records import Reply, RunStatus, RunView, TodoState, TodoView
@@ -106,17 +109,26 @@ class Runs:
         refuse_unfit(self.redis, self.url)
         return graph.knowing(learned(self.redis, self.keys, graph.unknown))
 
-    def sweep(self, ecosystem: Ecosystem, graph: PlanGraph, order: Order) -> str:
-        """Starts a run; returns its id.
+    def sweep(self, ecosystem: Ecosystem, graph: PlanGraph, order: Order, accepted: Collection[str] = ()) -> str:
+        """Starts a run; returns its id. `accepted`: completed todos whose results count as landed, by a person's word.
 
-        Raises Conflict where another run has one of these todos in hand, or where workers are of another version of coord.
+        Raises Conflict where another run has one of these todos in hand, where workers are of another version of coord, or
+        (NotLanded) where the result of a completed predecessor is not in its base branch.
         """
         self._look_at_redis()
+        self.refuse_not_landed(ecosystem, graph, accepted)
         with self._alone():
             self.refuse_what_is_under_way(graph.todos)
             run_id, reply = submit(self.store, graph, ecosystem, self.settings, order)
         self._follow(run_id, reply)
         return run_id
+
+    def refuse_not_landed(
+        self, ecosystem: Ecosystem, graph: PlanGraph, accepted: Collection[str] = (), *, record: bool = True
+    ) -> None:
+        """Raise NotLanded where a todo of the graph stands on a result that is not in its base branch."""
+        wanted = bases(ecosystem, graph.plan, graph.todos)
+        refuse_not_landed(self.store, self.presence, wanted, accepted, record=record)
 
     def left_of(
         self,
@@ -140,6 +152,7 @@ class Runs:
     def retry(self, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None) -> str:
         """Starts a run of what is left of another; returns its id. Raises Conflict as `sweep` does."""
         self._look_at_redis()
+        refuse_not_landed(self.store, self.presence, left.bases)
         with self._alone():
             refuse_again(self.store, left.ended)
             self.refuse_what_is_under_way(left.again)
@@ -185,6 +198,37 @@ class Runs:
         if reply.word == "unknown":
             raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
         return reply.word
+
+    def create_checkpoint(self, run_id: str, name: str) -> NamedCheckpoint:
+        """Raises UsageError, NotFound or Conflict: see `named_checkpoints.create`."""
+        return named_checkpoints.create(self.store, run_id, name, actor())
+
+    def checkpoints(self, run_id: str) -> list[NamedCheckpoint]:
+        """Of the run, the oldest first."""
+        return named_checkpoints.named(self.store, run_id)
+
+    def undone_by_restore(self, run_id: str, name: str) -> Prospect:
+        """What a restore would undo: what the run has begun since. Raises NotFound; Conflict where a later run has built on it."""
+        found = self.prospect(run_id)
+        todos = named_checkpoints.since(self.store, one_named(self.store, run_id, name), found.todos)
+        helpless = tuple(todo for todo in found.helpless if todo in todos)
+        return replace(found, todos=todos, helpless=helpless, takes_up=())
+
+    def restore(self, run_id: str, name: str) -> Prospect:
+        """Begins to undo what came since the checkpoint; when the run has ended, retry it. Nothing is begun where nothing came since
+        and the run has ended. Asked again, it goes on. Raises as `rollback` does.
+        """
+        self._look_at_redis()
+        with self._alone():
+            found = self.undone_by_restore(run_id, name)
+            if found.status.ended:
+                self.refuse_what_is_under_way(found.todos)
+            if not found.todos and found.status.ended and found.status not in named_checkpoints.BACK:
+                return found
+            reply = self.store.restore(run_id, actor(), name)
+        named_checkpoints.refuse_restore(run_id, reply.word)
+        self._follow(run_id, reply)
+        return found
 
     def accept(self, run_id: str, todos: Collection[str], reason: str) -> None:
         """What could not be undone counts as undone, for this reason, and the rest goes on.
@@ -327,8 +371,10 @@ class Runs:
             Reaper(self.store, self.dispatcher, self.settings).run_once()
 
     def outcome(self, run_id: str) -> Outcome:
-        """What the file is told of the run."""
+        """What the file is told of the run: of one of a recurring plan, nothing."""
         run = self.reader.read(run_id)
+        if self.redis.hexists(self.keys.run(run_id).meta, "recurring"):
+            return Outcome(plan=run.plan_id, succeeded={}, undone={})
         succeeded = {t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != NOWHERE}
         approved = [t for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo == NOWHERE]
         undone = [t for t in run.todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED]

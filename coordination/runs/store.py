@@ -193,6 +193,10 @@ class RunStore:
         """`rolling_back` from now on, `already`, `done`, or `unknown`."""
         return self._step("rollback", run_id, actor, why)
 
+    def restore(self, run_id: str, actor: str, name: str) -> Reply:
+        """What was begun since the checkpoint is undone: `rolling_back`, `already`, `unknown`, or the status that does not allow it."""
+        return self._step("restore", run_id, actor, name)
+
     def accept(self, run_id: str, todo_id: str, actor: str, reason: str) -> Reply:
         """What could not be undone counts as undone: `accepted`, or `idle` where nothing of the kind is waited for."""
         return self._step("accept", run_id, todo_id, actor, reason)

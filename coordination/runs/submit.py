@@ -6,6 +6,7 @@ import getpass
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from coordination.breakers.policy import Policy
@@ -17,7 +18,7 @@ from coordination.planner.gates import repos_of
 from coordination.planner.schedule import AGEING
 from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.records import Origin, Reply, RunBrief, TodoSpec, TodoState
-from coordination.runs.store import RunStore
+from coordination.runs.store import RunStore, ms
 from coordination.runs.structure import graph_hash
 from coordination.runs.ways_back import without_way_back
 from coordination.settings import Settings
@@ -45,6 +46,8 @@ class Order:
     """Hours from each todo to the end, by which ready ones are ranked; without any, the longest path counts."""
     no_cache: bool = False
     """Whether todos with a `cache` run all the same."""
+    timeout: timedelta | None = None
+    """After which the run is ended."""
 
 
 def actor() -> str:
@@ -60,6 +63,7 @@ def decide(
     on_failure: OnFailure | None = None,
     max_parallel: int | None = None,
     no_cache: bool = False,
+    timeout: timedelta | None = None,
 ) -> Order:
     """How the run will be carried out: what the call says, else the plan. Refuses before anything is written what would
     fail later: raises PlanRefused.
@@ -74,6 +78,7 @@ def decide(
         actor=actor(),
         remaining=choice.remaining if choice.strategy is Strategy.DATAFLOW else {},
         no_cache=no_cache,
+        timeout=timeout or graph.plan.timeout,
     )
     _check(graph, order, settings)
     return order
@@ -143,7 +148,14 @@ def _meta(
         "brief": brief.model_dump_json(),
         "levels": len(graph.levels),
         "graph": graph_hash(brief.repo_of, brief.predecessors),
+        **({"recurring": 1} if graph.plan.recurring else {}),
+        **timeout_of(order.timeout),
     }
+
+
+def timeout_of(timeout: timedelta | None) -> dict[str, int]:
+    """What `meta` says of a run's timeout."""
+    return {"timeout_ms": max(1, ms(timeout))} if timeout else {}
 
 
 def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> TodoSpec:
@@ -158,9 +170,12 @@ def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> To
 
 
 def _policy(settings: Settings, *written: Retry | None) -> Retry:
-    """What the settings say, and over it what is written, field by field: a later one over a former."""
+    """What the settings say, and over it what is written, field by field: a later one over a former. Who writes a `retry` wants
+    more than one attempt, if it does not say how many.
+    """
+    asked = any(retry is not None for retry in written)
     policy = Retry(
-        attempts=settings.retry_attempts,
+        attempts=max(settings.retry_attempts, Retry().attempts) if asked else settings.retry_attempts,
         strategy=settings.retry_strategy,
         delay=settings.retry_delay,
         factor=settings.retry_factor,

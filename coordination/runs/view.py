@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 TAIL_PIECES = 8
 META = (
-    "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused", "rollback", "stuck",
+    "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused", "rollback", "stuck", "timeout_ms", "timed_out",
     "started_at", "finished_at", "lay_still_ms", "carried_from", "cached", "max_parallel", *(f"n.{state}" for state in TodoState),
 )  # fmt: skip
 """What is shown of a run. Not its brief: of a large run that is megabytes."""
@@ -137,6 +137,8 @@ class RunReader:
             actor=meta["actor"],
             steered_by=meta.get("rolled_back_by") or meta.get("cancelled") or meta.get("paused"),
             rollback=meta.get("rollback"),
+            timeout_s=int(meta["timeout_ms"]) / 1000 if "timeout_ms" in meta else None,
+            timed_out=meta.get("timed_out"),
             internal_error=meta.get("stuck"),
             started_at=iso(meta.get("started_at")),
             finished_at=iso(meta.get("finished_at")),

@@ -7,13 +7,11 @@ from coordination.planner.gates import NOWHERE
 
 
 def without_way_back(todo: Todo, *, in_git: bool = True) -> str:
-    """Why nothing undoes the todo; empty where something does: its `compensate`, or that its run's branch goes. A milestone's
-    approval has changed nothing.
+    """Why nothing undoes the todo; empty where something does: its `compensate`, or that its run's branch goes. Of a milestone's
+    approval, and of what a person does, nothing is coord's to undo.
     """
-    if todo.compensate is not None or todo.repo == NOWHERE or isinstance(todo.action, NoopAction):
+    if todo.compensate is not None or todo.repo == NOWHERE or isinstance(todo.action, NoopAction | ManualAction):
         return ""
-    if isinstance(todo.action, ManualAction):
-        return "a person does it"
     if todo.workspace is Workspace.IN_PLACE:
         return "it works in place"
     return "" if in_git else "it worked in a folder that is no git repository"

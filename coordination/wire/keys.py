@@ -69,6 +69,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
 | `…:<repos>:reply:<id>`   | list   | the answer to one request                                 | a minute                 |
 | `…:<repos>:unacked*`, `…:poison` | —  | Celery's own, as below, of these workers alone            | as below                 |
+| `<ns>:commits`           | hash   | todo → `commit run repo` of its last success, or `accepted` | until it is undone or done again |
 | `<ns>:errands`           | hash   | id → JSON of what every worker is asked to do (`clean`)   | until answered           |
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its answer                            | until gathered           |
 | `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, `stuck`, `piece`, counts `n.<state>` … | as long as the run       |
@@ -225,6 +226,7 @@ LUA_NAMES: Mapping[str, str] = {
     "envelope": "envelope",
     "dead_letters": "dead-letters",
     "durations": "durations:",
+    "commits": "commits",
     "cache_contexts": "cache-contexts",
     "cache_generations": "cache-generations",
     "cache_entries": "cache-entries:",
@@ -359,6 +361,7 @@ class Keys:
         self.served = f"{namespace}:{LUA_NAMES['served']}"
         self.envelope = f"{namespace}:{LUA_NAMES['envelope']}"
         self.errands = f"{namespace}:errands"
+        self.commits = f"{namespace}:{LUA_NAMES['commits']}"
         self.all_requests = f"{namespace}:restricted:*:requests"
         self.queue_prefix = f"{namespace}."
         self.control_queue = f"{namespace}.control"

@@ -214,7 +214,7 @@ def test_the_submitter_has_every_handle(guarded: Guarded, run: str):
     gate.open()
     guarded.desk.ok("watch", "last")
     guarded.desk.ok("doctor")
-    guarded.desk.ok("clean", "last", "--yes")
+    guarded.desk.ok("clean", "last", "--yes", "--unmerged")
 
 
 def test_flower_shows_workers_and_todos_to_a_user_that_can_tell_nobody_anything(guarded: Guarded):

@@ -118,7 +118,14 @@ def test_what_lies_with_several_workers_is_removed_by_each(stage: Stage, tmp_pat
     swept = stage.coord("sweep", PLAN, "--json", "--on-failure", "continue", COORD_REDIS_URL=url)
     assert swept.states == {"A": "succeeded", "B": "failed"}
 
-    done = stage.ok("clean", "--yes", "--json", COORD_REDIS_URL=url)
+    refused = stage.coord("clean", "--yes", COORD_REDIS_URL=url)
+    assert (refused.code, len(branches_at(places["r1"] / "r1"))) == (6, 2), "the only copy of what A made"
+    assert stage.ok("clean", "--yes", "--merged", "--json", COORD_REDIS_URL=url).json["found"] == []
+    assert (
+        stage.ok("clean", "--yes", "--unmerged", "--older-than", "1h", "--json", COORD_REDIS_URL=url).json["found"]
+        == []
+    )
+    done = stage.ok("clean", "--yes", "--unmerged", "--json", COORD_REDIS_URL=url)
 
     found = json.loads(done.out)["found"]
     assert {(one["host"], one["kind"]) for one in found} >= {("h1", "branch"), ("h1", "logs"), ("h2", "worktree")}

@@ -192,3 +192,19 @@ def test_a_sweep_that_is_killed_takes_nothing_with_it(stage: Stage, gate: Gate) 
 
     assert (watched.code, watched.states) == (0, {"A": "succeeded", "B": "succeeded"})
     assert git(stage.folder / "api", "status", "--porcelain") == ""
+
+
+def test_a_sweep_that_is_terminated_says_that_its_run_goes_on_and_exits_as_interrupted(stage: Stage, tmp_path: Path):
+    hold = Gate(tmp_path)
+    stage.write([{"id": "A", "repo": "api", "action": hold.action}])
+    sweep = stage.begin("sweep", PLAN)
+    hold.wait()
+
+    sweep.terminate()
+    done = sweep.done()
+
+    run = stage.run()
+    assert (done.code, run["status"]) == (130, "running")
+    assert f"coord watch {run['run_id']}" in done.err
+    hold.open()
+    assert stage.ok("watch", "last", "--json").json["status"] == "succeeded"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from coordination import Coord
 from tests.stage import Stage
 
 APPEND = 'echo "$COORD_TODO_ID" >> "$LEDGER"'
@@ -99,6 +100,13 @@ def test_every_level_is_one_real_chord_and_its_join_opens_the_next(swept: Stage)
         level: redis.exists(f"coord.celery:celery-taskset-meta-{run['run_id']}.level.{level}.c") for level in range(3)
     }
 
-    assert sources == [("0", "join"), ("1", "join"), ("2", "join")]
+    assert sources == [("0", "join"), ("1", "join"), ("2", "end")]
     # Celery's own mark that this chord was joined, kept for a while after it.
     assert all(joined.values()), sorted(redis.scan_iter("coord.celery:*"))
+
+
+def test_the_end_of_every_level_is_told_also_of_the_last_one(swept: Stage):
+    with Coord(swept.file) as coord:
+        told = [event.name for event in coord.runs.events() if event.name.startswith(("level.", "run.ended"))]
+
+    assert told == ["level.opened", "level.settled"] * 3 + ["run.ended"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from coordination import Coord
 from tests.acceptance.gate import Gate
 from tests.stage import Stage, git
 from tests.waiting import until
@@ -62,6 +63,31 @@ def test_a_failure_undoes_the_whole_run_in_reverse_order_and_main_stays_where_it
     log = stage.log_of(run, "A").decode()
     assert "[coord] undoing it; it had come to: succeeded\n" in log
     assert f"[coord] branch coord/{run} in {stage.folder}/api is removed, it stood at " in log
+
+
+def test_a_rollback_of_a_retry_names_every_branch_that_goes_before_it_goes(stage: Stage):
+    todos = [
+        {"id": "A", "repo": "api", "action": WORKS},
+        {"id": "B", "repo": "api", "action": "false", "blocked_by": ["A"]},
+    ]
+    stage.write(todos)
+    stage.up()
+    assert stage.sweep().code == 3
+    runs = [stage.run()["run_id"]]
+    for _ in range(2):
+        assert stage.coord("retry", "last").code == 3
+        runs.insert(0, stage.run()["run_id"])
+    branches = [f"coord/{run}" for run in runs]
+
+    preview = stage.ok("rollback", "last", "--dry-run", "--json").json
+    with Coord(stage.file) as coord:
+        assert coord.runs.get().rollback_preview().branches == tuple(branches)
+    done = stage.coord("rollback", "last")
+
+    assert (preview["run_id"], preview["branches"], preview["todos"]) == (runs[0], branches, ["A", "B"])
+    assert done.code == 0
+    assert all(branch in done.err for branch in branches)
+    assert git(stage.folder / "api", "branch", "--list", "coord/*") == ""
 
 
 def test_a_finished_run_is_undone_through_a_kill_two_failures_and_a_persons_word(stage: Stage, tmp_path: Path):

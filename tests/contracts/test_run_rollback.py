@@ -180,3 +180,18 @@ def test_what_was_offered_or_queued_of_the_run_is_no_obstacle_to_undoing(run: Ha
     run.settle(second, BAD)
     assert sorted(undone(run)) == sorted([first.todo_id, second.todo_id])
     assert run.view().status == "rolled_back"
+
+
+def test_what_a_person_did_is_passed_over_by_a_rollback_unless_it_says_what_undoes_it(run: Harness):
+    manual = {"type": "manual"}
+    todos = {"A": "r1", "M": ("r2", ["A"]), "N": ("r2", ["M"]), "B": ("r1", ["N"])}
+    sweep(run, todos, M={"action": manual}, N={"action": manual, "compensate": "true"})
+    run.settle(run.take("A"))
+    for todo in "MN":
+        run.follow(run.store.complete(run.run_id, todo, "lena"))
+    run.settle(run.take("B"), BAD)
+
+    assert undone(run) == ["B", "N", "A"]
+    assert run.states() == dict.fromkeys("AMNB", "compensated")
+    assert run.view().status == "rolled_back"
+    assert next(todo for todo in run.view().todos if todo.id == "M").was == "succeeded"

@@ -74,14 +74,14 @@ class Machine:
     def _worker(self, worker_id: str) -> Worker:
         return Worker(id=f"{worker_id}@{self.host}", host=self.host, pid=1, version="0", repos=("r1",), jobs=1)
 
-    def run(self, outcome: TodoState | None = TodoState.SUCCEEDED) -> str:
+    def run(self, outcome: TodoState | None = TodoState.SUCCEEDED, text: str = "new") -> str:
         """A run of one todo that committed a file, and logged; without an outcome it is live."""
         run = Harness(self.store)
         run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
         grant = run.take("A")
         worktree = self.worktree(run.run_id)
         worktree.enter(Visitor(run=run.run_id, key="key", fence=grant.fence), grant.tip, timedelta(seconds=5))
-        (worktree.path / "new").write_text("new")
+        (worktree.path / "new").write_text(text)
         tip = worktree.commit("A", "a task") if outcome is not TodoState.FAILED else ""
         worktree.leave()
         self.log(run.run_id)
@@ -171,12 +171,13 @@ def test_what_a_run_left_is_removed_and_its_record_stays(machine: Machine, clean
 def test_a_branch_whose_work_is_nowhere_else_is_said_so_and_one_that_was_merged_is_not(
     machine: Machine, cleaning: Cleaning
 ):
-    merged, not_merged = machine.run(), machine.run()
-    git(machine.repo, "merge", "-q", f"coord/{merged}")
+    merged, squashed, not_merged = machine.run(), machine.run(), machine.run(text="other")
+    git(machine.repo, "merge", "-q", f"coord/{merged}")  # and so all of the second, under another commit
 
     branches = {r.run: r for r in cleaning.survey([]).found if r.kind is Kind.BRANCH}
 
     assert not branches[merged].unmerged
+    assert not branches[squashed].unmerged
     assert branches[not_merged].unmerged
     assert not branches[not_merged].stays
 

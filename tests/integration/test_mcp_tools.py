@@ -41,13 +41,14 @@ READS = {
     "coord_list_issues", "coord_get_issue", "coord_list_todos", "coord_get_todo", "coord_get_blocking_issues",
     "coord_get_repo_status", "coord_list_plans", "coord_list_dependencies", "coord_get_run", "coord_list_runs",
     "coord_get_logs", "coord_forecast_plan", "coord_get_ecosystem_status", "coord_list_messages",
-    "coord_list_locks", "coord_context_get", "coord_subscribe",
+    "coord_list_locks", "coord_context_get", "coord_preview_rollback", "coord_list_checkpoints", "coord_subscribe",
 }  # fmt: skip
 DESTROYS = {
     "coord_update_issue", "coord_context_set", "coord_sweep_plan", "coord_execute_todo", "coord_cancel_run", "coord_retry_run",
-    "coord_ack_messages", "coord_reject_todo", "coord_rollback_run",
+    "coord_ack_messages", "coord_reject_todo", "coord_rollback_run", "coord_restore_checkpoint",
 }  # fmt: skip
 ADDS = {
+    "coord_create_checkpoint",
     "coord_create_issue", "coord_close_issue", "coord_create_todo", "coord_complete_todo", "coord_check_dependencies",
     "coord_validate_plan", "coord_send_message", "coord_approve_todo", "coord_publish",
 }  # fmt: skip

@@ -154,14 +154,8 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
     assert bench.out.read_text().startswith("drop it\n\nWhat the task handed over is in the JSON file")
 
 
-@pytest.mark.parametrize(
-    ("todo", "why"),
-    [
-        ({"workspace": "in-place"}, "nothing undoes it: it worked in {path} itself, and it has no `compensate`"),
-        ({"action": {"type": "manual"}}, "nothing undoes it: a person did it, and it has no `compensate`"),
-    ],
-)
-def test_what_nothing_undoes_is_refused_and_whoever_has_undone_it_says_so(bench: Bench, todo: Any, why: str):
+def test_what_nothing_undoes_is_refused_and_whoever_has_undone_it_says_so(bench: Bench):
+    todo, why = {"workspace": "in-place"}, "nothing undoes it: it worked in {path} itself, and it has no `compensate`"
     concluded = bench.attempt(todo, undo(last=True))
 
     assert concluded.word is Word.REFUSED

@@ -5,7 +5,7 @@
     worktree    none         nothing: the branch goes with the last todo of the repository
     in place    given        the command, there
     in place    none         refused: nothing undoes it
-    manual      none         refused, too
+    manual      none         nothing: a person did it (the step passes it over, and no worker is asked)
 
 Each step finds done what a former attempt did before it was killed: the command by its idempotency key, the rest by itself.
 """
@@ -85,15 +85,11 @@ class Undoing:
 
     def _refuse_without_way(self, workspace: Workspace) -> None:
         todo, run = self.grant.spec.todo, self.grant.run_id
-        if todo.compensate is not None or isinstance(todo.action, NoopAction):
+        if todo.compensate is not None or isinstance(todo.action, NoopAction | ManualAction):
             return
-        if isinstance(todo.action, ManualAction):
-            why = "a person did it"
-        elif isinstance(workspace, InPlace):
-            why = f"it worked in {workspace.path} itself"
-        else:
+        if not isinstance(workspace, InPlace):
             return
         raise PlanRefused(
-            f"nothing undoes it: {why}, and it has no `compensate`",
+            f"nothing undoes it: it worked in {workspace.path} itself, and it has no `compensate`",
             f'undo it by hand, then: coord rollback {run} --accept {todo.id} --reason "…"',
         )

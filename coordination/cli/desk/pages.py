@@ -87,6 +87,8 @@ def plan_page(
             ("target", _due(plan.target, today, over=plan.status not in OPEN)),
             ("dates", _dates(plan)),
             ("strategy", f"{plan.strategy}, on failure {plan.on_failure}" + _at_most(plan)),
+            ("timeout", "" if plan.timeout is None else f"{plan.timeout.total_seconds():g} s"),
+            ("recurring", "each sweep runs all its todos" if plan.recurring else ""),
         ]
     )
     yield text(plan.description)

@@ -10,7 +10,17 @@ from typing import Any
 from coordination.cli import completing
 from coordination.cli.completing import Complete
 from coordination.cli.options.choices import one_of
-from coordination.cli.options.values import agent, as_written, gate, hours, name_of, need, text_or_stdin, whole
+from coordination.cli.options.values import (
+    agent,
+    as_written,
+    gate,
+    hours,
+    name_of,
+    need,
+    text_or_stdin,
+    whole,
+    yes_or_no,
+)
 from coordination.models import (
     DependencyStatus,
     DependencyType,
@@ -206,6 +216,8 @@ PLAN = (
     _word("--strategy", Strategy, WORK),
     _word("--on-failure", OnFailure, WORK, "on_failure"),
     _work("--jobs", "max_parallel", "N", "At most N todos at once.", whole),
+    _work("--timeout", "timeout", "TIME", "When a run of it is ended: 90s, 10m, 2h."),
+    _work("--recurring", "recurring", "yes|no", "Each sweep runs all its todos.", yes_or_no),
 )
 
 MILESTONE = (

@@ -69,6 +69,12 @@ def whole(text: str) -> int:
     return int(text)
 
 
+def yes_or_no(text: str) -> bool:
+    if text.strip() not in ("yes", "no"):
+        raise click.BadParameter(f"needs yes or no, got {text!r}")
+    return text.strip() == "yes"
+
+
 def agent(prompt: str) -> dict[str, Any]:
     return {"type": "agent", "prompt": prompt}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from datetime import timedelta
 
 import click
 from rich_click import command
@@ -12,12 +13,14 @@ from rich_click import command
 from coordination.cache.store import RESULTS, Store
 from coordination.cli.completing import run_ids
 from coordination.cli.context import Call
+from coordination.cli.options.values import duration
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
 from coordination.errors import Unreachable, UsageError
 from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey
 from coordination.runs.service import Runs
+from coordination.runs.store import ms
 from coordination.wire.connection import Profile, connect, reaching
 
 SHOWN_UNMERGED = 5
@@ -32,6 +35,9 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 
 @command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=run_ids)
+@click.option("--merged", is_flag=True, help="Only runs whose work is all in other branches.")
+@click.option("--unmerged", is_flag=True, help="Also branches whose work is in no other branch: needed with --yes.")
+@click.option("--older-than", callback=duration, metavar="DURATION", help="Only runs that ended longer ago: 7d, 12h.")
 @click.option("--keep-branches", is_flag=True, help="Leave the branches coord/RUN where they are.")
 @click.option("--cache", is_flag=True, help="Only what todos with a cache came to: they run again.")
 @click.option("--dry-run", is_flag=True, help="Only show what there is.")
@@ -39,20 +45,38 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 @as_json_option
 @click.pass_obj
 def clean(
-    call: Call, runs: tuple[str, ...], keep_branches: bool, cache: bool, dry_run: bool, yes: bool, as_json: bool
+    call: Call,
+    runs: tuple[str, ...],
+    merged: bool,
+    unmerged: bool,
+    older_than: timedelta | None,
+    keep_branches: bool,
+    cache: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
 
-    A branch with commits that its run did not record stays, and so does whatever is in use.
+    A branch with commits that its run did not record stays, and so does whatever is in use. With --yes nothing is removed while a
+    branch of them has work that is in no other one (exit code 6), unless --unmerged says that it may go.
     """
     if cache:
-        return _forget_results(call, alone=not (runs or keep_branches or dry_run or as_json))
+        narrowed = merged or unmerged or older_than or keep_branches
+        return _forget_results(call, alone=not (runs or narrowed or dry_run or as_json))
+    if merged and unmerged:
+        raise UsageError("--merged and --unmerged exclude each other", "leave one of them out")
+    if merged and keep_branches:
+        raise UsageError("--merged looks at branches, and --keep-branches does not", "leave one of them out")
     if not (yes or dry_run or sys.stdin.isatty()):
         raise UsageError("nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes")
     url = call.local.ensure_worker() if call.has_file else call.redis_url()
     with reaching(url):
         cleaning = Cleaning(Runs(url, call.settings).store)
         survey = cleaning.survey(runs, branches=not keep_branches)
+        survey = survey.only(merged=merged, before_ms=cleaning.now_ms - ms(older_than) if older_than else None)
+        if yes and not (dry_run or unmerged):
+            survey.refuse_unmerged()
         if dry_run or not survey.removable:
             _show(survey, as_json=as_json)
         elif yes or _agreed(survey):

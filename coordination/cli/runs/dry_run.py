@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from coordination.runs.submit import Order
 
 
-def rehearse(call: Call, graph: PlanGraph, order: Order, *, as_json: bool) -> int:
+def rehearse(call: Call, graph: PlanGraph, order: Order, *, accepted: Collection[str], as_json: bool) -> int:
     """The exit code is the one that the sweep would begin with, or could at best end with where part of it is blocked."""
     if not call.settings.redis_url:
         call.manager.check_paths(graph.repos)
-    found = outlook(graph, order, call.document.ecosystem, call.settings, _places(call, graph))
+    found = outlook(graph, order, call.document.ecosystem, call.settings, _places(call, graph, accepted))
     if as_json:
         print_json(asdict(found))
     else:
@@ -53,7 +53,7 @@ def _needed_elsewhere(graph: PlanGraph) -> set[str]:
     }
 
 
-def _places(call: Call, graph: PlanGraph) -> Places:
+def _places(call: Call, graph: PlanGraph, accepted: Collection[str]) -> Places:
     """Where the workers are; with the embedded server this machine is the one, once a sweep has started it."""
     configured = call.settings.redis_url
     url = configured or call.local.server.url
@@ -64,6 +64,8 @@ def _places(call: Call, graph: PlanGraph) -> Places:
                 runs = Runs(url, call.settings)
                 runs.refuse_what_is_under_way(graph.todos)
                 workers = runs.presence.workers()
+                if workers:
+                    runs.refuse_not_landed(call.document.ecosystem, graph, accepted, record=False)
         except Unreachable as error:
             click.echo(f"warning: where each would run is not known: {error}", err=True)
             unknown = "Redis, which does not answer"

@@ -137,7 +137,7 @@ def sync(call: Call, run: str, as_json: bool) -> None:
 
     with opened(call) as runs:
         run_id = runs.reader.resolve(run)
-        written = record(call, runs, run_id)
+        written = record(call, runs, run_id, asked=True)
     if as_json:
         completed, reopened = (*written.completed, *written.reached), (*written.reopened, *written.lost)
         print_json({"run_id": run_id, "completed": list(completed), "reopened": list(reopened)})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import command
@@ -20,6 +20,7 @@ from coordination.phrases import counted, listed
 
 if TYPE_CHECKING:
     from coordination.runs.carry_over import CarryOver
+    from coordination.runs.service import Runs
 
 
 @command()
@@ -56,21 +57,37 @@ def retry(
     worktree that the run has left.
     """
     with opened(call) as runs:
-        ecosystem = call.document.ecosystem if call.has_file else None
+        how: dict[str, Any] = {"without": without, "start": start, "as_it_was": as_it_was}
+        policy = OnFailure(on_failure) if on_failure else None
         run_id = runs.reader.resolve(run)
-        left = runs.left_of(run_id, ecosystem, without=without, start=start, as_it_was=as_it_was)
-        if left.nothing_to_do:
-            return _nothing(left, as_json=as_json)
-        if call.has_file and not call.settings.redis_url:
-            call.manager.check_paths(left.repos)
-            call.local.ensure_worker()
+        return take_up_again(call, runs, run_id, on_failure=policy, jobs=jobs, detach=detach, as_json=as_json, **how)
 
-        def begin() -> str:
-            run_id = runs.retry(left, on_failure=OnFailure(on_failure) if on_failure else None, max_parallel=jobs)
-            _say(run_id, left)
-            return run_id
 
-        return see_through(call, runs, begin, detach=detach, as_json=as_json)
+def take_up_again(
+    call: Call,
+    runs: Runs,
+    run_id: str,
+    *,
+    on_failure: OnFailure | None = None,
+    jobs: int | None = None,
+    detach: bool = False,
+    as_json: bool = False,
+    **how: Any,
+) -> int:
+    """Retry the run, follow that and say what came of it. `how`: see `Runs.left_of`."""
+    left = runs.left_of(run_id, call.document.ecosystem if call.has_file else None, **how)
+    if left.nothing_to_do:
+        return _nothing(left, as_json=as_json)
+    if call.has_file and not call.settings.redis_url:
+        call.manager.check_paths(left.repos)
+        call.local.ensure_worker()
+
+    def begin() -> str:
+        new = runs.retry(left, on_failure=on_failure, max_parallel=jobs)
+        _say(new, left)
+        return new
+
+    return see_through(call, runs, begin, detach=detach, as_json=as_json)
 
 
 def _nothing(left: CarryOver, *, as_json: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 
 import click
 from rich_click import command
@@ -12,6 +13,7 @@ from coordination.cli.context import Call
 from coordination.cli.runs.looking import opened, the_run
 from coordination.cli.runs.summary import SOME_FAILED, print_run
 from coordination.cli.runs.sweep import record, see_through
+from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.errors import UsageError
 from coordination.phrases import counted, listed
@@ -27,17 +29,25 @@ from coordination.runs.service import Runs
     help="What could not be undone of TODO was undone by hand, or may stay.",
 )  # fmt: skip
 @click.option("--reason", metavar="TEXT", help="Why that is accepted: it is recorded.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be undone, and which branches would go.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--detach", is_flag=True, help="Return at once; it goes on: coord watch last.")
 @as_json_option
 @click.pass_obj
 def rollback(
-    call: Call, run: str, accepted: tuple[str, ...], reason: str | None, yes: bool, detach: bool, as_json: bool
+    call: Call,
+    run: str,
+    accepted: tuple[str, ...],
+    reason: str | None,
+    dry_run: bool,
+    yes: bool,
+    detach: bool,
+    as_json: bool,
 ) -> int:
     """Undo what RUN did, whether it goes on or has ended: what runs is stopped, then all is undone in reverse order.
 
-    Worktrees and branches of the run go, and what has a `compensate` is compensated. What could not be undone is tried
-    again when this is asked again.
+    Worktrees and branches of the run go, of a retry also those of the runs that it took up, and what has a `compensate` is
+    compensated. What could not be undone is tried again when this is asked again.
 
     Exit code 0: all is undone. 3: something could not be.
     """
@@ -45,6 +55,8 @@ def rollback(
     with opened(call) as runs:
         run_id = runs.reader.resolve(run)
         found = runs.prospect(run_id)
+        if dry_run:
+            return _only_said(found, as_json=as_json)
         if found.status is RunStatus.ROLLED_BACK and not accepted:
             return _undone_before(call, runs, run_id, as_json=as_json)
         if not accepted and not _agreed(found, yes=yes):
@@ -86,15 +98,28 @@ def _undone_before(call: Call, runs: Runs, run_id: str, *, as_json: bool) -> int
     return 0
 
 
+def _only_said(found: Prospect, *, as_json: bool) -> int:
+    if as_json:
+        print_json({**asdict(found), "branches": found.branches})
+    else:
+        _say(found)
+    return 0
+
+
 def _agreed(found: Prospect, *, yes: bool) -> bool:
     """What would be undone is said in any case, and asked on a terminal."""
     if found.status is RunStatus.ROLLING_BACK:
         return True
+    _say(found)
+    return not found.todos or yes or not sys.stdin.isatty() or click.confirm("undo that?", err=True)
+
+
+def _say(found: Prospect) -> None:
     if not found.todos:
         click.echo(f"run {found.run_id} has begun nothing: there is nothing to undo", err=True)
-        return True
+        return
     what = f"{counted(len(found.todos), 'todo')} of run {found.run_id} in {listed(found.repos)}"
     click.echo(f"{what}: undone in reverse order", err=True)
+    click.echo(f"  branches that go, with their worktrees: {', '.join(found.branches)}", err=True)
     if found.helpless:
         click.echo(f"  nothing undoes {listed(found.helpless)}: that is left to you, with --accept", err=True)
-    return yes or not sys.stdin.isatty() or click.confirm("undo that?", err=True)

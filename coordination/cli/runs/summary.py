@@ -100,6 +100,10 @@ def print_run(run: RunView, *, as_json: bool) -> None:
     Console(highlight=False).print(head, soft_wrap=True)
     if run.internal_error:
         Console(highlight=False).print(Text(spelled(internal_error(run.internal_error)), "red"), soft_wrap=True)
+    if run.timed_out:
+        click.echo(f"it {spelled(run.timed_out)}")
+    elif run.timeout_s is not None and not run.status.ended:
+        click.echo(f"it is ended after {run.timeout_s:g} s")
     if run.rollback:
         click.echo(f"undone since {spelled(run.rollback)}")
     columns = ["todo", "repo", "host", "state", "try", "time", "why"]

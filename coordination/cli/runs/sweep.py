@@ -6,9 +6,9 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from coordination.cli.completing import plan_ids, todo_ids
 from coordination.cli.context import Call
 from coordination.cli.options.choices import choice
 from coordination.cli.options.narrowing import narrowed
+from coordination.cli.options.values import duration
 from coordination.cli.runs.advice import say_next
 from coordination.cli.runs.dry_run import rehearse
 from coordination.cli.runs.following import Following
@@ -29,7 +30,7 @@ from coordination.cli.screen.output import print_json
 from coordination.ecosystem.writeback import Written, write_back
 from coordination.errors import Conflict, CoordinationError
 from coordination.messages.following import BEGINNING
-from coordination.models import OnFailure, Strategy
+from coordination.models import OnFailure, Strategy, WriteBack
 from coordination.phrases import listed
 from coordination.planner.alone import alone
 from coordination.planner.graph import build
@@ -46,6 +47,16 @@ Deciding = Callable[["PlanGraph"], Order]
 """How a run of this graph is carried out. Raises PlanRefused."""
 
 
+accept = click.option(
+    "--accept", "accepted", multiple=True, metavar="TODO", shell_complete=todo_ids,
+    help="The result of TODO, which is completed, counts as being in its base branch: it is there in another form.",
+)  # fmt: skip
+run_timeout = click.option(
+    "--timeout",
+    callback=duration,
+    metavar="TIME",
+    help="The run is ended after it: 90s, 10m, 2h. If not what the plan says.",
+)
 fresh = click.option("--no-cache", is_flag=True, help="Todos with a cache run all the same; what comes of it is kept.")
 
 
@@ -56,7 +67,9 @@ fresh = click.option("--no-cache", is_flag=True, help="Todos with a cache run al
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
 @narrowed
 @click.option("--failed", is_flag=True, help="Only what failed in the plan's latest run, and what that held up.")
+@run_timeout
 @fresh
+@accept
 @click.option("--dry-run", is_flag=True, help="Only say what would run where, and why the rest would not.")
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
@@ -69,7 +82,9 @@ def sweep(
     jobs: int | None,
     wanted: Selectors,
     failed: bool,
+    timeout: timedelta | None,
     no_cache: bool,
+    accepted: tuple[str, ...],
     dry_run: bool,
     detach: bool,
     as_json: bool,
@@ -77,30 +92,44 @@ def sweep(
     """Run PLAN: every open todo of it, in the order that their dependencies allow.
 
     Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. What waits for a todo that was
-    not asked for and is not completed is blocked by it.
+    not asked for and is not completed is blocked by it. Where a todo stands on a completed one whose result is not in its base
+    branch, nothing is begun (exit code 6).
 
     Exit code 0: all succeeded. 3: some failed, or all was undone. 5: some were blocked from outside, and nothing failed.
     """
     if failed:
         wanted = replace(wanted, failed=_failed_of(call, plan))
     graph = build(call.document.ecosystem, plan, wanted)
-    decided = _decided(call, strategy, on_failure, jobs, no_cache=no_cache)
+    decided = _decided(call, strategy, on_failure, jobs, no_cache=no_cache, timeout=timeout)
     if dry_run:
         graph = call.knowing(graph)
-        return rehearse(call, graph, decided(graph), as_json=as_json)
-    return carry_out(call, graph, decided, detach=detach, as_json=as_json)
+        return rehearse(call, graph, decided(graph), accepted=accepted, as_json=as_json)
+    return carry_out(call, graph, decided, accepted=accepted, detach=detach, as_json=as_json)
 
 
 @command()
 @click.argument("todo", shell_complete=todo_ids)
+@click.option(
+    "--timeout", callback=duration, metavar="TIME", help="When it is stopped: 90s, 10m, 2h. If not what the todo says."
+)
 @fresh
+@accept
 @click.option("--detach", is_flag=True, help="Return at once; the run goes on: coord watch last.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
 @click.pass_obj
-def execute(call: Call, todo: str, no_cache: bool, detach: bool, as_json: bool) -> int:
+def execute(
+    call: Call,
+    todo: str,
+    timeout: timedelta | None,
+    no_cache: bool,
+    accepted: tuple[str, ...],
+    detach: bool,
+    as_json: bool,
+) -> int:
     """Run the one TODO, in a run of its own."""
-    graph = alone(call.document.ecosystem, call.manager.get_todo(todo))
-    return carry_out(call, graph, _decided(call, None, None, None, no_cache=no_cache), detach=detach, as_json=as_json)
+    graph = alone(call.document.ecosystem, call.manager.get_todo(todo), timeout)
+    decided = _decided(call, None, None, None, no_cache=no_cache)
+    return carry_out(call, graph, decided, accepted=accepted, detach=detach, as_json=as_json)
 
 
 def _failed_of(call: Call, plan: str) -> tuple[str, ...]:
@@ -110,7 +139,15 @@ def _failed_of(call: Call, plan: str) -> tuple[str, ...]:
         return Runs(url, call.settings).failed_of(plan)
 
 
-def _decided(call: Call, strategy: str | None, on_failure: str | None, jobs: int | None, *, no_cache: bool) -> Deciding:
+def _decided(
+    call: Call,
+    strategy: str | None,
+    on_failure: str | None,
+    jobs: int | None,
+    *,
+    no_cache: bool,
+    timeout: timedelta | None = None,
+) -> Deciding:
     return partial(
         decide,
         settings=call.settings,
@@ -118,10 +155,19 @@ def _decided(call: Call, strategy: str | None, on_failure: str | None, jobs: int
         on_failure=OnFailure(on_failure) if on_failure else None,
         max_parallel=jobs,
         no_cache=no_cache,
+        timeout=timeout,
     )
 
 
-def carry_out(call: Call, graph: PlanGraph, decided: Deciding, *, detach: bool = False, as_json: bool = False) -> int:
+def carry_out(
+    call: Call,
+    graph: PlanGraph,
+    decided: Deciding,
+    *,
+    accepted: Collection[str] = (),
+    detach: bool = False,
+    as_json: bool = False,
+) -> int:
     """Everything between a graph and an exit code."""
     order = decided(graph)  # it refuses before anything is started
     if graph.nothing_to_do:
@@ -143,7 +189,7 @@ def carry_out(call: Call, graph: PlanGraph, decided: Deciding, *, detach: bool =
             order = decided(graph)
 
         def start() -> str:
-            run_id = runs.sweep(call.document.ecosystem, graph, order)
+            run_id = runs.sweep(call.document.ecosystem, graph, order, accepted)
             click.echo(f"run {run_id} of {graph.plan.id}: {graph.size}, {order.reason}", err=True)
             return run_id
 
@@ -179,14 +225,15 @@ def see_through(
             click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
             return 0
         run = following.until_the_end()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
         if following is None:
             raise
         back = _goes_back(runs, run_id)
-        if back or not _wants_to_cancel():
+        if back or isinstance(interruption, Terminated) or not _wants_to_cancel():
             call.detach()
             what = "what the run did is being undone" if back else "the run goes on"
-            click.echo(f"\n{what}: coord watch {run_id}; coord down stops what runs here", err=True)
+            end = "" if back else f"end it: coord cancel {run_id}; "
+            click.echo(f"\n{what}: coord watch {run_id}; {end}coord down stops what runs here", err=True)
             return INTERRUPTED
         run, interrupted = _cancelled(runs, run_id, following), True
     conclude(call, runs, run, as_json=as_json)
@@ -202,10 +249,14 @@ def conclude(call: Call, runs: Runs, run: RunView, *, as_json: bool) -> None:
     say_next(runs, run, call.state / "worktrees")
 
 
-def record(call: Call, runs: Runs, run_id: str) -> Written:
-    """What succeeded becomes `completed` in the file, what the run had completed and was undone `pending` again."""
+def record(call: Call, runs: Runs, run_id: str, *, asked: bool = False) -> Written:
+    """What succeeded becomes `completed` in the file, what the run had completed and was undone `pending` again. `asked`: also where
+    the settings say that runs write nothing.
+    """
     if not call.has_file:
         click.echo(f"there is no ecosystem.yaml here to update; where it is: coord sync {run_id}", err=True)
+        return Written()
+    if call.settings.write_back is WriteBack.NONE and not asked:
         return Written()
     try:
         return write_back(call.path, runs.outcome(run_id), datetime.now(UTC))
@@ -222,32 +273,45 @@ def _goes_back(runs: Runs, run_id: str) -> bool:
 
 
 def _cancelled(runs: Runs, run_id: str, following: Following) -> RunView:
-    signal.signal(signal.SIGINT, _leave_at_once)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave_at_once)
     click.echo("\ncancelling; once more leaves at once", err=True)
     with contextlib.suppress(Conflict):  # it ended in between
         runs.cancel(run_id)
     return following.until_the_end()
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: this process is to end, and nobody is asked; its run goes on."""
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    raise Terminated
+
+
 @contextlib.contextmanager
 def _interruption_held_back() -> Iterator[None]:
-    """It comes at the end: a run that is being started runs already, and nobody could be asked about one without a name."""
-    arrived = False
+    """It comes at the end: a run that is being started runs already, and nobody could be asked about one without a name. From then on
+    SIGTERM raises Terminated.
+    """
+    arrived: list[int] = []
 
-    def note(_number: int, _frame: object) -> None:
-        nonlocal arrived
-        arrived = True
-        signal.signal(signal.SIGINT, _leave_at_once)
+    def note(number: int, _frame: object) -> None:
+        arrived.append(number)
+        signal.signal(number, _leave_at_once)
 
-    before = signal.getsignal(signal.SIGINT)
-    if before is signal.default_int_handler:  # else we were started so that a Ctrl-C is not meant for us
-        signal.signal(signal.SIGINT, note)
+    # What whoever started us has set otherwise is not meant for us.
+    meant = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    ours = [number for number, usual in meant.items() if signal.getsignal(number) in (usual, _terminate)]
+    for number in ours:
+        signal.signal(number, note)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in ours:
+            signal.signal(number, _terminate if number == signal.SIGTERM else signal.default_int_handler)
     if arrived:
-        raise KeyboardInterrupt
+        raise Terminated if signal.SIGTERM in arrived else KeyboardInterrupt
 
 
 def _leave_at_once(_number: int, _frame: object) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from coordination.mcp.answers import CutRun, cut
 from coordination.mcp.declaring import carries_out, changes, reads, undoes
@@ -14,11 +15,30 @@ from coordination.mcp.office import Office
 from coordination.mcp.words import AnyOf, AtOnce, Items, Most, PlanName, RunName, TodoName, Wait
 from coordination.models import OnFailure, Strategy
 from coordination.planner.selection import Selectors
-from coordination.runs.records import RunView, TodoState
+from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.view import LAST
 
 SHOWN = 100
 """Todos of a run, unless more are asked for."""
+
+
+TimeoutS = Annotated[float | None, Field(gt=0, le=31_536_000, description="It is ended after so many seconds.")]
+Accepted = Annotated[
+    Items, Field(description="Completed todos whose results a person says are in the base branches in another form.")
+]
+
+
+class RollbackPreview(BaseModel):
+    run_id: str
+    status: RunStatus
+    todos: tuple[str, ...]
+    repos: tuple[str, ...]
+    helpless: tuple[str, ...]
+    takes_up: tuple[str, ...]
+    branches: tuple[str, ...]
+
+
+PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up")
 
 
 @carries_out("Run a plan")
@@ -31,25 +51,43 @@ def coord_sweep_plan(
     repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
     todos: Annotated[Items, Field(description="Only these todos.")] = None,
     no_cache: Annotated[bool, Field(description="Todos with a cache run all the same.")] = False,
+    timeout_s: TimeoutS = None,
+    accept: Accepted = None,
     wait_s: Wait = 0,
 ) -> CutRun:
     """Start a run of the plan's open todos, in the order that their dependencies allow, and return it at once.
 
     The run goes on by itself, also after you have left: follow it with coord_get_run(run=…, wait_s=60) until its status
     is no longer running. It begins at the tip of each repository's `branch`, and commits to coord/<run_id>: have that merged
-    before the next sweep. What is blocked from outside the plan is skipped. coord_forecast_plan looks ahead first.
+    before the next sweep, which is refused (code 6) where a todo stands on a completed one whose result is not in its base branch. What is blocked from outside the plan is skipped. coord_forecast_plan looks ahead first.
     """
     wanted = Selectors(repos=repos or (), todos=todos or ())
     run = office.coord.runs.sweep(
-        plan, wanted, strategy=strategy, on_failure=on_failure, max_parallel=max_parallel, no_cache=no_cache
+        plan,
+        wanted,
+        strategy=strategy,
+        on_failure=on_failure,
+        max_parallel=max_parallel,
+        no_cache=no_cache,
+        timeout=_duration(timeout_s),
+        accept=accept or (),
     )
     return cut(CutRun, office.begun(run, wait_s), SHOWN)
 
 
 @carries_out("Run one todo")
-def coord_execute_todo(office: Office, todo: TodoName, wait_s: Wait = 0) -> CutRun:
-    """Start a run of this one todo, if it waits for nothing, and return it at once; follow it with coord_get_run."""
-    return cut(CutRun, office.begun(office.coord.runs.execute(todo), wait_s), SHOWN)
+def coord_execute_todo(
+    office: Office, todo: TodoName, timeout_s: TimeoutS = None, accept: Accepted = None, wait_s: Wait = 0
+) -> CutRun:
+    """Start a run of this one todo, if it waits for nothing, and return it at once; follow it with coord_get_run. It is refused as
+    coord_sweep_plan is.
+    """
+    run = office.coord.runs.execute(todo, timeout=_duration(timeout_s), accept=accept or ())
+    return cut(CutRun, office.begun(run, wait_s), SHOWN)
+
+
+def _duration(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 @carries_out("Run again what failed")
@@ -103,6 +141,15 @@ def coord_rollback_run(
     deeds = office.coord.runs
     found = deeds.accept(run, accept, reason) if accept else deeds.rollback(run)
     return cut(CutRun, office.begun(found, wait_s), SHOWN)
+
+
+@reads("Show what a rollback would undo")
+def coord_preview_rollback(office: Office, run: RunName = LAST) -> RollbackPreview:
+    """The todos that coord_rollback_run would undo, those that nothing undoes, and every branch that would go: of a retry also those
+    of the runs that it took up. Show them to whoever decides, before you call it.
+    """
+    found = office.coord.runs.get(run).rollback_preview()
+    return RollbackPreview(branches=found.branches, **{name: getattr(found, name) for name in PREVIEWED})
 
 
 @reads("Show a run")

@@ -208,7 +208,7 @@ class Deeds:
 
     def answer(self, repos: Repos, errand_id: str, worker_id: str, answer: Answer) -> None:
         known = self._presence.worker(worker_id)
-        if known is None or not {*known.repos, *(r.repo for r in answer.found if r.repo)} <= repos:
+        if known is None or not {*known.repos, *_repos_in(answer)} <= repos:
             raise NotAllowed(f"the answer of {worker_id} is about more than {_named(repos)}")
         self._board.answer(errand_id, worker_id, answer)
 
@@ -263,6 +263,10 @@ class Deeds:
             raise NotAllowed(f"the output is no JSON: {error}") from error
         if len(output) > self._settings.output_limit_bytes:
             raise NotAllowed(f"the output has more than {self._settings.output_limit_bytes} characters")
+
+
+def _repos_in(answer: Answer) -> set[str]:
+    return {r.repo for r in answer.found if r.repo} | {finding.repo for finding in answer.landed}
 
 
 def _named(repos: Repos) -> str:

@@ -13,9 +13,12 @@ from coordination.cli.runs.sweep import _interruption_held_back
 @pytest.fixture(autouse=True)
 def as_python_does() -> Iterator[None]:
     """Whoever runs the tests may have us ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_it_comes_when_the_run_has_a_name() -> None:

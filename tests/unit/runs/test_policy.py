@@ -42,3 +42,13 @@ def test_each_field_is_taken_from_whoever_is_nearest_to_the_todo_and_has_written
     assert found.delay == timedelta(seconds=9)
     assert found.retry_on == ("timeout",)
     assert [str(sign) for sign in found.stop_on] == ["2", "output='denied'"]
+
+
+def test_a_todos_own_failure_is_repeated_only_where_a_retry_is_asked_for():
+    def attempts(**retry: object) -> int:
+        todo = Todo.model_validate({"id": "T", "task": "t", "repo": "r", **retry})
+        return spec_of(todo, Repo(name="r"), Settings(), None).retry.attempts
+
+    assert attempts() == 1
+    assert attempts(retry={"retry_on": [75]}) == 3
+    assert attempts(retry={"attempts": 2}) == 2

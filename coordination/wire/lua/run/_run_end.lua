@@ -3,6 +3,11 @@
 local function finish(status)
   call('HSET', meta, 'status', status, 'finished_at', now)
   call('ZREM', live, run)
+  call('ZREM', timers, member(''))
+  local level = call('HGET', meta, 'level')
+  if call('HEXISTS', opened, level) == 1 and call('HSETNX', meta, 'advanced.' .. level, 'end') == 1 then
+    emit('level.settled', '', 'level', level, 'source', 'end') -- before the end is told: who follows the run leaves then
+  end
   if status == 'rollback_failed' then call('ZADD', head .. KEY.half_undone, now, run) end
   count('runs_' .. status)
   emit('run.ended', '', 'status', status, 'at', now) -- a rollback may open it again: `at` tells its ends apart
@@ -14,7 +19,26 @@ local function finish_if_done()
     unpack(call('HMGET', meta, 'status', 'open', 'cancelled', 'n.failed', 'intents', 'ending'))
   if tonumber(left) > 0 or ending then return end
   if status == 'rolling_back' then
-    finish(intents == '0' and 'rolled_back' or 'rollback_failed')
+    local checkpoint_name = call('HGET', meta, 'restoring')
+    if intents ~= '0' then return finish('rollback_failed') end
+    if not checkpoint_name then return finish('rolled_back') end
+    -- Restored: what stood at the checkpoint stands again as it was, and a retry does the rest.
+    for _, todo in ipairs(cjson.decode(call('HGET', meta, 'named.' .. checkpoint_name)).succeeded) do
+      local kept = fact(todo, 'kept_intent')
+      if kept then
+        note(todo, 'intent', kept)
+        erase(todo, 'kept_intent')
+      end
+    end
+    write_down()
+    for _, field in ipairs(call('HKEYS', meta)) do
+      if field == 'intents' or string.sub(field, 1, 8) == 'intents.' then call('HDEL', meta, field) end
+    end
+    call('HDEL', meta, 'restoring', 'rollback', 'rolled_back_by')
+    call('DEL', behind, parents)
+    call('HSET', meta, 'restored', checkpoint_name)
+    call('HSETNX', meta, 'cancelled', 'the restore of checkpoint ' .. checkpoint_name)
+    finish('cancelled')
   elseif status == 'running' or status == 'paused' then
     finish(cancelled and 'cancelled' or (tonumber(failed or 0) > 0 and 'failed') or 'succeeded')
   end

@@ -2,6 +2,8 @@
 -- is sent to a worker once more, to be undone: as a todo, with the fact `undo`, after all that stands behind it was undone.
 -- `behind` counts down what is left behind each todo, as `pending` counts what is left before it; `intents` what is left to undo.
 
+local pass
+
 local function undo_todo(todo)
   local p = place_of(todo)
   if state_of(todo) ~= 'compensation_failed' then note(todo, 'was', state_of(todo)) end
@@ -11,11 +13,22 @@ local function undo_todo(todo)
   end
   increment(todo, 'attempt')
   call('HINCRBY', meta, 'open', 1)
+  local undone_by = p.kind ~= 'manual' or cjson.decode(call('HGET', spec, todo)).todo.compensate
+  if not undone_by or undone_by == cjson.null then -- a person did it: nothing of ours is to be undone, and no worker is asked
+    end_todo(todo, 'compensated', '', p)
+    return pass(todo, p)
+  end
   line_up(todo, p)
 end
 
+
 -- Nothing of the todo is left to undo: those before it may follow, and those without an intent are passed over at once.
-local function pass(todo)
+function pass(todo, p)
+  local commit, kept = fact(todo, 'commit'), call('HGET', head .. KEY.commits, todo)
+  if kept and commit and string.sub(kept, 1, #commit) == commit then call('HDEL', head .. KEY.commits, todo) end -- its result is gone
+  if call('HEXISTS', meta, 'restoring') == 1 then erase(todo, 'intent') end -- the run may be undone whole later on
+  call('HINCRBY', meta, 'intents', -1)
+  call('HINCRBY', meta, 'intents.' .. p.repo, -1)
   local heap = { todo }
   while #heap > 0 do
     for parent in string.gmatch(call('HGET', parents, table.remove(heap)) or '', '%S+') do
@@ -142,11 +155,7 @@ end
 local function settle_undo(todo, outcome, why, p)
   end_todo(todo, outcome == 'succeeded' and 'compensated' or 'compensation_failed', why, p)
   free_repo(p, todo)
-  if outcome == 'succeeded' then
-    call('HINCRBY', meta, 'intents', -1)
-    call('HINCRBY', meta, 'intents.' .. p.repo, -1)
-    pass(todo)
-  end
+  if outcome == 'succeeded' then pass(todo, p) end
   pump()
   finish_if_done()
 end

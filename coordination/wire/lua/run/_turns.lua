@@ -14,6 +14,16 @@ local function settle(todo, outcome, why)
   if fact(todo, 'undo') then return settle_undo(todo, outcome, why, p) end
   end_todo(todo, outcome, why, p)
   free_repo(p, todo)
+  if outcome == 'succeeded' and p.repo ~= NOWHERE then
+    -- A sweep asks whether the commit of a completed todo is in the base (runs/landed.py); without one, a person did it, or it
+    -- worked in place.
+    local commit = fact(todo, 'commit')
+    if commit then
+      call('HSET', head .. KEY.commits, todo, commit .. ' ' .. run .. ' ' .. p.repo)
+    else
+      call('HDEL', head .. KEY.commits, todo)
+    end
+  end
   local status, on_failure, halted, cancelled = unpack(call('HMGET', meta, 'status', 'on_failure', 'halted', 'cancelled'))
   local over = halted or cancelled -- then all that stands behind it ends anyway
   if status == 'rolling_back' then
@@ -65,8 +75,10 @@ end
 
 -- How a todo ends that was under way when that was decided, and why.
 local function ending()
-  local status, by, halted, rollback = unpack(call('HMGET', meta, 'status', 'cancelled', 'halted', 'rollback'))
+  local status, by, halted, rollback, timed_out =
+    unpack(call('HMGET', meta, 'status', 'cancelled', 'halted', 'rollback', 'timed_out'))
   if status == 'rolling_back' then return 'cancelled', 'rolled back: ' .. rollback end
+  if timed_out then return 'cancelled', timed_out end
   if by then return 'cancelled', 'cancelled by ' .. by end
   return 'failed', 'halted: ' .. halted .. ' failed'
 end

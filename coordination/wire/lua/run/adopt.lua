@@ -15,6 +15,8 @@ for i = OWN + SHARED + 1, #KEYS do call('PERSIST', KEYS[i]) end
 if status ~= 'paused' then return reply('adopted') end
 call('ZADD', live, started_at, run)
 for i = 6, #ARGV, 2 do call('ZADD', timers, ARGV[i + 1], member(ARGV[i])) end
+local timeout_ms = call('HGET', meta, 'timeout_ms')
+if timeout_ms then call('ZADD', timers, now + timeout_ms, member('')) end -- from now on
 local all = call('HGETALL', state)
 for i = 1, #all, 2 do -- under `levels` messages were under way with a chord that is not here
   local at = all[i + 1]

@@ -21,7 +21,7 @@ local function granted(fence)
   local answer = reply('granted', fence, call('HGET', spec, todo), call('HGET', tips, p.repo) or '', tries or '0', kept)
   answer[#answer + 1] = #call('ZRANGEBYLEX', head .. KEY.cache_contexts, '[ecosystem', '+', 'LIMIT', 0, 1) -- the first of their names
   if undoing then
-    local last = call('HGET', meta, 'intents.' .. p.repo) == '1' and '1' or '0'
+    local last = call('HGET', meta, 'intents.' .. p.repo) == '1' and call('HEXISTS', meta, 'restoring') == 0 and '1' or '0'
     local done_in = fact(todo, 'run') or fact(todo, 'begun_in') or run
     local had_ended = tostring(call('HEXISTS', meta, 'lay_still_ms'))
     for _, told in ipairs({ was, call('HGET', output, todo) or kept, last, done_in, had_ended }) do answer[#answer + 1] = told end

@@ -1,10 +1,28 @@
 -- A timer is due, or what the todo waited for was handed to it: it may go on.
--- ARGV: run, todo
--- Returns: `fired`, `waits` (not all that it needs is free yet, or it stands behind a breaker), `settled` (as failed: there is less by now than it needs) or
+-- ARGV: run, todo; an empty one: the run's own time is up
+-- Returns: `timed_out`, `fired`, `waits` (not all that it needs is free yet, or it stands behind a breaker), `settled` (as failed: there is less by now than it needs) or
 --   `idle` (it does not wait for a timer).
 local todo = ARGV[2]
 local id = member(todo)
 local had_timer = call('ZREM', timers, id) == 1
+
+if todo == '' then -- the run ends as a failure of its own: it is undone where its failures are, else cancelled
+  local timeout_ms, on_failure, status, cancelled = unpack(call('HMGET', meta, 'timeout_ms', 'on_failure', 'status', 'cancelled'))
+  if not had_timer or cancelled or (status ~= 'running' and status ~= 'paused') then return reply('idle') end
+  local why = string.format('timed out after %g s', timeout_ms / 1000)
+  call('HSET', meta, 'timed_out', why)
+  emit('run.timed_out', '', 'why', why)
+  if on_failure == 'rollback' then
+    roll_back(why, '', 'cancelled')
+  else
+    call('HSET', meta, 'cancelled', 'its timeout')
+    end_all_but_running('cancelled', why)
+    have_beat(stop_running())
+    finish_if_done()
+  end
+  return reply('timed_out')
+end
+
 local at = state_of(todo)
 if not had_timer or (at ~= 'parked' and at ~= 'retrying') or no_new_start(todo) then return reply('idle') end
 local p = place_of(todo)

@@ -7,6 +7,8 @@ call('ZADD', runs, now, run)
 call('ZADD', live, now, run)
 for i = 1, OWN do call('PERSIST', KEYS[i]) end
 for i = OWN + SHARED + 1, #KEYS do call('PERSIST', KEYS[i]) end
+local timeout_ms = call('HGET', meta, 'timeout_ms')
+if timeout_ms then call('ZADD', timers, now + timeout_ms, member('')) end -- of the run itself: no todo has an empty name
 count('runs_started')
 emit('run.started', '')
 local header = {}

@@ -33,7 +33,7 @@ EXPIRED = Story(
 CLEANED = Story(
     name="cleaned up",
     todos=[{"id": "A", **R}, {"id": "F", **R, "action": "false"}],
-    acts=[Act(when=ended, coord=("clean", "--yes"))],
+    acts=[Act(when=ended, coord=("clean", "--yes", "--unmerged"))],
     ends=[RunStatus.FAILED],
 )
 PUSHED = Story(

@@ -41,7 +41,7 @@ FAILED = Story(
     ],
     acts=[
         Act(when=ended, deed=allow, coord=("retry", "last", "--detach")),
-        Act(when=lambda s: len(s.runs) == 2, coord=("clean", "--yes"), role="clean-two"),
+        Act(when=lambda s: len(s.runs) == 2, coord=("clean", "--yes", "--unmerged"), role="clean-two"),
     ],
     ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
 )

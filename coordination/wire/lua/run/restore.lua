@@ -1,0 +1,31 @@
+-- What the run has begun since a checkpoint is undone, as in a rollback; what had succeeded by then stays. Then the run has ended as
+-- cancelled, to be retried. Asked again, it goes on: those that could not be undone are tried again.
+-- ARGV: run, who, the checkpoint's name
+-- Returns: `rolling_back`, `already` (it is under way), `unknown` (no such checkpoint), or the status that does not allow it.
+local who, name = unpack(ARGV, 2, 3)
+local status, restoring, checkpoint_json = unpack(call('HMGET', meta, 'status', 'restoring', 'named.' .. name))
+if not status or not checkpoint_json then return reply('unknown') end
+if restoring and restoring ~= name then return reply(status) end
+if status == 'rolling_back' then return reply(restoring and 'already' or status) end
+if status == 'draft' or status == 'rolled_back' or (status == 'rollback_failed' and not restoring) then return reply(status) end
+local why = 'restored to checkpoint ' .. name
+if status == 'rollback_failed' then
+  turn_back(why, who)
+  local all = call('HGETALL', state)
+  for i = 1, #all, 2 do
+    if all[i + 1] == 'compensation_failed' then undo_todo(all[i]) end
+  end
+  pump()
+  finish_if_done()
+  return reply('rolling_back')
+end
+call('HSET', meta, 'restoring', name)
+for _, todo in ipairs(cjson.decode(checkpoint_json).succeeded) do
+  local intent = state_of(todo) == 'succeeded' and fact(todo, 'intent')
+  if intent then -- without an intent it is passed over
+    note(todo, 'kept_intent', intent)
+    erase(todo, 'intent')
+  end
+end
+roll_back(why, who, 'cancelled')
+return reply('rolling_back')

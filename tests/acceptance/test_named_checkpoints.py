@@ -1,0 +1,81 @@
+"""Story: a run is brought back to a named checkpoint: what it did since is undone in reverse order and done again, the rest stays."""
+
+from __future__ import annotations
+
+from tests.acceptance.gate import Gate
+from tests.stage import PLAN, Stage, git
+from tests.waiting import until
+
+UNDO = 'echo "undo $COORD_TODO_ID" >> "$LEDGER"'
+DO = 'echo "do $COORD_TODO_ID" >> "$LEDGER"; echo $COORD_TODO_ID > $COORD_TODO_ID'
+
+
+def test_a_run_is_restored_to_a_checkpoint_that_was_made_while_it_went_on(stage: Stage):
+    gate = Gate(stage.folder)
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": DO, "compensate": UNDO},
+            {"id": "B", "repo": "api", "action": f"{DO}; {gate.action}", "compensate": UNDO, "blocked_by": ["A"]},
+            {"id": "D", "repo": "web", "action": DO, "compensate": UNDO, "blocked_by": ["B"]},
+            {"id": "C", "repo": "web", "action": "test -e $LEDGER.mended", "blocked_by": ["D"]},
+        ]
+    )
+    stage.up()
+    stage.ok("sweep", PLAN, "--detach")
+    gate.wait()
+    made = stage.ok("checkpoint", "create", "last", "after-a", "--json").json
+    gate.open()
+    assert stage.coord("watch", "last").code == 3
+    (stage.folder / "ledger.mended").touch()
+    first = stage.run()["run_id"]
+
+    assert made["succeeded"] == ["A"]
+    assert [one["name"] for one in stage.ok("checkpoint", "list", "last", "--json").json] == ["after-a"]
+    assert stage.ok("checkpoint", "restore", "last", "after-a", "--dry-run", "--json").json["todos"] == ["B", "D", "C"]
+    restored = stage.ok("checkpoint", "restore", "last", "after-a", "--json")
+
+    assert restored.states == dict.fromkeys("ABCD", "succeeded")
+    assert restored.json["carried_from"] == first
+    assert stage.ledger == ["do A", "do B", "do D", "undo D", "undo B", "do B", "do D"]
+    second = restored.json["run_id"]
+    log = git(stage.folder / "api", "log", "--format=%s", f"main..coord/{second}").splitlines()
+    assert log == ["B: do B", "A: do A"], "the first B is not built upon"
+    assert stage.run(first)["status"] == "cancelled"
+    assert [one["name"] for one in stage.ok("checkpoint", "list", second, "--json").json] == ["after-a"]
+
+    stage.ok("rollback", second)
+    assert stage.ledger[7:] == ["undo D", "undo B", "undo A"], "what was kept is undone with the run that took it up"
+
+
+def test_a_restore_that_is_interrupted_goes_on_where_it_is_asked_for_again(stage: Stage):
+    gate = Gate(stage.folder)
+    stage.write(
+        [
+            {"id": "A", "repo": "api", "action": DO, "compensate": UNDO},
+            {"id": "B", "repo": "api", "action": DO, "compensate": f"{UNDO}; {gate.action}", "blocked_by": ["A"]},
+        ]
+    )
+    stage.up()
+    assert stage.coord("execute", "A").code == 0
+    stage.file.write_text(stage.file.read_text().replace("status: completed", "status: pending"))
+    assert stage.sweep().code == 0
+    run = stage.run()["run_id"]
+    stage.ok("checkpoint", "create", run, "end")
+
+    assert stage.coord("checkpoint", "create", run, "end").code == 6
+    assert stage.coord("checkpoint", "create", run, "../x *\n").code == 2
+    assert stage.coord("checkpoint", "restore", run, "ende").code == 2
+    stage.redis().hset(f"coord:run:{run}:meta", "named.begin", '{"at_ms": 1, "by": "t", "succeeded": ["A"]}')
+    asked = stage.begin("checkpoint", "restore", run, "begin")
+    gate.wait()
+    asked.kill()
+    asked.wait()
+    assert stage.run(run)["status"] == "rolling_back"
+    again = stage.begin("checkpoint", "restore", run, "begin", "--json")
+    gate.open()
+
+    done = again.done()
+    assert (done.code, done.states) == (0, {"A": "succeeded", "B": "succeeded"}), done.err
+    assert [line for line in stage.ledger if "undo" in line] == ["undo B"]
+    until(lambda: stage.run()["status"] == "succeeded")
+    assert stage.coord("checkpoint", "restore", run, "begin").code == 6, "it was retried"

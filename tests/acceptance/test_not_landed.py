@@ -1,0 +1,115 @@
+"""Story: a todo succeeds, the next one fails, and somebody sweeps again instead of retrying: nothing runs on a base without the result."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from coordination import Coord
+from coordination.runs.landed import NotLanded
+from tests.stage import PLAN, Stage, git
+
+LIB = {"id": "LIB", "repo": "lib", "action": "echo 2 > version"}
+APP = {"id": "APP", "repo": "app", "blocked_by": ["LIB"]}
+
+
+@pytest.fixture
+def half_done(stage: Stage) -> Stage:
+    """LIB succeeded and is completed, APP failed and is mended; OTHER, of another plan, waits for LIB by way of a closed issue."""
+    plan = {"id": "PLAN-002", "title": "another"}
+    other = {"id": "OTHER", "repo": "app", "plan": "PLAN-002", "blocked_by": ["FREE"]}
+    free = {"id": "FREE", "repo": "app", "blocked_by": ["LIB"], "status": "completed"}
+    stage.write([LIB, {**APP, "action": "false"}, free, other], plans=[plan])
+    stage.up()
+    assert stage.sweep().code == 3
+    stage.file.write_text(stage.file.read_text().replace("action: 'false'", "action: 'true'"))
+    return stage
+
+
+def status_of(stage: Stage, todo: str) -> str:
+    found: str = json.loads(stage.ok("show-todo", todo, "--json").out)["status"]
+    return found
+
+
+def test_a_sweep_is_refused_while_a_completed_predecessors_result_is_not_in_the_base(half_done: Stage):
+    run = half_done.run()["run_id"]
+    assert status_of(half_done, "LIB") == "completed"
+
+    refused = half_done.coord("sweep", PLAN)
+    assert refused.code == 6
+    assert f"branch coord/{run} of lib" in refused.err
+    assert f"coord retry {run}" in refused.err
+    assert half_done.coord("sweep", PLAN, "--dry-run").code == 6
+    with Coord(half_done.file) as coord:
+        sweep, execute = coord.runs.sweep, coord.runs.execute
+        for begin, name in ((sweep, PLAN), (execute, "APP"), (sweep, "PLAN-002"), (execute, "OTHER")):
+            with pytest.raises(NotLanded) as raised:
+                begin(name)
+            assert [(finding.todo, finding.repo) for finding in raised.value.findings] == [("LIB", "lib")]
+    assert half_done.run()["run_id"] == run, "nothing was begun"
+
+    lib = half_done.folder / "lib"
+    git(lib, "merge", "-q", "--squash", f"coord/{run}")
+    git(lib, "commit", "-qm", "squashed")
+    (lib / "version").write_text("3\n")
+    git(lib, "commit", "-qam", "gone on")
+    assert half_done.sweep().states == {"APP": "succeeded"}
+
+
+def test_a_result_that_was_recorded_and_is_gone_is_refused_until_a_person_accepts_it(half_done: Stage):
+    run = half_done.run()["run_id"]
+    lib = half_done.folder / "lib"
+    half_done.ok("clean", run, "--unmerged", "--yes")
+    git(lib, "reflog", "expire", "--expire=now", "--all")
+    git(lib, "gc", "-q", "--prune=now")
+
+    assert half_done.coord("sweep", PLAN).code == 6
+    assert half_done.coord("sweep", PLAN, "--accept", "APP").code == 2
+    assert half_done.coord("sweep", PLAN, "--accept", "LIB").code == 0
+    with Coord(half_done.file) as coord:
+        assert coord.runs.execute("OTHER").wait(30).status == "succeeded", "it is asked for once"
+
+
+def test_a_result_is_found_by_its_trailers_where_redis_has_lost_its_data(half_done: Stage):
+    run = half_done.run()["run_id"]
+    half_done.ok("down")
+    with half_done.redis() as client:
+        client.flushall()
+    half_done.up()
+
+    assert half_done.coord("sweep", PLAN).code == 6
+    git(half_done.folder / "lib", "merge", "-q", f"coord/{run}")
+    assert half_done.sweep().code == 0
+
+
+def test_nothing_is_looked_at_where_a_predecessor_was_done_by_hand_or_undone(half_done: Stage):
+    run = half_done.run()["run_id"]
+    half_done.ok("rollback", run, "--yes")
+    assert status_of(half_done, "LIB") == "pending"
+    assert half_done.redis().hgetall("coord:commits") == {}
+    half_done.ok("complete-todo", "LIB")
+
+    assert half_done.sweep().states == {"APP": "succeeded"}
+
+
+def test_a_retry_is_refused_where_a_todo_of_it_was_done_by_another_run_and_not_merged(stage: Stage):
+    stage.write(
+        [
+            {"id": "A", "repo": "r1", "action": "false"},
+            {"id": "B", "repo": "r2", "blocked_by": ["A"]},
+        ]
+    )
+    stage.up()
+    assert stage.sweep().code == 3
+    first = stage.run()["run_id"]
+    stage.file.write_text(stage.file.read_text().replace("action: 'false'", "action: echo 1 > one"))
+    stage.ok("execute", "A")
+    second = stage.run()["run_id"]
+
+    refused = stage.coord("retry", first)
+
+    assert refused.code == 6
+    assert f"coord/{second} of r1" in refused.err
+    git(stage.folder / "r1", "merge", "-q", f"coord/{second}")
+    stage.ok("retry", first)
