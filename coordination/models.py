@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -538,6 +538,25 @@ class Todo(Record):
                 "remove one of the two"
             )
         return cache
+
+
+R = TypeVar("R")
+
+SECRET = re.compile("TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
+HIDDEN = "***"
+
+
+def secrets_of(todo: Todo) -> tuple[str, ...]:
+    """Values of its `env` whose names say that they are secret."""
+    return tuple(str(value) for name, value in todo.env.items() if SECRET.search(name))
+
+
+def presentable(record: R) -> R:
+    """The record as people and programs are shown it: a todo without its secrets. The file, Redis and workers have them."""
+    if not isinstance(record, Todo) or not record.env:
+        return record
+    env = {name: HIDDEN if SECRET.search(name) else value for name, value in record.env.items()}
+    return record.model_copy(update={"env": env})
 
 
 class Validation(Record):

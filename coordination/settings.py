@@ -40,7 +40,7 @@ Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Befor
 class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    redis_url: Text | None = None
+    redis_url: Annotated[Text | None, Field(repr=False)] = None
     """redis://, rediss:// or unix://; none means the embedded server."""
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=40)] = "coord"
     """Head of every Redis key and queue: two ecosystems on one Redis do not meet."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
+from coordination.models import secrets_of
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
@@ -140,6 +141,7 @@ class Attempts:
             ),
             path,
             limit_bytes=limit,
+            secrets=secrets_of(grant.spec.todo),
         )
         attempt = Attempt(grant, self._surroundings(grant, log), log)
         with self._guard:
@@ -271,6 +273,7 @@ class Attempts:
 
 def _judged(grant: Grant, conclusion: Conclusion, log: Log) -> Conclusion:
     """With what the todo's retry policy says of a failure. Which sign made it give up is said."""
+    conclusion = replace(conclusion, why=log.masked(conclusion.why))
     if conclusion.word is not Word.FAILED:
         return conclusion
     draw = random.random()  # noqa: S311 — jitter, no secret

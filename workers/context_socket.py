@@ -7,7 +7,7 @@ must be a process of this user, or root's, and know the attempt's token. The lin
 What happens on each failure
 
 * A client is slow, says nothing, or reads nothing: it is let go after REQUEST_S. One that sends more than a value may have is refused.
-* Many clients at once: READERS are read from, CLIENTS are served, others wait in the queue of the socket.
+* Many clients at once: READERS are read and answered, CLIENTS may wait for that, others wait in the queue of the socket.
 * What a client says is no request: it is refused in words, and the next one is served.
 * The attempt ends: its clients are let go, also in the middle of a request, and nothing new is begun.
 * The worker is killed: nobody listens; `clear_sockets` of any later worker takes the file away.
@@ -35,9 +35,10 @@ from coordination.errors import CoordinationError, NotAllowed, Unreachable, Usag
 from coordination.runs.shared import ContextCalls
 from coordination.wire.embedded import remove_stale, socket_folder
 
-CALLS = ("get", "set", "delete", "list")
+CALLS = ("get", "set", "delete")
 CLIENTS = 256
-READERS = 16
+READERS = 8
+"""A request of some megabytes takes many times its size once it is parsed."""
 REQUEST_S = 10.0
 TOKEN_BYTES = 128
 SLACK_BYTES = 1024 * 1024
@@ -112,7 +113,11 @@ class ContextSocket:
                     client.close()
                     return
                 self._clients.add(client)
-            threading.Thread(target=self._serve, args=(client,), name="context", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(client,), name="context", daemon=True).start()
+            except RuntimeError as error:  # no thread left
+                logger.warning("a client of the context cannot be served: %s", error)
+                self._let_go(client)
 
     def _serve(self, client: socket.socket) -> None:
         try:
@@ -121,10 +126,13 @@ class ContextSocket:
         except OSError as error:
             logger.debug("a client of the context went: %s", error)
         finally:
-            with self._guard:
-                self._clients.discard(client)
-            client.close()
-            self._places.release()
+            self._let_go(client)
+
+    def _let_go(self, client: socket.socket) -> None:
+        with self._guard:
+            self._clients.discard(client)
+        client.close()
+        self._places.release()
 
     def _answer(self, client: socket.socket) -> None:
         try:
@@ -143,15 +151,16 @@ class ContextSocket:
             reader = _Reader(client, REQUEST_S)
             self._check(reader.line(TOKEN_BYTES))
             asked = json.loads(reader.line(self._most))
-        call, given = str(asked["call"]), dict(asked["given"])
-        if self._over:
-            raise ConnectionError("the attempt is over")
-        if call == "compute":
-            given["compute"] = lambda: self._computed(client)
-        elif call not in CALLS:
+            call, given = str(asked["call"]), {**asked["given"], **self._whose}
+            if self._over:
+                raise ConnectionError("the attempt is over")
+            if call == "list":
+                return [kept.model_dump() for kept in self._calls.context_list(**given)]
+            if call in CALLS:
+                return getattr(self._calls, f"context_{call}")(**given)
+        if call != "compute":
             raise NotAllowed(f"a todo cannot ask for {call!r}", "is this of another version of coord?")
-        done = getattr(self._calls, f"context_{call}")(**{**given, **self._whose})
-        return [kept.model_dump() for kept in done] if call == "list" else done
+        return self._calls.context_compute(**{**given, "compute": lambda: self._computed(client)})
 
     def _check(self, token: bytes) -> None:
         if not hmac.compare_digest(token, self._token.encode()):

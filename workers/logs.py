@@ -6,13 +6,14 @@ import codecs
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
 import redis
 
+from coordination.models import HIDDEN
 from coordination.wire.private import make_private, open_private
 
 FLUSH_S = 0.2
@@ -20,6 +21,8 @@ FLUSH_BYTES = 64 * 1024
 TAIL_BYTES_A_SECOND = 128 * 1024
 """Beyond the head a todo that writes more than this costs Redis no more: its log is written less often, the tail each time."""
 MOST_BUFFERED = 4 * 1024 * 1024
+SHORTEST_SECRET = 4
+"""What is shorter stands in any line."""
 GIVEN_BACK = 2 * 1024 * 1024
 
 logger = logging.getLogger(__name__)
@@ -28,9 +31,15 @@ logger = logging.getLogger(__name__)
 class Log:
     """Takes bytes of any kind; what is not UTF-8 shows as a replacement character. Never raises: a log is no reason to fail."""
 
-    def __init__(self, append: Callable[[str, int], None], path: Path, *, limit_bytes: int) -> None:
-        """`append` takes a text and how many bytes were left out before it; half of the limit is for the head, half for the tail."""
+    def __init__(
+        self, append: Callable[[str, int], None], path: Path, *, limit_bytes: int, secrets: Iterable[str] = ()
+    ) -> None:
+        """`append` takes a text and how many bytes were left out before it; half of the limit is for the head, half for the tail.
+
+        `secrets`: what no line of coord's own shows. What a todo writes itself stays as it is.
+        """
         self._append = append
+        self._secrets = sorted((s for s in secrets if len(s) >= SHORTEST_SECRET), key=len, reverse=True)
         self._head_left = limit_bytes // 2
         self._buffered = min(max(limit_bytes // 2, 1), MOST_BUFFERED)
         self._skipped = 0
@@ -60,7 +69,12 @@ class Log:
 
     def say(self, text: str) -> None:
         """A line of coord's own."""
-        self.write(f"[coord] {text}\n".encode())
+        self.write(f"[coord] {self.masked(text)}\n".encode())
+
+    def masked(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
 
     def close(self) -> None:
         with self._guard:

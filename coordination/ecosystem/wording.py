@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from coordination import models
 from coordination.ecosystem import layout
 from coordination.ecosystem.text.places import Atlas, Complaint, Location
+from coordination.models import SECRET
 from coordination.nearest import nearest
 from coordination.settings import Settings
 from coordination.wording import WANTED, known_words, limit
@@ -68,6 +69,9 @@ def _resolve(loc: Iterable[str | int], data: Any, kind: str) -> Location:
 
 
 def _complaint(location: Location, details: list[ErrorDetails], atlas: Atlas) -> Complaint:
+    if "env" in location[:-1] and SECRET.search(str(location[-1])):  # what stands there is not shown
+        wanted = "needs text, a number, or true or false, under a name of letters, digits and _"
+        return Complaint(location=location, message=wanted, show_value=False)
     strict = [d for d in details if d["type"] not in WANTED]
     if not strict:
         return Complaint(location=location, message=_wanted(location, details, atlas))

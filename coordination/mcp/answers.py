@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from coordination.breakers.records import Breaker
 from coordination.desk.links import Chains, Link
 from coordination.desk.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus
-from coordination.models import Issue, Todo
+from coordination.models import Issue, Todo, presentable
 from coordination.planner.forecast import Forecast
 from coordination.runs.live import LiveTodo
 from coordination.runs.records import RunView
@@ -100,7 +100,7 @@ class EditedTodo(Todo):
 
 
 def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
-    return Page(result=records[offset : offset + limit], total=len(records))
+    return Page(result=[*map(presentable, records[offset : offset + limit])], total=len(records))
 
 
 def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = ()) -> M:
@@ -122,12 +122,12 @@ def cut_forecast(foreseen: Forecast, limit: int) -> CutForecast:
 
 def shown(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:
     """The record with what is computed beside its fields."""
-    return kind(**dict(record), **dict(chains), **more)
+    return kind(**dict(presentable(record)), **dict(chains), **more)
 
 
 def edited(kind: type[M], change: Edited, **more: Any) -> M:
     """The record with what has followed from its change."""
-    return kind(**dict(change.record), ready=change.ready, notes=change.notes, **more)
+    return kind(**dict(presentable(change.record)), ready=change.ready, notes=change.notes, **more)
 
 
 def given(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:

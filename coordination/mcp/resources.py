@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastmcp import FastMCP
 from fastmcp.exceptions import ResourceError
 
+from coordination.ecosystem.presenting import presentable_text
 from coordination.mcp.office import Office
 from coordination.mcp.refusals import told
 
@@ -12,9 +13,9 @@ from coordination.mcp.refusals import told
 def add(server: FastMCP, office: Office) -> None:
     @server.resource("coord://ecosystem", title="The ecosystem file", mime_type="application/yaml")
     def ecosystem() -> str:
-        """ecosystem.yaml as it stands: repositories, issues, plans, todos, dependencies."""
+        """ecosystem.yaml as it stands, but for passwords and tokens: repositories, issues, plans, todos, dependencies."""
         with told(ResourceError):
-            return office.coord.manager.document.text.decode()
+            return presentable_text(office.coord.manager.document.text.decode())
 
     @server.resource("coord://runs/{run_id}", title="A run", mime_type="application/json")
     def run(run_id: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import validate_call
 from coordination.cache.contexts import Cache, Context, Kept
 from coordination.cache.limits import Limits
 from coordination.cache.local import Local
-from coordination.cache.names import Chain, Scope, chain_of
+from coordination.cache.names import Chain, Scope, chain_of, check_value
 from coordination.errors import NotFound, UsageError
 from coordination.nearest import did_you_mean
 from coordination.runs.records import RunBrief
@@ -57,6 +57,7 @@ class ContextCalls:
     def context_set(
         self, run_id: str, todo_id: str, key: str, value: str, ttl_s: float | None = None, scope: Scope | None = None
     ) -> None:
+        check_value(value.encode(), self._cache.entries.limits.value_bytes)
         self._at(run_id, todo_id).set(key, _parsed(value), _duration(ttl_s), scope=scope)
 
     @validate_call

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,12 +46,39 @@ try: Coord("$FOLDER")
 except NotAllowed: print("library refused")'
 "$PYTHON" -m workers --all; echo "worker $?"
 """
+HOSTILE = """
+import glob, os, re, socket
+def redis(*words):
+    with socket.create_connection(("127.0.0.1", int(os.environ["PORT"]))) as line:
+        line.sendall("".join(f"{word}\\r\\n" for word in words).encode())
+        return line.recv(1000).split()[0]
+for file in glob.glob("/proc/[0-9]*/environ") + glob.glob("/proc/[0-9]*/cmdline"):
+    try: found = re.findall(rb"redis://[^ \\0]*127.0.0.1:" + os.environ["PORT"].encode(), open(file, "rb").read())
+    except OSError: continue
+    if found: print("FOUND", file, found)
+print("REDIS", redis("PING"), redis("HGETALL coord:run"))
+others = {file for file in glob.glob(os.environ["TMPDIR"] + "/coord-*/*.sock")} - {open(os.environ["COORD_CONNECTION"]).read().split('"')[3]}
+for path in others:
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(1)
+        try:
+            line.connect(path)
+            line.sendall(b'x\\n{"call": "list", "given": {}}\\n')
+            if b"done" in line.recv(1000): print("ANSWERED", path)
+        except OSError: pass
+print("TRIED")
+"""
+ORDINARY = (
+    ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 and shutil.which("setpriv") else ()
+)
+"""Root may read everything, unless it gives that up."""
 TODOS = [
+    {"id": "hostile", "repo": "h", "action": ["python3", "-c", HOSTILE]},
     {"id": "inside", "repo": "i", "action": INSIDE, "env": {"PYTHON": str(COORD.with_name("python"))}},
     {"id": "shows", "repo": "r", "action": "env", "compensate": "env | sed s/^/undo:/"},
     {"id": "agent", "repo": "a", "action": None, "env": {"PAGER": "less", "CI": "mine"}},
     {"id": "python", "repo": "p", "action": {"type": "python", "call": "deeds:environ"}},
-    {"id": "fails", "repo": "a", "action": "exit 3", "blocked_by": ["shows", "agent", "python", "inside"]},
+    {"id": "fails", "repo": "a", "action": "exit 3", "blocked_by": ["shows", "agent", "python", "inside", "hostile"]},
 ]
 
 
@@ -79,6 +109,7 @@ def swept(new_stage: Callable[[], Stage], tmp_path_factory: pytest.TempPathFacto
     stage = new_stage()
     stage.env = {"COORD_REDIS_URL": url, "COORD_MCP_TOKEN": TOKEN, "COORD_FLOWER_AUTH": LOGIN}
     stage.env |= {"CELERY_BROKER_URL": url, "_MP_FORK_LOGLEVEL_": "1", "PAGER": "more", "OWN": "kept"}
+    stage.env |= {"PORT": str(settings.server_port), "TMPDIR": str(stage.folder)}
     stage.settings = {"agent_command": ["sh", "-c", "env"], "todo_timeout": "60s"}
     stage.repo("p", **{"deeds.py": DEEDS})
     filtered = stage.folder / "filtered"
@@ -87,7 +118,8 @@ def swept(new_stage: Callable[[], Stage], tmp_path_factory: pytest.TempPathFacto
     stage.write(TODOS, repos={"r": {"prepare": "env | sed s/^/prepare:/"}}, plan={"on_failure": "rollback"})
     (stage.state / "logs").mkdir(parents=True)
     (stage.state / "logs" / "of-old").touch()
-    worker = stage.begin("worker", "--all", "--jobs", "2", command=("sh", "-c", 'umask 0; exec "$0" "$@"', COORD))
+    command = (*ORDINARY, "sh", "-c", 'umask 0; exec "$0" "$@"', COORD)
+    worker = stage.begin("worker", "--all", "--jobs", "2", command=command)
     try:
         answer = stage.sweep()
     finally:
@@ -163,3 +195,10 @@ def test_the_doctor_tells_of_what_others_may_read(stage: Stage, redis_url: str):
     found = stage.coord("doctor", "--json", COORD_REDIS_URL=redis_url).json
     assert set(map(Path, found["machine"]["loose"])) == {stage.state, stage.state / "worker.log"}
     assert any(str(stage.state) in finding["what"] for finding in found["findings"])
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it looks around in /proc")
+def test_promise_a_hostile_todo_finds_no_login_to_redis_and_no_other_todos_socket_answers_it(swept: Swept):
+    lines = [line for line in swept.log("hostile").splitlines() if not line.startswith("[coord]")]
+
+    assert lines == ["REDIS b'-NOAUTH' b'-NOAUTH'", "TRIED"]

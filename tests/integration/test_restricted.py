@@ -13,15 +13,16 @@ from typing import Any
 import pytest
 import redis
 
+from coordination.cache.connection import Connection, TodoContext
 from coordination.cache.contexts import Cache
-from coordination.cache.names import chain_of
-from coordination.errors import Conflict, NotAllowed
+from coordination.cache.names import Scope, chain_of
+from coordination.errors import Conflict, NotAllowed, UsageError
 from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Grant, Reply, Result, TodoState
 from coordination.runs.restricted.deeds import Deeds
-from coordination.runs.restricted.proxy import NobodyAnswers, ProxyPresence, ProxyStore
+from coordination.runs.restricted.proxy import NobodyAnswers, ProxyContexts, ProxyPresence, ProxyStore
 from coordination.runs.restricted.serving import Serving
 from coordination.runs.store import RunStore
 from coordination.runs.submit import submit
@@ -30,6 +31,7 @@ from coordination.wire.carrier import make_app
 from coordination.wire.connection import Profile, connect
 from tests.plans import PLAN, ecosystem, graph, order
 from tests.waiting import until
+from workers.context_socket import served
 
 TODOS = {"A": "alpha", "B": ("beta", ["A"]), "C": ("gamma", ["B"]), "L": "lone"}
 LEASE = timedelta(seconds=15)
@@ -350,3 +352,39 @@ def test_answers_leave_nothing_behind(site: Site):
     granted(site.asking("alpha"), run_id, "A")
 
     assert site.client.keys("test:restricted:*") == []
+
+
+def test_a_restricted_workers_todo_has_its_context_as_any_other_and_nobody_elses(site: Site):
+    run_id = site.submit()
+    alpha, beta = ProxyContexts(site.asking("alpha")), ProxyContexts(site.asking("beta"))
+
+    alpha.context_set(run_id, "A", "shared", '{"n":["\\ud800",1]}')
+    alpha.context_set(run_id, "A", "own", "1", scope=Scope.TODO)
+
+    assert beta.context_get(run_id, "B", "shared") == ['{"n": ["\\ud800", 1]}']
+    assert beta.context_get(run_id, "B", "own") == []
+    assert [kept.key for kept in beta.context_list(run_id, "B")] == ["shared"]
+    assert beta.context_delete(run_id, "B", ["sh*"]) == 1
+    for refused, ask in (
+        (NotAllowed, lambda: alpha.context_get(run_id, "B", "own")),
+        (NotAllowed, lambda: alpha.context_set(run_id, "L", "own", "1")),
+        (UsageError, lambda: alpha.context_set(run_id, "A", "*", "1")),
+        (UsageError, lambda: alpha.context_set(run_id, "A", "a", "no JSON")),
+        (NotAllowed, lambda: alpha.context_compute(run_id, "A", "a", lambda: "1")),
+    ):
+        with pytest.raises(refused):
+            ask()
+
+
+def test_a_restricted_workers_todo_asks_over_the_same_socket(site: Site):
+    run_id = site.submit()
+    with served(ProxyContexts(site.asking("alpha")), run_id, "A", 1000) as told:
+        todo = TodoContext(Connection.model_validate_json(told))
+        todo.set("a", {"b": 1})
+
+        assert todo.get("a") == {"b": 1}
+        assert [kept.key for kept in todo.list()] == ["a"]
+        with pytest.raises(UsageError):
+            todo.set("a", "x" * 10_000_000)
+        with pytest.raises(UsageError):
+            todo._ask("get", name="a")

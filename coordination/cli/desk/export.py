@@ -12,6 +12,7 @@ from rich_click import command
 from coordination.cli.context import Call
 from coordination.cli.desk.exporting import FORMATS, KINDS
 from coordination.errors import CoordinationError
+from coordination.models import presentable
 
 
 @command()
@@ -28,7 +29,9 @@ def export(call: Call, form: str, kind: str, output: Path | None) -> None:
         "plans": desk.list_plans,
         "deps": desk.list_dependencies,
     }
-    text = FORMATS[form]({name: records() for name, records in lists.items() if kind in (name, "all")})
+    text = FORMATS[form](
+        {name: [*map(presentable, records())] for name, records in lists.items() if kind in (name, "all")}
+    )
     if output is None:
         click.echo(text.encode(), nl=False)
         return

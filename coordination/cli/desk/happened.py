@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coordination.cli.screen.output import print_json
+from coordination.models import presentable
 from coordination.phrases import listed
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def say_updated(edited: Edited, *, as_json: bool, what: str = "") -> None:
 
 def say_removed(removed: Removed, *, as_json: bool) -> None:
     if as_json:
-        print_json(removed)
+        print_json(removed.model_copy(update={"record": presentable(removed.record)}))
     words = f"deleted {removed.record.id}"
     words += f" with {listed(removed.also)}" if removed.also else ""
     words += f"; it is taken out of {listed(removed.released)}" if removed.released else ""
@@ -51,7 +52,7 @@ def say_removed(removed: Removed, *, as_json: bool) -> None:
 
 
 def _data(edited: Edited) -> dict[str, Any]:
-    return {**dict(edited.record), "ready": edited.ready, "notes": edited.notes}
+    return {**dict(presentable(edited.record)), "ready": edited.ready, "notes": edited.notes}
 
 
 def _say(words: str, ready: Sequence[str], notes: Iterable[str]) -> None:

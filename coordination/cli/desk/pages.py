@@ -23,6 +23,7 @@ from coordination.models import (
     PythonAction,
     ShellAction,
     Todo,
+    presentable,
 )
 from coordination.planner.blockers import FINISHED
 from coordination.planner.gates import when_nobody_comes
@@ -68,7 +69,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
             ("cache", _cache(todo.cache)),
             ("timeout", say(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
             ("resources", ", ".join(map(str, todo.resources))),
-            ("env", " ".join(f"{name}={value}" for name, value in todo.env.items())),
+            ("env", " ".join(f"{name}={value}" for name, value in presentable(todo).env.items())),
             ("works in", "the path itself" if todo.workspace == "in-place" else ""),
         ]
     )

@@ -16,6 +16,7 @@ from coordination.cli.completing import repo_names
 from coordination.cli.context import Call
 from coordination.cli.screen.output import print_flower
 from coordination.errors import CoordinationError, UsageError
+from coordination.wire.address import hide_password
 
 if TYPE_CHECKING:
     from coordination.fleet.local import Local, Running, Stopped
@@ -48,7 +49,7 @@ def up(call: Call, detach: bool, no_flower: bool, jobs: int | None) -> None:
 
 
 def _print_running(running: Running, call: Call) -> None:
-    click.echo(f"Redis   {running.url}")
+    click.echo(f"Redis   {hide_password(running.url)}")
     click.echo(f"worker  pid {running.worker}, log {call.local.state / 'worker.log'}")
     if running.flower:
         print_flower(running.flower, call.settings)

@@ -14,6 +14,7 @@ from coordination.cli.completing import format_fields
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.templates import Template
 from coordination.errors import UsageError
+from coordination.models import presentable
 
 Command = Callable[..., Any]
 
@@ -25,6 +26,7 @@ class Form:
 
     def records(self, records: Sequence[BaseModel], read: Callable[[], None]) -> None:
         """Many: an array, a line for each, or what `read` prints for people."""
+        records = [presentable(record) for record in records]
         if self.as_json:
             print_json(records)
         elif self.template is not None:
@@ -34,6 +36,7 @@ class Form:
 
     def record(self, record: BaseModel, more: Callable[[], Mapping[str, Any]], read: Callable[[], None]) -> None:
         """One: an object with what is computed beside its fields (`more`), a line, or what `read` prints for people."""
+        record = presentable(record)
         if self.as_json:
             print_json({**dict(record), **more()})
         elif self.template is not None:
