@@ -16,7 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from coordination.environment import without_ours
+from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import GitRefused
 from workers.trouble import GitInterrupted, Trouble, trouble_of_error, trouble_of_git
 
@@ -93,7 +93,7 @@ def ask(
         done = subprocess.run(
             ["git", *options, *args],
             cwd=cwd,
-            env=clean_environment(os.environ) | OURS,
+            env=clean_environment(os.environ) | UNATTENDED | OURS,
             **source,
             capture_output=True,
             encoding="utf-8",
