@@ -13,7 +13,7 @@ from yaml.nodes import ScalarNode
 from coordination.ecosystem.text.places import Atlas, Complaint, Location, inside, where
 from coordination.ecosystem.wording import complaints_of
 from coordination.errors import UsageError
-from coordination.models import Record, ResourceNeed
+from coordination.models import HIDDEN, Record, ResourceNeed, Todo, secrets_of
 
 M = TypeVar("M", bound=Record)
 
@@ -30,9 +30,20 @@ PLACES: Mapping[str, Location] = {
 def judged(noun: str, model: type[M], fields: Mapping[str, Any], name: str = "") -> M:
     """The record; raises UsageError with everything that is wrong at once."""
     try:
-        return model.model_validate(dict(fields))
+        record = model.model_validate(dict(fields))
     except ValidationError as error:
         raise _refusal(noun, error, fields, name) from error
+    _refuse_hidden(record)
+    return record
+
+
+def _refuse_hidden(record: Record) -> None:
+    """A record that was printed and is given back would lose its secrets."""
+    if isinstance(record, Todo) and HIDDEN in secrets_of(record):
+        raise UsageError(
+            f"{record.id}: a secret of its env is {HIDDEN!r}, which coord shows instead of a value",
+            "give the value itself",
+        )
 
 
 def changed(noun: str, record: M, changes: Mapping[str, Any]) -> M:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from coordination.ecosystem.presenting import presentable_text
-from coordination.errors import InvalidFile
+from coordination.errors import InvalidFile, UsageError
 from coordination.models import Todo, presentable, secrets_of
 from tests.agent import agent
 from tests.unit.cli.conftest import Typed
@@ -68,6 +69,14 @@ def test_an_edit_leaves_the_secrets_in_the_file(typed: Typed, file: Path):
     typed("update-todo", "TODO-001", "--priority", "high")
 
     assert "db_password: hunter2   # of staging" in file.read_text()
+
+
+def test_a_todo_that_was_printed_is_not_taken_back_without_its_secrets(typed: Typed, file: Path):
+    printed = json.loads(typed("show-todo", "TODO-001", "--json").out)
+    fields = {name: printed[name] for name in ("task", "repo", "env")}
+
+    assert typed("create-todo", "--from-file", "-", stdin=json.dumps(fields)).code == UsageError.exit_code
+    assert file.read_text() == FILE
 
 
 def test_a_value_that_the_file_cannot_have_is_not_shown_where_it_may_be_secret(typed: Typed, file: Path):
