@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import IO
 
 from workers import guard, leftovers
+from workers.occupancy import WorkspaceUnusable
+from workers.trouble import trouble_of_error
 
 CHUNK = 64 * 1024
 DRAIN_S = 1.0
@@ -66,6 +68,7 @@ def start(
 ) -> Child:
     """Start `argv` in `cwd`. `hold` is a descriptor (a flock) that stays open until nothing of the command lives.
 
+    Raises WorkspaceUnusable where the machine has no processes, descriptors or disk left at present.
     `mark`: by which its processes are known (`leftovers.py`); None: one of its own.
     """
     trace = leftovers.Trace.of(env, cwd, leftovers.new_mark() if mark is None else mark)
@@ -74,7 +77,12 @@ def start(
     figures = [str(trace.mark), str(timeout.total_seconds()), str(kill_grace.total_seconds()), locale]
     try:
         child.launch([*figures, str(cwd), *argv], env, stdin, hold)
-    except (OSError, ValueError) as error:  # no processes, descriptors or disk left; arguments too long or with a NUL
+    except (OSError, ValueError) as error:  # arguments too long or with a NUL
+        trouble = trouble_of_error(error) if isinstance(error, OSError) else None
+        if isinstance(error, OSError) and trouble and not trouble.is_of_the_folder:
+            child.refuse(guard.NOT_EXECUTABLE, str(error))
+            hint = "the todo is tried again by itself"
+            raise WorkspaceUnusable(f"cannot start {argv[0]}: {error.strerror}", hint, trouble) from error
         child.refuse(guard.NOT_EXECUTABLE, f"cannot start {argv[0]}: {error}")
     return child
 

@@ -8,6 +8,8 @@ No way at all is no failure of the todo: why is written down, for whoever looks 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +17,15 @@ from pathlib import Path
 from coordination.errors import CoordinationError
 from coordination.models import Repo
 from workers.git import git
-from workers.occupancy import Superseded
+from workers.occupancy import Superseded, WorkspaceUnusable
 from workers.parcels import NotCarried, Parcels, Remote, sentence
 from workers.publishing import Publication
 from workers.repository import branch_of, is_partial, is_shallow
 from workers.scratch import scratch
+from workers.trouble import GitInterrupted
 
+PAUSES_S = (0.2, 1.0, 3.0)
+"""Between tries of one way, where trouble passes."""
 MEASURED_WITHIN = timedelta(seconds=30)
 """A history that takes longer to be counted is too large for Redis anyway."""
 
@@ -53,7 +58,7 @@ class Sender:
         whys = []
         for way in (self._by_bundle, self._by_push):
             try:
-                way(cargo)
+                self._in_spite_of_trouble(way, cargo)
             except Superseded:
                 raise
             except CoordinationError as refused:
@@ -61,6 +66,20 @@ class Sender:
             else:
                 return
         self._without_way(cargo, "; ".join(whys))
+
+    def _in_spite_of_trouble(self, way: Callable[[Cargo], None], cargo: Cargo) -> None:
+        """A commit that is not sent now is never sent, and todos on other hosts would wait for it: what passes is waited for."""
+        for pause_s in PAUSES_S:
+            try:
+                return way(cargo)
+            except (GitInterrupted, WorkspaceUnusable) as hindered:
+                if hindered.trouble is None:
+                    raise
+                logger.info(
+                    "run %s: sending %s again in %g s: %s", cargo.run, cargo.repo.name, pause_s, hindered.message
+                )
+                time.sleep(pause_s)
+        return way(cargo)
 
     def _without_way(self, cargo: Cargo, whys: str) -> None:
         why = f"{cargo.repo.name}: {cargo.commit[:12]} was not carried to other hosts: {whys}"

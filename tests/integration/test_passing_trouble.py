@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,9 @@ from tests.disks import fill
 from tests.hosts import WRITES, World
 from tests.plans import PLAN, ecosystem, order
 from tests.stage import git
+from workers.child import start
+from workers.occupancy import WorkspaceUnusable
+from workers.trouble import Trouble
 from workers.verdict import Kind, Verdict
 
 KILLS = """#!/bin/sh
@@ -200,3 +205,26 @@ def test_a_worker_below_disk_min_begins_nothing_says_so_and_still_undoes(world: 
     scene.store.rollback(scene.run, "lena", "asked by lena")
     assert scene.go().kind is Kind.DONE
     assert scene.store.status(scene.run) == "rolled_back"
+
+
+def test_one_killed_git_does_not_keep_a_commit_from_other_hosts(world: World, trap: Path):
+    scene = Scene(world)
+    trap.write_text("bundle create")
+    scene.is_done()
+
+    assert not trap.exists()
+    assert world.parcels.label(scene.run, "up", git(scene.checkout, "rev-parse", f"coord/{scene.run}")).bundled
+
+
+def test_a_command_for_which_the_machine_has_no_descriptors_left_is_no_failure(tmp_path: Path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    wait = timedelta(seconds=5)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    try:
+        with pytest.raises(WorkspaceUnusable) as hindered:
+            start(["true"], cwd=tmp_path, env={}, timeout=wait, kill_grace=wait, on_output=lambda _: None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert hindered.value.trouble is Trouble.MACHINE
