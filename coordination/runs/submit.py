@@ -128,7 +128,7 @@ def submit(
 def _meta(
     run_id: str, graph: PlanGraph, repos: Mapping[str, Repo], settings: Settings, order: Order
 ) -> Mapping[str, str | int]:
-    used = {todo.repo: repos[todo.repo] for todo in graph.todos.values()}
+    used = {todo.repo for todo in graph.todos.values()}
     brief = RunBrief(
         run_id=run_id,
         plan_id=graph.plan.id,
@@ -136,7 +136,9 @@ def _meta(
         kill_grace=settings.kill_grace,
         predecessors=dict(graph.predecessors),
         repo_of={name: todo.repo for name, todo in graph.todos.items()},
-        origins={name: Origin(url=repo.url, branch=repo.branch) for name, repo in used.items() if repo.url},
+        origins={
+            name: Origin(url=repo.url, branch=repo.branch) for name, repo in repos.items() if repo.url and name in used
+        },
         no_cache=order.no_cache,
     )
     return {
