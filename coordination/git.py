@@ -32,7 +32,7 @@ def ask_git(checkout: Path, *arguments: str, timeout_s: float | None = None) -> 
         answer = subprocess.run(
             ["git", "-C", str(checkout), *arguments],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             env={**outside, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
             check=False,

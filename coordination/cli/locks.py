@@ -14,6 +14,7 @@ from rich_click import command
 from coordination.cli.completing import lock_names
 from coordination.cli.context import Call
 from coordination.cli.options.prompts import on_a_terminal
+from coordination.cli.screen import times
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
@@ -155,7 +156,7 @@ def _print_locks(found: Sequence[Held], *, resources: bool) -> None:
     ]
     print_table(*filled(columns, [row for held in found for row in _rows(held)]))
     kept = datetime.fromtimestamp(found[0].epoch / 1_000_000, UTC)
-    click.echo(f"Redis has lost nothing since {_moment(kept)}", err=True)
+    click.echo(f"Redis has lost nothing since {_moment(kept)} ({times.zone()})", err=True)
 
 
 def _rows(held: Held) -> Iterator[Sequence[object]]:
@@ -185,7 +186,7 @@ def _print_released(found: Sequence[Released]) -> None:
     if not found:
         click.echo("no lock was taken from its holder", err=True)
         return
-    columns = ("WHEN", "LOCK", "BY", "FENCE", "WHOSE")
+    columns = (times.heading("WHEN"), "LOCK", "BY", "FENCE", "WHOSE")
     rows = [(_moment(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
     print_table(columns, rows)
 
@@ -211,4 +212,4 @@ def _print_resources(found: Sequence[ResourceView]) -> None:
 
 
 def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S}"
+    return times.shown(at)

@@ -13,6 +13,7 @@ from rich_click import command
 from coordination.cli.completing import repo_names
 from coordination.cli.context import Call
 from coordination.cli.options.values import duration, text_or_stdin
+from coordination.cli.screen import times
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.cli.screen.tables import Column, filled, print_table
@@ -146,7 +147,18 @@ def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
     if not found:
         click.echo(f"no {'dead ' if dead else ''}message{f' for {to}' if to else ''}", err=True)
         return
-    names = ("ID", "" if to else "TO", "FROM", "SENT", "TYPE", "PRIORITY", "DELIVERIES", "IN HAND OF", "WHY", "TEXT")
+    names = (
+        "ID",
+        "" if to else "TO",
+        "FROM",
+        times.heading("SENT"),
+        "TYPE",
+        "PRIORITY",
+        "DELIVERIES",
+        "IN HAND OF",
+        "WHY",
+        "TEXT",
+    )
     columns = [Column(name=name, flexible=name in ("WHY", "TEXT"), folds=name == "TEXT") for name in names]
     print_table(*filled(columns, [_row(message, to) for message in found]))
 
@@ -157,7 +169,7 @@ def _row(message: MessageView, to: str | None) -> tuple[object, ...]:
         message.id.rpartition("/")[2],
         "" if to else message.to,
         message.sender,
-        message.sent_at[:19].replace("T", " "),
+        times.shown(message.sent_at),
         message.type,
         message.priority or "",
         message.deliveries if message.deliveries > 1 else "",

@@ -32,7 +32,7 @@ _FUNCTION = re.compile(  # on one line, or up to the next `end` as far to the ri
 @cache
 def source(name: str) -> str:
     room, _, step = name.partition("/")
-    own = (_FOLDER / room / f"{step}.lua").read_text()
+    own = (_FOLDER / room / f"{step}.lua").read_text(encoding="utf-8")
     shared = "\n".join(dict.fromkeys([*_used(own), *_shared(room)]))
     above, _, below = own.rpartition(_HERE)
     text = f"{above}\n{_without_idle_functions(shared, below)}\n{below}"
@@ -60,7 +60,7 @@ def _shared(room: str) -> list[str]:
     """What the room's steps share, behind what that uses of other rooms; nothing twice."""
     texts: list[str] = []
     for file in sorted((f for f in (_FOLDER / room).iterdir() if f.name.startswith("_")), key=lambda f: f.name):
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         texts += [*_used(text), text]
     return list(dict.fromkeys(texts))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from coordination.cli.screen import times
 from coordination.cli.screen.blocks import Lines, rows, section
 from coordination.cli.screen.tables import Cell
 
@@ -31,8 +32,8 @@ def breakers_named(breakers: Sequence[Breaker]) -> Lines:
 
 
 def resets_shown(resets: Sequence[Reset]) -> Lines:
-    table = [(one.name, f"{one.at:%Y-%m-%d %H:%M:%S}", f"by {one.by}", f"it was {one.state}") for one in resets]
-    return section("circuit breakers closed by hand", rows(table))
+    table = [(one.name, times.shown(one.at), f"by {one.by}", f"it was {one.state}") for one in resets]
+    return section(times.heading("circuit breakers closed by hand"), rows(table))
 
 
 def _state(breaker: Breaker) -> Cell:

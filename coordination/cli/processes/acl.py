@@ -87,7 +87,7 @@ def _check(role: Role, repos: tuple[str, ...]) -> None:
 
 def _read(file: Path) -> str:
     try:
-        password = file.read_text().strip()
+        password = file.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}", "name a file that holds the password") from error
     if not password:

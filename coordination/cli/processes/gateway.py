@@ -11,6 +11,7 @@ from rich_click import command
 
 from coordination.cli.context import Call
 from coordination.cli.options.listening import LOOPBACK, parse
+from coordination.cli.screen import times
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
@@ -123,8 +124,8 @@ def _list(call: Call, *, as_json: bool) -> None:
             [{"recipient": grant.recipient, "since": _moment(grant), "topics": grant.topics} for grant in grants]
         )
     else:
-        rows = [(grant.recipient, _moment(grant), ", ".join(grant.topics)) for grant in grants]
-        print_table(("recipient", "since", "topics"), rows)
+        rows = [(grant.recipient, times.shown(_moment(grant)), ", ".join(grant.topics)) for grant in grants]
+        print_table(("recipient", times.heading("since"), "topics"), rows)
 
 
 def _moment(grant: Grant) -> str:

@@ -1,4 +1,5 @@
-"""A run on the screen while it goes on: a line for each todo that ends, what is waited for, a bar on a terminal.
+"""A run on the screen while it goes on: a line for each todo that ends, what is waited for, a bar on a terminal. Off a terminal
+also a line for each todo that begins, and now and then one with what runs: a job's log shall show that it is alive.
 
 Nothing here belongs to the run: whoever stops looking, or is killed, changes nothing.
 """
@@ -25,7 +26,7 @@ from rich.progress import (
 from rich.text import Text
 
 from coordination.cli.runs.summary import internal_error, line
-from coordination.cli.runs.waits import Reminders, Wait, in_words, waits
+from coordination.cli.runs.waits import Reminders, Wait, in_words, still_running, waits
 from coordination.messages.following import BEGINNING
 from coordination.runs.kept import IN_HAND, in_hand
 from coordination.runs.progress import Event
@@ -36,7 +37,10 @@ from coordination.wire.trouble import NO_ROOM
 
 LOOK_S = 2.0
 """How often a run is asked what it waits for."""
+STILL_S = 30.0
+"""How often it is said what runs, where there is no bar."""
 SHOWN_WAITS = 8
+RUNNING = f"todo.{TodoState.RUNNING}"
 PARKED = f"todo.{TodoState.PARKED}"
 BACK = f"run.{RunStatus.ROLLING_BACK}"
 STATES = {f"todo.{state}" for state in TodoState}
@@ -69,11 +73,12 @@ class Following:
         self._console = Console(
             file=driven(sys.stderr), highlight=False
         )  # a bar moves the cursor: what we print is spelled
+        self._has_bar = sys.stderr.isatty() and not self._console.is_dumb_terminal
         self._screen: Screen | None = None
         self._bar: TaskID | None = None
         self._seen = since
         self._reminders = Reminders()
-        self._looked = time.monotonic()
+        self._looked = self._still_told = time.monotonic()
         self._parked = False
         self._back = False
         self._in_hand: set[str] = set()
@@ -97,7 +102,7 @@ class Following:
 
     @contextmanager
     def _shown(self) -> Iterator[None]:
-        if not self._console.is_terminal:
+        if not self._has_bar:
             yield
             return
         columns = (
@@ -144,7 +149,7 @@ class Following:
             self._print(f"· {event.todo} was approved by {event.fields.get('by')}{said}")
         elif event.what == PARKED:
             self._parked = True  # why is told at the first quiet moment: most are not parked for as long as that
-        elif event.what in TOLD:
+        elif self._is_told(event):
             # As it was then: an ended run is watched from its first event on.
             then, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
             self._print(line(self._runs.reader.todo(self._run_id, event.todo, then, undoing=undoing)))
@@ -154,6 +159,10 @@ class Following:
         if counted and self._screen is not None and self._bar is not None:
             self._screen.advance(self._bar)
 
+    def _is_told(self, event: Event) -> bool:
+        begins = event.what == RUNNING and "undo" not in event.fields
+        return event.what in TOLD or (begins and not self._has_bar)
+
     def _look(self, *, quiet: bool) -> None:
         """Say what the run waits for: on a terminal below the bar, else a line now and then."""
         if time.monotonic() - self._looked < LOOK_S and not (quiet and self._parked):
@@ -161,18 +170,23 @@ class Following:
         self._looked, self._parked = time.monotonic(), False
         for told in self._news():
             self._print(f"! {told}")
-        found, now = self._waits(), datetime.now(UTC)
+        view, now = self._runs.reader.read(self._run_id, only=self._in_hand), datetime.now(UTC)
+        found = self._waits(view)
         if self._screen is not None:
             self._screen.waiting = found
             return
+        if time.monotonic() - self._still_told >= STILL_S:
+            self._still_told = time.monotonic()
+            if words := still_running(view):
+                self._print(words)
         due = self._reminders.due(found, now)
         for wait in due[:SHOWN_WAITS]:
             self._print(in_words(wait, now))
         if (more := len(due) - SHOWN_WAITS) > 0:
             self._print(f"· and {more} more: coord show-run {self._run_id}")
 
-    def _waits(self) -> list[Wait]:
-        found = waits(self._runs.reader.read(self._run_id, only=self._in_hand))
+    def _waits(self, view: RunView) -> list[Wait]:
+        found = waits(view)
         if self._runs.no_room():
             words = f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}"
             found.insert(0, Wait(why=words, words=words))

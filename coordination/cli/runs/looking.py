@@ -13,6 +13,7 @@ from rich_click import command
 from coordination.cli.completing import run_ids, todo_ids
 from coordination.cli.context import Call
 from coordination.cli.runs.summary import figures, print_run
+from coordination.cli.screen import times
 from coordination.cli.screen.colours import told
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import Form, as_json_option, shown
@@ -46,7 +47,7 @@ def list_runs(call: Call, limit: int, form: Form) -> None:
 
 
 def _print_runs(found: Sequence[RunView]) -> None:
-    columns = ("run", "plan", "status", "started", "time", "todos")
+    columns = ("run", "plan", "status", times.heading("started"), "time", "todos")
     print_table(
         columns,
         [
@@ -54,7 +55,7 @@ def _print_runs(found: Sequence[RunView]) -> None:
                 run.run_id,
                 run.plan_id,
                 told(run.status),
-                (run.started_at or "")[:19].replace("T", " "),
+                times.shown(run.started_at),
                 "" if run.duration_s is None else f"{run.duration_s:.1f} s",
                 figures(run),
             )

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 
+SHOWN_RUNNING = 8
 FIRST_REMINDER = timedelta(seconds=30)
 SOON_FREE = "a worker that is free"
 ANOTHER_TRY = "another try"
@@ -33,6 +34,15 @@ def waits(run: RunView) -> list[Wait]:
         groups.setdefault(todo.waits_for or "", []).append(todo)
     found = [_wait(words, todos) for words, todos in groups.items()]
     return sorted(found, key=lambda wait: wait.since.timestamp() if wait.since else 0.0)
+
+
+def still_running(run: RunView) -> str:
+    """`· running: TODO-001 (2 min), TODO-002 (31 s) and 3 more`, the longest first; empty where nothing runs."""
+    under_way = [todo for todo in run.todos if todo.state is TodoState.RUNNING and todo.duration_s is not None]
+    under_way.sort(key=lambda todo: -(todo.duration_s or 0.0))
+    words = [f"{todo.id} ({how_long(timedelta(seconds=todo.duration_s or 0))})" for todo in under_way[:SHOWN_RUNNING]]
+    more = len(under_way) - SHOWN_RUNNING
+    return f"· running: {', '.join(words)}{f' and {more} more' if more > 0 else ''}" if words else ""
 
 
 def how_long(waited: timedelta) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from coordination.cli.runs.waits import Reminders, Wait, how_long, in_words, waits
+from coordination.cli.runs.waits import Reminders, Wait, how_long, in_words, still_running, waits
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -88,3 +88,13 @@ def test_a_wait_that_has_just_begun_has_no_duration() -> None:
 
     assert in_words(wait, NOON) == "· A waits for x"
     assert in_words(wait, NOON + timedelta(seconds=4)) == "· A waits for x (4 s)"
+
+
+def test_what_runs_is_told_the_longest_first_and_not_for_ever() -> None:
+    under_way = [todo(f"T{n}", TodoState.RUNNING).model_copy(update={"duration_s": 30.0 + 60 * n}) for n in range(10)]
+
+    words = still_running(run(*under_way, todo("W", TodoState.WAITING)))
+
+    assert words.startswith("· running: T9 (9 min), T8 (8 min)")
+    assert words.endswith("T2 (2 min) and 2 more")
+    assert still_running(run(todo("W", TodoState.WAITING))) == ""

@@ -1,0 +1,96 @@
+"""Every kind of terminal, and none: narrow, wide, dumb, without colour, in another alphabet, closed early, a pipe."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from datetime import datetime
+
+import pytest
+
+from tests.stage import COORD, PLAN, Stage, plain
+from tests.terminals import on_terminal
+
+TODOS = [
+    {"id": "A", "repo": "api", "task": "Ünïcode ✓ first", "action": "true"},
+    {"id": "B", "repo": "web", "task": "second", "blocked_by": ["A"], "action": "true"},
+]
+LATIN = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "iso-8859-1"}
+ASCII = {**LATIN, "PYTHONIOENCODING": "ascii"}
+
+
+@pytest.fixture(scope="module")
+def stage(new_stage: Callable[[], Stage]) -> Stage:
+    made = new_stage()
+    made.write(TODOS)
+    made.up()
+    return made
+
+
+def test_off_a_terminal_a_sweep_says_line_by_line_what_begins_and_what_ends(stage: Stage) -> None:
+    for words, env in (((), {}), (("--json",), {"FORCE_COLOR": "1"})):
+        stage.write(TODOS)
+        swept = stage.ok("sweep", PLAN, *words, **env)
+        lines = re.sub("\x1b\\[[0-9;]*m", "", swept.err).splitlines()
+
+        begun = [line.split()[1] for line in lines if line.startswith("▶")]
+        ended = [line.split()[1] for line in lines if line.startswith("✓")]
+        assert (begun, ended) == (["A", "B"], ["A", "B"])
+        assert not re.search("[\x00-\x08\x0b-\x1a\x1c-\x1f]", swept.err)
+    assert swept.json["status"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "env", [LATIN, ASCII, {"TERM": "dumb"}, {"NO_COLOR": "1"}], ids=("latin", "ascii", "dumb", "plain")
+)
+def test_no_terminal_and_no_alphabet_ends_in_a_traceback(stage: Stage, env: dict[str, str]) -> None:
+    stage.write(TODOS)
+    for words in (("list-todos",), ("graph", PLAN), ("sweep", PLAN), ("show-run",)):
+        piped = stage.ok(*words, **env)
+        stage.write(TODOS)
+        assert "Traceback" not in piped.err
+    if "TERM" in env:
+        seen = on_terminal(stage, "sweep", PLAN, **env)
+        assert "\x1b[?25l" not in seen
+        assert "\r" not in seen
+
+
+@pytest.mark.parametrize("columns", [1, 20, 500])
+def test_no_width_ends_in_a_traceback(stage: Stage, columns: int) -> None:
+    stage.write(TODOS)
+    for words in (
+        ("list-todos",),
+        ("show-todo", "B"),
+        ("ecosystem-status",),
+        ("list-todos", "--help"),
+        ("sweep", PLAN),
+    ):
+        assert "Traceback" not in on_terminal(stage, *words, columns=columns)
+
+
+@pytest.mark.parametrize("words", ["list-todos --json", "list-todos", "schema", "graph PLAN-001"])
+def test_a_reader_that_has_enough_ends_nothing_in_a_traceback(stage: Stage, words: str) -> None:
+    reader = subprocess.Popen(["true"], stdin=subprocess.PIPE)
+    reader.wait()
+    done = subprocess.run(
+        [COORD, *words.split()], cwd=stage.folder, env=plain(), stdout=reader.stdin, stderr=subprocess.PIPE, timeout=60,
+        check=False,
+    )  # fmt: skip
+    reader.stdin.close()
+
+    assert b"Traceback" not in done.stderr
+    assert b"coord has a fault" not in done.stderr
+
+
+def test_a_table_has_moments_in_the_readers_zone_and_json_in_utc(stage: Stage) -> None:
+    stage.write(TODOS)
+    stage.ok("sweep", PLAN, TZ="America/St_Johns")
+
+    table = stage.ok("list-runs", "--limit", "1", TZ="America/St_Johns").out
+    (run,) = stage.ok("list-runs", "--limit", "1", "--json", TZ="America/St_Johns").json
+
+    moment = datetime.fromisoformat(run["started_at"])
+    assert moment.utcoffset().total_seconds() == 0
+    assert "America/St_Johns" in table.splitlines()[0]
+    assert f"{moment:%Y-%m-%d %H:%M:%S}" not in table
