@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from coordination.ecosystem import document
+from coordination.environment import hide_process
 from coordination.errors import CoordinationError, InvalidFile
 from coordination.fleet.local import Local
 from coordination.fleet.supervision import LOOK_S
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
+    hide_process()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         path = Path(argv[0])

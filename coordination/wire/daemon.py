@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from coordination.errors import CoordinationError
+from coordination.wire.private import open_private
 
 LOG_LIMIT_BYTES = 5 * 1024 * 1024
 LOG_TAIL_LINES = 15
@@ -121,7 +122,7 @@ class Daemon:
 
     def note(self, words: str) -> None:
         """Append a line of ours to its log; a full disk costs the line and nothing else."""
-        with contextlib.suppress(OSError), self.log.open("a") as file:
+        with contextlib.suppress(OSError), open_private(self.log, "a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} coord: {words}\n")
 
     def _rotate_log(self) -> None:
