@@ -70,7 +70,7 @@ class Listener:
         while not self._stopping.is_set():
             try:
                 self._hear(subscription)
-            except redis.RedisError as error:
+            except (redis.RedisError, UnicodeDecodeError) as error:  # others write to these channels, too
                 logger.debug("not listening: %s", error)
                 subscription.reset()
                 self._stopping.wait(LOOK_EVERY_S)

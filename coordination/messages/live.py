@@ -83,12 +83,15 @@ class Subscription:
         if self._pubsub is None:
             self._listen()
             return Gap()
-        with reaching(self._steps.url):
-            heard = self._pubsub.get_message(timeout=wait_s)
-        if heard is None or heard["type"] != "pmessage":
+        try:
+            with reaching(self._steps.url):
+                heard = self._pubsub.get_message(timeout=wait_s)
+            if heard is None or heard["type"] != "pmessage":
+                return None
+            name = text(heard["channel"]).removeprefix(self._steps.keys.live(""))
+            return topics.read_event(name, text(heard["data"])) if any(self._wanted.of(name)) else None
+        except UnicodeDecodeError:  # no event of ours
             return None
-        name = text(heard["channel"]).removeprefix(self._steps.keys.live(""))
-        return topics.read_event(name, text(heard["data"])) if any(self._wanted.of(name)) else None
 
     def _listen(self) -> None:
         """Return when Redis has answered: nothing that is published from then on is missed."""

@@ -131,7 +131,7 @@ def read_event(name: str, text: str) -> Event | None:
     try:
         at_ms, identity, kind = words
         at = datetime.fromtimestamp(int(at_ms) / 1000, UTC)
-        payload = from_json(body)
+        payload = from_json(body, allow_inf_nan=False)
     except (ValueError, OverflowError, OSError):
         return None
     sender = identity.rpartition("/")[0]

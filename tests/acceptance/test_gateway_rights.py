@@ -8,6 +8,7 @@ import pytest
 import redis
 
 from coordination.fleet.acl import Role, Rules
+from coordination.messages import Event, MessageBus
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from tests.gateways import Gateway
@@ -40,6 +41,10 @@ def test_a_gateway_with_the_rights_of_its_role_does_its_work_and_nothing_else(st
         client.say(send={"to": "agent:a", "type": "note", "payload": 2, "seq": 1})
         assert {next(iter(client.hear())), next(iter(client.hear()))} == {"sent", "message"}
         until(lambda: bus.standing("agent:a").in_hand == 1)
+        client.say(subscribe="a.*")
+        client.say(publish={"topic": "a.b", "payload": 3, "seq": 2})
+        frames = [client.hear() for _ in range(3)]
+        assert {word for frame in frames for word in frame} == {"subscribed", "published", "event"}
         gateway.tokens.revoke("agent:a")
         assert client.ended() == 1008
 
@@ -54,3 +59,16 @@ def test_a_gateway_with_the_rights_of_its_role_does_its_work_and_nothing_else(st
     ):
         with pytest.raises(redis.exceptions.NoPermissionError):
             user.execute_command(*command)
+
+
+def test_a_submitter_publishes_and_listens_with_the_rights_of_its_role(stage: Stage):
+    stage.write()
+    rules = Rules(Keys("coord")).of(Role.SUBMITTER)
+    stage.redis().execute_command("ACL", "SETUSER", "ann", "reset", "on", f">{PASSWORD}", *rules.split())
+    bus = MessageBus(connect(f"unix://ann:{PASSWORD}@{urlsplit(stage.server.start()).path}", Profile.COMMAND), "coord")
+
+    with bus.listen("a.*") as listening:
+        assert bus.publish("a.b", 1) == 1
+        event = next(listening.events(10))
+    assert isinstance(event, Event)
+    assert event.payload == 1

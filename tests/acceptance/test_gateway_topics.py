@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.gateways import Client, Gateway
 from tests.stage import Stage
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -150,6 +151,36 @@ def test_an_absence_of_redis_is_a_gap(stage: Stage):
         assert heard(client, "gap") == {"missed": None}
         gateway.bus().publish("a", json.loads("1"))
         assert heard(client, "event")["payload"] == 1
+
+
+def test_what_is_no_event_is_passed_over_and_the_gateway_goes_on(gateway: Gateway):
+    redis = gateway.bus().steps.redis
+    with gateway.client(gateway.token("agent:hardy")) as client:
+        client.say(subscribe=["hardy", "**"])
+        heard(client, "subscribed")
+        for rubbish in (
+            b"\xff\xfe",
+            "",
+            "1 a/1 t\n{",
+            "1 a/1 t\nNaN",
+            "1 a/1 t\n" + "[" * 100_000,
+            '1 a/1 t\n"\\ud800"',
+        ):
+            redis.publish("coord:live:hardy", rubbish)
+        redis.publish(b"coord:live:\xff", "1 a/1 t\n1")
+        redis.publish("coord:live:" + "x." * 10_000, "1 a/1 t\nnull")
+        redis.publish("coord:gateway-news", b"\xff")
+
+        def answered() -> bool:
+            gateway.bus().publish("hardy", "still here")
+            with suppress(TimeoutError):  # it listens anew after what it could not read
+                while client.hear(1).get("event", {}).get("payload") != "still here":
+                    pass
+                return True
+            return False
+
+        until(answered)
+    assert gateway.process.poll() is None
 
 
 def test_half_a_frame_and_a_connection_that_breaks_leave_no_subscription(gateway: Gateway):
