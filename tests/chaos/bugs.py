@@ -114,8 +114,8 @@ BUGS = (
     Bug(
         "a repository is not free again when its todo has settled",
         f"{STEPS}/_turns.lua",
-        "  free_repo(p, todo)\n  local status, on_failure",
-        "  local status, on_failure",
+        "  free_repo(p, todo)\n  if outcome == 'succeeded' and p.repo ~= NOWHERE then",
+        "  if outcome == 'succeeded' and p.repo ~= NOWHERE then",
         (RUN,),
     ),
     Bug(
@@ -205,15 +205,15 @@ BUGS = (
     Bug(
         "a failed compensation is hidden",
         f"{STEPS}/_run_end.lua",
-        "finish(intents == '0' and 'rolled_back' or 'rollback_failed')",
-        "finish('rolled_back')",
+        "if intents ~= '0' then return finish('rollback_failed') end",
+        "",
         (UNDO,),
     ),
     Bug(
         "what stands before a failed compensation is undone all the same",
         f"{STEPS}/_saga.lua",
-        "  if outcome == 'succeeded' then\n    call('HINCRBY', meta, 'intents', -1)",
-        "  if true then\n    call('HINCRBY', meta, 'intents', -1)",
+        "  if outcome == 'succeeded' then pass(todo, p) end",
+        "  pass(todo, p)",
         (UNDO,),
     ),
     Bug(

@@ -63,6 +63,7 @@ def test_a_half_done_run_goes_on_where_it_was_moved_to(run: Harness, there: Harn
     moved(run, there)
 
     assert there.view() == before
+    assert there.store.redis.hget("elsewhere:commits", "A") == f"a {run.run_id} r1", "a sweep there asks for it"
     there.follow(there.store.resume(there.run_id, "test"))
     there.follow(there.store.resend(there.run_id, NOW, 10))
     started = there.drain()

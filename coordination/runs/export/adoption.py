@@ -10,7 +10,7 @@ from coordination.errors import Conflict
 from coordination.runs.draft import DRAFT_TTL
 from coordination.runs.export.document import HASH
 from coordination.runs.export.received import Received
-from coordination.runs.records import RunStatus
+from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.wire.keys import RunKeys, resource
 
@@ -42,6 +42,18 @@ def adopt(store: RunStore, run: Received, actor: str) -> None:
     reply = store.adopt(run.run_id, further, run.status, run.meta["started_at"], run.fence, actor, run.timers)
     if reply.word != "adopted":
         raise Conflict(f"run {run.run_id} was not imported: it is {reply.status or 'gone'}", "import it again")
+    _keep_commits(store, run)
+
+
+def _keep_commits(store: RunStore, run: Received) -> None:
+    """What `runs/landed.py` asks about its completed todos, where nothing newer is known."""
+    facts, places = run.hash("facts"), run.hash("place")
+    with store.redis.pipeline(transaction=False) as pipeline:
+        for todo, state in run.hash("state").items():
+            if state == TodoState.SUCCEEDED and (commit := facts.get(f"{todo} commit")):
+                source = facts.get(f"{todo} run", run.run_id)
+                pipeline.hsetnx(store.keys.commits, todo, f"{commit} {source} {places[todo].split()[2]}")
+        pipeline.execute()
 
 
 def _as_draft(keys: RunKeys, name: str, entries: Any) -> Any:

@@ -21,7 +21,6 @@ local function undo_todo(todo)
   line_up(todo, p)
 end
 
-
 -- Nothing of the todo is left to undo: those before it may follow, and those without an intent are passed over at once.
 function pass(todo, p)
   local commit, kept = fact(todo, 'commit'), call('HGET', head .. KEY.commits, todo)
