@@ -393,6 +393,8 @@ class Repo(Foreign):
     slots: Annotated[Count, Field(le=64)] = 1
     prepare: Command | None = None
     qa: Command | None = None
+    workspace: Workspace = Workspace.WORKTREE
+    """Of its todos that do not say it themselves."""
 
 
 class Resource(Record):
@@ -519,6 +521,12 @@ class Todo(Record):
     needs_paths: Annotated[bool, Field(strict=True)] = True
     """Whether it waits until the files of all its predecessors can be had where it runs; false: `path` may be null."""
     cache: Annotated[Cache, BeforeValidator(_bare_cache)] | None = None
+
+    def working_in(self, repo: Repo) -> Todo:
+        """Return the todo as it is carried out: with the workspace of its repository where it names none itself."""
+        if "workspace" in self.model_fields_set or repo.workspace is self.workspace:
+            return self
+        return self.model_copy(update={"workspace": repo.workspace})
 
     @field_validator("cache")
     @classmethod

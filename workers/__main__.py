@@ -6,14 +6,14 @@ import argparse
 import logging
 import sys
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from coordination.ecosystem import document
 from coordination.environment import hide_process
 from coordination.errors import CoordinationError, NotFound, UsageError
-from coordination.models import Ecosystem, Repo
+from coordination.models import FILE_NAME, Ecosystem, Repo
 from coordination.settings import (
     ecosystem_path_from_environment,
     failpoints_from_environment,
@@ -90,15 +90,17 @@ def charge(arguments: argparse.Namespace) -> Charge:
     declared = {repo.name: repo for repo in ecosystem.repos}
     base = file.path.parent if file else Path.cwd()
     asked = dict(_named(text) for text in arguments.repo)
-    if arguments.all:
-        asked = {**dict.fromkeys(declared), **asked}
-    if not asked and not arguments.keeper:
-        raise UsageError(
-            "a worker serves repositories", "name them with --repo NAME[=PATH], or all of the file with --all"
-        )
     for name, path in asked.items():
         _check(name, path, declared if file else {name: None})
     places = {name: _place(name, path, declared.get(name), base) for name, path in asked.items()}
+    if arguments.all:  # one that names no folder lies on another machine
+        found = {name: _folder(repo, name, base) for name, repo in declared.items()}
+        places = {name: place for name, place in found.items() if place} | places
+    if not places and not arguments.keeper:
+        raise UsageError(
+            "a worker serves repositories", "name them with --repo NAME[=PATH], or all of the file with --all"
+        )
+    refuse_shared(places)
     slots = sum(declared[name].slots if name in declared else 1 for name in places)
     return Charge(
         redis_url=settings.redis_url,
@@ -135,11 +137,42 @@ def _check(name: str, path: str | None, declared: Collection[str]) -> None:
 
 
 def _place(name: str, path: str | None, repo: Repo | None, base: Path) -> Path:
-    if path is not None:
-        return Path(path).resolve()
+    if place := Path(path).resolve() if path is not None else _folder(repo, name, base):
+        return place
+    raise UsageError(
+        f"no folder is known for repository {name!r}: there is no {base / name}",
+        f"say where it lies: coord worker --repo {name}=PATH",
+    )
+
+
+def _folder(repo: Repo | None, name: str, base: Path) -> Path | None:
+    """Where the file says that the repository lies, else the folder of its name; None where there is neither."""
     if repo is not None and repo.path is not None:
         return (base / repo.path).resolve()
-    return Path.cwd()
+    return (base / name).resolve() if (base / name).is_dir() else None
+
+
+def refuse_shared(places: Mapping[str, Path]) -> None:
+    """Raise UsageError where two repositories have one folder, or one lies in the other and is no repository itself.
+
+    `places`: absolute, without symbolic links.
+    """
+    named: dict[Path, str] = {}
+    for name, path in places.items():
+        _refuse_shared(name, path, named.setdefault(path, name), path)
+    for name, path in places.items():
+        outer = next((folder for folder in path.parents if folder in named), None)
+        if outer and not (path / ".git").exists():
+            _refuse_shared(name, path, named[outer], outer)
+
+
+def _refuse_shared(name: str, path: Path, other: str, its_path: Path) -> None:
+    if name != other:
+        where = str(path) if path == its_path else f"{path} is in {its_path}"
+        raise UsageError(
+            f"repositories {other} and {name} share a folder: {where}",
+            f"give each a folder of its own: --repo {name}=PATH, or `path` in {FILE_NAME}",
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -130,9 +130,8 @@ class Attempt:
     def _carry_out(self) -> Conclusion:
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
             return Conclusion(word=self._stopped or Word.SUCCEEDED)
-        workspace = self._workspace()
-        if self._deed.has_command(workspace):
-            concluded = self._in(workspace)
+        if self._deed.has_command():
+            concluded = self._in(self._workspace())
         else:
             concluded = Conclusion(word=self._stopped or Word.SUCCEEDED)
         if concluded.word is Word.SUCCEEDED:

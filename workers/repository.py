@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.models import Workspace
 from workers.git import ask, git
 from workers.trouble import GitInterrupted, Trouble
 
 BRANCHES_SHOWN = 8
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """What is at a repository's path. `why` says so when it is not fit for worktrees."""
-
-    workspace: Workspace
-    why: str = ""
-    common_dir: Path | None = None
-    """Where git keeps what all worktrees of the repository share."""
 
 
 def branch_of(run: str) -> str:
@@ -35,25 +23,40 @@ def is_commit(name: str) -> bool:
     return _COMMIT.fullmatch(name) is not None
 
 
-def inspect(name: str, path: Path) -> Found:
-    """Worktree or in-place; raises GitRefused when it is neither, GitInterrupted where the folder is away. Uncommitted work is no obstacle: it is never touched."""
+def common_dir_of(name: str, path: Path) -> Path:
+    """Return where git keeps what all worktrees of the repository share.
+
+    Raises GitRefused where a run can have no worktree of it, GitInterrupted where the folder is away. Uncommitted work
+    is no obstacle: it is never touched.
+    """
     if not path.is_dir():
         hint = f"clone it there, or tell the worker where it is: coord worker --repo {name}=PATH"
         raise GitInterrupted(Trouble.MISSING, f"{name}: there is no folder {path}", hint)
     reason, common_dir = look(path)
-    if reason:
-        return Found(workspace=Workspace.IN_PLACE, why=f"{name}: {path} {reason}: todos work in it directly")
+    if reason or common_dir is None:
+        raise GitRefused(f"{name}: {path} {reason}", _make_repository(name, path))
     # Its runs' branches are below refs/heads/coord, where no branch of that name can be: one answer says that there is a
     # commit, and that the next branch can be made.
     taken = git("for-each-ref", "--count=1", "--format=%(refname)", "refs/heads/coord", cwd=path)
     if not taken and not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
-        return Found(workspace=Workspace.IN_PLACE, why=f"{name}: {path} has no commit yet: todos work in it directly")
+        raise GitRefused(
+            f"{name}: {path} has no commit yet",
+            f"make the first one: git -C {path} commit --allow-empty -m 'First commit'; {_or_in_place(name)}",
+        )
     if taken == "refs/heads/coord":
         raise GitRefused(
             f"{name}: {path} has a branch named coord, so git cannot create coord/<run> beside it",
             f"rename it: git -C {path} branch -m coord another-name",
         )
-    return Found(workspace=Workspace.WORKTREE, common_dir=common_dir)
+    return common_dir
+
+
+def _make_repository(name: str, path: Path) -> str:
+    return f"clone it there, or name its folder: coord worker --repo {name}=PATH; {_or_in_place(name)}"
+
+
+def _or_in_place(name: str) -> str:
+    return f"or let todos work in the folder itself: `workspace: in-place` of {name} in ecosystem.yaml"
 
 
 def look(path: Path) -> tuple[str, Path | None]:

@@ -8,7 +8,7 @@ from coordination import models
 from workers.beginning import Carried
 from workers.folder import Fetch
 from workers.in_place import InPlace
-from workers.repository import inspect
+from workers.repository import common_dir_of
 from workers.worktree import Worktree
 
 Workspace = Worktree | InPlace
@@ -24,16 +24,10 @@ def workspace_for(
     fetch: Fetch | None = None,
     carried: Carried | None = None,
 ) -> Workspace:
-    """The workspace of a run's todo; raises GitRefused when the repository is fit for neither.
-
-    A repository without git or without a commit is worked on in place, whatever is wanted.
-    """
+    """The workspace of a run's todo; raises GitRefused where a worktree is wanted and git has none to give."""
     if wanted is models.Workspace.IN_PLACE:
         return InPlace(state=state, path=checkout)
-    found = inspect(repo.name, checkout)
-    if found.workspace is models.Workspace.IN_PLACE:
-        return InPlace(state=state, path=checkout)
-    common_dir = found.common_dir
+    common_dir = common_dir_of(repo.name, checkout)
     return Worktree(
         state=state, run=run, repo=repo, checkout=checkout, common_dir=common_dir, fetch=fetch, carried=carried
     )

@@ -34,7 +34,7 @@ repos: []
 _REPOS = """\
 repos:
   # path is relative to this file; runs start from the tip of branch, in a worktree of their own.
-  # Also: role, tags, slots, prepare (makes a fresh worktree usable), qa (its own check command).
+  # Also: role, tags, slots, prepare (makes a fresh worktree usable), qa (its own check command), workspace.
 """
 
 _PLAN = """

@@ -192,7 +192,12 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
     register = Register(ecosystem, plan, gates)
     waits = register.trace([*selection.todos, *gates])
     joined = _joined(selection, gates, waits)
-    selection = replace(selection, todos={**selection.todos, **joined})
+    repos = {repo.name: repo for repo in ecosystem.repos}
+    chosen = {
+        name: todo.working_in(repos[todo.repo]) if todo.repo in repos else todo
+        for name, todo in selection.todos.items()
+    }
+    selection = replace(selection, todos={**chosen, **joined})
     todos = selection.todos
     graph = _digraph(todos, waits)
     problems = [

@@ -164,7 +164,7 @@ def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> To
     """What a worker is told; `plan`: the todo's, None where the file has it no more."""
     # Absolute paths never travel: a worker knows its own.
     return TodoSpec(
-        todo=todo,
+        todo=todo.working_in(repo),
         repo=repo.model_copy(update={"path": None}),
         timeout=todo.timeout or settings.todo_timeout,
         retry=_policy(settings, plan.retry if plan else None, todo.retry),

@@ -25,8 +25,12 @@ def swept(new_stage: Callable[[], Stage]) -> tuple[Stage, Done, dict[str, bytes]
     (stage.folder / "plain" / "notes").write_text("mine\n")
     (stage.folder / "fresh").mkdir()
     git(stage.folder / "fresh", "init", "-q", "-b", "main")
-    names = ("dirty", "taken", "elsewhere", "plain", "fresh")
-    stage.write([{"id": name, "repo": name, "action": WRITE} for name in names], plan={"on_failure": "continue"})
+    (stage.folder / "open").mkdir()
+    (stage.folder / "open" / "notes").write_text("mine\n")
+    names = ("dirty", "taken", "elsewhere", "plain", "fresh", "open")
+    todos = [{"id": name, "repo": name, "action": WRITE} for name in names]
+    todos.append({"id": "closed", "repo": "open", "action": WRITE, "workspace": "worktree"})
+    stage.write(todos, repos={"open": {"workspace": "in-place"}}, plan={"on_failure": "continue"})
     before = content(stage.folder / "dirty")
     return stage, stage.sweep(), before
 
@@ -84,22 +88,30 @@ def test_a_repository_without_the_declared_branch_is_refused_with_the_branches_t
     assert "has no branch main; there are: trunk" in answer.todo("elsewhere")["error"]
 
 
-def test_a_folder_that_is_no_repository_is_worked_on_in_place(
+@pytest.mark.parametrize(
+    ("name", "why", "files"),
+    [("plain", "is not a git repository", ["notes"]), ("fresh", "has no commit yet", [".git"])],
+)
+def test_a_folder_that_git_can_make_no_worktree_of_is_refused_with_what_to_do(
+    swept: tuple[Stage, Done, dict[str, bytes]], name: str, why: str, files: list[str]
+) -> None:
+    stage, answer, _ = swept
+
+    assert answer.states[name] == "failed"
+    assert why in answer.todo(name)["error"]
+    assert "workspace: in-place" in answer.todo(name)["error"]
+    assert [path.name for path in (stage.folder / name).iterdir()] == files
+
+
+def test_a_todo_works_in_the_folder_itself_where_its_repository_says_so_and_the_todo_nothing_else(
     swept: tuple[Stage, Done, dict[str, bytes]],
 ) -> None:
     stage, answer, _ = swept
 
-    assert answer.states["plain"] == "succeeded"
-    assert sorted(path.name for path in (stage.folder / "plain").iterdir()) == ["notes", "result"]
-    assert (stage.folder / "plain" / "notes").read_text() == "mine\n"
-
-
-def test_a_repository_without_a_commit_is_worked_on_in_place(swept: tuple[Stage, Done, dict[str, bytes]]) -> None:
-    stage, answer, _ = swept
-
-    assert answer.states["fresh"] == "succeeded"
-    assert (stage.folder / "fresh" / "result").read_text() == "done\n"
-    assert git(stage.folder / "fresh", "status", "--porcelain") == "?? result"
+    assert answer.states["open"] == "succeeded"
+    assert sorted(path.name for path in (stage.folder / "open").iterdir()) == ["notes", "result"]
+    assert answer.states["closed"] == "failed"
+    assert answer.todo("closed")["error"].startswith("open: ")
 
 
 def test_what_cannot_be_done_is_not_tried_again(swept: tuple[Stage, Done, dict[str, bytes]]) -> None:

@@ -41,12 +41,13 @@ def state(tmp_path: Path) -> Path:
 
 
 def attempt(state: Path, run: Any, context: dict[str, Any] | None = None, prepare: str | None = None) -> Conclusion:
-    """One attempt in the folder r1, which need not be a repository."""
+    """One attempt in the folder r1, in place where it is no repository."""
     checkout = state.parent / "r1"
     checkout.mkdir(exist_ok=True)
+    workspace = "worktree" if (checkout / ".git").exists() else "in-place"
     settings = Settings()
     spec = TodoSpec(
-        todo=Todo.model_validate({"id": "T", "task": "t", "repo": "r1", "action": run}),
+        todo=Todo.model_validate({"id": "T", "task": "t", "repo": "r1", "action": run, "workspace": workspace}),
         repo=Repo(name="r1", prepare=prepare),
         timeout=settings.todo_timeout,
         retry=Retry(),

@@ -33,7 +33,7 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[WorkerParts]:
 
 def carried_out(parts: WorkerParts, command: str, retry: dict[str, Any], **fields: Any) -> tuple[TodoView, str]:
     """The todo after its first attempt, and its log."""
-    more = {"T": {"action": command, "retry": SLOW | retry, **fields}}
+    more = {"T": {"action": command, "workspace": "in-place", "retry": SLOW | retry, **fields}}
     run_id, _ = submit(parts.store, graph({"T": "r1"}, **more), ecosystem({"T": "r1"}, **more), Settings(), order())
     parts.attempts.carry_out(run_id, "T", 1, "r1")
     view = RunReader(parts.store.redis, parts.store.keys).read(run_id)

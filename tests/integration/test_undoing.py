@@ -168,9 +168,10 @@ def test_what_nothing_undoes_is_refused_and_whoever_has_undone_it_says_so(bench:
 def test_a_folder_without_git_is_undone_by_its_compensation_alone(bench: Bench):
     our_git("worktree", "prune", cwd=bench.checkout)
     (bench.checkout / ".git").rename(bench.folder / "no-git")
-    assert bench.attempt({"compensate": "touch undone"}, undo(last=True)).word is Word.SUCCEEDED
+    there = {"workspace": "in-place"}
+    assert bench.attempt({"compensate": "touch undone", **there}, undo(last=True)).word is Word.SUCCEEDED
     assert (bench.checkout / "undone").exists()
-    assert bench.attempt({}, undo(last=True)).word is Word.REFUSED
+    assert bench.attempt(there, undo(last=True)).word is Word.REFUSED
 
     lost = bench.attempt({"compensate": "touch $OUT"}, undo(), tip="0" * 40)
     assert lost.word is Word.REFUSED

@@ -23,7 +23,7 @@ from workers.commit import Stand, _move
 from workers.git import git
 from workers.in_place import InPlace
 from workers.occupancy import Superseded, Visitor, WorkspaceBusy
-from workers.repository import inspect, tip
+from workers.repository import common_dir_of, tip
 from workers.workspace import workspace_for
 from workers.worktree import Worktree
 
@@ -587,7 +587,7 @@ def test_what_git_would_refuse_is_said_beforehand(checkout: Path, prepare: str, 
     subprocess.run(["sh", "-c", prepare], cwd=checkout, check=True)
 
     with pytest.raises(GitRefused, match=says) as refused:
-        inspect("widgets", checkout)
+        common_dir_of("widgets", checkout)
     assert hint in refused.value.hint
 
 
@@ -598,7 +598,7 @@ def test_a_path_with_any_character_is_found_and_worked_on(tmp_path: Path, checko
     checkout.rename(odd)
     run = Run(odd, odd)
 
-    found = inspect("widgets", odd)
+    found = common_dir_of("widgets", odd)
     run.enter()
     (run.tree.path / "new").write_text("new\n")
     new = run.tree.commit("T", "more")
@@ -606,16 +606,16 @@ def test_a_path_with_any_character_is_found_and_worked_on(tmp_path: Path, checko
     again = run.enter(new)
     run.tree.leave()
 
-    assert found.common_dir == odd / ".git"
+    assert found == odd / ".git"
     assert again == new
-    assert inspect("widgets", run.tree.path).workspace is Workspace.WORKTREE
+    assert common_dir_of("widgets", run.tree.path) == odd / ".git"
     run.tree.remove(SOON)
     assert not run.tree.path.exists()
 
 
 def test_a_missing_folder_and_a_missing_branch_are_named(checkout: Path) -> None:
     with pytest.raises(GitRefused, match="no folder") as refused:
-        inspect("widgets", checkout.parent / "nothing")
+        common_dir_of("widgets", checkout.parent / "nothing")
     assert "coord worker --repo widgets=PATH" in refused.value.hint
     git("branch", "develop", cwd=checkout)
     with pytest.raises(GitRefused, match="no branch trunk; there are: develop, main"):
@@ -629,21 +629,20 @@ def test_a_branch_that_is_checked_out_elsewhere_is_refused_by_its_place(run: Run
         run.enter()
 
 
-def test_folders_without_git_or_without_a_commit_are_worked_on_in_place(checkout: Path, tmp_path: Path) -> None:
+def test_a_folder_that_git_can_make_no_worktree_of_is_refused_unless_in_place_is_said(
+    checkout: Path, tmp_path: Path
+) -> None:
     plain, empty, inside = tmp_path / "plain", tmp_path / "empty", checkout / "inside"
     plain.mkdir()
     inside.mkdir()
     git("init", "--quiet", str(empty), cwd=tmp_path)
 
-    assert inspect("widgets", checkout).workspace is Workspace.WORKTREE
     for path, why in ((plain, "not a git repository"), (empty, "no commit yet"), (inside, "inside the repository")):
-        found = inspect("it", path)
-        assert found.workspace is Workspace.IN_PLACE
-        assert why in found.why
-        place = workspace_for(
-            state=tmp_path / "state", run="r1", repo=Repo(name="it"), checkout=path, wanted=Workspace.WORKTREE
-        )
-        assert isinstance(place, InPlace)
+        make = {"state": tmp_path / "state", "run": "r1", "repo": Repo(name="it"), "checkout": path}
+        with pytest.raises(GitRefused, match=why) as refused:
+            workspace_for(wanted=Workspace.WORKTREE, **make)
+        assert "workspace: in-place" in refused.value.hint
+        assert isinstance(workspace_for(wanted=Workspace.IN_PLACE, **make), InPlace)
 
 
 def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(checkout: Path, tmp_path: Path) -> None:

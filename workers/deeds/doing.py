@@ -23,7 +23,7 @@ class Doing:
     def key(self) -> str:
         return f"{self.grant.run_id}/{self.grant.todo_id}"
 
-    def has_command(self, workspace: Workspace) -> bool:
+    def has_command(self) -> bool:
         return True
 
     def recalled(self, workspace: Workspace, since: str) -> Conclusion | None:

@@ -15,8 +15,8 @@ class Deed(Protocol):
     def key(self) -> str:
         """COORD_IDEMPOTENCY_KEY. The same for every attempt: what it does outside can be recognised as done before."""
 
-    def has_command(self, workspace: Workspace) -> bool:
-        """Whether there is something to carry out in the workspace. Raises where nothing of the deed can be done."""
+    def has_command(self) -> bool:
+        """Whether there is something to carry out in a workspace. Raises where nothing of the deed can be done."""
 
     def recalled(self, workspace: Workspace, since: str) -> Conclusion | None:
         """What its command is spared for: asked before `prepare` and after it."""

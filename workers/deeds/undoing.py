@@ -16,17 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordination import models
 from coordination.errors import PlanRefused
 from coordination.models import ManualAction, NoopAction
 from coordination.runs.records import Grant, Undo
 from coordination.wire.private import open_private
 from workers.conclusion import Conclusion, Word
 from workers.executors.seam import Undone
-from workers.in_place import InPlace
 from workers.occupancy import words_for
 from workers.removal import Removal
 from workers.workspace import Workspace
-from workers.worktree import Worktree
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +41,12 @@ class Undoing:
     def key(self) -> str:
         return f"{self.undo.run}/{self.grant.todo_id}/compensate"
 
-    def has_command(self, workspace: Workspace) -> bool:
+    def has_command(self) -> bool:
         self.say(f"undoing it; it had come to: {self.undo.was}")
         self.removal.refuse_lost_repository()
-        self._refuse_without_way(workspace)
+        self._refuse_without_way()
         has_command = self.grant.spec.todo.compensate is not None
-        if self.undo.last or (
-            has_command and isinstance(workspace, Worktree)
-        ):  # which is then set back to the run's tip
+        if self.undo.last or (has_command and not self._in_place):  # its worktree is then set back to the run's tip
             self.removal.refuse_losses(of_all=self.undo.last)
         return has_command
 
@@ -83,13 +80,17 @@ class Undoing:
         for words in self.removal.carry_out():
             self.say(words)
 
-    def _refuse_without_way(self, workspace: Workspace) -> None:
+    @property
+    def _in_place(self) -> bool:
+        return self.grant.spec.todo.workspace is models.Workspace.IN_PLACE
+
+    def _refuse_without_way(self) -> None:
         todo, run = self.grant.spec.todo, self.grant.run_id
         if todo.compensate is not None or isinstance(todo.action, NoopAction | ManualAction):
             return
-        if not isinstance(workspace, InPlace):
+        if not self._in_place:
             return
         raise PlanRefused(
-            f"nothing undoes it: it worked in {workspace.path} itself, and it has no `compensate`",
+            f"nothing undoes it: it worked in {self.removal.checkout} itself, and it has no `compensate`",
             f'undo it by hand, then: coord rollback {run} --accept {todo.id} --reason "…"',
         )

@@ -111,7 +111,7 @@ def _print_stopped(stopped: tuple[Stopped, ...], runs: tuple[str, ...]) -> None:
 def worker(call: Call, repos: tuple[str, ...], every: bool, jobs: int | None) -> None:
     """Serve repositories of this machine, in the foreground, until stopped.
 
-    A repository lies where PATH says, else where the file says, else here. The first Ctrl-C lets what runs finish, the
+    A repository lies where PATH says, else where the file says, else in ./NAME. The first Ctrl-C lets what runs finish, the
     second hands it back.
     """
     if not repos and not every:
