@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -20,6 +21,8 @@ from coordination.models import Backoff, Command, Duration, Jitter, Size, Text, 
 from coordination.wording import wrong_value
 
 ENV_PREFIX = "COORD_"
+COMMIT_FIELDS = ("task", "todo", "plan", "run")
+"""What a commit's message may name."""
 
 
 def _split(value: object) -> object:
@@ -35,6 +38,19 @@ def _network(value: str) -> str:
 
 
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
+
+
+def _commit_message(value: str) -> str:
+    try:
+        plain = all(
+            name is None or (name in COMMIT_FIELDS and not spec and conversion is None)
+            for _, name, spec, conversion in Formatter().parse(value)
+        )
+    except ValueError:
+        plain = False
+    if not plain:
+        raise ValueError(f"may name {', '.join(f'{{{name}}}' for name in COMMIT_FIELDS)}; write {{{{ for a brace")
+    return value
 
 
 class Settings(BaseModel):
@@ -61,6 +77,10 @@ class Settings(BaseModel):
     todo_timeout: Duration = timedelta(hours=1)
     kill_grace: Duration = timedelta(seconds=5)
     """Between TERM and KILL."""
+    commit_message: Annotated[str, Field(min_length=1), AfterValidator(_commit_message)] = "{todo}: {task}"
+    """Of a todo's commit, before the trailers; may name {task}, {todo}, {plan} and {run}."""
+    commit_hooks: Literal["run", "skip"] = "run"
+    """Whether git hooks run when a todo's changes are committed."""
     retry_attempts: Annotated[int, Field(ge=1, le=100)] = 1
     """Of a todo that says nothing of its `retry`, and whose plan does not either; lost workers count towards `lost_leases`."""
     retry_strategy: Backoff = Backoff.EXPONENTIAL

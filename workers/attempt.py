@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -26,6 +26,7 @@ from workers import ending
 from workers.beginning import Unmergeable
 from workers.checkpoints import Checkpoint
 from workers.child import Child, Exit, start
+from workers.commit import CommitRefused, CommitStyle
 from workers.conclusion import Conclusion, Word
 from workers.context import LeaseLost
 from workers.deeds import deed_of
@@ -37,7 +38,7 @@ from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusa
 from workers.parcels import NotCarried, sentence
 from workers.scratch import scratch
 from workers.surroundings import Surroundings
-from workers.trouble import GitInterrupted, Trouble
+from workers.trouble import GitInterrupted, Trouble, trouble_of_git
 from workers.whereabouts import PathMissing
 from workers.workspace import Workspace, workspace_for
 from workers.wrote import Wrote
@@ -46,6 +47,8 @@ BUSY_PATIENCE = timedelta(seconds=10)
 """How long an attempt holds a worker's slot while the former one's processes are still leaving the workspace."""
 
 OUTPUT = "output.json"
+LAST_WORDS = 500
+"""Of git, in an error: so many characters."""
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +163,27 @@ class Attempt:
             wanted=self.grant.spec.todo.workspace,
             fetch=self._here.fetch,
             carried=self._here.carried(self.grant.spec.repo.name),
+            style=CommitStyle(
+                plan=self._here.brief.plan_id,
+                message=self._here.brief.commit_message,
+                hooks=self._here.brief.commit_hooks == "run",
+            ),
+            git_commit=self._git_commit,
         )
+
+    def _git_commit(self, workspace: Workspace, argv: Sequence[str], text: str) -> None:
+        """Commit under the guard: what hooks write goes to the log, and one that hangs meets the todo's timeout."""
+        if self._here.brief.commit_hooks == "skip":
+            self._log.say("commit: no git hooks run, for the setting commit_hooks is skip")
+        self._wrote.forget()
+        stdin = text.encode(errors="surrogateescape")
+        ended = self._command(workspace, Command(argv=tuple(argv), stdin=stdin), self._environment(workspace))
+        if ended.ok:
+            return
+        code = ended.exit_code if ended.signal is None else -ended.signal
+        if ended.reason == "exited" and code and (trouble := trouble_of_git(code, self._wrote.tail)):
+            raise GitInterrupted(trouble, f"git commit in {workspace.path}: {self._wrote.tail.strip()[-LAST_WORDS:]}")
+        raise CommitRefused(ended)
 
     @property
     def _visitor(self) -> Visitor:
@@ -212,7 +235,15 @@ class Attempt:
                 return self._failure(workspace, ended)
             if self._stopped is not None:  # at the last moment: what it did is not kept
                 return Conclusion(word=self._stopped, exit_code=0)
+            return self._kept(workspace, output, since)
+
+    def _kept(self, workspace: Workspace, output: Path, since: str) -> Conclusion:
+        try:
             return self._deed.keep(workspace, output, since)
+        except CommitRefused as refused:
+            if refused.ended is None:
+                raise
+            return self._failure(workspace, refused.ended, "git hooks, or what signs commits, refused the commit: ")
 
     @contextmanager
     def _serving(self, folder: Path) -> Iterator[Path]:

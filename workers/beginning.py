@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from workers.commit import DURABLE, identity
+from workers.commit import DURABLE, identity, signing
 from workers.git import ask, git
 from workers.occupancy import Occupant
 from workers.repository import branch_of, tip
@@ -86,6 +86,7 @@ class Ground:
     def commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
         options = [word for parent in parents for word in ("-p", parent)]
         text, settings = f"{subject}\n\nCoord-Run: {self.run}\n", (*DURABLE, *identity(self.checkout))
+        options += signing(self.checkout)
         return git("commit-tree", *options, "-F", "-", tree, cwd=self.checkout, stdin=text, settings=settings)
 
 

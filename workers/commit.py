@@ -1,24 +1,56 @@
-"""What a succeeded todo leaves changed becomes one commit on the run's branch, by compare-and-swap.
+"""What a succeeded todo leaves changed becomes one commit on the run's branch, made by `git commit` as the user has set it up.
 
-What the todo committed itself is kept; the commit with the trailers comes on top, only if something is left. Untracked
+Git hooks run, commits are signed as git's configuration says, and git compares the branch with the commit that it began with
+before it moves it. A hook that refuses fails the todo; one that changes files and refuses (a formatter) is asked once more
+with its changes. What the todo committed itself is kept; the commit with the trailers comes on top, only if something is left. Untracked
 repositories inside the worktree (a clone that the todo made to look at) are not taken in: git would record a commit that
 exists nowhere else. Real submodules are tracked, and are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from workers.git import ask, git
+from workers.child import Exit
+from workers.git import ask, clean_environment, git
 from workers.occupancy import Superseded
 from workers.trouble import GitInterrupted
 
 DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
 """git does not sync loose objects by default: a power loss would take a commit whose result Redis has acknowledged."""
 NOBODY = ("user.name=coord", "user.email=coord@localhost")
+
+
+OURS = ("core.fsmonitor=false", "gc.auto=0", "i18n.commitEncoding=UTF-8", "maintenance.auto=false")
+"""All that a commit does not take from the user's configuration: no daemon stays behind, and the message is ours to encode."""
+NO_HOOKS = "core.hooksPath=/dev/null"
+BEGUN_BY_THE_TODO = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
+"""Of which `git commit` would take author and message."""
+
+GitCommit = Callable[[Sequence[str], str], None]
+"""Runs a command with this standard input in the worktree, hooks and all. Raises CommitRefused."""
+
+
+class CommitRefused(GitRefused):
+    """A git hook, or what signs commits, has refused the commit."""
+
+    def __init__(self, ended: Exit | None = None, message: str = "") -> None:
+        self.ended = ended
+        super().__init__(message, "see what it wrote in the log; correct the todo, or the hook")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitStyle:
+    """How a run's commits are made: settings of its ecosystem."""
+
+    plan: str = ""
+    message: str = "{todo}: {task}"
+    hooks: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +63,8 @@ class Stand:
     since: str
     settings: Sequence[str]
     hold: int
+    hooks: bool
+    git_commit: GitCommit
 
     def git(self, *args: str, stdin: str = "", settings: Sequence[str] = ()) -> str:
         return git(*args, cwd=self.path, stdin=stdin, settings=(*self.settings, *settings), hold=self.hold)
@@ -43,11 +77,20 @@ class Stand:
         return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=self.path).returncode == 0
 
 
-def message(run: str, todo: str, task: str, fence: int, source: str = "") -> str:
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    text: str
+    trailers: str
+
+    def __str__(self) -> str:
+        return f"{self.text}\n\n{self.trailers}"
+
+
+def message(style: CommitStyle, run: str, todo: str, task: str, fence: int, source: str = "") -> Message:
     """`source`: `<run>/<todo>` whose changes these are, where nothing ran."""
-    subject = " ".join(task.split())
-    cached = f"Coord-Cached: {source}\n" if source else ""
-    return f"{todo}: {subject}\n\nCoord-Run: {run}\nCoord-Todo: {todo}\nCoord-Fence: {fence}\n{cached}"
+    text = style.message.format(task=" ".join(task.split()), todo=todo, plan=style.plan, run=run)
+    facts = {"Run": run, "Plan": style.plan, "Todo": todo, "Fence": str(fence), "Cached": source}
+    return Message(text=text, trailers="".join(f"Coord-{name}: {fact}\n" for name, fact in facts.items() if fact))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +123,8 @@ def look(stand: Stand) -> Look:
     )
 
 
-def commit(stand: Stand, text: str) -> str:
-    """The branch's new tip; the old one if nothing changed. Raises GitRefused, or Superseded if the branch moved."""
+def commit(stand: Stand, text: Message) -> str:
+    """The branch's new tip; the old one if nothing changed. Raises GitRefused, CommitRefused, or Superseded if the branch moved."""
     seen = look(stand)
     head = seen.head
     was = head if seen.branch == stand.branch else stand.commit_at(f"refs/heads/{stand.branch}")
@@ -94,12 +137,54 @@ def commit(stand: Stand, text: str) -> str:
             "let the todo add commits; to undo earlier ones, revert them",
         )
     merged = _merged(stand) if parent == head else []
-    new = parent
-    if _stage(stand, seen) or merged or parent != head:
-        new = _snapshot(stand, [parent, *merged], text)
-    if new != was:
-        _move(stand, new, was)
+    staged = _stage(stand, seen)
+    if parent != was:
+        _move(stand, parent, was)
+    if not (merged or ((staged or parent != head) and _differs_from(stand, parent))):
+        return parent
+    if seen.branch != stand.branch:
+        stand.git("symbolic-ref", "HEAD", f"refs/heads/{stand.branch}")
+    for name in BEGUN_BY_THE_TODO if merged else (*BEGUN_BY_THE_TODO, "MERGE_HEAD"):
+        (stand.git_dir / name).unlink(missing_ok=True)
+    return _commit(stand, parent, text)
+
+
+def _commit(stand: Stand, parent: str, text: Message) -> str:
+    settings = (*OURS, *DURABLE, *stand.settings, *identity(stand.path), *(() if stand.hooks else (NO_HOOKS,)))
+    options = [word for setting in settings for word in ("-c", setting)]
+    argv = ["git", *options, "commit", "--quiet", "--cleanup=whitespace", "--file=-"]
+    try:
+        stand.git_commit(argv, str(text))
+    except CommitRefused:
+        if not _hooks_changed_files(stand):
+            raise
+        stand.git_commit(argv, str(text))
+    new = stand.commit_at("HEAD")
+    ours = stand.git("log", "--format=%B", f"{parent}..{new}")
+    if not stand.contains(parent, new) or text.trailers.strip() not in ours:
+        raise CommitRefused(
+            message="a git hook has taken the trailers (Coord-…) out of the commit, or moved its branch"
+        )
     return new
+
+
+def _hooks_changed_files(stand: Stand) -> bool:
+    """Stage what a refused commit's hooks have changed, and whether there is any of it."""
+    before = stand.git("write-tree")
+    stand.git("add", "--update", ":/", settings=DURABLE)
+    return stand.git("write-tree") != before
+
+
+def _differs_from(stand: Stand, parent: str) -> bool:
+    return stand.git("write-tree", settings=DURABLE) != stand.git("rev-parse", f"{parent}^{{tree}}")
+
+
+def run_git(path: Path, argv: Sequence[str], text: str) -> None:
+    """Make a commit as `GitCommit` does, for whoever has no todo: no guard, no timeout, no log."""
+    environment = clean_environment(os.environ)
+    done = subprocess.run(argv, cwd=path, env=environment, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CommitRefused(message=done.stderr)
 
 
 def _stage(stand: Stand, seen: Look) -> bool:
@@ -116,17 +201,6 @@ def _stage(stand: Stand, seen: Look) -> bool:
     return seen.changed
 
 
-def _snapshot(stand: Stand, parents: Sequence[str], text: str) -> str:
-    tree = stand.git("write-tree", settings=DURABLE)
-    if len(parents) == 1 and tree == stand.git("rev-parse", f"{parents[0]}^{{tree}}"):
-        return parents[0]
-    options = [word for parent in parents for word in ("-p", parent)]
-    new = stand.git("commit-tree", *options, "-F", "-", tree, stdin=text, settings=(*DURABLE, *identity(stand.path)))
-    if len(parents) > 1:
-        stand.git("merge", "--quit")
-    return new
-
-
 def _merged(stand: Stand) -> list[str]:
     """Other parents of a merge that the todo prepared and did not commit."""
     heads = stand.git_dir / "MERGE_HEAD"
@@ -137,6 +211,12 @@ def identity(path: Path) -> Sequence[str]:
     """Settings for our own commits: none where the user has a name."""
     known = ask("config", "--name-only", "--get-regexp", r"^user\.(name|email)$", cwd=path).stdout.split()
     return () if {"user.name", "user.email"} <= set(known) else NOBODY
+
+
+def signing(path: Path) -> Sequence[str]:
+    """The option of `git commit-tree` that signs where the user's configuration signs commits."""
+    told = ask("config", "--type=bool", "--get", "commit.gpgSign", cwd=path).stdout.strip()
+    return ("--gpg-sign",) if told == "true" else ()
 
 
 def _move(stand: Stand, new: str, old: str) -> None:

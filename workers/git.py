@@ -1,8 +1,8 @@
 """The git command, made independent of who calls it and of how they like their git.
 
 * Variables that would send git to another repository (a worker started from a hook has GIT_DIR set) are taken away.
-* Personal settings that would run something, ask something or sign something in *our* commits are overridden. All else
-  stays the user's: filters, line endings and excludes make the files what they are in the checkout.
+* Personal settings that would run or ask something are overridden. All else stays the user's: filters, line endings and
+  excludes make the files what they are in the checkout. A todo's commit is made with the user's hooks (`commit.py`).
 * `hold` descriptors go to git, so that a lock on the worktree outlives a worker that is killed while git still writes.
 * git runs in a session of its own: a Ctrl-C at the worker's terminal does not cut a commit in two.
 """
@@ -34,7 +34,6 @@ OURS = {
 SETTINGS = (
     "advice.addEmbeddedRepo=false",
     "advice.detachedHead=false",
-    "commit.gpgSign=false",
     "core.fsmonitor=false",  # or git leaves a daemon behind
     "core.hooksPath=/dev/null",
     "core.quotePath=false",

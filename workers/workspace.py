@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from coordination import models
 from workers.beginning import Carried
+from workers.commit import CommitStyle
 from workers.folder import Fetch
 from workers.in_place import InPlace
 from workers.repository import common_dir_of
@@ -23,11 +25,21 @@ def workspace_for(
     wanted: models.Workspace,
     fetch: Fetch | None = None,
     carried: Carried | None = None,
+    style: CommitStyle | None = None,
+    git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
 ) -> Workspace:
     """The workspace of a run's todo; raises GitRefused where a worktree is wanted and git has none to give."""
     if wanted is models.Workspace.IN_PLACE:
         return InPlace(state=state, path=checkout)
     common_dir = common_dir_of(repo.name, checkout)
     return Worktree(
-        state=state, run=run, repo=repo, checkout=checkout, common_dir=common_dir, fetch=fetch, carried=carried
+        state=state,
+        run=run,
+        repo=repo,
+        checkout=checkout,
+        common_dir=common_dir,
+        fetch=fetch,
+        carried=carried,
+        style=style,
+        git_commit=git_commit,
     )

@@ -37,8 +37,10 @@ What happens on each failure
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, UsageError
@@ -46,7 +48,7 @@ from coordination.models import Repo
 from coordination.wire.private import open_private
 from workers.beginning import Carried, Earlier, Ground, Unmergeable, begin
 from workers.child import Child
-from workers.commit import DURABLE, Stand, commit, message
+from workers.commit import DURABLE, CommitStyle, Stand, commit, message, run_git
 from workers.folder import Fetch, Folder
 from workers.git import ask, git
 from workers.occupancy import Occupancy, Superseded, Visitor, words_for
@@ -67,7 +69,10 @@ class Worktree:
         common_dir: Path | None = None,
         fetch: Fetch | None = None,
         carried: Carried | None = None,
+        style: CommitStyle | None = None,
+        git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
     ) -> None:
+        """`git_commit`: runs what commits here, under a guard (see `commit.GitCommit`); None: without one."""
         for name in (run, repo.name):
             if name in ("", ".", "..") or "/" in name or "\0" in name:
                 raise UsageError(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
@@ -77,6 +82,8 @@ class Worktree:
         self._repo = repo
         self._checkout = checkout.absolute()
         self._carried = carried
+        self._style = style or CommitStyle()
+        self._git_commit = partial(git_commit, self) if git_commit else partial(run_git, self.path)
         self._state = state.absolute()
         self._records = self._records_of(run)
         self._occupancy = Occupancy(self._records, self.path)
@@ -207,8 +214,11 @@ class Worktree:
                 since=self._since,
                 settings=self._prepared.settings,
                 hold=self.hold,
+                hooks=self._style.hooks,
+                git_commit=self._git_commit,
             )
-            self._stands = commit(stand, message(self._run, todo, task, self._visitor.fence, source))
+            text = message(self._style, self._run, todo, task, self._visitor.fence, source)
+            self._stands = commit(stand, text)
         return self._stands
 
     def leave(self) -> None:

@@ -26,6 +26,16 @@ class Wrote:
         if len(self._tail) > 2 * KEPT_BYTES:  # not at each piece: a tail is moved as a whole
             self._trim()
 
+    def forget(self) -> None:
+        """Another command begins: what was written so far is none of its own."""
+        self._tail.clear()
+        self._cut = False
+
+    @property
+    def tail(self) -> str:
+        """The last of it."""
+        return self._tail[-KEPT_BYTES:].decode(errors="replace")
+
     def shows(self, pattern: str) -> bool:
         """Whether a line of it fits. What cannot be said in time counts as no, and stands in the log."""
         if len(self._tail) > KEPT_BYTES:

@@ -104,6 +104,8 @@ class RunBrief(BaseModel):
     plan_id: str
     agent_command: Command | None = None
     kill_grace: Duration = timedelta(seconds=5)
+    commit_message: str = "{todo}: {task}"
+    commit_hooks: Literal["run", "skip"] = "run"
     predecessors: dict[str, tuple[str, ...]] = {}
     """Direct ones, in the order of the run; every key stands after its own predecessors."""
     repo_of: dict[str, str] = {}

@@ -134,6 +134,8 @@ def _meta(
         plan_id=graph.plan.id,
         agent_command=settings.agent_command,
         kill_grace=settings.kill_grace,
+        commit_message=settings.commit_message,
+        commit_hooks=settings.commit_hooks,
         predecessors=dict(graph.predecessors),
         repo_of={name: todo.repo for name, todo in graph.todos.items()},
         origins={
