@@ -57,7 +57,7 @@ class Bench:
             checkout=self.checkout,
             output_limit_bytes=settings.output_limit_bytes,
         )
-        log = Log(lambda text: None, self.folder / "log", limit_bytes=100_000)
+        log = Log(lambda text, skipped: None, self.folder / "log", limit_bytes=100_000)
         try:
             return Attempt(grant, here, log).run()
         finally:
