@@ -15,7 +15,7 @@ import pytest
 
 from coordination.cache import Store
 from coordination.locks import LockManager
-from coordination.models import Repo
+from coordination.models import Repo, Workspace
 from coordination.runs.records import Source, TodoState, TodoView
 from coordination.runs.submit import submit
 from coordination.runs.view import RunReader
@@ -80,7 +80,9 @@ class Bench:
         path = self.folder / "ledger"
         return len(path.read_text().splitlines()) if path.exists() else 0
 
-    def submit(self, *, no_cache: bool = False, prepare: str | None = None, **fields: Any) -> str:
+    def submit(
+        self, *, no_cache: bool = False, prepare: str | None = None, place: str = "worktree", **fields: Any
+    ) -> str:
         """A run of T alone, or of T after U where `after` says what U does."""
         after = fields.pop("after", None)
         own = {"env": {"LEDGER": str(self.folder / "ledger")}, "action": BODY, "cache": True}
@@ -88,7 +90,7 @@ class Bench:
         more: dict[str, Mapping[str, Any]] = {"T": own | fields}
         if after:
             todos, more = {"U": "r1", **todos}, more | {"U": {"action": after}}
-        repos = (Repo(name="r1", slots=2, prepare=prepare),)
+        repos = (Repo(name="r1", slots=2, prepare=prepare, workspace=Workspace(place)),)
         declared = ecosystem(todos, **more).model_copy(update={"repos": repos})
         run_id, _ = submit(self.parts.store, graph(todos, **more), declared, self.settings, order(no_cache=no_cache))
         if after:
@@ -261,11 +263,11 @@ def test_prepare_is_spared_where_nothing_that_it_makes_counts(bench: Bench):
 def test_a_folder_without_git_and_a_worker_that_uses_no_results_run_it_and_say_so(bench: Bench):
     bench.do()
     shutil.rmtree(bench.checkout / ".git")
-    assert bench.do(action="echo ran >> $LEDGER").cached is None
+    assert bench.do(action="echo ran >> $LEDGER", place="in-place").cached is None
     assert "nobody knows what this starts from" in bench.log(bench.runs()[1])
 
     bench.use(cache_todos=False)
-    assert bench.do(action="echo ran >> $LEDGER").cached is None
+    assert bench.do(action="echo ran >> $LEDGER", place="in-place").cached is None
     assert "cache: not used by this worker" in bench.log(bench.runs()[2])
     assert bench.ran == 3
 

@@ -19,7 +19,7 @@ from coordination.errors import GitRefused
 from coordination.models import Repo, Workspace
 from tests.waiting import until
 from workers import leftovers
-from workers.commit import Stand, _move
+from workers.commit import CommitRefused
 from workers.git import git
 from workers.in_place import InPlace
 from workers.occupancy import Superseded, Visitor, WorkspaceBusy
@@ -258,17 +258,17 @@ def test_an_attempt_that_a_newer_one_has_replaced_neither_commits_nor_comes_in(
 
 def test_the_branch_moves_only_from_where_it_was_seen(run: Run, checkout: Path) -> None:
     base = run.enter()
+    side = git("commit-tree", "-p", base, "-m", "side", f"{base}^{{tree}}", cwd=checkout, settings=ANN)
+    hook = checkout / ".git" / "hooks" / "commit-msg"  # between git's look at the branch and its move
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ngit update-ref refs/heads/coord/r1 {side}\n")
+    hook.chmod(0o755)
     (run.tree.path / "code.py").write_text("one = 2\n")
-    new = run.tree.commit("T", "work")
-    settings: tuple[str, ...] = ()
-    stand = Stand(
-        path=run.tree.path, git_dir=checkout, branch="coord/r1", since=base, settings=settings, hold=run.tree.hold
-    )
 
-    with pytest.raises(Superseded, match="moved while the todo was being committed"):
-        _move(stand, base, base)
+    with pytest.raises(CommitRefused, match=f"is at {side} but expected {base}"):
+        run.tree.commit("T", "work")
 
-    assert git("rev-parse", "coord/r1", cwd=checkout) == new
+    assert git("rev-parse", "coord/r1", cwd=checkout) == side
 
 
 def test_odd_files_are_committed_and_do_not_crash(run: Run) -> None:
