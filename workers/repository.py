@@ -114,9 +114,15 @@ def tip(name: str, path: Path, branch: str) -> str:
     answer = ask("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=path)
     if answer.returncode == 0:
         return answer.stdout.strip()
+    remote = git("for-each-ref", "--count=1", "--format=%(refname:short)", f"refs/remotes/*/{branch}", cwd=path)
+    if remote:
+        raise GitRefused(
+            f"{name}: {path} has no branch {branch}, but {remote}",
+            f"make it: git -C {path} branch {branch} {remote}; then: coord retry",
+        )
     there = git("for-each-ref", "--format=%(refname:short)", "refs/heads", cwd=path).splitlines()
     shown = ", ".join(there[:BRANCHES_SHOWN]) + (" …" if len(there) > BRANCHES_SHOWN else "")
     raise GitRefused(
         f"{name}: {path} has no branch {branch}; there are: {shown}",
-        f"name one of them as `branch` of {name} in ecosystem.yaml",
+        f"name one of them as `branch` of {name} in ecosystem.yaml, or make it; then: coord retry",
     )

@@ -614,8 +614,20 @@ def test_a_missing_folder_and_a_missing_branch_are_named(checkout: Path) -> None
         common_dir_of("widgets", checkout.parent / "nothing")
     assert "coord worker --repo widgets=PATH" in refused.value.hint
     git("branch", "develop", cwd=checkout)
-    with pytest.raises(GitRefused, match="no branch trunk; there are: develop, main"):
+    with pytest.raises(GitRefused, match="no branch trunk; there are: develop, main") as refused:
         tip("widgets", checkout, "trunk")
+    assert "coord retry" in refused.value.hint
+
+
+def test_a_base_branch_that_only_the_remote_has_is_refused_with_the_command_that_makes_it(checkout: Path) -> None:
+    git("update-ref", "refs/remotes/origin/release/2", "main", cwd=checkout)
+
+    with pytest.raises(GitRefused) as refused:
+        tip("widgets", checkout, "release/2")
+
+    made = refused.value.hint.removeprefix("make it: git ").partition(";")[0].split()
+    git(*made, cwd=checkout)
+    assert tip("widgets", checkout, "release/2") == git("rev-parse", "main", cwd=checkout)
 
 
 def test_a_branch_that_is_checked_out_elsewhere_is_refused_by_its_place(run: Run, checkout: Path) -> None:

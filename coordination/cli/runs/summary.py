@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from socket import gethostname
+from types import MappingProxyType
+from typing import Any
 
 import click
 from rich.console import Console
@@ -17,6 +19,7 @@ from coordination.terminal import spelled
 SOME_FAILED = 3
 BLOCKED = 5
 INTERRUPTED = 130
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 MARKS = {
     TodoState.SUCCEEDED: ("✓", "green"),
@@ -90,9 +93,10 @@ def reason(todo: TodoView) -> str:
     return (words or "").partition("\n")[0]
 
 
-def print_run(run: RunView, *, as_json: bool) -> None:
+def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
+    """`beside`: further fields of the JSON."""
     if as_json:
-        print_json(run)
+        print_json({**run.model_dump(), **beside})
         return
     by = f" by {plain(run.steered_by)}," if run.steered_by else ""
     status = (run.status, _colour(run.status))

@@ -6,12 +6,12 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import redis
@@ -25,7 +25,7 @@ from coordination.cli.options.values import duration
 from coordination.cli.runs.advice import say_next
 from coordination.cli.runs.dry_run import rehearse
 from coordination.cli.runs.following import Following
-from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, exit_code, print_run
+from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, NOTHING, exit_code, print_run
 from coordination.cli.screen.output import print_json
 from coordination.ecosystem.writeback import Written, write_back
 from coordination.errors import Conflict, CoordinationError
@@ -35,9 +35,11 @@ from coordination.phrases import listed
 from coordination.planner.alone import alone
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors, find_plan
+from coordination.runs.left_out import left_out
 from coordination.runs.records import RunStatus, RunView
 from coordination.runs.service import Runs
 from coordination.runs.submit import Order, decide
+from coordination.terminal import spelled
 from coordination.wire.connection import reaching
 
 if TYPE_CHECKING:
@@ -169,6 +171,7 @@ def carry_out(
     as_json: bool = False,
 ) -> int:
     """Everything between a graph and an exit code."""
+    ecosystem = call.document.ecosystem
     order = decided(graph)  # it refuses before anything is started
     if graph.nothing_to_do:
         click.echo(f"nothing to do: {graph.nothing_to_do}", err=True)
@@ -188,12 +191,17 @@ def carry_out(
         if graph.learned:
             order = decided(graph)
 
+        left = left_out(graph.todos.values(), ((repo, call.document.repo_path(repo)) for repo in ecosystem.repos))
+
         def start() -> str:
-            run_id = runs.sweep(call.document.ecosystem, graph, order, accepted)
+            run_id = runs.sweep(ecosystem, graph, order, accepted)
             click.echo(f"run {run_id} of {graph.plan.id}: {graph.size}, {order.reason}", err=True)
+            for one in left:
+                click.echo(spelled(str(one)), err=True)
             return run_id
 
-        return see_through(call, runs, start, detach=detach, as_json=as_json)
+        beside = {"left_out": [asdict(one) for one in left]}
+        return see_through(call, runs, start, detach=detach, as_json=as_json, beside=beside)
 
 
 def _import_the_carrier() -> None:
@@ -210,10 +218,12 @@ def see_through(
     as_json: bool,
     since: str = BEGINNING,
     code: Callable[[RunView], int] = exit_code,
+    beside: Mapping[str, Any] = NOTHING,
 ) -> int:
     """Start a run, or turn one back, and follow it to its end, whoever interrupts, and conclude it.
 
-    `since`: the last of its events that is no news; `code`: what it comes to.
+    `since`: the last of its events that is no news; `code`: what it comes to; `beside`: further fields of the
+    run as JSON.
     """
     following, interrupted = None, False
     try:
@@ -236,14 +246,14 @@ def see_through(
             click.echo(f"\n{what}: coord watch {run_id}; {end}coord down stops what runs here", err=True)
             return INTERRUPTED
         run, interrupted = _cancelled(runs, run_id, following), True
-    conclude(call, runs, run, as_json=as_json)
+    conclude(call, runs, run, as_json=as_json, beside=beside)
     return INTERRUPTED if interrupted else code(run)
 
 
-def conclude(call: Call, runs: Runs, run: RunView, *, as_json: bool) -> None:
+def conclude(call: Call, runs: Runs, run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
     """A run has ended under our eyes: write back what succeeded, print what came of it and what comes next."""
     written = record(call, runs, run.run_id)
-    print_run(run, as_json=as_json)
+    print_run(run, as_json=as_json, beside=beside)
     if written.reopened:
         click.echo(f"pending again in {call.path}: {listed(written.reopened)}", err=True)
     say_next(runs, run, call.state / "worktrees")
