@@ -395,6 +395,8 @@ class Repo(Foreign):
     qa: Command | None = None
     workspace: Workspace = Workspace.WORKTREE
     """Of its todos that do not say it themselves."""
+    submodules: Annotated[bool, Field(strict=True)] | None = None
+    """Whether worktrees get its submodules; None: those that its checkout has."""
 
 
 class Resource(Record):

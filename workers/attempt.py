@@ -239,7 +239,10 @@ class Attempt:
 
     def _kept(self, workspace: Workspace, output: Path, since: str) -> Conclusion:
         try:
-            return self._deed.keep(workspace, output, since)
+            kept = self._deed.keep(workspace, output, since)
+            for words in workspace.not_carried() if kept.tip else ():
+                self._log.say(words)
+            return kept
         except CommitRefused as refused:
             if refused.ended is None:
                 raise

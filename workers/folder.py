@@ -19,6 +19,7 @@ from workers.git import ask, git
 from workers.occupancy import Occupancy, WorkspaceUnusable, words_for
 from workers.prepared import Prepared
 from workers.repository import has_commit, worktrees
+from workers.submodules import Submodules
 from workers.trouble import GitInterrupted, Trouble
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
@@ -50,6 +51,7 @@ class Folder:
         fetch: Fetch | None,
         occupancy: Occupancy,
         prepared: Prepared,
+        submodules: Submodules,
     ) -> None:
         self.path = path
         self.branch = branch
@@ -60,6 +62,7 @@ class Folder:
         self._fetch = fetch
         self._occupancy = occupancy
         self._prepared = prepared
+        self._submodules = submodules
         self._may_have_entry = True
 
     def git(self, *args: str) -> str:
@@ -90,6 +93,7 @@ class Folder:
             sound = False
         if not sound:
             self._make(commit)
+        self._submodules.update(self.path, self._checkout)
 
     def _is_sound(self) -> bool:
         """Ours and of this repository. Without `.git` git would look further up, and find whatever the state lies in."""

@@ -64,6 +64,10 @@ class InPlace:
         self._occupancy.check()
         return ""
 
+    def not_carried(self) -> list[str]:
+        """Nothing is left behind: all stays where it is."""
+        return []
+
     def take_back(self, visitor: Visitor, tip: str | None) -> None:
         """Nothing was committed."""
 

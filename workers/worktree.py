@@ -54,6 +54,7 @@ from workers.git import ask, git
 from workers.occupancy import Occupancy, Superseded, Visitor, words_for
 from workers.prepared import Prepared
 from workers.repository import branch_of, is_commit, tip
+from workers.submodules import Submodules
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,7 @@ class Worktree:
         self._since = self._stands = ""
         self.begun = ""
         """Words on where the run began here, if that was decided just now."""
+        self._submodules = Submodules(repo=repo.name, wanted=repo.submodules, hold=lambda: self.hold)
         self._folder = Folder(
             path=self.path,
             branch=self.branch,
@@ -101,6 +103,7 @@ class Worktree:
             fetch=fetch,
             occupancy=self._occupancy,
             prepared=self._prepared,
+            submodules=self._submodules,
         )
 
     @property
@@ -220,6 +223,13 @@ class Worktree:
             text = message(self._style, self._run, todo, task, self._visitor.fence, source)
             self._stands = commit(stand, text)
         return self._stands
+
+    def not_carried(self) -> list[str]:
+        """In words: what the todo has done in submodules that goes with the worktree. Asked after `commit`."""
+        if not (self.path / ".gitmodules").is_file():
+            return []
+        lost = self._submodules.unpublished(self.path, self._checkout, self._since)
+        return [*self._submodules.left_out(self.path), *lost]
 
     def leave(self) -> None:
         """Go out; nothing of the attempt may be alive. Harmless when not inside."""

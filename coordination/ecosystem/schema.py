@@ -45,6 +45,7 @@ DESCRIPTIONS = {
     "Repo.slots": "How many runs may work on it at once.",
     "Repo.prepare": "Makes a fresh worktree usable, e.g. its virtual environment; run once per worktree.",
     "Repo.qa": "Its own check command.",
+    "Repo.submodules": "Whether worktrees get its submodules; by default those that the checkout has.",
     "Repo.workspace": "Where its todos work that do not say it: a worktree of the run, or the path itself.",
     "Resource.name": "What todos call it that need it.",
     "Resource.capacity": "How many units of it may be in use at once, over all runs.",

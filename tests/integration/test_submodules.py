@@ -1,0 +1,123 @@
+"""A worktree has its repository's submodules, from the checkout's own copies; its checkout is only read."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from coordination.errors import GitRefused
+from coordination.models import Repo
+from tests.stage import git
+from workers.occupancy import Visitor
+from workers.submodules import submodules_of
+from workers.worktree import Worktree
+
+SOON = timedelta(seconds=10)
+ALLOWED = ("-c", "protocol.file.allow=always")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with a submodule `lib`, which has a submodule `deep`; and `other`, which the checkout does not have."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    for name in ("deep", "lib", "other", "top"):
+        path = tmp_path / "origin" / name
+        git(tmp_path, "init", "-q", "-b", "main", str(path))
+        (path / "file").write_text(f"{name}\n")
+        inner = {"lib": ["deep"], "top": ["lib", "other"]}.get(name, [])
+        for module in inner:
+            git(path, *ALLOWED, "submodule", "--quiet", "add", str(tmp_path / "origin" / module), module)
+        git(path, "add", "--all")
+        git(path, "commit", "-q", "-m", "first")
+    top = tmp_path / "top"
+    git(tmp_path, *ALLOWED, "clone", "-q", str(tmp_path / "origin" / "top"), str(top))
+    git(top, *ALLOWED, "submodule", "--quiet", "update", "--init", "--recursive", "lib")
+    (tmp_path / "origin").rename(tmp_path / "away")  # what is not in the checkout cannot be had
+    return top
+
+
+def tree(checkout: Path, *, wanted: bool | None = None) -> Worktree:
+    repo = Repo(name="top", submodules=wanted)
+    return Worktree(state=checkout.parent / "state", run="r", repo=repo, checkout=checkout)
+
+
+def enter(worktree: Worktree, fence: int = 1, tip: str | None = None) -> str:
+    return worktree.enter(Visitor(run="r", key="r/T", fence=fence), tip, SOON)
+
+
+def test_a_fresh_worktree_has_the_submodules_of_its_checkout_and_the_checkout_is_as_before(checkout: Path):
+    config = (checkout / ".git" / "config").read_bytes()
+    there = tree(checkout)
+
+    enter(there)
+
+    assert (there.path / "lib" / "file").read_text() == "lib\n"
+    assert (there.path / "lib" / "deep" / "file").read_text() == "deep\n"
+    assert not (there.path / "other" / "file").exists(), "the checkout has none of it"
+    assert git(there.path / "lib", "remote", "get-url", "origin") == str(checkout.parent / "origin" / "lib")
+    assert not there.changed
+    assert (checkout / ".git" / "config").read_bytes() == config
+    assert git(checkout, "status", "--porcelain") == ""
+    there.leave()
+    there.remove(SOON)
+    assert git(checkout / "lib", "status", "--porcelain") == ""
+
+
+def test_the_next_attempt_finds_submodules_as_they_were_whatever_was_done_to_them(checkout: Path):
+    there = tree(checkout)
+    enter(there)
+    (there.path / "lib" / "file").write_text("broken\n")
+    (there.path / "lib" / "untracked").touch()
+    git(there.path / "lib" / "deep", "commit", "-q", "--allow-empty", "-m", "more")
+    there.leave()
+
+    enter(there, fence=2)
+
+    assert not there.changed
+    assert not (there.path / "lib" / "untracked").exists()
+    there.leave()
+
+
+def test_none_are_made_where_none_are_wanted_and_all_where_all_are(checkout: Path):
+    none = tree(checkout, wanted=False)
+    enter(none)
+    assert not (none.path / "lib" / "file").exists()
+    none.leave()
+    none.remove(SOON)
+
+    with pytest.raises(GitRefused, match="other"):
+        enter(tree(checkout, wanted=True), fence=2)
+
+
+def test_what_a_commit_cannot_carry_of_a_submodule_is_said(checkout: Path):
+    there = tree(checkout)
+    since = enter(there)
+    (there.path / "lib" / "file").write_text("changed\n")
+    git(there.path / "lib", "commit", "-q", "-a", "-m", "only here")
+    (there.path / "lib" / "file").write_text("changed again\n")
+
+    new = there.commit("T", "raise lib")
+    told = there.not_carried()
+
+    only_here = git(there.path / "lib", "rev-parse", "HEAD")
+    assert new != since
+    assert [module.commit for module in submodules_of(there.path) if module.path == "lib"] == [only_here]
+    assert len(told) == 2
+    assert "in no commit" in told[0]
+    assert only_here[:12] in told[1]
+    there.leave()
+    enter(there, fence=2, tip=new)
+    assert git(there.path / "lib", "rev-parse", "HEAD") == only_here, "the next todo of the run goes on with it"
+    there.leave()
+
+
+def test_a_name_that_git_would_take_for_a_setting_is_refused(checkout: Path):
+    text = (checkout / ".gitmodules").read_text()
+    (checkout / ".gitmodules").write_text(text.replace('"lib"', '"lib.update=!touch owned;"'))
+    git(checkout, "commit", "-q", "-am", "odd")
+
+    with pytest.raises(GitRefused, match="takes for a setting"):
+        enter(tree(checkout, wanted=True))
