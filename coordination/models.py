@@ -525,10 +525,14 @@ class Todo(Record):
     cache: Annotated[Cache, BeforeValidator(_bare_cache)] | None = None
 
     def working_in(self, repo: Repo) -> Todo:
-        """Return the todo as it is carried out: with the workspace of its repository where it names none itself."""
+        """Return the todo as it is carried out: with the workspace of its repository where it names none itself.
+
+        In place, `cache` does not count: nobody knows what the todo finds and changes there.
+        """
         if "workspace" in self.model_fields_set or repo.workspace is self.workspace:
             return self
-        return self.model_copy(update={"workspace": repo.workspace})
+        cache = None if repo.workspace is Workspace.IN_PLACE else self.cache
+        return self.model_copy(update={"workspace": repo.workspace, "cache": cache})
 
     @field_validator("cache")
     @classmethod

@@ -182,7 +182,8 @@ class Attempt:
             return
         code = ended.exit_code if ended.signal is None else -ended.signal
         if ended.reason == "exited" and code and (trouble := trouble_of_git(code, self._wrote.tail)):
-            raise GitInterrupted(trouble, f"git commit in {workspace.path}: {self._wrote.tail.strip()[-LAST_WORDS:]}")
+            words = self._wrote.tail.strip()[-LAST_WORDS:] or f"git ended with {code}"
+            raise GitInterrupted(trouble, f"git commit in {workspace.path}: {words}")
         raise CommitRefused(ended)
 
     @property
