@@ -96,7 +96,7 @@ def reason(todo: TodoView) -> str:
 def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
     """`beside`: further fields of the JSON."""
     if as_json:
-        print_json({**run.model_dump(), **beside})
+        print_json({**run.model_dump(), **beside} if beside else run)
         return
     by = f" by {plain(run.steered_by)}," if run.steered_by else ""
     status = (run.status, _colour(run.status))
