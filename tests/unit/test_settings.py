@@ -87,11 +87,11 @@ def test_a_relative_folder_is_relative_to_the_folder_of_the_file(tmp_path: Path)
 
 def test_a_worker_takes_as_many_todos_at_once_as_jobs_says_else_as_it_may_use_processors(tmp_path: Path):
     path = tmp_path / "ecosystem.yaml"
-    path.write_text("repos: [{name: a, slots: 64}]\nsettings: {jobs: 5, redis_url: redis://localhost}\n")
+    path.write_text("repos: [{name: a, path: a, slots: 64}]\nsettings: {jobs: 5, redis_url: redis://localhost}\n")
     words = argparse.Namespace(ecosystem=str(path), redis=None, repo=[], all=True, keeper=False, jobs=None, state=None)
 
     assert charge(words).jobs == 5
-    path.write_text("repos: [{name: a, slots: 64}]\nsettings: {redis_url: redis://localhost}\n")
+    path.write_text("repos: [{name: a, path: a, slots: 64}]\nsettings: {redis_url: redis://localhost}\n")
     assert charge(words).jobs == min(64, usable_cpus())
     words.jobs = 7
     assert charge(words).jobs == 7
