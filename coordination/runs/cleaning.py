@@ -41,6 +41,7 @@ BEGIN_WITHIN = timedelta(seconds=8)
 DONE_WITHIN = timedelta(minutes=30)
 POLL_S = 0.05
 ASKED_AT_ONCE = 500
+ENDED = frozenset(status for status in RunStatus if status.ended)
 SHOWN = 5
 
 Record = TypeVar("Record", bound=BaseModel)
@@ -331,7 +332,7 @@ class Cleaning:
                     pipeline.hgetall(self._store.keys.run(run_id).tips)
                 rows = pipeline.execute()
             for run_id, meta, tips in zip(piece, rows[::2], rows[1::2], strict=True):
-                if meta and RunStatus(meta["status"]).ended:
+                if meta.get("status") in ENDED:  # what is no status is no run of ours
                     hosts = tuple(value for name, value in meta.items() if name.startswith("host."))
                     finished_ms = int(meta.get("finished_at") or 0)
                     known[run_id] = Ended(status=meta["status"], tips=tips, hosts=hosts, finished_ms=finished_ms)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 
-from coordination.errors import Conflict
+from coordination.errors import Conflict, NotFound, Unreadable
 from coordination.planner.gates import NOWHERE
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
 
+logger = logging.getLogger(__name__)
+
 
 def refuse_under_way(store: RunStore, reader: RunReader, todos: Collection[str]) -> None:
     """Raises Conflict where a run has one of these todos in hand."""
     for run_id in store.live_runs():
-        run = reader.read(run_id, only=())
+        try:
+            run = reader.read(run_id, only=())
+        except (NotFound, Unreadable) as error:  # of no run that could be carried on: it holds up nobody
+            logger.warning("passed over among the live runs: %s", error.message)
+            continue
         shared = next(_in_hand(store, run_id, run.status, list(todos)), None)
         if shared is not None:
             end = "" if run.status is RunStatus.ROLLING_BACK else f"; or end it: coord cancel {run_id}"
