@@ -106,14 +106,14 @@ def release_lock(call: Call, name: str | None, owner: str | None, force: bool, y
     """
     from coordination.runs.submit import actor
 
-    if bool(name) == bool(owner):
+    if (name is None) == (owner is None):
         raise UsageError("which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL")
     with _locks(call) as locks:
-        found = locks.held_by(owner, force=force) if owner else (locks.breakable(name or "", force=force),)
+        found = locks.held_by(owner, force=force) if owner is not None else (locks.breakable(name or "", force=force),)
         if not (yes or all(map(_agreed, found))):
             click.echo("nothing was released", err=True)
             return 1
-        if owner:
+        if owner is not None:
             found = locks.release_all(owner, actor(), force=force)
         else:
             locks.break_(found[0], actor())
