@@ -46,9 +46,10 @@ class Call:
 
     @cached_property
     def manager(self) -> CoordinationManager:
+        from coordination.cli.live import executing
         from coordination.desk.manager import CoordinationManager
 
-        return CoordinationManager(self.document)
+        return CoordinationManager(self.document, executing=lambda: executing(self))
 
     @cached_property
     def settings(self) -> Settings:

@@ -26,6 +26,11 @@ def in_hand(call: Call) -> Mapping[str, str]:
     return _seen(call, lambda live: live.in_hand(), {}) if sys.stdout.isatty() else {}
 
 
+def executing(call: Call) -> Mapping[str, str]:
+    """Todo → the live run that executes it."""
+    return _seen(call, lambda live: live.executing(), {})
+
+
 def asking(call: Call) -> Sequence[Asked]:
     """What waits for a person, the longest first."""
     return _seen(call, lambda live: live.asking(), ())

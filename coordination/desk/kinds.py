@@ -58,7 +58,7 @@ _NOUNS: dict[type, str] = {Milestone: "milestone", **{kind.model: kind.noun for 
 
 
 def kind_of(record: object) -> str:
-    return _NOUNS[type(record)]
+    return TODO.noun if isinstance(record, Todo) else _NOUNS[type(record)]
 
 
 def title_of(record: Kept | Milestone) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
 from coordination.desk import deletion, queries, status
 from coordination.desk.completion import OnCheck, checks_of, judge_completion
+from coordination.desk.executing import Executing, in_view
 from coordination.desk.kinds import DEPENDENCY, ISSUE, PLAN, TODO, unknown
 from coordination.desk.links import Chains, chains_of
 from coordination.desk.queries import Wanted
@@ -45,10 +47,20 @@ class Reader:
     is refused (NotFound, UsageError) with what was probably meant.
     """
 
-    def __init__(self, document: Document, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        document: Document,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        executing: Callable[[], Executing] = dict,
+    ) -> None:
+        """`executing` says which todos live runs execute; it is asked when a view needs it, and once until `look_again`."""
         self.document = document
         """The file as it was read, or as the latest deed has left it."""
         self._now = now
+        self._ask = executing
+        self._view: tuple[Document, Document] | None = None
+        """A file, and the same as views show it."""
 
     @classmethod
     def open(cls, ecosystem: str | Path | None = None) -> Self:
@@ -57,7 +69,19 @@ class Reader:
 
     @property
     def ecosystem(self) -> Ecosystem:
-        return self.document.ecosystem
+        """What the file declares, with todos that a run executes in progress."""
+        return self._joined.ecosystem
+
+    def look_again(self) -> None:
+        """Ask anew what runs execute, when next a view needs it."""
+        self._view = None
+
+    @property
+    def _joined(self) -> Document:
+        if self._view is None or self._view[0] is not self.document:
+            joined = in_view(self.document.ecosystem, self._ask())
+            self._view = (self.document, replace(self.document, ecosystem=joined))
+        return self._view[1]
 
     # Repositories
 
@@ -199,10 +223,10 @@ class Reader:
         """Of one that the file declares or only uses."""
         self._repos(repo)
         declared = next((known for known in self.ecosystem.repos if known.name == repo), Repo(name=repo))
-        return status.repo_status(self.document, declared)
+        return status.repo_status(self._joined, declared)
 
     def get_ecosystem_status(self) -> EcosystemStatus:
-        return status.ecosystem_status(self.document, self._now().date())
+        return status.ecosystem_status(self._joined, self._now().date())
 
     def what_goes(self, name: str) -> WhatGoes:
         """What `cascade` would take along."""

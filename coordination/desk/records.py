@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
 from coordination.models import Dependency, Issue, Plan, PlanStatus, Repo, Todo, TodoStatus
 
@@ -86,6 +86,12 @@ Counts = dict[str, int]
 """How many records of each status."""
 
 
+class TodoInView(Todo):
+    """A todo as views show it: in progress while a run executes it, whatever the file says."""
+
+    run_id: str | None = None
+
+
 class RepoStatus(Answer):
     """Everything that concerns one repository."""
 
@@ -97,7 +103,8 @@ class RepoStatus(Answer):
     """By kind: issues, plans, todos."""
     issues: tuple[Issue, ...]
     """The open ones."""
-    in_progress: tuple[Todo, ...]
+    in_progress: tuple[SerializeAsAny[Todo], ...]
+    """Those of a run are `TodoInView`, with its id."""
     ready: tuple[Todo, ...]
     """Pending, and nothing is waited for."""
     blocked: tuple[BlockedTodo, ...]

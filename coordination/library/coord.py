@@ -15,7 +15,7 @@ from coordination.cache.contexts import Cache, Context
 from coordination.cache.document import export, restore
 from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import find, read_bytes, snapshot
-from coordination.fleet.glance import running_redis
+from coordination.fleet.glance import glance, running_redis
 from coordination.fleet.learning import knowing
 from coordination.fleet.local import Local
 from coordination.library import post
@@ -48,7 +48,7 @@ class Coord:
         self.path = find(Path.cwd(), None if ecosystem is None else Path(ecosystem))
         self._manager: CoordinationManager | None = None
         self.settings = read_settings(
-            self.manager.ecosystem.settings, {"redis_url": redis_url}, folder=self.path.parent
+            self.manager.document.ecosystem.settings, {"redis_url": redis_url}, folder=self.path.parent
         )
         self.runs = Runs(self)
         self.planner = Planner(self)
@@ -65,18 +65,25 @@ class Coord:
 
     @property
     def manager(self) -> CoordinationManager:
-        """The file as it stands now. Raises InvalidFile."""
+        """The file as it stands now, with the todos that runs execute in progress. Raises InvalidFile."""
         raw = read_bytes(self.path)
         if self._manager is None or self._manager.document.text != raw:
-            self._manager = CoordinationManager(snapshot(raw, self.path).document)
+            document = snapshot(raw, self.path).document
+            self._manager = CoordinationManager(document, executing=self._executing)
+        self._manager.look_again()
         return self._manager
+
+    def _executing(self) -> Mapping[str, str]:
+        """As far as a Redis that is there says so at once."""
+        seen = glance(self.path, self.settings, lambda live: live.executing())
+        return seen.answer if seen else {}
 
     @property
     def locks(self) -> LockManager:
         """With the resources that the file declares."""
         deeds = self.runs.deeds
         with reaching(deeds.url):
-            deeds.locks.resources.declare(self.manager.ecosystem.capacities())
+            deeds.locks.resources.declare(self.manager.document.ecosystem.capacities())
         return deeds.locks
 
     @property
@@ -177,12 +184,12 @@ class Coord:
         self._local.leave()
 
     def _declared(self) -> Mapping[str, Any]:
-        declared = self.manager.ecosystem.coordination
+        declared = self.manager.document.ecosystem.coordination
         counts = {
             name: dict(Counter(str(record["status"]) for record in records))
             for name, records in declared.model_dump(mode="json").items()
         }
-        return {"repos": len(self.manager.ecosystem.repos), **counts}
+        return {"repos": len(self.manager.document.ecosystem.repos), **counts}
 
 
 class Planner:
@@ -196,7 +203,7 @@ class Planner:
         Raises NotFound and PlanRefused.
         """
         coord = self._coord
-        return knowing(coord.path, coord.settings, build(coord.manager.ecosystem, plan, wanted))
+        return knowing(coord.path, coord.settings, build(coord.manager.document.ecosystem, plan, wanted))
 
     def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
         settings, graph = self._coord.settings, self.graph(plan, wanted)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordination.desk.kinds import TODO
 from coordination.ecosystem.writeback import write_back
 from coordination.errors import Blocked, Conflict
 from coordination.library.events import Event, event_of
@@ -78,7 +79,7 @@ class Runs:
         Raises Blocked where nothing can be started, since all is done or held up from outside; PlanRefused; Conflict; NotLanded
         where the result of a completed predecessor is not in its base branch, unless it is one to `accept` all the same.
         """
-        graph = build(self._coord.manager.ecosystem, plan, wanted)
+        graph = build(self._coord.manager.document.ecosystem, plan, wanted)
         how = partial(decide, settings=self._coord.settings, strategy=strategy, on_failure=on_failure)
         return self._start(graph, partial(how, max_parallel=max_parallel, no_cache=no_cache, timeout=timeout), accept)
 
@@ -86,8 +87,8 @@ class Runs:
         """Starts a run of this one todo, whichever plan it belongs to; `timeout`: when it is stopped, instead of its own. Raises as
         `sweep` does.
         """
-        manager = self._coord.manager
-        graph = alone(manager.ecosystem, manager.get_todo(todo), timeout)
+        declared = self._coord.manager.document.ecosystem
+        graph = alone(declared, TODO.get(declared, todo), timeout)
         return self._start(graph, partial(decide, settings=self._coord.settings), accept)
 
     def _start(self, graph: PlanGraph, decided: Callable[[PlanGraph], Order], accept: Collection[str]) -> Run:
@@ -99,7 +100,7 @@ class Runs:
         with self._reached() as deeds:
             graph = deeds.knowing(graph)
             order = decided(graph) if graph.learned else order
-            return Run(coord, deeds.sweep(coord.manager.ecosystem, graph, order, accept))
+            return Run(coord, deeds.sweep(coord.manager.document.ecosystem, graph, order, accept))
 
     def retry(
         self,
@@ -122,7 +123,7 @@ class Runs:
         with self._reached() as deeds:
             start = [from_] if isinstance(from_, str) else from_
             left = deeds.left_of(
-                self.get(run).id, coord.manager.ecosystem, without=without, start=start, as_it_was=as_it_was
+                self.get(run).id, coord.manager.document.ecosystem, without=without, start=start, as_it_was=as_it_was
             )
             if left.nothing_to_do:
                 raise Blocked(left.nothing_to_do, "coord sweep PLAN does what was added to the plan since")
@@ -278,7 +279,7 @@ class Run:
     def resume(self, *, as_it_was: bool = False) -> None:
         """Raises PlanRefused where the file has another graph for its todos by now, unless it is to go on `as_it_was`."""
         with reaching(self._deeds.url):
-            self._deeds.resume(self.id, None if as_it_was else self._coord.manager.ecosystem)
+            self._deeds.resume(self.id, None if as_it_was else self._coord.manager.document.ecosystem)
 
     def cancel(self) -> None:
         """Nothing new starts, and what runs is stopped; `wait` returns when it has."""

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.breakers.records import Breaker
 from coordination.desk.links import Chains, Link
-from coordination.desk.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus
+from coordination.desk.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus, TodoInView
 from coordination.models import Issue, Todo, presentable
 from coordination.planner.forecast import Forecast
 from coordination.runs.live import LiveTodo
@@ -72,7 +72,7 @@ class ShownIssue(Issue):
     holds_up: tuple[Link, ...]
 
 
-class ShownTodo(Todo):
+class ShownTodo(TodoInView):
     """A todo with everything that it waits for and holds up."""
 
     waits_for: tuple[Link, ...]

@@ -40,7 +40,7 @@ class Office:
         with self._lock:
             if not self._opened or self._outdated(self._opened[-1]):
                 coord = Coord(self.path, self._redis_url)
-                self._settings = coord.manager.ecosystem.settings
+                self._settings = coord.manager.document.ecosystem.settings
                 self._opened.append(coord)
             return self._opened[-1]
 
@@ -73,6 +73,6 @@ class Office:
 
     def _outdated(self, coord: Coord) -> bool:
         try:
-            return coord.manager.ecosystem.settings != self._settings
+            return coord.manager.document.ecosystem.settings != self._settings
         except InvalidFile:
             return False

@@ -26,6 +26,9 @@ IN_HAND = frozenset(
     {TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING, TodoState.COMPENSATING}
 )
 
+EXECUTING = IN_HAND | {TodoState.READY, TodoState.SUCCEEDED}
+"""Where nobody else should begin a todo of a live run. What has succeeded is written into the file when the run ends."""
+
 
 class LiveTodo(BaseModel):
     """A todo in the newest run that has it."""
@@ -88,19 +91,26 @@ class Live:
 
     def in_hand(self) -> Mapping[str, TodoState]:
         """Every todo that a live run is busy with."""
+        return {todo: state for _, states in self._live_states() for todo, state in states.items() if state in IN_HAND}
+
+    def executing(self) -> Mapping[str, str]:
+        """Todo → the live run that executes it: that has begun it, or would begin it now, or waits for others after it."""
+        return {
+            todo: run for run, states in self._live_states() for todo, state in states.items() if state in EXECUTING
+        }
+
+    def _live_states(self) -> Iterator[tuple[str, Mapping[str, TodoState]]]:
         runs = self._redis.zrange(self._keys.live, 0, -1)
         with self._redis.pipeline(transaction=False) as pipeline:
             for run_id in runs:
                 pipeline.hget(self._keys.run(run_id).meta, "status")
                 pipeline.hgetall(self._keys.run(run_id).state)
             answers = pipeline.execute()
-        found: dict[str, TodoState] = {}
         for run_id, status, states in zip(runs, answers[::2], answers[1::2], strict=True):
             if status == RunStatus.ROLLING_BACK:  # what undoes a todo goes the way of a todo: only its facts tell
-                found |= {todo.id: todo.state for todo in self._reader.read(run_id).todos}
+                yield run_id, {todo.id: todo.state for todo in self._reader.read(run_id).todos}
             else:
-                found |= {todo: TodoState(state) for todo, state in states.items()}
-        return {todo: state for todo, state in found.items() if state in IN_HAND}
+                yield run_id, {todo: TodoState(state) for todo, state in states.items()}
 
     def learned(self, groups: Collection[Group]) -> Mapping[Group, float]:
         """The hours of todos like these in the median, where any were done."""

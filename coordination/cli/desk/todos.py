@@ -17,7 +17,8 @@ from coordination.cli.options.fields import TODO
 from coordination.cli.options.filling import Changes
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.screen.shown import Form, shown
-from coordination.models import Level, Todo, TodoStatus
+from coordination.desk.records import TodoInView
+from coordination.models import Level, TodoStatus
 
 if TYPE_CHECKING:
     from coordination.desk.manager import CoordinationManager
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @by_name("--plan", "Only of this plan.")
 @by_name("--assignee", "Only what this person or agent is to do.")
 @by_name("--label", "Only those with this label.")
-@shown(Todo)
+@shown(TodoInView)
 @click.pass_obj
 def list_todos(call: Call, /, form: Form, **filters: Any) -> None:
     """List the todos: most urgent first. Filters add up."""

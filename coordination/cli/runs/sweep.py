@@ -129,7 +129,9 @@ def execute(
     as_json: bool,
 ) -> int:
     """Run the one TODO, in a run of its own."""
-    graph = alone(call.document.ecosystem, call.manager.get_todo(todo), timeout)
+    from coordination.desk.kinds import TODO
+
+    graph = alone(call.document.ecosystem, TODO.get(call.document.ecosystem, todo), timeout)
     decided = _decided(call, None, None, None, no_cache=no_cache)
     return carry_out(call, graph, decided, accepted=accepted, detach=detach, as_json=as_json)
 

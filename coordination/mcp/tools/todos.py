@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from coordination.desk.records import Edited
+from coordination.desk.executing import as_view
+from coordination.desk.records import Edited, TodoInView
 from coordination.errors import UsageError
 from coordination.fleet.glance import glance
 from coordination.mcp.answers import EditedTodo, Page, ShownTodo, edited, given, page, shown
@@ -25,7 +26,7 @@ from coordination.mcp.words import (
     Resources,
     TodoName,
 )
-from coordination.models import Gate, Level, Todo, TodoStatus
+from coordination.models import Gate, Level, TodoStatus
 
 
 @reads("List todos")
@@ -39,12 +40,12 @@ def coord_list_todos(
     label: AnyOf[str] = (),
     limit: Limit = 100,
     offset: Offset = 0,
-) -> Page[Todo]:
+) -> Page[TodoInView]:
     """Todos that fit all filters, most urgent first."""
     found = office.coord.manager.list_todos(
         repo or None, status or None, assignee or None, plan or None, priority or None, label or None
     )
-    return page(found, limit, offset)
+    return page([as_view(todo) for todo in found], limit, offset)
 
 
 @reads("Show a todo")

@@ -1,0 +1,62 @@
+"""A todo that a run executes is in progress in every view, so that nobody takes it for a ready one."""
+
+from __future__ import annotations
+
+from coordination import Coord
+from coordination.mcp.office import Office
+from coordination.mcp.server import build
+from tests.acceptance.gate import Gate
+from tests.agent import agent
+from tests.stage import PLAN, Stage
+from tests.waiting import until
+
+
+def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) -> None:
+    gate = Gate(stage.folder)
+    stage.write(
+        [
+            {"id": "first", "repo": "api", "action": "true"},
+            {"id": "runs", "repo": "api", "action": gate.action, "blocked_by": ["first"]},
+            {"id": "later", "repo": "web", "action": "true", "blocked_by": ["runs"]},
+            {"id": "free", "repo": "web", "plan": None, "action": "true"},
+        ]
+    )
+    before = stage.file.read_bytes()
+    sweep = stage.begin("sweep", PLAN)
+    gate.wait()
+    run_id = stage.run()["run_id"]
+
+    def in_progress() -> list[dict[str, str]]:
+        found: list[dict[str, str]] = stage.ok("list-todos", "--status", "in_progress", "--json").json
+        return found
+
+    listed = until(in_progress, 20)
+    assert {(todo["id"], todo["status"], todo["run_id"]) for todo in listed} == {
+        ("first", "in_progress", run_id),
+        ("runs", "in_progress", run_id),
+    }
+    assert stage.ok("list-todos", "--status", "pending", "--format", "{id}").out.split() == ["free", "later"]
+    repo = stage.ok("status", "api", "--json").json
+    assert [(todo["id"], todo["run_id"]) for todo in repo["in_progress"]] == [("first", run_id), ("runs", run_id)]
+    assert repo["ready"] == []
+    whole = stage.ok("ecosystem-status", "--json").json
+    assert whole["counts"]["todos"] == {"in_progress": 2, "pending": 2}
+    assert [todo["id"] for todo in whole["ready"]] == ["free"]
+    assert stage.ok("show-todo", "runs", "--json").json["status"] == "in_progress"
+    exported = stage.ok("export", "--format", "json", "--kind", "todos").json["todos"]
+    assert {todo["id"]: todo["status"] for todo in exported}["runs"] == "in_progress"
+
+    with agent(build(office := Office(stage.file))) as ai:
+        (mine,) = (t for t in ai.call("coord_list_todos", status=["in_progress"])["result"] if t["id"] == "runs")
+        assert mine["run_id"] == run_id
+        shown = ai.call("coord_get_repo_status", repo="api")
+        assert [(todo["id"], todo["run_id"]) for todo in shown["in_progress"]] == [("first", run_id), ("runs", run_id)]
+        assert ai.call("coord_get_todo", todo="runs")["status"] == "in_progress"
+    office.close()
+    with Coord(stage.file) as coord:
+        assert [todo.id for todo in coord.manager.list_todos(status="in_progress")] == ["first", "runs"]
+    assert stage.file.read_bytes() == before  # nothing was written for it
+
+    gate.open()
+    assert sweep.done().code == 0
+    assert stage.ok("list-todos", "--status", "completed", "--format", "{id}").out.split() == ["first", "later", "runs"]
