@@ -13,8 +13,8 @@ from rich_click import command
 from coordination.cli.context import Call
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
-from coordination.errors import CoordinationError, InvalidFile, PlanRefused, Problem
-from coordination.models import FILE_NAME, PlanStatus
+from coordination.errors import CoordinationError, InvalidFile, Problem
+from coordination.models import FILE_NAME
 
 
 @command()
@@ -33,54 +33,54 @@ def init(folder: Path) -> None:
 
 
 @command()
+@click.option("--strict", is_flag=True, help="Count warnings as errors: exit code 2, for CI.")
 @as_json_option
 @click.pass_obj
-def validate(call: Call, as_json: bool) -> None:
-    """Check the file. Exit code 2 when it cannot be used; what is only loose in it is a warning."""
+def validate(call: Call, strict: bool, as_json: bool) -> int:
+    """Check the file. Exit code 2 when it cannot be used, or with --strict when anything in it is loose or cannot be executed."""
     if as_json:
-        _validate_as_json(call)
-        return
+        return _validate_as_json(call, strict)
     document = call.document
-    warnings = [*document.warnings, *_refused_plans(call)]
+    warnings, refused = _warnings(call)
     for warning in warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"{'error' if strict else 'warning'}: {warning}", err=True)
+    if refused:
+        click.echo(f"these plans cannot be executed: {', '.join(refused)}", err=True)
     declared = document.ecosystem.coordination
     counts = {"repos": document.ecosystem.repos, "plans": declared.plans, "todos": declared.todos}
     words = ", ".join(f"{name} {len(found)}" for name, found in {**counts, "warnings": warnings}.items())
-    click.echo(f"{document.path} is valid: {words}")
+    wrong = strict and bool(warnings)
+    click.echo(f"{document.path} is {'not ' if wrong else ''}valid: {words}", err=wrong)
+    return InvalidFile.exit_code if wrong else 0
 
 
-def _refused_plans(call: Call) -> list[Problem]:
-    """What a sweep of each plan would refuse: a cycle, an unknown blocker, an undeclared repository."""
-    from coordination.planner.graph import build
+def _warnings(call: Call) -> tuple[list[Problem], tuple[str, ...]]:
+    """What is loose in the file or cannot be executed, and the plans that a sweep would refuse."""
+    from coordination.fleet.executable import judge_executable
 
-    found = []
-    for plan in call.document.ecosystem.coordination.plans:
-        if plan.status not in (PlanStatus.CANCELLED, PlanStatus.ON_HOLD):
-            try:
-                build(call.document.ecosystem, plan.id)
-            except PlanRefused as refused:
-                found.append(Problem(file=str(call.path), line=0, where=plan.id, message=refused.message))
-    return found
+    verdict = judge_executable(call.document, call.settings)
+    return [*call.document.warnings, *verdict.problems], verdict.refused_plans
 
 
-def _validate_as_json(call: Call) -> None:
+def _validate_as_json(call: Call, strict: bool) -> int:
     problems: Sequence[Any] = ()
     warnings: Sequence[Any] = ()
+    refused: Sequence[str] = ()
     try:
-        warnings = [*call.document.warnings, *_refused_plans(call)]
+        warnings, refused = _warnings(call)
     except InvalidFile as error:
         problems = error.problems
+    wrong = bool(problems or (strict and warnings))
     print_json(
         {
             "file": str(call.path),
-            "valid": not problems,
+            "valid": not wrong,
             "problems": [asdict(problem) for problem in problems],
             "warnings": [asdict(warning) for warning in warnings],
+            "refused_plans": refused,
         }
     )
-    if problems:
-        click.get_current_context().exit(InvalidFile.exit_code)
+    return InvalidFile.exit_code if wrong else 0
 
 
 @command()

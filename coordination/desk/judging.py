@@ -71,6 +71,13 @@ def as_read(given: Any, read: Any) -> Any:
     return given
 
 
+def fields_of(record: Record | Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a record was given, as JSON knows them; those of a mapping as they are."""
+    return (
+        {name: plain(value) for name, value in written(record).items()} if isinstance(record, Record) else dict(record)
+    )
+
+
 def plain(value: Any) -> Any:
     """A value as JSON knows it, which is how edits take it."""
     match value:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from coordination.dependencies.records import DependencyReport, Outcome
 from coordination.desk import deletion, finishing, milestones, queries
+from coordination.desk.judging import fields_of
 from coordination.desk.kinds import DEPENDENCY, ISSUE, KINDS, PLAN, TODO, Kind, R
 from coordination.desk.queries import Wanted
 from coordination.desk.reading import Reader
@@ -51,9 +52,9 @@ class CoordinationManager(Reader):
 
     # Issues
 
-    def create_issue(self, **fields: Any) -> Edited:
-        """`title` at least; without an `id` it gets the next one."""
-        return self._create(ISSUE, fields)
+    def create_issue(self, record: Issue | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
+        """Create a record or its fields, or both: `title` at least; without an `id` it gets the next one."""
+        return self._create(ISSUE, {**fields_of(record), **fields})
 
     def update_issue(self, issue_id: str, changes: Changes[Issue]) -> Edited:
         return self._update(ISSUE, issue_id, changes)
@@ -68,9 +69,9 @@ class CoordinationManager(Reader):
 
     # Todos
 
-    def create_todo(self, **fields: Any) -> Edited:
-        """`task` and `repo` at least; without an `id` it gets the next one."""
-        return self._create(TODO, fields)
+    def create_todo(self, record: Todo | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
+        """Create a record or its fields, or both: `task` and `repo` at least; without an `id` it gets the next one."""
+        return self._create(TODO, {**fields_of(record), **fields})
 
     def update_todo(self, todo_id: str, changes: Changes[Todo]) -> Edited:
         return self._update(TODO, todo_id, changes)
@@ -86,9 +87,9 @@ class CoordinationManager(Reader):
 
     # Plans and their milestones
 
-    def create_plan(self, **fields: Any) -> Edited:
-        """`title` at least; without an `id` it gets the next one."""
-        return self._create(PLAN, fields)
+    def create_plan(self, record: Plan | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
+        """Create a record or its fields, or both: `title` at least; without an `id` it gets the next one."""
+        return self._create(PLAN, {**fields_of(record), **fields})
 
     def update_plan(
         self,
@@ -132,9 +133,9 @@ class CoordinationManager(Reader):
 
     # Dependencies
 
-    def create_dependency(self, **fields: Any) -> Edited:
-        """`consumer` and `provider` at least; without an `id` it gets the next one."""
-        return self._create(DEPENDENCY, fields)
+    def create_dependency(self, record: Dependency | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
+        """Create a record or its fields, or both: `consumer` and `provider` at least; without an `id` it gets the next one."""
+        return self._create(DEPENDENCY, {**fields_of(record), **fields})
 
     def update_dependency(self, dependency_id: str, changes: Changes[Dependency]) -> Edited:
         return self._update(DEPENDENCY, dependency_id, changes)

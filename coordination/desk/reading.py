@@ -137,8 +137,8 @@ class Reader:
 
     def list_todos(
         self,
-        repo: Wanted = None,
         status: Wanted = None,
+        repo: Wanted = None,
         assignee: Wanted = None,
         plan: Wanted = None,
         priority: Wanted = None,

@@ -27,7 +27,7 @@ from coordination.runs.census import Queue, queue_lengths
 from coordination.runs.records import RunView
 from coordination.runs.service import Runs
 from coordination.settings import Settings
-from coordination.wire.address import hide_password
+from coordination.wire.address import hide_password, is_open_to_readers
 from coordination.wire.apart import set_apart
 from coordination.wire.connection import reaching
 from coordination.wire.fitness import ask_for_commands, judge, missing, version_of
@@ -147,6 +147,7 @@ def _server(info: Mapping[str, Any], url: str, *, embedded: bool) -> Server:
         maxmemory=int(info.get("maxmemory", 0)),
         policy=str(info.get("maxmemory_policy", "")),
         append_only=None if aof is None else bool(aof),
+        in_plain_text=is_open_to_readers(url),
         findings=judge(info),
     )
 

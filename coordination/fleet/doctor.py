@@ -63,6 +63,8 @@ class Server:
     """0 means no limit."""
     policy: str = ""
     append_only: bool | None = None
+    in_plain_text: bool = False
+    """It is on another host, and what is said to it can be read on the way."""
     findings: tuple[Finding, ...] = ()
 
 
@@ -172,6 +174,11 @@ def _redis(facts: Facts) -> Iterator[Finding]:
     if facts.trouble:
         yield Finding.wrong(facts.trouble.message, facts.trouble.hint)
     yield from facts.server.findings if facts.server else ()
+    if facts.server and facts.server.in_plain_text:
+        yield Finding.warning(
+            f"{facts.server.address} is on another host, and its password and all commands can be read on the way",
+            "let it speak TLS and use rediss://",
+        )
 
 
 def _restarts(facts: Facts) -> Iterator[Finding]:

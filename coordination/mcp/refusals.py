@@ -34,17 +34,30 @@ def told(kind: Refusal) -> Iterator[None]:
         raise kind(str(error), log_level=QUIET) from error
 
 
+ALIASES: Mapping[str, str] = {
+    "issue_id": "issue",
+    "todo_id": "todo",
+    "plan_id": "plan",
+    "run_id": "run",
+    "repo_name": "repo",
+    "estimate_hours": "estimated_hours",
+}
+"""Names that clients know from elsewhere → ours."""
+
+
 class Arguments(Middleware):
-    """Arguments that are off, in our words instead of pydantic's."""
+    """Arguments by their other names; those that are off, in our words instead of pydantic's."""
 
     async def on_call_tool(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
+        server = context.fastmcp_context and context.fastmcp_context.fastmcp
+        tool = await server.get_tool(context.message.name) if server else None
+        known = tool.parameters.get("properties", {}) if tool else {}
+        arguments = _by_our_names(context.message.arguments or {}, known)
         try:
-            return await call_next(context)
+            return await call_next(context.copy(message=context.message.model_copy(update={"arguments": arguments})))
         except ValidationError as error:
-            if not isinstance(error.__cause__, pydantic.ValidationError) or context.fastmcp_context is None:
+            if not isinstance(error.__cause__, pydantic.ValidationError) or server is None:
                 raise
-            tool = await context.fastmcp_context.fastmcp.get_tool(context.message.name)
-            known = tool.parameters.get("properties", {}) if tool else {}
             raise _refused(error.__cause__, known) from error
 
     async def on_get_prompt(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
@@ -54,6 +67,15 @@ class Arguments(Middleware):
         if prompt and (wrong := _wrong(context.message.arguments or {}, prompt.arguments or ())):
             raise PromptError("\n".join(wrong), log_level=QUIET)
         return await call_next(context)
+
+
+def _by_our_names(given: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """The arguments with aliases replaced, unless the tool knows the alias itself or is given both."""
+    names = {name: ALIASES.get(name, name) for name in given}
+    return {
+        (ours if name not in known and ours in known and ours not in given else name): given[name]
+        for name, ours in names.items()
+    }
 
 
 def _refused(error: pydantic.ValidationError, known: Collection[str]) -> FastMCPError:

@@ -39,6 +39,13 @@ class Address:
     """What `rediss://` asks for, nothing left out but files that are not named; empty for the others."""
 
 
+def is_open_to_readers(url: str) -> bool:
+    """Whether what is said to this Redis goes over a network in plain text."""
+    address = parse(url)
+    host = address.host.strip("[]")
+    return address.scheme == "redis" and host not in ("localhost", "::1") and not host.startswith("127.")
+
+
 def parse(url: str) -> Address:
     """The address; raises UsageError for what one of the libraries would misread."""
     parts, query = _split(url)

@@ -43,7 +43,7 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
     assert whole["counts"]["todos"] == {"in_progress": 2, "pending": 2}
     assert [todo["id"] for todo in whole["ready"]] == ["free"]
     assert stage.ok("show-todo", "runs", "--json").json["status"] == "in_progress"
-    exported = stage.ok("export", "--format", "json", "--kind", "todos").json["todos"]
+    exported = stage.ok("export", "--format", "json", "--kind", "todos").json
     assert {todo["id"]: todo["status"] for todo in exported}["runs"] == "in_progress"
 
     with agent(build(office := Office(stage.file))) as ai:

@@ -329,3 +329,12 @@ def test_an_agent_waits_for_what_is_published_on_a_topic(ai: Agent, office: Offi
     assert [event["payload"] for event in heard["events"]] == ["?", {"n": 2}]
     assert ai.call("coord_publish", topic="b", payload=[1]) == {"reached": 0}
     assert ai.call("coord_subscribe", topics=["b"], wait_s=0.1)["events"] == []
+
+
+def test_arguments_are_known_by_their_other_names(ai: Agent) -> None:
+    made = ai.call("coord_create_todo", task="measure", repo_name="api", estimate_hours=1.5)["record"]
+
+    assert (made["repo"], made["estimated_hours"]) == ("api", 1.5)
+    assert ai.call("coord_get_todo", todo_id=made["id"])["id"] == made["id"]
+    assert ai.call("coord_get_issue", issue_id="ISSUE-001")["id"] == "ISSUE-001"
+    assert ai.call("coord_get_repo_status", repo_name="web")["repo"]["name"] == "web"

@@ -30,7 +30,8 @@ UNSATISFIED = 3
 
 
 @command()
-@click.argument("consumer", required=False, shell_complete=repo_names)
+@click.argument("named", metavar="[CONSUMER]", required=False, shell_complete=repo_names)
+@by_name("--consumer", "Only of these repositories, as CONSUMER.")
 @by_name("--dep", "Only these dependencies.")
 @by_word("--type", DependencyType)
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N checks at once; 8 if not said.")
@@ -39,7 +40,8 @@ UNSATISFIED = 3
 @click.pass_obj
 def check_deps(
     call: Call,
-    consumer: str | None,
+    named: str | None,
+    consumer: tuple[str, ...] | None,
     dep: tuple[str, ...] | None,
     type: tuple[str, ...] | None,
     jobs: int | None,
@@ -51,11 +53,12 @@ def check_deps(
     Statuses that have changed are written into the file; what could not be found out changes nothing there, and a Ctrl-C
     ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints contradict each other.
     """
-    every = {d.id: d for d in call.manager.list_dependencies(consumer=consumer, type=type)}
+    consumers = (*((named,) if named else ()), *(consumer or ())) or None
+    every = {d.id: d for d in call.manager.list_dependencies(consumer=consumers, type=type)}
     _end_as_by_ctrl_c()
     with _bar(len(every.keys() & set(dep)) if dep else len(every)) as on_outcome:
         report = call.manager.check_dependencies(
-            consumer, ids=dep, type=type, jobs=jobs, on_outcome=on_outcome, write=False
+            consumers, ids=dep, type=type, jobs=jobs, on_outcome=on_outcome, write=False
         )
     try:
         report = report if no_write else call.manager.write_outcomes(report)

@@ -19,6 +19,7 @@ from coordination.cli.screen.blocks import print_page
 from coordination.cli.screen.colours import STYLES
 from coordination.cli.screen.shown import Form, shown
 from coordination.cli.screen.tables import plain, styled
+from coordination.desk.executing import as_view
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Todo
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def show_issue(call: Call, issue: str, form: Form) -> None:
 @click.pass_obj
 def show_todo(call: Call, todo: str, form: Form) -> None:
     """Show one todo with everything that it waits for and holds up, and what a run does with it."""
-    record, chains = call.manager.get_todo(todo), call.manager.chains_of(todo)
+    record, chains = as_view(call.manager.get_todo(todo)), call.manager.chains_of(todo)
     plan = next((p for p in call.manager.ecosystem.coordination.plans if p.id == record.plan), None)
 
     def more() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from coordination.cli.options.fields import TODO
 from coordination.cli.options.filling import Changes
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.screen.shown import Form, shown
+from coordination.desk.executing import as_view
 from coordination.desk.records import TodoInView
 from coordination.models import Level, TodoStatus
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def list_todos(call: Call, /, form: Form, **filters: Any) -> None:
     """List the todos: most urgent first. Filters add up."""
-    todos = call.manager.list_todos(**filters)
+    todos = [as_view(todo) for todo in call.manager.list_todos(**filters)]
     form.records(todos, lambda: print_todos(todos, in_hand(call)))
 
 

@@ -43,7 +43,7 @@ def coord_list_todos(
 ) -> Page[TodoInView]:
     """Todos that fit all filters, most urgent first."""
     found = office.coord.manager.list_todos(
-        repo or None, status or None, assignee or None, plan or None, priority or None, label or None
+        status or None, repo or None, assignee or None, plan or None, priority or None, label or None
     )
     return page([as_view(todo) for todo in found], limit, offset)
 

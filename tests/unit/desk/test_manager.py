@@ -10,7 +10,7 @@ import pytest
 from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import parse
 from coordination.errors import NotFound
-from coordination.models import Level, PlanStatus, TodoStatus
+from coordination.models import Issue, Level, Plan, PlanStatus, TodoStatus
 
 TEXT = b"""
 repos:
@@ -80,3 +80,20 @@ def test_what_nobody_knows_is_not_found_with_what_was_meant(ask: Callable[[], ob
         ask()
 
     assert hint in caught.value.hint
+
+
+def test_a_record_is_created_from_itself_or_its_fields(tmp_path: Path) -> None:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text("repos: [{name: api}, {name: web}]\n")
+    manager = CoordinationManager.open(path)
+
+    issue = manager.create_issue(
+        Issue(id="ISSUE-7", title="Slow", severity="migration", repos=("api",)), assignee="ann"
+    )
+    todo = manager.create_todo({"task": "measure", "repo": "api"}, assignee="ann").record
+    plan = manager.create_plan(Plan(id="P", title="Faster")).record
+    manager.create_dependency({"consumer": "api", "provider": "web"})
+
+    assert manager.get_issue("ISSUE-7") == issue.record
+    assert (issue.record.severity, issue.record.assignee, plan.id) == ("migration", "ann", "P")
+    assert [found.id for found in manager.list_todos("pending", "api", "ann")] == [todo.id]

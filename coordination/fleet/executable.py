@@ -1,0 +1,75 @@
+"""What a valid file declares and no run could execute: plans, repositories on this machine, the way to Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coordination.ecosystem.document import Document
+from coordination.errors import GitRefused, PlanRefused, Problem
+from coordination.git import ask_git
+from coordination.models import OPEN_TODO, PlanStatus, Repo, Workspace
+from coordination.planner.graph import build
+from coordination.runs.submit import refuse_without_agent
+from coordination.settings import Settings
+from coordination.wire.address import is_open_to_readers
+
+NOT_SWEPT = (PlanStatus.CANCELLED, PlanStatus.ON_HOLD)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What stands in the way of runs."""
+
+    problems: tuple[Problem, ...]
+    refused_plans: tuple[str, ...]
+    """Those that a sweep would refuse."""
+
+
+def judge_executable(document: Document, settings: Settings) -> Verdict:
+    """Look at the file, and at the repositories that are on this machine. Nothing is started, and Redis is not asked."""
+    plans = tuple(_refused_plans(document, settings))
+    problems = (*plans, *_repositories(document), *_address(document, settings))
+    return Verdict(problems=problems, refused_plans=tuple(plan.where for plan in plans))
+
+
+def _refused_plans(document: Document, settings: Settings) -> Iterator[Problem]:
+    """What a sweep of each plan would refuse: a cycle, an unknown blocker, an undeclared repository, no agent."""
+    for plan in document.ecosystem.coordination.plans:
+        if plan.status in NOT_SWEPT:
+            continue
+        try:
+            refuse_without_agent(build(document.ecosystem, plan.id).todos.values(), settings)
+        except PlanRefused as refused:
+            yield _problem(document, plan.id, refused.message)
+
+
+def _repositories(document: Document) -> Iterator[Problem]:
+    """Folders that are here and are no place to work. One that is absent may be on another machine."""
+    for repo in document.ecosystem.repos:
+        path = document.repo_path(repo)
+        if path is None or not path.exists() or _works_in_place(document, repo):
+            continue
+        try:
+            if not ask_git(path, "rev-parse", "--git-dir"):
+                yield _problem(document, repo.name, f"{path} is no git repository, so no worktree of it can be made")
+            elif not ask_git(path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"):
+                yield _problem(document, repo.name, f"{path} has no branch {repo.branch!r} from which runs could start")
+        except GitRefused as error:
+            yield _problem(document, "git", error.message)
+            return
+
+
+def _works_in_place(document: Document, repo: Repo) -> bool:
+    todos = [t for t in document.ecosystem.coordination.todos if t.repo == repo.name and t.status in OPEN_TODO]
+    return bool(todos) and all(todo.workspace is Workspace.IN_PLACE for todo in todos)
+
+
+def _address(document: Document, settings: Settings) -> Iterator[Problem]:
+    if settings.redis_url and is_open_to_readers(settings.redis_url):
+        message = "redis:// to another host: its password and all commands can be read on the way; use rediss://"
+        yield _problem(document, "redis_url", message)
+
+
+def _problem(document: Document, where: str, message: str) -> Problem:
+    return Problem(file=str(document.path), line=0, where=where, message=message)
