@@ -332,7 +332,7 @@ def test_an_agent_waits_for_what_is_published_on_a_topic(ai: Agent, office: Offi
 
 
 def test_arguments_are_known_by_their_other_names(ai: Agent) -> None:
-    made = ai.call("coord_create_todo", task="measure", repo_name="api", estimate_hours=1.5)["record"]
+    made = ai.call("coord_create_todo", task="measure", repo_name="api", estimate_hours=1.5)
 
     assert (made["repo"], made["estimated_hours"]) == ("api", 1.5)
     assert ai.call("coord_get_todo", todo_id=made["id"])["id"] == made["id"]
