@@ -13,7 +13,7 @@ from coordination.mcp import prompts, resources
 from coordination.mcp.declaring import declared
 from coordination.mcp.office import Office
 from coordination.mcp.refusals import Arguments
-from coordination.mcp.tools import approvals, context, issues, locks, messages, plans, repos, runs, todos
+from coordination.mcp.tools import approvals, checkpoints, context, issues, locks, messages, plans, repos, runs, todos
 
 INSTRUCTIONS = """\
 coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and carries
@@ -39,7 +39,7 @@ def build(office: Office, auth: TokenVerifier | None = None) -> FastMCP:
         mask_error_details=True,
         on_duplicate="error",
     )
-    for module in (repos, issues, todos, plans, runs, approvals, locks, context, messages):
+    for module in (repos, issues, todos, plans, runs, checkpoints, approvals, locks, context, messages):
         for tool in declared(module, office):
             server.add_tool(tool)
     resources.add(server, office)
