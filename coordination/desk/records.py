@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from pydantic import BaseModel, ConfigDict, SerializeAsAny
+from pydantic import BaseModel, ConfigDict
 
 from coordination.models import Dependency, Issue, Plan, PlanStatus, Repo, Todo, TodoStatus
 
@@ -103,8 +103,7 @@ class RepoStatus(Answer):
     """By kind: issues, plans, todos."""
     issues: tuple[Issue, ...]
     """The open ones."""
-    in_progress: tuple[SerializeAsAny[Todo], ...]
-    """Those of a run are `TodoInView`, with its id."""
+    in_progress: tuple[TodoInView, ...]
     ready: tuple[Todo, ...]
     """Pending, and nothing is waited for."""
     blocked: tuple[BlockedTodo, ...]

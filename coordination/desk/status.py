@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
 
+from coordination.desk.executing import as_view
 from coordination.desk.kinds import ISSUE, PLAN, TODO, Kept, kind_of, repos_of, title_of
 from coordination.desk.queries import (
     due,
@@ -74,7 +75,7 @@ def repo_status(document: Document, repo: Repo) -> RepoStatus:
         present=path is not None and path.is_dir(),
         counts={"issues": _counts(issues), "todos": _counts(todos), "plans": _counts(plans)},
         issues=sorted_issues(issue for issue in issues if issue.status in OPEN_ISSUE),
-        in_progress=sorted_todos(todo for todo in todos if todo.status is TodoStatus.IN_PROGRESS),
+        in_progress=tuple(map(as_view, sorted_todos(t for t in todos if t.status is TodoStatus.IN_PROGRESS))),
         ready=_ready(todos, ties),
         blocked=_blocked(todos, ties),
         plans=sorted_plans(plan for plan in plans if plan.status in OPEN),
