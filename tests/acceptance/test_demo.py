@@ -26,11 +26,12 @@ def shown(new_stage: NewStage) -> tuple[Stage, Done]:
 
 @pytest.fixture(scope="module")
 def broken(new_stage: NewStage) -> tuple[Stage, Done, Done]:
-    """The sample with a fault in `store`, swept twice."""
+    """The sample with a fault in `store`, swept and retried."""
     stage = new_stage()
     create(stage.folder)
     break_package(stage.folder, "store")
-    return stage, stage.sweep(), stage.sweep()
+    first = stage.sweep()
+    return stage, first, stage.coord("retry", first.json["run_id"], "--json")
 
 
 def branch(repository: Path) -> str:
@@ -143,10 +144,19 @@ def test_the_worktree_of_what_failed_is_kept_and_named_with_its_log(broken: tupl
     assert "Error" in stage.coord("logs", run, "TODO-010").out
 
 
-def test_a_second_sweep_does_only_what_is_not_done_yet(broken: tuple[Stage, Done, Done]) -> None:
-    stage, first, second = broken
+def test_a_retry_does_only_what_is_not_done_yet(broken: tuple[Stage, Done, Done]) -> None:
+    stage, first, again = broken
 
-    assert second.code == 3
-    assert second.states == {"TODO-010": "failed", "TODO-012": "skipped"}
+    assert again.code == 3
+    assert {todo: again.states[todo] for todo in ("TODO-010", "TODO-012")} == {
+        "TODO-010": "failed",
+        "TODO-012": "skipped",
+    }
     assert list(first.states.values()).count("succeeded") == 10
     assert stage.file.read_text().count("status: completed") == 10
+
+
+def test_a_second_sweep_is_refused_until_what_it_would_test_is_merged(broken: tuple[Stage, Done, Done]) -> None:
+    stage, _, _ = broken
+
+    assert stage.sweep().code == 6
