@@ -31,6 +31,7 @@ from typing import Any, Self
 import redis
 
 from coordination.cache.connection import Connection, line
+from coordination.cache.names import REQUEST_SLACK_BYTES, check_request
 from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
 from coordination.runs.shared import ContextCalls
 from coordination.wire.embedded import remove_stale, socket_folder
@@ -41,8 +42,6 @@ READERS = 8
 """A request of some megabytes takes many times its size once it is parsed."""
 REQUEST_S = 10.0
 TOKEN_BYTES = 128
-SLACK_BYTES = 1024 * 1024
-"""Of a request beside a value: the keys that are to be deleted."""
 ACCEPT_PAUSE_S = 0.1
 """Where this process has no file left for a client."""
 
@@ -55,7 +54,8 @@ class ContextSocket:
     def __init__(self, calls: ContextCalls, run_id: str, todo_id: str, value_bytes: int) -> None:
         self._calls = calls
         self._whose = {"run_id": run_id, "todo_id": todo_id}
-        self._most = 2 * value_bytes + SLACK_BYTES  # a text in a text: each of its quotes is two characters
+        self._value_bytes = value_bytes
+        self._most = 2 * value_bytes + REQUEST_SLACK_BYTES  # a text in a text: each of its quotes is two characters
         self._path = socket_folder() / f"{secrets.token_hex(8)}.sock"
         self._token = secrets.token_urlsafe(32)
         self._listener = socket.socket(socket.AF_UNIX)
@@ -85,6 +85,7 @@ class ContextSocket:
     def __exit__(self, *_: object) -> None:
         with self._guard:
             self._over = True
+            self._places.release()  # who accepts may wait for one, while others compute
             clients = tuple(self._clients)
         for client in clients:
             with suppress(OSError):
@@ -150,7 +151,7 @@ class ContextSocket:
         with self._readers:
             reader = _Reader(client, REQUEST_S)
             self._check(reader.line(TOKEN_BYTES))
-            asked = json.loads(reader.line(self._most))
+            asked = self._request(reader)
             call, given = str(asked["call"]), {**asked["given"], **self._whose}
             if self._over:
                 raise ConnectionError("the attempt is over")
@@ -161,6 +162,12 @@ class ContextSocket:
         if call != "compute":
             raise NotAllowed(f"a todo cannot ask for {call!r}", "is this of another version of coord?")
         return self._calls.context_compute(**{**given, "compute": lambda: self._computed(client)})
+
+    def _request(self, reader: _Reader) -> dict[str, Any]:
+        heard = reader.line(self._most)
+        check_request(heard, self._value_bytes)
+        asked: dict[str, Any] = json.loads(heard)
+        return asked
 
     def _check(self, token: bytes) -> None:
         if not hmac.compare_digest(token, self._token.encode()):

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from coordination import errors
 from coordination.cache.contexts import Kept
 from coordination.cache.document import packed
-from coordination.cache.names import Scope, matcher
+from coordination.cache.names import Scope, in_pieces, matcher
 from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
 from coordination.settings import in_todo, todo_connection_from_environment
 
@@ -61,8 +61,7 @@ class TodoContext:
             fitting = [matcher(name, regex) for name in names]
             there = [kept.key for kept in self.list(scope=scope or Scope.RUN)]
             names = tuple(key for key in there if any(fits(key) for fits in fitting))
-        deleted: int = self._ask("delete", names=names, ttl_s=_seconds(ttl), scope=scope)
-        return deleted
+        return sum(self._ask("delete", names=piece, ttl_s=_seconds(ttl), scope=scope) for piece in in_pieces(names))
 
     def list(self, pattern: str = "*", *, scope: Scope | None = None, regex: bool = False) -> Iterator[Kept]:
         """A regular expression is tried here, since one that backtracks for ever must not hold up the worker."""

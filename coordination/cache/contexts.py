@@ -112,7 +112,11 @@ class Context:
         An outer context keeps what it has: from this one on it is hidden, for the ttl.
         """
         contexts = self._written(scope)
-        keys = list(dict.fromkeys(key for name in names for key in self._named(name, contexts, regex)))
+        patterns = [matcher(name, regex) for name in names if regex or is_pattern(name)]
+        found = dict.fromkeys(check_key(name) for name in names if not (regex or is_pattern(name)))
+        if patterns:
+            found |= dict.fromkeys(self._visible(lambda key: any(fits(key) for fits in patterns), contexts))
+        keys = list(found)
         gone, _ = self.cache.entries.delete(contexts, keys, ttl) if keys else (0, 0)
         self.cache.local.wrote(contexts[0], keys)
         return gone
@@ -158,11 +162,6 @@ class Context:
 
     def _written(self, scope: Scope | None) -> Chain:
         return written(self.chain) if scope is None else outward(self.chain, scope)
-
-    def _named(self, name: str, contexts: Chain, regex: bool) -> Sequence[str]:
-        if regex or is_pattern(name):
-            return list(self._visible(matcher(name, regex), contexts))
-        return [check_key(name)]
 
     def _visible(self, fits: Callable[[str], bool], contexts: Chain) -> Mapping[str, Held]:
         found: dict[str, Held] = {}

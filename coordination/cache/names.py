@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
@@ -11,6 +11,12 @@ from coordination.errors import UsageError
 from coordination.patterns import mistake_in
 
 LONGEST_KEY = 255
+NAMES_AT_ONCE = 1000
+"""In one call of a todo or a restricted worker: who serves it serves others, too."""
+PATTERNS_AT_ONCE = 20
+"""Of those names: each is held against every key that is to be seen."""
+REQUEST_SLACK_BYTES = 1024 * 1024
+"""Of a request for a context, beside a value."""
 GLOB = "*?[]"
 """In a pattern: hence not in a key, and whoever reads one knows which it is."""
 
@@ -40,6 +46,29 @@ def check_value(value: bytes, most: int) -> None:
             f"the value has {len(value):,} bytes, more than {most:,}",
             "keep a path or a digest instead, or raise cache_value_bytes",
         )
+
+
+def check_names(names: Sequence[str]) -> Sequence[str]:
+    """Raises UsageError."""
+    if len(names) > NAMES_AT_ONCE:
+        raise UsageError(f"{len(names):,} names in one call", f"at most {NAMES_AT_ONCE:,}: delete them in pieces")
+    if (patterns := sum(map(is_pattern, names))) > PATTERNS_AT_ONCE:
+        raise UsageError(f"{patterns} patterns in one call", f"at most {PATTERNS_AT_ONCE}: delete them in pieces")
+    return names
+
+
+def in_pieces(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many of them as one call may have."""
+    patterns = [name for name in names if is_pattern(name)]
+    keys = [name for name in names if not is_pattern(name)]
+    for some, most in ((keys, NAMES_AT_ONCE), (patterns, PATTERNS_AT_ONCE)):
+        yield from (some[at : at + most] for at in range(0, len(some), most))
+
+
+def check_request(asked: bytes, value_bytes: int) -> None:
+    """Raises UsageError. A value is a text in a text, with a backslash before each of its quotes: those do not count."""
+    if (size := len(asked) - asked.count(b"\\")) > value_bytes + REQUEST_SLACK_BYTES:
+        raise UsageError(f"the request has {size:,} bytes", "keep a path or a digest instead, and delete in pieces")
 
 
 class Scope(StrEnum):

@@ -12,7 +12,7 @@ from pydantic import validate_call
 from coordination.cache.contexts import Cache, Context, Kept
 from coordination.cache.limits import Limits
 from coordination.cache.local import Local
-from coordination.cache.names import Chain, Scope, chain_of, check_value
+from coordination.cache.names import Chain, Scope, chain_of, check_names, check_value
 from coordination.errors import NotFound, UsageError
 from coordination.nearest import did_you_mean
 from coordination.runs.records import RunBrief
@@ -69,7 +69,7 @@ class ContextCalls:
         ttl_s: float | None = None,
         scope: Scope | None = None,
     ) -> int:
-        return self._at(run_id, todo_id).delete(*names, ttl=_duration(ttl_s), scope=scope)
+        return self._at(run_id, todo_id).delete(*check_names(names), ttl=_duration(ttl_s), scope=scope)
 
     @validate_call
     def context_list(self, run_id: str, todo_id: str, pattern: str = "*", scope: Scope | None = None) -> list[Kept]:

@@ -117,6 +117,47 @@ def test_what_a_context_refuses_a_todo_is_refused_by_the_same_error(scene: Scene
     assert type(refused.value) is error
 
 
+def test_a_todo_deletes_more_names_than_one_call_may_have(scene: Scene):
+    names = [f"k{n}" for n in range(1500)]
+    with scene.todo("A") as told:
+        todo = TodoContext(told)
+        todo.set(names[0], 1)
+        todo.set(names[-1], 1)
+
+        assert todo.delete(*names) == 2
+        assert todo.delete() == 0
+        with pytest.raises(UsageError):
+            todo._ask("delete", names=names)
+        with pytest.raises(UsageError):
+            todo._ask("delete", names=["*"] * 21)
+        assert todo.delete(*(f"k{n}*" for n in range(30))) == 0
+
+
+def test_an_attempt_ends_while_as_many_wait_for_a_compute_as_have_a_place(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(context_socket, "CLIENTS", 4)
+    with scene.todo("B") as of_b, dialled(of_b) as holder:
+        compute = b'\n{"call": "compute", "given": {"key": "slow"}}\n'
+        holder.sendall(of_b.token.encode() + compute)
+        assert b"compute" in holder.recv(100)
+        of_a = ContextSocket(scene.calls, scene.run, "A", SETTINGS.cache_value_bytes).__enter__()
+        told = Connection.model_validate_json(of_a.connection)
+        waiting = [dialled(told) for _ in range(5)]
+        for client in waiting[:4]:
+            client.sendall(told.token.encode() + compute)
+        until(lambda: of_a._places._value == 0 and of_a._readers._value == context_socket.READERS)
+
+        leaving = threading.Thread(target=of_a.__exit__, daemon=True)
+        leaving.start()
+        leaving.join(5)
+
+        assert not leaving.is_alive()
+        holder.sendall(b'{"value": "1"}\n')
+        for client in waiting:
+            client.close()
+
+
 def test_of_many_who_want_to_compute_one_does_and_one_that_dies_lets_the_next(scene: Scene):
     computed: list[int] = []
 

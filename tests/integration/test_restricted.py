@@ -23,7 +23,7 @@ from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Grant, Reply, Result, TodoState
 from coordination.runs.restricted.deeds import Deeds
 from coordination.runs.restricted.proxy import NobodyAnswers, ProxyContexts, ProxyPresence, ProxyStore
-from coordination.runs.restricted.serving import Serving
+from coordination.runs.restricted.serving import Serving, Waiting
 from coordination.runs.store import RunStore
 from coordination.runs.submit import submit
 from coordination.settings import Settings
@@ -248,6 +248,41 @@ def test_a_request_that_cannot_be_read_holds_nobody_up(site: Site, rubbish: str)
     site.client.publish(site.store.keys.restricted(["alpha"]).requests, rubbish.encode(errors="surrogateescape"))
 
     assert site.asking("alpha").status("no-such") is None
+
+
+@pytest.mark.parametrize(
+    ("deed", "given", "error"),
+    [
+        ("context_delete", {"names": ["key"] * 1001}, UsageError),
+        ("context_set", {"key": "k", "value": "x" * (9 * 2**20 + 1)}, UsageError),
+        ("context_list", {"pattern": "*a" * 200}, UsageError),
+        ("refused", {"attempt": 1, "words": "x" * 100_000}, NotAllowed),
+        ("renew", {"leases": {f"R T{n}": 1 for n in range(10_001)}, "lease": 1}, NotAllowed),
+    ],
+)
+def test_a_request_for_more_than_a_keeper_does_at_once_is_refused(site: Site, deed: str, given: dict[str, Any], error):
+    run_id = site.submit()
+    whose = {} if deed == "renew" else {"run_id": run_id, "todo_id": "A"}
+
+    with pytest.raises(error):
+        site.asking("alpha").wire.ask(deed, {**whose, **given})
+
+
+def test_many_requests_of_one_worker_keep_no_other_waiting_and_renewals_come_first():
+    waiting, asked = Waiting(), [b'{"id":"%032x","deed":"%s","given":{}}' % (n, b"log") for n in range(1500)]
+    renewal = asked[0].replace(b"log", b"renew")
+    for data in (*asked, renewal):
+        waiting.add("alpha", data)
+    waiting.add("beta", b"settle")
+    assert [waiting.take() for _ in range(3)] == [("alpha", asked[0]), ("beta", b"settle"), ("alpha", asked[1])]
+
+    waiting.add("alpha", renewal)
+
+    assert waiting.take() == ("alpha", renewal)
+    waiting.clear()
+    waiting.add("alpha", b"x" * 2**25)
+    waiting.add("alpha", b"x")
+    assert [len(data) for _, data in iter(waiting.take, None)] == [2**25]
 
 
 def test_a_damaged_run_is_refused_and_holds_nobody_up(site: Site):

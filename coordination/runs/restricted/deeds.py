@@ -34,6 +34,10 @@ OUTCOMES = (TodoState.SUCCEEDED, TodoState.FAILED, TodoState.CANCELLED)
 BRIEFS_KEPT = 64
 MOST_SKIPPED = 2**50
 LONGEST_PATH = 4096
+Name = Annotated[str, Field(max_length=1024)]
+Words = Annotated[str, Field(max_length=64 * 1024)]
+MOST_LEASES = 10_000
+MOST_CONTEXTS = 1000
 _COMMIT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
 
 
@@ -54,6 +58,11 @@ class Deeds:
         )  # fmt: skip
         self._deeds: Mapping[str, Callable[..., Any]] = {deed.__name__: validate_call(deed) for deed in deeds}
 
+    @property
+    def value_bytes(self) -> int:
+        """Of the largest text in a request."""
+        return max(self._settings.cache_value_bytes, self._settings.output_limit_bytes)
+
     def do(self, repos: Repos, deed: str, given: Mapping[str, Any]) -> Any:
         """What somebody who may act for `repos` asks for; raises NotAllowed or Conflict where it cannot be had."""
         if deed not in self._deeds:
@@ -65,7 +74,7 @@ class Deeds:
 
     def claim(
         self, repos: Repos, run_id: str, todo_id: str, attempt: int,
-        worker: str, host: str, lease: timedelta, request: str, unfit: str = "", short: str = "",
+        worker: Name, host: Name, lease: timedelta, request: Name, unfit: Words = "", short: Words = "",
     ) -> Reply:  # fmt: skip
         self._own(repos, run_id, todo_id)
         reply = self._store.claim(
@@ -73,7 +82,9 @@ class Deeds:
         )
         return self._followed(reply, run_id, todo_id, last="ended")
 
-    def renew(self, repos: Repos, leases: dict[str, int], lease: timedelta) -> tuple[list[str], list[str]]:
+    def renew(
+        self, repos: Repos, leases: Annotated[dict[str, int], Field(max_length=MOST_LEASES)], lease: timedelta
+    ) -> tuple[list[str], list[str]]:
         for member in leases:
             self._own(repos, *split_member(member))
         return self._store.renew(leases, lease)
@@ -93,12 +104,12 @@ class Deeds:
         self._refuse_output(output)
         return self._followed(self._store.hand_back(grant, output), grant.run_id, grant.todo_id)
 
-    def park(self, repos: Repos, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
+    def park(self, repos: Repos, grant: Grant, waits_for: Words, delay: timedelta) -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)
         return self._followed(self._store.park(grant, waits_for, delay), grant.run_id, grant.todo_id)
 
     def hold_up(
-        self, repos: Repos, grant: Grant, why: str, delay: timedelta, blame: Blame = "", limit: int = 0
+        self, repos: Repos, grant: Grant, why: Words, delay: timedelta, blame: Blame = "", limit: int = 0
     ) -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)
         reply = self._store.hold_up(grant, why, delay, blame, limit)
@@ -127,7 +138,7 @@ class Deeds:
         limit = min(limit_bytes, self._settings.log_limit_bytes)
         self._store.log(run_id, todo_id, attempt, text, skipped, file, limit)
 
-    def refused(self, repos: Repos, run_id: str, todo_id: str, attempt: int, words: str) -> None:
+    def refused(self, repos: Repos, run_id: str, todo_id: str, attempt: int, words: Words) -> None:
         self._own(repos, run_id, todo_id)
         self._store.refused(run_id, todo_id, attempt, words)
 
@@ -147,7 +158,7 @@ class Deeds:
         )
 
     def handed_over(
-        self, repos: Repos, run_id: str, todos: Sequence[str], contexts: Sequence[str] = (), limit_bytes: int = 0,
+        self, repos: Repos, run_id: str, todos: Sequence[str], contexts: Annotated[Sequence[str], Field(max_length=MOST_CONTEXTS)] = (), limit_bytes: int = 0,
         to: str = "",
     ) -> HandedOver:  # fmt: skip
         if to:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import redis
 from pydantic_core import from_json, to_json
 
-from coordination.errors import NotAllowed
+from coordination.cache.names import check_request
+from coordination.errors import NotAllowed, UsageError
 from coordination.runs.restricted.deeds import Deeds
 from coordination.runs.restricted.proxy import REFUSALS
 from coordination.wire.keys import Keys
@@ -18,8 +21,49 @@ from coordination.wire.trouble import cannot_write
 
 TICK_S = 0.2
 ANSWER_KEPT_S = 60
+READ_AT_ONCE = 1000
+"""Messages, before the next request is served."""
+WAITING = 1000
+WAITING_BYTES = 32 * 1024 * 1024
+"""Both of the requests of one sender. What comes while so much waits is dropped: it is asked again, or was not meant well."""
+_HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","deed":"(?P<deed>[a-z_]{1,32})"')
+"""How a request begins that coord sends: read before the whole of it is."""
 
 logger = logging.getLogger(__name__)
+
+
+class Waiting:
+    """Requests that were heard and not served: senders in turn, so that one who asks for much keeps nobody else waiting, and of
+    each sender the renewals of its leases first.
+    """
+
+    def __init__(self) -> None:
+        self._turns: dict[str, deque[bytes]] = {}
+
+    def __bool__(self) -> bool:
+        return any(self._turns.values())
+
+    def add(self, channel: str, data: bytes) -> None:
+        waiting = self._turns.setdefault(channel, deque())
+        if len(waiting) == WAITING or sum(map(len, waiting)) + len(data) > WAITING_BYTES:
+            logger.warning("a request on %s is dropped: %d wait", channel, len(waiting))
+        elif (head := _HEAD.match(data)) and head["deed"] == b"renew":
+            waiting.appendleft(data)
+        else:
+            waiting.append(data)
+
+    def take(self) -> tuple[str, bytes] | None:
+        """The next one; its sender is the last in turn then."""
+        for channel in tuple(self._turns):
+            waiting = self._turns.pop(channel)
+            if waiting:
+                data = waiting.popleft()
+                self._turns[channel] = waiting
+                return channel, data
+        return None
+
+    def clear(self) -> None:
+        self._turns.clear()
 
 
 class Serving:
@@ -35,6 +79,7 @@ class Serving:
         self._keys = keys
         self._deeds = deeds
         self._leads = leads
+        self._waiting = Waiting()
         self._ears = ears.pubsub(ignore_subscribe_messages=True)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="serving", daemon=True)
@@ -51,29 +96,49 @@ class Serving:
         """Waits a moment for a request; returns whether there was one."""
         if not self._leads():
             self._ears.reset()
+            self._waiting.clear()
             self._stopping.wait(TICK_S)
             return False
         if not self._ears.subscribed:
             self._ears.psubscribe(self._keys.all_requests)
-        message = self._ears.get_message(timeout=TICK_S)
-        if message is None:
+        if (asked := self._heard()) is None:
             return False
-        self._serve(message["channel"].decode(), message["data"])
+        self._serve(*asked)
         return True
+
+    def _heard(self) -> tuple[str, bytes] | None:
+        """The request that is served next, of all that have come."""
+        timeout = 0.0 if self._waiting else TICK_S
+        for _ in range(READ_AT_ONCE):
+            if (message := self._ears.get_message(timeout=timeout)) is None:
+                break
+            self._waiting.add(message["channel"].decode(), message["data"])
+            timeout = 0.0
+        return self._waiting.take()
 
     def _serve(self, channel: str, data: bytes) -> None:
         repos = self._keys.asking(channel)
+        try:
+            check_request(data, self._deeds.value_bytes)
+        except UsageError as error:
+            logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), error.message)
+            if head := _HEAD.match(data):
+                refused = [UsageError.__name__, error.message, error.hint]
+                self._reply(repos, head["id"].decode(), {"refused": refused})
+            return
         try:
             asked = from_json(data)
             request, deed, given = str(asked["id"]), str(asked["deed"]), dict(asked["given"])
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("a request for %s cannot be read: %s", ", ".join(sorted(repos)), error)
             return
+        if not self._redis.exists(self._keys.restricted(repos).reply(request)):  # else asked again, and answered since
+            self._reply(repos, request, self._answer(repos, deed, given))
+
+    def _reply(self, repos: frozenset[str], request: str, answer: dict[str, Any]) -> None:
         reply = self._keys.restricted(repos).reply(request)
-        if self._redis.exists(reply):  # asked again, and answered in the meantime
-            return
         with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.rpush(reply, to_json(self._answer(repos, deed, given)))
+            pipeline.rpush(reply, to_json(answer))
             pipeline.expire(reply, ANSWER_KEPT_S)
             pipeline.execute()
 
