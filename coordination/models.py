@@ -28,6 +28,7 @@ from pydantic import (
 from coordination import patterns
 
 FILE_NAME = "ecosystem.yaml"
+ECOSYSTEM_ID = r"^[a-z0-9-]{8,64}$"
 
 DURATION_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
@@ -596,7 +597,11 @@ class Dependency(Record):
     validation: Validation | None = None
 
 
+EcosystemId = Annotated[str, Field(pattern=ECOSYSTEM_ID)]
+
+
 class Coordination(Record):
+    id: EcosystemId | None = None
     issues: tuple[Issue, ...] = ()
     plans: tuple[Plan, ...] = ()
     todos: tuple[Todo, ...] = ()

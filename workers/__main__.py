@@ -108,6 +108,7 @@ def charge(arguments: argparse.Namespace) -> Charge:
         places=places,
         jobs=max(1, min(slots, arguments.jobs or settings.worker_slots)),
         state=Path(arguments.state).resolve() if arguments.state else base / ".coord",
+        ecosystem_id=ecosystem.coordination.id or "",
     )
 
 

@@ -58,6 +58,8 @@ class Charge:
     """How many todos at once."""
     state: Path
     """Folder for worktrees and logs."""
+    ecosystem_id: str = ""
+    """`coordination.id` of the file; empty without one."""
     served: Served = field(init=False)
     """`places`, as they stand now."""
 

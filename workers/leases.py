@@ -57,7 +57,7 @@ class Leases:
 
     def sign_on(self) -> None:
         """Be known before the first delivery; raises Conflict where this worker must not be."""
-        self._presence.meet(self._worker.version, self._beat)
+        self._presence.meet(self._worker.version, self._beat, self._charge.ecosystem_id)
         self.say()
         try:
             self._presence.refuse_clash(self._worker)

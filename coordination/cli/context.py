@@ -72,6 +72,16 @@ class Call:
                 raise
             return settings
 
+    @property
+    def ecosystem_id(self) -> str:
+        """`coordination.id` of the file; empty where there is none, or no file that can be read."""
+        from coordination.errors import InvalidFile, NotFound
+
+        try:
+            return self.document.ecosystem.coordination.id or ""
+        except (InvalidFile, NotFound):
+            return ""
+
     @cached_property
     def local(self) -> Local:
         """What runs on this machine for the file."""

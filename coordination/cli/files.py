@@ -47,6 +47,12 @@ def validate(call: Call, strict: bool, as_json: bool) -> int:
     if refused:
         click.echo(f"these plans cannot be executed: {', '.join(refused)}", err=True)
     declared = document.ecosystem.coordination
+    if declared.id is None and call.settings.redis_url:
+        from coordination.ecosystem.first_file import new_id
+
+        click.echo(
+            f"note: to be told from other ecosystems on this Redis, add under coordination: id: {new_id()}", err=True
+        )
     counts = {"repos": document.ecosystem.repos, "plans": declared.plans, "todos": declared.todos}
     words = ", ".join(f"{name} {len(found)}" for name, found in {**counts, "warnings": warnings}.items())
     wrong = strict and bool(warnings)

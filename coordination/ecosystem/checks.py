@@ -74,7 +74,7 @@ def foreign_parts(data: dict[str, Any]) -> Iterator[Complaint]:
 
 def _known_section(name: str) -> str:
     """The section that was perhaps meant."""
-    if name in Coordination.model_fields:
+    if name in Coordination.model_fields and name != "id":  # a catalogue's own id is another
         return f"coordination.{name}"
     return nearest(name, tuple(Ecosystem.model_fields), cutoff=NEAR_MISS)
 

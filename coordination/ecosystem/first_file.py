@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,8 +38,12 @@ repos:
   # Also: role, tags, slots, prepare (makes a fresh worktree usable), qa (its own check command), workspace.
 """
 
-_PLAN = """
+_ID = """
 coordination:
+  id: {id}    # tells this ecosystem from others on one Redis; the same in every copy of this file
+"""
+
+_PLAN = """
   plans:
     # An example that changes nothing. Replace it with yours.
     - id: PLAN-001
@@ -71,14 +76,19 @@ coordination:
 """
 
 
+def new_id() -> str:
+    """A random id of an ecosystem; the word before it keeps YAML from reading a number."""
+    return f"eco-{secrets.token_hex(8)}"
+
+
 def first_file(repos: Sequence[Repo]) -> str:
     """Its text: valid without warnings, and PLAN-001 can be swept as it is. Without repositories there is no plan."""
     if not repos:
-        return _HEAD + _NO_REPOS
+        return _HEAD + _NO_REPOS + _ID.format(id=new_id())
     first, second = repos[0].name, repos[min(1, len(repos) - 1)].name
     names = dict.fromkeys((_scalar(first), _scalar(second)))
     plan = _PLAN.format(repos=", ".join(names), first=_scalar(first), second=_scalar(second))
-    return _HEAD + _REPOS + "".join(map(_repo, repos)) + plan
+    return _HEAD + _REPOS + "".join(map(_repo, repos)) + _ID.format(id=new_id()) + plan
 
 
 def write_first(path: Path, text: str) -> None:

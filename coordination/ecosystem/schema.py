@@ -37,6 +37,7 @@ DESCRIPTIONS = {
     "Ecosystem.repos": "The repositories that work together.",
     "Ecosystem.resources": "What todos share: a database, a device, an account, whatever not all of them may use at once.",
     "Ecosystem.coordination": "The issues, plans, todos and dependencies that run across the repositories.",
+    "Coordination.id": "Tells this ecosystem from others on one Redis: random, and the same in every copy of the file.",
     "Repo.name": "What the rest of the file calls it.",
     "Repo.path": "Where its checkout is, relative to this file.",
     "Repo.url": "Where it is cloned from.",

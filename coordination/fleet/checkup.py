@@ -47,7 +47,13 @@ def look_at_file(path: Path, settings: Settings) -> File:
     url = ecosystem.settings.get("redis_url", "")
     shown = hide_password(url) != url and bool(path.stat().st_mode & READABLE_BY_OTHERS)
     names = tuple(repo.name for repo in ecosystem.repos)
-    return File(path=str(path), repos=names, shows_password=shown, too_large=not_carried(document, settings, names))
+    return File(
+        path=str(path),
+        repos=names,
+        ecosystem_id=ecosystem.coordination.id or "",
+        shows_password=shown,
+        too_large=not_carried(document, settings, names),
+    )
 
 
 def not_carried(document: Document, settings: Settings, repos: Collection[str]) -> tuple[str, ...]:
@@ -116,6 +122,7 @@ def _ask(runs: Runs, facts: Facts) -> Facts:
         queues=_queues(runs, known.repos, {*gone, *(one.worker.host for one in heard)}),
         damaged=tuple(_damaged(runs)),
         apart=tuple(sorted(runs.redis.scan_iter(match=f"{runs.keys.namespace}:{APART}*", count=1000))),
+        ecosystem_held=runs.presence.ecosystem(),
         poison=runs.redis.llen(runs.keys.poison),
         poison_key=runs.keys.poison,
     )

@@ -12,7 +12,7 @@ from coordination.fleet.supervision import Restart
 from coordination.phrases import counted, listed
 from coordination.planner.gates import NOWHERE
 from coordination.runs.census import Queue
-from coordination.runs.presence import Worker
+from coordination.runs.presence import SET_NAMESPACE, Worker
 from coordination.runs.records import RunView, TodoState
 from coordination.wire.fitness import Finding, Severity
 
@@ -26,6 +26,8 @@ class File:
     """Why it cannot be used; empty for a valid one."""
     repos: tuple[str, ...] = ()
     """Those that it declares."""
+    ecosystem_id: str = ""
+    """Its `coordination.id`, where it has one."""
     shows_password: bool = False
     """It holds Redis' password, and others on this machine may read it."""
     too_large: tuple[str, ...] = ()
@@ -93,6 +95,8 @@ class Facts:
     """Those that have not ended."""
     half_undone: tuple[RunView, ...] = ()
     """Those of which something could not be undone."""
+    ecosystem_held: str = ""
+    """The id of the ecosystem whose the namespace is."""
     poison: int = 0
     poison_key: str = ""
     damaged: tuple[str, ...] = ()
@@ -133,6 +137,7 @@ def findings(facts: Facts) -> tuple[Finding, ...]:
         *_redis(facts),
         *_restarts(facts),
         *_foreign(facts),
+        *_other_ecosystem(facts),
         *_served(facts),
         *_versions(facts),
         *_clocks(facts),
@@ -207,6 +212,23 @@ def _foreign(facts: Facts) -> Iterator[Finding]:
         yield Finding.warning(
             f"{counted(len(facts.apart), 'key')} of coord held something else, and is set apart: {listed(facts.apart[:5])}",
             "somebody else writes in this namespace: give coord one of its own; they are forgotten after a week",
+        )
+
+
+def _other_ecosystem(facts: Facts) -> Iterator[Finding]:
+    ours, held = facts.file.ecosystem_id if facts.file else "", facts.ecosystem_held
+    if not ours or not held or ours == held:
+        return
+    what = f"this is ecosystem {ours}, and the namespace on this Redis is of ecosystem {held}"
+    if facts.workers or facts.runs:
+        yield Finding.wrong(
+            what,
+            f"give this one a namespace of its own: {SET_NAMESPACE}; or write the same `coordination.id` into both files",
+        )
+    else:
+        yield Finding.warning(
+            f"{what}, of which nothing is left",
+            f"the next sweep or worker here takes it over; if {held} comes back, this one needs: {SET_NAMESPACE}",
         )
 
 

@@ -47,9 +47,9 @@ class Coord:
         refuse_in_todo("the library")
         self.path = find(Path.cwd(), None if ecosystem is None else Path(ecosystem))
         self._manager: CoordinationManager | None = None
-        self.settings = read_settings(
-            self.manager.document.ecosystem.settings, {"redis_url": redis_url}, folder=self.path.parent
-        )
+        found = self.manager.document.ecosystem
+        self.settings = read_settings(found.settings, {"redis_url": redis_url}, folder=self.path.parent)
+        self.ecosystem_id = found.coordination.id or ""
         self.runs = Runs(self)
         self.planner = Planner(self)
         self.subscribers = Subscribers()

@@ -48,7 +48,7 @@ class Runs:
         """The same for as long as Redis has the same address: an embedded server may come back under another."""
         url, deeds = self._coord.redis_url, self._deeds
         if deeds is None or deeds.url != url:
-            self._deeds = deeds = service.Runs(url, self._coord.settings)
+            self._deeds = deeds = service.Runs(url, self._coord.settings, self._coord.ecosystem_id)
         return deeds
 
     @contextmanager

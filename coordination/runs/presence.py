@@ -6,6 +6,7 @@ Who reads an inbox, worker or not, is another question: `MessageBus.presence`.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from redis import Redis
 
 from coordination.errors import Conflict
+from coordination.models import ECOSYSTEM_ID
 from coordination.planner.gates import NOWHERE
 from coordination.runs.store import ms
 from coordination.wire.keys import Keys
@@ -20,6 +22,8 @@ from coordination.wire.scripts import Scripts
 
 MISSED_HEARTBEATS = 3
 REMEMBERED = timedelta(days=1)
+LONGEST_ID = 64
+SET_NAMESPACE = "`namespace` under `settings`, or COORD_NAMESPACE"
 
 logger = logging.getLogger(__name__)
 
@@ -68,15 +72,38 @@ class Presence:
         self._keys = keys
         self._scripts = Scripts(redis)
 
-    def meet(self, version: str, heartbeat: timedelta) -> None:
-        """One Redis, one version of coord: raises Conflict, naming both, unless nothing is left of the other one."""
-        keys = [self._keys.version, self._keys.live, self._keys.workers]
-        holds = self._scripts("fleet/meet", keys, [version, MISSED_HEARTBEATS * ms(heartbeat)])
+    def meet(self, version: str, heartbeat: timedelta, ecosystem: str = "") -> None:
+        """One namespace, one version of coord and one ecosystem: raises Conflict, naming both, unless nothing is left of the
+        other one. `ecosystem`: the id in the file; without one, only the version counts.
+        """
+        keys = [self._keys.version, self._keys.live, self._keys.workers, self._keys.ecosystem]
+        given: list[str | int] = [version, MISSED_HEARTBEATS * ms(heartbeat), ecosystem, LONGEST_ID]
+        holds, held = self._scripts("fleet/meet", keys, given)
         if holds != version:
             raise Conflict(
                 f"this is coord {version}, and the workers and runs on this Redis are of coord {holds}",
                 f"install {holds} here; or stop its workers and let its runs end, then {version} takes over",
             )
+        self._refuse_other(ecosystem, held)
+
+    def refuse_other(self, ecosystem: str) -> None:
+        """Raises Conflict where the namespace is another ecosystem's; changes nothing."""
+        self._refuse_other(ecosystem, self.ecosystem())
+
+    def _refuse_other(self, ecosystem: str, held: str) -> None:
+        if ecosystem and held and held != ecosystem:
+            namespace = self._keys.namespace
+            raise Conflict(
+                f"this is ecosystem {ecosystem}, and the workers and runs in namespace {namespace!r} of this Redis are of "
+                f"ecosystem {held}",
+                f"give this one a namespace of its own: {SET_NAMESPACE}; or, where it is the same ecosystem, write the same "
+                f"`coordination.id` into both files; or stop the workers of {held} and let its runs end, then {ecosystem} takes over",
+            )
+
+    def ecosystem(self) -> str:
+        """The id of the ecosystem whose the namespace is; empty where none is recorded, or what is there is no id."""
+        held = self._redis.getrange(self._keys.ecosystem, 0, LONGEST_ID)
+        return held if re.fullmatch(ECOSYSTEM_ID, held) else ""
 
     def refuse_clash(self, worker: Worker) -> None:
         """Raises Conflict where a worker of this host serves one of the repositories from another place."""

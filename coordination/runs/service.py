@@ -58,9 +58,11 @@ START_TTL = timedelta(minutes=1)
 class Runs:
     """One Redis, one namespace. Raises redis-py's errors when Redis is away; `wire.connection.reaching` translates them."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
+    def __init__(self, url: str, settings: Settings, ecosystem_id: str = "") -> None:
+        """`ecosystem_id`: what the file has as `coordination.id`, for what starts or changes runs."""
         self.url = url
         self.settings = settings
+        self.ecosystem_id = ecosystem_id
         self.keys = Keys(settings.namespace)
         self.redis = connect(url, Profile.COMMAND, settings.connect_timeout)
         self.store = RunStore(self.redis, settings.namespace)
@@ -112,7 +114,8 @@ class Runs:
     def sweep(self, ecosystem: Ecosystem, graph: PlanGraph, order: Order, accepted: Collection[str] = ()) -> str:
         """Starts a run; returns its id. `accepted`: completed todos whose results count as landed, by a person's word.
 
-        Raises Conflict where another run has one of these todos in hand, where workers are of another version of coord, or
+        Raises Conflict where another run has one of these todos in hand, where workers are of another version of coord or another
+        ecosystem, or
         (NotLanded) where the result of a completed predecessor is not in its base branch.
         """
         self._look_at_redis()
@@ -392,9 +395,9 @@ class Runs:
         return self.locks.acquire("start", ttl=START_TTL, wait=START_TTL, owner=actor())
 
     def _look_at_redis(self) -> None:
-        """Before a run is started: it must keep what it is given, and be of our version of coord."""
+        """Before a run is started: it must keep what it is given, and be of our version of coord and our ecosystem."""
         refuse_unfit(self.redis, self.url)
-        self.presence.meet(version("coord"), self.settings.heartbeat)
+        self.presence.meet(version("coord"), self.settings.heartbeat, self.ecosystem_id)
 
     def _told(self, reply: Reply, expected: str, run_id: str) -> None:
         if reply.word == "unknown":

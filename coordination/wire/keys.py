@@ -17,6 +17,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:workers`           | zset   | worker id, by when it was last heard of in ms             | a day                    |
 | `<ns>:worker:<id>`       | string | JSON: host, pid, version, repos, places, jobs …           | three heartbeats         |
 | `<ns>:version`           | string | the version of coord that all workers here have           | for ever                 |
+| `<ns>:ecosystem`         | string | the id of the ecosystem whose workers and runs are here   | until another takes over |
 | `<ns>:counters`          | hash   | `leases_lost`, `todos_poisoned`, `todos_<state>` …        | for ever (they grow)     |
 | `<ns>:<what>`            | string | request that holds the lock or the seat alone             | ttl; until released      |
 | `<ns>:lock-shares:<what>` | zset  | `amount request` of those who share it, by expiry in ms   | until released           |
@@ -119,7 +120,7 @@ TYPES: Mapping[str, str] = {
     "run:*:children run:*:levels run:*:state run:*:facts run:*:pending run:*:opened run:*:busy run:*:stranded "
     "run:*:tips run:*:output run:*:checkpoint run:*:parents run:*:behind run:*:bundle:*",
     "set": "stops lock-party:* lock-parties lock-names topic:* run:*:owed",
-    "string": "fence worker:* version lock:* resource:* seat:* lock-done:* lock-epoch",
+    "string": "fence worker:* version ecosystem lock:* resource:* seat:* lock-done:* lock-epoch",
     "list": "lock-wake:* breaker-failures:* poison durations:*",
     "stream": "lock-released breaker-resets inbox-stream:* dead-letters run:*:events run:*:log:*",
 }
@@ -356,6 +357,7 @@ class Keys:
         self.cache = CacheKeys(f"{namespace}:")
         self.messages = MessageKeys(f"{namespace}:")
         self.version = f"{namespace}:version"
+        self.ecosystem = f"{namespace}:ecosystem"
         self.counters = f"{namespace}:counters"
         self.poison = f"{namespace}:poison"
         self.served = f"{namespace}:{LUA_NAMES['served']}"

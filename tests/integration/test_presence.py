@@ -76,6 +76,20 @@ def test_another_version_takes_over_when_nothing_is_left_of_the_first(store: Run
         presence.meet("1.0", BEAT)
 
 
+@pytest.mark.parametrize("garbage", ["x" * 1_000_000, "eco\x1b[31m\nred", "", "Größe-00000"])
+def test_what_is_no_id_of_an_ecosystem_counts_as_none(store: RunStore, presence: Presence, garbage: str):
+    say(store, presence, worker("w", units="/units"))
+    store.redis.set(store.keys.ecosystem, garbage)
+    assert presence.ecosystem() == ""
+
+    presence.meet("1.0", BEAT, "eco-00000000")
+    presence.meet("1.0", BEAT)
+
+    assert presence.ecosystem() == "eco-00000000"
+    with pytest.raises(Conflict, match="eco-00000000"):
+        presence.meet("1.0", BEAT, "eco-11111111")
+
+
 @pytest.mark.parametrize(
     ("other", "words"),
     [

@@ -32,7 +32,7 @@ the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 def opened(call: Call) -> Iterator[Runs]:
     url = call.redis_url()
     with reaching(url):
-        yield Runs(url, call.settings)
+        yield Runs(url, call.settings, call.ecosystem_id)
 
 
 @command()

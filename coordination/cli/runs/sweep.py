@@ -188,7 +188,7 @@ def carry_out(
     # With all its threads: others may share it, and `jobs` is kept by the run.
     url = call.local.ensure_worker(meanwhile=_import_the_carrier)
     with reaching(url):
-        runs = Runs(url, call.settings)
+        runs = Runs(url, call.settings, call.ecosystem_id)
         graph = runs.knowing(graph)
         if graph.learned:
             order = decided(graph)

@@ -194,12 +194,14 @@ class Deeds:
         self._own(repos, run_id, todo_id)
         return self._contexts.context_list(run_id, todo_id, pattern, scope)
 
-    def meet(self, repos: Repos, version: str, heartbeat: timedelta) -> None:
+    def meet(self, repos: Repos, version: str, heartbeat: timedelta, ecosystem: str = "") -> None:
+        """A restricted worker never takes a namespace over."""
         if version != self._version:
             raise Conflict(
                 f"this is coord {version}, and the keeper that serves it is coord {self._version}",
                 "install the same version on both",
             )
+        self._presence.refuse_other(ecosystem)
 
     def refuse_clash(self, repos: Repos, worker: Worker) -> None:
         self._own_worker(repos, worker)

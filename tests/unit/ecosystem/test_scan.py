@@ -10,7 +10,7 @@ import pytest
 from coordination.ecosystem.document import load, parse
 from coordination.ecosystem.first_file import first_file, write_first
 from coordination.ecosystem.scan import find_repos, without_credentials
-from coordination.errors import UsageError
+from coordination.errors import InvalidFile, UsageError
 from coordination.models import Repo, ShellAction
 
 
@@ -111,6 +111,15 @@ def test_the_first_file_is_valid_without_a_warning(tmp_path: Path, folders: list
     assert document.warnings == ()
     assert document.ecosystem.repos == tuple(repos)
     assert len(document.ecosystem.coordination.todos) == (3 if folders else 0)
+
+
+@pytest.mark.parametrize("bad", ["short", "UPPERCASE-ID", "x" * 65, "'eco 0000000'", "12345678", "[eco-00000000]"])
+def test_an_id_of_an_ecosystem_that_is_none_is_refused_with_its_place(bad: str) -> None:
+    with pytest.raises(InvalidFile) as refused:
+        parse(f"coordination:\n  id: {bad}\n".encode(), Path("x"))
+
+    (problem,) = refused.value.problems
+    assert (problem.where, problem.line) == ("coordination.id", 2)
 
 
 def test_the_first_plan_runs_in_any_repository_as_it_is(tmp_path: Path) -> None:
