@@ -11,6 +11,7 @@ import logging
 import traceback
 from typing import Any, Protocol
 
+import redis
 from celery import Celery, Task
 from celery.exceptions import Ignore
 from celery.result import states
@@ -80,6 +81,10 @@ def collect() -> None:
 def _verdict(attempts: CarriesOut, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict:
     try:
         return attempts.carry_out(run_id, todo_id, attempt, repo)
+    except redis.ResponseError as error:
+        words = "%s of run %s: its records in Redis are damaged: %s; left to the reaper (see: coord doctor)"
+        logger.error(words, todo_id, run_id, str(error).partition("\n")[0])
+        return Verdict(Kind.LATER, f"its records in Redis are damaged: {error}")
     except Exception as error:
         logger.exception("%s of run %s: left to the reaper, which takes it up when its lease runs out", todo_id, run_id)
         return Verdict(Kind.LATER, f"{type(error).__name__}: {error}")

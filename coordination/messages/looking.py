@@ -83,10 +83,18 @@ def dead(steps: Steps, recipient: str | None, limit: int) -> tuple[DeadLetter, .
     found: list[DeadLetter] = []
     last = "+"
     while len(found) < limit and (rows := _older(steps, last)):
-        letters = (decoding.dead_letter(dead_id, values) for dead_id, values in rows)
-        found += [letter for letter in letters if recipient in (None, letter.message.to)]
+        letters = (_letter(dead_id, values) for dead_id, values in rows)
+        found += [letter for letter in letters if letter and recipient in (None, letter.message.to)]
         last = f"({text(rows[-1][0])}"
     return tuple(found[:limit])
+
+
+def _letter(dead_id: Any, values: Any) -> DeadLetter | None:
+    """None where it is none: others can write to Redis, too."""
+    try:
+        return decoding.dead_letter(dead_id, values)
+    except (KeyError, ValueError, OverflowError, RecursionError):
+        return None
 
 
 def _older(steps: Steps, last: str) -> list[Any]:

@@ -12,7 +12,7 @@ from coordination.planner.hours import say
 from coordination.planner.picture import Box, Picture
 from coordination.planner.picture import draw as draw_graph
 from coordination.runs import gantt as chart
-from coordination.runs.progress import Event
+from coordination.runs.progress import Event, event_of
 from coordination.runs.records import RunView, TodoView
 from coordination.runs.store import RunStore
 from coordination.runs.timeline import decisive, timeline
@@ -92,5 +92,6 @@ def _events(store: RunStore, run_id: str) -> Iterator[Event]:
     since = "-"
     while entries := store.redis.xrange(store.keys.run(run_id).events, since, count=READ_AT_ONCE):
         for key, fields in entries:
-            yield Event(key, fields.pop("what"), fields.pop("todo"), fields)
+            if event := event_of(key, fields):
+                yield event
         since = f"({key}"

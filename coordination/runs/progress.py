@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +16,10 @@ from coordination.runs.records import RunStatus
 from coordination.wire.keys import Keys
 
 ENDED = "run.ended"
+_WHAT = re.compile(r"(run|level|todo|redis)\.[a-z_]{1,32}")
+_ATTEMPT = re.compile(r"[0-9]{1,9}")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,14 @@ class Event:
     @property
     def at_ms(self) -> int:
         return int(self.id.partition("-")[0])
+
+
+def event_of(entry_id: str, fields: Mapping[str, str]) -> Event | None:
+    """None where it is none: others can write to Redis, too."""
+    what, todo = fields.get("what", ""), fields.get("todo")
+    if todo is None or not _WHAT.fullmatch(what) or not _ATTEMPT.fullmatch(fields.get("attempt", "1")):
+        return None
+    return Event(entry_id, what, todo, {name: value for name, value in fields.items() if name not in ("what", "todo")})
 
 
 def follow(
@@ -54,9 +68,10 @@ def follow(
                 return
             yield None
         for entry in entries:
-            fields = dict(entry.fields)
-            event = Event(entry.id, fields.pop("what"), fields.pop("todo"), fields)
-            last = event.id
+            last = entry.id
+            if (event := event_of(entry.id, entry.fields)) is None:
+                logger.warning("%s of run %s is no event of coord: passed over", entry.id, run_id)
+                continue
             yield event
             if event.what == ENDED and _holds(reader, keys, run_id, event):
                 return

@@ -236,7 +236,11 @@ class RunReader:
             for repo, all_of in zip(repos, shares, strict=True)
             for share in all_of
         }
-        return {repo: f"repository {repo}, where run {other} works" for repo, other in found.items() if other != run_id}
+        return {
+            repo: f"repository {repo}, where {f'run {other}' if other else 'somebody'} works"
+            for repo, other in found.items()
+            if other != run_id
+        }
 
 
 class Facts:

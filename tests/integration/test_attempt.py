@@ -20,6 +20,7 @@ from workers.conclusion import Conclusion, Word
 from workers.git import git
 from workers.logs import Log
 from workers.surroundings import Surroundings
+from workers.tasks import _verdict
 from workers.verdict import Kind, Verdict
 
 ANN = ("user.name=Ann", "user.email=ann@example.org")
@@ -154,3 +155,24 @@ def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: 
     parts.close()
 
     assert git("rev-parse", f"coord/{run_id}", cwd=checkout) == git("rev-parse", "main", cwd=checkout)
+
+
+def test_a_todo_whose_records_are_damaged_is_left_to_the_reaper_and_named_in_one_line(
+    redis_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    parts = WorkerParts(
+        Charge(redis_url=redis_url, settings=Settings(), places={"r1": tmp_path}, jobs=1, state=tmp_path / "state")
+    )
+    run_id, _ = submit(parts.store, graph({"T": "r1"}), ecosystem({"T": "r1"}), Settings(), order())
+    state = parts.store.keys.run(run_id).state
+    parts.redis.delete(state)
+    parts.redis.set(state, "no hash")
+
+    assert _verdict(parts.attempts, run_id, "T", 1, "r1").kind is Kind.LATER
+    parts.close()
+
+    told = [record for record in caplog.records if record.name == "workers.tasks"]
+    assert len(told) == 1
+    assert told[0].exc_info is None
+    assert "T of run" in told[0].getMessage()
+    assert "\n" not in told[0].getMessage()

@@ -9,11 +9,19 @@ from collections.abc import Iterator
 import pytest
 
 from coordination.errors import Unreachable, Unusable
+from coordination.messages.bus import MessageBus
 from coordination.messages.following import BEGINNING, Following
 from coordination.messages.outage import delay_s
+from coordination.runs.pictures import gantt
+from coordination.runs.progress import follow
+from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import EmbeddedServer
+from tests.contracts.carrier import Harness
+from tests.plans import ecosystem, graph, order
+
+TODOS = {"A": "r1", "B": "r2"}
 
 
 @pytest.fixture
@@ -48,6 +56,36 @@ def test_another_one_goes_on_where_the_first_one_was_in_every_stream(redis_url: 
         second = Following(client, first.since, hint="")
 
         assert sorted((entry.stream, entry.fields["n"]) for entry in second.read()) == [("a", "2"), ("b", "2")]
+
+
+def test_what_is_no_event_in_a_runs_stream_is_passed_over_by_all_who_read_it(redis_url: str):
+    with connect(redis_url, Profile.READER) as client:
+        store = RunStore(client, "coord")
+        harness = Harness(store)
+        harness.submit(graph(TODOS), ecosystem(TODOS), order())
+        events = store.keys.run(harness.run_id).events
+        before = [entry for entry, _ in client.xrange(events)]
+        rubbish = ({b"\xff": "x"}, {"what": "todo.ready"}, {"what": "\x1b[2J", "todo": "A"}, {"todo": "A"})
+        for fields in (*rubbish, {"what": "todo.running", "todo": "A", "attempt": "9" * 300}):
+            client.xadd(events, fields)
+        last = client.xadd(events, {"what": "run.paused", "todo": "", "by": "me"})
+
+        followed = follow(client, store.keys, harness.run_id, tick_s=0.01)
+
+        assert [e.id for e in itertools.takewhile(lambda e: e is not None, followed)] == [*before, last]
+        assert "</svg>" in gantt(store, harness.run_id)
+
+
+def test_what_is_no_dead_letter_is_passed_over(redis_url: str):
+    with connect(redis_url, Profile.COMMAND) as client:
+        bus = MessageBus(client, "coord")
+        for fields in (
+            {"x": "y"},
+            {"to": "a", "ticket": "t", "sent_at": "x", "head": "", "body": "{", "deliveries": 1},
+        ):
+            client.xadd(bus.steps.keys.dead_letters, fields)
+
+        assert bus.dead() == ()
 
 
 def test_an_outage_is_a_few_ticks_without_anything_and_nothing_is_missed(own: EmbeddedServer):

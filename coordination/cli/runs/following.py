@@ -27,6 +27,7 @@ from rich.text import Text
 
 from coordination.cli.runs.summary import internal_error, line
 from coordination.cli.runs.waits import Reminders, Wait, in_words, still_running, waits
+from coordination.errors import Unreadable
 from coordination.messages.following import BEGINNING
 from coordination.runs.kept import IN_HAND, in_hand
 from coordination.runs.progress import Event
@@ -152,7 +153,8 @@ class Following:
         elif self._is_told(event):
             # As it was then: an ended run is watched from its first event on.
             then, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
-            self._print(line(self._runs.reader.todo(self._run_id, event.todo, then, undoing=undoing)))
+            with suppress(Unreadable):  # of a todo that the run does not have: others can write to Redis, too
+                self._print(line(self._runs.reader.todo(self._run_id, event.todo, then, undoing=undoing)))
         elif event.what == BACK:
             self._turn_back(event)
         counted = event.what in ENDS and self._back == ("undo" in event.fields)
