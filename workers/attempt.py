@@ -32,7 +32,7 @@ from workers.context import LeaseLost
 from workers.deeds import deed_of
 from workers.executors import Command, Job, command_for
 from workers.executors.seam import argv_of
-from workers.git import clean_environment
+from workers.git import clean_environment, without_redirecting
 from workers.logs import Log
 from workers.occupancy import Superseded, Visitor, WorkspaceBusy, WorkspaceUnusable, words_for
 from workers.parcels import NotCarried, sentence
@@ -69,6 +69,8 @@ class Attempt:
         self._child: Child | None = None
         self._begun = False
         """The todo's own command."""
+        self._preparing = False
+        """Or at least `prepare`, which is the repository's."""
 
     def stop(self, word: Word, *, at_once: bool = False) -> None:
         with self._guard:
@@ -114,7 +116,7 @@ class Attempt:
 
     def _hindered(self, trouble: Trouble, words: str) -> Conclusion:
         """What passes; a folder that the todo's own command may have taken away is not made anew for ever."""
-        limited = self._begun and trouble.is_of_the_folder and self._here.checkout.is_dir()
+        limited = (self._begun or self._preparing) and trouble.is_of_the_folder and self._here.checkout.is_dir()
         why = sentence(words)
         self._log.say(f"hindered: {why}")
         blame: Blame = "" if limited else "worker"
@@ -177,7 +179,9 @@ class Attempt:
             self._log.say("commit: no git hooks run, for the setting commit_hooks is skip")
         self._wrote.forget()
         stdin = text.encode(errors="surrogateescape")
-        ended = self._command(workspace, Command(argv=tuple(argv), stdin=stdin), self._environment(workspace))
+        # A todo's own GIT_DIR or GIT_INDEX_FILE is for its command: this commit is made in the worktree.
+        environment = without_redirecting(self._environment(workspace)) | workspace.bounds | workspace.environment
+        ended = self._command(workspace, Command(argv=tuple(argv), stdin=stdin), environment)
         if ended.ok:
             return
         code = ended.exit_code if ended.signal is None else -ended.signal
@@ -195,6 +199,7 @@ class Attempt:
         if prepare is None or not workspace.needs_prepare:
             return None
         self._log.say(f"prepare: {_shown(prepare)}")
+        self._preparing = True
         ended = self._command(workspace, Command(argv=argv_of(prepare)), self._environment(workspace))
         if not ended.ok:
             return replace(self._failure(workspace, ended, "prepare: "), blame="worker")
@@ -283,6 +288,7 @@ class Attempt:
             on_output=self._wrote.take,
             hold=workspace.hold,
             mark=workspace.mark,
+            masked=self._log.masked,
         )
         with self._guard:
             self._child = child
@@ -302,7 +308,7 @@ class Attempt:
     def _lost_ground(self, workspace: Workspace) -> str:
         """Why a command may have failed through no fault of its own: it cannot tell us."""
         if not workspace.there:
-            return f"{workspace.path} is gone"
+            return f"{workspace.path} is gone, or its .git is not the one that coord made"
         room = room_at(workspace.path)
         if room is None or not room.full:
             return ""
@@ -332,7 +338,7 @@ class Attempt:
             "COORD_IDEMPOTENCY_KEY": self._deed.key,
         }
         own = {name: str(value) for name, value in todo.env.items()}
-        return clean_environment(os.environ) | UNATTENDED | own | ours | workspace.environment
+        return clean_environment(os.environ) | UNATTENDED | workspace.bounds | own | ours | workspace.environment
 
 
 def _write(file: Path, text: str) -> None:

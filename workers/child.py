@@ -65,14 +65,16 @@ def start(
     on_output: Callable[[bytes], None],
     hold: int | None = None,
     mark: int | None = None,
+    masked: Callable[[str], str] = str,
 ) -> Child:
     """Start `argv` in `cwd`. `hold` is a descriptor (a flock) that stays open until nothing of the command lives.
 
     Raises WorkspaceUnusable where the machine has no processes, descriptors or disk left at present.
     `mark`: by which its processes are known (`leftovers.py`); None: one of its own.
+    `masked`: takes secrets out of a line that is not the command's own.
     """
     trace = leftovers.Trace.of(env, cwd, leftovers.new_mark() if mark is None else mark)
-    child = Child(on_output, trace)
+    child = Child(on_output, trace, masked)
     locale = "" if "LC_CTYPE" in env else "C"
     figures = [str(trace.mark), str(timeout.total_seconds()), str(kill_grace.total_seconds()), locale]
     try:
@@ -149,12 +151,15 @@ class Report:
 class Child:
     """A command under its guard. `start` makes it."""
 
-    def __init__(self, on_output: Callable[[bytes], None], trace: leftovers.Trace) -> None:
+    def __init__(
+        self, on_output: Callable[[bytes], None], trace: leftovers.Trace, masked: Callable[[str], str]
+    ) -> None:
         self.guard: int | None = None
         """Pid of the guard."""
         self.group: int | None = None
         """Process group and session of the command; None if it could not be started."""
         self._on_output = on_output
+        self._masked = masked
         self._trace = trace
         self._began = time.monotonic()
         self._process: subprocess.Popen[bytes] | None = None
@@ -231,7 +236,7 @@ class Child:
             if self._process is not None:
                 self._pump(self._process)
             if self._report.refused:
-                self._on_output(f"coord: {self._report.refused[1]}\n".encode(errors="replace"))
+                self._on_output(f"coord: {self._masked(self._report.refused[1])}\n".encode(errors="replace"))
         finally:
             self._hang_up()
         return self._report.outcome(self._stop_reason, time.monotonic() - self._began)

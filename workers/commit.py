@@ -14,12 +14,12 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from coordination.errors import GitRefused
 from workers.child import Exit
 from workers.git import ask, clean_environment, git
-from workers.occupancy import Superseded
-from workers.trouble import GitInterrupted
+from workers.git_dir import refuse_damaged
 
 DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
 """git does not sync loose objects by default: a power loss would take a commit whose result Redis has acknowledged."""
@@ -67,14 +67,18 @@ class Stand:
     git_commit: GitCommit
 
     def git(self, *args: str, stdin: str = "", settings: Sequence[str] = ()) -> str:
-        return git(*args, cwd=self.path, stdin=stdin, settings=(*self.settings, *settings), hold=self.hold)
+        settings = (*self.settings, *settings)
+        return git(*args, cwd=self.path, git_dir=self.git_dir, stdin=stdin, settings=settings, hold=self.hold)
+
+    def ask(self, *args: str) -> CompletedProcess[str]:
+        return ask(*args, cwd=self.path, git_dir=self.git_dir)
 
     def commit_at(self, name: str) -> str:
         """Empty if there is no such commit."""
-        return ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}", cwd=self.path).stdout.strip()
+        return self.ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.strip()
 
     def contains(self, old: str, new: str) -> bool:
-        return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=self.path).returncode == 0
+        return old == new or self.ask("merge-base", "--is-ancestor", old, new).returncode == 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +128,7 @@ def look(stand: Stand) -> Look:
 
 
 def commit(stand: Stand, text: Message) -> str:
-    """The branch's new tip; the old one if nothing changed. Raises GitRefused, CommitRefused, or Superseded if the branch moved."""
+    """The branch's new tip; the old one if nothing changed. Raises GitRefused or CommitRefused."""
     seen = look(stand)
     head = seen.head
     was = head if seen.branch == stand.branch else stand.commit_at(f"refs/heads/{stand.branch}")
@@ -150,14 +154,23 @@ def commit(stand: Stand, text: Message) -> str:
 
 
 def _commit(stand: Stand, parent: str, text: Message) -> str:
-    settings = (*OURS, *DURABLE, *stand.settings, *identity(stand.path), *(() if stand.hooks else (NO_HOOKS,)))
+    settings = (
+        *OURS,
+        *DURABLE,
+        *stand.settings,
+        *identity(stand.path, stand.git_dir),
+        *(() if stand.hooks else (NO_HOOKS,)),
+    )
     options = [word for setting in settings for word in ("-c", setting)]
-    argv = ["git", *options, "commit", "--quiet", "--cleanup=whitespace", "--file=-"]
+    # Hooks get GIT_DIR as ever, and no GIT_WORK_TREE: they may well go elsewhere. So git takes the folder that it starts in.
+    argv = ["git", f"--git-dir={stand.git_dir}", *options, "commit", "--quiet", "--cleanup=whitespace", "--file=-"]
+    refuse_damaged(stand.path, stand.git_dir)
     try:
         stand.git_commit(argv, str(text))
     except CommitRefused:
         if not _hooks_changed_files(stand):
             raise
+        refuse_damaged(stand.path, stand.git_dir)
         stand.git_commit(argv, str(text))
     new = stand.commit_at("HEAD")
     ours = stand.git("log", "--format=%B", f"{parent}..{new}")
@@ -207,9 +220,10 @@ def _merged(stand: Stand) -> list[str]:
     return heads.read_text().split() if heads.exists() else []
 
 
-def identity(path: Path) -> Sequence[str]:
+def identity(path: Path, git_dir: Path | None = None) -> Sequence[str]:
     """Settings for our own commits: none where the user has a name."""
-    known = ask("config", "--name-only", "--get-regexp", r"^user\.(name|email)$", cwd=path).stdout.split()
+    asked = ("--name-only", "--get-regexp", r"^user\.(name|email)$")
+    known = ask("config", *asked, cwd=path, git_dir=git_dir).stdout.split()
     return () if {"user.name", "user.email"} <= set(known) else NOBODY
 
 
@@ -221,12 +235,4 @@ def signing(path: Path) -> Sequence[str]:
 
 def _move(stand: Stand, new: str, old: str) -> None:
     ref = f"refs/heads/{stand.branch}"
-    try:
-        stand.git("update-ref", "-m", "coord: todo succeeded", ref, new, old, settings=DURABLE)
-    except GitInterrupted:  # nobody knows whether it has moved; the next attempt sets it back
-        raise
-    except GitRefused as refused:
-        message = (
-            f"{stand.branch} moved while the todo was being committed: a newer attempt took over ({refused.message})"
-        )
-        raise Superseded(message, "nothing to do: the newer attempt counts") from refused
+    stand.git("update-ref", "-m", "coord: todo succeeded", ref, new, old, settings=DURABLE)

@@ -16,10 +16,12 @@ from pathlib import Path
 from coordination.errors import CoordinationError, GitRefused
 from coordination.wire.private import make_private
 from workers.git import ask, git
+from workers.git_dir import git_dir_of
 from workers.occupancy import Occupancy, WorkspaceUnusable, words_for
 from workers.prepared import Prepared
 from workers.repository import has_commit, worktrees
 from workers.submodules import Submodules
+from workers.trees import remove_tree
 from workers.trouble import GitInterrupted, Trouble
 
 UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
@@ -66,7 +68,8 @@ class Folder:
         self._may_have_entry = True
 
     def git(self, *args: str) -> str:
-        return git(*args, cwd=self.path, settings=self._prepared.settings, hold=self._occupancy.hold)
+        settings, hold = self._prepared.settings, self._occupancy.hold
+        return git(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=hold)
 
     def is_at(self, commit: str) -> bool:
         """By two small files, since this is asked after every attempt; a ref that is kept otherwise is asked of git."""
@@ -93,18 +96,15 @@ class Folder:
             sound = False
         if not sound:
             self._make(commit)
-        self._submodules.update(self.path, self._checkout)
+        self._submodules.update(self.path, self.git_dir, self._checkout)
 
     def _is_sound(self) -> bool:
-        """Ours and of this repository. Without `.git` git would look further up, and find whatever the state lies in."""
-        if not (self.path / ".git").is_file():
+        """Ours and of this repository."""
+        git_dir = git_dir_of(self.path)
+        if git_dir is None:
             return False
-        answer = ask("rev-parse", "--path-format=absolute", "--git-dir", cwd=self.path)
-        if answer.returncode:
-            return False
-        self.git_dir = Path(answer.stdout.removesuffix("\n"))
-        entries = self.git_dir.parent
-        return entries.name == "worktrees" and entries.parent.samefile(self._common_dir)
+        self.git_dir = git_dir
+        return git_dir.parent.name == "worktrees" and git_dir.parent.parent.samefile(self._common_dir)
 
     def _clean(self, commit: str) -> bool:
         self._lay_down_what_is_unfinished()
@@ -139,8 +139,10 @@ class Folder:
                 make_private(self.path.parent)
             git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self._occupancy.hold)
         self._may_have_entry = True
-        named = (self.path / ".git").read_text(errors="surrogateescape")
-        self.git_dir = self.path / named.removeprefix("gitdir: ").removesuffix("\n")
+        made = git_dir_of(self.path)
+        if made is None:
+            raise GitInterrupted(Trouble.DAMAGED, f"{self.path} was changed while git made it")
+        self.git_dir = made
 
     def obtain(self, commit: str) -> None:
         if has_commit(self._checkout, commit):
@@ -162,6 +164,8 @@ class Folder:
 
     def _discard(self) -> None:
         """Folder first, entry second: git refuses a folder that is damaged, and is content with one that is missing."""
+        if self.path.parent.is_symlink():  # a todo's doing: what it leads to is somebody's
+            self.path.parent.unlink()
         remove_tree(self.path)
         self._prepared.forget()
         if self._may_have_entry:
@@ -199,16 +203,3 @@ class Folder:
             yield
         finally:
             os.close(fd)
-
-
-def remove_tree(path: Path) -> None:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        pass
-    except PermissionError:  # folders without write permission, as in Go's module cache
-        for folder, _, _ in os.walk(path):
-            Path(folder).chmod(0o700)
-        shutil.rmtree(path)

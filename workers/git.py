@@ -3,6 +3,8 @@
 * Variables that would send git to another repository (a worker started from a hook has GIT_DIR set) are taken away.
 * Personal settings that would run or ask something are overridden. All else stays the user's: filters, line endings and
   excludes make the files what they are in the checkout. A todo's commit is made with the user's hooks (`commit.py`).
+* Nothing above the folder that git works in is discovered. In a worktree and in a submodule nothing is discovered at all:
+  `git_dir` is given, and refused where the folder names another one by now (`git_dir.py`).
 * `hold` descriptors go to git, so that a lock on the worktree outlives a worker that is killed while git still writes.
 * git runs in a session of its own: a Ctrl-C at the worker's terminal does not cut a commit in two.
 """
@@ -18,6 +20,7 @@ from typing import Any
 
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import GitRefused
+from workers.git_dir import refuse_damaged
 from workers.trouble import GitInterrupted, Trouble, trouble_of_error, trouble_of_git
 
 REDIRECTING = frozenset(  # git rev-parse --local-env-vars, and what else changes where git looks
@@ -51,8 +54,17 @@ PATIENCE = timedelta(minutes=10)
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Without what would redirect git, and without what is coord's: hooks, filters and helpers run in it, and todos."""
-    kept = without_ours(environ)
-    return {name: value for name, value in kept.items() if name not in REDIRECTING and not _numbered(name)}
+    return without_redirecting(without_ours(environ))
+
+
+def without_redirecting(environ: Mapping[str, str]) -> dict[str, str]:
+    """For git commands of ours in an environment that a todo has a say in."""
+    return {name: value for name, value in environ.items() if name not in REDIRECTING and not _numbered(name)}
+
+
+def bounds(folder: Path) -> dict[str, str]:
+    """The variable that keeps git in this folder, or below it, from finding a repository above it."""
+    return {"GIT_CEILING_DIRECTORIES": str(Path(os.path.realpath(folder)).parent)}
 
 
 def _numbered(name: str) -> bool:
@@ -62,13 +74,17 @@ def _numbered(name: str) -> bool:
 def git(
     *args: str,
     cwd: Path,
+    git_dir: Path | None = None,
     stdin: str = "",
     settings: Sequence[str] = (),
     hold: int | None = None,
     patience: timedelta = PATIENCE,
 ) -> str:
-    """What git printed, without the last line end; raises GitRefused with git's own words, GitInterrupted for what passes."""
-    done = ask(*args, cwd=cwd, stdin=stdin, settings=settings, hold=hold, patience=patience)
+    """What git printed, without the last line end; raises GitRefused with git's own words, GitInterrupted for what passes.
+
+    `git_dir`: that of the worktree or submodule `cwd`.
+    """
+    done = ask(*args, cwd=cwd, git_dir=git_dir, stdin=stdin, settings=settings, hold=hold, patience=patience)
     if done.returncode:
         words = done.stderr.strip() or done.stdout.strip() or f"git ended with {done.returncode}"
         if trouble := trouble_of_git(done.returncode, done.stderr):
@@ -80,19 +96,28 @@ def git(
 def ask(
     *args: str,
     cwd: Path,
+    git_dir: Path | None = None,
     stdin: str = "",
     settings: Sequence[str] = (),
     hold: int | None = None,
     patience: timedelta = PATIENCE,
+    looks_above: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Like `git`, for questions that git answers by its exit code. Raises GitInterrupted where it could not answer."""
+    """Like `git`, for questions that git answers by its exit code. Raises GitInterrupted where it could not answer.
+
+    `looks_above`: `cwd` may lie within a repository.
+    """
+    place = {} if looks_above else bounds(cwd)
+    if git_dir is not None:
+        refuse_damaged(cwd, git_dir)
+        place |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(cwd)}
     options = [word for setting in (*SETTINGS, *settings) for word in ("-c", setting)]
     source: dict[str, Any] = {"input": stdin} if stdin else {"stdin": subprocess.DEVNULL}
     try:
         done = subprocess.run(
             ["git", *options, *args],
             cwd=cwd,
-            env=clean_environment(os.environ) | UNATTENDED | OURS,
+            env=clean_environment(os.environ) | UNATTENDED | OURS | place,
             **source,
             capture_output=True,
             encoding="utf-8",

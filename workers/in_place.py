@@ -37,6 +37,11 @@ class InPlace:
         return {}
 
     @property
+    def bounds(self) -> dict[str, str]:
+        """The path may be a folder of a repository."""
+        return {}
+
+    @property
     def there(self) -> bool:
         """Whether it is a folder still."""
         return self.path.is_dir()

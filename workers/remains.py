@@ -20,8 +20,8 @@ from pathlib import Path
 from coordination.errors import CoordinationError
 from coordination.models import Repo
 from coordination.runs.cleaning import RUN_ID, Kind, Remnant
-from workers.folder import remove_tree
 from workers.run_branches import RunBranches
+from workers.trees import remove_tree
 from workers.trouble import GitInterrupted
 from workers.worktree import Worktree
 

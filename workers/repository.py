@@ -62,7 +62,7 @@ def _or_in_place(name: str) -> str:
 def look(path: Path) -> tuple[str, Path | None]:
     """Why this is no repository of its own (empty if it is one), and its common directory."""
     asked = ("--is-bare-repository", "--is-inside-work-tree", "--show-prefix", "--git-common-dir")
-    answer = ask("rev-parse", "--path-format=absolute", *asked, cwd=path)
+    answer = ask("rev-parse", "--path-format=absolute", *asked, cwd=path, looks_above=True)
     if answer.returncode and "not a git repository" in answer.stderr and not (path / ".git").exists():
         return "is not a git repository", None
     for begins_here in ("true\nfalse\n\n/", "false\ntrue\n\n/"):
@@ -73,10 +73,12 @@ def look(path: Path) -> tuple[str, Path | None]:
 
 def _look_closely(path: Path) -> tuple[str, Path | None]:
     # Each call asks for one path: git parts its answers by a newline, and a path may hold one.
-    answer = ask("rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir", cwd=path)
+    answer = ask(
+        "rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir", cwd=path, looks_above=True
+    )
     bare, _, common = answer.stdout.removesuffix("\n").partition("\n")
     if bare != "true":
-        answer = ask("rev-parse", "--show-toplevel", cwd=path)
+        answer = ask("rev-parse", "--show-toplevel", cwd=path, looks_above=True)
     if answer.returncode:
         hint = "see to what git says, then let the todo run again"
         raise GitRefused(f"git does not accept {path}: {answer.stderr.strip()}", hint)
@@ -96,8 +98,10 @@ def is_partial(path: Path) -> bool:
     return ask("config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$", cwd=path).returncode == 0
 
 
-def has_commit(path: Path, commit: str) -> bool:
-    return is_commit(commit) and ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=path).returncode == 0
+def has_commit(path: Path, commit: str, git_dir: Path | None = None) -> bool:
+    if not is_commit(commit):
+        return False
+    return ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=path, git_dir=git_dir).returncode == 0
 
 
 def worktrees(path: Path) -> Iterator[tuple[Path, str]]:

@@ -50,7 +50,8 @@ from workers.beginning import Carried, Earlier, Ground, Unmergeable, begin
 from workers.child import Child
 from workers.commit import DURABLE, CommitStyle, Stand, commit, message, run_git
 from workers.folder import Fetch, Folder
-from workers.git import ask, git
+from workers.git import ask, bounds, git
+from workers.git_dir import git_dir_of, refuse_damaged
 from workers.occupancy import Occupancy, Superseded, Visitor, words_for
 from workers.prepared import Prepared
 from workers.repository import branch_of, is_commit, tip
@@ -162,12 +163,16 @@ class Worktree:
     @property
     def there(self) -> bool:
         """Whether it is a worktree still."""
-        return (self.path / ".git").is_file()
+        return git_dir_of(self.path) == self._folder.git_dir
 
     @property
     def changed(self) -> bool:
         """Whether something in it is in no commit."""
-        return bool(ask("status", "--porcelain", cwd=self.path, settings=self._prepared.settings).stdout)
+        git_dir = git_dir_of(self.path)
+        if git_dir is None:
+            return False
+        settings = self._prepared.settings
+        return bool(ask("status", "--porcelain", cwd=self.path, git_dir=git_dir, settings=settings).stdout)
 
     @property
     def needs_prepare(self) -> bool:
@@ -185,12 +190,21 @@ class Worktree:
         """For the todo's own processes."""
         return self._prepared.environment
 
+    @property
+    def bounds(self) -> dict[str, str]:
+        """For the todo's own processes, unless it says otherwise: where it removed `.git`, git finds no repository above."""
+        return bounds(self.path)
+
+    def git(self, *args: str) -> str:
+        """Ask git here. Raises GitInterrupted where the worktree is damaged."""
+        return self._folder.git(*args)
+
     def apply(self, changes: Path) -> str:
         """Make the changes of a patch, in files and index; returns the tree that came of it. Raises GitRefused, with some of them made."""
-        settings = (*self._prepared.settings, *DURABLE)
+        settings, git_dir = (*self._prepared.settings, *DURABLE), self._folder.git_dir
         options = ("--index", "--binary", "--whitespace=nowarn", "--no-ignore-whitespace")
-        git("apply", *options, str(changes), cwd=self.path, settings=settings, hold=self.hold)
-        return git("write-tree", cwd=self.path, settings=settings, hold=self.hold)
+        git("apply", *options, str(changes), cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold)
+        return git("write-tree", cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold)
 
     def start_anew(self) -> None:
         """Clean at the commit that the attempt began with, whatever was done since."""
@@ -209,6 +223,7 @@ class Worktree:
         assert self._visitor is not None, "enter first"
         self._occupancy.check()
         with words_for(self.path):
+            refuse_damaged(self.path, self._folder.git_dir)
             self._folder.remove_stale_locks()
             stand = Stand(
                 path=self.path,
@@ -221,15 +236,20 @@ class Worktree:
                 git_commit=self._git_commit,
             )
             text = message(self._style, self._run, todo, task, self._visitor.fence, source)
-            self._stands = commit(stand, text)
+            try:
+                self._stands = commit(stand, text)
+            except GitRefused:
+                self._occupancy.check()  # a newer attempt that moved the branch is the reason that counts
+                raise
         return self._stands
 
     def not_carried(self) -> list[str]:
         """In words: what the todo has done in submodules that goes with the worktree. Asked after `commit`."""
         if not (self.path / ".gitmodules").is_file():
             return []
-        lost = self._submodules.unpublished(self.path, self._checkout, self._since)
-        return [*self._submodules.left_out(self.path), *lost]
+        git_dir = self._folder.git_dir
+        lost = self._submodules.unpublished(self.path, git_dir, self._checkout, self._since)
+        return [*self._submodules.left_out(self.path, git_dir), *lost]
 
     def leave(self) -> None:
         """Go out; nothing of the attempt may be alive. Harmless when not inside."""

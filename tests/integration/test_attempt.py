@@ -41,7 +41,13 @@ def state(tmp_path: Path) -> Path:
     return tmp_path / "state"
 
 
-def attempt(state: Path, run: Any, context: dict[str, Any] | None = None, prepare: str | None = None) -> Conclusion:
+def attempt(
+    state: Path,
+    run: Any,
+    context: dict[str, Any] | None = None,
+    prepare: str | None = None,
+    secrets: tuple[str, ...] = (),
+) -> Conclusion:
     """One attempt in the folder r1, in place where it is no repository."""
     checkout = state.parent / "r1"
     checkout.mkdir(exist_ok=True)
@@ -61,7 +67,7 @@ def attempt(state: Path, run: Any, context: dict[str, Any] | None = None, prepar
         checkout=checkout,
         output_limit_bytes=settings.output_limit_bytes,
     )
-    log = Log(lambda text, skipped: None, state / "log", limit_bytes=10_000)
+    log = Log(lambda text, skipped: None, state / "log", limit_bytes=10_000, secrets=secrets)
     try:
         return Attempt(grant, here, log).run()
     finally:
@@ -124,6 +130,30 @@ def test_who_is_to_blame_for_a_failure_is_the_worker_until_the_todos_command_has
     (checkout / ".git" / "config").write_text("[no configuration")
     refused = attempt(state, "true")
     assert (refused.word, refused.blame) == (Word.REFUSED, "worker")
+
+
+def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_not_repeated_for_ever(state: Path):
+    checkout = state.parent / "r1"
+    checkout.mkdir()
+    for path in (state.parent, checkout):
+        git("init", "--quiet", "--initial-branch=main", cwd=path)
+        (path / "file").write_text("first")
+        git("add", "file", cwd=path)
+        git("commit", "--quiet", "-m", "1", cwd=path, settings=ANN)
+    (state.parent / "file").write_text("uncommitted")
+
+    concluded = attempt(state, "true", prepare="rm .git")
+
+    assert (concluded.word, concluded.limited) == (Word.HINDERED, True)
+    assert (state.parent / "file").read_text() == "uncommitted"
+
+
+def test_a_command_that_does_not_exist_is_told_without_the_secrets_in_it(state: Path):
+    attempt(state, {"type": "shell", "run": ["/no/such/S3CRET"]}, secrets=("S3CRET",))
+
+    told = (state / "log").read_text()
+    assert "not found" in told
+    assert "S3CRET" not in told
 
 
 def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: str, tmp_path: Path):

@@ -204,3 +204,20 @@ def test_a_cherry_pick_that_the_todo_left_gives_the_commit_neither_its_author_no
     assert done.word is Word.SUCCEEDED, bench.log
     assert bench.said("%an %s", done.tip) == "coord T: Raise the minimum"
     assert replace(done, tip="").since
+
+
+def test_variables_of_a_todo_that_redirect_git_redirect_no_commit_of_coord(bench: Bench):
+    victim = bench.folder / "victim"
+    git(bench.folder, "clone", "-q", str(bench.checkout), str(victim))
+    (victim / "code").write_text("staged\n")
+    git(victim, "add", "code")
+    before = [(victim / ".git" / name).read_bytes() for name in ("HEAD", "index")]
+    redirect = {"GIT_DIR": ".git", "GIT_INDEX_FILE": ".git/index", "GIT_WORK_TREE": ""}
+
+    for name, place in redirect.items():
+        tip = bench.attempt(
+            f'echo {name} > code; [ "${name}" = {victim / place} ]', env={name: str(victim / place)}
+        ).tip
+        assert git(bench.checkout, "show", f"{tip}:code") == name
+    assert [(victim / ".git" / name).read_bytes() for name in ("HEAD", "index")] == before
+    assert (victim / "code").read_text() == "staged\n"

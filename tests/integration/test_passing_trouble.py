@@ -33,10 +33,17 @@ exec {git} "$@"
 class Scene:
     """One todo `A` of the repository `up`, in a run that is rolled back when it fails."""
 
-    def __init__(self, world: World, action: str = WRITES, settings: Settings | None = None, **fields: object) -> None:
+    def __init__(
+        self,
+        world: World,
+        action: str = WRITES,
+        settings: Settings | None = None,
+        checkout: Path | None = None,
+        **fields: object,
+    ) -> None:
         settings = settings or Settings(disk_min=0)
         world.settings = settings
-        self.checkout = world.repo("a/up")
+        self.checkout = checkout or world.repo("a/up")
         self.host = world.host("a", up=self.checkout)
         self.store = self.host.parts.store
         declared = ecosystem({"A": "up"}, A={"action": action, "retry": {"attempts": 1}, **fields})
@@ -134,6 +141,73 @@ def test_a_todo_that_always_deletes_its_worktree_fails_in_the_end(world: World):
 
     assert verdicts == [Kind.LATER] * Settings().lost_leases + [Kind.FAILED]
     assert "(4 times)" in scene.fact("error")
+
+
+DAMAGES = {
+    "git file deleted": "rm -rf .git",
+    "git file deleted, and the command fails": "rm -rf .git; exit 1",
+    "git file of another repository": "echo 'gitdir: {victim}/.git' > .git",
+    "git file of another repository, and the command fails": "echo 'gitdir: {victim}/.git' > .git; exit 1",
+    "git file of another worktree": "echo 'gitdir: {outer}/.git/worktrees/theirs' > .git",
+    "a repository of its own": "rm .git; git init -q; git add .",
+    "folder is a link": "mv $PWD $PWD.away; ln -s {victim} $PWD",
+    "folder of the run is a link": "cd ../..; mv $COORD_RUN_ID away; ln -s {theirs} $COORD_RUN_ID",
+}
+
+
+def state_of(*repositories: Path) -> list[object]:
+    """What the owner of a repository would notice."""
+    facts: list[object] = []
+    for path in repositories:
+        entry = Path(git(path, "rev-parse", "--absolute-git-dir"))
+        facts += [(entry / name).read_bytes() for name in ("HEAD", "index")]
+        facts += [(path / name).read_text() for name in ("first", "notes")]
+        facts.append(git(path, "rev-parse", "HEAD"))
+    return facts
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_todo_that_damages_its_worktree_makes_git_change_no_other_repository(world: World, damage: str):
+    outer, victim = world.repo("a"), world.repo("victim")  # the state folder lies in the checkout, as .coord does
+    theirs = world.folder / "elsewhere" / "up"
+    git(outer, "worktree", "add", "-q", "--detach", str(theirs))
+    (outer / ".git/worktrees/up").rename(outer / ".git/worktrees/theirs")
+    (theirs / ".git").write_text(f"gitdir: {outer}/.git/worktrees/theirs\n")
+    for path in (outer, victim, theirs):
+        (path / "first").write_text("staged\n")
+        git(path, "add", "first")
+        (path / "first").write_text("later\n")
+        (path / "notes").write_text("untracked\n")
+    before, once = state_of(outer, victim, theirs), world.folder / "once"
+    damage = damage.format(victim=victim, outer=outer, theirs=theirs.parent)
+    scene = Scene(
+        world, f"echo made > made; [ -e {once} ] || {{ touch {once}; {damage}; exit; }}; {WRITES}", checkout=outer
+    )
+
+    assert scene.go().kind is Kind.LATER
+    scene.is_held_up(str(scene.worktree))
+    assert scene.failures == 0, "the todo has done it"
+    assert state_of(outer, victim, theirs) == before
+    scene.is_done()
+    assert state_of(outer, victim, theirs) == before
+
+
+def test_a_todo_that_always_makes_a_repository_of_its_worktree_fails_as_damaged_and_not_as_superseded(world: World):
+    scene = Scene(world, "rm .git; git init -q")
+    verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
+
+    assert verdicts == [Kind.LATER] * Settings().lost_leases + [Kind.FAILED]
+    assert "newer attempt" not in scene.fact("error")
+    assert "(4 times)" in scene.fact("error")
+
+
+def test_plain_git_in_a_worktree_without_its_git_file_finds_no_repository_above(world: World):
+    outer = world.repo("a")
+    scene = Scene(world, "rm .git; git add --all || true", checkout=outer)
+
+    assert scene.go().kind is Kind.LATER
+    assert "not a git repository" in scene.host.log(scene.run, "A")
+    assert git(outer, "diff", "--cached", "--name-only") == ""
 
 
 def test_a_full_disk_holds_the_todo_up_until_there_is_room(world: World, small_disk: Callable[[Path], Path]):

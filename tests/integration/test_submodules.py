@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -81,6 +82,31 @@ def test_the_next_attempt_finds_submodules_as_they_were_whatever_was_done_to_the
     there.leave()
 
 
+@pytest.mark.parametrize("damage", ["git file", "link"])
+def test_a_submodule_that_a_todo_led_elsewhere_is_made_anew_and_the_checkouts_stays(checkout: Path, damage: str):
+    there = tree(checkout)
+    enter(there)
+    lib, theirs = there.path / "lib", checkout / "lib"
+    (theirs / "file").write_text("uncommitted\n")
+    (theirs / "notes").write_text("untracked\n")
+    if damage == "git file":
+        (lib / ".git").write_text(f"gitdir: {checkout}/.git/modules/lib\n")
+    else:
+        shutil.rmtree(lib)
+        lib.symlink_to(theirs)
+    head = (checkout / ".git" / "modules" / "lib" / "HEAD").read_bytes()
+    there.leave()
+
+    enter(there, fence=2)
+
+    assert (lib / "file").read_text() == "lib\n"
+    assert not there.changed
+    assert (theirs / "file").read_text() == "uncommitted\n"
+    assert (theirs / "notes").read_text() == "untracked\n"
+    assert (checkout / ".git" / "modules" / "lib" / "HEAD").read_bytes() == head
+    there.leave()
+
+
 def test_none_are_made_where_none_are_wanted_and_all_where_all_are(checkout: Path):
     none = tree(checkout, wanted=False)
     enter(none)
@@ -104,7 +130,7 @@ def test_what_a_commit_cannot_carry_of_a_submodule_is_said(checkout: Path):
 
     only_here = git(there.path / "lib", "rev-parse", "HEAD")
     assert new != since
-    assert [module.commit for module in submodules_of(there.path) if module.path == "lib"] == [only_here]
+    assert [module.commit for module in submodules_of(there.path, None) if module.path == "lib"] == [only_here]
     assert len(told) == 2
     assert "in no commit" in told[0]
     assert only_here[:12] in told[1]

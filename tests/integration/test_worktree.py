@@ -271,6 +271,16 @@ def test_the_branch_moves_only_from_where_it_was_seen(run: Run, checkout: Path) 
     assert git("rev-parse", "coord/r1", cwd=checkout) == side
 
 
+def test_a_branch_that_git_cannot_move_is_refused_and_nobody_is_said_to_have_superseded_the_attempt(run: Run) -> None:
+    run.enter()
+    for words in ("checkout --quiet --detach", "branch --quiet -D coord/r1", "branch --quiet coord/r1/in-the-way"):
+        git(*words.split(), cwd=run.tree.path)
+    (run.tree.path / "code.py").write_text("one = 2\n")
+
+    with pytest.raises(GitRefused, match="coord/r1/in-the-way"):
+        run.tree.commit("T", "work")
+
+
 def test_odd_files_are_committed_and_do_not_crash(run: Run) -> None:
     run.enter()
     tree = run.tree.path

@@ -41,7 +41,7 @@ class Doing:
         # Whoever stops it from here on comes too late: it is done, and the fence decides whether that counts.
         done = Conclusion(word=Word.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since)
         if self.recall:
-            self.recall.note(done, workspace.path)
+            self.recall.note(done, workspace)
         return done
 
     def counts(self) -> None:

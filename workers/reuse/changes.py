@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.errors import CoordinationError, GitRefused
-from workers.git import ask, git
+from workers.git import ask
 from workers.repository import is_commit
 from workers.worktree import Worktree
 
@@ -16,8 +16,8 @@ class NotRestored(CoordinationError):
     """The patch does not lead to the tree that it is said to lead to."""
 
 
-def tree_of(commit: str, at: Path) -> str:
-    return git("rev-parse", "--verify", f"{commit}^{{tree}}", cwd=at)
+def tree_of(commit: str, at: Worktree) -> str:
+    return at.git("rev-parse", "--verify", f"{commit}^{{tree}}")
 
 
 def trees_behind(predecessors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -34,11 +34,11 @@ def trees_behind(predecessors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return found
 
 
-def patch(since: str, tip: str, at: Path, file: Path) -> bytes:
+def patch(since: str, tip: str, at: Worktree, file: Path) -> bytes:
     """From commit to commit; empty where the tree is the same. `file`: where git may write it."""
     options = ("-r", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
     prefixes = ("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short")
-    git("diff-tree", *options, *prefixes, f"--output={file}", since, tip, cwd=at)
+    at.git("diff-tree", *options, *prefixes, f"--output={file}", since, tip)
     return file.read_bytes()
 
 
@@ -51,7 +51,7 @@ def restore(workspace: Worktree, changes: bytes, file: Path, tree: str, todo: st
             file.write_bytes(changes)
             _check(workspace.apply(file), tree)
         tip = workspace.commit(todo, task, source)
-        _check(tree_of(tip, workspace.path), tree)
+        _check(tree_of(tip, workspace), tree)
     except (GitRefused, NotRestored) as refused:
         workspace.start_anew()
         raise NotRestored(f"it could not be restored: {refused.message}", "it runs instead") from refused

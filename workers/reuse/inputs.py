@@ -13,7 +13,7 @@ from hashlib import file_digest, sha256
 from pathlib import Path
 
 from coordination.errors import CoordinationError
-from workers.git import git
+from workers.worktree import Worktree
 
 Found = list[tuple[str, list[tuple[str, str]]]]
 """Pattern → file → digest."""
@@ -23,18 +23,18 @@ class NotKnown(CoordinationError):
     """What is in an input cannot be told."""
 
 
-def found(patterns: Iterable[str], root: Path, say: Callable[[str], None]) -> Found:
-    """What each pattern names below `root`, in order; of one that names nothing the log is told, and it counts as such.
+def found(patterns: Iterable[str], workspace: Worktree, say: Callable[[str], None]) -> Found:
+    """What each pattern names in the worktree, in order; of one that names nothing the log is told, and it counts as such.
 
     Raises NotKnown or OSError.
     """
-    return [(pattern, _files(pattern, root, say)) for pattern in patterns]
+    return [(pattern, _files(pattern, workspace, say)) for pattern in patterns]
 
 
-def _files(pattern: str, root: Path, say: Callable[[str], None]) -> list[tuple[str, str]]:
+def _files(pattern: str, workspace: Worktree, say: Callable[[str], None]) -> list[tuple[str, str]]:
     options = ("-z", "--cached", "--others", "--deduplicate")
-    listed = git("ls-files", *options, "--", f":(top,glob){pattern}", cwd=root)
-    files = [(name, digest) for name in sorted(_names(listed)) if (digest := _digest(root, name))]
+    listed = workspace.git("ls-files", *options, "--", f":(top,glob){pattern}")
+    files = [(name, digest) for name in sorted(_names(listed)) if (digest := _digest(workspace.path, name))]
     if not files:
         say(f"cache: no file fits its input {pattern}; that counts as well")
     return files

@@ -87,9 +87,9 @@ class Recall:
             self._say(f"cache: cannot be used: {_words(error)}; it runs")
             return None
 
-    def note(self, conclusion: Conclusion, at: Path) -> None:
-        """What this attempt came to, in the repository `at`, to be kept if that counts."""
-        if not self._key or conclusion.cached:
+    def note(self, conclusion: Conclusion, at: Workspace) -> None:
+        """What this attempt came to in the workspace, to be kept if that counts."""
+        if not self._key or conclusion.cached or not isinstance(at, Worktree):
             return
         try:
             kept = self._made(conclusion, at)
@@ -122,8 +122,8 @@ class Recall:
         return self._grant.run_id, self._grant.todo_id
 
     def _key_in(self, workspace: Worktree, since: str) -> str:
-        inputs = found(self._cache.inputs, workspace.path, self._say)
-        tree = tree_of(since, workspace.path)
+        inputs = found(self._cache.inputs, workspace, self._say)
+        tree = tree_of(since, workspace)
         context = self._context()
         trees = trees_behind(context.get("predecessors", ()))
         return key_of(self._grant.spec, self._agent_command, tree, inputs, context, trees)
@@ -161,7 +161,7 @@ class Recall:
             return Conclusion(word=Word.BUSY, why=f"{who}, which computes the same", again=LOOK_AGAIN)
         return None
 
-    def _made(self, conclusion: Conclusion, at: Path) -> Kept:
+    def _made(self, conclusion: Conclusion, at: Worktree) -> Kept:
         run, todo = self._who
         with scratch(self._state) as folder:
             changes = patch(conclusion.since, conclusion.tip, at, folder / "changes")
