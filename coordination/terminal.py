@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import BinaryIO, TextIO, cast
 
-CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
-"""C0 and C1 without tab and newline, and the marks that turn the direction: for a class of a regular expression."""
+CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
+"""C0 and C1 without tab and newline, the marks that turn the direction, and what separates lines and paragraphs: for a class of a regular expression."""
 _OBEYED = re.compile(f"(?P<colour>\x1b\\[(?P<codes>[0-9;:]*)m)|\r\n|[{CONTROLS}]")
 _OUR_CODES = re.compile(r"(?:(?:[0-4]|22|3[1-7]|39|9[1-7])(?:;|$))*")
 """Bold, dim, italic, underlined and the colours of text, but not black: nothing that could hide what is written."""
+_COLOUR = r"[0-4]?|7|2[1-4]|27|[34][0-79]|9[0-7]|10[0-7]|[34]8[;:](?:5[;:]\d{1,3}|2[;:]:?\d{1,3}[;:]\d{1,3}[;:]\d{1,3})"
+_COLOURS = re.compile(f"(?:{_COLOUR})(?:;(?:{_COLOUR}))*")
+"""Any colour, bold, dim, italic, underlined, reversed, and the ends of these: nothing that blinks or is concealed."""
 _UNFINISHED = re.compile("(?:\x1b(?:\\[[0-9;:]{0,64})?|\r)\\Z")
 
 
@@ -35,7 +38,8 @@ class Lets(StrEnum):
 
     def allows(self, codes: str) -> bool:
         """Whether a colour of these codes passes."""
-        return self is not Lets.NOTHING and (self is not Lets.OURS or bool(_OUR_CODES.fullmatch(codes)))
+        known = {Lets.OURS: _OUR_CODES, Lets.COLOURS: _COLOURS}.get(self)
+        return known is not None and known.fullmatch(codes) is not None
 
 
 def spelled(text: str, lets: Lets = Lets.NOTHING) -> str:

@@ -121,11 +121,18 @@ def _ask(runs: Runs, facts: Facts) -> Facts:
         known,
         queues=_queues(runs, known.repos, {*gone, *(one.worker.host for one in heard)}),
         damaged=tuple(_damaged(runs)),
-        apart=tuple(sorted(runs.redis.scan_iter(match=f"{runs.keys.namespace}:{APART}*", count=1000))),
+        apart=_apart(runs),
         ecosystem_held=runs.presence.ecosystem(),
         poison=runs.redis.llen(runs.keys.poison),
         poison_key=runs.keys.poison,
     )
+
+
+def _apart(runs: Runs) -> tuple[str, ...] | None:
+    try:
+        return tuple(sorted(runs.redis.scan_iter(match=f"{runs.keys.namespace}:{APART}*", count=1000)))
+    except redis.exceptions.NoPermissionError:
+        return None
 
 
 def _read(runs: Runs, ids: Iterable[str]) -> Iterator[RunView]:

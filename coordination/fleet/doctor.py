@@ -101,7 +101,8 @@ class Facts:
     poison_key: str = ""
     damaged: tuple[str, ...] = ()
     """Runs whose records cannot be read, in words."""
-    apart: tuple[str, ...] = ()
+    apart: tuple[str, ...] | None = ()
+    """None: this login may not look for them."""
     """Keys under which somebody else had written."""
     restarts: tuple[Restart, ...] = ()
     """Of the processes that were started here, within the last five minutes."""
@@ -208,7 +209,11 @@ def _foreign(facts: Facts) -> Iterator[Finding]:
         yield Finding.wrong(
             words, "somebody else writes in this namespace, or Redis lost data: give coord one of its own"
         )
-    if facts.apart:
+    if facts.apart is None:
+        yield Finding.warning(
+            "this login may not list keys: whether some were set apart is not known", "coord doctor as a keeper tells"
+        )
+    elif facts.apart:
         yield Finding.warning(
             f"{counted(len(facts.apart), 'key')} of coord held something else, and is set apart: {listed(facts.apart[:5])}",
             "somebody else writes in this namespace: give coord one of its own; they are forgotten after a week",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from coordination.terminal import Lets, spelled
 from coordination.wire.keys import Keys
 from tests.stage import PLAN, Stage
 from tests.terminals import on_terminal
@@ -19,7 +20,7 @@ EVIL = (
 OBEYED = re.compile(
     "\x1b(?!\\[[0-9;]*m)"  # any sequence but a colour
     "|\x1b\\[(?![0-4;]*m|(?:[0-4];)*(?:22|3[1-7]|39|9[1-7])m)"  # any colour but ours
-    "|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+    "|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
 )
 BAR = re.compile("\x1b\\[(?:\\?25[lh]|2K|1A|90m|38;[0-9;]+m)|\r(?!fake)")
 """What our own bar moves the cursor with. Of the evil text's own `\x1b[1A` this leaves what stands around it."""
@@ -30,7 +31,21 @@ OF_THE_FILE = (
     "blocking api", "list-todos --format {task}", "export --format md", "export --format csv", "sweep PLAN-001 --dry-run",
 )  # fmt: skip
 ENDS = {"validate-plan PLAN-001": 3, "sweep PLAN-001 --dry-run": 5}
-COLOURED = "\x1b[41;5mred\x1b[0m"
+COLOURED = "\x1b[41;1mred\x1b[38;5;208m\x1b[0m"
+
+
+@pytest.mark.parametrize("codes", ["8", "5", "6", "1;8", "08", "38;8", "31;008", "38;5;1;8", "4:8", "9999"])
+def test_a_log_conceals_nothing_and_nothing_of_it_blinks(codes: str):
+    assert spelled(f"\x1b[{codes}mx", Lets.COLOURS) == f"\\u001b[{codes}mx"
+
+
+@pytest.mark.parametrize("codes", ["", "0", "1;31", "38;5;8", "48;2;8;8;8", "38:2::8:8:8", "97;100", "4", "30;40"])
+def test_a_log_keeps_its_colours(codes: str):
+    assert spelled(f"\x1b[{codes}mx", Lets.COLOURS) == f"\x1b[{codes}mx"
+
+
+def test_what_separates_lines_is_written_out():
+    assert spelled("a\u2028b\u2029c\x85d\x0be") == "a\\u2028b\\u2029c\\u0085d\\u000be"
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +91,7 @@ def test_a_run_and_its_logs_cannot_drive_the_terminal(hostile: Stage) -> None:
     log = on_terminal(hostile, "logs", "last", "A")
 
     assert COLOURED in log
-    assert_harmless(log.replace(COLOURED, "").replace("\x1b[8m", "").replace("\x1b[30;40m", ""))
+    assert_harmless(log.replace(COLOURED, "").replace("\x1b[30;40m", ""))
     assert log.endswith("\x1b[0m")
     assert EVIL in on_terminal(hostile, "logs", "last", "A", "--raw")
     assert f"{EVIL}\n{COLOURED}\n" in hostile.ok("logs", "last", "A").out

@@ -228,7 +228,7 @@ def test_a_document_that_unpacks_to_gigabytes_is_refused_before_it_fills_the_mem
     code += "try: load(Path(sys.argv[1]))\nexcept UsageError as error: print(error.message)"
     done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True)
 
-    assert done.stdout == f"{file} has more than 512 MiB, unpacked: it is not read\n", done.stderr
+    assert done.stdout == f"{file} has more than 128 MiB, unpacked: it is not read\n", done.stderr
     assert file.stat().st_size < 4_000_000
 
 

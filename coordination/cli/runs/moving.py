@@ -50,9 +50,9 @@ def _say_what_stays(status: RunStatus, *, look: bool) -> None:
 @click.option(
     "--max-size",
     metavar="SIZE",
-    default="512MiB",
+    default="128MiB",
     callback=size,
-    help="Refuse a document that is larger, unpacked (default: 512MiB).",
+    help="Refuse a document that is larger, unpacked (default: 128MiB).",
 )
 @as_json_option
 @click.pass_obj
