@@ -65,8 +65,8 @@ BUGS = (
     Bug(
         "fences that repeat themselves",
         f"{LOCKS}/_lock.lua",
-        "tonumber(call('GET', head .. KEY.fence) or '0') + 1, now_us)",
-        "tonumber(call('GET', head .. KEY.fence) or '0'), 7)",
+        "fence = math.max(fence < 4503599627370496 and fence + 1 or 0, now_us)",
+        "fence = math.max(fence, 7)",
         (RUN, UNDO),
     ),
     Bug(
