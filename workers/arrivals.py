@@ -1,6 +1,6 @@
-"""A commit of another host is brought to this one: to stand in a folder, or into a checkout's objects.
+"""A commit of the run, made on this host or another, stands in a folder, or is brought into a checkout's objects.
 
-    <state>/carried/<run>/<repo>/depot/       all that has arrived of the repository, and what the checkout here lends
+    <state>/carried/<run>/<repo>/depot/       all that has arrived of the repository, and what a clone here lends
     <state>/carried/<run>/<repo>/<commit>/    a plain checkout of exactly that commit, made once
     <state>/carried/<run>/<repo>/lock         held by who makes one of them, and by every git that does it
 
@@ -72,7 +72,7 @@ class Sought:
 
 
 def carried(state: Path, run: str) -> Path:
-    """Where all that was carried here for a run stands; removed with the run."""
+    """Where the commits stand that todos of a run read; removed with the run."""
     return state.absolute() / "carried" / run
 
 
@@ -129,7 +129,7 @@ class Arrivals:
 
     def _make(self, sought: Sought, home: Path, folder: Path, hold: int) -> None:
         depot, new = home / "depot", home / "new"
-        _furnish(depot, sought, self._lender(sought.repo))
+        _furnish(depot, sought, self._lender(sought))
         self.fetch(sought, depot, hold)
         if new.exists():
             shutil.rmtree(new)
@@ -138,16 +138,15 @@ class Arrivals:
         git("checkout", "--quiet", "--force", "--detach", sought.commit, cwd=new, hold=hold)
         new.rename(folder)
 
-    def _lender(self, repo: str) -> Path | None:
-        """The git directory of the checkout here, if there is one that has all it speaks of."""
-        place = self._places.get(repo)
-        if place is None or not place.is_dir():
-            return None
-        try:
-            _, common_dir = look(place)
-        except GitRefused:
-            return None
-        return None if common_dir is None or is_partial(place) else common_dir
+    def _lender(self, sought: Sought) -> Path | None:
+        """The git directory of the clone here in which the run made the commit; else of the checkout here, if it has all it speaks of."""
+        worktree = self._state / "worktrees" / sought.run / sought.repo
+        common_dir = _common_dir(worktree)
+        if common_dir is not None and has_commit(worktree, sought.commit):
+            return common_dir
+        place = self._places.get(sought.repo)
+        common_dir = None if place is None else _common_dir(place)
+        return None if place is None or common_dir is None or is_partial(place) else common_dir
 
     def _unbundle(self, sought: Sought, commit: str, into: Path, hold: int | None) -> None:
         with scratch(self._state) as folder:
@@ -162,6 +161,16 @@ class Arrivals:
             except GitRefused as refused:
                 words = f"{sought.repo}: the bundle of {commit[:12]} is of no use: {refused.message}"
                 raise NotCarried(words) from refused
+
+
+def _common_dir(place: Path) -> Path | None:
+    """None where there is no repository that git accepts."""
+    try:
+        return look(place)[1] if place.is_dir() else None
+    except GitInterrupted:
+        raise
+    except GitRefused:
+        return None
 
 
 def _unsent(repo: str, commit: str) -> str:
@@ -205,7 +214,10 @@ def _furnish(path: Path, sought: Sought, lender: Path | None) -> None:
     git("init", "--quiet", "--template=", "--initial-branch=main", f"--object-format={form}", cwd=path)
     borrowed, shallow = path / ".git" / "objects" / "info" / "alternates", path / ".git" / "shallow"
     borrowed.parent.mkdir(exist_ok=True)
-    borrowed.write_bytes(b"" if lender is None else os.fsencode(lender / "objects") + b"\n")
+    known = borrowed.read_bytes().splitlines() if borrowed.exists() else []
+    if lender is not None and (objects := os.fsencode(lender / "objects")) not in known:
+        with borrowed.open("ab") as lines:  # folders of other commits need those that stand there
+            lines.write(objects + b"\n")
     if lender is not None and (lender / "shallow").exists():
         shutil.copyfile(lender / "shallow", shallow)
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from coordination.errors import CoordinationError
+from coordination.models import Workspace
 from coordination.runs.records import Grant, Handed, RunBrief
 from workers.arrivals import Arrivals, Sought
 from workers.occupancy import WorkspaceUnusable
@@ -33,7 +34,9 @@ class PathMissing(CoordinationError):
 
 
 class Whereabouts:
-    """The run's own worktree, where there is one; else a checkout of the commit alone, which is carried here if need be."""
+    """The todo's own worktree for what was done in its own repository; of another one a checkout of exactly the commit, for
+    in the run's worktree there other todos are at work, or have left what is in no commit.
+    """
 
     def __init__(self, arrivals: Arrivals, state: Path) -> None:
         self._arrivals = arrivals
@@ -41,8 +44,10 @@ class Whereabouts:
 
     def of(self, grant: Grant, brief: RunBrief, repo: str, newest: Handed | None) -> Place:
         """Raises PathMissing where the todo needs what cannot be had; WorkspaceUnusable and GitInterrupted for trouble of this host."""
+        todo = grant.spec.todo
         worktree = self._state / "worktrees" / grant.run_id / repo
-        if worktree.is_dir():  # the todo's own stands by now
+        own = repo == grant.spec.repo.name and todo.workspace is not Workspace.IN_PLACE
+        if own and worktree.is_dir():  # it stands by now
             return Place(path=worktree)
         if newest is None or newest.commit is None:
             return Place()
@@ -60,6 +65,6 @@ class Whereabouts:
             raise
         except CoordinationError as missing:
             why = sentence(missing.message)
-            if grant.spec.todo.needs_paths and grant.undo is None:
+            if todo.needs_paths and grant.undo is None:
                 raise PathMissing(f"{newest.todo}, whose work is not on this host: {why}") from missing
             return Place(why=why)

@@ -122,7 +122,7 @@ def test_a_todo_reads_what_every_predecessor_handed_on_and_where_its_work_is(swe
     assert (source["todo"], source["repo"], source["output"]) == ("source", "up", {"version": "2.0"})
     assert source["branch"] == f"coord/{swept.run}"
     assert source["commit"] == git(swept.stage.folder / "up", "rev-parse", f"coord/{swept.run}")
-    assert source["path"] == str(swept.stage.state / "worktrees" / swept.run / "up")
+    assert source["path"] == str(swept.stage.state / "carried" / swept.run / "up" / source["commit"])
     assert (middle["todo"], middle["output"]) == ("middle", None)
     assert swept.answer.todo("source")["output"] == {"version": "2.0"}
 

@@ -14,6 +14,7 @@ from coordination.runs.records import Result, TodoState
 from coordination.wire.connection import Profile, connect
 from tests.doors import leading_to, listening
 from tests.hosts import Door, World, reads, tip, works
+from tests.plans import Todos
 from tests.ports import free_port
 from tests.stage import git
 from tests.waiting import until
@@ -107,6 +108,52 @@ def test_a_todo_of_the_repository_itself_gets_its_own_worktree(world: World):
 
     assert a.path(run, "T2", "T1") == a.state / "worktrees" / run / "up"
     assert not carried(a.state, run).exists()
+
+
+def test_a_todo_never_reads_work_of_another_todo_that_is_in_no_commit(world: World):
+    mine, theirs = world.repo("a/up"), world.repo("a/down")
+    a = world.host("a", up=mine, down=theirs)
+    todos: Todos = {
+        "T1": "up",
+        "FAILS": ("up", ["T1"]),
+        "R": ("down", ["T1"]),
+        "T2": ("up", ["T1"]),
+        "S": ("down", ["T1"]),
+    }
+    fails = {"action": "echo changed >> work; echo fix > fix; exit 1", "retry": {"attempts": 1}}
+    run = world.run(todos, FAILS=fails, **works("T1", "T2"), **reads("R", "S"))
+    a.do(run, "T1", "up")
+    commit = tip(mine, run)
+    assert a.parts.attempts.carry_out(run, "FAILS", 1, "up").kind is Kind.FAILED
+    assert (a.state / "worktrees" / run / "up" / "fix").exists()
+    a.do(run, "R", "down")
+    a.do(run, "T2", "up")
+    a.do(run, "S", "down")
+
+    path = a.path(run, "R", "T1")
+    assert path == carried(a.state, run) / "up" / commit == a.path(run, "S", "T1"), "once for each commit"
+    assert git(path, "rev-parse", "HEAD") == commit != tip(mine, run)
+    assert git(path, "status", "--porcelain", "--branch") == "## HEAD (no branch)"
+    assert (path / "work").read_text() == "T1\n"
+    assert not (path / "fix").exists()
+
+
+@pytest.mark.parametrize("how", ["whole", "partial", "served by another worker"])
+def test_what_this_machine_made_is_had_without_a_parcel(world: World, redis_url: str, how: str):
+    world.url = redis_url  # a socket: nothing is sent
+    mine = world.repo("source")
+    git(mine, "config", "uploadpack.allowFilter", "true")
+    if how == "partial":
+        mine = world.clone(mine, "a/up", "--filter=blob:none")
+    a = world.host("a", up=mine, down=(theirs := world.repo("a/down")))
+    run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2"))
+    a.do(run, "T1", "up")
+    other = world.host("a", down=theirs) if how == "served by another worker" else a
+    other.do(run, "T2", "down")
+
+    path = a.path(run, "T2", "T1")
+    assert path == carried(a.state, run) / "up" / tip(mine, run)
+    assert ((path / "work").read_text(), (path / "first").read_text()) == ("T1\n", "first\n")
 
 
 def test_what_is_too_large_for_redis_goes_through_the_remote(world: World):
