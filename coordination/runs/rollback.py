@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from coordination.errors import Conflict, NotFound
+from coordination.models import HIDDEN, secrets_of
 from coordination.nearest import did_you_mean
 from coordination.runs.ended import heirs
+from coordination.runs.outlook import undo_text
 from coordination.runs.records import RunBrief, RunStatus, RunView, TodoSpec, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.ways_back import without_way_back
@@ -27,6 +29,9 @@ class Prospect:
     """Those of `todos` that nothing undoes."""
     takes_up: tuple[str, ...] = ()
     """Earlier runs that this one took up, the newest first: their branches and worktrees go, too."""
+
+    compensations: Mapping[str, str] = field(default_factory=dict)
+    """Todo → what will be carried out to undo it, without its secrets: the run says it, which may come from another Redis."""
 
     @property
     def branches(self) -> tuple[str, ...]:
@@ -53,8 +58,17 @@ def prospect(store: RunStore, run_id: str) -> Prospect:
         todos=begun,
         repos=tuple(sorted({brief.repo_of[todo] for todo in begun})),
         takes_up=brief.carried_from,
+        compensations={todo: words for todo in begun if (words := _compensation(specs[todo]))},
         helpless=tuple(todo for todo in begun if _without_way_back(todo, specs[todo], states[todo], facts)),
     )
+
+
+def _compensation(spec: str) -> str:
+    todo = TodoSpec.model_validate_json(spec).todo
+    words = undo_text(todo, None) if todo.compensate is not None else ""
+    for secret in secrets_of(todo):
+        words = words.replace(secret, HIDDEN) if secret else words
+    return words
 
 
 def _without_way_back(todo: str, spec: str, state: str, facts: Mapping[str, str]) -> str:

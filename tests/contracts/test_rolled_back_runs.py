@@ -175,11 +175,15 @@ def test_who_has_been_told_of_the_end_waits_for_nothing_more(real: Harness, bloc
 
 
 def test_before_a_rollback_it_is_known_what_it_undoes_and_what_nothing_undoes(run: Harness):
-    by_itself = {"B": {"workspace": "in-place"}, "C": {"workspace": "in-place", "compensate": "undo it"}}
+    by_itself = {
+        "B": {"workspace": "in-place"},
+        "C": {"workspace": "in-place", "compensate": "undo it", "env": {"MY_TOKEN": "it"}},
+    }
     swept(run, "C", **by_itself)
 
     found = prospect(run.store, run.run_id)
     assert (found.todos, found.repos, found.helpless) == (("A", "B", "C"), ("r1", "r2"), ("B",))
+    assert found.compensations == {"C": "undo ***"}
 
     roll_back(run).drain(lambda grant: done(grant, "B"))
     assert prospect(run.store, run.run_id).todos == ("A", "B")

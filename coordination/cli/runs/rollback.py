@@ -20,6 +20,7 @@ from coordination.phrases import counted, listed
 from coordination.runs.records import RunStatus, RunView
 from coordination.runs.rollback import Prospect
 from coordination.runs.service import Runs
+from coordination.terminal import spelled
 
 
 @command()
@@ -121,5 +122,7 @@ def _say(found: Prospect) -> None:
     what = f"{counted(len(found.todos), 'todo')} of run {found.run_id} in {listed(found.repos)}"
     click.echo(f"{what}: undone in reverse order", err=True)
     click.echo(f"  branches that go, with their worktrees: {', '.join(found.branches)}", err=True)
+    for todo, words in found.compensations.items():
+        click.echo(f"  {todo} is undone by: {spelled(words)}", err=True)
     if found.helpless:
         click.echo(f"  nothing undoes {listed(found.helpless)}: that is left to you, with --accept", err=True)

@@ -35,10 +35,11 @@ class RollbackPreview(BaseModel):
     repos: tuple[str, ...]
     helpless: tuple[str, ...]
     takes_up: tuple[str, ...]
+    compensations: dict[str, str]
     branches: tuple[str, ...]
 
 
-PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up")
+PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up", "compensations")
 
 
 @carries_out("Run a plan")
