@@ -7,19 +7,24 @@ Events of topics are live: what is published while it is away is missed, and a G
 from __future__ import annotations
 
 import json
+import logging
+import socket
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import inf
 from types import TracebackType
 from typing import Any, Self
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import ClientConnection, connect
+from websockets.uri import parse_uri
 
-from coordination.errors import Conflict, NotAllowed, Unreachable, UsageError
+from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable, UsageError
 from coordination.messages.outage import delay_s
 from coordination.messages.topics import Event, Gap, pattern, topic
 
@@ -32,6 +37,11 @@ MOST_WAITING = 10_000
 TOKEN, TAKEN_OVER, BAD_FRAME = 1008, 4001, 4000
 
 Said = dict[str, Any]
+logger = logging.getLogger(__name__)
+
+
+class Closed(CoordinationError):
+    """The client was closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +65,31 @@ class Missed:
 
 
 class Client:
-    """Not for several threads at a time. Who is told of the position of an earlier client goes on from there."""
+    """Not for several threads at a time, but any may close it. Who is told of the position of an earlier client goes on from there."""
 
     def __init__(
         self, url: str, token: str, *, position: Mapping[str, Any] | None = None, patience: timedelta | None = None
     ) -> None:
         """`url`: `ws://HOST:8770/`, or `wss://`. `patience`: how long the gateway may be away before it is Unreachable; for ever
-        where nothing is said.
+        where nothing is said. Raises UsageError for another kind of URL.
         """
+        try:
+            parse_uri(url)
+        except (InvalidURI, ValueError) as error:
+            raise UsageError(
+                f"{url!r} is no address of a gateway", "name it like ws://HOST:8770/ or wss://HOST/"
+            ) from error
         self._url, self._token = url, token
         self._patience_s = inf if patience is None else patience.total_seconds()
         self.position: Said | None = dict(position) if position else None
         """How far the inbox was read: keep it, to go on in another process."""
         self._topics: set[str] = set()
         self._line: ClientConnection | None = None
+        self._coming: ClientConnection | None = None
+        """Shakes hands."""
+        self._closed = threading.Event()
+        self._reconnecting = False
+        """And the log says so."""
         self._been_in = False
         self._waiting: deque[Message | Event | Gap | Missed] = deque()
         self._dropped = 0
@@ -81,10 +102,11 @@ class Client:
         """Yield what comes within that time. A message is acknowledged when the next one is asked for, or the time is over; where
         the body fails it is delivered again.
 
-        Raises NotAllowed for a token that does not hold, Conflict where the same recipient came in elsewhere, Unreachable.
+        Raises NotAllowed for a token that does not hold, Conflict where the same recipient came in elsewhere, Unreachable, Closed.
         """
         end = time.monotonic() + wait_s
         while True:
+            self._check_not_closed()
             self._settle()
             while not self._waiting:
                 left_s = end - time.monotonic()
@@ -140,9 +162,13 @@ class Client:
             self._ask({"unsubscribe": gone}, "subscribed")
 
     def close(self) -> None:
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        """End the connection for good. Who waits in another thread gets Closed, be it for a frame or for the gateway."""
+        self._closed.set()
+        line, coming, self._line = self._line, self._coming, None
+        if coming is not None:
+            _cut(coming)
+        if line is not None:
+            line.close()
 
     def __enter__(self) -> Self:
         return self
@@ -220,25 +246,53 @@ class Client:
         """Come in, with backoff. Raises NotAllowed, Conflict, Unreachable after the patience."""
         failures, patient_until = 0, time.monotonic() + self._patience_s
         while self._line is None:
+            self._check_not_closed()
             try:
-                self._line = self._come()
+                self._line = line = self._come()
+                if self._closed.is_set():
+                    line.close()
+                    self._check_not_closed()
+                self._reconnecting = False
+                return line
             except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
+                self._check_not_closed()
                 if isinstance(error, ConnectionClosed):
                     self._lost(error)
+                self._say_reconnecting(error)
                 if time.monotonic() >= patient_until:
                     raise Unreachable(
                         f"no gateway answers at {self._url}: {error}", "is it up? coord gateway"
                     ) from error
-                time.sleep(min(delay_s(failures), max(0.0, patient_until - time.monotonic())))
+                self._closed.wait(min(delay_s(failures), max(0.0, patient_until - time.monotonic())))
                 failures += 1
         return self._line
 
     def _come(self) -> ClientConnection:
         headers = {"Authorization": f"Bearer {self._token}"}
-        coming = connect(
-            self._url, additional_headers=headers, max_size=LARGEST_FRAME, open_timeout=HANDSHAKE_S, compression=None
-        )
-        line = coming.__enter__()  # left by `close`
+        begun: Any = self._begun  # declared as a class
+        try:
+            coming = connect(
+                self._url,
+                additional_headers=headers,
+                max_size=LARGEST_FRAME,
+                open_timeout=HANDSHAKE_S,
+                compression=None,
+                create_connection=begun,
+            )
+            line = coming.__enter__()  # left by `close`
+            self._resume(line)
+        finally:
+            self._coming = None
+        return line
+
+    def _begun(self, *words: Any, **more: Any) -> ClientConnection:
+        """Keep the connection, that `close` can cut it while it shakes hands."""
+        self._coming = coming = ClientConnection(*words, **more)
+        if self._closed.is_set():
+            _cut(coming)
+        return coming
+
+    def _resume(self, line: ClientConnection) -> None:
         try:
             line.send(json.dumps({"resume": self.position}))
             while "welcome" not in (self._hear(line, HANDSHAKE_S) or _silence()):
@@ -251,10 +305,20 @@ class Client:
         except BaseException:
             line.close()
             raise
-        return line
+
+    def _check_not_closed(self) -> None:
+        if self._closed.is_set():
+            raise Closed("this client was closed", "make another one, with the position of this one")
+
+    def _say_reconnecting(self, why: Exception) -> None:
+        """Once in an outage."""
+        if not self._reconnecting:
+            self._reconnecting = True
+            logger.warning("reconnecting to the gateway at %s: %s", self._url, why)
 
     def _lost(self, closed: ConnectionClosed) -> None:
         self._line = None
+        self._check_not_closed()
         code = closed.rcvd.code if closed.rcvd else None
         if code == TOKEN:
             raise NotAllowed(
@@ -266,6 +330,7 @@ class Client:
             raise UsageError(
                 "the gateway did not understand this client", "install the same version on both"
             ) from closed
+        self._say_reconnecting(closed)
 
     # What comes
 
@@ -326,6 +391,12 @@ class Client:
         return self._seq
 
 
+def _cut(line: ClientConnection) -> None:
+    """End what waits for it, without saying goodbye."""
+    with suppress(OSError):
+        line.socket.shutdown(socket.SHUT_RDWR)
+
+
 def _silence() -> Said:
     raise TimeoutError("the gateway says nothing")
 
@@ -338,4 +409,4 @@ def _answers(said: Said, answer: str, seq: int | None, frame: Said) -> bool:
     return refused is not None and (refused.get("seq") == seq if seq is not None else next(iter(frame)) in refused)
 
 
-__all__ = ["Client", "Event", "Gap", "Message", "Missed"]
+__all__ = ["Client", "Closed", "Event", "Gap", "Message", "Missed"]

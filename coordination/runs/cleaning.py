@@ -204,32 +204,48 @@ class Survey:
 
     ended_ms: Mapping[str, int]
     """Run → when it ended."""
+    kept: tuple[Remnant, ...] = ()
+    """Only copies in runs that were left out because not all of their work is merged."""
 
     @property
     def removable(self) -> tuple[Remnant, ...]:
         return tuple(r for r in self.found if not r.stays)
 
     @property
-    def unmerged(self) -> tuple[Remnant, ...]:
-        """Branches that could go, and with them the only copy of what a run made."""
-        return tuple(r for r in self.removable if r.unmerged)
+    def only_copies(self) -> tuple[Remnant, ...]:
+        """Branches and worktrees that could go, and with them the only copy of somebody's work."""
+        return tuple(r for r in self.removable if r.unmerged or r.changed)
 
     def only(self, *, merged: bool = False, before_ms: int | None = None) -> Survey:
         """Of runs alone whose work is all `merged`, nothing of it changed since, and that ended before that."""
-        left = {r.run for r in self.found if merged and (r.unmerged or r.changed)}
-        left |= {run for run, at in self.ended_ms.items() if before_ms is not None and at >= before_ms}
-        return replace(self, found=tuple(r for r in self.found if r.run not in left))
+        late = {run for run, at in self.ended_ms.items() if before_ms is not None and at >= before_ms}
+        kept = tuple(r for r in self.found if merged and (r.unmerged or r.changed) and r.run not in late)
+        left = late | {r.run for r in kept}
+        return replace(self, found=tuple(r for r in self.found if r.run not in left), kept=kept)
 
-    def refuse_unmerged(self) -> None:
-        """Raise Conflict where the only copy of what a run made would go."""
-        if self.unmerged:
-            named = ", ".join(f"coord/{r.run} of {r.repo}" for r in self.unmerged[:SHOWN])
-            more = f" and {len(self.unmerged) - SHOWN} more" if len(self.unmerged) > SHOWN else ""
+    def refuse_only_copies(self) -> None:
+        """Raise Conflict where the only copy of somebody's work would go."""
+        copies = self.only_copies
+        if copies:
+            commit = "commit it there; " if any(r.changed for r in copies) else ""
+            keep = "" if commit else "; or leave branches where they are: --keep-branches"
             raise Conflict(
-                f"the work of {named}{more} is in no other branch",
-                "remove what is merged: coord clean --merged --yes; or this too: coord clean --unmerged --yes; "
-                "or leave branches where they are: --keep-branches",
+                f"the only copy would go of {in_words(copies)}",
+                f"{commit}remove what is merged: coord clean --merged --yes; "
+                f"or this too: coord clean --unmerged --yes{keep}",
             )
+
+
+def in_words(copies: Sequence[Remnant]) -> str:
+    """Name worktrees by their folders, and branches, some of each."""
+    folders = [f"{r.path} on {r.host}" for r in copies if r.changed]
+    branches = [f"coord/{r.run} of {r.repo}" for r in copies if r.unmerged]
+    words = [
+        f"{what} {', '.join(names[:SHOWN])}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        for what, names in (("uncommitted changes in", folders), ("commits that are in no branch but", branches))
+        if names
+    ]
+    return "; ".join(words)
 
 
 class Cleaning:
@@ -262,7 +278,7 @@ class Cleaning:
             forget_contexts(self._store, run_id)
             if branches and all(r.gone for r in done.found if r.run == run_id):
                 forget_bundles(self._store, run_id)
-        return done
+        return replace(done, kept=survey.kept)
 
     def _resolved(self, name: str) -> str:
         try:

@@ -51,7 +51,7 @@ def test_clean_asks_and_removes_when_it_is_told_so(swept: Stage):
     code, said = asked(swept, "n")
 
     assert code == 0
-    assert "in no other branch is the work of: r1 coord/" in said
+    assert f"in no branch but coord/{run} of r1" in said
     assert "remove 2 worktrees, 2 branches, 1 folder of logs" in said
     assert branches(swept, "r1") == [f"coord/{run}", "main"]
 
@@ -137,3 +137,32 @@ def test_what_lies_with_several_workers_is_removed_by_each(stage: Stage, tmp_pat
 
 def branches_at(path: Path) -> list[str]:
     return git(path, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
+
+
+def test_clean_refuses_to_delete_uncommitted_work_in_a_kept_worktree(swept: Stage):
+    run = swept.run()["run_id"]
+    git(swept.folder / "r1", "merge", "-q", f"coord/{run}")
+    kept = swept.state / "worktrees" / run / "r2"
+    (kept / "mended").write_text("by hand")
+
+    refused = [swept.coord("clean", "--yes", *words) for words in ((), (run,), ("--keep-branches",))]
+    _, said = asked(swept, "n")
+    merged = swept.ok("clean", "--merged", "--yes", "--json")
+
+    assert [one.code for one in refused] == [6, 6, 6]
+    assert all(str(kept) in one.err and "--unmerged" in one.err for one in refused)
+    assert f"uncommitted changes in {kept}" in said
+    assert (kept / "mended").exists()
+    assert len(branches(swept, "r1")) == 2, "a run is kept as a whole"
+    assert merged.json["found"] == []
+    assert [(one["kind"], one["path"]) for one in merged.json["kept"]] == [("worktree", str(kept))]
+    assert str(kept) in merged.err
+    shown = swept.ok("clean", "--merged", "--dry-run").err
+    assert str(kept) in shown
+    assert "nothing is left" not in shown
+
+    swept.ok("clean", "--unmerged", "--yes")
+
+    assert not kept.exists()
+    assert branches(swept, "r1") == branches(swept, "r2") == ["main"]
+    assert "nothing is left" in swept.ok("clean").err, "nobody has to be asked about nothing"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 
-from coordination.client import Client, Event, Gap, Message, Missed
-from coordination.errors import Conflict, NotAllowed, Unreachable
+from coordination.client import Client, Closed, Event, Gap, Message, Missed
+from coordination.errors import Conflict, NotAllowed, Unreachable, UsageError
 from tests.gateways import Gateway
 from tests.ports import free_port
 from tests.stage import Stage
@@ -113,3 +116,63 @@ def test_a_client_that_cannot_come_in_says_why(gateway: Gateway) -> None:
     nobody = f"ws://127.0.0.1:{free_port()}/"
     with Client(nobody, token, patience=timedelta(seconds=0.2)) as client, pytest.raises(Unreachable):
         next(client.listen(20))
+
+
+@contextmanager
+def waiting(client: Client) -> Iterator[None]:
+    """The body, while another thread listens; after it that thread has ended, because the client was closed."""
+    errors: list[Closed] = []
+
+    def listen() -> None:
+        try:
+            next(client.listen())
+        except Closed as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    yield
+    client.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert len(errors) == 1
+    with pytest.raises(Closed):
+        next(client.listen())
+
+
+def test_closing_a_client_ends_its_wait_for_a_gateway_that_is_away_and_the_log_tells_of_it_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[int] = []
+
+    def delay_s(failures: int) -> float:
+        tries.append(failures)
+        return 0.01 if failures < 3 else 60
+
+    monkeypatch.setattr("coordination.client.delay_s", delay_s)
+    with waiting(Client(f"ws://127.0.0.1:{free_port()}/", "any")):
+        until(lambda: 3 in tries)
+
+    told = [record for record in caplog.records if record.name == "coordination.client"]
+    assert [record.levelname for record in told] == ["WARNING"]
+
+
+def test_closing_a_client_ends_its_wait_for_a_handshake() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = Client(f"ws://127.0.0.1:{silent.getsockname()[1]}/", "any")
+        with waiting(client):
+            line, _ = silent.accept()
+            assert line.recv(1)
+        line.close()
+
+
+def test_closing_a_client_ends_its_wait_for_a_message(gateway: Gateway) -> None:
+    client = Client(gateway.address, gateway.token("agent:a"))
+    with waiting(client):
+        until(lambda: client.position is not None)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8770/", "ws://", "127.0.0.1:8770", "ws://host:port/"])
+def test_what_is_no_address_of_a_gateway_is_refused_at_once(url: str) -> None:
+    with pytest.raises(UsageError, match="wss://"):
+        Client(url, "any")

@@ -18,12 +18,11 @@ from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
 from coordination.errors import Unreachable, UsageError
-from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey
+from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey, in_words
 from coordination.runs.service import Runs
 from coordination.runs.store import ms
 from coordination.wire.connection import Profile, connect, reaching
 
-SHOWN_UNMERGED = 5
 WORDS = {
     Kind.WORKTREE: ("worktree", "worktrees"),
     Kind.BRANCH: ("branch", "branches"),
@@ -36,7 +35,11 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 @command()
 @click.argument("runs", nargs=-1, metavar="[RUN]...", shell_complete=run_ids)
 @click.option("--merged", is_flag=True, help="Only runs whose work is all in other branches.")
-@click.option("--unmerged", is_flag=True, help="Also branches whose work is in no other branch: needed with --yes.")
+@click.option(
+    "--unmerged",
+    is_flag=True,
+    help="Also the only copy of work: unmerged branches, uncommitted changes. Needed with --yes.",
+)
 @click.option("--older-than", callback=duration, metavar="DURATION", help="Only runs that ended longer ago: 7d, 12h.")
 @click.option("--keep-branches", is_flag=True, help="Leave the branches coord/RUN where they are.")
 @click.option("--cache", is_flag=True, help="Only what todos with a cache came to: they run again.")
@@ -59,7 +62,8 @@ def clean(
     """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
 
     A branch with commits that its run did not record stays, and so does whatever is in use. With --yes nothing is removed while a
-    branch of them has work that is in no other one (exit code 6), unless --unmerged says that it may go.
+    branch of them has work that is in no other one, or a worktree uncommitted changes (exit code 6), unless --unmerged says that
+    they may go.
     """
     if cache:
         narrowed = merged or unmerged or older_than or keep_branches
@@ -68,17 +72,19 @@ def clean(
         raise UsageError("--merged and --unmerged exclude each other", "leave one of them out")
     if merged and keep_branches:
         raise UsageError("--merged looks at branches, and --keep-branches does not", "leave one of them out")
-    if not (yes or dry_run or sys.stdin.isatty()):
-        raise UsageError("nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes")
     url = call.local.ensure_worker() if call.has_file else call.redis_url()
     with reaching(url):
         cleaning = Cleaning(Runs(url, call.settings).store)
         survey = cleaning.survey(runs, branches=not keep_branches)
         survey = survey.only(merged=merged, before_ms=cleaning.now_ms - ms(older_than) if older_than else None)
         if yes and not (dry_run or unmerged):
-            survey.refuse_unmerged()
+            survey.refuse_only_copies()
         if dry_run or not survey.removable:
             _show(survey, as_json=as_json)
+        elif not (yes or sys.stdin.isatty()):
+            raise UsageError(
+                "nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes"
+            )
         elif yes or _agreed(survey):
             survey = cleaning.remove(survey, branches=not keep_branches)
             _report(survey, as_json=as_json)
@@ -104,12 +110,8 @@ def _forget_results(call: Call, *, alone: bool) -> None:
 def _agreed(survey: Survey) -> bool:
     """Asked on the terminal, with the table before the question."""
     _print_found(survey)
-    unmerged = [f"{r.repo} coord/{r.run}" for r in survey.removable if r.unmerged]
-    changed = [f"{r.repo} of {r.run}" for r in survey.removable if r.changed]
-    if unmerged:
-        click.echo(f"in no other branch is the work of: {_some(unmerged)}", err=True)
-    if changed:
-        click.echo(f"with changes that are in no commit: {_some(changed)}", err=True)
+    if survey.only_copies:
+        click.echo(f"the only copy would go of {in_words(survey.only_copies)}", err=True)
     return click.confirm(f"remove {_counted(survey.removable)}?", err=True)
 
 
@@ -118,9 +120,9 @@ def _show(survey: Survey, *, as_json: bool) -> None:
         print_json(_data(survey))
     elif survey.found:
         _print_found(survey)
-    else:
+    elif not survey.kept:
         click.echo("nothing is left of ended runs", err=True)
-    _say_absent(survey)
+    _say_left(survey)
 
 
 def _report(done: Survey, *, as_json: bool) -> None:
@@ -131,10 +133,14 @@ def _report(done: Survey, *, as_json: bool) -> None:
         click.echo(f"removed on {host}: {_counted(r for r in removed if r.host == host)}", err=True)
     for kept in (remnant for remnant in done.found if not remnant.gone):
         click.echo(f"kept on {kept.host}: the {kept.kind} of run {kept.run} {kept.path}: {kept.stays}", err=True)
-    _say_absent(done)
+    _say_left(done)
 
 
-def _say_absent(survey: Survey) -> None:
+def _say_left(survey: Survey) -> None:
+    if survey.kept:
+        runs = len({r.run for r in survey.kept})
+        what = "run is" if runs == 1 else "runs are"
+        click.echo(f"{runs} {what} kept in all repositories, for {in_words(survey.kept)}", err=True)
     for host in survey.absent:
         click.echo(f"host {host}, where some of these runs worked, has no worker: what is there stays", err=True)
 
@@ -155,7 +161,8 @@ def _remark(remnant: Remnant) -> str:
 
 def _data(survey: Survey) -> dict[str, object]:
     found = [{"status": survey.statuses.get(r.run), **r.model_dump(mode="json")} for r in survey.found]
-    return {"found": found, "silent": survey.silent, "absent": survey.absent}
+    kept = [r.model_dump(mode="json") for r in survey.kept]
+    return {"found": found, "silent": survey.silent, "absent": survey.absent, "kept": kept}
 
 
 def _counted(remnants: Iterable[Remnant]) -> str:
@@ -172,8 +179,3 @@ def _size(size: float) -> str:
             break
         size /= 1000
     return f"{size:.0f} {unit}"
-
-
-def _some(names: list[str]) -> str:
-    rest = len(names) - SHOWN_UNMERGED
-    return ", ".join(names[:SHOWN_UNMERGED]) + (f" and {rest} more" if rest > 0 else "")
