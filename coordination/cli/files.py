@@ -13,7 +13,7 @@ from rich_click import command
 from coordination.cli.context import Call
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
-from coordination.errors import CoordinationError, InvalidFile, Problem
+from coordination.errors import CoordinationError, InvalidFile, Problem, UsageError
 from coordination.models import FILE_NAME
 
 
@@ -22,10 +22,15 @@ from coordination.models import FILE_NAME
 def init(folder: Path) -> None:
     """Write DIR/ecosystem.yaml (here if not given) from the git repositories in DIR, with a plan to begin with."""
     from coordination.ecosystem.first_file import first_file, write_first
-    from coordination.ecosystem.scan import find_repos
+    from coordination.ecosystem.scan import DEPTH, find_repos
     from coordination.phrases import counted
 
     repos, path = find_repos(folder), folder / FILE_NAME
+    if not repos:
+        raise UsageError(
+            f"no git repository was found in {folder.resolve()}, nor in the folders in it, {DEPTH} levels deep",
+            "clone or create one there (git init), or name the folder that has them: coord init DIR",
+        )
     write_first(path, first_file(repos))
     click.echo(
         f"wrote {path} with {counted(len(repos), 'repository')}\n  next: edit it, then: coord validate", err=True

@@ -11,11 +11,16 @@ from coordination.models import Dependency
 
 
 def mistakes(dependency: Dependency) -> Iterator[str]:
+    """Sentences. What `senseless` names is refused, and may stand in a file all the same."""
+    yield from senseless(dependency)
+    if dependency.validation is not None and (mistake := mistake_in(dependency.validation)):
+        yield f"{dependency.id} cannot be checked: {mistake}"
+
+
+def senseless(dependency: Dependency) -> Iterator[str]:
     """Sentences. The language of the provider is not looked up: a constraint is wrong that no language reads."""
     if dependency.consumer == dependency.provider:
         yield f"{dependency.id}: {dependency.consumer} needs itself"
-    if dependency.validation is not None and (mistake := mistake_in(dependency.validation)):
-        yield f"{dependency.id} cannot be checked: {mistake}"
     constraint = dependency.version_constraint
     if constraint is not None and not any(_reads(constraint, rules) for rules in Rules):
         example = EXAMPLES[Rules.ANY]

@@ -116,7 +116,8 @@ def _refusal(noun: str, error: ValidationError, fields: Mapping[str, Any], name:
     subject = name or f"the new {noun}"
     words = f"{subject}: {lines[0]}" if len(lines) == 1 else "\n  - ".join([f"{subject}:", *lines])
     meant = [complaint.suggestion for complaint in complaints if complaint.suggestion]
-    return UsageError(words, f"did you mean {', '.join(meant)}?" if meant else "")
+    hint = f"did you mean {', '.join(meant)}?" if meant else "correct that and try again; all fields: coord schema"
+    return UsageError(words, hint)
 
 
 def _sentence(complaint: Complaint, depth: int, fields: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ def words(wanted: Wanted, kind: type[W], field: str) -> frozenset[str] | None:
     for word in sorted(given or ()):
         if word not in known:
             close = nearest(word, known)
-            hint = f"did you mean {close}?" if close else ""
+            hint = f"did you mean {close}?" if close else "name one of these, or leave it out to see all"
             raise UsageError(f"{field} must be one of {', '.join(known)}, got {word!r}", hint)
     return given
 

@@ -98,8 +98,17 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
             _check(strangers, names.work | names.milestones | own, noun, "list-todos")
     if isinstance(after, Todo) and (plans := _new(after, before, ("plan",))):
         _check(plans, names.plans, "plan", "list-plans")
+    if isinstance(after, Dependency) and _new(after, before, ("consumer", "provider", "version_constraint")):
+        _check_sense(after)
     if names.capacities and isinstance(after, Todo):
         _check_resources(names.capacities, after, before)
+
+
+def _check_sense(after: Dependency) -> None:
+    from coordination.dependencies.mistakes import senseless  # with what reads versions: 30 ms, for those who need it
+
+    for why in senseless(after):
+        raise UsageError(why, "name another repository, or another constraint")
 
 
 def _check_resources(capacities: Mapping[str, int], after: Todo, before: Held | None) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from coordination.desk import judging
 from coordination.desk.ids import Numbering
-from coordination.desk.kinds import Kept, Kind, R
+from coordination.desk.kinds import Kept, Kind, R, unknown
 from coordination.desk.references import Names, added_work, check_references, mentioned, named
 from coordination.desk.states import check_move
 from coordination.desk.ties import Ties
@@ -66,6 +66,10 @@ class Sheet:
         record = judging.judged(kind.noun, kind.model, given)
         given = judging.as_read(given, record)
         self.names.check_free(kind, record.id)
+        if not fields.get("id") and record.id in added_work(
+            record, None
+        ):  # nobody can mean a record that is not there yet
+            raise unknown(kind.noun, record.id, (), kind.listed_by)
         check_references(self.names, record)
         self.add((kind.section,), record, given)
         self.names.add(kind, record.id)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from coordination.ecosystem.document import Document
 from coordination.errors import GitRefused, PlanRefused, Problem
@@ -54,10 +56,17 @@ def _repositories(document: Document) -> Iterator[Problem]:
             if not ask_git(path, "rev-parse", "--git-dir"):
                 yield _problem(document, repo.name, f"{path} is no git repository, so no worktree of it can be made")
             elif not ask_git(path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"):
-                yield _problem(document, repo.name, f"{path} has no branch {repo.branch!r} from which runs could start")
+                yield _problem(document, repo.name, _why_no_start(path, repo.branch))
         except GitRefused as error:
             yield _problem(document, "git", error.message)
             return
+
+
+def _why_no_start(path: Path, branch: str) -> str:
+    if ask_git(path, "for-each-ref", "--count=1", "refs/heads"):
+        return f"{path} has no branch {branch!r} from which runs could start"
+    first = f'git -C {shlex.quote(str(path))} commit --allow-empty -m "first commit"'
+    return f"{path} has no commit yet, so no run can start from it; make the first one: {first}"
 
 
 def _works_in_place(document: Document, repo: Repo) -> bool:

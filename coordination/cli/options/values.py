@@ -41,6 +41,14 @@ def duration(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     return found if isinstance(found, timedelta) else None
 
 
+def more_than_zero(ctx: click.Context, parameter: click.Parameter, text: str | None) -> timedelta | None:
+    """As `duration`, for a time in which something is to happen."""
+    found = duration(ctx, parameter, text)
+    if found is not None and found <= timedelta(0):
+        raise click.BadParameter(f"needs a duration of more than 0, like 90s, 10m or 2h, got {text!r}")
+    return found
+
+
 def size(ctx: click.Context, parameter: click.Parameter, text: str) -> int:
     """The callback of an option with a default."""
     found = parse_size(text)

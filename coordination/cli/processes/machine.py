@@ -39,6 +39,11 @@ at_most = click.option(
 @click.pass_obj
 def up(call: Call, detach: bool, no_flower: bool, jobs: int | None) -> None:
     """Start the embedded server, a worker for every repository of the file, and Flower; or join them."""
+    if not call.document.ecosystem.repos:
+        raise UsageError(
+            f"{call.document.path} declares no repositories, so there is nothing that a worker could serve",
+            "declare them under `repos:`, or write a new file from the repositories of a folder: coord init DIR",
+        )
     running = call.local.up(with_flower=not no_flower, jobs=jobs)
     _print_running(running, call)
     if detach:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str]
     elif run.status is RunStatus.ROLLBACK_FAILED:
         yield from _not_undone(run)
     elif failed and run.status is RunStatus.FAILED:
-        yield f"mend it in the file, on the repository's branch, or in the worktree by a commit on coord/{run.run_id}"
+        yield _where_to_mend(run, failed, worktrees)
         yield f"then this does what is left: coord retry {run.run_id}"
     elif run.status is RunStatus.CANCELLED:
         if worktrees.is_dir():
@@ -55,6 +55,12 @@ def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str]
         yield f"this does what is left: coord retry {run.run_id}"
     elif not run.status.ended:
         yield f"follow it: coord watch {run.run_id}"
+
+
+def _where_to_mend(run: RunView, failed: Iterable[TodoView], worktrees: Path) -> str:
+    if any((worktrees / todo.repo).is_dir() or elsewhere(todo) for todo in failed):
+        return f"mend it in the file, on the repository's branch, or in the worktree by a commit on coord/{run.run_id}"
+    return "mend it in the file, or on the repository's branch: it failed before it had a worktree"
 
 
 def _all_undone(run: RunView) -> Iterator[str]:

@@ -21,7 +21,7 @@ from coordination.cli.completing import plan_ids, todo_ids
 from coordination.cli.context import Call
 from coordination.cli.options.choices import choice
 from coordination.cli.options.narrowing import narrowed
-from coordination.cli.options.values import duration
+from coordination.cli.options.values import more_than_zero
 from coordination.cli.runs.advice import say_next
 from coordination.cli.runs.dry_run import rehearse
 from coordination.cli.runs.following import Following
@@ -55,7 +55,7 @@ accept = click.option(
 )  # fmt: skip
 run_timeout = click.option(
     "--timeout",
-    callback=duration,
+    callback=more_than_zero,
     metavar="TIME",
     help="The run is ended after it: 90s, 10m, 2h. If not what the plan says.",
 )
@@ -112,7 +112,10 @@ def sweep(
 @command()
 @click.argument("todo", shell_complete=todo_ids)
 @click.option(
-    "--timeout", callback=duration, metavar="TIME", help="When it is stopped: 90s, 10m, 2h. If not what the todo says."
+    "--timeout",
+    callback=more_than_zero,
+    metavar="TIME",
+    help="When it is stopped: 90s, 10m, 2h. If not what the todo says.",
 )
 @fresh
 @accept

@@ -25,3 +25,12 @@ def test_what_failed_on_another_machine_is_said_to_have(host: str, said: bool, t
     lines = list(advice(failed_on(host), {}, lambda _: "oops", tmp_path))
 
     assert ("  it was carried out on host far" in lines) is said
+
+
+def test_nobody_is_sent_to_a_worktree_that_was_never_made(tmp_path: Path):
+    def says() -> str:
+        return "\n".join(advice(failed_on(gethostname()), {}, lambda _: "oops", tmp_path))
+
+    assert "coord/R" not in says()
+    (tmp_path / "units").mkdir()
+    assert "coord/R" in says()

@@ -191,7 +191,6 @@ def test_who_gives_new_work_to_a_plan_that_counts_as_done_is_told(typed: Typed) 
 @pytest.mark.parametrize(
     ("words", "note"),
     [
-        (("--constraint", "bogus >"), "write it like >=1.2,<2 or ^1.2.3"),
         (("--pattern", "up"), "expected_pattern has no command"),
         (("--command", "x", "--pattern", "("), "is no regular expression"),
     ],

@@ -67,8 +67,8 @@ def test_filters_of_todos_intersect(filters: dict[str, str], ids: list[str]) -> 
     ("ask", "hint"),
     [
         (lambda: MANAGER.get_plan("plan-1"), "did you mean PLAN-1?"),
-        (lambda: MANAGER.plan_todos("PLAN-11"), "did you mean PLAN-1?"),
-        (lambda: MANAGER.get_todo("T-9"), "did you mean T-"),
+        (lambda: MANAGER.plan_todos("PLAN-01"), "did you mean PLAN-1?"),
+        (lambda: MANAGER.get_todo("T-9"), "coord list-todos"),
         (lambda: MANAGER.get_repo("apu"), "did you mean api?"),
         (lambda: MANAGER.list_todos(repo="wen"), "did you mean web?"),
         (lambda: MANAGER.list_todos(plan="zzzzzz"), "see what there is: coord list-plans"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from coordination.cli import app
 from coordination.ecosystem.document import load, parse
 from coordination.ecosystem.first_file import first_file, write_first
 from coordination.ecosystem.scan import find_repos, without_credentials
@@ -129,6 +130,17 @@ def test_the_first_plan_runs_in_any_repository_as_it_is(tmp_path: Path) -> None:
     for todo in parse(text.encode(), Path("x")).document.ecosystem.coordination.todos:
         assert isinstance(todo.action, ShellAction)
         subprocess.run(["sh", "-c", str(todo.action.run)], cwd=folder, check=True, capture_output=True)
+
+
+def test_init_in_a_folder_without_repositories_writes_nothing_and_says_where_it_looked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        app.run(["init", str(tmp_path)])
+
+    assert ended.value.code == 2
+    assert list(tmp_path.iterdir()) == []
+    assert str(tmp_path) in capsys.readouterr().err
 
 
 def test_a_file_that_exists_is_never_written_over(tmp_path: Path) -> None:

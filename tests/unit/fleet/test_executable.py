@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,29 @@ def test_strict_makes_warnings_errors(
     said = json.loads(capsys.readouterr().out)
     assert int(exit_.value.code or 0) == code
     assert (said["valid"], said["refused_plans"], len(said["warnings"])) == (code == 0, ["P"], 1)
+
+
+def test_a_repository_without_a_commit_is_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "--initial-branch", "main", "api")
+
+    (problem,) = judged(tmp_path, "repos: [{name: api, path: api}]\n").problems
+    assert "no commit yet" in problem.message
+    command = problem.message.partition("make the first one: ")[2]
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+
+    assert judged(tmp_path, "repos: [{name: api, path: api}]\n").problems == ()
+
+
+def test_up_with_a_file_that_declares_no_repository_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ecosystem.yaml").write_text("repos: []\n")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SystemExit) as ended:
+        app.run(["up", "--detach"])
+
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "declares no repositories" in said
+    assert "coord init" in said
