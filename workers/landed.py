@@ -16,6 +16,7 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.runs.cleaning import RUN_ID, Finding, Sought
+from coordination.runs.filings import UNDONE
 from workers.git import ask, git
 from workers.repository import branch_of, has_commit, look
 
@@ -61,6 +62,8 @@ class Checkout:
 
     def why_not(self, one: Sought) -> str:
         """Why the result does not count as landed, in words; empty if it does. Raises GitRefused."""
+        if one.commit == UNDONE:
+            return f"its result was undone by run {one.run}"
         if not COMMIT.fullmatch(one.commit):
             return f"{one.commit!r} is no commit"
         if not self._is_repository:
@@ -107,11 +110,15 @@ class Checkout:
         """Raises GitRefused where there is no base branch."""
         if one.commit in self._contained:
             return True
-        known = [c for c in (one.commit, *one.tips) if COMMIT.fullmatch(c) and has_commit(self.path, c)]
-        if known and known[0] == one.commit:
-            heads = git("for-each-ref", f"--contains={one.commit}", "--format=%(objectname)", BRANCHES, cwd=self.path)
-            known += heads.split()
-        return any(map(self.has, dict.fromkeys(known)))
+        if not has_commit(self.path, one.commit):
+            return False
+        heads = git("for-each-ref", f"--contains={one.commit}", "--format=%(objectname)", BRANCHES, cwd=self.path)
+        # A run that took the work up may have set it back: its tip stands for the result only where it stands on it.
+        tips = [tip for tip in one.tips if COMMIT.fullmatch(tip) and self._stands_on(one.commit, tip)]
+        return any(map(self.has, dict.fromkeys([one.commit, *tips, *heads.split()])))
+
+    def _stands_on(self, commit: str, tip: str) -> bool:
+        return ask("merge-base", "--is-ancestor", commit, tip, cwd=self.path).returncode == 0
 
     @cached_property
     def _contained(self) -> frozenset[str]:

@@ -12,7 +12,11 @@ class Outcome:
     succeeded: Mapping[str, float | None]
     """Todo → hours that it took; None: it was given an earlier result, and took none."""
     undone: Mapping[str, float | None]
-    """The same, of what had succeeded before it was undone."""
+    """The same, of what had succeeded before it was undone, or in a run that this one took up, and no longer stands."""
+    filed: frozenset[str] = frozenset()
+    """Those of `undone` that the file calls completed because the run, or one that it took up, wrote that there."""
+    reopened: frozenset[str] = frozenset()
+    """Those that were written back as pending already: what calls them completed now is a person."""
     reached: frozenset[str] = frozenset()
     """Milestones of the plan that were approved."""
     lost: frozenset[str] = frozenset()

@@ -23,6 +23,8 @@ class Written:
     reopened: tuple[str, ...] = ()
     reached: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    """Undone, and left completed: the run had not written that."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -32,10 +34,11 @@ class Written:
 def write_back(path: Path, outcome: Outcome, now: datetime) -> Written:
     """Raises what `edit` raises."""
     completed = complete_todos(path, outcome.succeeded, now)
-    reopened = reopen_todos(path, outcome.undone, now) if outcome.undone else ()
+    undone = {todo: hours for todo, hours in outcome.undone.items() if todo not in outcome.reopened}
+    reopened, left = reopen_todos(path, undone, now, outcome.filed) if undone else ((), ())
     reached = _set_milestones(path, outcome.plan, outcome.reached, TodoStatus.COMPLETED, now)
     lost = _set_milestones(path, outcome.plan, outcome.lost, TodoStatus.PENDING, now)
-    return Written(completed=completed, reopened=reopened, reached=reached, lost=lost)
+    return Written(completed=completed, reopened=reopened, reached=reached, lost=lost, left=left)
 
 
 def _set_milestones(
@@ -84,21 +87,26 @@ def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime)
     return tuple(completed)
 
 
-def reopen_todos(path: Path, hours: Mapping[str, float | None], now: datetime) -> tuple[str, ...]:
-    """Set `status: pending` again, and take `actual_hours` out, of the named todos that were completed with just these hours
-    (None: without any), in one edit: what was completed by hand stays so.
+def reopen_todos(
+    path: Path, hours: Mapping[str, float | None], now: datetime, filed: Collection[str] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Set `status: pending` again, and take `actual_hours` out, of the named todos that are `filed` (the run is known to have completed
+    them here) or were completed with just these hours (None: without any), in one edit: what was completed by hand stays so.
 
-    Returns and raises as `complete_todos` does.
+    Returns the ids that were changed, and those that were left completed, each in the file's order. Raises as `complete_todos` does.
     """
     reopened: list[str] = []
+    left: list[str] = []
 
     def decide(edit: Edit) -> None:
         reopened.clear()
+        left.clear()
         for todo in edit.document.ecosystem.coordination.todos:
             if todo.id not in hours or todo.status != TodoStatus.COMPLETED:
                 continue
             spent = hours[todo.id]
-            if todo.actual_hours != (None if spent is None else rounded_hours(spent)):
+            if todo.id not in filed and todo.actual_hours != (None if spent is None else rounded_hours(spent)):
+                left.append(todo.id)
                 continue
             place = ("todos", todo.id)
             edit.set(place, "status", TodoStatus.PENDING.value)
@@ -107,7 +115,7 @@ def reopen_todos(path: Path, hours: Mapping[str, float | None], now: datetime) -
             reopened.append(todo.id)
 
     edit(path, decide)
-    return tuple(reopened)
+    return tuple(reopened), tuple(left)
 
 
 def rounded_hours(hours: float) -> float | int:

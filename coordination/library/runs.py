@@ -261,7 +261,8 @@ class Run:
         """
         with reaching(self._deeds.url):
             outcome = self._deeds.outcome(self.id)
-        written = write_back(self._coord.path, outcome, datetime.now(UTC))
+            written = write_back(self._coord.path, outcome, datetime.now(UTC))
+            self._deeds.filed(self.id, written.completed, written.reopened, written.left)
         return written.all
 
     def log(self, todo: str | None = None, *, follow: bool = False) -> Iterator[str]:

@@ -45,6 +45,7 @@ lease. A todo that loses its worker too often has failed as poison. Everything d
 | `structure.py` | the graph of a run: its hash, and what the file says otherwise by now |
 | `ended.py`, `carry_over.py` | a run that has ended → a new one of what it left undone |
 | `set_back.py` | what of it is done again though it had succeeded |
+| `filings.py` | what of a run was written to the file |
 | `export/` | a run as one document: moved, kept, looked at |
 | `store.py` | the steps |
 | `dispatch.py` | messages that a step makes necessary |

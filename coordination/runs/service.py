@@ -15,7 +15,7 @@ from coordination.ecosystem.outcome import Outcome
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.messages import MessageBus
 from coordination.messages.following import BEGINNING
-from coordination.models import Ecosystem, OnFailure, Verdict
+from coordination.models import Ecosystem, OnFailure, TodoStatus, Verdict
 from coordination.nearest import did_you_mean
 from coordination.phrases import listed
 from coordination.planner.gates import NOWHERE
@@ -24,6 +24,7 @@ from coordination.runs.approvals import Decision
 from coordination.runs.carry_over import CarryOver, left_of, take_up
 from coordination.runs.durations import learned
 from coordination.runs.ended import read, refuse_again, restorable
+from coordination.runs.filings import NOT_STANDING, filings, keep_filings
 from coordination.runs.landed import bases, refuse_not_landed
 from coordination.runs.log_lines import marked, prefixed
 from coordination.runs.logbook import Logbook
@@ -380,15 +381,27 @@ class Runs:
             return Outcome(plan=run.plan_id, succeeded={}, undone={})
         succeeded = {t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != NOWHERE}
         approved = [t for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo == NOWHERE]
-        undone = [t for t in run.todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED]
+        undone = {
+            t.id: _hours(t) for t in run.todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED
+        }
+        filed = filings(self.store, run_id, [t.id for t in run.todos if t.state in NOT_STANDING])
+        undone |= {todo: undone.get(todo) for todo, status in filed.items() if status and run.status.ended}
         back = run.rollback is not None  # what is left of it by then was not done by it, or is still to be undone
         return Outcome(
             plan=run.plan_id,
             succeeded={} if back else succeeded,
-            undone={todo.id: _hours(todo) for todo in undone},
+            undone=undone,
+            filed=frozenset(todo for todo in undone if filed[todo] == TodoStatus.COMPLETED),
+            reopened=frozenset(todo for todo in undone if filed[todo] == TodoStatus.PENDING),
             reached=frozenset(t.id for t in approved if not back),
             lost=frozenset(t.id for t in approved if back and t.run is None),
         )
+
+    def filed(self, run_id: str, completed: Collection[str], reopened: Collection[str], left: Collection[str]) -> None:
+        """Keeps what of the run's outcome was written to the file; without that, a sweep is refused where the file still says
+        completed (`landed.py`). `left`: undone, and completed in the file all the same.
+        """
+        keep_filings(self.store, run_id, completed, reopened, left)
 
     def _alone(self) -> Lock:
         """To look what is under way and to start a run: two at once would both find nothing, and both do the work."""

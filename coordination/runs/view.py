@@ -71,9 +71,11 @@ class RunReader:
         found = [r for r in newest_first if r.startswith(run) or r.endswith(run)]
         if len(found) == 1:
             return str(found[0])
-        near = did_you_mean(run, [LAST, *newest_first])
+        near = "" if run == LAST else did_you_mean(run, [LAST, *newest_first])
+        if not newest_first:
+            raise NotFound(f"there is no run {run!r}: there are no runs", "coord sweep PLAN starts one")
         what = f"run {run!r} is not the only one: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
-        raise NotFound(what, "coord list-runs shows them" if newest_first else "coord sweep PLAN starts one")
+        raise NotFound(what, "coord list-runs shows them")
 
     def _known(self, run: str) -> str | None:
         """What can be told without going through all the runs that there were."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -113,3 +114,61 @@ def test_a_retry_is_refused_where_a_todo_of_it_was_done_by_another_run_and_not_m
     assert f"coord/{second} of r1" in refused.err
     git(stage.folder / "r1", "merge", "-q", f"coord/{second}")
     stage.ok("retry", first)
+
+
+def test_a_todo_that_fails_when_it_is_done_again_is_pending_and_no_later_runs_branch_stands_for_it(half_done: Stage):
+    run = half_done.run()["run_id"]
+    before = half_done.file.read_text()
+    half_done.file.write_text(before.replace("echo 2 > version", "exit 1"))
+    assert half_done.coord("retry", run, "--from", "LIB").code == 3
+
+    assert status_of(half_done, "LIB") == "pending"
+    half_done.file.write_text(before)  # a person's copy, by which LIB is completed
+    half_done.redis().hset(
+        "coord:commits", "LIB", f"{git(half_done.folder / 'lib', 'rev-parse', f'coord/{run}')} {run} lib"
+    )
+    refused = half_done.coord("sweep", PLAN)
+    assert refused.code == 6
+    assert f"branch coord/{run} of lib" in refused.err
+
+
+def test_a_rollback_reopens_what_its_run_completed_though_a_person_changed_the_hours(half_done: Stage):
+    run = half_done.run()["run_id"]
+    half_done.file.write_text(re.sub(r"actual_hours: [0-9.]+", "actual_hours: 2", half_done.file.read_text()))
+
+    half_done.ok("rollback", run, "--yes")
+
+    assert status_of(half_done, "LIB") == "pending"
+    assert half_done.coord("sweep", PLAN, "--todo", "APP").code == 5
+
+
+def test_a_rollback_that_leaves_a_todo_completed_leaves_what_makes_a_sweep_refuse(half_done: Stage):
+    run = half_done.run()["run_id"]
+    half_done.file.write_text(re.sub(r"actual_hours: [0-9.]+", "actual_hours: 2", half_done.file.read_text()))
+    with half_done.redis() as client:
+        client.hdel(f"coord:run:{run}:facts", "LIB filed")  # as where another file was written to
+
+    told = half_done.ok("rollback", run, "--yes")
+
+    assert "left completed" in told.err
+    assert status_of(half_done, "LIB") == "completed"
+    assert half_done.coord("sweep", PLAN).code == 6
+
+
+def test_a_second_rollback_changes_nothing_of_what_a_person_completed_after_the_first(half_done: Stage):
+    run = half_done.run()["run_id"]
+    half_done.ok("rollback", run, "--yes")
+    half_done.ok("complete-todo", "LIB")
+
+    half_done.ok("rollback", run, "--yes")
+
+    assert status_of(half_done, "LIB") == "completed"
+    assert half_done.sweep().states == {"APP": "succeeded"}
+
+
+def test_the_last_run_is_not_proposed_where_there_are_no_runs(stage: Stage):
+    stage.write([LIB])
+    stage.up()
+    refused = stage.coord("show-run", "last")
+    assert refused.code == 2
+    assert "did you mean" not in refused.err

@@ -274,7 +274,11 @@ def record(call: Call, runs: Runs, run_id: str, *, asked: bool = False) -> Writt
     if call.settings.write_back is WriteBack.NONE and not asked:
         return Written()
     try:
-        return write_back(call.path, runs.outcome(run_id), datetime.now(UTC))
+        written = write_back(call.path, runs.outcome(run_id), datetime.now(UTC))
+        runs.filed(run_id, written.completed, written.reopened, written.left)
+        if written.left:
+            click.echo(f"undone, and left completed in {call.path}: {listed(written.left)}", err=True)
+        return written
     except CoordinationError as error:
         click.echo(f"warning: {call.path} was not updated: {error}\n  when it can be: coord sync {run_id}", err=True)
         return Written()

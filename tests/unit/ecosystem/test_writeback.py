@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from coordination.ecosystem.document import load
 from coordination.ecosystem.outcome import Outcome
 from coordination.ecosystem.text.lines import BREAK, BREAKS, alone_before, line_stop, next_line
-from coordination.ecosystem.writeback import complete_todos, reopen_todos, write_back
+from coordination.ecosystem.writeback import Written, complete_todos, reopen_todos, write_back
 from coordination.errors import EditConflict, InvalidFile
 from coordination.models import TodoStatus
 
@@ -172,8 +172,20 @@ def test_what_a_run_had_completed_is_pending_again_and_what_a_person_completed_s
     reopened = reopen_todos(path, hours, NOW)
     again = reopen_todos(path, hours, NOW)
 
-    assert (reopened, again) == (("T",), ())
+    assert (reopened, again) == ((("T",), ("U", "V")), ((), ("U", "V")))
     assert path.read_text() == before.replace("pending # why\n", "pending # why\n    updated: 2026-03-04\n")
+
+
+def test_what_a_run_is_known_to_have_completed_is_pending_again_though_a_person_changed_its_hours(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text(HEAD + "  - {id: T, task: t, repo: r, status: completed, actual_hours: 2}\n")
+    undone = Outcome(plan="PLAN-001", succeeded={}, undone={"T": 0.5})
+
+    assert write_back(path, undone, NOW).left == ("T",)
+    assert write_back(path, replace(undone, reopened=frozenset({"T"})), NOW) == Written()
+    assert write_back(path, replace(undone, filed=frozenset({"T"})), NOW).reopened == ("T",)
 
 
 @pytest.mark.parametrize("hours", [0.0, 1 / 3, 2.0, 0.0123456, 0.0000471, 123.456])
@@ -181,7 +193,8 @@ def test_the_hours_that_a_run_wrote_are_known_again_however_long_it_took(tmp_pat
     path = tmp_path / "ecosystem.yaml"
     path.write_text(HEAD + "  - {id: T, task: t, repo: r}\n")
 
-    assert complete_todos(path, {"T": hours}, NOW) == reopen_todos(path, {"T": hours}, NOW) == ("T",)
+    assert complete_todos(path, {"T": hours}, NOW) == ("T",)
+    assert reopen_todos(path, {"T": hours}, NOW) == (("T",), ())
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,6 @@ end
 
 -- Nothing of the todo is left to undo: those before it may follow, and those without an intent are passed over at once.
 function pass(todo, p)
-  local commit, kept = fact(todo, 'commit'), call('HGET', head .. KEY.commits, todo)
-  if kept and commit and string.sub(kept, 1, #commit) == commit then call('HDEL', head .. KEY.commits, todo) end -- its result is gone
   if call('HEXISTS', meta, 'restoring') == 1 then erase(todo, 'intent') end -- the run may be undone whole later on
   call('HINCRBY', meta, 'intents', -1)
   call('HINCRBY', meta, 'intents.' .. p.repo, -1)

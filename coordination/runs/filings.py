@@ -1,0 +1,55 @@
+"""What of a run's outcome was written to the file: the fact `filed` of a todo, `completed` or `pending`.
+
+By it a todo that is undone is made pending again whatever a person has made of its hours since, and what a person completed stays. The
+hash `commits`, by which a sweep asks for the results of completed todos (`landed.py`), keeps its record of a todo that is undone until
+the file says pending: a file that still calls it completed, since nobody wrote to it or since that was done by hand, makes a sweep refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from coordination.models import TodoStatus
+from coordination.runs.records import RunBrief, TodoState
+from coordination.runs.store import RunStore
+
+FACT = "filed"
+UNDONE = "undone"
+"""In `commits` instead of a commit: the todo was undone, and is completed in the file."""
+NOT_STANDING = (TodoState.FAILED, TodoState.SKIPPED, TodoState.CANCELLED, TodoState.COMPENSATED)
+"""A todo that ended so has no result, though an earlier run that this one took up may have had one."""
+
+
+def filings(store: RunStore, run_id: str, todos: Sequence[str]) -> Mapping[str, str]:
+    """Todo → what was written of it last, by the run or one that it took up; empty where nothing is known."""
+    found = dict.fromkeys(todos, "")
+    for run in reversed(_line(store, run_id)) if todos else ():
+        told = store.redis.hmget(store.keys.run(run).facts, [f"{todo} {FACT}" for todo in todos])
+        found |= {todo: status for todo, status in zip(todos, told, strict=True) if status}
+    return found
+
+
+def keep_filings(
+    store: RunStore, run_id: str, completed: Collection[str], reopened: Collection[str], left: Collection[str]
+) -> None:
+    """Records what was written to the file; `left`: undone todos that the file calls completed all the same."""
+    if not (completed or reopened or left):
+        return
+    facts = dict.fromkeys((f"{todo} {FACT}" for todo in completed), TodoStatus.COMPLETED.value)
+    facts |= dict.fromkeys((f"{todo} {FACT}" for todo in reopened), TodoStatus.PENDING.value)
+    if facts:
+        store.redis.hset(store.keys.run(run_id).facts, mapping=facts)
+    runs = _line(store, run_id)
+    for todo in reopened:
+        kept = str(store.redis.hget(store.keys.commits, todo) or "").split()
+        if kept[1:2] and kept[1] in runs:  # of these runs: nobody has done it since
+            store.redis.hdel(store.keys.commits, todo)
+    repos = store.redis.hmget(store.keys.run(run_id).place, list(left)) if left else []
+    for todo, place in zip(left, repos, strict=True):
+        store.redis.hsetnx(store.keys.commits, todo, f"{UNDONE} {run_id} {str(place).split()[2]}")
+
+
+def _line(store: RunStore, run_id: str) -> tuple[str, ...]:
+    """The run, the one that it took up, and so on."""
+    brief = store.redis.hget(store.keys.run(run_id).meta, "brief")
+    return (run_id, *(RunBrief.model_validate_json(brief).carried_from if brief else ()))
