@@ -25,7 +25,7 @@ from coordination.wire.private import open_private
 from workers import ending
 from workers.beginning import Unmergeable
 from workers.checkpoints import Checkpoint
-from workers.child import Child, Exit, start
+from workers.child import GUARD_LOST, Child, Exit, start
 from workers.commit import CommitRefused, CommitStyle
 from workers.conclusion import Conclusion, Word
 from workers.context import LeaseLost
@@ -317,10 +317,17 @@ class Attempt:
 
     def _failure(self, workspace: Workspace, ended: Exit, what: str = "") -> Conclusion:
         words = self._deed.explained(f"{what}{ending.words(ended, self.grant.spec.timeout)}")
-        if why := self._lost_ground(workspace):
+        guard_lost = ended.reason == GUARD_LOST
+        if why := ended.message if guard_lost else self._lost_ground(workspace):
             words = f"{words}: {why}"
             self._log.say(f"hindered: {words}")
-            return Conclusion(word=self._stopped or Word.HINDERED, why=words, exit_code=ended.exit_code, limited=True)
+            return Conclusion(
+                word=self._stopped or Word.HINDERED,
+                why=words,
+                exit_code=ended.exit_code,
+                limited=True,
+                blame="worker" if guard_lost else "",
+            )
         self._log.say(words)
         signs = ending.signs(ended, self._wrote.shows)
         return Conclusion(word=self._stopped or Word.FAILED, why=words, exit_code=ended.exit_code, failure=signs)

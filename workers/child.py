@@ -33,6 +33,7 @@ CHUNK = 64 * 1024
 DRAIN_S = 1.0
 """After the guard's end only what it had no right to kill can still write: its output is not waited for longer."""
 CLEAR_UP = timedelta(seconds=5)
+GUARD_LOST = "guard lost"
 GUARD = f"import sys; sys.path.append({str(Path(guard.__file__).parent)!r}); import guard; guard.main(sys.argv[1:])"
 """An import, not a script: Python keeps its compiled form, and knows when that is older than the source."""
 
@@ -124,7 +125,7 @@ class Report:
 
     def outcome(self, stop_reason: str | None, duration_s: float) -> Exit:
         code, signal = self._how()
-        reason = {"stopped": stop_reason or "stopped", "": stop_reason or "guard lost"}.get(self.reason, self.reason)
+        reason = {"stopped": stop_reason or "stopped", "": stop_reason or GUARD_LOST}.get(self.reason, self.reason)
         reason = "exited" if self.refused else reason
         return Exit(exit_code=code, signal=signal, reason=reason, duration_s=duration_s, message=self._message())
 

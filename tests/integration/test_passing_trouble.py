@@ -210,6 +210,23 @@ def test_plain_git_in_a_worktree_without_its_git_file_finds_no_repository_above(
     assert git(outer, "diff", "--cached", "--name-only") == ""
 
 
+def test_a_todo_whose_guard_is_killed_is_done_again(world: World):
+    killed = world.folder / "killed"
+    scene = Scene(world, f"[ -e {killed} ] || {{ touch {killed}; kill -9 $PPID; sleep 60; }}; {WRITES}")
+
+    assert scene.go().kind is Kind.LATER
+    scene.is_held_up("guard lost")
+    assert scene.failures == 1
+    scene.is_done()
+
+
+def test_a_todo_that_always_kills_its_guard_fails_in_the_end(world: World):
+    scene = Scene(world, "kill -9 $PPID; sleep 60")
+    verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
+
+    assert verdicts == [Kind.LATER] * Settings().lost_leases + [Kind.FAILED]
+
+
 def test_a_full_disk_holds_the_todo_up_until_there_is_room(world: World, small_disk: Callable[[Path], Path]):
     small_disk(world.folder / "a")
     scene = Scene(world)
