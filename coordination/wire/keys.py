@@ -70,7 +70,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
 | `…:<repos>:reply:<id>`   | list   | the answer to one request                                 | a minute                 |
 | `…:<repos>:unacked*`, `…:poison` | —  | Celery's own, as below, of these workers alone            | as below                 |
-| `<ns>:commits`           | hash   | todo → `commit run repo` of its last success, or `accepted`, or `undone run repo` | until the file says pending, or done again |
+| `<ns>:commits`           | hash   | todo → `commit run repo` of its last success, or `accepted` | until pending in the file or done again |
 | `<ns>:errands`           | hash   | id → JSON of what every worker is asked to do (`clean`)   | until answered           |
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its answer                            | until gathered           |
 | `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, `stuck`, `piece`, counts `n.<state>` … | as long as the run       |
@@ -116,7 +116,7 @@ TYPES: Mapping[str, str] = {
     "run:*:queued run:*:sent run:*:posted",
     "hash": "holders epoch counters lock-request:* lock-stats:* lock-guard:* lock-capacities breakers breaker:* "
     "cache-generations cache-entries:* cache-values cache-refs cache-uses cache-facts gateway-tokens "
-    "inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta run:*:spec run:*:place "
+    "commits inbox-deliveries:* inbox-lanes:* inbox-facts:* envelope errands errand:* run:*:meta run:*:spec run:*:place "
     "run:*:children run:*:levels run:*:state run:*:facts run:*:pending run:*:opened run:*:busy run:*:stranded "
     "run:*:tips run:*:output run:*:checkpoint run:*:parents run:*:behind run:*:bundle:*",
     "set": "stops lock-party:* lock-parties lock-names topic:* run:*:owed",

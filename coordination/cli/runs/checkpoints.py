@@ -107,4 +107,6 @@ def restore(call: Call, run: str, name: str, dry_run: bool, yes: bool, as_json: 
                 f"not all could be undone; mend it, then again: coord checkpoint restore {run_id} {name}", err=True
             )
             return SOME_FAILED
+        if found.todos or ended.rollback:
+            click.echo(f"coord/{run_id}, its branch, still holds what was undone: merge the next run's", err=True)
         return take_up_again(call, runs, run_id, as_json=as_json)
