@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from io import TextIOWrapper
 from typing import BinaryIO, TextIO, cast
 
 CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
@@ -101,11 +102,11 @@ def protect() -> None:
     """Of this process: its terminal is protected, and no locale makes it fail."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper) and not isinstance(stream.buffer, SafeTerminal):
+        if isinstance(stream, TextIOWrapper) and not isinstance(stream.buffer, SafeTerminal):
             setattr(sys, name, _protected(stream))
 
 
-def _protected(stream: io.TextIOWrapper) -> TextIO:
+def _protected(stream: TextIOWrapper) -> TextIO:
     encoding = codecs.lookup(stream.encoding).name
     if encoding == "ascii":  # of a locale nobody chose: click writes UTF-8 there, too
         stream.reconfigure(encoding="utf-8")
@@ -115,7 +116,7 @@ def _protected(stream: io.TextIOWrapper) -> TextIO:
         return stream
     stream.flush()
     below = SafeTerminal(cast(BinaryIO, stream.buffer), stream.encoding)
-    return io.TextIOWrapper(cast(BinaryIO, below), stream.encoding, stream.errors, line_buffering=True)
+    return TextIOWrapper(cast(BinaryIO, below), stream.encoding, stream.errors, line_buffering=True)
 
 
 @contextmanager
@@ -140,7 +141,7 @@ def driven(stream: TextIO) -> TextIO:
     below = getattr(stream, "buffer", None)
     if not isinstance(below, SafeTerminal):
         return stream
-    return io.TextIOWrapper(cast(BinaryIO, _Open(below)), stream.encoding, stream.errors, line_buffering=True)
+    return TextIOWrapper(cast(BinaryIO, _Open(below)), stream.encoding, stream.errors, line_buffering=True)
 
 
 class _Open(SafeTerminal):

@@ -34,6 +34,7 @@ WANTED = {
 """Kinds of values by the error that says one was not found; several at one place become `text or a list`."""
 
 PATTERNS = {
+    r"^[a-z0-9-]{8,64}$": "must be 8 to 64 lower-case letters, digits and -",
     r"^[A-Za-z0-9._-]+$": "may hold letters, digits, '.', '_' and '-' only",
     r"^[A-Za-z0-9][A-Za-z0-9._-]*$": "may hold letters, digits, '.', '_' and '-' only, and begins with one of the first two",
     r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$": "must be written like package.module:function",

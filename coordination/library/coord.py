@@ -188,6 +188,7 @@ class Coord:
         counts = {
             name: dict(Counter(str(record["status"]) for record in records))
             for name, records in declared.model_dump(mode="json").items()
+            if isinstance(records, list)
         }
         return {"repos": len(self.manager.document.ecosystem.repos), **counts}
 

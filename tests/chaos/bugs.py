@@ -65,7 +65,7 @@ BUGS = (
     Bug(
         "fences that repeat themselves",
         f"{LOCKS}/_lock.lua",
-        "fence = math.max(fence < 4503599627370496 and fence + 1 or 0, now_us)",
+        "fence = math.max(fence < 9007199254740991 and fence + 1 or 0, now_us)",
         "fence = math.max(fence, 7)",
         (RUN, UNDO),
     ),

@@ -63,7 +63,9 @@ def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Worker
 
 def test_what_a_failed_attempt_has_written_costs_no_round_trip_of_its_own(parts: WorkerParts):
     todos = {name: {**fields, "action": "echo [1] > $COORD_OUTPUT; exit 1"} for name, fields in IN_PLACE.items()}
-    run_id, _ = submit(parts.store, graph(CHAIN, **todos), ecosystem(CHAIN, **todos), Settings(), order())
+    run_id, _ = submit(
+        parts.store, graph(CHAIN, **todos), ecosystem(CHAIN, **todos), Settings(retry_attempts=3), order()
+    )
     spent = []
     for attempt in (1, 2):
         before = Counted.sent

@@ -132,9 +132,9 @@ coordination:
 
     assert [(w.line, w.where, w.value, w.suggestion) for w in warnings] == [
         (4, "coordination.todos[0].repo (A)", "api", ""),
-        (4, "coordination.todos[0].plan (A)", "PLAN-2", "PLAN-1"),
+        (4, "coordination.todos[0].plan (A)", "PLAN-2", ""),
         (5, "coordination.todos[1].blocked_by[0] (B)", "C", ""),
-        (7, "coordination.plans[0].milestones[0].dependencies[0] (M-1)", "M-2", "M-1"),
+        (7, "coordination.plans[0].milestones[0].dependencies[0] (M-1)", "M-2", ""),
     ]
     assert "names a repo that the file does not declare (and in 1 more place)" in warnings[0].message
 

@@ -45,7 +45,7 @@ end
 local function next_fence()
   local kept = call('GET', head .. KEY.fence) or ''
   local fence = string.find(kept, '^%d+$') and tonumber(kept) or 0
-  fence = math.max(fence < 4503599627370496 and fence + 1 or 0, now_us)
+  fence = math.max(fence < 9007199254740991 and fence + 1 or 0, now_us)
   fence = string.format('%.0f', fence)
   call('SET', head .. KEY.fence, fence)
   return fence

@@ -17,7 +17,7 @@ local function grant_at_once(head)
   if call('EXISTS', lock, record, unpack(others)) > 0 then return nil end
   local last, epoch = unpack(call('MGET', head .. KEY.fence, head .. KEY.epoch))
   if not (epoch and last and string.find(epoch .. last, '^%d+$')) then return nil end -- the first lock of all, or damaged
-  if tonumber(last) >= 4503599627370496 or #epoch > 18 then return nil end
+  if tonumber(last) >= 9007199254740991 or #epoch > 18 then return nil end
 
   local time = call('TIME')
   local now_us = time[1] * 1000000 + time[2]
