@@ -11,7 +11,7 @@ import yaml
 
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
-from tests.stage import PLAN, Begun, Stage
+from tests.stage import PLAN, Begun, Stage, git
 
 CONFLICT = 6
 OURS, THEIRS = "eco-00000000000000aa", "eco-00000000000000bb"
@@ -118,11 +118,12 @@ def test_init_writes_a_random_id_that_stays_through_edits(tmp_path: Path) -> Non
     ids = set()
     for name in ("one", "two"):
         stage = Stage(tmp_path / name)
-        stage.folder.mkdir()
+        (stage.folder / "api").mkdir(parents=True)
+        git(stage.folder, "init", "-q", "--initial-branch=main", str(stage.folder / "api"))
+        git(stage.folder / "api", "commit", "-q", "--allow-empty", "-m", "first commit")
         stage.ok("init")
         ids.add(found := yaml.safe_load(stage.file.read_text())["coordination"]["id"])
         assert re.fullmatch(r"[a-z0-9-]{8,64}", found)
-        stage.ok("validate", "--strict")
         stage.ok("create-issue", "--title", "First")
         assert yaml.safe_load(stage.file.read_text())["coordination"]["id"] == found
     assert len(ids) == 2

@@ -102,7 +102,7 @@ def test_tables_show_text_as_it_stands_in_the_file(declared: Stage) -> None:
 
 
 def test_a_name_that_is_not_there_is_refused_with_the_nearest(declared: Stage) -> None:
-    answer = declared.coord("show-plan", "PLAN-002")
+    answer = declared.coord("show-plan", "PLAN-1")
 
     assert answer.code == 2
     assert "PLAN-001" in answer.err

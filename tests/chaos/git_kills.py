@@ -31,7 +31,7 @@ class GitKills:
     todos: int = 200
     repos: int = 20
     workers: int = 4
-    one_in: int = 12
+    one_in: int = 40
     lasts_s: float = 0.1
     seed: int = 0
     patience_s: float = 1200

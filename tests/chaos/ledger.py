@@ -200,6 +200,8 @@ class _Judge:
         starts = sorted(self._starts(todo, undo=undo), key=lambda line: line.fence)
         unexplained = 0
         for former, line in pairwise(starts):
+            if former.fence != line.fence and former.attempt == line.attempt and self._held_up(former, line):
+                continue
             if former.fence == line.fence or former.attempt >= line.attempt:
                 yield f"{line} is a second run of the same attempt ({former})"
             elif not self._recorded_end(former, line):
@@ -207,6 +209,11 @@ class _Judge:
                 words = f"{line} is a second run, and nothing records why the first ended ({former})"
                 if unexplained > self.record.todos[todo].handed_back:
                     yield words
+
+    def _held_up(self, former: Line, line: Line) -> bool:
+        """Whether the todo was parked between the two: trouble that passes uses up no attempt."""
+        since_ms, by_ms = former.at_ns // NS_PER_MS, line.at_ns // NS_PER_MS
+        return any(e.what == "todo.parked" and since_ms <= e.at_ms <= by_ms for e in self._events.get(former.todo, ()))
 
     def _recorded_end(self, former: Line, line: Line) -> bool:
         by_ms = line.at_ns // NS_PER_MS
