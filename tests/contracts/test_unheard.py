@@ -155,7 +155,7 @@ def test_a_rollback_is_done_once_and_ends(unheard: Harness, strategy: Strategy):
     assert events(unheard, "todo.compensated") == ["A", "B", "C", "D"]
 
 
-OTHERWISE = {"run/seal", "run/adopt", "run/stuck", "run/report_stuck", "run/remainder"}
+OTHERWISE = {"run/seal", "run/adopt", "run/stuck", "run/report_stuck", "run/remainder", "run/hold_up", "run/restore"}
 """Tested where they stand: test_run_steps.py, test_run_moved.py, test_stuck.py, test_large_runs.py."""
 
 
