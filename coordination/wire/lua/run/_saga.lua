@@ -156,3 +156,14 @@ local function settle_undo(todo, outcome, why, p)
   pump()
   finish_if_done()
 end
+
+-- Those that could not be undone are tried again.
+local function undo_again(why, by)
+  turn_back(why, by)
+  local all = call('HGETALL', state)
+  for i = 1, #all, 2 do
+    if all[i + 1] == 'compensation_failed' then undo_todo(all[i]) end
+  end
+  pump()
+  finish_if_done()
+end

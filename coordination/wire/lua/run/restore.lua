@@ -10,13 +10,7 @@ if status == 'rolling_back' then return reply(restoring and 'already' or status)
 if status == 'draft' or status == 'rolled_back' or (status == 'rollback_failed' and not restoring) then return reply(status) end
 local why = 'restored to checkpoint ' .. name
 if status == 'rollback_failed' then
-  turn_back(why, who)
-  local all = call('HGETALL', state)
-  for i = 1, #all, 2 do
-    if all[i + 1] == 'compensation_failed' then undo_todo(all[i]) end
-  end
-  pump()
-  finish_if_done()
+  undo_again(why, who)
   return reply('rolling_back')
 end
 call('HSET', meta, 'restoring', name)

@@ -11,11 +11,5 @@ if status ~= 'rollback_failed' then
   roll_back(why, who, 'cancelled')
   return reply('rolling_back')
 end
-turn_back(why, who)
-local all = call('HGETALL', state)
-for i = 1, #all, 2 do
-  if all[i + 1] == 'compensation_failed' then undo_todo(all[i]) end
-end
-pump()
-finish_if_done()
+undo_again(why, who)
 return reply('rolling_back')
