@@ -46,9 +46,9 @@ from workers.served import LEAVES, Served
 from workers.tasks import collect, forget_names, register
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Charge:
-    """What this worker is there for."""
+    """Say what this worker serves, and how. `served` and `jobs` follow the file while it works (`file_watch.py`)."""
 
     redis_url: str
     settings: Settings
@@ -64,13 +64,7 @@ class Charge:
     """`places`, as they stand now."""
 
     def __post_init__(self) -> None:
-        served = Served(self.places)
-        object.__setattr__(self, "served", served)
-        object.__setattr__(self, "places", served)
-
-    def resize(self, jobs: int) -> None:
-        """Take so many todos at once from now on."""
-        object.__setattr__(self, "jobs", jobs)
+        self.places = self.served = Served(self.places)
 
     def unfit(self, repo: str) -> str:
         """Why the repository cannot be worked on here at present; empty if it can."""

@@ -19,7 +19,7 @@ from coordination.errors import GitRefused
 from workers.commit import DURABLE, identity, signing
 from workers.git import ask, git
 from workers.occupancy import Occupant
-from workers.repository import branch_of, tip
+from workers.repository import branch_of, contains, tip
 
 FILES_SHOWN = 5
 MERGE = ("--write-tree", "--name-only", "--no-messages", "-z")
@@ -81,7 +81,7 @@ class Ground:
         return found.stdout.strip()
 
     def contains(self, old: str, new: str) -> bool:
-        return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=self.checkout).returncode == 0
+        return contains(self.checkout, old, new)
 
     def commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
         options = [word for parent in parents for word in ("-p", parent)]

@@ -20,6 +20,7 @@ from coordination.errors import GitRefused
 from workers.child import Exit
 from workers.git import ask, clean_environment, git
 from workers.git_dir import refuse_damaged
+from workers.repository import contains
 
 DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
 """git does not sync loose objects by default: a power loss would take a commit whose result Redis has acknowledged."""
@@ -78,7 +79,7 @@ class Stand:
         return self.ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.strip()
 
     def contains(self, old: str, new: str) -> bool:
-        return old == new or self.ask("merge-base", "--is-ancestor", old, new).returncode == 0
+        return contains(self.path, old, new, self.git_dir)
 
 
 @dataclass(frozen=True, kw_only=True)

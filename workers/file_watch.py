@@ -73,7 +73,7 @@ class FileWatch:
         charge.served.want(asked.places)
         if asked.jobs != charge.jobs:
             self._consumer.resize(asked.jobs - charge.jobs)
-            charge.resize(asked.jobs)
+            charge.jobs = asked.jobs
             self._parts.leases.beat()
 
     def _serve(self) -> None:

@@ -8,7 +8,6 @@ a commit that the base contains counts.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,9 +17,8 @@ from coordination.errors import GitRefused
 from coordination.runs.cleaning import RUN_ID, Finding, Sought
 from coordination.runs.filings import UNDONE
 from workers.git import ask, git
-from workers.repository import branch_of, has_commit, look
+from workers.repository import branch_of, contains, has_commit, is_commit, look
 
-COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 BRANCHES = "refs/heads/coord/"
 TRAILERS = (
     "%H%x09%(trailers:key=Coord-Todo,valueonly,separator=%x20)%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
@@ -36,7 +34,7 @@ def findings(places: Mapping[str, Path], sought: Iterable[Sought]) -> Iterator[F
         if one.repo in places:
             served.setdefault((one.repo, one.branch), []).append(one)
     for (repo, branch), here in served.items():
-        commits = tuple(one.commit for one in here if COMMIT.fullmatch(one.commit))
+        commits = tuple(one.commit for one in here if is_commit(one.commit))
         checkout = Checkout(path=places[repo], revision=f"refs/heads/{branch}", recorded=commits)
         yield from (_found(checkout, one) for one in here)
 
@@ -64,7 +62,7 @@ class Checkout:
         """Why the result does not count as landed, in words; empty if it does. Raises GitRefused."""
         if one.commit == UNDONE:
             return f"its result was undone by run {one.run}"
-        if not COMMIT.fullmatch(one.commit):
+        if not is_commit(one.commit):
             return f"{one.commit!r} is no commit"
         if not self._is_repository:
             return f"its result is a commit, and {self.path} is no git repository now"
@@ -84,7 +82,11 @@ class Checkout:
 
     def has(self, commit: str) -> bool:
         """Whether the base has what the commit would bring there. Raises GitRefused where there is no base."""
-        return self._contains(commit) or self._adds_nothing(self._base, commit) or self._was_squashed(commit)
+        return (
+            contains(self.path, commit, self._base)
+            or self._adds_nothing(self._base, commit)
+            or self._was_squashed(commit)
+        )
 
     @cached_property
     def _is_repository(self) -> bool:
@@ -114,11 +116,8 @@ class Checkout:
             return False
         heads = git("for-each-ref", f"--contains={one.commit}", "--format=%(objectname)", BRANCHES, cwd=self.path)
         # A run that took the work up may have set it back: its tip stands for the result only where it stands on it.
-        tips = [tip for tip in one.tips if COMMIT.fullmatch(tip) and self._stands_on(one.commit, tip)]
+        tips = [tip for tip in one.tips if is_commit(tip) and contains(self.path, one.commit, tip)]
         return any(map(self.has, dict.fromkeys([one.commit, *tips, *heads.split()])))
-
-    def _stands_on(self, commit: str, tip: str) -> bool:
-        return ask("merge-base", "--is-ancestor", commit, tip, cwd=self.path).returncode == 0
 
     @cached_property
     def _contained(self) -> frozenset[str]:
@@ -131,9 +130,6 @@ class Checkout:
         words = "\n".join([*commits, f"^{self._base}"])
         beyond = git("rev-list", "--stdin", cwd=self.path, stdin=f"{words}\n") if commits else ""
         return frozenset(commits - set(beyond.split()))
-
-    def _contains(self, commit: str) -> bool:
-        return ask("merge-base", "--is-ancestor", commit, self._base, cwd=self.path).returncode == 0
 
     def _adds_nothing(self, base: str, commit: str) -> bool:
         merged = ask("merge-tree", "--write-tree", "--no-messages", base, commit, cwd=self.path)

@@ -104,6 +104,11 @@ def has_commit(path: Path, commit: str, git_dir: Path | None = None) -> bool:
     return ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=path, git_dir=git_dir).returncode == 0
 
 
+def contains(path: Path, old: str, new: str, git_dir: Path | None = None) -> bool:
+    """Whether commit `new` is `old` or has it among its ancestors."""
+    return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=path, git_dir=git_dir).returncode == 0
+
+
 def worktrees(path: Path) -> Iterator[tuple[Path, str]]:
     """Each worktree that git knows of, the checkout first, with the branch that it is on (empty if none)."""
     listing = git("worktree", "list", "--porcelain", "-z", cwd=path)
