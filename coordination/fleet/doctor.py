@@ -102,8 +102,7 @@ class Facts:
     damaged: tuple[str, ...] = ()
     """Runs whose records cannot be read, in words."""
     apart: tuple[str, ...] | None = ()
-    """None: this login may not look for them."""
-    """Keys under which somebody else had written."""
+    """Keys under which somebody else had written. None: this login may not look for them."""
     restarts: tuple[Restart, ...] = ()
     """Of the processes that were started here, within the last five minutes."""
     state: str = ""

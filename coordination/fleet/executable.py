@@ -71,7 +71,8 @@ def _why_no_start(path: Path, branch: str) -> str:
 
 def _works_in_place(document: Document, repo: Repo) -> bool:
     todos = [t for t in document.ecosystem.coordination.todos if t.repo == repo.name and t.status in OPEN_TODO]
-    return bool(todos) and all(todo.workspace is Workspace.IN_PLACE for todo in todos)
+    wanted = {todo.working_in(repo).workspace for todo in todos} or {repo.workspace}
+    return wanted == {Workspace.IN_PLACE}
 
 
 def _address(document: Document, settings: Settings) -> Iterator[Problem]:

@@ -66,6 +66,10 @@ repos:
     assert [problem.where for problem in judged(tmp_path, text).problems] == ["plain", "wrong"]
     in_place = "coordination: {todos: [{id: A, task: t, repo: plain, action: x, workspace: in-place}]}\n"
     assert [problem.where for problem in judged(tmp_path, text + in_place).problems] == ["wrong"]
+    of_the_repository = text.replace("path: plain}", "path: plain, workspace: in-place}")
+    inherits = in_place.replace(", workspace: in-place", "")
+    for words in (of_the_repository, of_the_repository + inherits):
+        assert [problem.where for problem in judged(tmp_path, words).problems] == ["wrong"]
 
 
 @pytest.mark.parametrize(
