@@ -127,7 +127,7 @@ def test_a_file_that_is_invalid_and_one_that_shows_a_password(stage: Stage, redi
     stage.file.chmod(0o644)
 
     shown = stage.coord("doctor")
-    stage.file.write_text("repos: [{name: units, colour: red}]\n")
+    stage.file.write_text("repos: [{name: units, slots: none}]\n")
     broken = stage.coord("doctor")
 
     assert shown.code == 0
