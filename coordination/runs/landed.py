@@ -13,8 +13,9 @@ next todo. What a worker does is in `workers/landed.py`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 
 from coordination.errors import Conflict, UsageError
 from coordination.models import Ecosystem, Plan
@@ -95,23 +96,21 @@ def _sought(store: RunStore, wanted: Collection[Base]) -> list[Sought]:
     if not wanted:
         return []
     records = store.redis.hmget(store.keys.commits, [base.todo for base in wanted])
-    found, left = [], dict[tuple[str, str], tuple[str, ...]]()
+    tips_in = cache(partial(_tips, store, cache(partial(_later, store))))
+    found = []
     for base, record in zip(wanted, records, strict=True):
         commit, run, repo = [*str(record or "").split(" "), "", "", ""][:3]
         if commit != ACCEPTED:
-            if run and (run, repo) not in left:
-                left[run, repo] = tuple(_tips(store, run, repo))
-            tips = left.get((run, repo), ())
+            tips = tips_in(run, repo) if run else ()
             branch, where = base.branch, repo or base.repo  # the todo may have moved to another repository since
             found.append(Sought(todo=base.todo, repo=where, branch=branch, commit=commit, run=run, tips=tips))
     return found
 
 
-def _tips(store: RunStore, run: str, repo: str) -> Iterable[str]:
+def _tips(store: RunStore, later: Callable[[str], list[str]], run: str, repo: str) -> tuple[str, ...]:
     """Where the run, and those that took it up, have left the repository: as far as Redis still knows."""
-    for run_id in (run, *_later(store, run)):
-        if tip := store.redis.hget(store.keys.run(run_id).tips, repo):
-            yield tip
+    found = (store.redis.hget(store.keys.run(run_id).tips, repo) for run_id in (run, *later(run)))
+    return tuple(filter(None, found))
 
 
 def _later(store: RunStore, run: str) -> list[str]:
