@@ -136,7 +136,7 @@ def test_what_cannot_be_retried_is_refused_with_what_can_be_done(stage: Stage) -
     there = stage.coord("retry", "last", "--without", host)
     assert (there.code, f"host {host} is there" in there.err) == (6, True)
 
-    stage.file.write_text(stage.file.read_text() + "nonsense: 1\n")
+    stage.file.write_text(stage.file.read_text() + "resources: 1\n")
     assert stage.coord("retry", "last").code == 2
 
 

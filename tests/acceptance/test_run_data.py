@@ -12,7 +12,18 @@ from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Done, Stage
 
 RUN = {"run_id", "plan_id", "status", "strategy", "on_failure", "actor", "started_at", "finished_at", "duration_s"}
-RUN |= {"steered_by", "rollback", "internal_error", "carried_from", "bound_s", "counts", "cached", "todos"}
+RUN |= {
+    "steered_by",
+    "rollback",
+    "internal_error",
+    "carried_from",
+    "bound_s",
+    "counts",
+    "cached",
+    "todos",
+    "timeout_s",
+    "timed_out",
+}
 TODO = {"id", "repo", "state", "attempt", "worker", "started_at", "finished_at", "duration_s", "exit_code", "error"}
 TODO |= {
     "waits_for",
