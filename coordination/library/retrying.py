@@ -18,7 +18,6 @@ from coordination.models import Retry
 from coordination.runs.retry import Again, Failure, decide
 
 T = TypeVar("T")
-ATTEMPTS = 3
 
 
 def retrying(
@@ -43,7 +42,7 @@ def retrying(
 
 def _rules(policy: dict[str, Any]) -> Retry:
     try:
-        return Retry.model_validate({"attempts": ATTEMPTS, **policy})
+        return Retry.model_validate(policy)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
