@@ -15,11 +15,11 @@ from coordination.cli.runs.looking import opened
 from coordination.cli.runs.retry import take_up_again
 from coordination.cli.runs.summary import SOME_FAILED, print_run
 from coordination.cli.runs.sweep import record
+from coordination.cli.screen import times
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
 from coordination.phrases import counted, listed
-from coordination.runs.named_checkpoints import NamedCheckpoint
 from coordination.runs.records import RunStatus
 
 the_run = click.argument("run", shell_complete=run_ids)
@@ -58,11 +58,8 @@ def list_(call: Call, run: str, as_json: bool) -> None:
     if as_json:
         print_json([asdict(one) for one in found])
     else:
-        print_table(("name", "at", "by", "succeeded"), [_row(one) for one in found])
-
-
-def _row(one: NamedCheckpoint) -> tuple[str, str, str, int]:
-    return one.name, (one.at or "")[:19].replace("T", " "), one.by, len(one.succeeded)
+        columns = ("name", times.heading("at"), "by", "succeeded")
+        print_table(columns, [(one.name, times.shown(one.at), one.by, len(one.succeeded)) for one in found])
 
 
 @checkpoint.command("restore")
