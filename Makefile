@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# The tests start thousands of processes: each would compile the project again where the environment forbids to keep the result.
+export PYTHONDONTWRITEBYTECODE =
+
 .PHONY: setup demo test soak chaos lint clean
 
 setup: .venv/.installed

@@ -127,7 +127,7 @@ def shown(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:
 
 def edited(kind: type[M], change: Edited, **more: Any) -> M:
     """The record with what has followed from its change."""
-    return kind(**dict(presentable(change.record)), ready=change.ready, notes=change.notes, **more)
+    return kind(**{**dict(presentable(change.record)), "ready": change.ready, "notes": change.notes, **more})
 
 
 def given(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
