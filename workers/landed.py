@@ -3,7 +3,7 @@
 A result is there if the base contains its commit, or if merging it there would change nothing: people squash and rebase. A later
 commit of the same branch stands for it as well, since it contains it. Where the base has gone on in the same files, such a merge
 conflicts; so the commits of the base that touched these files since are tried, too. `git merge-tree` is from 2.38 on: without it only
-a commit that the base contains counts.
+a commit that the base contains counts. What the base lost again does not count (`reverted.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from coordination.runs.cleaning import RUN_ID, Finding, Sought
 from coordination.runs.filings import UNDONE
 from workers.git import ask, git
 from workers.repository import branch_of, contains, has_commit, is_commit, look
+from workers.reverted import unchanged, was_reverted
 
 BRANCHES = "refs/heads/coord/"
 TRAILERS = (
@@ -67,7 +68,8 @@ class Checkout:
         if not self._is_repository:
             return f"its result is a commit, and {self.path} is no git repository now"
         if self._has(one):
-            return ""
+            lost = one.commit not in self._unchanged and was_reverted(self.path, self._base, one.commit, one.run)
+            return f"its result was in {one.branch}, and is there no more" if lost else ""
         run = f"branch {branch_of(one.run)} of {one.repo}" if RUN_ID.fullmatch(one.run) else one.repo
         if not has_commit(self.path, one.commit):
             return f"its commit {one.commit[:12]} (of {run}) is not in {self.path}"
@@ -130,6 +132,12 @@ class Checkout:
         words = "\n".join([*commits, f"^{self._base}"])
         beyond = git("rev-list", "--stdin", cwd=self.path, stdin=f"{words}\n") if commits else ""
         return frozenset(commits - set(beyond.split()))
+
+    @cached_property
+    def _unchanged(self) -> frozenset[str]:
+        """Those of `recorded` of which the base has something as they left it."""
+        known = [commit for commit in self.recorded if commit in self._contained or has_commit(self.path, commit)]
+        return unchanged(self.path, self._base, known)
 
     def _adds_nothing(self, base: str, commit: str) -> bool:
         merged = ask("merge-tree", "--write-tree", "--no-messages", base, commit, cwd=self.path)

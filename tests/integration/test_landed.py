@@ -88,3 +88,49 @@ def test_a_base_without_the_result_or_anything_that_git_cannot_tell_is_no_landin
     assert why_not(tmp_path / "nothing", "0" * 40)
     assert why_not(repo, commit="", todo="X") == ""
     assert not (repo / "x").exists()
+
+
+def test_a_result_that_people_reverted_has_not_landed_until_they_bring_it_back(repo: Path):
+    merged(repo)
+    git(repo, "revert", "--no-edit", "-m", "1", "HEAD")
+    assert why_not(repo)
+    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}"), todo="U")
+
+    git(repo, "revert", "--no-edit", "HEAD")
+    assert why_not(repo) == ""
+
+
+@pytest.mark.parametrize("land", [merged, squashed, rebased])
+def test_a_result_whose_files_were_put_back_by_hand_has_not_landed(repo: Path, land):  # type: ignore[no-untyped-def]
+    land(repo)
+    (repo / "f").write_text("0\n")
+    git(repo, "commit", "-qam", "back to what it was")
+    (repo / "h").write_text("other\n")
+    git(repo, "add", "h")
+    git(repo, "commit", "-qm", "other")
+    assert why_not(repo)
+    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}"), todo="U")
+
+
+def test_one_commit_of_several_that_is_reverted_alone_is_missed(repo: Path):
+    git(repo, "switch", "-q", f"coord/{RUN}")
+    (repo / "g").write_text("V\n")
+    git(repo, "add", "g")
+    git(repo, "commit", "-qm", f"V: do it\n\nCoord-Run: {RUN}\nCoord-Todo: V\n")
+    git(repo, "switch", "-q", "main")
+    merged(repo)
+    git(repo, "revert", "--no-edit", f"coord/{RUN}")
+
+    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}"), todo="V")
+    assert why_not(repo) == why_not(repo, git(repo, "rev-parse", f"coord/{RUN}~1"), todo="U") == ""
+
+
+@pytest.mark.parametrize("how", ["--ff-only", "--no-ff"])
+def test_what_a_later_todo_took_away_is_not_missed(repo: Path, how: str):
+    git(repo, "switch", "-q", f"coord/{RUN}")
+    (repo / "f").write_text("0\n")
+    git(repo, "commit", "-qam", f"V: take it away\n\nCoord-Run: {RUN}\nCoord-Todo: V\n")
+    git(repo, "switch", "-q", "main")
+    git(repo, "merge", "-q", how, f"coord/{RUN}")
+
+    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}~1"), todo="U") == why_not(repo) == ""
