@@ -2,10 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-# The tests start thousands of processes: each would compile the project again where the environment forbids to keep the result.
-export PYTHONDONTWRITEBYTECODE =
-
-.PHONY: setup demo test soak chaos lint clean
+.PHONY: setup demo test golden soak chaos lint clean
 
 setup: .venv/.installed
 
@@ -21,6 +18,10 @@ demo: setup
 
 test: lint
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder # most tests wait for processes: two at a time take half as long
+
+# What help, JSON and tools look like is kept in tests/golden; this writes it anew.
+golden: setup
+	$(BIN)/pytest tests/contracts/test_golden.py --renew-golden
 
 # MINUTES=60 for a night; a part of it is among the tests.
 soak: setup

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import settings
 
 import coordination
 import workers
@@ -20,6 +21,14 @@ from tests.stage import Stage
 
 LONGEST_FIRST = ("chaos", "acceptance", "integration", "contracts", "unit")
 """By folder: what takes long is begun first, so that with several processes none is left alone with it in the end."""
+
+
+settings.register_profile("coord", deadline=None)  # these machines are shared: a slow example is no failure
+settings.load_profile("coord")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--renew-golden", action="store_true", help="write tests/golden anew instead of comparing with it")
 
 
 @pytest.hookimpl(trylast=True)

@@ -31,7 +31,7 @@ STEPS_MS = (40_000, 130_000, 300_000, -20_000, -220_000)
 WHERE = st.integers(0, len(CHAIN) - 1)
 KEY = st.sampled_from(["a", "b", "c"])
 VALUE = st.sampled_from([b"", b"1", b"x" * 100, b"y" * 400])
-SETTINGS = settings(max_examples=60, stateful_step_count=40, deadline=None, phases=[Phase.reuse, Phase.generate])
+SETTINGS = settings(max_examples=60, stateful_step_count=40, phases=[Phase.reuse, Phase.generate])
 
 
 class AnyHistory(RuleBasedStateMachine):

@@ -16,7 +16,6 @@ from tests.lock_model import Request
 SETTINGS = settings(
     max_examples=40,
     stateful_step_count=40,
-    deadline=None,
     phases=[Phase.reuse, Phase.generate],  # a history on a real server takes minutes to shrink
 )
 

@@ -388,6 +388,4 @@ def client(redis_url: str, our_clock: None) -> Iterator[redis.Redis]:
 
 
 def test_an_inbox_keeps_its_promises_in_any_history(client: redis.Redis) -> None:
-    run_state_machine_as_test(
-        partial(AnyHistory, client), settings=settings(max_examples=100, stateful_step_count=50, deadline=None)
-    )
+    run_state_machine_as_test(partial(AnyHistory, client), settings=settings(max_examples=100, stateful_step_count=50))

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coordination.dependencies import semver
@@ -48,7 +48,6 @@ def told(*constraints: str, places: dict[str, Path | None] | None = None) -> lis
     return [tuple(demand.version_constraint for demand in c.demands) for c in found]
 
 
-@settings(deadline=None)
 @given(st.lists(NPM_RANGE, min_size=1, max_size=3))
 def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]) -> None:
     ranges = tuple(map(semver.read_range, texts))
@@ -58,7 +57,6 @@ def test_semver_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_
     assert semver.disjoint(ranges) is not bool(in_all)
 
 
-@settings(deadline=None)
 @given(st.lists(PEP440_RANGE, min_size=1, max_size=3))
 def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none_in_all(texts: list[str]) -> None:
     allowed = [read(text, Rules.PYTHON) for text in texts]
@@ -68,7 +66,6 @@ def test_pep_440_ranges_are_disjoint_exactly_where_a_grid_of_versions_finds_none
     assert disjoint(allowed) is not bool(in_all)
 
 
-@settings(deadline=None)
 @given(st.lists(NPM_RANGE, min_size=1, max_size=5))
 def test_a_contradiction_is_found_where_there_is_one_and_none_of_its_demands_can_be_left_out(texts: list[str]) -> None:
     with TemporaryDirectory() as folder:

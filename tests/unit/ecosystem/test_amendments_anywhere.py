@@ -21,7 +21,7 @@ from coordination.ecosystem.text.values import read_values
 from coordination.errors import EditConflict, InvalidFile
 
 TODOS = ("coordination", "todos")
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+FEW = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 
 def read(text: str) -> tuple[Tree, Any]:

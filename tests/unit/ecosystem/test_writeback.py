@@ -263,7 +263,7 @@ def files(draw: st.DrawFn) -> tuple[str, set[int]]:
     return text.replace("\n", draw(st.sampled_from(["\n", "\r\n"]))), chosen
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(files(), st.sampled_from([None, 0.25, 3.0]))
 def test_in_any_file_an_edit_shows_only_the_change(
     tmp_path: Path, file: tuple[str, set[int]], hours: float | None

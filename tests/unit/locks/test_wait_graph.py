@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from waiting_graphs import AMOUNT, Draft, acyclic, planted
 
@@ -47,7 +47,6 @@ def test_every_planted_circle_is_found_and_one_victim_resolves_it(length: int):
         assert not draft.graph(without=victim.partition(" ")[0]).stuck(), seed
 
 
-@settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(2, 10))
 def test_any_planted_circle_is_seen_by_each_of_it_and_by_nobody_else(random: Random, length: int):
     draft = planted(random, length)

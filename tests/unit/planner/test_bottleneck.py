@@ -14,7 +14,7 @@ from coordination.planner.chain import Cause, Run, chain
 from coordination.planner.forecast import forecast, weigh
 from coordination.planner.graph import build
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 REPOS = ("core", "parser", "web")
 
 

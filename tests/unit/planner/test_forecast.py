@@ -12,7 +12,7 @@ from coordination.planner.graph import PlanGraph, build
 from coordination.planner.schedule import Schedule, simulate, simulate_levels
 from coordination.planner.supply import Supply
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 
 
 def test_two_chains_of_uneven_steps_are_faster_by_dataflow() -> None:

@@ -14,7 +14,7 @@ from coordination.models import TodoStatus
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import Selectors
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 
 
 def reachable(start: str, successors: Mapping[str, Collection[str]]) -> set[str]:

@@ -17,7 +17,7 @@ from coordination.planner.graph import build
 from coordination.planner.layout import lay_out
 from coordination.planner.plan_picture import svg as drawn
 
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=60)
 Frame = tuple[float, float, float, float]
 
 

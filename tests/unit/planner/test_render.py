@@ -95,7 +95,7 @@ def test_dot_marks_the_critical_path_and_the_redundant_edge() -> None:
     assert any(line.strip().startswith('"E"') and "style=dashed" in line for line in lines)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(acyclic(issues=True))
 def test_every_form_shows_every_todo(drawn: Drawn) -> None:
     graph = build(drawn.ecosystem, PLAN)

@@ -16,7 +16,7 @@ from coordination.planner.graph import build
 from coordination.planner.schedule import AGEING, score, simulate
 from coordination.planner.supply import Supply
 
-MANY = settings(max_examples=150, deadline=None)
+MANY = settings(max_examples=150)
 Durations = Mapping[str, float]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import Phase, settings
 
 from tests.run_machine import AnyHistory
@@ -9,7 +10,6 @@ from tests.run_machine import AnyHistory
 AnyHistory.TestCase.settings = settings(
     max_examples=25,
     stateful_step_count=50,
-    deadline=None,
     phases=(Phase.explicit, Phase.generate),  # to make a history that fails shorter takes minutes
 )
-TestAnyHistory = AnyHistory.TestCase
+TestAnyHistory = pytest.mark.timeout(600)(AnyHistory.TestCase)

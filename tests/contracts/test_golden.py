@@ -1,0 +1,197 @@
+"""What people and programs rely on, kept as files in tests/golden: a change that shows there is a change of behaviour.
+
+`make golden` writes the files anew; the difference then belongs into the commit that causes it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+from fastmcp.client.transports import StdioTransport
+
+from coordination.cli.app import coord
+from coordination.wire import keys
+from tests.agent import agent
+from tests.stage import COORD, PLAN, Stage
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+ROW = re.compile(r"^\| (`\S*:\S+`(?:, `\S+`)?) +\| (\S+) ", re.MULTILINE)
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compares a text with its file, or writes the file where pytest was started with `--renew-golden`."""
+
+    def compare(name: str, text: str) -> None:
+        file = GOLDEN / name
+        if request.config.getoption("--renew-golden"):
+            file.write_text(text)
+        assert text == file.read_text(), f"{name} differs: make golden, and look at what has changed"
+
+    return compare
+
+
+def test_help(golden: Callable[[str, str], None]):
+    golden("help.txt", "\n".join(_helps(())))
+
+
+def _helps(words: tuple[str, ...]) -> Iterator[str]:
+    """The help of a command, and of those below it."""
+    shown = CliRunner().invoke(coord, [*words, "--help"], prog_name="coord", env={"COLUMNS": "100"})
+    assert shown.exit_code == 0, shown.output
+    lines = [line.rstrip() for line in shown.output.splitlines()]
+    yield "\n".join([f"$ {' '.join(('coord', *words))} --help", *filter(None, lines), ""])
+    here: click.Command | None = coord
+    for word in words:
+        here = here.resolve_command(click.Context(here), [word])[1] if isinstance(here, click.Group) else None
+    if isinstance(here, click.Group):
+        for name in sorted(here.commands):
+            yield from _helps((*words, name))
+
+
+def test_keys_in_redis(golden: Callable[[str, str], None]):
+    golden("redis_keys.txt", "".join(f"{key} {kind}\n" for key, kind in ROW.findall(keys.__doc__ or "")))
+
+
+def test_tools_for_agents(golden: Callable[[str, str], None], stage: Stage):
+    stage.write([{"id": "a", "repo": "api"}])
+    with agent(StdioTransport(str(COORD), ["mcp"], cwd=str(stage.folder), keep_alive=False)) as ai:
+        tools = [_declared(tool.model_dump(exclude_none=True)) for _, tool in sorted(ai.tools().items())]
+    golden("mcp_tools.json", json.dumps(tools, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _declared(tool: dict[str, Any]) -> dict[str, Any]:
+    """Of what a tool gives the fields alone: records have tests of their own."""
+    kept = {name: tool[name] for name in ("name", "title", "description", "annotations", "input_schema")}
+    return {**kept, "gives": sorted(tool.get("output_schema", {}).get("properties", ()))}
+
+
+class Story:
+    """Commands, each with its exit code and what it printed for programs, without what differs from one time to the next."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.told: list[str] = []
+
+    def say(self, *words: str) -> Any:
+        done = self.stage.coord(*words)
+        self.told.append(f"$ coord {' '.join(map(self._masked, words))}\n# exit {done.code}\n")
+        if "--json" in words and done.out:
+            self.told.append(json.dumps(self._facts(done.json), indent=1, ensure_ascii=False) + "\n")
+            return done.json
+        return done
+
+    def _facts(self, value: Any, name: str = "") -> Any:
+        match value:
+            case Mapping():
+                return {self._masked(key): self._facts(below, key) for key, below in value.items()}
+            case list():
+                return [self._facts(below, name) for below in value]
+            case str():
+                return "<host>" if name == "host" else self._masked(value)
+            case bool() | None:
+                return value
+            case _:
+                return f"<{type(value).__name__}>" if name.endswith(("_s", "_ms", "hours", "pid", "bytes")) else value
+
+    def _masked(self, text: str) -> str:
+        text = text.replace(str(self.stage.folder), "<folder>")
+        for pattern, shown in MASKS:
+            text = pattern.sub(shown, text)
+        return text
+
+
+MASKS = tuple(
+    (re.compile(pattern), shown)
+    for pattern, shown in (
+        (r"\b\d{8}-\d{6}-[a-z0-9]{4}\b", "<run>"),
+        (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?", "<time>"),
+        (r"\b\d{4}-\d\d-\d\d\b", "<date>"),
+        (r"\b[\w-]+-\d+@[\w.-]+", "<worker>"),
+        (r"\b[0-9a-f]{40}\b", "<commit>"),
+        (r"\b[0-9a-f]{12}\b", "<id>"),
+        (r"\b\d+(\.\d+)? (s|ms|min|h)\b", "<time>"),
+    )
+)
+
+
+@pytest.fixture
+def story(stage: Stage) -> Story:
+    stage.write(
+        [
+            {"id": "LIB", "repo": "lib", "action": "echo one >> lib.txt", "estimated_hours": 1},
+            {"id": "APP", "repo": "app", "action": "test -e ../allowed", "blocked_by": ["LIB"], "estimated_hours": 2},
+            {"id": "DOC", "repo": "docs", "action": {"type": "manual"}, "blocked_by": ["APP"], "priority": "high"},
+        ],
+        repos={"lib": {}, "app": {}, "docs": {}},
+    )
+    return Story(stage)
+
+
+@pytest.mark.timeout(600)
+def test_a_story_as_programs_read_it(golden: Callable[[str, str], None], story: Story):
+    story.stage.up()
+    say = story.say
+    say("validate", "--json")
+    for kind in ("repos", "issues", "todos", "plans", "deps"):
+        say(f"list-{kind}", "--json")
+    say("create-issue", "--title", "a fault", "--repos", "lib", "--severity", "high", "--json")
+    say("update-issue", "ISSUE-001", "--assignee", "ann")
+    say("show-issue", "ISSUE-001", "--json")
+    say("create-todo", "--task", "do more", "--plan", PLAN, "--repo", "docs", "--blocked-by", "DOC", "--json")
+    say("show-todo", "TODO-001", "--json")
+    say("delete-todo", "TODO-001", "--json")
+    say("show-plan", PLAN, "--json")
+    say("validate-plan", PLAN, "--json")
+    say("graph", PLAN, "--format", "json")
+    say("forecast", PLAN, "--json")
+    say("status", "lib", "--json")
+    say("ecosystem-status", "--json")
+    say("sweep", PLAN, "--dry-run", "--json")
+    say("sweep", PLAN, "--json")
+    say("list-runs", "--json")
+    say("show-run", "last", "--json")
+    say("logs", "last", "LIB")
+    say("rollback", "last", "--dry-run", "--json")
+    say("no-such-command")
+    say("show-todo", "NONE", "--json")
+    say("sweep", "NONE", "--json")
+    say("context", "set", "colour", "red", "--text")
+    say("context", "get", "colour")
+    say("list-resources", "--json")
+    say("list-messages", "lib", "--json")
+    say("checkpoint", "list", "last", "--json")
+    say("cancel", "last", "--json")
+    say("clean", "--dry-run", "--json")
+    say("close-issue", "ISSUE-001", "--json")
+    golden("story.txt", "".join(story.told))
+
+
+def test_an_exported_run(golden: Callable[[str, str], None], story: Story):
+    story.stage.sweep()
+    story.stage.ok("export-run", "last", "run.json")
+    document = json.loads((story.stage.folder / "run.json").read_text())
+    golden("exported_run.json", json.dumps(_shape(document), indent=1, sort_keys=True) + "\n")
+
+
+def _shape(value: Any) -> Any:
+    """Names and types, without values; entries that differ in the todo's name or the entry's id alone are shown as one."""
+    match value:
+        case Mapping():
+            shape: dict[str, Any] = {}
+            for name, below in value.items():
+                known = re.sub(r"\b(LIB|APP|DOC)\b", "<todo>", re.sub(r"^\d{13}-\d+$", "<id>", name))
+                found = _shape(below)
+                shape[known] = {**shape[known], **found} if isinstance(shape.get(known), dict) else found
+            return shape
+        case list():
+            return [_shape(value[0])] if value else []
+        case _:
+            return type(value).__name__
