@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
+from getpass import getuser
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 import click
@@ -102,7 +104,7 @@ class Story:
                 return f"<{type(value).__name__}>" if name.endswith(("_s", "_ms", "hours", "pid", "bytes")) else value
 
     def _masked(self, text: str) -> str:
-        text = text.replace(str(self.stage.folder), "<folder>")
+        text = text.replace(str(self.stage.folder), "<folder>").replace(f"{getuser()}@{gethostname()}", "<user>")
         for pattern, shown in MASKS:
             text = pattern.sub(shown, text)
         return text
