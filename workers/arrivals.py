@@ -99,11 +99,13 @@ class Arrivals:
     def fetch(self, sought: Sought, into: Path, hold: int | None = None) -> None:
         """Bring the commit into a repository's objects; no branch of it changes. Raises as `folder`."""
         _check(sought)
+        if common_dir := _common_dir(into):  # nobody but who holds the worktree writes this ref: its git was killed
+            (common_dir / f"{sought.incoming}.lock").unlink(missing_ok=True)
         try:
             self._bring(sought, into, hold)
         finally:
             with suppress(GitRefused):
-                ask("update-ref", "-d", sought.incoming, cwd=into)
+                ask("update-ref", "-d", sought.incoming, cwd=into, hold=hold)
 
     def _bring(self, sought: Sought, into: Path, hold: int | None) -> None:
         bundles: dict[str, None] = {}
@@ -118,7 +120,7 @@ class Arrivals:
             else:
                 raise NotCarried(label.why or _unsent(sought.repo, at))
         if at is not None:
-            _point(sought, at, into)
+            _point(sought, at, into, hold)
         for commit in reversed(bundles):
             self._unbundle(sought, commit, into, hold)
 
@@ -129,6 +131,7 @@ class Arrivals:
 
     def _make(self, sought: Sought, home: Path, folder: Path, hold: int) -> None:
         depot, new = home / "depot", home / "new"
+        _remove_stale_locks(depot / ".git")
         _furnish(depot, sought, self._lender(sought))
         self.fetch(sought, depot, hold)
         if new.exists():
@@ -155,7 +158,7 @@ class Arrivals:
             try:
                 _refuse_other_heads(sought, commit, git("bundle", "list-heads", str(file), cwd=into))
                 git("bundle", "unbundle", str(file), cwd=into, hold=hold)
-                _point(sought, commit, into)
+                _point(sought, commit, into, hold)
             except GitInterrupted:
                 raise
             except GitRefused as refused:
@@ -224,6 +227,16 @@ def _furnish(path: Path, sought: Sought, lender: Path | None) -> None:
         shallow.unlink(missing_ok=True)
 
 
+def _remove_stale_locks(git_dir: Path) -> None:
+    """Nobody but who holds the lock of its folder works in it: the git that left them was killed."""
+    for folder, below, files in os.walk(git_dir):
+        if "objects" in below:
+            below.remove("objects")
+        for name in files:
+            if name.endswith(".lock"):
+                Path(folder, name).unlink(missing_ok=True)
+
+
 def _refuse_other_heads(sought: Sought, commit: str, listed: str) -> None:
     """A bundle of ours holds one commit, on the branch of a run."""
     heads = [line.partition(" ") for line in listed.splitlines()]
@@ -233,9 +246,9 @@ def _refuse_other_heads(sought: Sought, commit: str, listed: str) -> None:
         )
 
 
-def _point(sought: Sought, commit: str, into: Path) -> None:
+def _point(sought: Sought, commit: str, into: Path, hold: int | None) -> None:
     """A bundle fits only where what it adds to is on a ref, and git clears away what is on none."""
-    git("update-ref", sought.incoming, commit, cwd=into)
+    git("update-ref", sought.incoming, commit, cwd=into, hold=hold)
 
 
 def _fetch(sought: Sought, commit: str, there: Remote, into: Path, hold: int | None) -> None:

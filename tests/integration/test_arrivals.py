@@ -92,6 +92,33 @@ def test_an_arrival_that_is_killed_leaves_nothing_that_is_used_and_nobody_meets_
     assert not (home / "new").exists()
 
 
+@pytest.mark.parametrize("lock", ["refs/coord/incoming/{run}.lock", "config.lock", "packed-refs.lock", "shallow.lock"])
+def test_a_lock_file_that_a_killed_git_left_in_a_folder_of_ours_holds_up_nothing(world: World, lock: str):
+    mine = world.repo("a/up")
+    a = world.host("a", up=mine)
+    run = world.run({"T1": "up"}, **works("T1"))
+    a.do(run, "T1", "up")
+    left = carried(world.folder / "b", run) / "up" / "depot" / ".git" / lock.format(run=run)
+    left.parent.mkdir(parents=True)
+    left.touch()
+
+    assert Arrivals(world.parcels, world.folder / "b", {}).folder(sought(mine, run)).is_dir()
+    assert not left.exists()
+
+
+def test_a_lock_file_that_a_killed_git_left_on_the_ref_of_what_arrives_holds_up_nothing(world: World):
+    mine, theirs = world.repo("a/up"), world.repo("b/up")
+    a = world.host("a", up=mine)
+    run = world.run({"T1": "up"}, **works("T1"))
+    a.do(run, "T1", "up")
+    left = theirs / ".git" / "refs" / "coord" / "incoming" / f"{run}.lock"
+    left.parent.mkdir(parents=True)
+    left.touch()
+
+    Arrivals(world.parcels, world.folder / "c", {}).fetch(sought(mine, run), theirs)
+    assert git(theirs, "cat-file", "-t", tip(mine, run)) == "commit"
+
+
 def test_a_lock_that_is_never_given_back_is_a_sentence(world: World):
     mine = world.repo("a/up")
     a = world.host("a", up=mine)
