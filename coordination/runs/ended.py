@@ -56,6 +56,11 @@ class Ended:
     def commit(self, todo: str) -> str | None:
         return self.facts[todo].get("commit")
 
+    def fence(self, todo: str) -> int:
+        """Return the fence of the claim by which it was done, not of one by which it was undone."""
+        facts = self.facts[todo]
+        return int(facts.get("was_fence") or facts["fence"])
+
     def repo_of(self, todo: str) -> str:
         return self.place[todo].split()[2]
 

@@ -13,7 +13,7 @@ from coordination.planner.graph import build
 from coordination.runs.ended import Ended
 from coordination.runs.records import Grant, Result, TodoState
 from coordination.runs.set_back import set_back
-from tests.contracts.carrier import BAD, Harness
+from tests.contracts.carrier import BAD, OK, Harness
 from tests.contracts.test_carry_over import left, retry
 from tests.plans import PLAN, ecosystem, graph, order
 
@@ -153,6 +153,29 @@ def test_a_run_that_goes_on_is_not_set_back(run: Harness):
     run.submit(graph(TODOS), ecosystem(TODOS), order())
     with pytest.raises(Conflict, match="there is nothing to retry before it has ended"):
         left(run.store, run.run_id, start=["A"])
+
+
+@pytest.mark.parametrize("hindered", [False, True])
+def test_what_a_restore_undid_is_taken_back_in_the_order_in_which_it_was_done(run: Harness, hindered: bool):
+    """Compensations are claimed in reverse, and again where one fails or its worker is lost."""
+    chain = {"A": "r1", **{b: ("r1", [a]) for a, b in pairwise("ABCDEF")}, "X": ("r2", ["B"]), "Y": ("r2", ["X"])}
+    done(run, todos=chain)
+    first, keys = run.run_id, run.store.keys.run(run.run_id)
+    run.store.redis.hset(keys.meta, "named.x", '{"at_ms": 1, "by": "t", "succeeded": ["A", "B"]}')
+    assert run.follow(run.store.restore(first, "t", "x")).word == "rolling_back"
+    if hindered:
+        run.take("F")
+        run.store.redis.zadd(run.store.keys.leases, {f"{first} F": 1})
+        run.follow(run.store.lose(first, "F", 3))
+        run.drain(lambda grant: BAD if grant.todo_id in "DX" else OK)
+        assert run.view().status == "rollback_failed"
+        assert run.follow(run.store.restore(first, "t", "x")).word == "rolling_back"
+    run.drain()
+    found = retry(run)
+
+    assert (set(found.again), found.tips) == (set("CDEFXY"), {"r1": "b", "r2": "base-r2"})
+    assert drain(run)[0] in "CX"
+    assert run.view().status == "succeeded"
 
 
 def test_ten_thousand_todos_of_one_repository_are_looked_through_once():

@@ -6,7 +6,11 @@ local pass
 
 local function undo_todo(todo)
   local p = place_of(todo)
-  if state_of(todo) ~= 'compensation_failed' then note(todo, 'was', state_of(todo)) end
+  local was, fence = state_of(todo), fact(todo, 'fence')
+  if was ~= 'compensation_failed' then -- the claim of a compensation takes a fence of its own
+    note(todo, 'was', was)
+    if fence then note(todo, 'was_fence', fence) end
+  end
   note(todo, 'undo', 1)
   for _, old in ipairs({ 'tries', 'lost', 'held_up', 'rank', 'waits_for', 'undo_started_at', 'undo_finished_at', 'undo_error', 'undo_exit_code' }) do
     erase(todo, old)
