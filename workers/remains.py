@@ -98,14 +98,21 @@ class Remains:
             remove_tree(Path(remnant.path))
         return remnant.model_copy(update={"gone": True})
 
+    def loose(self, worktree: Remnant) -> str:
+        """Return the commit that would go with it, on no branch as it is; empty if there is none."""
+        there = not worktree.stays and Path(worktree.path).is_dir()
+        return self._worktree(worktree.run, worktree.repo).loose if there else ""
+
     def _worktree_of(self, run: str, repo: str) -> Remnant:
         path = self._path(run, repo)
         return Remnant(run=run, kind=Kind.WORKTREE, repo=repo, path=str(path), stays=self._not_ours(repo, path))
 
     def _measured(self, remnant: Remnant) -> Remnant:
         path = Path(remnant.path)
-        changed = not remnant.stays and path.is_dir() and self._worktree(remnant.run, remnant.repo).changed
-        return remnant.model_copy(update={"bytes": size_of(path), "changed": changed})
+        loose = self.loose(remnant)
+        there = not remnant.stays and path.is_dir()
+        changed = bool(loose) or (there and self._worktree(remnant.run, remnant.repo).changed)
+        return remnant.model_copy(update={"bytes": size_of(path), "changed": changed, "loose": loose})
 
     def _branches_of(self, run: str) -> list[Remnant]:
         found = (

@@ -80,7 +80,16 @@ class Removal:
         return has and next(worktrees(self.checkout), None) is not None
 
     def _found(self, remains: Remains, run: str) -> list[Remnant]:
-        return remains.of_repo(run, self.repo)
+        return [self._judged(remains, remnant) for remnant in remains.of_repo(run, self.repo)]
+
+    def _judged(self, remains: Remains, remnant: Remnant) -> Remnant:
+        """The same; a worktree stays where HEAD has somebody's own commit that is on no branch."""
+        loose = remains.loose(remnant) if remnant.kind is Kind.WORKTREE else ""
+        last = occupant_in(self.state / "workspaces" / remnant.run / self.repo)
+        if not loose or (last and not last.left and self._is_of(last, remnant.run, loose)):
+            return remnant
+        stays = f"its HEAD is at {loose[:12]}, which is on no branch"
+        return remnant.model_copy(update={"loose": loose, "stays": stays})
 
     def _remains(self, run: str) -> Remains:
         tips = [{self.repo: tip} for tip in self._recorded(run)]
@@ -119,10 +128,11 @@ class Removal:
     def _refuse(self, run: str, found: list[Remnant]) -> None:
         kept = [f"{self._name(remnant)} stays: {remnant.stays}" for remnant in found if remnant.stays]
         if kept:
-            branch = branch_of(run)
+            loose = next((remnant.path for remnant in found if remnant.loose), "")
+            keep = f"{loose} branch NAME" if loose else f"{self.checkout} branch -m {branch_of(run)} NAME"
             raise NotRemoved(
                 f"{self.repo}: {'; '.join(kept)}",
-                f"keep what is yours (git -C {self.checkout} branch -m {branch} NAME), then: coord rollback {self.run}",
+                f"keep what is yours (git -C {keep}), then: coord rollback {self.run}",
             )
 
     def _name(self, remnant: Remnant) -> str:

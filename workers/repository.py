@@ -11,6 +11,7 @@ from workers.git import ask, git
 from workers.trouble import GitInterrupted, Trouble
 
 BRANCHES_SHOWN = 8
+REFS = ("refs/heads", "refs/remotes", "refs/tags")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -107,6 +108,11 @@ def has_commit(path: Path, commit: str, git_dir: Path | None = None) -> bool:
 def contains(path: Path, old: str, new: str, git_dir: Path | None = None) -> bool:
     """Whether commit `new` is `old` or has it among its ancestors."""
     return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=path, git_dir=git_dir).returncode == 0
+
+
+def is_kept(path: Path, commit: str) -> bool:
+    """Whether a branch or a tag has the commit."""
+    return bool(ask("for-each-ref", "--count=1", f"--contains={commit}", *REFS, cwd=path).stdout)
 
 
 def worktrees(path: Path) -> Iterator[tuple[Path, str]]:

@@ -15,10 +15,9 @@ from coordination.errors import GitRefused
 from coordination.runs.cleaning import RUN_ID, Kind, Remnant
 from workers.git import git
 from workers.landed import Checkout
-from workers.repository import branch_of, is_commit, look, worktrees
+from workers.repository import REFS, branch_of, is_commit, look, worktrees
 from workers.trouble import GitInterrupted
 
-REFS = ("refs/heads", "refs/remotes", "refs/tags")
 _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
 
 

@@ -54,7 +54,7 @@ from workers.git import ask, bounds, git
 from workers.git_dir import git_dir_of, refuse_damaged
 from workers.occupancy import Occupancy, Superseded, Visitor, words_for
 from workers.prepared import Prepared
-from workers.repository import branch_of, is_commit, tip
+from workers.repository import branch_of, is_commit, is_kept, tip
 from workers.submodules import Submodules
 
 logger = logging.getLogger(__name__)
@@ -164,6 +164,15 @@ class Worktree:
     def there(self) -> bool:
         """Whether it is a worktree still."""
         return git_dir_of(self.path) == self._folder.git_dir
+
+    @property
+    def loose(self) -> str:
+        """Return the commit that a detached HEAD stands at and no branch or tag has: it goes with the worktree; empty if there is none."""
+        git_dir = git_dir_of(self.path)
+        if git_dir is None or ask("symbolic-ref", "--quiet", "HEAD", cwd=self.path, git_dir=git_dir).returncode == 0:
+            return ""
+        head = ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}", cwd=self.path, git_dir=git_dir).stdout.strip()
+        return head if head and not is_kept(self._checkout, head) else ""
 
     @property
     def changed(self) -> bool:

@@ -68,7 +68,9 @@ class Remnant(BaseModel):
     """The folder; of a branch, its repository."""
     bytes: int = 0
     changed: bool = False
-    """A worktree with something in it that is in no commit."""
+    """A worktree with something in it that is in no commit, or whose HEAD is `loose`."""
+    loose: str = ""
+    """The commit that its detached HEAD stands at, if no branch or tag has it."""
     unmerged: bool = False
     """A branch with a commit that is in no branch but those of runs."""
     stays: str = ""
@@ -227,7 +229,9 @@ class Survey:
         """Raise Conflict where the only copy of somebody's work would go."""
         copies = self.only_copies
         if copies:
-            commit = "commit it there; " if any(r.changed for r in copies) else ""
+            commit = "commit it there; " if any(r.changed and not r.loose for r in copies) else ""
+            if loose := next((r.path for r in copies if r.loose), ""):
+                commit += f"keep the commits on a branch: git -C {loose} branch NAME; "
             keep = "" if commit else "; or leave branches where they are: --keep-branches"
             raise Conflict(
                 f"the only copy would go of {in_words(copies)}",
@@ -238,11 +242,16 @@ class Survey:
 
 def in_words(copies: Sequence[Remnant]) -> str:
     """Name worktrees by their folders, and branches, some of each."""
-    folders = [f"{r.path} on {r.host}" for r in copies if r.changed]
+    folders = [f"{r.path} on {r.host}" for r in copies if r.changed and not r.loose]
+    loose = [f"{r.path} on {r.host}" for r in copies if r.loose]
     branches = [f"coord/{r.run} of {r.repo}" for r in copies if r.unmerged]
     words = [
         f"{what} {', '.join(names[:SHOWN])}" + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-        for what, names in (("uncommitted changes in", folders), ("commits that are in no branch but", branches))
+        for what, names in (
+            ("uncommitted changes in", folders),
+            ("commits that are in no branch, at HEAD of", loose),
+            ("commits that are in no branch but", branches),
+        )
         if names
     ]
     return "; ".join(words)

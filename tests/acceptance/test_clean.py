@@ -139,6 +139,27 @@ def branches_at(path: Path) -> list[str]:
     return git(path, "for-each-ref", "--format=%(refname:short)", "refs/heads").split()
 
 
+def test_clean_refuses_to_delete_commits_that_a_detached_head_alone_has(swept: Stage):
+    run = swept.run()["run_id"]
+    git(swept.folder / "r1", "merge", "-q", f"coord/{run}")
+    kept = swept.state / "worktrees" / run / "r2"
+    git(kept, "checkout", "-q", "--detach")
+    git(kept, "commit", "-q", "--allow-empty", "-m", "by hand")
+    mine = git(kept, "rev-parse", "HEAD")
+
+    refused = [swept.coord("clean", "--yes", *words) for words in ((), ("--keep-branches",))]
+    merged = swept.ok("clean", "--merged", "--yes", "--json").json
+
+    assert [one.code for one in refused] == [6, 6]
+    assert all(str(kept) in one.err and f"git -C {kept} branch NAME" in one.err for one in refused)
+    assert [(one["path"], one["changed"], one["loose"]) for one in merged["kept"]] == [(str(kept), True, mine)]
+    assert kept.exists()
+
+    git(kept, "branch", "mine")
+    swept.ok("clean", "--yes")
+    assert branches(swept, "r2") == ["main", "mine"]
+
+
 def test_clean_refuses_to_delete_uncommitted_work_in_a_kept_worktree(swept: Stage):
     run = swept.run()["run_id"]
     git(swept.folder / "r1", "merge", "-q", f"coord/{run}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from subprocess import CalledProcessError
 
 import pytest
 
@@ -145,6 +146,40 @@ def test_a_branch_with_somebodys_commit_stays_with_all_the_rest_until_it_is_kept
     git(site.checkout, "branch", "-m", branch_of(RUN), "mine")
     list(removal.carry_out())
     assert site.heads() == {"main": site.heads()["main"], "mine": mine}
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["detached", "in a rebase"])
+def test_a_worktree_whose_head_has_somebodys_commit_on_no_branch_stays_with_all_the_rest(site: Site, stopped: bool):
+    tip = site.worked("a")
+    if stopped:
+        site.committed(site.checkout, "c")
+        with pytest.raises(CalledProcessError):
+            git(site.place(), "rebase", "-q", "--exec", "false", "main")
+        mine = git(site.place(), "rev-parse", "HEAD")
+    else:
+        git(site.place(), "checkout", "-q", "--detach")
+        mine = site.committed(site.place(), "b")
+    before = site.heads()
+
+    with pytest.raises(NotRemoved, match=f"the worktree {site.place()} stays: its HEAD is at {mine[:12]}") as refused:
+        list(site.removal(tip).carry_out())
+    assert (site.heads(), site.place().exists()) == (before, True)
+
+    assert f"git -C {site.place()} branch NAME" in refused.value.hint
+    git(site.place(), "branch", "mine")
+    list(site.removal(tip).carry_out())
+    assert site.heads() == {"main": before["main"], "mine": mine}
+
+
+def test_what_a_compensation_committed_on_no_branch_before_it_was_killed_is_nobodys(site: Site):
+    tip = site.worked("a")
+    tree = site.enter(tip, key=f"{RUN}/T/compensate")
+    git(tree.path, "checkout", "-q", "--detach")
+    site.committed(tree.path, "b")
+    site.killed(tree)
+
+    list(site.removal(tip).carry_out())
+    assert list(site.heads()) == ["main"]
 
 
 def test_a_commit_of_the_runs_that_somebody_has_amended_is_somebodys(site: Site):
