@@ -52,6 +52,12 @@ def room_at(path: Path) -> Room | None:
     return None
 
 
+def full(paths: Iterable[Path]) -> str:
+    """Return in words which of these places lies on a disk that is full; empty if none does."""
+    rooms = (room_at(path) for path in paths)
+    return next((f"the disk of {room.path} is full" for room in rooms if room is not None and room.full), "")
+
+
 def shortage(paths: Iterable[Path], disk_min: int) -> str:
     """Return what the first of these places lacks, in words; empty if all have enough."""
     rooms = (room_at(path) for path in paths)

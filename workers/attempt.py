@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from coordination.disk import room_at
+from coordination.disk import full
 from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError, GitRefused
 from coordination.models import Command as Words
@@ -71,6 +71,8 @@ class Attempt:
         """The todo's own command."""
         self._preparing = False
         """Or at least `prepare`, which is the repository's."""
+        self._was_full = ""
+        """In words, the disk that was full when its last command began."""
 
     def stop(self, word: Word, *, at_once: bool = False) -> None:
         with self._guard:
@@ -187,6 +189,8 @@ class Attempt:
         code = ended.exit_code if ended.signal is None else -ended.signal
         if ended.reason == "exited" and code and (trouble := trouble_of_git(code, self._wrote.tail)):
             words = self._wrote.tail.strip()[-LAST_WORDS:] or f"git ended with {code}"
+            if trouble.is_of_the_folder and (lacks := self._was_full or full(self._disks(workspace))):
+                trouble, words = Trouble.DISK, f"{words}; {lacks}"
             raise GitInterrupted(trouble, f"git commit in {workspace.path}: {words}")
         raise CommitRefused(ended)
 
@@ -278,6 +282,7 @@ class Attempt:
             logger.info("%s of run %s: %s", self.grant.todo_id, self.grant.run_id, _plain(error.message))
 
     def _command(self, workspace: Workspace, command: Command, environment: Mapping[str, str]) -> Exit:
+        self._was_full = full(self._disks(workspace))
         child = start(
             command.argv,
             cwd=workspace.path,
@@ -309,11 +314,13 @@ class Attempt:
         """Why a command may have failed through no fault of its own: it cannot tell us."""
         if not workspace.there:
             return f"{workspace.path} is gone, or its .git is not the one that coord made"
-        room = room_at(workspace.path)
-        if room is None or not room.full:
-            return ""
-        workspace.make_room()
-        return f"the disk of {workspace.path} is full"
+        lacks = self._was_full or full(self._disks(workspace))
+        if lacks:
+            workspace.make_room()
+        return lacks
+
+    def _disks(self, workspace: Workspace) -> tuple[Path, ...]:
+        return workspace.path, self._here.state, self._here.checkout
 
     def _failure(self, workspace: Workspace, ended: Exit, what: str = "") -> Conclusion:
         words = self._deed.explained(f"{what}{ending.words(ended, self.grant.spec.timeout)}")
@@ -325,7 +332,7 @@ class Attempt:
                 word=self._stopped or Word.HINDERED,
                 why=words,
                 exit_code=ended.exit_code,
-                limited=True,
+                limited=not self._was_full,  # what fills the disk by itself finds room when it begins
                 blame="worker" if guard_lost else "",
             )
         self._log.say(words)

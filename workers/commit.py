@@ -174,6 +174,8 @@ def _commit(stand: Stand, parent: str, text: Message) -> str:
         refuse_damaged(stand.path, stand.git_dir)
         stand.git_commit(argv, str(text))
     new = stand.commit_at("HEAD")
+    # With core.fsyncMethod=batch, git ends with 0 where a full disk has kept some of its objects from their place.
+    stand.git("rev-list", "--objects", "--quiet", "--missing=allow-promisor", new, f"^{parent}")
     ours = stand.git("log", "--format=%B", f"{parent}..{new}")
     if not stand.contains(parent, new) or text.trailers.strip() not in ours:
         raise CommitRefused(

@@ -137,7 +137,8 @@ class Folder:
             self._unlock_branch()
             with words_for(self.path.parent):
                 make_private(self.path.parent)
-            git("worktree", "add", *options, str(self.path), commit, cwd=self._checkout, hold=self._occupancy.hold)
+            add, hold = ("worktree", "add", *options), self._occupancy.hold
+            git(*add, str(self.path), commit, cwd=self._checkout, hold=hold, makes=self.path)
         self._may_have_entry = True
         made = git_dir_of(self.path)
         if made is None:

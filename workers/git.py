@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from coordination.disk import full
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import GitRefused
 from workers.git_dir import refuse_damaged
@@ -79,15 +80,23 @@ def git(
     settings: Sequence[str] = (),
     hold: int | None = None,
     patience: timedelta = PATIENCE,
+    makes: Path | None = None,
 ) -> str:
     """What git printed, without the last line end; raises GitRefused with git's own words, GitInterrupted for what passes.
 
-    `git_dir`: that of the worktree or submodule `cwd`.
+    What git refuses while a disk that it works on is full passes, whatever it says of it; also where the disk was full
+    when it began, since a git that fails removes what it has written.
+    `git_dir`: that of the worktree or submodule `cwd`. `makes`: a folder elsewhere that this git makes.
     """
+    places = [place for place in (cwd, git_dir, makes) if place is not None]
+    was_full = full(places)
     done = ask(*args, cwd=cwd, git_dir=git_dir, stdin=stdin, settings=settings, hold=hold, patience=patience)
     if done.returncode:
         words = done.stderr.strip() or done.stdout.strip() or f"git ended with {done.returncode}"
-        if trouble := trouble_of_git(done.returncode, done.stderr):
+        trouble, lacks = trouble_of_git(done.returncode, done.stderr), was_full or full(places)
+        if lacks and (trouble is None or trouble.is_of_the_folder):
+            raise GitInterrupted(Trouble.DISK, f"git {args[0]} in {cwd}: {words}; {lacks}")
+        if trouble:
             raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
         raise GitRefused(f"git {args[0]} in {cwd}: {words}", "see to what git says, then let the todo run again")
     return done.stdout.removesuffix("\n")

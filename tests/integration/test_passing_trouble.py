@@ -30,6 +30,22 @@ exec {git} "$@"
 """
 
 
+REFUSES = """#!/bin/sh
+case " $* " in *" $(cat {trap} 2>/dev/null || echo NEVER) "*)
+    rm {trap}; {first}; echo "fatal: words that no worker knows" >&2; exit 128;;
+esac
+exec {git} "$@"
+"""
+LOSES = """#!/bin/sh
+case " $* " in *" $(cat {trap} 2>/dev/null || echo NEVER) "*)
+    rm {trap}; {git} "$@" || exit
+    id=$({git} rev-parse {object})
+    exec rm -f "$({git} rev-parse --git-path objects)/$(echo "$id" | sed 's|^..|&/|')";;
+esac
+exec {git} "$@"
+"""
+
+
 class Scene:
     """One todo `A` of the repository `up`, in a run that is rolled back when it fails."""
 
@@ -83,9 +99,14 @@ class Scene:
 @pytest.fixture
 def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Whose words are written here: the next git with them is killed."""
-    found, trap, folder = shutil.which("git"), tmp_path / "trap", tmp_path / "bin"
+    return put_before_git(monkeypatch, tmp_path, KILLS)
+
+
+def put_before_git(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str, **names: object) -> Path:
+    """Whose words are written to the file that this returns: the next git with them is the script."""
+    found, trap, folder = shutil.which("git"), folder / "trap", folder / "bin"
     folder.mkdir()
-    (folder / "git").write_text(KILLS.format(trap=trap, git=found))
+    (folder / "git").write_text(script.format(trap=trap, git=found, **names))
     (folder / "git").chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     return trap
@@ -243,6 +264,53 @@ def test_a_full_disk_holds_the_todo_up_until_there_is_room(world: World, small_d
     scene.is_done()
 
 
+@pytest.mark.parametrize(
+    ("of", "action", "first"),
+    [
+        ("worktree add", "true", "cat /dev/zero > {filler} 2>/dev/null"),
+        ("add --all", "true", "cat /dev/zero > {filler} 2>/dev/null"),
+        ("commit --quiet", "true", "cat /dev/zero > {filler} 2>/dev/null"),
+        ("status", "[ -e {once} ] || {{ touch {once}; cat /dev/zero > {filler}; }}; true", "rm {filler}"),
+    ],
+    ids=["worktree", "index", "commit", "full when it began"],
+)
+def test_what_git_refuses_on_a_full_disk_passes_whatever_its_words(
+    world: World,
+    tmp_path: Path,
+    small_disk: Callable[[Path], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    of: str,
+    action: str,
+    first: str,
+):
+    filler, once = small_disk(world.folder / "a") / "filler", world.folder / "once"
+    scene = Scene(world, f"{WRITES}; {action.format(filler=filler, once=once)}")
+    trap = put_before_git(monkeypatch, tmp_path, REFUSES, first=first.format(filler=filler))
+    trap.write_text(of)
+
+    assert scene.go().kind is Kind.LATER
+    scene.is_held_up("disk")
+    assert not trap.exists()
+    filler.unlink(missing_ok=True)
+    scene.is_done()
+
+
+@pytest.mark.parametrize(
+    ("of", "object"), [("add --all", ":work"), ("commit --quiet", "HEAD:work"), ("commit --quiet", "HEAD^{{tree}}")]
+)
+def test_a_git_that_ends_well_and_loses_an_object_is_found_out(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str, object: str
+):
+    """As `git add` does on a full disk with core.fsyncMethod=batch."""
+    scene = Scene(world)
+    put_before_git(monkeypatch, tmp_path, LOSES, object=object.format()).write_text(of)
+
+    assert scene.go().kind is Kind.LATER
+    scene.is_held_up("object")
+    scene.is_done()
+    git(scene.checkout, "fsck", "--connectivity-only", f"coord/{scene.run}")
+
+
 def test_a_command_that_fails_on_a_full_disk_is_tried_again(world: World, small_disk: Callable[[Path], Path]):
     disk = small_disk(world.folder / "a")
     fills = f"[ -e {world.folder}/full ] || {{ touch {world.folder}/full; cat /dev/zero > {disk}/filler; exit 1; }}"
@@ -252,6 +320,21 @@ def test_a_command_that_fails_on_a_full_disk_is_tried_again(world: World, small_
     scene.is_held_up("is full")
     (disk / "filler").unlink()
     scene.is_done()
+
+
+def test_a_command_that_begins_on_a_full_disk_is_tried_again_for_as_long_as_it_is_full(
+    world: World, small_disk: Callable[[Path], Path]
+):
+    disk = small_disk(world.folder / "a")
+    filler, opened = disk / "filler", world.folder / "opened"
+    fills = f"cat /dev/zero > {filler}; truncate -s -600K {filler}"
+    scene = Scene(world, f"{fills}; [ -e {opened} ] || exit 1; rm {filler}; {WRITES}", workspace="in-place")
+
+    for _ in range(Settings().lost_leases + 3):
+        assert scene.go().kind is Kind.LATER
+        scene.is_held_up("full")
+    opened.touch()
+    assert scene.go().kind is Kind.DONE
 
 
 def test_trouble_that_never_passes_can_be_cancelled(world: World, trap: Path):

@@ -91,6 +91,7 @@ local function again(todo, counted, delay_ms, why)
   increment(todo, counted)
   increment(todo, 'attempt')
   erase(todo, 'held_up')
+  erase(todo, 'held_up_limited')
   if why ~= '' then note_of_attempt(todo, 'error', why) end
   call('SADD', owed, todo)
   free_repo(p, todo)

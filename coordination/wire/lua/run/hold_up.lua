@@ -12,9 +12,13 @@ if no_new_start(todo) then
   return reply('settled')
 end
 local times = (tonumber(fact(todo, 'held_up')) or 0) + 1
-if limit ~= '0' and times > tonumber(limit) then
-  settle(todo, 'failed', string.match(why, '^[^\n]*') .. ' (' .. times .. ' times)')
-  return reply('settled')
+if limit ~= '0' then -- what was none of its own counts for none of these
+  local limited = (tonumber(fact(todo, 'held_up_limited')) or 0) + 1
+  if limited > tonumber(limit) then
+    settle(todo, 'failed', string.match(why, '^[^\n]*') .. ' (' .. limited .. ' times)')
+    return reply('settled')
+  end
+  note(todo, 'held_up_limited', limited)
 end
 note(todo, 'held_up', times)
 park(todo, why, math.min(delay_ms * 2 ^ math.min(times - 1, 20), LONGEST_MS))
