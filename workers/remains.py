@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError
@@ -91,7 +91,8 @@ class Remains:
         if remnant.stays:
             return remnant
         if remnant.kind is Kind.BRANCH:
-            return self._branches[remnant.repo].remove(remnant)
+            alone = partial(self._worktree(remnant.run, remnant.repo).alone, PATIENCE)
+            return self._branches[remnant.repo].remove(remnant, alone)
         if remnant.kind is Kind.WORKTREE:
             self._worktree(remnant.run, remnant.repo).remove(PATIENCE)
         else:

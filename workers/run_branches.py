@@ -7,7 +7,8 @@ is checked out nowhere. So whoever went on working on a run's branch keeps it; a
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 
@@ -57,18 +58,28 @@ class RunBranches:
             else self._checked_out(run, self.places, own),
         )
 
-    def remove(self, remnant: Remnant) -> Remnant:
-        """The branch gone, unless somebody has moved it or checked it out meanwhile. Raises GitInterrupted."""
+    def remove(self, remnant: Remnant, alone: Callable[[], AbstractContextManager[int]]) -> Remnant:
+        """The branch gone, unless somebody has moved it or checked it out meanwhile. Raises GitInterrupted or WorkspaceBusy.
+
+        `alone`: keeps everybody else from writing it, and gives the descriptor of that lock.
+        """
         stays = self._checked_out(remnant.run, dict(worktrees(self._checkout)))
         try:
             if not stays:
-                ref = f"refs/heads/{branch_of(remnant.run)}"
-                git("update-ref", "-d", ref, self.heads[remnant.run], cwd=self._checkout)
+                ref, head = f"refs/heads/{branch_of(remnant.run)}", self.heads[remnant.run]
+                with alone() as hold:
+                    self._unlock(ref)
+                    git("update-ref", "--no-deref", "-d", ref, head, cwd=self._checkout, hold=hold)
         except GitInterrupted:
             raise
         except GitRefused as refused:
             stays = refused.message
         return remnant.model_copy(update={"stays": stays, "gone": not stays})
+
+    def _unlock(self, ref: str) -> None:
+        """Remove a lock file of the branch: nobody else may write it now, so the git that left it was killed."""
+        if common_dir := look(self._checkout)[1]:
+            (common_dir / f"{ref}.lock").unlink(missing_ok=True)
 
     def _checked_out(self, run: str, places: Mapping[Path, str], own: Path | None = None) -> str:
         branch = f"refs/heads/{branch_of(run)}"

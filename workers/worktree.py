@@ -37,8 +37,8 @@ What happens on each failure
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -281,6 +281,16 @@ class Worktree:
         """The run has ended: take the worktree away; its branch stays."""
         with self._occupancy.emptied(patience), words_for(self.path):
             self._folder.remove()
+        self._remove_if_empty()
+
+    @contextmanager
+    def alone(self, patience: timedelta) -> Iterator[int]:
+        """Nobody is in it, though it may be gone, and nobody comes in; gives the flock, for git. Raises WorkspaceBusy."""
+        with self._occupancy.alone(patience) as hold:
+            yield hold
+        self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
         for folder in (self.path.parent, self._records.parent):
             with suppress(OSError):  # not empty: other repositories of the run are still there
                 folder.rmdir()

@@ -278,6 +278,17 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(machine: Machine, clean
     assert (tmp_path / "precious").exists()
 
 
+def test_a_lock_that_a_killed_git_left_on_a_branch_goes_with_it(machine: Machine, cleaning: Cleaning):
+    lock = machine.repo / ".git" / "refs" / "heads" / "coord" / f"{machine.run()}.lock"
+    lock.touch()
+
+    done = cleaning.remove(cleaning.survey([]))
+
+    assert all(remnant.gone for remnant in done.found)
+    assert machine.branches() == {"main"}
+    assert not lock.exists()
+
+
 def test_a_live_run_is_left_out_and_refused_when_it_is_named(machine: Machine, cleaning: Cleaning):
     over, live = machine.run(), machine.run(None)
 

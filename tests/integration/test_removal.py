@@ -182,6 +182,44 @@ def test_what_a_compensation_committed_on_no_branch_before_it_was_killed_is_nobo
     assert list(site.heads()) == ["main"]
 
 
+@pytest.mark.parametrize("left", ["worktree", "records", "nothing"])
+def test_a_lock_that_a_killed_git_left_on_the_branch_goes_with_it(site: Site, left: str):
+    tip = site.worked("a")
+    lock = site.checkout / ".git" / "refs" / "heads" / f"{branch_of(RUN)}.lock"
+    lock.touch()
+    if left != "worktree":
+        git(site.checkout, "worktree", "remove", "--force", str(site.place()))
+    if left == "nothing":
+        shutil.rmtree(site.state)
+
+    list(site.removal(tip).carry_out())
+
+    assert (list(site.heads()), lock.exists()) == (["main"], False)
+    assert left == "records" or not list(site.state.glob("work*/*"))
+
+
+def test_a_lock_on_the_branch_stays_while_somebody_is_in_the_worktree(site: Site):
+    tip = site.worked("a")
+    site.enter(tip)
+    git(site.checkout, "worktree", "remove", "--force", str(site.place()))
+    lock = site.checkout / ".git" / "refs" / "heads" / f"{branch_of(RUN)}.lock"
+    lock.touch()
+
+    with pytest.raises(WorkspaceBusy):
+        list(site.removal(tip).carry_out())
+    assert lock.exists()
+
+
+def test_a_branch_that_somebody_made_another_name_of_main_goes_without_it(site: Site):
+    tip = site.worked("a")
+    git(site.checkout, "worktree", "remove", "--force", str(site.place()))
+    git(site.checkout, "symbolic-ref", f"refs/heads/{branch_of(RUN)}", "refs/heads/main")
+
+    list(site.removal(tip).carry_out())
+
+    assert list(site.heads()) == ["main"]
+
+
 def test_a_commit_of_the_runs_that_somebody_has_amended_is_somebodys(site: Site):
     tip = site.worked("a")
     git(site.place(), "commit", "-q", "--amend", "--no-edit", "--date=2026-01-01T00:00:00Z")
