@@ -18,7 +18,7 @@ from coordination.runs.cleaning import RUN_ID, Finding, Sought
 from coordination.runs.filings import UNDONE
 from workers.git import ask, git
 from workers.repository import branch_of, contains, has_commit, is_commit, look
-from workers.reverted import unchanged, was_reverted
+from workers.reverted import unchanged, was_reverted, was_whole
 
 BRANCHES = "refs/heads/coord/"
 TRAILERS = (
@@ -68,8 +68,7 @@ class Checkout:
         if not self._is_repository:
             return f"its result is a commit, and {self.path} is no git repository now"
         if self._has(one):
-            lost = one.commit not in self._unchanged and was_reverted(self.path, self._base, one.commit, one.run)
-            return f"its result was in {one.branch}, and is there no more" if lost else ""
+            return f"its result was in {one.branch}, and is there no more" if self._has_lost(one) else ""
         run = f"branch {branch_of(one.run)} of {one.repo}" if RUN_ID.fullmatch(one.run) else one.repo
         if not has_commit(self.path, one.commit):
             return f"its commit {one.commit[:12]} (of {run}) is not in {self.path}"
@@ -116,10 +115,18 @@ class Checkout:
             return True
         if not has_commit(self.path, one.commit):
             return False
-        heads = git("for-each-ref", f"--contains={one.commit}", "--format=%(objectname)", BRANCHES, cwd=self.path)
-        # A run that took the work up may have set it back: its tip stands for the result only where it stands on it.
+        return any(map(self.has, (one.commit, *self._tips_on(one))))
+
+    def _has_lost(self, one: Sought) -> bool:
+        if one.commit in self._unchanged:
+            return False
+        return was_reverted(self.path, self._base, one.commit, one.run, self._tips_on(one))
+
+    def _tips_on(self, one: Sought) -> list[str]:
+        """The tips of runs that stand on the result: a run that took the work up may have set it back."""
         tips = [tip for tip in one.tips if is_commit(tip) and contains(self.path, one.commit, tip)]
-        return any(map(self.has, dict.fromkeys([one.commit, *tips, *heads.split()])))
+        heads = git("for-each-ref", f"--contains={one.commit}", "--format=%(objectname)", BRANCHES, cwd=self.path)
+        return [tip for tip in dict.fromkeys([*tips, *heads.split()]) if tip != one.commit]
 
     @cached_property
     def _contained(self) -> frozenset[str]:
@@ -148,6 +155,8 @@ class Checkout:
         fork = ask("merge-base", self._base, commit, cwd=self.path).stdout.strip()
         if not fork:
             return False
+        if was_whole(self.path, self._base, fork, commit):
+            return True
         files = [f for f in git("diff", "--name-only", "-z", fork, commit, cwd=self.path).split("\0") if f]
         paths = ("--", *files) if len(files) <= FILES_AT_MOST else ()
         options = ("--first-parent", f"--max-count={COMMITS_AT_MOST}")

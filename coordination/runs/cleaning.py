@@ -17,9 +17,9 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from redis import Redis
 
 from coordination.errors import Conflict, NotFound, Unreachable
@@ -33,8 +33,10 @@ from coordination.wire.keys import Keys
 
 WORKERS, ERRANDS = "workers", "errands"
 """The topic that every worker subscribes to, and the message that there are errands."""
-RUN_ID = re.compile(r"\d{8}-\d{6}-[a-z0-9]{4}")
+RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
 """As submit.new_run_id makes them: a folder or a branch of any other name is not ours."""
+RunId = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
+"""Folders are removed by this name: what reads an errand or an answer must not lead out of the state folder."""
 FORGOTTEN = "forgotten"
 BEGIN_WITHIN = timedelta(seconds=8)
 """More than a heartbeat: a worker that was not reached looks by then."""
@@ -61,7 +63,7 @@ class Remnant(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    run: str
+    run: RunId
     kind: Kind
     repo: str = ""
     path: str
@@ -120,7 +122,7 @@ class Errand(BaseModel):
     """By when it must be begun."""
     remove: bool = False
     branches: bool = True
-    runs: tuple[str, ...] | None = None
+    runs: tuple[RunId, ...] | None = None
     spare: tuple[str, ...] = ()
     tips: Mapping[str, Mapping[str, str]] = {}
     """Run → repository → the commit at which the run left its branch."""
@@ -328,7 +330,7 @@ class Cleaning:
             tips={run_id: known.tips for run_id, known in ended.items() if known.tips},
         )
         answers, silent = ask_workers(self._board, self._presence, errand)
-        found = self._of_ended(merged(answers), ended)
+        found = self._of_ended(_asked_for(merged(answers), errand), ended)
         there = {answer.host for answer in answers}
         concerned = [known for run_id, known in ended.items() if runs is None or run_id in runs]
         hosts = {host for known in concerned for host in known.hosts}
@@ -364,11 +366,19 @@ class Cleaning:
         return known
 
 
+def _asked_for(found: Iterable[Remnant], errand: Errand) -> tuple[Remnant, ...]:
+    """Without what an answer says of other runs: a worker may not add to what a person has asked for."""
+    return tuple(r for r in found if r.run not in errand.spare and (errand.runs is None or r.run in errand.runs))
+
+
 def _ended_ms(run_id: str, known: Ended | None) -> int:
     """Of a run that Redis has forgotten, when it was begun, by its id: it ended no later than it was forgotten."""
     if known is not None:
         return known.finished_ms
-    begun = datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    try:
+        begun = datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except ValueError:  # no day of the calendar: nobody knows
+        return 0
     return int(begun.timestamp() * 1000)
 
 

@@ -134,7 +134,8 @@ def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[l
             f"no answer from {', '.join(silent)}: whether completed work is in the base branches is not known",
             "look at that worker's log, then do it again",
         )
-    findings = [finding for answer in answers for finding in answer.landed]
+    asked = {(one.todo, one.repo) for one in sought}  # a worker may not speak of others' todos
+    findings = [finding for answer in answers for finding in answer.landed if (finding.todo, finding.repo) in asked]
     return findings, repos - {finding.repo for finding in findings}
 
 

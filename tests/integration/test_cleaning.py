@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -51,6 +52,7 @@ class Machine:
         self.host = host
         self.client = connect(url, Profile.WORKER)
         self.services: list[Service] = []
+        self.board = Board(store.redis, store.keys)
 
     def work(self, worker_id: str = "w1") -> Errands:
         """One more worker of this host, with the same state folder."""
@@ -69,7 +71,7 @@ class Machine:
     def errands(self, worker_id: str) -> Errands:
         """Of a worker of this host; not started."""
         charge: Any = SimpleNamespace(state=self.state, places={"r1": self.repo})
-        return Errands(Board(self.store.redis, self.store.keys), self._worker(worker_id), charge)
+        return Errands(self.board, self._worker(worker_id), charge)
 
     def _worker(self, worker_id: str) -> Worker:
         return Worker(id=f"{worker_id}@{self.host}", host=self.host, pid=1, version="0", repos=("r1",), jobs=1)
@@ -468,3 +470,33 @@ def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
     assert told.tips == {FORGOTTEN_RUN: {"r1": "a" * 40}}
     with pytest.raises(NotAllowed, match="more than r1"):
         deeds.do(frozenset({"r1"}), "answer", answer)
+
+
+@pytest.mark.parametrize("run", ["../../../precious", "20200101-120000-abcd/../../../precious", "/precious", ""])
+def test_an_errand_cannot_name_a_folder_outside_of_the_state_folder(
+    machine: Machine, store: RunStore, tmp_path: Path, run: str
+):
+    (tmp_path / "precious" / "logs").mkdir(parents=True)
+    (machine.state / "logs").mkdir(parents=True)
+    errand = Errand(id="x", until_ms=store.now_ms() + 60_000, remove=True).model_dump(mode="json")
+    store.redis.hset(store.keys.errands, "x", json.dumps({**errand, "runs": [run]}))
+
+    assert machine.errands("w9").run_once() == []
+    assert (tmp_path / "precious" / "logs").is_dir()
+
+
+def test_an_answer_adds_no_run_to_those_that_a_person_named(machine: Machine, cleaning: Cleaning, store: RunStore):
+    asked, other = machine.run(), machine.run(text="other")
+    forged = Remnant(run=other, kind=Kind.LOGS, path="/x")
+
+    class Forging(Board):
+        def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
+            super().answer(errand_id, worker_id, answer.model_copy(update={"found": (*answer.found, forged)}))
+
+    machine.board = Forging(store.redis, store.keys)
+    machine.work("w2")
+
+    survey = cleaning.survey([asked])
+    assert {remnant.run for remnant in survey.found} == {asked}
+    cleaning.remove(survey)
+    assert f"coord/{other}" in machine.branches()

@@ -134,3 +134,86 @@ def test_what_a_later_todo_took_away_is_not_missed(repo: Path, how: str):
     git(repo, "merge", "-q", how, f"coord/{RUN}")
 
     assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}~1"), todo="U") == why_not(repo) == ""
+
+
+def committed(repo: Path, text: str | None = None, name: str = "f", words: str = "by hand") -> None:
+    if text is None:
+        (repo / name).unlink()
+    else:
+        (repo / name).write_text(text)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", words)
+
+
+@pytest.mark.parametrize("land", [merged, squashed])
+@pytest.mark.parametrize("then", ["another way\n", "another\nway\n"])
+def test_a_result_that_was_reverted_and_done_in_another_way_has_not_landed(repo: Path, land, then: str):  # type: ignore[no-untyped-def]
+    land(repo)
+    committed(repo, "0\n", words="reverted")
+    committed(repo, then, words="fixed differently")
+    assert why_not(repo)
+    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}"), todo="U")
+
+
+def test_a_result_that_was_reverted_is_missed_however_many_commits_touch_its_files_since(repo: Path):
+    git(repo, "switch", "-q", f"coord/{RUN}")
+    (repo / "log").write_text("V\n")
+    committed(repo, "V\n", "g", f"V: do it\n\nCoord-Run: {RUN}\nCoord-Todo: V\n")
+    git(repo, "switch", "-q", "main")
+    merged(repo)
+    git(repo, "revert", "--no-edit", "-m", "1", "HEAD")
+    for number in range(60):
+        committed(repo, f"{number}\n", "log")
+    assert why_not(repo, git(repo, "rev-parse", f"coord/{RUN}"), todo="V")
+
+
+def test_a_result_that_was_squashed_counts_however_many_commits_touch_its_files_since(repo: Path):
+    squashed(repo)
+    for number in range(1, 61):
+        committed(repo, f"{number}\n")
+    assert why_not(repo) == ""
+
+
+def test_a_merge_that_leaves_the_result_out_does_not_count(repo: Path):
+    git(repo, "switch", "-q", "-c", "side", "main")
+    committed(repo, "S\n", "g", "S: do it\n\nCoord-Run: 20260101-000000-wxyz\nCoord-Todo: S\n")
+    commit = git(repo, "rev-parse", "side")
+    git(repo, "switch", "-q", "main")
+    git(repo, "merge", "-q", "-s", "ours", "side")
+    assert why_not(repo, commit, todo="S", run="20260101-000000-wxyz")
+
+
+def test_a_mode_that_was_set_and_put_back_is_missed(repo: Path):
+    git(repo, "switch", "-q", f"coord/{RUN}")
+    (repo / "f").chmod(0o755)
+    git(repo, "commit", "-qam", f"V: make it run\n\nCoord-Run: {RUN}\nCoord-Todo: V\n")
+    commit = git(repo, "rev-parse", "HEAD")
+    git(repo, "switch", "-q", "main")
+    merged(repo)
+    assert why_not(repo, commit, todo="V") == ""
+    (repo / "f").chmod(0o644)
+    git(repo, "commit", "-qam", "not executable")
+    assert why_not(repo, commit, todo="V")
+
+
+def test_a_commit_that_the_todo_made_itself_is_missed_as_well(repo: Path):
+    git(repo, "switch", "-q", "-c", "own")
+    committed(repo, "mine\n", "g")
+    commit = git(repo, "rev-parse", "own")
+    git(repo, "switch", "-q", "main")
+    git(repo, "merge", "-q", "--no-ff", "own")
+    assert why_not(repo, commit, todo="OWN") == ""
+    git(repo, "revert", "--no-edit", "-m", "1", "HEAD")
+    assert why_not(repo, commit, todo="OWN")
+
+
+def test_a_file_that_was_renamed_and_written_anew_since_is_not_missed(repo: Path):
+    git(repo, "switch", "-q", f"coord/{RUN}")
+    committed(repo, "one\ntwo\nthree\n", "g", f"V: do it\n\nCoord-Run: {RUN}\nCoord-Todo: V\n")
+    commit = git(repo, "rev-parse", "HEAD")
+    git(repo, "switch", "-q", "main")
+    merged(repo)
+    git(repo, "mv", "g", "h")
+    git(repo, "commit", "-qm", "renamed")
+    committed(repo, "something else\n", "h")
+    assert why_not(repo, commit, todo="V") == ""

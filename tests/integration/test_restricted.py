@@ -166,6 +166,19 @@ def test_a_restricted_worker_cannot_write_more_of_a_log_than_the_keeper_keeps(si
     assert sum(len(fields["text"]) for _, fields in log) <= Settings().log_limit_bytes
 
 
+LASTING = timedelta(days=365_000)
+
+
+def test_nobody_holds_a_todo_for_longer_than_the_keeper_allows(site: Site):
+    run_id, asking = site.submit(), site.asking("alpha")
+    reply = asking.claim(run_id, "A", 1, worker="w", host="h", lease=LASTING, request="q")
+    assert reply.grant is not None
+    latest = site.store.now_ms() + 60_000
+    assert 0 < site.client.zscore(site.store.keys.leases, f"{run_id} A") < latest
+    asking.renew({f"{run_id} A": reply.grant.fence}, LASTING)
+    assert site.client.zscore(site.store.keys.leases, f"{run_id} A") < latest + 60_000
+
+
 @pytest.mark.parametrize("todo", ["B", "L", "no-such"])
 @pytest.mark.parametrize(
     "deed",

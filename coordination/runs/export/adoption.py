@@ -50,7 +50,8 @@ def _keep_commits(store: RunStore, run: Received) -> None:
     facts, places = run.hash("facts"), run.hash("place")
     with store.redis.pipeline(transaction=False) as pipeline:
         for todo, state in run.hash("state").items():
-            if state == TodoState.SUCCEEDED and (commit := facts.get(f"{todo} commit")):
+            commit = facts.get(f"{todo} commit")
+            if state == TodoState.SUCCEEDED and commit and commit != facts.get(f"{todo} began"):
                 source = facts.get(f"{todo} run", run.run_id)
                 pipeline.hsetnx(store.keys.commits, todo, f"{commit} {source} {places[todo].split()[2]}")
         pipeline.execute()

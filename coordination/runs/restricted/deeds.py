@@ -38,6 +38,8 @@ Name = Annotated[str, Field(max_length=1024)]
 Words = Annotated[str, Field(max_length=64 * 1024)]
 MOST_LEASES = 10_000
 MOST_CONTEXTS = 1000
+LONGEST_LEASE = 4
+"""Times the keeper's own `lease_ttl`: nobody keeps a todo for longer without a renewal."""
 _COMMIT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
 
 
@@ -77,6 +79,7 @@ class Deeds:
         worker: Name, host: Name, lease: timedelta, request: Name, unfit: Words = "", short: Words = "",
     ) -> Reply:  # fmt: skip
         self._own(repos, run_id, todo_id)
+        lease = min(lease, LONGEST_LEASE * self._settings.lease_ttl)
         reply = self._store.claim(
             run_id, todo_id, attempt, worker=worker, host=host, lease=lease, request=request, unfit=unfit, short=short
         )
@@ -87,7 +90,7 @@ class Deeds:
     ) -> tuple[list[str], list[str]]:
         for member in leases:
             self._own(repos, *split_member(member))
-        return self._store.renew(leases, lease)
+        return self._store.renew(leases, min(lease, LONGEST_LEASE * self._settings.lease_ttl))
 
     def settle(self, repos: Repos, grant: Grant, result: Result) -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)

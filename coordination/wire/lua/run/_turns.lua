@@ -15,10 +15,10 @@ local function settle(todo, outcome, why)
   end_todo(todo, outcome, why, p)
   free_repo(p, todo)
   if outcome == 'succeeded' and p.repo ~= NOWHERE then
-    -- A sweep asks whether the commit of a completed todo is in the base (runs/landed.py); without one, a person did it, or it
-    -- worked in place.
+    -- A sweep asks whether the commit of a completed todo is in the base (runs/landed.py); without one of its own, a person did
+    -- it, it worked in place, or it changed nothing.
     local commit = fact(todo, 'commit')
-    if commit then
+    if commit and commit ~= fact(todo, 'began') then
       call('HSET', head .. KEY.commits, todo, commit .. ' ' .. run .. ' ' .. p.repo)
     else
       call('HDEL', head .. KEY.commits, todo)
