@@ -4,6 +4,9 @@
 output in the calling thread, so a callback that is slow slows the command, and memory stays flat. `stop` and `kill` may
 be called from any thread, at any time. What gets killed, and when, stands in `guard.py`.
 
+A guard that does not do its part in time (a todo can stop it: `kill -STOP $PPID`) is killed MARGIN_S later, and what it
+guarded is ended by its mark. While it kills what takes long to die, it says so, and is left alone.
+
 Measured on 2 shared cores, median of 100 runs of `true`: 15 ms under a guard, 1 ms without (most of it the start of the
 guard's Python). 100 MB of output take 0.6 s.
 """
@@ -33,6 +36,12 @@ CHUNK = 64 * 1024
 DRAIN_S = 1.0
 """After the guard's end only what it had no right to kill can still write: its output is not waited for longer."""
 CLEAR_UP = timedelta(seconds=5)
+MARGIN_S = 10.0
+"""How much later than it should a guard may do its part, on a machine that is busy."""
+START_S = 60.0
+"""So long may the start of a command take."""
+LOOK_EVERY_S = 1.0
+"""For a time that was brought forward by another thread."""
 GUARD_LOST = "guard lost"
 GUARD = f"import sys; sys.path.append({str(Path(guard.__file__).parent)!r}); import guard; guard.main(sys.argv[1:])"
 """An import, not a script: Python keeps its compiled form, and knows when that is older than the source."""
@@ -75,7 +84,7 @@ def start(
     `masked`: takes secrets out of a line that is not the command's own.
     """
     trace = leftovers.Trace.of(env, cwd, leftovers.new_mark() if mark is None else mark)
-    child = Child(on_output, trace, masked)
+    child = Child(on_output, trace, masked, timeout, kill_grace)
     locale = "" if "LC_CTYPE" in env else "C"
     figures = [str(trace.mark), str(timeout.total_seconds()), str(kill_grace.total_seconds()), locale]
     try:
@@ -100,6 +109,10 @@ class Report:
     status: int | None = None
     left: set[int] = field(default_factory=set)
     gone: bool = False
+    overdue: bool = False
+    """It did not do its part in time, and was killed by us."""
+    late: bool = False
+    """So late that the command's time is over, too."""
 
     @property
     def begun(self) -> bool:
@@ -126,8 +139,14 @@ class Report:
     def outcome(self, stop_reason: str | None, duration_s: float) -> Exit:
         code, signal = self._how()
         reason = {"stopped": stop_reason or "stopped", "": stop_reason or GUARD_LOST}.get(self.reason, self.reason)
+        reason = self._reason_when_overdue(stop_reason) if self.overdue and not self.gone else reason
         reason = "exited" if self.refused else reason
         return Exit(exit_code=code, signal=signal, reason=reason, duration_s=duration_s, message=self._message())
+
+    def _reason_when_overdue(self, stop_reason: str | None) -> str:
+        """A command that has ended by itself is no timeout; but what it left may have done anything since."""
+        timed_out = self.late and self.reason in ("", "timeout")
+        return stop_reason or ("timeout" if timed_out else GUARD_LOST)
 
     def _how(self) -> tuple[int | None, int | None]:
         if self.refused:
@@ -140,9 +159,8 @@ class Report:
     def _message(self) -> str:
         if self.refused:
             return self.refused[1]
-        words = (
-            [] if self.gone else ["the guard of this command was killed from outside; the command was ended with it"]
-        )
+        how = "did not answer, and was killed" if self.overdue else "was killed from outside"
+        words = [] if self.gone else [f"the guard of this command {how}; the command was ended with it"]
         if self.left:
             pids = " ".join(map(str, sorted(self.left)))
             words.append(f"could not be killed, and may still run: {pids}; end them by hand")
@@ -153,7 +171,12 @@ class Child:
     """A command under its guard. `start` makes it."""
 
     def __init__(
-        self, on_output: Callable[[bytes], None], trace: leftovers.Trace, masked: Callable[[str], str]
+        self,
+        on_output: Callable[[bytes], None],
+        trace: leftovers.Trace,
+        masked: Callable[[str], str],
+        timeout: timedelta,
+        kill_grace: timedelta,
     ) -> None:
         self.guard: int | None = None
         """Pid of the guard."""
@@ -163,6 +186,9 @@ class Child:
         self._masked = masked
         self._trace = trace
         self._began = time.monotonic()
+        self._grace_s = kill_grace.total_seconds()
+        self._until = self._began + timeout.total_seconds() + self._grace_s + MARGIN_S
+        """When the guard is killed: not before it has had the time for its part."""
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
         self._heard = b""
@@ -174,11 +200,11 @@ class Child:
 
     def stop(self, reason: str) -> None:
         """TERM, and KILL after the grace. The first reason given is the one that counts."""
-        self._say(b"T", reason)
+        self._say(b"T", reason, self._grace_s)
 
     def kill(self, reason: str = "killed") -> None:
         """KILL at once."""
-        self._say(b"K", reason)
+        self._say(b"K", reason, 0.0)
 
     def wait(self) -> Exit:
         """Pass the output on until nothing of the command is left. If `on_output` raises, the command is killed."""
@@ -204,8 +230,13 @@ class Child:
                 start_new_session=True,
             )
         self.guard = self._process.pid
-        while not self._report.begun and self._listen():
-            pass
+        ours.settimeout(min(START_S, max(MARGIN_S, self._until - self._began)))
+        try:
+            while not self._report.begun and self._listen():
+                pass
+        except TimeoutError:
+            self._give_guard_up()
+        ours.settimeout(None)
         self.group = self._report.group
         if self.group is not None:
             self._trace = replace(self._trace, group=self.group, group_started=leftovers.started(self.group))
@@ -213,9 +244,10 @@ class Child:
     def refuse(self, code: int, message: str) -> None:
         self._report = Report(refused=(code, message), gone=True)
 
-    def _say(self, word: bytes, reason: str) -> None:
+    def _say(self, word: bytes, reason: str, takes_s: float) -> None:
         with self._speaking:
             self._stop_reason = self._stop_reason or reason
+            self._until = min(self._until, time.monotonic() + takes_s + MARGIN_S)
             if self._line is not None:
                 with suppress(OSError):  # the guard has just ended: `wait` will see that
                     self._line.send(word)
@@ -230,7 +262,22 @@ class Child:
         *lines, self._heard = (self._heard + data).split(b"\n")
         for line in lines:
             self._report.note(line.decode(errors="replace"))
+            self._reckon(line)
         return bool(data)
+
+    def _reckon(self, line: bytes) -> None:
+        """How long the guard may take from what it has said."""
+        with self._speaking:
+            if line == b"kills":
+                self._until = max(self._until, time.monotonic() + MARGIN_S)
+            elif line.startswith(b"ended "):
+                self._until = min(self._until, time.monotonic() + self._grace_s + MARGIN_S)
+
+    def _give_guard_up(self) -> None:
+        self._report.overdue = True
+        self._report.late = time.monotonic() >= self._until
+        assert self._process is not None
+        self._process.kill()
 
     def _see_it_through(self) -> Exit:
         try:
@@ -249,7 +296,10 @@ class Child:
             selector.register(process.stdout, selectors.EVENT_READ)
             selector.register(self._line, selectors.EVENT_READ)
             while True:
-                for key, _ in selector.select():
+                ready = selector.select(LOOK_EVERY_S)
+                if time.monotonic() >= self._until and all(key.fileobj is not self._line for key, _ in ready):
+                    self._give_guard_up()
+                for key, _ in ready:
                     if key.fileobj is self._line:
                         if not self._listen():
                             return self._drain(process.stdout)
@@ -279,7 +329,11 @@ class Child:
             return
         assert self._process.stdout is not None
         self._process.stdout.close()
-        self._process.wait()
+        try:
+            self._process.wait(None if self._report.gone else MARGIN_S)
+        except subprocess.TimeoutExpired:
+            self._give_guard_up()
+            self._process.wait()
         if not self._report.gone:
             self._report.left |= leftovers.end(self._trace, CLEAR_UP)
 

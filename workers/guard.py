@@ -23,11 +23,13 @@ What happens on each failure
 * The guard itself is killed: on Linux the kernel kills the command (PDEATHSIG). What that had started stays, and carries
   the attempt's mark; the worker sees `line` close without `gone` and clears up (`leftovers.py`). If the worker is dead
   too, the next attempt does, before it enters the worktree.
+* The guard itself is stopped or hangs: the worker kills it some seconds after the time that it had (`child.py`).
 * Ctrl-C and TERM at the worker's terminal: the guard is in a session of its own and ignores both; `line` alone counts.
 * The command cannot be started: `refused`, with an exit code in sh's manner.
 
 `line` is a socket pair of which each side holds one end. To the guard it carries one-byte words: T stop, K kill. To the
-worker, lines of text: `started PID`, `refused CODE MESSAGE`, `ended REASON WAITSTATUS`, `left REASON PID…`, `gone`.
+worker, lines of text: `started PID`, `refused CODE MESSAGE`, `ended REASON WAITSTATUS`, `kills` (again and again while it
+does), `left REASON PID…`, `gone`.
 """
 
 from __future__ import annotations
@@ -104,6 +106,7 @@ class Guard:
                 self._begin_to_end()
             if self.kill_at is not None and now >= self.kill_at:
                 self._signal_all(signal.SIGKILL)
+                self._say("kills")
                 if self._only_beyond_reach():
                     self._say(f"left {self.reason} {' '.join(map(str, self.beyond_reach))}")
                     return

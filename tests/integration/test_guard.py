@@ -288,6 +288,80 @@ def test_when_the_guard_is_killed_the_command_and_what_it_started_are_gone(start
     assert gone(*pids)
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard is not waited for as long as on a machine that is busy."""
+    monkeypatch.setattr(child, "MARGIN_S", 1.0)
+
+
+def test_a_command_that_stops_its_guard_meets_its_timeout_all_the_same(hurried: None, start: type[Started]) -> None:
+    stops = "setsid sleep 600 & echo $!; echo $$; kill -STOP $PPID; sleep 600"
+    stopper = start(*sh(stops), timeout=BRIEF, kill_grace=BRIEF)
+
+    ended = stopper.end()
+
+    assert (ended.exit_code, ended.reason, ended.ok) == (None, "timeout", False)
+    assert "did not answer" in ended.message
+    assert gone(*stopper.pids(2))
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_a_command_whose_guard_is_stopped_can_be_stopped(hurried: None, start: type[Started], how: str) -> None:
+    stopper = start(*sh("setsid sleep 600 & echo $!; echo $$; sleep 600"), kill_grace=BRIEF)
+    pids = stopper.pids(2)
+    assert stopper.child.guard is not None
+    os.kill(stopper.child.guard, signal.SIGSTOP)
+
+    getattr(stopper.child, how)("cancelled")
+
+    assert stopper.end().reason == "cancelled"
+    assert gone(*pids)
+
+
+def test_what_a_command_left_cannot_stop_the_guard_and_pass_for_a_success(hurried: None, start: type[Started]) -> None:
+    waits = "trap 'kill -STOP $0; sleep 600' TERM; echo $$; while :; do sleep 0.05; done"
+    leaver = start(*sh(f'sh -c "{waits.replace("$", chr(92) + "$")}" $PPID & sleep 0.5; exit 0'), kill_grace=BRIEF)
+
+    ended = leaver.end()
+
+    assert (ended.exit_code, ended.reason, ended.ok) == (0, "guard lost", False)
+    assert gone(*leaver.pids(1))
+
+
+def test_a_guard_that_is_stopped_before_it_has_begun_keeps_nobody_waiting(
+    start: type[Started], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "START_S", 1.0)
+    monkeypatch.setattr(child, "GUARD", "import os; os.kill(os.getpid(), 19)")
+
+    ended = start("true").end()
+
+    assert (ended.exit_code, ended.reason) == (None, "guard lost")
+    assert "did not answer" in ended.message
+
+
+def test_a_guard_that_kills_what_takes_long_to_die_is_left_alone(
+    start: type[Started], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "MARGIN_S", 1.0)
+    monkeypatch.setattr(child, "GUARD", SLOW_GUARD)
+
+    ended = start("true", kill_grace=BRIEF, timeout=BRIEF).end()
+
+    assert (ended.exit_code, ended.reason) == (0, "exited")
+
+
+SLOW_GUARD = """
+import os, sys, time
+line = int(sys.argv[1])
+os.write(line, b"started %d\\nended exited 0\\n" % os.getpid())
+for _ in range(8):
+    time.sleep(0.4)
+    os.write(line, b"kills\\n")
+os.write(line, b"gone\\n")
+"""
+
+
 def test_an_error_in_the_callback_kills_the_command_and_reaches_the_caller(tmp_path: Path) -> None:
     def full(_: bytes) -> None:
         raise OSError("disk full")

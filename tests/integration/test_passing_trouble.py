@@ -19,6 +19,7 @@ from tests.disks import fill
 from tests.hosts import WRITES, World
 from tests.plans import PLAN, ecosystem, order
 from tests.stage import git
+from workers import child
 from workers.child import start
 from workers.occupancy import WorkspaceUnusable
 from workers.trouble import Trouble
@@ -246,6 +247,14 @@ def test_a_todo_that_always_kills_its_guard_fails_in_the_end(world: World):
     verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
 
     assert verdicts == [Kind.LATER] * Settings().lost_leases + [Kind.FAILED]
+
+
+def test_a_todo_that_stops_its_guard_fails_by_its_timeout(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(child, "MARGIN_S", 1.0)
+    scene = Scene(world, "kill -STOP $PPID; sleep 60", Settings(disk_min=0, kill_grace=1), timeout="1s")
+
+    assert scene.go().kind is Kind.FAILED
+    assert scene.fact("error") == "timeout after 1 s"
 
 
 def test_a_full_disk_holds_the_todo_up_until_there_is_room(world: World, small_disk: Callable[[Path], Path]):
