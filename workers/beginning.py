@@ -4,6 +4,8 @@
 2. What somebody has committed on top, on the earlier run's branch: in the worktree that was kept to be looked at. An attempt
    that did not count must not come back as a mend, so the branch is believed only if the record of who was there last says
    that he left in order, and that what he left standing counted: it is the tip, or he had added nothing (`occupancy.py`).
+   A branch that was rewritten must still have what the tip brought, as its commits or by content (amended, rebased,
+   squashed).
 3. New commits of the repository's own branch: merged in, without a checkout; `git merge-tree` is from 2.38 on.
 
 Decided once, by who comes first, and recorded (worktree.py): every attempt begins at the same commit.
@@ -19,7 +21,7 @@ from coordination.errors import GitRefused
 from workers.commit import DURABLE, identity, signing
 from workers.git import ask, git
 from workers.occupancy import Occupant
-from workers.repository import branch_of, contains, tip
+from workers.repository import branch_of, contains, tip, worktrees
 
 FILES_SHOWN = 5
 MERGE = ("--write-tree", "--name-only", "--no-messages", "-z")
@@ -83,6 +85,25 @@ class Ground:
     def contains(self, old: str, new: str) -> bool:
         return contains(self.checkout, old, new)
 
+    def lacking(self, head: str, work: str) -> list[str]:
+        """Return the files of `work` that a merge would bring back to `head`; where they conflict, it was amended."""
+        if self.contains(work, head):
+            return []
+        done = ask("merge-tree", *MERGE, "--allow-unrelated-histories", head, work, cwd=self.checkout)
+        tree, *amended = done.stdout.rstrip("\0").split("\0")
+        if done.returncode not in (0, 1):
+            raise GitRefused(f"{self.repo}: {head[:12]} cannot be compared with {work[:12]}: {done.stderr.strip()}")
+        options = ("-r", "-z", "--name-status", "--find-copies=100%", "--find-copies-harder")
+        words = iter(git("diff-tree", *options, head, tree, cwd=self.checkout).split("\0"))
+        found = []
+        for status in filter(None, words):
+            file = next(words)
+            if status[0] in "RC":  # C: the same content has another name there
+                file = next(words)
+            if status[0] in "AR" or (status[0] != "C" and file not in amended):
+                found.append(file)
+        return found
+
     def commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
         options = [word for parent in parents for word in ("-p", parent)]
         text, settings = f"{subject}\n\nCoord-Run: {self.run}\n", (*DURABLE, *identity(self.checkout))
@@ -108,7 +129,7 @@ class Unmergeable(GitRefused):
 
 
 def begin(ground: Ground, earlier: Earlier) -> Beginning:
-    """Raises Unmergeable."""
+    """Raises Unmergeable, or GitRefused where the earlier run's branch was replaced by something else."""
     start, words = _go_on_from(ground, earlier)
     main = tip(ground.repo, ground.checkout, ground.branch)
     if start is None or ground.contains(start, main):
@@ -136,8 +157,21 @@ def _go_on_from(ground: Ground, earlier: Earlier) -> tuple[str | None, str]:
     words = f" with what was committed on {branch} ({count})"
     if ground.contains(stood, head):
         return head, words
+    if earlier.tip and (files := ground.lacking(head, earlier.tip)):
+        raise _foreign(ground, branch, earlier.tip, files)
     # Amended, or rebased: the files are as somebody wants them, and the history still has what was recorded.
     return ground.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), words
+
+
+def _foreign(ground: Ground, branch: str, tip: str, files: Sequence[str]) -> GitRefused:
+    ref, work = f"refs/heads/{branch}", tip[:12]
+    place = next((place for place, on in worktrees(ground.checkout) if on == ref), f"CHECKOUT-OF-{branch}")
+    return GitRefused(
+        f"{ground.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): {_shown(files)}",
+        f"go on from that work: git -C {ground.checkout} branch -m {branch} NAME; "
+        f"from both: git -C {place} merge {work}; from the branch as it is: git -C {place} merge -s ours {work}; "
+        f"then: coord retry {ground.run}",
+    )
 
 
 def _known(ground: Ground, earlier: Earlier) -> str | None:

@@ -59,8 +59,9 @@ class RunBranches:
         )
 
     def remove(self, remnant: Remnant, alone: Callable[[], AbstractContextManager[int]]) -> Remnant:
-        """The branch gone, unless somebody has moved it or checked it out meanwhile. Raises GitInterrupted or WorkspaceBusy.
+        """The branch gone, unless somebody has moved it or checked it out meanwhile.
 
+        Raises GitInterrupted or WorkspaceBusy.
         `alone`: keeps everybody else from writing it, and gives the descriptor of that lock.
         """
         stays = self._checked_out(remnant.run, dict(worktrees(self._checkout)))

@@ -167,11 +167,12 @@ class Worktree:
 
     @property
     def loose(self) -> str:
-        """Return the commit that a detached HEAD stands at and no branch or tag has: it goes with the worktree; empty if there is none."""
+        """Return the commit of a detached HEAD that no branch or tag has: it goes with the worktree; else nothing."""
         git_dir = git_dir_of(self.path)
-        if git_dir is None or ask("symbolic-ref", "--quiet", "HEAD", cwd=self.path, git_dir=git_dir).returncode == 0:
+        if git_dir is None or ask("symbolic-ref", "-q", "HEAD", cwd=self.path, git_dir=git_dir).returncode == 0:
             return ""
-        head = ask("rev-parse", "--verify", "--quiet", "HEAD^{commit}", cwd=self.path, git_dir=git_dir).stdout.strip()
+        asked = ("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        head = ask(*asked, cwd=self.path, git_dir=git_dir).stdout.strip()
         return head if head and not is_kept(self._checkout, head) else ""
 
     @property
@@ -285,7 +286,7 @@ class Worktree:
 
     @contextmanager
     def alone(self, patience: timedelta) -> Iterator[int]:
-        """Nobody is in it, though it may be gone, and nobody comes in; gives the flock, for git. Raises WorkspaceBusy."""
+        """Nobody is in it (it may be gone) and nobody comes in; gives the flock, for git. Raises WorkspaceBusy."""
         with self._occupancy.alone(patience) as hold:
             yield hold
         self._remove_if_empty()

@@ -1,7 +1,7 @@
 """What had succeeded in an ended run and is done again all the same.
 
-Todos of one repository build on each other, one at a time, in the order of the fences by which they were done; so work is taken back
-from its end, up to a commit that is kept.
+Todos of one repository build on each other, one at a time, in the order of the fences by which they were done;
+so work is taken back from its end, up to a commit that is kept.
 
 * From a todo on (`coord retry --from`): it, whatever waits for it, and what was committed in its repository after it; of each of
   those the same, until nothing is added.

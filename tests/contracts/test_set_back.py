@@ -158,7 +158,8 @@ def test_a_run_that_goes_on_is_not_set_back(run: Harness):
 @pytest.mark.parametrize("hindered", [False, True])
 def test_what_a_restore_undid_is_taken_back_in_the_order_in_which_it_was_done(run: Harness, hindered: bool):
     """Compensations are claimed in reverse, and again where one fails or its worker is lost."""
-    chain = {"A": "r1", **{b: ("r1", [a]) for a, b in pairwise("ABCDEF")}, "X": ("r2", ["B"]), "Y": ("r2", ["X"])}
+    chain = {"A": "r1", **{b: ("r1", [a]) for a, b in pairwise("ABCDEF")}}
+    chain |= {"X": ("r2", ["B"]), "Y": ("r2", ["X"])}
     done(run, todos=chain)
     first, keys = run.run_id, run.store.keys.run(run.run_id)
     run.store.redis.hset(keys.meta, "named.x", '{"at_ms": 1, "by": "t", "succeeded": ["A", "B"]}')

@@ -290,6 +290,70 @@ def test_a_branch_that_was_amended_or_rebased_is_taken_as_it_is_and_what_was_rec
         git("merge-base", "--is-ancestor", part, start, cwd=checkout)
 
 
+REMEDIES = {
+    "what was recorded": ("-C {checkout} branch -m coord/r1 mine", {"done": "1"}, "own"),
+    "both": ("-C {tree} merge --no-edit {tip}", {"done": "1", "own": "2"}, "none"),
+    "the branch as it is": ("-C {tree} merge --no-edit -s ours {tip}", {"own": "2"}, "done"),
+}
+
+
+@pytest.mark.parametrize(("words", "there", "gone"), REMEDIES.values(), ids=REMEDIES)
+@pytest.mark.parametrize("how", ["reset to another branch", "an orphan", "amended without a file"])
+def test_a_branch_that_lost_what_succeeded_is_refused_until_somebody_says_what_counts(
+    runs: Runs, checkout: Path, how: str, words: str, there: dict[str, str], gone: str
+) -> None:
+    tip = runs.succeed(done="1")
+    runs.fail()
+    tree = runs.tree.path
+    if how == "reset to another branch":
+        git("reset", "--quiet", "--hard", "main", cwd=tree)
+        save(tree, "another way", own="2")
+    elif how == "an orphan":
+        git("checkout", "--quiet", "--orphan", "new", cwd=tree)
+        git("rm", "-rfq", ".", cwd=tree)
+        save(tree, "another history", own="2")
+        git("checkout", "--quiet", "-B", "coord/r1", cwd=tree)
+    else:
+        (tree / "done").unlink()
+        (tree / "own").write_text("2")
+        git("add", "--all", cwd=tree)
+        git("commit", "--quiet", "--amend", "-m", "less", cwd=tree, settings=ANN)
+    with pytest.raises(GitRefused, match=f"coord/r1 was rewritten and lacks .*{tip[:12]}.*: .*done") as refused:
+        runs.retry()
+
+    assert f"git -C {tree} merge {tip[:12]}" in refused.value.hint
+    assert f"git -C {checkout} branch -m coord/r1 NAME" in refused.value.hint
+    if how == "an orphan":
+        words = words.replace("merge", "merge --allow-unrelated-histories")
+    git(*words.format(checkout=checkout, tree=tree, tip=tip).split(), cwd=checkout, settings=ANN)
+    runs.retry("r3")
+    assert {name: runs.show(name) for name in there} == there
+    assert gone not in git("ls-tree", "--name-only", "coord/r3", cwd=checkout).split()
+
+
+def test_a_branch_that_was_squashed_with_a_file_renamed_is_taken_as_it_is(runs: Runs) -> None:
+    runs.succeed(done="1", code="one\n\n\nthe end\n")
+    runs.succeed(more="2")
+    runs.fail()
+    git("reset", "--quiet", "--soft", "main", cwd=runs.tree.path)
+    git("mv", "done", "named", cwd=runs.tree.path)
+    save(runs.tree.path, "all in one", extra="3", more="2, amended")
+    runs.retry()
+
+    assert [runs.show(name) for name in ("named", "more", "extra")] == ["1", "2, amended", "3"]
+    assert runs.show("code").endswith("the end")
+
+
+def test_where_nothing_had_succeeded_the_branch_may_be_replaced(runs: Runs) -> None:
+    runs.fail()
+    git("checkout", "--quiet", "--orphan", "new", cwd=runs.tree.path)
+    own = save(runs.tree.path, "another history", own="2")
+    git("checkout", "--quiet", "-B", "coord/r1", cwd=runs.tree.path)
+    start = runs.retry()
+
+    git("merge-base", "--is-ancestor", own, start, cwd=runs.checkout)
+
+
 def test_what_does_not_merge_is_refused_with_the_files_and_a_worktree_to_do_it_by_hand(
     runs: Runs, checkout: Path
 ) -> None:

@@ -149,7 +149,7 @@ def test_a_branch_with_somebodys_commit_stays_with_all_the_rest_until_it_is_kept
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["detached", "in a rebase"])
-def test_a_worktree_whose_head_has_somebodys_commit_on_no_branch_stays_with_all_the_rest(site: Site, stopped: bool):
+def test_a_worktree_whose_head_alone_has_somebodys_commit_stays_with_all_the_rest(site: Site, stopped: bool):
     tip = site.worked("a")
     if stopped:
         site.committed(site.checkout, "c")
@@ -161,7 +161,7 @@ def test_a_worktree_whose_head_has_somebodys_commit_on_no_branch_stays_with_all_
         mine = site.committed(site.place(), "b")
     before = site.heads()
 
-    with pytest.raises(NotRemoved, match=f"the worktree {site.place()} stays: its HEAD is at {mine[:12]}") as refused:
+    with pytest.raises(NotRemoved, match=f"{site.place()} stays: its HEAD is at {mine[:12]}") as refused:
         list(site.removal(tip).carry_out())
     assert (site.heads(), site.place().exists()) == (before, True)
 
