@@ -238,6 +238,8 @@ def see_through(
         if detach:
             call.detach()
             click.echo(f"  it goes on by itself; look: coord watch {run_id}", err=True)
+            if as_json:
+                print_run(runs.reader.read(run_id), as_json=True, beside=beside)
             return 0
         run = following.until_the_end()
     except KeyboardInterrupt as interruption:
