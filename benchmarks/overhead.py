@@ -78,7 +78,7 @@ def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, 
 
     parts.time(f"enter {kind}", enter)
     here = found[0]
-    parts.time(f"guard {kind}", lambda: guarded(here.path, here.hold))
+    parts.time(f"guard {kind}", lambda: guarded(here.path, here.hold.fd))
     parts.time(f"commit {kind}", lambda: here.commit("todo", "nothing"))
     if kind == "same":
         (here.path / "new").write_text(repo)

@@ -25,7 +25,7 @@ from coordination.errors import GitRefused
 from coordination.runs.cleaning import RUN_ID
 from coordination.runs.records import Origin
 from coordination.wire.private import make_private
-from workers.git import PATIENCE, ask, git
+from workers.git import PATIENCE, Hold, ask, git
 from workers.occupancy import POLL_S, words_for
 from workers.parcels import Label, NotCarried, Parcels, Remote, hidden, sentence
 from workers.repository import branch_of, has_commit, is_commit, is_partial, look
@@ -96,7 +96,7 @@ class Arrivals:
                     self._make(sought, home, folder, hold)
         return folder
 
-    def fetch(self, sought: Sought, into: Path, hold: int | None = None) -> None:
+    def fetch(self, sought: Sought, into: Path, hold: Hold | None = None) -> None:
         """Bring the commit into a repository's objects; no branch of it changes. Raises as `folder`."""
         _check(sought)
         if common_dir := _common_dir(into):  # nobody but who holds the worktree writes this ref: its git was killed
@@ -107,7 +107,7 @@ class Arrivals:
             with suppress(GitRefused):
                 ask("update-ref", "-d", sought.incoming, cwd=into, hold=hold)
 
-    def _bring(self, sought: Sought, into: Path, hold: int | None) -> None:
+    def _bring(self, sought: Sought, into: Path, hold: Hold | None) -> None:
         bundles: dict[str, None] = {}
         at: str | None = sought.commit
         while at is not None and not has_commit(into, at):
@@ -129,7 +129,7 @@ class Arrivals:
             raise NotCarried(f"{sought.repo}: a bundle adds to {sentence(label.since)!r}, which is no commit")
         return label.since
 
-    def _make(self, sought: Sought, home: Path, folder: Path, hold: int) -> None:
+    def _make(self, sought: Sought, home: Path, folder: Path, hold: Hold) -> None:
         depot, new = home / "depot", home / "new"
         _remove_stale_locks(depot / ".git")
         _furnish(depot, sought, self._lender(sought))
@@ -151,7 +151,7 @@ class Arrivals:
         common_dir = None if place is None else _common_dir(place)
         return None if place is None or common_dir is None or is_partial(place) else common_dir
 
-    def _unbundle(self, sought: Sought, commit: str, into: Path, hold: int | None) -> None:
+    def _unbundle(self, sought: Sought, commit: str, into: Path, hold: Hold | None) -> None:
         with scratch(self._state) as folder:
             file = folder / "bundle"
             file.write_bytes(self._parcels.bundle(sought.run, sought.repo, commit))
@@ -189,12 +189,12 @@ def _check(sought: Sought) -> None:
 
 
 @contextmanager
-def _alone_in(home: Path, patience: timedelta) -> Iterator[int]:
+def _alone_in(home: Path, patience: timedelta) -> Iterator[Hold]:
     make_private(home)
     lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         _wait_for(lock, home, patience)
-        yield lock
+        yield Hold(fd=lock)
     finally:
         os.close(lock)
 
@@ -246,12 +246,12 @@ def _refuse_other_heads(sought: Sought, commit: str, listed: str) -> None:
         )
 
 
-def _point(sought: Sought, commit: str, into: Path, hold: int | None) -> None:
+def _point(sought: Sought, commit: str, into: Path, hold: Hold | None) -> None:
     """A bundle fits only where what it adds to is on a ref, and git clears away what is on none."""
     git("update-ref", sought.incoming, commit, cwd=into, hold=hold)
 
 
-def _fetch(sought: Sought, commit: str, there: Remote, into: Path, hold: int | None) -> None:
+def _fetch(sought: Sought, commit: str, there: Remote, into: Path, hold: Hold | None) -> None:
     repo = sought.repo
     if not sought.may_come_from(there, commit):
         raise NotCarried(
@@ -269,7 +269,7 @@ def _fetch(sought: Sought, commit: str, there: Remote, into: Path, hold: int | N
         raise NotCarried(f"{repo}: {commit[:12]} is not on {there.branch} of {hidden(there.url)} any more")
 
 
-def fetch_branch(there: Remote, into: Path, hold: int | None = None) -> None:
+def fetch_branch(there: Remote, into: Path, hold: Hold | None = None) -> None:
     """Its commits become objects here, and no branch moves. Raises GitRefused."""
     options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--recurse-submodules=no")
     ref = f"refs/heads/{there.branch}"

@@ -291,7 +291,7 @@ class Attempt:
             timeout=self.grant.spec.timeout,
             kill_grace=self._here.brief.kill_grace,
             on_output=self._wrote.take,
-            hold=workspace.hold,
+            hold=workspace.hold.fd,
             mark=workspace.mark,
             masked=self._log.masked,
         )

@@ -18,7 +18,7 @@ from subprocess import CompletedProcess
 
 from coordination.errors import GitRefused
 from workers.child import Exit
-from workers.git import ask, clean_environment, git
+from workers.git import Hold, ask, clean_environment, git
 from workers.git_dir import refuse_damaged
 from workers.repository import contains
 
@@ -63,7 +63,7 @@ class Stand:
     branch: str
     since: str
     settings: Sequence[str]
-    hold: int
+    hold: Hold
     hooks: bool
     git_commit: GitCommit
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
 from coordination.wire.private import make_private
-from workers.git import ask, git
+from workers.git import Hold, ask, git
 from workers.git_dir import git_dir_of
 from workers.occupancy import Occupancy, WorkspaceUnusable, words_for
 from workers.prepared import Prepared
@@ -35,8 +35,8 @@ UNFINISHED_FILES = (
     "BISECT_TERMS",
 )
 
-Fetch = Callable[[str, Path, int], None]
-"""Brings a commit into a checkout's objects, and moves no branch; the git that does it holds the descriptor. Raises a
+Fetch = Callable[[str, Path, Hold], None]
+"""Brings a commit into a checkout's objects, and moves no branch; the git that does it has the hold. Raises a
 CoordinationError that says why it cannot.
 """
 

@@ -15,6 +15,7 @@ from coordination.errors import CoordinationError
 from coordination.runs.records import Grant, Origin
 from workers.arrivals import Arrivals, Sought
 from workers.conclusion import Conclusion
+from workers.git import Hold
 from workers.occupancy import Superseded
 from workers.parcels import Parcels, Remote
 from workers.publishing import Publication
@@ -35,7 +36,7 @@ class Freight:
         self._places = charge.places
         self._one_machine = charge.redis_url.startswith("unix:")
 
-    def fetch(self, grant: Grant, runs: tuple[str, ...], commit: str, into: Path, hold: int) -> None:
+    def fetch(self, grant: Grant, runs: tuple[str, ...], commit: str, into: Path, hold: Hold) -> None:
         """Bring a commit of the todo's own repository; raises a CoordinationError that says why it cannot be had."""
         repo = grant.spec.repo
         origin = Origin(url=repo.url, branch=repo.branch) if repo.url else None

@@ -5,15 +5,22 @@
   excludes make the files what they are in the checkout. A todo's commit is made with the user's hooks (`commit.py`).
 * Nothing above the folder that git works in is discovered. In a worktree and in a submodule nothing is discovered at all:
   `git_dir` is given, and refused where the folder names another one by now (`git_dir.py`).
-* `hold` descriptors go to git, so that a lock on the worktree outlives a worker that is killed while git still writes.
+* A `hold` descriptor goes to git, so that a lock on the worktree outlives a worker that is killed while git still writes.
+  With it go the mark and the variables of the attempt, by which what git starts (a filter, and what that leaves behind)
+  is found and ended (`leftovers.py`). The mark is set right after git's start, for a hook before exec costs 10 ms: git
+  takes longer to read its configuration than that takes, and where it does not, the variables are left to go by.
 * git runs in a session of its own: a Ctrl-C at the worker's terminal does not cut a commit in two.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +28,7 @@ from typing import Any
 from coordination.disk import full
 from coordination.environment import UNATTENDED, without_ours
 from coordination.errors import GitRefused
+from workers import guard, leftovers
 from workers.git_dir import refuse_damaged
 from workers.trouble import GitInterrupted, Trouble, trouble_of_error, trouble_of_git
 
@@ -51,6 +59,33 @@ SETTINGS = (
 )
 PATIENCE = timedelta(minutes=10)
 """Longer than the checkout of a huge repository takes, and an end to a filter that hangs."""
+LOOK_EVERY_S = 1.0
+END_WITHIN = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """What goes with git into a folder where only its occupant is at work."""
+
+    fd: int
+    """The descriptor of a flock."""
+    trace: leftovers.Trace | None = None
+    """By what that which git starts is known; None where no attempt is at work."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {leftovers.KEY: self.trace.key, leftovers.FENCE: self.trace.fence} if self.trace else {}
+
+    def mark(self, pid: int) -> None:
+        if self.trace and self.trace.mark:
+            with suppress(OSError):  # it has ended
+                _, hard = resource.getrlimit(guard.RLIMIT_LOCKS)
+                resource.prlimit(pid, guard.RLIMIT_LOCKS, (self.trace.mark, hard))
+
+    def end_rest(self) -> None:
+        """End what a git of this hold has left behind."""
+        if self.trace:
+            leftovers.end(self.trace, END_WITHIN)
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -78,7 +113,7 @@ def git(
     git_dir: Path | None = None,
     stdin: str = "",
     settings: Sequence[str] = (),
-    hold: int | None = None,
+    hold: Hold | None = None,
     patience: timedelta = PATIENCE,
     makes: Path | None = None,
 ) -> str:
@@ -108,7 +143,7 @@ def ask(
     git_dir: Path | None = None,
     stdin: str = "",
     settings: Sequence[str] = (),
-    hold: int | None = None,
+    hold: Hold | None = None,
     patience: timedelta = PATIENCE,
     looks_above: bool = False,
 ) -> subprocess.CompletedProcess[str]:
@@ -121,20 +156,14 @@ def ask(
         refuse_damaged(cwd, git_dir)
         place |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(cwd)}
     options = [word for setting in (*SETTINGS, *settings) for word in ("-c", setting)]
-    source: dict[str, Any] = {"input": stdin} if stdin else {"stdin": subprocess.DEVNULL}
     try:
-        done = subprocess.run(
+        done = _run(
             ["git", *options, *args],
+            stdin,
+            hold,
+            patience,
             cwd=cwd,
-            env=clean_environment(os.environ) | UNATTENDED | OURS | place,
-            **source,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            timeout=patience.total_seconds(),
-            pass_fds=() if hold is None else (hold,),
-            start_new_session=True,
-            check=False,
+            env=clean_environment(os.environ) | UNATTENDED | OURS | place | (hold.variables if hold else {}),
         )
     except subprocess.TimeoutExpired as error:
         hint = "look for a filter or a credential helper that waits, then let the todo run again"
@@ -151,3 +180,41 @@ def ask(
         words = done.stderr.strip() or f"ended by signal {-done.returncode}"
         raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
     return done
+
+
+def _run(
+    command: Sequence[str], stdin: str, hold: Hold | None, patience: timedelta, **where: Any
+) -> subprocess.CompletedProcess[str]:
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="surrogateescape",
+        pass_fds=(hold.fd,) if hold else (),
+        start_new_session=True,
+        **where,
+    ) as process:
+        try:
+            if hold:
+                hold.mark(process.pid)
+            out, err = _talk(process, stdin, hold, time.monotonic() + patience.total_seconds())
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _talk(process: subprocess.Popen[str], stdin: str, hold: Hold | None, until: float) -> tuple[str, str]:
+    """What it printed. Who keeps its output open when it has ended is left of it, and ended."""
+    said: str | None = stdin or None
+    while True:
+        try:
+            return process.communicate(said, timeout=max(0.0, min(until - time.monotonic(), LOOK_EVERY_S)))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= until:
+                raise
+            said = None
+            if hold and process.poll() is not None:
+                hold.end_rest()

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from workers.child import Child
+from workers.git import Hold
 from workers.occupancy import Occupancy, Visitor, words_for
 from workers.trouble import GitInterrupted, Trouble
 
@@ -24,7 +25,7 @@ class InPlace:
         self._occupancy = Occupancy(state.absolute() / "in-place" / name, self.path)
 
     @property
-    def hold(self) -> int:
+    def hold(self) -> Hold:
         return self._occupancy.hold
 
     @property

@@ -23,18 +23,21 @@ What happens on each failure
 * Guard killed: the worker still has the flock; `Child.wait` clears up.
 * Both killed: the flock is free, the record says `left: false`; see 2.
 * Power lost: no process is left, `occupant.json` may be empty; that reads as "nobody".
+* git, which runs here without a guard, leaves a process behind (a filter's daemon): it has the attempt's mark, and is
+  ended before the attempt leaves. What cannot be ended is left to the next attempt: the record says `left: false`.
 * Record not writable (disk full): nothing has started yet; `enter` refuses.
 """
 
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -43,7 +46,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from coordination.errors import Conflict, CoordinationError
 from coordination.wire.private import make_private, open_private
 from workers import leftovers
+from workers.git import Hold
 from workers.trouble import Trouble, trouble_of_error
+
+logger = logging.getLogger(__name__)
 
 POLL_S = 0.05
 END_WITHIN = timedelta(seconds=10)
@@ -120,10 +126,10 @@ class Occupancy:
         self._occupant: Occupant | None = None
 
     @property
-    def hold(self) -> int:
-        """The descriptor of the flock, for git and for the guard."""
+    def hold(self) -> Hold:
+        """The flock, for git and for the guard, and by what the processes of this attempt are known."""
         assert self._fd is not None, "enter first"
-        return self._fd
+        return Hold(fd=self._fd, trace=self._own_trace())
 
     @property
     def mark(self) -> int:
@@ -173,12 +179,13 @@ class Occupancy:
             raise Superseded("a newer attempt took over this workspace", "nothing to do: the newer attempt counts")
 
     def leave(self, *, began: str = "", stood: str = "") -> None:
-        """Go out; call it only when nothing of the attempt is alive. Harmless when not inside."""
+        """Go out, once nothing is alive that git has left; no command of the attempt may be. Harmless when not inside."""
         if self._fd is None:
             return
+        left = not self._rest_of_git()
         with suppress(OSError):  # the disk is full: the next attempt looks for processes in vain, nothing worse
             if self._occupant is not None:
-                self._write(self._occupant.model_copy(update={"left": True, "began": began, "stood": stood}))
+                self._write(self._occupant.model_copy(update={"left": left, "began": began, "stood": stood}))
         self._release()
 
     @contextmanager
@@ -194,7 +201,7 @@ class Occupancy:
                 self._release()
 
     @contextmanager
-    def alone(self, patience: timedelta) -> Iterator[int]:
+    def alone(self, patience: timedelta) -> Iterator[Hold]:
         """Nobody is in it and nobody comes in; its records stay. Gives the flock, for git."""
         with words_for(self._folder):
             self._take_lock(patience)
@@ -251,6 +258,22 @@ class Occupancy:
                 "end them by hand; the todo is tried again by itself",
                 holder=last.worker,
             )
+
+    def _own_trace(self) -> leftovers.Trace | None:
+        """Of git: without the group, which is the guard's and may by now be the number of another."""
+        return (
+            None
+            if self._occupant is None
+            else replace(self._trace(self._occupant), group=None, group_started="", inside=True)
+        )
+
+    def _rest_of_git(self) -> set[int]:
+        """End it; what does not end."""
+        trace = self._own_trace()
+        if trace is None or not leftovers.is_alive(trace):
+            return set()
+        logger.warning("%s: git has left processes behind (a filter's?); they are ended", self._workspace)
+        return leftovers.end(trace, END_WITHIN)
 
     def _trace(self, last: Occupant) -> leftovers.Trace:
         return leftovers.Trace(

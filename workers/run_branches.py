@@ -14,7 +14,7 @@ from pathlib import Path
 
 from coordination.errors import GitRefused
 from coordination.runs.cleaning import RUN_ID, Kind, Remnant
-from workers.git import git
+from workers.git import Hold, git
 from workers.landed import Checkout
 from workers.repository import REFS, branch_of, is_commit, look, worktrees
 from workers.trouble import GitInterrupted
@@ -58,7 +58,7 @@ class RunBranches:
             else self._checked_out(run, self.places, own),
         )
 
-    def remove(self, remnant: Remnant, alone: Callable[[], AbstractContextManager[int]]) -> Remnant:
+    def remove(self, remnant: Remnant, alone: Callable[[], AbstractContextManager[Hold]]) -> Remnant:
         """The branch gone, unless somebody has moved it or checked it out meanwhile.
 
         Raises GitInterrupted or WorkspaceBusy.

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from workers.git import ask, git
+from workers.git import Hold, ask, git
 from workers.git_dir import git_dir_of
 from workers.repository import has_commit
 from workers.trees import remove_tree
@@ -42,8 +42,8 @@ class Submodules:
 
     repo: str
     wanted: bool | None
-    hold: Callable[[], int]
-    """The descriptor of the worktree's lock."""
+    hold: Callable[[], Hold]
+    """Of the worktree."""
 
     def update(self, worktree: Path, git_dir: Path, checkout: Path) -> None:
         """Bring all of them to the recorded commits, whatever was done to them. Raises GitRefused."""
@@ -95,7 +95,8 @@ class Submodules:
 
     def left_out(self, worktree: Path, git_dir: Path) -> Iterator[str]:
         """In words: what a todo has done in submodules that its commit does not carry."""
-        told = git("status", "--porcelain=v2", "-z", "--no-renames", cwd=worktree, git_dir=git_dir)
+        status = ("status", "--porcelain=v2", "-z", "--no-renames")
+        told = git(*status, cwd=worktree, git_dir=git_dir, hold=self.hold())
         for entry in told.split("\0"):
             kind, _, rest = entry.partition(" ")
             fields = rest.split(" ", 7)

@@ -50,7 +50,7 @@ from workers.beginning import Carried, Earlier, Ground, Unmergeable, begin
 from workers.child import Child
 from workers.commit import DURABLE, CommitStyle, Stand, commit, message, run_git
 from workers.folder import Fetch, Folder
-from workers.git import ask, bounds, git
+from workers.git import Hold, ask, bounds, git
 from workers.git_dir import git_dir_of, refuse_damaged
 from workers.occupancy import Occupancy, Superseded, Visitor, words_for
 from workers.prepared import Prepared
@@ -108,7 +108,7 @@ class Worktree:
         )
 
     @property
-    def hold(self) -> int:
+    def hold(self) -> Hold:
         """The flock, for the guard of whatever runs here."""
         return self._occupancy.hold
 
@@ -285,7 +285,7 @@ class Worktree:
         self._remove_if_empty()
 
     @contextmanager
-    def alone(self, patience: timedelta) -> Iterator[int]:
+    def alone(self, patience: timedelta) -> Iterator[Hold]:
         """Nobody is in it (it may be gone) and nobody comes in; gives the flock, for git. Raises WorkspaceBusy."""
         with self._occupancy.alone(patience) as hold:
             yield hold

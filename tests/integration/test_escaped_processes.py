@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from coordination.models import Repo
+from tests.stage import git
 from tests.waiting import until
 from workers.child import start
-from workers.leftovers import new_mark, started
+from workers.leftovers import FENCE, KEY, new_mark, started
 from workers.occupancy import Occupancy, Visitor
+from workers.worktree import Worktree
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
 
@@ -40,7 +43,7 @@ WORKER = """
     there.enter(Visitor(run="r", key="r/T", fence=1), timedelta(0))
     long = timedelta(seconds=60)
     child = start(["sh", "-c", command], cwd=workspace, env=os.environ, timeout=long, kill_grace=long,
-                  on_output=lambda data: None, hold=there.hold, mark=there.mark)
+                  on_output=lambda data: None, hold=there.hold.fd, mark=there.mark)
     there.note(child.guard, child.group)
     print(child.guard, flush=True)
     child.wait()
@@ -128,4 +131,52 @@ def test_promise_2_the_next_attempt_enters_after_worker_and_guard_were_killed_at
 
         assert not alive(escaped), f"round {n}"
         there.leave()
+    assert strangers[0].poll() is None
+
+
+ANN = ("-c", "user.name=Ann", "-c", "user.email=ann@example.org")
+FILTER = """#!/bin/sh
+[ -e {told} ] || {{
+    env -i setsid sh -c 'cd /; echo $$ > {told}.new; mv {told}.new {told}; {lets_go} while :; do sleep 0.05; done' &
+    until [ -e {told} ]; do sleep 0.02; done
+}}
+exec cat
+"""
+
+
+@pytest.mark.parametrize("lets_go", ["exec 0<&- 1>&- 2>&-;", "exec 0<&- 1>&-;"], ids=["lets go", "keeps an output"])
+def test_promise_2_what_a_git_filter_leaves_behind_ends_with_the_attempt(
+    tmp_path: Path, told: Callable[[Path], int], lets_go: str
+):
+    """git runs filters for `git add`, `git status`, `git reset`: under no guard."""
+    checkout, state, file, script = (tmp_path / name for name in ("up", "state", "told", "filter"))
+    checkout.mkdir()
+    git(checkout, "init", "-q", "-b", "main")
+    git(checkout, *ANN, "commit", "-q", "--allow-empty", "-m", "first")
+    script.write_text(FILTER.format(told=file, lets_go=lets_go))
+    script.chmod(0o755)
+    tree = Worktree(state=state, run="r", repo=Repo(name="up", path=str(checkout)), checkout=checkout)
+    tree.enter(Visitor(run="r", key="r/T", fence=1), None, LONG)
+    git(checkout, "config", "filter.leaves.clean", str(script))
+    (tree.path / ".gitattributes").write_text("work filter=leaves\n")
+    (tree.path / "work").write_text("done\n")
+
+    tree.commit("T", "work")
+    escaped = told(file)
+    assert alive(escaped) or "2>" not in lets_go
+    tree.leave()
+
+    assert not alive(escaped)
+    tree.enter(Visitor(run="r", key="r/T2", fence=2), None, timedelta(0))
+    tree.leave()
+
+
+def test_a_process_of_a_later_attempt_is_no_rest_of_this_one(tmp_path: Path, strangers: list[subprocess.Popen[bytes]]):
+    there = Occupancy(tmp_path / "records", tmp_path)
+    there.enter(Visitor(run="r", key="r/T", fence=1), LONG)
+    later = {KEY: "r/T", FENCE: "11"}
+    strangers.append(subprocess.Popen(["sleep", "600"], env=os.environ | later, cwd=tmp_path))
+
+    there.leave()
+
     assert strangers[0].poll() is None

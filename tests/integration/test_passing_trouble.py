@@ -355,7 +355,7 @@ def test_trouble_that_never_passes_can_be_cancelled(world: World, trap: Path):
     assert (scene.state, scene.store.status(scene.run)) == ("cancelled", "cancelled")
 
 
-@pytest.mark.parametrize("of", ["worktree list", "update-ref -d", "for-each-ref"])
+@pytest.mark.parametrize("of", ["worktree list", "update-ref --no-deref", "for-each-ref"])
 def test_one_killed_git_does_not_make_a_rollback_fail(world: World, trap: Path, of: str):
     scene = Scene(world)
     scene.is_done()

@@ -37,11 +37,13 @@ import sys
 from pathlib import Path
 from functools import partial
 from workers.commit import CommitStyle, Stand, commit, message, run_git
+from workers.git import Hold
 run, path, branch, since = sys.argv[1:]
 path = Path(path)
 with open("/dev/null") as hold:
     stand = Stand(
-        path=path, git_dir=path / ".git", branch=branch, since=since, settings=(), hold=hold.fileno(), hooks=True,
+        path=path, git_dir=path / ".git", branch=branch, since=since, settings=(), hooks=True,
+        hold=Hold(fd=hold.fileno()),
         git_commit=partial(run_git, path),
     )
     commit(stand, message(CommitStyle(), run, "T1", "work", 5))

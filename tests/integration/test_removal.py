@@ -59,7 +59,7 @@ class Site:
 
     def killed(self, tree: Worktree) -> None:
         """Its worker is gone, and its lock with it."""
-        os.close(tree.hold)
+        os.close(tree.hold.fd)
         self.open.remove(tree)
 
     def removal(self, tip: str | None, run: str = RUN, carried: Carried | None = None) -> Removal:
