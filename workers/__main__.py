@@ -36,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     protect()
     hide_process()
     arguments = _parser().parse_args(argv)
+    logging.raiseExceptions = False  # a full disk would put a traceback for each line into the log, once there is room
     log = logging.StreamHandler(sys.stderr)
     log.addFilter(OnceAMinute())
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[log])

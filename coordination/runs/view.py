@@ -43,6 +43,10 @@ def seconds(start_ms: str | None, end_ms: str | int | None) -> float | None:
     return None if start_ms is None or end_ms is None else round((int(end_ms) - int(start_ms)) / 1000, 3)
 
 
+DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, OSError)
+"""What reading rubbish raises. OSError: of a moment that the C library cannot tell (EOVERFLOW); Redis raises none."""
+
+
 @contextmanager
 def readable(run_id: str) -> Iterator[None]:
     """Raises Unreadable where the records of the run are none of coord's, or not all of them are there."""
@@ -50,7 +54,7 @@ def readable(run_id: str) -> Iterator[None]:
         yield
     except NotFound:
         raise
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+    except DAMAGE as error:
         what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise Unreadable(
             f"the records of run {run_id} in Redis are damaged: {what}",
