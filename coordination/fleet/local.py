@@ -13,6 +13,7 @@ With a configured Redis nothing is started or counted here: its server and worke
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import signal
 import sys
@@ -100,10 +101,16 @@ class Local:
         """The URL of the Redis to use; the embedded server is started if none is configured."""
         if self._settings.redis_url:
             return self._settings.redis_url
-        with self._locked():
-            self._users.join(Need.SERVER)
-            self._keep_supervised()
-            return self.server.start()
+        try:
+            with self._locked():
+                self._users.join(Need.SERVER)
+                self._keep_supervised()
+                return self.server.start()
+        except CoordinationError as refused:  # what shows how to make room needs no more than the server that is there
+            full = isinstance(refused.__cause__, OSError) and refused.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not full or (url := self.server.url) is None:
+                raise
+            return url
 
     def ensure_worker(self, jobs: int | None = None, *, meanwhile: Callable[[], object] | None = None) -> str:
         """The URL of the Redis to use, with a worker for every repo answering; with a configured Redis only the URL.

@@ -121,6 +121,21 @@ def test_a_run_waits_while_redis_cannot_write_says_so_and_goes_on_when_it_can(
     assert stage.daemon("worker").pid == worker
 
 
+def test_what_shows_how_to_make_room_can_be_called_on_a_full_disk(
+    stage: Stage, small_disk: Callable[[Path], Path]
+) -> None:
+    small_disk(stage.state)
+    stage.write([{"id": "A", "repo": "api", "action": "true"}])
+    stage.up()
+    assert stage.sweep().code == 0
+
+    filler = fill(stage.state)
+    answers = [stage.coord(*words) for words in (("list-runs",), ("clean", "--dry-run"))]
+    filler.unlink()
+
+    assert [answer.code for answer in answers] == [0, 0], [answer.err for answer in answers]
+
+
 def refused(client: redis.Redis) -> bool:
     try:
         client.set("filler", os.urandom(4096))

@@ -17,7 +17,7 @@ from coordination.cli.options.values import duration
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
-from coordination.errors import Unreachable, UsageError
+from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey, in_words
 from coordination.runs.service import Runs
 from coordination.runs.store import ms
@@ -72,7 +72,7 @@ def clean(
         raise UsageError("--merged and --unmerged exclude each other", "leave one of them out")
     if merged and keep_branches:
         raise UsageError("--merged looks at branches, and --keep-branches does not", "leave one of them out")
-    url = call.local.ensure_worker() if call.has_file else call.redis_url()
+    url = _with_workers(call) if call.has_file else call.redis_url()
     with reaching(url):
         cleaning = Cleaning(Runs(url, call.settings).store)
         survey = cleaning.survey(runs, branches=not keep_branches)
@@ -179,3 +179,13 @@ def _size(size: float) -> str:
             break
         size /= 1000
     return f"{size:.0f} {unit}"
+
+
+def _with_workers(call: Call) -> str:
+    """On a full disk, with those that are there: it makes room."""
+    try:
+        return call.local.ensure_worker()
+    except CoordinationError as refused:
+        if not isinstance(refused.__cause__, OSError):
+            raise
+        return call.local.ensure_server()
