@@ -121,9 +121,7 @@ def test_a_run_waits_while_redis_cannot_write_says_so_and_goes_on_when_it_can(
     assert stage.daemon("worker").pid == worker
 
 
-def test_runs_are_shown_on_a_full_disk(
-    stage: Stage, small_disk: Callable[[Path], Path]
-) -> None:
+def test_runs_are_shown_on_a_full_disk(stage: Stage, small_disk: Callable[[Path], Path]) -> None:
     small_disk(stage.state)
     stage.write([{"id": "A", "repo": "api", "action": "true"}])
     stage.up()
