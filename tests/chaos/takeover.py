@@ -40,7 +40,8 @@ class TakeOver:
 
 def main(_minutes: float) -> Figures:
     with grounds() as stage:
-        return take_over(stage, TakeOver(settings={}, seed=random.randrange(10**6)))
+        # Each repository loses a worker a round: its circuit breaker would open after five, and keep the next attempt for a minute.
+        return take_over(stage, TakeOver(settings={"breaker_failures": 0}, seed=random.randrange(10**6)))
 
 
 def take_over(stage: Stage, how: TakeOver) -> Figures:
