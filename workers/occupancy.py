@@ -191,26 +191,28 @@ class Occupancy:
     @contextmanager
     def emptied(self, patience: timedelta) -> Iterator[None]:
         """Nobody is in it and nobody comes in, so that the workspace can be removed; its records go as well."""
+        with self._kept_free(patience):
+            yield
+            shutil.rmtree(self._folder)
+
+    @contextmanager
+    def alone(self, patience: timedelta) -> Iterator[Hold]:
+        """Nobody is in it and nobody comes in; its records stay. Gives the flock, for git."""
+        with self._kept_free(patience):
+            try:
+                yield self.hold
+            finally:
+                if [path.name for path in self._folder.iterdir()] == ["lock"]:  # nobody has been in it
+                    shutil.rmtree(self._folder)
+
+    @contextmanager
+    def _kept_free(self, patience: timedelta) -> Iterator[None]:
         with words_for(self._folder):
             self._take_lock(patience)
             try:
                 self._end_what_was_abandoned(self.read())
                 yield
-                shutil.rmtree(self._folder)
             finally:
-                self._release()
-
-    @contextmanager
-    def alone(self, patience: timedelta) -> Iterator[Hold]:
-        """Nobody is in it and nobody comes in; its records stay. Gives the flock, for git."""
-        with words_for(self._folder):
-            self._take_lock(patience)
-            try:
-                self._end_what_was_abandoned(self.read())
-                yield self.hold
-            finally:
-                if [path.name for path in self._folder.iterdir()] == ["lock"]:  # nobody has been in it
-                    shutil.rmtree(self._folder)
                 self._release()
 
     def read(self) -> Occupant | None:
