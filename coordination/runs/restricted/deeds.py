@@ -79,7 +79,7 @@ class Deeds:
         worker: Name, host: Name, lease: timedelta, request: Name, unfit: Words = "", short: Words = "",
     ) -> Reply:  # fmt: skip
         self._own(repos, run_id, todo_id)
-        lease = min(lease, LONGEST_LEASE * self._settings.lease_ttl)
+        lease = self._allowed(lease)
         reply = self._store.claim(
             run_id, todo_id, attempt, worker=worker, host=host, lease=lease, request=request, unfit=unfit, short=short
         )
@@ -90,7 +90,7 @@ class Deeds:
     ) -> tuple[list[str], list[str]]:
         for member in leases:
             self._own(repos, *split_member(member))
-        return self._store.renew(leases, min(lease, LONGEST_LEASE * self._settings.lease_ttl))
+        return self._store.renew(leases, self._allowed(lease))
 
     def settle(self, repos: Repos, grant: Grant, result: Result) -> Reply:
         self._own(repos, grant.run_id, grant.todo_id)
@@ -234,6 +234,9 @@ class Deeds:
         if reply.word in (last, "again"):
             self._dispatcher.join(self._store.delivery(run_id, todo_id))
         return replace(reply, sends=(), wakes=(), header=())
+
+    def _allowed(self, lease: timedelta) -> timedelta:
+        return min(lease, LONGEST_LEASE * self._settings.lease_ttl)
 
     def _own(self, repos: Repos, run_id: str, todo_id: str) -> None:
         if self._repo_of(run_id).get(todo_id) not in repos:
