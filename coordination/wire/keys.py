@@ -70,7 +70,7 @@ right to work in a repository) or `seat:<repo>:in-place` (in the path itself).
 | `<ns>:restricted:<repos>:requests` | pubsub | what restricted workers of these repos ask for  | —                        |
 | `…:<repos>:reply:<id>`   | list   | the answer to one request                                 | a minute                 |
 | `…:<repos>:unacked*`, `…:poison` | —  | Celery's own, as below, of these workers alone            | as below                 |
-| `<ns>:commits`           | hash   | todo → `commit run repo` of its last success, or `accepted` | until pending in the file or done again |
+| `<ns>:commits`           | hash   | todo → `commit run repo` of its last success, or `accepted`, or `undone run repo` | until pending in the file or done again |
 | `<ns>:errands`           | hash   | id → JSON of what every worker is asked to do (`clean`)   | until answered           |
 | `<ns>:errand:<id>`       | hash   | worker id → JSON of its answer                            | until gathered           |
 | `<ns>:run:<id>:meta`     | hash   | plan_id, status, strategy, `stuck`, `piece`, counts `n.<state>` … | as long as the run       |
