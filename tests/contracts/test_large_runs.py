@@ -111,6 +111,23 @@ def test_a_run_of_many_roots_begins_in_pieces_and_a_cancel_has_precedence(large:
     assert set(run.told("cancelled").values()) == {1}
 
 
+def test_what_succeeds_after_a_cancel_starts_none_of_the_todos_that_are_still_to_be_ended(
+    large: Large, fork: PlanGraph
+):
+    run = begin(large, fork)
+    first = run.take("FIRST")
+    run.follow(run.store.cancel(run.run_id, "ann"))
+    assert run.left
+    run.mail.clear()
+
+    run.settle(first)
+
+    assert not run.mail
+    assert not run.told("ready").keys() - {"FIRST", "ASIDE"}
+    run.carry_out()
+    assert run.counted() == {"succeeded": 1, "cancelled": MANY + 2}
+
+
 def test_a_failure_halts_all_though_pieces_are_left_and_says_which_it_was(large: Large, fork: PlanGraph):
     run = begin(large, fork, on_failure=OnFailure.HALT)
     aside = run.take("ASIDE")

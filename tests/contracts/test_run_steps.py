@@ -71,6 +71,16 @@ def test_promise_3_there_is_one_outcome_whatever_is_delivered_twice_or_late(run:
     assert run.states()["A"] == "succeeded"
 
 
+def test_promise_3_a_message_of_an_earlier_attempt_starts_nothing(run: Harness):
+    sweep(run, {"A": "r1"})
+    first = run.mail[0]
+    run.follow(run.store.retry(run.take("A"), timedelta(0), BAD))
+
+    assert run.claim(first).word == "stale"
+    assert run.states() == {"A": "dispatched"}
+    assert run.drain() == ["A"]
+
+
 def test_promise_3_a_repeated_request_gets_the_same_grant(run: Harness):
     sweep(run, {"A": "r1"})
     delivery = run.mail.popleft()
@@ -343,6 +353,19 @@ def test_a_paused_run_starts_nothing_until_it_is_resumed(run: Harness):
 
     run.follow(run.store.resume(run.run_id, "me"))
     assert run.drain() == ["A", "B"]
+
+
+@pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])
+def test_a_paused_run_sends_nothing_when_what_runs_has_settled(run: Harness, strategy: Strategy):
+    sweep(run, {"A": "r1", "B": ("r2", ["A"]), "C": ("r3", ["A"])}, strategy=strategy)
+    a = run.take("A")
+    run.store.pause(run.run_id, "me")
+
+    run.settle(a)
+
+    assert run.states() == {"A": "succeeded", "B": "ready", "C": "ready"}
+    run.follow(run.store.resume(run.run_id, "me"))
+    assert sorted(run.drain()) == ["B", "C"]
 
 
 @pytest.mark.parametrize("strategy", [Strategy.LEVELS, Strategy.DATAFLOW])

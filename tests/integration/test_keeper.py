@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 
+from coordination.runs import recovery
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.recovery import Keeper
+from coordination.runs.recovery import Keeper, Reaper
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -80,6 +82,27 @@ def test_a_run_that_cannot_be_read_does_not_keep_others_from_being_taken_up(stor
     keeper.run_once()
 
     assert good.states() == {"B": "dispatched"}
+
+
+def test_when_redis_is_back_an_expired_lease_counts_only_after_the_time_of_one_lease(
+    redis_url: str, store: RunStore, monkeypatch: pytest.MonkeyPatch
+):
+    now_s = 0.0
+    monkeypatch.setattr(recovery, "time", SimpleNamespace(monotonic=lambda: now_s))
+    settings = Settings(lease_ttl=timedelta(minutes=1))
+    reaper = Reaper(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings)
+    reaper.run_once()
+    now_s = 3600
+    run = submitted(store, "A", "r1")
+    run.take("A")
+    store.redis.zadd(store.keys.leases, {f"{run.run_id} A": 1})
+
+    reaper.redis_was_away()
+    now_s += 59
+    assert reaper.run_once().lost == []
+
+    now_s += 1
+    assert reaper.run_once().lost == [(run.run_id, "A")]
 
 
 def test_what_is_due_on_a_host_that_is_gone_waits_with_both_hosts_named_until_it_is_back(

@@ -44,6 +44,9 @@ class Colleague:
         )
         self.mail.sign_on()
         self.mail.start()
+        # What is only said, and kept nowhere, is heard by who listens already.
+        channel = self.bus.steps.keys.mail(f"worker:{self.worker.id}")
+        until(lambda: self._client.pubsub_numsub(channel)[0][1])
 
     def next(self) -> tuple[str, ...]:
         return self.told.get(timeout=SOON_S)

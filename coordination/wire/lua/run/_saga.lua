@@ -121,7 +121,6 @@ end
 
 -- Once nothing of the run runs any more.
 local function begin_undoing()
-  call('DEL', ready, queued, busy, owed, stranded)
   for _, todo in ipairs(survey()) do undo_todo(todo) end
   pump()
   finish_if_done()
