@@ -17,7 +17,7 @@ import workers
 from coordination.settings import Settings
 from coordination.wire.embedded import EmbeddedServer
 from tests import disks, ports
-from tests.stage import Stage
+from tests.stage import FORKS, Stage
 
 LONGEST_FIRST = ("chaos", "acceptance", "integration", "contracts", "unit")
 """By folder: what takes long is begun first, so that with several processes none is left alone with it in the end."""
@@ -43,6 +43,12 @@ def _compiled() -> None:
     """Hundreds of processes begin in these tests; where nothing may keep bytecode, each would compile coord anew."""
     for package in (coordination, workers):
         compile_dir(Path(package.__file__).parent, rx=re.compile("sample/packages"), quiet=2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forks() -> Iterator[None]:
+    yield
+    FORKS.close()
 
 
 @pytest.fixture(scope="session")
