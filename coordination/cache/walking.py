@@ -36,12 +36,12 @@ class Held:
 class Walk:
     def __init__(self, entries: Entries) -> None:
         self._entries = entries
-        self._send = entries.line.send
+        self._line = entries.line
         self._keys = entries.keys
 
     def contexts(self) -> Iterator[str]:
         last = ""
-        while page := self._send(
+        while page := self._line.send(
             "ZRANGEBYLEX", self._keys.contexts, f"({last}" if last else "-", "+", "LIMIT", 0, PAGE
         ):
             yield from (name.decode() for name in page)
@@ -53,7 +53,7 @@ class Walk:
         while first or cursor != b"0":
             first = False
             now_ms = self._now_ms()
-            cursor, page = self._send("HSCAN", self._keys.entries(context), cursor, "COUNT", PAGE)
+            cursor, page = self._line.send("HSCAN", self._keys.entries(context), cursor, "COUNT", PAGE)
             for key, record in zip(page[::2], page[1::2], strict=True):
                 held = _held(context, key.decode(), record.decode(), now_ms)
                 if held.left > timedelta(0) and held.key not in seen:
@@ -72,11 +72,11 @@ class Walk:
             yield self._read(batch)
 
     def _read(self, digests: Mapping[str, int]) -> Mapping[str, bytes]:
-        found = self._send("HMGET", self._keys.values, *digests, patience_s=FREIGHT_S)
+        found = self._line.send("HMGET", self._keys.values, *digests, patience_s=FREIGHT_S)
         return {digest: value for digest, value in zip(digests, found, strict=True) if value is not None}
 
     def _now_ms(self) -> int:
-        seconds, micros = self._send("TIME")
+        seconds, micros = self._line.send("TIME")
         return int(seconds) * 1000 + int(micros) // 1000
 
 

@@ -42,6 +42,7 @@ from redis.client import Pipeline, PubSub
 from coordination.errors import UsageError
 from coordination.wire.carrier import ADVANCE, EXECUTE, JoinBackend
 from coordination.wire.line import Line
+from coordination.wire.ranked import RankedQoS
 from coordination.wire.scripts import Scripts
 from coordination.wire.tolerance import TolerantChannel, TolerantQoS
 
@@ -139,7 +140,7 @@ def switch_on(words: str, seams: Iterable[Seam] = ()) -> None:
         _hook(points, owner, method, partial(_place, method))
     _hook(points, TolerantChannel, "_put", _published)
     _hook(points, TolerantQoS, "append", "carrier.take")
-    _hook(points, TolerantQoS, "ack", "carrier.ack")
+    _hook(points, RankedQoS, "ack", "carrier.ack")
     _hook(points, JoinBackend, "set_chord_size", "carrier.size")
     _hook(points, JoinBackend, "on_chord_part_return", "carrier.join")
     for owner, method, name in seams:

@@ -42,6 +42,7 @@ NO_CALLS = {
     "subscribed",
     "from_url",
     "hook",
+    "shutdown",  # of a socket
 }
 METHODS = {name for name in (*dir(redis.Redis), *dir(PubSub)) if not name.startswith("_")} - NO_CALLS
 
@@ -137,6 +138,18 @@ ELSEWHERE = {
     "locks.": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
     "lock/": "the same",
     "queue/": "the carrier's question for a message, which goes past redis-py: see carrier.take and carrier.ack",
+    "wire.ranked.": "the carrier's question for a message: see carrier.take",
+    "wire.fitness.ask_for_commands:execute_command": "asked within a pipeline of its own",
+    "cache/hide": "a command that imports a document",
+    "cache/visible": "asked along with what a todo is handed: see runs.store.RunStore._handed_over",
+    "cache.walking.": "a look at all values, by commands and by a keeper that makes room",
+    "cache.disk.": "values kept on a disk beside Redis, which goes without them: tests/contracts/test_cache_kept.py",
+    "cache.stats.": "counts of hits, told now and then and shown by a command",
+    "runs.kept.kept_of:": "a command that looks at some todos of a run",
+    "runs.landed._takes_up:": "the words of a refusal, for which it only reads",
+    "runs.filings.keep_filings:hmget": "an undone todo that a person completed: tests/acceptance/test_taken_back.py",
+    "runs.filings.keep_filings:hsetnx": "the same",
+    "runs.pictures.": "a command that draws a run, and only reads",
     "wire.embedded.": "the start of a server, by people",
 }
 """Beginnings of names that no story has to come by, and whose they are. Those that one does come by are swept all the same."""

@@ -4,12 +4,55 @@ from __future__ import annotations
 
 import time
 
+import yaml
+
 from coordination.runs.records import RunStatus
 from tests.chaos.failpoints.scene import Scene
-from tests.chaos.failpoints.stories.props import HANDS_OVER, HOUR_MS, P, Q, R, ended
+from tests.chaos.failpoints.stories.props import HANDS_OVER, HOUR_MS, MAKES, WHEN_ALLOWED, P, Q, R, allow, ended
 from tests.chaos.failpoints.story import Act, Story
 from tests.chaos.ledger import BODY
 from tests.stage import git
+
+
+def _complete_in_the_file(scene: Scene) -> None:
+    """Todo A is merged, and completed by hand."""
+    git(scene.stage.folder / "r", "merge", "-q", f"coord/{scene.runs[0]}")
+    document = yaml.safe_load(scene.stage.file.read_text())
+    todo = next(todo for todo in document["coordination"]["todos"] if todo["id"] == "A")
+    todo["status"] = "completed"
+    scene.stage.file.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+EXECUTED = Story(
+    name="todos stand on what was done before",
+    todos=[
+        {"id": "A", **R, "action": MAKES},
+        {"id": "B", **P, "blocked_by": ["A"], "env": {"LASTS": "0.5"}},
+        {"id": "C", **P, "plan": None, "blocked_by": ["A"]},
+        {"id": "D", **R, "action": MAKES, "plan": None, "blocked_by": ["A"]},
+        {"id": "E", **Q, "plan": None},
+    ],
+    acts=[
+        Act(when=lambda s: s.state("B") == "running", coord=("execute", "E", "--detach")),
+        Act(when=ended, deed=_complete_in_the_file),
+        Act(when=lambda _: True, coord=("execute", "C", "--detach"), role="execute-merged"),
+        Act(when=ended, coord=("execute", "D", "--accept", "A", "--detach"), role="execute-accepted"),
+        Act(when=ended, coord=("sync", "last")),
+        Act(when=lambda _: True, coord=("rollback", "last", "--yes", "--detach")),
+        Act(when=ended, coord=("sync", "last"), role="sync-undone"),
+    ],
+    ends=[RunStatus.SUCCEEDED, RunStatus.ROLLED_BACK],
+)
+RESTORED = Story(
+    name="restored to a checkpoint",
+    todos=[{"id": "A", **R}, {"id": "F", **R, "action": WHEN_ALLOWED, "blocked_by": ["A"]}],
+    acts=[
+        Act(when=ended, coord=("checkpoint", "create", "last", "done")),
+        Act(when=lambda _: True, coord=("checkpoint", "list", "last"), role="checkpoint-list"),
+        Act(when=lambda _: True, deed=allow, coord=("checkpoint", "restore", "last", "done", "--yes"), role="restore"),
+    ],
+    ends=[RunStatus.CANCELLED, RunStatus.SUCCEEDED],
+)
 
 
 def _long_ago(scene: Scene) -> None:

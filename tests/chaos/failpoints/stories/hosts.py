@@ -32,6 +32,8 @@ NOT_CARRIED = Story(
     todos=HOSTS.todos,
     crew=HOSTS.crew,
     env={"COORD_BUNDLE_LIMIT_BYTES": "0"},
+    acts=[Act(when=lambda s: s.state("B") == "parked", coord=("cancel", "last"))],  # it would wait until it is carried
+    ends=[RunStatus.CANCELLED],
 )
 HOST_GONE = Story(
     name="a host is gone for good",

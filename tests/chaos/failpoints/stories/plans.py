@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordination.runs.records import RunStatus
-from tests.chaos.failpoints.stories.props import HANDS_OVER, RETRY, WHEN_ALLOWED, P, Q, R, allow, ended
+from tests.chaos.failpoints.stories.props import HANDS_OVER, RETRY, SHARES, WHEN_ALLOWED, P, Q, R, allow, ended
 from tests.chaos.failpoints.story import Act, Story
 from tests.stage import PLAN
 
@@ -44,6 +44,16 @@ FAILED = Story(
         Act(when=lambda s: len(s.runs) == 2, coord=("clean", "--yes", "--unmerged"), role="clean-two"),
     ],
     ends=[RunStatus.FAILED, RunStatus.SUCCEEDED],
+)
+MANY = Story(
+    name="more todos than are skipped at once",
+    plan={"on_failure": "continue"},
+    todos=[{"id": "F", **P, "action": "false"}, *({"id": f"T{n}", **Q, "blocked_by": ["F"]} for n in range(320))],
+    ends=[RunStatus.FAILED],
+)
+SHARED = Story(
+    name="values are shared",
+    todos=[{"id": "A", **P, "action": SHARES, "retry": RETRY}],
 )
 FAILED_LEVEL = Story(
     name="a level fails, then is swept again",

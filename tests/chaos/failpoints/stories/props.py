@@ -5,10 +5,18 @@ from __future__ import annotations
 from coordination.runs.records import LIVE
 from tests.chaos.failpoints.scene import Scene
 from tests.chaos.ledger import BODY
+from tests.stage import COORD
 
 BODY_ = ["sh", str(BODY)]
 WHEN_ALLOWED = ["sh", "-c", f'test -e "$LEDGER.allowed" && exec sh {BODY}']
 HANDS_OVER = ["sh", "-c", f'echo "{{}}" > "$COORD_OUTPUT"; exec sh {BODY}']
+MAKES = ["sh", "-c", f'touch "made-by-$COORD_TODO_ID"; exec sh {BODY}']
+SHARES = [
+    "sh",
+    "-c",
+    f'c="{COORD} context"; $c set k 1; $c get k; $c list; $c set --scope plan p 1; $c delete p; exec sh {BODY}',
+]
+"""What fails of it fails no todo: a context is a hint."""
 R, P = {"repo": "r", "action": BODY_}, {"repo": "p", "action": BODY_, "workspace": "in-place"}
 Q = {**P, "repo": "q"}
 RETRY = {"attempts": 3, "delay": "100ms"}

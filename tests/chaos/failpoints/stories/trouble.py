@@ -126,6 +126,20 @@ STUCK = Story(
     before=_lose_track,
     acts=[Act(when=lambda s: s.happened("run.stuck"), deed=_mend)],
 )
+
+
+def _misplace_live(scene: Scene) -> None:
+    """Somebody else has written to the key under which the live runs are listed."""
+    scene.redis.delete(scene.keys.live)
+    scene.redis.set(scene.keys.live, "of somebody else")
+
+
+MISPLACED = Story(
+    name="a key of another type",
+    todos=[{"id": "A", **P, "env": {"LASTS": "2"}}],
+    before=_misplace_live,
+    over=lambda scene: scene.redis.type(scene.keys.live) != "string",
+)
 POISONED = Story(
     name="rubbish in a queue",
     todos=[{"id": "A", **P}],
