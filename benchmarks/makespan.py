@@ -24,7 +24,7 @@ from benchmarks.report import Report, parser, report
 from benchmarks.workshop import PLAN, Workshop, ecosystem, workshop
 from coordination.models import Strategy
 from coordination.planner.bound import bound
-from coordination.planner.forecast import Choice, weigh
+from coordination.planner.forecast import Choice, choose_strategy
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.schedule import simulate
 
@@ -75,7 +75,7 @@ def todos(drawn: Shape, hours: float = 1.0) -> list[dict[str, Any]]:
 
 
 def simulated(graph: PlanGraph, slots: int) -> Choice:
-    return weigh(graph, max_parallel=slots, strategy=Strategy.DATAFLOW)
+    return choose_strategy(graph, max_parallel=slots, strategy=Strategy.DATAFLOW)
 
 
 def found(case: Case, graph: PlanGraph) -> Found:

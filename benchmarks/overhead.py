@@ -24,9 +24,9 @@ from benchmarks.clock import seconds
 from benchmarks.ground import PLAN, Ground, ground
 from coordination.models import Repo, Workspace
 from coordination.wire.daemon import Daemon
-from workers import workspace
-from workers.child import start
-from workers.occupancy import Visitor
+from workers.process.child import start
+from workers.workspace import interface as workspace
+from workers.workspace.lock import LockRequest
 
 EMPTY = ("sh", "-c", "true")
 PATIENCE = timedelta(seconds=10)
@@ -66,7 +66,7 @@ def measure_parts(place: Ground, repos: Sequence[str]) -> Parts:
 
 def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, fence: int) -> None:
     """One attempt as a worker makes it, without Redis: in, the command, what it changed, out."""
-    visitor = Visitor(run=RUN, key=f"{RUN}/{repo}", fence=fence)
+    lock_request = LockRequest(run=RUN, key=f"{RUN}/{repo}", fence=fence)
     found: list[workspace.Workspace] = []
 
     def enter() -> None:
@@ -74,7 +74,7 @@ def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, 
         found.append(
             workspace.workspace_for(state=state, run=RUN, repo=Repo(name=repo), checkout=checkout, wanted=wanted)
         )
-        found[0].enter(visitor, None, PATIENCE)
+        found[0].enter(lock_request, None, PATIENCE)
 
     parts.time(f"enter {kind}", enter)
     here = found[0]

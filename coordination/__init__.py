@@ -1,16 +1,16 @@
-"""Decides and remembers; `workers` does. Each room imports only rooms below it:
+"""Decides and remembers; `workers` executes. Each package imports only packages below it:
 
-cli  mcp  gateway                  faces: parse, call one deed, print; the same as tools for AI agents; messages over WebSocket
-library                            the same deeds for people who script them
-fleet                              what runs on this machine
-runs  desk                         a plan in motion | the records, asked for and changed
-cache                              values that todos share, and what can be made again; one of many computes it, under a lock
-ecosystem  planner  dependencies   the file people edit | pure graph work | what repositories need of each other, checked
-locks  messages  sample            exclusion and capacity | delivery | what `coord demo` shows
+cli  mcp  gateway                  front ends: parse, call one operation, print; tools for AI agents; messages over WebSocket
+api                                the same operations for scripts
+operations                         processes of this machine, doctor, metrics, users of Redis, Flower
+runs  tracker                      a plan in execution | records queried and edited
+cache                              values that todos share, and what can be computed again: one computes it, under a lock
+ecosystem  planner  dependencies   the file | pure graph work | what repositories need of each other, checked
+locks  messages  breakers  demo    exclusion and capacity | delivery | circuit breakers | what `coord demo` shows
 wire                               Redis connections, key names, Lua steps, the Celery client app
 settings  wording  nearest         what may be set | what is wrong with a value | what was meant
-phrases  git  ring                 names in a sentence | a question to git | the way from a name back to itself
-models  errors                     words
+phrases  git  cycles               names in a sentence | a question to git | cycles among names
+models  errors                     records, errors
 
 What is exported here is for scripts, and is imported when it is first asked for: the commands start in 90 ms.
 """
@@ -20,7 +20,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coordination.desk.manager import CoordinationManager
+    from coordination.api.coord import Coord
+    from coordination.api.events import Event
+    from coordination.api.runs import Run
     from coordination.errors import (
         Blocked,
         Conflict,
@@ -36,13 +38,11 @@ if TYPE_CHECKING:
         Unreachable,
         UsageError,
     )
-    from coordination.library.coord import Coord
-    from coordination.library.events import Event
-    from coordination.library.runs import Run
     from coordination.models import Dependency, Issue, OnFailure, Plan, Repo, Strategy, Todo
     from coordination.planner.selection import Selectors
     from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
     from coordination.settings import Settings
+    from coordination.tracker.manager import CoordinationManager
 
 __all__ = [
     "Blocked",
@@ -78,10 +78,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Coord": "library.coord",
-    "CoordinationManager": "desk.manager",
-    "Event": "library.events",
-    "Run": "library.runs",
+    "Coord": "api.coord",
+    "CoordinationManager": "tracker.manager",
+    "Event": "api.events",
+    "Run": "api.runs",
     "Selectors": "planner.selection",
     "Settings": "settings",
     **dict.fromkeys(("Dependency", "Issue", "OnFailure", "Plan", "Repo", "Strategy", "Todo"), "models"),

@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _compiled() -> None:
     """Hundreds of processes begin in these tests; where nothing may keep bytecode, each would compile coord anew."""
     for package in (coordination, workers):
-        compile_dir(Path(package.__file__).parent, rx=re.compile("sample/packages"), quiet=2)
+        compile_dir(Path(package.__file__).parent, rx=re.compile("demo/packages"), quiet=2)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,9 +15,9 @@ from coordination.settings import Settings
 from coordination.wire.keys import Keys
 from tests.plans import PLAN, Todos, ecosystem, order
 from tests.stage import git
-from workers.app import Charge, WorkerParts
-from workers.parcels import Parcels
-from workers.verdict import Kind
+from workers.app import Container, WorkerConfig
+from workers.outcome import TaskResultKind
+from workers.transfer.bundles import BundleStore
 
 WRITES = 'echo "$COORD_TODO_ID" >> work; echo made > "made-by-$COORD_TODO_ID"'
 READS = 'cp "$COORD_CONTEXT" "$COORD_OUTPUT"'
@@ -40,12 +40,12 @@ class Host:
 
     def __init__(self, folder: Path, url: str, repos: Mapping[str, Path], settings: Settings) -> None:
         settings = settings.model_copy(update={"host": f"host-{folder.name.encode().hex()}"})
-        charge = Charge(redis_url=url, settings=settings, places=dict(repos), jobs=1, state=folder / "state")
-        self.state = charge.state
-        self.parts = WorkerParts(charge)
+        config = WorkerConfig(redis_url=url, settings=settings, places=dict(repos), jobs=1, state=folder / "state")
+        self.state = config.state
+        self.parts = Container(config)
 
     def do(self, run: str, todo: str, repo: str, attempt: int = 1) -> None:
-        assert self.parts.attempts.carry_out(run, todo, attempt, repo).kind is Kind.DONE
+        assert self.parts.attempts.carry_out(run, todo, attempt, repo).kind is TaskResultKind.DONE
 
     def told(self, run: str, todo: str) -> dict[str, dict[str, Any]]:
         """COORD_CONTEXT of a todo that handed it on: predecessor → what stands there."""
@@ -101,12 +101,12 @@ class World:
         return path
 
     @property
-    def parcels(self) -> Parcels:
-        return self.hosts[0].parts.parcels
+    def bundles(self) -> BundleStore:
+        return self.hosts[0].parts.bundles
 
     def take_up(self, first: str, second: str) -> None:
         """As a retry does it: where the one stood, the other begins."""
-        keys, client = Keys(self.settings.namespace), self.hosts[0].parts.goods
+        keys, client = Keys(self.settings.namespace), self.hosts[0].parts.bundle_redis
         client.copy(keys.run(first).bundle("up"), keys.run(second).bundle("up"))
         client.hset(keys.run(second).tips, mapping=client.hgetall(keys.run(first).tips))
 

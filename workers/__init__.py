@@ -1,13 +1,18 @@
-"""Carries out todos on the machine where the repositories are.
+"""Execute todos on the machine where the repositories are.
 
-__main__ → pool (the process) → app (its parts; restricted: of one that asks keepers for its steps) → tasks (Celery's two)
-attempts   a delivery: claim → attempt → the step that it came to;  leases, presence and logs beside it;  mail (what cannot wait)
-attempt    workspace → command → what its deed keeps of it: a conclusion
-deeds      doing (commits what the todo left) | undoing (its compensation; with the last of a repository the run's worktree and branch go: removal)
-freight    commits from and for other hosts: sending, publishing (fenced), arrivals, parcels (on their way);  context, whereabouts (what a todo is told)
-workspace  worktree | in_place;  occupancy (who is in it), beginning (of a retry), prepared, commit, repository, git, git_dir (that no git looks elsewhere)
-executors  an action → a command
-child      a command under its guard;  leftovers (of an attempt that was killed)
-janitor    what runs that succeeded have left;  errands (of `coord clean`), remains (what there is of a run), run_branches
-repeats    the log says a thing once
+`__main__` starts `pool` (the process), which takes the services of a `Container` (`app`; `restricted`: of a worker that asks a
+maintenance leader for its steps) and serves Celery's two tasks (`tasks`).
+
+| module | |
+|---|---|
+| `delivery` | one message: claim, attempt, and the step that records its outcome |
+| `attempt` `actions` `outcome` | workspace, command, and what is kept of it: run a todo, or compensate one |
+| `leases` `local_liveness` `notifications` | services beside the attempts: renewals, dead neighbours, messages that cannot wait |
+| `context` `context_socket` `checkpoints` `logs` | what a todo is told, may ask, and writes |
+| `workspace/` | a git worktree of the run, or the checkout itself |
+| `process/` | a command under its guard, and the processes that an attempt left behind |
+| `executors/` | from an action to a command |
+| `transfer/` | commits from and for other hosts |
+| `result_cache/` | results of todos that were done before |
+| `cleanup/` | what ended runs have left; results that are in the base branches, or not |
 """

@@ -23,10 +23,10 @@ from coordination.settings import (
 from coordination.terminal import protect
 from coordination.wire.connection import reaching
 from coordination.wire.private import close_to_others
-from workers.app import Charge
+from workers.app import WorkerConfig
 from workers.file_watch import FileWatch
 from workers.pool import Pool
-from workers.repeats import OnceAMinute
+from workers.rate_limited_log import RateLimitedLog
 from workers.restricted import make_parts
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.raiseExceptions = False  # a full disk would put a traceback for each line into the log, once there is room
     log = logging.StreamHandler(sys.stderr)
-    log.addFilter(OnceAMinute())
+    log.addFilter(RateLimitedLog())
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[log])
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # a line for each delivery says nothing of the todo
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _switch_failpoints_on()
         refuse_in_todo("a worker")
         watch = _watch(arguments)
-        asked = charge(arguments)
+        asked = config(arguments)
         _close_state(asked.state)
         with reaching(asked.redis_url):
             # Which repositories a restricted worker serves is its Redis user's matter, and settled when it begins.
@@ -76,10 +76,10 @@ def _switch_failpoints_on() -> None:
 def _watch(arguments: argparse.Namespace) -> FileWatch | None:
     """None where no file says what is served."""
     path = _path(arguments.ecosystem)
-    return FileWatch(path, partial(charge, arguments)) if path and not arguments.keeper else None
+    return FileWatch(path, partial(config, arguments)) if path and not arguments.keeper else None
 
 
-def charge(arguments: argparse.Namespace) -> Charge:
+def config(arguments: argparse.Namespace) -> WorkerConfig:
     """What the arguments and the file together ask for."""
     file = _file(arguments.ecosystem)
     ecosystem = file.ecosystem if file else Ecosystem()
@@ -103,7 +103,7 @@ def charge(arguments: argparse.Namespace) -> Charge:
         )
     refuse_shared(places)
     slots = sum(declared[name].slots if name in declared else 1 for name in places)
-    return Charge(
+    return WorkerConfig(
         redis_url=settings.redis_url,
         settings=settings,
         places=places,

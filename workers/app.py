@@ -14,18 +14,18 @@ from typing import Protocol
 from celery import Celery
 
 from coordination.cache import Limits, Store
-from coordination.cache.chore import CacheChore
+from coordination.cache.maintenance import CacheChore
 from coordination.cache.store import RESULTS
 from coordination.disk import shortage
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
-from coordination.runs.cleaning import Board
+from coordination.runs.cleaning import CleanupQueue
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.mail import open_bus
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.recovery import Keeper
-from coordination.runs.restricted.deeds import BRIEFS_KEPT, Deeds
-from coordination.runs.restricted.serving import Serving
+from coordination.runs.recovery import MaintenanceLeader
+from coordination.runs.remote_steps.deeds import BRIEFS_KEPT, StepHandlers
+from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
@@ -33,21 +33,21 @@ from coordination.wire.carrier import make_app
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from coordination.wire.line import PlainLine
-from workers.attempts import Attempts
+from workers.cleanup.jobs import CleanupJobs
 from workers.context_socket import clear_sockets
-from workers.errands import Errands
+from workers.delivery import DeliveryHandler
 from workers.leases import Leases
-from workers.mail import Mail, Told, Wakes
-from workers.parcels import Parcels
-from workers.reuse import Results
-from workers.roll import Roll
-from workers.scratch import clear_scratch
+from workers.local_liveness import LocalLiveness
+from workers.notifications import Callbacks, Notifications, PubSubNotifications
+from workers.result_cache import Results
 from workers.served import LEAVES, Served
 from workers.tasks import collect, forget_names, register
+from workers.transfer.bundles import BundleStore
+from workers.workspace.files import clear_scratch
 
 
 @dataclass(kw_only=True, eq=False)
-class Charge:
+class WorkerConfig:
     """Say what this worker serves, and how. `served` and `jobs` follow the file while it works (`file_watch.py`)."""
 
     redis_url: str
@@ -85,28 +85,28 @@ class Service(Protocol):
     def stop(self) -> None: ...
 
 
-class WorkerParts:
-    def __init__(self, charge: Charge) -> None:
-        self.charge = charge
-        self.keys = Keys(charge.settings.namespace)
-        self.redis = connect(charge.redis_url, Profile.WORKER, charge.settings.connect_timeout)
-        self.ears = connect(charge.redis_url, Profile.READER, charge.settings.connect_timeout, decode=False)
-        self.goods = connect(charge.redis_url, Profile.FREIGHT, charge.settings.connect_timeout)
-        host = charge.settings.host or socket.gethostname()
+class Container:
+    def __init__(self, config: WorkerConfig) -> None:
+        self.config = config
+        self.keys = Keys(config.settings.namespace)
+        self.redis = connect(config.redis_url, Profile.WORKER, config.settings.connect_timeout)
+        self.pubsub_redis = connect(config.redis_url, Profile.READER, config.settings.connect_timeout, decode=False)
+        self.bundle_redis = connect(config.redis_url, Profile.FREIGHT, config.settings.connect_timeout)
+        host = config.settings.host or socket.gethostname()
         self.worker = Worker(
             id=f"coord-{os.getpid()}@{host}",
             host=host,
             pid=os.getpid(),
             version=version("coord"),
-            repos=tuple(charge.places),
-            jobs=charge.jobs,
-            places={repo: str(path) for repo, path in charge.places.items()},
-            state=str(charge.state),
+            repos=tuple(config.places),
+            jobs=config.jobs,
+            places={repo: str(path) for repo, path in config.places.items()},
+            state=str(config.state),
         )
 
     @cached_property
     def store(self) -> RunStore:
-        return RunStore(self.redis, self.charge.settings.namespace, PlainLine(self.redis))
+        return RunStore(self.redis, self.config.settings.namespace, PlainLine(self.redis))
 
     @cached_property
     def presence(self) -> Presence:
@@ -114,39 +114,49 @@ class WorkerParts:
 
     @cached_property
     def leases(self) -> Leases:
-        return Leases(self.store, self.presence, self.worker, self.charge)
+        return Leases(self.store, self.presence, self.worker, self.config)
 
     @cached_property
     def dispatcher(self) -> Dispatcher:
         return Dispatcher(self.app, self.store)
 
     @cached_property
-    def keeper(self) -> Keeper:
-        return Keeper(self.store, self.dispatcher, self.charge.settings, label=self.worker.id, state=self.charge.state)
+    def keeper(self) -> MaintenanceLeader:
+        return MaintenanceLeader(
+            self.store, self.dispatcher, self.config.settings, label=self.worker.id, state=self.config.state
+        )
 
     @cached_property
     def serving(self) -> Serving:
-        deeds = Deeds(self.store, self.dispatcher, self.charge.settings, self.worker.version)
-        return Serving(self.redis, self.ears, self.keys, deeds, lambda: self.keeper.leads)
+        deeds = StepHandlers(self.store, self.dispatcher, self.config.settings, self.worker.version)
+        return Serving(self.redis, self.pubsub_redis, self.keys, deeds, lambda: self.keeper.leads)
 
     @cached_property
-    def roll(self) -> Roll:
-        return Roll(self.charge.state, self.worker.id, self.store, self.dispatcher, self.charge.settings)
+    def local_liveness(self) -> LocalLiveness:
+        return LocalLiveness(self.config.state, self.worker.id, self.store, self.dispatcher, self.config.settings)
 
     @property
     def services(self) -> Sequence[Service]:
         """The threads beside Celery's, in the order in which they start."""
-        return (self.leases, self.keeper, self.serving, self.errands, self.mail, self.sweeper, self.roll)
+        return (
+            self.leases,
+            self.keeper,
+            self.serving,
+            self.cleanup_jobs,
+            self.notifications,
+            self.sweeper,
+            self.local_liveness,
+        )
 
     @cached_property
-    def attempts(self) -> Attempts:
-        return Attempts(
+    def attempts(self) -> DeliveryHandler:
+        return DeliveryHandler(
             self.store,
             self.dispatcher,
             self.leases,
             self.worker,
-            self.charge,
-            self.parcels,
+            self.config,
+            self.bundles,
             self.contexts,
             self.results,
         )
@@ -154,15 +164,15 @@ class WorkerParts:
     @cached_property
     def contexts(self) -> ContextCalls:
         """What its todos may ask of the values that they share."""
-        return ContextCalls(self.store, self.charge.settings, lru_cache(BRIEFS_KEPT)(self.store.brief))
+        return ContextCalls(self.store, self.config.settings, lru_cache(BRIEFS_KEPT)(self.store.brief))
 
     @cached_property
-    def parcels(self) -> Parcels:
-        return Parcels(self.goods, self.keys)
+    def bundles(self) -> BundleStore:
+        return BundleStore(self.bundle_redis, self.keys)
 
     @cached_property
     def results(self) -> Results | None:
-        settings = self.charge.settings
+        settings = self.config.settings
         if not settings.cache_todos:
             return None
         limits = Limits.of(settings)
@@ -170,36 +180,36 @@ class WorkerParts:
         return Results(store, LockManager(self.redis, settings.namespace), limits, settings.cache_todos_ttl)
 
     @cached_property
-    def board(self) -> Board:
-        return Board(self.redis, self.keys)
+    def cleanup_queue(self) -> CleanupQueue:
+        return CleanupQueue(self.redis, self.keys)
 
     @cached_property
-    def errands(self) -> Errands:
-        clear = partial(clear_scratch, self.charge.state)
-        chores = (collect, forget_names, self.attempts.janitor.run_once, clear, clear_sockets)
-        return Errands(self.board, self.worker, self.charge, chores)
+    def cleanup_jobs(self) -> CleanupJobs:
+        clear = partial(clear_scratch, self.config.state)
+        chores = (collect, forget_names, self.attempts.auto_cleanup.run_once, clear, clear_sockets)
+        return CleanupJobs(self.cleanup_queue, self.worker, self.config, chores)
 
     @property
-    def told(self) -> Told:
-        return Told(beat=self.leases.beat, look=self.errands.look, say=self.attempts.say)
+    def told(self) -> Callbacks:
+        return Callbacks(beat=self.leases.beat, look=self.cleanup_jobs.look, say=self.attempts.say)
 
     @cached_property
-    def mail(self) -> Mail | Wakes:
-        return Mail(self.redis, self.charge.settings, self.worker, self.told)
+    def notifications(self) -> Notifications | PubSubNotifications:
+        return Notifications(self.redis, self.config.settings, self.worker, self.told)
 
     @cached_property
     def sweeper(self) -> Sweeper:
-        bus = open_bus(self.redis, self.charge.settings, self.worker.id)
-        cache = CacheChore(self.redis, self.charge.settings)
+        bus = open_bus(self.redis, self.config.settings, self.worker.id)
+        cache = CacheChore(self.redis, self.config.settings)
         return Sweeper(self.redis, self.keys.namespace, chores=[bus.sweep, cache.run_once], label=self.worker.id)
 
     @cached_property
     def app(self) -> Celery:
-        return make_app(self.charge.redis_url, self.keys, self.charge.settings)
+        return make_app(self.config.redis_url, self.keys, self.config.settings)
 
     @property
     def queues(self) -> list[str]:
-        return [self.keys.control_queue, *self.queues_of(self.charge.places)]
+        return [self.keys.control_queue, *self.queues_of(self.config.places)]
 
     def queues_of(self, repos: Iterable[str]) -> list[str]:
         """Each has one that its workers share, and one of this host."""
@@ -207,7 +217,7 @@ class WorkerParts:
 
     def registered(self) -> Celery:
         """The app with its tasks."""
-        register(self.app, self.attempts, self.dispatcher, joins=not self.charge.settings.restricted)
+        register(self.app, self.attempts, self.dispatcher, joins=not self.config.settings.restricted)
         return self.app
 
     def close(self) -> None:
@@ -215,5 +225,5 @@ class WorkerParts:
             results.close()
         if contexts := self.__dict__.get("contexts"):
             contexts.close()
-        for client in (self.redis, self.ears, self.goods):
+        for client in (self.redis, self.pubsub_redis, self.bundle_redis):
             client.close()

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from coordination.errors import Conflict, CoordinationError
-from coordination.planner.gates import NOWHERE
-from coordination.runs.records import Grant, Handed, HandedOver, RunBrief
+from coordination.planner.gates import MILESTONE_REPO
+from coordination.runs.records import Grant, PredecessorOutput, RunBrief, TodoInputs
 from coordination.runs.shared import chain_of_todo
 from coordination.runs.store import RunStore
 from workers.briefs import Briefs
-from workers.repository import branch_of
-from workers.whereabouts import Whereabouts
+from workers.transfer.commits import PredecessorPaths
+from workers.workspace.repository import branch_of
 
 DEEPEST = 100
 """pydantic prints nothing that is nested deeper than 255, and a run is shown with the outputs of its todos."""
@@ -31,11 +31,11 @@ class LeaseLost(Conflict):
 class Context:
     """Reads a run's brief once, and for each todo the outputs of its predecessors and its shared context in one round trip."""
 
-    def __init__(self, store: RunStore, whereabouts: Whereabouts, limit_bytes: int) -> None:
+    def __init__(self, store: RunStore, predecessor_paths: PredecessorPaths, limit_bytes: int) -> None:
         """`limit_bytes`: so much of the shared context is told to a todo at its start."""
         self._store = store
         self._limit_bytes = limit_bytes
-        self._whereabouts = whereabouts
+        self._predecessor_paths = predecessor_paths
         self._briefs = Briefs(store.brief)
 
     def brief(self, run_id: str) -> RunBrief:
@@ -44,22 +44,22 @@ class Context:
     def of(self, grant: Grant) -> dict[str, Any]:
         known = self._briefs.of(grant.run_id)
         brief = known.brief
-        names = [n for n in known.ancestors(grant.todo_id) if brief.repo_of[n] != NOWHERE]
+        names = [n for n in known.ancestors(grant.todo_id) if brief.repo_of[n] != MILESTONE_REPO]
         over = self._handed_over(grant, names)
         handed = over.todos
         newest = _newest(handed, brief.repo_of)
         places = {
-            repo: self._whereabouts.of(grant, brief, repo, newest.get(repo))
+            repo: self._predecessor_paths.of(grant, brief, repo, newest.get(repo))
             for repo in dict.fromkeys(brief.repo_of[name] for name in names)
         }
         predecessors = [_told(one, repo := brief.repo_of[one.todo]) | places[repo].told for one in handed]
         told = {"run_id": grant.run_id, "todo_id": grant.todo_id, "predecessors": predecessors}
         return {**told, "context": over.context, "context_omitted": over.omitted}
 
-    def _handed_over(self, grant: Grant, predecessors: list[str]) -> HandedOver:
+    def _handed_over(self, grant: Grant, predecessors: list[str]) -> TodoInputs:
         chain = chain_of_todo(self.brief(grant.run_id), grant.todo_id) if grant.shared else ()
         if not predecessors and not chain:
-            return HandedOver(todos=[], context={}, omitted=0)
+            return TodoInputs(todos=[], context={}, omitted=0)
         over = self._store.handed_over(grant.run_id, predecessors, chain, self._limit_bytes, to=grant.todo_id)
         if over.claimed_by != grant.fence:
             raise LeaseLost(
@@ -69,12 +69,12 @@ class Context:
         return over
 
 
-def _told(handed: Handed, repo: str) -> dict[str, Any]:
+def _told(handed: PredecessorOutput, repo: str) -> dict[str, Any]:
     branch = branch_of(handed.run) if handed.commit else None
     return {"todo": handed.todo, "repo": repo, "output": handed.output, "branch": branch, "commit": handed.commit}
 
 
-def _newest(handed: Iterable[Handed], repo_of: Mapping[str, str]) -> dict[str, Handed]:
+def _newest(handed: Iterable[PredecessorOutput], repo_of: Mapping[str, str]) -> dict[str, PredecessorOutput]:
     """Of each repository what was settled last, which contains the others; in a plan's order it may come first."""
     settled = sorted((one for one in handed if one.commit), key=lambda one: one.fence)
     return {repo_of[one.todo]: one for one in settled}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from coordination.wire import failpoints
-from workers.deeds.undoing import Undoing
+from workers.actions import Compensate
 
 SEAMS: tuple[failpoints.Seam, ...] = (
-    (Undoing, "undone", "compensate.begin"),
-    (Undoing, "keep", "compensate.end"),
-    (Undoing, "finish", "compensate.remove"),
+    (Compensate, "undone", "compensate.begin"),
+    (Compensate, "keep", "compensate.end"),
+    (Compensate, "on_released", "compensate.remove"),
 )
 """Before its command starts; when that has succeeded; where worktree and branch go."""
 

@@ -18,8 +18,8 @@ import redis
 from coordination.errors import Conflict, CoordinationError
 
 if TYPE_CHECKING:
-    from workers.app import Charge, WorkerParts
-    from workers.consumer import Consumer
+    from workers.app import Container, WorkerConfig
+    from workers.pool import Consumer
 
 LOOK_S = 0.5
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class FileWatch:
     """A service: looks at the file twice a second, and reads it when it has changed and stays as it is for a look."""
 
-    def __init__(self, file: Path, read: Callable[[], Charge]) -> None:
+    def __init__(self, file: Path, read: Callable[[], WorkerConfig]) -> None:
         """`read`: what the file, and the words with which the worker was started, ask for. Make it before they are read first."""
         self._file = file
         self._read = read
@@ -39,7 +39,7 @@ class FileWatch:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="file", daemon=True)
 
-    def start(self, parts: WorkerParts, consumer: Consumer) -> None:
+    def start(self, parts: Container, consumer: Consumer) -> None:
         self._parts, self._consumer = parts, consumer
         self._thread.start()
 
@@ -67,18 +67,18 @@ class FileWatch:
         except (CoordinationError, OSError) as error:
             logger.warning("%s cannot be used, so what is served stays as it is: %s", self._file, error)
             return
-        charge = self._parts.charge
-        if asked.settings != charge.settings:
+        config = self._parts.config
+        if asked.settings != config.settings:
             logger.info("settings have changed: they hold from the next start of this worker")
-        charge.served.want(asked.places)
-        if asked.jobs != charge.jobs:
-            self._consumer.resize(asked.jobs - charge.jobs)
-            charge.jobs = asked.jobs
+        config.served.want(asked.places)
+        if asked.jobs != config.jobs:
+            self._consumer.resize(asked.jobs - config.jobs)
+            config.jobs = asked.jobs
             self._parts.leases.beat()
 
     def _serve(self) -> None:
         """Take the next step towards what is wanted: leave first, and tell the others before anything is served elsewhere."""
-        parts, served = self._parts, self._parts.charge.served
+        parts, served = self._parts, self._parts.config.served
         if gone := served.leave():
             self._consumer.cancel(parts.queues_of(gone))
             parts.leases.say()
@@ -88,7 +88,7 @@ class FileWatch:
             self._consumer.serve(parts.queues_of(new))
             for repo in new:
                 logger.info("serving %s at %s", repo, served[repo])
-                if why := parts.charge.unfit(repo):
+                if why := parts.config.unfit(repo):
                     logger.warning("%s: %s; its todos wait", repo, why)
 
     def _permitted(self, repo: str, path: Path) -> bool:

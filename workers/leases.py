@@ -24,7 +24,7 @@ from coordination.wire.keys import member
 from workers.checkpoints import Checkpoint
 
 if TYPE_CHECKING:
-    from workers.app import Charge
+    from workers.app import WorkerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -40,14 +40,14 @@ class Held:
 class Leases:
     """A thread that renews every heartbeat, and at once when it is asked to (somebody cancelled a run)."""
 
-    def __init__(self, store: RunStore, presence: Presence, worker: Worker, charge: Charge) -> None:
+    def __init__(self, store: RunStore, presence: Presence, worker: Worker, config: WorkerConfig) -> None:
         self._store = store
         self._worker = worker
         self._presence = presence
-        self._charge = charge
-        self._lease = charge.settings.lease_ttl
+        self._config = config
+        self._lease = config.settings.lease_ttl
         # A lease is renewed three times before it runs out, however the two settings are set.
-        self._beat = min(charge.settings.heartbeat, charge.settings.lease_ttl / 3)
+        self._beat = min(config.settings.heartbeat, config.settings.lease_ttl / 3)
         self._short = ""
         self._held: dict[str, Held] = {}
         self._guard = threading.Lock()
@@ -57,7 +57,7 @@ class Leases:
 
     def sign_on(self) -> None:
         """Be known before the first delivery; raises Conflict where this worker must not be."""
-        self._presence.meet(self._worker.version, self._beat, self._charge.ecosystem_id)
+        self._presence.meet(self._worker.version, self._beat, self._config.ecosystem_id)
         self.say()
         try:
             self._presence.refuse_clash(self._worker)
@@ -122,10 +122,10 @@ class Leases:
         asked = time.time()
         now_ms = self._store.now_ms()
         offset_ms = round((asked + time.time()) * 500 - now_ms)
-        places = {repo: str(path) for repo, path in self._charge.places.items()}
-        facts = {"repos": tuple(places), "places": places, "jobs": self._charge.jobs}
-        unfit = {repo: why for repo in places if (why := self._charge.unfit(repo))}
-        short = self._charge.short()
+        places = {repo: str(path) for repo, path in self._config.places.items()}
+        facts = {"repos": tuple(places), "places": places, "jobs": self._config.jobs}
+        unfit = {repo: why for repo in places if (why := self._config.unfit(repo))}
+        short = self._config.short()
         if short and short != self._short:
             logger.warning("%s: no todo is begun until there is more", short)
         self._short = short

@@ -1,4 +1,11 @@
-"""The worker process: a Celery worker with threads, and our own way to stop it.
+"""Celery's consumer and its threads, which can serve other queues, and more todos at once, while they work.
+
+Its events for Flower go in larger pieces.
+
+Celery sends what it has to tell at each turn of its loop: three small messages a todo, which took a quarter of a worker's time
+(measured, with todos that do nothing). Where there are many, Flower shows them a twentieth of a second later.
+
+The worker process: a Celery worker with threads, and our own way to stop it.
 
 Todos are child processes, so a thread that waits for one costs little, and Celery's time limits are not needed. Celery's soft
 shutdown does nothing on threads; here the first TERM (or Ctrl-C) stops consuming and lets what runs finish; the second kills
@@ -12,20 +19,86 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
 from celery import signals
 from celery.apps.worker import Worker as CeleryWorker
+from celery.concurrency.thread import TaskPool
 from celery.worker import state
+from celery.worker.consumer import Consumer as CeleryConsumer
 
 from coordination.errors import Unreachable, Unusable
 from coordination.wire.connection import reaching
-from coordination.wire.fitness import refuse_unfit
-from workers.app import WorkerParts
-from workers.consumer import Consumer
+from coordination.wire.server_check import refuse_unfit
+from workers.app import Container
 from workers.file_watch import FileWatch
 from workers.restricted import in_words
+
+TELL_EACH_S = 0.05
+
+
+class Consumer(CeleryConsumer):  # type: ignore[misc]
+    _tells = False
+    _told_s = 0.0
+
+    def on_send_event_buffered(self) -> None:
+        if self.hub and not self._tells:
+            self._tells = True
+            self.hub.call_soon(self._tell_in_time)  # which any thread may ask for, and a timer not
+
+    def _tell_in_time(self) -> None:
+        """At once, where it is not one of many."""
+        wait_s = self._told_s + TELL_EACH_S - time.monotonic()
+        if wait_s > 0:
+            self.hub.call_later(wait_s, self._tell)
+        else:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._tells, self._told_s = False, time.monotonic()
+        self._flush_events()
+
+    def serve(self, queues: Iterable[str]) -> None:
+        """Consume from these as well; any thread may ask."""
+        self._for_each(queues, self._add)
+
+    def cancel(self, queues: Iterable[str]) -> None:
+        """Consume from these no more; what was taken from them is carried out."""
+        self._for_each(queues, self._leave)
+
+    def resize(self, by: int) -> None:
+        """Carry out so many todos more at once, or fewer."""
+        self.hub.call_soon(self._resize, by)
+
+    def _for_each(self, queues: Iterable[str], action: Callable[[str], None]) -> None:
+        for queue in queues:
+            self.hub.call_soon(action, queue)
+
+    def _add(self, queue: str) -> None:
+        if self.task_consumer:
+            self.add_task_queue(queue)
+        else:  # the connection is away: it begins with what is chosen here
+            self.app.amqp.queues.select_add(queue, exchange=queue, exchange_type="direct")
+
+    def _leave(self, queue: str) -> None:
+        if self.task_consumer:
+            self.cancel_task_queue(queue)
+        else:
+            self.app.amqp.queues.deselect(queue)
+
+    def _resize(self, by: int) -> None:
+        self.pool.grow(by)
+        self._update_prefetch_count(by)
+
+
+class Threads(TaskPool):  # type: ignore[misc]
+    def grow(self, n: int) -> None:
+        """By so many, or by fewer than none: a thread that is there stays, and is given nothing."""
+        self.limit += n
+        self.executor._max_workers = self.limit
+
 
 EXIT_HANDED_BACK = 143
 """128 + TERM: what was running did not finish here."""
@@ -36,7 +109,7 @@ logger = logging.getLogger(__name__)
 
 
 class Pool:
-    def __init__(self, parts: WorkerParts, watch: FileWatch | None = None) -> None:
+    def __init__(self, parts: Container, watch: FileWatch | None = None) -> None:
         self._parts = parts
         self._watch = watch
         self._asked_to_stop = 0
@@ -55,9 +128,9 @@ class Pool:
         signals.worker_shutdown.connect(self._stopped, weak=False)
         worker = app.Worker(
             hostname=parts.worker.id,
-            pool_cls="workers.consumer:Threads",
-            consumer_cls="workers.consumer:Consumer",
-            concurrency=parts.charge.jobs,
+            pool_cls="workers.pool:Threads",
+            consumer_cls="workers.pool:Consumer",
+            concurrency=parts.config.jobs,
             queues=parts.queues,
             quiet=True,
             without_gossip=True,
@@ -70,8 +143,8 @@ class Pool:
         """Before anything is consumed. A Redis that is not there yet is waited for, until we are told to stop; one that is of
         no use ends us.
         """
-        for repo in self._parts.charge.places:
-            if why := self._parts.charge.unfit(repo):
+        for repo in self._parts.config.places:
+            if why := self._parts.config.unfit(repo):
                 logger.warning("%s: %s; its todos wait", repo, why)
         said = ""
         while not self._asked_to_stop:
@@ -88,15 +161,15 @@ class Pool:
         return False
 
     def _join(self) -> None:
-        url = self._parts.charge.redis_url
+        url = self._parts.config.redis_url
         with reaching(url):
             for finding in refuse_unfit(self._parts.redis, url):
                 logger.warning("Redis: %s; %s", finding.what, finding.hint)
-            with in_words(self._parts.charge):
+            with in_words(self._parts.config):
                 self._parts.leases.sign_on()
-                self._parts.roll.sign()
-            self._parts.mail.sign_on()
-            if not self._parts.charge.settings.restricted:
+                self._parts.local_liveness.sign()
+            self._parts.notifications.sign_on()
+            if not self._parts.config.settings.restricted:
                 self._parts.dispatcher.leave_envelope()
 
     def _ready(self, sender: Consumer, **_: Any) -> None:
@@ -104,7 +177,7 @@ class Pool:
             service.start()
         if self._watch is not None:
             self._watch.start(self._parts, sender)
-        logger.info("serving %s", ", ".join(self._parts.charge.places))
+        logger.info("serving %s", ", ".join(self._parts.config.places))
 
     def _stopped(self, **_: Any) -> None:
         if self._watch is not None:

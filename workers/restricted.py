@@ -10,27 +10,27 @@ import redis
 from celery import Celery
 
 from coordination.errors import Unreachable, Unusable
-from coordination.runs.cleaning import Board
+from coordination.runs.cleaning import CleanupQueue
 from coordination.runs.presence import Presence
-from coordination.runs.restricted.proxy import (
+from coordination.runs.remote_steps.proxy import (
     NobodyAnswers,
-    ProxyBoard,
+    ProxyCleanupQueue,
     ProxyContexts,
     ProxyPresence,
     ProxyStore,
 )
 from coordination.runs.shared import ContextCalls
 from coordination.wire.carrier import make_app
-from workers.app import Charge, Service, WorkerParts
-from workers.mail import Wakes
+from workers.app import Container, Service, WorkerConfig
+from workers.notifications import PubSubNotifications
 
 
-class RestrictedParts(WorkerParts):
+class RestrictedContainer(Container):
     """No keeper and no `advance`: each would need the state of all repositories."""
 
     @cached_property
     def store(self) -> ProxyStore:
-        return ProxyStore(self.redis, self.charge.settings.namespace, self.charge.places)
+        return ProxyStore(self.redis, self.config.settings.namespace, self.config.places)
 
     @cached_property
     def presence(self) -> Presence:
@@ -46,17 +46,17 @@ class RestrictedParts(WorkerParts):
         return ProxyContexts(self.store)
 
     @cached_property
-    def board(self) -> Board:
-        return ProxyBoard(self.store)
+    def cleanup_queue(self) -> CleanupQueue:
+        return ProxyCleanupQueue(self.store)
 
     @cached_property
-    def mail(self) -> Wakes:
-        return Wakes(self.ears, self.keys.messages, self.worker, self.told)
+    def notifications(self) -> PubSubNotifications:
+        return PubSubNotifications(self.pubsub_redis, self.keys.messages, self.worker, self.told)
 
     @cached_property
     def app(self) -> Celery:
-        own = self.keys.restricted(self.charge.places)
-        return make_app(self.charge.redis_url, self.keys, self.charge.settings, own)
+        own = self.keys.restricted(self.config.places)
+        return make_app(self.config.redis_url, self.keys, self.config.settings, own)
 
     @property
     def queues(self) -> list[str]:
@@ -64,23 +64,23 @@ class RestrictedParts(WorkerParts):
 
     @property
     def services(self) -> Sequence[Service]:
-        return (self.leases, self.errands, self.mail)
+        return (self.leases, self.cleanup_jobs, self.notifications)
 
 
-def make_parts(charge: Charge) -> WorkerParts:
-    return RestrictedParts(charge) if charge.settings.restricted else WorkerParts(charge)
+def make_parts(config: WorkerConfig) -> Container:
+    return RestrictedContainer(config) if config.settings.restricted else Container(config)
 
 
 @contextmanager
-def in_words(charge: Charge) -> Iterator[None]:
+def in_words(config: WorkerConfig) -> Iterator[None]:
     """What a worker says that may not do what it begins with, or that nobody does it for."""
     try:
         yield
     except NobodyAnswers as error:
         raise Unreachable(str(error), "a worker that is not restricted does as well") from error
     except redis.exceptions.NoPermissionError as error:
-        names = " ".join(f"--repo {repo}" for repo in sorted(charge.places))
-        if charge.settings.restricted:
+        names = " ".join(f"--repo {repo}" for repo in sorted(config.places))
+        if config.settings.restricted:
             hint = f"a restricted worker serves exactly the repositories of its user: coord acl --role worker {names}"
         else:
             hint = (

@@ -19,7 +19,7 @@ from celery.worker.state import requests, total_count
 
 from coordination.runs.dispatch import Dispatcher
 from coordination.wire.carrier import ADVANCE, EXECUTE
-from workers.verdict import Kind, Verdict
+from workers.outcome import TaskResult, TaskResultKind
 
 NAMES_KEPT = 1000
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class CarriesOut(Protocol):
-    def carry_out(self, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict: ...
+    def carry_out(self, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult: ...
 
 
 def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher, *, joins: bool = True) -> None:
@@ -38,15 +38,15 @@ def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher, *, joins
         if not joins:
             self.request.update(chord=None, chain=None)
         verdict = _verdict(attempts, run_id, todo_id, attempt, repo)
-        if verdict.kind is Kind.DONE:
+        if verdict.kind is TaskResultKind.DONE:
             return
-        if verdict.kind is Kind.LATER:
+        if verdict.kind is TaskResultKind.LATER:
             _tell(self, "task-retried", verdict.why)
         else:
             _count(app, self)
-        if verdict.kind is Kind.FAILED:
+        if verdict.kind is TaskResultKind.FAILED:
             _tell(self, "task-failed", verdict.why)
-        if verdict.kind is Kind.CANCELLED and (request := requests.get(self.request.id)):
+        if verdict.kind is TaskResultKind.CANCELLED and (request := requests.get(self.request.id)):
             request.send_event("task-revoked", terminated=True, signum=None, expired=False)
         raise Ignore
 
@@ -78,16 +78,16 @@ def collect() -> None:
     gc.collect()
 
 
-def _verdict(attempts: CarriesOut, run_id: str, todo_id: str, attempt: int, repo: str) -> Verdict:
+def _verdict(attempts: CarriesOut, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
     try:
         return attempts.carry_out(run_id, todo_id, attempt, repo)
     except redis.ResponseError as error:
         words = "%s of run %s: its records in Redis are damaged: %s; left to the reaper (see: coord doctor)"
         logger.error(words, todo_id, run_id, str(error).partition("\n")[0])
-        return Verdict(Kind.LATER, f"its records in Redis are damaged: {error}")
+        return TaskResult(TaskResultKind.LATER, f"its records in Redis are damaged: {error}")
     except Exception as error:
         logger.exception("%s of run %s: left to the reaper, which takes it up when its lease runs out", todo_id, run_id)
-        return Verdict(Kind.LATER, f"{type(error).__name__}: {error}")
+        return TaskResult(TaskResultKind.LATER, f"{type(error).__name__}: {error}")
 
 
 def _count(app: Celery, task: Task) -> None:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from benchmarks.ground import ground
-from coordination.library.coord import Coord
+from coordination.api.coord import Coord
 
 REPO, TODO = "api", "T"
 COMMAND = """\

@@ -13,7 +13,7 @@ from redis import Redis
 
 from coordination.messages import Limits, MessageBus
 from coordination.wire.connection import Profile, connect
-from coordination.wire.line import Line
+from coordination.wire.line import StepConnection
 
 ROOM = 1_000_000
 """No message is trimmed here: what is measured is the way, and not what becomes of an inbox that is full."""
@@ -82,7 +82,7 @@ class Lean:
 
     def __init__(self, url: str, name: str) -> None:
         self._name = f"bench-lean:{name}"
-        self._line = Line(connect(url, Profile.READER))
+        self._line = StepConnection(connect(url, Profile.READER))
 
     def prepare(self) -> None:
         self._line.send("DEL", self._name)

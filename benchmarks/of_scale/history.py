@@ -6,7 +6,7 @@ from benchmarks.clock import best
 from benchmarks.of_scale.steps import Steps
 from benchmarks.workshop import SETTINGS
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.recovery import Keeper
+from coordination.runs.recovery import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.runs.view import LAST, RunReader
 from coordination.wire.carrier import make_app
@@ -26,7 +26,9 @@ def finish(store: RunStore, runs: int) -> None:
 def looks(store: RunStore, url: str, work: Steps) -> dict[str, float]:
     """Milliseconds, the best of some: of a todo by the steps, of the looks of `list-runs` and `show-run`, of a keeper's round."""
     reader = RunReader(store.redis, store.keys)
-    keeper = Keeper(store, Dispatcher(make_app(url, store.keys, SETTINGS), store), SETTINGS, label="benchmark")
+    keeper = MaintenanceLeader(
+        store, Dispatcher(make_app(url, store.keys, SETTINGS), store), SETTINGS, label="benchmark"
+    )
     run_id, _ = work.submit()  # one that is live, for the keeper
     deeds = {
         "list-runs": lambda: reader.list(),

@@ -19,7 +19,7 @@ from coordination.breakers.policy import Policy
 from coordination.breakers.records import Breaker, BreakerState, Reset, breaker_of, reset_of
 from coordination.errors import BreakerOpen, UsageError
 from coordination.wire.keys import Keys
-from coordination.wire.line import Line, Word
+from coordination.wire.line import StepConnection, Word
 
 T = TypeVar("T")
 Counts = type[Exception] | tuple[type[Exception], ...]
@@ -32,7 +32,7 @@ class BreakerManager:
     """The breakers of a namespace; for any number of threads. Raises Unreachable where Redis does not answer."""
 
     def __init__(self, redis: Redis, namespace: str, *, policy: Policy | None = None) -> None:
-        self._line = Line(redis)
+        self._line = StepConnection(redis)
         self._keys = Keys(namespace).breakers
         self._policy = policy or Policy()
 

@@ -28,12 +28,12 @@ from coordination.cache.names import (
     scope_of,
     written,
 )
+from coordination.cache.scan import Held, Walk
 from coordination.cache.stats import CacheStats, read_stats, tell_hits
-from coordination.cache.walking import Held, Walk
 from coordination.errors import Unreachable
 
 if TYPE_CHECKING:
-    from coordination.cache.flight import Flight
+    from coordination.cache.single_flight import SingleFlight
 
 T = TypeVar("T")
 
@@ -73,10 +73,10 @@ class Cache:
         return read_stats(self.entries.line, self.entries.keys, self.entries.limits, self.local)
 
     @cached_property
-    def flight(self) -> Flight:
-        from coordination.cache.flight import Flight  # locks, which only it needs
+    def flight(self) -> SingleFlight:
+        from coordination.cache.single_flight import SingleFlight  # locks, which only it needs
 
-        return Flight(self.redis, self.namespace)
+        return SingleFlight(self.redis, self.namespace)
 
     def close(self) -> None:
         if "flight" in self.__dict__:

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from coordination.cache.entries import Entries
 from coordination.cache.limits import MS
 from coordination.cache.names import Scope, scope_of
-from coordination.cache.walking import Held, Walk
+from coordination.cache.scan import Held, Walk
 from coordination.errors import CoordinationError
 from coordination.wire.private import make_private, open_private
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from coordination.cache.entries import Entries
 from coordination.cache.limits import LONGEST_TTL, MS
 from coordination.cache.names import STORE, check_contexts, check_key, check_value, scope_of
-from coordination.cache.walking import Held, Walk
+from coordination.cache.scan import Held, Walk
 from coordination.errors import CoordinationError, UsageError
 from coordination.wire.private import open_private
 

@@ -15,7 +15,7 @@ from coordination.cache.names import Chain, check_value
 from coordination.errors import CoordinationError
 from coordination.wire.connection import ANSWER_S
 from coordination.wire.keys import Keys
-from coordination.wire.line import Line, Word
+from coordination.wire.line import StepConnection, Word
 
 KEYS_AT_ONCE = 500
 BYTES_A_SECOND = 1024 * 1024
@@ -54,7 +54,7 @@ class Entries:
     """For any number of threads. Raises Unreachable."""
 
     def __init__(self, redis: Redis, namespace: str, limits: Limits) -> None:
-        self.line = Line(redis, decode=False)
+        self.line = StepConnection(redis, decode=False)
         self.keys = Keys(namespace).cache
         self.limits = limits
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from coordination.cache.limits import Limits
 from coordination.cache.local import Local
 from coordination.wire.keys import CacheKeys
-from coordination.wire.line import Line
+from coordination.wire.line import StepConnection
 
 
 class CacheStats(BaseModel):
@@ -40,13 +40,13 @@ class CacheStats(BaseModel):
 COUNTERS = ("hits", "local_hits", "misses", "puts", "evictions", "expired", "bytes")
 
 
-def tell_hits(line: Line, keys: CacheKeys, local: Local) -> None:
+def tell_hits(line: StepConnection, keys: CacheKeys, local: Local) -> None:
     """Those that were answered in process, and of which Redis does not know yet."""
     if hits := local.take_hits():
         line.send("HINCRBY", keys.facts, "local_hits", hits)
 
 
-def read_stats(line: Line, keys: CacheKeys, limits: Limits, local: Local) -> CacheStats:
+def read_stats(line: StepConnection, keys: CacheKeys, limits: Limits, local: Local) -> CacheStats:
     tell_hits(line, keys, local)
     answers = line.send("HMGET", keys.facts, *COUNTERS)
     fact = {name: int(value or 0) for name, value in zip(COUNTERS, answers, strict=True)}

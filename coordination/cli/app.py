@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.lazy import Families, LazyGroup
 from coordination.errors import CoordinationError
 from coordination.terminal import protect, spelled
@@ -97,7 +97,7 @@ COMMANDS: Families = {
         "list-locks": ("locks:list_locks", "The locks that are held, and who waits for them."),
         "release-lock": ("locks:release_lock", "Take a lock from its holder."),
         "reset-breaker": ("breakers:reset_breaker", "Close a circuit breaker: what waits behind it goes on."),
-        "context": ("sharing:context", "Values that todos share: get, set, list, delete, export, import."),
+        "context": ("context_commands:context", "Values that todos share: get, set, list, delete, export, import."),
         "list-resources": ("locks:list_resources", "The file's resources: how much is in use, and waited for."),
     },
     "Talk": {
@@ -122,7 +122,7 @@ COMMANDS: Families = {
 
 def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
     if value is not None and parameter.name:
-        setattr(ctx.find_object(Call), parameter.name, value)
+        setattr(ctx.find_object(CliContext), parameter.name, value)
 
 
 @click.group(
@@ -160,7 +160,7 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
     """One call: whatever happens becomes an exit code, and words on standard error."""
     _open_what_is_closed()
     protect()
-    call = Call()
+    call = CliContext()
     try:
         code = _perform(call, argv)
         sys.stdout.flush()
@@ -186,7 +186,7 @@ def _write_no_more() -> int:
     return 1
 
 
-def _perform(call: Call, argv: Sequence[str] | None) -> int:
+def _perform(call: CliContext, argv: Sequence[str] | None) -> int:
     try:
         with contextlib.closing(call):
             ended: Any = coord.main(args=argv, prog_name="coord", standalone_mode=False, obj=call)

@@ -9,7 +9,7 @@ from rich_click import command
 
 from coordination.breakers.manager import BreakerManager
 from coordination.cli.completing import breaker_names
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.phrases import counted
@@ -20,7 +20,7 @@ from coordination.wire.connection import Profile, connect, reaching
 @click.argument("name", shell_complete=breaker_names)
 @as_json_option
 @click.pass_obj
-def reset_breaker(call: Call, name: str, as_json: bool) -> None:
+def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
     """Close the circuit breaker NAME (`repo:api`, `resource:db`, or as much of it as one alone has): its failures are
     forgotten, and the todos behind it go on.
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.live import asking, breakers, held_locks, newest_runs
 from coordination.errors import CoordinationError
 
@@ -31,7 +31,7 @@ def from_file(names: Callable[[Ecosystem], Names]) -> Complete:
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
         try:
-            ecosystem = ctx.ensure_object(Call).document.ecosystem
+            ecosystem = ctx.ensure_object(CliContext).document.ecosystem
         except (CoordinationError, OSError):
             return []
         return matching(names(ecosystem), incomplete)
@@ -146,21 +146,21 @@ def _milestones(file: Ecosystem, plan_id: str | None) -> Iterator[tuple[str, str
 
 def run_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """The newest, if Redis answers at once: nothing is started for a Tab."""
-    return matching(newest_runs(ctx.ensure_object(Call)), incomplete)
+    return matching(newest_runs(ctx.ensure_object(CliContext)), incomplete)
 
 
 def asking_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """What a person is asked about, in the same way."""
-    asked = asking(ctx.ensure_object(Call))
+    asked = asking(ctx.ensure_object(CliContext))
     return matching({one.todo: one.waits_for for one in asked}, incomplete)
 
 
 def breaker_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """Those that are not at rest, in the same way."""
-    there = breakers(ctx.ensure_object(Call))
+    there = breakers(ctx.ensure_object(CliContext))
     return matching({breaker.name: breaker.reason for breaker in there}, incomplete)
 
 
 def lock_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """Those that are held, in the same way."""
-    return matching(held_locks(ctx.ensure_object(Call)), incomplete)
+    return matching(held_locks(ctx.ensure_object(CliContext)), incomplete)

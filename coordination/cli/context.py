@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:  # each of these is imported by the commands that need it
-    from coordination.desk.manager import CoordinationManager
     from coordination.ecosystem.document import Document
-    from coordination.fleet.local import Local
+    from coordination.operations.local import Local
     from coordination.planner.graph import PlanGraph
     from coordination.settings import Settings
+    from coordination.tracker.manager import CoordinationManager
 
 
-class Call:
+class CliContext:
     """One call of `coord`. `close` gives back what it took."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Call:
     @cached_property
     def manager(self) -> CoordinationManager:
         from coordination.cli.live import executing
-        from coordination.desk.manager import CoordinationManager
+        from coordination.tracker.manager import CoordinationManager
 
         return CoordinationManager(self.document, executing=lambda: executing(self))
 
@@ -85,7 +85,7 @@ class Call:
     @cached_property
     def local(self) -> Local:
         """What runs on this machine for the file."""
-        from coordination.fleet.local import Local
+        from coordination.operations.local import Local
 
         return Local(self.path, self.settings)
 
@@ -102,7 +102,7 @@ class Call:
     @property
     def state(self) -> Path:
         """Where a worker of this machine keeps worktrees and logs."""
-        from coordination.fleet.folder import STATE_FOLDER
+        from coordination.operations.folder import STATE_FOLDER
 
         return self.local.state if self.has_file else Path(STATE_FOLDER)
 
@@ -112,13 +112,13 @@ class Call:
 
     def running_redis(self) -> str | None:
         """Without starting anything."""
-        from coordination.fleet.glance import running_redis
+        from coordination.operations.glance import running_redis
 
         return running_redis(self.path, self.settings)
 
     def knowing(self, graph: PlanGraph) -> PlanGraph:
         """With what was learned in earlier runs, if a Redis that is there says so at once."""
-        from coordination.fleet.learning import knowing
+        from coordination.operations.learning import knowing
 
         return knowing(self.path, self.settings, graph)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import click
 from rich_click import command
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.runs.sweep import carry_out
+from coordination.demo import create
 from coordination.planner.graph import build
 from coordination.runs.submit import decide
-from coordination.sample import create
 
 PLAN = "PLAN-001"
 
@@ -24,7 +24,7 @@ PLAN = "PLAN-001"
 @command()
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.pass_obj
-def demo(call: Call, folder: Path | None) -> int:
+def demo(call: CliContext, folder: Path | None) -> int:
     """Make six small git repositories in DIR (a temporary folder if not given) and raise their Python version.
 
     Six Python packages that depend on each other: the plan edits each one, runs its tests against the changed versions of

@@ -9,17 +9,17 @@ from typing import Any
 import click
 from rich_click import command
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.runs.waits import waits
 from coordination.cli.screen.output import print_facts, print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError
-from coordination.fleet import checkup
-from coordination.fleet.doctor import Facts, findings
+from coordination.operations import checkup
+from coordination.operations.doctor import Facts, findings
 from coordination.phrases import counted
 from coordination.runs.records import RunView
-from coordination.wire.fitness import Finding, Severity
+from coordination.wire.server_check import Finding, Severity
 
 WRONG = 1
 MIB = 1024 * 1024
@@ -28,7 +28,7 @@ MIB = 1024 * 1024
 @command()
 @as_json_option
 @click.pass_obj
-def doctor(call: Call, as_json: bool) -> int:
+def doctor(call: CliContext, as_json: bool) -> int:
     """Look at the file, Redis, hosts, workers, queues and runs: what is wrong, and what to do about it.
 
     Exit code 0: nothing is wrong, though there may be warnings. 1: something is. 7: Redis does not answer.
@@ -44,7 +44,7 @@ def doctor(call: Call, as_json: bool) -> int:
     return WRONG if any(finding.severity is Severity.WRONG for finding in found) else 0
 
 
-def examine(call: Call) -> Facts:
+def examine(call: CliContext) -> Facts:
     """Raises NotFound where neither a file nor a Redis is named."""
     settings = call.settings
     file = checkup.look_at_file(call.path, settings) if call.has_file else None

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich_click import command
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.errors import CoordinationError, InvalidFile, Problem, UsageError
@@ -41,7 +41,7 @@ def init(folder: Path) -> None:
 @click.option("--strict", is_flag=True, help="Count warnings as errors: exit code 2, for CI.")
 @as_json_option
 @click.pass_obj
-def validate(call: Call, strict: bool, as_json: bool) -> int:
+def validate(call: CliContext, strict: bool, as_json: bool) -> int:
     """Check the file. Exit code 2 when it cannot be used, or with --strict when anything in it is loose or cannot be executed."""
     if as_json:
         return _validate_as_json(call, strict)
@@ -65,15 +65,15 @@ def validate(call: Call, strict: bool, as_json: bool) -> int:
     return InvalidFile.exit_code if wrong else 0
 
 
-def _warnings(call: Call) -> tuple[list[Problem], tuple[str, ...]]:
+def _warnings(call: CliContext) -> tuple[list[Problem], tuple[str, ...]]:
     """What is loose in the file or cannot be executed, and the plans that a sweep would refuse."""
-    from coordination.fleet.executable import judge_executable
+    from coordination.operations.executable import judge_executable
 
     verdict = judge_executable(call.document, call.settings)
     return [*call.document.warnings, *verdict.problems], verdict.refused_plans
 
 
-def _validate_as_json(call: Call, strict: bool) -> int:
+def _validate_as_json(call: CliContext, strict: bool) -> int:
     problems: Sequence[Any] = ()
     warnings: Sequence[Any] = ()
     refused: Sequence[str] = ()

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
@@ -16,53 +16,53 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 
 
-def live_todo(call: Call, todo: str) -> LiveTodo | None:
+def live_todo(call: CliContext, todo: str) -> LiveTodo | None:
     """The todo in the newest run that has it."""
     return _seen(call, lambda live: live.todo(todo), None)
 
 
-def in_hand(call: Call) -> Mapping[str, str]:
+def in_hand(call: CliContext) -> Mapping[str, str]:
     """Todo → what a run is doing with it. For people: what a pipe reads does not depend on what a server says."""
     return _seen(call, lambda live: live.in_hand(), {}) if sys.stdout.isatty() else {}
 
 
-def executing(call: Call) -> Mapping[str, str]:
+def executing(call: CliContext) -> Mapping[str, str]:
     """Todo → the live run that executes it."""
     return _seen(call, lambda live: live.executing(), {})
 
 
-def asking(call: Call) -> Sequence[Asked]:
+def asking(call: CliContext) -> Sequence[Asked]:
     """What waits for a person, the longest first."""
     return _seen(call, lambda live: live.asking(), ())
 
 
-def newest_runs(call: Call) -> Mapping[str, str]:
+def newest_runs(call: CliContext) -> Mapping[str, str]:
     """Run → what it is, in a few words."""
     return _seen(call, lambda live: live.newest_runs(), {})
 
 
-def held_locks(call: Call) -> Mapping[str, str]:
+def held_locks(call: CliContext) -> Mapping[str, str]:
     """Lock → who holds it."""
     return _seen(call, lambda live: live.held_locks(), {})
 
 
-def breakers(call: Call) -> tuple[Breaker, ...]:
+def breakers(call: CliContext) -> tuple[Breaker, ...]:
     """Those that are not at rest."""
     return _seen(call, lambda live: live.breakers(), ())
 
 
-def breaker_resets(call: Call, limit: int) -> tuple[Reset, ...]:
+def breaker_resets(call: CliContext, limit: int) -> tuple[Reset, ...]:
     """Those that were closed by hand, latest first."""
     return _seen(call, lambda live: live.breaker_resets(limit), ())
 
 
-def messages_for(call: Call, repo: str) -> int:
+def messages_for(call: CliContext, repo: str) -> int:
     """How many wait for the repository."""
     return _seen(call, lambda live: live.messages_for(repo), 0)
 
 
-def _seen(call: Call, question: Callable[[Live], A], nothing: A) -> A:
-    from coordination.fleet.glance import glance
+def _seen(call: CliContext, question: Callable[[Live], A], nothing: A) -> A:
+    from coordination.operations.glance import glance
 
     try:
         seen = glance(call.path, call.settings, question)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from rich_click import command
 
 from coordination.cli.completing import lock_names
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.prompts import on_a_terminal
 from coordination.cli.screen import times
 from coordination.cli.screen.output import print_json
@@ -20,7 +20,7 @@ from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
 from coordination.errors import UsageError
 from coordination.locks import LockManager
-from coordination.locks.breaking import Released
+from coordination.locks.force_release import Released
 from coordination.locks.listing import LOCK, Held, Holder
 from coordination.locks.resources import ResourceStats
 from coordination.models import Resource
@@ -46,7 +46,7 @@ class ResourceView(BaseModel):
 
 
 @contextmanager
-def _locks(call: Call) -> Iterator[LockManager]:
+def _locks(call: CliContext) -> Iterator[LockManager]:
     url = call.redis_url()
     with (
         reaching(url),
@@ -64,7 +64,7 @@ def _locks(call: Call) -> Iterator[LockManager]:
 @click.option("--released", is_flag=True, help="What was taken from its holder with release-lock, latest first.")
 @shown(Held)
 @click.pass_obj
-def list_locks(call: Call, resources: bool, released: bool, form: Form) -> None:
+def list_locks(call: CliContext, resources: bool, released: bool, form: Form) -> None:
     """List the locks that are held: by whom, since when, for how long unless renewed, and who waits for them."""
     if released and (resources or form.template is not None):
         raise UsageError(
@@ -82,7 +82,7 @@ def list_locks(call: Call, resources: bool, released: bool, form: Form) -> None:
 @command()
 @shown(ResourceView)
 @click.pass_obj
-def list_resources(call: Call, form: Form) -> None:
+def list_resources(call: CliContext, form: Form) -> None:
     """List the resources that the file declares: how much there is, in use, waited for."""
     declared = call.document.ecosystem.resources
     with _locks(call) as locks:
@@ -98,7 +98,7 @@ def list_resources(call: Call, form: Form) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @click.pass_obj
-def release_lock(call: Call, name: str | None, owner: str | None, force: bool, yes: bool, as_json: bool) -> int:
+def release_lock(call: CliContext, name: str | None, owner: str | None, force: bool, yes: bool, as_json: bool) -> int:
     """Take the lock NAME (or `resource:NAME`), or all locks of an owner, from the holder, who is told, and give it to the next
     who waits.
 

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
+from coordination.api.post import ALL, NOTE, MessageView
 from coordination.cli.completing import repo_names
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration, text_or_stdin
 from coordination.cli.screen import times
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.cli.screen.tables import Column, filled, print_table
 from coordination.errors import UsageError
-from coordination.library.post import ALL, NOTE, MessageView
 from coordination.phrases import counted
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ PRIORITY = click.IntRange(-100, 100)
 
 
 @contextmanager
-def post_of(call: Call) -> Iterator[MessageBus]:
+def post_of(call: CliContext) -> Iterator[MessageBus]:
     from coordination.runs.mail import open_bus
     from coordination.wire.connection import Profile, connect, reaching
 
@@ -39,8 +39,8 @@ def post_of(call: Call) -> Iterator[MessageBus]:
         yield open_bus(redis, call.settings)
 
 
-def _recipient(call: Call, name: str) -> str:
-    from coordination.library.post import recipient
+def _recipient(call: CliContext, name: str) -> str:
+    from coordination.api.post import recipient
 
     return recipient(call.manager if call.has_file else None, name)
 
@@ -59,13 +59,20 @@ def _recipient(call: Call, name: str) -> str:
 @as_json_option
 @click.pass_obj
 def send_message(
-    call: Call, to: str, text: str, kind: str, ttl: timedelta | None, priority: int, reply_to: str | None, as_json: bool
+    call: CliContext,
+    to: str,
+    text: str,
+    kind: str,
+    ttl: timedelta | None,
+    priority: int,
+    reply_to: str | None,
+    as_json: bool,
 ) -> None:
     """Send TEXT (`-`: standard input) to TO: a repository, or KIND:NAME, as in agent:claude or person:ann.
 
     It waits until somebody acknowledges it: `coord list-messages TO`, an agent, or a program that reads there.
     """
-    from coordination.library import post
+    from coordination.api import post
 
     whom, back = _recipient(call, to), _recipient(call, reply_to) if reply_to else None
     words = text_or_stdin(text)
@@ -90,7 +97,7 @@ def send_message(
 @shown(MessageView)
 @click.pass_obj
 def list_messages(
-    call: Call,
+    call: CliContext,
     to: str | None,
     done: tuple[str, ...],
     dead: bool,
@@ -103,7 +110,7 @@ def list_messages(
 
     What a reader has in hand is listed with its name.
     """
-    from coordination.library import post
+    from coordination.api import post
 
     if (done != ()) + dead + (resend is not None) > 1 and not (dead and resend):
         raise UsageError("--ack, --dead and --resend are one each", "say one of them")
@@ -126,7 +133,7 @@ def list_messages(
 
 
 def _resend(bus: MessageBus, to: str | None, name: str, form: Form) -> None:
-    from coordination.library import post
+    from coordination.api import post
 
     sent = post.resend(bus, to, name)
     form.record(sent, dict, lambda: None)
@@ -134,7 +141,7 @@ def _resend(bus: MessageBus, to: str | None, name: str, form: Form) -> None:
 
 
 def _acknowledge(bus: MessageBus, to: str, names: Sequence[str], form: Form) -> None:
-    from coordination.library import post
+    from coordination.api import post
 
     done = post.acknowledge(bus, to, names)
     form.record(done, dict, lambda: None)

@@ -11,7 +11,7 @@ import click
 from pydantic_core import to_json
 from rich_click import command
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.messages import post_of
 from coordination.cli.options.values import duration, text_or_stdin
 from coordination.cli.screen.output import print_json
@@ -29,7 +29,7 @@ FOR_EVER_S = float("inf")
 @click.option("--type", "kind", default="event", show_default=True, help="What kind of event it is, in a word.")
 @as_json_option
 @click.pass_obj
-def publish(call: Call, topic: str, payload: str, kind: str, as_json: bool) -> None:
+def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool) -> None:
     """Publish PAYLOAD (JSON, or else text; `-`: standard input) on TOPIC, to whoever is subscribed now.
 
     It is kept for nobody who is away; `coord send-message` is.
@@ -48,7 +48,9 @@ def publish(call: Call, topic: str, payload: str, kind: str, as_json: bool) -> N
 @click.option("--for", "lasting", metavar="DURATION", callback=duration, help="End after so long (default: Ctrl-C).")
 @as_json_option
 @click.pass_obj
-def subscribe(call: Call, topics: tuple[str, ...], count: int | None, lasting: timedelta | None, as_json: bool) -> None:
+def subscribe(
+    call: CliContext, topics: tuple[str, ...], count: int | None, lasting: timedelta | None, as_json: bool
+) -> None:
     """Print what is published on TOPIC from now on: a name (vbia_events), or a pattern (a.*: one word more; a.**: any).
 
     With --json a line of JSON for each event. What was published while Redis was away is missed, and said so.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from coordination.cycles import cycle_through
 from coordination.dependencies.records import Cycle
 from coordination.models import Dependency, DependencyStatus, DependencyType
-from coordination.ring import cycle_through
 
 AT_RUN_TIME = frozenset({DependencyType.RUNTIME, DependencyType.MCP})
 

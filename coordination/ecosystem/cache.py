@@ -24,7 +24,7 @@ import pydantic
 
 from coordination import errors, models, settings
 from coordination.ecosystem.parsing import Document, Snapshot
-from coordination.ecosystem.text.tree import gc_paused
+from coordination.ecosystem.yaml_text.tree import gc_paused
 
 SMALLEST = 100_000
 """Bytes. A file of this size is parsed in 30 ms; to look it up takes 5."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from coordination.ecosystem.layout import RECORDS, model_at
 from coordination.ecosystem.parsing import Document
-from coordination.ecosystem.text.places import Location
-from coordination.ecosystem.text.values import Plain
+from coordination.ecosystem.yaml_text.places import Location
+from coordination.ecosystem.yaml_text.values import Plain
 from coordination.errors import NotFound, UsageError
 from coordination.models import Record, Repo, Resource
 

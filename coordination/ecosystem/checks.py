@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from coordination.ecosystem.naming import TO_REPOS, TO_WORK
-from coordination.ecosystem.text.places import Complaint, Location, inside
+from coordination.ecosystem.yaml_text.places import Diagnostic, Location, inside
 from coordination.models import Coordination, Ecosystem, Repo, Todo
 from coordination.nearest import Suggester, nearest
 from coordination.phrases import counted
@@ -19,7 +19,7 @@ WORK = ("issues", "plans", "todos")
 """Blockers name any of these, so they share one space of ids."""
 
 
-def contradictions(data: dict[str, Any]) -> Iterator[Complaint]:
+def contradictions(data: dict[str, Any]) -> Iterator[Diagnostic]:
     """On the bare values, so that they are found beside whatever else is wrong."""
     yield from _repeated([(("repos",), "name")], data)
     yield from _repeated([(("resources",), "name")], data)
@@ -29,7 +29,7 @@ def contradictions(data: dict[str, Any]) -> Iterator[Complaint]:
         yield from _repeated([((*plan, "milestones"), "id")], data)
 
 
-def _repeated(lists: list[tuple[Location, str]], data: Any) -> Iterator[Complaint]:
+def _repeated(lists: list[tuple[Location, str]], data: Any) -> Iterator[Diagnostic]:
     first: dict[str, Location] = {}
     for location, field in lists:
         for item, value in _items(data, location):
@@ -37,7 +37,7 @@ def _repeated(lists: list[tuple[Location, str]], data: Any) -> Iterator[Complain
             if not isinstance(name, str):
                 continue
             if name in first:
-                yield Complaint(location=(*item, field), message="is given a second time", see=(*first[name], field))
+                yield Diagnostic(location=(*item, field), message="is given a second time", see=(*first[name], field))
             else:
                 first[name] = item
 
@@ -58,7 +58,7 @@ def is_foreign(location: Location) -> bool:
     return section == "repos" and len(inner) > 1 and inner[1] not in Repo.model_fields
 
 
-def foreign_parts(data: dict[str, Any]) -> Iterator[Complaint]:
+def foreign_parts(data: dict[str, Any]) -> Iterator[Diagnostic]:
     """Sections and fields of repositories that are unknown here, and so ignored. Names that begin with `x-` are meant to be."""
     for name in data:
         if is_foreign((name,)) and not name.startswith(OURS_NEVER):
@@ -79,12 +79,12 @@ def _known_section(name: str) -> str:
     return nearest(name, tuple(Ecosystem.model_fields), cutoff=NEAR_MISS)
 
 
-def _foreign(locations: list[Location], noun: str, suggestion: str) -> Complaint:
+def _foreign(locations: list[Location], noun: str, suggestion: str) -> Diagnostic:
     message = f"is a {noun} that coord does not know; it is kept and ignored{_more(locations)}"
-    return Complaint(location=locations[0], message=message, suggestion=suggestion, show_value=False)
+    return Diagnostic(location=locations[0], message=message, suggestion=suggestion, show_value=False)
 
 
-def loose_references(ecosystem: Ecosystem) -> Iterator[Complaint]:
+def loose_references(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
     """Names of what the file does not declare. Each name is said once, at its first place: files grow piece by piece."""
     coordination = ecosystem.coordination
     declared: dict[str, set[str]] = {
@@ -105,9 +105,9 @@ def loose_references(ecosystem: Ecosystem) -> Iterator[Complaint]:
     yield from _beyond_capacity(ecosystem)
 
 
-def _loose(locations: list[Location], kind: str, suggestion: str) -> Complaint:
+def _loose(locations: list[Location], kind: str, suggestion: str) -> Diagnostic:
     message = f"names a {kind} that the file does not declare{_more(locations)}"
-    return Complaint(location=locations[0], message=message, suggestion=suggestion)
+    return Diagnostic(location=locations[0], message=message, suggestion=suggestion)
 
 
 def _more(locations: list[Location]) -> str:
@@ -143,7 +143,7 @@ def _each(here: Location, field: str, names: str | tuple[str, ...], kind: str) -
         yield (*here, field, i), kind, name
 
 
-def _loose_milestones(ecosystem: Ecosystem, work: set[str]) -> Iterator[Complaint]:
+def _loose_milestones(ecosystem: Ecosystem, work: set[str]) -> Iterator[Diagnostic]:
     """A milestone depends on others of its plan, or on work."""
     suggester = Suggester()
     for i, plan in enumerate(ecosystem.coordination.plans):
@@ -155,10 +155,12 @@ def _loose_milestones(ecosystem: Ecosystem, work: set[str]) -> Iterator[Complain
                     yield _loose([location], "milestone", suggester.nearest(name, known))
 
 
-def _beyond_capacity(ecosystem: Ecosystem) -> Iterator[Complaint]:
+def _beyond_capacity(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
     capacities = ecosystem.capacities()
     for i, todo in enumerate(ecosystem.coordination.todos):
         for j, need in enumerate(todo.resources):
             if need.amount > (capacity := capacities.get(need.name, need.amount)):
                 location = ("coordination", "todos", i, "resources", j, "amount")
-                yield Complaint(location=location, message=f"must be at most {capacity:,}, the capacity of {need.name}")
+                yield Diagnostic(
+                    location=location, message=f"must be at most {capacity:,}, the capacity of {need.name}"
+                )

@@ -16,7 +16,7 @@ from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.ecosystem.file_lock import exclusive
 from coordination.ecosystem.parsing import Document, Snapshot, parse
 from coordination.ecosystem.saving import save, sweep_leftovers
-from coordination.ecosystem.text.tree import gc_paused
+from coordination.ecosystem.yaml_text.tree import gc_paused
 from coordination.errors import EditConflict
 
 __all__ = ["Edit", "Place", "edit"]

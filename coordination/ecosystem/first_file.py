@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
-from coordination.ecosystem.text.values import plain_value
+from coordination.ecosystem.yaml_text.values import plain_value
 from coordination.errors import CoordinationError, UsageError
 from coordination.models import Repo
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from coordination import models
-from coordination.ecosystem.text.places import Location
+from coordination.ecosystem.yaml_text.places import Location
 
 RECORDS: dict[str, type[models.Record]] = {
     "": models.Ecosystem,

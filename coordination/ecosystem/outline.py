@@ -14,10 +14,10 @@ from itertools import accumulate, pairwise
 import yaml
 from yaml.nodes import MappingNode, Node, SequenceNode
 
-from coordination.ecosystem.text.lines import alone_before, line_end_text, next_line
-from coordination.ecosystem.text.places import Location
-from coordination.ecosystem.text.splices import entry
-from coordination.ecosystem.text.tree import Tree
+from coordination.ecosystem.yaml_text.lines import alone_before, line_end_text, next_line
+from coordination.ecosystem.yaml_text.places import Location
+from coordination.ecosystem.yaml_text.splices import entry
+from coordination.ecosystem.yaml_text.tree import Tree
 
 LISTS: tuple[Location, ...] = (
     ("repos",),

@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from coordination.ecosystem.checks import contradictions, foreign_parts, is_foreign, loose_references
 from coordination.ecosystem.outline import Outline, outline_of
-from coordination.ecosystem.text.places import Atlas, Complaint
-from coordination.ecosystem.text.tree import Tree, gc_paused, read_tree
-from coordination.ecosystem.text.values import AliasBomb, Finding, read_values
 from coordination.ecosystem.wording import complaints_of
+from coordination.ecosystem.yaml_text.places import Diagnostic, SourceMap
+from coordination.ecosystem.yaml_text.tree import Tree, gc_paused, read_tree
+from coordination.ecosystem.yaml_text.values import AliasBomb, Finding, read_values
 from coordination.errors import InvalidFile, Problem
 from coordination.models import Ecosystem, Repo
 from coordination.settings import Settings
@@ -79,7 +79,7 @@ def parse(raw: bytes, path: Path) -> Draft:
     return Draft(document=document, tree=tree, data=atlas.data)
 
 
-def _values(tree: Tree, file: str) -> tuple[Atlas, list[Finding]]:
+def _values(tree: Tree, file: str) -> tuple[SourceMap, list[Finding]]:
     """Bare values that are at least a mapping."""
     try:
         data, findings = read_values(tree)
@@ -89,15 +89,15 @@ def _values(tree: Tree, file: str) -> tuple[Atlas, list[Finding]]:
     if tree.root is None or data is None:
         message = "it is empty; begin with 'repos:', or write an example into an empty folder: coord init DIR"
         raise InvalidFile([Problem(file=file, line=0, where="the file", message=message)])
-    atlas = Atlas(file=file, root=tree.root, data=data)
+    atlas = SourceMap(file=file, root=tree.root, data=data)
     if not isinstance(data, dict):
         message = "needs a mapping at the top, with 'repos:' and 'coordination:'"
-        raise InvalidFile([atlas.problem(Complaint(location=(), message=message))])
+        raise InvalidFile([atlas.problem(Diagnostic(location=(), message=message))])
     return atlas, findings
 
 
-def _judge(atlas: Atlas) -> tuple[Ecosystem | None, list[Complaint]]:
-    complaints: list[Complaint] = []
+def _judge(atlas: SourceMap) -> tuple[Ecosystem | None, list[Diagnostic]]:
+    complaints: list[Diagnostic] = []
     ecosystem = None
     try:
         ecosystem = Ecosystem.model_validate(atlas.data)
@@ -108,7 +108,7 @@ def _judge(atlas: Atlas) -> tuple[Ecosystem | None, list[Complaint]]:
     return ecosystem, complaints
 
 
-def _wrong_settings(atlas: Atlas) -> Iterator[Complaint]:
+def _wrong_settings(atlas: SourceMap) -> Iterator[Diagnostic]:
     section = atlas.data.get("settings")
     if not isinstance(section, dict):
         return

@@ -41,16 +41,16 @@ from coordination.ecosystem.layout import model_at
 from coordination.ecosystem.outline import LISTS, Listing, Outline, count_events, outline_of
 from coordination.ecosystem.parsing import Document, Snapshot
 from coordination.ecosystem.revision import amended, expected, same
-from coordination.ecosystem.text.lines import BREAKS
-from coordination.ecosystem.text.places import Location, inside
-from coordination.ecosystem.text.splices import Splice, apply
-from coordination.ecosystem.text.tree import BOM, Tree, read_tree
-from coordination.ecosystem.text.values import AliasBomb, read_values
+from coordination.ecosystem.yaml_text.lines import BREAKS
+from coordination.ecosystem.yaml_text.places import Location, inside
+from coordination.ecosystem.yaml_text.splices import TextEdit, apply
+from coordination.ecosystem.yaml_text.tree import BOM, Tree, read_tree
+from coordination.ecosystem.yaml_text.values import AliasBomb, read_values
 from coordination.errors import EditConflict, InvalidFile
 from coordination.models import Ecosystem, Record
 
 
-class Doubt(Exception):
+class NeedsFullParse(Exception):
     """Only the whole file can tell."""
 
 
@@ -65,11 +65,11 @@ class Window:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passage:
+class PatchedWindow:
     """A window's new text, records and lengths."""
 
     window: Window
-    splice: Splice
+    splice: TextEdit
     records: tuple[Record, ...]
     lengths: tuple[int, ...]
     events: int
@@ -80,14 +80,14 @@ def revise(before: Snapshot, changes: Changes) -> Snapshot | None:
     """The file with the changes in it, proved; None where only the whole way can do it, or say why not."""
     try:
         return _revised(before, changes)
-    except (Doubt, InvalidFile, EditConflict, AliasBomb, ValidationError, yaml.YAMLError):
+    except (NeedsFullParse, InvalidFile, EditConflict, AliasBomb, ValidationError, yaml.YAMLError):
         return None
 
 
 def _revised(before: Snapshot, changes: Changes) -> Snapshot:
     document, outline = before.document, before.outline
     if outline is None:
-        raise Doubt
+        raise NeedsFullParse
     text = document.text.decode()
     bom = text[: len(BOM)] if text.startswith(BOM) else ""
     text = text.removeprefix(BOM)
@@ -97,7 +97,7 @@ def _revised(before: Snapshot, changes: Changes) -> Snapshot:
     new = apply(text, [passage.splice for passage in passages])
     outline = _moved(outline, passages)
     if count_events(new) != outline.events:
-        raise Doubt
+        raise NeedsFullParse
     after = Document(path=document.path, text=(bom + new).encode(), ecosystem=ecosystem, known_warnings=None)
     return Snapshot(document=after, outline=outline)
 
@@ -153,7 +153,7 @@ def _split(outline: Outline, location: Location) -> tuple[Location, int]:
     """The list and the position in it, -1 for the list itself."""
     owner = next((known for known in LISTS if location[: len(known)] == known), None)
     if owner not in outline.lists or owner is None:
-        raise Doubt
+        raise NeedsFullParse
     return owner, int(location[len(owner)]) if len(location) > len(owner) else -1
 
 
@@ -167,7 +167,7 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _passage(text: str, outline: Outline, window: Window) -> Passage:
+def _passage(text: str, outline: Outline, window: Window) -> PatchedWindow:
     listing = outline.lists[window.list]
     spans = listing.spans()
     start, end = spans[window.first], spans[window.last + 1]
@@ -177,16 +177,16 @@ def _passage(text: str, outline: Outline, window: Window) -> Passage:
     before, data = _values(old), _values(new)
     _check_style_is_known(window, before)
     if not same(data, expected(before, window.changes)) or any(contradictions(data)):
-        raise Doubt
+        raise NeedsFullParse
     lines = new.text.removeprefix(head)
     if len(lines) + len(head) != len(new.text) or (end < len(text) and lines[-1:] not in BREAKS):
-        raise Doubt
+        raise NeedsFullParse
     inner = outline_of(new)
     if inner is None or window.list not in inner.lists:
-        raise Doubt
-    return Passage(
+        raise NeedsFullParse
+    return PatchedWindow(
         window=window,
-        splice=Splice(start=start, end=end, text=lines),
+        splice=TextEdit(start=start, end=end, text=lines),
         records=_records(window.list, data),
         lengths=inner.lists[window.list].lengths,
         events=inner.events - count_events(old.text),
@@ -196,10 +196,10 @@ def _passage(text: str, outline: Outline, window: Window) -> Passage:
 def _check_style_is_known(window: Window, data: dict[str, Any]) -> None:
     """The first record of a list is written as other lists of the file are; a list's style goes with its last record."""
     if any(not reduce(inside, place, data) for place in window.changes.added):
-        raise Doubt
+        raise NeedsFullParse
     gone = Counter(place[:-1] for place in window.changes.removed)
     if any(len(reduce(inside, place, data)) <= count for place, count in gone.items()):
-        raise Doubt
+        raise NeedsFullParse
 
 
 def _head(owner: Location, listing: Listing, newline: str) -> str:
@@ -210,7 +210,7 @@ def _head(owner: Location, listing: Listing, newline: str) -> str:
 def _values(tree: Tree) -> dict[str, Any]:
     data, findings = read_values(tree)
     if findings or not isinstance(data, dict):
-        raise Doubt
+        raise NeedsFullParse
     return data
 
 
@@ -221,7 +221,7 @@ def _records(owner: Location, data: Any) -> tuple[Record, ...]:
     return tuple(model.model_validate(item) for item in data)
 
 
-def _with_records(ecosystem: Ecosystem, passages: Sequence[Passage]) -> Ecosystem:
+def _with_records(ecosystem: Ecosystem, passages: Sequence[PatchedWindow]) -> Ecosystem:
     lists: dict[Location, list[Record]] = {}
     for passage in reversed(passages):  # from the last one, so that positions before it stay
         owner = passage.window.list
@@ -254,10 +254,10 @@ def _check_ids(ecosystem: Ecosystem, changed: Iterable[Location]) -> None:
     names = {owner: [getattr(r, key_of(type(r))) for r in _list_of(ecosystem, owner)] for owner in owners}
     work = [name for section in WORK for name in names["coordination", section]]
     if any(len(set(group)) < len(group) for group in (work, *names.values())):
-        raise Doubt
+        raise NeedsFullParse
 
 
-def _moved(outline: Outline, passages: Sequence[Passage]) -> Outline:
+def _moved(outline: Outline, passages: Sequence[PatchedWindow]) -> Outline:
     lists = dict(outline.lists)
     for passage in reversed(passages):
         owner, window = passage.window.list, passage.window

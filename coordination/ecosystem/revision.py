@@ -7,15 +7,15 @@ from copy import deepcopy
 from datetime import date
 from typing import Any
 
-from coordination.ecosystem.amending.amendments import set_field
-from coordination.ecosystem.amending.records import add_item, remove_item
 from coordination.ecosystem.changes import Changes
+from coordination.ecosystem.edit.amendments import set_field
+from coordination.ecosystem.edit.records import add_item, remove_item
 from coordination.ecosystem.layout import model_at
 from coordination.ecosystem.parsing import Draft, Snapshot, parse
-from coordination.ecosystem.text.places import Location
-from coordination.ecosystem.text.splices import Splice, apply, item
-from coordination.ecosystem.text.tree import Tree, read_tree
-from coordination.ecosystem.text.values import Plain, plain_value
+from coordination.ecosystem.yaml_text.places import Location
+from coordination.ecosystem.yaml_text.splices import TextEdit, apply, item
+from coordination.ecosystem.yaml_text.tree import Tree, read_tree
+from coordination.ecosystem.yaml_text.values import Plain, plain_value
 from coordination.errors import EditConflict, InvalidFile
 
 _BY_HAND = "nothing was written; make the change by hand"
@@ -41,7 +41,7 @@ def amended(tree: Tree, changes: Changes, file: str) -> bytes:
     return tree.encode(tree.text)
 
 
-Step = Callable[[Tree], list[Splice]]
+Step = Callable[[Tree], list[TextEdit]]
 
 
 def _steps(changes: Changes) -> Iterator[list[Step]]:
@@ -79,7 +79,7 @@ def _removing(location: Location) -> Step:
 def _adding(location: Location, record: dict[str, Plain]) -> Step:
     order = list(model_at(location).model_fields)
 
-    def add(tree: Tree) -> list[Splice]:
+    def add(tree: Tree) -> list[TextEdit]:
         assert tree.root is not None
         return add_item(tree.text, tree.root, location, record, order)
 

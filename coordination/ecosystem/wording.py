@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from coordination import models
 from coordination.ecosystem import layout
-from coordination.ecosystem.text.places import Atlas, Complaint, Location
+from coordination.ecosystem.yaml_text.places import Diagnostic, Location, SourceMap
 from coordination.models import SECRET
 from coordination.nearest import nearest
 from coordination.settings import Settings
@@ -42,7 +42,7 @@ USED_ELSEWHERE = {
 """Names that other tools use for what we call otherwise; the first that exists in the record is offered."""
 
 
-def complaints_of(error: ValidationError, atlas: Atlas, prefix: Location = ()) -> Iterator[Complaint]:
+def complaints_of(error: ValidationError, atlas: SourceMap, prefix: Location = ()) -> Iterator[Diagnostic]:
     """One complaint for each place that the error names; `prefix` is where the judged part stands in the file."""
     places: dict[Location, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
@@ -68,28 +68,28 @@ def _resolve(loc: Iterable[str | int], data: Any, kind: str) -> Location:
     return (*location, *absent)
 
 
-def _complaint(location: Location, details: list[ErrorDetails], atlas: Atlas) -> Complaint:
+def _complaint(location: Location, details: list[ErrorDetails], atlas: SourceMap) -> Diagnostic:
     if "env" in location[:-1] and SECRET.search(str(location[-1])):  # what stands there is not shown
         wanted = "needs text, a number, or true or false, under a name of letters, digits and _"
-        return Complaint(location=location, message=wanted, show_value=False)
+        return Diagnostic(location=location, message=wanted, show_value=False)
     strict = [d for d in details if d["type"] not in WANTED]
     if not strict:
-        return Complaint(location=location, message=_wanted(location, details, atlas))
+        return Diagnostic(location=location, message=_wanted(location, details, atlas))
     detail = strict[0]
     kind = detail["type"]
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
         return _unknown_field(location, atlas.data)
     if kind == "missing":
-        return Complaint(location=location, message="is missing, and must be given", show_value=False)
+        return Diagnostic(location=location, message="is missing, and must be given", show_value=False)
     if kind in ("enum", "literal_error", "union_tag_invalid"):
         return _unknown_word(location, context, detail["input"])
     if kind == "union_tag_not_found":
-        return Complaint(location=location, message=f"needs a 'type', one of {', '.join(ACTIONS)}")
-    return Complaint(location=location, message=limit(detail))
+        return Diagnostic(location=location, message=f"needs a 'type', one of {', '.join(ACTIONS)}")
+    return Diagnostic(location=location, message=limit(detail))
 
 
-def _wanted(location: Location, details: list[ErrorDetails], atlas: Atlas) -> str:
+def _wanted(location: Location, details: list[ErrorDetails], atlas: SourceMap) -> str:
     kinds = list(dict.fromkeys(WANTED[d["type"]] for d in details))
     if "a number" in kinds and "a whole number" in kinds:
         kinds.remove("a whole number")
@@ -108,21 +108,21 @@ def _yaml_kind(value: object) -> str:
     return "a number" if isinstance(value, int | float) else "nothing" if value is None else "a date"
 
 
-def _unknown_word(location: Location, context: dict[str, Any], given: Any) -> Complaint:
+def _unknown_word(location: Location, context: dict[str, Any], given: Any) -> Diagnostic:
     known = known_words(context)
     if isinstance(given, dict):  # an action, judged by its type
         location, given = (*location, "type"), given.get("type")
     suggestion = nearest(given, known) if isinstance(given, str) else ""
-    return Complaint(location=location, message=f"must be one of {', '.join(known)}", suggestion=suggestion)
+    return Diagnostic(location=location, message=f"must be one of {', '.join(known)}", suggestion=suggestion)
 
 
-def _unknown_field(location: Location, data: Any) -> Complaint:
+def _unknown_field(location: Location, data: Any) -> Diagnostic:
     *owner, field = location
     section = layout.section_of(tuple(owner))
     known = _fields(section, owner, data)
     suggestion = _other_name(str(field), known, section)
     message = "unknown field" if suggestion else f"unknown field; known here: {', '.join(known)}"
-    return Complaint(location=location, message=message, suggestion=suggestion, show_value=False)
+    return Diagnostic(location=location, message=message, suggestion=suggestion, show_value=False)
 
 
 def _fields(section: str, owner: list[str | int], data: Any) -> list[str]:

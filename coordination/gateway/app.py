@@ -14,12 +14,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 from coordination.errors import Unreachable
 from coordination.gateway.access import SUBPROTOCOL, Guess, Tries, guess_of, may_ask, token_of
 from coordination.gateway.clients import Clients
-from coordination.gateway.desk import Desk
-from coordination.gateway.endings import GONE, LATER, POLICY, TOO_SLOW, Ending, Left
-from coordination.gateway.hearing import hello
+from coordination.gateway.close_reasons import GONE, LATER, POLICY, TOO_SLOW, CloseReason, Left
 from coordination.gateway.limits import Limits
 from coordination.gateway.line import GOODBYE_S, Line
 from coordination.gateway.listener import Listener
+from coordination.gateway.receive import hello
+from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
 from coordination.gateway.tokens import Grant, Tokens
 from coordination.messages import MessageBus
@@ -50,7 +50,7 @@ class Gateway:
 
     @asynccontextmanager
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
-        self._desk = Desk(self._tokens.ping)
+        self._desk = RedisExecutor(self._tokens.ping)
         self._clients = Clients(self._desk, self._tokens)
         listener = Listener(self._reader, self._keys, self._clients)
         doubting = asyncio.create_task(self._clients.doubt())
@@ -76,7 +76,7 @@ class Gateway:
         finally:
             self._connected -= 1
 
-    async def _serve(self, socket: WebSocket, token: str) -> Ending:
+    async def _serve(self, socket: WebSocket, token: str) -> CloseReason:
         if self._connected > self._limits.clients:
             return LATER
         try:
@@ -113,7 +113,7 @@ class Gateway:
             return await self._desk.once(lambda: self._tokens.grant_of(token))
 
 
-async def _close(socket: WebSocket, ending: Ending) -> None:
+async def _close(socket: WebSocket, ending: CloseReason) -> None:
     """In words where the client reads them, and for good."""
     line: Line = socket.state.line
     if ending is TOO_SLOW:

@@ -6,9 +6,9 @@ import asyncio
 
 from coordination.errors import Unreachable
 from coordination.gateway import frames
-from coordination.gateway.desk import Desk
-from coordination.gateway.endings import POLICY, TAKEN_OVER
+from coordination.gateway.close_reasons import POLICY, TAKEN_OVER
 from coordination.gateway.listener import News
+from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
 from coordination.gateway.tokens import Tokens
 from coordination.gateway.topics import ClientTopics
@@ -20,7 +20,7 @@ CHECKED_EVERY_S = 30.0
 class Clients:
     """Of one event loop, on which the listener's thread puts what it hears."""
 
-    def __init__(self, desk: Desk, tokens: Tokens) -> None:
+    def __init__(self, desk: RedisExecutor, tokens: Tokens) -> None:
         self._loop = asyncio.get_running_loop()
         self._desk, self._tokens = desk, tokens
         self._here: dict[str, Session] = {}

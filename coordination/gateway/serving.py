@@ -8,10 +8,10 @@ from types import FrameType
 
 import uvicorn
 
-from coordination.fleet.http_limits import http_limits
 from coordination.gateway.app import Gateway
 from coordination.gateway.limits import Limits
 from coordination.gateway.line import Line
+from coordination.operations.http_limits import http_limits
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 2

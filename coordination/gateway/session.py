@@ -20,11 +20,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 
 from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable
 from coordination.gateway import frames
-from coordination.gateway.desk import Desk
-from coordination.gateway.endings import BAD_FRAME, GONE, TOO_SLOW, Ending, Left
-from coordination.gateway.hearing import heard
+from coordination.gateway.close_reasons import BAD_FRAME, GONE, TOO_SLOW, CloseReason, Left
 from coordination.gateway.limits import Limits
 from coordination.gateway.line import Line
+from coordination.gateway.receive import heard
+from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.tokens import Grant
 from coordination.gateway.topics import ClientTopics
 from coordination.gateway.window import Window
@@ -49,7 +49,7 @@ class Session:
         grant: Grant,
         token: str,
         bus: MessageBus,
-        desk: Desk,
+        desk: RedisExecutor,
         limits: Limits,
         here: Patterns[ClientTopics],
     ) -> None:
@@ -62,7 +62,7 @@ class Session:
         self._line: Line = socket.state.line
         self._saying = asyncio.Lock()
         self._look = asyncio.Event()
-        self._left: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._left: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
         self._away = False
         self._untold: tuple[Message, ...] = ()
         """Taken for the client, and nobody has told it yet."""
@@ -71,11 +71,11 @@ class Session:
         """Something may be there."""
         self._look.set()
 
-    def leave(self, ending: Ending) -> None:
+    def leave(self, ending: CloseReason) -> None:
         if not self._left.done():
             self._left.set_result(ending)
 
-    async def serve(self, resume: frames.Resume) -> Ending:
+    async def serve(self, resume: frames.Resume) -> CloseReason:
         """Until it ends; returns how."""
         self._window = Window(self._limits.window, _position(resume.resume))
         works = (
@@ -258,7 +258,7 @@ class Session:
         with suppress(Unreachable):
             await self._desk.once(lambda: self._bus.hand_back(*rest))
 
-    async def _ending(self, results: Sequence[object]) -> Ending:
+    async def _ending(self, results: Sequence[object]) -> CloseReason:
         """Out of what became of the works: the first that failed says how it ended."""
         error = next((one for one in results if isinstance(one, Exception)), None)
         match error:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import DeadlockError
-from coordination.locks.claims import Deadlock, Holding, Name, Request, Want
+from coordination.locks.graph_records import Deadlock, Holding, Name, Request, Want
 from coordination.locks.wait_graph import WaitGraph
 from coordination.locks.wording import holder_words
 from coordination.wire.keys import LockKeys

@@ -11,7 +11,7 @@ import logging
 import reprlib
 
 from coordination.errors import StaleFence, UsageError
-from coordination.locks.granting import Granting
+from coordination.locks.core import Granting
 from coordination.locks.wants import is_whole
 from coordination.wire.keys import lock
 

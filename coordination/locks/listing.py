@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from coordination.locks.owner import Owner
 from coordination.locks.wording import holder_words
 from coordination.wire.keys import LockKeys
-from coordination.wire.line import Line
+from coordination.wire.line import StepConnection
 
 AT_ONCE = 100
 LOCK = "lock"
@@ -75,7 +75,7 @@ class Held(BaseModel):
 
 
 class Listing:
-    def __init__(self, line: Line, keys: LockKeys) -> None:
+    def __init__(self, line: StepConnection, keys: LockKeys) -> None:
         self._line = line
         self._keys = keys
 
@@ -91,7 +91,7 @@ class Listing:
         return (_held(name, int(read["epoch"]), read["now"]) for name in read["names"])
 
 
-def scanned(line: Line, key: str) -> set[str]:
+def scanned(line: StepConnection, key: str) -> set[str]:
     """The members of a set, in pieces: another client never waits long."""
     members: set[str] = set()
     cursor = "0"

@@ -9,16 +9,16 @@ from datetime import timedelta
 from redis import Redis
 
 from coordination.errors import NotFound
-from coordination.locks.breaking import Breaking, Released
+from coordination.locks.core import Granting
 from coordination.locks.deadlock import Circle, Detector
-from coordination.locks.granting import Granting
+from coordination.locks.force_release import Breaking, Released
 from coordination.locks.guard import Guard
 from coordination.locks.listing import LOCK, Held, Listing
 from coordination.locks.lock import Lock
 from coordination.locks.owner import Owner
 from coordination.locks.resources import Resources, ResourceStats
-from coordination.locks.wants import TTL, WAIT, Terms, check_name, each_once, of_locks
-from coordination.wire.line import Line
+from coordination.locks.wants import TTL, WAIT, LockTerms, check_name, each_once, of_locks
+from coordination.wire.line import StepConnection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class LockManager:
     """
 
     def __init__(self, redis: Redis, namespace: str, *, owner: Owner | None = None) -> None:
-        self._granting = Granting(Line(redis), namespace, owner)
+        self._granting = Granting(StepConnection(redis), namespace, owner)
         self.resources = Resources(self._granting)
         self._listing = Listing(self._granting.line, self._granting.keys)
         self._breaking = Breaking(self._granting.line, self._granting.keys)
@@ -74,7 +74,7 @@ class LockManager:
         keep: bool = True,
     ) -> Lock:
         """All of them in one step, or none: whoever waits for the rest holds nothing of it. One fence, one release."""
-        terms = Terms(ttl, wait, owner, priority, keep)
+        terms = LockTerms(ttl, wait, owner, priority, keep)
         wanted = each_once(names)
         return self._granting.grant(of_locks(wanted, shared=shared), wanted, terms)
 

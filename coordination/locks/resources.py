@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from coordination.errors import NotFound, UsageError
-from coordination.locks.granting import Granting
+from coordination.locks.core import Granting
 from coordination.locks.lock import Lock
-from coordination.locks.wants import TTL, WAIT, Terms, check_capacity, check_name, of_resources
+from coordination.locks.wants import TTL, WAIT, LockTerms, check_capacity, check_name, of_resources
 from coordination.wire.keys import resource
 
 
@@ -68,7 +68,7 @@ class Resources:
         """All of it in one step, or nothing."""
         if not isinstance(wanted, Mapping):
             raise UsageError(f"{wanted!r} says no amounts", "give a mapping: {name: amount}")
-        return self._granting.grant(of_resources(wanted), tuple(wanted), Terms(ttl, wait, owner, priority, keep))
+        return self._granting.grant(of_resources(wanted), tuple(wanted), LockTerms(ttl, wait, owner, priority, keep))
 
     def names(self) -> tuple[str, ...]:
         """Those that were declared."""

@@ -23,7 +23,7 @@ from coordination.locks.listing import AT_ONCE, scanned
 from coordination.locks.lock import Lock
 from coordination.locks.manager import LockManager
 from coordination.wire.keys import Keys
-from coordination.wire.line import Line
+from coordination.wire.line import StepConnection
 
 EVERY = timedelta(seconds=30)
 NAME = "sweeper"
@@ -63,7 +63,7 @@ class Sweeper:
         every: timedelta = EVERY,
         label: str = "",
     ) -> None:
-        self._line = Line(client)
+        self._line = StepConnection(client)
         self._keys = Keys(namespace).locks
         self._locks = LockManager(client, namespace)
         self._chores = tuple(chores)

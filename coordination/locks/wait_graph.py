@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from coordination.locks.claims import SHARED, Deadlock, Holding, Link, Name, Request, Want
+from coordination.locks.graph_records import SHARED, Deadlock, Holding, Link, Name, Request, Want
 
 
 class WaitGraph:

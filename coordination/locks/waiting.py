@@ -15,10 +15,10 @@ from coordination.errors import LockTimeout, Unreachable, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector, verdict
 from coordination.locks.owner import Owner
-from coordination.locks.wants import Terms
+from coordination.locks.wants import LockTerms
 from coordination.wire.connection import ANSWER_S
 from coordination.wire.keys import LockKeys
-from coordination.wire.line import Line
+from coordination.wire.line import StepConnection
 
 LOOK_S = 1.0
 """How long one waits before asking again, and before looking for a deadlock."""
@@ -43,12 +43,12 @@ class Granted(NamedTuple):
 
 
 class Waiting:
-    def __init__(self, line: Line, keys: LockKeys, detector: Detector) -> None:
+    def __init__(self, line: StepConnection, keys: LockKeys, detector: Detector) -> None:
         self._line = line
         self._keys = keys
         self._detector = detector
 
-    def ask(self, wants: Sequence[str], terms: Terms, owner: Owner) -> Granted:
+    def ask(self, wants: Sequence[str], terms: LockTerms, owner: Owner) -> Granted:
         """Raises LockTimeout, DeadlockError, UsageError for what can never be granted, Unreachable."""
         request = _Request(self._line, self._keys, wants, terms, owner)
         answer = request.ask()
@@ -91,7 +91,9 @@ class Waiting:
 class _Request:
     """One that is asked again and again; what it is granted counts from before it asked last."""
 
-    def __init__(self, line: Line, keys: LockKeys, wants: Sequence[str], terms: Terms, owner: Owner) -> None:
+    def __init__(
+        self, line: StepConnection, keys: LockKeys, wants: Sequence[str], terms: LockTerms, owner: Owner
+    ) -> None:
         self.token = token_hex(16)
         self.began_s = self._asked_s = now_s()
         self._granted_ms = terms.ttl_ms

@@ -21,7 +21,7 @@ _MS = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LockTerms:
     """Raises UsageError."""
 
     ttl: timedelta = TTL

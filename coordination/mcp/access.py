@@ -7,7 +7,7 @@ import secrets
 
 from fastmcp.server.auth import AccessToken, TokenVerifier
 
-from coordination.fleet.listening import Address
+from coordination.operations.listening import Address
 
 PATH = "/mcp"
 

@@ -9,12 +9,12 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from coordination.breakers.records import Breaker
-from coordination.desk.links import Chains, Link
-from coordination.desk.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus, TodoInView
 from coordination.models import Issue, Todo, presentable
 from coordination.planner.forecast import Forecast
 from coordination.runs.live import LiveTodo
 from coordination.runs.records import RunView
+from coordination.tracker.links import Chains, Link
+from coordination.tracker.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus, TodoInView
 
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)

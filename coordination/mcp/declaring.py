@@ -15,8 +15,8 @@ from fastmcp.decorators import get_fastmcp_meta
 from fastmcp.exceptions import ToolError
 from fastmcp.tools import FunctionTool, tool
 
-from coordination.mcp.office import Office
-from coordination.mcp.refusals import told
+from coordination.mcp.errors import told
+from coordination.mcp.session import Session
 
 Deed = TypeVar("Deed", bound=Callable[..., Any])
 
@@ -47,14 +47,14 @@ undoes = _kind(writes=True, destructive=True, idempotent=True, outside=True)
 """Takes back what was carried out: once, however often it is asked for."""
 
 
-def declared(module: ModuleType, office: Office) -> Iterator[FunctionTool]:
+def declared(module: ModuleType, office: Session) -> Iterator[FunctionTool]:
     """The tools of a module, in its order."""
     for deed in tuple(vars(module).values()):
         if meta := get_fastmcp_meta(deed):
             yield FunctionTool.from_function(bound(deed, office), metadata=meta)
 
 
-def bound(deed: Callable[..., Any], office: Office) -> Callable[..., Any]:
+def bound(deed: Callable[..., Any], office: Session) -> Callable[..., Any]:
     """The deed with its office, as what the client calls: its other parameters, by name; refusals in words."""
 
     @wraps(deed)

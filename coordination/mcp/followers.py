@@ -7,8 +7,8 @@ from __future__ import annotations
 import logging
 import threading
 
+from coordination.api.runs import Run
 from coordination.errors import CoordinationError
-from coordination.library.runs import Run
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from fastmcp import FastMCP
 from fastmcp.exceptions import PromptError
 from fastmcp.prompts import Prompt, PromptArgument
 
-from coordination.desk.manager import CoordinationManager
-from coordination.desk.states import OPEN
-from coordination.mcp.office import Office
-from coordination.mcp.refusals import told
+from coordination.mcp.errors import told
+from coordination.mcp.session import Session
 from coordination.models import Plan, Repo
+from coordination.tracker.manager import CoordinationManager
+from coordination.tracker.states import OPEN
 
 ARGUMENTS = [  # FastMCP's own explain to people how JSON is written
     PromptArgument(name="change", description="What is to change, in your words.", required=True),
@@ -33,7 +33,7 @@ How to go about it:
 """
 
 
-def add(server: FastMCP, office: Office) -> None:
+def add(server: FastMCP, office: Session) -> None:
     def plan_change(change: str, repos: str = "") -> str:
         """Plan a change across repositories: todos in order, from what is declared."""
         with told(PromptError):

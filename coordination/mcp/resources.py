@@ -6,11 +6,11 @@ from fastmcp import FastMCP
 from fastmcp.exceptions import ResourceError
 
 from coordination.ecosystem.presenting import presentable_text
-from coordination.mcp.office import Office
-from coordination.mcp.refusals import told
+from coordination.mcp.errors import told
+from coordination.mcp.session import Session
 
 
-def add(server: FastMCP, office: Office) -> None:
+def add(server: FastMCP, office: Session) -> None:
     @server.resource("coord://ecosystem", title="The ecosystem file", mime_type="application/yaml")
     def ecosystem() -> str:
         """ecosystem.yaml as it stands, but for passwords and tokens: repositories, issues, plans, todos, dependencies."""

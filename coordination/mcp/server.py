@@ -11,8 +11,8 @@ from fastmcp.server.auth import TokenVerifier
 
 from coordination.mcp import prompts, resources
 from coordination.mcp.declaring import declared
-from coordination.mcp.office import Office
-from coordination.mcp.refusals import Arguments
+from coordination.mcp.errors import Arguments
+from coordination.mcp.session import Session
 from coordination.mcp.tools import approvals, checkpoints, context, issues, locks, messages, plans, repos, runs, todos
 
 INSTRUCTIONS = """\
@@ -28,7 +28,7 @@ tool of that name does it, if there is one (coord_list_todos).
 """
 
 
-def build(office: Office, auth: TokenVerifier | None = None) -> FastMCP:
+def build(office: Session, auth: TokenVerifier | None = None) -> FastMCP:
     _calm()
     server = FastMCP(
         "coord",

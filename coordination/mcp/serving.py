@@ -11,10 +11,10 @@ import socket
 from collections.abc import Iterator
 from types import FrameType
 
-from coordination.fleet.http_limits import http_limits
 from coordination.mcp.access import PATH, OneToken
-from coordination.mcp.office import Office
 from coordination.mcp.server import build
+from coordination.mcp.session import Session
+from coordination.operations.http_limits import http_limits
 
 REQUEST_S = 10.0
 """Until a request is whole, headers and body; an answer may take as long as it does."""
@@ -23,7 +23,7 @@ CONNECTIONS = 100
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def over_stdio(office: Office) -> None:
+def over_stdio(office: Session) -> None:
     """Until the client closes our standard input. While we serve, what anybody prints goes to standard error."""
     with _closed_at_the_end(office):
         try:
@@ -32,7 +32,7 @@ def over_stdio(office: Office) -> None:
             pass
 
 
-def over_http(office: Office, listening: socket.socket, token: str) -> None:
+def over_http(office: Session, listening: socket.socket, token: str) -> None:
     """Until we are stopped; requests under way get two seconds."""
     limited = {"http": http_limits(REQUEST_S, CONNECTIONS), "log_config": None, "access_log": False}
     with _closed_at_the_end(office):
@@ -47,7 +47,7 @@ def over_http(office: Office, listening: socket.socket, token: str) -> None:
 
 
 @contextlib.contextmanager
-def _closed_at_the_end(office: Office) -> Iterator[None]:
+def _closed_at_the_end(office: Session) -> Iterator[None]:
     """A signal ends the process here and now: the thread that waits for standard input can be woken by nobody else.
 
     Clients hang up and send SIGTERM soon after: what is being closed then is closed to its end.

@@ -69,12 +69,12 @@ from coordination.messages.bus import MessageBus
 from coordination.messages.inbox import Inbox
 from coordination.messages.records import (
     DeadLetter,
+    InboxStats,
     Limits,
     Message,
+    MessagesSwept,
     Position,
     Presence,
-    Standing,
-    Swept,
     Taken,
 )
 from coordination.messages.topics import Event, Gap
@@ -84,12 +84,12 @@ __all__ = [
     "Event",
     "Gap",
     "Inbox",
+    "InboxStats",
     "Limits",
     "Message",
     "MessageBus",
+    "MessagesSwept",
     "Position",
     "Presence",
-    "Standing",
-    "Swept",
     "Taken",
 ]

@@ -12,11 +12,21 @@ from typing import Any
 from redis import Redis
 
 from coordination.errors import UsageError
-from coordination.messages import decoding, looking, names, requests, taking, topics
+from coordination.messages import admin as looking
+from coordination.messages import decoding, names, requests, taking, topics
 from coordination.messages.effects import Effects, ack_with
 from coordination.messages.inbox import Inbox
 from coordination.messages.live import Subscription
-from coordination.messages.records import DeadLetter, Limits, Message, Position, Presence, Standing, Swept, Taken
+from coordination.messages.records import (
+    DeadLetter,
+    InboxStats,
+    Limits,
+    Message,
+    MessagesSwept,
+    Position,
+    Presence,
+    Taken,
+)
 from coordination.messages.sending import Sender, process
 from coordination.messages.steps import Steps
 
@@ -218,7 +228,7 @@ class MessageBus:
         """All that are known."""
         return looking.recipients(self.steps)
 
-    def standing(self, recipient: str) -> Standing:
+    def standing(self, recipient: str) -> InboxStats:
         """The inbox in figures. Raises NotFound."""
         return looking.standing(self.steps, names.recipient(recipient))
 
@@ -234,7 +244,7 @@ class MessageBus:
         """The dead letter goes to its recipient again, and is dead no longer. Returns the message's id. Raises NotFound."""
         return looking.resend(self.steps, dead_id, self.limits, ttl)
 
-    def sweep(self) -> Swept:
+    def sweep(self) -> MessagesSwept:
         """Removes what is over its ttl or its retention, and the inboxes of `reply:` and `worker:` that are gone."""
         return looking.sweep(self.steps, self.limits)
 

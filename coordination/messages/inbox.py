@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 from coordination.errors import Unreachable
 from coordination.messages.effects import Effects
-from coordination.messages.hand import Hand
+from coordination.messages.in_flight import InFlight
 from coordination.messages.names import name, recipient
 from coordination.messages.outage import Outage, Stopped
 from coordination.messages.records import Message, Position
-from coordination.messages.waking import Waking
+from coordination.messages.wake_subscription import WakeSubscription
 
 if TYPE_CHECKING:
     from coordination.messages.bus import MessageBus
@@ -71,8 +71,8 @@ class Inbox:
         self._in_a_stream = False
         self._stopped = Event()
         self._outage = Outage(self._stopped, patience)
-        self._waking = Waking(bus.steps, to)
-        self._hand = Hand(bus)
+        self._waking = WakeSubscription(bus.steps, to)
+        self._hand = InFlight(bus)
 
     def __enter__(self) -> Inbox:
         """Looks into the inbox for the first time: `recovered` says from here on whether something is missing."""

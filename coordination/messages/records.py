@@ -134,7 +134,7 @@ class Presence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class InboxStats:
     """An inbox in figures."""
 
     recipient: str
@@ -149,7 +149,7 @@ class Standing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept:
+class MessagesSwept:
     """What one `sweep` removed."""
 
     expired: int

@@ -19,7 +19,7 @@ from coordination.messages import names
 from coordination.messages.records import Limits
 from coordination.messages.steps import Steps
 from coordination.wire.address import hide_password
-from coordination.wire.trouble import ANOTHER
+from coordination.wire.error_messages import ANOTHER
 
 Answer = TypeVar("Answer")
 
@@ -34,7 +34,7 @@ def host() -> str:
 
 
 @dataclass(frozen=True)
-class Letter:
+class OutgoingMessage:
     """A message that has no number yet: what of it does not depend on that."""
 
     sender: str
@@ -72,14 +72,14 @@ class Sender:
         priority: int,
         reply_to: str | None,
         ack: bool,
-    ) -> Letter:
+    ) -> OutgoingMessage:
         """Raises UsageError for what cannot be sent."""
         lasting = self._ttl if isinstance(ttl, EllipsisType) else ttl
         to_whom = "-" if reply_to is None else names.recipient(reply_to)
         top = f"{names.name(kind, 'a type of message')} {to_whom} {int(ack)}"
         ttl_ms = 0 if lasting is None else names.milliseconds(lasting, "ttl")
         terms = f"{ttl_ms} {names.priority(priority)} {self._limit} {self._keep_ms}"
-        return Letter(self.name, top, names.encode(payload), terms)
+        return OutgoingMessage(self.name, top, names.encode(payload), terms)
 
     def send(self, sequence: int | None, steps: Steps, deliver: Callable[[Steps, str], Answer]) -> tuple[str, Answer]:
         """The id of what is sent, and what `deliver` answers. One at a time: a later number never overtakes."""

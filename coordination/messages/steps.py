@@ -11,14 +11,14 @@ from redis import Redis
 from coordination.messages.records import Message
 from coordination.wire.connection import ANSWER_S
 from coordination.wire.keys import Keys
-from coordination.wire.line import Line
+from coordination.wire.line import StepConnection
 
 
 class Steps:
     def __init__(self, redis: Redis, namespace: str) -> None:
         self.redis = redis
         self.keys = Keys(namespace).messages
-        self.line = Line(redis)
+        self.line = StepConnection(redis)
         self._head = [self.keys.head]
         self._deadline: float | None = None
 

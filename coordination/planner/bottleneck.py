@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from coordination.planner.chain import Cause, Run, chain, waited
 from coordination.planner.hours import say
+from coordination.planner.wait_chain import Cause, Run, chain, waited
 
 NEAR = 0.01
 """A schedule that is no more above its bound is held up by what makes the bound."""

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from graphlib import TopologicalSorter
 
-from coordination.planner.gates import NOWHERE
+from coordination.planner.gates import MILESTONE_REPO
+from coordination.planner.resources import Supply
 from coordination.planner.schedule import Predecessors
-from coordination.planner.supply import Supply
 
 
 def slots_for(repos: Collection[str], max_parallel: int | None = None) -> int:
@@ -26,7 +26,7 @@ def bound(durations: Mapping[str, float], predecessors: Predecessors, repo_of: M
 
 def work_of(durations: Mapping[str, float], repo_of: Mapping[str, str]) -> float:
     """What takes slots: what is done NOWHERE takes none."""
-    return sum(duration for name, duration in durations.items() if repo_of[name] != NOWHERE)
+    return sum(duration for name, duration in durations.items() if repo_of[name] != MILESTONE_REPO)
 
 
 def longest_path(durations: Mapping[str, float], predecessors: Predecessors) -> float:
@@ -41,7 +41,7 @@ def busiest_repo(durations: Mapping[str, float], repo_of: Mapping[str, str]) -> 
     """The repo with the most work, and its work; ("", 0) where there is none."""
     work: defaultdict[str, float] = defaultdict(float)
     for name, duration in durations.items():
-        if repo_of[name] != NOWHERE:
+        if repo_of[name] != MILESTONE_REPO:
             work[repo_of[name]] += duration
     return max(work.items(), key=lambda item: item[1], default=("", 0.0))
 

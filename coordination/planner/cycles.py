@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import networkx as nx
 
-from coordination.ring import cycle_through
+from coordination.cycles import cycle_through
 
 Edges = dict[str, set[str]]
 

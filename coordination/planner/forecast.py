@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from coordination.models import Strategy
 from coordination.planner.bottleneck import Bottleneck, Limits, find
 from coordination.planner.bound import bound, busiest_repo, busiest_resource, slots_for, work_of
-from coordination.planner.chain import Cause, Run
-from coordination.planner.gates import NOWHERE
+from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.hours import say
 from coordination.planner.ranking import Remaining, ranked
+from coordination.planner.resources import Supply
 from coordination.planner.schedule import Schedule, simulate_levels
-from coordination.planner.supply import Supply
+from coordination.planner.wait_chain import Cause, Run
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
@@ -96,13 +96,13 @@ class Choice:
         return self.levels if self.strategy is Strategy.LEVELS else self.dataflow
 
 
-def weigh(
+def choose_strategy(
     graph: PlanGraph, *, max_parallel: int | None = None, margin: float = 0.05, strategy: Strategy | None = None
 ) -> Choice:
     """Both strategies foreseen, and the one to take. `max_parallel` and `strategy` default to what the plan says;
     `auto` takes levels unless dataflow is more than `margin` faster.
     """
-    slots = slots_for(set(graph.repo_of.values()) - {NOWHERE}, max_parallel or graph.plan.max_parallel)
+    slots = slots_for(set(graph.repo_of.values()) - {MILESTONE_REPO}, max_parallel or graph.plan.max_parallel)
     return _weighed(graph, slots, graph.supply, strategy or graph.plan.strategy, margin)
 
 
@@ -120,7 +120,7 @@ def forecast(
     graph: PlanGraph, *, max_parallel: int | None = None, margin: float = 0.05, strategy: Strategy | None = None
 ) -> Forecast:
     """What `weigh` foresees, with what holds the plan up."""
-    choice = weigh(graph, max_parallel=max_parallel, margin=margin, strategy=strategy)
+    choice = choose_strategy(graph, max_parallel=max_parallel, margin=margin, strategy=strategy)
     asked = strategy or graph.plan.strategy
 
     def with_more(of: str, slots: int, supply: Supply) -> Saving:

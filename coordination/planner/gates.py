@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from coordination.models import OPEN_TODO, Ecosystem, Gate, ManualAction, Plan, Repo, Todo, Verdict
 from coordination.planner.hours import say
 
-NOWHERE = "-"
+MILESTONE_REPO = "-"
 """Stands for the repository of what is done in none."""
 DONE = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}
 
@@ -24,7 +24,7 @@ def when_nobody_comes(gate: Gate) -> str:
 
 def repos_of(ecosystem: Ecosystem) -> dict[str, Repo]:
     """By name, with the one that stands for none."""
-    return {repo.name: repo for repo in (*ecosystem.repos, Repo(name=NOWHERE))}
+    return {repo.name: repo for repo in (*ecosystem.repos, Repo(name=MILESTONE_REPO))}
 
 
 def gates_of(plan: Plan) -> dict[str, Todo]:
@@ -34,7 +34,7 @@ def gates_of(plan: Plan) -> dict[str, Todo]:
             id=milestone.id,
             task=milestone.name,
             description=milestone.description,
-            repo=NOWHERE,
+            repo=MILESTONE_REPO,
             status=milestone.status,
             blocked_by=milestone.dependencies,
             plan=plan.id,
@@ -47,7 +47,7 @@ def gates_of(plan: Plan) -> dict[str, Todo]:
 
 
 def is_milestone(todo: Todo) -> bool:
-    return todo.repo == NOWHERE
+    return todo.repo == MILESTONE_REPO
 
 
 def asks(todo: Todo) -> bool:

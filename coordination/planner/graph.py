@@ -16,12 +16,12 @@ from coordination.models import Ecosystem, Level, ManualAction, Plan, Todo
 from coordination.phrases import counted
 from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
-from coordination.planner.gates import NOWHERE, asks, gates_of, is_milestone, joining, open_ones
+from coordination.planner.gates import MILESTONE_REPO, asks, gates_of, is_milestone, joining, open_ones
 from coordination.planner.hours import Group, Learned, assumed_hours, groups, learned_hours
 from coordination.planner.refusals import ambiguous, cycles, refusal, undeclared_repos
+from coordination.planner.resources import Supply, shortfalls
 from coordination.planner.schedule import DIGITS
 from coordination.planner.selection import ALL, Selection, Selectors, find_plan, select
-from coordination.planner.supply import Supply, shortfalls
 
 PRIORITY = {level: i for i, level in enumerate((Level.CRITICAL, Level.HIGH, Level.MEDIUM, Level.LOW))}
 Neighbours = Mapping[str, tuple[str, ...]]
@@ -80,14 +80,14 @@ class PlanGraph:
     @cached_property
     def repo_of(self) -> Mapping[str, str]:
         """Where each takes its repository and a slot: what a person does takes neither."""
-        return {n: NOWHERE if isinstance(t.action, ManualAction) else t.repo for n, t in self.todos.items()}
+        return {n: MILESTONE_REPO if isinstance(t.action, ManualAction) else t.repo for n, t in self.todos.items()}
 
     @cached_property
     def supply(self) -> Supply:
         needing = (
             (name, todo.resources)
             for name, todo in self.todos.items()
-            if todo.resources and self.repo_of[name] != NOWHERE
+            if todo.resources and self.repo_of[name] != MILESTONE_REPO
         )
         needs = {name: {need.name: need.amount for need in some} for name, some in needing}
         return Supply(capacities=self.capacities, needs=needs)

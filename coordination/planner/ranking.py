@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordination.planner.bound import bound
+from coordination.planner.resources import Supply
 from coordination.planner.schedule import Schedule, simulate
-from coordination.planner.supply import Supply
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph

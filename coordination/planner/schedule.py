@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from heapq import heappop, heappush
 
-from coordination.planner.gates import NOWHERE
+from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.paths import ranks
-from coordination.planner.supply import NOTHING_SHARED, Supply
+from coordination.planner.resources import NOTHING_SHARED, Supply
 
 Predecessors = Mapping[str, Collection[str]]
 Entry = tuple[float, int, str]
@@ -180,7 +180,7 @@ class _Clock:
             if not self._durations[name]:
                 self._start[name] = self._end[name] = now
                 ahead += self._freed_by(name)
-            elif self._repo_of[name] == NOWHERE:
+            elif self._repo_of[name] == MILESTONE_REPO:
                 self._begin(self._entry(name, now), now)
             else:
                 self._line_up(name, now)
@@ -243,7 +243,7 @@ class _Clock:
 
     def _finish(self, name: str, now: float) -> None:
         repo, needs = self._repo_of[name], self._needs.get(name, ())
-        if repo != NOWHERE:
+        if repo != MILESTONE_REPO:
             self._free_slots += 1
             self._busy.discard(repo)
             self._take(needs, -1)

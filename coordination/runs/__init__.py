@@ -32,7 +32,7 @@ Invariants. Each has a test that tries to break it.
 7. A claim records the intent before anything is begun, and a run is rolled_back only when no intent is left that is not undone. What
    stands before a todo is undone after it, and nothing while anything of the run still runs.
 
-What happens on failure. Worker dies: another one of its machine sees that within a second (`workers/roll.py`); where none is left
+What happens on failure. Worker dies: another one of its machine sees that within a second (`workers/local_liveness.py`); where none is left
 its lease runs out, and the reaper takes the todo up again; either at most `lost_leases` times. Redis
 dies, or its clock is set: workers keep their children and go on asking; nobody is declared lost until Redis has been back for one
 lease. A todo that loses its worker too often has failed as poison. Everything dies: the first worker that is back reaps. Submitter dies before the seal: the draft's keys expire; after it: the reaper sends.

@@ -58,7 +58,7 @@ class Kind(StrEnum):
     """Copies of commits that were made on other hosts."""
 
 
-class Remnant(BaseModel):
+class Artifact(BaseModel):
     """One thing that a run has left on a host."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -110,7 +110,7 @@ class Finding(BaseModel):
     """Why it does not count as landed; empty if it does, or if there is nothing of it."""
 
 
-class Errand(BaseModel):
+class CleanupJob(BaseModel):
     """What the workers are asked. `runs`: these alone, else every run that left something, but those to `spare`; `sought`: whether
     these are in the base branches.
     """
@@ -128,7 +128,7 @@ class Errand(BaseModel):
     """Run → repository → the commit at which the run left its branch."""
     sought: tuple[Sought, ...] = ()
 
-    def about(self, repos: Container[str]) -> Errand:
+    def about(self, repos: Container[str]) -> CleanupJob:
         """The same, as far as it is about these repositories."""
         tips = {run: {repo: tip for repo, tip in of.items() if repo in repos} for run, of in self.tips.items()}
         sought = tuple(one for one in self.sought if one.repo in repos)
@@ -140,21 +140,21 @@ class Answer(BaseModel):
 
     host: str
     done: bool = False
-    found: tuple[Remnant, ...] = ()
+    found: tuple[Artifact, ...] = ()
     landed: tuple[Finding, ...] = ()
     error: str = ""
 
 
-class Board:
+class CleanupQueue:
     """Where errands hang, and the workers' answers."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
 
-    def errands(self) -> list[Errand]:
+    def errands(self) -> list[CleanupJob]:
         """Those that may still be begun: who asked may have died, and nothing is removed behind people's backs."""
-        errands = readable(Errand, self._redis.hgetall(self._keys.errands), "errand")
+        errands = readable(CleanupJob, self._redis.hgetall(self._keys.errands), "errand")
         return [errand for errand in errands.values() if self._now_ms() < errand.until_ms]
 
     def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
@@ -164,7 +164,7 @@ class Board:
             pipeline.expire(key, DONE_WITHIN)
             pipeline.execute()
 
-    def hang(self, errand: Errand) -> None:
+    def hang(self, errand: CleanupJob) -> None:
         with self._redis.pipeline() as pipeline:
             pipeline.hset(self._keys.errands, errand.id, errand.model_dump_json())
             pipeline.expire(self._keys.errands, DONE_WITHIN)
@@ -198,7 +198,7 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    found: tuple[Remnant, ...]
+    found: tuple[Artifact, ...]
     statuses: Mapping[str, str]
     """Run → its status, or `forgotten`."""
     silent: tuple[str, ...]
@@ -208,15 +208,15 @@ class Survey:
 
     ended_ms: Mapping[str, int]
     """Run → when it ended."""
-    kept: tuple[Remnant, ...] = ()
+    kept: tuple[Artifact, ...] = ()
     """Only copies in runs that were left out because not all of their work is merged."""
 
     @property
-    def removable(self) -> tuple[Remnant, ...]:
+    def removable(self) -> tuple[Artifact, ...]:
         return tuple(r for r in self.found if not r.stays)
 
     @property
-    def only_copies(self) -> tuple[Remnant, ...]:
+    def only_copies(self) -> tuple[Artifact, ...]:
         """Branches and worktrees that could go, and with them the only copy of somebody's work."""
         return tuple(r for r in self.removable if r.unmerged or r.changed)
 
@@ -242,7 +242,7 @@ class Survey:
             )
 
 
-def in_words(copies: Sequence[Remnant]) -> str:
+def in_words(copies: Sequence[Artifact]) -> str:
     """Name worktrees by their folders, and branches, some of each."""
     folders = [f"{r.path} on {r.host}" for r in copies if r.changed and not r.loose]
     loose = [f"{r.path} on {r.host}" for r in copies if r.loose]
@@ -262,7 +262,7 @@ def in_words(copies: Sequence[Remnant]) -> str:
 class Cleaning:
     def __init__(self, store: RunStore) -> None:
         self._store = store
-        self._board = Board(store.redis, store.keys)
+        self._board = CleanupQueue(store.redis, store.keys)
         self._presence = Presence(store.redis, store.keys)
         self._reader = RunReader(store.redis, store.keys)
 
@@ -320,7 +320,7 @@ class Cleaning:
         self, *, remove: bool, branches: bool, runs: tuple[str, ...] | None, spare: tuple[str, ...] = ()
     ) -> Survey:
         ended = self._ended()
-        errand = Errand(
+        errand = CleanupJob(
             id=uuid.uuid4().hex,
             until_ms=self._store.now_ms() + ms(2 * BEGIN_WITHIN),
             remove=remove,
@@ -342,7 +342,7 @@ class Cleaning:
             absent=tuple(sorted(hosts - there - {worker.host for worker in self._presence.workers()})),
         )
 
-    def _of_ended(self, found: tuple[Remnant, ...], ended: Mapping[str, Ended]) -> tuple[Remnant, ...]:
+    def _of_ended(self, found: tuple[Artifact, ...], ended: Mapping[str, Ended]) -> tuple[Artifact, ...]:
         """A run that began, or ended, while the workers looked is left for another time."""
         others = {r.run for r in found} - set(ended)
         known = {run_id for run_id in others if self._store.status(run_id) is not None}
@@ -366,7 +366,7 @@ class Cleaning:
         return known
 
 
-def _asked_for(found: Iterable[Remnant], errand: Errand) -> tuple[Remnant, ...]:
+def _asked_for(found: Iterable[Artifact], errand: CleanupJob) -> tuple[Artifact, ...]:
     """Without what an answer says of other runs: a worker may not add to what a person has asked for."""
     return tuple(r for r in found if r.run not in errand.spare and (errand.runs is None or r.run in errand.runs))
 
@@ -383,7 +383,7 @@ def _ended_ms(run_id: str, known: Ended | None) -> int:
 
 
 def ask_workers(
-    board: Board, presence: Presence, errand: Errand, repos: Container[str] | None = None
+    board: CleanupQueue, presence: Presence, errand: CleanupJob, repos: Container[str] | None = None
 ) -> tuple[list[Answer], tuple[str, ...]]:
     """Return the complete answers of the workers (of those that serve one of `repos`), and the workers that gave none."""
     asked = {w.id for w in presence.workers() if repos is None or any(repo in repos for repo in w.repos)}
@@ -404,7 +404,7 @@ def ask_workers(
     return complete, (*silent, *(f"{worker}: {why}" for worker, why in told.items()))
 
 
-def _gathered(board: Board, errand: Errand, there: Callable[[], set[str]]) -> dict[str, Answer]:
+def _gathered(board: CleanupQueue, errand: CleanupJob, there: Callable[[], set[str]]) -> dict[str, Answer]:
     began = time.monotonic()
     waited_for = there()
     while True:
@@ -428,9 +428,9 @@ def readable(kind: type[Record], rows: Mapping[str, str], what: str) -> dict[str
     return found
 
 
-def merged(answers: Iterable[Answer]) -> tuple[Remnant, ...]:
+def merged(answers: Iterable[Answer]) -> tuple[Artifact, ...]:
     """Each thing once, by run: two workers of a host may have seen the same, and what one of them took is gone."""
-    things: dict[tuple[str, str, str, str, str], Remnant] = {}
+    things: dict[tuple[str, str, str, str, str], Artifact] = {}
     for answer in answers:
         for remnant in answer.found:
             key = (remnant.run, answer.host, remnant.repo, remnant.kind, remnant.path)

@@ -17,7 +17,7 @@ HOST = "host."
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class EndedRun:
     run_id: str
     meta: Mapping[str, str]
     spec: Mapping[str, str]
@@ -65,7 +65,7 @@ class Ended:
         return self.place[todo].split()[2]
 
 
-def read(store: RunStore, run_id: str) -> Ended:
+def read(store: RunStore, run_id: str) -> EndedRun:
     """Raises Conflict unless the run has ended, was not retried yet, and is what was submitted."""
     keys = store.keys.run(run_id)
     names = ("meta", "spec", "place", "children", "levels", "state", "tips", "output", "checkpoint", "facts")
@@ -79,13 +79,13 @@ def read(store: RunStore, run_id: str) -> Ended:
         facts[todo][fact] = value
     if not found["meta"]:
         raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
-    ended = Ended(run_id=run_id, facts=facts, **found)
+    ended = EndedRun(run_id=run_id, facts=facts, **found)
     refuse_again(store, ended)
     refuse_damaged(run_id, ended.meta, ended.place, ended.children, ended.spec)
     return ended
 
 
-def refuse_again(store: RunStore, run: Ended) -> None:
+def refuse_again(store: RunStore, run: EndedRun) -> None:
     """Raises Conflict where the run goes on, was undone, or was retried: as it stands now, not as it was read."""
     status = RunStatus(store.status(run.run_id) or run.meta["status"])
     if status is RunStatus.ROLLED_BACK:
@@ -101,13 +101,13 @@ def refuse_again(store: RunStore, run: Ended) -> None:
     refuse_taken_up(store, run)
 
 
-def _anew(run: Ended) -> str:
+def _anew(run: EndedRun) -> str:
     return f"begin anew: coord sweep {run.meta['plan_id']}"
 
 
-def refuse_taken_up(store: RunStore, run: Ended) -> None:
+def refuse_taken_up(store: RunStore, run: EndedRun) -> None:
     """Raises Conflict where there is a retry of it."""
-    for heir, status in reversed(heirs(store, run.run_id)):
+    for heir, status in reversed(retries_of(store, run.run_id)):
         words = f"run {run.run_id} was retried already, as run {heir}"
         if status == RunStatus.ROLLED_BACK:
             raise Conflict(f"{words}, which was rolled back, and its work with that", _anew(run))
@@ -115,7 +115,7 @@ def refuse_taken_up(store: RunStore, run: Ended) -> None:
         raise Conflict(words, hint)
 
 
-def heirs(store: RunStore, run_id: str) -> list[tuple[str, str]]:
+def retries_of(store: RunStore, run_id: str) -> list[tuple[str, str]]:
     """The runs that took up this one, oldest first, each with its status."""
     started_at = store.redis.hget(store.keys.run(run_id).meta, "started_at") or "-inf"
     later = store.redis.zrangebyscore(store.keys.runs, started_at, "+inf")
@@ -126,8 +126,8 @@ def heirs(store: RunStore, run_id: str) -> list[tuple[str, str]]:
     return [(other, status) for other, (source, status) in zip(later, rows, strict=True) if source == run_id]
 
 
-def restorable(store: RunStore, ended: Ended) -> Callable[[str, str], bool]:
-    """Whether a commit of the run can be had without the host that made it: asks its bundles (workers/parcels.py)."""
+def restorable(store: RunStore, ended: EndedRun) -> Callable[[str, str], bool]:
+    """Whether a commit of the run can be had without the host that made it: asks its bundles (workers/transfer/bundles.py)."""
 
     def carried(repo: str, commit: str) -> bool:
         key = store.keys.run(ended.run_id).bundle(repo)

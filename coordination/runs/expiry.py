@@ -17,7 +17,7 @@ from datetime import timedelta
 import redis
 
 from coordination.cache.names import of_run
-from coordination.runs.export.shelf import Shelf
+from coordination.runs.export.shelf import RunArchiver
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore, ms
 from coordination.wire.keys import member
@@ -28,7 +28,7 @@ UNLINKED_AT_ONCE = 500
 
 
 class Expiry:
-    def __init__(self, store: RunStore, keep: timedelta, shelf: Shelf | None = None) -> None:
+    def __init__(self, store: RunStore, keep: timedelta, shelf: RunArchiver | None = None) -> None:
         self._store = store
         self._keep = keep
         self._shelf = shelf

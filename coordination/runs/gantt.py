@@ -14,7 +14,7 @@ from heapq import heappop, heappush
 
 from coordination.phrases import counted
 from coordination.planner import svg
-from coordination.planner.gates import NOWHERE
+from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.records import RunView, TodoState, TodoView
 from coordination.runs.time_axis import axis, took
 from coordination.runs.timeline import Cause, Timeline, Wait, Work
@@ -139,7 +139,7 @@ def _lanes(waits: Sequence[Wait]) -> list[list[Wait]]:
 def _ground(band: _Band, host: str, *, shaded: bool) -> Iterator[str]:
     if shaded:
         yield svg.element("rect", x=0, y=band.top, width=LEFT + PLOT + RIGHT, height=band.height, class_="band")
-    name = "approvals" if band.repo == NOWHERE else band.repo
+    name = "approvals" if band.repo == MILESTONE_REPO else band.repo
     yield svg.text(svg.fitted(name, LEFT - 40, 12.6), PAD * 4, band.top + PAD + 14, "out b")
     if host:
         yield svg.text(svg.fitted(host, LEFT - 40, 10), PAD * 4, band.top + PAD + 27, "faint xs")

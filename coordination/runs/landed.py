@@ -7,7 +7,7 @@ such a record), the branches `coord/<run>` are searched for the todo's trailers.
 neither, and nothing is looked at.
 
 Only a worker reaches the repositories, so every worker that serves one of them is asked, by an errand: any of them may be given the
-next todo. What a worker does is in `workers/landed.py`.
+next todo. What a worker does is in `workers/cleanup/landed.py`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from coordination.errors import Conflict, UsageError
 from coordination.models import Ecosystem, Plan
 from coordination.phrases import listed
 from coordination.planner.blockers import Register
-from coordination.planner.gates import NOWHERE, gates_of
-from coordination.runs.cleaning import BEGIN_WITHIN, Board, Errand, Finding, Sought, ask_workers
-from coordination.runs.ended import heirs
+from coordination.planner.gates import MILESTONE_REPO, gates_of
+from coordination.runs.cleaning import BEGIN_WITHIN, CleanupJob, CleanupQueue, Finding, Sought, ask_workers
+from coordination.runs.ended import retries_of
 from coordination.runs.presence import Presence
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore, ms
@@ -59,7 +59,7 @@ def bases(ecosystem: Ecosystem, plan: Plan | None, todos: Collection[str], known
     return [
         Base(todo=name, repo=declared[name].repo, branch=branches.get(declared[name].repo, "main"), behind=behind)
         for name, behind in register.completed_before(todos).items()
-        if name in declared and name not in known and name not in todos and declared[name].repo != NOWHERE
+        if name in declared and name not in known and name not in todos and declared[name].repo != MILESTONE_REPO
     ]
 
 
@@ -116,7 +116,7 @@ def _tips(store: RunStore, later: Callable[[str], list[str]], run: str, repo: st
 def _later(store: RunStore, run: str) -> list[str]:
     """The runs that took this one up, one after the other."""
     chain: list[str] = []
-    while found := [heir for heir, _ in heirs(store, chain[-1] if chain else run) if heir not in chain]:
+    while found := [heir for heir, _ in retries_of(store, chain[-1] if chain else run) if heir not in chain]:
         chain.append(found[-1])
     return chain
 
@@ -127,8 +127,8 @@ def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[l
     if not any(repos & set(worker.repos) for worker in presence.workers()):
         return [], repos
     until = store.now_ms() + ms(2 * BEGIN_WITHIN)
-    errand = Errand(id=uuid.uuid4().hex, until_ms=until, runs=(), sought=tuple(sought))
-    answers, silent = ask_workers(Board(store.redis, store.keys), presence, errand, repos)
+    errand = CleanupJob(id=uuid.uuid4().hex, until_ms=until, runs=(), sought=tuple(sought))
+    answers, silent = ask_workers(CleanupQueue(store.redis, store.keys), presence, errand, repos)
     if silent:
         raise NotLanded(
             f"no answer from {', '.join(silent)}: whether completed work is in the base branches is not known",

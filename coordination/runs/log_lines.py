@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
-from coordination.runs.logbook import Piece
+from coordination.runs.log_reader import Piece
 
 
 def marked(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from coordination.errors import NotFound
 from coordination.phrases import counted
 from coordination.planner import paths
-from coordination.planner.gates import NOWHERE
+from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.hours import say
 from coordination.planner.picture import Box, Picture
 from coordination.planner.picture import draw as draw_graph
@@ -71,7 +71,7 @@ def _subtitle(run: RunView) -> str:
 
 def _box(todo: TodoView, task: str) -> Box:
     took = "" if todo.duration_s is None else say(todo.duration_s / 3600)
-    where = "a milestone" if todo.repo == NOWHERE else todo.repo
+    where = "a milestone" if todo.repo == MILESTONE_REPO else todo.repo
     state = "cached" if todo.cached else todo.state.value
     words = state.replace("_", " ")
     why = todo.error or todo.waits_for or ""
@@ -80,7 +80,7 @@ def _box(todo: TodoView, task: str) -> Box:
     about += [f"by {todo.worker}"] if todo.worker else []
     return Box(
         state=state,
-        first=todo.id if todo.repo == NOWHERE else f"{todo.id} · {todo.repo}",
+        first=todo.id if todo.repo == MILESTONE_REPO else f"{todo.id} · {todo.repo}",
         right=took,
         second=why or task or words,
         hover="\n".join([todo.id, *about, *([why] if why else [])]),

@@ -15,7 +15,7 @@ from redis import Redis
 
 from coordination.errors import Conflict
 from coordination.models import ECOSYSTEM_ID
-from coordination.planner.gates import NOWHERE
+from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.store import ms
 from coordination.wire.keys import Keys
 from coordination.wire.scripts import Scripts
@@ -158,7 +158,7 @@ class Presence:
         """Those of `repos` that no worker can work on → what they wait for, in words."""
         workers = self.workers()
         served = {repo for worker in workers for repo in worker.fit}
-        return {repo: waiting_for_worker(repo, workers) for repo in sorted(set(repos) - served - {NOWHERE})}
+        return {repo: waiting_for_worker(repo, workers) for repo in sorted(set(repos) - served - {MILESTONE_REPO})}
 
     def silent(self, worker_ids: Iterable[str]) -> Mapping[str, str]:
         """Those of these workers that are not heard of any more → what their todos wait for, in words."""

@@ -190,7 +190,7 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handed:
+class PredecessorOutput:
     """What a todo that has settled left for those after it."""
 
     todo: str
@@ -204,10 +204,10 @@ class Handed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HandedOver:
+class TodoInputs:
     """What a todo begins with."""
 
-    todos: list[Handed]
+    todos: list[PredecessorOutput]
     """Of its predecessors, in the order in which they were asked for."""
     context: dict[str, Any]
     """What it sees of its context: key → value."""

@@ -29,14 +29,14 @@ from coordination.planner.delivery import Delivery
 from coordination.runs.clock_watch import ClockWatch
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.expiry import Expiry
-from coordination.runs.export.shelf import Shelf
+from coordination.runs.export.shelf import RunArchiver
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore, ms
 from coordination.runs.stuck import StuckWatch
 from coordination.settings import Settings
 from coordination.wire.apart import is_wrong_type, set_apart
+from coordination.wire.error_messages import cannot_write
 from coordination.wire.keys import lock
-from coordination.wire.trouble import cannot_write
 
 TICK_S = 0.5
 LEAD = "keeper"
@@ -54,7 +54,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Swept:
+class MaintenanceReport:
     """What one round did."""
 
     fired: int = 0
@@ -89,8 +89,8 @@ class Reaper:
     def redis_was_away(self) -> None:
         self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()
 
-    def run_once(self) -> Swept:
-        swept = Swept()
+    def run_once(self) -> MaintenanceReport:
+        swept = MaintenanceReport()
         if not self.clock.now_ms:
             self.look_at_clock()
         self._see_server()
@@ -119,7 +119,7 @@ class Reaper:
                 logger.error("run %s cannot be carried on, its records in Redis are damaged: %s", run_id, error)
             self._unreadable.add(run_id)
 
-    def _reap(self, swept: Swept) -> None:
+    def _reap(self, swept: MaintenanceReport) -> None:
         for run_id, todo_id in self._store.expired(self.clock.now_ms):
             with self.apart(run_id):
                 reply = self._store.lose(run_id, todo_id, self._settings.lost_leases, self.clock.now_ms)
@@ -128,7 +128,7 @@ class Reaper:
                     swept.lost.append((run_id, todo_id))
                 self._dispatcher.follow(reply)
 
-    def _strand(self, runs: Iterable[str], swept: Swept) -> None:
+    def _strand(self, runs: Iterable[str], swept: MaintenanceReport) -> None:
         """What is due on a host that is gone waits and says so; what waited for a host that is back goes on."""
         served = [(repo, worker.host) for worker in self._presence.workers() for repo in worker.repos]
         for run_id in runs:
@@ -138,7 +138,7 @@ class Reaper:
                     swept.stranded.append(run_id)
                 self._dispatcher.follow(reply)
 
-    def _resend(self, run_id: str, swept: Swept) -> None:
+    def _resend(self, run_id: str, swept: MaintenanceReport) -> None:
         reply = self._store.resend(run_id, RESEND_AFTER, RESEND_AT_ONCE)
         # A message that still stands in its queue is not lost; nobody has come for it yet.
         empty = {q for q in {self._queue(d) for d in reply.sends} if not self._store.redis.llen(q)}
@@ -149,7 +149,7 @@ class Reaper:
     def _queue(self, delivery: Delivery) -> str:
         return self._store.keys.queue(delivery.repo, delivery.host)
 
-    def _advance(self, run_id: str, swept: Swept) -> None:
+    def _advance(self, run_id: str, swept: MaintenanceReport) -> None:
         meta = self._store.keys.run(run_id).meta
         level, settled_at = self._store.redis.hmget(meta, ["level", "level_settled_at"])
         if settled_at is None or level is None:
@@ -177,7 +177,7 @@ class Reaper:
         self._server = server["run_id"]  # not before: what was not told is told in the next round
 
 
-class Keeper:
+class MaintenanceLeader:
     """The thread in every worker; at most one acts at a time."""
 
     def __init__(
@@ -187,7 +187,7 @@ class Keeper:
         self._dispatcher = dispatcher
         self._settings = settings
         self._reaper = Reaper(store, dispatcher, settings, state)
-        shelf = Shelf(store, Path(settings.export_runs)) if settings.export_runs else None
+        shelf = RunArchiver(store, Path(settings.export_runs)) if settings.export_runs else None
         self._expiry = Expiry(store, settings.keep_runs, shelf)
         self._locks = LockManager(store.redis, store.keys.namespace)
         self._lock: Lock | None = None
@@ -209,13 +209,13 @@ class Keeper:
         if self._thread.is_alive():  # a worker may be told to stop before Redis has answered it once
             self._thread.join(timeout=5)
 
-    def run_once(self) -> Swept:
+    def run_once(self) -> MaintenanceReport:
         """One round, if this keeper leads."""
         self._reaper.look_at_clock()
         if not self._leads():
-            return Swept()
+            return MaintenanceReport()
         self._reaper.clock.answer()
-        swept = self._reaper.run_once() if self._settings.reaper else Swept()
+        swept = self._reaper.run_once() if self._settings.reaper else MaintenanceReport()
         for run_id, todo_id in self._store.due(self._store.now_ms()):
             with self._reaper.apart(run_id):
                 reply = self._store.fire(run_id, todo_id)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from coordination.errors import Conflict, NotFound
 from coordination.models import HIDDEN, secrets_of
 from coordination.nearest import did_you_mean
-from coordination.runs.ended import heirs
-from coordination.runs.outlook import undo_text
+from coordination.runs.dry_run import undo_text
+from coordination.runs.ended import retries_of
 from coordination.runs.records import RunBrief, RunStatus, RunView, TodoSpec, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.ways_back import without_way_back
+from coordination.runs.undoability import without_way_back
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def _without_way_back(todo: str, spec: str, state: str, facts: Mapping[str, str]
 
 def refuse_built_on(store: RunStore, run_id: str) -> None:
     """Raises Conflict where a later run has built on this one, and stands."""
-    standing = [heir for heir, status in heirs(store, run_id) if status != RunStatus.ROLLED_BACK]
+    standing = [heir for heir, status in retries_of(store, run_id) if status != RunStatus.ROLLED_BACK]
     if standing:
         heir = standing[-1]
         raise Conflict(

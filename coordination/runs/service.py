@@ -18,31 +18,31 @@ from coordination.messages.following import BEGINNING
 from coordination.models import Ecosystem, OnFailure, TodoStatus, Verdict
 from coordination.nearest import did_you_mean
 from coordination.phrases import listed
-from coordination.planner.gates import NOWHERE
+from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs import approvals, manual, named_checkpoints
 from coordination.runs.approvals import Decision
-from coordination.runs.carry_over import CarryOver, left_of, take_up
+from coordination.runs.conflicts import refuse_under_way
 from coordination.runs.durations import learned
 from coordination.runs.ended import read, refuse_again, restorable
 from coordination.runs.filings import NOT_STANDING, filings, keep_filings
 from coordination.runs.landed import bases, refuse_not_landed
 from coordination.runs.log_lines import marked, prefixed
-from coordination.runs.logbook import Logbook
+from coordination.runs.log_reader import LogReader
 from coordination.runs.mail import open_bus
 from coordination.runs.named_checkpoints import NamedCheckpoint, one_named
 from coordination.runs.presence import Presence
 from coordination.runs.progress import Event, follow
 from coordination.runs.records import Reply, RunStatus, RunView, TodoState, TodoView
+from coordination.runs.retry_plan import CarryOver, left_of, submit_retry
 from coordination.runs.rollback import Prospect, prospect, refuse_built_on, refuse_to_accept
 from coordination.runs.store import RunStore
 from coordination.runs.structure import refuse_changed
 from coordination.runs.submit import Order, actor, submit
-from coordination.runs.under_way import refuse_under_way
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
-from coordination.wire.fitness import refuse_unfit
 from coordination.wire.keys import Keys
+from coordination.wire.server_check import refuse_unfit
 
 if TYPE_CHECKING:
     from coordination.breakers.manager import BreakerManager
@@ -160,7 +160,9 @@ class Runs:
         with self._alone():
             refuse_again(self.store, left.ended)
             self.refuse_what_is_under_way(left.again)
-            run_id, reply = take_up(self.store, left, self.settings, on_failure=on_failure, max_parallel=max_parallel)
+            run_id, reply = submit_retry(
+                self.store, left, self.settings, on_failure=on_failure, max_parallel=max_parallel
+            )
         self._follow(run_id, reply)
         return run_id
 
@@ -302,7 +304,7 @@ class Runs:
         With `follow` until what is asked for has ended. Raises NotFound.
         """
         todos = self._todos(run_id, todo)
-        book = Logbook(self._blocking, self.keys, run_id, todos)
+        book = LogReader(self._blocking, self.keys, run_id, todos)
         texts = marked(book.followed() if follow else book.written())
         return prefixed(texts, todos) if todo is None else (text for _, text in texts)
 
@@ -379,8 +381,8 @@ class Runs:
         run = self.reader.read(run_id)
         if self.redis.hexists(self.keys.run(run_id).meta, "recurring"):
             return Outcome(plan=run.plan_id, succeeded={}, undone={})
-        succeeded = {t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != NOWHERE}
-        approved = [t for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo == NOWHERE]
+        succeeded = {t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != MILESTONE_REPO}
+        approved = [t for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo == MILESTONE_REPO]
         undone = {
             t.id: _hours(t) for t in run.todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED
         }

@@ -20,11 +20,11 @@ from coordination.runs.records import (
     LIVE,
     Blame,
     Grant,
-    Handed,
-    HandedOver,
+    PredecessorOutput,
     Reply,
     Result,
     RunBrief,
+    TodoInputs,
     TodoSpec,
     TodoState,
     Undo,
@@ -265,7 +265,7 @@ class RunStore:
 
     def handed_over(
         self, run_id: str, todos: Sequence[str], contexts: Sequence[str] = (), limit_bytes: int = 0, to: str = ""
-    ) -> HandedOver:
+    ) -> TodoInputs:
         """What each of the todos left, and what is to be seen from a context (its chain, the inner one first): in one round trip.
 
         `to`: the todo that begins with it; `claimed_by` is the fence of its claim, read last.
@@ -278,7 +278,7 @@ class RunStore:
 
     def _handed_over(
         self, run_id: str, todos: Sequence[str], contexts: Sequence[str], limit_bytes: int, to: str
-    ) -> HandedOver:
+    ) -> TodoInputs:
         keys = self.keys.run(run_id)
         names = ("commit", "run", "settled_by")
         with self.redis.pipeline(transaction=False) as pipeline:
@@ -293,11 +293,13 @@ class RunStore:
         claimed_by = int(fence or 0)
         omitted, *seen = answers[0] if contexts else [0]
         handed = [
-            Handed(todo=t, output=json.loads(o) if o else None, commit=commit, run=run or run_id, fence=int(by or 0))
+            PredecessorOutput(
+                todo=t, output=json.loads(o) if o else None, commit=commit, run=run or run_id, fence=int(by or 0)
+            )
             for t, o, commit, run, by in zip(todos, outputs, facts[0::3], facts[1::3], facts[2::3], strict=True)
         ]
         context = {key: json.loads(value) for key, value in zip(seen[::2], seen[1::2], strict=True)}
-        return HandedOver(todos=handed, context=context, omitted=omitted, claimed_by=claimed_by)
+        return TodoInputs(todos=handed, context=context, omitted=omitted, claimed_by=claimed_by)
 
     def log(
         self,

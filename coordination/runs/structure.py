@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from coordination.errors import Conflict, PlanRefused
 from coordination.models import Ecosystem, Todo, TodoStatus
 from coordination.planner.blockers import Register
-from coordination.planner.gates import NOWHERE, gates_of
+from coordination.planner.gates import MILESTONE_REPO, gates_of
 from coordination.runs.records import RunBrief
 
 SHOWN = 3
@@ -86,7 +86,11 @@ def differences(brief: RunBrief, ecosystem: Ecosystem, left: Collection[str]) ->
     for name, before in brief.predecessors.items():
         now = register.items.get(name)
         if not isinstance(now, Todo):
-            yield f"{name} is no longer declared" if brief.repo_of[name] != NOWHERE else f"{name} has no gate any more"
+            yield (
+                f"{name} is no longer declared"
+                if brief.repo_of[name] != MILESTONE_REPO
+                else f"{name} has no gate any more"
+            )
             continue
         if now.repo != brief.repo_of[name]:
             yield f"{name} is in repository {now.repo}, and was in {brief.repo_of[name]}"

@@ -13,14 +13,14 @@ from coordination.breakers.policy import Policy
 from coordination.errors import PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
 from coordination.phrases import counted, listed
-from coordination.planner.forecast import weigh
+from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import repos_of
 from coordination.planner.schedule import AGEING
 from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
 from coordination.runs.records import Origin, Reply, RunBrief, TodoSpec, TodoState
 from coordination.runs.store import RunStore, ms
 from coordination.runs.structure import graph_hash
-from coordination.runs.ways_back import without_way_back
+from coordination.runs.undoability import without_way_back
 from coordination.settings import Settings
 
 if TYPE_CHECKING:  # costs networkx, and whoever has a graph has paid for it
@@ -69,7 +69,9 @@ def decide(
     fail later: raises PlanRefused.
     """
     limit = max_parallel or graph.plan.max_parallel
-    choice = weigh(graph, max_parallel=settings.slots_beside(limit), margin=settings.levels_margin, strategy=strategy)
+    choice = choose_strategy(
+        graph, max_parallel=settings.slots_beside(limit), margin=settings.levels_margin, strategy=strategy
+    )
     order = Order(
         strategy=choice.strategy,
         reason=choice.reason,

@@ -17,9 +17,9 @@ from redis.exceptions import ResponseError
 from coordination.errors import NotFound, Unreadable
 from coordination.nearest import did_you_mean
 from coordination.planner.bound import bound
-from coordination.runs.kept import FACTS, FACTS_OF_UNDOING, kept, kept_of
 from coordination.runs.log_pieces import shown
 from coordination.runs.presence import Presence
+from coordination.runs.raw_records import FACTS, FACTS_OF_UNDOING, kept, kept_of
 from coordination.runs.records import RunBrief, RunStatus, RunView, Source, TodoState, TodoView
 from coordination.wire.keys import Keys, seat, split_member
 

@@ -20,7 +20,7 @@ from redis.connection import AbstractConnection, SSLConnection
 from redis.retry import Retry
 
 from coordination.wire.address import PORT, client_url
-from coordination.wire.trouble import damaged, explain
+from coordination.wire.error_messages import damaged, explain
 
 ANSWER_S = 2.0
 """A step is done in milliseconds; a disk that is busy makes Redis wait this long with a write."""

@@ -41,7 +41,7 @@ from redis.client import Pipeline, PubSub
 
 from coordination.errors import UsageError
 from coordination.wire.carrier import ADVANCE, EXECUTE, JoinBackend
-from coordination.wire.line import Line
+from coordination.wire.line import StepConnection
 from coordination.wire.ranked import RankedQoS
 from coordination.wire.scripts import Scripts
 from coordination.wire.tolerance import TolerantChannel, TolerantQoS
@@ -135,7 +135,7 @@ def switch_on(words: str, seams: Iterable[Seam] = ()) -> None:
     points, step = parse(words), _Step()
     _hook(points, Scripts, "__call__", lambda _self, name, *_: name)
     _name_what_is_sent(step)
-    _hook(points, Line, "_ask", lambda *_: step.name)
+    _hook(points, StepConnection, "_ask", lambda *_: step.name)
     for owner, method in _CALLS:
         _hook(points, owner, method, partial(_place, method))
     _hook(points, TolerantChannel, "_put", _published)
@@ -182,7 +182,7 @@ def _name_what_is_sent(step: _Step) -> None:
 
 
 def _while_sent(step: _Step, method: str, name: Callable[..., str]) -> None:
-    plain = getattr(Line, method)
+    plain = getattr(StepConnection, method)
 
     @wraps(plain)
     def hooked(*args: Any, **options: Any) -> Any:
@@ -192,7 +192,7 @@ def _while_sent(step: _Step, method: str, name: Callable[..., str]) -> None:
         finally:
             step.name = outer
 
-    setattr(Line, method, hooked)
+    setattr(StepConnection, method, hooked)
 
 
 def _published(_channel: object, _queue: str, message: Any, **_: Any) -> str | None:

@@ -20,8 +20,8 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from coordination.wire.connection import ANSWER_S, address_of
+from coordination.wire.error_messages import explain
 from coordination.wire.scripts import Scripts, digest, source
-from coordination.wire.trouble import explain
 
 _INSTANT_S = 0.001
 _LOADS = 5
@@ -34,7 +34,7 @@ _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError)
 Word = str | int | float | bytes
 
 
-class Line(Scripts):
+class StepConnection(Scripts):
     """To the Redis of a client, with its login and TLS; for any number of threads, and for processes that fork.
 
     Raises Unreachable (Unusable where the server refuses us); what redis-py raises for a fault of ours passes.
@@ -136,7 +136,7 @@ class Line(Scripts):
         return explain(error, self.url) or error
 
 
-class PlainLine(Line):
+class PlainLine(StepConnection):
     """For callers that know redis-py: they are told what it raises."""
 
     def _explained(self, error: redis.RedisError) -> Exception:

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from coordination.errors import NotAllowed
-from coordination.runs.restricted.proxy import ProxyStore
+from coordination.runs.remote_steps.proxy import ProxyStore
 from coordination.wire.connection import Profile, connect
 from coordination.wire.embedded import server_binary
 from coordination.wire.keys import Keys

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coordination.sample import break_package, create
-from coordination.sample.create import names
+from coordination.demo import break_package, create
+from coordination.demo.create import names
 from tests.stage import Done, Stage, git
 
 SAMPLE = Path(create.__code__.co_filename).parent / "ecosystem.yaml"

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
-from coordination.fleet.acl import Role, Rules
 from coordination.messages import Event, MessageBus
+from coordination.operations.acl import Role, Rules
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from tests.gateways import Gateway

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from coordination import Coord
-from coordination.mcp.office import Office
 from coordination.mcp.server import build
+from coordination.mcp.session import Session
 from tests.acceptance.gate import Gate
 from tests.agent import agent
 from tests.stage import PLAN, Stage
@@ -46,7 +46,7 @@ def test_a_running_todo_is_in_progress_in_every_view_with_its_run(stage: Stage) 
     exported = stage.ok("export", "--format", "json", "--kind", "todos").json
     assert {todo["id"]: todo["status"] for todo in exported}["runs"] == "in_progress"
 
-    with agent(build(office := Office(stage.file))) as ai:
+    with agent(build(office := Session(stage.file))) as ai:
         (mine,) = (t for t in ai.call("coord_list_todos", status=["in_progress"])["result"] if t["id"] == "runs")
         assert mine["run_id"] == run_id
         shown = ai.call("coord_get_repo_status", repo="api")

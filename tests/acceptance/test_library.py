@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from coordination import Blocked, Conflict, Coord, Event, RunStatus, Selectors, TodoState, UsageError
-from coordination.sample.create import create
+from coordination.demo.create import create
 from tests.stage import PLAN, Stage
 
 README = Path(__file__).parents[2] / "README.md"
@@ -76,7 +76,7 @@ def test_a_run_is_started_followed_and_steered(coord: Coord, caplog: pytest.LogC
     coord.on("todo.settled", lambda event: settled.update({event.todo: event.facts["state"]}))
     coord.on("*", lambda event: heard.append(event.name))
 
-    with caplog.at_level(logging.CRITICAL, "coordination.library.events"):
+    with caplog.at_level(logging.CRITICAL, "coordination.api.events"):
         run = coord.runs.sweep(PLAN)
         ended = run.wait(timeout_s=60)
 

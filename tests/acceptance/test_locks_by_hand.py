@@ -12,8 +12,8 @@ from datetime import timedelta
 import pytest
 
 from coordination.locks import LockManager, Owner
-from coordination.mcp.office import Office
 from coordination.mcp.server import build
+from coordination.mcp.session import Session
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from coordination.wire.scripts import Scripts
@@ -101,7 +101,7 @@ def test_json_has_every_fact_apart_and_todos_that_wait(desk: Stage, far: LockMan
 
 
 def test_an_agent_sees_the_same(desk: Stage, far: LockManager, redis_url: str):
-    office = Office(desk.file, redis_url)
+    office = Session(desk.file, redis_url)
     with far.acquire("deploy", ttl=TTL), agent(build(office)) as ai:
         (deploy,) = ai.call("coord_list_locks")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.sample import create
+from coordination.demo import create
 from tests.acceptance.gate import Gate
 from tests.doors import Certificates, leading_to, listening
 from tests.machines import PASSWORD, Loopback, Machine, Namespaces, Network, Site

@@ -208,6 +208,6 @@ def test_a_clients_configuration_starts_it(stage: Stage) -> None:
 
 
 def test_no_other_command_pays_for_it() -> None:
-    loaded = "import sys, coordination.cli.app, coordination.library.coord; sys.exit('fastmcp' in sys.modules)"
+    loaded = "import sys, coordination.cli.app, coordination.api.coord; sys.exit('fastmcp' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from coordination import Coord, NotFound
-from coordination.mcp.office import Office
 from coordination.mcp.server import build
+from coordination.mcp.session import Session
 from coordination.messages import Limits, MessageBus
 from coordination.wire.connection import Profile, connect
 from tests.agent import Agent, agent
@@ -34,7 +34,7 @@ def bus(redis_url: str) -> Iterator[MessageBus]:
 
 @pytest.fixture
 def ai(desk: Stage, redis_url: str) -> Iterator[Agent]:
-    office = Office(desk.file, redis_url)
+    office = Session(desk.file, redis_url)
     with agent(build(office)) as connected:
         yield connected
     office.close()

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from coordination.cli.app import COMMANDS
-from coordination.sample.create import create
+from coordination.demo.create import create
 from tests.stage import COORD, Stage
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.fleet.supervision import LIMIT, Restart, Restarts
+from coordination.operations.supervision import LIMIT, Restart, Restarts
 from coordination.wire.daemon import Daemon, Record, alive
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage

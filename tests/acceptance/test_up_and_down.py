@@ -9,7 +9,7 @@ import signal
 import pytest
 import redis
 
-from coordination.fleet.answers import worker_answers
+from coordination.operations.answers import worker_answers
 from coordination.wire.daemon import alive
 from tests.stage import Stage
 from tests.waiting import until

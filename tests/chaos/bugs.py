@@ -254,8 +254,8 @@ BUGS = (
     Bug(
         "leases are renewed at 0.9 of their ttl",
         "workers/leases.py",
-        "charge.settings.lease_ttl / 3)",
-        "charge.settings.lease_ttl * 0.9)",
+        "config.settings.lease_ttl / 3)",
+        "config.settings.lease_ttl * 0.9)",
         ("tests/unit/workers/test_beat.py",),
     ),
     Bug(
@@ -283,21 +283,21 @@ BUGS = (
     ),
     Bug(
         "an attempt begins with what the last one left in the worktree",
-        "workers/folder.py",
+        "workers/workspace/git_worktree.py",
         'self.git("clean", "-ffdq")',
         "pass",
         ("tests/integration/test_worktree.py",),
     ),
     Bug(
         "two attempts in one worktree",
-        "workers/occupancy.py",
+        "workers/workspace/lock.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         ("tests/integration/test_worktree.py", "tests/integration/test_attempt.py"),
     ),
     Bug(
         "published whatever stands there by now",
-        "workers/publishing.py",
+        "workers/transfer/publishing.py",
         "*PUSH, lease,",
         '*PUSH, "--force",',
         ("tests/integration/test_publishing.py",),

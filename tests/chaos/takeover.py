@@ -15,7 +15,7 @@ from tests.chaos.ledger import Record
 from tests.chaos.record import lines_of, record
 from tests.stage import Fields, Stage
 from tests.waiting import until
-from workers.roll import FOLDER
+from workers.local_liveness import FOLDER
 
 FAULT = "worker killed"
 DOES = (

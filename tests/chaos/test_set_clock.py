@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.recovery import Keeper
+from coordination.runs.recovery import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -47,8 +47,8 @@ def store(url: str) -> RunStore:
     return RunStore(connect(url, Profile.COMMAND), "test")
 
 
-def keeper(url: str, store: RunStore, label: str) -> Keeper:
-    return Keeper(store, Dispatcher(make_app(url, store.keys, SETTINGS), store), SETTINGS, label=label)
+def keeper(url: str, store: RunStore, label: str) -> MaintenanceLeader:
+    return MaintenanceLeader(store, Dispatcher(make_app(url, store.keys, SETTINGS), store), SETTINGS, label=label)
 
 
 def submitted(store: RunStore) -> Harness:

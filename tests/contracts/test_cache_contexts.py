@@ -16,10 +16,10 @@ import redis
 
 from coordination.cache.contexts import Cache, Context
 from coordination.cache.entries import NoRoom
-from coordination.cache.flight import Flight
 from coordination.cache.limits import Eviction, Limits
 from coordination.cache.local import CONTEXTS, FRESH_FOR, Local
 from coordination.cache.names import Scope, of_run
+from coordination.cache.single_flight import SingleFlight
 from coordination.cache.store import Store
 from coordination.errors import UsageError
 from coordination.runs.store import RunStore
@@ -430,12 +430,12 @@ def test_a_computation_that_fails_is_kept_by_nobody(cache: Cache):
 COMPUTES = """
 import sys, time
 from datetime import timedelta
-from coordination.cache.flight import Flight
+from coordination.cache.single_single_flight import SingleFlight
 from coordination.wire.connection import Profile, connect
 def forever():
     print("computing", flush=True)
     time.sleep(600)
-Flight(connect(sys.argv[1], Profile.COMMAND), "test", timedelta(seconds=1)).one("a", lambda: None, forever)
+SingleFlight(connect(sys.argv[1], Profile.COMMAND), "test", timedelta(seconds=1)).one("a", lambda: None, forever)
 """
 WRITES = """
 import sys
@@ -458,7 +458,7 @@ def test_the_next_one_computes_where_the_one_that_did_was_killed(redis_url: str,
         process.kill()
         process.wait()
         process.stdout and process.stdout.close()
-    flight = Flight(client, "test")
+    flight = SingleFlight(client, "test")
 
     assert flight.one("a", lambda: None, lambda: b"mine") == b"mine"
     flight.close()

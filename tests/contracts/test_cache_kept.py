@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from coordination.cache.chore import CacheChore, Tidied
 from coordination.cache.contexts import Cache
 from coordination.cache.document import export, restore
 from coordination.cache.limits import Limits
+from coordination.cache.maintenance import CacheChore, Tidied
 from coordination.cache.names import Scope
 from coordination.cache.store import Store
 from coordination.errors import CoordinationError, UsageError

@@ -9,9 +9,9 @@ import pytest
 from coordination.errors import Conflict, NotFound, PlanRefused
 from coordination.models import Ecosystem, Issue, OnFailure, Retry, Strategy
 from coordination.planner.graph import build
-from coordination.runs.carry_over import CarryOver, left_of, take_up
 from coordination.runs.ended import read, restorable
 from coordination.runs.records import Grant, Result, TodoState
+from coordination.runs.retry_plan import CarryOver, left_of, submit_retry
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
@@ -45,7 +45,7 @@ def retry(run: Harness, file: Ecosystem | None = None, **how: Any) -> CarryOver:
     which = {name: how.pop(name) for name in ("without", "start", "as_it_was") if name in how}
     found = left(run.store, run.run_id, file, **which)
     how = {"on_failure": None, "max_parallel": None, **how}
-    run.run_id, reply = take_up(run.store, found, Settings(), **how)
+    run.run_id, reply = submit_retry(run.store, found, Settings(), **how)
     run.follow(reply)
     return found
 

@@ -19,8 +19,8 @@ import pytest
 from coordination.errors import PlanRefused
 from coordination.models import Repo, Todo
 from tests.waiting import until
-from workers import child
 from workers.executors import EXECUTORS, Job, command_for
+from workers.process import child
 
 DEEDS = """
 import json, os, sys, time

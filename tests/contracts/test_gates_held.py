@@ -9,8 +9,8 @@ import pytest
 
 from coordination.models import Ecosystem, Milestone, OnFailure, Strategy
 from coordination.planner.graph import build
-from coordination.runs.carry_over import left_of, take_up
 from coordination.runs.ended import read
+from coordination.runs.retry_plan import left_of, submit_retry
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import Harness
@@ -273,7 +273,7 @@ def test_a_retry_asks_again_for_what_it_runs_again_and_for_nothing_else(run: Har
 
     ended = read(run.store, run.run_id)
     left = left_of(ended, eco, Settings(), without=(), carried=lambda repo, commit: False)
-    run.run_id, reply = take_up(run.store, left, Settings(), on_failure=None, max_parallel=None)
+    run.run_id, reply = submit_retry(run.store, left, Settings(), on_failure=None, max_parallel=None)
     run.follow(reply)
 
     assert run.states() == {"A": "succeeded", "M1": "succeeded", "B": "parked", "C": "waiting"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from coordination.errors import Conflict, UsageError
-from coordination.fleet.doctor import Facts
-from coordination.fleet.doctor import Machine as Asker
 from coordination.models import Milestone, Verdict
+from coordination.operations.doctor import Facts
+from coordination.operations.doctor import Machine as Asker
 from coordination.planner.graph import build
 from coordination.runs.approvals import choose
+from coordination.runs.conflicts import refuse_under_way
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
-from coordination.runs.under_way import refuse_under_way
 from coordination.runs.view import RunReader
 from tests.contracts.carrier import Harness
 from tests.plans import PLAN, ecosystem, order

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from coordination.runs.carry_over import left_of, take_up
 from coordination.runs.ended import read, restorable
 from coordination.runs.records import RunView
+from coordination.runs.retry_plan import left_of, submit_retry
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, LEASE, OK, Harness
 from tests.plans import ecosystem, graph, order
@@ -83,7 +83,7 @@ def test_a_poisoned_todo_is_tried_again_when_a_person_wants_it(run: Harness):
         lose(run, "A")
     old = read(run.store, run.run_id)
     left = left_of(old, None, Settings(), without=(), carried=restorable(run.store, old))
-    run.run_id, reply = take_up(run.store, left, Settings(), on_failure=None, max_parallel=None)
+    run.run_id, reply = submit_retry(run.store, left, Settings(), on_failure=None, max_parallel=None)
     run.follow(reply)
 
     assert lose(run, "A") == "requeued"  # it counts from the beginning

@@ -9,11 +9,11 @@ from datetime import timedelta
 import pytest
 import redis
 
+from coordination.api.retrying import retrying
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.policy import Policy
 from coordination.breakers.records import BreakerState
 from coordination.errors import BreakerOpen, UsageError
-from coordination.library.retrying import retrying
 
 AT_ONCE = {"strategy": "immediate", "attempts": 5}
 

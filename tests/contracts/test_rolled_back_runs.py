@@ -9,15 +9,15 @@ from redis import Redis
 
 from coordination.errors import Conflict, NotFound
 from coordination.models import OnFailure
-from coordination.runs.carry_over import left_of, take_up
 from coordination.runs.census import CensusTaker
+from coordination.runs.conflicts import refuse_under_way
 from coordination.runs.ended import read, refuse_again, restorable
 from coordination.runs.live import Live
 from coordination.runs.progress import ENDED, Event, follow
 from coordination.runs.records import Result, RunView, TodoState
+from coordination.runs.retry_plan import left_of, submit_retry
 from coordination.runs.rollback import prospect, refuse_built_on, refuse_to_accept
 from coordination.runs.store import RunStore
-from coordination.runs.under_way import refuse_under_way
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
@@ -54,7 +54,7 @@ def retried(run: Harness) -> str:
     """A retry of the run; the harness goes on with it."""
     old = read(run.store, run.run_id)
     left = left_of(old, None, Settings(), without=(), carried=restorable(run.store, old))
-    run.run_id, reply = take_up(run.store, left, Settings(), on_failure=None, max_parallel=None)
+    run.run_id, reply = submit_retry(run.store, left, Settings(), on_failure=None, max_parallel=None)
     run.follow(reply)
     return run.run_id
 

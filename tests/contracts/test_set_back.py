@@ -10,9 +10,9 @@ import pytest
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import Issue
 from coordination.planner.graph import build
-from coordination.runs.ended import Ended
+from coordination.runs.ended import EndedRun
 from coordination.runs.records import Grant, Result, TodoState
-from coordination.runs.set_back import set_back
+from coordination.runs.rerun_selection import set_back
 from tests.contracts.carrier import BAD, OK, Harness
 from tests.contracts.test_carry_over import left, retry
 from tests.plans import PLAN, ecosystem, graph, order
@@ -183,7 +183,7 @@ def test_ten_thousand_todos_of_one_repository_are_looked_through_once():
     """Each of them stands on all before it: what is looked at is each of them, and not each pair."""
     names = [f"T{i:05}" for i in range(10_000)]
     nothing: dict[str, str] = {}
-    old = Ended(
+    old = EndedRun(
         run_id="R",
         meta=nothing,
         spec=dict.fromkeys(names, ""),

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from coordination.runs.carry_over import left_of, take_up
 from coordination.runs.ended import read, restorable
+from coordination.runs.retry_plan import left_of, submit_retry
 from tests.hosts import World, reads, tip, works
 from tests.plans import Todos, ecosystem
 from tests.stage import git
 from tests.waiting import until
-from workers.arrivals import Arrivals, Sought, carried
-from workers.parcels import NotCarried
-from workers.verdict import Kind
+from workers.outcome import TaskResultKind
+from workers.transfer.bundles import NotCarried
+from workers.transfer.fetcher import CommitFetcher, CommitRef, carried
 
 
 def test_arrivals_at_the_same_time_make_one_folder(world: World):
@@ -29,10 +29,10 @@ def test_arrivals_at_the_same_time_make_one_folder(world: World):
     a = world.host("a", up=mine)
     run = world.run({"T1": "up"}, **works("T1"))
     a.do(run, "T1", "up")
-    arrivals = Arrivals(world.parcels, world.folder / "b", {})
+    fetcher = CommitFetcher(world.bundles, world.folder / "b", {})
     found: list[Path] = []
     threads = [
-        threading.Thread(target=lambda: found.append(arrivals.folder(sought(mine, run))), daemon=True) for _ in range(6)
+        threading.Thread(target=lambda: found.append(fetcher.folder(sought(mine, run))), daemon=True) for _ in range(6)
     ]
     for thread in threads:
         thread.start()
@@ -44,8 +44,8 @@ def test_arrivals_at_the_same_time_make_one_folder(world: World):
     assert sorted(path.name for path in found[0].parent.iterdir()) == sorted(["depot", "lock", tip(mine, run)])
 
 
-def sought(checkout: Path, run: str) -> Sought:
-    return Sought(run=run, repo="up", branch=f"coord/{run}", commit=tip(checkout, run))
+def sought(checkout: Path, run: str) -> CommitRef:
+    return CommitRef(run=run, repo="up", branch=f"coord/{run}", commit=tip(checkout, run))
 
 
 ARRIVES = """
@@ -53,11 +53,11 @@ import sys
 from pathlib import Path
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
-from workers.arrivals import Arrivals, Sought
-from workers.parcels import Parcels
+from workers.transfer.fetcher import CommitFetcher, CommitRef
+from workers.transfer.bundles import BundleStore
 url, state, run, commit = sys.argv[1:]
-parcels = Parcels(connect(url, Profile.FREIGHT), Keys("coord"))
-Arrivals(parcels, Path(state), {}).folder(Sought(run=run, repo="up", branch="coord/" + run, commit=commit))
+parcels = BundleStore(connect(url, Profile.FREIGHT), Keys("coord"))
+CommitFetcher(parcels, Path(state), {}).folder(CommitRef(run=run, repo="up", branch="coord/" + run, commit=commit))
 """
 
 
@@ -78,8 +78,8 @@ def test_an_arrival_that_is_killed_leaves_nothing_that_is_used_and_nobody_meets_
     arriving.wait()
     config.write_text("")
 
-    arrivals, found = Arrivals(world.parcels, world.folder / "b", {}), []
-    waits = threading.Thread(target=lambda: found.append(arrivals.folder(sought(mine, run))), daemon=True)
+    fetcher, found = CommitFetcher(world.bundles, world.folder / "b", {}), []
+    waits = threading.Thread(target=lambda: found.append(fetcher.folder(sought(mine, run))), daemon=True)
     waits.start()
     home = carried(world.folder / "b", run) / "up"
     assert not (home / tip(mine, run)).exists()
@@ -102,7 +102,7 @@ def test_a_lock_file_that_a_killed_git_left_in_a_folder_of_ours_holds_up_nothing
     left.parent.mkdir(parents=True)
     left.touch()
 
-    assert Arrivals(world.parcels, world.folder / "b", {}).folder(sought(mine, run)).is_dir()
+    assert CommitFetcher(world.bundles, world.folder / "b", {}).folder(sought(mine, run)).is_dir()
     assert not left.exists()
 
 
@@ -115,7 +115,7 @@ def test_a_lock_file_that_a_killed_git_left_on_the_ref_of_what_arrives_holds_up_
     left.parent.mkdir(parents=True)
     left.touch()
 
-    Arrivals(world.parcels, world.folder / "c", {}).fetch(sought(mine, run), theirs)
+    CommitFetcher(world.bundles, world.folder / "c", {}).fetch(sought(mine, run), theirs)
     assert git(theirs, "cat-file", "-t", tip(mine, run)) == "commit"
 
 
@@ -129,7 +129,7 @@ def test_a_lock_that_is_never_given_back_is_a_sentence(world: World):
     with (home / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(NotCarried, match="in use by another process"):
-            Arrivals(world.parcels, world.folder / "b", {}, timedelta(0)).folder(sought(mine, run))
+            CommitFetcher(world.bundles, world.folder / "b", {}, timedelta(0)).folder(sought(mine, run))
 
 
 def test_names_of_any_kind_are_taken(world: World):
@@ -150,7 +150,9 @@ def test_names_of_any_kind_are_taken(world: World):
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, world: World, repo: str, commit: str):
     world.host("a")
     with pytest.raises(NotCarried):
-        Arrivals(world.parcels, tmp_path, {}).folder(Sought(run="R", repo=repo, branch="coord/R", commit=commit))
+        CommitFetcher(world.bundles, tmp_path, {}).folder(
+            CommitRef(run="R", repo=repo, branch="coord/R", commit=commit)
+        )
     assert not (tmp_path / "carried").exists()
 
 
@@ -160,7 +162,7 @@ def test_what_the_checkout_here_has_needs_no_parcel(world: World, redis_url: str
     a = world.host("a", up=mine)
     run = world.run({"T1": "up"}, **works("T1"))
     a.do(run, "T1", "up")
-    folder = Arrivals(world.parcels, world.folder / "b", {"up": mine}).folder(sought(mine, run))
+    folder = CommitFetcher(world.bundles, world.folder / "b", {"up": mine}).folder(sought(mine, run))
 
     assert git(folder, "log", "--format=%s") == "T1: do T1\nfirst"
     assert git(folder, "count-objects") == "0 objects, 0 kilobytes", "all are lent"
@@ -190,8 +192,8 @@ def test_a_bundle_that_is_damaged_on_its_way_is_a_sentence(world: World):
     run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2", needs_paths=False))
     a.do(run, "T1", "up")
     commit = tip(mine, run)
-    whole = world.parcels.bundle(run, "up", commit)
-    world.parcels.put(run, "up", commit, whole[:-60] + b"\0" * 60, None)
+    whole = world.bundles.bundle(run, "up", commit)
+    world.bundles.put(run, "up", commit, whole[:-60] + b"\0" * 60, None)
     b.do(run, "T2", "down")
 
     told = b.told(run, "T2")["T1"]
@@ -227,7 +229,7 @@ def test_a_run_that_is_taken_up_where_its_commit_cannot_be_had_says_why(world: W
     a.do(first, "T1", "up")
     second = world.run({"T3": "up"}, **works("T3"))
     world.take_up(first, second)
-    assert b.parts.attempts.carry_out(second, "T3", 1, "up").kind is Kind.FAILED
+    assert b.parts.attempts.carry_out(second, "T3", 1, "up").kind is TaskResultKind.FAILED
 
     why = b.parts.store.redis.hget(b.parts.keys.run(second).facts, "T3 error")
     assert f"commit {tip(mine, first)}, where the run stands, is not in " in why
@@ -240,7 +242,7 @@ def test_what_a_retry_begins_with_is_carried_with_all_that_was_mended_since(worl
     todos = {"T1": "up", "T2": ("up", ["T1"]), "T3": ("down", ["T2"])}
     first = world.run(todos, T2={"action": "exit 1", "retry": {"attempts": 1}}, **works("T1"), **reads("T3"))
     a.do(first, "T1", "up")
-    assert a.parts.attempts.carry_out(first, "T2", 1, "up").kind is Kind.FAILED
+    assert a.parts.attempts.carry_out(first, "T2", 1, "up").kind is TaskResultKind.FAILED
     store = a.parts.store
     store.cancel(first, "the manual todo is of no interest here")
     (mine / "mended").write_text("on main\n")
@@ -250,7 +252,7 @@ def test_what_a_retry_begins_with_is_carried_with_all_that_was_mended_since(worl
     ended = read(store, first)
     file = ecosystem(todos | {"OPEN": "up"}, OPEN={"action": {"type": "manual"}}, **works("T1", "T2"), **reads("T3"))
     left = left_of(ended, file, world.settings, without=(), carried=restorable(store, ended))
-    second, _ = take_up(store, left, world.settings, on_failure=None, max_parallel=None)
+    second, _ = submit_retry(store, left, world.settings, on_failure=None, max_parallel=None)
     a.do(second, "T2", "up")
     b.do(second, "T3", "down")
 

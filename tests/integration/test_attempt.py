@@ -14,14 +14,13 @@ from coordination.runs.records import Grant, RunBrief, TodoSpec
 from coordination.runs.submit import submit
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
-from workers.app import Charge, WorkerParts
+from workers.app import Container, WorkerConfig
 from workers.attempt import Attempt
-from workers.conclusion import Conclusion, Word
-from workers.git import git
+from workers.attempt_environment import AttemptEnvironment
 from workers.logs import Log
-from workers.surroundings import Surroundings
+from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.tasks import _verdict
-from workers.verdict import Kind, Verdict
+from workers.workspace.git import git
 
 ANN = ("user.name=Ann", "user.email=ann@example.org")
 
@@ -47,7 +46,7 @@ def attempt(
     context: dict[str, Any] | None = None,
     prepare: str | None = None,
     secrets: tuple[str, ...] = (),
-) -> Conclusion:
+) -> AttemptOutcome:
     """One attempt in the folder r1, in place where it is no repository."""
     checkout = state.parent / "r1"
     checkout.mkdir(exist_ok=True)
@@ -60,7 +59,7 @@ def attempt(
         retry=Retry(),
     )
     grant = Grant(run_id="R", todo_id="T", attempt=1, fence=1, spec=spec, tip=None, tries=0)
-    here = Surroundings(
+    here = AttemptEnvironment(
         brief=RunBrief(run_id="R", plan_id="P"),
         context=lambda: context or {},
         state=state,
@@ -86,7 +85,7 @@ def test_an_output_that_cannot_be_read_is_refused_with_the_reason(state: Path, l
     code = f"import os; path = os.environ['COORD_OUTPUT']; {leave}"
     concluded = attempt(state, {"type": "shell", "run": [sys.executable, "-c", code]})
 
-    assert concluded.word is Word.REFUSED
+    assert concluded.word is OutcomeKind.REFUSED
     assert "COORD_OUTPUT" in concluded.why
 
 
@@ -94,7 +93,7 @@ def test_a_context_of_any_text_that_json_can_say_is_handed_on(state: Path):
     read = "import json, os; assert json.load(open(os.environ['COORD_CONTEXT'])) == {'output': '\\ud800 é'}"
     concluded = attempt(state, {"type": "shell", "run": [sys.executable, "-c", read]}, {"output": "\ud800 é"})
 
-    assert concluded == Conclusion(word=Word.SUCCEEDED, exit_code=0)
+    assert concluded == AttemptOutcome(word=OutcomeKind.SUCCEEDED, exit_code=0)
 
 
 def test_a_folder_that_cannot_be_written_is_the_todos_own_failure_and_tried_again(state: Path):
@@ -102,7 +101,7 @@ def test_a_folder_that_cannot_be_written_is_the_todos_own_failure_and_tried_agai
     (state / "tmp").write_text("a file where the folder should be")
     concluded = attempt(state, "true")
 
-    assert (concluded.word, concluded.blame) == (Word.FAILED, "worker")
+    assert (concluded.word, concluded.blame) == (OutcomeKind.FAILED, "worker")
     assert str(state / "tmp") in concluded.why
 
 
@@ -113,7 +112,7 @@ def test_what_git_says_of_a_file_whose_name_is_no_utf8_is_told_all_the_same(stat
     git("commit", "--quiet", "--allow-empty", "-m", "1", cwd=checkout, settings=ANN)
     concluded = attempt(state, CONFLICT)
 
-    assert (concluded.word, concluded.blame) == (Word.REFUSED, "")
+    assert (concluded.word, concluded.blame) == (OutcomeKind.REFUSED, "")
     assert "a merge with conflicts in f?" in concluded.why
 
 
@@ -125,11 +124,11 @@ def test_who_is_to_blame_for_a_failure_is_the_worker_until_the_todos_command_has
 
     assert attempt(state, "exit 7").blame == ""
     prepared = attempt(state, "true", prepare="exit 3")
-    assert (prepared.word, prepared.why, prepared.blame) == (Word.FAILED, "prepare: exit code 3", "worker")
+    assert (prepared.word, prepared.why, prepared.blame) == (OutcomeKind.FAILED, "prepare: exit code 3", "worker")
 
     (checkout / ".git" / "config").write_text("[no configuration")
     refused = attempt(state, "true")
-    assert (refused.word, refused.blame) == (Word.REFUSED, "worker")
+    assert (refused.word, refused.blame) == (OutcomeKind.REFUSED, "worker")
 
 
 def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_not_repeated_for_ever(state: Path):
@@ -144,7 +143,7 @@ def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_n
 
     concluded = attempt(state, "true", prepare="rm .git")
 
-    assert (concluded.word, concluded.limited) == (Word.HINDERED, True)
+    assert (concluded.word, concluded.limited) == (OutcomeKind.HINDERED, True)
     assert (state.parent / "file").read_text() == "uncommitted"
 
 
@@ -161,8 +160,10 @@ def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: 
     checkout.mkdir()
     git("init", "--quiet", "--initial-branch=main", cwd=checkout)
     git("commit", "--quiet", "--allow-empty", "-m", "1", cwd=checkout, settings=ANN)
-    parts = WorkerParts(
-        Charge(redis_url=redis_url, settings=Settings(), places={"r1": checkout}, jobs=1, state=tmp_path / "state")
+    parts = Container(
+        WorkerConfig(
+            redis_url=redis_url, settings=Settings(), places={"r1": checkout}, jobs=1, state=tmp_path / "state"
+        )
     )
     todos, code = (
         {"T": "r1"},
@@ -181,7 +182,7 @@ def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: 
     action = {"T": {"action": {"type": "shell", "run": [sys.executable, "-c", code]}}}
     run_id, _ = submit(parts.store, graph(todos, **action), ecosystem(todos, **action), Settings(), order())
 
-    assert parts.attempts.carry_out(run_id, "T", 1, "r1") == Verdict(Kind.LATER, "its lease was lost")
+    assert parts.attempts.carry_out(run_id, "T", 1, "r1") == TaskResult(TaskResultKind.LATER, "its lease was lost")
     parts.close()
 
     assert git("rev-parse", f"coord/{run_id}", cwd=checkout) == git("rev-parse", "main", cwd=checkout)
@@ -190,15 +191,17 @@ def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: 
 def test_a_todo_whose_records_are_damaged_is_left_to_the_reaper_and_named_in_one_line(
     redis_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    parts = WorkerParts(
-        Charge(redis_url=redis_url, settings=Settings(), places={"r1": tmp_path}, jobs=1, state=tmp_path / "state")
+    parts = Container(
+        WorkerConfig(
+            redis_url=redis_url, settings=Settings(), places={"r1": tmp_path}, jobs=1, state=tmp_path / "state"
+        )
     )
     run_id, _ = submit(parts.store, graph({"T": "r1"}), ecosystem({"T": "r1"}), Settings(), order())
     state = parts.store.keys.run(run_id).state
     parts.redis.delete(state)
     parts.redis.set(state, "no hash")
 
-    assert _verdict(parts.attempts, run_id, "T", 1, "r1").kind is Kind.LATER
+    assert _verdict(parts.attempts, run_id, "T", 1, "r1").kind is TaskResultKind.LATER
     parts.close()
 
     told = [record for record in caplog.records if record.name == "workers.tasks"]

@@ -10,11 +10,11 @@ import pytest
 
 from coordination.errors import GitRefused
 from coordination.models import Repo
-from workers import beginning
-from workers.beginning import Carried
-from workers.git import git
-from workers.occupancy import Visitor
-from workers.worktree import Worktree
+from workers.workspace import base_commit as beginning
+from workers.workspace.base_commit import Carried
+from workers.workspace.git import git
+from workers.workspace.lock import LockRequest
+from workers.workspace.worktree import Worktree
 
 ANN = ("user.name=Ann", "user.email=ann@example.org")
 SOON = timedelta(seconds=5)
@@ -67,7 +67,7 @@ class Runs:
 
     def enter(self) -> str:
         self.fence += 1
-        return self.tree.enter(Visitor(run=self.run, key="T", fence=self.fence), self.tip, SOON)
+        return self.tree.enter(LockRequest(run=self.run, key="T", fence=self.fence), self.tip, SOON)
 
     def succeed(self, **files: str) -> str:
         self.enter()
@@ -139,7 +139,7 @@ def test_a_mend_is_not_forgotten_by_a_run_in_between_whose_worker_was_killed(run
     mend = save(runs.tree.path, "mended by hand", code="mended\n")
     runs.retry("r2")
     save(runs.tree.path, "of somebody who was killed", half="1")
-    runs.tree._occupancy._release()
+    runs.tree._workspace_lock._release()
 
     assert runs.retry("r3") == mend
 
@@ -200,7 +200,7 @@ def test_every_attempt_of_the_run_begins_at_the_same_commit(runs: Runs, checkout
         checkout=checkout,
         carried=Carried(runs=("r1",), tip=runs.tip),
     )
-    assert again.enter(Visitor(run="r2", key="T", fence=99), runs.tip, SOON) == start
+    assert again.enter(LockRequest(run="r2", key="T", fence=99), runs.tip, SOON) == start
     again.leave()
 
 
@@ -252,7 +252,7 @@ def test_commits_of_an_attempt_that_was_killed_are_left_out(runs: Runs) -> None:
     tip = runs.succeed(done="1")
     runs.enter()
     save(runs.tree.path, "of somebody who was killed", half="1")
-    runs.tree._occupancy._release()  # as the end of the process would
+    runs.tree._workspace_lock._release()  # as the end of the process would
 
     assert runs.retry() == tip
     assert "coord/r1 is left out" in runs.tree.begun

@@ -12,16 +12,16 @@ from coordination.runs.submit import submit
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
 from tests.plans import ecosystem, graph, order
-from workers.app import Charge, WorkerParts
+from workers.app import Container, WorkerConfig
 
 TODOS = {"A": "r1"}
 
 
 @pytest.fixture
-def parts(redis_url: str, tmp_path: Path) -> Iterator[WorkerParts]:
+def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
     (tmp_path / "r1").mkdir()
-    made = WorkerParts(
-        Charge(
+    made = Container(
+        WorkerConfig(
             redis_url=redis_url, settings=Settings(), places={"r1": tmp_path / "r1"}, jobs=1, state=tmp_path / ".coord"
         )
     )
@@ -29,7 +29,7 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[WorkerParts]:
     made.close()
 
 
-def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: WorkerParts, tmp_path: Path):
+def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: Container, tmp_path: Path):
     whole, half, ended = (Gate(tmp_path, name) for name in ("whole", "half", "ended"))
     action = (
         'cat "$COORD_CHECKPOINT"; echo; case $COORD_ATTEMPT in 3) cp "$COORD_CHECKPOINT" "$COORD_OUTPUT"; exit;; 2) exit 1;; esac; '

@@ -17,11 +17,11 @@ from redis.client import Pipeline
 from coordination.errors import Conflict, NotAllowed, NotFound, Unreachable
 from coordination.models import Repo
 from coordination.runs import cleaning as cleaning_module
-from coordination.runs.cleaning import Answer, Board, Cleaning, Errand, Kind, Remnant, Survey
+from coordination.runs.cleaning import Answer, Artifact, Cleaning, CleanupJob, CleanupQueue, Kind, Survey
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import Result, TodoState
-from coordination.runs.restricted.deeds import Deeds
+from coordination.runs.remote_steps.deeds import StepHandlers
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -31,11 +31,10 @@ from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
 from workers.app import Service
-from workers.errands import Errands
-from workers.janitor import Janitor
-from workers.mail import Mail, Told
-from workers.occupancy import Visitor
-from workers.worktree import Worktree
+from workers.cleanup.jobs import AutoCleanup, CleanupJobs
+from workers.notifications import Callbacks, Notifications
+from workers.workspace.lock import LockRequest
+from workers.workspace.worktree import Worktree
 
 FORGOTTEN_RUN = "20200101-120000-abcd"
 
@@ -52,26 +51,26 @@ class Machine:
         self.host = host
         self.client = connect(url, Profile.WORKER)
         self.services: list[Service] = []
-        self.board = Board(store.redis, store.keys)
+        self.board = CleanupQueue(store.redis, store.keys)
 
-    def work(self, worker_id: str = "w1") -> Errands:
+    def work(self, worker_id: str = "w1") -> CleanupJobs:
         """One more worker of this host, with the same state folder."""
         worker = self._worker(worker_id)
         self.store.redis.zadd(self.store.keys.workers, {worker.id: self.store.now_ms()})
         self.store.redis.set(self.store.keys.worker(worker.id), worker.model_dump_json())
         errands = self.errands(worker_id)
-        told = Told(beat=lambda: None, look=errands.look, say=lambda run, line: None)
-        mail = Mail(self.client, Settings(namespace="test"), worker, told)
+        told = Callbacks(beat=lambda: None, look=errands.look, say=lambda run, line: None)
+        mail = Notifications(self.client, Settings(namespace="test"), worker, told)
         mail.sign_on()
         for service in (errands, mail):
             service.start()
             self.services.append(service)
         return errands
 
-    def errands(self, worker_id: str) -> Errands:
+    def errands(self, worker_id: str) -> CleanupJobs:
         """Of a worker of this host; not started."""
-        charge: Any = SimpleNamespace(state=self.state, places={"r1": self.repo})
-        return Errands(self.board, self._worker(worker_id), charge)
+        config: Any = SimpleNamespace(state=self.state, places={"r1": self.repo})
+        return CleanupJobs(self.board, self._worker(worker_id), config)
 
     def _worker(self, worker_id: str) -> Worker:
         return Worker(id=f"{worker_id}@{self.host}", host=self.host, pid=1, version="0", repos=("r1",), jobs=1)
@@ -82,7 +81,7 @@ class Machine:
         run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
         grant = run.take("A")
         worktree = self.worktree(run.run_id)
-        worktree.enter(Visitor(run=run.run_id, key="key", fence=grant.fence), grant.tip, timedelta(seconds=5))
+        worktree.enter(LockRequest(run=run.run_id, key="key", fence=grant.fence), grant.tip, timedelta(seconds=5))
         (worktree.path / "new").write_text(text)
         tip = worktree.commit("A", "a task") if outcome is not TodoState.FAILED else ""
         worktree.leave()
@@ -133,7 +132,7 @@ def cleaning(store: RunStore) -> Cleaning:
     return Cleaning(store)
 
 
-def kinds(survey: Survey) -> dict[Kind, Remnant]:
+def kinds(survey: Survey) -> dict[Kind, Artifact]:
     return {remnant.kind: remnant for remnant in survey.found}
 
 
@@ -246,7 +245,7 @@ def test_a_worktree_with_somebody_in_it_stays_and_so_does_its_branch(machine: Ma
     run = machine.run()
     inside = machine.worktree(run)
     tip = git(machine.repo, "rev-parse", f"coord/{run}")
-    inside.enter(Visitor(run=run, key="key", fence=2**60), tip, timedelta(0))
+    inside.enter(LockRequest(run=run, key="key", fence=2**60), tip, timedelta(0))
 
     done = cleaning.remove(cleaning.survey([]))
     inside.leave()
@@ -388,9 +387,9 @@ def test_a_worker_whose_answer_was_not_heard_gives_it_again_with_what_it_has_rem
 ):
     run = machine.run()
     machine.stop()
-    board = Board(store.redis, store.keys)
+    board = CleanupQueue(store.redis, store.keys)
     errands = machine.errands("w2")
-    board.hang(Errand(id="e1", until_ms=store.now_ms() + 60_000, remove=True, branches=False))
+    board.hang(CleanupJob(id="e1", until_ms=store.now_ms() + 60_000, remove=True, branches=False))
     plain, asked = Pipeline.execute, []
 
     def unheard(pipeline: Pipeline, *args: Any, **options: Any) -> Any:
@@ -435,7 +434,7 @@ def test_the_janitor_takes_the_worktrees_of_runs_that_succeeded_and_no_others(ma
     done, failed, live = machine.run(), machine.run(TodoState.FAILED), machine.run(None)
     (machine.state / "carried" / done / "r2").mkdir(parents=True)
 
-    gone = Janitor(store, machine.state, {"r1": machine.repo}).run_once()
+    gone = AutoCleanup(store, machine.state, {"r1": machine.repo}).run_once()
 
     assert [(remnant.run, remnant.kind) for remnant in gone] == [(done, Kind.WORKTREE), (done, Kind.CARRIED)]
     assert not machine.path(done).exists()
@@ -450,7 +449,7 @@ def test_of_a_rolled_back_run_the_janitor_leaves_what_somebody_has_let_stay(mach
     (machine.state / "carried" / run / "r2").mkdir(parents=True)
     store.redis.hset(store.keys.run(run).meta, "status", "rolled_back")
 
-    assert [gone.kind for gone in Janitor(store, machine.state, {"r1": machine.repo}).run_once()] == [Kind.CARRIED]
+    assert [gone.kind for gone in AutoCleanup(store, machine.state, {"r1": machine.repo}).run_once()] == [Kind.CARRIED]
     assert machine.path(run).exists()
 
 
@@ -458,11 +457,13 @@ def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
     machine: Machine, store: RunStore, redis_url: str
 ):
     settings = Settings()
-    deeds = Deeds(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, "0")
+    deeds = StepHandlers(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, "0")
     machine.stop()
-    errand = Errand(id="1", until_ms=store.now_ms() + 60_000, tips={FORGOTTEN_RUN: {"r1": "a" * 40, "r2": "b" * 40}})
-    Board(store.redis, store.keys).hang(errand)
-    found = Remnant(run=FORGOTTEN_RUN, kind=Kind.BRANCH, repo="r2", path="/somewhere")
+    errand = CleanupJob(
+        id="1", until_ms=store.now_ms() + 60_000, tips={FORGOTTEN_RUN: {"r1": "a" * 40, "r2": "b" * 40}}
+    )
+    CleanupQueue(store.redis, store.keys).hang(errand)
+    found = Artifact(run=FORGOTTEN_RUN, kind=Kind.BRANCH, repo="r2", path="/somewhere")
     answer = {"errand_id": "1", "worker_id": "w1@h1", "answer": Answer(host="h1", found=(found,)).model_dump()}
 
     (told,) = deeds.do(frozenset({"r1"}), "errands", {})
@@ -478,7 +479,7 @@ def test_an_errand_cannot_name_a_folder_outside_of_the_state_folder(
 ):
     (tmp_path / "precious" / "logs").mkdir(parents=True)
     (machine.state / "logs").mkdir(parents=True)
-    errand = Errand(id="x", until_ms=store.now_ms() + 60_000, remove=True).model_dump(mode="json")
+    errand = CleanupJob(id="x", until_ms=store.now_ms() + 60_000, remove=True).model_dump(mode="json")
     store.redis.hset(store.keys.errands, "x", json.dumps({**errand, "runs": [run]}))
 
     assert machine.errands("w9").run_once() == []
@@ -487,9 +488,9 @@ def test_an_errand_cannot_name_a_folder_outside_of_the_state_folder(
 
 def test_an_answer_adds_no_run_to_those_that_a_person_named(machine: Machine, cleaning: Cleaning, store: RunStore):
     asked, other = machine.run(), machine.run(text="other")
-    forged = Remnant(run=other, kind=Kind.LOGS, path="/x")
+    forged = Artifact(run=other, kind=Kind.LOGS, path="/x")
 
-    class Forging(Board):
+    class Forging(CleanupQueue):
         def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
             super().answer(errand_id, worker_id, answer.model_copy(update={"found": (*answer.found, forged)}))
 

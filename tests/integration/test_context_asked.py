@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from coordination.api.coord import Coord
 from coordination.cache.connection import here
 from coordination.errors import CoordinationError, NotAllowed, NotFound, Unreachable, UsageError
-from coordination.library.coord import Coord
-from coordination.mcp.office import Office
 from coordination.mcp.server import build
+from coordination.mcp.session import Session
 from coordination.runs.store import RunStore
 from coordination.wire.connection import Profile, connect
 from tests.agent import agent
@@ -54,7 +54,7 @@ def test_the_library_has_the_context_of_whom_it_names(file: Path, redis_url: str
 
 
 def test_an_agent_reads_and_shares_values(file: Path, redis_url: str, run: str):
-    office = Office(file, redis_url)
+    office = Session(file, redis_url)
     with agent(build(office)) as ai:
         ai.call("coord_context_set", key="a", value={"n": [1]}, plan=PLAN, ttl_s=60)
 

@@ -13,7 +13,7 @@ import redis
 from coordination.models import Strategy
 from coordination.planner.graph import PlanGraph
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.kept import in_hand
+from coordination.runs.raw_records import in_hand
 from coordination.runs.store import RunStore
 from coordination.runs.submit import submit
 from coordination.runs.view import RunReader
@@ -148,8 +148,8 @@ import sys
 from pathlib import Path
 from coordination.settings import Settings
 from workers import __main__, pool
-from workers.app import Charge, WorkerParts
-parts = WorkerParts(Charge(redis_url="redis://localhost", settings=Settings(), places={"r": Path()}, jobs=1, state=Path()))
+from workers.app import WorkerConfig, Container
+parts = Container(WorkerConfig(redis_url="redis://localhost", settings=Settings(), places={"r": Path()}, jobs=1, state=Path()))
 parts.registered(), parts.services
 print(*{name.partition(".")[0] for name in sys.modules})
 """

@@ -17,8 +17,8 @@ from coordination.runs.expiry import Expiry
 from coordination.runs.export import file
 from coordination.runs.export.adoption import adopt
 from coordination.runs.export.file import load
-from coordination.runs.export.shelf import Shelf
-from coordination.runs.recovery import Keeper
+from coordination.runs.export.shelf import RunArchiver
+from coordination.runs.recovery import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
@@ -141,7 +141,7 @@ def test_the_leading_keeper_sees_to_it(redis_url: str, store: RunStore):
     dispatcher = Dispatcher(make_app(redis_url, store.keys, settings), store)
     run = ended(store, {"A": "r1"})
 
-    swept = Keeper(store, dispatcher, settings, label="me").run_once()
+    swept = MaintenanceLeader(store, dispatcher, settings, label="me").run_once()
 
     assert swept.forgotten == [run.run_id]
 
@@ -152,12 +152,14 @@ def test_a_run_is_exported_before_it_is_forgotten_and_can_be_imported_again(
     run = ended(store, {"A": "r1", "B": ("r2", ["A"])})
     before = RunReader(store.redis, store.keys).read(run.run_id)
     settings = Settings(keep_runs=timedelta(milliseconds=LEAST_MS), export_runs=str(tmp_path))
-    keeper = Keeper(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, label="me")
+    keeper = MaintenanceLeader(
+        store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, label="me"
+    )
 
     (tmp_path / f".{run.run_id}.json.gz.abc.part").write_text("left by who was killed while it was written")
     assert keeper.run_once().forgotten == []
     until(lambda: list(tmp_path.glob("*.json.gz")))
-    expiry = Expiry(store, NOTHING, shelf := Shelf(store, tmp_path))
+    expiry = Expiry(store, NOTHING, shelf := RunArchiver(store, tmp_path))
     until(lambda: expiry.run_once() == [run.run_id])
 
     assert keys_of(run) == []
@@ -180,7 +182,7 @@ def test_a_run_that_cannot_be_exported_is_not_forgotten_until_it_can(
         monkeypatch.setattr(file.os, "fsync", full)
     if trouble == "records damaged":
         store.redis.set(keys.output, "no hash")
-    expiry = Expiry(store, NOTHING, Shelf(store, folder, again_after_s=0))
+    expiry = Expiry(store, NOTHING, RunArchiver(store, folder, again_after_s=0))
 
     assert expiry.run_once() == []
     until(lambda: caplog.messages)
@@ -201,7 +203,7 @@ def test_a_run_that_cannot_be_exported_is_not_forgotten_until_it_can(
 
 def test_runs_without_records_need_no_export(store: RunStore, tmp_path: Path):
     store.redis.zadd(store.keys.runs, {"20200101-000000-abcd": 1})
-    expiry = Expiry(store, NOTHING, Shelf(store, tmp_path))
+    expiry = Expiry(store, NOTHING, RunArchiver(store, tmp_path))
 
     until(lambda: expiry.run_once() == ["20200101-000000-abcd"])
     assert list(tmp_path.iterdir()) == []

@@ -13,25 +13,25 @@ from coordination.runs.submit import submit
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
-from workers.app import Charge, WorkerParts
-from workers.wrote import KEPT_BYTES
+from workers.app import Container, WorkerConfig
+from workers.outcome import KEPT_BYTES
 
 SLOW = {"delay": "1h", "max_delay": "1h", "jitter": "none"}
 NOISE = f"head -c {2 * KEPT_BYTES} /dev/zero | tr '\\0' '.' | fold; "
 
 
 @pytest.fixture
-def parts(redis_url: str, tmp_path: Path) -> Iterator[WorkerParts]:
+def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
     (tmp_path / "r1").mkdir()
     places = {"r1": tmp_path / "r1"}
-    made = WorkerParts(
-        Charge(redis_url=redis_url, settings=Settings(), places=places, jobs=1, state=tmp_path / "state")
+    made = Container(
+        WorkerConfig(redis_url=redis_url, settings=Settings(), places=places, jobs=1, state=tmp_path / "state")
     )
     yield made
     made.close()
 
 
-def carried_out(parts: WorkerParts, command: str, retry: dict[str, Any], **fields: Any) -> tuple[TodoView, str]:
+def carried_out(parts: Container, command: str, retry: dict[str, Any], **fields: Any) -> tuple[TodoView, str]:
     """The todo after its first attempt, and its log."""
     more = {"T": {"action": command, "workspace": "in-place", "retry": SLOW | retry, **fields}}
     run_id, _ = submit(parts.store, graph({"T": "r1"}, **more), ecosystem({"T": "r1"}, **more), Settings(), order())
@@ -54,7 +54,7 @@ def carried_out(parts: WorkerParts, command: str, retry: dict[str, Any], **field
     ],
 )  # fmt: skip
 def test_a_failure_with_a_sign_to_retry_on_is_tried_again_and_with_one_to_stop_on_is_not(
-    parts: WorkerParts, command: str, sign: Any, fields: dict[str, Any]
+    parts: Container, command: str, sign: Any, fields: dict[str, Any]
 ):
     again, _ = carried_out(parts, command, {"retry_on": [sign]}, **fields)
     stopped, log = carried_out(parts, command, {"stop_on": [sign]}, **fields)
@@ -76,7 +76,7 @@ def test_a_failure_with_a_sign_to_retry_on_is_tried_again_and_with_one_to_stop_o
     ],
 )
 def test_a_failure_without_a_sign_to_retry_on_is_final(
-    parts: WorkerParts, command: str, sign: Any, fields: dict[str, Any]
+    parts: Container, command: str, sign: Any, fields: dict[str, Any]
 ):
     todo, _ = carried_out(parts, command, {"retry_on": [sign]}, **fields)
 
@@ -84,7 +84,7 @@ def test_a_failure_without_a_sign_to_retry_on_is_final(
     assert "it shows nothing that is in its retry_on" in (todo.error or "")
 
 
-def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(parts: WorkerParts):
+def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(parts: Container):
     endless = {"output": "(x+x+)+y"}
     todo, log = carried_out(parts, "printf 'x%.0s' $(seq 60); exit 1", {"stop_on": [endless]})
 
@@ -92,7 +92,7 @@ def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(parts: Wo
     assert "looking for '(x+x+)+y' in the output takes for ever: make the pattern simpler" in log
 
 
-def test_what_is_refused_is_never_tried_again_whatever_it_shows(parts: WorkerParts):
+def test_what_is_refused_is_never_tried_again_whatever_it_shows(parts: Container):
     todo, _ = carried_out(parts, "echo locked; echo '{' > $COORD_OUTPUT", {"retry_on": [{"output": "locked"}]})
 
     assert todo.state == "failed"

@@ -19,12 +19,12 @@ import pytest
 import redis
 
 from coordination.errors import CoordinationError, Unreachable, UsageError
-from coordination.fleet import local as local_module
-from coordination.fleet import supervision
-from coordination.fleet.folder import state_folder
-from coordination.fleet.local import Local, Stopped
-from coordination.fleet.supervision import FILE, LIMIT, Restart
-from coordination.fleet.users import Need
+from coordination.operations import local as local_module
+from coordination.operations import supervision
+from coordination.operations.folder import state_folder
+from coordination.operations.local import Local, Stopped
+from coordination.operations.supervision import FILE, LIMIT, Restart
+from coordination.operations.users import Need
 from coordination.settings import Settings
 from coordination.wire import daemon
 from coordination.wire.daemon import alive, start_time
@@ -52,7 +52,7 @@ while True:
 USER = """
 import sys
 from pathlib import Path
-from coordination.fleet.local import Local
+from coordination.operations.local import Local
 from coordination.settings import Settings
 user = Local(Path(sys.argv[1]), Settings(), ready=lambda url, pid: True, worker_command=sys.argv[3:])
 print(getattr(user, sys.argv[2])(), flush=True)

@@ -8,7 +8,7 @@ import pytest
 
 from coordination.models import OnFailure, Strategy
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.recovery import Keeper
+from coordination.runs.recovery import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -34,7 +34,9 @@ def test_when_nobody_comes_in_time_the_run_goes_on_as_the_gate_says(
     redis_url: str, strategy: Strategy, action: object, verdict: str, states: dict[str, str]
 ) -> None:
     store = RunStore(connect(redis_url, Profile.COMMAND), "test")
-    keeper = Keeper(store, Dispatcher(make_app(redis_url, store.keys, SETTINGS), store), SETTINGS, label="me")
+    keeper = MaintenanceLeader(
+        store, Dispatcher(make_app(redis_url, store.keys, SETTINGS), store), SETTINGS, label="me"
+    )
     more = {
         "A": {"gate": {"timeout": "1ms", "on_timeout": verdict}, "action": action},
         "D": {"action": {"type": "manual"}},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.fleet.glance import Seen, glance
+from coordination.operations.glance import Seen, glance
 from coordination.runs.live import Live
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore

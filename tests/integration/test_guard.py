@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from workers import child, leftovers
-from workers.child import Child
+from workers.process import child, orphans
+from workers.process.child import Child
 
 LINUX = sys.platform.startswith("linux")
 LONG = timedelta(seconds=60)
@@ -275,7 +275,7 @@ def test_a_timeout_reaches_the_daemon_as_well(start: type[Started]) -> None:
 
 
 def test_when_the_guard_is_killed_the_command_and_what_it_started_are_gone(start: type[Started]) -> None:
-    env = os.environ | {leftovers.KEY: f"test/{os.getpid()}/{time.monotonic_ns()}", leftovers.FENCE: "1"}
+    env = os.environ | {orphans.KEY: f"test/{os.getpid()}/{time.monotonic_ns()}", orphans.FENCE: "1"}
     family = start(*sh("setsid sleep 600 & echo $!; sleep 600 & echo $!; echo $$; wait"), env=env)
     pids = family.pids(3)
     assert family.child.guard is not None
@@ -402,7 +402,7 @@ PLAYS_WORKER = """
     import os, resource, signal, sys
     from datetime import timedelta
     from pathlib import Path
-    from workers import child
+    from workers.process import child
     def run(command, on_output):
         return child.start(["sh", "-c", command], cwd=Path("/"), env=os.environ, timeout=timedelta(seconds=60),
                            kill_grace=timedelta(seconds=60), on_output=on_output).wait()

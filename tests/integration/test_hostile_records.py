@@ -9,11 +9,11 @@ import pytest
 
 from tests.hosts import World, tip, works
 from tests.stage import git
-from workers import parcels
-from workers.arrivals import Arrivals, Sought
-from workers.freight import Freight
-from workers.parcels import NotCarried
-from workers.repository import has_commit
+from workers.transfer import bundles
+from workers.transfer.bundles import NotCarried
+from workers.transfer.commits import CommitTransfer
+from workers.transfer.fetcher import CommitFetcher, CommitRef
+from workers.workspace.repository import has_commit
 
 
 class Scene:
@@ -29,8 +29,8 @@ class Scene:
         self.a.do(self.run, "T1", "up")
         self.commit = tip(self.mine, self.run)
         self.key = self.a.parts.keys.run(self.run).bundle("up")
-        self.fields = self.a.parts.goods
-        self.arrivals = Arrivals(world.parcels, world.folder / "b" / "state", {"up": self.theirs})
+        self.fields = self.a.parts.bundle_redis
+        self.fetcher = CommitFetcher(world.bundles, world.folder / "b" / "state", {"up": self.theirs})
         self.origin = self.a.parts.store.brief(self.run).origins["up"]
 
     def says(self, **told: str | bytes) -> None:
@@ -41,8 +41,8 @@ class Scene:
 
     def fetch(self) -> None:
         branch = f"coord/{self.run}"
-        sought = Sought(run=self.run, repo="up", branch=branch, commit=self.commit, origin=self.origin)
-        self.arrivals.fetch(sought, self.theirs)
+        sought = CommitRef(run=self.run, repo="up", branch=branch, commit=self.commit, origin=self.origin)
+        self.fetcher.fetch(sought, self.theirs)
 
     @property
     def refs(self) -> str:
@@ -135,11 +135,11 @@ def test_bundles_that_add_to_each_other_in_a_ring_come_to_an_end(scene: Scene):
 
 
 def test_more_than_coord_writes_is_not_read(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    scene.says(elsewhere="x" * (parcels.LONGEST_FIELD + 1))
+    scene.says(elsewhere="x" * (bundles.LONGEST_FIELD + 1))
     with pytest.raises(NotCarried, match="more than 4096"):
         scene.fetch()
     scene.says(bundle=bundle_of(scene, f"coord/{scene.run}"))
-    monkeypatch.setattr(parcels, "LARGEST_BUNDLE", 100)
+    monkeypatch.setattr(bundles, "LARGEST_BUNDLE", 100)
     with pytest.raises(NotCarried, match="more than 100"):
         scene.fetch()
 
@@ -154,7 +154,7 @@ def test_a_rollback_deletes_nothing_where_somebody_says_that_it_was_pushed(scene
     store.rollback(scene.run, "lena", "asked by lena")
     grant = store.claim(scene.run, "T1", 2, worker="w", host=scene.a.parts.worker.host, lease=world.settings.lease_ttl)
     assert grant.grant is not None
-    Freight(scene.a.parts.parcels, scene.a.parts.charge).withdraw(grant.grant, [scene.run])
+    CommitTransfer(scene.a.parts.bundles, scene.a.parts.config).withdraw(grant.grant, [scene.run])
 
     assert git(elsewhere, "for-each-ref", "--format=%(refname)") == f"refs/heads/coord/{scene.run}"
 

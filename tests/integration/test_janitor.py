@@ -8,7 +8,7 @@ from typing import Any
 import fakeredis
 
 from coordination.runs.store import RunStore
-from workers.janitor import Janitor
+from workers.cleanup.jobs import AutoCleanup
 
 
 def test_a_run_that_another_worker_clears_up_at_this_moment_is_no_error(tmp_path: Path):
@@ -22,4 +22,4 @@ def test_a_run_that_another_worker_clears_up_at_this_moment_is_no_error(tmp_path
 
     store = RunStore(WhileTheOtherRemoves(decode_responses=True), "test")
 
-    assert Janitor(store, tmp_path, {"r1": tmp_path}).run_once() == []
+    assert AutoCleanup(store, tmp_path, {"r1": tmp_path}).run_once() == []

@@ -10,7 +10,7 @@ import pytest
 from coordination.runs import recovery
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.recovery import Keeper, Reaper
+from coordination.runs.recovery import MaintenanceLeader, Reaper
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -29,9 +29,9 @@ def store(redis_url: str) -> RunStore:
 
 
 @pytest.fixture
-def keeper(redis_url: str, store: RunStore) -> Keeper:
+def keeper(redis_url: str, store: RunStore) -> MaintenanceLeader:
     dispatcher = Dispatcher(make_app(redis_url, store.keys, SETTINGS), store)
-    return Keeper(store, dispatcher, SETTINGS, label="me")
+    return MaintenanceLeader(store, dispatcher, SETTINGS, label="me")
 
 
 def submitted(store: RunStore, todo: str, repo: str) -> Harness:
@@ -52,13 +52,13 @@ def damage(run: Harness, part: str) -> None:
     run.store.redis.set(key, "of another type")
 
 
-def test_a_keeper_that_never_started_can_be_stopped(keeper: Keeper):
+def test_a_keeper_that_never_started_can_be_stopped(keeper: MaintenanceLeader):
     keeper.stop()
 
 
 @pytest.mark.parametrize("part", ["sent", "meta", "state"])
 def test_a_run_that_cannot_be_read_does_not_keep_the_timers_of_others_from_firing(
-    store: RunStore, keeper: Keeper, part: str
+    store: RunStore, keeper: MaintenanceLeader, part: str
 ):
     bad, good = submitted(store, "A", "r1"), submitted(store, "B", "r2")
     store.retry(good.take("B"), timedelta(milliseconds=1), BAD)
@@ -70,7 +70,7 @@ def test_a_run_that_cannot_be_read_does_not_keep_the_timers_of_others_from_firin
     assert good.states() == {"B": "dispatched"}
 
 
-def test_a_run_that_cannot_be_read_does_not_keep_others_from_being_taken_up(store: RunStore, keeper: Keeper):
+def test_a_run_that_cannot_be_read_does_not_keep_others_from_being_taken_up(store: RunStore, keeper: MaintenanceLeader):
     bad, good = submitted(store, "A", "r1"), submitted(store, "B", "r2")
     bad.take("A")
     good.take("B")
@@ -106,7 +106,7 @@ def test_when_redis_is_back_an_expired_lease_counts_only_after_the_time_of_one_l
 
 
 def test_what_is_due_on_a_host_that_is_gone_waits_with_both_hosts_named_until_it_is_back(
-    store: RunStore, keeper: Keeper
+    store: RunStore, keeper: MaintenanceLeader
 ):
     until(lambda: int(store.redis.info("server")["uptime_in_seconds"]) >= 1)
     say(store, "h2", "r1")
@@ -129,7 +129,7 @@ def test_what_is_due_on_a_host_that_is_gone_waits_with_both_hosts_named_until_it
     assert run.claim(run.mail[0], host="h2").word == "elsewhere"
 
 
-def test_a_run_can_be_cancelled_while_its_host_is_gone(store: RunStore, keeper: Keeper):
+def test_a_run_can_be_cancelled_while_its_host_is_gone(store: RunStore, keeper: MaintenanceLeader):
     until(lambda: int(store.redis.info("server")["uptime_in_seconds"]) >= 1)
     run = Harness(store)
     run.submit(graph(CHAIN), ecosystem(CHAIN), order())

@@ -8,7 +8,7 @@ import pytest
 
 from coordination.runs.cleaning import Sought
 from tests.stage import git
-from workers.landed import findings
+from workers.cleanup.landed import findings
 
 RUN = "20260101-000000-abcd"
 

@@ -9,7 +9,7 @@ import yaml
 from redis import Redis
 
 from coordination import Coord
-from coordination.fleet.learning import knowing
+from coordination.operations.learning import knowing
 from coordination.runs.submit import decide
 from coordination.settings import Settings
 from tests.doors import listening, silent

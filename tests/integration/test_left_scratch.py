@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from workers.scratch import clear_scratch, scratch
+from workers.workspace.files import clear_scratch, scratch
 
 
 def test_what_a_dead_worker_has_left_goes_and_what_is_in_use_stays(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from coordination.runs.log_pieces import PIECE_BYTES
-from coordination.runs.logbook import Logbook, Piece
+from coordination.runs.log_reader import LogReader, Piece
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
 from coordination.wire.connection import Profile, connect
@@ -38,7 +38,7 @@ def test_pieces_of_several_todos_come_in_the_order_in_which_they_were_written(cl
     for n in range(500):
         write(client, "A" if n % 3 else "B", f"{n} ", at=f"{1000 + n // 2}-{n}")
 
-    book = Logbook(client, KEYS, "R", ["A", "B"])
+    book = LogReader(client, KEYS, "R", ["A", "B"])
 
     assert "".join(piece.text for piece in book.written()).split() == [str(n) for n in range(500)]
     assert list(book.written()) == []
@@ -48,7 +48,7 @@ def test_what_was_carried_over_is_read_where_it_was_written(client: redis.Redis)
     client.hset(RUN.facts, "A run", "earlier")
     write(client, "A", "done before", run="earlier")
 
-    assert [piece.text for piece in Logbook(client, KEYS, "R", ["A"]).written()] == ["done before"]
+    assert [piece.text for piece in LogReader(client, KEYS, "R", ["A"]).written()] == ["done before"]
 
 
 def test_of_what_was_carried_over_the_run_at_hand_has_what_undoes_it(client: redis.Redis) -> None:
@@ -60,14 +60,14 @@ def test_of_what_was_carried_over_the_run_at_hand_has_what_undoes_it(client: red
     )  # the log counts in ms
     write(client, "A", "undone")
 
-    assert [piece.text for piece in Logbook(client, KEYS, "R", ["A"]).written()] == ["done before, ", "undone"]
+    assert [piece.text for piece in LogReader(client, KEYS, "R", ["A"]).written()] == ["done before, ", "undone"]
 
 
 def test_while_a_run_is_undone_what_has_ended_may_still_write(client: redis.Redis) -> None:
     client.hset(RUN.meta, "status", "rolling_back")
     client.hset(RUN.state, mapping={"A": "succeeded"})
     write(client, "A", "done, ")
-    book = Logbook(client, KEYS, "R", ["A"]).followed()
+    book = LogReader(client, KEYS, "R", ["A"]).followed()
     assert next(book).text == "done, "
 
     write(client, "A", "undone")
@@ -81,7 +81,7 @@ def test_a_follower_gets_all_and_ends_with_the_last_todo(client: redis.Redis) ->
     write(client, "A", "first ")
     read: list[str] = []
     follower = threading.Thread(
-        target=lambda: read.extend(piece.text for piece in Logbook(client, KEYS, "R", ["A", "B"]).followed())
+        target=lambda: read.extend(piece.text for piece in LogReader(client, KEYS, "R", ["A", "B"]).followed())
     )
     follower.start()
 
@@ -96,7 +96,7 @@ def test_a_follower_gets_all_and_ends_with_the_last_todo(client: redis.Redis) ->
 
 
 def test_a_run_without_todos_has_an_empty_log(client: redis.Redis) -> None:
-    assert list(Logbook(client, KEYS, "R", []).written()) == []
+    assert list(LogReader(client, KEYS, "R", []).written()) == []
 
 
 LIMIT = 16 * 1024
@@ -130,7 +130,7 @@ def test_above_the_limit_the_head_and_the_tail_are_kept_and_the_gap_is_said_with
     log.say("the cause")
     log.close()
 
-    pieces = list(Logbook(client, KEYS, "R", ["A"]).written())
+    pieces = list(LogReader(client, KEYS, "R", ["A"]).written())
     text = "".join(piece.text for piece in pieces)
     said = GAP.search(text)
     assert said
@@ -145,7 +145,7 @@ def test_above_the_limit_the_head_and_the_tail_are_kept_and_the_gap_is_said_with
 
 def test_a_follower_sees_each_byte_once_or_its_gap_while_the_tail_moves(client: redis.Redis) -> None:
     chance, store, written = random.Random(14), RunStore(client, "coord"), ""
-    book, read = Logbook(client, KEYS, "R", ["A"]), list[Piece]()
+    book, read = LogReader(client, KEYS, "R", ["A"]), list[Piece]()
     for _ in range(300):
         left_out, text = chance.choice([0, 0, 0, 5000]), "".join(chance.choices("ab\n", k=chance.randrange(1, 3000)))
         store.log("R", "A", 1, text, left_out, limit_bytes=LIMIT)
@@ -155,7 +155,7 @@ def test_a_follower_sees_each_byte_once_or_its_gap_while_the_tail_moves(client: 
     read += book.written()
 
     assert agrees(whole(read), written)
-    assert agrees(whole(Logbook(client, KEYS, "R", ["A"]).written()), written)
+    assert agrees(whole(LogReader(client, KEYS, "R", ["A"]).written()), written)
     assert sum(in_redis(client)) <= LIMIT
 
 
@@ -166,7 +166,7 @@ def test_one_entry_of_30_mb_past_the_limit_is_kept_in_small_pieces_and_no_more_t
 
     assert sum(in_redis(client)) <= 1024 * 1024
     assert max(in_redis(client)) <= PIECE_BYTES + 6
-    text = "".join(piece.text for piece in Logbook(client, KEYS, "R", ["A"]).written())
+    text = "".join(piece.text for piece in LogReader(client, KEYS, "R", ["A"]).written())
     assert text.startswith("begin")
     assert text.endswith("end")
     assert GAP.search(text)
@@ -176,7 +176,7 @@ def test_what_others_wrote_into_a_log_is_read_and_cut(client: redis.Redis) -> No
     client.xadd(RUN.log("A"), {"attempt": "x", "at": "1e99", "end": "-1", "text": "y" * 3_000_000})
     client.xadd(RUN.log("A"), {"other": "z"})
 
-    text = "".join(piece.text for piece in Logbook(client, KEYS, "R", ["A"]).written())
+    text = "".join(piece.text for piece in LogReader(client, KEYS, "R", ["A"]).written())
 
     assert PIECE_BYTES < len(text) < 3 * PIECE_BYTES
     assert len(RunReader(client, KEYS).log_tail("R", "A")) < 3 * PIECE_BYTES
@@ -188,6 +188,6 @@ def test_each_attempt_has_its_own_head_and_tail_and_a_late_one_gets_none_anew(cl
         store.log("R", "A", attempt, f"{attempt}" * 3 * LIMIT, limit_bytes=LIMIT)
 
     assert sum(in_redis(client)) <= 2 * LIMIT
-    pieces = list(Logbook(client, KEYS, "R", ["A"]).written())
+    pieces = list(LogReader(client, KEYS, "R", ["A"]).written())
     assert [pieces[0].attempt, pieces[-1].attempt] == [1, 1]
     assert {piece.attempt for piece in pieces} == {1, 2}

@@ -9,7 +9,7 @@ from queue import Queue
 import pytest
 
 from coordination.messages import MessageBus
-from coordination.runs.cleaning import Board, Errand
+from coordination.runs.cleaning import CleanupJob, CleanupQueue
 from coordination.runs.presence import Worker
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
@@ -18,7 +18,7 @@ from coordination.wire.embedded import EmbeddedServer
 from tests.contracts.carrier import Harness
 from tests.plans import ecosystem, graph, order
 from tests.waiting import until
-from workers.mail import Mail, Told, Wakes
+from workers.notifications import Callbacks, Notifications, PubSubNotifications
 
 SETTINGS = Settings(namespace="test", heartbeat="1h")  # nothing but a message can be what tells here
 SOON_S = 20
@@ -32,15 +32,15 @@ class Colleague:
         self.worker = Worker(id=f"{name}@h", host="h", pid=1, version="0", repos=("r1",), jobs=1)
         self._client = connect(url, Profile.READER if restricted else Profile.WORKER, decode=not restricted)
         self.bus = MessageBus(self._client, "test")
-        told = Told(
+        told = Callbacks(
             beat=lambda: self.told.put(("beat",)),
             look=lambda: self.told.put(("look",)),
             say=lambda run, line: self.told.put((run, line)),
         )
-        self.mail: Mail | Wakes = (
-            Wakes(self._client, self.bus.steps.keys, self.worker, told)
+        self.mail: Notifications | PubSubNotifications = (
+            PubSubNotifications(self._client, self.bus.steps.keys, self.worker, told)
             if restricted
-            else Mail(self._client, SETTINGS, self.worker, told)
+            else Notifications(self._client, SETTINGS, self.worker, told)
         )
         self.mail.sign_on()
         self.mail.start()
@@ -134,7 +134,7 @@ def test_who_may_read_no_inbox_hears_that_there_is_something(run: Harness, restr
 def test_every_worker_is_told_that_there_is_an_errand(
     store: RunStore, one: Colleague, other: Colleague, restricted: Colleague
 ):
-    Board(store.redis, store.keys).hang(Errand(id="1", until_ms=store.now_ms() + 60_000))
+    CleanupQueue(store.redis, store.keys).hang(CleanupJob(id="1", until_ms=store.now_ms() + 60_000))
 
     assert [who.next() for who in (one, other, restricted)] == [("look",)] * 3
 
@@ -152,11 +152,11 @@ def test_who_has_signed_off_is_known_no_more(store: RunStore, redis_url: str, on
 def test_what_is_said_between_sign_on_and_start_is_received(run: Harness, redis_url: str, one: Colleague):
     client = connect(redis_url, Profile.WORKER)
     told: Queue[str] = Queue()
-    mail = Mail(
+    mail = Notifications(
         client,
         SETTINGS,
         Worker(id="new@h", host="h", pid=1, version="0", repos=("r2",), jobs=1),
-        Told(beat=lambda: told.put("beat"), look=lambda: None, say=lambda run, line: None),
+        Callbacks(beat=lambda: told.put("beat"), look=lambda: None, say=lambda run, line: None),
     )
     mail.sign_on()
     run.store.claim(run.run_id, "B", 1, worker="new@h", host="h", lease=SETTINGS.lease_ttl)

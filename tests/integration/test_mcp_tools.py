@@ -13,8 +13,8 @@ from fastmcp.tools import FunctionTool
 
 from coordination.ecosystem.document import load
 from coordination.mcp.declaring import bound
-from coordination.mcp.office import Office
 from coordination.mcp.server import build
+from coordination.mcp.session import Session
 from tests.agent import Agent, agent
 from tests.stage import COORD, Stage
 from tests.waiting import until
@@ -62,14 +62,14 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def office(file: Path) -> Iterator[Office]:
-    office = Office(file)
+def office(file: Path) -> Iterator[Session]:
+    office = Session(file)
     yield office
     office.close()
 
 
 @pytest.fixture
-def ai(office: Office) -> Iterator[Agent]:
+def ai(office: Session) -> Iterator[Agent]:
     with agent(build(office)) as connected:
         yield connected
 
@@ -223,13 +223,13 @@ def test_edits_of_others_are_seen_and_a_broken_file_is_named_until_it_is_mended(
 def test_a_server_that_starts_on_a_broken_file_works_once_it_is_mended(tmp_path: Path) -> None:
     file = tmp_path / "ecosystem.yaml"
     file.write_text("repos: 3\n")
-    with agent(build(Office(file))) as ai:
+    with agent(build(Session(file))) as ai:
         assert "ecosystem.yaml:1" in ai.refused("coord_list_plans")
         file.write_text(FILE)
         assert ai.call("coord_list_plans")["total"] == 1
 
 
-def test_settings_that_change_are_in_force_at_the_next_call(office: Office, file: Path) -> None:
+def test_settings_that_change_are_in_force_at_the_next_call(office: Session, file: Path) -> None:
     assert office.coord.settings.agent_command is None
     file.write_text("settings: {agent_command: echo}\n" + FILE)
 
@@ -245,8 +245,10 @@ def test_tools_at_the_same_time_do_not_lose_each_others_edits(ai: Agent, file: P
     assert {todo.id for todo in load(file).ecosystem.coordination.todos} >= set(made)
 
 
-def test_a_fault_of_ours_is_logged_and_hidden_from_the_client(office: Office, caplog: pytest.LogCaptureFixture) -> None:
-    def coord_breaks(office: Office, secret: str) -> str:
+def test_a_fault_of_ours_is_logged_and_hidden_from_the_client(
+    office: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    def coord_breaks(office: Session, secret: str) -> str:
         """It breaks."""
         raise ValueError(secret)
 
@@ -298,7 +300,7 @@ def test_the_file_is_a_resource(ai: Agent) -> None:
 )
 def test_tools_and_commands_answer_alike(stage: Stage, command: str, tool: str, arguments: dict[str, str]) -> None:
     stage.file.write_text(FILE)
-    with agent(build(Office(stage.file))) as ai:
+    with agent(build(Session(stage.file))) as ai:
         answer = ai.call(tool, **arguments)
     if isinstance(answer, dict):
         assert not answer.pop("left_out", {})
@@ -316,7 +318,7 @@ def test_without_fastmcp_it_says_how_to_install_it(stage: Stage) -> None:
     assert "pip install 'coord[mcp]'" in answer.err
 
 
-def test_an_agent_waits_for_what_is_published_on_a_topic(ai: Agent, office: Office) -> None:
+def test_an_agent_waits_for_what_is_published_on_a_topic(ai: Agent, office: Session) -> None:
     bus = office.coord.messages
     with ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(lambda: ai.call("coord_subscribe", topics="a.*, b", wait_s=30, most=2))

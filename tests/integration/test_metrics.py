@@ -10,10 +10,10 @@ import pytest
 
 from coordination.cache.contexts import Cache
 from coordination.cli.app import coord
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.errors import CoordinationError, UsageError
-from coordination.fleet.metrics import serve
 from coordination.locks import LockManager
+from coordination.operations.metrics import serve
 from coordination.runs.census import CensusTaker
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
@@ -151,4 +151,4 @@ def test_a_port_that_is_taken_is_refused_with_what_to_do(redis_url: str):
 @pytest.mark.parametrize("listen", ["x", "70000", "0", ":9799", "example.org:"])
 def test_what_is_no_place_to_listen_is_refused(listen: str):
     with pytest.raises(UsageError, match="--listen"):
-        coord.main(args=["metrics", "--listen", listen], standalone_mode=False, obj=Call())
+        coord.main(args=["metrics", "--listen", listen], standalone_mode=False, obj=CliContext())

@@ -16,27 +16,27 @@ from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.app import Charge, WorkerParts
-from workers.verdict import Kind, Verdict
+from workers.app import Container, WorkerConfig
+from workers.outcome import TaskResult, TaskResultKind
 
 TODOS = {"A": "r1", "B": ("r2", ["A"])}
 
 
 @pytest.fixture
-def parts(redis_url: str, tmp_path: Path) -> Iterator[WorkerParts]:
+def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
     places = {name: tmp_path / name for name in ("r1", "r2")}
     for path in places.values():
         git(tmp_path, "init", "-q", "-b", "main", str(path))
         git(path, "commit", "-q", "--allow-empty", "-m", "first")
-    made = WorkerParts(
-        Charge(redis_url=redis_url, settings=Settings(), places=places, jobs=1, state=tmp_path / ".coord")
+    made = Container(
+        WorkerConfig(redis_url=redis_url, settings=Settings(), places=places, jobs=1, state=tmp_path / ".coord")
     )
     yield made
     made.close()
 
 
 def test_a_todo_claimed_before_older_data_came_back_does_not_begin_without_its_predecessors_outputs(
-    parts: WorkerParts, tmp_path: Path
+    parts: Container, tmp_path: Path
 ):
     seen, go, prepared = tmp_path / "seen", tmp_path / "go", tmp_path / "prepared"
     action: dict[str, Any] = {
@@ -48,11 +48,11 @@ def test_a_todo_claimed_before_older_data_came_back_does_not_begin_without_its_p
     declared = ecosystem(TODOS, **action)
     declared = declared.model_copy(update={"repos": (Repo(name="r1"), Repo(name="r2", prepare=waits))})
     run_id, _ = submit(parts.store, graph(TODOS, **action), declared, Settings(), order())
-    redis = parts.goods  # not decoded
+    redis = parts.bundle_redis  # not decoded
     older = {key: redis.dump(key) for key in redis.scan_iter()}
-    assert parts.attempts.carry_out(run_id, "A", 1, "r1") == Verdict(Kind.DONE)
+    assert parts.attempts.carry_out(run_id, "A", 1, "r1") == TaskResult(TaskResultKind.DONE)
 
-    verdicts: list[Verdict] = []
+    verdicts: list[TaskResult] = []
     claimed = threading.Thread(target=lambda: verdicts.append(parts.attempts.carry_out(run_id, "B", 1, "r2")))
     claimed.start()
     until(prepared.exists)
@@ -62,8 +62,8 @@ def test_a_todo_claimed_before_older_data_came_back_does_not_begin_without_its_p
     go.touch()
     claimed.join(30)
 
-    assert [verdict.kind for verdict in verdicts] == [Kind.LATER]
+    assert [verdict.kind for verdict in verdicts] == [TaskResultKind.LATER]
     assert not seen.exists(), seen.read_text()
     for todo, repo in (("A", "r1"), ("B", "r2")):
-        assert parts.attempts.carry_out(run_id, todo, 1, repo) == Verdict(Kind.DONE)
+        assert parts.attempts.carry_out(run_id, todo, 1, repo) == TaskResult(TaskResultKind.DONE)
     assert [one["output"] for one in json.loads(seen.read_text())["predecessors"]] == [{"x": 1}]

@@ -18,9 +18,9 @@ from tests.plans import Todos
 from tests.ports import free_port
 from tests.stage import git
 from tests.waiting import until
-from workers.arrivals import carried
-from workers.parcels import Remote
-from workers.verdict import Kind
+from workers.outcome import TaskResultKind
+from workers.transfer.bundles import Remote
+from workers.transfer.fetcher import carried
 
 
 def test_a_dependent_on_another_host_finds_exactly_the_commit_of_its_predecessor(world: World):
@@ -59,7 +59,7 @@ def test_a_chain_of_commits_arrives_link_by_link_and_each_dependent_sees_what_it
     assert len({told["path"] for told in late.values()}) == 1, "the last commit contains the others"
     assert (Path(late["T1"]["path"]) / "work").read_text() == "T1\nT2\nT3\n"
     assert (b.path(run, "early", "T1") / "work").read_text() == "T1\n"
-    lengths = [len(world.parcels.bundle(run, "up", told["commit"])) for told in late.values()]
+    lengths = [len(world.bundles.bundle(run, "up", told["commit"])) for told in late.values()]
     assert lengths[0] > lengths[1] > 0
 
 
@@ -124,7 +124,7 @@ def test_a_todo_never_reads_work_of_another_todo_that_is_in_no_commit(world: Wor
     run = world.run(todos, FAILS=fails, **works("T1", "T2"), **reads("R", "S"))
     a.do(run, "T1", "up")
     commit = tip(mine, run)
-    assert a.parts.attempts.carry_out(run, "FAILS", 1, "up").kind is Kind.FAILED
+    assert a.parts.attempts.carry_out(run, "FAILS", 1, "up").kind is TaskResultKind.FAILED
     assert (a.state / "worktrees" / run / "up" / "fix").exists()
     a.do(run, "R", "down")
     a.do(run, "T2", "up")
@@ -167,7 +167,7 @@ def test_what_is_too_large_for_redis_goes_through_the_remote(world: World):
     b.do(run, "R", "down")
 
     assert git(bare, "for-each-ref", "--format=%(refname)") == f"refs/heads/coord/{run}"
-    assert world.parcels.bundle(run, "up", tip(mine, run)) == b""
+    assert world.bundles.bundle(run, "up", tip(mine, run)) == b""
     assert (b.path(run, "R", "T2") / "work").read_text() == "T1\nT2\n"
 
 
@@ -185,7 +185,7 @@ def test_a_commit_that_did_not_count_and_stands_on_the_remotes_branch_is_not_ove
 
     commit = tip(mine, run)
     assert git(bare, "rev-parse", f"coord/{run}") == stray
-    assert world.parcels.label(run, "up", commit).remote == Remote(f"coord/{run}-{commit[:12]}", str(bare))
+    assert world.bundles.label(run, "up", commit).remote == Remote(f"coord/{run}-{commit[:12]}", str(bare))
     assert (b.path(run, "R", "T1") / "work").read_text() == "T1\n"
 
 
@@ -213,14 +213,14 @@ def test_a_todo_whose_predecessor_could_not_be_carried_waits_for_it_and_goes_on_
     a.do(run, "T1", "up")
     redis, facts, store = b.parts.redis, b.parts.keys.run(run).facts, b.parts.store
 
-    assert b.parts.attempts.carry_out(run, "T2", 1, "down").kind is Kind.LATER
+    assert b.parts.attempts.carry_out(run, "T2", 1, "down").kind is TaskResultKind.LATER
     assert redis.hget(b.parts.keys.run(run).state, "T2") == "parked"
     assert redis.hget(facts, "T2 waits_for").startswith("T1, whose work is not on this host: up: ")
     assert (redis.hget(facts, "T2 tries"), store.redis.llen(b.parts.keys.breakers.failures("repo:down"))) == (None, 0)
 
     file = world.folder / "bundle"
     git(mine, "bundle", "create", "-q", str(file), f"coord/{run}")
-    world.parcels.put(run, "up", tip(mine, run), file.read_bytes(), None)
+    world.bundles.put(run, "up", tip(mine, run), file.read_bytes(), None)
     b.parts.dispatcher.follow(store.fire(run, "T2"))
     b.do(run, "T2", "down")
     assert (b.path(run, "T2", "T1") / "work").read_text() == "T1\n"
@@ -282,11 +282,11 @@ def test_a_shallow_and_a_partial_clone_carry_what_the_run_added(world: World, ho
 def test_every_byte_of_a_bundle_survives(world: World):
     world.host("a")
     every = bytes(range(256)) * 3
-    world.parcels.put("R", "up", "c1", every, "c0")
+    world.bundles.put("R", "up", "c1", every, "c0")
 
-    assert world.parcels.bundle("R", "up", "c1") == every
-    assert world.parcels.label("R", "up", "c1").since == "c0"
-    assert world.parcels.bundle("R", "up", "c2") == b""
+    assert world.bundles.bundle("R", "up", "c1") == every
+    assert world.bundles.label("R", "up", "c1").since == "c0"
+    assert world.bundles.bundle("R", "up", "c2") == b""
 
 
 def test_what_was_carried_is_kept_for_a_day_after_success_and_as_long_as_the_run_before(world: World):
@@ -294,19 +294,19 @@ def test_what_was_carried_is_kept_for_a_day_after_success_and_as_long_as_the_run
     run = world.run({"T1": "up"}, **works("T1"))
     a.do(run, "T1", "up")
     key = a.parts.keys.run(run).bundle("up")
-    assert a.parts.goods.ttl(key) == -1
+    assert a.parts.bundle_redis.ttl(key) == -1
 
     last = world.run({"T1": "up"}, OPEN={"action": "true"}, **works("T1"))
     a.do(last, "T1", "up")
     a.do(last, "OPEN", "up")
-    assert 0 < a.parts.goods.ttl(a.parts.keys.run(last).bundle("up")) <= 24 * 3600
+    assert 0 < a.parts.bundle_redis.ttl(a.parts.keys.run(last).bundle("up")) <= 24 * 3600
 
 
 def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(world: World):
     a, b = world.host("a", up=world.repo("a/up")), world.host("b", down=world.repo("b/down"))
-    a.parts.goods.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@connection")
+    a.parts.bundle_redis.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@connection")
     address = urlsplit(world.url)
-    a.parts.goods = connect(f"redis://reader:secret@{address.hostname}:{address.port}", Profile.FREIGHT)
+    a.parts.bundle_redis = connect(f"redis://reader:secret@{address.hostname}:{address.port}", Profile.FREIGHT)
     run = world.run({"T1": "up", "T2": ("down", ["T1"])}, **works("T1"), **reads("T2", needs_paths=False))
     a.do(run, "T1", "up")
     b.do(run, "T2", "down")
@@ -317,14 +317,14 @@ def test_a_user_of_redis_without_the_right_to_send_does_its_todos_all_the_same(w
 def test_a_redis_that_is_away_is_waited_for(world: World, door: Door, caplog: pytest.LogCaptureFixture):
     mine, port = world.repo("a/up"), free_port()
     a = world.host("a", up=mine)
-    a.parts.goods = connect(door.url(port), Profile.FREIGHT)
+    a.parts.bundle_redis = connect(door.url(port), Profile.FREIGHT)
     run = world.run({"T1": "up"}, **works("T1"))
     does = threading.Thread(target=a.do, args=(run, "T1", "up"), daemon=True)
     does.start()
     until(lambda: "Redis does not answer, asking again" in caplog.text)
     with listening(leading_to(door.socket), port):
         does.join(60)
-        assert world.parcels.label(run, "up", tip(mine, run)).bundled
+        assert world.bundles.label(run, "up", tip(mine, run)).bundled
 
 
 def test_on_one_machine_nothing_is_sent(world: World, redis_url: str):

@@ -19,11 +19,11 @@ from tests.disks import fill
 from tests.hosts import WRITES, World
 from tests.plans import PLAN, ecosystem, order
 from tests.stage import git
-from workers import child
-from workers.child import start
-from workers.occupancy import WorkspaceUnusable
-from workers.trouble import Trouble
-from workers.verdict import Kind, Verdict
+from workers.outcome import TaskResult, TaskResultKind
+from workers.process import child
+from workers.process.child import start
+from workers.workspace.lock import WorkspaceUnusable
+from workers.workspace.trouble import Trouble
 
 KILLS = """#!/bin/sh
 case " $* " in *" $(cat {trap} 2>/dev/null || echo NEVER) "*) rm {trap}; kill -9 $$;; esac
@@ -80,7 +80,7 @@ class Scene:
         """That the repository's circuit breaker counts."""
         return int(self.store.redis.llen(self.store.keys.breakers.failures("repo:up")))
 
-    def go(self) -> Verdict:
+    def go(self) -> TaskResult:
         """The todo's next delivery; what it waited for is over."""
         if self.state == "parked":
             self.host.parts.dispatcher.follow(self.store.fire(self.run, "A"))
@@ -92,7 +92,7 @@ class Scene:
         assert self.store.status(self.run) == "running"
 
     def is_done(self) -> None:
-        assert self.go().kind is Kind.DONE, self.fact("error")
+        assert self.go().kind is TaskResultKind.DONE, self.fact("error")
         assert self.store.status(self.run) == "succeeded"
         assert git(self.checkout, "show", f"coord/{self.run}:work") == "A"
 
@@ -118,7 +118,7 @@ def test_one_killed_git_uses_up_no_attempt_and_undoes_no_run(world: World, trap:
     scene = Scene(world)
     trap.write_text(of)
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     scene.is_held_up("ended")
     assert scene.failures == 1
     scene.is_done()
@@ -141,7 +141,7 @@ def test_a_checkout_that_is_away_for_a_moment_is_waited_for(world: World):
     away = world.folder / "away"
     scene = Scene(world, f"[ -e {away}.was ] || {{ touch {away}.was; mv {world.folder}/a/up {away}; }}; {WRITES}")
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     assert scene.state == "parked"
     away.rename(scene.checkout)
     scene.is_done()
@@ -151,7 +151,7 @@ def test_a_worktree_deleted_under_its_todo_is_made_anew(world: World):
     gone = world.folder / "gone"
     scene = Scene(world, f'[ -e {gone} ] || {{ touch {gone}; rm -rf "$COORD_REPO_PATH"; }}; {WRITES}')
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     scene.is_held_up(str(scene.worktree))
     assert scene.failures == 0, "the todo may have done it"
     scene.is_done()
@@ -161,7 +161,7 @@ def test_a_todo_that_always_deletes_its_worktree_fails_in_the_end(world: World):
     scene = Scene(world, 'rm -rf "$COORD_REPO_PATH"')
     verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
 
-    assert verdicts == [Kind.LATER] * Settings().lost_leases + [Kind.FAILED]
+    assert verdicts == [TaskResultKind.LATER] * Settings().lost_leases + [TaskResultKind.FAILED]
     assert "(4 times)" in scene.fact("error")
 
 
@@ -206,7 +206,7 @@ def test_a_todo_that_damages_its_worktree_makes_git_change_no_other_repository(w
         world, f"echo made > made; [ -e {once} ] || {{ touch {once}; {damage}; exit; }}; {WRITES}", checkout=outer
     )
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     scene.is_held_up(str(scene.worktree))
     assert scene.failures == 0, "the todo has done it"
     assert state_of(outer, victim, theirs) == before
@@ -218,7 +218,7 @@ def test_a_todo_that_always_makes_a_repository_of_its_worktree_fails_as_damaged_
     scene = Scene(world, "rm .git; git init -q")
     verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
 
-    assert verdicts == [Kind.LATER] * Settings().lost_leases + [Kind.FAILED]
+    assert verdicts == [TaskResultKind.LATER] * Settings().lost_leases + [TaskResultKind.FAILED]
     assert "newer attempt" not in scene.fact("error")
     assert "(4 times)" in scene.fact("error")
 
@@ -227,7 +227,7 @@ def test_plain_git_in_a_worktree_without_its_git_file_finds_no_repository_above(
     outer = world.repo("a")
     scene = Scene(world, "rm .git; git add --all || true", checkout=outer)
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     assert "not a git repository" in scene.host.log(scene.run, "A")
     assert git(outer, "diff", "--cached", "--name-only") == ""
 
@@ -236,7 +236,7 @@ def test_a_todo_whose_guard_is_killed_is_done_again(world: World):
     killed = world.folder / "killed"
     scene = Scene(world, f"[ -e {killed} ] || {{ touch {killed}; kill -9 $PPID; sleep 60; }}; {WRITES}")
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     scene.is_held_up("guard lost")
     assert scene.failures == 1
     scene.is_done()
@@ -246,14 +246,14 @@ def test_a_todo_that_always_kills_its_guard_fails_in_the_end(world: World):
     scene = Scene(world, "kill -9 $PPID; sleep 60")
     verdicts = [scene.go().kind for _ in range(Settings().lost_leases + 1)]
 
-    assert verdicts == [Kind.LATER] * Settings().lost_leases + [Kind.FAILED]
+    assert verdicts == [TaskResultKind.LATER] * Settings().lost_leases + [TaskResultKind.FAILED]
 
 
 def test_a_todo_that_stops_its_guard_fails_by_its_timeout(world: World, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(child, "MARGIN_S", 1.0)
     scene = Scene(world, "kill -STOP $PPID; sleep 60", Settings(disk_min=0, kill_grace=1), timeout="1s")
 
-    assert scene.go().kind is Kind.FAILED
+    assert scene.go().kind is TaskResultKind.FAILED
     assert scene.fact("error") == "timeout after 1 s"
 
 
@@ -262,10 +262,10 @@ def test_a_full_disk_holds_the_todo_up_until_there_is_room(world: World, small_d
     scene = Scene(world)
     filler = fill(world.folder / "a")
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     scene.is_held_up("No space left on device")
     first = scene.store.redis.zscore(scene.store.keys.timers, f"{scene.run} A") - scene.store.now_ms()
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     second = scene.store.redis.zscore(scene.store.keys.timers, f"{scene.run} A") - scene.store.now_ms()
     assert first <= 1000 < second <= 2000, "the timer grows"
 
@@ -297,7 +297,7 @@ def test_what_git_refuses_on_a_full_disk_passes_whatever_its_words(
     trap = put_before_git(monkeypatch, tmp_path, REFUSES, first=first.format(filler=filler))
     trap.write_text(of)
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     scene.is_held_up("disk")
     assert not trap.exists()
     filler.unlink(missing_ok=True)
@@ -314,7 +314,7 @@ def test_a_git_that_ends_well_and_loses_an_object_is_found_out(
     scene = Scene(world)
     put_before_git(monkeypatch, tmp_path, LOSES, object=object.format()).write_text(of)
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     scene.is_held_up("object")
     scene.is_done()
     git(scene.checkout, "fsck", "--connectivity-only", f"coord/{scene.run}")
@@ -325,7 +325,7 @@ def test_a_command_that_fails_on_a_full_disk_is_tried_again(world: World, small_
     fills = f"[ -e {world.folder}/full ] || {{ touch {world.folder}/full; cat /dev/zero > {disk}/filler; exit 1; }}"
     scene = Scene(world, f"{fills}; {WRITES}")
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     scene.is_held_up("is full")
     (disk / "filler").unlink()
     scene.is_done()
@@ -340,16 +340,16 @@ def test_a_command_that_begins_on_a_full_disk_is_tried_again_for_as_long_as_it_i
     scene = Scene(world, f"{fills}; [ -e {opened} ] || exit 1; rm {filler}; {WRITES}", workspace="in-place")
 
     for _ in range(Settings().lost_leases + 3):
-        assert scene.go().kind is Kind.LATER
+        assert scene.go().kind is TaskResultKind.LATER
         scene.is_held_up("full")
     opened.touch()
-    assert scene.go().kind is Kind.DONE
+    assert scene.go().kind is TaskResultKind.DONE
 
 
 def test_trouble_that_never_passes_can_be_cancelled(world: World, trap: Path):
     scene = Scene(world)
     trap.write_text("worktree add")
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
 
     scene.store.cancel(scene.run, "lena")
     assert (scene.state, scene.store.status(scene.run)) == ("cancelled", "cancelled")
@@ -362,9 +362,9 @@ def test_one_killed_git_does_not_make_a_rollback_fail(world: World, trap: Path, 
     scene.store.rollback(scene.run, "lena", "asked by lena")
     trap.write_text(of)
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     assert scene.state == "parked"
-    assert scene.go().kind is Kind.DONE
+    assert scene.go().kind is TaskResultKind.DONE
     assert scene.store.status(scene.run) == "rolled_back"
     assert git(scene.checkout, "for-each-ref", "--format=%(refname:short)", "refs/heads") == "main"
 
@@ -375,7 +375,7 @@ def test_a_worker_below_disk_min_begins_nothing_says_so_and_still_undoes(world: 
     world.settings = Settings(disk_min=2**60)
     scene.host = world.host("a", up=scene.checkout)
 
-    assert scene.go().kind is Kind.LATER
+    assert scene.go().kind is TaskResultKind.LATER
     scene.is_held_up("less than disk_min (1048576 TiB) is free in")
     assert not scene.worktree.exists()
     scene.host.parts.leases.sign_on()
@@ -386,7 +386,7 @@ def test_a_worker_below_disk_min_begins_nothing_says_so_and_still_undoes(world: 
     scene.is_done()
     scene.host = short
     scene.store.rollback(scene.run, "lena", "asked by lena")
-    assert scene.go().kind is Kind.DONE
+    assert scene.go().kind is TaskResultKind.DONE
     assert scene.store.status(scene.run) == "rolled_back"
 
 
@@ -396,7 +396,7 @@ def test_one_killed_git_does_not_keep_a_commit_from_other_hosts(world: World, tr
     scene.is_done()
 
     assert not trap.exists()
-    assert world.parcels.label(scene.run, "up", git(scene.checkout, "rev-parse", f"coord/{scene.run}")).bundled
+    assert world.bundles.label(scene.run, "up", git(scene.checkout, "rev-parse", f"coord/{scene.run}")).bundled
 
 
 def test_a_command_for_which_the_machine_has_no_descriptors_left_is_no_failure(tmp_path: Path):

@@ -16,11 +16,11 @@ import pytest
 from tests.hosts import World, tip, works
 from tests.stage import Begun, git
 from tests.waiting import until
-from workers.commit import CommitStyle, message
-from workers.occupancy import Superseded
-from workers.parcels import NotCarried
-from workers.publishing import Publication
-from workers.verdict import Kind
+from workers.outcome import TaskResultKind
+from workers.transfer.bundles import NotCarried
+from workers.transfer.publishing import Publication
+from workers.workspace.commit import CommitStyle, message
+from workers.workspace.lock import Superseded
 
 RUN = "20260101-120000-abcd"
 BRANCH = f"coord/{RUN}"
@@ -28,7 +28,7 @@ REF = f"refs/heads/{BRANCH}"
 HOLDER = """
 import sys
 from pathlib import Path
-from workers.publishing import Publication
+from workers.transfer.publishing import Publication
 run, checkout, url, commit, fence = sys.argv[1:]
 print(Publication(run=run, checkout=Path(checkout), url=url, commit=commit, fence=int(fence)).publish().branch)
 """
@@ -36,12 +36,12 @@ COMMITTER = """
 import sys
 from pathlib import Path
 from functools import partial
-from workers.commit import CommitStyle, Stand, commit, message, run_git
-from workers.git import Hold
+from workers.workspace.commit import CommitStyle, WorktreeState, commit, message, run_git
+from workers.workspace.git import Hold
 run, path, branch, since = sys.argv[1:]
 path = Path(path)
 with open("/dev/null") as hold:
-    stand = Stand(
+    stand = WorktreeState(
         path=path, git_dir=path / ".git", branch=branch, since=since, settings=(), hooks=True,
         hold=Hold(fd=hold.fileno()),
         git_commit=partial(run_git, path),
@@ -278,7 +278,7 @@ def test_an_attempt_that_wakes_up_after_another_worker_did_the_todo_is_refused_t
         f"until [ -e {world.folder}/go ]; do sleep 0.02; done\n"
     )
     hook.chmod(0o755)
-    verdicts: list[Kind] = []
+    verdicts: list[TaskResultKind] = []
     sleeper = threading.Thread(
         target=lambda: verdicts.append(a.parts.attempts.carry_out(run, "T1", 1, "up").kind), daemon=True
     )
@@ -292,7 +292,7 @@ def test_an_attempt_that_wakes_up_after_another_worker_did_the_todo_is_refused_t
     (world.folder / "go").touch()
     sleeper.join(30)
 
-    assert verdicts == [Kind.LATER]
+    assert verdicts == [TaskResultKind.LATER]
     counts = store.redis.hget(store.keys.run(run).facts, "T1 commit")
     assert git(bare, "for-each-ref", "--format=%(refname) %(objectname)") == f"refs/heads/coord/{run} {counts}"
     assert store.redis.hget(store.keys.counters, "stale_writes") == "1"

@@ -15,7 +15,7 @@ from coordination.models import Strategy
 from coordination.runs import stuck
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.records import Grant, Reply
-from coordination.runs.recovery import Keeper, Reaper
+from coordination.runs.recovery import MaintenanceLeader, Reaper
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from coordination.wire.carrier import make_app
@@ -76,7 +76,7 @@ def test_a_keeper_that_finds_a_run_stuck_keeps_its_state_and_people_are_told(
 ):
     for wait in ("QUIET_S", "CONFIRM_S", "LOOK_S"):
         monkeypatch.setattr(stuck, wait, 0)
-    keeper = Keeper(store, dispatcher, SETTINGS, label="me", state=tmp_path)
+    keeper = MaintenanceLeader(store, dispatcher, SETTINGS, label="me", state=tmp_path)
     store.redis.zrem(f"{store.keys.run(run.run_id).prefix}:sent", "A")
 
     assert [keeper.run_once().stuck for _ in range(4)] == [[], [run.run_id], [], []]

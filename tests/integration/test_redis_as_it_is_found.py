@@ -16,8 +16,8 @@ from coordination.settings import Settings
 from coordination.wire.carrier import make_app
 from coordination.wire.connection import ANSWER_S, FREIGHT_S, Profile, connect, reaching
 from coordination.wire.embedded import EmbeddedServer
-from coordination.wire.fitness import refuse_unfit
 from coordination.wire.keys import Keys
+from coordination.wire.server_check import refuse_unfit
 from tests.doors import Certificates, leading_to, listening, old_redis, silent
 from tests.waiting import until
 

@@ -15,11 +15,11 @@ import pytest
 from coordination.errors import GitRefused
 from coordination.models import Repo
 from tests.stage import git
-from workers.beginning import Carried
-from workers.occupancy import Visitor, WorkspaceBusy
-from workers.removal import NotRemoved, Removal
-from workers.repository import branch_of
-from workers.worktree import Worktree
+from workers.cleanup.rollback_cleanup import NotRemoved, RollbackCleanup
+from workers.workspace.base_commit import Carried
+from workers.workspace.lock import LockRequest, WorkspaceBusy
+from workers.workspace.repository import branch_of
+from workers.workspace.worktree import Worktree
 
 RUN, LATER = "20260101-120000-abcd", "20260102-120000-efgh"
 AT_ONCE = timedelta(0)
@@ -45,7 +45,7 @@ class Site:
     def enter(self, tip: str | None = None, run: str = RUN, key: str = "", carried: Carried | None = None) -> Worktree:
         self.fence += 1
         tree = Worktree(state=self.state, run=run, repo=Repo(name="api"), checkout=self.checkout, carried=carried)
-        tree.enter(Visitor(run=run, key=key or f"{run}/T", fence=self.fence), tip, AT_ONCE)
+        tree.enter(LockRequest(run=run, key=key or f"{run}/T", fence=self.fence), tip, AT_ONCE)
         self.open.append(tree)
         return tree
 
@@ -62,8 +62,8 @@ class Site:
         os.close(tree.hold.fd)
         self.open.remove(tree)
 
-    def removal(self, tip: str | None, run: str = RUN, carried: Carried | None = None) -> Removal:
-        return Removal(
+    def removal(self, tip: str | None, run: str = RUN, carried: Carried | None = None) -> RollbackCleanup:
+        return RollbackCleanup(
             state=self.state, repo="api", checkout=self.checkout, run=run, tip=tip, carried=carried, had_ended=True
         )
 

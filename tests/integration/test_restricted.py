@@ -21,9 +21,9 @@ from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Grant, Reply, Result, TodoState
-from coordination.runs.restricted.deeds import Deeds
-from coordination.runs.restricted.proxy import NobodyAnswers, ProxyContexts, ProxyPresence, ProxyStore
-from coordination.runs.restricted.serving import Serving, Waiting
+from coordination.runs.remote_steps.deeds import StepHandlers
+from coordination.runs.remote_steps.proxy import NobodyAnswers, ProxyContexts, ProxyPresence, ProxyStore
+from coordination.runs.remote_steps.serving import Serving, Waiting
 from coordination.runs.store import RunStore
 from coordination.runs.submit import submit
 from coordination.settings import Settings
@@ -44,13 +44,13 @@ class Site:
 
     def __init__(self, url: str) -> None:
         settings = Settings(namespace="test")
-        self.client, self.ears = connect(url, Profile.WORKER), connect(url, Profile.READER, decode=False)
+        self.client, self.pubsub_redis = connect(url, Profile.WORKER), connect(url, Profile.READER, decode=False)
         self.store = RunStore(self.client, "test")
         self.presence = Presence(self.client, self.store.keys)
         self.leads = True
         self.dispatcher = Dispatcher(make_app(url, self.store.keys, settings), self.store)
-        deeds = Deeds(self.store, self.dispatcher, settings, "1")
-        self.serving = Serving(self.client, self.ears, self.store.keys, deeds, lambda: self.leads)
+        deeds = StepHandlers(self.store, self.dispatcher, settings, "1")
+        self.serving = Serving(self.client, self.pubsub_redis, self.store.keys, deeds, lambda: self.leads)
 
     def submit(self, strategy: Strategy = Strategy.DATAFLOW) -> str:
         run_id, reply = submit(self.store, graph(TODOS), ecosystem(TODOS), Settings(), order(strategy))
@@ -67,7 +67,7 @@ class Site:
     def close(self) -> None:
         self.serving.stop()
         self.client.close()
-        self.ears.close()
+        self.pubsub_redis.close()
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from coordination.wire.keys import member
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.app import Charge, WorkerParts
-from workers.reuse.results import Kept
-from workers.verdict import Kind, Verdict
+from workers.app import Container, WorkerConfig
+from workers.outcome import TaskResult, TaskResultKind
+from workers.result_cache.results import Kept
 
 BODY = """
 echo ran >> $LEDGER
@@ -43,7 +43,7 @@ class Bench:
     folder: Path
     url: str
     settings: Settings = field(default_factory=lambda: Settings(retry_attempts=1))
-    parts: WorkerParts = field(init=False)
+    parts: Container = field(init=False)
 
     def __post_init__(self) -> None:
         self.checkout = self.folder / "r1"
@@ -52,15 +52,15 @@ class Bench:
         self.commit(README="r1\n", gone="soon\n")
         self.parts = self.worker("state")
 
-    def worker(self, name: str) -> WorkerParts:
-        charge = Charge(
+    def worker(self, name: str) -> Container:
+        config = WorkerConfig(
             redis_url=self.url,
             settings=self.settings,
             places={"r1": self.checkout},
             jobs=1,
             state=self.folder / name,
         )
-        return WorkerParts(charge)
+        return Container(config)
 
     def use(self, **settings: Any) -> None:
         """By a worker with these settings from now on."""
@@ -93,10 +93,10 @@ class Bench:
         declared = ecosystem(todos, **more).model_copy(update={"repos": repos})
         run_id, _ = submit(self.parts.store, graph(todos, **more), declared, self.settings, order(no_cache=no_cache))
         if after:
-            assert self.deliver(run_id, "U").kind is Kind.DONE
+            assert self.deliver(run_id, "U").kind is TaskResultKind.DONE
         return run_id
 
-    def deliver(self, run_id: str, todo: str = "T", parts: WorkerParts | None = None) -> Verdict:
+    def deliver(self, run_id: str, todo: str = "T", parts: Container | None = None) -> TaskResult:
         return (parts or self.parts).attempts.carry_out(run_id, todo, 1, "r1")
 
     def fire(self, run_id: str) -> None:
@@ -110,7 +110,7 @@ class Bench:
     def do(self, **fields: Any) -> TodoView:
         """T of a new run, carried out."""
         run_id = self.submit(**fields)
-        assert self.deliver(run_id).kind is Kind.DONE
+        assert self.deliver(run_id).kind is TaskResultKind.DONE
         return self.view(run_id)
 
     def view(self, run_id: str, todo: str = "T") -> TodoView:
@@ -216,12 +216,12 @@ def test_a_result_that_leads_to_another_tree_is_dropped_and_the_todo_runs_from_a
 
 def test_what_failed_or_did_not_count_is_not_kept(bench: Bench):
     failed = bench.submit(action="echo ran >> $LEDGER; exit 1")
-    assert bench.deliver(failed).kind is Kind.FAILED
+    assert bench.deliver(failed).kind is TaskResultKind.FAILED
     again = bench.submit(action="echo ran >> $LEDGER; exit 1")
-    assert bench.deliver(again).kind is Kind.FAILED
+    assert bench.deliver(again).kind is TaskResultKind.FAILED
 
     lost = bench.submit(action=WAITING)
-    verdicts: list[Verdict] = []
+    verdicts: list[TaskResult] = []
     body = threading.Thread(target=lambda: verdicts.append(bench.deliver(lost)))
     body.start()
     until(lambda: bench.ran == 3)
@@ -229,7 +229,7 @@ def test_what_failed_or_did_not_count_is_not_kept(bench: Bench):
     assert bench.parts.store.lose(lost, "T", 1).word == "settled"
     (bench.folder / "ledger.go").touch()
     body.join()
-    assert verdicts == [Verdict(Kind.LATER, "its lease was lost")]
+    assert verdicts == [TaskResult(TaskResultKind.LATER, "its lease was lost")]
     assert bench.parts.redis.keys("coord:cache-entries:*") == []
     assert not bench.locks.list()
 
@@ -276,14 +276,14 @@ def test_who_would_compute_the_same_waits_without_a_slot_and_is_given_the_result
     body.start()
     until(lambda: bench.ran)
 
-    assert bench.deliver(second).kind is Kind.LATER
+    assert bench.deliver(second).kind is TaskResultKind.LATER
     waiting = bench.view(second)
     assert (waiting.state, waiting.waits_for) == (TodoState.PARKED, f"T of run {first}, which computes the same")
     (bench.folder / "ledger.go").touch()
     body.join()
     bench.fire(second)
 
-    assert bench.deliver(second).kind is Kind.DONE
+    assert bench.deliver(second).kind is TaskResultKind.DONE
     assert bench.view(second).cached == Source(run=first, todo="T")
     assert (bench.view(second).output, bench.ran) == (7, 1)
 
@@ -294,19 +294,19 @@ def test_where_who_computes_it_fails_or_is_gone_the_next_one_does(bench: Bench):
     body = threading.Thread(target=bench.deliver, args=[first])
     body.start()
     until(lambda: bench.ran)
-    assert bench.deliver(second).kind is Kind.LATER
+    assert bench.deliver(second).kind is TaskResultKind.LATER
     (held,) = (held.name for held in bench.locks.list() if held.name.startswith("cache:"))
     (bench.folder / "ledger.go").touch()
     body.join()
     bench.fire(second)
-    assert bench.deliver(second).kind is Kind.FAILED
+    assert bench.deliver(second).kind is TaskResultKind.FAILED
     assert bench.ran == 2
 
     bench.locks.acquire(held, ttl=timedelta(seconds=1), keep=False, owner="one that died")
     third = bench.submit(action=failing)
-    assert bench.deliver(third).kind is Kind.LATER
+    assert bench.deliver(third).kind is TaskResultKind.LATER
     assert bench.view(third).waits_for == "one that died, which computes the same"
     until(lambda: not [held for held in bench.locks.list() if held.name.startswith("cache:")])
     bench.fire(third)
-    assert bench.deliver(third).kind is Kind.FAILED
+    assert bench.deliver(third).kind is TaskResultKind.FAILED
     assert bench.ran == 3

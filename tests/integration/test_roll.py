@@ -14,10 +14,10 @@ from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import Harness
 from tests.plans import ecosystem, graph, order
-from workers.roll import FOLDER, Roll
+from workers.local_liveness import FOLDER, LocalLiveness
 
 PLAN = {"A": "r1", "B": "r2"}
-Make = Callable[..., Roll]
+Make = Callable[..., LocalLiveness]
 
 
 class Follows:
@@ -36,10 +36,10 @@ def run(redis_url: str) -> Harness:
 
 @pytest.fixture
 def worker(run: Harness, tmp_path: Path) -> Iterator[Make]:
-    made: list[Roll] = []
+    made: list[LocalLiveness] = []
 
-    def make(name: str, **settings: object) -> Roll:
-        made.append(Roll(tmp_path, name, run.store, Follows(run), Settings(**settings)))  # type: ignore[arg-type]
+    def make(name: str, **settings: object) -> LocalLiveness:
+        made.append(LocalLiveness(tmp_path, name, run.store, Follows(run), Settings(**settings)))  # type: ignore[arg-type]
         made[-1].sign()
         return made[-1]
 
@@ -48,7 +48,7 @@ def worker(run: Harness, tmp_path: Path) -> Iterator[Make]:
         roll.stop()
 
 
-def die(roll: Roll) -> None:
+def die(roll: LocalLiveness) -> None:
     """As the system ends a process: the lock is free, and the file is there."""
     assert roll._lock is not None
     os.close(roll._lock)
@@ -117,6 +117,6 @@ def test_a_folder_that_cannot_be_written_only_costs_the_speed(
 ):
     (tmp_path / FOLDER).write_text("in the way")
 
-    Roll(tmp_path, "coord-1@h", run.store, Follows(run), Settings()).sign()  # type: ignore[arg-type]
+    LocalLiveness(tmp_path, "coord-1@h", run.store, Follows(run), Settings()).sign()  # type: ignore[arg-type]
 
     assert "not seen on this machine" in caplog.text

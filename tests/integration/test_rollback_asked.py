@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 from coordination import Conflict, Coord, NotFound, UsageError
-from coordination.mcp.office import Office
 from coordination.mcp.server import build
+from coordination.mcp.session import Session
 from coordination.runs.store import RunStore
 from coordination.wire.connection import Profile, connect
 from tests.agent import Agent, agent
@@ -43,7 +43,7 @@ def coord(file: Path, redis_url: str) -> Iterator[Coord]:
 
 @pytest.fixture
 def ai(file: Path, redis_url: str) -> Iterator[Agent]:
-    office = Office(file, redis_url)
+    office = Session(file, redis_url)
     with agent(build(office)) as made:
         yield made
     office.close()

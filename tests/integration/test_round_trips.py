@@ -13,8 +13,8 @@ from coordination.cache.contexts import Cache
 from coordination.runs.submit import submit
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
-from workers.app import Charge, WorkerParts
-from workers.verdict import Kind, Verdict
+from workers.app import Container, WorkerConfig
+from workers.outcome import TaskResult, TaskResultKind
 
 CHAIN = {f"T{i}": ("r1", [f"T{i - 1}"] if i else []) for i in range(6)}
 IN_PLACE: dict[str, Any] = {name: {"workspace": "in-place"} for name in CHAIN}
@@ -31,10 +31,10 @@ class Counted(UnixDomainSocketConnection):
 
 
 @pytest.fixture
-def parts(redis_url: str, tmp_path: Path) -> Iterator[WorkerParts]:
+def parts(redis_url: str, tmp_path: Path) -> Iterator[Container]:
     (tmp_path / "r1").mkdir()
-    made = WorkerParts(
-        Charge(
+    made = Container(
+        WorkerConfig(
             redis_url=redis_url, settings=Settings(), places={"r1": tmp_path / "r1"}, jobs=1, state=tmp_path / ".coord"
         )
     )
@@ -44,7 +44,7 @@ def parts(redis_url: str, tmp_path: Path) -> Iterator[WorkerParts]:
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["nothing is shared", "something is shared"])
-def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: WorkerParts, shared: bool):
+def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Container, shared: bool):
     if shared:
         cache = Cache(parts.redis, "coord")
         cache.at().set("a", 1)
@@ -53,7 +53,7 @@ def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Worker
     spent = []
     for name in CHAIN:
         before = Counted.sent
-        assert parts.attempts.carry_out(run_id, name, 1, "r1") == Verdict(Kind.DONE)
+        assert parts.attempts.carry_out(run_id, name, 1, "r1") == TaskResult(TaskResultKind.DONE)
         spent.append(Counted.sent - before)
 
     # The first one also connects, sends the steps whole, and reads the run's brief; the last one sees the run's end.
@@ -61,7 +61,7 @@ def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Worker
     assert parts.store.status(run_id) == "succeeded"
 
 
-def test_what_a_failed_attempt_has_written_costs_no_round_trip_of_its_own(parts: WorkerParts):
+def test_what_a_failed_attempt_has_written_costs_no_round_trip_of_its_own(parts: Container):
     todos = {name: {**fields, "action": "echo [1] > $COORD_OUTPUT; exit 1"} for name, fields in IN_PLACE.items()}
     run_id, _ = submit(
         parts.store, graph(CHAIN, **todos), ecosystem(CHAIN, **todos), Settings(retry_attempts=3), order()

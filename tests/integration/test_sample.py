@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from coordination.demo import break_package, create
 from coordination.ecosystem import document
 from coordination.errors import NotFound, UsageError
 from coordination.models import Ecosystem, ShellAction, Todo
 from coordination.planner.graph import PlanGraph, build
-from coordination.sample import break_package, create
 
 TOP = Path(__file__).parents[2]
 # Bottom up: those that a package needs stand before it.

@@ -11,9 +11,9 @@ import pytest
 from coordination.errors import GitRefused
 from coordination.models import Repo
 from tests.stage import git
-from workers.occupancy import Visitor
-from workers.submodules import submodules_of
-from workers.worktree import Worktree
+from workers.workspace.lock import LockRequest
+from workers.workspace.submodules import submodules_of
+from workers.workspace.worktree import Worktree
 
 SOON = timedelta(seconds=10)
 ALLOWED = ("-c", "protocol.file.allow=always")
@@ -46,7 +46,7 @@ def tree(checkout: Path, *, wanted: bool | None = None) -> Worktree:
 
 
 def enter(worktree: Worktree, fence: int = 1, tip: str | None = None) -> str:
-    return worktree.enter(Visitor(run="r", key="submodules/T", fence=fence), tip, SOON)
+    return worktree.enter(LockRequest(run="r", key="submodules/T", fence=fence), tip, SOON)
 
 
 def test_a_fresh_worktree_has_the_submodules_of_its_checkout_and_the_checkout_is_as_before(checkout: Path):

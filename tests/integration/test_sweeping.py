@@ -11,19 +11,19 @@ from coordination.messages import MessageBus
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect
 from tests.waiting import until
-from workers.app import Charge, WorkerParts
-from workers.restricted import RestrictedParts
+from workers.app import Container, WorkerConfig
+from workers.restricted import RestrictedContainer
 
 
-def charge(redis_url: str, folder: Path) -> Charge:
-    return Charge(redis_url=redis_url, settings=Settings(), places={"r1": folder}, jobs=1, state=folder / "state")
+def config(redis_url: str, folder: Path) -> WorkerConfig:
+    return WorkerConfig(redis_url=redis_url, settings=Settings(), places={"r1": folder}, jobs=1, state=folder / "state")
 
 
 DEAD = Owner(host="elsewhere", pid=1, started="long ago", thread=1)
 
 
 def test_a_worker_sweeps_locks_and_inboxes(redis_url: str, tmp_path: Path):
-    parts = WorkerParts(charge(redis_url, tmp_path))
+    parts = Container(config(redis_url, tmp_path))
     assert parts.sweeper in parts.services
     with connect(redis_url, Profile.WORKER) as redis, closing(LockManager(redis, "coord", owner=DEAD)) as locks:
         bus = MessageBus(redis, "coord", sender="me")
@@ -41,7 +41,7 @@ def test_a_worker_sweeps_locks_and_inboxes(redis_url: str, tmp_path: Path):
 
 
 def test_a_restricted_worker_sweeps_nothing(redis_url: str, tmp_path: Path):
-    parts = RestrictedParts(charge(redis_url, tmp_path))
+    parts = RestrictedContainer(config(redis_url, tmp_path))
 
     assert not any(service is parts.sweeper for service in parts.services)
     parts.close()

@@ -12,7 +12,7 @@ from tests.disks import fill
 from tests.hosts import WRITES, Host, World, tip
 from tests.plans import Todos
 from tests.stage import git
-from workers.verdict import Kind, Verdict
+from workers.outcome import TaskResult, TaskResultKind
 
 A, A_AND_B = {"A": "up"}, {"A": "up", "B": ("up", ["A"])}
 
@@ -41,7 +41,7 @@ class Scene:
     def state(self, todo: str) -> str:
         return self.host.parts.redis.hget(self.host.parts.keys.run(self.run).state, todo) or ""
 
-    def undo(self, todo: str) -> Verdict:
+    def undo(self, todo: str) -> TaskResult:
         return self.host.parts.attempts.carry_out(self.run, todo, int(self.fact(todo, "attempt")), "up")
 
     def branches(self, where: Path) -> list[str]:
@@ -54,9 +54,9 @@ def test_what_a_run_has_pushed_is_deleted_there_when_it_is_undone(world: World):
     assert scene.branches(scene.remote) == [branch, "main"]
 
     scene.roll_back()
-    assert scene.undo("B").kind is Kind.DONE
+    assert scene.undo("B").kind is TaskResultKind.DONE
     assert scene.branches(scene.remote) == [branch, "main"]
-    assert scene.undo("A").kind is Kind.DONE
+    assert scene.undo("A").kind is TaskResultKind.DONE
 
     assert scene.branches(scene.remote) == scene.branches(scene.checkout) == ["main"]
     assert git(scene.remote, "rev-parse", "main") == git(scene.checkout, "rev-parse", "main") == main
@@ -69,7 +69,7 @@ def test_where_it_is_deleted_there_already_the_rest_goes(world: World):
     git(scene.remote, "branch", "-D", f"coord/{scene.run}")
 
     scene.roll_back()
-    assert scene.undo("A").kind is Kind.DONE
+    assert scene.undo("A").kind is TaskResultKind.DONE
     assert scene.branches(scene.checkout) == ["main"]
 
 
@@ -100,7 +100,7 @@ def test_what_the_remote_keeps_is_said_and_what_is_here_stays_as_well(
     prepare(scene)
 
     scene.roll_back()
-    assert scene.undo("A").kind is Kind.FAILED
+    assert scene.undo("A").kind is TaskResultKind.FAILED
 
     assert scene.state("A") == "compensation_failed"
     assert scene.fact("A", "undo_error").startswith(why.format(branch=branch, url=scene.remote))
@@ -114,13 +114,13 @@ def test_a_repository_that_is_away_is_waited_for_and_nothing_counts_as_undone(wo
     scene.checkout.rename(away)
 
     scene.roll_back()
-    assert scene.undo("A").kind is Kind.LATER
+    assert scene.undo("A").kind is TaskResultKind.LATER
     assert scene.state("A") == "parked"
     assert f"there is no folder {scene.checkout}" in scene.fact("A", "waits_for")
 
     away.rename(scene.checkout)
     scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
-    assert scene.undo("A").kind is Kind.DONE
+    assert scene.undo("A").kind is TaskResultKind.DONE
     assert scene.branches(scene.checkout) == ["main"]
 
 
@@ -131,13 +131,13 @@ def test_a_repository_that_goes_while_it_is_undone_is_waited_for_too(world: Worl
     scene = Scene(world, A, f"[ -e {away} ] || {{ mv {checkout} {away}; {ends}; }}")
 
     scene.roll_back()
-    assert scene.undo("A").kind is Kind.LATER
+    assert scene.undo("A").kind is TaskResultKind.LATER
     assert scene.state("A") == "parked"
     assert f"there is no folder {checkout}" in scene.fact("A", "waits_for")
 
     shutil.copytree(away, checkout)
     scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
-    assert scene.undo("A").kind is Kind.DONE
+    assert scene.undo("A").kind is TaskResultKind.DONE
     assert scene.host.parts.store.status(scene.run) == "rolled_back"
 
 
@@ -149,7 +149,7 @@ def test_what_is_undone_after_its_worktree_was_cleared_is_undone_where_the_run_h
     git(scene.checkout, "worktree", "remove", "--force", str(scene.host.state / "worktrees" / scene.run / "up"))
 
     scene.roll_back()
-    assert scene.undo("A").kind is Kind.DONE
+    assert scene.undo("A").kind is TaskResultKind.DONE
     assert (tmp_path / "seen").read_text().splitlines() == ["A", commit]
 
 
@@ -164,7 +164,7 @@ def test_on_a_full_disk_worktree_and_branch_go_all_the_same(disk: Path, world: W
     fill(disk)
 
     scene.roll_back()
-    assert scene.undo("A").kind is Kind.DONE, scene.fact("A", "undo_error")
+    assert scene.undo("A").kind is TaskResultKind.DONE, scene.fact("A", "undo_error")
     assert scene.branches(scene.checkout) == ["main"]
     assert not list(scene.host.state.glob("worktrees/*"))
 
@@ -175,18 +175,18 @@ def test_a_compensation_on_a_full_disk_is_held_up_with_the_reason_and_carried_ou
     scene = Scene(world, A, f"head -c 100000000 /dev/zero > big || {{ [ -e {tmp_path}/room ] || exit 1; }}")
     filler = fill(disk)
     scene.roll_back()
-    assert scene.undo("A").kind is Kind.LATER
+    assert scene.undo("A").kind is TaskResultKind.LATER
     assert scene.state("A") == "parked"
     assert "No space left on device" in scene.fact("A", "waits_for")
 
     filler.unlink()
     scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
-    assert scene.undo("A").kind is Kind.LATER
+    assert scene.undo("A").kind is TaskResultKind.LATER
     assert "exit code 1; A ended as succeeded and handed over no output: the disk" in scene.fact("A", "waits_for")
     assert f"coord/{scene.run}" in scene.branches(scene.checkout)
 
     (tmp_path / "room").touch()
     scene.host.parts.dispatcher.follow(scene.host.parts.store.fire(scene.run, "A"))
-    assert scene.undo("A").kind is Kind.DONE, "though it has filled the disk"
+    assert scene.undo("A").kind is TaskResultKind.DONE, "though it has filled the disk"
     assert scene.host.parts.store.status(scene.run) == "rolled_back"
     assert scene.branches(scene.checkout) == ["main"]

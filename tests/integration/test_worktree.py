@@ -18,14 +18,14 @@ import pytest
 from coordination.errors import GitRefused
 from coordination.models import Repo, Workspace
 from tests.waiting import until
-from workers import leftovers
-from workers.commit import CommitRefused
-from workers.git import git
-from workers.in_place import InPlace
-from workers.occupancy import Superseded, Visitor, WorkspaceBusy
-from workers.repository import common_dir_of, tip
-from workers.workspace import workspace_for
-from workers.worktree import Worktree
+from workers.process import orphans
+from workers.workspace.commit import CommitRefused
+from workers.workspace.git import git
+from workers.workspace.in_place import InPlace
+from workers.workspace.interface import workspace_for
+from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy
+from workers.workspace.repository import common_dir_of, tip
+from workers.workspace.worktree import Worktree
 
 AT_ONCE = timedelta(0)
 SOON = timedelta(seconds=5)
@@ -65,8 +65,8 @@ class Run:
 
     def enter(self, tip: str | None = None, patience: timedelta = SOON) -> str:
         self.fence += 1
-        self.visitor = Visitor(run=self.run, key=f"{self.run}/T", fence=self.fence)
-        return self.tree.enter(self.visitor, tip, patience)
+        self.lock_request = LockRequest(run=self.run, key=f"{self.run}/T", fence=self.fence)
+        return self.tree.enter(self.lock_request, tip, patience)
 
     def log(self, form: str = "%s") -> list[str]:
         return git("log", f"--format={form}", self.tree.branch, cwd=self.tree.path).splitlines()
@@ -250,9 +250,9 @@ def test_an_attempt_that_a_newer_one_has_replaced_neither_commits_nor_comes_in(
     assert git("rev-parse", "coord/r1", cwd=checkout) == base
     records_after = records.read_text()
     late = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
-    run.tree._occupancy._release()  # the old attempt goes without a word, as by SIGKILL
+    run.tree._workspace_lock._release()  # the old attempt goes without a word, as by SIGKILL
     with pytest.raises(Superseded, match="older attempt 3"):
-        late.enter(Visitor(run="r1", key="k", fence=3), base, SOON)
+        late.enter(LockRequest(run="r1", key="k", fence=3), base, SOON)
     assert records.read_text() == records_after
 
 
@@ -468,7 +468,7 @@ def test_an_attempt_that_wakes_up_after_the_end_of_its_run_leaves_the_result_as_
 
     late = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
     with pytest.raises(Superseded):
-        late.enter(Visitor(run="r1", key="r1/T", fence=1), None, SOON)
+        late.enter(LockRequest(run="r1", key="r1/T", fence=1), None, SOON)
 
     assert git("rev-parse", "coord/r1", cwd=checkout) == new
 
@@ -479,7 +479,7 @@ def test_a_commit_whose_settle_was_refused_is_taken_back(run: Run, checkout: Pat
     run.tree.commit("T", "work")
     run.tree.leave()
 
-    run.tree.take_back(run.visitor, None)
+    run.tree.take_back(run.lock_request, None)
 
     assert git("rev-parse", "coord/r1", cwd=checkout) == base
 
@@ -489,7 +489,7 @@ def test_a_commit_is_not_taken_back_under_the_feet_of_a_newer_attempt(run: Run, 
     (run.tree.path / "code.py").write_text("x")
     run.tree.commit("T", "work")
     run.tree.leave()
-    older = run.visitor
+    older = run.lock_request
     run.enter()
     (run.tree.path / "code.py").write_text("y")
     newer = run.tree.commit("T", "work")
@@ -509,7 +509,7 @@ def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(run: Run, tmp_path:
     second = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
 
     with pytest.raises(WorkspaceBusy, match=f"worker {os.getpid()}") as busy:
-        second.enter(Visitor(run="r1", key="k", fence=9), None, AT_ONCE)
+        second.enter(LockRequest(run="r1", key="k", fence=9), None, AT_ONCE)
     assert busy.value.holder == os.getpid()
     with pytest.raises(WorkspaceBusy):
         second.remove(AT_ONCE)
@@ -522,12 +522,12 @@ def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: 
         from datetime import timedelta
         from pathlib import Path
         from coordination.models import Repo
-        from workers.occupancy import Visitor
-        from workers.worktree import Worktree
+        from workers.workspace.lock import LockRequest
+        from workers.workspace.worktree import Worktree
         state, checkout, run = sys.argv[1:]
         tree = Worktree(state=Path(state), run=run, repo=Repo(name="widgets"), checkout=Path(checkout))
         for fence in range(1, 4):
-            tip = tree.enter(Visitor(run=run, key="k", fence=fence), None, timedelta(seconds=5))
+            tip = tree.enter(LockRequest(run=run, key="k", fence=fence), None, timedelta(seconds=5))
             (tree.path / run).write_text(str(fence))
             tree.commit("T", "work")
             tree.leave()
@@ -546,10 +546,10 @@ def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: 
 def test_what_an_attempt_left_behind_is_gone_before_the_next_one_comes_in(run: Run, tmp_path: Path) -> None:
     # Given an attempt whose worker and guard were both killed: nobody holds the flock, and its command goes on.
     run.enter()
-    env = os.environ | {leftovers.KEY: "r1/T", leftovers.FENCE: "1"}
+    env = os.environ | {orphans.KEY: "r1/T", orphans.FENCE: "1"}
     ours = subprocess.Popen(["sleep", "600"], env=env, start_new_session=True)
-    later = subprocess.Popen(["sleep", "600"], env=env | {leftovers.FENCE: "2"})
-    run.tree._occupancy._release()
+    later = subprocess.Popen(["sleep", "600"], env=env | {orphans.FENCE: "2"})
+    run.tree._workspace_lock._release()
 
     try:
         run.enter()
@@ -572,14 +572,14 @@ def test_the_session_of_a_dead_attempt_is_known_by_where_it_works(run: Run, tmp_
     )
     assert leader.stdout is not None
     member = int(leader.stdout.readline())
-    run.tree._occupancy.note(None, leader.pid)
+    run.tree._workspace_lock.note(None, leader.pid)
     leader.kill()
     leader.wait()
-    run.tree._occupancy._release()
+    run.tree._workspace_lock._release()
 
     run.enter()
 
-    until(lambda: leftovers.started(member) == "" or Path(f"/proc/{member}/stat").read_text().split(") ")[1][0] == "Z")
+    until(lambda: orphans.started(member) == "" or Path(f"/proc/{member}/stat").read_text().split(") ")[1][0] == "Z")
 
 
 @pytest.mark.parametrize(
@@ -670,12 +670,12 @@ def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(checko
     first, second = workspace_for(run="r1", **make), workspace_for(run="r2", **make)
     before = fingerprint(checkout)
 
-    first.enter(Visitor(run="r1", key="k", fence=1), None, SOON)
+    first.enter(LockRequest(run="r1", key="k", fence=1), None, SOON)
     with pytest.raises(WorkspaceBusy):
-        second.enter(Visitor(run="r2", key="k", fence=2), None, AT_ONCE)
+        second.enter(LockRequest(run="r2", key="k", fence=2), None, AT_ONCE)
     assert first.commit("T", "nothing") == ""
     first.leave()
-    second.enter(Visitor(run="r2", key="k", fence=2), None, AT_ONCE)
+    second.enter(LockRequest(run="r2", key="k", fence=2), None, AT_ONCE)
     second.leave()
 
     assert fingerprint(checkout) == before

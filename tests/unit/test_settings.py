@@ -10,7 +10,7 @@ import pytest
 
 from coordination.errors import UsageError
 from coordination.settings import Settings, read_settings, usable_cpus
-from workers.__main__ import charge
+from workers.__main__ import config
 
 DURATION = "needs a duration like 90s, 10m, 1.5h or a number of seconds"
 
@@ -90,11 +90,11 @@ def test_a_worker_takes_as_many_todos_at_once_as_jobs_says_else_as_it_may_use_pr
     path.write_text("repos: [{name: a, path: a, slots: 64}]\nsettings: {jobs: 5, redis_url: redis://localhost}\n")
     words = argparse.Namespace(ecosystem=str(path), redis=None, repo=[], all=True, keeper=False, jobs=None, state=None)
 
-    assert charge(words).jobs == 5
+    assert config(words).jobs == 5
     path.write_text("repos: [{name: a, path: a, slots: 64}]\nsettings: {redis_url: redis://localhost}\n")
-    assert charge(words).jobs == min(64, usable_cpus())
+    assert config(words).jobs == min(64, usable_cpus())
     words.jobs = 7
-    assert charge(words).jobs == 7
+    assert config(words).jobs == 7
 
 
 def test_a_forecast_counts_with_the_slots_of_the_only_worker():

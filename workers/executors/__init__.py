@@ -1,7 +1,7 @@
 """How each kind of action is carried out: a family behind one small seam, `Job` → `Command`.
 
 A member decides which command does the job and what it reads; starting, watching and ending it is the same for all
-(`workers/child.py`). A manual todo has no member: it waits for a person and never reaches a worker.
+(`workers/process/child.py`). A manual todo has no member: it waits for a person and never reaches a worker.
 """
 
 from __future__ import annotations

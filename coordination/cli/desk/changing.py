@@ -13,7 +13,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import Complete
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.desk.happened import say_created, say_removed, say_updated
 from coordination.cli.options.fields import Field
 from coordination.cli.options.filling import Changes, changes_of, for_create, for_update, record_of
@@ -23,8 +23,8 @@ from coordination.cli.screen.shown import as_json_option
 from coordination.errors import UsageError
 
 if TYPE_CHECKING:
-    from coordination.desk.manager import CoordinationManager
-    from coordination.desk.records import Edited, Removed, WhatGoes
+    from coordination.tracker.manager import CoordinationManager
+    from coordination.tracker.records import DeletePreview, Edited, Removed
 
 Create = Callable[["CoordinationManager", Sequence[dict[str, Any]]], "Sequence[Edited]"]
 Update = Callable[["CoordinationManager", str, Changes], "Edited"]
@@ -46,7 +46,7 @@ def creates(fields: Sequence[Field]) -> Callable[[Create], click.Command]:
         @as_json_option
         @click.pass_obj
         @wraps(deed)
-        def create(call: Call, /, from_file: str | None, as_json: bool, **options: Any) -> None:
+        def create(call: CliContext, /, from_file: str | None, as_json: bool, **options: Any) -> None:
             record = record_of(fields, options)
             if from_file is None:
                 ask_for_missing(record, fields)
@@ -69,7 +69,7 @@ def updates(argument: str, fields: Sequence[Field], complete: Complete) -> Calla
         @as_json_option
         @click.pass_obj
         @wraps(deed)
-        def update(call: Call, /, name: str, as_json: bool, **options: Any) -> None:
+        def update(call: CliContext, /, name: str, as_json: bool, **options: Any) -> None:
             changes = changes_of(fields, options)
             refuse_nothing(changes, fields)
             say_updated(deed(call.manager, name, changes), as_json=as_json)
@@ -88,7 +88,7 @@ def deletes(argument: str, complete: Complete) -> Callable[[Delete], click.Comma
         @as_json_option
         @click.pass_obj
         @wraps(deed)
-        def delete(call: Call, /, name: str, cascade: bool, yes: bool, as_json: bool) -> None:
+        def delete(call: CliContext, /, name: str, cascade: bool, yes: bool, as_json: bool) -> None:
             if cascade and not yes:
                 _confirm(call.manager.what_goes(name))
             say_removed(deed(call.manager, name, cascade), as_json=as_json)
@@ -109,7 +109,7 @@ def _refuse_both(record: object, fields: Sequence[Field]) -> None:
         raise UsageError("--from-file says all that is in the records", "leave the other options out")
 
 
-def _confirm(goes: WhatGoes) -> None:
+def _confirm(goes: DeletePreview) -> None:
     """Whoever deletes more than was named has seen what. Raises UsageError where nobody can be asked."""
     if not goes:
         return

@@ -13,7 +13,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import repo_names
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.screen.colours import told
 from coordination.cli.screen.output import print_json
@@ -39,7 +39,7 @@ UNSATISFIED = 3
 @as_json_option
 @click.pass_obj
 def check_deps(
-    call: Call,
+    call: CliContext,
     named: str | None,
     consumer: tuple[str, ...] | None,
     dep: tuple[str, ...] | None,

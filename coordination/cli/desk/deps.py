@@ -9,7 +9,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import dependency_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.desk.changing import creates, deletes, updates
 from coordination.cli.desk.listing import print_dependencies
 from coordination.cli.options.fields import DEPENDENCY
@@ -19,8 +19,8 @@ from coordination.cli.screen.shown import Form, shown
 from coordination.models import Dependency, DependencyStatus, DependencyType
 
 if TYPE_CHECKING:
-    from coordination.desk.manager import CoordinationManager
-    from coordination.desk.records import Edited, Removed
+    from coordination.tracker.manager import CoordinationManager
+    from coordination.tracker.records import Edited, Removed
 
 
 @command()
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @by_word("--status", DependencyStatus)
 @shown(Dependency)
 @click.pass_obj
-def list_deps(call: Call, /, form: Form, **filters: Any) -> None:
+def list_deps(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the dependencies. Filters add up."""
     dependencies = call.manager.list_dependencies(**filters)
     form.records(dependencies, lambda: print_dependencies(dependencies))

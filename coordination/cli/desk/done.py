@@ -10,7 +10,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import todo_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.desk.happened import say_updated
 from coordination.cli.options.values import hours as hours_of
 from coordination.cli.screen.output import print_json
@@ -31,9 +31,9 @@ def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @click.option("--run", metavar="RUN", help="Only in this run; needed where more than one waits for it.")
 @as_json_option
 @click.pass_obj
-def complete_todo(call: Call, todo: str, hours: float | None, run: str | None, as_json: bool) -> None:
+def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | None, as_json: bool) -> None:
     """Say that TODO is done: a run that waits for it goes on, else it is completed in the file."""
-    from coordination.library import done
+    from coordination.api import done
 
     if run is not None and hours is not None:
         raise UsageError("--run and --hours exclude each other", "hours stand in the file: leave --run out")
@@ -48,7 +48,7 @@ def complete_todo(call: Call, todo: str, hours: float | None, run: str | None, a
         _say_goes_on(todo, completed.run_id, as_json=as_json and completed.edited is None)
 
 
-def _in_run(call: Call, todo: str, run: str | None, *, as_json: bool) -> None:
+def _in_run(call: CliContext, todo: str, run: str | None, *, as_json: bool) -> None:
     from coordination.cli.runs.looking import opened
 
     with opened(call) as runs:
@@ -63,7 +63,7 @@ def _say_goes_on(todo: str, run_id: str, *, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _running(call: Call, todo: str) -> Iterator[Runs | None]:
+def _running(call: CliContext, todo: str) -> Iterator[Runs | None]:
     """The runs, where Redis is there: nothing is started to look at what cannot be there then."""
     url = call.running_redis()
     if url is None:

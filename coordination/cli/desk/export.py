@@ -9,7 +9,7 @@ import click
 from pydantic import BaseModel
 from rich_click import command
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.desk.exporting import FORMATS, KINDS
 from coordination.errors import CoordinationError
 from coordination.models import presentable
@@ -20,7 +20,7 @@ from coordination.models import presentable
 @click.option("--kind", type=click.Choice([*KINDS, "all"]), default="all", show_default=True, help="Which records.")
 @click.option("--output", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), help="Write it to a file.")
 @click.pass_obj
-def export(call: Call, form: str, kind: str, output: Path | None) -> None:
+def export(call: CliContext, form: str, kind: str, output: Path | None) -> None:
     """Print the records that the file declares as CSV (lists joined by ;), JSON or Markdown tables by status."""
     desk = call.manager
     lists: Mapping[str, Callable[[], Sequence[BaseModel]]] = {

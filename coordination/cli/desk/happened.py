@@ -13,7 +13,7 @@ from coordination.models import presentable
 from coordination.phrases import listed
 
 if TYPE_CHECKING:
-    from coordination.desk.records import Edited, Removed
+    from coordination.tracker.records import Edited, Removed
 
 
 def say_created(created: Sequence[Edited], *, several: bool, as_json: bool) -> None:

@@ -9,7 +9,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import issue_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.desk.changing import creates, deletes, updates
 from coordination.cli.desk.happened import say_updated
 from coordination.cli.desk.listing import print_issues
@@ -20,8 +20,8 @@ from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.models import Issue, IssueStatus, Level
 
 if TYPE_CHECKING:
-    from coordination.desk.manager import CoordinationManager
-    from coordination.desk.records import Edited, Removed
+    from coordination.tracker.manager import CoordinationManager
+    from coordination.tracker.records import Edited, Removed
 
 
 @command()
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @by_name("--label", "Only those with this label.")
 @shown(Issue)
 @click.pass_obj
-def list_issues(call: Call, /, form: Form, **filters: Any) -> None:
+def list_issues(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the issues: most urgent first, then by date. Filters add up."""
     issues = call.manager.list_issues(**filters)
     form.records(issues, lambda: print_issues(issues))
@@ -54,7 +54,7 @@ def update_issue(desk: CoordinationManager, issue: str, changes: Changes) -> Edi
 @click.argument("issue", shell_complete=issue_ids)
 @as_json_option
 @click.pass_obj
-def close_issue(call: Call, issue: str, as_json: bool) -> None:
+def close_issue(call: CliContext, issue: str, as_json: bool) -> None:
     """Close ISSUE, and say what may begin now that nothing else holds it up."""
     say_updated(call.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
 

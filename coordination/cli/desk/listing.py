@@ -13,8 +13,8 @@ import click
 
 from coordination.cli.screen.colours import due, told
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
-from coordination.desk.states import OPEN
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
+from coordination.tracker.states import OPEN
 
 if TYPE_CHECKING:
     from coordination.ecosystem.document import Document

@@ -14,8 +14,8 @@ from coordination.phrases import counted
 
 if TYPE_CHECKING:
     from coordination.breakers.records import Breaker
-    from coordination.desk.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
     from coordination.runs.live import Asked
+    from coordination.tracker.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
 
 SHOWN = 10
 """Of a long list of todos the most urgent: the rest is a `coord list-todos` away."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from coordination.cli.screen.blocks import Lines, bullets, facts, head, marked, rows, section, text
 from coordination.cli.screen.colours import STYLES, due, told
 from coordination.cli.screen.tables import Cell, plain, styled
-from coordination.desk.states import OPEN
 from coordination.models import (
     Action,
     AgentAction,
@@ -28,10 +27,11 @@ from coordination.models import (
 from coordination.planner.blockers import FINISHED
 from coordination.planner.gates import when_nobody_comes
 from coordination.planner.hours import say
+from coordination.tracker.states import OPEN
 
 if TYPE_CHECKING:
-    from coordination.desk.links import Chains, Link
-    from coordination.desk.records import MilestoneStanding
+    from coordination.tracker.links import Chains, Link
+    from coordination.tracker.records import MilestoneStanding
 
 SHOWN = 20
 """Of what waits for one thing, this many are named."""

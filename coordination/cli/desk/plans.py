@@ -10,7 +10,7 @@ import click
 from rich_click import command, option
 
 from coordination.cli.completing import listed, milestone_ids, plan_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.desk.changing import creates, deletes, refuse_nothing
 from coordination.cli.desk.happened import say_updated
 from coordination.cli.desk.listing import print_plans
@@ -22,8 +22,8 @@ from coordination.errors import UsageError
 from coordination.models import Milestone, Plan, PlanStatus, TodoStatus
 
 if TYPE_CHECKING:
-    from coordination.desk.manager import CoordinationManager
-    from coordination.desk.records import Edited, Removed
+    from coordination.tracker.manager import CoordinationManager
+    from coordination.tracker.records import Edited, Removed
 
 MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
 
@@ -33,7 +33,7 @@ MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
 @by_name("--repo", "Only what touches this repository.")
 @shown(Plan)
 @click.pass_obj
-def list_plans(call: Call, /, form: Form, **filters: Any) -> None:
+def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the plans by date. Filters add up."""
     plans = call.manager.list_plans(**filters)
     form.records(plans, lambda: print_plans(plans, {plan.id: call.manager.plan_todos(plan.id) for plan in plans}))
@@ -78,7 +78,7 @@ def _of_milestones(verb: str, help_: str) -> Callable[[Command], Command]:
 @_of_milestones("delete", "Take it out; refused while others name it.")
 @as_json_option
 @click.pass_obj
-def update_plan(call: Call, /, plan: str, as_json: bool, **options: Any) -> None:
+def update_plan(call: CliContext, /, plan: str, as_json: bool, **options: Any) -> None:
     """Change fields and milestones of PLAN; an empty value clears a field (--target '')."""
     changes = changes_of(PLAN, options)
     steps: dict[str, Any] = {

@@ -7,7 +7,7 @@ from typing import Any
 import click
 from rich_click import command
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.desk.listing import print_repos
 from coordination.cli.options.filters import by_name
 from coordination.cli.screen.shown import Form, shown
@@ -19,7 +19,7 @@ from coordination.models import Repo
 @by_name("--role", "Only those with this role.")
 @shown(Repo)
 @click.pass_obj
-def list_repos(call: Call, /, form: Form, **filters: Any) -> None:
+def list_repos(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the repositories that the file declares, with how many issues and todos are open there."""
     repos = call.manager.list_repos(**filters)
     form.records(repos, lambda: print_repos(repos, call.document))

@@ -10,7 +10,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import dependency_ids, issue_ids, plan_ids, todo_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.desk.listing import done, print_todos
 from coordination.cli.desk.pages import dependency_page, issue_page, plan_page, todo_page
 from coordination.cli.live import live_todo
@@ -19,8 +19,8 @@ from coordination.cli.screen.blocks import print_page
 from coordination.cli.screen.colours import STYLES
 from coordination.cli.screen.shown import Form, shown
 from coordination.cli.screen.tables import plain, styled
-from coordination.desk.executing import as_view
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Todo
+from coordination.tracker.executing import as_view
 
 if TYPE_CHECKING:
     from coordination.runs.live import LiveTodo
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("issue", shell_complete=issue_ids)
 @shown(Issue)
 @click.pass_obj
-def show_issue(call: Call, issue: str, form: Form) -> None:
+def show_issue(call: CliContext, issue: str, form: Form) -> None:
     """Show one issue with everything that it waits for and holds up."""
     record, chains = call.manager.get_issue(issue), call.manager.chains_of(issue)
     form.record(record, lambda: dict(chains), lambda: print_page(*issue_page(record, chains, date.today())))
@@ -40,7 +40,7 @@ def show_issue(call: Call, issue: str, form: Form) -> None:
 @click.argument("todo", shell_complete=todo_ids)
 @shown(Todo)
 @click.pass_obj
-def show_todo(call: Call, todo: str, form: Form) -> None:
+def show_todo(call: CliContext, todo: str, form: Form) -> None:
     """Show one todo with everything that it waits for and holds up, and what a run does with it."""
     record, chains = as_view(call.manager.get_todo(todo)), call.manager.chains_of(todo)
     plan = next((p for p in call.manager.ecosystem.coordination.plans if p.id == record.plan), None)
@@ -58,7 +58,7 @@ def show_todo(call: Call, todo: str, form: Form) -> None:
 @click.argument("plan", shell_complete=plan_ids)
 @shown(Plan)
 @click.pass_obj
-def show_plan(call: Call, plan: str, form: Form) -> None:
+def show_plan(call: CliContext, plan: str, form: Form) -> None:
     """Show one plan with its milestones, its todos, and everything that it waits for and holds up."""
     record, todos, chains = call.manager.get_plan(plan), call.manager.plan_todos(plan), call.manager.chains_of(plan)
 
@@ -80,7 +80,7 @@ def show_plan(call: Call, plan: str, form: Form) -> None:
 @click.argument("dependency", metavar="DEP", shell_complete=dependency_ids)
 @shown(Dependency)
 @click.pass_obj
-def show_dep(call: Call, dependency: str, form: Form) -> None:
+def show_dep(call: CliContext, dependency: str, form: Form) -> None:
     """Show one dependency of a repository on another, and how it is checked."""
     record = call.manager.get_dependency(dependency)
     form.record(record, dict, lambda: print_page(*dependency_page(record)))

@@ -9,7 +9,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import repo_names
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.desk.breakers import breakers_named, breakers_shown, resets_shown
 from coordination.cli.desk.overviews import blocking_overview, ecosystem_overview, repo_overview
 from coordination.cli.live import asking, breaker_resets, breakers, messages_for
@@ -28,7 +28,7 @@ RESETS_SHOWN = 5
 @click.argument("repo", shell_complete=repo_names, required=False)
 @as_json_option
 @click.pass_obj
-def status(call: Call, repo: str | None, as_json: bool) -> None:
+def status(call: CliContext, repo: str | None, as_json: bool) -> None:
     """Show where REPO stands: what is worked on, ready and blocked there, its issues, plans and dependencies.
 
     Without REPO, where everything stands, with the circuit breakers that are not closed, or have counted failures.
@@ -41,7 +41,7 @@ def status(call: Call, repo: str | None, as_json: bool) -> None:
     _everything(call, there, breakers_shown(there), resets_shown(resets), as_json=as_json)
 
 
-def _one(call: Call, repo: str, *, as_json: bool) -> None:
+def _one(call: CliContext, repo: str, *, as_json: bool) -> None:
     found = call.manager.get_repo_status(repo)
     breaker = next((one for one in breakers(call) if one.name == f"repo:{repo}"), None)
     if as_json:
@@ -50,7 +50,7 @@ def _one(call: Call, repo: str, *, as_json: bool) -> None:
         print_page(*repo_overview(found, messages_for(call, repo), breaker))
 
 
-def _everything(call: Call, there: Sequence[Breaker], first: Lines, last: Lines = (), *, as_json: bool) -> None:
+def _everything(call: CliContext, there: Sequence[Breaker], first: Lines, last: Lines = (), *, as_json: bool) -> None:
     found = call.manager.get_ecosystem_status()
     if as_json:
         print_json({**found.model_dump(mode="json"), "breakers": there})
@@ -62,7 +62,7 @@ def _everything(call: Call, there: Sequence[Breaker], first: Lines, last: Lines 
 @the_repo
 @as_json_option
 @click.pass_obj
-def blocking(call: Call, repo: str, as_json: bool) -> None:
+def blocking(call: CliContext, repo: str, as_json: bool) -> None:
     """Show the open issues that hold up work in REPO, directly or at the end of a chain."""
     found = call.manager.get_blocking_issues(repo)
     if not found and not as_json:
@@ -74,7 +74,7 @@ def blocking(call: Call, repo: str, as_json: bool) -> None:
 @command()
 @as_json_option
 @click.pass_obj
-def ecosystem_status(call: Call, as_json: bool) -> None:
+def ecosystem_status(call: CliContext, as_json: bool) -> None:
     """Show where everything stands: each repository, what is overdue, what holds up most, what may begin."""
     there = breakers(call)
     _everything(call, there, breakers_named([one for one in there if one.tripped]), as_json=as_json)

@@ -9,7 +9,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import todo_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.desk.changing import creates, deletes, updates
 from coordination.cli.desk.listing import print_todos
 from coordination.cli.live import in_hand
@@ -17,13 +17,13 @@ from coordination.cli.options.fields import TODO
 from coordination.cli.options.filling import Changes
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.screen.shown import Form, shown
-from coordination.desk.executing import as_view
-from coordination.desk.records import TodoInView
 from coordination.models import Level, TodoStatus
+from coordination.tracker.executing import as_view
+from coordination.tracker.records import TodoInView
 
 if TYPE_CHECKING:
-    from coordination.desk.manager import CoordinationManager
-    from coordination.desk.records import Edited, Removed
+    from coordination.tracker.manager import CoordinationManager
+    from coordination.tracker.records import Edited, Removed
 
 
 @command()
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @by_name("--label", "Only those with this label.")
 @shown(TodoInView)
 @click.pass_obj
-def list_todos(call: Call, /, form: Form, **filters: Any) -> None:
+def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the todos: most urgent first. Filters add up."""
     todos = [as_view(todo) for todo in call.manager.list_todos(**filters)]
     form.records(todos, lambda: print_todos(todos, in_hand(call)))

@@ -9,13 +9,13 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import plan_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 
 if TYPE_CHECKING:
-    from coordination.desk.records import MilestoneStanding, PlanCompletion
     from coordination.models import Criterion
+    from coordination.tracker.records import MilestoneStanding, PlanCompletion
 
 LACKING = 3
 
@@ -25,7 +25,7 @@ LACKING = 3
 @click.option("--run-checks", is_flag=True, help="Run the commands of its criteria, 60 s each at most.")
 @as_json_option
 @click.pass_obj
-def validate_plan(call: Call, plan: str, run_checks: bool, as_json: bool) -> int:
+def validate_plan(call: CliContext, plan: str, run_checks: bool, as_json: bool) -> int:
     """Say what PLAN lacks to be complete: todos, milestones, criteria, deliverables. Exit code 3 where it lacks any."""
     standing = call.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=_say)
     if as_json:

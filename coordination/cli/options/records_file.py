@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from coordination.cli.options.values import read_stdin
-from coordination.ecosystem.text.tree import read_tree
-from coordination.ecosystem.text.values import AliasBomb, read_values
+from coordination.ecosystem.yaml_text.tree import read_tree
+from coordination.ecosystem.yaml_text.values import AliasBomb, read_values
 from coordination.errors import InvalidFile, UsageError
 
 STDIN = "-"

@@ -12,11 +12,11 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import repo_names
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
-    from coordination.fleet.acl import Role
+    from coordination.operations.acl import Role
     from coordination.settings import Settings
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -39,14 +39,14 @@ SOMEWHERE = "redis://HOST:6379/0"
 @click.option("--default-off", is_flag=True, help="Also the line that locks out whoever names no user.")
 @click.pass_obj
 def acl(
-    call: Call, role: str, repos: tuple[str, ...], user: str | None, password_file: Path | None, default_off: bool
+    call: CliContext, role: str, repos: tuple[str, ...], user: str | None, password_file: Path | None, default_off: bool
 ) -> None:
     """Print the line of a Redis ACL file for one user. It needs Redis 7 or Valkey.
 
     Append it to the server's aclfile, then: redis-cli ACL LOAD. The file keeps a hash; a password that was made up is shown
     once, on standard error.
     """
-    from coordination.fleet.acl import Role, Rules, line
+    from coordination.operations.acl import Role, Rules, line
     from coordination.wire.address import parse
     from coordination.wire.keys import Keys
 
@@ -64,7 +64,7 @@ def acl(
         _show(name, password, settings.redis_url or SOMEWHERE, restricted=role == Role.WORKER)
 
 
-def _settings(call: Call) -> Settings:
+def _settings(call: CliContext) -> Settings:
     """Whoever administers Redis may have no file."""
     from coordination.settings import read_settings
 

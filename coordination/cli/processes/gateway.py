@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.listening import LOOPBACK, parse
 from coordination.cli.screen import times
 from coordination.cli.screen.output import print_json
@@ -40,7 +40,7 @@ PORT = 8770
 @as_json_option
 @click.pass_obj
 def gateway(
-    call: Call,
+    call: CliContext,
     listen: str,
     pages: tuple[str, ...],
     grant: str | None,
@@ -75,11 +75,11 @@ def gateway(
         _serve(call, listen, pages)
 
 
-def _serve(call: Call, words: str, pages: tuple[str, ...]) -> None:
-    from coordination.fleet.listening import Address, listen
+def _serve(call: CliContext, words: str, pages: tuple[str, ...]) -> None:
     from coordination.gateway.access import origin_of
     from coordination.gateway.opening import open_gateway
     from coordination.gateway.serving import serve
+    from coordination.operations.listening import Address, listen
 
     host, port = parse("--listen", words)
     at = Address(host=host, port=port)
@@ -92,7 +92,7 @@ def _serve(call: Call, words: str, pages: tuple[str, ...]) -> None:
     serve(made, listening, limits)
 
 
-def _grant(call: Call, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:
+def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:
     from coordination.gateway.opening import open_bus, open_tokens
 
     url = call.redis_url()
@@ -106,7 +106,7 @@ def _grant(call: Call, recipient: str, topics: tuple[str, ...], *, as_json: bool
     click.echo(f"the token of {recipient}, shown this once; it comes in as: Authorization: Bearer TOKEN", err=True)
 
 
-def _revoke(call: Call, recipient: str, *, as_json: bool) -> None:
+def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
     from coordination.gateway.opening import open_tokens
 
     open_tokens(call.redis_url(), call.settings).revoke(recipient)
@@ -115,7 +115,7 @@ def _revoke(call: Call, recipient: str, *, as_json: bool) -> None:
     click.echo(f"{recipient} is out", err=True)
 
 
-def _list(call: Call, *, as_json: bool) -> None:
+def _list(call: CliContext, *, as_json: bool) -> None:
     from coordination.gateway.opening import open_tokens
 
     grants = open_tokens(call.redis_url(), call.settings).list()

@@ -13,13 +13,13 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import repo_names
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_flower
 from coordination.errors import CoordinationError, UsageError
 from coordination.wire.address import hide_password
 
 if TYPE_CHECKING:
-    from coordination.fleet.local import Local, Running, Stopped
+    from coordination.operations.local import Local, Running, Stopped
 
 LOOK_S = 0.5
 """How soon `up` sees that somebody else said `down`."""
@@ -37,7 +37,7 @@ at_most = click.option(
 @click.option("--no-flower", is_flag=True, help="Without Flower, the page that shows the workers.")
 @at_most
 @click.pass_obj
-def up(call: Call, detach: bool, no_flower: bool, jobs: int | None) -> None:
+def up(call: CliContext, detach: bool, no_flower: bool, jobs: int | None) -> None:
     """Start the embedded server, a worker for every repository of the file, and Flower; or join them."""
     if not call.document.ecosystem.repos:
         raise UsageError(
@@ -53,7 +53,7 @@ def up(call: Call, detach: bool, no_flower: bool, jobs: int | None) -> None:
     _stay(call.local)
 
 
-def _print_running(running: Running, call: Call) -> None:
+def _print_running(running: Running, call: CliContext) -> None:
     click.echo(f"Redis   {hide_password(running.url)}")
     click.echo(f"worker  pid {running.worker}, log {call.local.state / 'worker.log'}")
     if running.flower:
@@ -85,7 +85,7 @@ def _stay(local: Local) -> None:
 
 @command()
 @click.pass_obj
-def down(call: Call) -> None:
+def down(call: CliContext) -> None:
     """Stop what was started here for this file. A run that is under way goes on at the next start."""
     runs = call.local.live_runs()
     stopped = call.local.down()
@@ -113,7 +113,7 @@ def _print_stopped(stopped: tuple[Stopped, ...], runs: tuple[str, ...]) -> None:
 @click.option("--all", "every", is_flag=True, help="Serve every repository of the file.")
 @at_most
 @click.pass_obj
-def worker(call: Call, repos: tuple[str, ...], every: bool, jobs: int | None) -> None:
+def worker(call: CliContext, repos: tuple[str, ...], every: bool, jobs: int | None) -> None:
     """Serve repositories of this machine, in the foreground, until stopped.
 
     A repository lies where PATH says, else where the file says, else in ./NAME. The first Ctrl-C lets what runs finish, the
@@ -129,7 +129,7 @@ def worker(call: Call, repos: tuple[str, ...], every: bool, jobs: int | None) ->
 
 @command()
 @click.pass_obj
-def keeper(call: Call) -> None:
+def keeper(call: CliContext) -> None:
     """Keep runs going, in the foreground, until stopped: timers, lost workers, levels.
 
     Every worker does that too, unless its Redis user is restricted to its repositories (coord acl --role worker). Restricted
@@ -138,7 +138,7 @@ def keeper(call: Call) -> None:
     _become_worker(call, ["--keeper"])
 
 
-def _become_worker(call: Call, arguments: list[str]) -> NoReturn:
+def _become_worker(call: CliContext, arguments: list[str]) -> NoReturn:
     url = call.redis_url()
     if not call.settings.redis_url:
         arguments += ["--ecosystem", str(call.path), "--state", str(call.local.state)]

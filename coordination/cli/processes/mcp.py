@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich_click import command
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.listening import parse
 from coordination.cli.screen.output import print_json
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
-    from coordination.fleet.listening import Address
+    from coordination.operations.listening import Address
 
 
 @command()
 @click.option("--http", metavar="[HOST:]PORT", help="Serve over HTTP there instead of stdio; clients need the token.")
 @click.option("--config", is_flag=True, help="Print what a client's configuration needs, and serve nothing.")
 @click.pass_obj
-def mcp(call: Call, http: str | None, config: bool) -> None:
+def mcp(call: CliContext, http: str | None, config: bool) -> None:
     """Serve coord's deeds as tools to AI agents, over the Model Context Protocol.
 
     A client starts it by itself and talks to it on standard input and output. Over HTTP the token is the setting mcp_token
@@ -41,20 +41,20 @@ def mcp(call: Call, http: str | None, config: bool) -> None:
         _serve_stdio(call)
 
 
-def _serve_stdio(call: Call) -> None:
-    from coordination.mcp.office import Office
+def _serve_stdio(call: CliContext) -> None:
     from coordination.mcp.serving import over_stdio
+    from coordination.mcp.session import Session
 
     if sys.stdin.isatty():
         click.echo("a client should start this, not a person: coord mcp --config says how. Ctrl-C ends it", err=True)
-    over_stdio(Office(call.path, call.redis))
+    over_stdio(Session(call.path, call.redis))
 
 
-def _serve_http(call: Call, http: str) -> None:
-    from coordination.fleet.listening import listen
+def _serve_http(call: CliContext, http: str) -> None:
     from coordination.mcp.access import new_token, url_of
-    from coordination.mcp.office import Office
     from coordination.mcp.serving import over_http
+    from coordination.mcp.session import Session
+    from coordination.operations.listening import listen
 
     given = call.settings.mcp_token
     at = _address(http)
@@ -63,10 +63,10 @@ def _serve_http(call: Call, http: str) -> None:
     click.echo(f"MCP  {url_of(at)}  token {'as in mcp_token' if given else token}", err=True)
     if at.open_to_others:
         click.echo("  others can read the token on the way: put TLS in front of it", err=True)
-    over_http(Office(call.path, call.redis), listening, token)
+    over_http(Session(call.path, call.redis), listening, token)
 
 
-def _over_stdio(call: Call) -> Mapping[str, Any]:
+def _over_stdio(call: CliContext) -> Mapping[str, Any]:
     beside = Path(sys.executable).with_name("coord")
     program = str(beside) if beside.exists() else shutil.which("coord") or "coord"
     entry = {"command": program, "args": ["mcp", "--ecosystem", str(call.path.resolve())]}
@@ -75,12 +75,12 @@ def _over_stdio(call: Call) -> Mapping[str, Any]:
     return {**entry, "env": {"COORD_REDIS_URL": url}} if url and url != _declared_url(call) else entry
 
 
-def _declared_url(call: Call) -> str | None:
+def _declared_url(call: CliContext) -> str | None:
     declared: str | None = call.document.ecosystem.settings.get("redis_url")
     return declared
 
 
-def _over_http(call: Call, http: str) -> Mapping[str, Any]:
+def _over_http(call: CliContext, http: str) -> Mapping[str, Any]:
     from coordination.mcp.access import url_of
 
     token = call.settings.mcp_token or "the token that coord mcp says"
@@ -88,7 +88,7 @@ def _over_http(call: Call, http: str) -> Mapping[str, Any]:
 
 
 def _address(http: str) -> Address:
-    from coordination.fleet.listening import Address
+    from coordination.operations.listening import Address
 
     host, port = parse("--http", http)
     return Address(host=host, port=port)

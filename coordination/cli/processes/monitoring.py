@@ -8,11 +8,11 @@ import signal
 import click
 from rich_click import command
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.listening import parse
 from coordination.cli.screen.output import print_flower
-from coordination.fleet import metrics as exporter
-from coordination.fleet.flower import COMMAND, LOOPBACK, PORT, Page, auth
+from coordination.operations import metrics as exporter
+from coordination.operations.flower import COMMAND, LOOPBACK, PORT, Page, auth
 from coordination.wire.connection import Profile, connect, reaching
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -23,7 +23,7 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 @click.option("--port", type=click.IntRange(1, 65535), default=PORT, show_default=True)
 @click.option("--read-only/--writable", default=True, help="Writable: who has the password may stop tasks and workers.")
 @click.pass_obj
-def flower(call: Call, address: str, port: int, read_only: bool) -> None:
+def flower(call: CliContext, address: str, port: int, read_only: bool) -> None:
     """Start Flower, which shows workers and tasks, in the foreground.
 
     User and password are the setting flower_auth, else new ones, which are printed.
@@ -50,7 +50,7 @@ def flower(call: Call, address: str, port: int, read_only: bool) -> None:
     "--listen", metavar="[HOST:]PORT", default=f"{LOOPBACK}:{exporter.PORT}", show_default=True, help="Answer there."
 )
 @click.pass_obj
-def metrics(call: Call, listen: str) -> None:
+def metrics(call: CliContext, listen: str) -> None:
     """Serve coord's metrics to Prometheus, in the foreground: queues, runs, todos, leases, workers."""
     host, port = parse("--listen", listen)
     url = call.redis_url()

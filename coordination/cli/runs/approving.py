@@ -9,7 +9,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import asking_ids, run_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.runs.looking import opened
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
@@ -31,7 +31,7 @@ comment = click.option("--comment", metavar="TEXT", default="", help="Why: it is
 @comment
 @as_json_option
 @click.pass_obj
-def approve(call: Call, todo: str, run: str | None, comment: str, as_json: bool) -> None:
+def approve(call: CliContext, todo: str, run: str | None, comment: str, as_json: bool) -> None:
     """Let TODO begin, at whose gate a run waits; a milestone is reached by that, and a manual todo done."""
     _decide(call, Runs.approve, todo, run, comment, as_json=as_json)
 
@@ -42,13 +42,13 @@ def approve(call: Call, todo: str, run: str | None, comment: str, as_json: bool)
 @comment
 @as_json_option
 @click.pass_obj
-def reject(call: Call, todo: str, run: str | None, comment: str, as_json: bool) -> None:
+def reject(call: CliContext, todo: str, run: str | None, comment: str, as_json: bool) -> None:
     """Do not let TODO begin: it has failed, is not tried again, and its run does what its on_failure says."""
     _decide(call, Runs.reject, todo, run, comment, as_json=as_json)
 
 
 def _decide(
-    call: Call,
+    call: CliContext,
     deed: Callable[[Runs, str, str | None, str], Decision],
     todo: str,
     run: str | None,

@@ -9,7 +9,7 @@ import click
 from rich_click import RichGroup
 
 from coordination.cli.completing import run_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.runs.following import Following
 from coordination.cli.runs.looking import opened
 from coordination.cli.runs.retry import take_up_again
@@ -35,7 +35,7 @@ def checkpoint() -> None:
 @click.argument("name")
 @as_json_option
 @click.pass_obj
-def create(call: Call, run: str, name: str, as_json: bool) -> None:
+def create(call: CliContext, run: str, name: str, as_json: bool) -> None:
     """Record under NAME which todos of RUN have succeeded, whether it goes on or has ended."""
     with opened(call) as runs:
         made = runs.create_checkpoint(runs.reader.resolve(run), name)
@@ -51,7 +51,7 @@ def create(call: Call, run: str, name: str, as_json: bool) -> None:
 @the_run
 @as_json_option
 @click.pass_obj
-def list_(call: Call, run: str, as_json: bool) -> None:
+def list_(call: CliContext, run: str, as_json: bool) -> None:
     """List the checkpoints of RUN, the oldest first."""
     with opened(call) as runs:
         found = runs.checkpoints(runs.reader.resolve(run))
@@ -69,7 +69,7 @@ def list_(call: Call, run: str, as_json: bool) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @as_json_option
 @click.pass_obj
-def restore(call: Call, run: str, name: str, dry_run: bool, yes: bool, as_json: bool) -> int:
+def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_json: bool) -> int:
     """Undo what RUN has begun since the checkpoint NAME, in reverse order, then run that again, and what was left.
 
     What runs is stopped first. Interrupted, it goes on where it is asked for again. Exits as `sweep` does; 3 also where something

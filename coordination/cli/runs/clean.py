@@ -12,13 +12,13 @@ from rich_click import command
 
 from coordination.cache.store import RESULTS, Store
 from coordination.cli.completing import run_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, Unreachable, UsageError
-from coordination.runs.cleaning import Cleaning, Kind, Remnant, Survey, in_words
+from coordination.runs.cleaning import Artifact, Cleaning, Kind, Survey, in_words
 from coordination.runs.service import Runs
 from coordination.runs.store import ms
 from coordination.wire.connection import Profile, connect, reaching
@@ -48,7 +48,7 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 @as_json_option
 @click.pass_obj
 def clean(
-    call: Call,
+    call: CliContext,
     runs: tuple[str, ...],
     merged: bool,
     unmerged: bool,
@@ -96,7 +96,7 @@ def clean(
     return None
 
 
-def _forget_results(call: Call, *, alone: bool) -> None:
+def _forget_results(call: CliContext, *, alone: bool) -> None:
     """Nobody is asked: what is gone is made again."""
     if not alone:
         raise UsageError("--cache is about the results of all runs, and stands alone", "coord clean --cache")
@@ -153,7 +153,7 @@ def _print_found(survey: Survey) -> None:
     print_table(("run", "status", "host", "what", "repo", "size", "remark"), rows)
 
 
-def _remark(remnant: Remnant) -> str:
+def _remark(remnant: Artifact) -> str:
     if remnant.stays:
         return f"stays: {remnant.stays}"
     return "its commits are in no other branch" * remnant.unmerged + "has changes" * remnant.changed
@@ -165,7 +165,7 @@ def _data(survey: Survey) -> dict[str, object]:
     return {"found": found, "silent": survey.silent, "absent": survey.absent, "kept": kept}
 
 
-def _counted(remnants: Iterable[Remnant]) -> str:
+def _counted(remnants: Iterable[Artifact]) -> str:
     remnants = list(remnants)
     counts = Counter(remnant.kind for remnant in remnants)
     words = [f"{counts[kind]} {WORDS[kind][counts[kind] > 1]}" for kind in Kind if counts[kind]]
@@ -181,7 +181,7 @@ def _size(size: float) -> str:
     return f"{size:.0f} {unit}"
 
 
-def _with_workers(call: Call) -> str:
+def _with_workers(call: CliContext) -> str:
     """On a full disk, with those that are there: it makes room."""
     try:
         return call.local.ensure_worker()

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import BLOCKED
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import Unreachable
-from coordination.fleet.checkup import not_carried
-from coordination.fleet.doctor import too_large_words
-from coordination.runs.outlook import Outlook, Place, Places, Step, outlook, places_of
+from coordination.operations.checkup import not_carried
+from coordination.operations.doctor import too_large_words
+from coordination.runs.dry_run import Outlook, Place, Places, Step, outlook, places_of
 from coordination.runs.service import Runs
 from coordination.wire.connection import reaching
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from coordination.runs.submit import Order
 
 
-def rehearse(call: Call, graph: PlanGraph, order: Order, *, accepted: Collection[str], as_json: bool) -> int:
+def rehearse(call: CliContext, graph: PlanGraph, order: Order, *, accepted: Collection[str], as_json: bool) -> int:
     """The exit code is the one that the sweep would begin with, or could at best end with where part of it is blocked."""
     if not call.settings.redis_url:
         call.manager.check_paths(graph.repos)
@@ -53,7 +53,7 @@ def _needed_elsewhere(graph: PlanGraph) -> set[str]:
     }
 
 
-def _places(call: Call, graph: PlanGraph, accepted: Collection[str]) -> Places:
+def _places(call: CliContext, graph: PlanGraph, accepted: Collection[str]) -> Places:
     """Where the workers are; with the embedded server this machine is the one, once a sweep has started it."""
     configured = call.settings.redis_url
     url = configured or call.local.server.url

@@ -11,7 +11,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import run_ids, todo_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import figures, print_run
 from coordination.cli.screen import times
 from coordination.cli.screen.colours import told
@@ -29,7 +29,7 @@ the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 
 
 @contextlib.contextmanager
-def opened(call: Call) -> Iterator[Runs]:
+def opened(call: CliContext) -> Iterator[Runs]:
     url = call.redis_url()
     with reaching(url):
         yield Runs(url, call.settings, call.ecosystem_id)
@@ -39,7 +39,7 @@ def opened(call: Call) -> Iterator[Runs]:
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many.")
 @shown(RunView)
 @click.pass_obj
-def list_runs(call: Call, limit: int, form: Form) -> None:
+def list_runs(call: CliContext, limit: int, form: Form) -> None:
     """List the runs, latest first."""
     with opened(call) as runs:
         found = runs.reader.list(limit)
@@ -74,7 +74,7 @@ def _print_runs(found: Sequence[RunView]) -> None:
 )
 @shown(RunView)
 @click.pass_obj
-def show_run(call: Call, run: str, gantt: Path | None, form: Form) -> None:
+def show_run(call: CliContext, run: str, gantt: Path | None, form: Form) -> None:
     """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and reason."""
     from coordination.cli.runs.advice import say_next
 
@@ -99,7 +99,7 @@ def _draw(runs: Runs, run_id: str, path: Path) -> None:
 @the_run
 @as_json_option
 @click.pass_obj
-def watch(call: Call, run: str, as_json: bool) -> int:
+def watch(call: CliContext, run: str, as_json: bool) -> int:
     """Follow RUN until it ends, from any terminal or machine; exits as `sweep` does."""
     from coordination.cli.runs.following import Following
     from coordination.cli.runs.summary import exit_code
@@ -117,7 +117,7 @@ def watch(call: Call, run: str, as_json: bool) -> int:
 @click.option("--follow", "-f", is_flag=True, help="Go on until the todo, or the run, has ended.")
 @click.option("--raw", is_flag=True, help="On a terminal too, every byte as it was written: it may move the cursor.")
 @click.pass_obj
-def logs(call: Call, run: str, todo: str | None, follow: bool, raw: bool) -> None:
+def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) -> None:
     r"""Print what TODO wrote in RUN (`last` for the latest), every attempt of it; without TODO, what all of them wrote.
 
     A terminal gets its colours, and what else it would obey written out (`\u001b`); a pipe gets every byte.
@@ -132,7 +132,7 @@ def logs(call: Call, run: str, todo: str | None, follow: bool, raw: bool) -> Non
 @the_run
 @as_json_option
 @click.pass_obj
-def sync(call: Call, run: str, as_json: bool) -> None:
+def sync(call: CliContext, run: str, as_json: bool) -> None:
     """Write what succeeded in RUN back into the file: status, actual hours, date; and what was undone of it."""
     from coordination.cli.runs.sweep import record
 

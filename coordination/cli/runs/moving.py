@@ -9,7 +9,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import run_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.values import size
 from coordination.cli.runs.looking import opened
 from coordination.cli.runs.summary import print_run
@@ -24,7 +24,7 @@ from coordination.runs.records import RunStatus
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--look", is_flag=True, help="Also while it goes on: only to look at, and cannot be imported then.")
 @click.pass_obj
-def export_run(call: Call, run: str, file: Path | None, look: bool) -> None:
+def export_run(call: CliContext, run: str, file: Path | None, look: bool) -> None:
     """Write all that Redis keeps of RUN as one JSON document to FILE (compressed if its name ends in .gz), or print it.
 
     For another Redis (`import-run`) it must have ended, or be paused with nothing of it running.
@@ -56,7 +56,7 @@ def _say_what_stays(status: RunStatus, *, look: bool) -> None:
 )
 @as_json_option
 @click.pass_obj
-def import_run(call: Call, file: Path, max_size: int, as_json: bool) -> None:
+def import_run(call: CliContext, file: Path, max_size: int, as_json: bool) -> None:
     """Make the run in FILE, which `export-run` has written, one of this Redis: whole or not at all.
 
     A paused one goes on with `resume`: on the hosts that it has worked on, or from the commits that came along.

@@ -10,7 +10,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import plan_ids, run_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.narrowing import narrowed
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
@@ -40,7 +40,7 @@ FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 )
 @narrowed
 @click.pass_obj
-def graph(call: Call, plan: str, form: str, run: str | None, wanted: Selectors) -> None:
+def graph(call: CliContext, plan: str, form: str, run: str | None, wanted: Selectors) -> None:
     """Show the order of work of PLAN: levels, critical path, what is blocked and by what."""
     from coordination.planner import plan_picture, render
     from coordination.planner.graph import build
@@ -56,7 +56,7 @@ def graph(call: Call, plan: str, form: str, run: str | None, wanted: Selectors) 
         click.echo(texts[form](plan_graph).removesuffix("\n"))
 
 
-def _graph_of_run(call: Call, plan: str, form: str, run: str, wanted: Selectors) -> str:
+def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Selectors) -> str:
     from coordination.cli.runs.looking import opened
     from coordination.planner.selection import ALL
     from coordination.runs import pictures
@@ -82,7 +82,7 @@ def _graph_of_run(call: Call, plan: str, form: str, run: str, wanted: Selectors)
 @click.option("--jobs", type=click.IntRange(min=1), metavar="N", help="At most N todos at once.")
 @as_json_option
 @click.pass_obj
-def forecast(call: Call, plan: str, wanted: Selectors, jobs: int | None, as_json: bool) -> None:
+def forecast(call: CliContext, plan: str, wanted: Selectors, jobs: int | None, as_json: bool) -> None:
     """Foresee how long PLAN takes under each strategy, and say which one a sweep takes and why."""
     from coordination.planner.forecast import forecast as foresee
     from coordination.planner.graph import build

@@ -8,7 +8,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import todo_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.choices import choice
 from coordination.cli.runs.looking import opened, the_run
 from coordination.cli.runs.summary import BLOCKED
@@ -19,7 +19,7 @@ from coordination.models import OnFailure
 from coordination.phrases import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.runs.carry_over import CarryOver
+    from coordination.runs.retry_plan import CarryOver
     from coordination.runs.service import Runs
 
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 @as_json_option
 @click.pass_obj
 def retry(
-    call: Call,
+    call: CliContext,
     run: str,
     on_failure: str | None,
     jobs: int | None,
@@ -64,7 +64,7 @@ def retry(
 
 
 def take_up_again(
-    call: Call,
+    call: CliContext,
     runs: Runs,
     run_id: str,
     *,

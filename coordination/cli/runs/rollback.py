@@ -9,7 +9,7 @@ import click
 from rich_click import command
 
 from coordination.cli.completing import todo_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.runs.looking import opened, the_run
 from coordination.cli.runs.summary import SOME_FAILED, print_run
 from coordination.cli.runs.sweep import record, see_through
@@ -36,7 +36,7 @@ from coordination.terminal import spelled
 @as_json_option
 @click.pass_obj
 def rollback(
-    call: Call,
+    call: CliContext,
     run: str,
     accepted: tuple[str, ...],
     reason: str | None,
@@ -88,7 +88,7 @@ def _code(run: RunView) -> int:
     return 0 if run.status is RunStatus.ROLLED_BACK else SOME_FAILED
 
 
-def _undone_before(call: Call, runs: Runs, run_id: str, *, as_json: bool) -> int:
+def _undone_before(call: CliContext, runs: Runs, run_id: str, *, as_json: bool) -> int:
     """Nothing is left but what the file may not say yet."""
     click.echo(f"run {run_id} was rolled back already", err=True)
     written = record(call, runs, run_id)

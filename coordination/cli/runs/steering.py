@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 from rich_click import command
 
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.runs.advice import say_next
 from coordination.cli.runs.looking import opened, the_run
 from coordination.cli.runs.summary import print_run
@@ -24,7 +24,7 @@ from coordination.terminal import spelled
 @the_run
 @as_json_option
 @click.pass_obj
-def pause(call: Call, run: str, as_json: bool) -> None:
+def pause(call: CliContext, run: str, as_json: bool) -> None:
     """Start nothing new in RUN; what runs goes on to its end."""
     with opened(call) as runs:
         view = _steered(runs, run, runs.pause)
@@ -39,7 +39,7 @@ def pause(call: Call, run: str, as_json: bool) -> None:
 @click.option("--as-it-was", is_flag=True, help="In the run's own order, where the file has another by now.")
 @as_json_option
 @click.pass_obj
-def resume(call: Call, run: str, as_it_was: bool, as_json: bool) -> None:
+def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
     """Go on with the paused RUN."""
     with opened(call) as runs:
         ecosystem = call.document.ecosystem if call.has_file and not as_it_was else None
@@ -56,7 +56,7 @@ def resume(call: Call, run: str, as_it_was: bool, as_json: bool) -> None:
 @click.option("--no-wait", is_flag=True, help="Return at once, while what runs is being stopped.")
 @as_json_option
 @click.pass_obj
-def cancel(call: Call, run: str, no_wait: bool, as_json: bool) -> None:
+def cancel(call: CliContext, run: str, no_wait: bool, as_json: bool) -> None:
     """End RUN now: nothing new starts, what runs is stopped; worktrees are kept. Returns when nothing of it runs any more."""
     with opened(call) as runs:
         view = _steered(runs, run, runs.cancel)

@@ -18,7 +18,7 @@ import redis
 from rich_click import command
 
 from coordination.cli.completing import plan_ids, todo_ids
-from coordination.cli.context import Call
+from coordination.cli.context import CliContext
 from coordination.cli.options.choices import choice
 from coordination.cli.options.narrowing import narrowed
 from coordination.cli.options.values import more_than_zero
@@ -77,7 +77,7 @@ fresh = click.option("--no-cache", is_flag=True, help="Todos with a cache run al
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
 @click.pass_obj
 def sweep(
-    call: Call,
+    call: CliContext,
     plan: str,
     strategy: str | None,
     on_failure: str | None,
@@ -123,7 +123,7 @@ def sweep(
 @click.option("--json", "as_json", is_flag=True, help="Print the run as JSON when it has ended.")
 @click.pass_obj
 def execute(
-    call: Call,
+    call: CliContext,
     todo: str,
     timeout: timedelta | None,
     no_cache: bool,
@@ -132,14 +132,14 @@ def execute(
     as_json: bool,
 ) -> int:
     """Run the one TODO, in a run of its own."""
-    from coordination.desk.kinds import TODO
+    from coordination.tracker.kinds import TODO
 
     graph = alone(call.document.ecosystem, TODO.get(call.document.ecosystem, todo), timeout)
     decided = _decided(call, None, None, None, no_cache=no_cache)
     return carry_out(call, graph, decided, accepted=accepted, detach=detach, as_json=as_json)
 
 
-def _failed_of(call: Call, plan: str) -> tuple[str, ...]:
+def _failed_of(call: CliContext, plan: str) -> tuple[str, ...]:
     find_plan(call.document.ecosystem, plan)  # a misspelt one was not swept either, and that is not the news
     url = call.redis_url()
     with reaching(url):
@@ -147,7 +147,7 @@ def _failed_of(call: Call, plan: str) -> tuple[str, ...]:
 
 
 def _decided(
-    call: Call,
+    call: CliContext,
     strategy: str | None,
     on_failure: str | None,
     jobs: int | None,
@@ -167,7 +167,7 @@ def _decided(
 
 
 def carry_out(
-    call: Call,
+    call: CliContext,
     graph: PlanGraph,
     decided: Deciding,
     *,
@@ -215,7 +215,7 @@ def _import_the_carrier() -> None:
 
 
 def see_through(
-    call: Call,
+    call: CliContext,
     runs: Runs,
     start: Callable[[], str],
     *,
@@ -257,7 +257,7 @@ def see_through(
     return INTERRUPTED if interrupted else code(run)
 
 
-def conclude(call: Call, runs: Runs, run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
+def conclude(call: CliContext, runs: Runs, run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
     """A run has ended under our eyes: write back what succeeded, print what came of it and what comes next."""
     written = record(call, runs, run.run_id)
     print_run(run, as_json=as_json, beside=beside)
@@ -266,7 +266,7 @@ def conclude(call: Call, runs: Runs, run: RunView, *, as_json: bool, beside: Map
     say_next(runs, run, call.state / "worktrees")
 
 
-def record(call: Call, runs: Runs, run_id: str, *, asked: bool = False) -> Written:
+def record(call: CliContext, runs: Runs, run_id: str, *, asked: bool = False) -> Written:
     """What succeeded becomes `completed` in the file, what the run had completed and was undone `pending` again. `asked`: also where
     the settings say that runs write nothing.
     """

@@ -12,7 +12,7 @@ from coordination.cli.screen.tables import plain
 from coordination.terminal import spelled
 
 if TYPE_CHECKING:
-    from coordination.fleet.flower import Access
+    from coordination.operations.flower import Access
     from coordination.settings import Settings
 
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from coordination.mcp.answers import CutRun, cut
 from coordination.mcp.declaring import adds, changes
-from coordination.mcp.office import Office
+from coordination.mcp.session import Session
 from coordination.mcp.tools.runs import SHOWN
 
 Asked = Annotated[str, Field(description="A todo or milestone of a run that waits for an approval, or for a person.")]
@@ -17,7 +17,7 @@ Comment = Annotated[str, Field(description="Why, in the person's words; it is ke
 
 
 @adds("Approve a todo")
-def coord_approve_todo(office: Office, todo: Asked, run: InRun = None, comment: Comment = "") -> CutRun:
+def coord_approve_todo(office: Session, todo: Asked, run: InRun = None, comment: Comment = "") -> CutRun:
     """Let a todo begin at its `gate`, for a person who has told you so; a milestone is reached by that, and a manual todo done.
 
     coord_get_run(run=…, states=["parked"]) shows what waits for an approval. Returns the run, which goes on.
@@ -26,7 +26,7 @@ def coord_approve_todo(office: Office, todo: Asked, run: InRun = None, comment: 
 
 
 @changes("Reject a todo")
-def coord_reject_todo(office: Office, todo: Asked, run: InRun = None, comment: Comment = "") -> CutRun:
+def coord_reject_todo(office: Session, todo: Asked, run: InRun = None, comment: Comment = "") -> CutRun:
     """Do not let a todo begin, for a person who has told you so: it has failed, is not tried again, and its run does what its
     on_failure says. To be asked once more: coord_retry_run.
     """

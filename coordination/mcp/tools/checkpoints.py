@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 from coordination.errors import Conflict
 from coordination.mcp.answers import CutRun, cut
 from coordination.mcp.declaring import adds, carries_out, reads
-from coordination.mcp.office import Office
+from coordination.mcp.params import RunName, Wait
+from coordination.mcp.session import Session
 from coordination.mcp.tools.runs import SHOWN
-from coordination.mcp.words import RunName, Wait
 from coordination.runs.named_checkpoints import NamedCheckpoint
 from coordination.runs.records import RunStatus
 
@@ -29,19 +29,19 @@ class Checkpoint(BaseModel):
 
 
 @adds("Create a checkpoint")
-def coord_create_checkpoint(office: Office, run: RunName, name: CheckpointName) -> Checkpoint:
+def coord_create_checkpoint(office: Session, run: RunName, name: CheckpointName) -> Checkpoint:
     """Record under a name which todos of the run have succeeded so far, to come back to that with coord_restore_checkpoint."""
     return _shown(office.coord.runs.get(run).create_checkpoint(name))
 
 
 @reads("List checkpoints")
-def coord_list_checkpoints(office: Office, run: RunName) -> Sequence[Checkpoint]:
+def coord_list_checkpoints(office: Session, run: RunName) -> Sequence[Checkpoint]:
     """The checkpoints of a run, the oldest first. A retry of the run has those of the run before it."""
     return [_shown(one) for one in office.coord.runs.get(run).checkpoints()]
 
 
 @carries_out("Restore a checkpoint")
-def coord_restore_checkpoint(office: Office, run: RunName, name: CheckpointName, wait_s: Wait = 0) -> CutRun:
+def coord_restore_checkpoint(office: Session, run: RunName, name: CheckpointName, wait_s: Wait = 0) -> CutRun:
     """Undo what the run has begun since the checkpoint, in reverse order, then run that again, and what was left, as a new run.
 
     As long as the answer is the run itself, rolling_back, call it again: it goes on, and returns the new run in the end. Where something

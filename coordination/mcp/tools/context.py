@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from coordination.mcp.declaring import changes, reads
-from coordination.mcp.office import Office
+from coordination.mcp.session import Session
 
 Key = Annotated[str, Field(description="Its name.")]
 Run = Annotated[
@@ -27,7 +27,7 @@ class Shared(BaseModel):
 
 
 @reads("Read a shared value")
-def coord_context_get(office: Office, key: Key, run: Run = "", plan: Plan = "") -> Shared:
+def coord_context_get(office: Session, key: Key, run: Run = "", plan: Plan = "") -> Shared:
     """A value that todos share: a run sees what its plan has, and the plan what all share. What is not found may have expired."""
     absent = object()
     value = office.coord.context(plan=plan, run=run).get(key, absent)
@@ -36,7 +36,7 @@ def coord_context_get(office: Office, key: Key, run: Run = "", plan: Plan = "") 
 
 @changes("Share a value")
 def coord_context_set(
-    office: Office,
+    office: Session,
     key: Key,
     value: Annotated[JsonValue, Field(description="Any JSON.")],
     run: Run = "",

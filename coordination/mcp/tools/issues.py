@@ -7,11 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from coordination.desk.records import BlockingIssue
 from coordination.mcp.answers import EditedIssue, Page, ShownIssue, edited, given, page, shown
 from coordination.mcp.declaring import adds, changes, reads
-from coordination.mcp.office import Office
-from coordination.mcp.words import (
+from coordination.mcp.params import (
     AnyOf,
     BlockedBy,
     Blocking,
@@ -25,12 +23,14 @@ from coordination.mcp.words import (
     Repos,
     Severity,
 )
+from coordination.mcp.session import Session
 from coordination.models import Issue, IssueStatus, Level
+from coordination.tracker.records import BlockingIssue
 
 
 @reads("List issues")
 def coord_list_issues(
-    office: Office,
+    office: Session,
     status: AnyOf[IssueStatus] = (),
     priority: AnyOf[Level] = (),
     repo: AnyOf[str] = (),
@@ -47,7 +47,7 @@ def coord_list_issues(
 
 
 @reads("Show an issue")
-def coord_get_issue(office: Office, issue: IssueName) -> ShownIssue:
+def coord_get_issue(office: Session, issue: IssueName) -> ShownIssue:
     """One issue with everything that it waits for and holds up."""
     manager = office.coord.manager
     return shown(ShownIssue, manager.get_issue(issue), manager.chains_of(issue))
@@ -55,7 +55,7 @@ def coord_get_issue(office: Office, issue: IssueName) -> ShownIssue:
 
 @adds("Create an issue")
 def coord_create_issue(
-    office: Office,
+    office: Session,
     title: str,
     description: str | None = None,
     repos: Repos = None,
@@ -74,7 +74,7 @@ def coord_create_issue(
 
 @changes("Change an issue")
 def coord_update_issue(
-    office: Office,
+    office: Session,
     issue: IssueName,
     title: str | None = None,
     description: str | None = None,
@@ -95,12 +95,12 @@ def coord_update_issue(
 
 
 @adds("Close an issue")
-def coord_close_issue(office: Office, issue: IssueName) -> EditedIssue:
+def coord_close_issue(office: Session, issue: IssueName) -> EditedIssue:
     """Close an issue that is dealt with; `ready` names what may begin now that nothing else holds it up."""
     return edited(EditedIssue, office.coord.manager.close_issue(issue))
 
 
 @reads("What holds a repository up")
-def coord_get_blocking_issues(office: Office, repo: RepoName) -> Sequence[BlockingIssue]:
+def coord_get_blocking_issues(office: Session, repo: RepoName) -> Sequence[BlockingIssue]:
     """Open issues that hold up open work of the repository, directly or at the end of a chain, and what they hold up."""
     return office.coord.manager.get_blocking_issues(repo)

@@ -9,12 +9,12 @@ from pydantic import Field
 
 from coordination.locks.listing import Held
 from coordination.mcp.declaring import reads
-from coordination.mcp.office import Office
+from coordination.mcp.session import Session
 
 
 @reads("List locks")
 def coord_list_locks(
-    office: Office,
+    office: Session,
     resources: Annotated[
         bool, Field(description="Resources and seats in repositories, too, where nobody waits for them.")
     ] = False,

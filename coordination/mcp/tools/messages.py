@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from coordination.library import post
-from coordination.library.post import Acknowledged, MessageView, Sent
+from coordination.api import post
+from coordination.api.post import Acknowledged, MessageView, Sent
 from coordination.mcp.declaring import adds, changes, reads
-from coordination.mcp.office import Office
-from coordination.mcp.words import several
+from coordination.mcp.params import several
+from coordination.mcp.session import Session
 from coordination.messages import Event, Gap
 
 YEAR_S = 365 * 24 * 3600
@@ -21,7 +21,7 @@ To = Annotated[str, Field(description="A repository's name, or KIND:NAME, as in 
 
 @adds("Send a message")
 def coord_send_message(
-    office: Office,
+    office: Session,
     to: To,
     text: str,
     type: Annotated[str, Field(description="What kind of message it is, in a word.")] = post.NOTE,
@@ -39,7 +39,7 @@ def coord_send_message(
 
 @reads("List messages")
 def coord_list_messages(
-    office: Office,
+    office: Session,
     to: Annotated[str | None, Field(description="Whose: a repository's name, or KIND:NAME; none: everybody's.")] = None,
     dead: Annotated[bool, Field(description="Those that were given up after too many deliveries.")] = False,
     limit: Annotated[int, Field(ge=1, le=1000, description="At most so many.")] = 100,
@@ -52,7 +52,7 @@ def coord_list_messages(
 
 @changes("Acknowledge messages")
 def coord_ack_messages(
-    office: Office,
+    office: Session,
     to: To,
     ids: Annotated[
         Sequence[str],
@@ -85,7 +85,7 @@ class Heard(BaseModel):
 
 @adds("Publish an event")
 def coord_publish(
-    office: Office,
+    office: Session,
     topic: Annotated[str, Field(description="Words with dots between them, like vbia_events or build.api.")],
     payload: Annotated[Any, Field(description="Text, or anything that is JSON, up to 256 KiB.")],
     type: Annotated[str, Field(description="What kind of event it is, in a word.")] = "event",
@@ -98,7 +98,7 @@ def coord_publish(
 
 @reads("Wait for events")
 def coord_subscribe(
-    office: Office,
+    office: Session,
     topics: Annotated[
         Sequence[str], BeforeValidator(several), Field(description="Names or patterns: a.* is one word more, a.** any.")
     ],
@@ -118,5 +118,5 @@ def coord_subscribe(
     return Heard(events=tuple(found), gap=gap)
 
 
-def _recipient(office: Office, to: str) -> str:
+def _recipient(office: Session, to: str) -> str:
     return post.recipient(office.coord.manager, to)

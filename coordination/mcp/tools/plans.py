@@ -8,15 +8,15 @@ from pydantic import Field
 
 from coordination.mcp.answers import CutForecast, CutPlanCompletion, Page, cut, cut_forecast, page
 from coordination.mcp.declaring import checks, reads
-from coordination.mcp.office import Office
-from coordination.mcp.words import AnyOf, AtOnce, Items, Limit, Most, Offset, PlanName
+from coordination.mcp.params import AnyOf, AtOnce, Items, Limit, Most, Offset, PlanName
+from coordination.mcp.session import Session
 from coordination.models import Plan, PlanStatus
 from coordination.planner.selection import Selectors
 
 
 @reads("List plans")
 def coord_list_plans(
-    office: Office, status: AnyOf[PlanStatus] = (), repo: AnyOf[str] = (), limit: Limit = 100, offset: Offset = 0
+    office: Session, status: AnyOf[PlanStatus] = (), repo: AnyOf[str] = (), limit: Limit = 100, offset: Offset = 0
 ) -> Page[Plan]:
     """Plans that fit all filters, with their milestones, by date. Their todos: coord_list_todos(plan=…)."""
     return page(office.coord.manager.list_plans(status or None, repo or None), limit, offset)
@@ -24,7 +24,7 @@ def coord_list_plans(
 
 @reads("Forecast a plan")
 def coord_forecast_plan(
-    office: Office,
+    office: Session,
     plan: PlanName,
     repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
     todos: Annotated[Items, Field(description="Only these todos.")] = None,
@@ -40,7 +40,7 @@ def coord_forecast_plan(
 
 @checks("Is a plan done?")
 def coord_validate_plan(
-    office: Office,
+    office: Session,
     plan: PlanName,
     run_checks: Annotated[bool, Field(description="Also run the commands of its criteria, 60 s each.")] = False,
     limit: Most = 30,

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field
 from coordination.mcp.answers import CutRun, cut
 from coordination.mcp.declaring import carries_out, changes, reads, undoes
 from coordination.mcp.excerpt import Excerpt, excerpt
-from coordination.mcp.office import Office
-from coordination.mcp.words import AnyOf, AtOnce, Items, Most, PlanName, RunName, TodoName, Wait
+from coordination.mcp.params import AnyOf, AtOnce, Items, Most, PlanName, RunName, TodoName, Wait
+from coordination.mcp.session import Session
 from coordination.models import OnFailure, Strategy
 from coordination.planner.selection import Selectors
 from coordination.runs.records import RunStatus, RunView, TodoState
@@ -44,7 +44,7 @@ PREVIEWED = ("run_id", "status", "todos", "repos", "helpless", "takes_up", "comp
 
 @carries_out("Run a plan")
 def coord_sweep_plan(
-    office: Office,
+    office: Session,
     plan: PlanName,
     strategy: Annotated[Strategy | None, Field(description="If not what the plan says.")] = None,
     on_failure: Annotated[OnFailure | None, Field(description="If not what the plan says.")] = None,
@@ -78,7 +78,7 @@ def coord_sweep_plan(
 
 @carries_out("Run one todo")
 def coord_execute_todo(
-    office: Office, todo: TodoName, timeout_s: TimeoutS = None, accept: Accepted = None, wait_s: Wait = 0
+    office: Session, todo: TodoName, timeout_s: TimeoutS = None, accept: Accepted = None, wait_s: Wait = 0
 ) -> CutRun:
     """Start a run of this one todo, if it waits for nothing, and return it at once; follow it with coord_get_run. It is refused as
     coord_sweep_plan is.
@@ -93,7 +93,7 @@ def _duration(seconds: float | None) -> timedelta | None:
 
 @carries_out("Run again what failed")
 def coord_retry_run(
-    office: Office,
+    office: Session,
     run: RunName = LAST,
     on_failure: Annotated[OnFailure | None, Field(description="If not as it was.")] = None,
     max_parallel: AtOnce = None,
@@ -117,7 +117,7 @@ def coord_retry_run(
 
 
 @changes("Cancel a run")
-def coord_cancel_run(office: Office, run: RunName, wait_s: Wait = 0) -> CutRun:
+def coord_cancel_run(office: Session, run: RunName, wait_s: Wait = 0) -> CutRun:
     """End a run now: nothing new starts, and what runs is stopped. coord_retry_run takes up what it left."""
     found = office.coord.runs.get(run)
     found.cancel()
@@ -126,7 +126,7 @@ def coord_cancel_run(office: Office, run: RunName, wait_s: Wait = 0) -> CutRun:
 
 @undoes("Undo a run")
 def coord_rollback_run(
-    office: Office,
+    office: Session,
     run: RunName,
     accept: Annotated[Items, Field(description="Todos that could not be undone, and need not be any more.")] = None,
     reason: Annotated[str, Field(description="Why that is accepted; it is recorded.")] = "",
@@ -145,7 +145,7 @@ def coord_rollback_run(
 
 
 @reads("Show what a rollback would undo")
-def coord_preview_rollback(office: Office, run: RunName = LAST) -> RollbackPreview:
+def coord_preview_rollback(office: Session, run: RunName = LAST) -> RollbackPreview:
     """The todos that coord_rollback_run would undo, those that nothing undoes, and every branch that would go: of a retry also those
     of the runs that it took up. Show them to whoever decides, before you call it.
     """
@@ -155,7 +155,7 @@ def coord_preview_rollback(office: Office, run: RunName = LAST) -> RollbackPrevi
 
 @reads("Show a run")
 def coord_get_run(
-    office: Office,
+    office: Session,
     run: RunName = LAST,
     wait_s: Wait = 0,
     states: AnyOf[TodoState] = (),
@@ -170,14 +170,14 @@ def coord_get_run(
 
 
 @reads("List runs")
-def coord_list_runs(office: Office, limit: Annotated[int, Field(ge=1, le=1000)] = 20) -> Sequence[RunView]:
+def coord_list_runs(office: Session, limit: Annotated[int, Field(ge=1, le=1000)] = 20) -> Sequence[RunView]:
     """The newest runs, without their todos."""
     return office.coord.runs.list(limit)
 
 
 @reads("Read a log")
 def coord_get_logs(
-    office: Office,
+    office: Session,
     run: RunName = LAST,
     todo: Annotated[str | None, Field(description="A todo of the run; without one, the logs of all of them.")] = None,
     limit: Annotated[int, Field(ge=1, le=200_000, description="At most so many characters.")] = 20_000,

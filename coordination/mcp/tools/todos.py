@@ -7,14 +7,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from coordination.desk.executing import as_view
-from coordination.desk.records import Edited, TodoInView
 from coordination.errors import UsageError
-from coordination.fleet.glance import glance
 from coordination.mcp.answers import EditedTodo, Page, ShownTodo, edited, given, page, shown
 from coordination.mcp.declaring import adds, reads
-from coordination.mcp.office import Office
-from coordination.mcp.words import (
+from coordination.mcp.params import (
     AnyOf,
     BlockedBy,
     Blocking,
@@ -26,12 +22,16 @@ from coordination.mcp.words import (
     Resources,
     TodoName,
 )
+from coordination.mcp.session import Session
 from coordination.models import Gate, Level, TodoStatus
+from coordination.operations.glance import glance
+from coordination.tracker.executing import as_view
+from coordination.tracker.records import Edited, TodoInView
 
 
 @reads("List todos")
 def coord_list_todos(
-    office: Office,
+    office: Session,
     repo: AnyOf[str] = (),
     status: AnyOf[TodoStatus] = (),
     assignee: AnyOf[str] = (),
@@ -49,7 +49,7 @@ def coord_list_todos(
 
 
 @reads("Show a todo")
-def coord_get_todo(office: Office, todo: TodoName) -> ShownTodo:
+def coord_get_todo(office: Session, todo: TodoName) -> ShownTodo:
     """One todo with everything that it waits for and holds up, and what a run does with it."""
     coord = office.coord
     manager = coord.manager
@@ -60,7 +60,7 @@ def coord_get_todo(office: Office, todo: TodoName) -> ShownTodo:
 
 @adds("Create a todo")
 def coord_create_todo(
-    office: Office,
+    office: Session,
     task: Annotated[str, Field(description="A line that says what is to be done.")],
     repo: RepoName,
     plan: PlanName | None = None,
@@ -96,7 +96,7 @@ def coord_create_todo(
 
 @adds("Complete a todo")
 def coord_complete_todo(
-    office: Office,
+    office: Session,
     todo: TodoName,
     actual_hours: Annotated[float | None, Field(ge=0, description="How long it took.")] = None,
 ) -> EditedTodo:

@@ -24,7 +24,7 @@ AGAIN_AFTER_S = 60.0
 logger = logging.getLogger(__name__)
 
 
-class Shelf:
+class RunArchiver:
     def __init__(self, store: RunStore, folder: Path, again_after_s: float = AGAIN_AFTER_S) -> None:
         self._store = store
         self._folder = folder

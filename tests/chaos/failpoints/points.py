@@ -29,7 +29,7 @@ SENDERS = (
     "coordination.wire.connection",
 )
 """What steps go through: they have their own names."""
-CLIENTS = ("redis", "client", "ears", "ear", "goods", "reader", "blocking", "subscription")
+CLIENTS = ("redis", "client", "pubsub_redis", "ear", "bundle_redis", "reader", "blocking", "subscription")
 PIPELINES = ("pipeline", "pipe")
 NO_CALLS = {
     "pipeline",
@@ -69,7 +69,7 @@ def _calls() -> Iterator[str]:
         folder = Path(str(package.__file__)).parent
         for file in sorted(folder.rglob("*.py")):
             module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
-            if module not in SENDERS and not module.startswith("coordination.sample.packages"):
+            if module not in SENDERS and not module.startswith("coordination.demo.packages"):
                 yield from _Calls(module).of(ast.parse(file.read_text()))
 
 
@@ -120,7 +120,7 @@ def _last(value: ast.expr) -> str:
 ELSEWHERE = {
     "gateway.": "the WebSocket gateway, which has storms of its own",
     "cli.": "a question to Redis whether it is there, before a command by hand",
-    "fleet.checkup.": "doctor, which only reads",
+    "operations.checkup.": "doctor, which only reads",
     "runs.census.": "the exporter of metrics, which only reads",
     "runs.approvals.": "a command that decides nothing, and says why: it only reads",
     "runs.manual.asking:": "a command that lists what waits for a person",
@@ -129,7 +129,7 @@ ELSEWHERE = {
     "breaker/": "programs and commands that ask a breaker by themselves: what runs do of it is part of their own steps",
     "breakers.": "the same",
     "runs.live.": "a command that looks at the file, and says in passing what runs",
-    "runs.logbook.": "a command that reads logs",
+    "runs.log_reader.": "a command that reads logs",
     "runs.view.": "a command that looks at runs",
     "runs.progress.": "a command that follows a run",
     "messages.": "programs that use messages by themselves; killed in tests/contracts/test_messages_killed.py",
@@ -139,11 +139,11 @@ ELSEWHERE = {
     "lock/": "the same",
     "queue/": "the carrier's question for a message, which goes past redis-py: see carrier.take and carrier.ack",
     "wire.ranked.": "the carrier's question for a message: see carrier.take",
-    "wire.fitness.ask_for_commands:execute_command": "asked within a pipeline of its own",
+    "wire.server_check.ask_for_commands:execute_command": "asked within a pipeline of its own",
     "cache/hide": "a command that imports a document",
     "cache/visible": "asked along with what a todo is handed: see runs.store.RunStore._handed_over",
     "cache.": "values are hints: looks at all of them, counts, the folder beside Redis; what todos do is in cache/",
-    "runs.kept.kept_of:": "a command that looks at some todos of a run",
+    "runs.raw_records.kept_of:": "a command that looks at some todos of a run",
     "runs.landed._takes_up:": "the words of a refusal, for which it only reads",
     "runs.filings.keep_filings:hmget": "an undone todo that a person completed: tests/acceptance/test_taken_back.py",
     "runs.filings.keep_filings:hsetnx": "the same",

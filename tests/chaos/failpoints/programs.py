@@ -24,7 +24,9 @@ import workers.__main__ as worker
 from coordination.cli import app
 from coordination.locks.sweeper import Sweeper
 from coordination.runs import clock_watch, draft, expiry, recovery, service, stuck
-from workers import attempt, attempts, errands
+from workers import attempt
+from workers import delivery as attempts
+from workers.cleanup import jobs as errands
 
 CLOCK = "clock-was-set"
 """A file that says by how many seconds a process' own clock, beside which it holds that of Redis, is off."""
@@ -55,7 +57,7 @@ HURRIED = (
 )
 """Module, constant, and what it is here."""
 
-SERVERS = ("coordination.mcp", "coordination.gateway", "coordination.fleet.flower_app", "coordination.sample")
+SERVERS = ("coordination.mcp", "coordination.gateway", "coordination.operations.flower_app", "coordination.demo")
 
 
 def _import_all() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.fleet.listening import Address
 from coordination.mcp.access import url_of
 from coordination.mcp.excerpt import Excerpt, excerpt
+from coordination.operations.listening import Address
 
 LOG = ["one\ntw", "o\nthree\n", "four\n"]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from fastmcp.tools import Tool
 
-from coordination.mcp.office import Office
 from coordination.mcp.prompts import WAY
 from coordination.mcp.server import INSTRUCTIONS, build
+from coordination.mcp.session import Session
 
 README = (Path(__file__).parents[3] / "README.md").read_text()
-SERVER = build(Office(Path("ecosystem.yaml")))
+SERVER = build(Session(Path("ecosystem.yaml")))
 TOOLS = {tool.name: tool for tool in asyncio.run(SERVER.list_tools())}
 
 

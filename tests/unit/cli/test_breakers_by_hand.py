@@ -12,8 +12,8 @@ from coordination import Coord
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.policy import Policy
 from coordination.errors import BreakerOpen
-from coordination.mcp.office import Office
 from coordination.mcp.server import build
+from coordination.mcp.session import Session
 from coordination.wire.connection import Profile, connect
 from tests.agent import agent
 from tests.stage import Done
@@ -74,7 +74,7 @@ def test_programs_and_agents_read_it_as_data(typed, breakers: BreakerManager, fi
         assert until(lambda command=command: typed(*command, "--json").json["breakers"]) == [listed]
     assert until(lambda: typed("status", "api", "--json").json["breaker"]) == listed
     assert typed("status", "web", "--json").json["breaker"] is None
-    with agent(build(Office(file, redis_url))) as ai:
+    with agent(build(Session(file, redis_url))) as ai:
         assert until(lambda: ai.call("coord_get_ecosystem_status")["breakers"]) == [listed]
         assert until(lambda: ai.call("coord_get_repo_status", repo="api")["breaker"]) == listed
 

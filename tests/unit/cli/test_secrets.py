@@ -88,10 +88,10 @@ def test_a_value_that_the_file_cannot_have_is_not_shown_where_it_may_be_secret(t
 
 
 def test_agents_are_shown_the_file_and_its_todos_without_secrets(file: Path):
-    from coordination.mcp.office import Office
     from coordination.mcp.server import build
+    from coordination.mcp.session import Session
 
-    office = Office(file)
+    office = Session(file)
     with agent(build(office)) as ai:
         said = str(ai.call("coord_list_todos")) + str(ai.call("coord_get_todo", todo="TODO-001"))
         said += str(ai.call("coord_create_todo", task="x", repo="api"))

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from yaml.nodes import MappingNode, SequenceNode
 
-from coordination.ecosystem.amending.amendments import set_field
-from coordination.ecosystem.amending.records import add_item, remove_item
-from coordination.ecosystem.text.splices import apply, entry
-from coordination.ecosystem.text.tree import read_tree
+from coordination.ecosystem.edit.amendments import set_field
+from coordination.ecosystem.edit.records import add_item, remove_item
+from coordination.ecosystem.yaml_text.splices import apply, entry
+from coordination.ecosystem.yaml_text.tree import read_tree
 from coordination.errors import EditConflict
 from coordination.models import Todo
 

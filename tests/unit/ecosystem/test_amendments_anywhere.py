@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from written_files import ORDER, files, records, values
 from yaml.nodes import MappingNode
 
-from coordination.ecosystem.amending.amendments import set_field
-from coordination.ecosystem.amending.records import add_item, remove_item
-from coordination.ecosystem.amending.rendering import DATES
-from coordination.ecosystem.text.lines import content_end, line_start, next_line
-from coordination.ecosystem.text.splices import Splice, apply, entry, item
-from coordination.ecosystem.text.tree import Tree, read_tree
-from coordination.ecosystem.text.values import read_values
+from coordination.ecosystem.edit.amendments import set_field
+from coordination.ecosystem.edit.records import add_item, remove_item
+from coordination.ecosystem.edit.rendering import DATES
+from coordination.ecosystem.yaml_text.lines import content_end, line_start, next_line
+from coordination.ecosystem.yaml_text.splices import TextEdit, apply, entry, item
+from coordination.ecosystem.yaml_text.tree import Tree, read_tree
+from coordination.ecosystem.yaml_text.values import read_values
 from coordination.errors import EditConflict, InvalidFile
 
 TODOS = ("coordination", "todos")
@@ -44,7 +44,7 @@ def comments(text: str) -> set[str]:
     return set(re.findall(r"# c(\d+)", text))
 
 
-def removed(text: str, splices: list[Splice]) -> str:
+def removed(text: str, splices: list[TextEdit]) -> str:
     return "".join(text[splice.start : splice.end] for splice in splices)
 
 

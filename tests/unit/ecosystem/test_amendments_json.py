@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from test_amendments_anywhere import FEW, TODOS, read, same, section
 from written_files import ORDER, records, values
 
-from coordination.ecosystem.amending.amendments import set_field
-from coordination.ecosystem.amending.records import add_item, remove_item
-from coordination.ecosystem.text.splices import apply, item
+from coordination.ecosystem.edit.amendments import set_field
+from coordination.ecosystem.edit.records import add_item, remove_item
+from coordination.ecosystem.yaml_text.splices import apply, item
 
 fields = values.filter(lambda value: value is not None)
 todos = st.dictionaries(st.sampled_from(ORDER[1:]), fields, max_size=4).flatmap(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from coordination.desk.manager import CoordinationManager
 from coordination.ecosystem.document import Document, parse
 from coordination.errors import InvalidFile
 from coordination.models import IssueStatus, Level, ManualAction, ResourceType, Workspace
+from coordination.tracker.manager import CoordinationManager
 
 CATALOGUE = """\
 version: "1.0"          # of the catalogue

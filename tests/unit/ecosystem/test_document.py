@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coordination.ecosystem.document import Document, find, load, parse
-from coordination.ecosystem.text.tree import gc_paused
+from coordination.ecosystem.yaml_text.tree import gc_paused
 from coordination.errors import CoordinationError, NotFound
 from coordination.models import ResourceNeed, ShellAction, TodoStatus
 

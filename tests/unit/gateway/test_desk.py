@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from coordination.errors import Unreachable
-from coordination.gateway import desk as module
-from coordination.gateway.desk import Desk
+from coordination.gateway import redis_executor as module
+from coordination.gateway.redis_executor import RedisExecutor
 
 
 def test_who_is_cancelled_goes_on_when_its_deed_is_done():
@@ -21,7 +21,7 @@ def test_who_is_cancelled_goes_on_when_its_deed_is_done():
         done.append(True)
 
     async def story() -> list[bool]:
-        task = asyncio.create_task(Desk(lambda: None).once(deed))
+        task = asyncio.create_task(RedisExecutor(lambda: None).once(deed))
         await asyncio.to_thread(begun.wait, 10)
         task.cancel()
         asyncio.get_running_loop().call_soon(may_end.set)
@@ -45,14 +45,14 @@ def test_everybody_is_told_that_redis_is_away_and_one_asks_for_all_until_it_is_b
             raise Unreachable("away")
         return "done"
 
-    async def one(desk: Desk, who: int) -> str:
+    async def one(desk: RedisExecutor, who: int) -> str:
         async def tell(error: Unreachable) -> None:
             told.append((who, error.message))
 
         return await desk.do(deed, tell)
 
     async def story() -> list[str]:
-        desk = Desk(ping)
+        desk = RedisExecutor(ping)
         return await asyncio.gather(*(one(desk, who) for who in range(5)))
 
     assert asyncio.run(story()) == ["done"] * 5
@@ -79,6 +79,6 @@ def test_redis_is_asked_for_however_long_it_is_away(monkeypatch: pytest.MonkeyPa
 
     async def story() -> str:
         async with asyncio.timeout(30):
-            return await Desk(ping).do(deed, tell)
+            return await RedisExecutor(ping).do(deed, tell)
 
     assert asyncio.run(story()) == "done"

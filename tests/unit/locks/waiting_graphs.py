@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from coordination.locks.claims import ALONE, SHARED, Holding, Name, Request, Want
+from coordination.locks.graph_records import ALONE, SHARED, Holding, Name, Request, Want
 from coordination.locks.wait_graph import WaitGraph
 
 AMOUNT = "amount"

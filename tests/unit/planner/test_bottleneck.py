@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
 from coordination.models import Ecosystem, Resource, Strategy
-from coordination.planner.chain import Cause, Run, chain
-from coordination.planner.forecast import forecast, weigh
+from coordination.planner.forecast import choose_strategy, forecast
 from coordination.planner.graph import build
+from coordination.planner.wait_chain import Cause, Run, chain
 
 FEW = settings(max_examples=60)
 REPOS = ("core", "parser", "web")
@@ -105,7 +105,7 @@ def test_the_hours_of_the_chain_add_up_to_the_makespan(
         for one in drawn.ecosystem.coordination.todos
     )  # fmt: skip
     graph = build(with_resources(drawn.ecosystem.with_coordination(todos=todos), gpu=gpus), PLAN)
-    schedule = weigh(graph, max_parallel=slots, strategy=strategy).taken
+    schedule = choose_strategy(graph, max_parallel=slots, strategy=strategy).taken
 
     links = chain(Run(schedule=schedule, predecessors=graph.predecessors, repo_of=graph.repo_of, supply=graph.supply))
 

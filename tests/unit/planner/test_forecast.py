@@ -9,8 +9,8 @@ from coordination.models import Resource, Strategy
 from coordination.planner.bound import bound, busiest_repo, busiest_resource, longest_path, slots_for
 from coordination.planner.forecast import choose, forecast
 from coordination.planner.graph import PlanGraph, build
+from coordination.planner.resources import Supply
 from coordination.planner.schedule import Schedule, simulate, simulate_levels
-from coordination.planner.supply import Supply
 
 FEW = settings(max_examples=60)
 

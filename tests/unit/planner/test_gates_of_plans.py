@@ -11,7 +11,7 @@ from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Issue, Milestone, Plan, TodoStatus
 from coordination.planner import render
 from coordination.planner.forecast import forecast
-from coordination.planner.gates import NOWHERE
+from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.graph import build
 from coordination.planner.schedule import simulate
 from coordination.planner.selection import Selectors
@@ -36,7 +36,7 @@ def test_it_stands_between_what_it_depends_on_and_what_it_blocks() -> None:
     assert graph.successors["M1"] == ("C",)
     assert graph.levels == (("A", "D"), ("B",), ("M1",), ("C",))
     assert (graph.milestones, graph.repos, graph.size) == (("M1",), ("core",), "4 todos and 1 milestone")
-    assert graph.todos["M1"].repo == NOWHERE
+    assert graph.todos["M1"].repo == MILESTONE_REPO
     assert not graph.blocked
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from planner_ecosystems import PLAN, Drawn, acyclic
 
 from coordination.planner.bound import bound, busiest_resource
-from coordination.planner.gates import NOWHERE
+from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.graph import build
+from coordination.planner.resources import Supply
 from coordination.planner.schedule import AGEING, score, simulate
-from coordination.planner.supply import Supply
 
 MANY = settings(max_examples=150)
 Durations = Mapping[str, float]
@@ -78,7 +78,7 @@ def test_a_todo_that_lacks_a_resource_does_not_keep_its_repository_from_others()
 
 def test_what_a_person_does_takes_neither_a_slot_nor_the_repository():
     durations = {"by hand": 5.0, "a": 1.0, "after": 1.0}
-    repo_of = {"by hand": NOWHERE, "a": "x", "after": "x"}
+    repo_of = {"by hand": MILESTONE_REPO, "a": "x", "after": "x"}
 
     found = simulate(durations, {"after": ("by hand",)}, repo_of, slots=1)
 

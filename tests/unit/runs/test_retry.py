@@ -56,8 +56,8 @@ def test_each_strategy_grows_in_its_own_way_up_to_the_longest_delay(strategy: Ba
     ]
 
 
-def failed(exit_code: int | None = None, *, timeout: bool = False, wrote: Collection[str] = ()) -> Failure:
-    return Failure(exit_code=exit_code, timeout=timeout, shows=lambda pattern: pattern in wrote)
+def failed(exit_code: int | None = None, *, timeout: bool = False, output_tail: Collection[str] = ()) -> Failure:
+    return Failure(exit_code=exit_code, timeout=timeout, shows=lambda pattern: pattern in output_tail)
 
 
 LOCKED, DENIED = {"output": "locked"}, {"output": "denied"}
@@ -71,12 +71,12 @@ LOCKED, DENIED = {"output": "locked"}, {"output": "denied"}
         pytest.param([75], [], failed(1), False, id="another exit code"),
         pytest.param(["timeout"], [], failed(timeout=True), True, id="the end of its time"),
         pytest.param(["timeout"], [], failed(124), False, id="an exit code is no end of its time"),
-        pytest.param([75, "timeout", LOCKED], [], failed(1, wrote=["locked"]), True, id="any of several signs"),
-        pytest.param([LOCKED], [], failed(1, wrote=["denied"]), False, id="another output"),
+        pytest.param([75, "timeout", LOCKED], [], failed(1, output_tail=["locked"]), True, id="any of several signs"),
+        pytest.param([LOCKED], [], failed(1, output_tail=["denied"]), False, id="another output"),
         pytest.param([], [2], failed(2), False, id="an exit code to stop on"),
         pytest.param([], [2], failed(1), True, id="another than that to stop on"),
         pytest.param([], ["timeout"], failed(timeout=True), False, id="stop at the end of its time"),
-        pytest.param([1], [DENIED], failed(1, wrote=["denied"]), False, id="stop_on wins over retry_on"),
+        pytest.param([1], [DENIED], failed(1, output_tail=["denied"]), False, id="stop_on wins over retry_on"),
         pytest.param([1], [], None, True, id="of a failure that is not the command's no sign is asked"),
     ],
 )
@@ -91,7 +91,7 @@ def test_who_gives_up_for_a_sign_says_for_which():
     only = Retry.model_validate({"retry_on": [75]})
 
     assert decide(stop, 1, 0, failed(3)) == GiveUp("not tried again: exit code 3 is in its stop_on")
-    assert decide(stop, 1, 0, failed(1, wrote=["locked"])) == GiveUp(
+    assert decide(stop, 1, 0, failed(1, output_tail=["locked"])) == GiveUp(
         "not tried again: output 'locked' is in its stop_on"
     )
     assert decide(only, 1, 0, failed(1)) == GiveUp("not tried again: it shows nothing that is in its retry_on")

@@ -20,11 +20,11 @@ import redis
 from kombu.transport.redis import QoS
 from redis.client import Pipeline, PubSub
 from coordination.wire.carrier import JoinBackend
-from coordination.wire.line import Line
+from coordination.wire.line import StepConnection
 from coordination.wire.scripts import Scripts
 from coordination.wire.tolerance import TolerantChannel
-from workers.deeds.undoing import Undoing
-classes = (redis.Redis, Pipeline, PubSub, Scripts, Line, TolerantChannel, QoS, JoinBackend, Undoing)
+from workers.actions import Compensate
+classes = (redis.Redis, Pipeline, PubSub, Scripts, StepConnection, TolerantChannel, QoS, JoinBackend, Compensate)
 print(sum(getattr(method, "__code__", None) is not None and method.__code__.co_filename.endswith("failpoints.py")
           for owner in classes for method in vars(owner).values()))
 print("coordination.wire.failpoints" in sys.modules)

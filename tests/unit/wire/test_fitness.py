@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coordination.wire.fitness import Severity, judge
+from coordination.wire.server_check import Severity, judge
 
 GOOD = {
     "redis_version": "7.2.4",

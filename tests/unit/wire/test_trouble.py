@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from coordination.errors import Unusable
-from coordination.wire.trouble import explain
+from coordination.wire.error_messages import explain
 
 DENIED = {
     "Valkey 9, in a step": (

@@ -11,7 +11,7 @@ import pytest
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from workers.app import Charge
+from workers.app import WorkerConfig
 from workers.leases import Leases
 
 
@@ -20,10 +20,10 @@ def test_a_lease_is_renewed_three_times_before_it_runs_out_however_the_settings_
     tmp_path: Path, heartbeat_s: int, lease_s: int, waited_s: int
 ) -> None:
     settings = Settings(heartbeat=timedelta(seconds=heartbeat_s), lease_ttl=timedelta(seconds=lease_s))
-    charge = Charge(redis_url="", settings=settings, places={}, jobs=1, state=tmp_path)
+    config = WorkerConfig(redis_url="", settings=settings, places={}, jobs=1, state=tmp_path)
     store = RunStore(fakeredis.FakeRedis(decode_responses=True), "test")
     worker = Worker(id="w@h", host="h", pid=1, version="1", repos=(), jobs=1)
-    leases = Leases(store, Presence(store.redis, store.keys), worker, charge)
+    leases = Leases(store, Presence(store.redis, store.keys), worker, config)
     waits = []
 
     def wait(timeout_s: float) -> None:

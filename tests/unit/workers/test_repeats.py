@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from workers.repeats import AGAIN_AFTER_S, OnceAMinute
+from workers.rate_limited_log import AGAIN_AFTER_S, RateLimitedLog
 
 
 class Clock:
@@ -22,15 +22,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def once(clock: Clock) -> OnceAMinute:
-    return OnceAMinute(clock)
+def once(clock: Clock) -> RateLimitedLog:
+    return RateLimitedLog(clock)
 
 
 def said(words: str, *, by: str = "workers.leases", level: int = logging.WARNING) -> logging.LogRecord:
     return logging.LogRecord(by, level, "file", 1, words, None, None)
 
 
-def test_a_warning_is_said_once_a_minute(once: OnceAMinute, clock: Clock):
+def test_a_warning_is_said_once_a_minute(once: RateLimitedLog, clock: Clock):
     assert once.filter(said("Redis is away"))
     assert not once.filter(said("Redis is away"))
 
@@ -39,16 +39,16 @@ def test_a_warning_is_said_once_a_minute(once: OnceAMinute, clock: Clock):
     assert once.filter(said("Redis is away"))
 
 
-def test_other_words_and_other_speakers_are_heard(once: OnceAMinute):
+def test_other_words_and_other_speakers_are_heard(once: RateLimitedLog):
     assert once.filter(said("A lost its worker 1"))
     assert once.filter(said("A lost its worker 2"))
     assert once.filter(said("A lost its worker 1", by="coordination.runs.recovery"))
 
 
-def test_what_is_no_warning_is_always_said(once: OnceAMinute):
+def test_what_is_no_warning_is_always_said(once: RateLimitedLog):
     assert [once.filter(said("A succeeded", level=logging.INFO)) for _ in range(2)] == [True, True]
 
 
-def test_the_carriers_count_of_its_attempts_makes_no_news(once: OnceAMinute):
+def test_the_carriers_count_of_its_attempts_makes_no_news(once: RateLimitedLog):
     assert once.filter(said("Trying again in 3.00 seconds... (7/None)", by="celery.worker.consumer"))
     assert not once.filter(said("Trying again in 3.00 seconds... (8/None)", by="celery.worker.consumer"))

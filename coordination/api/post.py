@@ -1,0 +1,203 @@
+"""What people and agents tell each other: notes to a repository or anybody else, looked at, and acknowledged when they are done."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.errors import Conflict, NotFound, UsageError
+from coordination.messages import DeadLetter, InboxStats, Message, MessageBus
+from coordination.nearest import did_you_mean
+from coordination.phrases import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.tracker.manager import CoordinationManager
+
+NOTE = "note"
+ALL = "all"
+AT_ONCE = 1000
+"""As many as one step takes out of an inbox."""
+
+
+class MessageView(BaseModel):
+    """A message as people and programs read it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    to: str
+    sender: str
+    type: str
+    payload: Any
+    sent_at: str
+    priority: int
+    deliveries: int
+    """How often it was handed to somebody who did not finish it, and once more."""
+    reader: str | None = None
+    """Who has it in hand."""
+    reply_to: str | None = None
+    died_at: str | None = None
+    """Of a dead letter: when it was given up."""
+    why: str | None = None
+    """Of a dead letter: what was wrong."""
+
+
+class Acknowledged(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    acknowledged: tuple[str, ...]
+    """Ids."""
+    trimmed: int
+    """Messages that nobody was told of: the inbox was full, or they were kept too long."""
+
+
+class Sent(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    to: str
+
+
+def recipient(manager: CoordinationManager | None, to: str) -> str:
+    """`kind:name` as it is, and the name of a repository of the file. Raises NotFound."""
+    if ":" in to:
+        return to
+    try:
+        return f"repo:{to if manager is None else manager.get_repo(to).name}"
+    except NotFound as error:
+        raise NotFound(error.message, f"{error.hint}; anybody else is KIND:NAME, as in person:{to}") from error
+
+
+def send(
+    bus: MessageBus,
+    to: str,
+    text: str,
+    kind: str = NOTE,
+    *,
+    ttl: timedelta | None = None,
+    priority: int = 0,
+    reply_to: str | None = None,
+) -> str:
+    """The message's id. A repository's inbox is made for it; everybody else must have one. Raises NotFound, UsageError."""
+    if not text.strip():
+        raise UsageError("there is nothing to send", "say it, or give - and write it to standard input")
+    _keep_for(bus, to)
+    with _known(to):
+        return bus.send(to, kind, text, ttl=ttl, priority=priority, reply_to=reply_to)
+
+
+def waiting(bus: MessageBus, to: str | None, limit: int, *, register: bool = False) -> tuple[MessageView, ...]:
+    """What waits, or is in somebody's hand; takes nothing. Without `to`, of everybody. Raises NotFound, unless with
+    `register`: what is sent to `to` is kept from now on.
+    """
+    if to is not None:
+        _keep_for(bus, to, register=register)
+        with _known(to):
+            return tuple(map(_view, bus.peek(to, limit)))
+    found: list[MessageView] = []
+    for name in _lasting(bus):
+        with suppress(NotFound):  # forgotten a moment ago
+            found += map(_view, bus.peek(name, limit))
+    return tuple(found[:limit])
+
+
+def dead(bus: MessageBus, to: str | None, limit: int) -> tuple[MessageView, ...]:
+    """What was given up, the newest first."""
+    return tuple(_view_of_dead(letter) for letter in bus.dead(to, limit))
+
+
+def resend(bus: MessageBus, to: str | None, name: str) -> Sent:
+    """The dead letter goes out again: `name` is its message's id, or the end of it. Raises NotFound."""
+    letters = {letter.message.id: letter for letter in bus.dead(to, AT_ONCE)}
+    letter = letters[_named(name, letters, "dead letter", "coord list-messages --dead")]
+    return Sent(id=bus.resend(letter.id), to=letter.message.to)
+
+
+def acknowledge(bus: MessageBus, to: str, names: Collection[str]) -> Acknowledged:
+    """Those are done with; `all`, an id or its end. Raises NotFound, and Conflict where somebody else has one in hand."""
+    _keep_for(bus, to)
+    with _known(to):
+        found = {message.id: message for message in bus.peek(to, AT_ONCE, payloads=False)}
+    where = f"coord list-messages {quote(to)}"
+    wanted = set(found) if ALL in names else {_named(name, found, f"message to {to}", where) for name in names}
+    rest = bus.settle(*(found[id_] for id_ in found if id_ in wanted))
+    done = tuple(id_ for id_ in found if id_ in wanted and found[id_] not in rest)
+    trimmed = _tell_of_trimmed(bus, to)
+    _refuse_the_rest(rest, done)
+    return Acknowledged(acknowledged=done, trimmed=trimmed)
+
+
+def _tell_of_trimmed(bus: MessageBus, to: str) -> int:
+    """How many are missing that nobody has been told of; from here on somebody has."""
+    reader = f"post:{secrets.token_hex(4)}"
+    looked = bus.take(to, reader, 0)
+    bus.take(to, reader, 0, since=looked.position)
+    return looked.trimmed
+
+
+def _refuse_the_rest(left: Sequence[Message], done: Sequence[str]) -> None:
+    if not left:
+        return
+    readers = listed(sorted({message.reader for message in left if message.reader})) or "somebody else"
+    ids = listed([message.id for message in left])
+    so_far = f"; {counted(len(done), 'message')} acknowledged" if done else ""
+    raise Conflict(f"{ids} cannot be acknowledged: in hand of {readers}{so_far}", "wait until the reader is done")
+
+
+def figures(bus: MessageBus) -> Mapping[str, int]:
+    """Over all inboxes."""
+    inboxes: list[InboxStats] = []
+    for name in _lasting(bus):
+        with suppress(NotFound):
+            inboxes.append(bus.standing(name))
+    counts = ("waiting", "in_hand", "trimmed", "expired", "dead")
+    return {"recipients": len(inboxes), **{name: sum(getattr(inbox, name) for inbox in inboxes) for name in counts}}
+
+
+def _lasting(bus: MessageBus) -> Iterator[str]:
+    """All recipients but those that are there for one reply."""
+    return (name for name in bus.recipients() if not name.startswith("reply:"))
+
+
+def _keep_for(bus: MessageBus, to: str, *, register: bool = False) -> None:
+    if register or to.startswith("repo:"):
+        bus.register(to)
+
+
+@contextmanager
+def _known(to: str) -> Iterator[None]:
+    try:
+        yield
+    except NotFound as error:
+        raise NotFound(error.message, f"{error.hint}: coord list-messages {quote(to)} --register") from error
+
+
+def _named(name: str, ids: Iterable[str], what: str, where: str) -> str:
+    if not name:
+        raise UsageError(f"which {what}? its id is empty", "see: coord list-messages")
+    known = list(ids)
+    ending = [id_ for id_ in known if id_.endswith(name)]
+    if name in known or len(ending) == 1:
+        return name if name in known else ending[0]
+    if ending:
+        raise UsageError(f"{name!r} is the end of {len(ending)} ids", "give more of it")
+    raise NotFound(f"there is no {what} with id {name!r}{did_you_mean(name, known)}", f"see: {where}")
+
+
+def _view(message: Message) -> MessageView:
+    return MessageView(**_facts(message), reader=message.reader or None)
+
+
+def _view_of_dead(letter: DeadLetter) -> MessageView:
+    return MessageView(**_facts(letter.message), died_at=letter.died_at.isoformat(), why=letter.why)
+
+
+def _facts(message: Message) -> Mapping[str, Any]:
+    names = ("id", "to", "sender", "type", "payload", "priority", "deliveries", "reply_to")
+    return {**{name: getattr(message, name) for name in names}, "sent_at": message.sent_at.isoformat()}

@@ -1,0 +1,210 @@
+"""Values that todos share. Within a todo's command they are those of its run, and no option is needed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from rich_click import RichGroup
+
+from coordination.cache.connection import TodoContext, told
+from coordination.cache.contexts import Cache, Context, Kept
+from coordination.cache.document import export, restore
+from coordination.cache.limits import Limits
+from coordination.cache.names import Scope
+from coordination.cli.context import CliContext
+from coordination.cli.options.values import duration
+from coordination.cli.screen.output import print_facts, print_json
+from coordination.cli.screen.shown import Form, as_json_option, shown
+from coordination.cli.screen.tables import print_table
+from coordination.errors import CoordinationError, UsageError
+from coordination.phrases import counted
+from coordination.runs.shared import context_of
+from coordination.settings import refuse_in_todo
+from coordination.wire.connection import Profile, connect, reaching
+
+SCOPES = click.Choice([scope.value for scope in Scope])
+
+
+@click.group(cls=RichGroup, no_args_is_help=True)
+def context() -> None:
+    """Values that todos share, as JSON by key: of the ecosystem, a plan, a run, a todo.
+
+    A run sees what its plan has, and the plan what the ecosystem has; what is set or deleted in one changes none further out.
+    Within a todo's command nothing else needs to be said: reads begin at the todo, writes go to its run.
+    """
+
+
+as_regex = click.option(
+    "--regex", is_flag=True, help="The pattern is a regular expression, found anywhere in a key unless ^ and $ bind it."
+)
+
+
+def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--scope`, and whose context is meant outside of a todo; the command gets it opened."""
+
+    @click.option("--scope", type=SCOPES, help="Whose: the ecosystem's, the plan's, the run's, the todo's own.")
+    @click.option("--plan", metavar="PLAN", default="", help="The plan that is meant.")
+    @click.option("--run", metavar="RUN", default="", help="The run that is meant; a RUN is an id, or `last`.")
+    @click.option("--todo", metavar="TODO", default="", help="The todo of that run.")
+    @wraps(command)
+    def with_context(*args: Any, scope: str | None, plan: str, run: str, todo: str, **rest: Any) -> Any:
+        with _opened(click.get_current_context().obj, plan, run, todo) as found:
+            return command(found, *args, scope=Scope(scope) if scope else None, **rest)
+
+    return with_context
+
+
+@context.command("get")
+@click.argument("key")
+@click.option("--default", metavar="JSON", help="What to print where there is no value; else that is exit code 1.")
+@as_json_option
+@of_a_context
+def get(found: Context | TodoContext, key: str, default: str | None, as_json: bool, scope: Scope | None) -> None:
+    """Print the value of KEY that is nearest. A text is printed as it is, anything else as JSON; with --json all of it is."""
+    absent = object()
+    otherwise = absent if default is None else _parsed(default, "--default")
+    value = found.get(key, otherwise, scope=scope)
+    if value is absent:
+        raise CoordinationError(f"nothing is kept under {key!r}", "see what is: coord context list")
+    click.echo(value if isinstance(value, str) and not as_json else json.dumps(value))
+
+
+@context.command("set")
+@click.argument("key")
+@click.argument("value")
+@click.option("--text", is_flag=True, help="VALUE is a text as it stands, and no JSON.")
+@click.option("--ttl", metavar="DURATION", callback=duration, help="How long it is kept, if not for `cache_ttl` (1h).")
+@of_a_context
+def set_(
+    found: Context | TodoContext, key: str, value: str, text: bool, ttl: timedelta | None, scope: Scope | None
+) -> None:
+    """Keep VALUE under KEY: JSON, `-` for standard input, or `@FILE` for what a file has."""
+    words = _words(value)
+    found.set(key, words if text else _parsed(words, "VALUE"), ttl, scope=scope)
+
+
+@context.command("list")
+@click.argument("pattern", default="*")
+@as_regex
+@of_a_context
+@shown(Kept)
+def list_(found: Context | TodoContext, pattern: str, regex: bool, scope: Scope | None, form: Form) -> None:
+    """List the keys that are to be seen, or those that fit PATTERN (`build.*`)."""
+    kept = list(found.list(".*" if regex and pattern == "*" else pattern, scope=scope, regex=regex))
+    form.records(kept, lambda: _print(kept))
+
+
+@context.command("delete")
+@click.argument("names", metavar="KEY|PATTERN...", nargs=-1, required=True)
+@click.option(
+    "--ttl", metavar="DURATION", callback=duration, help="How long outer values stay hidden, if not for `cache_ttl`."
+)
+@as_regex
+@as_json_option
+@of_a_context
+def delete(
+    found: Context | TodoContext,
+    names: tuple[str, ...],
+    ttl: timedelta | None,
+    regex: bool,
+    as_json: bool,
+    scope: Scope | None,
+) -> None:
+    """Delete keys, or all that fit a pattern (`build.*`). What an outer context has stays there, and is hidden from this one on."""
+    gone = found.delete(*names, scope=scope, ttl=ttl, regex=regex)
+    if as_json:
+        print_json({"deleted": gone})
+    click.echo(f"{counted(gone, 'value')} deleted", err=True)
+
+
+@context.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.pass_obj
+def export_(call: CliContext, file: Path) -> None:
+    """Write all contexts to FILE, as lines of JSON."""
+    with _cache(call) as cache:
+        written = export(cache.entries, cache.namespace, file)
+    click.echo(f"{file}: {counted(written, 'value')}", err=True)
+
+
+@context.command("import")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--keep", is_flag=True, help="What is there already stays as it is.")
+@click.pass_obj
+def import_(call: CliContext, file: Path, keep: bool) -> None:
+    """Put back what `export` wrote, each value for as long as it had left then. A file with a mistake changes nothing."""
+    with _cache(call) as cache:
+        put = restore(cache.entries, file, only_new=keep)
+    click.echo(f"{counted(put, 'value')} put back", err=True)
+
+
+@context.command("stats")
+@as_json_option
+@click.pass_obj
+def stats(call: CliContext, as_json: bool) -> None:
+    """How much is kept, how often it was found, what was evicted."""
+    with _cache(call) as cache:
+        figures = cache.stats()
+    (print_json if as_json else lambda found: print_facts(found.model_dump()))(figures)
+
+
+@contextmanager
+def _opened(call: CliContext, plan: str, run: str, todo: str) -> Iterator[Context | TodoContext]:
+    own = None if call.redis or plan or run or todo else told()
+    if own is not None:
+        yield own
+        return
+    with _cache(call) as cache:
+        yield context_of(cache, plan, run, todo)
+
+
+@contextmanager
+def _cache(call: CliContext) -> Iterator[Cache]:
+    refuse_in_todo("a context other than its own")
+    url = call.redis_url()
+    with reaching(url), connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis:
+        redis.ping()  # a cache would wait out a short outage, and a person waits for it
+        cache = Cache(redis, call.settings.namespace, Limits.of(call.settings))
+        try:
+            yield cache
+        finally:
+            cache.close()
+
+
+def _words(value: str) -> str:
+    if value != "-" and not value.startswith("@"):
+        return value
+    try:
+        if value != "-":
+            return Path(value[1:]).read_text(encoding="utf-8")
+        if sys.stdin is None:  # who starts us may close it
+            raise UsageError("standard input is closed", "give it something to read, like: … < FILE")
+        return sys.stdin.buffer.read().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
+        raise UsageError(f"{value[1:] or 'standard input'} cannot be read: {why}", "name a file with text") from error
+
+
+def _parsed(words: str, what: str) -> Any:
+    try:
+        return json.loads(words)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{what} is no JSON: {error}", "for a text add --text, or quote it: '\"like this\"'"
+        ) from error
+
+
+def _print(found: list[Kept]) -> None:
+    if not found:
+        click.echo("no value is kept", err=True)
+        return
+    rows = [(one.key, one.scope, one.bytes, f"{one.expires_in_s:.0f} s") for one in found]
+    print_table(("KEY", "SCOPE", "BYTES", "EXPIRES IN"), rows)

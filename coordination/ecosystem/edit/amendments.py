@@ -1,0 +1,168 @@
+"""One change to a record in YAML text, as the few characters that must change: a field set, or taken out.
+
+All is pure: the text, its composed nodes, and splices. The text may be a slice of a file that was composed alone. A
+change is made to the text before the next is asked for: its nodes know only the text they were composed from.
+
+A field is rewritten in its own style, a new one stands at its place in the model's order in the style of its
+neighbours. Comments stay, except those on the lines of what goes. What is an alias, has an anchor or a tag, or comes
+through `<<` is refused with EditConflict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from yaml.nodes import MappingNode, SequenceNode
+
+from coordination.ecosystem.edit import flow
+from coordination.ecosystem.edit.lists import amend_list
+from coordination.ecosystem.edit.regions import without_lines
+from coordination.ecosystem.edit.rendering import DATES
+from coordination.ecosystem.edit.writing import Written, hand_of, put, write
+from coordination.ecosystem.yaml_text.lines import (
+    after_comments,
+    alone_before,
+    below,
+    gap_end,
+    line_end_text,
+    line_start,
+    next_line,
+    value_end,
+)
+from coordination.ecosystem.yaml_text.splices import Entry, TextEdit, entry, is_shared, quote_of
+from coordination.ecosystem.yaml_text.values import Plain, value_of
+from coordination.errors import EditConflict
+
+
+def set_field(
+    text: str,
+    mapping: MappingNode,
+    field: str,
+    value: Plain,
+    order: Sequence[str],
+    *,
+    dates: frozenset[str] = DATES,
+) -> list[TextEdit]:
+    """The record's field becomes the value; None takes it out. `order` is that of the record's fields in its model."""
+    old = entry(mapping, field)
+    if old is not None and value is not None and repr(value_of(old.value)) == repr(value):
+        return []
+    if old is not None:
+        refuse_shared(text, old)
+    if value is None:
+        return _refuse_merged(mapping, field) if old is None else _remove(text, mapping, old)
+    hand = hand_of(text, mapping, field, old, dates)
+    if old is None:
+        return insert_entry(text, mapping, field, write(value, hand), order)
+    if not hand.block and _comment_below(text, old):
+        hand = hand.on_one_line()
+    if isinstance(value, list | tuple) and value and isinstance(old.value, SequenceNode) and old.value.value:
+        return amend_list(text, old, list(value), hand)
+    node = old.value
+    if isinstance(value, dict) and isinstance(node, MappingNode) and (changed := _names_to_change(node, value)):
+        return [
+            splice
+            for name in changed
+            for splice in set_field(text, node, name, value.get(name), list(value), dates=frozenset())
+        ]
+    return put(text, old, write(value, hand), flow_style=bool(mapping.flow_style))
+
+
+def _comment_below(text: str, old: Entry) -> bool:
+    """Whether a comment follows that would become a part of a block of text."""
+    below_ = next_line(text, value_end(text, old.key, old.value))
+    return after_comments(text, below_, old.key.start_mark.column) > below_
+
+
+def refuse_shared(text: str, old: Entry) -> None:
+    """What other places of the file may take over cannot be changed here alone."""
+    if is_shared(text, int(old.key.end_mark.index), old.value):
+        name = old.key.value
+        raise EditConflict(
+            f"line {old.key.start_mark.line + 1}: {name} has an anchor, an alias or a tag",
+            f"write the value of {name} out there, and try again",
+        )
+
+
+def _refuse_merged(mapping: MappingNode, field: str) -> list[TextEdit]:
+    """What is not there need not go, unless it comes from elsewhere."""
+    if entry(mapping, "<<") is not None and field in value_of(mapping):
+        line = mapping.start_mark.line + 1
+        raise EditConflict(f"line {line}: {field} comes through '<<'", "write the fields out there, and try again")
+    return []
+
+
+def _names_to_change(mapping: MappingNode, value: dict[str, Plain]) -> list[str]:
+    """The names in a mapping that differ; none where it is better written anew: changes to it could touch each other."""
+    old = value_of(mapping)
+    names = [name for name in {**old, **value} if name not in old or name not in value or old[name] != value[name]]
+    gone, new = old.keys() - value.keys(), value.keys() - old.keys()
+    at_once = len(gone) + len(new) if mapping.flow_style else bool(gone) + bool(new)
+    anew = at_once > 1 or gone == old.keys() or any(value.get(name, 0) is None for name in names)
+    return [] if anew else names
+
+
+def insert_entry(
+    text: str, mapping: MappingNode, field: str, written: Written, order: Sequence[str], *, blank_line: bool = False
+) -> list[TextEdit]:
+    """A new entry after the nearest earlier one that is there, else before all."""
+    names = [key.value for key, _ in mapping.value]
+    earlier = [name for name in order[: order.index(field)] if name in names] if field in order else names[-1:]
+    at = names.index(earlier[-1]) + 1 if earlier else 0
+    if not names[at - 1 : at] and names[:1] == ["<<"]:
+        at = 1
+    beside = mapping.value[max(at - 1, 0)][0] if names else None
+    if beside is not None and _follows_question_mark(text, int(beside.start_mark.index)):
+        raise EditConflict(
+            f"line {mapping.start_mark.line + 1}: there is no place for {field} beside names with '?'",
+            f"write {field} there by hand",
+        )
+    quote = quote_of(beside) if beside is not None else ""
+    name = f"{quote}{field}{quote}"
+    if mapping.flow_style:
+        return flow.insert(flow.parts(text, mapping), at, [f"{name}:{_space(text, mapping)}{written.head}"])
+    return _insert_lines(text, mapping, at, written.lines_after(name), blank_line)
+
+
+def _follows_question_mark(text: str, at: int) -> bool:
+    while at and text[at - 1] in " \t":
+        at -= 1
+    return text[at - 1 : at] == "?"
+
+
+def _space(text: str, mapping: MappingNode) -> str:
+    """What stands between the colon and the value: nothing in compact JSON."""
+    for key, value in mapping.value:
+        if key.style == '"' and text[key.end_mark.index : value.start_mark.index] == ":":
+            return ""
+    return " "
+
+
+def _insert_lines(text: str, mapping: MappingNode, at: int, lines: list[str], blank_line: bool) -> list[TextEdit]:
+    """Below an entry with the comments that go in with it; `lines` are indented from the entry's column on."""
+    newline = line_end_text(text)
+    column = mapping.value[max(at - 1, 0)][0].start_mark.column
+    indent = " " * column
+    whole = [f"{indent}{line}" if i == 0 else line for i, line in enumerate(lines)]
+    if at == 0:
+        start = int(mapping.value[0][0].start_mark.index)
+        return [TextEdit(start=start, end=start, text=newline.join([*lines, ""]) + indent)]
+    key, value = mapping.value[at - 1]
+    return below(text, value, value_end(text, key, value), column, ([""] if blank_line else []) + whole)
+
+
+def _remove(text: str, mapping: MappingNode, old: Entry) -> list[TextEdit]:
+    at = next(i for i, (key, _) in enumerate(mapping.value) if key is old.key)
+    if mapping.flow_style:
+        return flow.remove(flow.parts(text, mapping), at, at)
+    start = int(old.key.start_mark.index)
+    stop = next_line(text, value_end(text, old.key, old.value))
+    if len(mapping.value) == 1:
+        return [TextEdit(start=start, end=value_end(text, old.key, old.value), text="{}")]
+    if alone_before(text, start):
+        above = mapping.value[at - 1][1] if at else None
+        return [without_lines(text, line_start(text, start), stop, above, is_last=at == len(mapping.value) - 1)]
+    following = stop if text[stop : gap_end(text, stop)].strip() else gap_end(text, stop)
+    while text[following] in " \t\r\n":  # to the comment, or the name, that now stands beside the dash
+        following += 1
+    return [TextEdit(start=start, end=following, text="")]

@@ -1,0 +1,215 @@
+"""Values as YAML text: each in the first of several ways of writing it that is read again as what was meant.
+
+ruamel.yaml lays out mappings, and lists of them; how a text is written is decided here, because YAML 1.1, which
+reads the file, takes more words for numbers, dates and truths than ruamel.yaml does.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any
+
+import yaml
+
+from coordination.ecosystem.yaml_text.tree import COLLECTION, PLAIN, TEXT
+from coordination.ecosystem.yaml_text.values import plain_value
+
+DATES = frozenset({"created", "updated", "target", "due"})
+"""Fields whose text is a date, so that it needs no quotes to stay text."""
+STEP = 2
+"""How far a block goes in where the file does not show how it does."""
+WIDTH = 120
+_SHORT_WORDS, _SHORT = 3, 30
+_UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+"""What JSON writes as it is, and YAML must not."""
+
+
+_UNFIT = re.compile(f"[\n\r\t]|{_UNSEEN.pattern}")
+"""What stands on one line in double quotes only, with a backslash."""
+
+
+class _Reader(yaml.CSafeLoader):
+    def resolve(self, kind: type, value: object, implicit: object) -> str:
+        if kind is not yaml.ScalarNode:
+            return COLLECTION
+        return PLAIN if implicit[0] else TEXT  # type: ignore[index]
+
+
+def reads_as(source: str, value: object, *, flow: bool, date: bool = False) -> bool:
+    """Whether the source, written after a name, is one scalar that means the value."""
+    reader = _Reader("")
+    try:
+        reader = _Reader("{k: %s}" % source if flow else f"k: {source}")  # noqa: UP031 - braces
+        node = reader.get_single_node()
+    except yaml.YAMLError:
+        return False
+    finally:
+        reader.dispose()
+    entries = node.value if isinstance(node, yaml.MappingNode) else []
+    if len(entries) != 1 or not isinstance(entries[0][1], yaml.ScalarNode):
+        return False
+    found = entries[0][1]
+    try:
+        read = plain_value(found.value) if found.tag == PLAIN else found.value
+    except ValueError:  # 2026-02-30
+        return False
+    if date and isinstance(read, datetime.date):
+        return bool(found.value == value)
+    return type(read) is type(value) and bool(read == value or read != read)
+
+
+def double_quoted(value: str) -> str:
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def like_json(value: Any) -> str:
+    """One line, as JSON writes it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{double_quoted(name)}: {like_json(v)}" for name, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(like_json, value)) + "]"
+    return double_quoted(value) if isinstance(value, str) else number(value)
+
+
+def number(value: float | bool | None) -> str:
+    """As people write it; an exponent stands only where the digits would not, with a point, as YAML 1.1 wants it."""
+    if value is None or isinstance(value, bool | int):
+        return json.dumps(value)
+    if value != value or abs(value) == float("inf"):
+        return ".nan" if value != value else ".inf" if value > 0 else "-.inf"
+    if value == int(value) and abs(value) < 1e15:
+        return str(int(value))
+    if 1e-9 <= abs(value) < 1e15:
+        return f"{Decimal(repr(value)):f}"
+    digits, mark, exponent = repr(value).partition("e")
+    return digits + ("" if "." in digits else ".0") + mark + exponent
+
+
+def scalar(value: Any, *, flow: bool, quote: str = "", date: bool = False) -> str:
+    """A value on one line, in these quotes if it can stand in them; as plain text if it can, when they are empty."""
+    if not isinstance(value, str):
+        return number(value)
+    other = '"' if quote == "" and not ('"' in value or "\\" in value) else "'"
+    for candidate in dict.fromkeys((quote, other)):
+        source = _in_quotes(value, candidate)
+        if not _UNFIT.search(value) and reads_as(source, value, flow=flow, date=date):
+            return source
+    return double_quoted(value)
+
+
+def _in_quotes(value: str, quote: str) -> str:
+    if quote == '"':
+        return double_quoted(value)
+    return "'" + value.replace("'", "''") + "'" if quote else value
+
+
+def literal(value: str, column: int, style: str = "|", width: int = WIDTH) -> tuple[str, list[str]] | None:
+    """The header and the lines of a block that says the text; None where no block can.
+
+    A folded block breaks at single spaces before `width`.
+    """
+    body = value.rstrip("\n")
+    chomp = "-" if body == value else "" if value == body + "\n" and body else "+"
+    lines = body.split("\n") if body else []
+    lines += [""] * (len(value) - len(body) - 1)
+    if style == ">":
+        lines = list(_folded(lines, width - column))
+    header = style + chomp
+    indent = " " * column
+    source = header + "\n" + "\n".join(indent + line if line else "" for line in lines) + "\n"
+    if not body or not column or not reads_as(source, value, flow=False):
+        return None
+    return header, [indent + line if line else "" for line in lines]
+
+
+def _folded(lines: list[str], width: int) -> Iterator[str]:
+    """The first line end after words is read as a space, so there is one more."""
+    for i, line in enumerate(lines):
+        if i and lines[i - 1] and any(lines[i:]):
+            yield ""
+        while len(line) > width and (cut := _cut(line, width)):
+            yield line[:cut]
+            line = line[cut + 1 :]
+        yield line
+
+
+def _cut(line: str, width: int) -> int:
+    """The last single space before the width, else the first after it."""
+    spaces = [found.start() for found in re.finditer(r"(?<=\S) (?=\S)", line)]
+    return max((at for at in spaces if at <= width), default=min(spaces, default=0))
+
+
+def flow(value: Any, *, quote: str = "") -> str:
+    """One line in brackets, or a scalar."""
+    if isinstance(value, dict):
+        inner = ", ".join(f"{scalar(name, flow=True)}: {flow(v, quote=quote)}" for name, v in value.items())
+        return "{" + inner + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(flow(v, quote=quote) for v in value) + "]"
+    return scalar(value, flow=True, quote=quote)
+
+
+def are_short(values: Iterable[Any]) -> bool:
+    """Whether a list of them reads well on one line: words, no sentences."""
+    texts = [
+        value if isinstance(value, str) else number(value) for value in values if not isinstance(value, dict | list)
+    ]
+    wordy = any(len(text.split()) > _SHORT_WORDS or len(text) > _SHORT or "\n" in text for text in texts)
+    return len(texts) == len(list(values)) and not wordy and sum(map(len, texts)) + 2 * len(texts) <= WIDTH - STEP * 6
+
+
+def block(value: Any) -> list[str]:
+    """The lines of a mapping or a list in block style, from column 0."""
+    from ruamel.yaml import YAML  # it costs 75 ms, and most edits need it not
+
+    writer = YAML()
+    writer.width = 10**9
+    writer.allow_unicode = True
+    writer.indent(mapping=STEP, sequence=2 * STEP, offset=STEP)
+    writer.Representer = _representer()
+    stream = io.StringIO()
+    outermost = _styled(value)
+    outermost.fa.set_block_style()
+    writer.dump(outermost, stream)
+    lines = stream.getvalue().removesuffix("\n").split("\n")
+    return [line.removeprefix(" " * STEP) for line in lines] if isinstance(value, list) else lines
+
+
+def _representer() -> type:
+    from ruamel.yaml.representer import RoundTripRepresenter
+
+    class Representer(RoundTripRepresenter):
+        def represent_float(self, value: float) -> Any:
+            written = number(value)
+            kind = "int" if written.lstrip("-").isdecimal() else "float"
+            return self.represent_scalar(f"tag:yaml.org,2002:{kind}", written)
+
+    Representer.add_representer(float, Representer.represent_float)
+    return Representer
+
+
+def _styled(value: Any) -> Any:
+    """The value in the types that tell ruamel.yaml how each part is to be written."""
+    from ruamel.yaml.comments import CommentedMap, CommentedSeq
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
+
+    if isinstance(value, dict):
+        styled = CommentedMap({_styled(name): _styled(v) for name, v in value.items()})
+        if not value:
+            styled.fa.set_flow_style()
+        return styled
+    if isinstance(value, list | tuple):
+        items = CommentedSeq(map(_styled, value))
+        if are_short(list(value)):
+            items.fa.set_flow_style()
+        return items
+    if not isinstance(value, str):
+        return value
+    if "\n" in value and (found := literal(value, STEP)) and "+" not in found[0]:
+        return LiteralScalarString(value)
+    return value if scalar(value, flow=True) == value else DoubleQuotedScalarString(value)

@@ -1,0 +1,235 @@
+"""The hand in which a value is written: as the one it replaces, or as those beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
+
+from coordination.ecosystem.edit import rendering
+from coordination.ecosystem.yaml_text.lines import (
+    BREAKS,
+    after_comments,
+    block_header,
+    content_end,
+    gap_end,
+    is_blank,
+    line_before,
+    line_end_text,
+    line_start,
+    line_stop,
+    next_line,
+)
+from coordination.ecosystem.yaml_text.splices import Entry, TextEdit, like_json
+from coordination.ecosystem.yaml_text.tree import PLAIN
+from coordination.ecosystem.yaml_text.values import plain_value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How one field's value is to be written."""
+
+    column: int
+    """Where the field's name begins."""
+    flow: bool = False
+    json: bool = False
+    quote: str = ""
+    date: bool = False
+    block: str = ""
+    """`|` or `>` where text is written as a block even if one line could hold it."""
+    lines: bool = True
+    """Whether text of several lines may be written as such."""
+    keeps: bool = False
+    """Whether such a block may take the blank lines that follow it (`|+`)."""
+    inner: int
+    """Where the lines of a block begin."""
+    width: int = rendering.WIDTH
+    brackets: bool = False
+    """Whether a list or a mapping stands in brackets where it need not."""
+    dashes: bool = False
+    """Whether a list has a line for each item where it need not."""
+
+    def for_another(self, value: Any) -> Style:
+        """The hand for the same field of another record: one line of text is no block there if it fits."""
+        fits = isinstance(value, str) and "\n" not in value and len(value) + self.inner <= self.width
+        return replace(self, block="" if fits else self.block, keeps=False)
+
+    def on_one_line(self) -> Style:
+        """The hand that writes text of several lines with escapes."""
+        return replace(self, lines=False)
+
+    @property
+    def may_be_lines(self) -> bool:
+        return self.lines and not self.flow and self.quote != '"'
+
+    @property
+    def deeper(self) -> int:
+        """Where lines begin that must stand further in than the name; those of a list need not."""
+        return self.inner if self.inner > self.column else self.column + rendering.STEP
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A value: what stands beside the name, and the lines below it."""
+
+    head: str
+    lines: tuple[str, ...] = ()
+
+    def lines_after(self, name: str) -> list[str]:
+        return [f"{name}: {self.head}".rstrip(" "), *self.lines]
+
+    @property
+    def is_literal(self) -> bool:
+        return bool(self.lines) and bool(self.head)
+
+
+def hand_of(
+    text: str, mapping: MappingNode, field: str, old: Entry | None = None, dates: frozenset[str] = rendering.DATES
+) -> Style:
+    """The hand of the value that is there; of a new one, that of the other values. `dates` are fields that hold dates."""
+    column = (old.key if old else mapping.value[0][0] if mapping.value else mapping).start_mark.column
+    date = field in dates
+    if mapping.flow_style:
+        json = like_json(mapping) and bool(mapping.value)
+        return Style(column=column, flow=True, json=json, quote=_quote(mapping, old, date), date=date, inner=column + 2)
+    hand = Style(column=column, quote=_quote(mapping, old, date), date=date, inner=column + rendering.STEP)
+    if old is None or old.is_alias:
+        return hand
+    return _like_old(text, hand, old.value)
+
+
+def _like_old(text: str, hand: Style, old: Node) -> Style:
+    if isinstance(old, ScalarNode) and old.style in ("|", ">"):
+        lines = _block_lines(text, old)
+        inner = min((len(line) - len(line.lstrip(" ")) for line in lines), default=hand.inner)
+        width = max([rendering.WIDTH - 40, *map(len, lines)])
+        return replace(hand, inner=inner, block=old.style, keeps=True, width=width)
+    if isinstance(old, CollectionNode) and old.value:
+        if old.flow_style:
+            return replace(hand, brackets=True)
+        first = old.value[0][0] if isinstance(old, MappingNode) else old
+        return replace(hand, inner=first.start_mark.column, dashes=True)
+    return hand
+
+
+def _block_lines(text: str, scalar: Node) -> list[str]:
+    start, end = int(scalar.start_mark.index), content_end(text, scalar)
+    body = text[next_line(text, start) : max(end, next_line(text, start))]
+    return [line for line in re.split(f"[{BREAKS}]", body) if line.strip(" ")]
+
+
+def _quote(mapping: MappingNode, old: Entry | None, date: bool) -> str:
+    """The quotes of the old value; else those that the values of its kind beside it all have."""
+    if old is not None and isinstance(old.value, ScalarNode) and old.value.value and old.value.style not in ("|", ">"):
+        return old.quote
+    quotes = {value.style or "" for value in _texts(mapping, date)}
+    return quotes.pop() if len(quotes) == 1 else ""
+
+
+def _texts(mapping: MappingNode, date: bool) -> Iterator[ScalarNode]:
+    for key, value in mapping.value:
+        if not isinstance(value, ScalarNode) or value.style in ("|", ">") or not value.value:
+            continue
+        if (key.value in rendering.DATES) == date and (date or value.tag != PLAIN or _is_text(value.value)):
+            yield value
+
+
+def _is_text(source: str) -> bool:
+    try:
+        return isinstance(plain_value(source), str)
+    except ValueError:
+        return True
+
+
+def write(value: Any, hand: Style) -> Written:
+    """The value in that hand."""
+    if hand.json:
+        return Written(head=rendering.like_json(value))
+    if isinstance(value, dict | list | tuple):
+        return _write_collection(value, hand)
+    if isinstance(value, str) and (hand.block or ("\n" in value and hand.may_be_lines)):
+        for style in dict.fromkeys((_block_style(value, hand), "|")):
+            block = rendering.literal(value, hand.deeper, style, hand.width)
+            if block and (hand.keeps or "+" not in block[0]):
+                return Written(head=block[0], lines=tuple(block[1]))
+    return Written(head=rendering.scalar(value, flow=hand.flow, quote=hand.quote, date=hand.date))
+
+
+def _block_style(value: str, hand: Style) -> str:
+    """A folded block would need two blank lines for each that the text has."""
+    return "|" if "\n\n" in value.rstrip("\n") else hand.block or "|"
+
+
+def _write_collection(value: Any, hand: Style) -> Written:
+    short = not isinstance(value, dict) and not hand.dashes and rendering.are_short(list(value))
+    if hand.flow or hand.brackets or not value or short:
+        return Written(head=rendering.flow(value))
+    lines = rendering.block(value)
+    column = hand.deeper if isinstance(value, dict) else hand.inner
+    return Written(head="", lines=tuple(" " * column + line if line else line for line in lines))
+
+
+def put(text: str, old: Entry, new: Written, *, flow_style: bool) -> list[TextEdit]:
+    """The new value in the old one's place; comments on the old one's first and last line stay."""
+    value = old.value
+    if isinstance(value, ScalarNode) and value.style in ("|", ">"):
+        head = TextEdit(start=old.start, end=old.start + len(block_header(text, value)), text=new.head)
+        return [head, _body(text, line_stop(text, old.start), content_end(text, value), new)]
+    if isinstance(value, CollectionNode) and not value.flow_style and value.value:
+        return _instead_of_block(text, old, new)
+    if old.start == old.end:
+        return _instead_of_nothing(text, old, new)
+    if not new.head:
+        colon = gap_end(text, old.key.end_mark.index) + 1
+        line = _below_comments(text, old, line_stop(text, old.end))
+        gone = colon if not text[colon : old.start].strip(" ") else old.start
+        return [TextEdit(start=gone, end=old.end, text=""), _body(text, line, line, new)]
+    head = TextEdit(start=old.start, end=old.end, text=new.head)
+    line = line_stop(text, old.end)
+    return [head, _body(text, line, line, new)] if new.lines and not flow_style else [head]
+
+
+def _instead_of_nothing(text: str, old: Entry, new: Written) -> list[TextEdit]:
+    """After the colon, which a mapping in braces may have left out too."""
+    key_end = int(old.key.end_mark.index)
+    colon = gap_end(text, key_end)
+    if text[colon : colon + 1] != ":":
+        return [TextEdit(start=key_end, end=key_end, text=f": {new.head}")]
+    line = line_stop(text, colon)
+    head = TextEdit(start=colon + 1, end=colon + 1, text=f" {new.head}" if new.head else "")
+    if not new.head:
+        line = _below_comments(text, old, line)
+    return [head, _body(text, line, line, new)] if new.lines else [head]
+
+
+def _below_comments(text: str, old: Entry, line: int) -> int:
+    """Where the last comment ends that stands below the name, and further in than it does."""
+    after = after_comments(text, next_line(text, line), old.key.start_mark.column)
+    if after == next_line(text, line):
+        return line
+    return line_stop(text, line_before(text, after)) if text[after - 1] in BREAKS else after
+
+
+def _instead_of_block(text: str, old: Entry, new: Written) -> list[TextEdit]:
+    """Comments above the first line of the old list or mapping stay, unless they would become text."""
+    colon = gap_end(text, old.key.end_mark.index)
+    start = line_stop(text, colon)
+    if not new.is_literal:
+        start = line_stop(text, line_before(text, line_start(text, old.start)))
+    head = [TextEdit(start=colon + 1, end=colon + 1, text=f" {new.head}")] if new.head else []
+    return [*head, _body(text, start, line_stop(text, content_end(text, old.value)), new)]
+
+
+def _body(text: str, start: int, end: int, new: Written) -> TextEdit:
+    """The lines below the name. Blank lines that follow `|+` would be part of it, so they go."""
+    newline = line_end_text(text)
+    source = "".join(newline + line for line in new.lines)
+    if new.is_literal and "+" in new.head:
+        while (line := next_line(text, end)) < len(text) and is_blank(text, line) and line > end:
+            end = line_stop(text, line)
+    if new.is_literal and "-" not in new.head and next_line(text, end) == end:
+        source += newline
+    return TextEdit(start=start, end=end, text=source)

@@ -1,0 +1,251 @@
+"""Where things end in YAML text, and where their lines do: the marks of PyYAML say only where the next thing begins.
+
+All positions count characters of the text. A line end is any that YAML 1.1 knows. Lines are looked up in an index of
+the text: a file that json.dump wrote is one line, and to look for its ends anew at each of its values is quadratic.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import lru_cache
+
+from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
+
+from coordination.ecosystem.yaml_text.splices import TextEdit, is_alias
+from coordination.errors import EditConflict
+
+BREAKS = "\n\r\x85\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}"
+BREAK = re.compile(f"\r\n|[{BREAKS}]")
+_GAP = rf"(?:[ \t]+|[{BREAKS}]|#[^{BREAKS}]*)*"
+"""Blanks, line ends and comments."""
+_GAP_HERE = re.compile(_GAP)
+_ALIAS = re.compile(rf"{_GAP}[-:,]?{_GAP}\*[\w-]+")
+_HEADER = re.compile(r"[|>][-+0-9]*")
+_COMMENT_OR_BLANK = re.compile(rf"[ \t]*(?:#[^{BREAKS}]*)?")
+
+
+def line_end_text(text: str) -> str:
+    """What ends the lines of this text."""
+    found = BREAK.search(text)
+    return found.group() if found else "\n"
+
+
+@lru_cache(maxsize=8)
+def _index(text: str) -> tuple[array[int], array[int]]:
+    """Where each line begins, and where its characters end."""
+    starts, stops = array("q", [0]), array("q")
+    for found in BREAK.finditer(text):
+        stops.append(found.start())
+        starts.append(found.end())
+    stops.append(len(text))
+    return starts, stops
+
+
+def _line_at(text: str, at: int) -> int:
+    """Which line the position is in; a line end belongs to the line that it ends."""
+    return bisect_right(_index(text)[0], at) - 1
+
+
+def line_start(text: str, at: int) -> int:
+    return _index(text)[0][_line_at(text, at)]
+
+
+def line_stop(text: str, at: int) -> int:
+    """Where the line's characters end, before what ends the line."""
+    return max(_index(text)[1][_line_at(text, at)], at)
+
+
+def next_line(text: str, at: int) -> int:
+    """Where the line after this one begins; the end of the text where there is none."""
+    starts, _ = _index(text)
+    following = _line_at(text, at) + 1
+    return starts[following] if following < len(starts) else len(text)
+
+
+def line_before(text: str, start: int) -> int:
+    """Where the line before the one that begins at `start` begins; `start` must not be 0."""
+    start -= 2 if text[start - 2 : start] == "\r\n" else 1
+    return line_start(text, start)
+
+
+def gap_end(text: str, at: int) -> int:
+    """Where the next thing begins that is neither blank nor comment."""
+    found = _GAP_HERE.match(text, at)
+    return found.end() if found else at
+
+
+def is_blank(text: str, start: int) -> bool:
+    return not text[start : line_stop(text, start)].strip(" \t")
+
+
+def comment_column(text: str, start: int) -> int | None:
+    """How far to the right the comment begins on a line of its own; None for any other line."""
+    line = text[start : line_stop(text, start)]
+    bare = line.lstrip(" \t")
+    return len(line) - len(bare) if bare.startswith("#") else None
+
+
+def blank_above(text: str, at: int) -> bool:
+    """Whether a blank line stands above it and the comment lines directly above."""
+    start = line_start(text, at)
+    while start:
+        start = line_before(text, start)
+        if comment_column(text, start) is None:
+            return is_blank(text, start)
+    return False
+
+
+def rest_is_blank(text: str, at: int) -> bool:
+    """Whether at most a comment follows on the line."""
+    found = _COMMENT_OR_BLANK.match(text, at)
+    return found is None or found.end() == len(text) or text[found.end()] in BREAKS
+
+
+def alone_before(text: str, at: int) -> bool:
+    """Whether nothing stands before it on its line."""
+    while at and text[at - 1] in " \t":
+        at -= 1
+    return at == 0 or text[at - 1] in BREAKS
+
+
+def content_end(text: str, node: Node) -> int:
+    """Where the last character of the node stands that means something, plus one."""
+    if isinstance(node, ScalarNode):
+        return _block_end(text, node) if node.style in ("|", ">") else int(node.end_mark.index)
+    if not isinstance(node, CollectionNode) or node.flow_style or not node.value:
+        return int(node.end_mark.index)
+    if isinstance(node, MappingNode):
+        return value_end(text, *node.value[-1])
+    assert isinstance(node, SequenceNode)
+    return item_ends(text, node)[-1]
+
+
+def value_end(text: str, key: Node, value: Node) -> int:
+    """Where an entry of a mapping ends."""
+    key_end = int(key.end_mark.index)
+    if is_alias(key_end, value):
+        return _alias_end(text, key_end)
+    if isinstance(value, ScalarNode) and value.start_mark.index == value.end_mark.index:
+        colon = gap_end(text, key_end)
+        return colon + 1 if text[colon : colon + 1] == ":" else key_end
+    return content_end(text, value)
+
+
+def item_ends(text: str, sequence: SequenceNode) -> list[int]:
+    """Where each item of a list ends; of a block list's items only the last one's end is looked for in the text."""
+    ends: list[int] = []
+    done = int(sequence.start_mark.index)
+    for i, item in enumerate(sequence.value):
+        if is_alias(done, item):
+            ends.append(
+                _alias_end(text, ends[-1] if ends else gap_end(text, done + 1 if sequence.flow_style else done))
+            )
+            continue
+        done = int(item.end_mark.index)
+        last = i == len(sequence.value) - 1 or is_alias(done, sequence.value[i + 1])
+        ends.append(content_end(text, item) if last or sequence.flow_style else done)
+    return ends
+
+
+def _alias_end(text: str, after: int) -> int:
+    found = _ALIAS.match(text, after)
+    return found.end() if found else after
+
+
+def _block_end(text: str, scalar: ScalarNode) -> int:
+    """The end of the last line; blank lines count only where the text says that they do (`|+`)."""
+    start, end = int(scalar.start_mark.index), int(scalar.end_mark.index)
+    if keeps_blank_lines(text, scalar):
+        return line_stop(text, line_before(text, end)) if text[end - 1] in BREAKS else end
+    lines = list(_lines(text, start, end))
+    while len(lines) > 1 and not text[lines[-1][0] : lines[-1][1]].strip(" "):
+        lines.pop()
+    return lines[-1][1]
+
+
+def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    while start < end:
+        stop = min(line_stop(text, start), end)
+        yield start, stop
+        start = next_line(text, start)
+
+
+def last_scalar(node: Node) -> Node:
+    """What a list or mapping in block style ends with."""
+    while isinstance(node, CollectionNode) and not node.flow_style and node.value:
+        node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
+    return node
+
+
+def block_header(text: str, node: Node) -> str:
+    """`|`, `>-`, `|2+` … when that is what the node ends with, else nothing."""
+    last = last_scalar(node)
+    if not isinstance(last, ScalarNode) or last.style not in ("|", ">"):
+        return ""
+    found = _HEADER.match(text, int(last.start_mark.index))
+    return found.group() if found else ""
+
+
+def keeps_blank_lines(text: str, node: Node) -> bool:
+    """Whether the node ends in a block whose last blank lines are part of the value."""
+    return "+" in block_header(text, node)
+
+
+def after_comments(text: str, start: int, column: int) -> int:
+    """Past the comment lines from `start` on that stand further in than the column, and the blank lines between them."""
+    done = start
+    while start < len(text):
+        if (found := comment_column(text, start)) is not None and found > column:
+            done = next_line(text, start)
+        elif not is_blank(text, start):
+            break
+        start = next_line(text, start)
+    return done
+
+
+def dash(text: str, sequence: SequenceNode, at: int) -> int:
+    """Where the `-` of an item stands; raises EditConflict where something else stands before it on the line."""
+    if at == 0 and text[sequence.start_mark.index] == "-":
+        found = int(sequence.start_mark.index)
+    else:
+        found = _dash_before(text, int(sequence.value[at].start_mark.index))
+    if not alone_before(text, found):
+        line = sequence.start_mark.line + 1
+        raise EditConflict(f"line {line}: a list begins in the middle of a line", "begin it on a line of its own")
+    return found
+
+
+def _dash_before(text: str, at: int) -> int:
+    """Looked for upwards: between it and the item there may be comments."""
+    start = line_start(text, at)
+    before = text[start:at]
+    while not before.lstrip(" ").startswith("-"):
+        before_start = line_start(text, start - 1)
+        before, start = text[before_start : start - 1], before_start
+    return start + len(before) - len(before.lstrip(" "))
+
+
+def below(text: str, above: Node, end: int, column: int, lines: list[str]) -> list[TextEdit]:
+    """Whole lines after the line on which `above` ends, and the comments further in that follow it.
+
+    A file without a line end at its end stays so, except after a block, for whose text that matters.
+    """
+    newline = line_end_text(text)
+    start = after_comments(text, next_line(text, end), column)
+    if start < len(text) or text[start - 1] in BREAKS:
+        return [TextEdit(start=start, end=start, text="".join(line + newline for line in lines))]
+    closing = newline if any(line.endswith(("|", ">")) for line in lines) else ""
+    added = TextEdit(start=start, end=start, text="".join(newline + line for line in lines) + closing)
+    return [*_ended(text, above, start), added]
+
+
+def _ended(text: str, node: Node, end: int) -> Iterator[TextEdit]:
+    """A block that was ended by the end of the file has no line end in its text, and says so from now on."""
+    header = block_header(text, node)
+    last = last_scalar(node)
+    if header and "-" not in header and last.end_mark.index == end:
+        start = int(last.start_mark.index)
+        yield TextEdit(start=start, end=start + len(header), text=header.replace("+", "") + "-")

@@ -1,0 +1,151 @@
+"""Where something stands in the file: from a location in the values to a line, and to words people find it by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from coordination.ecosystem.yaml_text.values import Finding
+from coordination.errors import Problem
+
+Location = tuple[str | int, ...]
+"""Names and positions from the top of the file, like ("coordination", "todos", 3, "repo")."""
+
+SHOWN = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnostic:
+    """Something to say about a location, before it has a line. `see` is another location that belongs to it.
+
+    `node` is given where the location alone would lead elsewhere: to the first of two equal names.
+    """
+
+    location: Location
+    message: str
+    suggestion: str = ""
+    show_value: bool = True
+    see: Location | None = None
+    node: Node | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceMap:
+    """A file's values beside the tree that they came from."""
+
+    file: str
+    root: Node
+    data: Any
+
+    def problem(self, complaint: Diagnostic) -> Problem:
+        key, value = self._stand(complaint.location)
+        message = complaint.message
+        if complaint.see is not None:
+            message += f" (first on line {_line(self._stand(complaint.see)[0])})"
+        return Problem(
+            file=self.file,
+            line=_line(complaint.node or key),
+            where=where(complaint.location, self.data),
+            message=message,
+            value=_shown(value) if complaint.show_value else "",
+            suggestion=complaint.suggestion,
+        )
+
+    def problems(self, complaints: Iterable[Diagnostic]) -> list[Problem]:
+        """In the order of the file; of several at one location the first."""
+        first: dict[Location, Diagnostic] = {}
+        for complaint in complaints:
+            first.setdefault(complaint.location, complaint)
+        return sorted(map(self.problem, first.values()), key=lambda p: p.line)
+
+    def complaints(self, findings: Iterable[Finding]) -> Iterator[Diagnostic]:
+        locations = {id(node): location for location, node in _walk(self.root)}
+        for found in findings:
+            first = f" (first on line {_line(found.see)})" if found.see else ""
+            yield Diagnostic(
+                location=locations[id(found.node)],
+                message=found.message + first,
+                show_value=found.see is None,
+                node=found.node,
+            )
+
+    def source(self, location: Location) -> str | None:
+        """A scalar's text as it is written, without quotes; None for what is no unquoted scalar."""
+        value = self._stand(location)[1]
+        return value.value if isinstance(value, ScalarNode) and value.style not in ("'", '"', "|", ">") else None
+
+    def _stand(self, location: Location) -> tuple[Node, Node | None]:
+        """The node to point at and the value's node; what is not written stands where its owner begins."""
+        key, value = self.root, self.root
+        for step in location:
+            found = _child(value, step)
+            if found is None:
+                return key, None
+            key, value = found
+        return key, value
+
+
+def _child(node: Node, step: str | int) -> tuple[Node, Node] | None:
+    if isinstance(node, SequenceNode) and isinstance(step, int) and step < len(node.value):
+        return node.value[step], node.value[step]
+    if not isinstance(node, MappingNode):
+        return None
+    for key, value in node.value:
+        if key.value == step:
+            return key, value
+    return None
+
+
+def _walk(root: Node) -> Iterator[tuple[Location, Node]]:
+    """Every node once with its location; a name's node has the location of its value."""
+    seen: set[int] = set()
+    pending: list[tuple[Location, Node]] = [((), root)]
+    while pending:
+        location, node = pending.pop()
+        yield location, node
+        if isinstance(node, ScalarNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, SequenceNode):
+            pending += [((*location, i), item) for i, item in enumerate(node.value)]
+            continue
+        for key, value in node.value:
+            step = key.value if isinstance(key, ScalarNode) else "?"
+            pending += [((*location, step), key), ((*location, step), value)]
+
+
+def _line(node: Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _shown(node: Node | None) -> str:
+    if node is None:
+        return ""
+    if isinstance(node, ScalarNode):
+        text = " ".join(node.value.split())
+        return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    return "a list" if isinstance(node, SequenceNode) else "a mapping"
+
+
+def where(location: Location, data: Any) -> str:
+    """`coordination.todos[3].repo (TODO-004)`."""
+    path = ""
+    name = ""
+    for step in location:
+        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else step
+        data = inside(data, step)
+        if isinstance(step, int) and isinstance(data, dict):
+            name = data.get("id") or data.get("name") or name
+    return (f"{path} ({name})" if isinstance(name, str) and name else path) or "the file"
+
+
+def inside(data: Any, step: str | int) -> Any:
+    """What stands there, None where there is no such place."""
+    if isinstance(data, dict):
+        return data.get(step)
+    if isinstance(data, list) and isinstance(step, int) and step < len(data):
+        return data[step]
+    return None

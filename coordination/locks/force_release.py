@@ -1,0 +1,136 @@
+"""A lock is taken from its holder, who is told at its next renewal: for people, of whom it is noted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from shlex import quote
+
+from pydantic import BaseModel, ConfigDict
+
+from coordination.errors import Conflict, NotFound
+from coordination.locks.listing import LOCK, Held, Holder, Listing
+from coordination.locks.wants import check_name
+from coordination.locks.wording import holder_words
+from coordination.wire.keys import LockKeys
+from coordination.wire.line import StepConnection
+
+KINDS = (LOCK, "resource", "seat")
+
+
+class Released(BaseModel):
+    """One that was taken from its holder."""
+
+    model_config = ConfigDict(frozen=True)
+
+    at: datetime
+    what: str
+    by: str
+    who: str
+    """Whose it was, in words."""
+    host: str
+    pid: int | None
+    label: str
+    fence: int | None
+    since: datetime | None
+
+
+class Breaking:
+    def __init__(self, line: StepConnection, keys: LockKeys) -> None:
+        self._line = line
+        self._keys = keys
+        self._listing = Listing(line, keys)
+
+    def find(self, name: str, *, force: bool = False) -> Held:
+        """What is held under the name: the lock `name`, else `resource:x` where it is written so.
+
+        Raises NotFound; Conflict for a run's todo, or, without `force`, for a holder that is not known to be dead, as a process
+        of this host is that is gone.
+        """
+        kind, _, named = name.partition(":")
+        check_name("lock's name", named if kind in KINDS else name)
+        typed = [name] if kind in KINDS else []
+        found = next((held for held in self._listing.of([f"{LOCK}:{name}", *typed]) if held.holders), None)
+        if found is None:
+            raise NotFound(f"nobody holds {name}", self._instead_of(name))
+        for holder in found.holders:
+            _refuse_todo(found, holder)
+            if not force and holder.alive is not False:
+                raise Conflict(f"{found.name} is held by {holder.who}, {_standing(holder)}", "to take it away: --force")
+        return found
+
+    def _instead_of(self, name: str) -> str:
+        resource = f"resource:{name}"
+        if any(held.holders for held in self._listing.of([resource])):
+            return f"if the resource is meant: coord release-lock {quote(resource)}"
+        return "see what is held: coord list-locks --resources"
+
+    def release(self, found: Held, actor: str) -> None:
+        """From those who held it at `find`. Raises NotFound where none of them does any more."""
+        requests = [holder.id for holder in found.holders]
+        if not self._line("lock/break", [self._keys.head], [found.what, actor, *requests]):
+            raise NotFound(
+                f"who held {found.name} has given it back meanwhile", "see who holds it now: coord list-locks"
+            )
+
+    def of_owner(self, owner: str, *, force: bool = False) -> tuple[Held, ...]:
+        """What requests with this label hold, with no other holders; a run's todos are left to their run.
+
+        Raises NotFound where that is nothing; without `force` Conflict for a holder that is not known to be dead.
+        """
+        check_name("owner's label", owner)
+        found = []
+        for held in self._listing.all():
+            holders = tuple(holder for holder in held.holders if holder.kind != "todo" and holder.label == owner)
+            if living := [holder for holder in holders if not force and holder.alive is not False]:
+                raise Conflict(
+                    f"{held.name} is held by {living[0].who}, {_standing(living[0])}", "to take it away: --force"
+                )
+            if holders:
+                found.append(held.model_copy(update={"holders": holders}))
+        if not found:
+            raise NotFound(f"{owner} holds nothing", "see what is held, and by whom: coord list-locks --resources")
+        return tuple(found)
+
+    def release_all(self, found: Sequence[Held], actor: str) -> tuple[Held, ...]:
+        """Each request gives back all of its names in one step. Returns those that were still held."""
+        gone: set[str] = set()
+        for held in found:
+            for holder in held.holders:
+                if holder.id not in gone and self._line("lock/break", [self._keys.head], [held.what, actor, holder.id]):
+                    gone.add(holder.id)
+        return tuple(held for held in found if any(holder.id in gone for holder in held.holders))
+
+    def released(self, limit: int = 100) -> tuple[Released, ...]:
+        """What was taken away, latest first."""
+        entries = self._line.send("XREVRANGE", self._keys.released, "+", "-", "COUNT", limit)
+        return tuple(_released(moment, dict(_pairs(words))) for moment, words in entries)
+
+
+def _refuse_todo(found: Held, holder: Holder) -> None:
+    if holder.kind == "todo":
+        run = holder.id.partition(" ")[0]
+        raise Conflict(f"{found.name} is held by {holder.who}", f"it gives it back when it ends: coord cancel {run}")
+
+
+def _standing(holder: Holder) -> str:
+    return "which runs" if holder.alive else "which may run"
+
+
+def _pairs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    return zip(words[::2], words[1::2], strict=True)
+
+
+def _released(moment: str, words: Mapping[str, str]) -> Released:
+    since = words.get("since")
+    return Released(
+        at=datetime.fromtimestamp(int(moment.partition("-")[0]) / 1000, UTC),
+        what=words["name"],
+        by=words["by"],
+        who=holder_words(words),
+        host=words.get("host", ""),
+        pid=int(words["pid"]) if words.get("pid") else None,
+        label=words.get("label", ""),
+        fence=int(words["fence"]) if words.get("fence") else None,
+        since=datetime.fromtimestamp(int(since) / 1000, UTC) if since else None,
+    )

@@ -1,0 +1,201 @@
+"""Collects what `doctor.py` judges: from the file, this machine and Redis, each as far as it answers."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from coordination.disk import shortage
+from coordination.ecosystem.document import Document, load
+from coordination.errors import CoordinationError, InvalidFile, NotFound, Unreadable
+from coordination.git import history_exceeds
+from coordination.models import Command
+from coordination.operations.doctor import Facts, File, Heard, Machine, Server
+from coordination.runs.census import Queue, queue_lengths
+from coordination.runs.records import RunView
+from coordination.runs.service import Runs
+from coordination.settings import Settings
+from coordination.wire.address import hide_password, is_open_to_readers
+from coordination.wire.apart import set_apart
+from coordination.wire.connection import reaching
+from coordination.wire.keys import APART
+from coordination.wire.private import loose
+from coordination.wire.server_check import ask_for_commands, judge, missing, version_of
+
+READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
+
+
+def look_at_file(path: Path, settings: Settings) -> File:
+    """The file, be it valid or not; raises NotFound or CoordinationError where it cannot be read."""
+    try:
+        document = load(path)
+    except InvalidFile as error:
+        return File(path=str(path), problems=tuple(map(str, error.problems)))
+    ecosystem = document.ecosystem
+    url = ecosystem.settings.get("redis_url", "")
+    shown = hide_password(url) != url and bool(path.stat().st_mode & READABLE_BY_OTHERS)
+    names = tuple(repo.name for repo in ecosystem.repos)
+    return File(
+        path=str(path),
+        repos=names,
+        ecosystem_id=ecosystem.coordination.id or "",
+        shows_password=shown,
+        too_large=not_carried(document, settings, names),
+    )
+
+
+def not_carried(document: Document, settings: Settings, repos: Collection[str]) -> tuple[str, ...]:
+    """Those of these repositories whose history reaches no other host: too large for Redis, and without a `url` to push to.
+
+    Told of those that lie here; where Redis is a socket, there is but one host.
+    """
+    if not settings.redis_url or settings.redis_url.startswith("unix:"):
+        return ()
+    limit = settings.bundle_limit_bytes
+    asked = [repo for repo in document.ecosystem.repos if repo.name in repos and not repo.url]
+    here = [(repo, path) for repo in asked if (path := document.repo_path(repo)) is not None]
+    return tuple(repo.name for repo, path in here if history_exceeds(path, repo.branch, limit))
+
+
+def look_at_machine(settings: Settings, folders: Iterable[Path], state: Path) -> Machine:
+    """`folders`: where work is done on it. `state`: where its worker keeps logs and records."""
+    program = _program(settings.agent_command)
+    return Machine(
+        host=settings.host or socket.gethostname(),
+        version=version("coord"),
+        git=_git_version(),
+        agent=program,
+        agent_found=program is None or shutil.which(program) is not None,
+        short=shortage(folders, settings.disk_min),
+        loose=tuple(map(str, loose(state))),
+    )
+
+
+def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts) -> Facts:
+    """The facts with what Redis says added, as far as it says something, or with the reason why not."""
+    facts = replace(facts, server=Server(address=hide_password(url), embedded=embedded))
+    try:
+        runs = Runs(url, settings)
+        with closing(runs.redis), reaching(url):
+            server = _server(runs.redis.info(), url, embedded=embedded)
+            with suppress(redis.ResponseError):  # it may not be asked
+                server = replace(server, findings=(*server.findings, *missing(ask_for_commands(runs.redis))))
+            facts = replace(facts, server=server)
+            with suppress(redis.exceptions.NoPermissionError):  # then a worker does it
+                set_apart(runs.redis, settings.namespace)
+            return _ask(runs, facts)
+    except CoordinationError as error:
+        return replace(facts, trouble=error)
+    except redis.ResponseError:  # a cluster, say, knows our keys elsewhere; its INFO has said so
+        if not facts.server or not facts.server.findings:
+            raise
+        return facts
+
+
+def _ask(runs: Runs, facts: Facts) -> Facts:
+    asked, now_ms, answered = time.time(), runs.store.now_ms(), time.time()
+    machine = replace(facts.machine, clock_offset_ms=round((asked + answered) * 500 - now_ms))
+    heard, gone = _heard(runs, now_ms)
+    known = replace(
+        facts,
+        machine=machine,
+        workers=heard,
+        gone=gone,
+        breakers=runs.breakers.list(),
+        runs=tuple(_read(runs, runs.store.live_runs())),
+    )
+    known = replace(known, half_undone=tuple(_read(runs, runs.reader.half_undone())))
+    return replace(
+        known,
+        queues=_queues(runs, known.repos, {*gone, *(one.worker.host for one in heard)}),
+        damaged=tuple(_damaged(runs)),
+        apart=_apart(runs),
+        ecosystem_held=runs.presence.ecosystem(),
+        poison=runs.redis.llen(runs.keys.poison),
+        poison_key=runs.keys.poison,
+    )
+
+
+def _apart(runs: Runs) -> tuple[str, ...] | None:
+    try:
+        return tuple(sorted(runs.redis.scan_iter(match=f"{runs.keys.namespace}:{APART}*", count=1000)))
+    except redis.exceptions.NoPermissionError:
+        return None
+
+
+def _read(runs: Runs, ids: Iterable[str]) -> Iterator[RunView]:
+    for run_id in ids:
+        with suppress(NotFound, Unreadable):  # it has ended and expired since; or `_damaged` tells
+            yield runs.reader.read(run_id)
+
+
+def _damaged(runs: Runs) -> Iterator[str]:
+    for run_id in {*runs.store.live_runs(), *runs.reader.half_undone()}:
+        try:
+            runs.reader.read(run_id)
+        except NotFound:
+            continue
+        except Unreadable as error:
+            yield error.message
+
+
+def _server(info: Mapping[str, Any], url: str, *, embedded: bool) -> Server:
+    aof = info.get("aof_enabled")
+    return Server(
+        address=hide_password(url),
+        embedded=embedded,
+        software=version_of(info),
+        used_memory=int(info.get("used_memory", 0)),
+        maxmemory=int(info.get("maxmemory", 0)),
+        policy=str(info.get("maxmemory_policy", "")),
+        append_only=None if aof is None else bool(aof),
+        in_plain_text=is_open_to_readers(url),
+        findings=judge(info),
+    )
+
+
+def _heard(runs: Runs, now_ms: int) -> tuple[tuple[Heard, ...], Mapping[str, float]]:
+    """Living workers, and the hosts of which only dead ones are remembered; each with how long ago it was heard of."""
+    last = dict(runs.redis.zrange(runs.keys.workers, 0, -1, withscores=True))
+    ago = {worker_id: max(0.0, (now_ms - at_ms) / 1000) for worker_id, at_ms in last.items()}
+    heard = tuple(Heard(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in runs.presence.workers())
+    living = {one.worker.host for one in heard}
+    gone: dict[str, float] = {}
+    for worker_id, ago_s in ago.items():
+        host = worker_id.partition("@")[2]
+        if host not in living:
+            gone[host] = min(ago_s, gone.get(host, ago_s))
+    return tuple(sorted(heard, key=lambda one: (one.worker.host, one.worker.id))), gone
+
+
+def _queues(runs: Runs, repos: Sequence[str], hosts: Iterable[str]) -> Mapping[Queue, int]:
+    return queue_lengths(runs.redis, runs.keys, [(repo, host) for repo in repos for host in (None, *sorted(hosts))])
+
+
+def _git_version() -> str | None:
+    try:
+        answer = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.removeprefix("git version ").strip()
+
+
+def _program(command: Command | None) -> str | None:
+    """What is started: the first word that sets no variable."""
+    if not isinstance(command, str):
+        return command[0] if command else None
+    with suppress(ValueError):  # quotes that do not match: the shell will say so
+        return next((word for word in shlex.split(command) if "=" not in word), None)
+    return None

@@ -1,0 +1,133 @@
+"""Flower, which shows workers and tasks: read-only, behind a password that stays off every argv. `up` and `coord flower` start it.
+
+It watches Celery's events, and those are lost while it is down: a view, never the truth.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from coordination.errors import CoordinationError
+from coordination.settings import Settings
+from coordination.wire.daemon import Daemon, Record, alive, wait_until
+
+USER = "coord"
+LOOPBACK = "127.0.0.1"
+PORT = 5555
+START_TIMEOUT_S = 60.0
+FORGET_OFFLINE_S = 3600
+"""A worker is named by its pid: without an end to it, each restart would leave one behind on the page."""
+COMMAND = (sys.executable, "-P", "-m", "coordination.operations.flower_app")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Where a person finds Flower, and what to type there."""
+
+    url: str
+    user: str
+    password: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """Flower for one Redis."""
+
+    redis_url: str
+    namespace: str
+    auth: str
+    """`user:password`."""
+    address: str = LOOPBACK
+    port: int = PORT
+    read_only: bool = True
+
+    @property
+    def access(self) -> Access:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        user, _, password = self.auth.partition(":")
+        return Access(url=f"http://{host}:{self.port}", user=user, password=password)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What COMMAND needs to become it."""
+        return {
+            "COORD_REDIS_URL": self.redis_url,
+            "COORD_NAMESPACE": self.namespace,
+            "FLOWER_ADDRESS": self.address,
+            "FLOWER_PORT": str(self.port),
+            "FLOWER_BASIC_AUTH": self.auth,
+            "FLOWER_READ_ONLY": str(self.read_only),
+            "FLOWER_ENABLE_EVENTS": "False",  # ours send them anyway
+            "FLOWER_PURGE_OFFLINE_WORKERS": str(FORGET_OFFLINE_S),
+            # Else it runs any flowerconfig.py of the folder it stands in.
+            "FLOWER_CONF": os.devnull,
+        }
+
+
+def auth(settings: Settings) -> str:
+    """`user:password` as set, else with a new password."""
+    return settings.flower_auth or f"{USER}:{secrets.token_urlsafe(12)}"
+
+
+def start(daemon: Daemon, redis_url: str, settings: Settings) -> Access:
+    """Start Flower, or join the one that watches the same Redis; returns when it answers."""
+    record = daemon.running()
+    if record and record.facts["redis"] != redis_url:
+        daemon.stop()
+        record = None
+    record = record or _launch(daemon, redis_url, settings)
+    port = int(record.facts["port"])
+    wait_until(lambda: _answers(port) or not alive(record), START_TIMEOUT_S)
+    if not alive(record) or not _answers(port):
+        raise CoordinationError(
+            f"Flower does not start; it says:\n{daemon.log_tail()}",
+            f"go on without it: coord up --no-flower; what it says is in {daemon.log}",
+        )
+    return access(record)
+
+
+def start_again(daemon: Daemon, died: Record, settings: Settings) -> Record:
+    """Start Flower where the one that died was found, with its password; returns at once."""
+    known = access(died)
+    page = Page(
+        redis_url=died.facts["redis"],
+        namespace=settings.namespace,
+        auth=f"{known.user}:{known.password}",
+        port=int(died.facts["port"]),
+    )
+    return daemon.start(COMMAND, env=page.environment, facts=died.facts)
+
+
+def access(record: Record) -> Access:
+    facts = record.facts
+    return Access(url=f"http://{LOOPBACK}:{facts['port']}", user=facts["user"], password=facts["password"])
+
+
+def _launch(daemon: Daemon, redis_url: str, settings: Settings) -> Record:
+    page = Page(redis_url=redis_url, namespace=settings.namespace, auth=auth(settings), port=_free_port())
+    known = {"user": page.access.user, "password": page.access.password}
+    facts = {"redis": redis_url, "port": str(page.port), **known}
+    return daemon.start(COMMAND, env=page.environment, facts=facts, private=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=2)
+    try:
+        connection.request("GET", "/healthcheck")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

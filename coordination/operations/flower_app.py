@@ -1,0 +1,77 @@
+"""Flower's process: `python -m coordination.operations.flower_app`, with its address and password in the environment (flower.py).
+
+Not `celery -A …`, which would import whatever is called `coordination` in the folder it stands in. And not the workers' app:
+Flower asks Redis for queue lengths by itself, and knows neither our transport nor what an address says of TLS.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import redis
+from celery import Celery
+from celery.app.control import Control
+from kombu.exceptions import OperationalError
+
+from coordination.environment import hide_process
+from coordination.errors import CoordinationError, UsageError
+from coordination.settings import Settings, read_settings
+from coordination.terminal import protect
+from coordination.wire.address import carrier_url, parse
+from coordination.wire.keys import Keys
+
+
+def main() -> int:
+    protect()
+    hide_process()
+    try:
+        settings = read_settings()
+        watching(settings).start(["flower"])
+    except CoordinationError as error:
+        print(f"coord flower: {error}", file=sys.stderr)  # noqa: T201 (this is a program's face)
+        return error.exit_code
+    except OSError as error:
+        words = f"coord flower: cannot listen there: {error.strerror or error}\n  name another --port or --address"
+        print(words, file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+class QuietControl(Control):  # type: ignore[misc]
+    """Flower listens also where its Redis user may publish nothing (`coord acl --role flower`): workers report by themselves."""
+
+    def broadcast(self, command: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().broadcast(command, *args, **kwargs)
+        except OperationalError as error:
+            if command != "heartbeat" or not isinstance(error.__cause__, redis.exceptions.NoPermissionError):
+                raise
+
+
+def watching(settings: Settings) -> Celery:
+    """An app with no tasks, for Flower to listen and to ask with."""
+    if settings.redis_url is None:
+        raise UsageError("Flower needs the address of Redis", "start it with: coord flower")
+    app = Celery("coord", broker=carrier_url(settings.redis_url), control=QuietControl)
+    app.conf.update(
+        accept_content=["json"],
+        task_default_queue=Keys(settings.namespace).control_queue,
+        broker_use_ssl=_tls(settings.redis_url),
+        broker_connection_retry_on_startup=True,
+        broker_transport_options={
+            "priority_steps": [0],
+            "socket_connect_timeout": settings.connect_timeout.total_seconds(),
+        },
+    )
+    return app
+
+
+def _tls(url: str) -> dict[str, str | bool] | None:
+    """What the address says, once more as a setting: Flower's own client reads only that."""
+    tls = parse(url).tls
+    return {**tls, "ssl_check_hostname": tls["ssl_check_hostname"] == "true"} if tls else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""coord's figures for Prometheus: asked of Redis at each scrape, so that none of them can be stale.
+
+No label names a run or a todo: a label's values must stay few.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from coordination.breakers.records import BreakerState
+from coordination.errors import CoordinationError, Unreachable
+from coordination.locks import LockManager
+from coordination.locks.manager import LockStats
+from coordination.operations.scrapes import scrape_server
+from coordination.runs.census import Census, CensusTaker
+from coordination.runs.records import LIVE, RunStatus, TodoState
+from coordination.settings import Settings
+from coordination.wire.connection import Profile, connect, reaching
+from coordination.wire.keys import Keys
+
+PORT = 9799
+RESOURCES_SHOWN = 100
+TRIPPED = [state for state in BreakerState if state is not BreakerState.CLOSED]
+ENDED_RUNS = [status for status in RunStatus if status.ended]
+ENDED_TODOS = [state for state in TodoState if state.ended]
+
+
+def serve(url: str, settings: Settings, host: str, port: int) -> WSGIServer:
+    """Answer scrapes from now on, in threads of this process, until `shutdown`."""
+    registry = CollectorRegistry()
+    registry.register(RunMetrics(url, settings))
+    try:
+        server = scrape_server(host, port, registry)
+    except OSError as error:
+        raise CoordinationError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}", "name another with --listen [HOST:]PORT"
+        ) from error
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    return server
+
+
+class RunMetrics(Collector):
+    def __init__(self, url: str, settings: Settings) -> None:
+        redis = connect(url, Profile.COMMAND, settings.connect_timeout)
+        self._census = CensusTaker(redis, Keys(settings.namespace))
+        self._locks = LockManager(redis, settings.namespace)
+        self._url = url
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            with reaching(self._url):
+                census, locks = self._census.take(), self._locks.stats()
+        except Unreachable:
+            yield _up(0)
+            return
+        yield _up(1)
+        yield from _present(census)
+        yield from _of_locks(locks)
+        yield from _of_cache(census.cache)
+        yield from _past(census.counters)
+
+    def describe(self) -> Iterable[Metric]:
+        """Known names, so that registering asks nothing of Redis."""
+        return [_up(0)]
+
+
+def _up(value: int) -> Metric:
+    return GaugeMetricFamily("coord_up", "Whether Redis answered.", value)
+
+
+def _present(census: Census) -> Iterator[Metric]:
+    yield _gauge("queue_length", "Messages that no worker has taken yet.", ["repo"], _by_one(census.queues))
+    yield _gauge("runs", "Runs that have not ended.", ["status"], _of(LIVE, census.runs))
+    yield _gauge("todos", "Todos of runs that have not ended.", ["state"], _of(TodoState, census.todos))
+    yield _gauge("seat_waits", "Todos that wait for another run in a repository.", ["repo"], _by_one(census.seat_waits))
+    yield _gauge("workers", "Living workers that can work on a repository.", ["host", "repo"], census.workers)
+    yield _gauge("leases", "Todos that a worker holds.", [], {(): census.leases})
+    yield _gauge("breakers", "Circuit breakers that are not closed.", ["state"], _of(TRIPPED, census.breakers))
+    yield _gauge("poison_entries", "Queue entries that could not be read, set aside.", [], {(): census.poison})
+
+
+SINGLE = {
+    "leases_lost": "Todos whose worker was lost.",
+    "todos_cached": "Todos that were given the result of an earlier one.",
+    "todos_poisoned": "Todos given up since their worker was lost too often.",
+    "stale_writes": "Writes of old holders, refused.",
+    "runs_stuck": "Runs that nobody will ever move on, by a fault of coord's own.",
+    "clock_steps": "Times that the server's clock was set.",
+}
+"""Counters without labels."""
+
+
+def _past(counters: Mapping[str, int]) -> Iterator[Metric]:
+    yield _counter("runs_started", "Runs started.", [], {(): counters.get("runs_started", 0)})
+    yield _counter("runs_ended", "Runs ended.", ["status"], _of(ENDED_RUNS, counters, "runs_"))
+    yield _counter("todos_ended", "Todos ended.", ["state"], _of(ENDED_TODOS, counters, "todos_"))
+    for name, words in SINGLE.items():
+        yield _counter(name, words, [], {(): counters.get(name, 0)})
+
+
+def _of_locks(locks: LockStats) -> Iterator[Metric]:
+    """Locks have names that scripts make up, so they are only counted; resources are declared, and the first hundred have a label."""
+    yield _gauge("locks_held", "Locks, resources and seats that are held.", [], {(): locks.held})
+    yield _gauge("lock_waits", "Requests that wait for one.", [], {(): locks.waiting})
+    of = dict(sorted(locks.resources.items())[:RESOURCES_SHOWN])
+    label = ["resource"]
+    yield _gauge(
+        "resource_capacity", "How much of a resource there is.", label, _by_one({n: r.capacity for n, r in of.items()})
+    )
+    yield _gauge("resource_used", "How much of it is held.", label, _by_one({n: r.used for n, r in of.items()}))
+    yield _gauge("resource_waits", "Requests that wait for it.", label, _by_one({n: r.waiting for n, r in of.items()}))
+    yield _counter(
+        "resource_grants", "Requests that it was granted to.", label, _by_one({n: r.granted for n, r in of.items()})
+    )
+
+
+def _of_cache(cache: Mapping[str, int]) -> Iterator[Metric]:
+    yield _gauge("cache_bytes", "What the context cache takes in Redis.", [], {(): cache.get("bytes", 0)})
+    yield _gauge("cache_entries", "Values by key in the context cache.", [], {(): cache.get("entries", 0)})
+    hits: Values = {("process",): cache.get("local_hits", 0), ("redis",): cache.get("hits", 0)}
+    yield _counter("cache_hits", "Answered with a value, by the layer that had it.", ["layer"], hits)
+    yield _counter("cache_misses", "Answered with none.", [], {(): cache.get("misses", 0)})
+    yield _counter("cache_evictions", "Values that went since the cache was full.", [], {(): cache.get("evictions", 0)})
+
+
+Values = Mapping[tuple[str, ...], int]
+"""The values of the labels, in their order → the figure."""
+
+
+def _by_one(counts: Mapping[str, int]) -> Values:
+    return {(name,): count for name, count in counts.items()}
+
+
+def _of(names: Iterable[str], counts: Mapping[str, int], prefix: str = "") -> Values:
+    """Each of a closed set, zeros too: a rate needs a beginning."""
+    return {(str(name),): counts.get(f"{prefix}{name}", 0) for name in names}
+
+
+def _gauge(name: str, words: str, labels: list[str], values: Values) -> Metric:
+    return _filled(GaugeMetricFamily(f"coord_{name}", words, labels=labels), values)
+
+
+def _counter(name: str, words: str, labels: list[str], values: Values) -> Metric:
+    return _filled(CounterMetricFamily(f"coord_{name}", words, labels=labels), values)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Values) -> Metric:
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family

@@ -1,0 +1,60 @@
+"""Look after what stays here until `coord down`: `python -m coordination.operations.supervisor FILE`, started by detaching.
+
+It holds nothing: when it is killed, what runs goes on, and the next command starts another one.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from pathlib import Path
+
+from coordination.ecosystem import document
+from coordination.environment import hide_process
+from coordination.errors import CoordinationError, InvalidFile
+from coordination.operations.local import Local
+from coordination.operations.supervision import LOOK_S
+from coordination.operations.users import Need
+from coordination.settings import Settings, read_settings
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    hide_process()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        path = Path(argv[0])
+        supervise(Local(path, _settings(path)))
+    except CoordinationError as error:
+        logger.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+def supervise(local: Local) -> None:
+    """Until nothing is to stay here any more."""
+    said = ""
+    while (need := local.lasting) >= Need.WORKER:
+        try:
+            local.revive(need)
+            for line in local.news():
+                logger.warning("%s", line)
+            said = ""
+        except CoordinationError as error:
+            if said != error.message:
+                logger.error("%s", error)
+            said = error.message
+        time.sleep(LOOK_S)
+
+
+def _settings(path: Path) -> Settings:
+    try:
+        return read_settings(document.load(path).ecosystem.settings)
+    except InvalidFile:  # it is being edited: what it says is read by the worker, when it starts
+        return read_settings()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,292 @@
+"""What a keeper does for restricted workers. Each deed has the name and arguments of what they would do themselves.
+
+What a worker is told is what its todos are given: their specs, and what their predecessors left.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError, validate_call
+from pydantic_core import from_json
+
+from coordination.cache.contexts import Kept
+from coordination.cache.names import Chain, Scope
+from coordination.errors import Conflict, NotAllowed
+from coordination.runs.cleaning import Answer, CleanupJob, CleanupQueue
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.log_pieces import LOG_LIMIT_BYTES
+from coordination.runs.presence import Presence, Worker
+from coordination.runs.records import Blame, Grant, Reply, Result, RunBrief, TodoInputs, TodoState
+from coordination.runs.shared import ContextCalls, chain_of_todo
+from coordination.runs.store import RunStore
+from coordination.settings import Settings
+from coordination.wire.keys import split_member
+
+Repos = frozenset[str]
+
+OUTCOMES = (TodoState.SUCCEEDED, TodoState.FAILED, TodoState.CANCELLED)
+BRIEFS_KEPT = 64
+MOST_SKIPPED = 2**50
+LONGEST_PATH = 4096
+Name = Annotated[str, Field(max_length=1024)]
+Words = Annotated[str, Field(max_length=64 * 1024)]
+MOST_LEASES = 10_000
+MOST_CONTEXTS = 1000
+LONGEST_LEASE = 4
+"""Times the keeper's own `lease_ttl`: nobody keeps a todo for longer without a renewal."""
+_COMMIT = re.compile(r"([0-9a-f]{40}|[0-9a-f]{64})?")
+
+
+class StepHandlers:
+    def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings, version: str) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._presence = Presence(store.redis, store.keys)
+        self._board = CleanupQueue(store.redis, store.keys)
+        self._settings = settings
+        self._version = version
+        self._brief = lru_cache(BRIEFS_KEPT)(store.brief)  # never changes
+        self._contexts = ContextCalls(store, settings, self._brief)
+        deeds = (
+            self.claim, self.renew, self.settle, self.retry, self.hand_back, self.park, self.hold_up, self.checkpoint, self.status, self.brief,
+            self.handed_over, self.log, self.refused, self.meet, self.refuse_clash, self.say, self.leave, self.errands,
+            self.answer, self.context_get, self.context_set, self.context_delete, self.context_list,
+        )  # fmt: skip
+        self._deeds: Mapping[str, Callable[..., Any]] = {deed.__name__: validate_call(deed) for deed in deeds}
+
+    @property
+    def value_bytes(self) -> int:
+        """Of the largest text in a request."""
+        return max(self._settings.cache_value_bytes, self._settings.output_limit_bytes)
+
+    def do(self, repos: Repos, deed: str, given: Mapping[str, Any]) -> Any:
+        """What somebody who may act for `repos` asks for; raises NotAllowed or Conflict where it cannot be had."""
+        if deed not in self._deeds:
+            raise NotAllowed(f"a restricted worker cannot ask for {deed!r}", "is it of another version of coord?")
+        try:
+            return self._deeds[deed](repos, **given)
+        except ValidationError as error:
+            raise NotAllowed(f"{deed} is asked for in words that are off: {error}") from error
+
+    def claim(
+        self, repos: Repos, run_id: str, todo_id: str, attempt: int,
+        worker: Name, host: Name, lease: timedelta, request: Name, unfit: Words = "", short: Words = "",
+    ) -> Reply:  # fmt: skip
+        self._own(repos, run_id, todo_id)
+        lease = self._allowed(lease)
+        reply = self._store.claim(
+            run_id, todo_id, attempt, worker=worker, host=host, lease=lease, request=request, unfit=unfit, short=short
+        )
+        return self._followed(reply, run_id, todo_id, last="ended")
+
+    def renew(
+        self, repos: Repos, leases: Annotated[dict[str, int], Field(max_length=MOST_LEASES)], lease: timedelta
+    ) -> tuple[list[str], list[str]]:
+        for member in leases:
+            self._own(repos, *split_member(member))
+        return self._store.renew(leases, self._allowed(lease))
+
+    def settle(self, repos: Repos, grant: Grant, result: Result) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        self._harmless(result)
+        return self._followed(self._store.settle(grant, result), grant.run_id, grant.todo_id, last="settled")
+
+    def retry(self, repos: Repos, grant: Grant, delay: timedelta, result: Result) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        self._harmless(result)
+        return self._followed(self._store.retry(grant, delay, result), grant.run_id, grant.todo_id, last="settled")
+
+    def hand_back(self, repos: Repos, grant: Grant, output: str = "") -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        self._refuse_output(output)
+        return self._followed(self._store.hand_back(grant, output), grant.run_id, grant.todo_id)
+
+    def park(self, repos: Repos, grant: Grant, waits_for: Words, delay: timedelta) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        return self._followed(self._store.park(grant, waits_for, delay), grant.run_id, grant.todo_id)
+
+    def hold_up(
+        self, repos: Repos, grant: Grant, why: Words, delay: timedelta, blame: Blame = "", limit: int = 0
+    ) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        reply = self._store.hold_up(grant, why, delay, blame, limit)
+        return self._followed(reply, grant.run_id, grant.todo_id, last="settled")
+
+    def checkpoint(self, repos: Repos, grant: Grant, output: str) -> Reply:
+        self._own(repos, grant.run_id, grant.todo_id)
+        self._refuse_output(output)
+        return self._store.checkpoint(grant, output)
+
+    def log(
+        self,
+        repos: Repos,
+        run_id: str,
+        todo_id: str,
+        attempt: int,
+        text: str,
+        skipped: Annotated[int, Field(ge=0, le=MOST_SKIPPED)] = 0,
+        file: Annotated[str, Field(max_length=LONGEST_PATH)] = "",
+        limit_bytes: int = LOG_LIMIT_BYTES,
+    ) -> None:
+        """Each attempt has a limit of its own, so only attempts that were made have one; the limit is the keeper's."""
+        self._own(repos, run_id, todo_id)
+        if attempt > self._store.attempt(run_id, todo_id):
+            raise NotAllowed(f"{todo_id} of run {run_id} has had no attempt {attempt} yet")
+        limit = min(limit_bytes, self._settings.log_limit_bytes)
+        self._store.log(run_id, todo_id, attempt, text, skipped, file, limit)
+
+    def refused(self, repos: Repos, run_id: str, todo_id: str, attempt: int, words: Words) -> None:
+        self._own(repos, run_id, todo_id)
+        self._store.refused(run_id, todo_id, attempt, words)
+
+    def status(self, repos: Repos, run_id: str) -> str | None:
+        return self._store.status(run_id) if self._seen(repos, run_id) else None
+
+    def brief(self, repos: Repos, run_id: str) -> RunBrief:
+        """As much of it as is about these repositories, and what their todos build on."""
+        seen = self._seen(repos, run_id)
+        brief = self._brief(run_id)
+        return brief.model_copy(
+            update={
+                "predecessors": {name: before for name, before in brief.predecessors.items() if name in seen},
+                "repo_of": (repo_of := {name: repo for name, repo in brief.repo_of.items() if name in seen}),
+                "origins": {repo: origin for repo, origin in brief.origins.items() if repo in repo_of.values()},
+            }
+        )
+
+    def handed_over(
+        self, repos: Repos, run_id: str, todos: Sequence[str], contexts: Annotated[Sequence[str], Field(max_length=MOST_CONTEXTS)] = (), limit_bytes: int = 0,
+        to: str = "",
+    ) -> TodoInputs:  # fmt: skip
+        if to:
+            self._own(repos, run_id, to)
+        if hidden := sorted(set(todos) - self._seen(repos, run_id)):
+            raise NotAllowed(f"{hidden[0]} of run {run_id} is nothing that a todo of {_named(repos)} builds on")
+        if contexts:
+            self._own_context(repos, run_id, tuple(contexts))
+        limit_bytes = min(limit_bytes, self._settings.context_limit_bytes)
+        return self._store.handed_over(run_id, todos, contexts, limit_bytes, to)
+
+    def context_get(self, repos: Repos, run_id: str, todo_id: str, key: str, scope: Scope | None = None) -> list[str]:
+        self._own(repos, run_id, todo_id)
+        return self._contexts.context_get(run_id, todo_id, key, scope)
+
+    def context_set(
+        self, repos: Repos, run_id: str, todo_id: str, key: str, value: str,
+        ttl_s: float | None = None, scope: Scope | None = None,
+    ) -> None:  # fmt: skip
+        self._own(repos, run_id, todo_id)
+        self._contexts.context_set(run_id, todo_id, key, value, ttl_s, scope)
+
+    def context_delete(
+        self, repos: Repos, run_id: str, todo_id: str, names: Sequence[str],
+        ttl_s: float | None = None, scope: Scope | None = None,
+    ) -> int:  # fmt: skip
+        self._own(repos, run_id, todo_id)
+        return self._contexts.context_delete(run_id, todo_id, names, ttl_s, scope)
+
+    def context_list(
+        self, repos: Repos, run_id: str, todo_id: str, pattern: str = "*", scope: Scope | None = None
+    ) -> list[Kept]:
+        self._own(repos, run_id, todo_id)
+        return self._contexts.context_list(run_id, todo_id, pattern, scope)
+
+    def meet(self, repos: Repos, version: str, heartbeat: timedelta, ecosystem: str = "") -> None:
+        """A restricted worker never takes a namespace over."""
+        if version != self._version:
+            raise Conflict(
+                f"this is coord {version}, and the keeper that serves it is coord {self._version}",
+                "install the same version on both",
+            )
+        self._presence.refuse_other(ecosystem)
+
+    def refuse_clash(self, repos: Repos, worker: Worker) -> None:
+        self._own_worker(repos, worker)
+        self._presence.refuse_clash(worker)
+
+    def say(self, repos: Repos, worker: Worker, now_ms: int, heartbeat: timedelta) -> None:
+        self._own_worker(repos, worker)
+        self._presence.say(worker, self._store.now_ms(), min(heartbeat, self._settings.lease_ttl))
+
+    def leave(self, repos: Repos, worker: Worker) -> None:
+        self._own_worker(repos, worker)
+        self._presence.leave(worker)
+
+    def errands(self, repos: Repos) -> list[CleanupJob]:
+        """Without the commits of other repositories: who knows a commit's name may read its bundle."""
+        return [errand.about(repos) for errand in self._board.errands()]
+
+    def answer(self, repos: Repos, errand_id: str, worker_id: str, answer: Answer) -> None:
+        known = self._presence.worker(worker_id)
+        if known is None or not {*known.repos, *_repos_in(answer)} <= repos:
+            raise NotAllowed(f"the answer of {worker_id} is about more than {_named(repos)}")
+        self._board.answer(errand_id, worker_id, answer)
+
+    def _followed(self, reply: Reply, run_id: str, todo_id: str, *, last: str = "") -> Reply:
+        """The asker may send nothing and count nothing: both is done here. `last`: the word after which it is over."""
+        self._dispatcher.follow(reply)
+        if reply.word in (last, "again"):
+            self._dispatcher.join(self._store.delivery(run_id, todo_id))
+        return replace(reply, sends=(), wakes=(), header=())
+
+    def _allowed(self, lease: timedelta) -> timedelta:
+        return min(lease, LONGEST_LEASE * self._settings.lease_ttl)
+
+    def _own(self, repos: Repos, run_id: str, todo_id: str) -> None:
+        if self._repo_of(run_id).get(todo_id) not in repos:
+            raise NotAllowed(f"{todo_id} of run {run_id} is no todo of {_named(repos)}")
+
+    def _own_context(self, repos: Repos, run_id: str, contexts: Chain) -> None:
+        todo = contexts[0].rpartition("/")[2]
+        self._own(repos, run_id, todo)
+        if contexts != chain_of_todo(self._brief(run_id), todo):
+            raise NotAllowed(f"{todo} of run {run_id} sees other contexts than {', '.join(contexts)}")
+
+    def _own_worker(self, repos: Repos, worker: Worker) -> None:
+        known = self._presence.worker(worker.id)
+        spoken_of = {*worker.repos, *worker.places, *worker.unfit, *(known.repos if known else ())}
+        if not spoken_of <= repos or worker.version != self._version:
+            raise NotAllowed(f"worker {worker.id} is more than one of {_named(repos)}")
+
+    def _repo_of(self, run_id: str) -> Mapping[str, str]:
+        try:
+            return self._brief(run_id).repo_of
+        except ValidationError:  # there is none
+            return {}
+
+    def _seen(self, repos: Repos, run_id: str) -> set[str]:
+        """Todos of these repositories and all that they build on; `predecessors` names each after its own."""
+        seen = {todo for todo, repo in self._repo_of(run_id).items() if repo in repos}
+        if seen:
+            for todo, before in reversed(self._brief(run_id).predecessors.items()):
+                seen.update(before if todo in seen else ())
+        return seen
+
+    def _harmless(self, result: Result) -> None:
+        if result.outcome not in OUTCOMES:
+            raise NotAllowed(f"an attempt does not end as {result.outcome}")
+        if not _COMMIT.fullmatch(result.tip):
+            raise NotAllowed(f"{result.tip!r} is no commit")
+        self._refuse_output(result.output)
+
+    def _refuse_output(self, output: str) -> None:
+        try:
+            from_json(output or "null", allow_inf_nan=False)
+        except ValueError as error:
+            raise NotAllowed(f"the output is no JSON: {error}") from error
+        if len(output) > self._settings.output_limit_bytes:
+            raise NotAllowed(f"the output has more than {self._settings.output_limit_bytes} characters")
+
+
+def _repos_in(answer: Answer) -> set[str]:
+    return {r.repo for r in answer.found if r.repo} | {finding.repo for finding in answer.landed}
+
+
+def _named(repos: Repos) -> str:
+    return ", ".join(sorted(repos))

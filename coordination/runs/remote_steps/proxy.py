@@ -1,0 +1,136 @@
+"""What a restricted worker has for a store, a board and a presence: each asks a keeper to do it."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast, get_type_hints
+
+import redis
+from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
+
+from coordination.cache.entries import NoRoom
+from coordination.errors import Conflict, NotAllowed, UsageError
+from coordination.runs.cleaning import CleanupQueue
+from coordination.runs.presence import Presence
+from coordination.runs.shared import ContextCalls
+from coordination.runs.store import RunStore
+from coordination.wire.keys import Keys
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
+TRIES = 3
+ANSWER_S = 1
+UNHEARD_S = 1.0
+"""Before the next try: in all of them together, another keeper has taken over from one that died (2 s and a round)."""
+REFUSALS = (Conflict, NotAllowed, UsageError, NoRoom)
+
+
+class NobodyAnswers(redis.ConnectionError):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__("no keeper answers this restricted worker: start one with `coord keeper`")
+
+
+class StepClient:
+    """From a restricted worker of these repositories to the keeper."""
+
+    def __init__(self, client: redis.Redis, keys: Keys, repos: Iterable[str]) -> None:
+        self._redis = client
+        self._keys = keys.restricted(repos)
+
+    def ask(self, deed: str, given: Mapping[str, Any]) -> Any:
+        """What the deed came to, as JSON has it; raises what it was refused with, or NobodyAnswers."""
+        request = uuid.uuid4().hex
+        asked = to_json({"id": request, "deed": deed, "given": given})
+        for _ in range(TRIES):
+            heard = self._redis.publish(self._keys.requests, asked)
+            answer = self._redis.blpop([self._keys.reply(request)], timeout=ANSWER_S) if heard else None
+            if answer:
+                return _done(from_json(answer[1]))
+            if not heard:
+                time.sleep(UNHEARD_S)
+        raise NobodyAnswers
+
+
+def _done(answer: Mapping[str, Any]) -> Any:
+    if "refused" not in answer:
+        return answer["done"]
+    name, message, hint = answer["refused"]
+    raise next(kind for kind in REFUSALS if kind.__name__ == name)(message, hint)
+
+
+def _asked(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """The same method, by name, arguments and answer, done by the keeper."""
+    signature, answer = inspect.signature(method), TypeAdapter[T](get_type_hints(method)["return"])
+
+    def ask(self: Any, *args: P.args, **kwargs: P.kwargs) -> T:
+        _, *given = signature.bind(self, *args, **kwargs).arguments.items()
+        return answer.validate_python(self.wire.ask(method.__name__, dict(given)))
+
+    return cast("Callable[Concatenate[S, P], T]", ask)
+
+
+class ProxyStore(RunStore):
+    """What a worker does to a run, asked for. Nothing follows from its replies: the keeper has followed them."""
+
+    def __init__(self, client: redis.Redis, namespace: str, repos: Iterable[str]) -> None:
+        super().__init__(client, namespace)
+        self.wire = StepClient(client, self.keys, repos)
+
+    claim = _asked(RunStore.claim)
+    renew = _asked(RunStore.renew)
+    settle = _asked(RunStore.settle)
+    retry = _asked(RunStore.retry)
+    hand_back = _asked(RunStore.hand_back)
+    park = _asked(RunStore.park)
+    hold_up = _asked(RunStore.hold_up)
+    checkpoint = _asked(RunStore.checkpoint)
+    status = _asked(RunStore.status)
+    brief = _asked(RunStore.brief)
+    handed_over = _asked(RunStore.handed_over)
+    log = _asked(RunStore.log)
+    refused = _asked(RunStore.refused)
+
+
+class ProxyCleanupQueue(CleanupQueue):
+    def __init__(self, store: ProxyStore) -> None:
+        super().__init__(store.redis, store.keys)
+        self.wire = store.wire
+
+    errands = _asked(CleanupQueue.errands)
+    answer = _asked(CleanupQueue.answer)
+
+
+class ProxyPresence(Presence):
+    def __init__(self, store: ProxyStore) -> None:
+        super().__init__(store.redis, store.keys)
+        self.wire = store.wire
+
+    meet = _asked(Presence.meet)
+    refuse_clash = _asked(Presence.refuse_clash)
+    say = _asked(Presence.say)
+    leave = _asked(Presence.leave)
+
+
+class ProxyContexts(ContextCalls):
+    def __init__(self, store: ProxyStore) -> None:
+        self.wire = store.wire
+
+    context_get = _asked(ContextCalls.context_get)
+    context_set = _asked(ContextCalls.context_set)
+    context_delete = _asked(ContextCalls.context_delete)
+    context_list = _asked(ContextCalls.context_list)
+
+    def context_compute(self, *_: Any, **__: Any) -> str:
+        raise NotAllowed(
+            "the worker of this todo is restricted, and has no lock under which one todo of many computes",
+            "get the value, and set it where there is none",
+        )
+
+    def close(self) -> None:
+        """Nothing of it is open."""

@@ -1,0 +1,169 @@
+"""The keeper that leads hears the requests of restricted workers, and answers them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from pydantic_core import from_json, to_json
+
+from coordination.cache.names import check_request
+from coordination.errors import NotAllowed, UsageError
+from coordination.runs.remote_steps.deeds import StepHandlers
+from coordination.runs.remote_steps.proxy import REFUSALS
+from coordination.wire.error_messages import cannot_write
+from coordination.wire.keys import Keys
+
+TICK_S = 0.2
+ANSWER_KEPT_S = 60
+READ_AT_ONCE = 1000
+"""Messages, before the next request is served."""
+WAITING = 1000
+WAITING_BYTES = 32 * 1024 * 1024
+"""Both of the requests of one sender. What comes while so much waits is dropped: it is asked again, or was not meant well."""
+_HEAD = re.compile(rb'\{"id":"(?P<id>[0-9a-f]{32})","deed":"(?P<deed>[a-z_]{1,32})"')
+"""How a request begins that coord sends: read before the whole of it is."""
+
+logger = logging.getLogger(__name__)
+
+
+class Waiting:
+    """Requests that were heard and not served: senders in turn, so that one who asks for much keeps nobody else waiting, and of
+    each sender the renewals of its leases first.
+    """
+
+    def __init__(self) -> None:
+        self._turns: dict[str, deque[bytes]] = {}
+
+    def __bool__(self) -> bool:
+        return any(self._turns.values())
+
+    def add(self, channel: str, data: bytes) -> None:
+        waiting = self._turns.setdefault(channel, deque())
+        if len(waiting) == WAITING or sum(map(len, waiting)) + len(data) > WAITING_BYTES:
+            logger.warning("a request on %s is dropped: %d wait", channel, len(waiting))
+        elif (head := _HEAD.match(data)) and head["deed"] == b"renew":
+            waiting.appendleft(data)
+        else:
+            waiting.append(data)
+
+    def take(self) -> tuple[str, bytes] | None:
+        """The next one; its sender is the last in turn then."""
+        for channel in tuple(self._turns):
+            waiting = self._turns.pop(channel)
+            if waiting:
+                data = waiting.popleft()
+                self._turns[channel] = waiting
+                return channel, data
+        return None
+
+    def clear(self) -> None:
+        self._turns.clear()
+
+
+class Serving:
+    """A thread beside each keeper. One that does not lead is not subscribed: a request is heard once, and never by nobody
+    without its sender knowing.
+    """
+
+    def __init__(
+        self, client: redis.Redis, pubsub_redis: redis.Redis, keys: Keys, deeds: StepHandlers, leads: Callable[[], bool]
+    ) -> None:
+        """`pubsub_redis` must answer in bytes: what somebody publishes may be no text."""
+        self._redis = client
+        self._keys = keys
+        self._deeds = deeds
+        self._leads = leads
+        self._waiting = Waiting()
+        self._pubsub_redis = pubsub_redis.pubsub(ignore_subscribe_messages=True)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="serving", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
+
+    def run_once(self) -> bool:
+        """Waits a moment for a request; returns whether there was one."""
+        if not self._leads():
+            self._pubsub_redis.reset()
+            self._waiting.clear()
+            self._stopping.wait(TICK_S)
+            return False
+        if not self._pubsub_redis.subscribed:
+            self._pubsub_redis.psubscribe(self._keys.all_requests)
+        if (asked := self._heard()) is None:
+            return False
+        self._serve(*asked)
+        return True
+
+    def _heard(self) -> tuple[str, bytes] | None:
+        """The request that is served next, of all that have come."""
+        timeout = 0.0 if self._waiting else TICK_S
+        for _ in range(READ_AT_ONCE):
+            if (message := self._pubsub_redis.get_message(timeout=timeout)) is None:
+                break
+            self._waiting.add(message["channel"].decode(), message["data"])
+            timeout = 0.0
+        return self._waiting.take()
+
+    def _serve(self, channel: str, data: bytes) -> None:
+        repos = self._keys.asking(channel)
+        try:
+            check_request(data, self._deeds.value_bytes)
+        except UsageError as error:
+            logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), error.message)
+            if head := _HEAD.match(data):
+                refused = [UsageError.__name__, error.message, error.hint]
+                self._reply(repos, head["id"].decode(), {"refused": refused})
+            return
+        try:
+            asked = from_json(data)
+            request, deed, given = str(asked["id"]), str(asked["deed"]), dict(asked["given"])
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("a request for %s cannot be read: %s", ", ".join(sorted(repos)), error)
+            return
+        if not self._redis.exists(self._keys.restricted(repos).reply(request)):  # else asked again, and answered since
+            self._reply(repos, request, self._answer(repos, deed, given))
+
+    def _reply(self, repos: frozenset[str], request: str, answer: dict[str, Any]) -> None:
+        reply = self._keys.restricted(repos).reply(request)
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.rpush(reply, to_json(answer))
+            pipeline.expire(reply, ANSWER_KEPT_S)
+            pipeline.execute()
+
+    def _answer(self, repos: frozenset[str], deed: str, given: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"done": self._deeds.do(repos, deed, given)}
+        except REFUSALS as refused:
+            logger.warning("refused to a worker of %s: %s", ", ".join(sorted(repos)), refused.message)
+            kind = next(kind for kind in REFUSALS if isinstance(refused, kind))
+            return {"refused": [kind.__name__, refused.message, refused.hint]}
+        except (redis.ResponseError, ValueError) as error:
+            if isinstance(error, redis.ResponseError) and cannot_write(error):
+                raise  # that may pass
+            logger.error("%s for a worker of %s cannot be done: %s", deed, ", ".join(sorted(repos)), error)
+            return {"refused": [NotAllowed.__name__, f"the records of the run are damaged: {error}", ""]}
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.run_once()
+            except redis.RedisError as error:
+                logger.warning("Redis does not answer, restricted workers wait: %s", error)
+                self._pubsub_redis.reset()
+                self._stopping.wait(TICK_S)
+            except Exception:
+                # Else every restricted worker would wait for ever. This one asks again, and is heard again.
+                logger.exception("a request failed")
+        self._pubsub_redis.close()

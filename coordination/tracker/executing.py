@@ -1,0 +1,34 @@
+"""What runs execute, joined with what the file declares: Redis says what is happening."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from coordination.models import OPEN_TODO, Ecosystem, Todo, TodoStatus
+from coordination.tracker.records import TodoInView
+
+Executing = Mapping[str, str]
+"""Todo → the live run that executes it."""
+
+
+def in_view(ecosystem: Ecosystem, executing: Executing) -> Ecosystem:
+    """The ecosystem with these todos in progress, unless the file says that they are over."""
+    if not executing:
+        return ecosystem
+    todos = ecosystem.coordination.todos
+    return ecosystem.with_coordination(
+        todos=tuple(
+            _in_progress(todo, executing[todo.id]) if todo.id in executing and todo.status in OPEN_TODO else todo
+            for todo in todos
+        )
+    )
+
+
+def as_view(todo: Todo) -> TodoInView:
+    """The todo with the fields that views add."""
+    return todo if isinstance(todo, TodoInView) else TodoInView.model_construct(todo.model_fields_set, **dict(todo))
+
+
+def _in_progress(todo: Todo, run_id: str) -> TodoInView:
+    given = {**dict(todo), "status": TodoStatus.IN_PROGRESS, "run_id": run_id}
+    return TodoInView.model_construct(_fields_set=todo.model_fields_set | {"status", "run_id"}, **given)

@@ -1,0 +1,244 @@
+"""Everything that the file declares, asked for. Nothing here is written, and nothing is asked of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Self
+
+from coordination.ecosystem.document import Document, find, load
+from coordination.errors import PlanRefused
+from coordination.models import (
+    Dependency,
+    DependencyStatus,
+    DependencyType,
+    Ecosystem,
+    Issue,
+    IssueStatus,
+    Level,
+    Plan,
+    PlanStatus,
+    Repo,
+    Todo,
+    TodoStatus,
+)
+from coordination.tracker import deletion, queries, status
+from coordination.tracker.completion import OnCheck, checks_of, judge_completion
+from coordination.tracker.executing import Executing, in_view
+from coordination.tracker.kinds import DEPENDENCY, ISSUE, PLAN, TODO, unknown
+from coordination.tracker.links import Chains, chains_of
+from coordination.tracker.queries import Wanted
+from coordination.tracker.records import (
+    BlockingIssue,
+    DeletePreview,
+    EcosystemStatus,
+    PlanCompletion,
+    RepoStatus,
+)
+from coordination.tracker.ties import Relations
+
+
+class Reader:
+    """The records of one file.
+
+    Filters take one value or several of which any will do, and intersect. What is asked by an unknown id, name or word
+    is refused (NotFound, UsageError) with what was probably meant.
+    """
+
+    def __init__(
+        self,
+        document: Document,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        executing: Callable[[], Executing] = dict,
+    ) -> None:
+        """`executing` says which todos live runs execute; it is asked when a view needs it, and once until `look_again`."""
+        self.document = document
+        """The file as it was read, or as the latest deed has left it."""
+        self._now = now
+        self._ask = executing
+        self._view: tuple[Document, Document] | None = None
+        """A file, and the same as views show it."""
+
+    @classmethod
+    def open(cls, ecosystem: str | Path | None = None) -> Self:
+        """Of a file; a folder or None finds it as the commands do. Raises NotFound and InvalidFile."""
+        return cls(load(find(Path.cwd(), None if ecosystem is None else Path(ecosystem))))
+
+    @property
+    def ecosystem(self) -> Ecosystem:
+        """What the file declares, with todos that a run executes in progress."""
+        return self._joined.ecosystem
+
+    def look_again(self) -> None:
+        """Ask anew what runs execute, when next a view needs it."""
+        self._view = None
+
+    @property
+    def _joined(self) -> Document:
+        if self._view is None or self._view[0] is not self.document:
+            joined = in_view(self.document.ecosystem, self._ask())
+            self._view = (self.document, replace(self.document, ecosystem=joined))
+        return self._view[1]
+
+    # Repositories
+
+    def list_repos(self, tag: Wanted = None, role: Wanted = None) -> tuple[Repo, ...]:
+        """In the file's order."""
+        repos = self.ecosystem.repos
+        wanted = {
+            "tags": queries.names(tag, lambda: (t for r in repos for t in r.tags), "tag of a repo", "list-repos"),
+            "role": queries.names(role, lambda: (r.role for r in repos if r.role), "role of a repo", "list-repos"),
+        }
+        return tuple(queries.matching(repos, wanted))
+
+    def get_repo(self, name: str) -> Repo:
+        for repo in self.ecosystem.repos:
+            if repo.name == name:
+                return repo
+        raise unknown("repo", name, [repo.name for repo in self.ecosystem.repos], "list-repos")
+
+    def check_paths(self, names: Iterable[str]) -> None:
+        """Raises PlanRefused for repositories that are not on this machine: its own worker would only wait for them."""
+        places = ((name, self.document.repo_path(self.get_repo(name))) for name in names)
+        missing = [f"{name}: {path or 'no path is declared'}" for name, path in places if not (path and path.is_dir())]
+        if missing:
+            raise PlanRefused(
+                "not found on this machine: " + ", ".join(missing),
+                "clone them there, or correct `path` of the repos in ecosystem.yaml",
+            )
+
+    # Issues
+
+    def list_issues(
+        self,
+        status: Wanted = None,
+        priority: Wanted = None,
+        repo: Wanted = None,
+        assignee: Wanted = None,
+        label: Wanted = None,
+    ) -> tuple[Issue, ...]:
+        """By priority, target date and id."""
+        wanted = {
+            "status": queries.words(status, IssueStatus, "status"),
+            "priority": queries.words(priority, Level, "priority"),
+            "repos": self._repos(repo),
+            "assignee": self._assignees(assignee, ISSUE.listed_by),
+            "labels": self._labels(label, ISSUE.listed_by),
+        }
+        return queries.sorted_issues(queries.matching(ISSUE.all(self.ecosystem), wanted))
+
+    def get_issue(self, issue_id: str) -> Issue:
+        return ISSUE.get(self.ecosystem, issue_id)
+
+    # Todos
+
+    def list_todos(
+        self,
+        status: Wanted = None,
+        repo: Wanted = None,
+        assignee: Wanted = None,
+        plan: Wanted = None,
+        priority: Wanted = None,
+        label: Wanted = None,
+    ) -> tuple[Todo, ...]:
+        """By priority and id."""
+        wanted = {
+            "repo": self._repos(repo),
+            "status": queries.words(status, TodoStatus, "status"),
+            "assignee": self._assignees(assignee, TODO.listed_by),
+            "priority": queries.words(priority, Level, "priority"),
+            "labels": self._labels(label, TODO.listed_by),
+        }
+        todos = TODO.all(self.ecosystem)
+        if plan is not None:
+            owned = {todo.id: todo for name in sorted(queries.values(plan) or ()) for todo in self.plan_todos(name)}
+            todos = tuple(owned.values())
+        return queries.sorted_todos(queries.matching(todos, wanted))
+
+    def get_todo(self, todo_id: str) -> Todo:
+        return TODO.get(self.ecosystem, todo_id)
+
+    # Plans and their milestones
+
+    def list_plans(self, status: Wanted = None, repo: Wanted = None) -> tuple[Plan, ...]:
+        """By target date and id. Plans of a repo are those that name it, and those with a todo in it."""
+        wanted = {"status": queries.words(status, PlanStatus, "status")}
+        plans = queries.matching(PLAN.all(self.ecosystem), wanted)
+        repos = self._repos(repo)
+        if repos is not None:
+            named = {todo.plan for todo in TODO.all(self.ecosystem) if todo.repo in repos}
+            plans = [plan for plan in plans if not repos.isdisjoint(plan.repos) or plan.id in named]
+        return queries.sorted_plans(plans)
+
+    def get_plan(self, plan_id: str) -> Plan:
+        return PLAN.get(self.ecosystem, plan_id)
+
+    def plan_todos(self, plan_id: str) -> tuple[Todo, ...]:
+        """The todos that belong to the plan, in the file's order."""
+        return self.ecosystem.todos_of(self.get_plan(plan_id))
+
+    def validate_plan_completion(
+        self, plan_id: str, *, run_checks: bool = False, on_check: OnCheck | None = None
+    ) -> PlanCompletion:
+        """Whether the plan may count as done. With `run_checks` the commands of its criteria are run, 60 s each."""
+        plan = self.get_plan(plan_id)
+        checks = checks_of(self.document, plan, run_checks, on_check)
+        return judge_completion(self.ecosystem, plan, checks, self._now().date())
+
+    # Dependencies
+
+    def list_dependencies(
+        self, consumer: Wanted = None, provider: Wanted = None, type: Wanted = None, status: Wanted = None
+    ) -> tuple[Dependency, ...]:
+        """By id."""
+        wanted = {
+            "consumer": self._repos(consumer),
+            "provider": self._repos(provider),
+            "type": queries.words(type, DependencyType, "type"),
+            "status": queries.words(status, DependencyStatus, "status"),
+        }
+        return queries.sorted_dependencies(queries.matching(DEPENDENCY.all(self.ecosystem), wanted))
+
+    def get_dependency(self, dependency_id: str) -> Dependency:
+        return DEPENDENCY.get(self.ecosystem, dependency_id)
+
+    # Looks
+
+    def chains_of(self, name: str) -> Chains:
+        """What an issue, plan or todo waits for and what it holds up, with what stands behind each."""
+        ties = Relations(self.ecosystem)
+        if name not in ties.items:
+            raise unknown("issue, plan or todo", name, ties.items, "list-todos")
+        return chains_of(ties, name)
+
+    def get_blocking_issues(self, repo: str) -> tuple[BlockingIssue, ...]:
+        """Open issues that hold up open work of the repository, directly or at the end of a chain."""
+        self._repos(repo)
+        return status.blocking_issues(self.ecosystem, repo)
+
+    def get_repo_status(self, repo: str) -> RepoStatus:
+        """Of one that the file declares or only uses."""
+        self._repos(repo)
+        declared = next((known for known in self.ecosystem.repos if known.name == repo), Repo(name=repo))
+        return status.repo_status(self._joined, declared)
+
+    def get_ecosystem_status(self) -> EcosystemStatus:
+        return status.ecosystem_status(self._joined, self._now().date())
+
+    def what_goes(self, name: str) -> DeletePreview:
+        """What `cascade` would take along."""
+        return deletion.what_goes(self.ecosystem, name)
+
+    # What filters may ask for
+
+    def _repos(self, wanted: Wanted) -> frozenset[str] | None:
+        return queries.names(wanted, lambda: queries.repos_in_use(self.ecosystem), "repo", "list-repos")
+
+    def _assignees(self, wanted: Wanted, listed_by: str) -> frozenset[str] | None:
+        return queries.names(wanted, lambda: queries.assignees(self.ecosystem), "assignee", listed_by)
+
+    def _labels(self, wanted: Wanted, listed_by: str) -> frozenset[str] | None:
+        return queries.names(wanted, lambda: queries.labels(self.ecosystem), "label", listed_by)

@@ -1,0 +1,174 @@
+"""Where things stand: in one repository, in all of them, and which issues hold up what."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import date
+
+from coordination.ecosystem.document import Document
+from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
+from coordination.tracker.executing import as_view
+from coordination.tracker.kinds import ISSUE, PLAN, TODO, Kept, kind_of, repos_of, title_of
+from coordination.tracker.queries import (
+    due,
+    natural,
+    repos_in_use,
+    sorted_dependencies,
+    sorted_issues,
+    sorted_plans,
+    sorted_todos,
+)
+from coordination.tracker.records import (
+    BlockedTodo,
+    BlockingIssue,
+    Counts,
+    EcosystemStatus,
+    HeldUp,
+    Overdue,
+    RepoLine,
+    RepoStatus,
+)
+from coordination.tracker.states import OPEN, OPEN_ISSUE
+from coordination.tracker.ties import Relations
+from coordination.tracker.weight import Weights
+
+HEAVIEST = 10
+
+
+def blocking_issues(ecosystem: Ecosystem, repo: str) -> tuple[BlockingIssue, ...]:
+    ties = Relations(ecosystem)
+    here = _work_of(ties, repo)
+    among = {name for name in ties.before(here) if ties.is_open(name)}
+    found = []
+    for issue in _holding(ecosystem, ties, here):
+        chains = ties.chains(issue.id, among, here)
+        if chains:
+            held = tuple(HeldUp(work=ties.tie(name), chain=chain) for name, chain in chains.items())
+            found.append(BlockingIssue(issue=issue, holds_up=held))
+    return tuple(found)
+
+
+def _work_of(ties: Relations, repo: str) -> list[str]:
+    """What is open in the repository."""
+    return [name for name, item in ties.items.items() if item.status in OPEN and repo in repos_of(item)]
+
+
+def _holding(ecosystem: Ecosystem, ties: Relations, here: Collection[str]) -> tuple[Issue, ...]:
+    """Open issues that may hold up some of that."""
+    issues = {issue.id: issue for issue in ISSUE.all(ecosystem) if issue.status in OPEN_ISSUE}
+    return sorted_issues(issues[name] for name in Weights(ties).holding(issues, here))
+
+
+def repo_status(document: Document, repo: Repo) -> RepoStatus:
+    ecosystem = document.ecosystem
+    ties = Relations(ecosystem)
+    todos = [todo for todo in TODO.all(ecosystem) if todo.repo == repo.name]
+    issues = [issue for issue in ISSUE.all(ecosystem) if repo.name in issue.repos]
+    named = {todo.plan for todo in todos if todo.status in OPEN}
+    plans = [plan for plan in PLAN.all(ecosystem) if repo.name in plan.repos or plan.id in named]
+    path = document.repo_path(repo)
+    dependencies = ecosystem.coordination.dependencies
+    return RepoStatus(
+        repo=repo,
+        path=None if path is None else str(path),
+        present=path is not None and path.is_dir(),
+        counts={"issues": _counts(issues), "todos": _counts(todos), "plans": _counts(plans)},
+        issues=sorted_issues(issue for issue in issues if issue.status in OPEN_ISSUE),
+        in_progress=tuple(map(as_view, sorted_todos(t for t in todos if t.status is TodoStatus.IN_PROGRESS))),
+        ready=_ready(todos, ties),
+        blocked=_blocked(todos, ties),
+        plans=sorted_plans(plan for plan in plans if plan.status in OPEN),
+        needs=sorted_dependencies(d for d in dependencies if d.consumer == repo.name),
+        needed_by=sorted_dependencies(d for d in dependencies if d.provider == repo.name),
+        blocking_issues=tuple(found.issue.id for found in blocking_issues(ecosystem, repo.name)),
+    )
+
+
+def ecosystem_status(document: Document, today: date) -> EcosystemStatus:
+    ecosystem, declared = document.ecosystem, document.ecosystem.coordination
+    ties = Relations(ecosystem)
+    ready, blocked = _ready(TODO.all(ecosystem), ties), _blocked(TODO.all(ecosystem), ties)
+    return EcosystemStatus(
+        counts={
+            "issues": _counts(declared.issues),
+            "todos": _counts(declared.todos),
+            "plans": _counts(declared.plans),
+            "dependencies": _counts(declared.dependencies),
+        },
+        ready=ready,
+        blocked=blocked,
+        overdue=tuple(sorted(_overdue(ecosystem, today), key=lambda o: (o.due, natural(o.id)))),
+        most_blocking=Weights(ties).heaviest(HEAVIEST),
+        repos=_lines(document, ready, blocked),
+    )
+
+
+def _counts(records: Iterable[Kept]) -> Counts:
+    return dict(Counter(str(record.status) for record in records))
+
+
+def _ready(todos: Iterable[Todo], ties: Relations) -> tuple[Todo, ...]:
+    return sorted_todos(t for t in todos if t.status is TodoStatus.PENDING and not ties.held_by(t.id))
+
+
+def _blocked(todos: Iterable[Todo], ties: Relations) -> tuple[BlockedTodo, ...]:
+    """What waits, and what somebody has set to `blocked`; not what is worked on in spite of it."""
+    held = {todo.id: ties.held_by(todo.id) for todo in todos if todo.status in (TodoStatus.PENDING, TodoStatus.BLOCKED)}
+    found = [ties.items[name] for name, by in held.items() if by or ties.items[name].status is TodoStatus.BLOCKED]
+    ordered = sorted_todos(todo for todo in found if isinstance(todo, Todo))
+    return tuple(BlockedTodo(todo=todo, by=ties.ties(held[todo.id])) for todo in ordered)
+
+
+def _overdue(ecosystem: Ecosystem, today: date) -> Iterator[Overdue]:
+    for issue in ISSUE.all(ecosystem):
+        yield from _late(issue, issue.target, today)
+    for plan in PLAN.all(ecosystem):
+        yield from _late(plan, plan.target, today)
+        if plan.status in OPEN:
+            for milestone in plan.milestones:
+                yield from _late(milestone, milestone.due, today, plan.id)
+
+
+def _late(
+    record: Issue | Plan | Milestone, target: date | None, today: date, plan: str | None = None
+) -> Iterator[Overdue]:
+    day = due(target)
+    if record.status in OPEN and day < today:
+        days = (today - day).days
+        yield Overdue(id=record.id, kind=kind_of(record), title=title_of(record), due=day, days=days, plan=plan)
+
+
+def _lines(document: Document, ready: Iterable[Todo], blocked: Iterable[BlockedTodo]) -> tuple[RepoLine, ...]:
+    """One for each repository, those that are only used at the end."""
+    ecosystem = document.ecosystem
+    numbers: Mapping[str, Counter[str]] = defaultdict(Counter)
+    for todo in TODO.all(ecosystem):
+        numbers[todo.repo][todo.status] += 1
+    for todo in ready:
+        numbers[todo.repo]["ready"] += 1
+    for held in blocked:
+        numbers[held.todo.repo]["held"] += 1
+    for issue in ISSUE.all(ecosystem):
+        for repo in set(issue.repos) if issue.status in OPEN_ISSUE else ():
+            numbers[repo]["issues"] += 1
+    for dependency in ecosystem.coordination.dependencies:
+        if dependency.status is DependencyStatus.UNSATISFIED:
+            numbers[dependency.consumer]["unsatisfied"] += 1
+    declared = {repo.name for repo in ecosystem.repos}
+    used = (Repo(name=name) for name in sorted(repos_in_use(ecosystem) - declared))
+    return tuple(_line(repo, document, numbers[repo.name]) for repo in (*ecosystem.repos, *used))
+
+
+def _line(repo: Repo, document: Document, numbers: Counter[str]) -> RepoLine:
+    path = document.repo_path(repo)
+    return RepoLine(
+        name=repo.name,
+        present=path is not None and path.is_dir(),
+        open_issues=numbers["issues"],
+        ready=numbers["ready"],
+        in_progress=numbers[TodoStatus.IN_PROGRESS],
+        blocked=numbers["held"],
+        done=numbers[TodoStatus.COMPLETED],
+        unsatisfied=numbers["unsatisfied"],
+    )

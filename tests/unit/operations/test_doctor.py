@@ -1,0 +1,136 @@
+"""What the doctor says of machines as the facts describe them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from coordination.errors import Unreachable
+from coordination.operations.doctor import Facts, File, Heard, Machine, Server, findings
+from coordination.operations.supervision import Restart
+from coordination.runs.presence import Worker
+from coordination.runs.records import RunView
+from coordination.wire.server_check import Finding, Severity
+
+WRONG, WARNING = Severity.WRONG, Severity.WARNING
+
+
+def worker(host: str, *repos: str, **fields: Any) -> Heard:
+    known = {"id": f"coord-1@{host}", "pid": 1, "version": "1.0", "jobs": 1, **fields}
+    return Heard(worker=Worker(host=host, repos=repos, **known), ago_s=1.0)
+
+
+MACHINE = Machine(host="here", version="1.0", git="2.40", clock_offset_ms=3)
+SERVER = Server(address="redis://example.org", embedded=False, software="Redis 8.0")
+WELL_FILE = File(path="/e/ecosystem.yaml", repos=("units", "text"))
+WELL = Facts(
+    machine=MACHINE,
+    file=WELL_FILE,
+    server=SERVER,
+    workers=(worker("a", "units"), worker("b", "text")),
+    queues={("units", None): 4, ("text", "b"): 2},
+)
+RESTART = Restart(name="worker", at=1.0, died=7, pid=8)
+NO_FOLDER = "there is no folder /srv/units"
+
+
+def test_what_could_not_be_undone_is_wrong_and_both_ways_on_are_said():
+    names = {"run_id": "R", "plan_id": "P", "strategy": "levels", "on_failure": "halt", "actor": "ann", "counts": {}}
+    times = dict.fromkeys(("started_at", "finished_at", "duration_s", "bound_s"))
+    todos = ({"id": "A", "repo": "units", "state": "compensation_failed", "attempt": 2},)
+    run = RunView.model_validate({**names, **times, "status": "rollback_failed", "todos": todos})
+
+    (finding,) = findings(replace(WELL, half_undone=(run,)))
+
+    assert (finding.severity, finding.what) == (WRONG, "run R of P is half undone: A could not be undone")
+    assert "coord rollback R; or" in finding.hint
+    assert 'coord rollback R --accept TODO --reason "…"' in finding.hint
+
+
+def test_nothing_is_said_where_nothing_is_wrong():
+    assert findings(WELL) == ()
+
+
+@pytest.mark.parametrize(
+    ("differs", "severity", "words"),
+    [
+        ({"workers": (worker("a", "units"),)}, WRONG, "no worker serves text"),
+        ({"workers": (), "file": None}, None, ""),
+        ({"restarts": (RESTART, RESTART), "state": "/e/.coord"}, WARNING, "started again 2 times"),
+        ({"restarts": (RESTART, replace(RESTART, given_up=True))}, WRONG, "not started again"),
+        ({"workers": (), "server": replace(SERVER, embedded=True)}, None, ""),
+        (
+            {"workers": (worker("a", "units"),), "server": replace(SERVER, embedded=True)},
+            WRONG,
+            "no worker serves text",
+        ),
+        (
+            {"workers": (worker("a", "units", "text", unfit={"units": NO_FOLDER}),)},
+            WRONG,
+            f"host a serves units, and cannot work on it: {NO_FOLDER}",
+        ),
+        (
+            {"workers": (worker("a", "units", "text"), worker("b", "units", unfit={"units": NO_FOLDER}))},
+            WRONG,
+            "host b serves units, and cannot work on it",
+        ),
+        (
+            {"workers": (worker("a", "units", "text", short="no room"),)},
+            WRONG,
+            "worker coord-1@a begins no todo: no room",
+        ),
+        ({"machine": replace(MACHINE, short="no room")}, WARNING, "no room"),
+        (
+            {"workers": (worker("a", "units"), worker("b", "text", version="0.9"))},
+            WRONG,
+            "the workers of b are of coord 0.9, this is 1.0",
+        ),
+        (
+            {"workers": (worker("a", "units"), worker("b", "text", clock_offset_ms=-6200))},
+            WRONG,
+            "the clock of b is 6 s behind Redis",
+        ),
+        ({"workers": (worker("a", "units"), worker("b", "text", clock_offset_ms=4900))}, None, ""),
+        ({"machine": replace(MACHINE, clock_offset_ms=90_000)}, WRONG, "the clock of here is 90 s ahead of Redis"),
+        (
+            {"gone": {"c": 600.0}, "queues": {("units", "c"): 3, ("text", "c"): 0}},
+            WRONG,
+            "3 messages for units on host c, of which nothing was heard for 10 min",
+        ),
+        ({"gone": {"c": 600.0}}, None, ""),
+        ({"poison": 1, "poison_key": "coord:poison"}, WARNING, "1 queue entry could not be read"),
+        ({"file": File(path="/e", problems=("x", "y"))}, WRONG, "/e has 2 problems"),
+        ({"file": replace(WELL.file, shows_password=True)}, WARNING, "holds Redis' password"),  # type: ignore[type-var]
+        ({"machine": replace(MACHINE, git=None)}, WARNING, "there is no git on this machine"),
+        (
+            {"machine": replace(MACHINE, git=None), "server": replace(SERVER, embedded=True)},
+            WRONG,
+            "there is no git on this machine",
+        ),
+        ({"machine": replace(MACHINE, agent="claude", agent_found=False)}, WARNING, "program 'claude' is not in PATH"),
+        ({"server": replace(SERVER, findings=(Finding.wrong("it is a replica", "x"),))}, WRONG, "it is a replica"),
+        (
+            {"workers": (), "trouble": Unreachable("Redis does not answer", "start it")},
+            WRONG,
+            "Redis does not answer",
+        ),
+    ],
+)
+def test_what_is_said_of_each(differs: dict[str, Any], severity: Severity | None, words: str):
+    found = findings(replace(WELL, **differs))
+
+    if severity is None:
+        assert found == ()
+        return
+    (finding,) = found
+    assert finding.severity is severity
+    assert words in finding.what
+    assert finding.hint
+
+
+def test_what_is_wrong_comes_before_what_is_worth_knowing():
+    facts = replace(WELL, poison=2, workers=(worker("a", "units"),))
+
+    assert [finding.severity for finding in findings(facts)] == [WRONG, WARNING]

@@ -1,0 +1,134 @@
+"""`coord validate` says what no run could execute, and with --strict it ends with exit code 2."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from coordination.cli import app
+from coordination.ecosystem.document import load
+from coordination.operations.doctor import Facts, Machine, Server, findings
+from coordination.operations.executable import Verdict, judge_executable
+from coordination.settings import Settings
+from coordination.wire.address import is_open_to_readers
+from tests.stage import git
+
+
+def judged(folder: Path, text: str, **settings: object) -> Verdict:
+    path = folder / "ecosystem.yaml"
+    path.write_text(text)
+    return judge_executable(load(path), Settings.model_validate(settings))
+
+
+def plan(*todos: str) -> str:
+    rows = "".join(f"    - {todo}\n" for todo in todos)
+    return f"repos: [{{name: api}}]\ncoordination:\n  plans: [{{id: P, title: t}}]\n  todos:\n{rows}"
+
+
+@pytest.mark.parametrize(
+    "todos",
+    [
+        ("{id: A, task: t, repo: api, plan: P, action: x, blocked_by: [B]}",
+         "{id: B, task: t, repo: api, plan: P, action: x, blocked_by: [A]}"),
+        ("{id: A, task: t, repo: api, plan: P, action: x, blocked_by: [NOBODY]}",),
+        ("{id: A, task: t, repo: undeclared, plan: P, action: x}",),
+        ("{id: A, task: t, repo: api, plan: P}",),
+    ],
+    ids=["a cycle", "an unknown blocker", "an undeclared repository", "no action and no agent"],
+)  # fmt: skip
+def test_a_plan_that_a_sweep_would_refuse_is_named(tmp_path: Path, todos: tuple[str, ...]) -> None:
+    assert judged(tmp_path, plan(*todos)).refused_plans == ("P",)
+
+
+def test_an_agent_command_carries_out_todos_without_an_action(tmp_path: Path) -> None:
+    text = plan("{id: A, task: t, repo: api, plan: P}")
+
+    assert judged(tmp_path, text, agent_command="my-agent").problems == ()
+
+
+def test_a_repository_that_is_here_must_be_one_and_have_the_branch(tmp_path: Path) -> None:
+    for name in ("plain", "right", "wrong"):
+        (tmp_path / name).mkdir()
+    for name in ("right", "wrong"):
+        git(tmp_path / name, "init", "--quiet", "--initial-branch", "main")
+        git(tmp_path / name, "commit", "--quiet", "--allow-empty", "-m", "begin")
+    text = """\
+repos:
+  - {name: plain, path: plain}
+  - {name: right, path: right}
+  - {name: wrong, path: wrong, branch: trunk}
+  - {name: absent, path: absent}
+"""
+
+    assert [problem.where for problem in judged(tmp_path, text).problems] == ["plain", "wrong"]
+    in_place = "coordination: {todos: [{id: A, task: t, repo: plain, action: x, workspace: in-place}]}\n"
+    assert [problem.where for problem in judged(tmp_path, text + in_place).problems] == ["wrong"]
+    of_the_repository = text.replace("path: plain}", "path: plain, workspace: in-place}")
+    inherits = in_place.replace(", workspace: in-place", "")
+    for words in (of_the_repository, of_the_repository + inherits):
+        assert [problem.where for problem in judged(tmp_path, words).problems] == ["wrong"]
+
+
+@pytest.mark.parametrize(
+    ("url", "is_open"),
+    [
+        ("redis://:x@10.1.2.3:6379/0", True),
+        ("redis://redis.example.org", True),
+        ("rediss://redis.example.org", False),
+        ("redis://127.0.0.1:6379", False),
+        ("redis://localhost", False),
+        ("redis://[::1]:6379", False),
+        ("unix:///run/redis.sock", False),
+    ],
+)
+def test_a_redis_that_speaks_plain_text_over_a_network_is_found(tmp_path: Path, url: str, is_open: bool) -> None:
+    verdict = judged(tmp_path, "repos: []\n", redis_url=url)
+
+    assert is_open_to_readers(url) is is_open
+    assert [problem.where for problem in verdict.problems] == ["redis_url"] * is_open
+    server = Server(address=url, embedded=False, in_plain_text=is_open)
+    facts = Facts(machine=Machine(host="h", version="1", git="2"), server=server)
+    assert len(findings(facts)) == int(is_open)
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 0), (("--strict",), 2)])
+def test_strict_makes_warnings_errors(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int
+) -> None:
+    (tmp_path / "ecosystem.yaml").write_text(plan("{id: A, task: t, repo: api, plan: P}"))
+
+    with pytest.raises(SystemExit) as exit_:
+        app.run(["--ecosystem", str(tmp_path), "validate", *words, "--json"])
+
+    said = json.loads(capsys.readouterr().out)
+    assert int(exit_.value.code or 0) == code
+    assert (said["valid"], said["refused_plans"], len(said["warnings"])) == (code == 0, ["P"], 1)
+
+
+def test_a_repository_without_a_commit_is_named_with_the_command_that_makes_one(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "--initial-branch", "main", "api")
+
+    (problem,) = judged(tmp_path, "repos: [{name: api, path: api}]\n").problems
+    assert "no commit yet" in problem.message
+    command = problem.message.partition("make the first one: ")[2]
+    subprocess.run(["sh", "-c", command], check=True, capture_output=True)
+
+    assert judged(tmp_path, "repos: [{name: api, path: api}]\n").problems == ()
+
+
+def test_up_with_a_file_that_declares_no_repository_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ecosystem.yaml").write_text("repos: []\n")
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SystemExit) as ended:
+        app.run(["up", "--detach"])
+
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "declares no repositories" in said
+    assert "coord init" in said

@@ -1,0 +1,99 @@
+"""Questions about the file, and what is answered when the question is off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coordination.ecosystem.document import parse
+from coordination.errors import NotFound
+from coordination.models import Issue, Level, Plan, PlanStatus, TodoStatus
+from coordination.tracker.manager import CoordinationManager
+
+TEXT = b"""
+repos:
+  - {name: api, role: service, tags: [python, core]}
+  - {name: web, role: site, tags: [js]}
+coordination:
+  plans:
+    - {id: PLAN-1, title: named, status: active, repos: [web]}
+    - {id: PLAN-2, title: by repo, repos: [api]}
+  todos:
+    - {id: T-1, task: t, repo: api, plan: PLAN-1, priority: high, labels: [x], assignee: ann}
+    - {id: T-2, task: t, repo: api, status: completed}
+    - {id: T-3, task: t, repo: api, status: blocked, assignee: ann}
+    - {id: T-4, task: t, repo: web, labels: [x, y]}
+"""
+MANAGER = CoordinationManager(parse(TEXT, Path("ecosystem.yaml")).document)
+
+
+def test_repositories_by_tag_and_role() -> None:
+    assert [r.name for r in MANAGER.list_repos()] == ["api", "web"]
+    assert [r.name for r in MANAGER.list_repos(tag="js")] == ["web"]
+    assert [r.name for r in MANAGER.list_repos(tag="core", role="site")] == []
+
+
+def test_plans_by_status_and_repository() -> None:
+    assert [p.id for p in MANAGER.list_plans(status=PlanStatus.ACTIVE)] == ["PLAN-1"]
+    assert [p.id for p in MANAGER.list_plans(repo="api")] == ["PLAN-1", "PLAN-2"]
+    assert [p.id for p in MANAGER.list_plans(repo="web")] == ["PLAN-1"]
+
+
+def test_a_plan_has_the_todos_that_name_it_or_the_open_ones_of_its_repositories() -> None:
+    assert [t.id for t in MANAGER.plan_todos("PLAN-1")] == ["T-1"]
+    assert [t.id for t in MANAGER.plan_todos("PLAN-2")] == ["T-3"]
+
+
+@pytest.mark.parametrize(
+    ("filters", "ids"),
+    [
+        ({}, ["T-1", "T-2", "T-3", "T-4"]),
+        ({"repo": "web"}, ["T-4"]),
+        ({"status": TodoStatus.COMPLETED}, ["T-2"]),
+        ({"assignee": "ann"}, ["T-1", "T-3"]),
+        ({"plan": "PLAN-2"}, ["T-3"]),
+        ({"priority": Level.HIGH}, ["T-1"]),
+        ({"label": "x"}, ["T-1", "T-4"]),
+        ({"label": "x", "assignee": "ann"}, ["T-1"]),
+    ],
+)
+def test_filters_of_todos_intersect(filters: dict[str, str], ids: list[str]) -> None:
+    assert [t.id for t in MANAGER.list_todos(**filters)] == ids  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ask", "hint"),
+    [
+        (lambda: MANAGER.get_plan("plan-1"), "did you mean PLAN-1?"),
+        (lambda: MANAGER.plan_todos("PLAN-01"), "did you mean PLAN-1?"),
+        (lambda: MANAGER.get_todo("T-9"), "coord list-todos"),
+        (lambda: MANAGER.get_repo("apu"), "did you mean api?"),
+        (lambda: MANAGER.list_todos(repo="wen"), "did you mean web?"),
+        (lambda: MANAGER.list_todos(plan="zzzzzz"), "see what there is: coord list-plans"),
+        (lambda: MANAGER.list_plans(repo="zzzzzz"), "see what there is: coord list-repos"),
+    ],
+)
+def test_what_nobody_knows_is_not_found_with_what_was_meant(ask: Callable[[], object], hint: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        ask()
+
+    assert hint in caught.value.hint
+
+
+def test_a_record_is_created_from_itself_or_its_fields(tmp_path: Path) -> None:
+    path = tmp_path / "ecosystem.yaml"
+    path.write_text("repos: [{name: api}, {name: web}]\n")
+    manager = CoordinationManager.open(path)
+
+    issue = manager.create_issue(
+        Issue(id="ISSUE-7", title="Slow", severity="migration", repos=("api",)), assignee="ann"
+    )
+    todo = manager.create_todo({"task": "measure", "repo": "api"}, assignee="ann").record
+    plan = manager.create_plan(Plan(id="P", title="Faster")).record
+    manager.create_dependency({"consumer": "api", "provider": "web"})
+
+    assert manager.get_issue("ISSUE-7") == issue.record
+    assert (issue.record.severity, issue.record.assignee, plan.id) == ("migration", "ann", "P")
+    assert [found.id for found in manager.list_todos("pending", "api", "ann")] == [todo.id]

@@ -1,0 +1,1 @@
+"""Remove what ended runs have left, and look for results in the base branches."""

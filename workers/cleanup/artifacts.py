@@ -1,0 +1,177 @@
+"""What runs have left in a state folder and in its repositories, and the one way in which it is taken away.
+
+    <state>/worktrees/<run>/<repo>      with its records in <state>/workspaces/<run>/<repo>
+    <state>/carried/<run>               commits of other hosts
+    <state>/logs/<run>
+    the branch coord/<run> of each repository
+
+Only what is named after a run is looked at. A worktree goes if git knows it as one of its repository and nobody is in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from functools import cached_property, partial
+from pathlib import Path
+
+from coordination.errors import CoordinationError
+from coordination.models import Repo
+from coordination.runs.cleaning import RUN_ID, Artifact, Kind
+from workers.cleanup.run_branches import RunBranches
+from workers.workspace.files import remove_tree
+from workers.workspace.trouble import GitInterrupted
+from workers.workspace.worktree import Worktree
+
+PATIENCE = timedelta(seconds=2)
+WORKED_IN = ("worktrees", "workspaces", "carried")
+
+logger = logging.getLogger(__name__)
+
+
+class RunArtifacts:
+    """What git says is asked for once; make a new one for a later look."""
+
+    def __init__(
+        self, state: Path, places: Mapping[str, Path], tips: Iterable[Mapping[str, str]] = (), *, strict: bool = False
+    ) -> None:
+        self._state = state.resolve()
+        self._places = places
+        self._tips = tuple(tips)
+        """Of each run: repository → the commit at which it left it."""
+        self._strict = strict
+        """Whether GitInterrupted is raised, rather than told of as a repository that cannot be read."""
+
+    def runs(self) -> list[str]:
+        """The runs that have left something here."""
+        branches = {run for branches in self._branches.values() for run in branches.heads}
+        return sorted(branches | self._named(*WORKED_IN, "logs"))
+
+    def worked_in(self) -> list[str]:
+        """The runs that have left a place to work in."""
+        return sorted(self._named(*WORKED_IN))
+
+    def _named(self, *folders: str) -> set[str]:
+        names = {path.name for folder in folders for path in _folders_in(self._state / folder)}
+        return {name for name in names if RUN_ID.fullmatch(name)}
+
+    def of(self, run: str, *, branches: bool = True) -> list[Artifact]:
+        """What there is of a run, in the order in which it can be removed."""
+        found = list(map(self._measured, self.worktrees_of(run)))
+        if branches:
+            found += self._branches_of(run)
+        return found + [r.model_copy(update={"bytes": size_of(Path(r.path))}) for r in self.folders_of(run)]
+
+    def of_repo(self, run: str, repo: str) -> list[Artifact]:
+        """Its worktree and its branch in one repository, in the order in which they can be removed."""
+        return [r for r in (*self.worktrees_of(run), *self._branches_of(run)) if r.repo == repo]
+
+    def worktrees_of(self, run: str) -> list[Artifact]:
+        folders = (self._state / "worktrees" / run, self._state / "workspaces" / run)
+        repos = sorted({path.name for folder in folders for path in _folders_in(folder)})
+        return [self._worktree_of(run, repo) for repo in repos]
+
+    def folders_of(self, run: str, kinds: Iterable[Kind] = (Kind.CARRIED, Kind.LOGS)) -> list[Artifact]:
+        found = [(kind, self._state / kind / run) for kind in kinds]
+        return [Artifact(run=run, kind=kind, path=str(p)) for kind, p in found if p.is_dir() and not p.is_symlink()]
+
+    def remove(self, remnant: Artifact) -> Artifact:
+        """The same thing, gone; or with why it stays."""
+        try:
+            return self.take(remnant)
+        except CoordinationError as error:
+            return remnant.model_copy(update={"stays": error.message})
+        except OSError as error:
+            return remnant.model_copy(update={"stays": f"{error.filename or remnant.path}: {error.strerror}"})
+
+    def take(self, remnant: Artifact) -> Artifact:
+        """As `remove`, but raises what may pass: WorkspaceBusy, WorkspaceUnusable, GitInterrupted, OSError."""
+        if remnant.stays:
+            return remnant
+        if remnant.kind is Kind.BRANCH:
+            alone = partial(self._worktree(remnant.run, remnant.repo).alone, PATIENCE)
+            return self._branches[remnant.repo].remove(remnant, alone)
+        if remnant.kind is Kind.WORKTREE:
+            self._worktree(remnant.run, remnant.repo).remove(PATIENCE)
+        else:
+            remove_tree(Path(remnant.path))
+        return remnant.model_copy(update={"gone": True})
+
+    def loose(self, worktree: Artifact) -> str:
+        """Return the commit that would go with it, on no branch as it is; empty if there is none."""
+        there = not worktree.stays and Path(worktree.path).is_dir()
+        return self._worktree(worktree.run, worktree.repo).loose if there else ""
+
+    def _worktree_of(self, run: str, repo: str) -> Artifact:
+        path = self._path(run, repo)
+        return Artifact(run=run, kind=Kind.WORKTREE, repo=repo, path=str(path), stays=self._not_ours(repo, path))
+
+    def _measured(self, remnant: Artifact) -> Artifact:
+        path = Path(remnant.path)
+        loose = self.loose(remnant)
+        there = not remnant.stays and path.is_dir()
+        changed = bool(loose) or (there and self._worktree(remnant.run, remnant.repo).changed)
+        return remnant.model_copy(update={"bytes": size_of(path), "changed": changed, "loose": loose})
+
+    def _branches_of(self, run: str) -> list[Artifact]:
+        found = (
+            branches.of(run, base=self._base(run, repo), own=self._path(run, repo))
+            for repo, branches in self._branches.items()
+        )
+        return [remnant for remnant in found if remnant is not None]
+
+    def _path(self, run: str, repo: str) -> Path:
+        return self._state / "worktrees" / run / repo
+
+    def _worktree(self, run: str, repo: str) -> Worktree:
+        return Worktree(state=self._state, run=run, repo=Repo(name=repo), checkout=self._places[repo])
+
+    def _not_ours(self, repo: str, path: Path) -> str:
+        if repo not in self._branches:
+            return f"no worker here serves {repo}, or its folder cannot be read"
+        if path.is_symlink() or (path.exists() and path not in self._branches[repo].places):
+            return f"git does not know it as a worktree of {self._places[repo]}"
+        return ""
+
+    @cached_property
+    def _branches(self) -> Mapping[str, RunBranches]:
+        known = {repo: RunBranches(repo, path, self._recorded(repo)) for repo, path in self._places.items()}
+        return {repo: branches for repo, branches in known.items() if self._readable(repo, branches)}
+
+    def _readable(self, repo: str, branches: RunBranches) -> bool:
+        try:
+            branches.places  # noqa: B018 (asks git)
+        except CoordinationError as error:
+            if self._strict and isinstance(error, GitInterrupted):
+                raise
+            logger.warning("%s cannot be looked at: %s", repo, error.message)
+            return False
+        return True
+
+    def _recorded(self, repo: str) -> frozenset[str]:
+        return frozenset(tips[repo] for tips in self._tips if repo in tips)
+
+    def _base(self, run: str, repo: str) -> str | None:
+        file = self._state / "workspaces" / run / repo / "base"
+        return file.read_text() if file.is_file() else None
+
+
+def size_of(path: Path) -> int:
+    """In bytes; what goes meanwhile counts nothing."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += (Path(folder) / name).lstat().st_size
+            except OSError:
+                continue
+    return total
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        return [path for path in folder.iterdir() if path.is_dir()]
+    except (FileNotFoundError, NotADirectoryError):  # another worker of this machine was faster
+        return []

@@ -1,0 +1,164 @@
+"""Whether the results of completed todos are in a repository's base branch, as git sees it.
+
+A result is there if the base contains its commit, or if merging it there would change nothing: people squash and rebase. A later
+commit of the same branch stands for it as well, since it contains it. Where the base has gone on in the same files, such a merge
+conflicts; so the commits of the base that touched these files since are tried, too. `git merge-tree` is from 2.38 on: without it only
+a commit that the base contains counts. What the base lost again does not count (`reverted.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from coordination.errors import GitRefused
+from coordination.runs.cleaning import RUN_ID, Finding, Sought
+from coordination.runs.filings import UNDONE
+from workers.cleanup.reverted import unchanged, was_reverted, was_whole
+from workers.workspace.git import ask, git
+from workers.workspace.repository import branch_of, contains, has_commit, is_commit, look
+
+BRANCHES = "refs/heads/coord/"
+TRAILERS = (
+    "%H%x09%(trailers:key=Coord-Todo,valueonly,separator=%x20)%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
+)
+FILES_AT_MOST, COMMITS_AT_MOST = 200, 50
+"""So many files of a result, and commits of the base since, are looked at to find it squashed."""
+
+
+def findings(places: Mapping[str, Path], sought: Iterable[Sought]) -> Iterator[Finding]:
+    """Return what was found of each result in a repository that is served here; `why` is empty where it is in the base."""
+    served: dict[tuple[str, str], list[Sought]] = {}
+    for one in sought:
+        if one.repo in places:
+            served.setdefault((one.repo, one.branch), []).append(one)
+    for (repo, branch), here in served.items():
+        commits = tuple(one.commit for one in here if is_commit(one.commit))
+        checkout = Checkout(path=places[repo], revision=f"refs/heads/{branch}", recorded=commits)
+        yield from (_found(checkout, one) for one in here)
+
+
+def _found(checkout: Checkout, one: Sought) -> Finding:
+    known = Finding(todo=one.todo, repo=one.repo, branch=one.branch, run=one.run)
+    try:
+        if one.commit:
+            return known.model_copy(update={"why": checkout.why_not(one)})
+        return next(checkout.by_trailers(known), known)
+    except GitRefused as refused:
+        why = f"its result cannot be looked for: {refused.message}"
+        return known.model_copy(update={"why": why}) if one.commit else known
+
+
+@dataclass(frozen=True)
+class Checkout:
+    path: Path
+    revision: str
+    """Of the base: a whole ref, or HEAD."""
+    recorded: tuple[str, ...] = ()
+    """Commits that will be asked for: git is asked about all of them at once."""
+
+    def why_not(self, one: Sought) -> str:
+        """Why the result does not count as landed, in words; empty if it does. Raises GitRefused."""
+        if one.commit == UNDONE:
+            return f"its result was undone by run {one.run}"
+        if not is_commit(one.commit):
+            return f"{one.commit!r} is no commit"
+        if not self._is_repository:
+            return f"its result is a commit, and {self.path} is no git repository now"
+        if self._has(one):
+            return f"its result was in {one.branch}, and is there no more" if self._has_lost(one) else ""
+        run = f"branch {branch_of(one.run)} of {one.repo}" if RUN_ID.fullmatch(one.run) else one.repo
+        if not has_commit(self.path, one.commit):
+            return f"its commit {one.commit[:12]} (of {run}) is not in {self.path}"
+        return f"its result, on {run}, is not in {one.branch}"
+
+    def by_trailers(self, known: Finding) -> Iterator[Finding]:
+        """What was committed for the todo on branches of runs, and is not in the base. Raises GitRefused."""
+        for commit, run in self._named.get(known.todo, ()):
+            one = Sought(todo=known.todo, repo=known.repo, branch=known.branch, commit=commit, run=run)
+            if why := self.why_not(one):
+                yield known.model_copy(update={"why": why, "run": run})
+
+    def has(self, commit: str) -> bool:
+        """Whether the base has what the commit would bring there. Raises GitRefused where there is no base."""
+        return (
+            contains(self.path, commit, self._base)
+            or self._adds_nothing(self._base, commit)
+            or self._was_squashed(commit)
+        )
+
+    @cached_property
+    def _is_repository(self) -> bool:
+        return self.path.is_dir() and not look(self.path)[0]
+
+    @cached_property
+    def _base(self) -> str:
+        """The commit of the base branch. Raises GitRefused where there is none."""
+        return git("rev-parse", "--verify", f"{self.revision}^{{commit}}", cwd=self.path)
+
+    @cached_property
+    def _named(self) -> Mapping[str, list[tuple[str, str]]]:
+        """Todo → commits that bear its name on branches of runs, and not in the base, newest first; each with its run."""
+        named: dict[str, list[tuple[str, str]]] = {}
+        if self._is_repository:
+            span = ("--branches=coord/*", "--not", self._base)
+            for line in git("log", f"--format={TRAILERS}", *span, cwd=self.path).splitlines():
+                commit, todo, run = line.split("\t")
+                named.setdefault(todo, []).append((commit, run))
+        return named
+
+    def _has(self, one: Sought) -> bool:
+        """Raises GitRefused where there is no base branch."""
+        if one.commit in self._contained:
+            return True
+        if not has_commit(self.path, one.commit):
+            return False
+        return any(map(self.has, (one.commit, *self._tips_on(one))))
+
+    def _has_lost(self, one: Sought) -> bool:
+        if one.commit in self._unchanged:
+            return False
+        return was_reverted(self.path, self._base, one.commit, one.run, self._tips_on(one))
+
+    def _tips_on(self, one: Sought) -> list[str]:
+        """The tips of runs that stand on the result: a run that took the work up may have set it back."""
+        tips = [tip for tip in one.tips if is_commit(tip) and contains(self.path, one.commit, tip)]
+        heads = git("for-each-ref", f"--contains={one.commit}", "--format=%(objectname)", BRANCHES, cwd=self.path)
+        return [tip for tip in dict.fromkeys([*tips, *heads.split()]) if tip != one.commit]
+
+    @cached_property
+    def _contained(self) -> frozenset[str]:
+        """Those of `recorded` that the base contains."""
+        listed = "\n".join(self.recorded)
+        if not listed:
+            return frozenset()
+        there = git("cat-file", "--batch-check=%(objectname) %(objecttype)", cwd=self.path, stdin=f"{listed}\n")
+        commits = {line.removesuffix(" commit") for line in there.splitlines() if line.endswith(" commit")}
+        words = "\n".join([*commits, f"^{self._base}"])
+        beyond = git("rev-list", "--stdin", cwd=self.path, stdin=f"{words}\n") if commits else ""
+        return frozenset(commits - set(beyond.split()))
+
+    @cached_property
+    def _unchanged(self) -> frozenset[str]:
+        """Those of `recorded` of which the base has something as they left it."""
+        known = [commit for commit in self.recorded if commit in self._contained or has_commit(self.path, commit)]
+        return unchanged(self.path, self._base, known)
+
+    def _adds_nothing(self, base: str, commit: str) -> bool:
+        merged = ask("merge-tree", "--write-tree", "--no-messages", base, commit, cwd=self.path)
+        return merged.returncode == 0 and merged.stdout.strip() == git("rev-parse", f"{base}^{{tree}}", cwd=self.path)
+
+    def _was_squashed(self, commit: str) -> bool:
+        """Whether the base, at one of its commits since, had all of it."""
+        fork = ask("merge-base", self._base, commit, cwd=self.path).stdout.strip()
+        if not fork:
+            return False
+        if was_whole(self.path, self._base, fork, commit):
+            return True
+        files = [f for f in git("diff", "--name-only", "-z", fork, commit, cwd=self.path).split("\0") if f]
+        paths = ("--", *files) if len(files) <= FILES_AT_MOST else ()
+        options = ("--first-parent", f"--max-count={COMMITS_AT_MOST}")
+        since = ask("--literal-pathspecs", "rev-list", *options, f"{fork}..{self._base}", *paths, cwd=self.path)
+        return any(self._adds_nothing(base, commit) for base in since.stdout.split())

@@ -1,0 +1,227 @@
+"""Whether a base branch once had a result and lost it again: people revert a merge, or put files back by hand.
+
+The base's first-parent commits are followed from the newest back, with the mode and blob that each has of every file of the result.
+A file of the result is present where it is as the result left it, and gone where it is as it was before; of any other content a
+three-way merge says whether bringing the change, or undoing it, would alter nothing. The newest commit at which that can be said
+decides. So a base that was reverted and then went on in the same lines has lost the result, and one that went on without a
+reversion has it.
+
+What a todo did away with (a later todo deletes what an earlier one made) is no reversion, nor is a file that was renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from workers.workspace.git import ask, git
+
+COMMITS_AT_MOST = 2000
+"""So many first-parent commits of the base that touch the result's files are followed."""
+MERGES_AT_MOST = 100
+"""So many three-way merges of single files are made for a result."""
+RUN_COMMITS_AT_MOST = 200
+"""So many commits of its run are followed down to where the run began."""
+TODOS = "--format=%(trailers:key=Coord-Todo,valueonly,separator=%x20)"
+
+Entry = tuple[str, str]
+"""Mode and blob; both zero of a file that is not there."""
+ABSENT: Entry = ("000000", "0" * 40)
+
+
+class State(Enum):
+    PRESENT = auto()
+    GONE = auto()
+    UNCLEAR = auto()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A file of the result: as it was before, and as the result left it."""
+
+    before: Entry
+    after: Entry
+
+
+def unchanged(path: Path, base: str, commits: Iterable[str]) -> frozenset[str]:
+    """Return the commits of which the base still has a file exactly as they left it, so that they cannot be gone. Raises GitRefused."""
+    listed = "\n".join(commits)
+    if not listed:
+        return frozenset()
+    there = _entries(path, base)
+    options = ("-z", "-r", "--root", "--no-renames", "--diff-merges=first-parent")
+    words = iter(git("diff-tree", "--stdin", *options, cwd=path, stdin=f"{listed}\n").split("\0"))
+    found, commit = set(), ""
+    for word in words:
+        if not word.startswith(":"):
+            commit = word.strip() or commit
+        elif there.get(next(words), ABSENT) == _raw(word).after:
+            found.add(commit)
+    return frozenset(found)
+
+
+def was_whole(path: Path, base: str, fork: str, commit: str) -> bool:
+    """Whether the base had, at one of its commits since `fork`, every file as `commit` left it. Raises GitRefused."""
+    changes = _changes(path, fork, commit)
+    history = History(path, base, fork, commit, changes)
+    return bool(changes) and any(
+        all(at[name] == change.after for name, change in changes.items()) for _, at in history.commits()
+    )
+
+
+def was_reverted(path: Path, base: str, commit: str, run: str, tips: Iterable[str] = ()) -> bool:
+    """Whether the base had the commit's work and lost it, other than by the work of a todo. Raises GitRefused.
+
+    `tips`: later commits of the run, which may have changed the same lines again: with all of one the commit is there.
+    """
+    parent = ask("rev-parse", "--verify", "--quiet", f"{commit}^", cwd=path).stdout.strip()
+    if not parent:
+        return False
+    began = _began(path, commit, run) or parent
+    fork = ask("merge-base", base, began, cwd=path).stdout.strip()
+    own, whole = _changes(path, parent, commit), _changes(path, began, commit)
+    if not fork or not own:
+        return False
+    later = [_changes(path, began, tip) for tip in tips]
+    every = {name: change for changes in (*later, whole, own) for name, change in changes.items()}
+    history = History(path, base, fork, commit, every)
+    lost_by = ""
+    for newest, at in history.commits():
+        state = history.state(at, own)
+        if state is State.UNCLEAR:
+            state = (
+                State.PRESENT if any(history.has_all(at, changes) for changes in later) else history.state(at, whole)
+            )
+        if state is State.GONE:
+            lost_by = newest
+        elif state is State.PRESENT:
+            return bool(lost_by) and not history.is_kept_otherwise(lost_by)
+    # It never was in a commit of the base's own: people took it out as they merged, or a later todo did in the run.
+    names = ("--", *whole)
+    return bool(lost_by) and not git("--literal-pathspecs", "log", TODOS, f"{commit}..{base}", *names, cwd=path).strip()
+
+
+class History:
+    """The result's files along the base's first-parent commits since `fork`."""
+
+    def __init__(self, path: Path, base: str, fork: str, result: str, changes: Mapping[str, Change]) -> None:
+        self._path = path
+        self._base = base
+        self._result = result
+        self._fork = fork
+        self._changes = changes
+        self._merges = 0
+        self._states: dict[tuple[str, Entry], State] = {}
+
+    def commits(self) -> Iterator[tuple[str, Mapping[str, Entry]]]:
+        """Each commit that touched one of the files, newest first, with the files as it left them; at least the base."""
+        there = _entries(self._path, self._base)
+        at = {name: there.get(name, ABSENT) for name in self._changes}
+        if not self._touching or self._renamed:
+            yield self._base, at | {name: there[new] for name, new in self._renamed.items() if new in there}
+        for commit, before in self._touching:
+            yield commit, dict(at)
+            at |= before
+
+    def state(self, at: Mapping[str, Entry], changes: Mapping[str, Change]) -> State:
+        """Of a result of several files: one that is present makes it present, else one that is gone makes it gone."""
+        states = {self._state_of(name, at[name], change) for name, change in changes.items()}
+        return next((state for state in (State.PRESENT, State.GONE) if state in states), State.UNCLEAR)
+
+    def has_all(self, at: Mapping[str, Entry], changes: Mapping[str, Change]) -> bool:
+        return all(self._state_of(name, at[name], change) is State.PRESENT for name, change in changes.items())
+
+    def is_kept_otherwise(self, commit: str) -> bool:
+        """Whether the commit that took the result out is a todo's, or only renamed a file of it."""
+        names = ("--", *self._changes)
+        span = f"{commit}^..{commit}"
+        if git("--literal-pathspecs", "log", TODOS, span, *names, cwd=self._path).strip():
+            return True
+        return bool(self._renames(f"{commit}^", commit))
+
+    @cached_property
+    def _renamed(self) -> Mapping[str, str]:
+        """File of the result → the name that it has in the base by now."""
+        return self._renames(self._result, self._base)
+
+    def _renames(self, before: str, after: str) -> dict[str, str]:
+        options = ("--find-renames", "--diff-filter=R", "--name-status", "-z")
+        words = git("diff", *options, before, after, cwd=self._path).split("\0")
+        pairs = zip(words[1::3], words[2::3], strict=False)
+        return {old: new for old, new in pairs if old in self._changes and new not in self._changes}
+
+    @cached_property
+    def _touching(self) -> list[tuple[str, Mapping[str, Entry]]]:
+        """Commit → what it changed, as that was before."""
+        options = ("--first-parent", "--diff-merges=first-parent", "--raw", "--no-renames", "--no-abbrev", "-z")
+        span = (f"--max-count={COMMITS_AT_MOST}", f"{self._fork}..{self._base}", "--", *self._changes)
+        told = git("--literal-pathspecs", "log", "--format=commit %H", *options, *span, cwd=self._path)
+        found: list[tuple[str, dict[str, Entry]]] = []
+        words = iter(told.split("\0"))
+        for word in words:
+            kind, _, commit = word.strip().partition(" ")
+            if kind == "commit":
+                found.append((commit, {}))
+            elif word.lstrip().startswith(":"):
+                found[-1][1][next(words)] = _raw(word.lstrip()).before
+        return [(commit, before) for commit, before in found]
+
+    def _state_of(self, name: str, there: Entry, change: Change) -> State:
+        if there in (change.before, change.after):
+            return State.PRESENT if there == change.after else State.GONE
+        if there[1] == ABSENT[1] or self._merges >= MERGES_AT_MOST:
+            return State.UNCLEAR
+        key = (f"{name}\0{change.before}\0{change.after}", there)
+        if key not in self._states:
+            self._merges += 1
+            self._states[key] = self._by_lines(there, change)
+        return self._states[key]
+
+    def _by_lines(self, there: Entry, change: Change) -> State:
+        with TemporaryDirectory() as folder:
+            mine, before, after = (Path(folder, name) for name in ("there", "before", "after"))
+            for file, entry in ((mine, there), (before, change.before), (after, change.after)):
+                file.write_bytes(b"" if entry[1] == ABSENT[1] else self._blob(entry[1]))
+            if self._adds_nothing(mine, before, after):
+                return State.PRESENT
+            return State.GONE if self._adds_nothing(mine, after, before) else State.UNCLEAR
+
+    def _adds_nothing(self, there: Path, old: Path, new: Path) -> bool:
+        """Whether the change from `old` to `new`, made to `there`, leaves it as it is."""
+        names = [str(file) for file in (there, old, new)]
+        merged = ask("merge-file", "-p", "--quiet", *names, cwd=self._path)
+        return merged.returncode == 0 and merged.stdout.encode(errors="surrogateescape") == there.read_bytes()
+
+    def _blob(self, blob: str) -> bytes:
+        return ask("cat-file", "blob", blob, cwd=self._path).stdout.encode(errors="surrogateescape")
+
+
+def _entries(path: Path, commit: str) -> dict[str, Entry]:
+    listed = (entry.partition("\t") for entry in git("ls-tree", "-rz", commit, cwd=path).split("\0"))
+    return {name: (words.split()[0], words.split()[2]) for words, _, name in listed if name}
+
+
+def _changes(path: Path, before: str, after: str) -> dict[str, Change]:
+    told = iter(git("diff-tree", "-r", "-z", "--no-renames", "--raw", before, after, cwd=path).split("\0"))
+    return {next(told): _raw(word) for word in told if word.startswith(":")}
+
+
+def _raw(word: str) -> Change:
+    """One `:mode mode blob blob status` of git's."""
+    mode, new_mode, blob, new_blob, *_ = word.removeprefix(":").split()
+    return Change(before=(mode, blob), after=(new_mode, new_blob))
+
+
+def _began(path: Path, commit: str, run: str) -> str:
+    """The commit on which the run began; empty if that is unknown, for its commits do not bear its name."""
+    options = ("--first-parent", f"--max-count={RUN_COMMITS_AT_MOST}")
+    shown = "--format=%H%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
+    for line in git("log", *options, shown, commit, cwd=path).splitlines():
+        earlier, _, named = line.partition("\t")
+        if named != run:
+            return "" if earlier == commit else earlier
+    return ""

@@ -1,0 +1,149 @@
+"""What a run that is rolled back has left of one repository goes: its worktree and its branch, and those of the runs that it took up.
+
+The repository's own branch is never moved, and nobody's own commit is lost: a branch with one stays, with everything else, and
+the rollback says so. Each branch is judged by what its own run recorded:
+
+* the commit that Redis recorded as the run's tip;
+* where the last attempt left it standing (`lock.py`); an attempt that was killed had no time to say so, but its commit
+  bears its fence, and what a compensation committed is nobody's work in any case.
+
+What was never recorded and is on no other branch is somebody's own. In doubt it is: of a todo that committed by itself and
+was killed, nobody can tell its commits from a person's. There is no doubt in a run that had not ended: its branch is the
+attempts' alone, and each of them sets it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.errors import CoordinationError, GitRefused
+from coordination.runs.cleaning import Artifact, Kind
+from workers.cleanup.artifacts import RunArtifacts
+from workers.workspace.base_commit import Carried
+from workers.workspace.git import ask
+from workers.workspace.lock import LockHolder, occupant_in
+from workers.workspace.repository import branch_of, look, worktrees
+
+TRAILERS = "%(trailers:key=Coord-Run,valueonly,separator=%x20)%x09%(trailers:key=Coord-Fence,valueonly,separator=%x20)"
+UNDOING = "/compensate"
+
+
+class NotRemoved(CoordinationError):
+    """What a run has left stays, since somebody needs it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RollbackCleanup:
+    state: Path
+    repo: str
+    checkout: Path
+    run: str
+    tip: str | None
+    """Where the run left the repository, as Redis recorded it; None: it has committed nothing."""
+    had_ended: bool
+    """Before it was rolled back."""
+    carried: Carried | None = None
+
+    def refuse_lost_repository(self) -> None:
+        """Raises where the run's commits went with what they were in."""
+        if self.tip and (why := look(self.checkout)[0]):
+            raise GitRefused(
+                f"{self.repo}: {self.checkout} {why}, and the run has worked on a branch of it",
+                f"restore it, then: coord rollback {self.run}",
+            )
+
+    def refuse_losses(self, *, of_all: bool) -> None:
+        """Raises where something of the run would be lost; `of_all`: of the runs that it took up, too."""
+        if self._has_git():
+            for run in self._runs if of_all else (self.run,):
+                self._refuse(run, self._found(self._remains(run), run))
+
+    def carry_out(self) -> Iterator[str]:
+        """All of it, or nothing; in words what went. What is gone already is fine. Raises WorkspaceBusy or NotRemoved."""
+        self.refuse_losses(of_all=True)
+        for run in self._runs if self._has_git() else ():
+            remains = self._remains(run)
+            for remnant in self._found(remains, run):
+                words = self._words(remnant)
+                self._refuse(run, [remains.take(remnant)])
+                yield words
+
+    @property
+    def _runs(self) -> tuple[str, ...]:
+        return (self.run, *(self.carried.runs if self.carried else ()))
+
+    def _has_git(self) -> bool:
+        """Raises GitRefused where that cannot be told: what cannot be read is not gone."""
+        has = not look(self.checkout)[0]
+        return has and next(worktrees(self.checkout), None) is not None
+
+    def _found(self, remains: RunArtifacts, run: str) -> list[Artifact]:
+        return [self._judged(remains, remnant) for remnant in remains.of_repo(run, self.repo)]
+
+    def _judged(self, remains: RunArtifacts, remnant: Artifact) -> Artifact:
+        """The same; a worktree stays where HEAD has somebody's own commit that is on no branch."""
+        loose = remains.loose(remnant) if remnant.kind is Kind.WORKTREE else ""
+        last = occupant_in(self.state / "workspaces" / remnant.run / self.repo)
+        if not loose or (last and not last.left and self._is_of(last, remnant.run, loose)):
+            return remnant
+        stays = f"its HEAD is at {loose[:12]}, which is on no branch"
+        return remnant.model_copy(update={"loose": loose, "stays": stays})
+
+    def _remains(self, run: str) -> RunArtifacts:
+        tips = [{self.repo: tip} for tip in self._recorded(run)]
+        return RunArtifacts(self.state, {self.repo: self.checkout}, tips, strict=True)
+
+    def _recorded(self, run: str) -> Iterator[str]:
+        """The commits on the branch of a run that are its own."""
+        last = occupant_in(self.state / "workspaces" / run / self.repo)
+        if run == self.run and self.tip:
+            yield self.tip
+        elif self.carried and self.carried.tip and not (last and last.stood):
+            yield self.carried.tip
+        if last and last.left and last.stood:
+            yield last.stood
+        elif last and not last.left and self._is_of(last, run, head := self._head(run)):
+            yield head
+
+    def _is_of(self, killed: LockHolder, run: str, head: str) -> bool:
+        """Whether an attempt that was killed in its worktree has made the commit."""
+        if not head:
+            return False
+        if run == self.run and not self.had_ended:
+            return True
+        return killed.key.endswith(UNDOING) or self._trailers(head) == (run, str(killed.fence))
+
+    def _trailers(self, commit: str) -> tuple[str, str]:
+        run, _, fence = (
+            ask("log", "-1", f"--format={TRAILERS}", commit, cwd=self.checkout).stdout.strip().partition("\t")
+        )
+        return run, fence
+
+    def _head(self, run: str) -> str:
+        ref = f"refs/heads/{branch_of(run)}"
+        return ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", cwd=self.checkout).stdout.strip()
+
+    def _refuse(self, run: str, found: list[Artifact]) -> None:
+        kept = [f"{self._name(remnant)} stays: {remnant.stays}" for remnant in found if remnant.stays]
+        if kept:
+            loose = next((remnant.path for remnant in found if remnant.loose), "")
+            keep = f"{loose} branch NAME" if loose else f"{self.checkout} branch -m {branch_of(run)} NAME"
+            raise NotRemoved(
+                f"{self.repo}: {'; '.join(kept)}",
+                f"keep what is yours (git -C {keep}), then: coord rollback {self.run}",
+            )
+
+    def _name(self, remnant: Artifact) -> str:
+        if remnant.kind is Kind.WORKTREE:
+            return f"the worktree {remnant.path}"
+        return f"branch {branch_of(remnant.run)} in {remnant.path}"
+
+    def _words(self, remnant: Artifact) -> str:
+        if remnant.kind is Kind.WORKTREE:
+            return f"{self._name(remnant)} is removed"
+        head = self._head(remnant.run)
+        merged = not remnant.unmerged and self._trailers(head)[0] == remnant.run
+        elsewhere = "; its commits are on another branch or tag as well, and stay there" if merged else ""
+        return f"{self._name(remnant)} is removed, it stood at {head[:12]}{elsewhere}"

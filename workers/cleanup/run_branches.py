@@ -1,0 +1,125 @@
+"""The branches `coord/<run>` of one repository, and which of them can go without anybody's work being lost.
+
+One goes only if every commit on it is in another branch or recorded by a run (its own, or one that carried it on), and if it
+is checked out nowhere. So whoever went on working on a run's branch keeps it; and so does a run that is forgotten.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+
+from coordination.errors import GitRefused
+from coordination.runs.cleaning import RUN_ID, Artifact, Kind
+from workers.cleanup.landed import Checkout
+from workers.workspace.git import Hold, git
+from workers.workspace.repository import REFS, branch_of, is_commit, look, worktrees
+from workers.workspace.trouble import GitInterrupted
+
+_OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.pattern}")
+
+
+class RunBranches:
+    """As they are when they are first looked at. Raises GitRefused."""
+
+    def __init__(self, repo: str, checkout: Path, recorded: Collection[str] = ()) -> None:
+        self._repo = repo
+        self._checkout = checkout
+        self._recorded = recorded
+        """The commits at which runs left the repository."""
+
+    @cached_property
+    def heads(self) -> Mapping[str, str]:
+        """Run → the commit that its branch is at."""
+        local = {ref: commit for ref, commit in self._refs.items() if ref.startswith("refs/heads/")}
+        return {ref.rpartition("/")[2]: commit for ref, commit in local.items() if _OF_A_RUN.fullmatch(ref)}
+
+    @cached_property
+    def places(self) -> Mapping[Path, str]:
+        """Each worktree that git knows, the checkout among them, and the branch that it is on (empty if none)."""
+        return dict(worktrees(self._checkout)) if self._has_git else {}
+
+    def of(self, run: str, *, base: str | None, own: Path) -> Artifact | None:
+        """The run's branch, if there is one. `base`: where it began; `own`: its worktree."""
+        head = self.heads.get(run)
+        if head is None:
+            return None
+        return Artifact(
+            run=run,
+            kind=Kind.BRANCH,
+            repo=self._repo,
+            path=str(self._checkout),
+            unmerged=head in self._unmerged and not self._squashed(head),
+            stays="it has commits that no run has recorded"
+            if head in self._foreign and head != base
+            else self._checked_out(run, self.places, own),
+        )
+
+    def remove(self, remnant: Artifact, alone: Callable[[], AbstractContextManager[Hold]]) -> Artifact:
+        """The branch gone, unless somebody has moved it or checked it out meanwhile.
+
+        Raises GitInterrupted or WorkspaceBusy.
+        `alone`: keeps everybody else from writing it, and gives the descriptor of that lock.
+        """
+        stays = self._checked_out(remnant.run, dict(worktrees(self._checkout)))
+        try:
+            if not stays:
+                ref, head = f"refs/heads/{branch_of(remnant.run)}", self.heads[remnant.run]
+                with alone() as hold:
+                    self._unlock(ref)
+                    git("update-ref", "--no-deref", "-d", ref, head, cwd=self._checkout, hold=hold)
+        except GitInterrupted:
+            raise
+        except GitRefused as refused:
+            stays = refused.message
+        return remnant.model_copy(update={"stays": stays, "gone": not stays})
+
+    def _unlock(self, ref: str) -> None:
+        """Remove a lock file of the branch: nobody else may write it now, so the git that left it was killed."""
+        if common_dir := look(self._checkout)[1]:
+            (common_dir / f"{ref}.lock").unlink(missing_ok=True)
+
+    def _checked_out(self, run: str, places: Mapping[Path, str], own: Path | None = None) -> str:
+        branch = f"refs/heads/{branch_of(run)}"
+        place = next((place for place, on in places.items() if on == branch and place != own), None)
+        return f"it is checked out in {place}" if place else ""
+
+    def _squashed(self, head: str) -> bool:
+        """Whether the checkout's own branch has all of it, under other commits."""
+        try:
+            return Checkout(path=self._checkout, revision="HEAD").has(head)
+        except GitRefused:  # it has no commit
+            return False
+
+    @cached_property
+    def _has_git(self) -> bool:
+        return not look(self._checkout)[0]
+
+    @cached_property
+    def _refs(self) -> Mapping[str, str]:
+        if not self._has_git:
+            return {}
+        listing = git("for-each-ref", "--format=%(refname) %(objectname)", *REFS, cwd=self._checkout)
+        return {ref: commit for ref, _, commit in (line.rpartition(" ") for line in listing.splitlines())}
+
+    @cached_property
+    def _unmerged(self) -> frozenset[str]:
+        """Heads with a commit that no branch or tag has but those of runs."""
+        return self._heads_beyond([commit for ref, commit in self._refs.items() if not _OF_A_RUN.fullmatch(ref)])
+
+    @cached_property
+    def _foreign(self) -> frozenset[str]:
+        """Those of them with a commit that no run has recorded, either."""
+        return self._unmerged & self._heads_beyond(self._recorded)
+
+    def _heads_beyond(self, known: Iterable[str]) -> frozenset[str]:
+        heads = frozenset(self.heads.values())
+        if not heads:
+            return heads
+        words = "\n".join([*heads, *(f"^{commit}" for commit in known if is_commit(commit))])
+        # What a run recorded may have been made on another host, and never come here.
+        beyond = git("rev-list", "--ignore-missing", "--stdin", cwd=self._checkout, stdin=words)
+        return heads & frozenset(beyond.split())

@@ -1,0 +1,1 @@
+"""Run a todo's command under a guard, and end what is left of it."""

@@ -1,0 +1,335 @@
+"""The guard: runs one command, and sees to it that nothing of it stays behind. Standard library only, imports little.
+
+The worker starts one guard per command as a program of its own (`python -I -S`): it must be up in a few
+milliseconds, and must not share a thing with the worker that it outlives.
+
+States::
+
+    running ──command ends──► sweeping (TERM to what it left) ──nobody left──► gone (the guard ends)
+       ├─────T, or time is up──► stopping (TERM to all) ──┘  either: KILL, again and again, once the grace is over
+       └─────K, or the worker is dead──► KILL at once
+
+Invariants
+
+1. The guard ends only when nothing of the command is alive (but for what it has no right to kill: it reports those).
+2. It holds the worktree's flock (`hold`) until then, and the command never does: who gets that lock is alone.
+3. The command outlives neither its worker nor its guard.
+
+What happens on each failure
+
+* The worker dies, by SIGKILL too: the kernel closes its end of `line`, the guard reads that, and kills.
+* A child leaves the process group, by setsid or a double fork: on Linux the guard is a child subreaper, so whoever
+  loses its parent becomes a child of the guard and is found below it in /proc. On macOS only the process group is known.
+* The guard itself is killed: on Linux the kernel kills the command (PDEATHSIG). What that had started stays, and carries
+  the attempt's mark; the worker sees `line` close without `gone` and clears up (`orphans.py`). If the worker is dead
+  too, the next attempt does, before it enters the worktree.
+* The guard itself is stopped or hangs: the worker kills it some seconds after the time that it had (`child.py`).
+* Ctrl-C and TERM at the worker's terminal: the guard is in a session of its own and ignores both; `line` alone counts.
+* The command cannot be started: `refused`, with an exit code in sh's manner.
+
+`line` is a socket pair of which each side holds one end. To the guard it carries one-byte words: T stop, K kill. To the
+worker, lines of text: `started PID`, `refused CODE MESSAGE`, `ended REASON WAITSTATUS`, `kills` (again and again while it
+does), `left REASON PID…`, `gone`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+else:
+    import _signal as signal  # the same without its enums, which are a third of the guard's start-up (3.5 of 12 ms)
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+RLIMIT_LOCKS = 10
+"""Of Linux, which ignores it: the mark of an attempt's processes (`orphans.py`)."""
+NOT_EXECUTABLE, NOT_FOUND = 126, 127
+LONGEST_NAP_S = 3600.0
+"""poll() counts milliseconds in an int: 25 days would overflow it."""
+SWEEP_EVERY_S = (0.02, 0.5)
+"""While it kills, the guard looks for what was forked in between: often at first, then seldom (a process in an
+uninterruptible read may take minutes to die)."""
+
+
+class Refused(Exception):
+    """The command could not be started."""
+
+    def __init__(self, code: int, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class Guard:
+    def __init__(self, line: int, mark: int, timeout_s: float, grace_s: float) -> None:
+        self.line = line
+        self.mark = mark
+        self.worker_lives = True
+        self.grace_s = grace_s
+        self.timeout_at = time.monotonic() + timeout_s
+        self.kill_at: float | None = None
+        self.sweep_s = SWEEP_EVERY_S[0]
+        self.reason = "exited"
+        self.main = 0
+        self.ended = False
+        self.beyond_reach: set[int] = set()
+        self.adopts = prctl(PR_SET_CHILD_SUBREAPER, 1)
+        self.wake = wake_on_child()
+
+    def run(self, argv: list[str], cwd: str, env: dict[bytes, bytes]) -> None:
+        if self._worker_is_dead():
+            return
+        try:
+            self.main = spawn(argv, cwd, env, self.mark)
+        except Refused as refused:
+            self._say(f"refused {refused.code} {refused}")
+        else:
+            self._say(f"started {self.main}")
+            let_go_of_output()
+            self._watch()
+        self._say("gone")
+
+    def _watch(self) -> None:
+        while self._reap() or self._group_is_alive():
+            if self.ended:
+                self._begin_to_end()
+            now = time.monotonic()
+            if self.kill_at is None and now >= self.timeout_at:
+                self.reason = "timeout"
+                self._begin_to_end()
+            if self.kill_at is not None and now >= self.kill_at:
+                self._signal_all(signal.SIGKILL)
+                self._say("kills")
+                if self._only_beyond_reach():
+                    self._say(f"left {self.reason} {' '.join(map(str, self.beyond_reach))}")
+                    return
+            self._listen(self._nap(now))
+
+    def _nap(self, now: float) -> float:
+        if self.kill_at is None:
+            return min(max(0.0, self.timeout_at - now), LONGEST_NAP_S)
+        until_kill = self.kill_at - now
+        orphans_end_unseen = self.ended and not self.adopts
+        if until_kill > 0 and not orphans_end_unseen:
+            return min(until_kill, LONGEST_NAP_S)
+        self.sweep_s = min(self.sweep_s * 2, SWEEP_EVERY_S[1])
+        return self.sweep_s
+
+    def _listen(self, nap_s: float) -> None:
+        poll = select.poll()
+        poll.register(self.wake, select.POLLIN)
+        if self.worker_lives:
+            poll.register(self.line, select.POLLIN)
+        ready = [fd for fd, _ in poll.poll(int(nap_s * 1000) + 1)]
+        if self.wake in ready:
+            os.read(self.wake, 4096)
+        if self.line in ready:
+            self._obey(self._hear())
+
+    def _hear(self) -> bytes:
+        try:
+            return os.read(self.line, 1)
+        except ConnectionError:  # it died without reading all that we said
+            return b""
+
+    def _obey(self, word: bytes) -> None:
+        self.worker_lives = bool(word)
+        if self.kill_at is None:
+            self.reason = "stopped"
+        if word == b"T":
+            self._begin_to_end()
+        else:
+            self.kill_at = time.monotonic()
+
+    def _begin_to_end(self) -> None:
+        if self.kill_at is None:
+            self.kill_at = time.monotonic() + self.grace_s
+            self._signal_all(signal.SIGTERM)
+
+    def _reap(self) -> bool:
+        """Take in whoever ended; whether a child is left. With a subreaper "no child" means that nobody is left."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                return True
+            if pid == self.main:
+                self._main_ended(status)
+
+    def _main_ended(self, status: int) -> None:
+        self.ended = True
+        self._say(f"ended {self.reason} {status}")
+
+    def _group_is_alive(self) -> bool:
+        return not self.adopts and signal_group(self.main, 0)
+
+    def _signal_all(self, number: int) -> None:
+        whole_group = not (self.ended and self.adopts)  # once the command is reaped, its pid could name a stranger
+        if whole_group:
+            signal_group(self.main, number)
+        for pid, group in self._everyone().items():
+            outside = group != self.main or not whole_group
+            if outside and not may_signal(pid, number):
+                self.beyond_reach.add(pid)
+
+    def _only_beyond_reach(self) -> bool:
+        everyone = self._everyone()
+        return bool(everyone) and self.beyond_reach.issuperset(everyone)
+
+    def _everyone(self) -> dict[int, int]:
+        return descendants(os.getpid()) if self.adopts else {}
+
+    def _worker_is_dead(self) -> bool:
+        poll = select.poll()
+        poll.register(self.line, select.POLLIN)
+        return bool(poll.poll(0))  # it has nothing to say before `started`: this is the end of the line
+
+    def _say(self, line: str) -> None:
+        try:  # noqa: SIM105 (contextlib costs 4 ms)
+            os.write(self.line, line.replace("\n", " ").encode(errors="surrogateescape") + b"\n")
+        except ConnectionError:
+            pass  # the worker is dead; what is left to do is the same
+
+
+def prctl(option: int, value: int) -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    return bool(ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), 0, 0, 0) == 0)
+
+
+def wake_on_child() -> int:
+    """A file descriptor that becomes readable when a child ends. What a terminal or the group sends is ignored."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    return reader
+
+
+def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int) -> int:
+    """Start the command as the leader of a session of its own; its pid is also its process group."""
+    guard = os.getpid()
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        become(argv, cwd, env, mark, guard, writer)
+    os.close(writer)
+    words = os.read(reader, 4096)  # nothing, if exec succeeded: the pipe is close-on-exec
+    os.close(reader)
+    if not words:
+        return pid
+    os.waitpid(pid, 0)
+    code, _, message = words.decode(errors="surrogateescape").partition(" ")
+    raise Refused(int(code), message)
+
+
+def become(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int, guard: int, trouble: int) -> None:
+    """In the fork: turn into the command. Never returns."""
+    try:
+        os.setsid()
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:  # it died before the kernel was told to take us along
+            os._exit(NOT_EXECUTABLE)
+        for number in signal.valid_signals():
+            if signal.getsignal(number) == signal.SIG_IGN:  # exec would hand that on
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if mark:
+            resource.setrlimit(RLIMIT_LOCKS, (mark, resource.getrlimit(RLIMIT_LOCKS)[1]))
+        enter(cwd)
+        os.execvpe(argv[0], argv, env)  # noqa: S606
+    except OSError as error:
+        refusal = why(argv[0], error)
+        os.write(trouble, f"{refusal.code} {refusal}".encode(errors="surrogateescape"))
+    except Refused as refused:
+        os.write(trouble, f"{refused.code} {refused}".encode(errors="surrogateescape"))
+    finally:
+        os._exit(NOT_EXECUTABLE)
+
+
+def enter(cwd: str) -> None:
+    try:
+        os.chdir(cwd)
+    except OSError as error:
+        message = f"cannot enter {cwd}: {error.strerror}; restore that folder, or let the todo run again"
+        raise Refused(NOT_EXECUTABLE, message) from error
+
+
+def why(program: str, error: OSError) -> Refused:
+    if isinstance(error, FileNotFoundError):
+        return Refused(NOT_FOUND, f"{program}: not found (or the interpreter in its first line is not); check PATH")
+    if error.errno == 8:  # ENOEXEC
+        return Refused(NOT_EXECUTABLE, f"{program}: not a program; begin it with a line such as #!/bin/sh")
+    return Refused(NOT_EXECUTABLE, f"{program}: {error.strerror}; check its mode and its path")
+
+
+def let_go_of_output() -> None:
+    """The command alone holds its output open, so that its end is seen."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(nothing, fd)
+    os.close(nothing)
+
+
+def may_signal(pid: int, number: int) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass  # ended by itself
+    except PermissionError:
+        return False  # it changed its user: sudo, a setuid program
+    return True
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Whether anybody of the group is alive. (macOS says "not permitted" of a group of zombies.)"""
+    try:
+        os.killpg(group, number)
+    except OSError:
+        return False
+    return True
+
+
+def descendants(root: int) -> dict[int, int]:
+    """Every living process below `root`, with its process group."""
+    children: dict[int, list[tuple[int, int]]] = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 (pathlib costs 6 ms)
+        if not name.isdigit():
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as stat:  # noqa: PTH123
+                state, parent, group = stat.read().rpartition(b") ")[2].split()[:3]
+        except OSError:
+            continue  # ended while we looked
+        if state not in (b"Z", b"X"):
+            children.setdefault(int(parent), []).append((int(name), int(group)))
+    found: dict[int, int] = {}
+    below = [root]
+    while below:
+        for child, group_of_child in children.get(below.pop(), ()):
+            found[child] = group_of_child
+            below.append(child)
+    return found
+
+
+def main(args: list[str]) -> None:
+    line, hold, mark, timeout_s, grace_s, locale, cwd, *argv = args
+    env = dict(os.environb)
+    if locale == "C":
+        env.pop(b"LC_CTYPE", None)  # Python sets it for itself in a C locale (PEP 538): it is not the command's
+    for fd in (line, hold):
+        if fd != "-":
+            os.set_inheritable(int(fd), False)
+    Guard(int(line), int(mark), float(timeout_s), float(grace_s)).run(argv, cwd, env)
+    os._exit(0)  # nothing is left to clear up, and Python would take 1 ms for that

@@ -1,0 +1,168 @@
+"""What makes two attempts the same: one digest of all that decides what comes of them, as far as it is known.
+
+It is the action as a worker would run it, in its repository, from a git tree (not a commit: that has a date), with what its
+predecessors handed over and the git tree at which each left its repository: all of them, for it is told of all (COORD_CONTEXT), by
+the names under which it finds them there; and the shared context as it is told it. Not: its own id and words where no agent is told these, timeouts, retries, resources, gates, the run.
+
+The files that a todo's `inputs` name, as git sees them: tracked, untracked and ignored ones alike, each with a digest of what is in it.
+
+A pattern is a pathspec of git with its `glob` rules: `*` stays within a folder, `**` does not, a folder means all that is in it. So it
+follows no link out of the repository; a link counts by where it points.
+
+What a todo changed, from one tree to another, as a patch that another worktree can be given.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+from coordination.errors import CoordinationError, GitRefused
+from coordination.models import AgentAction, Command
+from coordination.runs.records import TodoSpec
+from workers.workspace.git import ask
+from workers.workspace.repository import is_commit
+from workers.workspace.worktree import Worktree
+
+FORMAT = 2
+"""Of keys and results: another one finds none of the former."""
+
+
+def key_of(
+    spec: TodoSpec,
+    agent_command: Command | None,
+    tree: str,
+    inputs: Found,
+    context: Mapping[str, Any],
+    trees: Mapping[str, str],
+) -> str:
+    """Return SHA-256 over canonical JSON; `context`: as COORD_CONTEXT has it; `trees`: of each predecessor that left a commit."""
+    parts = {
+        "format": FORMAT,
+        "repo": spec.repo.name,
+        "prepare": spec.repo.prepare,
+        "action": _action(spec, agent_command),
+        "env": {name: str(value) for name, value in spec.todo.env.items()},
+        "tree": tree,
+        "inputs": inputs,
+        "predecessors": [
+            [one["todo"], one["output"], trees.get(one["todo"])] for one in context.get("predecessors", ())
+        ],
+        "context": [context.get("context"), context.get("context_omitted")],
+    }
+    return sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _action(spec: TodoSpec, agent_command: Command | None) -> object:
+    todo = spec.todo
+    if todo.action is not None and not isinstance(todo.action, AgentAction):
+        return todo.action.model_dump(mode="json")
+    words = [todo.action.prompt] if todo.action and todo.action.prompt else _in_words(spec)
+    return {"agent": agent_command, "told": words}
+
+
+def _in_words(spec: TodoSpec) -> list[object]:
+    """Of what a prompt is made that was not written."""
+    todo = spec.todo
+    return [todo.id, todo.task, todo.description, todo.acceptance_criteria, spec.repo.role]
+
+
+Found = list[tuple[str, list[tuple[str, str]]]]
+"""Pattern → file → digest."""
+
+
+class NotKnown(CoordinationError):
+    """What is in an input cannot be told."""
+
+
+def found(patterns: Iterable[str], workspace: Worktree, say: Callable[[str], None]) -> Found:
+    """What each pattern names in the worktree, in order; of one that names nothing the log is told, and it counts as such.
+
+    Raises NotKnown or OSError.
+    """
+    return [(pattern, _files(pattern, workspace, say)) for pattern in patterns]
+
+
+def _files(pattern: str, workspace: Worktree, say: Callable[[str], None]) -> list[tuple[str, str]]:
+    options = ("-z", "--cached", "--others", "--deduplicate")
+    listed = workspace.git("ls-files", *options, "--", f":(top,glob){pattern}")
+    files = [(name, digest) for name in sorted(_names(listed)) if (digest := _digest(workspace.path, name))]
+    if not files:
+        say(f"cache: no file fits its input {pattern}; that counts as well")
+    return files
+
+
+def _names(listed: str) -> Iterator[str]:
+    return (name for name in listed.split("\0") if name)
+
+
+def _digest(root: Path, name: str) -> str:
+    """Empty where there is none: git knows of a file that is gone."""
+    path = root / name
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return ""
+    if stat.S_ISLNK(mode):
+        return "link " + sha256(os.fsencode(path.readlink())).hexdigest()
+    if stat.S_ISREG(mode):
+        with path.open("rb") as file:
+            kind = "program" if mode & stat.S_IXUSR else "file"
+            return f"{kind} {file_digest(file, 'sha256').hexdigest()}"
+    raise NotKnown(f"its input {name} is a repository of its own, or no file at all", "name files in the repository")
+
+
+class NotRestored(CoordinationError):
+    """The patch does not lead to the tree that it is said to lead to."""
+
+
+def tree_of(commit: str, at: Worktree) -> str:
+    return at.git("rev-parse", "--verify", f"{commit}^{{tree}}")
+
+
+def trees_behind(predecessors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return predecessor → the tree of its commit, for entries as COORD_CONTEXT has them. A commit that this machine does not have
+    stands for itself: no earlier run has left the same one, so nothing is found for it.
+    """
+    committed = [one for one in predecessors if one["commit"]]
+    found = {one["todo"]: one["commit"] for one in committed}
+    for path in {one["path"] for one in committed if one["path"]}:
+        here = [one for one in committed if one["path"] == path and is_commit(one["commit"])]
+        answer = ask("rev-parse", *(f"{one['commit']}^{{tree}}" for one in here), cwd=Path(path))
+        if answer.returncode == 0:
+            found |= dict(zip((one["todo"] for one in here), answer.stdout.split(), strict=True))
+    return found
+
+
+def patch(since: str, tip: str, at: Worktree, file: Path) -> bytes:
+    """From commit to commit; empty where the tree is the same. `file`: where git may write it."""
+    options = ("-r", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
+    prefixes = ("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short")
+    at.git("diff-tree", *options, *prefixes, f"--output={file}", since, tip)
+    return file.read_bytes()
+
+
+def restore(workspace: Worktree, changes: bytes, file: Path, tree: str, todo: str, task: str, source: str) -> str:
+    """Commits the changes in the workspace, which is clean; returns the tip. Raises NotRestored with the workspace clean as before, and
+    Superseded. `source`: `<run>/<todo>` that made them.
+    """
+    try:
+        if changes:
+            file.write_bytes(changes)
+            _check(workspace.apply(file), tree)
+        tip = workspace.commit(todo, task, source)
+        _check(tree_of(tip, workspace), tree)
+    except (GitRefused, NotRestored) as refused:
+        workspace.start_anew()
+        raise NotRestored(f"it could not be restored: {refused.message}", "it runs instead") from refused
+    return tip
+
+
+def _check(came_to: str, tree: str) -> None:
+    if came_to != tree:
+        raise NotRestored(f"it leads to tree {came_to[:12]} instead of {tree[:12]}", "it runs instead")

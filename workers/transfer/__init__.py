@@ -1,0 +1,1 @@
+"""Carry commits between hosts: bundles in Redis, or a branch of the remote repository."""

@@ -1,0 +1,197 @@
+"""Where a run that takes up an earlier one begins in a repository: at what that one left, with what was mended since.
+
+1. The commit that Redis recorded as the earlier run's tip, if it has got as far as that here.
+2. What somebody has committed on top, on the earlier run's branch: in the worktree that was kept to be looked at. An attempt
+   that did not count must not come back as a mend, so the branch is believed only if the record of who was there last says
+   that he left in order, and that what he left standing counted: it is the tip, or he had added nothing (`lock.py`).
+   A branch that was rewritten must still have what the tip brought, as its commits or by content (amended, rebased,
+   squashed).
+3. New commits of the repository's own branch: merged in, without a checkout; `git merge-tree` is from 2.38 on.
+
+Decided once, by who comes first, and recorded (worktree.py): every attempt begins at the same commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.errors import GitRefused
+from workers.workspace.commit import DURABLE, identity, signing
+from workers.workspace.git import ask, git
+from workers.workspace.lock import LockHolder
+from workers.workspace.repository import branch_of, contains, tip, worktrees
+
+FILES_SHOWN = 5
+MERGE = ("--write-tree", "--name-only", "--no-messages", "-z")
+NO_SUCH_OPTION = 129
+"""What git ends with when it does not know one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """What a run takes up."""
+
+    runs: tuple[str, ...]
+    """The run before it, the one that that one took up, and so on: it need not have come as far as to this repository.
+
+    None where what they left beyond `tip` is done again.
+    """
+    tip: str | None
+    """The commit at which they left the repository, as Redis recorded it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What the last of those runs that came to this repository has left of it on this host."""
+
+    run: str
+    """Empty where none of them counts any more."""
+    tip: str | None
+    """That Redis recorded."""
+    lock_holder: LockHolder | None = None
+    """Who was in its worktree last."""
+    mended: bool = False
+    """It began with more than the repository's own branch, being itself a retry."""
+    base: str = ""
+    """Where it began, if that was decided."""
+
+    @property
+    def stood(self) -> str:
+        """Where its branch stood when the last attempt left, if that counted; empty if not, or if nobody knows."""
+        last = self.lock_holder
+        return last.stood if last and last.left and last.stood in (last.began, self.tip) else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeContext:
+    """Where all this is to be found, and the run that begins."""
+
+    run: str
+    repo: str
+    checkout: Path
+    branch: str
+    """The repository's own."""
+
+    def last_here(self, runs: Sequence[str]) -> str:
+        """The first of them that has a branch in the repository; if none has, the first."""
+        return next((run for run in runs if self.head(branch_of(run))), runs[0])
+
+    def head(self, branch: str) -> str:
+        found = ask("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=self.checkout)
+        return found.stdout.strip()
+
+    def contains(self, old: str, new: str) -> bool:
+        return contains(self.checkout, old, new)
+
+    def lacking(self, head: str, work: str) -> list[str]:
+        """Return the files of `work` that a merge would bring back to `head`; where they conflict, it was amended."""
+        if self.contains(work, head):
+            return []
+        done = ask("merge-tree", *MERGE, "--allow-unrelated-histories", head, work, cwd=self.checkout)
+        tree, *amended = done.stdout.rstrip("\0").split("\0")
+        if done.returncode not in (0, 1):
+            raise GitRefused(f"{self.repo}: {head[:12]} cannot be compared with {work[:12]}: {done.stderr.strip()}")
+        options = ("-r", "-z", "--name-status", "--find-copies=100%", "--find-copies-harder")
+        words = iter(git("diff-tree", *options, head, tree, cwd=self.checkout).split("\0"))
+        found = []
+        for status in filter(None, words):
+            file = next(words)
+            if status[0] in "RC":  # C: the same content has another name there
+                file = next(words)
+            if status[0] in "AR" or (status[0] != "C" and file not in amended):
+                found.append(file)
+        return found
+
+    def commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
+        options = [word for parent in parents for word in ("-p", parent)]
+        text, settings = f"{subject}\n\nCoord-Run: {self.run}\n", (*DURABLE, *identity(self.checkout))
+        options += signing(self.checkout)
+        return git("commit-tree", *options, "-F", "-", tree, cwd=self.checkout, stdin=text, settings=settings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    commit: str
+    mended: bool
+    words: str
+    """For the log: what it is made of."""
+
+
+class Unmergeable(GitRefused):
+    """The repository's branch has moved on, and does not go together with what the run left."""
+
+    def __init__(self, start: str, message: str, hint: str = "") -> None:
+        self.start = start
+        """Where the merge has to be made by hand."""
+        super().__init__(message, hint)
+
+
+def begin(ground: MergeContext, earlier: Earlier) -> Beginning:
+    """Raises Unmergeable, or GitRefused where the earlier run's branch was replaced by something else."""
+    start, words = _go_on_from(ground, earlier)
+    main = tip(ground.repo, ground.checkout, ground.branch)
+    if start is None or ground.contains(start, main):
+        return Beginning(commit=main, mended=False, words=f"begins at {ground.branch} ({main[:12]}){words}")
+    if ground.contains(main, start):
+        return Beginning(commit=start, mended=True, words=f"begins at {start[:12]}{words}")
+    merged = _merge(ground, start, main)
+    return Beginning(commit=merged, mended=True, words=f"begins at {start[:12]}{words}, with {ground.branch} merged in")
+
+
+def _go_on_from(ground: MergeContext, earlier: Earlier) -> tuple[str | None, str]:
+    """The commit, and words on what was mended. None: the earlier run left nothing here."""
+    if not earlier.run:
+        return earlier.tip, ", from which on all is done again" if earlier.tip else ""
+    known, stood = _known(ground, earlier), earlier.stood
+    branch = branch_of(earlier.run)
+    head = ground.head(branch)
+    if not head or (known and ground.contains(head, known)):
+        return known, ""
+    if not stood or (known and not ground.contains(known, stood)):
+        return known, f"; {branch} is left out, for its last attempt did not end in order"
+    if ground.contains(head, stood):  # set back by hand or not moved at all: what was recorded counts
+        return (stood if known or earlier.mended else None), ""
+    count = git("rev-list", "--count", f"{stood}..{head}", cwd=ground.checkout)
+    words = f" with what was committed on {branch} ({count})"
+    if ground.contains(stood, head):
+        return head, words
+    if earlier.tip and (files := ground.lacking(head, earlier.tip)):
+        raise _foreign(ground, branch, earlier.tip, files)
+    # Amended, or rebased: the files are as somebody wants them, and the history still has what was recorded.
+    return ground.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), words
+
+
+def _foreign(ground: MergeContext, branch: str, tip: str, files: Sequence[str]) -> GitRefused:
+    ref, work = f"refs/heads/{branch}", tip[:12]
+    place = next((place for place, on in worktrees(ground.checkout) if on == ref), f"CHECKOUT-OF-{branch}")
+    return GitRefused(
+        f"{ground.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): {_shown(files)}",
+        f"go on from that work: git -C {ground.checkout} branch -m {branch} NAME; "
+        f"from both: git -C {place} merge {work}; from the branch as it is: git -C {place} merge -s ours {work}; "
+        f"then: coord retry {ground.run}",
+    )
+
+
+def _known(ground: MergeContext, earlier: Earlier) -> str | None:
+    """What counts whatever stands on the branch: the recorded tip; or, with what was mended before, where the run began."""
+    if earlier.mended and earlier.base and (earlier.tip is None or ground.contains(earlier.tip, earlier.base)):
+        return earlier.base
+    return earlier.tip
+
+
+def _merge(ground: MergeContext, ours: str, theirs: str) -> str:
+    done = ask("merge-tree", *MERGE, ours, theirs, cwd=ground.checkout, settings=DURABLE)
+    tree, *files = done.stdout.rstrip("\0").split("\0")
+    if done.returncode == 1 and files:
+        raise Unmergeable(ours, f"both change {_shown(files)}")
+    if done.returncode == NO_SUCH_OPTION:
+        raise Unmergeable(ours, "this git is older than 2.38 and cannot merge without a checkout")
+    if done.returncode:
+        raise Unmergeable(ours, done.stderr.strip())
+    return ground.commit(tree, (ours, theirs), f"Merge {ground.branch} into {branch_of(ground.run)}")
+
+
+def _shown(files: Sequence[str]) -> str:
+    return ", ".join(files[:FILES_SHOWN]) + (" …" if len(files) > FILES_SHOWN else "")

@@ -1,0 +1,49 @@
+"""Remove a folder and all that is in it, whatever a todo did to its rights.
+
+A folder for the length of one deed, in the state folder: what is made there is moved or read, and never copied over disks.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from coordination.wire.daemon import start_time
+from coordination.wire.private import make_private
+from workers.workspace.lock import describe_os_error
+
+
+def remove_tree(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    try:
+        shutil.rmtree(path)
+    except FileNotFoundError:
+        pass
+    except PermissionError:  # folders without write permission, as in Go's module cache
+        for folder, _, _ in os.walk(path):
+            Path(folder).chmod(0o700)
+        shutil.rmtree(path)
+
+
+@contextmanager
+def scratch(state: Path) -> Iterator[Path]:
+    """Raises WorkspaceUnusable."""
+    parent = state / "tmp"
+    with describe_os_error(parent):
+        make_private(parent)
+        made = tempfile.TemporaryDirectory(dir=parent, prefix=f"{os.getpid()}-", ignore_cleanup_errors=True)
+    with made as folder:
+        yield Path(folder)
+
+
+def clear_scratch(state: Path) -> None:
+    """What workers that were killed have left; a todo may have written what is secret into it."""
+    for folder in (state / "tmp").glob("*-*"):
+        pid = folder.name.partition("-")[0]
+        if pid.isdigit() and start_time(int(pid)) is None:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,279 @@
+"""The git command, made independent of who calls it and of how they like their git.
+
+* Variables that would send git to another repository (a worker started from a hook has GIT_DIR set) are taken away.
+* Personal settings that would run or ask something are overridden. All else stays the user's: filters, line endings and
+  excludes make the files what they are in the checkout. A todo's commit is made with the user's hooks (`commit.py`).
+* Nothing above the folder that git works in is discovered. In a worktree and in a submodule nothing is discovered at all:
+  `git_dir` is given, and refused where the folder names another one by now (`git_dir.py`).
+* A `hold` descriptor goes to git, so that a lock on the worktree outlives a worker that is killed while git still writes.
+  With it go the mark and the variables of the attempt, by which what git starts (a filter, and what that leaves behind)
+  is found and ended (`orphans.py`). The mark is set right after git's start, for a hook before exec costs 10 ms: git
+  takes longer to read its configuration than that takes, and where it does not, the variables are left to go by.
+* git runs in a session of its own: a Ctrl-C at the worker's terminal does not cut a commit in two.
+
+Tell which git directory the folder of a worktree names, without git: discovery would find any repository above it.
+
+A todo can delete or rewrite the `.git` of its worktree, or put a link in the worktree's place. git would then work on the
+checkout above it, or on the repository that is named. So every git command in a worktree or a submodule is told its git
+directory (`git.py`), and only where the folder still names just that one.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from coordination.disk import full
+from coordination.environment import UNATTENDED, without_ours
+from coordination.errors import GitRefused
+from workers.process import guard, orphans
+from workers.workspace.trouble import GitInterrupted, Trouble, trouble_of_error, trouble_of_git
+
+REDIRECTING = frozenset(  # git rev-parse --local-env-vars, and what else changes where git looks
+    """GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_CEILING_DIRECTORIES GIT_COMMON_DIR GIT_CONFIG GIT_CONFIG_COUNT
+    GIT_CONFIG_PARAMETERS GIT_DIR GIT_GRAFT_FILE GIT_IMPLICIT_WORK_TREE GIT_INDEX_FILE GIT_INTERNAL_SUPER_PREFIX
+    GIT_LITERAL_PATHSPECS GIT_NAMESPACE GIT_NO_REPLACE_OBJECTS GIT_OBJECT_DIRECTORY GIT_PREFIX GIT_QUARANTINE_PATH
+    GIT_REPLACE_REF_BASE GIT_SHALLOW_FILE GIT_WORK_TREE""".split()  # noqa: SIM905
+)
+OURS = {
+    "LC_ALL": "C",  # we read a few of its words
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",  # or a mere `status` rewrites the index of the checkout
+}
+SETTINGS = (
+    "advice.addEmbeddedRepo=false",
+    "advice.detachedHead=false",
+    "core.fsmonitor=false",  # or git leaves a daemon behind
+    "core.hooksPath=/dev/null",
+    "core.quotePath=false",
+    "core.safecrlf=false",
+    "gc.auto=0",
+    "http.lowSpeedLimit=1",  # bytes a second: a server that has fallen silent is given up
+    "http.lowSpeedTime=60",
+    "i18n.commitEncoding=UTF-8",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
+)
+PATIENCE = timedelta(minutes=10)
+"""Longer than the checkout of a huge repository takes, and an end to a filter that hangs."""
+LOOK_EVERY_S = 1.0
+END_WITHIN = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """What goes with git into a folder where only its occupant is at work."""
+
+    fd: int
+    """The descriptor of a flock."""
+    trace: orphans.ProcessMarker | None = None
+    """By what that which git starts is known; None where no attempt is at work."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {orphans.KEY: self.trace.key, orphans.FENCE: self.trace.fence} if self.trace else {}
+
+    def mark(self, pid: int) -> None:
+        if self.trace and self.trace.mark:
+            with suppress(OSError):  # it has ended
+                _, hard = resource.getrlimit(guard.RLIMIT_LOCKS)
+                resource.prlimit(pid, guard.RLIMIT_LOCKS, (self.trace.mark, hard))
+
+    def end_rest(self) -> None:
+        """End what a git of this hold has left behind."""
+        if self.trace:
+            orphans.end(self.trace, END_WITHIN)
+
+
+def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without what would redirect git, and without what is coord's: hooks, filters and helpers run in it, and todos."""
+    return without_redirecting(without_ours(environ))
+
+
+def without_redirecting(environ: Mapping[str, str]) -> dict[str, str]:
+    """For git commands of ours in an environment that a todo has a say in."""
+    return {name: value for name, value in environ.items() if name not in REDIRECTING and not _numbered(name)}
+
+
+def bounds(folder: Path) -> dict[str, str]:
+    """The variable that keeps git in this folder, or below it, from finding a repository above it."""
+    return {"GIT_CEILING_DIRECTORIES": str(Path(os.path.realpath(folder)).parent)}
+
+
+def _numbered(name: str) -> bool:
+    return name.startswith(("GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"))
+
+
+def git(
+    *args: str,
+    cwd: Path,
+    git_dir: Path | None = None,
+    stdin: str = "",
+    settings: Sequence[str] = (),
+    hold: Hold | None = None,
+    patience: timedelta = PATIENCE,
+    makes: Path | None = None,
+) -> str:
+    """What git printed, without the last line end; raises GitRefused with git's own words, GitInterrupted for what passes.
+
+    What git refuses while a disk that it works on is full passes, whatever it says of it; also where the disk was full
+    when it began, since a git that fails removes what it has written.
+    `git_dir`: that of the worktree or submodule `cwd`. `makes`: a folder elsewhere that this git makes.
+    """
+    places = [place for place in (cwd, git_dir, makes) if place is not None]
+    was_full = full(places)
+    done = ask(*args, cwd=cwd, git_dir=git_dir, stdin=stdin, settings=settings, hold=hold, patience=patience)
+    if done.returncode:
+        words = done.stderr.strip() or done.stdout.strip() or f"git ended with {done.returncode}"
+        trouble, lacks = trouble_of_git(done.returncode, done.stderr), was_full or full(places)
+        if lacks and (trouble is None or trouble.is_of_the_folder):
+            raise GitInterrupted(Trouble.DISK, f"git {args[0]} in {cwd}: {words}; {lacks}")
+        if trouble:
+            raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
+        raise GitRefused(f"git {args[0]} in {cwd}: {words}", "see to what git says, then let the todo run again")
+    return done.stdout.removesuffix("\n")
+
+
+def ask(
+    *args: str,
+    cwd: Path,
+    git_dir: Path | None = None,
+    stdin: str = "",
+    settings: Sequence[str] = (),
+    hold: Hold | None = None,
+    patience: timedelta = PATIENCE,
+    looks_above: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Like `git`, for questions that git answers by its exit code. Raises GitInterrupted where it could not answer.
+
+    `looks_above`: `cwd` may lie within a repository.
+    """
+    place = {} if looks_above else bounds(cwd)
+    if git_dir is not None:
+        refuse_damaged(cwd, git_dir)
+        place |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(cwd)}
+    options = [word for setting in (*SETTINGS, *settings) for word in ("-c", setting)]
+    try:
+        done = _run(
+            ["git", *options, *args],
+            stdin,
+            hold,
+            patience,
+            cwd=cwd,
+            env=clean_environment(os.environ) | UNATTENDED | OURS | place | (hold.variables if hold else {}),
+        )
+    except subprocess.TimeoutExpired as error:
+        hint = "look for a filter or a credential helper that waits, then let the todo run again"
+        raise GitRefused(f"git {args[0]} in {cwd} did not end within {patience}", hint) from error
+    except OSError as error:
+        if not cwd.is_dir():
+            hint = "restore it, or correct the path in ecosystem.yaml; the todo is tried again by itself"
+            raise GitInterrupted(Trouble.MISSING, f"{cwd} is not a folder", hint) from error
+        if (trouble := trouble_of_error(error)) and trouble is not Trouble.MISSING:
+            raise GitInterrupted(trouble, f"git cannot be started: {error}") from error
+        raise GitRefused(f"git cannot be started: {error}", "install git ≥ 2.39 and see that it is in PATH") from error
+    trouble = trouble_of_git(done.returncode, done.stderr)
+    if trouble and not trouble.is_of_the_folder:  # what is no worktree or no folder is an answer, too
+        words = done.stderr.strip() or f"ended by signal {-done.returncode}"
+        raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
+    return done
+
+
+def _run(
+    command: Sequence[str], stdin: str, hold: Hold | None, patience: timedelta, **where: Any
+) -> subprocess.CompletedProcess[str]:
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="surrogateescape",
+        pass_fds=(hold.fd,) if hold else (),
+        start_new_session=True,
+        **where,
+    ) as process:
+        try:
+            if hold:
+                hold.mark(process.pid)
+            out, err = _talk(process, stdin, hold, time.monotonic() + patience.total_seconds())
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def _talk(process: subprocess.Popen[str], stdin: str, hold: Hold | None, until: float) -> tuple[str, str]:
+    """What it printed. Who keeps its output open when it has ended is left of it, and ended."""
+    said: str | None = stdin or None
+    while True:
+        try:
+            return process.communicate(said, timeout=max(0.0, min(until - time.monotonic(), LOOK_EVERY_S)))
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= until:
+                raise
+            said = None
+            if hold and process.poll() is not None:
+                hold.end_rest()
+
+
+LONGEST = 8192
+"""Bytes of a `.git` file; a path has 4096 at most."""
+
+
+def git_dir_of(folder: Path) -> Path | None:
+    """Return the git directory that the folder's own `.git` names; None where folder or `.git` is a link, missing or damaged.
+
+    An entry of a worktree must name this folder in turn, and be in the repository that it says it is of.
+    """
+    try:
+        if folder.is_symlink() or folder.parent.is_symlink():
+            return None
+        file = folder / ".git"
+        mode = file.lstat().st_mode
+        if stat.S_ISDIR(mode):
+            return None if (file / "commondir").exists() else _real(file)
+        named = _named(file, "gitdir: ") if stat.S_ISREG(mode) else ""
+        if not named:
+            return None
+        git_dir = _real(folder / named)
+        if not (git_dir / "HEAD").is_file():
+            return None
+        is_entry = (git_dir / "commondir").exists()
+        return None if is_entry and not _is_entry_of(git_dir, _real(folder) / ".git") else git_dir
+    except (OSError, ValueError):  # ValueError: a NUL in a path
+        return None
+
+
+def refuse_damaged(folder: Path, git_dir: Path) -> None:
+    """Raise GitInterrupted (DAMAGED) unless the folder names this git directory."""
+    if git_dir_of(folder) != _real(git_dir):
+        words = f"{folder} is no longer the worktree that coord made: its .git names no git directory, or another"
+        raise GitInterrupted(Trouble.DAMAGED, words)
+
+
+def _is_entry_of(git_dir: Path, file: Path) -> bool:
+    entries = git_dir.parent
+    common = _real(git_dir / _named(git_dir / "commondir"))
+    return (
+        entries.name == "worktrees" and common == entries.parent and _real(git_dir / _named(git_dir / "gitdir")) == file
+    )
+
+
+def _named(file: Path, prefix: str = "") -> str:
+    with file.open("rb") as text:
+        line = os.fsdecode(text.read(LONGEST)).rstrip("\n")
+    return line.removeprefix(prefix) if line.startswith(prefix) else ""
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))

@@ -1,0 +1,258 @@
+"""The folder of a worktree, on its branch: brought to a commit whatever was done to it, made anew where it is damaged, taken away.
+
+Nobody else may be at work in it: who calls is its occupant.
+
+What `prepare` left untracked in a worktree (a virtual environment, say): it is neither cleaned away nor committed.
+
+<records>/prepared    it has succeeded
+<records>/exclude     patterns of what it left, for git, behind those of the user
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+
+from coordination.errors import CoordinationError, GitRefused
+from coordination.wire.private import make_private, open_private
+from workers.workspace.files import remove_tree
+from workers.workspace.git import Hold, ask, git, git_dir_of
+from workers.workspace.lock import WorkspaceLock, WorkspaceUnusable, describe_os_error
+from workers.workspace.repository import has_commit, worktrees
+from workers.workspace.submodules import Submodules
+from workers.workspace.trouble import GitInterrupted, Trouble
+
+UNFINISHED = ("rebase-merge", "rebase-apply", "sequencer")
+UNFINISHED_FILES = (
+    "index.lock",
+    "HEAD.lock",
+    "ORIG_HEAD.lock",
+    "BISECT_LOG",
+    "BISECT_START",
+    "BISECT_NAMES",
+    "BISECT_TERMS",
+)
+
+Fetch = Callable[[str, Path, Hold], None]
+"""Brings a commit into a checkout's objects, and moves no branch; the git that does it has the hold. Raises a
+CoordinationError that says why it cannot.
+"""
+
+
+class GitWorktree:
+    def __init__(
+        self,
+        *,
+        path: Path,
+        branch: str,
+        repo: str,
+        checkout: Path,
+        common_dir: Path | None,
+        fetch: Fetch | None,
+        workspace_lock: WorkspaceLock,
+        prepared: Prepared,
+        submodules: Submodules,
+    ) -> None:
+        self.path = path
+        self.branch = branch
+        self.git_dir = Path()
+        self._repo = repo
+        self._checkout = checkout
+        self._known_common_dir = common_dir
+        self._fetch = fetch
+        self._workspace_lock = workspace_lock
+        self._prepared = prepared
+        self._submodules = submodules
+        self._may_have_entry = True
+
+    def git(self, *args: str) -> str:
+        settings, hold = self._prepared.settings, self._workspace_lock.hold
+        return git(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=hold)
+
+    def is_at(self, commit: str) -> bool:
+        """By two small files, since this is asked after every attempt; a ref that is kept otherwise is asked of git."""
+        ref = f"refs/heads/{self.branch}"
+        if (self.git_dir / "HEAD").read_text(errors="replace") != f"ref: {ref}\n":
+            return False
+        file = self._common_dir / ref
+        there = file.read_text() if file.exists() else git("rev-parse", "--verify", ref, cwd=self._checkout)
+        return there.strip() == commit
+
+    def take_off(self, commit: str) -> None:
+        self._lay_down_what_is_unfinished()
+        self.git("reset", "--quiet", commit)
+
+    def stand_at(self, commit: str) -> None:
+        self._refuse_elsewhere()
+        try:
+            sound = self._is_sound() and self._clean(commit)
+        except GitInterrupted as hindered:  # making it anew mends a damage and a lock, and costs much room
+            if hindered.trouble not in (Trouble.DAMAGED, Trouble.MISSING, Trouble.LOCKED):
+                raise
+            sound = False
+        except GitRefused:  # broken in a way that making it anew mends; if not, that says why
+            sound = False
+        if not sound:
+            self._make(commit)
+        self._submodules.update(self.path, self.git_dir, self._checkout)
+
+    def _is_sound(self) -> bool:
+        """Ours and of this repository."""
+        git_dir = git_dir_of(self.path)
+        if git_dir is None:
+            return False
+        self.git_dir = git_dir
+        return git_dir.parent.name == "worktrees" and git_dir.parent.parent.samefile(self._common_dir)
+
+    def _clean(self, commit: str) -> bool:
+        self._lay_down_what_is_unfinished()
+        self.git("reset", "--hard", "--quiet", commit)  # takes the branch along
+        self.git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
+        return True
+
+    def _lay_down_what_is_unfinished(self) -> None:
+        """What keeps git from a reset, and HEAD from the branch."""
+        self.remove_stale_locks()
+        for name in UNFINISHED:
+            shutil.rmtree(self.git_dir / name, ignore_errors=True)
+        if (self.git_dir / "HEAD").read_text(errors="replace") != f"ref: refs/heads/{self.branch}\n":
+            self.git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
+
+    def remove_stale_locks(self) -> None:
+        """Those of the worktree and of the run's branch, which nobody but its occupant writes: their git was killed."""
+        for name in UNFINISHED_FILES:
+            (self.git_dir / name).unlink(missing_ok=True)
+        self._unlock_branch()
+
+    def _unlock_branch(self) -> None:
+        (self._common_dir / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
+
+    def _make(self, commit: str) -> None:
+        self.obtain(commit)  # before what stands there is thrown away
+        options = ("--quiet", "--force", "--no-track", "-B", self.branch)
+        with self._entries():
+            self._discard()
+            self._unlock_branch()
+            with describe_os_error(self.path.parent):
+                make_private(self.path.parent)
+            add, hold = ("worktree", "add", *options), self._workspace_lock.hold
+            git(*add, str(self.path), commit, cwd=self._checkout, hold=hold, makes=self.path)
+        self._may_have_entry = True
+        made = git_dir_of(self.path)
+        if made is None:
+            raise GitInterrupted(Trouble.DAMAGED, f"{self.path} was changed while git made it")
+        self.git_dir = made
+
+    def obtain(self, commit: str) -> None:
+        if has_commit(self._checkout, commit):
+            return
+        message = f"{self._repo}: commit {commit}, where the run stands, is not in {self._checkout}"
+        hint = "fetch or restore it there, or start a new run"
+        if self._fetch is None:
+            raise GitRefused(message, hint)
+        try:
+            self._fetch(commit, self._checkout, self._workspace_lock.hold)
+        except (GitInterrupted, WorkspaceUnusable):
+            raise
+        except CoordinationError as missing:
+            raise GitRefused(f"{message}: {missing.message}", hint) from missing
+
+    def remove(self) -> None:
+        with self._entries():
+            self._discard()
+
+    def _discard(self) -> None:
+        """Folder first, entry second: git refuses a folder that is damaged, and is content with one that is missing."""
+        if self.path.parent.is_symlink():  # a todo's doing: what it leads to is somebody's
+            self.path.parent.unlink()
+        remove_tree(self.path)
+        self._prepared.forget()
+        if self._may_have_entry:
+            ask("worktree", "remove", "--force", "--force", str(self.path), cwd=self._checkout)
+
+    def _refuse_elsewhere(self) -> None:
+        self._may_have_entry = self.path.exists()
+        for place in self._places_of_branch():
+            if place == self.path or (place.exists() and self.path.exists() and place.samefile(self.path)):
+                self._may_have_entry = True
+                continue
+            if place.exists():
+                hint = f"switch to another branch there: git -C {place} switch BRANCH"
+                raise GitRefused(f"{self._repo}: {self.branch} is checked out in {place}", hint)
+            with self._entries():  # a state folder that was moved or deleted
+                ask("worktree", "remove", "--force", "--force", str(place), cwd=self._checkout)
+
+    def _places_of_branch(self) -> Iterator[Path]:
+        for place, branch in worktrees(self._checkout):
+            if branch == f"refs/heads/{self.branch}":
+                yield place
+
+    @cached_property
+    def _common_dir(self) -> Path:
+        return self._known_common_dir or Path(
+            git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=self._checkout)
+        )
+
+    @contextmanager
+    def _entries(self) -> Iterator[None]:
+        """The lock under which entries of worktrees are made and removed; short, so it is simply waited for."""
+        fd = os.open(self._common_dir / "coord.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+class Prepared:
+    def __init__(self, records: Path, checkout: Path) -> None:
+        self._done = records / "prepared"
+        self._exclude = records / "exclude"
+        self._checkout = checkout
+
+    @property
+    def done(self) -> bool:
+        return self._done.exists()
+
+    def mark(self, left: Iterable[str]) -> None:
+        patterns = [_pattern(name) for name in left if name and "\n" not in name]
+        text = "\n".join([*_personal_excludes(self._checkout), *patterns, ""])
+        with open_private(self._exclude, errors="surrogateescape") as file:
+            file.write(text)
+        self._done.touch(mode=0o600)
+
+    def forget(self) -> None:
+        """The worktree is made anew."""
+        for file in (self._done, self._exclude):
+            file.unlink(missing_ok=True)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """For our git."""
+        return (f"core.excludesFile={self._exclude}",) if self._exclude.exists() else ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For the todo's own git: `git add --all` in a todo must not take in what `prepare` left, either."""
+        if not self.settings:
+            return {}
+        name, _, value = self.settings[0].partition("=")
+        return {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": name, "GIT_CONFIG_VALUE_0": value}
+
+
+def _pattern(name: str) -> str:
+    return "/" + re.sub(r"([\\*?\[ ])", r"\\\1", name)
+
+
+def _personal_excludes(checkout: Path) -> list[str]:
+    """core.excludesFile names one file, and ours takes the place of the user's: so theirs is copied in."""
+    named = ask("config", "--type=path", "--get", "core.excludesFile", cwd=checkout).stdout.strip()
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # where git looks, too
+    file = Path(named) if named else config / "git" / "ignore"
+    return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []

@@ -1,0 +1,314 @@
+"""Who is in a workspace: one attempt at a time, and its processes are gone before the next one comes in.
+
+Two files, in a folder of the workspace's own. `lock` carries a flock and is empty. `occupant.json` says who came in last,
+whether they left, and what they left standing; it is replaced whole, and only by who holds the flock.
+
+States::
+
+    free ──enter──► occupied ──leave──► free
+                       └── worker and guard died ──► abandoned ──enter──► what is left of it is ended ──► occupied
+
+Invariants
+
+1. The flock is held by the worker that entered, by every git it runs there, and by the guard of every command, each
+   through the same open file. So it is free only when none of them lives.
+2. Who gets the flock and reads `left: false` ends what is left of that attempt before anything else: a guard that was
+   killed together with its worker could not.
+3. A fence never comes in after a higher one of the same run: an attempt that slept through the loss of its lease must
+   not set the worktree back under the feet of its successor.
+
+What happens on each failure
+
+* Worker killed: its guard kills the command and ends, which frees the flock; `enter` waits for that.
+* Guard killed: the worker still has the flock; `Child.wait` clears up.
+* Both killed: the flock is free, the record says `left: false`; see 2.
+* Power lost: no process is left, `occupant.json` may be empty; that reads as "nobody".
+* git, which runs here without a guard, leaves a process behind (a filter's daemon): it has the attempt's mark, and is
+  ended before the attempt leaves. What cannot be ended is left to the next attempt: the record says `left: false`.
+* Record not writable (disk full): nothing has started yet; `enter` refuses.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from coordination.errors import Conflict, CoordinationError
+from coordination.wire.private import make_private, open_private
+from workers.process import orphans
+from workers.workspace.git import Hold
+from workers.workspace.trouble import Trouble, trouble_of_error
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 0.05
+END_WITHIN = timedelta(seconds=10)
+
+
+class WorkspaceBusy(Conflict):
+    """Somebody else is in the workspace."""
+
+    def __init__(self, message: str, hint: str = "", *, holder: int | None = None) -> None:
+        self.holder = holder
+        """Pid of the worker that is in it, as far as known."""
+        super().__init__(message, hint)
+
+
+class Superseded(Conflict):
+    """A newer attempt has been in the workspace."""
+
+
+class WorkspaceUnusable(CoordinationError):
+    """The workspace's folder cannot be written."""
+
+    def __init__(self, message: str, hint: str = "", trouble: Trouble | None = None) -> None:
+        self.trouble = trouble
+        """None: what is in the way lasts, such as missing rights."""
+        super().__init__(message, hint)
+
+
+@contextmanager
+def describe_os_error(folder: Path) -> Iterator[None]:
+    """What the disk refuses, as an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        hint = "free some space or correct the rights; the todo is tried again by itself"
+        words = f"{error.filename or folder}: {error.strerror}"
+        raise WorkspaceUnusable(words, hint, trouble_of_error(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockRequest:
+    """The attempt that wants to come in. `key` and `fence` are the COORD_IDEMPOTENCY_KEY and COORD_FENCE of its processes."""
+
+    run: str
+    key: str
+    fence: int
+
+
+class LockHolder(BaseModel):
+    """What `occupant.json` says."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    run: str
+    key: str
+    fence: int
+    worker: int
+    mark: int = 0
+    """What the limits of its processes say (`orphans.py`); 0 where nothing is marked."""
+    guard: int | None = None
+    group: int | None = None
+    group_started: str = ""
+    left: bool = False
+    began: str = ""
+    """The commit that the attempt began with."""
+    stood: str = ""
+    """The commit that the branch stood at when it left; empty if that is not known."""
+
+
+class WorkspaceLock:
+    def __init__(self, folder: Path, workspace: Path) -> None:
+        self._folder = folder
+        self._workspace = workspace
+        self._fd: int | None = None
+        self._occupant: LockHolder | None = None
+
+    @property
+    def hold(self) -> Hold:
+        """The flock, for git and for the guard, and by what the processes of this attempt are known."""
+        assert self._fd is not None, "enter first"
+        return Hold(fd=self._fd, trace=self._own_trace())
+
+    @property
+    def mark(self) -> int:
+        """By which the processes of this attempt are known: recorded before the first of them starts."""
+        assert self._occupant is not None, "enter first"
+        return self._occupant.mark
+
+    def enter(self, lock_request: LockRequest, patience: timedelta, *, again: bool = False) -> bool:
+        """Come in alone; returns whether nothing is known of anybody before. Raises WorkspaceBusy or Superseded.
+
+        `again`: only if nobody has been in it since the same visitor.
+        """
+        with describe_os_error(self._folder):
+            self._take_lock(patience)
+            try:
+                last = self.read()
+                self._refuse_the_older(lock_request, last)
+                if again and (last is None or (last.run, last.fence) != (lock_request.run, lock_request.fence)):
+                    raise Superseded(
+                        f"{self._workspace} is in other hands by now", "nothing to do: the newer one counts"
+                    )
+                self._end_what_was_abandoned(last)
+                self._write(
+                    LockHolder(
+                        run=lock_request.run,
+                        key=lock_request.key,
+                        fence=lock_request.fence,
+                        worker=os.getpid(),
+                        mark=orphans.new_mark(),
+                    )
+                )
+            except BaseException:
+                self._release()
+                raise
+        return last is None
+
+    def note(self, guard: int | None, group: int | None) -> None:
+        """Record what the attempt has started, by which the next one finds it."""
+        assert self._occupant is not None, "enter first"
+        begun = orphans.started(group) if group else ""
+        self._write(self._occupant.model_copy(update={"guard": guard, "group": group, "group_started": begun}))
+
+    def check(self) -> None:
+        """Raise Superseded unless we are the last who came in."""
+        there = self.read()
+        if self._occupant is None or there is None or there.fence != self._occupant.fence:
+            raise Superseded("a newer attempt took over this workspace", "nothing to do: the newer attempt counts")
+
+    def leave(self, *, began: str = "", stood: str = "") -> None:
+        """Go out, once nothing is alive that git has left; no command of the attempt may be. Harmless when not inside."""
+        if self._fd is None:
+            return
+        left = not self._rest_of_git()
+        with suppress(OSError):  # the disk is full: the next attempt looks for processes in vain, nothing worse
+            if self._occupant is not None:
+                self._write(self._occupant.model_copy(update={"left": left, "began": began, "stood": stood}))
+        self._release()
+
+    @contextmanager
+    def emptied(self, patience: timedelta) -> Iterator[None]:
+        """Nobody is in it and nobody comes in, so that the workspace can be removed; its records go as well."""
+        with self._kept_free(patience):
+            yield
+            shutil.rmtree(self._folder)
+
+    @contextmanager
+    def alone(self, patience: timedelta) -> Iterator[Hold]:
+        """Nobody is in it and nobody comes in; its records stay. Gives the flock, for git."""
+        with self._kept_free(patience):
+            try:
+                yield self.hold
+            finally:
+                if [path.name for path in self._folder.iterdir()] == ["lock"]:  # nobody has been in it
+                    shutil.rmtree(self._folder)
+
+    @contextmanager
+    def _kept_free(self, patience: timedelta) -> Iterator[None]:
+        with describe_os_error(self._folder):
+            self._take_lock(patience)
+            try:
+                self._end_what_was_abandoned(self.read())
+                yield
+            finally:
+                self._release()
+
+    def read(self) -> LockHolder | None:
+        return occupant_in(self._folder)
+
+    def _take_lock(self, patience: timedelta) -> None:
+        until = time.monotonic() + patience.total_seconds()
+        while (fd := self._try_lock()) is None:
+            if time.monotonic() >= until:
+                raise self._busy(self.read(), patience)
+            time.sleep(POLL_S)  # a flock with a time limit would need a signal, which only the main thread gets
+        self._fd = fd
+
+    def _try_lock(self) -> int | None:
+        path = self._folder / "lock"
+        try:
+            make_private(self._folder)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # somebody removes the folder just now
+            return None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(fd).st_ino == path.stat().st_ino:  # or `remove` took the file away while we came
+                return fd
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(fd)
+        return None
+
+    def _refuse_the_older(self, lock_request: LockRequest, last: LockHolder | None) -> None:
+        if last and last.run == lock_request.run and last.fence > lock_request.fence:
+            message = f"attempt {last.fence} has been in {self._workspace}, and this is the older attempt {lock_request.fence}"
+            raise Superseded(message, "nothing to do: the newer attempt counts")
+
+    def _end_what_was_abandoned(self, last: LockHolder | None) -> None:
+        if last is None:
+            return
+        alive = set() if last.left else orphans.end(self._trace(last), END_WITHIN)
+        if alive:
+            pids = " ".join(map(str, sorted(alive)))
+            raise WorkspaceBusy(
+                f"processes of an earlier attempt in {self._workspace} do not end: {pids}",
+                "end them by hand; the todo is tried again by itself",
+                holder=last.worker,
+            )
+
+    def _own_trace(self) -> orphans.ProcessMarker | None:
+        """Of git: without the group, which is the guard's and may by now be the number of another."""
+        return (
+            None
+            if self._occupant is None
+            else replace(self._trace(self._occupant), group=None, group_started="", inside=True)
+        )
+
+    def _rest_of_git(self) -> set[int]:
+        """End it; what does not end."""
+        trace = self._own_trace()
+        if trace is None or not orphans.is_alive(trace):
+            return set()
+        logger.warning("%s: git has left processes behind (a filter's?); they are ended", self._workspace)
+        return orphans.end(trace, END_WITHIN)
+
+    def _trace(self, last: LockHolder) -> orphans.ProcessMarker:
+        return orphans.ProcessMarker(
+            key=last.key,
+            fence=str(last.fence),
+            workspace=self._workspace,
+            mark=last.mark,
+            group=last.group,
+            group_started=last.group_started,
+        )
+
+    def _busy(self, holder: LockHolder | None, patience: timedelta) -> WorkspaceBusy:
+        who = f"worker {holder.worker}, guard {holder.guard}, fence {holder.fence}" if holder else "somebody unknown"
+        return WorkspaceBusy(
+            f"{self._workspace} is still in use after {patience.total_seconds():g} s, by {who}",
+            "it comes free when that attempt ends; if that worker hangs, end it by its pid",
+            holder=holder.worker if holder else None,
+        )
+
+    def _write(self, lock_holder: LockHolder) -> None:
+        new = self._folder / "occupant.new"
+        with open_private(new) as file:
+            file.write(lock_holder.model_dump_json())
+        new.replace(self._folder / "occupant.json")
+        self._occupant = lock_holder
+
+    def _release(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = self._occupant = None
+
+
+def occupant_in(folder: Path) -> LockHolder | None:
+    """Who came in last, by the records in this folder; None if nobody did, or they cannot be read."""
+    try:
+        return LockHolder.model_validate_json((folder / "occupant.json").read_bytes())
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,143 @@
+"""A repository as the worker finds it: may a run have a worktree of it, and from which commit. It only ever reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from coordination.errors import GitRefused
+from workers.workspace.git import ask, git
+from workers.workspace.trouble import GitInterrupted, Trouble
+
+BRANCHES_SHOWN = 8
+REFS = ("refs/heads", "refs/remotes", "refs/tags")
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def branch_of(run: str) -> str:
+    return f"coord/{run}"
+
+
+def is_commit(name: str) -> bool:
+    """Whether it is a commit's whole name: what else comes from outside may be an option of git, or a path."""
+    return _COMMIT.fullmatch(name) is not None
+
+
+def common_dir_of(name: str, path: Path) -> Path:
+    """Return where git keeps what all worktrees of the repository share.
+
+    Raises GitRefused where a run can have no worktree of it, GitInterrupted where the folder is away. Uncommitted work
+    is no obstacle: it is never touched.
+    """
+    if not path.is_dir():
+        hint = f"clone it there, or tell the worker where it is: coord worker --repo {name}=PATH"
+        raise GitInterrupted(Trouble.MISSING, f"{name}: there is no folder {path}", hint)
+    reason, common_dir = look(path)
+    if reason or common_dir is None:
+        raise GitRefused(f"{name}: {path} {reason}", _make_repository(name, path))
+    # Its runs' branches are below refs/heads/coord, where no branch of that name can be: one answer says that there is a
+    # commit, and that the next branch can be made.
+    taken = git("for-each-ref", "--count=1", "--format=%(refname)", "refs/heads/coord", cwd=path)
+    if not taken and not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
+        raise GitRefused(
+            f"{name}: {path} has no commit yet",
+            f"make the first one: git -C {path} commit --allow-empty -m 'First commit'; {_or_in_place(name)}",
+        )
+    if taken == "refs/heads/coord":
+        raise GitRefused(
+            f"{name}: {path} has a branch named coord, so git cannot create coord/<run> beside it",
+            f"rename it: git -C {path} branch -m coord another-name",
+        )
+    return common_dir
+
+
+def _make_repository(name: str, path: Path) -> str:
+    return f"clone it there, or name its folder: coord worker --repo {name}=PATH; {_or_in_place(name)}"
+
+
+def _or_in_place(name: str) -> str:
+    return f"or let todos work in the folder itself: `workspace: in-place` of {name} in ecosystem.yaml"
+
+
+def look(path: Path) -> tuple[str, Path | None]:
+    """Why this is no repository of its own (empty if it is one), and its common directory."""
+    asked = ("--is-bare-repository", "--is-inside-work-tree", "--show-prefix", "--git-common-dir")
+    answer = ask("rev-parse", "--path-format=absolute", *asked, cwd=path, looks_above=True)
+    if answer.returncode and "not a git repository" in answer.stderr and not (path / ".git").exists():
+        return "is not a git repository", None
+    for begins_here in ("true\nfalse\n\n/", "false\ntrue\n\n/"):
+        if answer.stdout.startswith(begins_here):
+            return "", Path(answer.stdout[len(begins_here) - 1 :].removesuffix("\n"))
+    return _look_closely(path)
+
+
+def _look_closely(path: Path) -> tuple[str, Path | None]:
+    # Each call asks for one path: git parts its answers by a newline, and a path may hold one.
+    answer = ask(
+        "rev-parse", "--path-format=absolute", "--is-bare-repository", "--git-common-dir", cwd=path, looks_above=True
+    )
+    bare, _, common = answer.stdout.removesuffix("\n").partition("\n")
+    if bare != "true":
+        answer = ask("rev-parse", "--show-toplevel", cwd=path, looks_above=True)
+    if answer.returncode:
+        hint = "see to what git says, then let the todo run again"
+        raise GitRefused(f"git does not accept {path}: {answer.stderr.strip()}", hint)
+    top = answer.stdout.removesuffix("\n")
+    if bare == "true" or Path(top).samefile(path):
+        return "", Path(common)
+    return f"is a folder inside the repository {top}, not a repository of its own", None
+
+
+def is_shallow(path: Path) -> bool:
+    """Without the beginning of its history."""
+    return git("rev-parse", "--is-shallow-repository", cwd=path) == "true"
+
+
+def is_partial(path: Path) -> bool:
+    """A clone that gets files from its remote when they are asked for; nobody else can."""
+    return ask("config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$", cwd=path).returncode == 0
+
+
+def has_commit(path: Path, commit: str, git_dir: Path | None = None) -> bool:
+    if not is_commit(commit):
+        return False
+    return ask("cat-file", "-e", f"{commit}^{{commit}}", cwd=path, git_dir=git_dir).returncode == 0
+
+
+def contains(path: Path, old: str, new: str, git_dir: Path | None = None) -> bool:
+    """Whether commit `new` is `old` or has it among its ancestors."""
+    return old == new or ask("merge-base", "--is-ancestor", old, new, cwd=path, git_dir=git_dir).returncode == 0
+
+
+def is_kept(path: Path, commit: str) -> bool:
+    """Whether a branch or a tag has the commit."""
+    return bool(ask("for-each-ref", "--count=1", f"--contains={commit}", *REFS, cwd=path).stdout)
+
+
+def worktrees(path: Path) -> Iterator[tuple[Path, str]]:
+    """Each worktree that git knows of, the checkout first, with the branch that it is on (empty if none)."""
+    listing = git("worktree", "list", "--porcelain", "-z", cwd=path)
+    for entry in listing.split("\0\0"):
+        facts = dict(line.partition(" ")[::2] for line in entry.split("\0"))
+        if "worktree" in facts:
+            yield Path(facts["worktree"]), facts.get("branch", "")
+
+
+def tip(name: str, path: Path, branch: str) -> str:
+    """The commit that the branch is at; raises GitRefused naming the branches there are."""
+    answer = ask("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=path)
+    if answer.returncode == 0:
+        return answer.stdout.strip()
+    remote = git("for-each-ref", "--count=1", "--format=%(refname:short)", f"refs/remotes/*/{branch}", cwd=path)
+    if remote:
+        raise GitRefused(
+            f"{name}: {path} has no branch {branch}, but {remote}",
+            f"make it: git -C {path} branch {branch} {remote}; then: coord retry",
+        )
+    there = git("for-each-ref", "--format=%(refname:short)", "refs/heads", cwd=path).splitlines()
+    shown = ", ".join(there[:BRANCHES_SHOWN]) + (" …" if len(there) > BRANCHES_SHOWN else "")
+    raise GitRefused(
+        f"{name}: {path} has no branch {branch}; there are: {shown}",
+        f"name one of them as `branch` of {name} in ecosystem.yaml, or make it; then: coord retry",
+    )

@@ -1,0 +1,164 @@
+"""The submodules of a worktree: brought to the commits that it records, from the checkout's own copies where these have them.
+
+git keeps the submodules of each worktree apart, so a fresh worktree has none. Which ones it gets: `submodules` of the
+repository; by default those that its checkout has.
+
+* The checkout's configuration and submodules are only read: all that `git submodule` would write into the configuration that
+  worktrees share is given to it as options.
+* A clone from the checkout's copy needs no network, and for that path alone git's `file` protocol is allowed. A commit that
+  the copy does not have is fetched from the submodule's own address, under git's own rules.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.errors import GitRefused
+from workers.workspace.files import remove_tree
+from workers.workspace.git import Hold, ask, git, git_dir_of
+from workers.workspace.repository import has_commit
+from workers.workspace.trouble import GitInterrupted, Trouble
+
+DEEPEST = 8
+"""A submodule that contains itself ends somewhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submodule:
+    name: str
+    path: str
+    commit: str
+    url: str
+    """As .gitmodules has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submodules:
+    """Those of one worktree. `wanted`: True for all, False for none, None for those that the checkout has."""
+
+    repo: str
+    wanted: bool | None
+    hold: Callable[[], Hold]
+    """Of the worktree."""
+
+    def update(self, worktree: Path, git_dir: Path, checkout: Path) -> None:
+        """Bring all of them to the recorded commits, whatever was done to them. Raises GitRefused."""
+        if self.wanted is not False:
+            self._update(worktree, git_dir, checkout, DEEPEST)
+
+    def _update(self, into: Path, git_dir: Path, source: Path, depth: int) -> None:
+        for module in submodules_of(into, git_dir) if depth else ():
+            there, here = source / module.path, into / module.path
+            if self.wanted is None and not (there / ".git").exists():
+                continue
+            own = _own_git_dir(into, git_dir, module)
+            if own is None:
+                _clear(into, module)
+            if own is None or not has_commit(here, module.commit, own):
+                self._clone(into, git_dir, there, module)
+                own = git_dir_of(here)
+            if own is None:
+                raise GitInterrupted(Trouble.DAMAGED, f"{here} was changed while git made it")
+            git("checkout", "--quiet", "--force", "--detach", module.commit, cwd=here, git_dir=own, hold=self.hold())
+            git("clean", "-ffdq", cwd=here, git_dir=own, hold=self.hold())
+            self._update(here, own, there, depth - 1)
+
+    def _clone(self, into: Path, git_dir: Path, there: Path, module: Submodule) -> None:
+        if (there / ".git").exists() and has_commit(there, module.commit):
+            local = git("rev-parse", "--path-format=absolute", "--git-common-dir", cwd=there)
+            self._git_update(into, git_dir, module, local, "protocol.file.allow=always")
+            url = ask("remote", "get-url", "origin", cwd=there).stdout.strip()
+            here = into / module.path
+            if url and (
+                own := git_dir_of(here)
+            ):  # what the todo fetches and pushes goes where it would from the checkout
+                git("remote", "set-url", "origin", url, cwd=here, git_dir=own, hold=self.hold())
+            return
+        known = ask("config", "--get", f"submodule.{module.name}.url", cwd=into, git_dir=git_dir).stdout.strip()
+        url = known or module.url
+        if url.startswith(("./", "../")):
+            raise GitRefused(
+                f"{self.repo}: submodule {module.path} is not in the checkout, and its address {url} is relative",
+                f"bring it there: git -C {there.parent} submodule update --init {there.name}",
+            )
+        self._git_update(into, git_dir, module, url)
+
+    def _git_update(self, into: Path, git_dir: Path, module: Submodule, url: str, *more: str) -> None:
+        section = f"submodule.{module.name}"
+        settings = (f"{section}.url={url}", f"{section}.active=true", f"{section}.update=checkout", *more)
+        options = ("--quiet", "update", "--init", "--force", "--", module.path)
+        git("submodule", *options, cwd=into, git_dir=git_dir, settings=settings, hold=self.hold())
+
+    def left_out(self, worktree: Path, git_dir: Path) -> Iterator[str]:
+        """In words: what a todo has done in submodules that its commit does not carry."""
+        status = ("status", "--porcelain=v2", "-z", "--no-renames")
+        told = git(*status, cwd=worktree, git_dir=git_dir, hold=self.hold())
+        for entry in told.split("\0"):
+            kind, _, rest = entry.partition(" ")
+            fields = rest.split(" ", 7)
+            if kind == "1" and fields[1].startswith("S") and set(fields[1][2:]) != {"."}:
+                yield f"submodule {fields[7]} has changes that are in no commit of its own: they are not carried"
+
+    def unpublished(self, worktree: Path, git_dir: Path, checkout: Path, since: str) -> Iterator[str]:
+        """In words: commits of submodules that the worktree's commit names and only the worktree has."""
+        before = {module.path: module.commit for module in submodules_of(worktree, git_dir, since)}
+        for module in submodules_of(worktree, git_dir):
+            there = checkout / module.path
+            kept = (there / ".git").exists() and has_commit(there, module.commit)
+            if module.commit != before.get(module.path) and not kept:
+                yield (
+                    f"submodule {module.path}: commit {module.commit[:12]} is in this worktree alone, and goes with it; "
+                    f"let the todo push it, or keep it: git -C {there} fetch {worktree / module.path} {module.commit}"
+                )
+
+
+def _own_git_dir(into: Path, git_dir: Path, module: Submodule) -> Path | None:
+    """The submodule's git directory: below that of what it is in, or its own `.git` folder (a clone that a todo added).
+
+    None where it has neither: a `.git` that names another one is a todo's doing, and that one is somebody's.
+    """
+    here = into / module.path
+    if os.path.realpath(here) != str(Path(os.path.realpath(into), module.path)):
+        return None
+    own = git_dir_of(here)
+    places = {os.path.realpath(git_dir / "modules" / module.name), os.path.realpath(into) + f"/{module.path}/.git"}
+    return own if own is not None and str(own) in places else None
+
+
+def _clear(into: Path, module: Submodule) -> None:
+    """Take away what stands where git is to put the submodule; of a link, the link."""
+    here = into
+    for name in Path(module.path).parts:
+        here /= name
+        if here.is_symlink():
+            here.unlink()
+    remove_tree(here)
+
+
+def submodules_of(worktree: Path, git_dir: Path | None, commit: str = "HEAD") -> list[Submodule]:
+    """Those that a commit records and its .gitmodules names, in the order of their paths."""
+    if not (worktree / ".gitmodules").is_file():
+        return []
+    told = ask(
+        *("config", "--blob", f"{commit}:.gitmodules", "-z", "--get-regexp", r"^submodule\..*\.(path|url)$"),
+        cwd=worktree,
+        git_dir=git_dir,
+    )
+    paths: dict[str, str] = {}
+    urls: dict[str, str] = {}
+    for line in filter(None, told.stdout.split("\0")):
+        key, _, value = line.partition("\n")
+        name, _, what = key.removeprefix("submodule.").rpartition(".")
+        (paths if what == "path" else urls)[name] = value
+    tree = git("ls-tree", "-r", "-z", "--full-tree", commit, cwd=worktree, git_dir=git_dir).split("\0")
+    recorded = {entry.partition("\t")[2]: entry.split()[2] for entry in tree if entry.startswith("160000 ")}
+    if odd := next((name for name in paths if "=" in name or "\n" in name), None):
+        raise GitRefused(f"submodule {odd!r} of {worktree} has a name that git takes for a setting", "rename it")
+    return [
+        Submodule(name=name, path=path, commit=recorded[path], url=urls.get(name, ""))
+        for name, path in sorted(paths.items(), key=lambda pair: pair[1])
+        if path in recorded
+    ]

@@ -1,0 +1,358 @@
+"""A run's worktree of one repository: made once, clean at the recorded tip for each attempt, removed with the run.
+
+    <state>/worktrees/<run>/<repo>/     the worktree, on branch coord/<run>
+    <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, mended, prepared, exclude
+
+States::
+
+    absent ──enter──► clean at the tip ──todo──► changed ──commit──► clean at the new tip ──leave──► …
+      ▲                    ▲                        └──failure──leave──► changed ──enter─┐
+      │                    └─────────────────────────────────────────────────────────────┘
+      └──remove, or damaged by hand (made anew at the next enter)
+
+Here is who comes and goes, and from which commit; `git_worktree.py` is what is done to the folder.
+
+Invariants
+
+1. The checkout's files, index and HEAD are only ever read. Of its `.git`, objects, the branch `coord/<run>`, the worktree's
+   entry and a lock file of ours are written.
+2. An attempt begins at the tip that Redis recorded, whatever stands on the branch: a commit whose settle was lost was
+   never there, and the todo does it again.
+3. Nobody but the occupant (`lock.py`) writes here; entries of worktrees are made and removed under one lock per
+   repository, which all processes on the machine share.
+4. What `prepare` left behind untracked is neither cleaned away nor committed.
+5. What an attempt committed itself stands on the branch only if it succeeded; else its files stay changed, to be looked at.
+   So what is on the branch of a run that has ended counted, or was put there by hand (`base_commit.py`).
+
+What happens on each failure
+
+* Killed in the middle of git: git itself goes on and holds the flock until it ends; lock files of a git that was killed
+  with its todo are removed, since nobody else may be at work here.
+* A merge, rebase or bisect in progress, HEAD elsewhere, the branch deleted: set back.
+* The folder or its entry deleted, the index broken: made anew (and prepared anew).
+* The tip is not in the checkout, for it was made on another host: brought here by `fetch`, else refused with the reason.
+* The branch checked out somewhere else: refused, for moving it would make that checkout look changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+from coordination.errors import CoordinationError, GitRefused, UsageError
+from coordination.models import Repo
+from coordination.wire.private import open_private
+from workers.process.child import Child
+from workers.workspace.base_commit import Carried, Earlier, MergeContext, Unmergeable, begin
+from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git
+from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, refuse_damaged
+from workers.workspace.git_worktree import Fetch, GitWorktree, Prepared
+from workers.workspace.lock import LockRequest, Superseded, WorkspaceLock, describe_os_error
+from workers.workspace.repository import branch_of, is_commit, is_kept, tip
+from workers.workspace.submodules import Submodules
+
+logger = logging.getLogger(__name__)
+
+
+class Worktree:
+    def __init__(
+        self,
+        *,
+        state: Path,
+        run: str,
+        repo: Repo,
+        checkout: Path,
+        common_dir: Path | None = None,
+        fetch: Fetch | None = None,
+        carried: Carried | None = None,
+        style: CommitStyle | None = None,
+        git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
+    ) -> None:
+        """`git_commit`: runs what commits here, under a guard (see `commit.GitCommit`); None: without one."""
+        for name in (run, repo.name):
+            if name in ("", ".", "..") or "/" in name or "\0" in name:
+                raise UsageError(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
+        self.path = state.absolute() / "worktrees" / run / repo.name
+        self.branch = branch_of(run)
+        self._run = run
+        self._repo = repo
+        self._checkout = checkout.absolute()
+        self._carried = carried
+        self._style = style or CommitStyle()
+        self._git_commit = partial(git_commit, self) if git_commit else partial(run_git, self.path)
+        self._state = state.absolute()
+        self._records = self._records_of(run)
+        self._workspace_lock = WorkspaceLock(self._records, self.path)
+        self._prepared = Prepared(self._records, self._checkout)
+        self._visitor: LockRequest | None = None
+        self._since = self._stands = ""
+        self.begun = ""
+        """Words on where the run began here, if that was decided just now."""
+        self._submodules = Submodules(repo=repo.name, wanted=repo.submodules, hold=lambda: self.hold)
+        self._folder = GitWorktree(
+            path=self.path,
+            branch=self.branch,
+            repo=repo.name,
+            checkout=self._checkout,
+            common_dir=common_dir,
+            fetch=fetch,
+            workspace_lock=self._workspace_lock,
+            prepared=self._prepared,
+            submodules=self._submodules,
+        )
+
+    @property
+    def hold(self) -> Hold:
+        """The flock, for the guard of whatever runs here."""
+        return self._workspace_lock.hold
+
+    @property
+    def mark(self) -> int:
+        """By which the processes of this attempt are known."""
+        return self._workspace_lock.mark
+
+    def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
+        """Come in alone, with everything clean at `tip` (None: where the run began); returns that commit.
+
+        Raises WorkspaceBusy, Superseded, WorkspaceUnusable or GitRefused.
+        """
+        return self._enter(lock_request, tip, patience)
+
+    def take_back(self, lock_request: LockRequest, tip: str | None) -> None:
+        """What this visitor committed counts for nothing: stand at `tip` again. Raises Superseded if others came after it."""
+        self._enter(lock_request, tip, timedelta(0), again=True)
+        self.leave()
+
+    def _enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta, *, again: bool = False) -> str:
+        first = self._workspace_lock.enter(lock_request, patience, again=again)
+        try:
+            with describe_os_error(self.path):
+                self._since = self._stands = self._start(tip)
+                if first:
+                    self._refuse_after_newer(lock_request)
+                self._folder.stand_at(self._since)
+        except Unmergeable as refused:
+            self._workspace_lock.leave(began=refused.start, stood=refused.start)
+            raise
+        except BaseException:
+            self._workspace_lock.leave()
+            raise
+        self._visitor = lock_request
+        return self._since
+
+    def _refuse_after_newer(self, lock_request: LockRequest) -> None:
+        # The records go with the worktree when the run has succeeded; what was committed still tells of newer attempts.
+        form = "--format=%(trailers:key=Coord-Fence,valueonly)"
+        told = ask("log", form, f"{self._since}..refs/heads/{self.branch}", cwd=self._checkout)
+        newest = max((int(word) for word in told.stdout.split() if word.isdecimal()), default=0)
+        if newest > lock_request.fence:
+            message = (
+                f"attempt {newest} has committed on {self.branch}, and this is the older attempt {lock_request.fence}"
+            )
+            raise Superseded(message, "nothing to do: the newer attempt counts")
+
+    def note(self, child: Child) -> None:
+        """Record a command that was started here: call it right after `start`."""
+        with describe_os_error(self._records):
+            self._workspace_lock.note(child.guard, child.group)
+
+    @property
+    def there(self) -> bool:
+        """Whether it is a worktree still."""
+        return git_dir_of(self.path) == self._folder.git_dir
+
+    @property
+    def loose(self) -> str:
+        """Return the commit of a detached HEAD that no branch or tag has: it goes with the worktree; else nothing."""
+        git_dir = git_dir_of(self.path)
+        if git_dir is None or ask("symbolic-ref", "-q", "HEAD", cwd=self.path, git_dir=git_dir).returncode == 0:
+            return ""
+        asked = ("rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        head = ask(*asked, cwd=self.path, git_dir=git_dir).stdout.strip()
+        return head if head and not is_kept(self._checkout, head) else ""
+
+    @property
+    def changed(self) -> bool:
+        """Whether something in it is in no commit."""
+        git_dir = git_dir_of(self.path)
+        if git_dir is None:
+            return False
+        settings = self._prepared.settings
+        return bool(ask("status", "--porcelain", cwd=self.path, git_dir=git_dir, settings=settings).stdout)
+
+    @property
+    def needs_prepare(self) -> bool:
+        return self._repo.prepare is not None and not self._prepared.done
+
+    def mark_prepared(self) -> None:
+        """`prepare` succeeded: what it left untracked stays out of all commits; what it changed of the files is undone."""
+        self._folder.git("reset", "--hard", "--quiet")
+        left = self._folder.git("ls-files", "--others", "--exclude-standard", "--directory", "-z").split("\0")
+        with describe_os_error(self._records):
+            self._prepared.mark(left)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """For the todo's own processes."""
+        return self._prepared.environment
+
+    @property
+    def bounds(self) -> dict[str, str]:
+        """For the todo's own processes, unless it says otherwise: where it removed `.git`, git finds no repository above."""
+        return bounds(self.path)
+
+    def git(self, *args: str) -> str:
+        """Ask git here. Raises GitInterrupted where the worktree is damaged."""
+        return self._folder.git(*args)
+
+    def apply(self, changes: Path) -> str:
+        """Make the changes of a patch, in files and index; returns the tree that came of it. Raises GitRefused, with some of them made."""
+        settings, git_dir = (*self._prepared.settings, *DURABLE), self._folder.git_dir
+        options = ("--index", "--binary", "--whitespace=nowarn", "--no-ignore-whitespace")
+        git("apply", *options, str(changes), cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold)
+        return git("write-tree", cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold)
+
+    def start_anew(self) -> None:
+        """Clean at the commit that the attempt began with, whatever was done since."""
+        self._workspace_lock.check()
+        with describe_os_error(self.path):
+            self._folder.stand_at(self._since)
+        self._stands = self._since
+
+    def make_room(self) -> None:
+        """Remove what the attempt left untracked: it is done again, and may have filled the disk. Writes nothing."""
+        with suppress(CoordinationError):
+            self._folder.git("clean", "-ffdq")
+
+    def commit(self, todo: str, task: str, source: str = "") -> str:
+        """Commit what the todo changed; returns the branch's tip. Raises Superseded or GitRefused. `source`: see `message`."""
+        assert self._visitor is not None, "enter first"
+        self._workspace_lock.check()
+        with describe_os_error(self.path):
+            refuse_damaged(self.path, self._folder.git_dir)
+            self._folder.remove_stale_locks()
+            stand = WorktreeState(
+                path=self.path,
+                git_dir=self._folder.git_dir,
+                branch=self.branch,
+                since=self._since,
+                settings=self._prepared.settings,
+                hold=self.hold,
+                hooks=self._style.hooks,
+                git_commit=self._git_commit,
+            )
+            text = message(self._style, self._run, todo, task, self._visitor.fence, source)
+            try:
+                self._stands = commit(stand, text)
+            except GitRefused:
+                self._workspace_lock.check()  # a newer attempt that moved the branch is the reason that counts
+                raise
+        return self._stands
+
+    def not_carried(self) -> list[str]:
+        """In words: what the todo has done in submodules that goes with the worktree. Asked after `commit`."""
+        if not (self.path / ".gitmodules").is_file():
+            return []
+        git_dir = self._folder.git_dir
+        lost = self._submodules.unpublished(self.path, git_dir, self._checkout, self._since)
+        return [*self._submodules.left_out(self.path, git_dir), *lost]
+
+    def leave(self) -> None:
+        """Go out; nothing of the attempt may be alive. Harmless when not inside."""
+        if self._visitor is not None:
+            self._visitor = None
+            self._workspace_lock.leave(began=self._since, stood=self._stood())
+
+    def _stood(self) -> str:
+        """Where the branch stands, with nothing on it that did not count; empty if that cannot be told."""
+        try:
+            if self._stands == self._since and not self._folder.is_at(self._since):
+                self._workspace_lock.check()
+                self._folder.take_off(self._since)
+        except (CoordinationError, OSError) as error:
+            logger.warning("%s: what the attempt committed may still be on it: %s", self.branch, error)
+            return ""
+        return self._stands
+
+    def remove(self, patience: timedelta) -> None:
+        """The run has ended: take the worktree away; its branch stays."""
+        with self._workspace_lock.emptied(patience), describe_os_error(self.path):
+            self._folder.remove()
+        self._remove_if_empty()
+
+    @contextmanager
+    def alone(self, patience: timedelta) -> Iterator[Hold]:
+        """Nobody is in it (it may be gone) and nobody comes in; gives the flock, for git. Raises WorkspaceBusy."""
+        with self._workspace_lock.alone(patience) as hold:
+            yield hold
+        self._remove_if_empty()
+
+    def _remove_if_empty(self) -> None:
+        for folder in (self.path.parent, self._records.parent):
+            with suppress(OSError):  # not empty: other repositories of the run are still there
+                folder.rmdir()
+
+    def _start(self, tip: str | None) -> str:
+        """Where an attempt begins. A tip that was only carried over is where an *earlier* run stood."""
+        for told in (tip, self._carried and self._carried.tip):
+            if told and not is_commit(told):
+                raise GitRefused(f"{self._repo.name}: {told!r}, where the run is said to stand, is no commit")
+        return self._base() if tip is None or (self._carried and tip == self._carried.tip) else tip
+
+    def _base(self) -> str:
+        """Where the run began in this repository: the same commit for every attempt, wherever the branch goes."""
+        file = self._records / "base"
+        if not file.exists():
+            found = (
+                tip(self._repo.name, self._checkout, self._repo.branch)
+                if self._carried is None
+                else self._go_on(self._carried)
+            )
+            new = self._records / "base.new"
+            with open_private(new) as text:
+                text.write(found)
+            new.replace(file)
+        return file.read_text()
+
+    def _go_on(self, carried: Carried) -> str:
+        if carried.tip:
+            self._folder.obtain(carried.tip)
+        ground = MergeContext(run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch)
+        before = ground.last_here(carried.runs) if carried.runs else None
+        try:
+            found = begin(ground, self._earlier(before, carried.tip) if before else Earlier(run="", tip=carried.tip))
+        except Unmergeable as refused:
+            raise self._to_be_merged_by_hand(refused) from refused
+        if found.mended:
+            (self._records / "mended").touch(mode=0o600)
+        self.begun = found.words
+        return found.commit
+
+    def _earlier(self, run: str, tip: str | None) -> Earlier:
+        records = self._records_of(run)
+        base = records / "base"
+        return Earlier(
+            run=run,
+            tip=tip,
+            lock_holder=WorkspaceLock(records, self.path).read(),
+            mended=(records / "mended").exists(),
+            base=base.read_text() if base.exists() else "",
+        )
+
+    def _to_be_merged_by_hand(self, refused: Unmergeable) -> Unmergeable:
+        """Leave a worktree in which that can be done: a retry of this run begins with what is then on its branch."""
+        self._folder.stand_at(refused.start)
+        (self._records / "mended").touch(mode=0o600)
+        branch = self._repo.branch
+        return Unmergeable(
+            refused.start,
+            f"{self._repo.name}: {branch} has new commits that do not merge into what was done: {refused.message}",
+            f"merge it by hand: git -C {self.path} merge {branch}; when that is committed: coord retry {self._run}",
+        )
+
+    def _records_of(self, run: str) -> Path:
+        return self._state / "workspaces" / run / self._repo.name
