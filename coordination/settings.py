@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from coordination.errors import NotAllowed, UsageError
 from coordination.models import Backoff, Command, Duration, Jitter, Size, Text, WriteBack, lower_case
-from coordination.wording import wrong_value
+from coordination.text import wrong_value
 
 ENV_PREFIX = "COORD_"
 COMMIT_FIELDS = ("task", "todo", "plan", "run")

@@ -13,7 +13,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from coordination.gateway.opening import open_tokens
+from coordination.gateway.serving import open_tokens
 from coordination.messages import Limits, MessageBus
 from coordination.settings import Settings
 from coordination.wire.connection import Profile

@@ -1,8 +1,8 @@
-"""What an attempt asks of its deed, in this order.
+"""What an attempt does: run a todo, or compensate it. All else is the same for both: the workspace, the command under its guard, timeout,
+log, lease and fence (`attempt.py`).
 
-A todo is done: its action is carried out, and what it leaves changed is committed.
-
-A todo is undone: its compensation is carried out, and with the last of a repository the run's worktree and branch go.
+A todo that runs: its action is carried out, and what it leaves changed is committed. A todo that is undone: its compensation is carried
+out, and with the last of a repository the run's worktree and branch go.
 
     workspace   compensate   what is done
     worktree    given        the command, at the run's tip; nothing of it is committed
@@ -12,9 +12,6 @@ A todo is undone: its compensation is carried out, and with the last of a reposi
     manual      none         nothing: a person did it (the step passes it over, and no worker is asked)
 
 Each step finds done what a former attempt did before it was killed: the command by its idempotency key, the rest by itself.
-
-What an attempt is there for: a family of two, a todo and what undoes it. All else is the same for both: the workspace, the
-command under its guard, timeout, log, lease and fence (`workers/attempt.py`).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Protocol
 from celery import Celery
 
 from coordination.cache import Limits, Store
-from coordination.cache.maintenance import CacheChore
+from coordination.cache.disk import CacheChore
 from coordination.cache.store import RESULTS
 from coordination.disk import shortage
 from coordination.locks import LockManager

@@ -1,10 +1,5 @@
-"""What an attempt came to, for whoever makes a step of it.
-
-What a delivery came to, for the carrier: how Celery and Flower are told, and whether its level's chord counts it.
-
-How a command ended: in words, and as a retry policy sees it.
-
-What an attempt wrote: passed on to its log, and its end kept, in which a retry policy may look for a pattern.
+"""What an attempt came to: for the step that records it, for Celery and Flower, and for a retry policy, which sees how a command ended
+and the end of what it wrote.
 """
 
 from __future__ import annotations

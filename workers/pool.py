@@ -1,15 +1,11 @@
-"""Celery's consumer and its threads, which can serve other queues, and more todos at once, while they work.
-
-Its events for Flower go in larger pieces.
-
-Celery sends what it has to tell at each turn of its loop: three small messages a todo, which took a quarter of a worker's time
-(measured, with todos that do nothing). Where there are many, Flower shows them a twentieth of a second later.
-
-The worker process: a Celery worker with threads, and our own way to stop it.
+"""The worker process: a Celery worker with threads, and our own way to stop it.
 
 Todos are child processes, so a thread that waits for one costs little, and Celery's time limits are not needed. Celery's soft
 shutdown does nothing on threads; here the first TERM (or Ctrl-C) stops consuming and lets what runs finish; the second kills
-the children, hands their todos back and exits.
+the children, hands their todos back and exits. The consumer can serve other queues, and more todos at once, while it works.
+
+Celery sends what it has to tell Flower at each turn of its loop: three small messages a todo, which took a quarter of a worker's time
+(measured, with todos that do nothing). Here they go in larger pieces: Flower shows them a twentieth of a second later.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from redis import Redis
 from redis.client import Pipeline
 
 from coordination.messages import Limits, Message, MessageBus
-from coordination.messages.effects import Effects
+from coordination.messages.steps import Effects
 from coordination.wire.connection import Profile, connect
 
 FORK = multiprocessing.get_context("forkserver")

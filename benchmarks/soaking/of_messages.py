@@ -19,7 +19,7 @@ from redis import Redis
 from benchmarks.soaking.frame import Place
 from coordination.errors import NotFound, Unreachable
 from coordination.messages import Limits, Message, MessageBus
-from coordination.messages.effects import Effects
+from coordination.messages.steps import Effects
 from coordination.wire.connection import Profile, connect
 
 NAMESPACE = "post"

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from coordination.errors import UsageError
-from coordination.nearest import did_you_mean
 from coordination.runs import progress
 from coordination.runs.records import TodoState
+from coordination.text import did_you_mean
 
 NAMES = (
     "run.started", "run.paused", "run.resumed", "run.imported", "run.cancelled", "run.timed_out", "run.rolling_back", "run.stuck", "run.ended",

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.messages import DeadLetter, InboxStats, Message, MessageBus
-from coordination.nearest import did_you_mean
-from coordination.phrases import counted, listed
+from coordination.text import counted, did_you_mean, listed
 
 if TYPE_CHECKING:
     from coordination.tracker.manager import CoordinationManager

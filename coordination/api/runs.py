@@ -15,8 +15,7 @@ from coordination.api.events import Event, event_of
 from coordination.ecosystem.writeback import write_back
 from coordination.errors import Blocked, Conflict
 from coordination.models import OnFailure, Strategy, WriteBack
-from coordination.planner.alone import alone
-from coordination.planner.graph import PlanGraph, build
+from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors
 from coordination.runs import progress, service
 from coordination.runs.census import CensusTaker

@@ -45,6 +45,6 @@ calls: a failing call may take a worker with it.
 | file | |
 |---|---|
 | `manager.py` | what users have in hand: a call through a breaker; look, reset |
-| `policy.py` `names.py` | when one opens and for how long; what one is called |
+| `policy.py` | when one opens, and for how long |
 | `records.py` | a breaker as people and programs read it |
 """

@@ -1,25 +1,57 @@
-"""A call through a breaker, and breakers by hand."""
+"""A call through a breaker, and breakers by hand; a breaker is called `repo:<name>`, `resource:<name>` or `action:<name>`."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar, overload
 
 from redis import Redis
 
-from coordination.breakers.names import of_call, whole_name
 from coordination.breakers.policy import Policy
 from coordination.breakers.records import Breaker, BreakerState, Reset, breaker_of, reset_of
-from coordination.errors import BreakerOpen, UsageError
+from coordination.errors import BreakerOpen, NotFound, UsageError
+from coordination.text import listed
 from coordination.wire.keys import Keys
 from coordination.wire.line import StepConnection, Word
+
+ACTION = "action"
+KINDS = ("repo", "resource", ACTION)
+_NAME = re.compile(rf"({'|'.join(KINDS)}):[A-Za-z0-9._-]{{1,100}}")
+
+
+def check_name(name: object) -> None:
+    """Raises UsageError."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} names no circuit breaker", "name it repo:NAME, resource:NAME or action:NAME")
+
+
+def of_call(name: str) -> str:
+    """With its kind: a bare name is one of an action. Raises UsageError."""
+    whole = name if not isinstance(name, str) or ":" in name else f"{ACTION}:{name}"
+    check_name(whole)
+    return whole
+
+
+def whole_name(name: str, tripped: Collection[str]) -> str:
+    """The one of these breakers that is meant, be it by its bare name. Raises NotFound, or UsageError where two fit."""
+    if ":" in name:
+        check_name(name)
+    fitting = [one for one in tripped if name in (one, one.partition(":")[2])]
+    if len(fitting) > 1:
+        raise UsageError(f"{name} may be {' or '.join(sorted(fitting))}", "name it in full")
+    if not fitting:
+        there = f"there are: {listed(sorted(tripped))}" if tripped else "all of them are closed, and nothing has failed"
+        raise NotFound(f"the circuit breaker of {name} is at rest: there is nothing to reset", there)
+    return fitting[0]
+
 
 T = TypeVar("T")
 Counts = type[Exception] | tuple[type[Exception], ...]

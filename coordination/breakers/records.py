@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.phrases import counted
+from coordination.text import counted
 
 
 class BreakerState(StrEnum):

@@ -17,7 +17,7 @@ Invariants. Each change is one Lua step (wire/lua/cache), all of it or nothing, 
 3.  What hides a value is never evicted, or that value would come back. It expires.
 4.  Who is evicted is told by one sorted set, the lowest first: the number of the last use (lru; counted, so that no clock disturbs
     it), how often it was used and what the last evicted one had (lfu), or the expiry (ttl). What expired goes in pieces of 20 with each
-    write, and by the worker that leads every half minute (chore.py).
+    write, and by the worker that leads every half minute (disk.py).
 5.  Patterns are matched against the keys of the contexts that are meant, 500 at a time (HSCAN of their hashes). No step and no
     command goes through the keyspace.
 6.  Each write gives its context a *generation* that was never given before: the last one plus 1, and never below the server's clock in µs.
@@ -35,7 +35,7 @@ was read of it goes. An answer is believed for half a second from when it was *a
 
 What happens when
 *   a writer is killed: its last step has run whole or not at all. In a write that needed several steps the old value may be gone.
-*   who computes (`get_or_compute`) is killed: its lock (flight.py, locks/) ends after 10 s, and the next one computes. If it was only
+*   who computes (`get_or_compute`) is killed: its lock (contexts.py, locks/) ends after 10 s, and the next one computes. If it was only
     stopped for so long, two compute, and the later one's value counts.
 *   Redis is away: Unreachable, after the patience of a Line. Nothing weaker is tried instead.
 *   Redis loses its data: all is gone, generations are new. With `cache_folder` (disk.py) it is put back within half a minute, beside
@@ -55,8 +55,8 @@ Proxy Caches" (2000). One who computes: `singleflight` of Go's groupcache (B. Fi
 | `contexts.py` `store.py` `connection.py` | what users have in hand: contexts; bytes; the context of the todo whose command this is |
 | `entries.py` `local.py` | the two layers: steps on Redis; what this process has read |
 | `names.py` `limits.py` | keys, patterns, contexts and how much, judged before anything is sent |
-| `flight.py` `walking.py` `stats.py` | one who computes; a page of entries at a time; figures |
-| `document.py` `disk.py` `chore.py` | export and import; the folder; what is done now and then |
+| `scan.py` `stats.py` | a page of entries at a time; figures |
+| `document.py` `disk.py` | export and import; the folder, and what the leader does every half minute |
 """
 
 from coordination.cache.limits import Eviction, Limits

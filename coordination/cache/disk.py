@@ -1,10 +1,10 @@
-"""What survives when Redis loses its data: a folder, into which a worker writes what is kept, and from which it is put back once.
+"""The cache's folder: what survives when Redis loses its data; and the round in which the leading worker keeps it.
 
 `<namespace>.index` has a line of JSON for each entry, `<namespace>.values/` a file for each different value, named by its SHA-256: a
-round writes the values that are new, then the index whole, then takes away what no line names. Contexts of runs are left out:
+round writes the values that are new, then the whole index, then removes the files that no line names. Contexts of runs are left out:
 who lost its data has lost the runs as well.
 
-A Redis that has not been told so yet (the fact `restored`) is given what the folder has, beside what it has got meanwhile; cut short,
+A Redis that has not been told so yet (the fact `restored`) is given what the folder has, beside what was written meanwhile; interrupted,
 that is done again. So a value that was deleted comes back only if Redis was lost before the next round.
 """
 
@@ -15,17 +15,20 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from redis import Redis
 
 from coordination.cache.entries import Entries
-from coordination.cache.limits import MS
+from coordination.cache.limits import MS, Limits
 from coordination.cache.names import Scope, scope_of
 from coordination.cache.scan import Held, Walk
 from coordination.errors import CoordinationError
+from coordination.settings import Settings
 from coordination.wire.private import make_private, open_private
 
 PASSING = (Scope.RUN, Scope.TODO)
@@ -129,3 +132,22 @@ class Disk:
 def _row(held: Held) -> str:
     row = {"context": held.context, "key": held.key, "digest": held.digest, "size": held.size}
     return json.dumps({**row, "left_s": held.left.total_seconds(), "saved_at": time.time()}) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tidied:
+    expired: int
+    restored: int
+    """From disk, into a Redis that had lost its data."""
+
+
+class CacheChore:
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._entries = Entries(redis, settings.namespace, Limits.of(settings))
+        folder = settings.cache_folder
+        self._disk = Disk(self._entries, settings.namespace, Path(folder)) if folder else None
+
+    def run_once(self) -> Tidied:
+        """Raises CoordinationError."""
+        expired = self._entries.expire()
+        return Tidied(expired=expired, restored=self._disk.run_once() if self._disk else 0)

@@ -2,10 +2,11 @@
 
 | file | |
 |---|---|
-| `app.py` `lazy.py` | the table of commands; how a call begins and ends |
+| `app.py` | the table of commands; how a call begins and ends |
 | `context.py` `live.py` | what a command works with; what runs do at present, in passing |
 | `completion.py` `completing.py` | Tab: the shell's script, and what it is answered |
 | `files.py` `demo.py` `doctor.py` | to begin with |
+| `locks.py` `breakers.py` `messages.py` `context_commands.py` | what runs share: locks, breakers, messages, values |
 | `desk/` | what the file declares: listed, shown, changed, checked |
 | `runs/` | plans carried out, followed, steered |
 | `processes/` | what goes on by itself: workers, servers |

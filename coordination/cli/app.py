@@ -1,4 +1,4 @@
-"""The commands of `coord`, in a table, and how a call begins and ends."""
+"""The commands of `coord`: a table that lists them without importing them, and how a call begins and ends."""
 
 from __future__ import annotations
 
@@ -8,17 +8,53 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 from click.exceptions import NoArgsIsHelpError
+from rich_click import RichCommand, RichGroup
+from rich_click.rich_panel import RichCommandPanel
 
 from coordination.cli.context import CliContext
-from coordination.cli.lazy import Families, LazyGroup
 from coordination.errors import CoordinationError
 from coordination.terminal import protect, spelled
+
+Families = Mapping[str, Mapping[str, tuple[str, str]]]
+"""Heading → command → (`module:function` from this folder on, its one line of help)."""
+
+
+class LazyGroup(RichGroup):
+    """Its commands are stubs with a line of help; the real one is imported when it is called."""
+
+    def __init__(self, *args: Any, families: Families, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.places = {name: place for family in families.values() for name, (place, _) in family.items()}
+        for heading, family in families.items():
+            self.add_panel(RichCommandPanel(heading, commands=list(family)))
+            for name, (_, help_) in family.items():
+                self.add_command(RichCommand(name=name, help=help_))
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.places)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, self._load(name) if name else stub, rest
+
+    def _load(self, name: str) -> click.Command:
+        module, _, function = self.places[name].partition(":")
+        command: click.Command = getattr(import_module(f"coordination.cli.{module}"), function)
+        # What may stand before the command may stand behind it: nobody remembers which way round it was.
+        for one in (command, *getattr(command, "commands", {}).values()):
+            taken = {parameter.name for parameter in one.params}
+            one.params += [p for p in self.params if p.name not in taken and not p.is_eager]
+        return command
+
 
 INTERRUPTED = 130
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -33,9 +69,9 @@ COMMANDS: Families = {
         "completion": ("completion:completion", "Write the script by which a shell completes names."),
     },
     "Look at the file": {
-        "ecosystem-status": ("desk.standing:ecosystem_status", "Where everything stands: overdue, blocked, ready."),
-        "status": ("desk.standing:status", "Where one repository stands; or everything, with its circuit breakers."),
-        "blocking": ("desk.standing:blocking", "The open issues that hold up work in a repository."),
+        "ecosystem-status": ("desk.status:ecosystem_status", "Where everything stands: overdue, blocked, ready."),
+        "status": ("desk.status:status", "Where one repository stands; or everything, with its circuit breakers."),
+        "blocking": ("desk.status:blocking", "The open issues that hold up work in a repository."),
         "list-repos": ("desk.repos:list_repos", "The repositories."),
         "list-issues": ("desk.issues:list_issues", "The issues, most urgent first."),
         "show-issue": ("desk.showing:show_issue", "One issue, with what it waits for and holds up."),
@@ -103,8 +139,8 @@ COMMANDS: Families = {
     "Talk": {
         "send-message": ("messages:send_message", "Tell a repository something, or an agent, or a person."),
         "list-messages": ("messages:list_messages", "What waits for whom; and what is done with."),
-        "publish": ("topics:publish", "Publish an event on a topic."),
-        "subscribe": ("topics:subscribe", "Print the events of topics as they come."),
+        "publish": ("messages:publish", "Publish an event on a topic."),
+        "subscribe": ("messages:subscribe", "Print the events of topics as they come."),
     },
     "Processes": {
         "up": ("processes.machine:up", "Start server, worker and Flower on this machine."),

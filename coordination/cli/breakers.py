@@ -12,7 +12,7 @@ from coordination.cli.completing import breaker_names
 from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
-from coordination.phrases import counted
+from coordination.text import counted
 from coordination.wire.connection import Profile, connect, reaching
 
 

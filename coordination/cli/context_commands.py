@@ -25,9 +25,9 @@ from coordination.cli.screen.output import print_facts, print_json
 from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
-from coordination.phrases import counted
 from coordination.runs.shared import context_of
 from coordination.settings import refuse_in_todo
+from coordination.text import counted
 from coordination.wire.connection import Profile, connect, reaching
 
 SCOPES = click.Choice([scope.value for scope in Scope])

@@ -17,8 +17,8 @@ from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError
 from coordination.operations import checkup
 from coordination.operations.doctor import Facts, findings
-from coordination.phrases import counted
 from coordination.runs.records import RunView
+from coordination.text import counted
 from coordination.wire.server_check import Finding, Severity
 
 WRONG = 1

@@ -23,7 +23,7 @@ def init(folder: Path) -> None:
     """Write DIR/ecosystem.yaml (here if not given) from the git repositories in DIR, with a plan to begin with."""
     from coordination.ecosystem.first_file import first_file, write_first
     from coordination.ecosystem.scan import DEPTH, find_repos
-    from coordination.phrases import counted
+    from coordination.text import counted
 
     repos, path = find_repos(folder), folder / FILE_NAME
     if not repos:

@@ -24,7 +24,7 @@ from coordination.locks.force_release import Released
 from coordination.locks.listing import LOCK, Held, Holder
 from coordination.locks.resources import ResourceStats
 from coordination.models import Resource
-from coordination.phrases import listed
+from coordination.text import listed
 from coordination.wire.connection import Profile, connect, reaching
 
 RELEASED_SHOWN = 100

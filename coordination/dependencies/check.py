@@ -11,8 +11,7 @@ from threading import Event, Thread
 
 from coordination.dependencies.constraints import Rules, satisfies
 from coordination.dependencies.probes import carry_out
-from coordination.dependencies.records import Outcome
-from coordination.dependencies.verdict import Verdict, satisfied, unknown, unsatisfied
+from coordination.dependencies.records import Outcome, Verdict, satisfied, unknown, unsatisfied
 from coordination.dependencies.versions import Found, find_version, why_not
 from coordination.errors import CoordinationError
 from coordination.models import Dependency, DependencyStatus

@@ -1,16 +1,17 @@
-"""Constraints of several consumers on one provider that no version meets together."""
+"""Requirements that cannot all be met: constraints on one provider that no version meets, and repositories that need each other in a cycle."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
+from coordination.cycles import cycle_through
 from coordination.dependencies.constraints import Allowed, Rules, disjoint, read
-from coordination.dependencies.records import Contradiction, Demand
+from coordination.dependencies.records import Contradiction, Cycle, Demand
 from coordination.dependencies.versions import find_rules
 from coordination.errors import UsageError
-from coordination.models import Dependency, DependencyStatus
+from coordination.models import Dependency, DependencyStatus, DependencyType
 
 Demanded = tuple[Demand, Allowed]
 
@@ -63,3 +64,44 @@ def _contradicting(demands: list[Demanded]) -> Iterator[tuple[Demanded, ...]]:
 
 def _no_version(demands: Sequence[Demanded]) -> bool:
     return disjoint([allowed for _, allowed in demands])
+
+
+AT_RUN_TIME = frozenset({DependencyType.RUNTIME, DependencyType.MCP})
+
+
+def cycles(dependencies: Iterable[Dependency]) -> tuple[Cycle, ...]:
+    """So many of the shortest that every repository on a cycle stands in one; first those at run time.
+
+    A cycle that is closed only by a development, test or documentation dependency is told apart. What is deprecated
+    counts no more.
+    """
+    alive = [d for d in dependencies if d.status is not DependencyStatus.DEPRECATED]
+    at_run_time = list(_rings([d for d in alive if d.type in AT_RUN_TIME]))
+    told = {frozenset(cycle.repos) for cycle in at_run_time}
+    others = (cycle for cycle in _rings(alive) if frozenset(cycle.repos) not in told)
+    return (*at_run_time, *others)
+
+
+def _rings(dependencies: list[Dependency]) -> Iterator[Cycle]:
+    steps: dict[tuple[str, str], Dependency] = {}
+    after: dict[str, set[str]] = {}
+    for d in dependencies:
+        known = steps.get((d.consumer, d.provider))
+        if known is None or (d.type in AT_RUN_TIME and known.type not in AT_RUN_TIME):
+            steps[d.consumer, d.provider] = d
+        after.setdefault(d.consumer, set()).add(d.provider)
+        after.setdefault(d.provider, set())
+    named: set[str] = set()
+    for repo in after:
+        if repo not in named and (ring := cycle_through(repo, after)):
+            named.update(ring)
+            yield _cycle(tuple(ring), [steps[step] for step in pairwise(ring)])
+
+
+def _cycle(ring: tuple[str, ...], steps: list[Dependency]) -> Cycle:
+    return Cycle(
+        repos=ring,
+        dependencies=tuple(d.id for d in steps),
+        types=tuple(d.type for d in steps),
+        at_run_time=all(d.type in AT_RUN_TIME for d in steps),
+    )

@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx2
 
-from coordination.dependencies.verdict import Verdict, satisfied, unknown, unsatisfied
+from coordination.dependencies.records import Verdict, satisfied, unknown, unsatisfied
 
 OK = 200
 REDIRECTS = range(300, 400)

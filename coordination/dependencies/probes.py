@@ -13,7 +13,7 @@ from threading import Event
 
 from coordination import patterns
 from coordination.dependencies.command import Ended, NotStarted, run
-from coordination.dependencies.verdict import Verdict, holds, joined, satisfied, unknown, unsatisfied
+from coordination.dependencies.records import Verdict, holds, joined, satisfied, unknown, unsatisfied
 from coordination.models import Command, Validation
 
 TIMEOUT = timedelta(seconds=30)

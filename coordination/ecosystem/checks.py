@@ -8,8 +8,7 @@ from typing import Any
 from coordination.ecosystem.naming import TO_REPOS, TO_WORK
 from coordination.ecosystem.yaml_text.places import Diagnostic, Location, inside
 from coordination.models import Coordination, Ecosystem, Repo, Todo
-from coordination.nearest import Suggester, nearest
-from coordination.phrases import counted
+from coordination.text import Suggester, counted, nearest
 
 OURS_NEVER = "x-"
 """Names that begin so belong to others, and no future version of coord takes them."""

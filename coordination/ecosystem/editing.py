@@ -1,23 +1,153 @@
-"""An edit of the file that either happens exactly as meant, or not at all.
+"""An edit of the file that either happens exactly as meant, or not at all, by one writer at a time.
 
 Under the file's lock: read, decide what to change, make the new text, parse it again, compare its values with those
-that were meant, and replace the file. An editor that does not know the lock may save in between, so the bytes are
+that were meant, and replace the file as a whole. An editor that does not know the lock may save in between, so the bytes are
 compared once more right before the replacement, and the edit begins anew.
+
+The lock is the kernel's (`flock`) on a small file beside the one that is edited, so it is gone with the process that held it. Lock files
+stay: removing one would let two writers hold locks on two files of one name. They stand in `.coord/`, which git does not see.
+`flock` has no timeout, so a waiter asks again and again, and a writer that comes back at once would nearly always be faster.
+So there is a second lock: one process waits for the lock itself, all others, and the one that comes back, for the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import fcntl
+import glob
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from coordination.ecosystem import cache, piecewise, revision
 from coordination.ecosystem.changes import Changes, Edit, Place
 from coordination.ecosystem.document import read_bytes, snapshot
-from coordination.ecosystem.file_lock import exclusive
 from coordination.ecosystem.parsing import Document, Snapshot, parse
-from coordination.ecosystem.saving import save, sweep_leftovers
 from coordination.ecosystem.yaml_text.tree import gc_paused
-from coordination.errors import EditConflict
+from coordination.errors import CoordinationError, EditConflict
+from coordination.wire.private import open_private
+
+WAIT = timedelta(seconds=30)
+"""An edit of a file with 10,000 todos takes up to 4 s; several may queue."""
+_LOOK_AGAIN_S = 0.01
+_HEAD_LOOKS_AGAIN_S = 0.001
+
+
+@contextmanager
+def exclusive(path: Path, wait: timedelta = WAIT) -> Iterator[None]:
+    """Hold the lock of the file at `path`; raises EditConflict when others keep it for longer than `wait`."""
+    deadline = time.monotonic() + wait.total_seconds()
+    with _opened(path, "turn") as turn, _opened(path, "lock") as lock:
+        _lock(turn, path, deadline, _LOOK_AGAIN_S)
+        _lock(lock, path, deadline, _HEAD_LOOKS_AGAIN_S)
+        fcntl.flock(turn, fcntl.LOCK_UN)
+        yield
+
+
+@contextmanager
+def _opened(path: Path, kind: str) -> Iterator[int]:
+    descriptor = _open(path, kind)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path, kind: str) -> int:
+    folder = path.parent / ".coord"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        ignore = folder / ".gitignore"
+        if not ignore.exists():
+            with open_private(ignore) as file:
+                file.write("*\n")
+        return os.open(folder / f"{path.name}.{kind}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise CoordinationError(
+            f"{path} cannot be edited: {folder}: {error.strerror}", "make its folder writable and try again"
+        ) from error
+
+
+def _lock(descriptor: int, path: Path, deadline: float, look_again_s: float) -> None:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise EditConflict(f"somebody else is editing {path}", "try again when they have finished") from error
+            time.sleep(look_again_s)
+        else:
+            return
+
+
+_SUFFIX = ".tmp"
+
+
+def save(path: Path, new: bytes) -> None:
+    """Replace the file's bytes. Mode and owner stay, a symlink goes on pointing to the same file.
+
+    The bytes are on disk before the name points to them. On any failure the old file is as it was, and
+    CoordinationError says why.
+    """
+    target = path.resolve()
+    try:
+        before = target.stat()
+        if not before.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(target, os.W_OK):
+            raise PermissionError(13, "the file is read-only")  # a rename would not ask
+        temporary = _write_beside(target, new, before)
+        try:
+            temporary.replace(target)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        with contextlib.suppress(OSError):  # the file is whole, and not every file system can do this
+            _sync_folder(target.parent)
+    except OSError as error:
+        raise CoordinationError(
+            f"{path} was not changed: {error.strerror or error}", "make room or give the right to write, then try again"
+        ) from error
+
+
+def sweep_leftovers(path: Path) -> None:
+    """Take away what killed writers left half written. Only for who holds the file's lock: no other is writing then."""
+    target = path.resolve()
+    with contextlib.suppress(OSError):
+        for place in target.parent.glob(f"{glob.escape(_prefix(target))}*{_SUFFIX}"):
+            place.unlink(missing_ok=True)
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}.coord-"
+
+
+def _write_beside(target: Path, new: bytes, before: os.stat_result) -> Path:
+    descriptor, name = tempfile.mkstemp(prefix=_prefix(target), suffix=_SUFFIX, dir=target.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(new)
+            file.flush()
+            with contextlib.suppress(PermissionError):  # only root may give a file to others
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
+            os.fsync(file.fileno())
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
 
 __all__ = ["Edit", "Place", "edit"]
 

@@ -1,10 +1,11 @@
-"""The bytes of a file as records, or every problem in them."""
+"""The bytes of a file as records, or every problem in them; moments are written as the file writes them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ from coordination.ecosystem.yaml_text.values import AliasBomb, Finding, read_val
 from coordination.errors import InvalidFile, Problem
 from coordination.models import Ecosystem, Repo
 from coordination.settings import Settings
+
+
+def moment(now: datetime, like: object) -> str:
+    """A date where the file writes dates, or nothing yet; else a time in UTC. `like` is a value of the kind."""
+    day = now.date().isoformat()
+    if like is None or len(str(like)) <= len(day):
+        return day
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,13 @@
-"""A file's text with changes in it, and the values that it must then have: the whole way, which can do all."""
+"""A file's text with changes in it, and the values that it must then have: the general way, for every change.
+
+`Outcome`, what a run did as far as the file records it, stands here so that readers of runs need not import what edits files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
@@ -17,6 +21,24 @@ from coordination.ecosystem.yaml_text.splices import TextEdit, apply, item
 from coordination.ecosystem.yaml_text.tree import Tree, read_tree
 from coordination.ecosystem.yaml_text.values import Plain, plain_value
 from coordination.errors import EditConflict, InvalidFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    plan: str
+    succeeded: Mapping[str, float | None]
+    """Todo → hours that it took; None: it was given an earlier result, and took none."""
+    undone: Mapping[str, float | None]
+    """The same, of what had succeeded before it was undone, or in a run that this one took up, and no longer stands."""
+    filed: frozenset[str] = frozenset()
+    """Those of `undone` that the file calls completed because the run, or one that it took up, wrote that there."""
+    reopened: frozenset[str] = frozenset()
+    """Those that were written back as pending already: what calls them completed now is a person."""
+    reached: frozenset[str] = frozenset()
+    """Milestones of the plan that were approved."""
+    lost: frozenset[str] = frozenset()
+    """Those that had been, before what they stand for was undone."""
+
 
 _BY_HAND = "nothing was written; make the change by hand"
 

@@ -12,9 +12,8 @@ from coordination import models
 from coordination.ecosystem import layout
 from coordination.ecosystem.yaml_text.places import Diagnostic, Location, SourceMap
 from coordination.models import SECRET
-from coordination.nearest import nearest
 from coordination.settings import Settings
-from coordination.wording import WANTED, known_words, limit
+from coordination.text import WANTED, known_words, limit, nearest
 
 RECORDS: dict[str, type[BaseModel]] = {**layout.RECORDS, "settings": Settings}
 

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 
 from coordination.ecosystem.editing import Edit, edit
-from coordination.ecosystem.moments import moment
-from coordination.ecosystem.outcome import Outcome
+from coordination.ecosystem.parsing import moment
+from coordination.ecosystem.revision import Outcome
 from coordination.models import OPEN_TODO, TodoStatus
 
 

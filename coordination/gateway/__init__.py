@@ -63,11 +63,11 @@ the last who comes takes over, for that is the client that still lives where a c
 |---|---|
 | `frames.py` | what is said, judged strictly; pure |
 | `window.py` | what a client has in hand, and knows; pure |
-| `session.py` `hearing.py` | one client, from its first frame to its last |
+| `session.py` | one client, from its first frame to its last |
 | `clients.py` `listener.py` | who is here; the one subscription that wakes them |
-| `desk.py` | calls of the bus in a few threads, and Redis away |
+| `redis_executor.py` | calls of the bus in a few threads, and Redis away |
 | `topics.py` | what one client is subscribed to, and what of it waits |
-| `access.py` `tokens.py` | who may come in, as whom |
-| `line.py` | a connection that is let go when it does not read; `fleet/http_limits.py`: when it does not say what it wants |
-| `app.py` `opening.py` `serving.py` `endings.py` `limits.py` | a client comes in; a gateway out of settings; the process; close codes; figures |
+| `access.py` | who may come in, as whom |
+| `line.py` | a connection that is let go when it does not read; `operations/listening.py`: when it does not say what it wants |
+| `app.py` `serving.py` `limits.py` | a client comes in; a gateway out of settings; the process; close codes; figures |
 """

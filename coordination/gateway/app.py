@@ -12,16 +12,13 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 from coordination.errors import Unreachable
-from coordination.gateway.access import SUBPROTOCOL, Guess, Tries, guess_of, may_ask, token_of
+from coordination.gateway.access import SUBPROTOCOL, Grant, Guess, Tokens, Tries, guess_of, may_ask, token_of
 from coordination.gateway.clients import Clients
-from coordination.gateway.close_reasons import GONE, LATER, POLICY, TOO_SLOW, CloseReason, Left
-from coordination.gateway.limits import Limits
-from coordination.gateway.line import GOODBYE_S, Line
+from coordination.gateway.limits import GONE, LATER, POLICY, TOO_SLOW, CloseReason, Left, Limits
+from coordination.gateway.line import GOODBYE_S, Line, hello
 from coordination.gateway.listener import Listener
-from coordination.gateway.receive import hello
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
-from coordination.gateway.tokens import Grant, Tokens
 from coordination.messages import MessageBus
 from coordination.wire.keys import Keys
 

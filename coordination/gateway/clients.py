@@ -6,11 +6,11 @@ import asyncio
 
 from coordination.errors import Unreachable
 from coordination.gateway import frames
-from coordination.gateway.close_reasons import POLICY, TAKEN_OVER
+from coordination.gateway.access import Tokens
+from coordination.gateway.limits import POLICY, TAKEN_OVER
 from coordination.gateway.listener import News
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
-from coordination.gateway.tokens import Tokens
 from coordination.gateway.topics import ClientTopics
 from coordination.messages.topics import Event, Patterns
 

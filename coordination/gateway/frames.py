@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from coordination import messages
 from coordination.errors import CoordinationError, UsageError
-from coordination.wording import wrong_value
+from coordination.text import wrong_value
 
 LONGEST_WHY = 2000
 YEAR_S = 365 * 24 * 3600

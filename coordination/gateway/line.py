@@ -1,7 +1,7 @@
-"""A client's connection as uvicorn has it, and what a client that does not read makes necessary.
+"""A client's connection as uvicorn has it: what the client says, and what one that does not read makes necessary.
 
 uvicorn lets us wait until a client has room, but not for the bytes that are still here, and it closes politely: what is not
-read stays in memory for as long as the other side likes. Here sent means handed to the kernel, and who is let go is let go.
+read stays in memory for as long as the other side likes. Here sent means handed to the kernel, and a connection is closed at once.
 """
 
 from __future__ import annotations
@@ -9,10 +9,41 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
+
+from coordination.gateway import frames
+from coordination.gateway.limits import BAD_FRAME, Left
+
+
+async def heard(socket: WebSocket) -> str:
+    """The text of the next frame; raises BadFrame, WebSocketDisconnect."""
+    said = await socket.receive()
+    if said["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(said["code"])
+    text: str | None = said.get("text")
+    if text is None:
+        raise frames.BadFrame("a frame is text, not binary", "send JSON as text")
+    return text
+
+
+async def hello(socket: WebSocket, within_s: float) -> frames.Resume:
+    """What a client says first; raises Left, WebSocketDisconnect."""
+    try:
+        async with asyncio.timeout(within_s):
+            said = frames.read(await heard(socket))
+        if isinstance(said, frames.Resume):
+            return said
+        raise frames.BadFrame("the first frame is resume", 'say {"resume": null}, or where you were')
+    except TimeoutError:
+        raise Left(BAD_FRAME) from None
+    except frames.BadFrame as error:
+        await socket.send_text(frames.refused({}, error))
+        raise Left(BAD_FRAME) from error
+
 
 GOING_AWAY = 1001
 GOODBYE_S = 5.0

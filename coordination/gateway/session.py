@@ -20,12 +20,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 
 from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable
 from coordination.gateway import frames
-from coordination.gateway.close_reasons import BAD_FRAME, GONE, TOO_SLOW, CloseReason, Left
-from coordination.gateway.limits import Limits
-from coordination.gateway.line import Line
-from coordination.gateway.receive import heard
+from coordination.gateway.access import Grant
+from coordination.gateway.limits import BAD_FRAME, GONE, TOO_SLOW, CloseReason, Left, Limits
+from coordination.gateway.line import Line, heard
 from coordination.gateway.redis_executor import RedisExecutor
-from coordination.gateway.tokens import Grant
 from coordination.gateway.topics import ClientTopics
 from coordination.gateway.window import Window
 from coordination.messages import Message, MessageBus, Position, Taken

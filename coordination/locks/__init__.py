@@ -62,9 +62,9 @@ E. Coffman et al., "System Deadlocks" (1971). Ageing by arrival less weight: L. 
 |---|---|
 | `manager.py` `lock.py` `resources.py` `guard.py` | what users have in hand |
 | `owner.py` `wants.py` `clock.py` | who asks; for what, on which terms, judged before anything is sent; the clock of deadlines |
-| `granting.py` `waiting.py` `renewal.py` | a request is granted, kept and given back; the loop of who waits; the thread that renews |
-| `deadlock.py` `wait_graph.py` `claims.py` | who looks and who is told; the judgement, pure, and its facts |
-| `listing.py` `breaking.py` `wording.py` | for people: who holds and waits; a lock is taken away; in words |
+| `core.py` `waiting.py` | a request is granted, kept and given back; the loop of who waits; the thread that renews |
+| `deadlock.py` `wait_graph.py` | who looks and who is told; the judgement, pure, and its facts |
+| `listing.py` `force_release.py` `wording.py` | for people: who holds and waits; a lock is taken away; in words |
 | `sweeper.py` | what the dead have left |
 
 The steps: wire/lua/lock, called over connections of their own (wire/line.py). The keys: wire/keys.py.

@@ -1,20 +1,132 @@
-"""What locks and resources have in common: a request is granted, kept by renewal, and given back."""
+"""What locks and resources have in common: a request is granted, renewed, and given back.
+
+One thread for each manager renews its locks at a third of their ttl, and tells a holder whose lock is lost. It begins with the first
+lock, and is woken for a lock only when that one is due before it would wake anyhow: a loop that acquires and releases does not pay
+for a switch of threads each time.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+import os
+import threading
+import weakref
+from typing import Any, Protocol
 
-from coordination.errors import UsageError
+from coordination.errors import CoordinationError, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector
 from coordination.locks.lock import Lock
 from coordination.locks.owner import Owner, here
-from coordination.locks.renewal import Renewal
 from coordination.locks.waiting import PATIENCE_S, Waiting
 from coordination.locks.wants import LockTerms
 from coordination.wire.connection import ANSWER_S
 from coordination.wire.keys import Keys
 from coordination.wire.line import StepConnection, Word
+
+logger = logging.getLogger(__name__)
+
+PART_OF_TTL = 3
+NEVER_S = float("inf")
+
+
+class Renew(Protocol):
+    def __call__(self, lock: Lock, *, patience_s: float) -> bool: ...
+
+
+class Renewal:
+    def __init__(self, renew: Renew) -> None:
+        self._renew = renew
+        self._stopping = False
+        self._begin_anew()
+        _renewals.add(self)
+
+    def _begin_anew(self) -> None:
+        self._due_s: dict[Lock, float] = {}
+        self._changed = threading.Condition()
+        self._wakes_s = NEVER_S
+        self._thread: threading.Thread | None = None
+
+    def add(self, lock: Lock) -> None:
+        now = now_s()
+        due_s = now + (lock.deadline_s - now) / PART_OF_TTL
+        with self._changed:
+            self._due_s[lock] = due_s
+            if due_s < self._wakes_s:
+                self._wakes_s = due_s  # it wakes then even if the lock is gone by then, and finds another in its place
+                self._wake()
+
+    def remove(self, lock: Lock) -> None:
+        with self._changed:
+            self._due_s.pop(lock, None)
+
+    def stop(self) -> None:
+        """The locks that are held are left to their ttl."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="lock-renewal", daemon=True)
+            self._thread.start()
+        else:
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._stopping and now_s() < self._wakes_s:
+                    self._changed.wait(None if self._wakes_s == NEVER_S else self._wakes_s - now_s())
+                if self._stopping:
+                    return
+                due = [lock for lock, due_s in self._due_s.items() if due_s <= now_s()]
+            for lock in due:
+                self._attend(lock)
+            with self._changed:
+                self._wakes_s = min(self._due_s.values(), default=NEVER_S)
+
+    def _attend(self, lock: Lock) -> None:
+        left_s, ttl_s = lock.deadline_s - now_s(), lock.ttl.total_seconds()
+        kept = left_s > 0
+        try:
+            if kept:
+                kept = self._renew(lock, patience_s=self._patience_s())
+            next_s = lock.deadline_s - ttl_s * (1 - 1 / PART_OF_TTL)
+        except CoordinationError as error:
+            logger.warning(
+                "lock %s cannot be renewed, it is ours for %.1f s more: %s", lock.name, left_s, error.message
+            )
+            next_s = min(now_s() + ttl_s / (3 * PART_OF_TTL), lock.deadline_s)
+        with self._changed:
+            if lock not in self._due_s:
+                return  # released meanwhile
+            if kept:
+                self._due_s[lock] = next_s
+            else:
+                del self._due_s[lock]
+                lock.lost.set()
+                logger.warning("lock %s (fence %d) is lost", lock.name, lock.fence)
+
+    def _patience_s(self) -> float:
+        """No lock may be lost unnoticed while another one's renewal has no answer."""
+        with self._changed:
+            return min((lock.deadline_s for lock in self._due_s), default=now_s()) - now_s()
+
+
+_renewals: weakref.WeakSet[Renewal] = weakref.WeakSet()
+
+
+def _in_a_child() -> None:
+    """It has no thread of its parent's, may have found `_changed` locked for ever, and its parent's locks are not its own."""
+    for renewal in _renewals:
+        renewal._begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_a_child)
 
 
 class Granting:

@@ -14,8 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import DeadlockError
-from coordination.locks.graph_records import Deadlock, Holding, Name, Request, Want
-from coordination.locks.wait_graph import WaitGraph
+from coordination.locks.wait_graph import Deadlock, Holding, Name, Request, WaitGraph, Want
 from coordination.locks.wording import holder_words
 from coordination.wire.keys import LockKeys
 from coordination.wire.scripts import Scripts

@@ -4,13 +4,12 @@
 |---|---|
 | `server.py` | the server: all tools, resources, the prompt |
 | `declaring.py` | from a function over an office to a tool |
-| `refusals.py` | our errors, and arguments that are off, in words that an agent can act on |
-| `office.py` | the ecosystem that is served: opened late, read anew, runs seen through |
-| `followers.py` | runs whose end is written into the file |
+| `errors.py` | our errors, and arguments that are off, in words that an agent can act on |
+| `session.py` | the ecosystem that is served: opened late, read anew; runs whose end is written into the file |
 | `tools/` | one function per tool, a file per kind of record |
-| `words.py` `answers.py` `excerpt.py` | arguments that several tools take; answers beyond the records; a piece of a log |
+| `answers.py` | answers beyond the records |
 | `resources.py` `prompts.py` | the file, a run, a log; how a change is planned |
-| `serving.py` `access.py` | over stdio or HTTP, until told to stop; who may come in |
+| `access.py` | who may come in over HTTP |
 """
 
 import os

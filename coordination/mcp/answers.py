@@ -13,8 +13,8 @@ from coordination.models import Issue, Todo, presentable
 from coordination.planner.forecast import Forecast
 from coordination.runs.live import LiveTodo
 from coordination.runs.records import RunView
-from coordination.tracker.links import Chains, Link
 from coordination.tracker.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus, TodoInView
+from coordination.tracker.references import Chains, Link
 
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)

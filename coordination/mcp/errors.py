@@ -17,8 +17,7 @@ from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from pydantic_core import ErrorDetails
 
 from coordination.errors import CoordinationError
-from coordination.nearest import did_you_mean
-from coordination.wording import known_words, wrong_value
+from coordination.text import did_you_mean, known_words, wrong_value
 
 Refusal = type[ToolError] | type[ResourceError] | type[PromptError]
 QUIET = logging.DEBUG

@@ -1,19 +1,30 @@
-"""The server: all tools, resources and the prompt over one office."""
+"""The server: all tools, resources and the prompt over one session, until standard input closes, Ctrl-C or SIGTERM.
+
+Nothing of ours is left then but what a run that goes on needs.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
 from importlib.metadata import version
+from types import FrameType
 
 import fastmcp
 from fastmcp import FastMCP
 from fastmcp.server.auth import TokenVerifier
 
 from coordination.mcp import prompts, resources
+from coordination.mcp.access import PATH, OneToken
 from coordination.mcp.declaring import declared
 from coordination.mcp.errors import Arguments
 from coordination.mcp.session import Session
 from coordination.mcp.tools import approvals, checkpoints, context, issues, locks, messages, plans, repos, runs, todos
+from coordination.operations.listening import http_limits
 
 INSTRUCTIONS = """\
 coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and carries
@@ -53,3 +64,57 @@ def _calm() -> None:
     log = logging.getLogger("fastmcp")
     log.handlers = [logging.StreamHandler()]
     log.setLevel(logging.ERROR)
+
+
+REQUEST_S = 10.0
+"""Until a request is whole, headers and body; an answer may take as long as it does."""
+CONNECTIONS = 100
+"""At once; an agent has one or two."""
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def over_stdio(office: Session) -> None:
+    """Until the client closes our standard input. While we serve, what anybody prints goes to standard error."""
+    with _closed_at_the_end(office):
+        try:
+            build(office).run("stdio", show_banner=False)
+        except* BrokenPipeError:  # the client was killed
+            pass
+
+
+def over_http(office: Session, listening: socket.socket, token: str) -> None:
+    """Until we are stopped; requests under way get two seconds."""
+    limited = {"http": http_limits(REQUEST_S, CONNECTIONS), "log_config": None, "access_log": False}
+    with _closed_at_the_end(office):
+        build(office, OneToken(token)).run(
+            "http",
+            show_banner=False,
+            path=PATH,
+            sockets=[listening],
+            host_origin_protection="auto",
+            uvicorn_config=limited,
+        )
+
+
+@contextlib.contextmanager
+def _closed_at_the_end(office: Session) -> Iterator[None]:
+    """A signal ends the process here and now: the thread that waits for standard input can be woken by nobody else.
+
+    Clients hang up and send SIGTERM soon after: what is being closed then is closed to its end.
+    """
+    closing = False
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        for number in STOPS:
+            signal.signal(number, signal.SIG_DFL)  # the next one leaves at once
+        if not closing:
+            office.close()
+            os._exit(0)
+
+    for number in STOPS:
+        signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        closing = True
+        office.close()

@@ -1,12 +1,13 @@
-"""The ecosystem that a server serves.
+"""The ecosystem that a server serves, and the runs that it follows to their end, so that what succeeded is marked in the file then.
 
-It is opened when a tool first needs it, so that an agent hears from a tool what is wrong with the file, and opened again
+The ecosystem is opened when a tool first needs it, so that an agent hears from a tool what is wrong with the file, and opened again
 when the file's settings have changed: a server lives for days. Nothing in here is stale: `Coord.manager` reads the file
 anew, `Coord.redis_url` starts the embedded server again.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +15,52 @@ from typing import Any
 
 from coordination.api.coord import Coord
 from coordination.api.runs import Run
-from coordination.errors import InvalidFile
-from coordination.mcp.followers import Followers
+from coordination.errors import CoordinationError, InvalidFile
 from coordination.runs.records import RunView
+
+logger = logging.getLogger(__name__)
+
+
+class Followers:
+    """One thread for each run. They end with the process: the run itself goes on, and `coord sync` does what they did."""
+
+    def __init__(self) -> None:
+        self._threads: dict[str, threading.Thread] = {}
+        self._lock = threading.Lock()
+        self._left = False
+
+    def follow(self, run: Run) -> None:
+        """Once, however often it is asked for."""
+        with self._lock:
+            if run.id not in self._threads:
+                thread = threading.Thread(target=self._see_through, args=(run,), name=f"run {run.id}", daemon=True)
+                self._threads[run.id] = thread
+                thread.start()
+
+    def wait(self, run_id: str, timeout_s: float) -> None:
+        """Until the run has ended and the file says so, if it is followed; at most so long."""
+        with self._lock:
+            thread = self._threads.get(run_id)
+        if thread:
+            thread.join(timeout_s)
+
+    def leave(self) -> None:
+        """Their connections are about to be closed: that is no news."""
+        self._left = True
+
+    def _see_through(self, run: Run) -> None:
+        try:
+            run.wait()
+        except CoordinationError as error:
+            if not self._left:
+                logger.warning("run %s is not followed any more: %s; at its end: coord sync %s", run.id, error, run.id)
+        except Exception:
+            if not self._left:
+                raise
+        finally:
+            with self._lock:
+                del self._threads[run.id]
+
 
 RECORDED_S = 10.0
 """How long a run that has ended may take to be written into the file, before it is shown all the same."""

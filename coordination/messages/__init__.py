@@ -55,9 +55,8 @@ What happens when
 |---|---|
 | `bus.py` `records.py` `names.py` | everything that one may do; what is given and handed out; what names, payloads and times may be |
 | `sending.py` `requests.py` | letters and their numbers; a question and its reply |
-| `inbox.py` `hand.py` `waking.py` | one message after the other; what a reader has in hand is acknowledged and extended; the wake-up |
-| `effects.py` | acknowledged in one transaction with what it caused |
-| `taking.py` `looking.py` | what readers do; what stands in the inboxes, and the sweep |
+| `inbox.py` `in_flight.py` | one message after the other; what a reader has in hand is acknowledged and extended |
+| `taking.py` `admin.py` | what readers do; what stands in the inboxes, and the sweep |
 | `steps.py` `decoding.py` | the steps of wire/lua/message and wire/lua/inbox, called; their answers, as records |
 | `topics.py` `live.py` | names and patterns of topics; a subscription to what is published now |
 | `outage.py` `following.py` | Redis away, outlived; streams followed by many, without an inbox: a run's events and logs |

@@ -13,7 +13,7 @@ from coordination.messages.decoding import text
 from coordination.messages.names import MS
 from coordination.messages.records import DeadLetter, InboxStats, Limits, Message, MessagesSwept, Presence, moment
 from coordination.messages.steps import Steps
-from coordination.nearest import did_you_mean
+from coordination.text import did_you_mean
 from coordination.wire.connection import reaching
 
 READ_AT_ONCE = 100

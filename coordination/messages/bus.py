@@ -14,7 +14,6 @@ from redis import Redis
 from coordination.errors import UsageError
 from coordination.messages import admin as looking
 from coordination.messages import decoding, names, requests, taking, topics
-from coordination.messages.effects import Effects, ack_with
 from coordination.messages.inbox import Inbox
 from coordination.messages.live import Subscription
 from coordination.messages.records import (
@@ -28,7 +27,7 @@ from coordination.messages.records import (
     Taken,
 )
 from coordination.messages.sending import Sender, process
-from coordination.messages.steps import Steps
+from coordination.messages.steps import Effects, Steps, ack_with
 
 MOST_AT_ONCE = 1000
 EVENT = "event"

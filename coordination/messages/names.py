@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from coordination.errors import UsageError
-from coordination.nearest import did_you_mean
+from coordination.text import did_you_mean
 
 KINDS = ("repo", "worker", "agent", "person", "run", "topic", "reply")
 LONGEST_NAME = 200

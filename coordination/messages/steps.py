@@ -1,17 +1,25 @@
-"""The steps of wire/lua/message and wire/lua/inbox, called on one Redis under one namespace."""
+"""The steps of wire/lua/message and wire/lua/inbox, called on one Redis under one namespace.
+
+What a message caused in Redis is written with its acknowledgement in one transaction, or not at all.
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
 from redis import Redis
+from redis.client import Pipeline
+from redis.exceptions import WatchError
 
+from coordination.messages.decoding import text
 from coordination.messages.records import Message
-from coordination.wire.connection import ANSWER_S
+from coordination.wire.connection import ANSWER_S, reaching
 from coordination.wire.keys import Keys
 from coordination.wire.line import StepConnection
+from coordination.wire.scripts import source
 
 
 class Steps:
@@ -45,3 +53,40 @@ class Steps:
 def deliveries(*messages: Message) -> list[str | int]:
     """The ticket and the delivery of each, as steps take them."""
     return [word for message in messages for word in (message.ticket, message.delivery)]
+
+
+Effects = Callable[[Pipeline], object]
+
+
+def ack_with(steps: Steps, message: Message, effects: Effects) -> bool:
+    """False, and no effect, where the message is not its reader's any more.
+
+    Optimistic locking (WATCH) on the inbox's deliveries: whoever changes one in between makes it look again.
+    """
+    with reaching(steps.url), steps.redis.pipeline() as pipe:
+        while True:
+            try:
+                return _try(steps, pipe, message, effects)
+            except WatchError:  # also where the connection is lost meanwhile
+                pipe.reset()
+
+
+def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bool:
+    pipe.watch(steps.keys.deliveries(message.to))
+    if not _is_ours(message, pipe.hget(steps.keys.deliveries(message.to), message.ticket)):
+        return False
+    pipe.multi()
+    effects(pipe)
+    # The whole text: were it the hash, and Redis had forgotten it, the effects would stand without the acknowledgement.
+    step = source("inbox/ack")
+    pipe.eval(step, 1, steps.keys.head, message.to, message.reader, "", *deliveries(message))
+    pipe.execute()
+    return True
+
+
+def _is_ours(message: Message, delivery: bytes | str | None) -> bool:
+    """As inbox.read_delivery in Lua reads it: how often handed out, in vain, begun, and who has it."""
+    if delivery is None:
+        return False
+    n, _, _, reader = text(delivery).split(" ", 3)
+    return (int(n), reader) == (message.delivery, message.reader)

@@ -9,11 +9,11 @@ from datetime import timedelta
 from coordination.breakers.records import Breaker
 from coordination.errors import CoordinationError
 from coordination.operations.supervision import Restart
-from coordination.phrases import counted, listed
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.census import Queue
 from coordination.runs.presence import SET_NAMESPACE, Worker
 from coordination.runs.records import RunView, TodoState
+from coordination.text import counted, listed
 from coordination.wire.server_check import Finding, Severity
 
 CLOCK_TOLERANCE = timedelta(seconds=5)

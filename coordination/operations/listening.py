@@ -1,10 +1,17 @@
-"""Where a server of ours listens, and whether others can come in there."""
+"""Where a server of ours listens, whether others can come in there, and time and number limits of its HTTP connections.
+
+uvicorn waits for ever for a client that connects and sends no request.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from coordination.errors import CoordinationError
 
@@ -54,3 +61,53 @@ def _let_go_of_vanished_peers(listening: socket.socket) -> None:
     for name, value in {**seconds, "TCP_USER_TIMEOUT": 2 * VANISHED_S * 1000}.items():
         if hasattr(socket, name):  # not every system has all of them
             listening.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+INCOMPLETE = ("IDLE", "SEND_BODY")
+"""States of a client, as h11 names them, in which its request is not whole."""
+
+
+class LimitedHttp(H11Protocol):
+    """Hang up on a client whose request is not whole in time, and on one too many.
+
+    A WebSocket is out of its hands; between two requests uvicorn's own limit (5 s) holds.
+    """
+
+    request_s: float
+    most: int
+    _too_late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > self.most:
+            transport.abort()
+        else:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._wait()
+        super().data_received(data)
+        if self.conn.their_state.__name__ not in INCOMPLETE:
+            self._stop_waiting()
+
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        self._stop_waiting()
+        super().handle_websocket_upgrade(event)
+
+    def _wait(self) -> None:
+        if self._too_late is None:
+            self._too_late = self.loop.call_later(self.request_s, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._too_late is not None:
+            self._too_late.cancel()
+            self._too_late = None
+
+
+def http_limits(request_s: float, connections: int) -> type[H11Protocol]:
+    """Return a protocol for uvicorn: a request is whole after `request_s`, headers and body together; so many connections."""
+    return type("OurHttp", (LimitedHttp,), {"request_s": request_s, "most": connections})

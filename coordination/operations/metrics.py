@@ -1,15 +1,20 @@
-"""coord's figures for Prometheus: asked of Redis at each scrape, so that none of them can be stale.
+"""coord's figures for Prometheus, and the HTTP server that gives them: asked of Redis at each scrape, so that none can be stale.
 
-No label names a run or a todo: a label's values must stay few.
+No label names a run or a todo: a label's values must stay few. prometheus_client's own server keeps a thread for ever for each
+client that says nothing.
 """
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from wsgiref.simple_server import WSGIServer
+from contextlib import suppress
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -17,12 +22,66 @@ from coordination.breakers.records import BreakerState
 from coordination.errors import CoordinationError, Unreachable
 from coordination.locks import LockManager
 from coordination.locks.manager import LockStats
-from coordination.operations.scrapes import scrape_server
 from coordination.runs.census import Census, CensusTaker
 from coordination.runs.records import LIVE, RunStatus, TodoState
 from coordination.settings import Settings
 from coordination.wire.connection import Profile, connect, reaching
 from coordination.wire.keys import Keys
+
+SCRAPE_S = 10.0
+"""For a whole scrape, from the connection to its end."""
+SCRAPES = 20
+"""At once."""
+
+
+class _Handler(WSGIRequestHandler):
+    def handle(self) -> None:
+        too_late = threading.Timer(SCRAPE_S, self._hang_up)
+        too_late.daemon = True
+        too_late.start()
+        try:
+            with suppress(OSError):  # it hung up, or we did
+                super().handle()
+        finally:
+            too_late.cancel()
+
+    def _hang_up(self) -> None:
+        with suppress(OSError):  # it is over already
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing of each scrape."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        self._places = threading.BoundedSemaphore(SCRAPES)
+        super().__init__(*given, **named)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that hung up."""
+
+
+def scrape_server(host: str, port: int, registry: CollectorRegistry) -> WSGIServer:
+    """Return a server that is bound to that place. Raises OSError."""
+    family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    own = type("ScrapeServer", (_Server,), {"address_family": family})
+    return make_server(host, port, make_wsgi_app(registry), own, handler_class=_Handler)
+
 
 PORT = 9799
 RESOURCES_SHOWN = 100

@@ -13,8 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 
 from coordination.models import Ecosystem, Issue, IssueStatus, Milestone, Plan, PlanStatus, Todo, TodoStatus
-from coordination.nearest import did_you_mean
-from coordination.phrases import listed
+from coordination.text import did_you_mean, listed
 
 Item = Todo | Issue | Plan | Milestone
 

@@ -1,25 +1,90 @@
 """How long a plan takes under each strategy, foreseen by simulation, and what holds it up. Pure: no I/O, no clock, no networkx.
 
-How the two schedules come about: schedule.py. The least that any could take: bound.py. What was waited for: chain.py.
+How the two schedules are made: schedule.py. The least that any could take: bound.py. What holds a plan up is the term of that bound
+that dominates; where a schedule takes longer than the bound, what was waited for: wait_chain.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from coordination.models import Strategy
-from coordination.planner.bottleneck import Bottleneck, Limits, find
 from coordination.planner.bound import bound, busiest_repo, busiest_resource, slots_for, work_of
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.hours import say
 from coordination.planner.ranking import Remaining, ranked
 from coordination.planner.resources import Supply
 from coordination.planner.schedule import Schedule, simulate_levels
-from coordination.planner.wait_chain import Cause, Run
+from coordination.planner.wait_chain import Cause, Run, chain, waited
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
+
+
+NEAR = 0.01
+"""A schedule that is no more above its bound is held up by what makes the bound."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The terms of the bound, in hours."""
+
+    path_h: float
+    slots: int
+    work_h: float
+    repo: str
+    repo_h: float
+    resource: str
+    resource_h: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bottleneck:
+    kind: Cause
+    name: str
+    """Of the repository or resource; else empty."""
+    hours: float
+    """What it takes at least, or for how long it was waited for."""
+    seen_in: Literal["bound", "simulation"]
+    reason: str
+    """In words."""
+
+
+def find(limits: Limits, run: Run) -> Bottleneck:
+    dominant = _dominant(limits)
+    waits = waited(chain(run))
+    if run.schedule.makespan <= dominant.hours * (1 + NEAR) or not waits:
+        return dominant
+    (kind, name), hours = max(waits.items(), key=lambda item: item[1])
+    words = (
+        f"{_words(kind, name, limits)} waited for during {say(hours)} of the {say(run.schedule.makespan)} "
+        f"(no schedule could take less than {say(dominant.hours)})"
+    )
+    return Bottleneck(kind=kind, name=name, hours=hours, seen_in="simulation", reason=words)
+
+
+def _dominant(limits: Limits) -> Bottleneck:
+    """Among equals the one that more machines could help least."""
+    by_slots = limits.work_h / limits.slots
+    terms = [
+        (limits.path_h, Cause.PATH, "", "no todo of it can start before the one before it has ended"),
+        (limits.repo_h, Cause.REPO, limits.repo, f"{say(limits.repo_h)} of work, one todo at a time"),
+        (limits.resource_h, Cause.RESOURCE, limits.resource, f"in use for {say(limits.resource_h)}, were all of it always in use"),
+        (by_slots, Cause.SLOTS, "", f"{say(limits.work_h)} of work, {limits.slots} at once"),
+    ]  # fmt: skip
+    hours, kind, name, why = max(terms, key=lambda term: round(term[0], 9))
+    return Bottleneck(kind=kind, name=name, hours=hours, seen_in="bound", reason=f"{_words(kind, name, limits)} {why}")
+
+
+def _words(kind: Cause, name: str, limits: Limits) -> str:
+    return {
+        Cause.PATH: "the critical path:",
+        Cause.REPO: f"repository {name}:",
+        Cause.RESOURCE: f"resource {name}:",
+        Cause.SLOTS: f"the {limits.slots} slots:" if limits.slots > 1 else "the one slot:",
+        Cause.LEVEL: "the barriers between levels:",
+    }[kind]
 
 
 @dataclass(frozen=True, kw_only=True)

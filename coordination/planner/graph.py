@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cached_property
 
 import networkx as nx
 
 from coordination.models import Ecosystem, Level, ManualAction, Plan, Todo
-from coordination.phrases import counted
 from coordination.planner import paths
 from coordination.planner.blockers import Register, blocked_from_outside
 from coordination.planner.gates import MILESTONE_REPO, asks, gates_of, is_milestone, joining, open_ones
@@ -22,6 +22,7 @@ from coordination.planner.refusals import ambiguous, cycles, refusal, undeclared
 from coordination.planner.resources import Supply, shortfalls
 from coordination.planner.schedule import DIGITS
 from coordination.planner.selection import ALL, Selection, Selectors, find_plan, select
+from coordination.text import counted
 
 PRIORITY = {level: i for i, level in enumerate((Level.CRITICAL, Level.HIGH, Level.MEDIUM, Level.LOW))}
 Neighbours = Mapping[str, tuple[str, ...]]
@@ -256,3 +257,25 @@ def _graph(
         capacities=capacities,
         nothing_to_do=selection.nothing,
     )
+
+
+AD_HOC = "ad-hoc"
+"""The plan of a todo that belongs to none."""
+
+
+def alone(ecosystem: Ecosystem, todo: Todo, timeout: timedelta | None = None) -> PlanGraph:
+    """The graph of nothing but this todo, in its plan or one made for it. `timeout`: instead of its own. Raises PlanRefused."""
+    plan = next((p for p in ecosystem.coordination.plans if todo in ecosystem.todos_of(p)), None)
+    if plan is None:
+        plan = Plan(id=AD_HOC, title=f"only {todo.id}")
+        ecosystem = _with(ecosystem, plan, todo)
+    graph = build(ecosystem, plan.id, Selectors(todos=[todo.id]))
+    if timeout and todo.id in graph.todos:
+        graph = replace(graph, todos={**graph.todos, todo.id: todo.model_copy(update={"timeout": timeout})})
+    return replace(graph, nothing_to_do=f"{todo.id} is {todo.status}") if graph.nothing_to_do else graph
+
+
+def _with(ecosystem: Ecosystem, plan: Plan, todo: Todo) -> Ecosystem:
+    parts = ecosystem.coordination
+    todos = tuple(t.model_copy(update={"plan": plan.id}) if t.id == todo.id else t for t in parts.todos)
+    return ecosystem.with_coordination(plans=(*parts.plans, plan), todos=todos)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from coordination.models import Todo
-from coordination.phrases import counted, listed
 from coordination.planner.gates import is_milestone
 from coordination.planner.graph import PlanGraph
 from coordination.planner.hours import say
 from coordination.planner.picture import Box, Picture, draw
+from coordination.text import counted, listed
 
 
 def svg(graph: PlanGraph) -> str:

@@ -8,11 +8,11 @@ from itertools import pairwise
 from typing import Any
 
 from coordination.models import Gate, Todo
-from coordination.phrases import counted, listed
 from coordination.planner.gates import asks, is_milestone
 from coordination.planner.graph import PlanGraph
 from coordination.planner.hours import say
 from coordination.terminal import CONTROLS
+from coordination.text import counted, listed
 
 APPROVAL = "approval"
 """Of a milestone, where others have their hours."""

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from coordination.models import Todo
-from coordination.nearest import did_you_mean
-from coordination.phrases import listed
+from coordination.text import did_you_mean, listed
 
 
 @dataclass(frozen=True, kw_only=True)

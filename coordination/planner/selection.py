@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import OPEN_TODO, Ecosystem, Plan, PlanStatus, Todo, TodoStatus
-from coordination.nearest import did_you_mean
-from coordination.phrases import listed
+from coordination.text import did_you_mean, listed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,30 +43,35 @@ lease. A todo that loses its worker too often has failed as poison. Everything d
 | `draft.py` | a run while it is being written |
 | `submit.py` | a plan's graph → an immutable run in Redis |
 | `structure.py` | the graph of a run: its hash, and what the file says otherwise by now |
-| `ended.py`, `carry_over.py` | a run that has ended → a new one of what it left undone |
-| `set_back.py` | what of it is done again though it had succeeded |
+| `ended.py` `retry_plan.py` | a run that has ended → a new one of what it left undone |
+| `rerun_selection.py` | what of it is done again though it had succeeded |
+| `landed.py` `left_out.py` | what a run would lack: results that are not merged; uncommitted work |
+| `named_checkpoints.py` | which todos had succeeded at a moment that a person named |
 | `filings.py` | what of a run was written to the file |
 | `export/` | a run as one document: moved, kept, looked at |
 | `store.py` | the steps |
 | `dispatch.py` | messages that a step makes necessary |
-| `restricted/` | the steps for a worker that may not take them itself |
-| `rollback.py`, `ways_back.py` | what a rollback would undo, and which runs must not be undone |
-| `under_way.py` | todos that runs have in hand |
+| `remote_steps/` | the steps for a worker that may not take them itself |
+| `rollback.py` `undoability.py` | what a rollback would undo, and which runs must not be undone |
+| `conflicts.py` | todos that runs have in hand |
 | `retry.py` | whether and when to try again. Pure |
 | `recovery.py` | timers and the reaper: what nobody is there to do |
-| `clock.py` `clock_watch.py` | whether the server's clock was set, and what then |
+| `clock_watch.py` | whether the server's clock was set, and what then |
 | `stuck.py` | a run that nobody will ever move on: a fault of coord's own |
 | `expiry.py` | runs that ended long ago are forgotten |
 | `view.py` | a run as people and programs read it |
 | `durations.py` | how long todos took in earlier runs |
 | `timeline.py` `gantt.py` `pictures.py` | what each todo did when, and what it waited for; as a Gantt chart; the run's graph as a picture |
-| `kept.py` | what Redis keeps of a run's todos, of all or of some |
+| `raw_records.py` | what Redis keeps of a run's todos, of all or of some |
 | `live.py` | what runs do with a todo of the file |
 | `progress.py` | a run followed event by event |
-| `logbook.py` `log_pieces.py` `log_lines.py` | what todos wrote, read from anywhere; how it is cut; as text |
+| `log_reader.py` | what todos wrote, read from anywhere |
+| `service.py` | all operations on runs, for every front end |
+| `presence.py` `cleaning.py` `census.py` | which workers there are; what runs have left on their machines; counts for metrics |
+| `shared.py` | the context that a todo of a run sees |
 | `mail.py` | messages, with the limits that are set |
 | `manual.py` `approvals.py` | what waits for a person: in which run; what is decided at a gate |
-| `outlook.py` | what a sweep would do, before it does it. Pure |
+| `dry_run.py` | what a sweep would do, before it does it. Pure |
 """
 
 import logging

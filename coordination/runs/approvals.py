@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import Verdict
-from coordination.nearest import did_you_mean
-from coordination.phrases import listed
 from coordination.planner.gates import DONE
 from coordination.runs.manual import Found, find, only
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.view import iso
+from coordination.text import did_you_mean, listed
 
 LOOKED_AT = 100
 """Of the runs that have ended, so many are asked for a todo that none waits for."""

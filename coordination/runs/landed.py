@@ -19,7 +19,6 @@ from functools import cache, partial
 
 from coordination.errors import Conflict, UsageError
 from coordination.models import Ecosystem, Plan
-from coordination.phrases import listed
 from coordination.planner.blockers import Register
 from coordination.planner.gates import MILESTONE_REPO, gates_of
 from coordination.runs.cleaning import BEGIN_WITHIN, CleanupJob, CleanupQueue, Finding, Sought, ask_workers
@@ -27,6 +26,7 @@ from coordination.runs.ended import retries_of
 from coordination.runs.presence import Presence
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore, ms
+from coordination.text import listed
 
 ACCEPTED = "accepted"
 SHOWN = 3

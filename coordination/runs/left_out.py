@@ -9,7 +9,7 @@ from pathlib import Path
 
 from coordination.git import ask_git
 from coordination.models import Repo, Todo, Workspace
-from coordination.phrases import counted
+from coordination.text import counted
 
 AT_ONCE = 8
 

@@ -1,12 +1,13 @@
 """What the todos of a run wrote, as far as Redis keeps it: what is there, or also what comes, until they have ended.
 
-Of an attempt that wrote much, Redis keeps the head and the tail. The tail moves while somebody follows it: what was deleted
+A log is kept in pieces, none of them large. As text, each attempt after the first is marked; of several todos, each line says whose
+it is. Of an attempt that wrote much, Redis keeps the head and the tail. The tail moves while somebody follows it: what was deleted
 before it was read is a gap, which is said with its size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 
@@ -14,9 +15,69 @@ import redis
 
 from coordination.messages.following import BEGINNING
 from coordination.messages.outage import Absence
-from coordination.runs.log_pieces import gap, shown
 from coordination.runs.records import RunStatus, TodoState
 from coordination.wire.keys import Keys
+
+LOG_LIMIT_BYTES = 1024 * 1024
+PIECE_BYTES = 64 * 1024
+PIECES_OF_TAIL = 8
+"""So many pieces at least: a tail is deleted piece by piece, and what is kept of it is the more exact."""
+
+
+def piece_bytes(tail_bytes: int) -> int:
+    return max(1, min(PIECE_BYTES, tail_bytes // PIECES_OF_TAIL))
+
+
+def pieces_of(text: str, skipped: int, half: int) -> Iterator[tuple[str, int]]:
+    """Cut a text into pieces, each with the bytes that are left out before it; of a long text the middle is left out."""
+    data = text.encode(errors="replace")
+    size = piece_bytes(half)
+    if len(data) <= size:
+        yield text, skipped
+        return
+    left_out = max(0, len(data) - 2 * half)
+    head, tail = (data[:half], data[half + left_out :]) if left_out else (data, b"")
+    for part, before in ((head, skipped), (tail, left_out)):
+        for start in range(0, len(part), size):
+            piece = part[start : start + size].decode(errors="replace")
+            yield piece, before if start == 0 else 0
+
+
+def shown(text: str) -> str:
+    """Return the piece, cut where it is longer than any that coord writes: others can write to Redis, too."""
+    if len(text) <= 2 * PIECE_BYTES:
+        return text
+    left_out = len(text) - 2 * PIECE_BYTES
+    return f"{text[:PIECE_BYTES]}{gap(left_out)}{text[-PIECE_BYTES:]}"
+
+
+def gap(size: int, file: str = "", *, mid_line: bool = True) -> str:
+    """Return the line that stands where something was left out."""
+    where = f"; all of it is in {file}" if file else ""
+    return f"{chr(10) if mid_line else ''}[coord] {size:,} bytes left out here{where}\n"
+
+
+def marked(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
+    """Todo and text."""
+    attempts: dict[str, int] = {}
+    mid_line: dict[str, bool] = {}
+    for piece in pieces:
+        if piece.attempt != attempts.get(piece.todo, 1):
+            yield piece.todo, ("\n" if mid_line.get(piece.todo) else "") + f"[coord] attempt {piece.attempt}\n"
+        yield piece.todo, piece.text
+        attempts[piece.todo] = piece.attempt
+        mid_line[piece.todo] = not piece.text.endswith("\n")
+
+
+def prefixed(texts: Iterable[tuple[str, str]], todos: Collection[str]) -> Iterator[str]:
+    """`TODO-001 | its line`, each line as soon as it is whole."""
+    width = max(map(len, todos), default=0)
+    begun: dict[str, str] = {}
+    for todo, text in texts:
+        *lines, begun[todo] = (begun.get(todo, "") + text).split("\n")
+        yield from (f"{todo:<{width}} | {line}\n" for line in lines)
+    yield from (f"{todo:<{width}} | {line}\n" for todo, line in begun.items() if line)
+
 
 READ_AT_ONCE = 200
 TICK_MS = 1000

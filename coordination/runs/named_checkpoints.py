@@ -12,11 +12,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from coordination.errors import Conflict, NotFound, UsageError
-from coordination.nearest import did_you_mean
-from coordination.phrases import listed
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
 from coordination.runs.view import iso
+from coordination.text import did_you_mean, listed
 
 FIELD = "named."
 """Before a checkpoint's name, in `meta`."""

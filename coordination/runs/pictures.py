@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from coordination.errors import NotFound
-from coordination.phrases import counted
 from coordination.planner import paths
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.hours import say
@@ -17,6 +16,7 @@ from coordination.runs.records import RunView, TodoView
 from coordination.runs.store import RunStore
 from coordination.runs.timeline import decisive, timeline
 from coordination.runs.view import RunReader
+from coordination.text import counted
 
 READ_AT_ONCE = 5000
 

@@ -14,10 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from coordination.errors import NotFound, UsageError
-from coordination.nearest import did_you_mean
-from coordination.phrases import listed
 from coordination.runs.ended import EndedRun
 from coordination.runs.records import TodoState
+from coordination.text import did_you_mean, listed
 
 Carried = Callable[[str, str], bool]
 """Whether a repository's commit can be had without the host that made it."""

@@ -3,7 +3,7 @@
 A carried-over todo stands in the new run as it ended, output and commit included, with the run in which it was really done
 as its fact `run`. So whatever reads a run (the steps, a todo's context, a view) needs to know nothing of carrying over, and
 a retry can be retried. The order of work stays that of the run; what is to be done is what the file says *now*, for that is
-where many a failure is mended. What had succeeded and is done again all the same: `set_back.py`.
+where many a failure is mended. What had succeeded and is done again all the same: `rerun_selection.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from datetime import timedelta
 from coordination.breakers.policy import Policy
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, OnFailure, Plan, Repo, Todo, TodoStatus
-from coordination.phrases import counted
 from coordination.planner.gates import MILESTONE_REPO, gates_of, repos_of
 from coordination.planner.resources import shortfalls
 from coordination.runs.draft import Draft, first_facts, new_run_id, place_of
@@ -28,6 +27,7 @@ from coordination.runs.store import RunStore
 from coordination.runs.structure import graph_hash, refuse_changed
 from coordination.runs.submit import actor, refuse_without_agent, refuse_without_way_back, spec_of, timeout_of
 from coordination.settings import Settings
+from coordination.text import counted
 from coordination.wire.keys import RunKeys
 
 BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the file"}

@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from coordination.ecosystem.outcome import Outcome
+from coordination.ecosystem.revision import Outcome
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.messages import MessageBus
 from coordination.messages.following import BEGINNING
 from coordination.models import Ecosystem, OnFailure, TodoStatus, Verdict
-from coordination.nearest import did_you_mean
-from coordination.phrases import listed
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs import approvals, manual, named_checkpoints
 from coordination.runs.approvals import Decision
@@ -26,8 +24,7 @@ from coordination.runs.durations import learned
 from coordination.runs.ended import read, refuse_again, restorable
 from coordination.runs.filings import NOT_STANDING, filings, keep_filings
 from coordination.runs.landed import bases, refuse_not_landed
-from coordination.runs.log_lines import marked, prefixed
-from coordination.runs.log_reader import LogReader
+from coordination.runs.log_reader import LogReader, marked, prefixed
 from coordination.runs.mail import open_bus
 from coordination.runs.named_checkpoints import NamedCheckpoint, one_named
 from coordination.runs.presence import Presence
@@ -40,6 +37,7 @@ from coordination.runs.structure import refuse_changed
 from coordination.runs.submit import Order, actor, submit
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
+from coordination.text import did_you_mean, listed
 from coordination.wire.connection import Profile, connect
 from coordination.wire.keys import Keys
 from coordination.wire.server_check import refuse_unfit

@@ -14,11 +14,11 @@ from coordination.cache.limits import Limits
 from coordination.cache.local import Local
 from coordination.cache.names import Chain, Scope, chain_of, check_names, check_value
 from coordination.errors import NotFound, UsageError
-from coordination.nearest import did_you_mean
 from coordination.runs.records import RunBrief
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
 from coordination.settings import Settings
+from coordination.text import did_you_mean
 from coordination.wire.keys import Keys
 
 

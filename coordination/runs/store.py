@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 
 from coordination.cache.entries import drop
 from coordination.planner.delivery import Delivery
-from coordination.runs.log_pieces import LOG_LIMIT_BYTES, pieces_of
+from coordination.runs.log_reader import LOG_LIMIT_BYTES, pieces_of
 from coordination.runs.records import (
     LIVE,
     Blame,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from coordination.breakers.policy import Policy
 from coordination.errors import PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
-from coordination.phrases import counted, listed
 from coordination.planner.forecast import choose_strategy
 from coordination.planner.gates import repos_of
 from coordination.planner.schedule import AGEING
@@ -22,6 +21,7 @@ from coordination.runs.store import RunStore, ms
 from coordination.runs.structure import graph_hash
 from coordination.runs.undoability import without_way_back
 from coordination.settings import Settings
+from coordination.text import counted, listed
 
 if TYPE_CHECKING:  # costs networkx, and whoever has a graph has paid for it
     from coordination.planner.graph import PlanGraph

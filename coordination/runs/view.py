@@ -15,12 +15,12 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from coordination.errors import NotFound, Unreadable
-from coordination.nearest import did_you_mean
 from coordination.planner.bound import bound
-from coordination.runs.log_pieces import shown
+from coordination.runs.log_reader import shown
 from coordination.runs.presence import Presence
 from coordination.runs.raw_records import FACTS, FACTS_OF_UNDOING, kept, kept_of
 from coordination.runs.records import RunBrief, RunStatus, RunView, Source, TodoState, TodoView
+from coordination.text import did_you_mean
 from coordination.wire.keys import Keys, seat, split_member
 
 LAST = "last"

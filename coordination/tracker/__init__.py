@@ -7,9 +7,10 @@
 | `kinds.py` `records.py` | the kinds of records; what the desk answers with |
 | `queries.py` | filters and order |
 | `states.py` | which status may follow which |
-| `judging.py` `references.py` `ids.py` | what people ask for: its values, the names in it, its own name |
-| `ties.py` `links.py` `weight.py` | who waits for whom, what stands behind that, and how much |
+| `judging.py` `references.py` | what people ask for: its values, and the names in it |
+| `ties.py` | who waits for whom |
 | `sheet.py` `finishing.py` `milestones.py` `deletion.py` | the deeds |
-| `order.py` `readiness.py` | after each: no cycle, and what became ready |
+| `readiness.py` | after each: no cycle, and what became ready |
+| `executing.py` | what runs do with todos at present |
 | `status.py` `completion.py` `checking.py` | where things stand, whether a plan may count as done, dependencies checked |
 """

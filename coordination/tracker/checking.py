@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from coordination.dependencies.check import check
-from coordination.dependencies.contradictions import contradictions
-from coordination.dependencies.cycles import cycles
+from coordination.dependencies.contradictions import contradictions, cycles
 from coordination.dependencies.records import DependencyReport, Outcome
 from coordination.ecosystem.document import Document
 from coordination.models import Dependency, DependencyStatus

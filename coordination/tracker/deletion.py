@@ -10,7 +10,7 @@ from typing import Any
 
 from coordination.errors import Conflict
 from coordination.models import Ecosystem
-from coordination.phrases import listed
+from coordination.text import listed
 from coordination.tracker.kinds import ISSUE, KINDS, PLAN, TODO, Kind, R, unknown
 from coordination.tracker.milestones import get as get_milestone
 from coordination.tracker.milestones import update as update_milestone

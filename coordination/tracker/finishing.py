@@ -7,8 +7,8 @@ from typing import Any
 
 from coordination.errors import Conflict, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Plan, PlanStatus, Todo
-from coordination.phrases import counted, listed
 from coordination.planner.blockers import CANCELLED, FINISHED
+from coordination.text import counted, listed
 from coordination.tracker.kinds import Kind, R
 from coordination.tracker.readiness import release
 from coordination.tracker.records import Edited

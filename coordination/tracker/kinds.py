@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 from coordination.errors import NotFound
 from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Todo
-from coordination.nearest import nearest
+from coordination.text import nearest
 
 Work = Issue | Plan | Todo
 """What blockers name: these share one space of ids."""

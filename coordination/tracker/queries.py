@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from coordination.errors import UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Level, Plan, Todo
-from coordination.nearest import nearest
+from coordination.text import nearest
 from coordination.tracker.kinds import unknown
 
 Wanted = str | Collection[str] | None

@@ -28,7 +28,6 @@ from coordination.tracker import deletion, queries, status
 from coordination.tracker.completion import OnCheck, checks_of, judge_completion
 from coordination.tracker.executing import Executing, in_view
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, PLAN, TODO, unknown
-from coordination.tracker.links import Chains, chains_of
 from coordination.tracker.queries import Wanted
 from coordination.tracker.records import (
     BlockingIssue,
@@ -37,6 +36,7 @@ from coordination.tracker.records import (
     PlanCompletion,
     RepoStatus,
 )
+from coordination.tracker.references import Chains, chains_of
 from coordination.tracker.ties import Relations
 
 

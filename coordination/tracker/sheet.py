@@ -1,25 +1,62 @@
-"""One deed on the file: what it writes, and the records as they will then be.
+"""One operation on the file: what it writes, and the records as they will then be.
 
 Each step goes to the edit and to the records alike, so that the next step, and the question of what became ready, see
-the file as it will be. A step looks at one record; what looks at all of them is done once, at the end of the deed.
+the file as it will be. A step looks at one record; what looks at all of them is done once, at the end of the operation.
+
+A new id is one more than the highest number in use, in the prefix and the width that the file uses. A count would give an id that
+exists after a deletion. An id that is only referred to counts as in use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
 from coordination.ecosystem.editing import Edit, Place
-from coordination.ecosystem.moments import moment
+from coordination.ecosystem.parsing import moment
 from coordination.models import Ecosystem, Record, Validation
 from coordination.tracker import judging
-from coordination.tracker.ids import Numbering
 from coordination.tracker.kinds import Kept, Kind, R, unknown
 from coordination.tracker.references import Names, added_work, check_references, mentioned, named
 from coordination.tracker.states import check_move
 from coordination.tracker.ties import Relations
+
+_NUMBERED = re.compile(r"(.*?)(\d+)")
+
+
+class Numbering:
+    """Of one kind of records. `own` are its ids in the file's order, `taken` is whatever must not be given."""
+
+    def __init__(self, own: Sequence[str], taken: Iterable[str], first: str) -> None:
+        numbered = _numbered(own)
+        prefix = _usual(prefix for prefix, _ in numbered) if numbered else _numbered([first])[0][0]
+        digits = [digits for other, digits in (*numbered, *_numbered(taken)) if other == prefix]
+        highest = max(digits, key=lambda text: (int(text), len(text)), default="")
+        self._prefix = prefix
+        self._width = len(highest or _numbered([first])[0][1])
+        self._number = int(highest or 0)
+
+    def next(self, taken: Collection[str] = ()) -> str:
+        """`taken` is what has been given by hand since."""
+        while True:
+            self._number += 1
+            name = f"{self._prefix}{self._number:0{self._width}d}"
+            if name not in taken:
+                return name
+
+
+def _numbered(names: Iterable[str]) -> list[tuple[str, str]]:
+    return [(match[1], match[2]) for name in names if (match := _NUMBERED.fullmatch(name))]
+
+
+def _usual(prefixes: Iterable[str]) -> str:
+    """The most frequent; of equals the one that was used last."""
+    return Counter(list(prefixes)[::-1]).most_common(1)[0][0]
+
 
 WRITTEN = ("status", "priority", "type")
 """Fields that a careful person writes into a new record even where they have their usual value."""

@@ -19,6 +19,7 @@ from coordination.tracker.queries import (
     sorted_plans,
     sorted_todos,
 )
+from coordination.tracker.readiness import Weights
 from coordination.tracker.records import (
     BlockedTodo,
     BlockingIssue,
@@ -31,7 +32,6 @@ from coordination.tracker.records import (
 )
 from coordination.tracker.states import OPEN, OPEN_ISSUE
 from coordination.tracker.ties import Relations
-from coordination.tracker.weight import Weights
 
 HEAVIEST = 10
 

@@ -246,7 +246,7 @@ BUGS = (
     ),
     Bug(
         "a lock is renewed at 0.9 of its ttl",
-        "coordination/locks/renewal.py",
+        "coordination/locks/core.py",
         "PART_OF_TTL = 3\n",
         "PART_OF_TTL = 1 / 0.9\n",
         ("tests/unit/locks/test_when_renewed.py",),

@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from coordination.cache.contexts import Cache
+from coordination.cache.disk import CacheChore, Tidied
 from coordination.cache.document import export, restore
 from coordination.cache.limits import Limits
-from coordination.cache.maintenance import CacheChore, Tidied
 from coordination.cache.names import Scope
 from coordination.cache.store import Store
 from coordination.errors import CoordinationError, UsageError

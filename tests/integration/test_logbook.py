@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from coordination.runs.log_pieces import PIECE_BYTES
-from coordination.runs.log_reader import LogReader, Piece
+from coordination.runs.log_reader import PIECE_BYTES, LogReader, Piece
 from coordination.runs.store import RunStore
 from coordination.runs.view import RunReader
 from coordination.wire.connection import Profile, connect

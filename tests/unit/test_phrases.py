@@ -2,7 +2,7 @@
 
 import pytest
 
-from coordination.phrases import counted
+from coordination.text import counted
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,10 @@
-"""What a worker does besides todos: errands that a command has hung out for every worker, and chores now and then.
+"""What a worker does besides todos: jobs that a command has ordered from every worker, and its own clean-up now and then.
 
-In a thread of its own, for an errand may take minutes. Two workers that share a state folder take turns: the second finds
-gone what the first has taken.
+In a thread of its own, for a job may take minutes. Two workers that share a state folder take turns: the second finds
+gone what the first has removed.
 
-Takes away what runs that succeeded have left on this machine: worktrees, and commits carried here; their branches and logs
-stay. Of runs that were rolled back the commits that were carried here: what undid their todos has taken the rest, and what it left
-somebody has let stay. Of other runs all is kept, to be looked at.
+The own clean-up removes worktrees of runs that succeeded, and commits that were carried here; branches and logs stay. Of runs that were
+rolled back it removes the carried commits; of all others nothing, for people to look at.
 """
 
 from __future__ import annotations

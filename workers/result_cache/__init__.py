@@ -1,8 +1,8 @@
 """A todo with a `cache` that would do what was done before is not run again: it is given the result of the earlier success.
 
 What makes it the same is its key (`key.py`): the action as it would run, the git tree that it starts from, the files that its `inputs`
-name (`inputs.py`), and what its predecessors handed over and committed. A result (`results.py`) is what the earlier one handed over, and what it
-changed from that tree to another, as a patch (`changes.py`). It is kept in the cache's store on Redis, so for all hosts and runs, until
+name, and what its predecessors handed over and committed. A result (`results.py`) is what the earlier one handed over, and what it
+changed from that tree to another, as a patch. It is kept in the cache's store on Redis, so for all hosts and runs, until
 its ttl is over or it is evicted.
 
     enter the workspace ──► look ──hit──► apply, check the tree, commit ──► settled with whose result it was

@@ -2,14 +2,12 @@
 
 It is the action as a worker would run it, in its repository, from a git tree (not a commit: that has a date), with what its
 predecessors handed over and the git tree at which each left its repository: all of them, for it is told of all (COORD_CONTEXT), by
-the names under which it finds them there; and the shared context as it is told it. Not: its own id and words where no agent is told these, timeouts, retries, resources, gates, the run.
+the names under which it finds them there; and the shared context as it is told it. Not: its own id and words where no agent is told
+these, timeouts, retries, resources, gates, the run.
 
-The files that a todo's `inputs` name, as git sees them: tracked, untracked and ignored ones alike, each with a digest of what is in it.
-
-A pattern is a pathspec of git with its `glob` rules: `*` stays within a folder, `**` does not, a folder means all that is in it. So it
-follows no link out of the repository; a link counts by where it points.
-
-What a todo changed, from one tree to another, as a patch that another worktree can be given.
+The files that `inputs` name are read as git sees them: tracked, untracked and ignored ones alike. A pattern is a pathspec of git with its
+`glob` rules: `*` stays within a folder, `**` does not, a folder means all that is in it. So it follows no link out of the repository; a
+link counts by where it points. What a todo changed is kept as a patch from one tree to another, for other worktrees.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""What a delivery has to do with other hosts: it brings what was made there, and sends what it made itself.
+"""What a delivery has to do with other hosts: fetch what was made there, send what it made, and tell where predecessors' work stands.
 
 Where Redis is reached by a socket there is one machine: nothing is sent, and what is sought is here.
-
-Where the work of a todo's predecessors stands on this host.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Remove a folder and all that is in it, whatever a todo did to its rights.
-
-A folder for the length of one deed, in the state folder: what is made there is moved or read, and never copied over disks.
-"""
+"""Folders of ours: removed with all that is in them, whatever a todo did to their rights; and temporary ones in the state folder."""
 
 from __future__ import annotations
 

@@ -4,18 +4,13 @@
 * Personal settings that would run or ask something are overridden. All else stays the user's: filters, line endings and
   excludes make the files what they are in the checkout. A todo's commit is made with the user's hooks (`commit.py`).
 * Nothing above the folder that git works in is discovered. In a worktree and in a submodule nothing is discovered at all:
-  `git_dir` is given, and refused where the folder names another one by now (`git_dir.py`).
+  a todo can delete or rewrite the `.git` of its worktree, or put a link in its place, and git would then work on the checkout above it,
+  or on the repository that is named. So `git_dir` is given, and refused where the folder names another one by now.
 * A `hold` descriptor goes to git, so that a lock on the worktree outlives a worker that is killed while git still writes.
   With it go the mark and the variables of the attempt, by which what git starts (a filter, and what that leaves behind)
   is found and ended (`orphans.py`). The mark is set right after git's start, for a hook before exec costs 10 ms: git
   takes longer to read its configuration than that takes, and where it does not, the variables are left to go by.
 * git runs in a session of its own: a Ctrl-C at the worker's terminal does not cut a commit in two.
-
-Tell which git directory the folder of a worktree names, without git: discovery would find any repository above it.
-
-A todo can delete or rewrite the `.git` of its worktree, or put a link in the worktree's place. git would then work on the
-checkout above it, or on the repository that is named. So every git command in a worktree or a submodule is told its git
-directory (`git.py`), and only where the folder still names just that one.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""The folder of a worktree, on its branch: brought to a commit whatever was done to it, made anew where it is damaged, taken away.
+"""The folder of a worktree, on its branch: brought to a commit whatever was done to it, made anew where it is damaged, removed.
 
-Nobody else may be at work in it: who calls is its occupant.
+The caller holds the workspace's lock. What `prepare` left untracked (a virtual environment, say) is neither cleaned away nor committed:
 
-What `prepare` left untracked in a worktree (a virtual environment, say): it is neither cleaned away nor committed.
-
-<records>/prepared    it has succeeded
-<records>/exclude     patterns of what it left, for git, behind those of the user
+    <records>/prepared    it has succeeded
+    <records>/exclude     patterns of what it left, for git, behind those of the user
 """
 
 from __future__ import annotations

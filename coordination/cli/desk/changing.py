@@ -16,9 +16,8 @@ from coordination.cli.completing import Complete
 from coordination.cli.context import CliContext
 from coordination.cli.desk.happened import say_created, say_removed, say_updated
 from coordination.cli.options.fields import Field
-from coordination.cli.options.filling import Changes, changes_of, for_create, for_update, record_of
+from coordination.cli.options.filling import Changes, changes_of, for_create, for_update, read_records, record_of
 from coordination.cli.options.prompts import ask_for_missing, on_a_terminal
-from coordination.cli.options.records_file import read_records
 from coordination.cli.screen.shown import as_json_option
 from coordination.errors import UsageError
 

@@ -15,13 +15,13 @@ from rich_click import command
 from coordination.cli.completing import repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.filters import by_name, by_word
-from coordination.cli.screen.colours import told
+from coordination.cli.screen.blocks import told
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
 from coordination.models import Dependency, DependencyStatus, DependencyType
-from coordination.phrases import listed
 from coordination.terminal import driven, spelled
+from coordination.text import listed
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome

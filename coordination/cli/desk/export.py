@@ -1,18 +1,176 @@
-"""`export`: what the file declares, for a spreadsheet, a page or a program."""
+"""`export`: records as comma-separated values, Markdown or JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import click
 from pydantic import BaseModel
+from pydantic_core import to_json
 from rich_click import command
 
 from coordination.cli.context import CliContext
-from coordination.cli.desk.exporting import FORMATS, KINDS
+from coordination.cli.screen.tables import plain
+from coordination.cli.screen.templates import has_parts, text_of
 from coordination.errors import CoordinationError
-from coordination.models import presentable
+from coordination.models import (
+    Dependency,
+    DependencyStatus,
+    Issue,
+    IssueStatus,
+    Plan,
+    PlanStatus,
+    Todo,
+    TodoStatus,
+    presentable,
+)
+
+Records = Mapping[str, Sequence[Any]]
+"""By kind."""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001 (some read the wide ones, too)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    title: str
+    model: type[BaseModel]
+    statuses: type[StrEnum]
+    columns: Mapping[str, str]
+    """Of a page: heading → field."""
+
+
+KINDS: Mapping[str, Kind] = {
+    "issues": Kind(
+        title="Issues",
+        model=Issue,
+        statuses=IssueStatus,
+        columns={
+            "Issue": "id",
+            "Title": "title",
+            "Priority": "priority",
+            "Target": "target",
+            "Assignee": "assignee",
+            "Repositories": "repos",
+            "Waits for": "dependencies",
+            "Labels": "labels",
+        },
+    ),
+    "todos": Kind(
+        title="Todos",
+        model=Todo,
+        statuses=TodoStatus,
+        columns={
+            "Todo": "id",
+            "Task": "task",
+            "Repository": "repo",
+            "Priority": "priority",
+            "Plan": "plan",
+            "Assignee": "assignee",
+            "Waits for": "blocked_by",
+            "Hours": "estimated_hours",
+        },
+    ),
+    "plans": Kind(
+        title="Plans",
+        model=Plan,
+        statuses=PlanStatus,
+        columns={"Plan": "id", "Title": "title", "Target": "target", "Repositories": "repos"},
+    ),
+    "deps": Kind(
+        title="Dependencies",
+        model=Dependency,
+        statuses=DependencyStatus,
+        columns={
+            "Dependency": "id",
+            "Consumer": "consumer",
+            "Provider": "provider",
+            "Versions": "version_constraint",
+            "Type": "type",
+            "Notes": "notes",
+        },
+    ),
+}
+
+
+def as_json(records: Records) -> str:
+    """One kind is an array, several are an object of arrays."""
+    whole = records if len(records) > 1 else next(iter(records.values()))
+    return to_json(whole, indent=2).decode() + "\n"
+
+
+def as_csv(records: Records) -> str:
+    """RFC 4180. Several kinds share one table: `kind` says which, and a field that a kind does not have is empty."""
+    several = len(records) > 1
+    fields = list(dict.fromkeys(field for kind in records for field in KINDS[kind].model.model_fields))
+    out = StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["kind", *fields] if several else fields)
+    for kind, rows in records.items():
+        for row in rows:
+            cells = [_defused(_joined(getattr(row, field, None))) for field in fields]
+            writer.writerow([kind, *cells] if several else cells)
+    return out.getvalue()
+
+
+def as_markdown(records: Records) -> str:
+    """A table for each status, those first that come first in a record's life; many records of one kind stay readable."""
+    return "\n".join(line for kind, rows in records.items() for line in _chapter(kind, rows)) + "\n"
+
+
+FORMATS: Mapping[str, Callable[[Records], str]] = {"csv": as_csv, "json": as_json, "md": as_markdown}
+
+
+def _joined(value: object) -> str:
+    """A list by `;`, since the commas are the table's."""
+    if isinstance(value, tuple) and not any(map(has_parts, value)):
+        return ";".join(map(text_of, value))
+    return text_of(value) if value not in ({}, ()) else ""
+
+
+def _defused(cell: str) -> str:
+    """A spreadsheet would carry out what begins like a formula, whoever wrote it into a title."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
+def _chapter(kind: str, records: Sequence[Any]) -> Iterator[str]:
+    yield f"## {KINDS[kind].title}"
+    yield ""
+    if not records:
+        yield "None."
+        yield ""
+    for status in KINDS[kind].statuses:
+        rows = [record for record in records if record.status == status]
+        if rows:
+            yield f"### {status.replace('_', ' ').capitalize()} ({len(rows)})"
+            yield ""
+            yield from _table(KINDS[kind].columns, rows)
+            yield ""
+
+
+def _table(columns: Mapping[str, str], records: Iterable[Any]) -> Iterator[str]:
+    cells = [[_escaped(getattr(record, field)) for field in columns.values()] for record in records]
+    kept = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in cells)]
+    names = list(columns)
+    yield f"| {' | '.join(names[i] for i in kept)} |"
+    yield f"|{' --- |' * len(kept)}"
+    for row in cells:
+        yield f"| {' | '.join(row[i] for i in kept)} |"
+
+
+def _escaped(value: object) -> str:
+    """As text of a cell: a `|` would end it, a `<` begin a tag, and an `@name` call somebody."""
+    text = ", ".join(map(text_of, value)) if isinstance(value, tuple) else text_of(value)
+    return " ".join(plain(text).translate(_ESCAPED).split())
+
+
+_ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@": "@\u200b"})
 
 
 @command()

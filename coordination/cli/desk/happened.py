@@ -10,7 +10,7 @@ import click
 
 from coordination.cli.screen.output import print_json
 from coordination.models import presentable
-from coordination.phrases import listed
+from coordination.text import listed
 
 if TYPE_CHECKING:
     from coordination.tracker.records import Edited, Removed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from coordination.cli.screen.colours import due, told
+from coordination.cli.screen.blocks import due, told
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 from coordination.tracker.states import OPEN

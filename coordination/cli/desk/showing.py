@@ -1,8 +1,8 @@
-"""`show-*` for what the file declares: the record, what it waits for and holds up, what a run does with it."""
+"""`show-*` for records of the file: one page each, with what the record waits for, what it holds up, and what a run does with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,235 @@ from rich_click import command
 from coordination.cli.completing import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.desk.listing import done, print_todos
-from coordination.cli.desk.pages import dependency_page, issue_page, plan_page, todo_page
 from coordination.cli.live import live_todo
 from coordination.cli.runs.waits import how_long
-from coordination.cli.screen.blocks import print_page
-from coordination.cli.screen.colours import STYLES
+from coordination.cli.screen.blocks import (
+    STYLES,
+    Lines,
+    bullets,
+    due,
+    facts,
+    head,
+    marked,
+    print_page,
+    rows,
+    section,
+    text,
+    told,
+)
 from coordination.cli.screen.shown import Form, shown
-from coordination.cli.screen.tables import plain, styled
-from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Todo
+from coordination.cli.screen.tables import Cell, plain, styled
+from coordination.models import (
+    OPEN_TODO,
+    Action,
+    AgentAction,
+    Cache,
+    Dependency,
+    Gate,
+    Issue,
+    Milestone,
+    NoopAction,
+    Plan,
+    PythonAction,
+    ShellAction,
+    Todo,
+    presentable,
+)
+from coordination.planner.blockers import FINISHED
+from coordination.planner.gates import when_nobody_comes
+from coordination.planner.hours import say
 from coordination.tracker.executing import as_view
+from coordination.tracker.states import OPEN
 
 if TYPE_CHECKING:
     from coordination.runs.live import LiveTodo
+    from coordination.tracker.records import MilestoneStanding
+    from coordination.tracker.references import Chains, Link
+
+
+SHOWN = 20
+"""Of what waits for one thing, this many are named."""
+MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "")}
+
+
+def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
+    yield head(issue.id, issue.title, told(issue.status), told(issue.priority), _severity(issue))
+    yield facts(
+        [
+            ("repos", ", ".join(issue.repos)),
+            ("assignee", issue.assignee or ""),
+            ("labels", ", ".join(issue.labels)),
+            ("target", _due(issue.target, today, over=issue.status not in OPEN)),
+            ("dates", _dates(issue)),
+            *((str(name), str(value)) for name, value in issue.metadata.items()),
+        ]
+    )
+    yield text(issue.description)
+    yield from _chains(chains, issue)
+
+
+def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
+    yield head(todo.id, todo.task, told(todo.status), told(todo.priority))
+    yield facts(
+        [
+            ("repo", todo.repo),
+            ("plan", f"{plan.id}  {plan.title}" if plan else todo.plan or ""),
+            ("assignee", todo.assignee or ""),
+            ("labels", ", ".join(todo.labels)),
+            ("hours", ", ".join(_hours(todo))),
+            ("dates", _dates(todo)),
+            ("action", _action(todo.action)),
+            ("gate", _gate(todo.gate)),
+            ("cache", _cache(todo.cache)),
+            ("timeout", say(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
+            ("resources", ", ".join(map(str, todo.resources))),
+            ("env", " ".join(f"{name}={value}" for name, value in presentable(todo).env.items())),
+            ("works in", "the path itself" if todo.workspace == "in-place" else ""),
+        ]
+    )
+    yield text(todo.description)
+    yield bullets("is done when", todo.acceptance_criteria)
+    yield from _chains(chains, todo)
+
+
+def plan_page(
+    plan: Plan, milestones: Sequence[MilestoneStanding], progress: str, chains: Chains, today: date
+) -> Iterator[Lines]:
+    yield head(plan.id, plan.title, told(plan.status), Cell(progress))
+    yield facts(
+        [
+            ("repos", ", ".join(plan.repos)),
+            ("target", _due(plan.target, today, over=plan.status not in OPEN)),
+            ("dates", _dates(plan)),
+            ("strategy", f"{plan.strategy}, on failure {plan.on_failure}" + _at_most(plan)),
+            ("timeout", "" if plan.timeout is None else f"{plan.timeout.total_seconds():g} s"),
+            ("recurring", "each sweep runs all its todos" if plan.recurring else ""),
+        ]
+    )
+    yield text(plan.description)
+    written = {milestone.id: milestone for milestone in plan.milestones}
+    yield section("milestones", [line for m in milestones for line in _milestone(m, written[m.id])])
+    yield from _chains(chains, plan)
+
+
+def dependency_page(dependency: Dependency) -> Iterator[Lines]:
+    check = dependency.validation
+    title = f"{dependency.consumer} needs {dependency.provider} {dependency.version_constraint or ''}".rstrip()
+    yield head(dependency.id, title, told(dependency.status), Cell(dependency.type))
+    yield facts(
+        [
+            ("dates", _dates(dependency)),
+            ("checked", "" if check and (check.command or check.health_check) else _by_version(dependency)),
+            ("command", _command(check.command) if check and check.command else ""),
+            ("must print", check.expected_pattern or "" if check else ""),
+            ("health", check.health_check or "" if check else ""),
+            ("must answer", str(check.expected_status or "") if check else ""),
+            ("timeout", say(check.timeout.total_seconds() / 3600) if check and check.timeout else ""),
+        ]
+    )
+    yield text(dependency.notes)
+
+
+def _by_version(dependency: Dependency) -> str:
+    if dependency.version_constraint is None:
+        return "not: there is nothing to check by, no constraint, command or address"
+    return f"by the version in {dependency.provider}'s checkout"
+
+
+def _chains(chains: Chains, record: Issue | Todo | Plan) -> Iterator[Lines]:
+    over = record.status in FINISHED
+    yield section("waited for" if over else "waits for", _tree(chains.waits_for))
+    yield section("was waited for by" if over else "holds up", _tree(chains.holds_up))
+
+
+def _tree(links: Sequence[Link]) -> Lines:
+    lines = rows(list(_rows(links, "")))
+    more = len(links) - SHOWN
+    return [*lines, f"and {more} more"] if more > 0 else lines
+
+
+def _rows(links: Sequence[Link], indent: str) -> Iterator[tuple[object, ...]]:
+    for link in links[:SHOWN]:
+        status = told(link.status) if link.status else Cell("not declared", "red")
+        yield f"{indent}{link.id}", status, ", ".join(link.repos), link.title
+        yield from _rows(link.behind, indent + "  ")
+
+
+def _milestone(milestone: MilestoneStanding, written: Milestone) -> Iterator[str]:
+    overdue = " (overdue)" if milestone.overdue else ""
+    when = f"due {milestone.due}{overdue}" if milestone.due else ""
+    words = [styled(str(milestone.status), STYLES.get(milestone.status, "")), styled(when, "red" if overdue else "")]
+    yield f"{styled(milestone.id, 'bold')}  {plain(milestone.name)}  {' · '.join(filter(None, words))}"
+    yield from (f"  {line}" for line in text(written.description))
+    if written.gate and milestone.status in OPEN:
+        yield f"  {_gate(written.gate)}"
+    for tie in milestone.waits_for:
+        yield f"  waits for {tie.id} ({tie.status or 'not declared'}) {plain(tie.title)}".rstrip()
+    for criterion in milestone.criteria:
+        yield from (f"  {line}" for line in marked(*MARKS[criterion.met], criterion.text))
+    for deliverable in milestone.deliverables:
+        yield from (f"  {line}" for line in marked(*MARKS[deliverable.present], deliverable.text))
+
+
+def _due(target: date | datetime | None, today: date, *, over: bool) -> Cell:
+    cell = due(target, today, over=over)
+    return Cell(f"{cell.text} (overdue)", cell.style) if cell.style else cell
+
+
+def _dates(record: Issue | Todo | Plan | Dependency) -> str:
+    given = {"created": record.created, "updated": record.updated}
+    return ", ".join(f"{name} {day.isoformat()[:10]}" for name, day in given.items() if day)
+
+
+def _severity(issue: Issue) -> Cell:
+    return Cell(f"severity {issue.severity}", STYLES.get(issue.severity, "")) if issue.severity else Cell("")
+
+
+def _hours(todo: Todo) -> Iterator[str]:
+    if todo.estimated_hours is not None:
+        yield f"{say(todo.estimated_hours)} estimated"
+    if todo.actual_hours is not None:
+        yield f"{say(todo.actual_hours)} taken"
+
+
+def _action(action: Action | None) -> str:
+    match action:
+        case ShellAction():
+            return _command(action.run)
+        case PythonAction():
+            return f"python {action.call}"
+        case AgentAction() if action.prompt:
+            return f"an agent: {action.prompt}"
+        case None | AgentAction():
+            return "an agent, told what is here"
+        case NoopAction():
+            return "nothing"
+        case _:
+            return "by hand; say when it is done: coord complete-todo"
+
+
+def _gate(gate: Gate | None) -> str:
+    if gate is None:
+        return ""
+    words = when_nobody_comes(gate)
+    return "waits for an approval" + (f", {words}" if words else "")
+
+
+def _cache(cache: Cache | None) -> str:
+    if cache is None:
+        return ""
+    lasts = f", of the last {say(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
+    return (
+        f"given an earlier result{lasts}, if nothing has changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
+    )
+
+
+def _command(command: str | tuple[str, ...]) -> str:
+    return command if isinstance(command, str) else " ".join(command)
+
+
+def _at_most(plan: Plan) -> str:
+    return f", {plan.max_parallel} at once" if plan.max_parallel else ""
 
 
 @command()

@@ -9,7 +9,6 @@ from typing import Any
 
 from coordination.cli import completing
 from coordination.cli.completing import Complete
-from coordination.cli.options.choices import one_of
 from coordination.cli.options.values import (
     agent,
     as_written,
@@ -17,6 +16,7 @@ from coordination.cli.options.values import (
     hours,
     name_of,
     need,
+    one_of,
     text_or_stdin,
     whole,
     yes_or_no,

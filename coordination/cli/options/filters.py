@@ -1,16 +1,23 @@
-"""The options that narrow a list: several values of one are any of them, different ones intersect."""
+"""Options that several commands have: filters of lists, the selection of a part of a plan, and an address to listen on.
+
+Several values of one filter are alternatives; different filters all apply.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
+from functools import wraps
 from typing import Any
 
 import click
 
 from coordination.cli import completing
-from coordination.cli.completing import Complete, listed
-from coordination.cli.options.choices import one_of
+from coordination.cli.completing import Complete, listed, repo_names, roles, tags, todo_ids
+from coordination.cli.options.values import one_of
+from coordination.errors import UsageError
+from coordination.planner.selection import Selectors
 
 Command = Callable[..., Any]
 
@@ -55,3 +62,63 @@ def _several(ctx: click.Context, parameter: click.Parameter, given: tuple[str, .
     if "" in values:
         raise click.BadParameter("an empty value matches nothing; leave the option out", ctx, parameter)
     return values or None
+
+
+OPTIONS = (
+    click.option(
+        "--repo",
+        "repos",
+        multiple=True,
+        metavar="NAME",
+        help="Only todos of this repository.",
+        shell_complete=repo_names,
+    ),
+    click.option(
+        "--tag",
+        "tags",
+        multiple=True,
+        metavar="TAG",
+        help="Only todos of repositories with this tag.",
+        shell_complete=tags,
+    ),
+    click.option(
+        "--role",
+        "roles",
+        multiple=True,
+        metavar="ROLE",
+        help="Only todos of repositories with this role.",
+        shell_complete=roles,
+    ),
+    click.option("--todo", "todos", multiple=True, metavar="TODO", help="Only this todo.", shell_complete=todo_ids),
+)
+
+
+def narrowed(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command gets `wanted`. An option may be repeated, which widens; different ones intersect."""
+
+    @wraps(command)
+    def with_selectors(
+        *args: Any,
+        repos: tuple[str, ...],
+        tags: tuple[str, ...],
+        roles: tuple[str, ...],
+        todos: tuple[str, ...],
+        **rest: Any,
+    ) -> Any:
+        return command(*args, wanted=Selectors(repos=repos, tags=tags, roles=roles, todos=todos), **rest)
+
+    narrowed_command: Callable[..., Any] = with_selectors
+    for option in reversed(OPTIONS):
+        narrowed_command = option(narrowed_command)
+    return narrowed_command
+
+
+LOOPBACK = "127.0.0.1"
+
+
+def parse(option: str, words: str) -> tuple[str, int]:
+    """Host and port; raises UsageError."""
+    found = re.fullmatch(r"(?:\[?(?P<host>[^\]]+)\]?:)?(?P<port>\d{1,5})", words)
+    if found is None or not 0 < int(found["port"]) < 65536:
+        raise UsageError(f"{option} {words}: no address to listen on", "write a port, or HOST:PORT")
+    return found["host"] or LOOPBACK, int(found["port"])

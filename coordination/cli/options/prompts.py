@@ -11,8 +11,7 @@ import click
 
 from coordination.cli.options.fields import Field
 from coordination.errors import UsageError
-from coordination.nearest import did_you_mean
-from coordination.phrases import listed
+from coordination.text import did_you_mean, listed
 
 
 def on_a_terminal() -> bool:

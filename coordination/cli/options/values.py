@@ -1,16 +1,38 @@
-"""What people type into an option, as what stands in the file. Whether it may stand there, the models judge."""
+"""From what people type in an option to the value that stands in the file; the models judge whether it may stand there.
+
+Options with a few words to choose from name them in the help text, which wraps, instead of beside the option.
+"""
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 import click
 
 from coordination.errors import UsageError
 from coordination.models import DURATION_UNITS_S, ResourceNeed, parse_duration, parse_size
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def choice(option: str, kind: type[StrEnum], help_: str) -> Callable[[Command], Command]:
+    """`help_` is what stands before the words."""
+    words = [member.value for member in kind]
+    return click.option(
+        option, metavar="WORD", type=click.Choice(words, case_sensitive=False), help=f"{help_} {one_of(kind)}"
+    )
+
+
+def one_of(kind: type[StrEnum]) -> str:
+    """The words as the end of a sentence."""
+    *words, last = (member.value for member in kind)
+    return f"{', '.join(words)} or {last}."
+
 
 _HOURS = re.compile(r"([+-]?\d+(?:\.\d+)?)\s*(m|h|d)?")
 _WHOLE = re.compile(r"[+-]?\d+")

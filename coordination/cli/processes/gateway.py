@@ -10,7 +10,7 @@ import click
 from rich_click import command
 
 from coordination.cli.context import CliContext
-from coordination.cli.options.listening import LOOPBACK, parse
+from coordination.cli.options.filters import LOOPBACK, parse
 from coordination.cli.screen import times
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
@@ -18,7 +18,7 @@ from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
 
 if TYPE_CHECKING:
-    from coordination.gateway.tokens import Grant
+    from coordination.gateway.access import Grant
 
 PORT = 8770
 
@@ -77,8 +77,7 @@ def gateway(
 
 def _serve(call: CliContext, words: str, pages: tuple[str, ...]) -> None:
     from coordination.gateway.access import origin_of
-    from coordination.gateway.opening import open_gateway
-    from coordination.gateway.serving import serve
+    from coordination.gateway.serving import open_gateway, serve
     from coordination.operations.listening import Address, listen
 
     host, port = parse("--listen", words)
@@ -93,7 +92,7 @@ def _serve(call: CliContext, words: str, pages: tuple[str, ...]) -> None:
 
 
 def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:
-    from coordination.gateway.opening import open_bus, open_tokens
+    from coordination.gateway.serving import open_bus, open_tokens
 
     url = call.redis_url()
     bus, tokens = open_bus(url, call.settings), open_tokens(url, call.settings)
@@ -107,7 +106,7 @@ def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json
 
 
 def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
-    from coordination.gateway.opening import open_tokens
+    from coordination.gateway.serving import open_tokens
 
     open_tokens(call.redis_url(), call.settings).revoke(recipient)
     if as_json:
@@ -116,7 +115,7 @@ def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
 
 
 def _list(call: CliContext, *, as_json: bool) -> None:
-    from coordination.gateway.opening import open_tokens
+    from coordination.gateway.serving import open_tokens
 
     grants = open_tokens(call.redis_url(), call.settings).list()
     if as_json:

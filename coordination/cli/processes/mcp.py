@@ -13,7 +13,7 @@ import click
 from rich_click import command
 
 from coordination.cli.context import CliContext
-from coordination.cli.options.listening import parse
+from coordination.cli.options.filters import parse
 from coordination.cli.screen.output import print_json
 from coordination.errors import CoordinationError
 
@@ -42,7 +42,7 @@ def mcp(call: CliContext, http: str | None, config: bool) -> None:
 
 
 def _serve_stdio(call: CliContext) -> None:
-    from coordination.mcp.serving import over_stdio
+    from coordination.mcp.server import over_stdio
     from coordination.mcp.session import Session
 
     if sys.stdin.isatty():
@@ -52,7 +52,7 @@ def _serve_stdio(call: CliContext) -> None:
 
 def _serve_http(call: CliContext, http: str) -> None:
     from coordination.mcp.access import new_token, url_of
-    from coordination.mcp.serving import over_http
+    from coordination.mcp.server import over_http
     from coordination.mcp.session import Session
     from coordination.operations.listening import listen
 

@@ -9,7 +9,7 @@ import click
 from rich_click import command
 
 from coordination.cli.context import CliContext
-from coordination.cli.options.listening import parse
+from coordination.cli.options.filters import parse
 from coordination.cli.screen.output import print_flower
 from coordination.operations import metrics as exporter
 from coordination.operations.flower import COMMAND, LOOPBACK, PORT, Page, auth

@@ -10,10 +10,10 @@ import click
 
 from coordination.cli.runs.summary import elsewhere
 from coordination.cli.runs.waits import in_words, waits
-from coordination.phrases import counted, listed
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.runs.service import Runs
 from coordination.terminal import spelled
+from coordination.text import counted, listed
 
 FAILED = (TodoState.FAILED, TodoState.COMPENSATION_FAILED)
 SHOWN_FAILURES = 3

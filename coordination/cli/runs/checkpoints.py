@@ -19,8 +19,8 @@ from coordination.cli.screen import times
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
-from coordination.phrases import counted, listed
 from coordination.runs.records import RunStatus
+from coordination.text import counted, listed
 
 the_run = click.argument("run", shell_complete=run_ids)
 

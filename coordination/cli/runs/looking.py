@@ -14,15 +14,15 @@ from coordination.cli.completing import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import figures, print_run
 from coordination.cli.screen import times
-from coordination.cli.screen.colours import told
+from coordination.cli.screen.blocks import told
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.cli.screen.tables import colourful, print_table
-from coordination.phrases import counted
 from coordination.runs.records import RunView
 from coordination.runs.service import Runs
 from coordination.runs.view import LAST
 from coordination.terminal import Lets, letting
+from coordination.text import counted
 from coordination.wire.connection import reaching
 
 the_run = click.argument("run", default=LAST, shell_complete=run_ids)
@@ -87,7 +87,7 @@ def show_run(call: CliContext, run: str, gantt: Path | None, form: Form) -> None
 
 
 def _draw(runs: Runs, run_id: str, path: Path) -> None:
-    from coordination.cli.screen.picture_file import refuse_other, write_picture
+    from coordination.cli.screen.output import refuse_other, write_picture
     from coordination.runs.pictures import gantt
 
     refuse_other(path)

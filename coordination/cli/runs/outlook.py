@@ -11,12 +11,12 @@ from rich_click import command
 
 from coordination.cli.completing import plan_ids, run_ids
 from coordination.cli.context import CliContext
-from coordination.cli.options.narrowing import narrowed
+from coordination.cli.options.filters import narrowed
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import plain
 from coordination.errors import UsageError
-from coordination.phrases import counted
+from coordination.text import counted
 
 if TYPE_CHECKING:
     from coordination.planner.forecast import Forecast, Saving

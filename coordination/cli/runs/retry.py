@@ -9,14 +9,14 @@ from rich_click import command
 
 from coordination.cli.completing import todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.options.choices import choice
+from coordination.cli.options.values import choice
 from coordination.cli.runs.looking import opened, the_run
 from coordination.cli.runs.summary import BLOCKED
 from coordination.cli.runs.sweep import see_through
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.models import OnFailure
-from coordination.phrases import counted, listed
+from coordination.text import counted, listed
 
 if TYPE_CHECKING:
     from coordination.runs.retry_plan import CarryOver

@@ -16,11 +16,11 @@ from coordination.cli.runs.sweep import record, see_through
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.errors import UsageError
-from coordination.phrases import counted, listed
 from coordination.runs.records import RunStatus, RunView
 from coordination.runs.rollback import Prospect
 from coordination.runs.service import Runs
 from coordination.terminal import spelled
+from coordination.text import counted, listed
 
 
 @command()

@@ -14,10 +14,10 @@ from coordination.cli.runs.looking import opened, the_run
 from coordination.cli.runs.summary import print_run
 from coordination.cli.runs.waits import SERVE, Reminders, Wait, in_words
 from coordination.cli.screen.shown import as_json_option
-from coordination.phrases import counted
 from coordination.runs.records import RunView, TodoState
 from coordination.runs.service import Runs
 from coordination.terminal import spelled
+from coordination.text import counted
 
 
 @command()

@@ -19,9 +19,8 @@ from rich_click import command
 
 from coordination.cli.completing import plan_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.options.choices import choice
-from coordination.cli.options.narrowing import narrowed
-from coordination.cli.options.values import more_than_zero
+from coordination.cli.options.filters import narrowed
+from coordination.cli.options.values import choice, more_than_zero
 from coordination.cli.runs.advice import say_next
 from coordination.cli.runs.dry_run import rehearse
 from coordination.cli.runs.following import Following
@@ -31,15 +30,14 @@ from coordination.ecosystem.writeback import Written, write_back
 from coordination.errors import Conflict, CoordinationError
 from coordination.messages.following import BEGINNING
 from coordination.models import OnFailure, Strategy, WriteBack
-from coordination.phrases import listed
-from coordination.planner.alone import alone
-from coordination.planner.graph import build
+from coordination.planner.graph import alone, build
 from coordination.planner.selection import Selectors, find_plan
 from coordination.runs.left_out import left_out
 from coordination.runs.records import RunStatus, RunView
 from coordination.runs.service import Runs
 from coordination.runs.submit import Order, decide
 from coordination.terminal import spelled
+from coordination.text import listed
 from coordination.wire.connection import reaching
 
 if TYPE_CHECKING:

@@ -1,14 +1,63 @@
-"""What a page is made of: a head, facts below each other, text that is folded, sections with a heading."""
+"""The parts of a page: a head, facts, folded text, sections; and one colour for each state, in tables and on pages alike."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from functools import cache
 
 import click
 
 from coordination.cli.screen.tables import Cell, Column, Row, drawn, length, plain, styled, wrapped
+
+STYLES: Mapping[str, str] = {
+    "in_progress": "cyan",
+    "active": "cyan",
+    "running": "cyan",
+    "dispatched": "cyan",
+    "parked": "yellow",
+    "retrying": "yellow",
+    "rolling_back": "yellow",
+    "compensating": "yellow",
+    "compensated": "yellow",
+    "rolled_back": "yellow",
+    "rollback_failed": "red bold",
+    "compensation_failed": "red bold",
+    "blocked": "red",
+    "unsatisfied": "red",
+    "failed": "red",
+    "critical": "red bold",
+    "high": "yellow",
+    "on_hold": "yellow",
+    "unknown": "yellow",
+    "deprecated": "yellow",
+    "resolved": "green",
+    "closed": "green",
+    "completed": "green",
+    "satisfied": "green",
+    "succeeded": "green",
+    "low": "dim",
+    "draft": "dim",
+    "cancelled": "dim",
+}
+"""Statuses, priorities and states in a run. What has none here is nothing to look at twice."""
+
+
+@cache
+def told(word: str | None) -> Cell:
+    """A status, a priority, a severity."""
+    return Cell(str(word or ""), STYLES.get(word or "", ""))
+
+
+def due(target: date | datetime | None, today: date, *, over: bool) -> Cell:
+    """A day, red where it has passed and the work is not `over`."""
+    if target is None:
+        return Cell("")
+    day = target.date() if isinstance(target, datetime) else target
+    return Cell(day.isoformat(), "red" if day < today and not over else "")
+
 
 READABLE = 100
 """Text is not made wider than this, however wide the terminal is."""

@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from coordination.ecosystem.wording import USED_ELSEWHERE
 from coordination.errors import UsageError
 from coordination.models import ResourceNeed
-from coordination.nearest import nearest
+from coordination.text import nearest
 
 Part = Callable[[Any], str]
 _ESCAPES = {r"\t": "\t", r"\n": "\n", r"\\": "\\"}

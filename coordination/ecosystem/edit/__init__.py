@@ -3,8 +3,7 @@
 | file | |
 |---|---|
 | `amendments.py` | a field set or taken out |
-| `records.py` `sections.py` | a record added or taken out; the section that gets its first one |
-| `lists.py` | a list of words or sentences, changed as little as can be |
+| `records.py` | a record added or taken out; the section that gets its first one |
 | `neighbours.py` `writing.py` | in whose hand: a record's as its neighbour's, a value's as the old one's |
 | `rendering.py` | how YAML says a value |
 | `flow.py` | elements between brackets: commas, spaces, rows |

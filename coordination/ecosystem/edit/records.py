@@ -1,19 +1,20 @@
-"""A record put at the end of a list of records, or taken out of it, in the hand of its neighbours."""
+"""A record added at the end of a section or taken out of it, in the style of its neighbours; a missing section is made."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode
 
-from coordination.ecosystem.edit import flow
-from coordination.ecosystem.edit.amendments import refuse_shared
-from coordination.ecosystem.edit.neighbours import flow_item, in_order_of, item_lines
+from coordination.ecosystem.edit import flow, rendering
+from coordination.ecosystem.edit.amendments import insert_entry, refuse_shared
+from coordination.ecosystem.edit.neighbours import block_fields, flow_item, in_order_of, item_lines
 from coordination.ecosystem.edit.regions import without_items
-from coordination.ecosystem.edit.sections import fill_section, insert_section, layout_of
-from coordination.ecosystem.edit.writing import Written, put
+from coordination.ecosystem.edit.writing import Style, Written, hand_of, put
 from coordination.ecosystem.yaml_text.lines import (
+    alone_before,
     below,
     blank_above,
     content_end,
@@ -26,6 +27,80 @@ from coordination.ecosystem.yaml_text.splices import Entry, TextEdit, entry, is_
 from coordination.ecosystem.yaml_text.values import value_of
 from coordination.errors import EditConflict
 from coordination.models import Coordination, Ecosystem, Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How far in things stand: names below a name, the dashes of a list below its name, an item's fields after its dash."""
+
+    step: int = rendering.STEP
+    dash: int = rendering.STEP
+    item: int = 2
+
+
+def layout_of(root: Node) -> Layout:
+    """As the first section shows it."""
+    found: dict[str, int] = {}
+    for key, value in _entries(root, 2):
+        inside = value.start_mark.column - key.start_mark.column
+        if isinstance(value, MappingNode) and inside > 0:
+            found.setdefault("step", inside)
+        elif isinstance(value, SequenceNode) and value.value and inside >= 0 and "dash" not in found:
+            found["dash"] = inside
+            found["item"] = max(value.value[0].start_mark.column - value.start_mark.column, 2)
+    return Layout(**{"step": found.get("dash") or rendering.STEP} | found)
+
+
+def _entries(node: Node, depth: int) -> Iterator[tuple[Node, CollectionNode]]:
+    """The names of sections, and what stands on the lines below them."""
+    for key, value in node.value if isinstance(node, MappingNode) and depth else ():
+        if isinstance(value, CollectionNode) and not value.flow_style and value.start_mark.line > key.start_mark.line:
+            yield key, value
+            yield from _entries(value, depth - 1)
+
+
+def insert_section(
+    text: str,
+    owner: MappingNode,
+    names: Sequence[str],
+    record: dict[str, Any],
+    order: Sequence[str],
+    layout: Layout,
+) -> list[TextEdit]:
+    """The names that are missing, the first of them in `owner`."""
+    name, *rest = names
+    written = _section(rest, record, hand_of(text, owner, name), layout)
+    return insert_entry(text, owner, name, written, order, blank_line=_spaced(text, owner))
+
+
+def _spaced(text: str, mapping: MappingNode) -> bool:
+    """Whether blank lines stand between the entries."""
+    return not mapping.flow_style and any(
+        alone_before(text, key.start_mark.index) and blank_above(text, key.start_mark.index)
+        for key, _ in mapping.value[1:]
+    )
+
+
+def fill_section(
+    text: str, mapping: MappingNode, owner: Entry, rest: list[str], record: dict[str, Any], layout: Layout
+) -> list[TextEdit]:
+    """Instead of nothing, `~`, `[]` or `{}`."""
+    written = _section(rest, record, hand_of(text, mapping, owner.key.value), layout)
+    return put(text, owner, written, flow_style=bool(mapping.flow_style))
+
+
+def _section(rest: list[str], record: dict[str, Any], hand: Style, layout: Layout) -> Written:
+    if hand.flow:
+        value: Any = [record]
+        for name in reversed(rest):
+            value = {name: value}
+        return Written(head=rendering.like_json(value) if hand.json else rendering.flow(value))
+    names = [" " * (hand.column + layout.step * (i + 1)) + f"{name}:" for i, name in enumerate(rest)]
+    column = hand.column + layout.step * len(rest) + layout.dash
+    inner = column + layout.item
+    lines = block_fields(record, Style(column=inner, inner=inner + rendering.STEP))
+    dash_and_gap = " " * column + "-".ljust(layout.item)
+    return Written(head="", lines=(*names, dash_and_gap + lines[0], *lines[1:]))
 
 
 def add_item(text: str, root: Node, place: Location, record: Mapping[str, Any], order: Sequence[str]) -> list[TextEdit]:

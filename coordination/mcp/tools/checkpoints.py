@@ -10,8 +10,7 @@ from pydantic import BaseModel, Field
 
 from coordination.errors import Conflict
 from coordination.mcp.answers import CutRun, cut
-from coordination.mcp.declaring import adds, carries_out, reads
-from coordination.mcp.params import RunName, Wait
+from coordination.mcp.declaring import RunName, Wait, adds, carries_out, reads
 from coordination.mcp.session import Session
 from coordination.mcp.tools.runs import SHOWN
 from coordination.runs.named_checkpoints import NamedCheckpoint

@@ -8,8 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from coordination.mcp.answers import EditedIssue, Page, ShownIssue, edited, given, page, shown
-from coordination.mcp.declaring import adds, changes, reads
-from coordination.mcp.params import (
+from coordination.mcp.declaring import (
     AnyOf,
     BlockedBy,
     Blocking,
@@ -22,6 +21,9 @@ from coordination.mcp.params import (
     RepoName,
     Repos,
     Severity,
+    adds,
+    changes,
+    reads,
 )
 from coordination.mcp.session import Session
 from coordination.models import Issue, IssueStatus, Level

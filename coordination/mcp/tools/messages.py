@@ -10,8 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from coordination.api import post
 from coordination.api.post import Acknowledged, MessageView, Sent
-from coordination.mcp.declaring import adds, changes, reads
-from coordination.mcp.params import several
+from coordination.mcp.declaring import adds, changes, reads, several
 from coordination.mcp.session import Session
 from coordination.messages import Event, Gap
 

@@ -7,8 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from coordination.mcp.answers import CutForecast, CutPlanCompletion, Page, cut, cut_forecast, page
-from coordination.mcp.declaring import checks, reads
-from coordination.mcp.params import AnyOf, AtOnce, Items, Limit, Most, Offset, PlanName
+from coordination.mcp.declaring import AnyOf, AtOnce, Items, Limit, Most, Offset, PlanName, checks, reads
 from coordination.mcp.session import Session
 from coordination.models import Plan, PlanStatus
 from coordination.planner.selection import Selectors

@@ -5,8 +5,7 @@ from __future__ import annotations
 from coordination.breakers.records import Breaker
 from coordination.dependencies.records import DependencyReport
 from coordination.mcp.answers import CutEcosystemStatus, CutRepoStatus, Page, cut, page
-from coordination.mcp.declaring import checks, reads
-from coordination.mcp.params import AnyOf, Limit, Most, Offset, RepoName
+from coordination.mcp.declaring import AnyOf, Limit, Most, Offset, RepoName, checks, reads
 from coordination.mcp.session import Session
 from coordination.models import Dependency, DependencyStatus, DependencyType
 from coordination.operations.glance import glance

@@ -1,22 +1,69 @@
-"""Carrying out: runs are started, looked at and steered. A run goes on whoever leaves."""
+"""Runs started, shown and steered, and pieces of their logs that fit into an answer. A run goes on whoever leaves."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
 from coordination.mcp.answers import CutRun, cut
-from coordination.mcp.declaring import carries_out, changes, reads, undoes
-from coordination.mcp.excerpt import Excerpt, excerpt
-from coordination.mcp.params import AnyOf, AtOnce, Items, Most, PlanName, RunName, TodoName, Wait
+from coordination.mcp.declaring import (
+    AnyOf,
+    AtOnce,
+    Items,
+    Most,
+    PlanName,
+    RunName,
+    TodoName,
+    Wait,
+    carries_out,
+    changes,
+    reads,
+    undoes,
+)
 from coordination.mcp.session import Session
 from coordination.models import OnFailure, Strategy
 from coordination.planner.selection import Selectors
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.view import LAST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excerpt:
+    """`text` begins with a line that says what is left out before it, if anything is, and ends with one if more follows."""
+
+    run_id: str
+    todo: str | None
+    text: str
+    offset: int
+    """Of the first character of the log that is in `text`."""
+    end: int
+    """Of the first one that is not any more: where to go on."""
+    total: int
+    """As long as the log is now."""
+
+
+def excerpt(run_id: str, todo: str | None, pieces: Iterable[str], *, limit: int, offset: int | None) -> Excerpt:
+    """From `offset` on, or the end; of an end that is cut, the first line is a whole one where that is near."""
+    log = "".join(pieces)
+    start = _tail(log, limit) if offset is None else min(offset, len(log))
+    end = min(start + limit, len(log))
+    before = f"[coord] {start} characters before this: offset=0\n" if start else ""
+    after = f"\n[coord] {len(log) - end} characters after this: offset={end}\n" if end < len(log) else ""
+    text = before + log[start:end] + after
+    return Excerpt(run_id=run_id, todo=todo, text=text, offset=start, end=end, total=len(log))
+
+
+def _tail(log: str, limit: int) -> int:
+    start = max(0, len(log) - limit)
+    if start == 0 or log[start - 1] == "\n":
+        return start
+    line = log.find("\n", start, start + limit // 2)
+    return start if line < 0 else line + 1
+
 
 SHOWN = 100
 """Todos of a run, unless more are asked for."""

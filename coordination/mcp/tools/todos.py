@@ -9,8 +9,7 @@ from pydantic import Field
 
 from coordination.errors import UsageError
 from coordination.mcp.answers import EditedTodo, Page, ShownTodo, edited, given, page, shown
-from coordination.mcp.declaring import adds, reads
-from coordination.mcp.params import (
+from coordination.mcp.declaring import (
     AnyOf,
     BlockedBy,
     Blocking,
@@ -21,6 +20,8 @@ from coordination.mcp.params import (
     RepoName,
     Resources,
     TodoName,
+    adds,
+    reads,
 )
 from coordination.mcp.session import Session
 from coordination.models import Gate, Level, TodoStatus

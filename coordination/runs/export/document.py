@@ -13,9 +13,9 @@ from typing import Any
 from redis.client import NEVER_DECODE
 
 from coordination.errors import Conflict, NotFound
-from coordination.phrases import listed
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
+from coordination.text import listed
 from coordination.wire.keys import RunKeys, member, resource
 
 FORMAT = 1

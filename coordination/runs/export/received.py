@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordination.disk import in_units
 from coordination.errors import Conflict, UsageError
-from coordination.phrases import counted, listed
 from coordination.runs.export.document import FORMAT, HASH, KINDS, OTHERS, SET, STREAM, ZSET, Checksum
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.structure import refuse_damaged
+from coordination.text import counted, listed
 from coordination.wire.keys import RunKeys
 
 GZIP = b"\x1f\x8b"

@@ -20,7 +20,7 @@ from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
 from coordination.runs.cleaning import Answer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.log_pieces import LOG_LIMIT_BYTES
+from coordination.runs.log_reader import LOG_LIMIT_BYTES
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Blame, Grant, Reply, Result, RunBrief, TodoInputs, TodoState
 from coordination.runs.shared import ContextCalls, chain_of_todo

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordination.mcp.access import url_of
-from coordination.mcp.excerpt import Excerpt, excerpt
+from coordination.mcp.tools.runs import Excerpt, excerpt
 from coordination.operations.listening import Address
 
 LOG = ["one\ntw", "o\nthree\n", "four\n"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.cli.screen.picture_file import write_picture
+from coordination.cli.screen.output import write_picture
 from coordination.errors import Conflict, CoordinationError, UsageError
 from coordination.planner.svg import document
 

@@ -15,7 +15,7 @@ from coordination.ecosystem.schema import json_schema
 from coordination.ecosystem.wording import RECORDS
 from coordination.errors import InvalidFile, Problem
 from coordination.models import Ecosystem, Record
-from coordination.wording import PATTERNS
+from coordination.text import PATTERNS
 
 JARGON = re.compile(r"Input should|valid string|tuple|discriminator|NoneType|pydantic|constrained|Value error|dict\b")
 

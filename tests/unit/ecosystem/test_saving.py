@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.ecosystem.editing import Edit, edit
-from coordination.ecosystem.file_lock import exclusive
-from coordination.ecosystem.saving import save
+from coordination.ecosystem.editing import Edit, edit, exclusive, save
 from coordination.ecosystem.writeback import complete_todos
 from coordination.errors import CoordinationError, EditConflict
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coordination.ecosystem.document import load
-from coordination.ecosystem.outcome import Outcome
+from coordination.ecosystem.revision import Outcome
 from coordination.ecosystem.writeback import Written, complete_todos, reopen_todos, write_back
 from coordination.ecosystem.yaml_text.lines import BREAK, BREAKS, alone_before, line_stop, next_line
 from coordination.errors import EditConflict, InvalidFile

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from waiting_graphs import AMOUNT, Draft, acyclic, planted
 
 from coordination.locks.deadlock import verdict
-from coordination.locks.graph_records import ALONE, SHARED, Want
+from coordination.locks.wait_graph import ALONE, SHARED, Want
 
 LENGTHS = range(2, 11)
 

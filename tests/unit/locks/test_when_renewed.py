@@ -9,8 +9,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from coordination.locks import renewal
-from coordination.locks.renewal import Renewal
+from coordination.locks import core as renewal
+from coordination.locks.core import Renewal
 
 
 def test_a_lock_is_renewed_at_each_third_of_its_ttl(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from coordination.locks.graph_records import ALONE, SHARED, Holding, Name, Request, Want
-from coordination.locks.wait_graph import WaitGraph
+from coordination.locks.wait_graph import ALONE, SHARED, Holding, Name, Request, WaitGraph, Want
 
 AMOUNT = "amount"
 

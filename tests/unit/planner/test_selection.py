@@ -9,8 +9,8 @@ from planner_ecosystems import PLAN, todo
 
 from coordination.errors import NotFound
 from coordination.models import Coordination, Ecosystem, Plan, Repo
-from coordination.phrases import counted
 from coordination.planner.selection import Selectors, select
+from coordination.text import counted
 
 ECOSYSTEM = Ecosystem(
     repos=(

@@ -7,8 +7,7 @@ from planner_ecosystems import PLAN, ecosystem, todo
 
 from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Resource, Todo
-from coordination.planner.alone import alone
-from coordination.planner.graph import build
+from coordination.planner.graph import alone, build
 from coordination.planner.selection import Selectors
 
 

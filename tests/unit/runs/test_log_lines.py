@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from coordination.runs.log_lines import marked, prefixed
-from coordination.runs.log_reader import Piece
+from coordination.runs.log_reader import Piece, marked, prefixed
 
 
 def piece(text: str, todo: str = "A", attempt: int = 1) -> Piece:

@@ -1,6 +1,6 @@
 -- Whose turn it is: what is ready stands in order, and goes out to the workers.
 --
--- A todo's turn is when it became ready, less AGEING times its longest remaining path (`order`, in ms; planner/urgency.py). Smaller is
+-- A todo's turn is when it became ready, less AGEING times its longest remaining path (`order`, in ms; planner/ranking.py). Smaller is
 -- more urgent: the longest path goes first, and nobody waits for ever behind others that came later.
 
 local BEGINNING_MS = 1735689600000 -- small numbers leave room for the fraction that breaks ties
@@ -77,7 +77,7 @@ local function free_repo(p, todo)
 end
 
 -- The todo's message stands in its queue when the step has ended: nobody dies between the two. `served` and `posted` tell workers
--- which of their queues to look into first (queue/fetch.lua). Not before a worker has left an envelope (wire/envelope.py), and
+-- which of their queues to look into first (queue/fetch.lua). Not before a worker has left an envelope (key `envelope`), and
 -- what belongs to a chord says so in its message: both are left to the caller.
 local function post(todo, attempt, repo, host, size)
   local prefix, envelope, names = unpack(call('HMGET', head .. KEY.envelope, 'queue', 'message', 'words'))

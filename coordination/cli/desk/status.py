@@ -1,21 +1,29 @@
-"""What the desk says about a repository, or about everything, for reading."""
+"""`status`, `blocking`, `ecosystem-status`: where a repository or everything stands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from coordination.cli.desk.breakers import breaker_line
-from coordination.cli.screen.blocks import Lines, facts, head, rows, section, terminal_width
-from coordination.cli.screen.colours import told
+import click
+from rich_click import command
+
+from coordination.cli.completing import repo_names
+from coordination.cli.context import CliContext
+from coordination.cli.desk.breakers import breaker_line, breakers_named, breakers_shown, resets_shown
+from coordination.cli.live import asking, breaker_resets, breakers, messages_for
+from coordination.cli.screen.blocks import Lines, facts, head, print_page, rows, section, terminal_width, told
+from coordination.cli.screen.output import print_json
+from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import Cell, Column, drawn, filled
 from coordination.models import Dependency, Todo
-from coordination.phrases import counted
+from coordination.text import counted
 
 if TYPE_CHECKING:
     from coordination.breakers.records import Breaker
     from coordination.runs.live import Asked
     from coordination.tracker.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
+
 
 SHOWN = 10
 """Of a long list of todos the most urgent: the rest is a `coord list-todos` away."""
@@ -132,3 +140,70 @@ def _repos(lines: Sequence[RepoLine]) -> Lines:
     if not table:
         return []
     return drawn(*filled([Column(name=name) for name in names], table), terminal_width(), colour=True)
+
+
+the_repo = click.argument("repo", shell_complete=repo_names)
+RESETS_SHOWN = 5
+
+
+@command()
+@click.argument("repo", shell_complete=repo_names, required=False)
+@as_json_option
+@click.pass_obj
+def status(call: CliContext, repo: str | None, as_json: bool) -> None:
+    """Show where REPO stands: what is worked on, ready and blocked there, its issues, plans and dependencies.
+
+    Without REPO, where everything stands, with the circuit breakers that are not closed, or have counted failures.
+    """
+    if repo is not None:
+        _one(call, repo, as_json=as_json)
+        return
+    there = breakers(call)
+    resets = () if as_json else breaker_resets(call, RESETS_SHOWN)
+    _everything(call, there, breakers_shown(there), resets_shown(resets), as_json=as_json)
+
+
+def _one(call: CliContext, repo: str, *, as_json: bool) -> None:
+    found = call.manager.get_repo_status(repo)
+    breaker = next((one for one in breakers(call) if one.name == f"repo:{repo}"), None)
+    if as_json:
+        print_json({**found.model_dump(mode="json"), "breaker": breaker})
+    else:
+        print_page(*repo_overview(found, messages_for(call, repo), breaker))
+
+
+def _everything(call: CliContext, there: Sequence[Breaker], first: Lines, last: Lines = (), *, as_json: bool) -> None:
+    found = call.manager.get_ecosystem_status()
+    if as_json:
+        print_json({**found.model_dump(mode="json"), "breakers": there})
+    else:
+        print_page(first, *ecosystem_overview(found, asking(call)), last)
+
+
+@command()
+@the_repo
+@as_json_option
+@click.pass_obj
+def blocking(call: CliContext, repo: str, as_json: bool) -> None:
+    """Show the open issues that hold up work in REPO, directly or at the end of a chain."""
+    found = call.manager.get_blocking_issues(repo)
+    if not found and not as_json:
+        click.echo(f"no open issue holds up work in {repo}", err=True)
+        return
+    _say(found, blocking_overview(found), as_json=as_json)
+
+
+@command()
+@as_json_option
+@click.pass_obj
+def ecosystem_status(call: CliContext, as_json: bool) -> None:
+    """Show where everything stands: each repository, what is overdue, what holds up most, what may begin."""
+    there = breakers(call)
+    _everything(call, there, breakers_named([one for one in there if one.tripped]), as_json=as_json)
+
+
+def _say(found: object, page: Iterable[Lines], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+    else:
+        print_page(*page)

@@ -1,8 +1,34 @@
-"""What pydantic says about a value, in our words: what is wanted there. For the file and for settings alike."""
+"""Words for people: names and numbers in a sentence, what is wrong with a value, and the known word nearest to an unknown one."""
 
 from __future__ import annotations
 
-from pydantic_core import ErrorDetails
+import re
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+NAMES_SHOWN = 10
+_CONSONANT_Y = re.compile("[^aeiou]y$")
+_HISSES = ("s", "x", "z", "ch", "sh")
+
+
+def listed(names: Collection[str]) -> str:
+    """A long list is cut, and says so."""
+    shown = ", ".join(list(names)[:NAMES_SHOWN])
+    return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 todo`, `12 todos`, `12 repositories`, `12 days`, `12 branches`"""
+    if number == 1:
+        return f"1 {noun}"
+    if _CONSONANT_Y.search(noun):
+        return f"{number:,} {noun[:-1]}ies"
+    return f"{number:,} {noun}{'es' if noun.endswith(_HISSES) else 's'}"
+
 
 _DATE = "a date like 2026-01-31, with or without a time"
 _DURATION = "a duration like 90s, 10m, 1.5h or a number of seconds"
@@ -87,3 +113,62 @@ def wrong_value(details: list[ErrorDetails]) -> str:
     if strict:
         return limit(strict[0])
     return "needs " + " or ".join(dict.fromkeys(WANTED[detail["type"]] for detail in details))
+
+
+_ID = re.compile(r"([A-Za-z][A-Za-z0-9_-]*?)[-_ ]?(\d+)", re.ASCII)
+ENOUGH = 20_000
+"""Comparisons for one file: 10,000 ids take 0.1 s each, and a file may name a thousand unknown ones."""
+
+
+def nearest(word: str, known: Collection[str], *, cutoff: float = 0.6) -> str:
+    """The closest of `known`, or nothing. Case, `-`, `_` and blanks count as equal; `cutoff` is how alike they must be.
+
+    Of ids like TODO-001 none is near whose number is another one, be it close: zeros before it, or two digits that
+    changed places, are misspelt.
+    """
+    plain = {_plain(k): k for k in known if _may_be_meant(word, k)}
+    found = get_close_matches(_plain(word), plain, n=1, cutoff=cutoff)
+    return plain[found[0]] if found else ""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The closest of `known` as words to append, or nothing."""
+    near = nearest(word, tuple(known))
+    return f" (did you mean {near!r}?)" if near else ""
+
+
+def _may_be_meant(word: str, known: str) -> bool:
+    given, there = _ID.fullmatch(word), _ID.fullmatch(known)
+    if there is None or not there[1].isupper():  # a name
+        return True
+    return given is not None and _misspelt(given[2].lstrip("0"), there[2].lstrip("0"))
+
+
+def _misspelt(number: str, other: str) -> bool:
+    width = max(len(number), len(other))
+    number, other = number.zfill(width), other.zfill(width)
+    differ = [i for i in range(width) if number[i] != other[i]]
+    match differ:
+        case []:
+            return True
+        case [i, j]:
+            return j == i + 1 and (number[i], number[j]) == (other[j], other[i])
+        case _:
+            return False
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("-", "_").replace(" ", "_")
+
+
+class Suggester:
+    """`nearest`, until it has cost enough."""
+
+    def __init__(self, comparisons: int = ENOUGH) -> None:
+        self._left = comparisons
+
+    def nearest(self, word: str, known: Collection[str]) -> str:
+        if self._left <= 0:
+            return ""
+        self._left -= len(known)
+        return nearest(word, known)
