@@ -43,12 +43,14 @@ class ForkServer:
             with theirs:
                 socket.send_fds(self._connection(), [request], [out.fileno(), err.fileno(), theirs.fileno()])
             answers.settimeout(timeout)
-            pid = 0
+            pid = None
             try:
-                pid, code = int(_line(answers)), int(_line(answers))
+                pid = int(_line(answers))
+                code = int(_line(answers))
             except TimeoutError:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+                if pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
                 raise subprocess.TimeoutExpired(command, timeout, _whole(out), _whole(err)) from None
             return subprocess.CompletedProcess(command, code, _whole(out), _whole(err))
 

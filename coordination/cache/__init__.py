@@ -35,7 +35,7 @@ was read of it goes. An answer is believed for half a second from when it was *a
 
 What happens when
 *   a writer is killed: its last step has run whole or not at all. In a write that needed several steps the old value may be gone.
-*   who computes (`get_or_compute`) is killed: its lock (contexts.py, locks/) ends after 10 s, and the next one computes. If it was only
+*   who computes (`get_or_compute`) is killed: its lock (single_flight.py, locks/) ends after 10 s, and the next one computes. If it was only
     stopped for so long, two compute, and the later one's value counts.
 *   Redis is away: Unreachable, after the patience of a Line. Nothing weaker is tried instead.
 *   Redis loses its data: all is gone, generations are new. With `cache_folder` (disk.py) it is put back within half a minute, beside
@@ -55,7 +55,7 @@ Proxy Caches" (2000). One who computes: `singleflight` of Go's groupcache (B. Fi
 | `contexts.py` `store.py` `connection.py` | what users have in hand: contexts; bytes; the context of the todo whose command this is |
 | `entries.py` `local.py` | the two layers: steps on Redis; what this process has read |
 | `names.py` `limits.py` | keys, patterns, contexts and how much, judged before anything is sent |
-| `scan.py` `stats.py` | a page of entries at a time; figures |
+| `single_flight.py` `scan.py` `stats.py` | one who computes; a page of entries at a time; figures |
 | `document.py` `disk.py` | export and import; the folder, and what the leader does every half minute |
 """
 

@@ -1,7 +1,4 @@
-"""Contexts: JSON values by key, seen from a place in the tree. Each read asks this process first, then Redis.
-
-Of several callers that want to compute the same value, one does (`SingleFlight`).
-"""
+"""Contexts: JSON values by key, seen from a place in the tree. Each read asks this process first, then Redis."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
-from hashlib import sha256
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from redis import Redis
@@ -35,34 +31,9 @@ from coordination.cache.names import (
 from coordination.cache.scan import Held, Walk
 from coordination.cache.stats import CacheStats, read_stats, tell_hits
 from coordination.errors import Unreachable
-from coordination.locks import LockManager
-from coordination.locks.wants import TTL
 
-PATIENCE = timedelta(minutes=10)
-"""How long others wait for the one that computes."""
-
-
-class SingleFlight:
-    def __init__(self, redis: Redis, namespace: str, ttl: timedelta = TTL) -> None:
-        """`ttl`: so long after its last word the one that computes is taken for dead."""
-        self._locks = LockManager(redis, namespace)
-        self._ttl = ttl
-
-    def one(self, what: str, look: Callable[[], bytes | None], make: Callable[[], bytes]) -> bytes:
-        """What `look` finds, else what `make` makes, under a lock of that name; who waited for it looks again.
-
-        The lock is renewed while `make` goes on; if its process dies, the next one has it when the ttl is over.
-        """
-        found = look()
-        if found is not None:
-            return found
-        with self._locks.acquire(f"cache {sha256(what.encode()).hexdigest()[:32]}", ttl=self._ttl, wait=PATIENCE):
-            found = look()
-            return make() if found is None else found
-
-    def close(self) -> None:
-        self._locks.close()
-
+if TYPE_CHECKING:
+    from coordination.cache.single_flight import SingleFlight
 
 T = TypeVar("T")
 
@@ -103,7 +74,7 @@ class Cache:
 
     @cached_property
     def flight(self) -> SingleFlight:
-        from coordination.cache.contexts import SingleFlight  # locks, which only it needs
+        from coordination.cache.single_flight import SingleFlight  # locks, which only it needs
 
         return SingleFlight(self.redis, self.namespace)
 

@@ -14,11 +14,12 @@ from threading import Barrier
 import pytest
 import redis
 
-from coordination.cache.contexts import Cache, Context, SingleFlight
+from coordination.cache.contexts import Cache, Context
 from coordination.cache.entries import NoRoom
 from coordination.cache.limits import Eviction, Limits
 from coordination.cache.local import CONTEXTS, FRESH_FOR, Local
 from coordination.cache.names import Scope, of_run
+from coordination.cache.single_flight import SingleFlight
 from coordination.cache.store import Store
 from coordination.errors import UsageError
 from coordination.runs.store import RunStore
@@ -429,7 +430,7 @@ def test_a_computation_that_fails_is_kept_by_nobody(cache: Cache):
 COMPUTES = """
 import sys, time
 from datetime import timedelta
-from coordination.cache.contexts import SingleFlight
+from coordination.cache.single_flight import SingleFlight
 from coordination.wire.connection import Profile, connect
 def forever():
     print("computing", flush=True)
