@@ -28,16 +28,16 @@ import redis
 from benchmarks.of_cache.peers import VALUE, microseconds, milliseconds
 from benchmarks.peers.home import ROOT, NotInstalled, interpreter
 from benchmarks.report import Report, parser, report
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.cache.contexts import Cache
 from coordination.cache.limits import Eviction, Limits
 from coordination.cache.local import Local
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
 
 KEYS, ROOM, SEED = 5000, 500, 7
 OVERHEAD = 360 + 240
-"""Of an entry with a value of its own: as in wire/lua/cache/_cache.lua."""
+"""Of an entry with a value of its own: as in backend/lua/cache/_cache.lua."""
 LOOKUPS, SHORT = 5000, 200
 IN_PROCESS_US, REDIS_MS, MISS_MS = 20.0, 1.0, 5.0
 PEERS = ("cachetools", "diskcache")

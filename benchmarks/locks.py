@@ -27,8 +27,8 @@ from benchmarks.of_locks.contest import SYSTEMS, Figures, contest
 from benchmarks.of_locks.floor import floor
 from benchmarks.of_locks.frozen import frozen
 from benchmarks.of_locks.uncontended import uncontended
+from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from coordination.wire.embedded import EmbeddedServer
 
 CONTENDERS = 8
 HOLD_MS, SHORT_MS = 10, 2

@@ -17,13 +17,13 @@ from pathlib import Path
 from statistics import mean
 
 from benchmarks.ground import PLAN, ground
+from coordination.backend.daemon import Daemon
 from coordination.ecosystem.document import load
 from coordination.models import Strategy
 from coordination.planner.graph import build
 from coordination.runs.service import Runs
-from coordination.runs.submit import decide
+from coordination.runs.submission.submit import decide
 from coordination.settings import Settings
-from coordination.wire.daemon import Daemon
 
 KEPT = timedelta(seconds=10)
 LOOK_EVERY = 10

@@ -5,7 +5,7 @@ All on one embedded server over loopback, in turns; sender and handler are proce
 * Send → handler: one message after the other, none waiting for another. coord and the stream keep and acknowledge it.
 * As fast as it goes: from the first that is sent to the last that is handled. The stream is XADD, XREADGROUP and one XACK for
   what that brought (at most 32 entries), with nothing taken over, expired, numbered or removed. It goes through redis-py's
-  client, as it would in a program; coord has connections of its own (wire/line.py), so that the same stream over those
+  client, as it would in a program; coord has connections of its own (backend/step_connection.py), so that the same stream over those
   is measured, too. The first ratio is what a program loses that leaves its own stream for coord; the second, what promises cost.
 * Catching up: what came while the recipient was away.
 * 100,000 messages to 200 recipients of whom half are away at first; all consumers are killed (SIGKILL) every 5 s. What a
@@ -32,8 +32,8 @@ from benchmarks.of_messages.cancelling import cancelling
 from benchmarks.of_messages.carriers import CARRIERS
 from benchmarks.of_messages.plenty import plenty
 from benchmarks.of_messages.speed import catch_up, speed
+from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from coordination.wire.embedded import EmbeddedServer
 
 ROUNDS, SINGLE, MANY = 9, 300, 4000
 AWAY = 20_000

@@ -22,8 +22,8 @@ from typing import Any
 
 from benchmarks.clock import seconds
 from benchmarks.ground import PLAN, Ground, ground
+from coordination.backend.daemon import Daemon
 from coordination.models import Repo, Workspace
-from coordination.wire.daemon import Daemon
 from workers.process.child import start
 from workers.workspace import interface as workspace
 from workers.workspace.lock import LockRequest

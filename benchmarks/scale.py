@@ -27,9 +27,9 @@ from benchmarks.of_scale.steps import Cost, Steps
 from benchmarks.of_scale.watched import watched
 from benchmarks.report import Report, parser, report
 from benchmarks.workshop import SETTINGS, Workshop, workshop
+from coordination.backend.client import Profile, connect
 from coordination.models import Strategy
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
 
 SIZES = (1_000, 10_000, 50_000)
 SHORT = {"sizes": [100, 400], "finished": 100, "again": 1}
@@ -84,7 +84,7 @@ def at_once(rows: Report, steps: Steps) -> None:
 def named(command: str) -> str:
     """A step by its name: the log has its digest."""
     from benchmarks.transitions import steps
-    from coordination.wire.scripts import digest
+    from coordination.backend.scripts import digest
 
     names = {digest(name): name for name in steps()}
     words = command.split()

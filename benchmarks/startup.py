@@ -23,8 +23,8 @@ from benchmarks import jupyter
 from benchmarks.clock import best
 from benchmarks.ground import PLAN, Ground, ground
 from benchmarks.report import Report, parser, report
+from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from coordination.wire.embedded import EmbeddedServer
 
 SHORT = {"rounds": 1, "starts": 1}
 READY_S, COLD_S = 1.5, 2.5

@@ -22,17 +22,17 @@ from importlib.resources import files
 
 from benchmarks.clock import seconds
 from benchmarks.ground import PLAN, Ground, ground
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import source
 from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, ShellAction, Strategy, Todo
 from coordination.planner.graph import build
-from coordination.runs.progress import follow
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submit import Order, submit
+from coordination.runs.submission.submit import Order, submit
+from coordination.runs.views.progress import follow
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import source
 
 REAL_TODOS, REAL_REPOS = 200, 10
 TRUE = ShellAction(type="shell", run="true")
@@ -139,7 +139,7 @@ def observed(commands: Iterator[dict[str, str]]) -> Iterator[str]:
 
 
 def steps() -> Iterator[str]:
-    for folder in (files("coordination.wire") / "lua").iterdir():
+    for folder in (files("coordination.backend") / "lua").iterdir():
         for file in folder.iterdir():
             if not file.name.startswith("_"):
                 yield f"{folder.name}/{file.name.removesuffix('.lua')}"

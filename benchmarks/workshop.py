@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.ground import PLAN, Ground
+from coordination.backend.embedded import EmbeddedServer
 from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, Strategy, Todo
 from coordination.planner.graph import PlanGraph, build
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
 from coordination.runs.service import Runs
-from coordination.runs.submit import Order
+from coordination.runs.submission.submit import Order
 from coordination.settings import Settings
-from coordination.wire.embedded import EmbeddedServer
 
 SETTINGS = Settings(retry_attempts=1)
 PATIENCE_S, LOOK_S = 30.0, 0.1

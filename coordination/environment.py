@@ -6,6 +6,8 @@ Redis, the token of the MCP server and the login of Flower: whoever has the firs
 
 from __future__ import annotations
 
+import getpass
+import socket
 import sys
 from collections.abc import Mapping
 
@@ -32,3 +34,8 @@ def hide_process() -> None:
 
 def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if not name.startswith(OURS)}
+
+
+def actor() -> str:
+    """Return `user@host` of this process: the name under which it asks for something."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"

@@ -237,7 +237,7 @@ def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def failpoints_from_environment(environ: Mapping[str, str] | None = None) -> str:
-    """Where this process is to fail, for tests: what it says is in wire/failpoints.py. Empty: nowhere."""
+    """Where this process is to fail, for tests: what it says is in backend/failpoints.py. Empty: nowhere."""
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "FAILPOINTS", "")
 
 

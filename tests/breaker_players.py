@@ -11,7 +11,7 @@ import uuid
 
 import redis
 
-from coordination.wire.scripts import Scripts
+from coordination.backend.scripts import Scripts
 
 READY, START = "players-ready", "players-start"
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 OVERHEAD, VALUE_OVERHEAD, CLOCK = 360, 240, 5000
-"""As in wire/lua/cache/_cache.lua."""
+"""As in backend/lua/cache/_cache.lua."""
 Member = tuple[str, str]
 """A context and a key."""
 

@@ -14,8 +14,8 @@ from hypothesis import settings
 
 import coordination
 import workers
+from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from coordination.wire.embedded import EmbeddedServer
 from tests import disks, ports
 from tests.stage import FORKS, Stage
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from coordination.wire.tolerance import TolerantChannel
+from coordination.broker.kombu_transport import TolerantChannel
 
 PUT = TolerantChannel._put
 

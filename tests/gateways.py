@@ -13,11 +13,11 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from coordination.backend.client import Profile
+from coordination.backend.client import connect as connect_to_redis
 from coordination.gateway.serving import open_tokens
 from coordination.messages import Limits, MessageBus
 from coordination.settings import Settings
-from coordination.wire.connection import Profile
-from coordination.wire.connection import connect as connect_to_redis
 from tests.ports import free_port
 from tests.stage import Begun, Stage
 

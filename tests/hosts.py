@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coordination.backend.keys import Keys
 from coordination.models import Repo
 from coordination.planner.graph import build
-from coordination.runs.submit import submit
+from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
-from coordination.wire.keys import Keys
 from tests.plans import PLAN, Todos, ecosystem, order
 from tests.stage import git
 from workers.app import Container, WorkerConfig

@@ -8,9 +8,9 @@ from typing import Any
 
 import redis
 
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import Scripts
 from coordination.locks.waiting import answer_of
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import Scripts
 from tests.lock_model import Place, Request
 
 HOUR_MS = 3_600_000

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from coordination.wire.embedded import server_binary
+from coordination.backend.embedded import server_binary
 from tests.ports import free_port
 from tests.stage import Begun, Stage, git
 

@@ -16,14 +16,14 @@ import fakeredis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from coordination.backend.scripts import Scripts
+from coordination.broker.delivery import Delivery
 from coordination.models import OnFailure, Strategy
-from coordination.planner.delivery import Delivery
 from coordination.runs.records import Grant, Reply, Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submit import submit
-from coordination.runs.view import RunReader
+from coordination.runs.submission.submit import submit
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from coordination.wire.scripts import Scripts
 from tests.plans import ecosystem, graph, order
 from tests.run_model import ENDS, LIVE, RunModel
 

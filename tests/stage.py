@@ -18,13 +18,13 @@ import redis
 import yaml
 from pydantic_core import to_json
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.daemon import Daemon, Record, alive
+from coordination.backend.embedded import EmbeddedServer
+from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError
-from coordination.runs.view import RunReader
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.daemon import Daemon, Record, alive
-from coordination.wire.embedded import EmbeddedServer
-from coordination.wire.keys import Keys
 from tests.forked import ForkServer
 from tests.waiting import until
 

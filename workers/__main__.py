@@ -10,9 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from coordination.backend.client import reaching
 from coordination.ecosystem import document
 from coordination.environment import hide_process
 from coordination.errors import CoordinationError, NotFound, UsageError
+from coordination.files import close_to_others
 from coordination.models import FILE_NAME, Ecosystem, Repo
 from coordination.settings import (
     ecosystem_path_from_environment,
@@ -21,8 +23,6 @@ from coordination.settings import (
     refuse_in_todo,
 )
 from coordination.terminal import protect
-from coordination.wire.connection import reaching
-from coordination.wire.private import close_to_others
 from workers.app import WorkerConfig
 from workers.file_watch import FileWatch
 from workers.pool import Pool

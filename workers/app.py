@@ -13,26 +13,26 @@ from typing import Protocol
 
 from celery import Celery
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
+from coordination.backend.step_connection import PlainLine
+from coordination.broker.celery_app import make_app
 from coordination.cache import Limits, Store
 from coordination.cache.disk import CacheChore
 from coordination.cache.store import RESULTS
 from coordination.disk import shortage
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
-from coordination.runs.cleaning import CleanupQueue
+from coordination.messages.bus import open_bus
+from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.mail import open_bus
+from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.recovery import MaintenanceLeader
 from coordination.runs.remote_steps.deeds import BRIEFS_KEPT, StepHandlers
 from coordination.runs.remote_steps.serving import Serving
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
-from coordination.wire.line import PlainLine
 from workers.cleanup.jobs import CleanupJobs
 from workers.context_socket import clear_sockets
 from workers.delivery import DeliveryHandler

@@ -18,10 +18,10 @@ from pathlib import Path
 from coordination.disk import full
 from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError, GitRefused
+from coordination.files import open_private
 from coordination.models import Command as Words
 from coordination.models import NoopAction
 from coordination.runs.records import Blame, Grant
-from coordination.wire.private import open_private
 from workers import outcome as ending
 from workers.actions import action_of
 from workers.attempt_environment import AttemptEnvironment

@@ -30,11 +30,11 @@ from typing import Any, Self
 
 import redis
 
+from coordination.backend.embedded import remove_stale, socket_folder
 from coordination.cache.connection import Connection, line
 from coordination.cache.names import REQUEST_SLACK_BYTES, check_request
 from coordination.errors import CoordinationError, NotAllowed, Unreachable, UsageError
 from coordination.runs.shared import ContextCalls
-from coordination.wire.embedded import remove_stale, socket_folder
 
 CALLS = ("get", "set", "delete")
 CLIENTS = 256

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import redis
 
+from coordination.backend.error_messages import cannot_write
 from coordination.models import secrets_of
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
-from coordination.runs.retry import Again, GiveUp, decide
+from coordination.runs.retry_policy import Again, GiveUp, decide
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
-from coordination.wire.error_messages import cannot_write
 from workers.attempt import Attempt
 from workers.attempt_environment import AttemptEnvironment
 from workers.cleanup.jobs import OVER, AutoCleanup

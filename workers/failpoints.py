@@ -1,8 +1,8 @@
-"""Where a worker can be made to fail besides what it asks of Redis: around the compensation of a todo. See wire/failpoints.py."""
+"""Where a worker can be made to fail besides what it asks of Redis: around the compensation of a todo. See backend/failpoints.py."""
 
 from __future__ import annotations
 
-from coordination.wire import failpoints
+from coordination.broker import failpoints
 from workers.actions import Compensate
 
 SEAMS: tuple[failpoints.Seam, ...] = (

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import redis
 
+from coordination.backend.keys import member
 from coordination.errors import Conflict
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Grant
 from coordination.runs.store import RunStore
-from coordination.wire.keys import member
 from workers.checkpoints import Checkpoint
 
 if TYPE_CHECKING:

@@ -27,10 +27,10 @@ from pathlib import Path
 
 import redis
 
+from coordination.files import make_private
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.private import make_private
 
 FOLDER = "alive"
 LOOK_S = 1.0

@@ -13,8 +13,8 @@ from typing import IO
 
 import redis
 
+from coordination.files import make_private, open_private
 from coordination.models import HIDDEN
-from coordination.wire.private import make_private, open_private
 
 FLUSH_S = 0.2
 FLUSH_BYTES = 64 * 1024

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import redis
 from redis.client import PubSub
 
+from coordination.backend.client import address_of, reaching
+from coordination.backend.keys import MessageKeys
 from coordination.errors import Unreachable, Unusable
 from coordination.messages import Limits, Message, MessageBus
 from coordination.messages.outage import Outage, Stopped
-from coordination.runs.cleaning import ERRANDS, WORKERS
+from coordination.runs.cleanup_jobs import ERRANDS, WORKERS
 from coordination.runs.presence import Worker
 from coordination.settings import Settings
-from coordination.wire.connection import address_of, reaching
-from coordination.wire.keys import MessageKeys
 
 LEAVE_S = 5.0
 OPEN_AGAIN_S = 5.0

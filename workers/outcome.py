@@ -13,7 +13,7 @@ from threading import Event
 
 from coordination.dependencies.searching import fits_a_line
 from coordination.runs.records import Blame
-from coordination.runs.retry import Failure
+from coordination.runs.retry_policy import Failure
 from workers.logs import Log
 from workers.process.child import Exit
 

@@ -25,9 +25,9 @@ from celery.concurrency.thread import TaskPool
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from coordination.backend.client import reaching
+from coordination.backend.server_check import refuse_unfit
 from coordination.errors import Unreachable, Unusable
-from coordination.wire.connection import reaching
-from coordination.wire.server_check import refuse_unfit
 from workers.app import Container
 from workers.file_watch import FileWatch
 from workers.restricted import in_words

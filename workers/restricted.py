@@ -9,8 +9,9 @@ from functools import cached_property
 import redis
 from celery import Celery
 
+from coordination.broker.celery_app import make_app
 from coordination.errors import Unreachable, Unusable
-from coordination.runs.cleaning import CleanupQueue
+from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.presence import Presence
 from coordination.runs.remote_steps.proxy import (
     NobodyAnswers,
@@ -20,7 +21,6 @@ from coordination.runs.remote_steps.proxy import (
     ProxyStore,
 )
 from coordination.runs.shared import ContextCalls
-from coordination.wire.carrier import make_app
 from workers.app import Container, Service, WorkerConfig
 from workers.notifications import PubSubNotifications
 

@@ -17,8 +17,8 @@ from celery.exceptions import Ignore
 from celery.result import states
 from celery.worker.state import requests, total_count
 
+from coordination.broker.celery_app import ADVANCE, EXECUTE
 from coordination.runs.dispatch import Dispatcher
-from coordination.wire.carrier import ADVANCE, EXECUTE
 from workers.outcome import TaskResult, TaskResultKind
 
 NAMES_KEPT = 1000

@@ -17,12 +17,12 @@ from datetime import timedelta
 from functools import partial
 
 from benchmarks.of_locks.contest import SPAWN
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import Scripts
 from coordination.errors import DeadlockError, LockTimeout
 from coordination.locks import LockManager
 from coordination.locks.deadlock import Detector
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import Scripts
 from tests.unit.locks.waiting_graphs import Draft, acyclic, planted
 
 LENGTHS = range(2, 11)

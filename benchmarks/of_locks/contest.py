@@ -17,8 +17,8 @@ from multiprocessing.connection import Connection
 from statistics import mean, median, quantiles
 from typing import Any, NamedTuple
 
+from coordination.backend.client import Profile, connect
 from coordination.locks import LockManager
-from coordination.wire.connection import Profile, connect
 
 TTL_S, WAIT_S = 10, 60
 SPAWN = multiprocessing.get_context("spawn")

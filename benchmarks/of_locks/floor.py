@@ -6,7 +6,7 @@ import time
 from multiprocessing.connection import Connection
 
 from benchmarks.of_locks.contest import SPAWN
-from coordination.wire.connection import Profile, connect
+from coordination.backend.client import Profile, connect
 
 WAKES, BETWEEN_S = 1000, 0.01
 LIST = "floor"

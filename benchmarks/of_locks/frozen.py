@@ -16,9 +16,9 @@ from itertools import count
 from multiprocessing.connection import Connection
 
 from benchmarks.of_locks.contest import SPAWN
+from coordination.backend.client import Profile, connect
 from coordination.errors import LockLost, StaleFence
 from coordination.locks import LockManager
-from coordination.wire.connection import Profile, connect
 
 HOLDERS = 8
 TTL = timedelta(milliseconds=200)

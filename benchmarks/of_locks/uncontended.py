@@ -10,7 +10,7 @@ from redis import Redis
 
 from benchmarks.clock import seconds
 from benchmarks.of_locks.contest import SYSTEMS, Enter
-from coordination.wire.connection import Profile, connect
+from coordination.backend.client import Profile, connect
 
 ROUNDS, PAIRS = 60, 100
 

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from redis import Redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.step_connection import StepConnection
 from coordination.messages import Limits, MessageBus
-from coordination.wire.connection import Profile, connect
-from coordination.wire.line import StepConnection
 
 ROOM = 1_000_000
 """No message is trimmed here: what is measured is the way, and not what becomes of an inbox that is full."""

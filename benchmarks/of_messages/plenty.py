@@ -19,9 +19,9 @@ from multiprocessing.process import BaseProcess
 from redis import Redis
 from redis.client import Pipeline
 
+from coordination.backend.client import Profile, connect
 from coordination.messages import Limits, Message, MessageBus
 from coordination.messages.steps import Effects
-from coordination.wire.connection import Profile, connect
 
 FORK = multiprocessing.get_context("forkserver")
 NAMESPACE = "plenty"

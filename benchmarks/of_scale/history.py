@@ -5,11 +5,11 @@ from __future__ import annotations
 from benchmarks.clock import best
 from benchmarks.of_scale.steps import Steps
 from benchmarks.workshop import SETTINGS
+from coordination.broker.celery_app import make_app
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.recovery import MaintenanceLeader
+from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.store import RunStore
-from coordination.runs.view import LAST, RunReader
-from coordination.wire.carrier import make_app
+from coordination.runs.views.run_view import LAST, RunReader
 
 TINY = 2
 ROUNDS = 15

@@ -13,13 +13,13 @@ from redis import Redis
 from benchmarks.clock import seconds
 from benchmarks.of_scale.plans import repos, todos
 from benchmarks.workshop import PLAN, SETTINGS, ecosystem
+from coordination.broker.delivery import Delivery
 from coordination.models import Ecosystem, OnFailure, Strategy
-from coordination.planner.delivery import Delivery
 from coordination.planner.graph import PlanGraph, build
+from coordination.runs.maintenance.leader import Reaper
 from coordination.runs.records import Reply, Result, RunStatus, TodoState
-from coordination.runs.recovery import Reaper
 from coordination.runs.store import RunStore
-from coordination.runs.submit import Order, submit
+from coordination.runs.submission.submit import Order, submit
 
 LEASE = timedelta(minutes=10)
 WELL = Result(outcome=TodoState.SUCCEEDED, exit_code=0)

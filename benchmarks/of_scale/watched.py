@@ -9,10 +9,10 @@ from pathlib import Path
 
 from benchmarks.ground import COORD, PLAN, Ground
 from benchmarks.of_scale.plans import repos, todos
+from coordination.backend.client import Profile, connect
+from coordination.backend.daemon import Daemon
+from coordination.backend.keys import Keys
 from coordination.runs.records import TodoState
-from coordination.wire.connection import Profile, connect
-from coordination.wire.daemon import Daemon
-from coordination.wire.keys import Keys
 
 LOOK_S = 0.2
 TENTHS = 10

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from celery import Celery, signals
 from celery.worker import state
 
+from coordination.backend.address import carrier_url
+from coordination.backend.keys import Keys
+from coordination.broker.celery_app import make_app
 from coordination.settings import Settings
-from coordination.wire.address import carrier_url
-from coordination.wire.carrier import make_app
-from coordination.wire.keys import Keys
 
 NOOP = "bench.noop"
 

@@ -15,7 +15,7 @@ from benchmarks.peers.home import ROOT, NotInstalled, interpreter
 from benchmarks.peers.seam import Job, Ran
 from benchmarks.report import Report
 from benchmarks.workshop import SETTINGS
-from coordination.wire.embedded import EmbeddedServer
+from coordination.backend.embedded import EmbeddedServer
 
 
 @dataclass(frozen=True)

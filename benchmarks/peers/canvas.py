@@ -11,7 +11,7 @@ from celery import Celery, chain, group, signals
 from celery.worker import state
 
 from benchmarks.peers.seam import Job, Ran
-from coordination.wire.address import carrier_url
+from coordination.backend.address import carrier_url
 
 
 def run(job: Job) -> Ran:

@@ -23,9 +23,9 @@ from typing import Protocol
 
 import redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
 
 FORK = multiprocessing.get_context("forkserver")
 STOPPED_S = (0.05, 0.9)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from benchmarks.soaking.frame import LOSING, Place
 from benchmarks.soaking.register import Refused, Register, TwoHolders
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import Scripts
 from coordination.errors import LockError, LockLost, Unreachable, UsageError
 from coordination.locks import Lock, LockManager
 from coordination.locks.sweeper import Sweeper
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import Scripts
 
 NAMESPACE = "soak"
 NAMES = ("a", "b", "c")

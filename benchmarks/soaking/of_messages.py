@@ -17,10 +17,10 @@ from datetime import timedelta
 from redis import Redis
 
 from benchmarks.soaking.frame import Place
+from coordination.backend.client import Profile, connect
 from coordination.errors import NotFound, Unreachable
 from coordination.messages import Limits, Message, MessageBus
 from coordination.messages.steps import Effects
-from coordination.wire.connection import Profile, connect
 
 NAMESPACE = "post"
 RECIPIENTS = ("agent:one", "agent:two", "repo:three")

@@ -14,6 +14,7 @@ from coordination.api.done import Completed, complete_todo
 from coordination.api.events import Subscriber, Subscribers
 from coordination.api.retrying import retrying
 from coordination.api.runs import Runs
+from coordination.backend.client import reaching
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.policy import Policy
 from coordination.cache.contexts import Cache, Context
@@ -30,7 +31,6 @@ from coordination.planner.selection import ALL, Selectors
 from coordination.runs.shared import context_of
 from coordination.settings import read_settings, refuse_in_todo
 from coordination.tracker.manager import CoordinationManager
-from coordination.wire.connection import reaching
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from coordination.errors import Conflict
-from coordination.runs import manual
+from coordination.runs import approvals
 from coordination.runs.records import TodoState
 
 if TYPE_CHECKING:
@@ -34,18 +34,18 @@ def complete_todo(manager: CoordinationManager, runs: Runs | None, todo: str, ho
         return Completed(edited=manager.complete_todo(todo, hours))
     if not any(one.waits for one in in_hand):
         raise _by_whom(runs, todo, in_hand[0])
-    run_id = manual.choose(todo, in_hand)
+    run_id = approvals.run_with_manual_todo(todo, in_hand)
     # With hours the file comes first: the run leaves alone what it finds completed there.
     edited = None if hours is None else manager.complete_todo(todo, hours)
     return Completed(edited=edited, run_id=runs.complete(todo, run_id))
 
 
-def _in_hand(runs: Runs, todo: str) -> list[manual.Found]:
-    found = manual.find(runs.redis, runs.keys, todo, runs.store.live_runs())
+def _in_hand(runs: Runs, todo: str) -> list[approvals.Found]:
+    found = approvals.find_runs_of(runs.redis, runs.keys, todo, runs.store.live_runs())
     return [one for one in found if not one.state.ended]
 
 
-def _by_whom(runs: Runs, todo: str, one: manual.Found) -> Conflict:
+def _by_whom(runs: Runs, todo: str, one: approvals.Found) -> Conflict:
     hint = f"wait for it: coord watch {one.run}; or end it: coord cancel {one.run}"
     if one.state is TodoState.RUNNING:
         worker = next(t.worker for t in runs.reader.read(one.run).todos if t.id == todo)

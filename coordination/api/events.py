@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 
 from coordination.errors import UsageError
-from coordination.runs import progress
 from coordination.runs.records import TodoState
+from coordination.runs.views import progress
 from coordination.text import did_you_mean
 
 NAMES = (

@@ -15,7 +15,7 @@ from coordination.breakers.manager import BreakerManager
 from coordination.breakers.policy import Policy
 from coordination.errors import BreakerOpen, UsageError
 from coordination.models import Retry
-from coordination.runs.retry import Again, Failure, decide
+from coordination.runs.retry_policy import Again, Failure, decide
 
 T = TypeVar("T")
 

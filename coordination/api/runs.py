@@ -12,26 +12,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordination.api.events import Event, event_of
+from coordination.backend.client import reaching
 from coordination.ecosystem.writeback import write_back
 from coordination.errors import Blocked, Conflict
 from coordination.models import OnFailure, Strategy, WriteBack
 from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors
-from coordination.runs import progress, service
-from coordination.runs.census import CensusTaker
+from coordination.runs import service
 from coordination.runs.export.document import document_of
 from coordination.runs.export.file import load, save
 from coordination.runs.export.received import LARGEST
 from coordination.runs.records import RunStatus, RunView
-from coordination.runs.submit import Order, decide
-from coordination.runs.view import LAST
+from coordination.runs.submission.submit import Order, decide
+from coordination.runs.views import progress
+from coordination.runs.views.metrics import CensusTaker
+from coordination.runs.views.run_view import LAST
 from coordination.tracker.kinds import TODO
-from coordination.wire.connection import reaching
 
 if TYPE_CHECKING:
     from coordination.api.coord import Coord
     from coordination.runs.approvals import Decision
-    from coordination.runs.named_checkpoints import NamedCheckpoint
+    from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
     from coordination.runs.rollback import Prospect
 
 

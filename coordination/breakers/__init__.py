@@ -11,7 +11,7 @@ or `action:<name>` (what a script does)::
 closed: everybody gets through; failures are counted. open: nobody gets through until its time is over. half-open: the first who
 asks is the probe, and nobody else gets through until it has said what came of it, or its time is over.
 
-Invariants. Each change of state is one Lua step by the server's clock; wire/lua/breaker has them, and runs take the same.
+Invariants. Each change of state is one Lua step by the server's clock; backend/lua/breaker has them, and runs take the same.
 1.  It opens when the N-th last failure is younger than the window: the times of the last N are kept, so the window slides exactly.
 2.  Among all processes there is at most one probe. Only the probe's word changes a breaker that is not closed: what began before
     it opened says nothing of how things are now.

@@ -15,12 +15,12 @@ from typing import Any, TypeVar, overload
 
 from redis import Redis
 
+from coordination.backend.keys import Keys
+from coordination.backend.step_connection import StepConnection, Word
 from coordination.breakers.policy import Policy
 from coordination.breakers.records import Breaker, BreakerState, Reset, breaker_of, reset_of
 from coordination.errors import BreakerOpen, NotFound, UsageError
 from coordination.text import listed
-from coordination.wire.keys import Keys
-from coordination.wire.line import StepConnection, Word
 
 ACTION = "action"
 KINDS = ("repo", "resource", ACTION)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from coordination.backend.keys import resource
 from coordination.settings import Settings
-from coordination.wire.keys import resource
 
 _MS = timedelta(milliseconds=1)
 

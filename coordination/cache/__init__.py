@@ -9,7 +9,7 @@ entry counts; a write goes to one context, of a todo to its run's unless it says
 deleted where an outer context has a value is *hidden*: an entry without a value, for as long as its ttl says. It is a cache: any value
 may be gone at the next look, evicted or expired, and whoever reads one knows what to do then.
 
-Invariants. Each change is one Lua step (wire/lua/cache), all of it or nothing, whoever is killed.
+Invariants. Each change is one Lua step (backend/lua/cache), all of it or nothing, whoever is killed.
 1.  `refs` counts exactly the entries that have a value, and a value is there as long as one has it. `bytes` is exactly the sum of the
     values, each once, and of what names and records take (measured, see _cache.lua).
 2.  `bytes` never exceeds the limit of who wrote last: a step first makes room, then keeps. It evicts 100 entries at most; where that

@@ -28,8 +28,8 @@ from coordination.cache.limits import MS, Limits
 from coordination.cache.names import Scope, scope_of
 from coordination.cache.scan import Held, Walk
 from coordination.errors import CoordinationError
+from coordination.files import make_private, open_private
 from coordination.settings import Settings
-from coordination.wire.private import make_private, open_private
 
 PASSING = (Scope.RUN, Scope.TODO)
 FACTS = ("restored", "writes", "bytes")

@@ -22,7 +22,7 @@ from coordination.cache.limits import LONGEST_TTL, MS
 from coordination.cache.names import STORE, check_contexts, check_key, check_value, scope_of
 from coordination.cache.scan import Held, Walk
 from coordination.errors import CoordinationError, UsageError
-from coordination.wire.private import open_private
+from coordination.files import open_private
 
 FORMAT = 1
 BATCH = 200

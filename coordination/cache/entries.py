@@ -10,12 +10,12 @@ from typing import Any
 
 from redis import Redis
 
+from coordination.backend.client import ANSWER_S
+from coordination.backend.keys import Keys
+from coordination.backend.step_connection import StepConnection, Word
 from coordination.cache.limits import MS, Limits
 from coordination.cache.names import Chain, check_value
 from coordination.errors import CoordinationError
-from coordination.wire.connection import ANSWER_S
-from coordination.wire.keys import Keys
-from coordination.wire.line import StepConnection, Word
 
 KEYS_AT_ONCE = 500
 BYTES_A_SECOND = 1024 * 1024

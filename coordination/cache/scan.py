@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from coordination.backend.client import FREIGHT_S
 from coordination.cache.entries import Entries
 from coordination.cache.limits import MS
-from coordination.wire.connection import FREIGHT_S
 
 PAGE = 500
 VALUES_AT_ONCE = 4 * 1024 * 1024
 HIDES = "-"
 CLOCK_MS = 5000
-"""As in wire/lua/cache/_cache.lua: who has more left than its ttl by so much was written under a clock that has been set back."""
+"""As in backend/lua/cache/_cache.lua: who has more left than its ttl by so much was written under a clock that has been set back."""
 
 
 @dataclass(frozen=True, slots=True)

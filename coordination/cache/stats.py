@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.backend.keys import CacheKeys
+from coordination.backend.step_connection import StepConnection
 from coordination.cache.limits import Limits
 from coordination.cache.local import Local
-from coordination.wire.keys import CacheKeys
-from coordination.wire.line import StepConnection
 
 
 class CacheStats(BaseModel):

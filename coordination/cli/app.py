@@ -187,7 +187,7 @@ def coord(ctx: click.Context) -> None:
         refuse_in_todo(f"coord {ctx.invoked_subcommand}")
     ctx.color = colour_from_environment()
     if words := failpoints_from_environment():
-        from coordination.wire import failpoints
+        from coordination.broker import failpoints
 
         failpoints.switch_on(words)
 

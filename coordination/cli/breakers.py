@@ -7,13 +7,13 @@ from contextlib import closing
 import click
 from rich_click import command
 
+from coordination.backend.client import Profile, connect, reaching
 from coordination.breakers.manager import BreakerManager
 from coordination.cli.completing import breaker_names
 from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.text import counted
-from coordination.wire.connection import Profile, connect, reaching
 
 
 @command()
@@ -26,7 +26,7 @@ def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
 
     It is noted who did it: coord status.
     """
-    from coordination.runs.submit import actor
+    from coordination.environment import actor
 
     url = call.redis_url()
     with (

@@ -14,6 +14,7 @@ from typing import Any
 import click
 from rich_click import RichGroup
 
+from coordination.backend.client import Profile, connect, reaching
 from coordination.cache.connection import TodoContext, told
 from coordination.cache.contexts import Cache, Context, Kept
 from coordination.cache.document import export, restore
@@ -28,7 +29,6 @@ from coordination.errors import CoordinationError, UsageError
 from coordination.runs.shared import context_of
 from coordination.settings import refuse_in_todo
 from coordination.text import counted
-from coordination.wire.connection import Profile, connect, reaching
 
 SCOPES = click.Choice([scope.value for scope in Scope])
 

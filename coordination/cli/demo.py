@@ -16,7 +16,7 @@ from coordination.cli.context import CliContext
 from coordination.cli.runs.sweep import carry_out
 from coordination.demo import create
 from coordination.planner.graph import build
-from coordination.runs.submit import decide
+from coordination.runs.submission.submit import decide
 
 PLAN = "PLAN-001"
 

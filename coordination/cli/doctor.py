@@ -9,6 +9,7 @@ from typing import Any
 import click
 from rich_click import command
 
+from coordination.backend.server_check import Finding, Severity
 from coordination.cli.context import CliContext
 from coordination.cli.runs.waits import waits
 from coordination.cli.screen.output import print_facts, print_json
@@ -19,7 +20,6 @@ from coordination.operations import checkup
 from coordination.operations.doctor import Facts, findings
 from coordination.runs.records import RunView
 from coordination.text import counted
-from coordination.wire.server_check import Finding, Severity
 
 WRONG = 1
 MIB = 1024 * 1024

@@ -11,7 +11,7 @@ from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
     from coordination.breakers.records import Breaker, Reset
-    from coordination.runs.live import Asked, Live, LiveTodo
+    from coordination.runs.views.live import Asked, Live, LiveTodo
 
 A = TypeVar("A")
 

@@ -11,6 +11,7 @@ import click
 from pydantic import BaseModel, ConfigDict
 from rich_click import command
 
+from coordination.backend.client import Profile, connect, reaching
 from coordination.cli.completing import lock_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.prompts import on_a_terminal
@@ -25,7 +26,6 @@ from coordination.locks.listing import LOCK, Held, Holder
 from coordination.locks.resources import ResourceStats
 from coordination.models import Resource
 from coordination.text import listed
-from coordination.wire.connection import Profile, connect, reaching
 
 RELEASED_SHOWN = 100
 
@@ -104,7 +104,7 @@ def release_lock(call: CliContext, name: str | None, owner: str | None, force: b
 
     It is noted who did it: coord list-locks --released.
     """
-    from coordination.runs.submit import actor
+    from coordination.environment import actor
 
     if (name is None) == (owner is None):
         raise UsageError("which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL")

@@ -33,8 +33,8 @@ PRIORITY = click.IntRange(-100, 100)
 
 @contextmanager
 def post_of(call: CliContext) -> Iterator[MessageBus]:
-    from coordination.runs.mail import open_bus
-    from coordination.wire.connection import Profile, connect, reaching
+    from coordination.backend.client import Profile, connect, reaching
+    from coordination.messages.bus import open_bus
 
     url = call.redis_url()
     with connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis:

@@ -30,7 +30,7 @@ from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.ecosystem.parsing import Document, Snapshot, parse
 from coordination.ecosystem.yaml_text.tree import gc_paused
 from coordination.errors import CoordinationError, EditConflict
-from coordination.wire.private import open_private
+from coordination.files import open_private
 
 WAIT = timedelta(seconds=30)
 """An edit of a file with 10,000 todos takes up to 4 s; several may queue."""

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from coordination.backend.address import hide_password
 from coordination.models import HIDDEN, SECRET
 from coordination.settings import Settings
-from coordination.wire.address import hide_password
 
 _HIDDEN = f'"{HIDDEN}"'
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -19,13 +19,13 @@ from typing import Any
 
 from redis import Redis
 
+from coordination.backend.client import address_of, reaching
+from coordination.backend.keys import GatewayKeys
 from coordination.errors import NotFound, UsageError
 from coordination.gateway.listener import News
 from coordination.gateway.topics import checked
 from coordination.messages import names
 from coordination.text import did_you_mean
-from coordination.wire.connection import address_of, reaching
-from coordination.wire.keys import GatewayKeys
 
 KINDS = ("agent", "person", "repo")
 """Workers, runs and replies are coord's own, and have Redis."""

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
+from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
 from coordination.gateway.access import SUBPROTOCOL, Grant, Guess, Tokens, Tries, guess_of, may_ask, token_of
 from coordination.gateway.clients import Clients
@@ -20,7 +21,6 @@ from coordination.gateway.listener import Listener
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
 from coordination.messages import MessageBus
-from coordination.wire.keys import Keys
 
 
 class Gateway:

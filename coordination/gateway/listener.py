@@ -13,8 +13,8 @@ from typing import Protocol
 import redis
 from redis.client import PubSub
 
+from coordination.backend.keys import Keys
 from coordination.messages.topics import Event, read_event
-from coordination.wire.keys import Keys
 
 LOOK_EVERY_S = 1.0
 

@@ -10,16 +10,16 @@ from types import FrameType
 import uvicorn
 from redis import Redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
 from coordination.gateway.access import Tokens
 from coordination.gateway.app import Gateway
 from coordination.gateway.limits import Limits
 from coordination.gateway.line import Line
 from coordination.messages import MessageBus
+from coordination.messages.bus import open_bus
 from coordination.operations.listening import http_limits
-from coordination.runs import mail
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
 
 
 def open_gateway(url: str, settings: Settings, pages: Collection[str]) -> tuple[Gateway, Limits]:
@@ -32,7 +32,7 @@ def open_gateway(url: str, settings: Settings, pages: Collection[str]) -> tuple[
     )
 
     def bus_of(recipient: str) -> MessageBus:
-        return mail.open_bus(redis, settings, recipient)
+        return open_bus(redis, settings, recipient)
 
     reader = _client(url, settings, Profile.READER)
     return Gateway(redis, reader, Keys(settings.namespace), bus_of, pages, limits), limits
@@ -42,8 +42,8 @@ def open_tokens(url: str, settings: Settings) -> Tokens:
     return Tokens(_client(url, settings, Profile.COMMAND), Keys(settings.namespace).gateway)
 
 
-def open_bus(url: str, settings: Settings) -> MessageBus:
-    return mail.open_bus(_client(url, settings, Profile.COMMAND), settings)
+def open_gateway_bus(url: str, settings: Settings) -> MessageBus:
+    return open_bus(_client(url, settings, Profile.COMMAND), settings)
 
 
 def _client(url: str, settings: Settings, profile: Profile) -> Redis:

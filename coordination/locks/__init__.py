@@ -67,7 +67,7 @@ E. Coffman et al., "System Deadlocks" (1971). Ageing by arrival less weight: L. 
 | `listing.py` `force_release.py` `wording.py` | for people: who holds and waits; a lock is taken away; in words |
 | `sweeper.py` | what the dead have left |
 
-The steps: wire/lua/lock, called over connections of their own (wire/line.py). The keys: wire/keys.py.
+The steps: backend/lua/lock, called over connections of their own (backend/step_connection.py). The keys: backend/keys.py.
 """
 
 from coordination.locks.guard import Guard

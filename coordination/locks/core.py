@@ -13,6 +13,9 @@ import threading
 import weakref
 from typing import Any, Protocol
 
+from coordination.backend.client import ANSWER_S
+from coordination.backend.keys import Keys
+from coordination.backend.step_connection import StepConnection, Word
 from coordination.errors import CoordinationError, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector
@@ -20,9 +23,6 @@ from coordination.locks.lock import Lock
 from coordination.locks.owner import Owner, here
 from coordination.locks.waiting import PATIENCE_S, Waiting
 from coordination.locks.wants import LockTerms
-from coordination.wire.connection import ANSWER_S
-from coordination.wire.keys import Keys
-from coordination.wire.line import StepConnection, Word
 
 logger = logging.getLogger(__name__)
 

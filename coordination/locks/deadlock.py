@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.backend.keys import LockKeys
+from coordination.backend.scripts import Scripts
 from coordination.errors import DeadlockError
 from coordination.locks.wait_graph import Deadlock, Holding, Name, Request, WaitGraph, Want
 from coordination.locks.wording import holder_words
-from coordination.wire.keys import LockKeys
-from coordination.wire.scripts import Scripts
 
 MOST_REQUESTS = 500
 """That one look reads: nearest first, and what lies beyond counts as able to go on."""

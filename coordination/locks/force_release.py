@@ -8,12 +8,12 @@ from shlex import quote
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.backend.keys import LockKeys
+from coordination.backend.step_connection import StepConnection
 from coordination.errors import Conflict, NotFound
 from coordination.locks.listing import LOCK, Held, Holder, Listing
 from coordination.locks.wants import check_name
 from coordination.locks.wording import holder_words
-from coordination.wire.keys import LockKeys
-from coordination.wire.line import StepConnection
 
 KINDS = (LOCK, "resource", "seat")
 

@@ -2,7 +2,7 @@
 
 A holder may be stopped for longer than its ttl and know nothing of it (Kleppmann, "How to do distributed locking", 2016): so what
 it writes carries its fence, and is refused here once somebody else was granted the lock, or Redis lost its data, even where
-that somebody has written nothing yet. The same rule elsewhere: run states in wire/lua/run, git by compare-and-swap.
+that somebody has written nothing yet. The same rule elsewhere: run states in backend/lua/run, git by compare-and-swap.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import reprlib
 
+from coordination.backend.keys import lock
 from coordination.errors import StaleFence, UsageError
 from coordination.locks.core import Granting
 from coordination.locks.wants import is_whole
-from coordination.wire.keys import lock
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.backend.keys import LockKeys
+from coordination.backend.step_connection import StepConnection
 from coordination.locks.owner import Owner
 from coordination.locks.wording import holder_words
-from coordination.wire.keys import LockKeys
-from coordination.wire.line import StepConnection
 
 AT_ONCE = 100
 LOCK = "lock"

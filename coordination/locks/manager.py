@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from redis import Redis
 
+from coordination.backend.step_connection import StepConnection
 from coordination.errors import NotFound
 from coordination.locks.core import Granting
 from coordination.locks.deadlock import Circle, Detector
@@ -18,7 +19,6 @@ from coordination.locks.lock import Lock
 from coordination.locks.owner import Owner
 from coordination.locks.resources import Resources, ResourceStats
 from coordination.locks.wants import TTL, WAIT, LockTerms, check_name, each_once, of_locks
-from coordination.wire.line import StepConnection
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from coordination.backend.keys import resource
 from coordination.errors import NotFound, UsageError
 from coordination.locks.core import Granting
 from coordination.locks.lock import Lock
 from coordination.locks.wants import TTL, WAIT, LockTerms, check_capacity, check_name, of_resources
-from coordination.wire.keys import resource
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,12 @@ from typing import Any
 
 import redis
 
+from coordination.backend.keys import Keys
+from coordination.backend.step_connection import StepConnection
 from coordination.errors import CoordinationError, LockError
 from coordination.locks.listing import AT_ONCE, scanned
 from coordination.locks.lock import Lock
 from coordination.locks.manager import LockManager
-from coordination.wire.keys import Keys
-from coordination.wire.line import StepConnection
 
 EVERY = timedelta(seconds=30)
 NAME = "sweeper"

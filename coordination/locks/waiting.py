@@ -11,14 +11,14 @@ from contextlib import suppress
 from secrets import token_hex
 from typing import Any, NamedTuple
 
+from coordination.backend.client import ANSWER_S
+from coordination.backend.keys import LockKeys
+from coordination.backend.step_connection import StepConnection
 from coordination.errors import LockTimeout, Unreachable, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector, verdict
 from coordination.locks.owner import Owner
 from coordination.locks.wants import LockTerms
-from coordination.wire.connection import ANSWER_S
-from coordination.wire.keys import LockKeys
-from coordination.wire.line import StepConnection
 
 LOOK_S = 1.0
 """How long one waits before asking again, and before looking for a deadlock."""

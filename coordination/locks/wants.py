@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from coordination.backend.keys import lock, resource
 from coordination.errors import UsageError
-from coordination.wire.keys import lock, resource
 
 LONGEST_NAME = 255
 LONGEST_TTL = timedelta(days=366)

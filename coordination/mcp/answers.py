@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from coordination.breakers.records import Breaker
 from coordination.models import Issue, Todo, presentable
 from coordination.planner.forecast import Forecast
-from coordination.runs.live import LiveTodo
 from coordination.runs.records import RunView
+from coordination.runs.views.live import LiveTodo
 from coordination.tracker.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus, TodoInView
 from coordination.tracker.references import Chains, Link
 

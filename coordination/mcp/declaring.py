@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field
 from coordination.mcp.errors import told
 from coordination.mcp.session import Session
 from coordination.models import ResourceNeed
-from coordination.runs.view import LAST
+from coordination.runs.views.run_view import LAST
 
 T = TypeVar("T")
 

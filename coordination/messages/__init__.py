@@ -1,7 +1,7 @@
 """Messages between repositories, workers, agents, people and runs: kept until acknowledged, in order, never silently lost.
 
 A recipient (`kind:name`) has one inbox. A message in it is in one of these states; each arrow is one Lua step of
-wire/lua/message and wire/lua/inbox, whole or not at all, by the server's clock:
+backend/lua/message and backend/lua/inbox, whole or not at all, by the server's clock:
 
     send → waiting ──take──→ in hand ──ack──→ gone
              ↑ │                │ │
@@ -57,7 +57,7 @@ What happens when
 | `sending.py` `requests.py` | letters and their numbers; a question and its reply |
 | `inbox.py` `in_flight.py` | one message after the other; what a reader has in hand is acknowledged and extended |
 | `taking.py` `admin.py` | what readers do; what stands in the inboxes, and the sweep |
-| `steps.py` `decoding.py` | the steps of wire/lua/message and wire/lua/inbox, called; their answers, as records |
+| `steps.py` `decoding.py` | the steps of backend/lua/message and backend/lua/inbox, called; their answers, as records |
 | `topics.py` `live.py` | names and patterns of topics; a subscription to what is published now |
 | `outage.py` `following.py` | Redis away, outlived; streams followed by many, without an inbox: a run's events and logs |
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from coordination.backend.client import reaching
 from coordination.errors import NotFound
 from coordination.messages import decoding, names
 from coordination.messages.decoding import text
@@ -14,7 +15,6 @@ from coordination.messages.names import MS
 from coordination.messages.records import DeadLetter, InboxStats, Limits, Message, MessagesSwept, Presence, moment
 from coordination.messages.steps import Steps
 from coordination.text import did_you_mean
-from coordination.wire.connection import reaching
 
 READ_AT_ONCE = 100
 DEAD_ID = re.compile(r"\d{1,18}-\d{1,18}")

@@ -11,6 +11,7 @@ from typing import Any
 
 from redis import Redis
 
+from coordination.environment import actor
 from coordination.errors import UsageError
 from coordination.messages import admin as looking
 from coordination.messages import decoding, names, requests, taking, topics
@@ -28,6 +29,7 @@ from coordination.messages.records import (
 )
 from coordination.messages.sending import Sender, process
 from coordination.messages.steps import Effects, Steps, ack_with
+from coordination.settings import Settings
 
 MOST_AT_ONCE = 1000
 EVENT = "event"
@@ -284,3 +286,13 @@ class MessageBus:
         if not least <= limit <= MOST_AT_ONCE:
             raise UsageError(f"{limit} messages at once", f"ask for {least} to {MOST_AT_ONCE:,}")
         return limit
+
+
+def open_bus(redis: Redis, settings: Settings, sender: str | None = None) -> MessageBus:
+    """Return a bus with the ecosystem's limits.
+
+    `sender`: the recipient's name that replies go to; without one, the user of this process.
+    """
+    name = sender or "".join(actor().split())
+    limits = Limits(ttl=settings.message_ttl, inbox_limit=settings.inbox_limit, inbox_keep=settings.inbox_keep)
+    return MessageBus(redis, settings.namespace, sender=name, limits=limits)

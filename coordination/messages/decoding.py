@@ -1,4 +1,4 @@
-"""What the steps in wire/lua/message and wire/lua/inbox answer, as records. A client may decode responses or not."""
+"""What the steps in backend/lua/message and backend/lua/inbox answer, as records. A client may decode responses or not."""
 
 from __future__ import annotations
 

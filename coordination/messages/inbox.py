@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from redis.client import PubSub
 from redis.exceptions import TimeoutError
 
+from coordination.backend.client import reaching
 from coordination.errors import Unreachable
 from coordination.messages.decoding import text
 from coordination.messages.in_flight import InFlight
@@ -26,7 +27,6 @@ from coordination.messages.names import name, recipient
 from coordination.messages.outage import Outage, Stopped
 from coordination.messages.records import Message, Position
 from coordination.messages.steps import Effects, Steps
-from coordination.wire.connection import reaching
 
 if TYPE_CHECKING:
     from coordination.messages.bus import MessageBus

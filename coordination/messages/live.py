@@ -11,13 +11,13 @@ from typing import Self
 import redis
 from redis.client import PubSub
 
+from coordination.backend.client import reaching
 from coordination.errors import Unreachable, Unusable, UsageError
 from coordination.messages import names, topics
 from coordination.messages.decoding import text
 from coordination.messages.outage import delay_s
 from coordination.messages.steps import Steps
 from coordination.messages.topics import Event, Gap, Patterns
-from coordination.wire.connection import reaching
 
 MOST_PATTERNS = 100
 

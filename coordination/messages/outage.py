@@ -1,7 +1,7 @@
 """A reader outlives an outage of Redis: it tries again, later and later, and not all readers at the same moment.
 
 Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", AWS 2015). `Outage` is for who has nothing else
-to do meanwhile, `Absence` for who looks around between two tries. A single command is insisted on for seconds by wire/line.py.
+to do meanwhile, `Absence` for who looks around between two tries. A single command is insisted on for seconds by backend/step_connection.py.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TypeVar
 
 from redis import Redis
 
+from coordination.backend.client import address_of, reaching
 from coordination.errors import Unreachable, Unusable
-from coordination.wire.connection import address_of, reaching
 
 FIRST_S, LONGEST_S = 1.0, 60.0
 PATIENCE_S = 60.0

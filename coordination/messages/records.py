@@ -86,7 +86,7 @@ class Message:
     delivery: int = 0
     """Tells this delivery from later ones of the same message."""
     ticket: str = ""
-    """What the steps in wire/lua/inbox know it by."""
+    """What the steps in backend/lua/inbox know it by."""
 
 
 @dataclass(frozen=True, kw_only=True)

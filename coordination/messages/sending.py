@@ -14,12 +14,12 @@ from threading import Lock
 from types import EllipsisType
 from typing import Any, TypeVar
 
+from coordination.backend.address import hide_password
+from coordination.backend.error_messages import ANOTHER
 from coordination.errors import Unreachable
 from coordination.messages import names
 from coordination.messages.records import Limits
 from coordination.messages.steps import Steps
-from coordination.wire.address import hide_password
-from coordination.wire.error_messages import ANOTHER
 
 Answer = TypeVar("Answer")
 
@@ -43,7 +43,7 @@ class OutgoingMessage:
     terms: str
 
     def numbered(self, sequence: str) -> tuple[str, str, str]:
-        """As message.read in wire/lua/message/_message.lua takes it."""
+        """As message.read in backend/lua/message/_message.lua takes it."""
         return f"{self.sender}/{sequence} {self.top}", self.body, self.terms
 
 

@@ -1,4 +1,4 @@
-"""The steps of wire/lua/message and wire/lua/inbox, called on one Redis under one namespace.
+"""The steps of backend/lua/message and backend/lua/inbox, called on one Redis under one namespace.
 
 What a message caused in Redis is written with its acknowledgement in one transaction, or not at all.
 """
@@ -14,12 +14,12 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import WatchError
 
+from coordination.backend.client import ANSWER_S, reaching
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import source
+from coordination.backend.step_connection import StepConnection
 from coordination.messages.decoding import text
 from coordination.messages.records import Message
-from coordination.wire.connection import ANSWER_S, reaching
-from coordination.wire.keys import Keys
-from coordination.wire.line import StepConnection
-from coordination.wire.scripts import source
 
 
 class Steps:

@@ -1,4 +1,4 @@
-"""What readers do: messages are taken, acknowledged, refused, extended and handed back, each by one step of wire/lua/inbox."""
+"""What readers do: messages are taken, acknowledged, refused, extended and handed back, each by one step of backend/lua/inbox."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
-from coordination.runs.cleaning import WORKERS
-from coordination.wire.keys import Keys
+from coordination.backend.keys import Keys
+from coordination.runs.cleanup_jobs import WORKERS
 
 HARMLESS = (
     "+auth +hello +ping +select +quit +reset +client|setinfo +client|setname +client|id +info +time +acl|whoami "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 
+from coordination.backend.client import Profile, connect, reaching
+from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect, reaching
-from coordination.wire.keys import Keys
 
 
 def worker_answers(namespace: str, url: str, pid: int) -> bool:

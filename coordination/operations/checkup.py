@@ -17,22 +17,22 @@ from typing import Any
 
 import redis
 
+from coordination.backend.address import hide_password, is_open_to_readers
+from coordination.backend.client import reaching
+from coordination.backend.keys import APART
+from coordination.backend.misplaced_keys import set_apart
+from coordination.backend.server_check import ask_for_commands, judge, missing, version_of
 from coordination.disk import shortage
 from coordination.ecosystem.document import Document, load
 from coordination.errors import CoordinationError, InvalidFile, NotFound, Unreadable
+from coordination.files import loose
 from coordination.git import history_exceeds
 from coordination.models import Command
 from coordination.operations.doctor import Facts, File, Heard, Machine, Server
-from coordination.runs.census import Queue, queue_lengths
 from coordination.runs.records import RunView
 from coordination.runs.service import Runs
+from coordination.runs.views.metrics import Queue, queue_lengths
 from coordination.settings import Settings
-from coordination.wire.address import hide_password, is_open_to_readers
-from coordination.wire.apart import set_apart
-from coordination.wire.connection import reaching
-from coordination.wire.keys import APART
-from coordination.wire.private import loose
-from coordination.wire.server_check import ask_for_commands, judge, missing, version_of
 
 READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 

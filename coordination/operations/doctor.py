@@ -6,15 +6,15 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from coordination.backend.server_check import Finding, Severity
 from coordination.breakers.records import Breaker
 from coordination.errors import CoordinationError
 from coordination.operations.supervision import Restart
 from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs.census import Queue
 from coordination.runs.presence import SET_NAMESPACE, Worker
 from coordination.runs.records import RunView, TodoState
+from coordination.runs.views.metrics import Queue
 from coordination.text import counted, listed
-from coordination.wire.server_check import Finding, Severity
 
 CLOCK_TOLERANCE = timedelta(seconds=5)
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from coordination.backend.address import is_open_to_readers
 from coordination.ecosystem.document import Document
 from coordination.errors import GitRefused, PlanRefused, Problem
 from coordination.git import ask_git
 from coordination.models import OPEN_TODO, PlanStatus, Repo, Workspace
 from coordination.planner.graph import build
-from coordination.runs.submit import refuse_without_agent
+from coordination.runs.submission.submit import refuse_without_agent
 from coordination.settings import Settings
-from coordination.wire.address import is_open_to_readers
 
 NOT_SWEPT = (PlanStatus.CANCELLED, PlanStatus.ON_HOLD)
 

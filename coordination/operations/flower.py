@@ -13,9 +13,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from coordination.backend.daemon import Daemon, Record, alive, wait_until
 from coordination.errors import CoordinationError
 from coordination.settings import Settings
-from coordination.wire.daemon import Daemon, Record, alive, wait_until
 
 USER = "coord"
 LOOPBACK = "127.0.0.1"

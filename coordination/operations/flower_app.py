@@ -14,12 +14,12 @@ from celery import Celery
 from celery.app.control import Control
 from kombu.exceptions import OperationalError
 
+from coordination.backend.address import carrier_url, parse
+from coordination.backend.keys import Keys
 from coordination.environment import hide_process
 from coordination.errors import CoordinationError, UsageError
 from coordination.settings import Settings, read_settings
 from coordination.terminal import protect
-from coordination.wire.address import carrier_url, parse
-from coordination.wire.keys import Keys
 
 
 def main() -> int:

@@ -13,13 +13,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from coordination.backend.daemon import Daemon
 from coordination.errors import CoordinationError
 from coordination.operations.folder import state_folder
 from coordination.settings import Settings
-from coordination.wire.daemon import Daemon
 
 if TYPE_CHECKING:
-    from coordination.runs.live import Live
+    from coordination.runs.views.live import Live
 
 A = TypeVar("A")
 PATIENCE = timedelta(seconds=0.2)
@@ -48,7 +48,7 @@ def running_redis(ecosystem: Path, settings: Settings) -> str | None:
     state = state_folder(ecosystem)
     if Daemon(state, "server").running() is None:
         return None  # known without importing a client, which takes 80 ms
-    from coordination.wire.embedded import EmbeddedServer
+    from coordination.backend.embedded import EmbeddedServer
 
     return EmbeddedServer(state, settings).url
 
@@ -57,9 +57,9 @@ def _asked(url: str, settings: Settings, question: Callable[[Live], A], patience
     """In a thread, since looking up a host's name cannot be given up; it ends with the process."""
     from redis import RedisError
 
-    from coordination.runs.live import Live
-    from coordination.wire.connection import Profile, connect
-    from coordination.wire.keys import Keys
+    from coordination.backend.client import Profile, connect
+    from coordination.backend.keys import Keys
+    from coordination.runs.views.live import Live
 
     seen: list[Seen[A]] = []
 

@@ -27,15 +27,15 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from coordination.backend.daemon import Daemon, Record, Step, alive, wait_until
+from coordination.backend.embedded import EmbeddedServer, prepare_state
 from coordination.errors import CoordinationError, Unreachable, UsageError
+from coordination.files import open_private
 from coordination.operations import answers, flower
 from coordination.operations.folder import state_folder
 from coordination.operations.supervision import LIMIT, LOOK_S, Restart, Restarts, delay_s
 from coordination.operations.users import Need, Users
 from coordination.settings import Settings
-from coordination.wire.daemon import Daemon, Record, Step, alive, wait_until
-from coordination.wire.embedded import EmbeddedServer, prepare_state
-from coordination.wire.private import open_private
 
 WORKER_TIMEOUT_S = 60.0
 FINISH_S = 10.0

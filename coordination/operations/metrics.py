@@ -18,15 +18,15 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from coordination.backend.client import Profile, connect, reaching
+from coordination.backend.keys import Keys
 from coordination.breakers.records import BreakerState
 from coordination.errors import CoordinationError, Unreachable
 from coordination.locks import LockManager
 from coordination.locks.manager import LockStats
-from coordination.runs.census import Census, CensusTaker
 from coordination.runs.records import LIVE, RunStatus, TodoState
+from coordination.runs.views.metrics import Census, CensusTaker
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect, reaching
-from coordination.wire.keys import Keys
 
 SCRAPE_S = 10.0
 """For a whole scrape, from the connection to its end."""

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from coordination.wire.daemon import write_private
+from coordination.backend.daemon import write_private
 
 LOOK_S = 0.5
 """How soon a dead process is seen."""

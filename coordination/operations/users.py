@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 
-from coordination.wire.private import open_private
+from coordination.files import open_private
 
 
 class Need(IntEnum):

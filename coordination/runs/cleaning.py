@@ -9,180 +9,23 @@ What is taken is decided where it lies, at the moment it is taken: what was said
 
 from __future__ import annotations
 
-import logging
-import re
-import time
 import uuid
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from enum import StrEnum
-from typing import Annotated, TypeVar
+from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from redis import Redis
-
-from coordination.errors import Conflict, NotFound, Unreachable
-from coordination.messages import MessageBus
-from coordination.runs.expiry import forget_bundles, forget_contexts, forget_logs
+from coordination.errors import Conflict, NotFound
+from coordination.runs.cleanup_jobs import BEGIN_WITHIN, RUN_ID, Artifact, CleanupJob, CleanupQueue, ask_workers, merged
+from coordination.runs.maintenance.expiry import forget_bundles, forget_contexts, forget_logs
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore, ms
-from coordination.runs.view import RunReader
-from coordination.wire.keys import Keys
+from coordination.runs.views.run_view import RunReader
 
-WORKERS, ERRANDS = "workers", "errands"
-"""The topic that every worker subscribes to, and the message that there are errands."""
-RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
-"""As submit.new_run_id makes them: a folder or a branch of any other name is not ours."""
-RunId = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
-"""Folders are removed by this name: what reads an errand or an answer must not lead out of the state folder."""
 FORGOTTEN = "forgotten"
-BEGIN_WITHIN = timedelta(seconds=8)
-"""More than a heartbeat: a worker that was not reached looks by then."""
-DONE_WITHIN = timedelta(minutes=30)
-POLL_S = 0.05
 ASKED_AT_ONCE = 500
 ENDED = frozenset(status for status in RunStatus if status.ended)
 SHOWN = 5
-
-Record = TypeVar("Record", bound=BaseModel)
-logger = logging.getLogger(__name__)
-
-
-class Kind(StrEnum):
-    WORKTREE = "worktree"
-    BRANCH = "branch"
-    LOGS = "logs"
-    CARRIED = "carried"
-    """Copies of commits that were made on other hosts."""
-
-
-class Artifact(BaseModel):
-    """One thing that a run has left on a host."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    run: RunId
-    kind: Kind
-    repo: str = ""
-    path: str
-    """The folder; of a branch, its repository."""
-    bytes: int = 0
-    changed: bool = False
-    """A worktree with something in it that is in no commit, or whose HEAD is `loose`."""
-    loose: str = ""
-    """The commit that its detached HEAD stands at, if no branch or tag has it."""
-    unmerged: bool = False
-    """A branch with a commit that is in no branch but those of runs."""
-    stays: str = ""
-    """Why it is kept, whoever asks; empty if it can go."""
-    gone: bool = False
-    host: str = ""
-
-
-class Sought(BaseModel):
-    """The result of a completed todo, that is to be in its base branch."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    todo: str
-    repo: str
-    branch: str
-    """The base."""
-    commit: str = ""
-    """Empty where none was recorded: then its trailers are looked for."""
-    run: str = ""
-    tips: tuple[str, ...] = ()
-    """At which runs that contain it have left the repository."""
-
-
-class Finding(BaseModel):
-    """What a worker says of one."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    todo: str
-    repo: str
-    branch: str
-    run: str = ""
-    why: str = ""
-    """Why it does not count as landed; empty if it does, or if there is nothing of it."""
-
-
-class CleanupJob(BaseModel):
-    """What the workers are asked. `runs`: these alone, else every run that left something, but those to `spare`; `sought`: whether
-    these are in the base branches.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    id: str
-    until_ms: int
-    """By when it must be begun."""
-    remove: bool = False
-    branches: bool = True
-    runs: tuple[RunId, ...] | None = None
-    spare: tuple[str, ...] = ()
-    tips: Mapping[str, Mapping[str, str]] = {}
-    """Run → repository → the commit at which the run left its branch."""
-    sought: tuple[Sought, ...] = ()
-
-    def about(self, repos: Container[str]) -> CleanupJob:
-        """The same, as far as it is about these repositories."""
-        tips = {run: {repo: tip for repo, tip in of.items() if repo in repos} for run, of in self.tips.items()}
-        sought = tuple(one for one in self.sought if one.repo in repos)
-        return self.model_copy(update={"tips": tips, "sought": sought})
-
-
-class Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    host: str
-    done: bool = False
-    found: tuple[Artifact, ...] = ()
-    landed: tuple[Finding, ...] = ()
-    error: str = ""
-
-
-class CleanupQueue:
-    """Where errands hang, and the workers' answers."""
-
-    def __init__(self, redis: Redis, keys: Keys) -> None:
-        self._redis = redis
-        self._keys = keys
-
-    def errands(self) -> list[CleanupJob]:
-        """Those that may still be begun: who asked may have died, and nothing is removed behind people's backs."""
-        errands = readable(CleanupJob, self._redis.hgetall(self._keys.errands), "errand")
-        return [errand for errand in errands.values() if self._now_ms() < errand.until_ms]
-
-    def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
-        key = self._keys.errand(errand_id)
-        with self._redis.pipeline() as pipeline:
-            pipeline.hset(key, worker_id, answer.model_dump_json())
-            pipeline.expire(key, DONE_WITHIN)
-            pipeline.execute()
-
-    def hang(self, errand: CleanupJob) -> None:
-        with self._redis.pipeline() as pipeline:
-            pipeline.hset(self._keys.errands, errand.id, errand.model_dump_json())
-            pipeline.expire(self._keys.errands, DONE_WITHIN)
-            pipeline.execute()
-        bus = MessageBus(self._redis, self._keys.namespace)
-        bus.broadcast(WORKERS, ERRANDS, ttl=2 * BEGIN_WITHIN, ack=False)
-        self._redis.publish(self._keys.messages.mail(f"topic:{WORKERS}"), "")  # for those that may read no inbox
-
-    def _now_ms(self) -> int:
-        return int(self._redis.time()[0]) * 1000
-
-    def answers(self, errand_id: str) -> dict[str, Answer]:
-        """Worker → its answer, begun or done."""
-        return readable(Answer, self._redis.hgetall(self._keys.errand(errand_id)), "answer of worker")
-
-    def take_down(self, errand_id: str) -> None:
-        self._redis.hdel(self._keys.errands, errand_id)
-        self._redis.delete(self._keys.errand(errand_id))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,60 +223,3 @@ def _ended_ms(run_id: str, known: Ended | None) -> int:
     except ValueError:  # no day of the calendar: nobody knows
         return 0
     return int(begun.timestamp() * 1000)
-
-
-def ask_workers(
-    board: CleanupQueue, presence: Presence, errand: CleanupJob, repos: Container[str] | None = None
-) -> tuple[list[Answer], tuple[str, ...]]:
-    """Return the complete answers of the workers (of those that serve one of `repos`), and the workers that gave none."""
-    asked = {w.id for w in presence.workers() if repos is None or any(repo in repos for repo in w.repos)}
-    if not asked:
-        raise Unreachable(
-            "no worker is there, and only workers reach what runs have left on their machines",
-            "start one where the repositories are: coord worker --all",
-        )
-    try:
-        board.hang(errand)
-        answers = _gathered(board, errand, lambda: {w.id for w in presence.workers()} & asked)
-    finally:
-        board.take_down(errand.id)
-    answers = {worker: answer for worker, answer in answers.items() if worker in asked}
-    complete = [answer for answer in answers.values() if answer.done and not answer.error]
-    told = {worker: answer.error for worker, answer in answers.items() if answer.error}
-    silent = [worker for worker in sorted(asked) if worker not in answers or not answers[worker].done]
-    return complete, (*silent, *(f"{worker}: {why}" for worker, why in told.items()))
-
-
-def _gathered(board: CleanupQueue, errand: CleanupJob, there: Callable[[], set[str]]) -> dict[str, Answer]:
-    began = time.monotonic()
-    waited_for = there()
-    while True:
-        answers = board.answers(errand.id)
-        waited_for &= there()  # who dies meanwhile will not answer
-        if time.monotonic() - began > BEGIN_WITHIN.total_seconds():
-            waited_for &= set(answers)
-        if not any(worker not in answers or not answers[worker].done for worker in waited_for):
-            return answers
-        time.sleep(POLL_S)
-
-
-def readable(kind: type[Record], rows: Mapping[str, str], what: str) -> dict[str, Record]:
-    """The rows as records; what cannot be read is named in the log, and passed over: it must not hold up the others."""
-    found = {}
-    for name, row in rows.items():
-        try:
-            found[name] = kind.model_validate_json(row)
-        except ValidationError as error:
-            logger.warning("the %s %s cannot be read: %s", what, name, str(error).partition("\n")[0])
-    return found
-
-
-def merged(answers: Iterable[Answer]) -> tuple[Artifact, ...]:
-    """Each thing once, by run: two workers of a host may have seen the same, and what one of them took is gone."""
-    things: dict[tuple[str, str, str, str, str], Artifact] = {}
-    for answer in answers:
-        for remnant in answer.found:
-            key = (remnant.run, answer.host, remnant.repo, remnant.kind, remnant.path)
-            if key not in things or remnant.gone:
-                things[key] = remnant.model_copy(update={"host": answer.host})
-    return tuple(things[key] for key in sorted(things))

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from celery import Celery, states
 
-from coordination.planner.canvas import Canvas
-from coordination.planner.delivery import Delivery
+from coordination.broker.canvas import Canvas
+from coordination.broker.delivery import Delivery
 from coordination.runs.records import Reply
 from coordination.runs.store import RunStore
 

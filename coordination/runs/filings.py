@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from coordination.ecosystem.revision import Outcome
 from coordination.models import TodoStatus
-from coordination.runs.records import RunBrief, TodoState
+from coordination.planner.gates import MILESTONE_REPO
+from coordination.runs.records import RunBrief, RunView, TodoState, TodoView
 from coordination.runs.store import RunStore
 
 FACT = "filed"
@@ -18,6 +20,31 @@ UNDONE = "undone"
 """In `commits` instead of a commit: the todo was undone, and is completed in the file."""
 NOT_STANDING = (TodoState.FAILED, TodoState.SKIPPED, TodoState.CANCELLED, TodoState.COMPENSATED)
 """A todo that ended so has no result, though an earlier run that this one took up may have had one."""
+
+
+def file_outcome(store: RunStore, run: RunView) -> Outcome:
+    """Return the changes that a run makes to the file; none for a run of a recurring plan."""
+    if store.redis.hexists(store.keys.run(run.run_id).meta, "recurring"):
+        return Outcome(plan=run.plan_id, succeeded={}, undone={})
+    succeeded = {t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != MILESTONE_REPO}
+    approved = [t for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo == MILESTONE_REPO]
+    undone = {t.id: _hours(t) for t in run.todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED}
+    filed = filings(store, run.run_id, [t.id for t in run.todos if t.state in NOT_STANDING])
+    undone |= {todo: undone.get(todo) for todo, status in filed.items() if status and run.status.ended}
+    back = run.rollback is not None  # what is left of it by then was not done by it, or is still to be undone
+    return Outcome(
+        plan=run.plan_id,
+        succeeded={} if back else succeeded,
+        undone=undone,
+        filed=frozenset(todo for todo in undone if filed[todo] == TodoStatus.COMPLETED),
+        reopened=frozenset(todo for todo in undone if filed[todo] == TodoStatus.PENDING),
+        reached=frozenset(t.id for t in approved if not back),
+        lost=frozenset(t.id for t in approved if back and t.run is None),
+    )
+
+
+def _hours(todo: TodoView) -> float | None:
+    return None if todo.cached else (todo.duration_s or 0.0) / 3600
 
 
 def filings(store: RunStore, run_id: str, todos: Sequence[str]) -> Mapping[str, str]:

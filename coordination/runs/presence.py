@@ -13,12 +13,12 @@ from datetime import timedelta
 from pydantic import BaseModel, ConfigDict, ValidationError
 from redis import Redis
 
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import Scripts
 from coordination.errors import Conflict
 from coordination.models import ECOSYSTEM_ID
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.runs.store import ms
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import Scripts
 
 MISSED_HEARTBEATS = 3
 REMEMBERED = timedelta(days=1)

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.broker.delivery import Delivery
 from coordination.models import Command, Duration, Repo, Retry, Todo
-from coordination.planner.delivery import Delivery
 
 Blame = Literal["", "worker"]
 """`worker`: it failed for reasons of the worker's own, which say nothing of the todo; for circuit breakers."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 from coordination.errors import Conflict, NotFound
 from coordination.models import HIDDEN, secrets_of
-from coordination.runs.dry_run import undo_text
-from coordination.runs.ended import retries_of
 from coordination.runs.records import RunBrief, RunStatus, RunView, TodoSpec, TodoState
+from coordination.runs.retrying.ended import retries_of
 from coordination.runs.store import RunStore
-from coordination.runs.undoability import without_way_back
+from coordination.runs.submission.dry_run import undo_text
+from coordination.runs.submission.structure import without_way_back
 from coordination.text import did_you_mean
 
 

@@ -11,36 +11,37 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
+from coordination.backend.server_check import refuse_unfit
 from coordination.ecosystem.revision import Outcome
+from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.messages import MessageBus
+from coordination.messages.bus import open_bus
 from coordination.messages.following import BEGINNING
-from coordination.models import Ecosystem, OnFailure, TodoStatus, Verdict
-from coordination.planner.gates import MILESTONE_REPO
-from coordination.runs import approvals, manual, named_checkpoints
+from coordination.models import Ecosystem, OnFailure, Verdict
+from coordination.runs import approvals
 from coordination.runs.approvals import Decision
-from coordination.runs.conflicts import refuse_under_way
-from coordination.runs.durations import learned
-from coordination.runs.ended import read, refuse_again, restorable
-from coordination.runs.filings import NOT_STANDING, filings, keep_filings
-from coordination.runs.landed import bases, refuse_not_landed
-from coordination.runs.log_reader import LogReader, marked, prefixed
-from coordination.runs.mail import open_bus
-from coordination.runs.named_checkpoints import NamedCheckpoint, one_named
+from coordination.runs.filings import file_outcome, keep_filings
 from coordination.runs.presence import Presence
-from coordination.runs.progress import Event, follow
-from coordination.runs.records import Reply, RunStatus, RunView, TodoState, TodoView
-from coordination.runs.retry_plan import CarryOver, left_of, submit_retry
+from coordination.runs.records import Reply, RunStatus, RunView, TodoState
+from coordination.runs.retrying import named_checkpoints
+from coordination.runs.retrying.ended import read, refuse_again, restorable
+from coordination.runs.retrying.named_checkpoints import NamedCheckpoint, one_named
+from coordination.runs.retrying.retry_plan import CarryOver, left_of, submit_retry
 from coordination.runs.rollback import Prospect, prospect, refuse_built_on, refuse_to_accept
 from coordination.runs.store import RunStore
-from coordination.runs.structure import refuse_changed
-from coordination.runs.submit import Order, actor, submit
-from coordination.runs.view import RunReader
+from coordination.runs.submission.conflicts import refuse_under_way
+from coordination.runs.submission.landed import bases, refuse_not_landed
+from coordination.runs.submission.structure import refuse_changed
+from coordination.runs.submission.submit import Order, submit
+from coordination.runs.views.durations import learned
+from coordination.runs.views.log_reader import LogReader, marked, prefixed
+from coordination.runs.views.progress import Event, follow
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.text import did_you_mean, listed
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
-from coordination.wire.server_check import refuse_unfit
 
 if TYPE_CHECKING:
     from coordination.breakers.manager import BreakerManager
@@ -55,7 +56,7 @@ START_TTL = timedelta(minutes=1)
 
 
 class Runs:
-    """One Redis, one namespace. Raises redis-py's errors when Redis is away; `wire.connection.reaching` translates them."""
+    """One Redis, one namespace. Raises redis-py's errors when Redis is away; `backend.client.reaching` translates them."""
 
     def __init__(self, url: str, settings: Settings, ecosystem_id: str = "") -> None:
         """`ecosystem_id`: what the file has as `coordination.id`, for what starts or changes runs."""
@@ -71,8 +72,8 @@ class Runs:
     @cached_property
     def dispatcher(self) -> Dispatcher:
         # Celery takes 300 ms to import; looking at a run does not need it.
+        from coordination.broker.celery_app import make_app
         from coordination.runs.dispatch import Dispatcher
-        from coordination.wire.carrier import make_app
 
         return Dispatcher(make_app(self.url, self.keys, self.settings), self.store)
 
@@ -335,7 +336,7 @@ class Runs:
         than one run waits for it and none is named.
         """
         live = self.store.live_runs() if run_id is None else [run_id]
-        chosen = manual.choose(todo_id, manual.find(self.redis, self.keys, todo_id, live))
+        chosen = approvals.run_with_manual_todo(todo_id, approvals.find_runs_of(self.redis, self.keys, todo_id, live))
         reply = self.store.complete(chosen, todo_id, actor())
         self.dispatcher.follow(reply)
         if reply.word != "settled":
@@ -354,13 +355,13 @@ class Runs:
         return self._decide(Verdict.REJECT, todo_id, run_id, comment)
 
     def _decide(self, verdict: Verdict, todo_id: str, run_id: str | None, comment: str) -> Decision:
-        chosen = approvals.choose(self.store, verdict, todo_id, run_id)
+        chosen = approvals.run_with_gate(self.store, verdict, todo_id, run_id)
         step = self.store.approve if verdict is Verdict.APPROVE else self.store.reject
         who, said = actor(), comment.strip()
         reply = step(chosen, todo_id, who, said)
         self.dispatcher.follow(reply)
         if reply.word == "idle":  # somebody else has decided meanwhile
-            (one,) = manual.find(self.redis, self.keys, todo_id, [chosen])
+            (one,) = approvals.find_runs_of(self.redis, self.keys, todo_id, [chosen])
             raise approvals.why_not(self.store, verdict, todo_id, one)
         if reply.word == "settled":
             self.dispatcher.open_level_after(chosen, todo_id)
@@ -369,33 +370,14 @@ class Runs:
 
     def look_after(self) -> None:
         """One round of what a worker's keeper does all the time: where no worker is left, nobody else gives up a dead one."""
-        from coordination.runs.recovery import Reaper
+        from coordination.runs.maintenance.leader import Reaper
 
         if self.settings.reaper:
             Reaper(self.store, self.dispatcher, self.settings).run_once()
 
     def outcome(self, run_id: str) -> Outcome:
         """What the file is told of the run: of one of a recurring plan, nothing."""
-        run = self.reader.read(run_id)
-        if self.redis.hexists(self.keys.run(run_id).meta, "recurring"):
-            return Outcome(plan=run.plan_id, succeeded={}, undone={})
-        succeeded = {t.id: _hours(t) for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo != MILESTONE_REPO}
-        approved = [t for t in run.todos if t.state is TodoState.SUCCEEDED and t.repo == MILESTONE_REPO]
-        undone = {
-            t.id: _hours(t) for t in run.todos if t.state is TodoState.COMPENSATED and t.was is TodoState.SUCCEEDED
-        }
-        filed = filings(self.store, run_id, [t.id for t in run.todos if t.state in NOT_STANDING])
-        undone |= {todo: undone.get(todo) for todo, status in filed.items() if status and run.status.ended}
-        back = run.rollback is not None  # what is left of it by then was not done by it, or is still to be undone
-        return Outcome(
-            plan=run.plan_id,
-            succeeded={} if back else succeeded,
-            undone=undone,
-            filed=frozenset(todo for todo in undone if filed[todo] == TodoStatus.COMPLETED),
-            reopened=frozenset(todo for todo in undone if filed[todo] == TodoStatus.PENDING),
-            reached=frozenset(t.id for t in approved if not back),
-            lost=frozenset(t.id for t in approved if back and t.run is None),
-        )
+        return file_outcome(self.store, self.reader.read(run_id))
 
     def filed(self, run_id: str, completed: Collection[str], reopened: Collection[str], left: Collection[str]) -> None:
         """Keeps what of the run's outcome was written to the file; without that, a sweep is refused where the file still says
@@ -423,10 +405,6 @@ class Runs:
         """With what is left to do of it where the run is large: should we die here, keepers do that."""
         self.dispatcher.follow(reply)
         self.dispatcher.finish(run_id)
-
-
-def _hours(todo: TodoView) -> float | None:
-    return None if todo.cached else (todo.duration_s or 0.0) / 3600
 
 
 def _refused(wish: str, run: RunView) -> Conflict:

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import validate_call
 
+from coordination.backend.keys import Keys
 from coordination.cache.contexts import Cache, Context, Kept
 from coordination.cache.limits import Limits
 from coordination.cache.local import Local
@@ -16,10 +17,9 @@ from coordination.cache.names import Chain, Scope, chain_of, check_names, check_
 from coordination.errors import NotFound, UsageError
 from coordination.runs.records import RunBrief
 from coordination.runs.store import RunStore
-from coordination.runs.view import RunReader
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from coordination.text import did_you_mean
-from coordination.wire.keys import Keys
 
 
 def chain_of_todo(brief: RunBrief, todo: str = "") -> Chain:

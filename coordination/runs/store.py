@@ -13,9 +13,10 @@ from datetime import timedelta
 from redis import Redis
 from redis.exceptions import NoScriptError
 
+from coordination.backend.keys import Keys, resource, split_member
+from coordination.backend.scripts import Scripts, digest
+from coordination.broker.delivery import Delivery
 from coordination.cache.entries import drop
-from coordination.planner.delivery import Delivery
-from coordination.runs.log_reader import LOG_LIMIT_BYTES, pieces_of
 from coordination.runs.records import (
     LIVE,
     Blame,
@@ -29,8 +30,7 @@ from coordination.runs.records import (
     TodoState,
     Undo,
 )
-from coordination.wire.keys import Keys, resource, split_member
-from coordination.wire.scripts import Scripts, digest
+from coordination.runs.views.log_reader import LOG_LIMIT_BYTES, pieces_of
 
 VISIBLE = "cache/visible"
 

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import server_binary
+from coordination.backend.keys import Keys
 from coordination.errors import NotAllowed
 from coordination.runs.remote_steps.proxy import ProxyStore
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import server_binary
-from coordination.wire.keys import Keys
 from tests.acceptance.gate import Gate
 from tests.ports import free_port
 from tests.stage import Begun, Done, Stage

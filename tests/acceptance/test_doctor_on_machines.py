@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
 from tests.doors import listening, silent
 from tests.stage import Stage
 

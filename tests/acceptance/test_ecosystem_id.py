@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
 from tests.stage import PLAN, Begun, Stage, git
 
 CONFLICT = 6

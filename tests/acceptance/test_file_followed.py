@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 
+from coordination.backend.keys import Keys
 from coordination.runs.presence import Presence, Worker
-from coordination.wire.keys import Keys
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage
 from tests.waiting import until

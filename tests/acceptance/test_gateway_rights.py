@@ -7,10 +7,10 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
 from coordination.messages import Event, MessageBus
 from coordination.operations.acl import Role, Rules
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
 from tests.gateways import Gateway
 from tests.stage import Stage
 from tests.waiting import until

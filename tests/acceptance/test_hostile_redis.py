@@ -7,8 +7,8 @@ import random
 import pytest
 import redis
 
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
 from tests.chaos.crew import Watch, begin, straight
 from tests.chaos.hostile import RUBBISH, Hostile
 from tests.stage import PLAN, Stage

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from coordination.backend.keys import Keys
 from coordination.terminal import Lets, spelled
-from coordination.wire.keys import Keys
 from tests.stage import PLAN, Stage
 from tests.terminals import on_terminal
 

@@ -11,12 +11,12 @@ from datetime import timedelta
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import Scripts
 from coordination.locks import LockManager, Owner
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import Scripts
 from tests.agent import agent
 from tests.stage import COORD, Stage
 

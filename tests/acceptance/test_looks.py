@@ -7,8 +7,8 @@ import re
 import click
 import pytest
 
+from coordination.backend.client import Profile, connect
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, Harness
 from tests.doors import listening, silent
 from tests.plans import ecosystem, graph, order

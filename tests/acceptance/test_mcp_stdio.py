@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from fastmcp.client.transports import StdioTransport
 
+from coordination.backend.daemon import Daemon
+from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from coordination.wire.daemon import Daemon
-from coordination.wire.embedded import EmbeddedServer
 from tests.acceptance.gate import Gate
 from tests.agent import Agent, agent
 from tests.stage import COORD, PLAN, Stage, plain

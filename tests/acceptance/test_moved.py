@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from coordination import Conflict, Coord
+from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from coordination.wire.embedded import EmbeddedServer
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage, git
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from coordination import Coord
-from coordination.runs.landed import NotLanded
+from coordination.runs.submission.landed import NotLanded
 from tests.stage import PLAN, Stage, git
 
 LIB = {"id": "LIB", "repo": "lib", "action": "echo 2 > version"}

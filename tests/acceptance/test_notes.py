@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 
 from coordination import Coord, NotFound
+from coordination.backend.client import Profile, connect
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from coordination.messages import Limits, MessageBus
-from coordination.wire.connection import Profile, connect
 from tests.agent import Agent, agent
 from tests.stage import COORD, Stage
 

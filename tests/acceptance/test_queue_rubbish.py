@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import redis
 
-from coordination.wire.keys import Keys
+from coordination.backend.keys import Keys
 from tests.stage import Done, Stage
 from tests.waiting import until
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import server_binary
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import server_binary
 from tests.doors import Certificates, leading_to, listening, old_redis, silent
 from tests.stage import PLAN, Stage
 from tests.waiting import until

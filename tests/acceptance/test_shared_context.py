@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from coordination.wire.embedded import EmbeddedServer
 from tests.stage import COORD, Stage
 
 ELSEWHERE = "settings: {namespace: another, redis_url: 'redis://127.0.0.1:1'}\nrepos: []\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.wire.daemon import alive
+from coordination.backend.daemon import alive
 from tests.acceptance.gate import Gate
 from tests.stage import Stage
 from tests.waiting import until

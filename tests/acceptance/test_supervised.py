@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from coordination.backend.daemon import Daemon, Record, alive
 from coordination.operations.supervision import LIMIT, Restart, Restarts
-from coordination.wire.daemon import Daemon, Record, alive
 from tests.acceptance.gate import Gate
 from tests.stage import PLAN, Stage
 from tests.waiting import until

@@ -9,8 +9,8 @@ import signal
 import pytest
 import redis
 
+from coordination.backend.daemon import alive
 from coordination.operations.answers import worker_answers
-from coordination.wire.daemon import alive
 from tests.stage import Stage
 from tests.waiting import until
 

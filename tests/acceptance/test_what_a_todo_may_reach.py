@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from coordination.backend.embedded import EmbeddedServer
+from coordination.files import loose
 from coordination.settings import Settings
-from coordination.wire.embedded import EmbeddedServer
-from coordination.wire.private import loose
 from tests.ports import free_port
 from tests.stage import COORD, Done, Stage, git
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STEPS = "coordination/wire/lua/run"
-LOCKS = "coordination/wire/lua/lock"
-INBOX = "coordination/wire/lua/inbox"
+STEPS = "coordination/backend/lua/run"
+LOCKS = "coordination/backend/lua/lock"
+INBOX = "coordination/backend/lua/inbox"
 
 RUN = "tests/contracts/test_run_steps.py"
 UNDO = "tests/contracts/test_run_rollback.py"
@@ -36,7 +36,7 @@ BUGS = (
     ),
     Bug(
         "a renewal of whatever is held",
-        "coordination/wire/lua/lease/renew.lua",
+        "coordination/backend/lua/lease/renew.lua",
         "redis.call('HGET', holders, member) ~= fence",
         "not redis.call('HGET', holders, member)",
         (RUN,),
@@ -267,7 +267,7 @@ BUGS = (
     ),
     Bug(
         "Celery acknowledges a message before its todo is claimed",
-        "coordination/wire/carrier.py",
+        "coordination/broker/celery_app.py",
         "task_acks_late=True",
         "task_acks_late=False",
         (
@@ -276,7 +276,7 @@ BUGS = (
     ),
     Bug(
         "leases are reaped the moment Redis is back",
-        "coordination/runs/recovery.py",
+        "coordination/runs/maintenance/leader.py",
         "self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()",
         "self._trusted_from = time.monotonic()",
         ("tests/integration/test_keeper.py", "tests/unit/runs"),

@@ -12,15 +12,15 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
 from coordination.ecosystem.document import load
 from coordination.models import Strategy
 from coordination.planner.graph import build
 from coordination.runs.records import LIVE
 from coordination.runs.service import Runs
-from coordination.runs.submit import decide
+from coordination.runs.submission.submit import decide
 from coordination.settings import read_settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
 from tests.chaos.ledger import BODY, ENDS
 from tests.chaos.record import judged
 from tests.stage import PLAN, Begun, Stage

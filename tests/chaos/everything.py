@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from coordination.wire.daemon import Daemon
+from coordination.backend.daemon import Daemon
 from tests.chaos.crew import NO_POISON, WORKER, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures, spread
 from tests.chaos.grounds import grounds

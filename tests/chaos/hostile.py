@@ -15,8 +15,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from coordination.backend.client import Profile, connect
 from coordination.errors import CoordinationError
-from coordination.wire.connection import Profile, connect
 from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds

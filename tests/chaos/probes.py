@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from coordination.wire.keys import Keys
+from coordination.backend.keys import Keys
 from tests.chaos.crew import ACTION, Watch, begin, straight, workers_of
 from tests.stage import Fields, Stage
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from redis import Redis
 
-from coordination.wire.keys import Keys
+from coordination.backend.keys import Keys
 from tests.chaos.ledger import Event, Facts, Line, Record, parse, violations
 
 

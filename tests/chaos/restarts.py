@@ -8,7 +8,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from coordination.wire.daemon import Daemon
+from coordination.backend.daemon import Daemon
 from tests.chaos.crew import Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures, spread
 from tests.chaos.grounds import grounds

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordination.wire.daemon import Daemon
+from coordination.backend.daemon import Daemon
 from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds

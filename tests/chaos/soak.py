@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 
+from coordination.backend.keys import Keys
 from coordination.runs.service import Runs
 from coordination.settings import Settings
-from coordination.wire.keys import Keys
 from tests.chaos.crew import ACTION, NO_POISON, Crew, Watch, begin, ledger_of, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds

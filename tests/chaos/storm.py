@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from math import inf
 
-from coordination.wire.keys import Keys
+from coordination.backend.keys import Keys
 from tests.chaos.crew import NO_POISON, Crew, Watch, begin, dag, ledger_of, straight
 from tests.chaos.figures import Figures
 from tests.chaos.grounds import grounds

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
+from coordination.broker.celery_app import make_app
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.recovery import MaintenanceLeader
+from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 from tests.stage import Stage

@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 
-from coordination.planner.delivery import Delivery
+from coordination.broker.delivery import Delivery
 from coordination.planner.graph import PlanGraph
 from coordination.runs.records import Grant, Reply, Result, RunView, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.submit import Order, submit
-from coordination.runs.view import RunReader
+from coordination.runs.submission.submit import Order, submit
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 
 LEASE = timedelta(seconds=30)

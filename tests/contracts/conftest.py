@@ -8,9 +8,9 @@ import fakeredis
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
 from coordination.locks import LockManager
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import Harness
 
 

@@ -6,10 +6,9 @@ import pytest
 
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
 from coordination.models import OnFailure, Verdict
-from coordination.runs.approvals import choose
-from coordination.runs.live import Live
-from coordination.runs.manual import find
+from coordination.runs.approvals import find_runs_of, run_with_gate
 from coordination.runs.store import RunStore
+from coordination.runs.views.live import Live
 from tests.contracts.carrier import Harness
 from tests.plans import ecosystem, graph, order
 
@@ -31,17 +30,17 @@ def begun(store: RunStore) -> Harness:
 
 def refused(run: Harness, verdict: Verdict, todo: str, run_id: str | None = None) -> CoordinationError:
     with pytest.raises(CoordinationError) as caught:
-        choose(run.store, verdict, todo, run_id)
+        run_with_gate(run.store, verdict, todo, run_id)
     assert caught.value.hint
     return caught.value
 
 
 def test_the_one_run_that_asks_is_found(run: Harness) -> None:
-    assert choose(run.store, Verdict.APPROVE, "A", None) == run.run_id
-    assert choose(run.store, Verdict.REJECT, "HAND", None) == run.run_id
+    assert run_with_gate(run.store, Verdict.APPROVE, "A", None) == run.run_id
+    assert run_with_gate(run.store, Verdict.REJECT, "HAND", None) == run.run_id
     other = begun(run.store)
 
-    assert choose(run.store, Verdict.APPROVE, "A", other.run_id) == other.run_id
+    assert run_with_gate(run.store, Verdict.APPROVE, "A", other.run_id) == other.run_id
     error = refused(run, Verdict.APPROVE, "A")
     assert (type(error), "wait for A" in error.message) == (UsageError, True)
     assert error.hint.startswith("say which: coord approve A --run ")
@@ -56,7 +55,7 @@ def test_what_waits_for_a_seat_after_its_approval_is_asked_about_no_more(run: Ha
     while other.mail:
         other.next()
 
-    (found,) = find(run.store.redis, run.store.keys, "A", [other.run_id])
+    (found,) = find_runs_of(run.store.redis, run.store.keys, "A", [other.run_id])
 
     assert (found.state, found.asks) == ("parked", False)
 

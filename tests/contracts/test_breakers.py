@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from coordination.backend.scripts import Scripts
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.policy import Policy
 from coordination.breakers.records import BreakerState
 from coordination.errors import BreakerOpen, NotFound, UsageError
 from coordination.runs.store import RunStore
-from coordination.wire.scripts import Scripts
 from tests import breaker_players
 from tests.waiting import until
 

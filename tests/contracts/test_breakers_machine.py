@@ -13,9 +13,9 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import Scripts
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import Scripts
 from tests.breaker_model import BreakerModel
 
 NAME = "resource:db"

@@ -14,6 +14,8 @@ from threading import Barrier
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
 from coordination.cache.contexts import Cache, Context
 from coordination.cache.entries import NoRoom
 from coordination.cache.limits import Eviction, Limits
@@ -23,8 +25,6 @@ from coordination.cache.single_flight import SingleFlight
 from coordination.cache.store import Store
 from coordination.errors import UsageError
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
 from tests.cache_model import OVERHEAD, VALUE_OVERHEAD
 from tests.waiting import until
 
@@ -431,7 +431,7 @@ COMPUTES = """
 import sys, time
 from datetime import timedelta
 from coordination.cache.single_flight import SingleFlight
-from coordination.wire.connection import Profile, connect
+from coordination.backend.client import Profile, connect
 def forever():
     print("computing", flush=True)
     time.sleep(600)
@@ -440,7 +440,7 @@ SingleFlight(connect(sys.argv[1], Profile.COMMAND), "test", timedelta(seconds=1)
 WRITES = """
 import sys
 from coordination.cache.contexts import Cache
-from coordination.wire.connection import Profile, connect
+from coordination.backend.client import Profile, connect
 context = Cache(connect(sys.argv[1], Profile.COMMAND), "test").at("P", "R")
 for number in range(10**9):
     context.set(f"k{number % 50}", "x" * (number % 7 * 100))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from coordination.backend.keys import Keys
 from coordination.cache.contexts import Cache
 from coordination.cache.disk import CacheChore, Tidied
 from coordination.cache.document import export, restore
@@ -19,7 +20,6 @@ from coordination.cache.names import Scope
 from coordination.cache.store import Store
 from coordination.errors import CoordinationError, UsageError
 from coordination.settings import Settings
-from coordination.wire.keys import Keys
 
 HEAD = '{"coord_context": 1}\n'
 KEYS = Keys("test").cache

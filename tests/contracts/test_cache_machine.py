@@ -15,11 +15,11 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
 from coordination.cache.entries import Entries, NoRoom
 from coordination.cache.limits import Eviction, Limits
 from coordination.cache.names import chain_of
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
 from tests.cache_model import CacheModel
 
 KEYS = Keys("test").cache

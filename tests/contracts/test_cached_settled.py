@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from coordination.backend.client import Profile, connect
 from coordination.cli.runs.summary import line, shown
 from coordination.runs.records import Result, Source, TodoState
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import OK, Harness
 from tests.plans import ecosystem, graph, order
 

@@ -9,11 +9,11 @@ import pytest
 from coordination.errors import Conflict, NotFound, PlanRefused
 from coordination.models import Ecosystem, Issue, OnFailure, Retry, Strategy
 from coordination.planner.graph import build
-from coordination.runs.ended import read, restorable
 from coordination.runs.records import Grant, Result, TodoState
-from coordination.runs.retry_plan import CarryOver, left_of, submit_retry
+from coordination.runs.retrying.ended import read, restorable
+from coordination.runs.retrying.retry_plan import CarryOver, left_of, submit_retry
 from coordination.runs.store import RunStore
-from coordination.runs.view import RunReader
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import PLAN, ecosystem, graph, order

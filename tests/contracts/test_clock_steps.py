@@ -14,7 +14,7 @@ from datetime import timedelta
 import fakeredis
 import pytest
 
-from coordination.runs.clock_watch import ClockWatch
+from coordination.runs.maintenance.clock_watch import ClockWatch
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore, ms
 from coordination.settings import Settings

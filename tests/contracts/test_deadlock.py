@@ -12,12 +12,12 @@ from random import Random
 import pytest
 from redis import Redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import Scripts
 from coordination.errors import DeadlockError, LockTimeout
 from coordination.locks import LockManager
 from coordination.locks.deadlock import Detector, graph_of, verdict
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import Scripts
 
 HOUR_MS = 3_600_000
 TTL, LONG = timedelta(seconds=10), timedelta(seconds=60)

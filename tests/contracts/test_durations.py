@@ -8,9 +8,9 @@ from redis import Redis
 from coordination.planner.forecast import forecast
 from coordination.planner.graph import build
 from coordination.planner.hours import Group
-from coordination.runs.durations import learned
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
+from coordination.runs.views.durations import learned
 from tests import plans
 from tests.contracts.carrier import BAD, OK, Harness
 

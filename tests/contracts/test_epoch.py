@@ -6,8 +6,8 @@ import pytest
 import redis
 from redis.client import Pipeline
 
+from coordination.backend.client import Profile, connect
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
 
 
 @pytest.fixture

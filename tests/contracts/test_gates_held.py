@@ -9,8 +9,8 @@ import pytest
 
 from coordination.models import Ecosystem, Milestone, OnFailure, Strategy
 from coordination.planner.graph import build
-from coordination.runs.ended import read
-from coordination.runs.retry_plan import left_of, submit_retry
+from coordination.runs.retrying.ended import read
+from coordination.runs.retrying.retry_plan import left_of, submit_retry
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
 from tests.contracts.carrier import Harness

@@ -20,8 +20,8 @@ import pytest
 from click.testing import CliRunner
 from fastmcp.client.transports import StdioTransport
 
+from coordination.backend import keys
 from coordination.cli.app import coord
-from coordination.wire import keys
 from tests.agent import agent
 from tests.stage import COORD, PLAN, Stage
 

@@ -7,6 +7,9 @@ import re
 import pytest
 import redis
 
+from coordination.backend import keys
+from coordination.backend.misplaced_keys import set_apart
+from coordination.backend.scripts import Scripts
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.policy import Policy
 from coordination.cache import Eviction
@@ -14,9 +17,6 @@ from coordination.cache import Limits as CacheLimits
 from coordination.cache.contexts import Cache
 from coordination.locks import LockManager
 from coordination.messages import Limits, MessageBus
-from coordination.wire import keys
-from coordination.wire.apart import set_apart
-from coordination.wire.scripts import Scripts
 
 ROW = re.compile(r"^\| `<ns>:(\S+)` +\| (\w+) ", re.MULTILINE)
 REPO = "repo:billing"

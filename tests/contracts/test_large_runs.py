@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.broker.delivery import Delivery
 from coordination.models import OnFailure
-from coordination.planner.delivery import Delivery
 from coordination.planner.graph import PlanGraph
-from coordination.runs.recovery import Reaper
+from coordination.runs.maintenance.leader import Reaper
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, UNBROKEN, Harness
 from tests.plans import Todos, ecosystem, graph, order
 

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 import redis
 
+from coordination.backend.scripts import Scripts
 from coordination.errors import LockTimeout, StaleFence
 from coordination.locks import Lock, LockManager
-from coordination.wire.scripts import Scripts
 
 ONCE = timedelta(0)
 ONLY_OF_QUEUES = {"rank", "arrived", "priority"}

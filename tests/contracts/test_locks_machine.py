@@ -9,7 +9,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from coordination.wire.connection import Profile, connect
+from coordination.backend.client import Profile, connect
 from tests.lock_history import AnyHistory
 from tests.lock_model import Request
 

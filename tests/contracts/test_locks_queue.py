@@ -8,9 +8,9 @@ from datetime import timedelta
 import pytest
 import redis
 
+from coordination.backend.scripts import Scripts
 from coordination.errors import LockTimeout
 from coordination.locks import Lock, LockManager, Owner
-from coordination.wire.scripts import Scripts
 from tests.lock_players import LONG, begin
 from tests.waiting import until
 

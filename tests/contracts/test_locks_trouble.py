@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from coordination.backend.embedded import EmbeddedServer
+from coordination.backend.scripts import source
 from coordination.errors import CoordinationError, LockLost, LockTimeout, StaleFence, Unreachable, Unusable
 from coordination.locks import Lock, LockManager
 from coordination.settings import Settings
-from coordination.wire.embedded import EmbeddedServer
-from coordination.wire.scripts import source
 from tests.lock_players import LONG
 from tests.waiting import until
 

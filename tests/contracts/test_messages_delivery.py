@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
+from coordination.backend.client import Profile, connect
 from coordination.errors import NotFound, UsageError
 from coordination.messages import Limits, Message, MessageBus
-from coordination.wire.connection import Profile, connect
 from tests.waiting import until
 
 REPO = "repo:billing"

@@ -15,10 +15,10 @@ from threading import Thread
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.messages import Inbox, Limits, Message, MessageBus
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
 from tests.waiting import until
 
 REPO = "repo:billing"

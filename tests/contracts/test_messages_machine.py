@@ -17,11 +17,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from coordination.backend import scripts
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import LUA_NAMES
 from coordination.errors import NotFound
 from coordination.messages import Limits, Message, MessageBus, Position, Taken
-from coordination.wire import scripts
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import LUA_NAMES
 from tests.message_model import Box, Letter
 
 TO = "repo:api"

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import UsageError
 from coordination.messages import Limits, MessageBus, Position
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
 from tests.waiting import until
 
 REPO = "repo:billing"

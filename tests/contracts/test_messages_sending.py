@@ -10,9 +10,9 @@ from threading import Thread
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
 from coordination.errors import NotFound, Unreachable, Unusable, UsageError
 from coordination.messages import Limits, MessageBus
-from coordination.wire.connection import Profile, connect
 from tests.waiting import until
 
 REPO = "repo:billing"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import redis
 
+from coordination.backend.keys import Keys
 from coordination.errors import UsageError
 from coordination.messages import Event, Gap, MessageBus
 from coordination.messages.live import MOST_PATTERNS
-from coordination.wire.keys import Keys
 
 
 @pytest.fixture

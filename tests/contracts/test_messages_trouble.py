@@ -14,11 +14,11 @@ from threading import Event, Thread
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import Unreachable, UsageError
 from coordination.messages import Limits, MessageBus
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
 from tests.waiting import until
 
 REPO = "repo:billing"

@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from coordination.backend.client import Profile, connect
 from coordination.messages import MessageBus
-from coordination.wire.connection import Profile, connect
 
 TO = "repo:billing"
 SOON = timedelta(seconds=20)

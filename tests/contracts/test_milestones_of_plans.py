@@ -9,11 +9,11 @@ from coordination.models import Milestone, Verdict
 from coordination.operations.doctor import Facts
 from coordination.operations.doctor import Machine as Asker
 from coordination.planner.graph import build
-from coordination.runs.approvals import choose
-from coordination.runs.conflicts import refuse_under_way
+from coordination.runs.approvals import run_with_gate
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
-from coordination.runs.view import RunReader
+from coordination.runs.submission.conflicts import refuse_under_way
+from coordination.runs.views.run_view import RunReader
 from tests.contracts.carrier import Harness
 from tests.plans import PLAN, ecosystem, order
 
@@ -36,12 +36,12 @@ def test_each_run_asks_for_its_own(store: RunStore) -> None:
     with pytest.raises(Conflict, match="has A in hand"):
         refuse_under_way(store, RunReader(store.redis, store.keys), {"M1", "A"})
     with pytest.raises(UsageError, match="wait for M1"):
-        choose(store, Verdict.APPROVE, "M1", None)
+        run_with_gate(store, Verdict.APPROVE, "M1", None)
     mine.follow(store.approve(mine.run_id, "M1", "lena", ""))
 
     assert mine.states() == {"M1": "succeeded", "A": "dispatched"}
     assert other.states() == {"M1": "parked", "B": "waiting"}
-    assert choose(store, Verdict.APPROVE, "M1", None) == other.run_id
+    assert run_with_gate(store, Verdict.APPROVE, "M1", None) == other.run_id
 
 
 def test_no_worker_is_missed_for_it(store: RunStore) -> None:

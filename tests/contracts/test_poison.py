@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from coordination.runs.ended import read, restorable
 from coordination.runs.records import RunView
-from coordination.runs.retry_plan import left_of, submit_retry
+from coordination.runs.retrying.ended import read, restorable
+from coordination.runs.retrying.retry_plan import left_of, submit_retry
 from coordination.settings import Settings
 from tests.contracts.carrier import BAD, LEASE, OK, Harness
 from tests.plans import ecosystem, graph, order

@@ -7,20 +7,20 @@ from datetime import timedelta
 import pytest
 from redis import Redis
 
+from coordination.backend.client import Profile, connect
 from coordination.errors import Conflict, NotFound
 from coordination.models import OnFailure
-from coordination.runs.census import CensusTaker
-from coordination.runs.conflicts import refuse_under_way
-from coordination.runs.ended import read, refuse_again, restorable
-from coordination.runs.live import Live
-from coordination.runs.progress import ENDED, Event, follow
 from coordination.runs.records import Result, RunView, TodoState
-from coordination.runs.retry_plan import left_of, submit_retry
+from coordination.runs.retrying.ended import read, refuse_again, restorable
+from coordination.runs.retrying.retry_plan import left_of, submit_retry
 from coordination.runs.rollback import prospect, refuse_built_on, refuse_to_accept
 from coordination.runs.store import RunStore
-from coordination.runs.view import RunReader
+from coordination.runs.submission.conflicts import refuse_under_way
+from coordination.runs.views.live import Live
+from coordination.runs.views.metrics import CensusTaker
+from coordination.runs.views.progress import ENDED, Event, follow
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 

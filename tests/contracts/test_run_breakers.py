@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from coordination.backend.scripts import Scripts
 from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Grant, Result, TodoState
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.scripts import Scripts
 from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
 from tests.plans import ecosystem, graph, order
 

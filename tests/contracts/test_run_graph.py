@@ -11,8 +11,8 @@ import pytest
 from coordination.errors import Conflict, PlanRefused
 from coordination.models import Ecosystem
 from coordination.planner.graph import build
-from coordination.runs.ended import read
-from coordination.runs.structure import graph_hash, refuse_changed
+from coordination.runs.retrying.ended import read
+from coordination.runs.submission.structure import graph_hash, refuse_changed
 from tests.contracts.carrier import Harness
 from tests.contracts.test_carry_over import TODOS, ended, left, retry
 from tests.plans import PLAN, Todos, ecosystem, order

@@ -8,10 +8,10 @@ from itertools import pairwise
 
 import pytest
 
+from coordination.backend.scripts import Scripts
 from coordination.models import OnFailure, Strategy
-from coordination.runs.expiry import forget
+from coordination.runs.maintenance.expiry import forget
 from coordination.runs.store import RunStore
-from coordination.wire.scripts import Scripts
 from tests.contracts.carrier import BAD, OK, Harness, OneOfSeveral
 from tests.plans import ecosystem, graph, order
 

@@ -8,9 +8,9 @@ import pytest
 
 from coordination.models import Issue, OnFailure, Strategy
 from coordination.planner.graph import build
-from coordination.runs.draft import CHUNK
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
+from coordination.runs.submission.draft import CHUNK
 from tests.contracts.carrier import BAD, LEASE, OK, Harness
 from tests.plans import PLAN, ecosystem, graph, order
 

@@ -10,9 +10,9 @@ import pytest
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import Issue
 from coordination.planner.graph import build
-from coordination.runs.ended import EndedRun
 from coordination.runs.records import Grant, Result, TodoState
-from coordination.runs.rerun_selection import set_back
+from coordination.runs.retrying.ended import EndedRun
+from coordination.runs.retrying.rerun_selection import set_back
 from tests.contracts.carrier import BAD, OK, Harness
 from tests.contracts.test_carry_over import left, retry
 from tests.plans import PLAN, ecosystem, graph, order

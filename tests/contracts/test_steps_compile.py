@@ -7,9 +7,9 @@ from importlib.resources import files
 import pytest
 import redis
 
-from coordination.wire.scripts import source
+from coordination.backend.scripts import source
 
-FOLDER = files("coordination.wire") / "lua"
+FOLDER = files("coordination.backend") / "lua"
 STEPS = [
     f"{room.name}/{step.name.removesuffix('.lua')}"
     for room in sorted(FOLDER.iterdir(), key=lambda room: room.name)

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import redis
 
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import digest
 from coordination.models import Strategy
+from coordination.runs.maintenance.stuck import CONFIRM_S, LONGEST_S, LOOK_S, QUIET_S, StuckWatch
 from coordination.runs.store import RunStore
-from coordination.runs.stuck import CONFIRM_S, LONGEST_S, LOOK_S, QUIET_S, StuckWatch
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import digest
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 

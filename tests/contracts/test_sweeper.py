@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 import redis
 
+from coordination.backend.keys import Keys
+from coordination.backend.scripts import Scripts
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
-from coordination.wire.keys import Keys
-from coordination.wire.scripts import Scripts
 from tests.waiting import until
 
 KEYS = Keys("test").locks

@@ -11,10 +11,10 @@ from redis import Redis
 
 from coordination.errors import NotFound
 from coordination.models import OnFailure
-from coordination.runs.pictures import gantt, graph
 from coordination.runs.records import Result, TodoState
 from coordination.runs.store import RunStore
-from coordination.runs.timeline import Cause, cause_of, timeline
+from coordination.runs.views.pictures import gantt, graph
+from coordination.runs.views.timeline import Cause, cause_of, timeline
 from coordination.settings import Settings
 from tests import plans
 from tests.contracts.carrier import BAD, OK, Harness
@@ -44,7 +44,7 @@ def causes(harness: Harness, todo: str) -> list[Cause]:
 
 
 def _events(store: RunStore, run_id: str) -> Sequence:  # type: ignore[type-arg]
-    from coordination.runs.pictures import _events
+    from coordination.runs.views.pictures import _events
 
     return list(_events(store, run_id))
 

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
 from tests.hosts import Door, World
 from tests.ports import free_port
 

@@ -6,9 +6,9 @@ import pytest
 import redis
 from kombu.transport.redis import QoS
 
+from coordination.backend.keys import Keys
+from coordination.broker.celery_app import make_app
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.keys import Keys
 
 
 def test_a_worker_with_one_place_takes_the_next_message_after_an_acknowledgement_without_an_answer(

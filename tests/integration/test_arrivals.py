@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from coordination.runs.ended import read, restorable
-from coordination.runs.retry_plan import left_of, submit_retry
+from coordination.runs.retrying.ended import read, restorable
+from coordination.runs.retrying.retry_plan import left_of, submit_retry
 from tests.hosts import World, reads, tip, works
 from tests.plans import Todos, ecosystem
 from tests.stage import git
@@ -51,8 +51,8 @@ def sought(checkout: Path, run: str) -> CommitRef:
 ARRIVES = """
 import sys
 from pathlib import Path
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
 from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.bundles import BundleStore
 url, state, run, commit = sys.argv[1:]

@@ -11,7 +11,7 @@ import pytest
 
 from coordination.models import Repo, Retry, Todo
 from coordination.runs.records import Grant, RunBrief, TodoSpec
-from coordination.runs.submit import submit
+from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from workers.app import Container, WorkerConfig
@@ -171,7 +171,7 @@ def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: 
             f"""
         import os
         from coordination.runs.store import RunStore
-        from coordination.wire.connection import Profile, connect
+        from coordination.backend.client import Profile, connect
         open("work", "w").close()
         store, run = RunStore(connect({redis_url!r}, Profile.COMMAND), "coord"), os.environ["COORD_RUN_ID"]
         store.redis.zadd(store.keys.leases, {{f"{{run}} T": 1}})

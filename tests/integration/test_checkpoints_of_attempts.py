@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.runs.submit import submit
+from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
 from tests.plans import ecosystem, graph, order

@@ -14,18 +14,19 @@ import pytest
 import redis
 from redis.client import Pipeline
 
+from coordination.backend.client import Profile, connect
+from coordination.broker.celery_app import make_app
 from coordination.errors import Conflict, NotAllowed, NotFound, Unreachable
 from coordination.models import Repo
 from coordination.runs import cleaning as cleaning_module
-from coordination.runs.cleaning import Answer, Artifact, Cleaning, CleanupJob, CleanupQueue, Kind, Survey
+from coordination.runs.cleaning import Cleaning, Survey
+from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
 from coordination.runs.records import Result, TodoState
 from coordination.runs.remote_steps.deeds import StepHandlers
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 from tests.stage import git

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from coordination.api.coord import Coord
+from coordination.backend.client import Profile, connect
 from coordination.cache.connection import here
 from coordination.errors import CoordinationError, NotAllowed, NotFound, Unreachable, UsageError
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
 from tests.agent import agent
 from tests.contracts.carrier import Harness
 from tests.plans import PLAN, ecosystem, graph, order

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
 from coordination.cache.connection import Connection, TodoContext
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope
@@ -21,7 +22,6 @@ from coordination.errors import CoordinationError, NotAllowed, Unreachable, Usag
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import Harness
 from tests.plans import PLAN, ecosystem, graph, order
 from tests.waiting import until

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
+from coordination.broker.celery_app import make_app
 from coordination.models import Strategy
 from coordination.planner.graph import PlanGraph
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.raw_records import in_hand
 from coordination.runs.store import RunStore
-from coordination.runs.submit import submit
-from coordination.runs.view import RunReader
+from coordination.runs.submission.submit import submit
+from coordination.runs.views.raw_records import in_hand
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import OK, Harness
 from tests.plans import ecosystem, graph, order
 

@@ -19,10 +19,10 @@ import pytest
 import redis
 import yaml
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import server_binary
 from coordination.cli.app import coord
 from coordination.settings import ENV_PREFIX, Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import server_binary
 from tests import ports
 from tests.doors import Certificates
 from tests.waiting import until

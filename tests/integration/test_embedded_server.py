@@ -17,18 +17,18 @@ from pathlib import Path
 import pytest
 import redis
 
+from coordination.backend import embedded
+from coordination.backend.daemon import Record, alive, start_time
+from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import CoordinationError, Unreachable
 from coordination.settings import Settings
-from coordination.wire import embedded
-from coordination.wire.daemon import Record, alive, start_time
-from coordination.wire.embedded import EmbeddedServer
 from tests.waiting import until
 
 START = """
 import sys
 from pathlib import Path
 from coordination.settings import Settings
-from coordination.wire.embedded import EmbeddedServer
+from coordination.backend.embedded import EmbeddedServer
 print(EmbeddedServer(Path(sys.argv[1]), Settings()).start())
 """
 
@@ -329,7 +329,7 @@ def test_a_starter_killed_before_the_record_is_written_leaves_nobody_behind(tmp_
     script = """
 import os, sys
 from pathlib import Path
-from coordination.wire import daemon
+from coordination.backend import daemon
 daemon.write_private = lambda *_: os.kill(os.getpid(), 9)
 daemon.Daemon(Path(sys.argv[1]), "orphan").start(["touch", sys.argv[1] + "/ran"])
 """

@@ -9,21 +9,21 @@ from unittest.mock import Mock
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.broker.celery_app import make_app
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope
-from coordination.runs import expiry
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.expiry import Expiry
 from coordination.runs.export import file
 from coordination.runs.export.adoption import adopt
 from coordination.runs.export.file import load
 from coordination.runs.export.shelf import RunArchiver
-from coordination.runs.recovery import MaintenanceLeader
+from coordination.runs.maintenance import expiry
+from coordination.runs.maintenance.expiry import Expiry
+from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.store import RunStore
-from coordination.runs.view import RunReader
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import Todos, ecosystem, graph, order
 from tests.waiting import until

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from coordination.runs.records import TodoView
-from coordination.runs.submit import submit
-from coordination.runs.view import RunReader
+from coordination.runs.submission.submit import submit
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from workers.app import Container, WorkerConfig

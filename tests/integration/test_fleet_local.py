@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from coordination.backend import daemon
+from coordination.backend.daemon import alive, start_time
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.operations import local as local_module
 from coordination.operations import supervision
@@ -26,8 +28,6 @@ from coordination.operations.local import Local, Stopped
 from coordination.operations.supervision import FILE, LIMIT, Restart
 from coordination.operations.users import Need
 from coordination.settings import Settings
-from coordination.wire import daemon
-from coordination.wire.daemon import alive, start_time
 from tests.waiting import until
 
 WORKER = """

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import Unreachable, Unusable
 from coordination.messages.bus import MessageBus
 from coordination.messages.following import BEGINNING, Following
 from coordination.messages.outage import delay_s
-from coordination.runs.pictures import gantt
-from coordination.runs.progress import follow
 from coordination.runs.store import RunStore
+from coordination.runs.views.pictures import gantt
+from coordination.runs.views.progress import follow
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
 from tests.contracts.carrier import Harness
 from tests.plans import ecosystem, graph, order
 

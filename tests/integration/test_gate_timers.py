@@ -6,13 +6,13 @@ from datetime import timedelta
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.broker.celery_app import make_app
 from coordination.models import OnFailure, Strategy
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.recovery import MaintenanceLeader
+from coordination.runs.maintenance.leader import MaintenanceLeader
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import Harness
 from tests.plans import ecosystem, graph, order
 from tests.waiting import until

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.operations.glance import Seen, glance
-from coordination.runs.live import Live
 from coordination.runs.records import TodoState
 from coordination.runs.store import RunStore
+from coordination.runs.views.live import Live
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
 from tests.contracts.carrier import Harness
 from tests.doors import listening, silent
 from tests.plans import ecosystem, graph, order

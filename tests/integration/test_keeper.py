@@ -7,14 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from coordination.runs import recovery
+from coordination.backend.client import Profile, connect
+from coordination.broker.celery_app import make_app
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.maintenance import leader
+from coordination.runs.maintenance.leader import MaintenanceLeader, Reaper
 from coordination.runs.presence import Presence, Worker
-from coordination.runs.recovery import MaintenanceLeader, Reaper
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 from tests.waiting import until
@@ -88,7 +88,7 @@ def test_when_redis_is_back_an_expired_lease_counts_only_after_the_time_of_one_l
     redis_url: str, store: RunStore, monkeypatch: pytest.MonkeyPatch
 ):
     now_s = 0.0
-    monkeypatch.setattr(recovery, "time", SimpleNamespace(monotonic=lambda: now_s))
+    monkeypatch.setattr(leader, "time", SimpleNamespace(monotonic=lambda: now_s))
     settings = Settings(lease_ttl=timedelta(minutes=1))
     reaper = Reaper(store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings)
     reaper.run_once()

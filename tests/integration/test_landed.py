@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coordination.runs.cleaning import Sought
+from coordination.runs.cleanup_jobs import Sought
 from tests.stage import git
 from workers.cleanup.landed import findings
 

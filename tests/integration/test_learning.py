@@ -10,7 +10,7 @@ from redis import Redis
 
 from coordination import Coord
 from coordination.operations.learning import knowing
-from coordination.runs.submit import decide
+from coordination.runs.submission.submit import decide
 from coordination.settings import Settings
 from tests.doors import listening, silent
 from tests.plans import graph

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from coordination.runs.log_reader import PIECE_BYTES, LogReader, Piece
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys
 from coordination.runs.store import RunStore
-from coordination.runs.view import RunReader
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys
+from coordination.runs.views.log_reader import PIECE_BYTES, LogReader, Piece
+from coordination.runs.views.run_view import RunReader
 from tests.waiting import until
 from workers.logs import Log
 

@@ -8,13 +8,13 @@ from queue import Queue
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
 from coordination.messages import MessageBus
-from coordination.runs.cleaning import CleanupJob, CleanupQueue
+from coordination.runs.cleanup_jobs import CleanupJob, CleanupQueue
 from coordination.runs.presence import Worker
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
 from tests.contracts.carrier import Harness
 from tests.plans import ecosystem, graph, order
 from tests.waiting import until

@@ -8,17 +8,17 @@ from datetime import timedelta
 
 import pytest
 
+from coordination.backend.client import Profile, connect
 from coordination.cache.contexts import Cache
 from coordination.cli.app import coord
 from coordination.cli.context import CliContext
 from coordination.errors import CoordinationError, UsageError
 from coordination.locks import LockManager
 from coordination.operations.metrics import serve
-from coordination.runs.census import CensusTaker
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
+from coordination.runs.views.metrics import CensusTaker
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, Harness
 from tests.doors import listening, silent
 from tests.plans import ecosystem, graph, order

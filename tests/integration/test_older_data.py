@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from coordination.models import Repo
-from coordination.runs.submit import submit
+from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from tests.stage import git

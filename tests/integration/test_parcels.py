@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from coordination.backend.client import Profile, connect
 from coordination.runs.records import Result, TodoState
-from coordination.wire.connection import Profile, connect
 from tests.doors import leading_to, listening
 from tests.hosts import Door, World, reads, tip, works
 from tests.plans import Todos

@@ -13,7 +13,7 @@ import pytest
 
 from coordination.models import OnFailure
 from coordination.planner.graph import build
-from coordination.runs.submit import submit
+from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.disks import fill
 from tests.hosts import WRITES, World

@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from coordination.backend.client import Profile, connect
 from coordination.errors import Conflict
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
 
 BEAT = timedelta(minutes=1)
 

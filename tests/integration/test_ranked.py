@@ -9,12 +9,12 @@ from datetime import timedelta
 import pytest
 from celery import Celery
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import RestrictedKeys
+from coordination.broker.celery_app import make_app
 from coordination.models import Strategy
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.store import RunStore
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import RestrictedKeys
 from tests.contracts.carrier import UNBROKEN, Harness
 from tests.plans import ecosystem, graph, order
 from tests.waiting import until

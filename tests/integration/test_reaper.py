@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
+from coordination.backend.client import Profile, connect
+from coordination.broker.celery_app import make_app
 from coordination.cli.runs.summary import print_run
 from coordination.models import Strategy
-from coordination.runs import stuck
 from coordination.runs.dispatch import Dispatcher
+from coordination.runs.maintenance import stuck
+from coordination.runs.maintenance.leader import MaintenanceLeader, Reaper
 from coordination.runs.records import Grant, Reply
-from coordination.runs.recovery import MaintenanceLeader, Reaper
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 from tests.waiting import until

@@ -11,13 +11,13 @@ from socket import SO_KEEPALIVE, SOL_SOCKET
 import pytest
 import redis
 
+from coordination.backend.client import ANSWER_S, FREIGHT_S, Profile, connect, reaching
+from coordination.backend.embedded import EmbeddedServer
+from coordination.backend.keys import Keys
+from coordination.backend.server_check import refuse_unfit
+from coordination.broker.celery_app import make_app
 from coordination.errors import CoordinationError, Unreachable, Unusable
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import ANSWER_S, FREIGHT_S, Profile, connect, reaching
-from coordination.wire.embedded import EmbeddedServer
-from coordination.wire.keys import Keys
-from coordination.wire.server_check import refuse_unfit
 from tests.doors import Certificates, leading_to, listening, old_redis, silent
 from tests.waiting import until
 

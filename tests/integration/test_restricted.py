@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import redis
 
+from coordination.backend.client import Profile, connect
+from coordination.broker.celery_app import make_app
 from coordination.cache.connection import Connection, TodoContext
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope, chain_of
@@ -25,10 +27,8 @@ from coordination.runs.remote_steps.deeds import StepHandlers
 from coordination.runs.remote_steps.proxy import NobodyAnswers, ProxyContexts, ProxyPresence, ProxyStore
 from coordination.runs.remote_steps.serving import Serving, Waiting
 from coordination.runs.store import RunStore
-from coordination.runs.submit import submit
+from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
-from coordination.wire.carrier import make_app
-from coordination.wire.connection import Profile, connect
 from tests.plans import PLAN, ecosystem, graph, order
 from tests.waiting import until
 from workers.context_socket import served

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from coordination.backend.keys import member
 from coordination.cache import Store
 from coordination.locks import LockManager
 from coordination.models import Repo, Workspace
 from coordination.runs.records import Source, TodoState, TodoView
-from coordination.runs.submit import submit
-from coordination.runs.view import RunReader
+from coordination.runs.submission.submit import submit
+from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
-from coordination.wire.keys import member
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until

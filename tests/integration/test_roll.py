@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from coordination.backend.client import Profile, connect
 from coordination.runs.records import Reply
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
 from tests.contracts.carrier import Harness
 from tests.plans import ecosystem, graph, order
 from workers.local_liveness import FOLDER, LocalLiveness

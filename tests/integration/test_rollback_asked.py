@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from coordination import Conflict, Coord, NotFound, UsageError
+from coordination.backend.client import Profile, connect
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
 from coordination.runs.store import RunStore
-from coordination.wire.connection import Profile, connect
 from tests.agent import Agent, agent
 from tests.contracts.carrier import BAD, OK, Harness
 from tests.plans import PLAN, ecosystem, graph, order

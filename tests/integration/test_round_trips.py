@@ -10,7 +10,7 @@ import pytest
 from redis.connection import UnixDomainSocketConnection
 
 from coordination.cache.contexts import Cache
-from coordination.runs.submit import submit
+from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from workers.app import Container, WorkerConfig

@@ -6,10 +6,10 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.backend.client import Profile, connect
 from coordination.locks import LockManager, Owner
 from coordination.messages import MessageBus
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
 from tests.waiting import until
 from workers.app import Container, WorkerConfig
 from workers.restricted import RestrictedContainer

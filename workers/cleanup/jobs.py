@@ -22,11 +22,11 @@ import redis
 from pydantic import ValidationError
 
 from coordination.errors import CoordinationError
-from coordination.runs.cleaning import Answer, Artifact, CleanupJob, CleanupQueue, Kind
+from coordination.files import make_private, open_private
+from coordination.runs.cleanup_jobs import Answer, Artifact, CleanupJob, CleanupQueue, Kind
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
-from coordination.wire.private import make_private, open_private
 from workers.cleanup.artifacts import RunArtifacts
 from workers.cleanup.landed import findings
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.cleaning import RUN_ID, Finding, Sought
+from coordination.runs.cleanup_jobs import RUN_ID, Finding, Sought
 from coordination.runs.filings import UNDONE
 from workers.cleanup.reverted import unchanged, was_reverted, was_whole
 from workers.workspace.git import ask, git

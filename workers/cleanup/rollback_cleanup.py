@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
-from coordination.runs.cleaning import Artifact, Kind
+from coordination.runs.cleanup_jobs import Artifact, Kind
 from workers.cleanup.artifacts import RunArtifacts
 from workers.workspace.base_commit import Carried
 from workers.workspace.git import ask

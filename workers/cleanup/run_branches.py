@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.cleaning import RUN_ID, Artifact, Kind
+from coordination.runs.cleanup_jobs import RUN_ID, Artifact, Kind
 from workers.cleanup.landed import Checkout
 from workers.workspace.git import Hold, git
 from workers.workspace.repository import REFS, branch_of, is_commit, look, worktrees

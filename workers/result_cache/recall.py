@@ -12,13 +12,13 @@ from typing import Any
 
 import redis
 
+from coordination.backend.keys import member
 from coordination.cache.entries import NoRoom
 from coordination.errors import CoordinationError, GitRefused, LockTimeout, Unreachable
 from coordination.locks import Lock
 from coordination.models import Cache, Command
 from coordination.planner.hours import say as lasting
 from coordination.runs.records import Grant
-from coordination.wire.keys import member
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.result_cache.key import NotKnown, NotRestored, found, key_of, patch, restore, tree_of, trees_behind
 from workers.result_cache.results import Kept, Results

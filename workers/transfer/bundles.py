@@ -19,8 +19,8 @@ from datetime import timedelta
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
+from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError
-from coordination.wire.keys import Keys
 
 KEPT = timedelta(days=1)
 """After a run has succeeded: until then, who lost a host with the run's branches can still have them."""

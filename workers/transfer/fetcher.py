@@ -22,9 +22,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.runs.cleaning import RUN_ID
+from coordination.files import make_private
+from coordination.runs.cleanup_jobs import RUN_ID
 from coordination.runs.records import Origin
-from coordination.wire.private import make_private
 from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote, hidden, sentence
 from workers.workspace.files import scratch
 from workers.workspace.git import PATIENCE, Hold, ask, git

@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
-from coordination.wire.private import make_private, open_private
+from coordination.files import make_private, open_private
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, git, git_dir_of
 from workers.workspace.lock import WorkspaceLock, WorkspaceUnusable, describe_os_error

@@ -44,7 +44,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordination.errors import Conflict, CoordinationError
-from coordination.wire.private import make_private, open_private
+from coordination.files import make_private, open_private
 from workers.process import orphans
 from workers.workspace.git import Hold
 from workers.workspace.trouble import Trouble, trouble_of_error

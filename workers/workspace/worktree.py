@@ -44,8 +44,8 @@ from functools import partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, UsageError
+from coordination.files import open_private
 from coordination.models import Repo
-from coordination.wire.private import open_private
 from workers.process.child import Child
 from workers.workspace.base_commit import Carried, Earlier, MergeContext, Unmergeable, begin
 from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git

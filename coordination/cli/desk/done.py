@@ -69,8 +69,8 @@ def _running(call: CliContext, todo: str) -> Iterator[Runs | None]:
     if url is None:
         yield None
         return
+    from coordination.backend.client import reaching
     from coordination.runs.service import Runs
-    from coordination.wire.connection import reaching
 
     try:
         with reaching(url):

@@ -53,7 +53,7 @@ from coordination.tracker.executing import as_view
 from coordination.tracker.states import OPEN
 
 if TYPE_CHECKING:
-    from coordination.runs.live import LiveTodo
+    from coordination.runs.views.live import LiveTodo
     from coordination.tracker.records import MilestoneStanding
     from coordination.tracker.references import Chains, Link
 

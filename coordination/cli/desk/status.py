@@ -21,7 +21,7 @@ from coordination.text import counted
 
 if TYPE_CHECKING:
     from coordination.breakers.records import Breaker
-    from coordination.runs.live import Asked
+    from coordination.runs.views.live import Asked
     from coordination.tracker.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
 
 

@@ -46,9 +46,9 @@ def acl(
     Append it to the server's aclfile, then: redis-cli ACL LOAD. The file keeps a hash; a password that was made up is shown
     once, on standard error.
     """
+    from coordination.backend.address import parse
+    from coordination.backend.keys import Keys
     from coordination.operations.acl import Role, Rules, line
-    from coordination.wire.address import parse
-    from coordination.wire.keys import Keys
 
     settings = _settings(call)
     db = parse(settings.redis_url).db if settings.redis_url else 0

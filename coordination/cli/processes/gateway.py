@@ -92,10 +92,10 @@ def _serve(call: CliContext, words: str, pages: tuple[str, ...]) -> None:
 
 
 def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:
-    from coordination.gateway.serving import open_bus, open_tokens
+    from coordination.gateway.serving import open_gateway_bus, open_tokens
 
     url = call.redis_url()
-    bus, tokens = open_bus(url, call.settings), open_tokens(url, call.settings)
+    bus, tokens = open_gateway_bus(url, call.settings), open_tokens(url, call.settings)
     token = tokens.grant(recipient, topics) if topics else tokens.grant(recipient)
     bus.register(recipient)  # what is sent before it comes is kept
     if as_json:

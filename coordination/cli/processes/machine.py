@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from rich_click import command
 
+from coordination.backend.address import hide_password
 from coordination.cli.completing import repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_flower
 from coordination.errors import CoordinationError, UsageError
-from coordination.wire.address import hide_password
 
 if TYPE_CHECKING:
     from coordination.operations.local import Local, Running, Stopped

@@ -8,12 +8,12 @@ import signal
 import click
 from rich_click import command
 
+from coordination.backend.client import Profile, connect, reaching
 from coordination.cli.context import CliContext
 from coordination.cli.options.filters import parse
 from coordination.cli.screen.output import print_flower
 from coordination.operations import metrics as exporter
 from coordination.operations.flower import COMMAND, LOOPBACK, PORT, Page, auth
-from coordination.wire.connection import Profile, connect, reaching
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 import click
 from rich_click import command
 
+from coordination.backend.client import Profile, connect, reaching
 from coordination.cache.store import RESULTS, Store
 from coordination.cli.completing import run_ids
 from coordination.cli.context import CliContext
@@ -18,10 +19,10 @@ from coordination.cli.screen.output import print_json
 from coordination.cli.screen.shown import as_json_option
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, Unreachable, UsageError
-from coordination.runs.cleaning import Artifact, Cleaning, Kind, Survey, in_words
+from coordination.runs.cleaning import Cleaning, Survey, in_words
+from coordination.runs.cleanup_jobs import Artifact, Kind
 from coordination.runs.service import Runs
 from coordination.runs.store import ms
-from coordination.wire.connection import Profile, connect, reaching
 
 WORDS = {
     Kind.WORKTREE: ("worktree", "worktrees"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from coordination.backend.client import reaching
 from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import BLOCKED
 from coordination.cli.screen.output import print_json
@@ -16,15 +17,14 @@ from coordination.cli.screen.tables import print_table
 from coordination.errors import Unreachable
 from coordination.operations.checkup import not_carried
 from coordination.operations.doctor import too_large_words
-from coordination.runs.dry_run import Outlook, Place, Places, Step, outlook, places_of
 from coordination.runs.service import Runs
-from coordination.wire.connection import reaching
+from coordination.runs.submission.dry_run import Outlook, Place, Places, Step, outlook, places_of
 
 SELDOM = ("resources", "undone by")
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
-    from coordination.runs.submit import Order
+    from coordination.runs.submission.submit import Order
 
 
 def rehearse(call: CliContext, graph: PlanGraph, order: Order, *, accepted: Collection[str], as_json: bool) -> int:

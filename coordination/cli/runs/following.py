@@ -25,16 +25,16 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from coordination.backend.error_messages import NO_ROOM
 from coordination.cli.runs.summary import internal_error, line
 from coordination.cli.runs.waits import Reminders, Wait, in_words, still_running, waits
 from coordination.errors import Unreadable
 from coordination.messages.following import BEGINNING
-from coordination.runs.progress import Event
-from coordination.runs.raw_records import IN_HAND, in_hand
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.service import Runs
+from coordination.runs.views.progress import Event
+from coordination.runs.views.raw_records import IN_HAND, in_hand
 from coordination.terminal import driven, spelled
-from coordination.wire.error_messages import NO_ROOM
 
 LOOK_S = 2.0
 """How often a run is asked what it waits for."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich_click import command
 
+from coordination.backend.client import reaching
 from coordination.cli.completing import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import figures, print_run
@@ -20,10 +21,9 @@ from coordination.cli.screen.shown import Form, as_json_option, shown
 from coordination.cli.screen.tables import colourful, print_table
 from coordination.runs.records import RunView
 from coordination.runs.service import Runs
-from coordination.runs.view import LAST
+from coordination.runs.views.run_view import LAST
 from coordination.terminal import Lets, letting
 from coordination.text import counted
-from coordination.wire.connection import reaching
 
 the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 
@@ -88,7 +88,7 @@ def show_run(call: CliContext, run: str, gantt: Path | None, form: Form) -> None
 
 def _draw(runs: Runs, run_id: str, path: Path) -> None:
     from coordination.cli.screen.output import refuse_other, write_picture
-    from coordination.runs.pictures import gantt
+    from coordination.runs.views.pictures import gantt
 
     refuse_other(path)
     write_picture(path, gantt(runs.store, run_id))

@@ -42,7 +42,7 @@ FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 @click.pass_obj
 def graph(call: CliContext, plan: str, form: str, run: str | None, wanted: Selectors) -> None:
     """Show the order of work of PLAN: levels, critical path, what is blocked and by what."""
-    from coordination.planner import plan_picture, render
+    from coordination.charts import plan_picture, plan_text
     from coordination.planner.graph import build
 
     if run is not None:
@@ -50,16 +50,16 @@ def graph(call: CliContext, plan: str, form: str, run: str | None, wanted: Selec
         return
     plan_graph = call.knowing(build(call.document.ecosystem, plan, wanted))
     if form == "json":
-        print_json(render.json(plan_graph))
+        print_json(plan_text.json(plan_graph))
     else:
-        texts = {"tree": render.tree, "mermaid": render.mermaid, "dot": render.dot, "svg": plan_picture.svg}
+        texts = {"tree": plan_text.tree, "mermaid": plan_text.mermaid, "dot": plan_text.dot, "svg": plan_picture.svg}
         click.echo(texts[form](plan_graph).removesuffix("\n"))
 
 
 def _graph_of_run(call: CliContext, plan: str, form: str, run: str, wanted: Selectors) -> str:
     from coordination.cli.runs.looking import opened
     from coordination.planner.selection import ALL
-    from coordination.runs import pictures
+    from coordination.runs.views import pictures
 
     if form != "svg" or wanted != ALL:
         raise UsageError(

@@ -19,7 +19,7 @@ from coordination.models import OnFailure
 from coordination.text import counted, listed
 
 if TYPE_CHECKING:
-    from coordination.runs.retry_plan import CarryOver
+    from coordination.runs.retrying.retry_plan import CarryOver
     from coordination.runs.service import Runs
 
 

@@ -17,6 +17,7 @@ import click
 import redis
 from rich_click import command
 
+from coordination.backend.client import reaching
 from coordination.cli.completing import plan_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.filters import narrowed
@@ -32,13 +33,12 @@ from coordination.messages.following import BEGINNING
 from coordination.models import OnFailure, Strategy, WriteBack
 from coordination.planner.graph import alone, build
 from coordination.planner.selection import Selectors, find_plan
-from coordination.runs.left_out import left_out
 from coordination.runs.records import RunStatus, RunView
 from coordination.runs.service import Runs
-from coordination.runs.submit import Order, decide
+from coordination.runs.submission.conflicts import left_out
+from coordination.runs.submission.submit import Order, decide
 from coordination.terminal import spelled
 from coordination.text import listed
-from coordination.wire.connection import reaching
 
 if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph

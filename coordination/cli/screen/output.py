@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic_core import to_json
 
+from coordination.charts.svg import MADE_BY
 from coordination.cli.screen.tables import plain
 from coordination.errors import Conflict, CoordinationError, UsageError
-from coordination.planner.svg import MADE_BY
 from coordination.terminal import spelled
 
 if TYPE_CHECKING:

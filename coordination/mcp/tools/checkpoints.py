@@ -13,8 +13,8 @@ from coordination.mcp.answers import CutRun, cut
 from coordination.mcp.declaring import RunName, Wait, adds, carries_out, reads
 from coordination.mcp.session import Session
 from coordination.mcp.tools.runs import SHOWN
-from coordination.runs.named_checkpoints import NamedCheckpoint
 from coordination.runs.records import RunStatus
+from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
 
 CheckpointName = Annotated[str, Field(min_length=1, max_length=100, description="The checkpoint's name.")]
 

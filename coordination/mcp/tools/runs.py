@@ -28,7 +28,7 @@ from coordination.mcp.session import Session
 from coordination.models import OnFailure, Strategy
 from coordination.planner.selection import Selectors
 from coordination.runs.records import RunStatus, RunView, TodoState
-from coordination.runs.view import LAST
+from coordination.runs.views.run_view import LAST
 
 
 @dataclass(frozen=True, kw_only=True)

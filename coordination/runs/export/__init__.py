@@ -16,7 +16,7 @@
     "checksum": …
     }
 
-`keys` are the run's own (wire/keys.py), without the head that they share; `shared` is what keys of all runs say of its todos.
+`keys` are the run's own (backend/keys.py), without the head that they share; `shared` is what keys of all runs say of its todos.
 Text stands as it is, other bytes as `{"base64": …}`. The checksum is the SHA-256 of the entries in their order, each as
 compact JSON on a line of its own: the document may be formatted anew, and must not be changed.
 

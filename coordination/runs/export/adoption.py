@@ -6,13 +6,13 @@ from typing import Any
 
 from redis import Redis
 
+from coordination.backend.keys import RunKeys, resource
 from coordination.errors import Conflict
-from coordination.runs.draft import DRAFT_TTL
 from coordination.runs.export.document import HASH
 from coordination.runs.export.received import Received
 from coordination.runs.records import RunStatus, TodoState
 from coordination.runs.store import RunStore
-from coordination.wire.keys import RunKeys, resource
+from coordination.runs.submission.draft import DRAFT_TTL
 
 ENTRIES_AT_ONCE = 500
 BYTES_AT_ONCE = 1024 * 1024

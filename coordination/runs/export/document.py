@@ -12,11 +12,11 @@ from typing import Any
 
 from redis.client import NEVER_DECODE
 
+from coordination.backend.keys import RunKeys, member, resource
 from coordination.errors import Conflict, NotFound
 from coordination.runs.records import RunStatus
 from coordination.runs.store import RunStore
 from coordination.text import listed
-from coordination.wire.keys import RunKeys, member, resource
 
 FORMAT = 1
 PAGE = 1000

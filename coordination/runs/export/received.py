@@ -15,13 +15,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from coordination.backend.keys import RunKeys
 from coordination.disk import in_units
 from coordination.errors import Conflict, UsageError
 from coordination.runs.export.document import FORMAT, HASH, KINDS, OTHERS, SET, STREAM, ZSET, Checksum
 from coordination.runs.records import RunStatus, TodoState
-from coordination.runs.structure import refuse_damaged
+from coordination.runs.submission.structure import refuse_damaged
 from coordination.text import counted, listed
-from coordination.wire.keys import RunKeys
 
 GZIP = b"\x1f\x8b"
 BEGINNING = re.compile(rb'\s*\{\s*"coord_run"\s*:')

@@ -15,18 +15,18 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, validate_call
 from pydantic_core import from_json
 
+from coordination.backend.keys import split_member
 from coordination.cache.contexts import Kept
 from coordination.cache.names import Chain, Scope
 from coordination.errors import Conflict, NotAllowed
-from coordination.runs.cleaning import Answer, CleanupJob, CleanupQueue
+from coordination.runs.cleanup_jobs import Answer, CleanupJob, CleanupQueue
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.log_reader import LOG_LIMIT_BYTES
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Blame, Grant, Reply, Result, RunBrief, TodoInputs, TodoState
 from coordination.runs.shared import ContextCalls, chain_of_todo
 from coordination.runs.store import RunStore
+from coordination.runs.views.log_reader import LOG_LIMIT_BYTES
 from coordination.settings import Settings
-from coordination.wire.keys import split_member
 
 Repos = frozenset[str]
 

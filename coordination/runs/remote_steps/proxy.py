@@ -12,13 +12,13 @@ import redis
 from pydantic import TypeAdapter
 from pydantic_core import from_json, to_json
 
+from coordination.backend.keys import Keys
 from coordination.cache.entries import NoRoom
 from coordination.errors import Conflict, NotAllowed, UsageError
-from coordination.runs.cleaning import CleanupQueue
+from coordination.runs.cleanup_jobs import CleanupQueue
 from coordination.runs.presence import Presence
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
-from coordination.wire.keys import Keys
 
 P = ParamSpec("P")
 S = TypeVar("S")

@@ -12,12 +12,12 @@ from typing import Any
 import redis
 from pydantic_core import from_json, to_json
 
+from coordination.backend.error_messages import cannot_write
+from coordination.backend.keys import Keys
 from coordination.cache.names import check_request
 from coordination.errors import NotAllowed, UsageError
 from coordination.runs.remote_steps.deeds import StepHandlers
 from coordination.runs.remote_steps.proxy import REFUSALS
-from coordination.wire.error_messages import cannot_write
-from coordination.wire.keys import Keys
 
 TICK_S = 0.2
 ANSWER_KEPT_S = 60

@@ -1,6 +1,6 @@
 """Every point at which a process of coord can be made to fail, found in its code: a step or a call that is new is in the list by itself.
 
-The names are those of wire/failpoints.py. That the list is right is seen when a process runs: what it reaches and is not in the
+The names are those of backend/failpoints.py. That the list is right is seen when a process runs: what it reaches and is not in the
 list is a call that was overlooked here, and the sweep says so.
 """
 
@@ -16,17 +16,17 @@ from redis.client import PubSub
 
 import coordination
 import workers
-from coordination.wire.failpoints import CARRIER, PUBLISHES
+from coordination.broker.failpoints import CARRIER, PUBLISHES
 from workers.failpoints import SEAMS
 
 ROOT = Path(coordination.__file__).parents[1]
-LUA = ROOT / "coordination" / "wire" / "lua"
+LUA = ROOT / "coordination" / "backend" / "lua"
 PACKAGES = (coordination, workers)
 SENDERS = (
-    "coordination.wire.scripts",
-    "coordination.wire.line",
-    "coordination.wire.failpoints",
-    "coordination.wire.connection",
+    "coordination.backend.scripts",
+    "coordination.backend.step_connection",
+    "coordination.broker.failpoints",
+    "coordination.backend.client",
 )
 """What steps go through: they have their own names."""
 CLIENTS = ("redis", "client", "pubsub_redis", "ear", "bundle_redis", "reader", "blocking", "subscription")
@@ -121,25 +121,25 @@ ELSEWHERE = {
     "gateway.": "the WebSocket gateway, which has storms of its own",
     "cli.": "a question to Redis whether it is there, before a command by hand",
     "operations.checkup.": "doctor, which only reads",
-    "runs.census.": "the exporter of metrics, which only reads",
+    "runs.views.metrics.": "the exporter of metrics, which only reads",
     "runs.approvals.": "a command that decides nothing, and says why: it only reads",
     "runs.manual.asking:": "a command that lists what waits for a person",
     "runs.service.Runs.no_room:": "a command that follows a run, where nothing moves",
     "runs.export.": "a command that writes a run as a document, and only reads",
     "breaker/": "programs and commands that ask a breaker by themselves: what runs do of it is part of their own steps",
     "breakers.": "the same",
-    "runs.live.": "a command that looks at the file, and says in passing what runs",
-    "runs.log_reader.": "a command that reads logs",
-    "runs.view.": "a command that looks at runs",
-    "runs.progress.": "a command that follows a run",
+    "runs.views.live.": "a command that looks at the file, and says in passing what runs",
+    "runs.views.log_reader.": "a command that reads logs",
+    "runs.views.run_view.": "a command that looks at runs",
+    "runs.views.progress.": "a command that follows a run",
     "messages.": "programs that use messages by themselves; killed in tests/contracts/test_messages_killed.py",
     "inbox/": "the same",
     "message/": "the same",
     "locks.": "programs that use locks by themselves; killed in tests/contracts/test_locks_trouble.py",
     "lock/": "the same",
     "queue/": "the carrier's question for a message, which goes past redis-py: see carrier.take and carrier.ack",
-    "wire.ranked.": "the carrier's question for a message: see carrier.take",
-    "wire.server_check.ask_for_commands:execute_command": "asked within a pipeline of its own",
+    "broker.priority_transport.": "the carrier's question for a message: see carrier.take",
+    "backend.server_check.ask_for_commands:execute_command": "asked within a pipeline of its own",
     "cache/hide": "a command that imports a document",
     "cache/visible": "asked along with what a todo is handed: see runs.store.RunStore._handed_over",
     "cache.": "values are hints: looks at all of them, counts, the folder beside Redis; what todos do is in cache/",
@@ -147,8 +147,8 @@ ELSEWHERE = {
     "runs.landed._takes_up:": "the words of a refusal, for which it only reads",
     "runs.filings.keep_filings:hmget": "an undone todo that a person completed: tests/acceptance/test_taken_back.py",
     "runs.filings.keep_filings:hsetnx": "the same",
-    "runs.pictures.": "a command that draws a run, and only reads",
-    "wire.embedded.": "the start of a server, by people",
+    "runs.views.pictures.": "a command that draws a run, and only reads",
+    "backend.embedded.": "the start of a server, by people",
 }
 """Beginnings of names that no story has to come by, and whose they are. Those that one does come by are swept all the same."""
 

@@ -23,7 +23,9 @@ import workers
 import workers.__main__ as worker
 from coordination.cli import app
 from coordination.locks.sweeper import Sweeper
-from coordination.runs import clock_watch, draft, expiry, recovery, service, stuck
+from coordination.runs import service
+from coordination.runs.maintenance import clock_watch, expiry, leader, stuck
+from coordination.runs.submission import draft
 from workers import attempt
 from workers import delivery as attempts
 from workers.cleanup import jobs as errands
@@ -40,8 +42,8 @@ class SettableClock:
 
 
 HURRIED = (
-    (recovery, "RESEND_AFTER", timedelta(seconds=1)),
-    (recovery, "LEVEL_GRACE_MS", 1000),
+    (leader, "RESEND_AFTER", timedelta(seconds=1)),
+    (leader, "LEVEL_GRACE_MS", 1000),
     (expiry, "LOOK_EVERY_S", 0.3),
     (stuck, "QUIET_S", 0.5),
     (stuck, "CONFIRM_S", 0.5),

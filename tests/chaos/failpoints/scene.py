@@ -14,9 +14,9 @@ from typing import IO
 import yaml
 from redis import Redis
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.keys import Keys, lock
 from coordination.runs.records import LIVE
-from coordination.wire.connection import Profile, connect
-from coordination.wire.keys import Keys, lock
 from tests.chaos.failpoints.programs import Program, begin
 from tests.chaos.failpoints.story import Crew, Outcome, Story, Target
 from tests.chaos.record import judged

@@ -22,10 +22,10 @@ from multiprocessing.process import BaseProcess
 from os import cpu_count
 from pathlib import Path
 
+from coordination.backend.client import Profile, connect
+from coordination.backend.embedded import EmbeddedServer
+from coordination.broker.failpoints import FAULTS
 from coordination.settings import Settings
-from coordination.wire.connection import Profile, connect
-from coordination.wire.embedded import EmbeddedServer
-from coordination.wire.failpoints import FAULTS
 from tests.chaos.failpoints import points
 from tests.chaos.failpoints.scene import Scene
 from tests.chaos.failpoints.stories.book import QUICK, STORIES

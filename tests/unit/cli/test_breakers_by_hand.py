@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from coordination import Coord
+from coordination.backend.client import Profile, connect
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.policy import Policy
 from coordination.errors import BreakerOpen
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
-from coordination.wire.connection import Profile, connect
 from tests.agent import agent
 from tests.stage import Done
 from tests.waiting import until

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from coordination.charts.svg import document
 from coordination.cli.screen.output import write_picture
 from coordination.errors import Conflict, CoordinationError, UsageError
-from coordination.planner.svg import document
 
 PICTURE = document(10, 10, "a picture", [])
 

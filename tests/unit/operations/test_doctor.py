@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from coordination.backend.server_check import Finding, Severity
 from coordination.errors import Unreachable
 from coordination.operations.doctor import Facts, File, Heard, Machine, Server, findings
 from coordination.operations.supervision import Restart
 from coordination.runs.presence import Worker
 from coordination.runs.records import RunView
-from coordination.wire.server_check import Finding, Severity
 
 WRONG, WARNING = Severity.WRONG, Severity.WARNING
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from coordination.backend.address import is_open_to_readers
 from coordination.cli import app
 from coordination.ecosystem.document import load
 from coordination.operations.doctor import Facts, Machine, Server, findings
 from coordination.operations.executable import Verdict, judge_executable
 from coordination.settings import Settings
-from coordination.wire.address import is_open_to_readers
 from tests.stage import git
 
 

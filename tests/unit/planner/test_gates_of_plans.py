@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from planner_ecosystems import PLAN, ecosystem, todo
 
+from coordination.charts import plan_text
 from coordination.errors import PlanRefused
 from coordination.models import Ecosystem, Issue, Milestone, Plan, TodoStatus
-from coordination.planner import render
 from coordination.planner.forecast import forecast
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.graph import build
@@ -151,7 +151,12 @@ def test_it_is_drawn_as_what_it_is() -> None:
     eco = with_milestones(todo("A"), todo("B", "M1", gate={"timeout": "1h"}), milestones=[milestone("M1", "A")])
     graph = build(eco, PLAN)
 
-    tree, mermaid, dot, data = render.tree(graph), render.mermaid(graph), render.dot(graph), render.json(graph)
+    tree, mermaid, dot, data = (
+        plan_text.tree(graph),
+        plan_text.mermaid(graph),
+        plan_text.dot(graph),
+        plan_text.json(graph),
+    )
 
     assert "2 todos and 1 milestone in 3 levels" in tree
     assert any(line.split()[:3] == ["*", "└─", "M1"] and "approval" in line for line in tree.splitlines()), tree

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planner_ecosystems import PLAN, REPOS, Drawn, acyclic, ecosystem, todo
 
+from coordination.charts import svg
+from coordination.charts.graph_picture import lay_out
+from coordination.charts.plan_picture import svg as drawn
 from coordination.models import Issue, TodoStatus
-from coordination.planner import svg
 from coordination.planner.graph import build
-from coordination.planner.layout import lay_out
-from coordination.planner.plan_picture import svg as drawn
 
 FEW = settings(max_examples=60)
 Frame = tuple[float, float, float, float]

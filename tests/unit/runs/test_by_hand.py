@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordination.errors import Conflict, CoordinationError, NotFound, UsageError
-from coordination.runs.manual import Found, choose
+from coordination.runs.approvals import Found, run_with_manual_todo
 from coordination.runs.records import TodoState
 
 WAITS = Found(run="R1", state=TodoState.PARKED, manual=True)
@@ -13,7 +13,7 @@ ENDED = Found(run="R2", state=TodoState.SUCCEEDED, manual=True)
 
 
 def test_the_one_that_waits_goes_on() -> None:
-    assert choose("look", [ENDED, WAITS]) == "R1"
+    assert run_with_manual_todo("look", [ENDED, WAITS]) == "R1"
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_where_none_waits_or_more_than_one_it_says_so(
     found: list[Found], error: type[CoordinationError], words: str
 ) -> None:
     with pytest.raises(error) as caught:
-        choose("look", found)
+        run_with_manual_todo("look", found)
 
     assert words in caught.value.message
     assert caught.value.hint

@@ -10,8 +10,8 @@ from coordination.cli.runs.dry_run import print_outlook
 from coordination.models import Milestone, Strategy, Todo
 from coordination.planner.graph import build
 from coordination.planner.selection import Selectors
-from coordination.runs.dry_run import Outlook, Place, command_text, outlook, places_of
 from coordination.runs.presence import Worker
+from coordination.runs.submission.dry_run import Outlook, Place, command_text, outlook, places_of
 from coordination.settings import Settings
 from tests.plans import PLAN, ecosystem, order
 

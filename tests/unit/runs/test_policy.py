@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from coordination.models import Backoff, Jitter, Plan, Repo, Retry, Todo
 from coordination.runs.records import TodoSpec
-from coordination.runs.submit import spec_of
+from coordination.runs.submission.submit import spec_of
 from coordination.settings import Settings
 
 SETTINGS = Settings.model_validate(

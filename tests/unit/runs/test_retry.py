@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from coordination.models import Backoff, Jitter, Retry
-from coordination.runs.retry import Again, Failure, GiveUp, decide
+from coordination.runs.retry_policy import Again, Failure, GiveUp, decide
 
 S = timedelta(seconds=1)
 MS = timedelta(milliseconds=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordination.runs.view import Unreadable, iso, readable
+from coordination.runs.views.run_view import Unreadable, iso, readable
 
 
 @pytest.mark.parametrize("moment", ["9" * 20, "9" * 400, "-" + "9" * 20, "9" * 15, "soon"])

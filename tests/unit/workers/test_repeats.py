@@ -42,7 +42,7 @@ def test_a_warning_is_said_once_a_minute(once: RateLimitedLog, clock: Clock):
 def test_other_words_and_other_speakers_are_heard(once: RateLimitedLog):
     assert once.filter(said("A lost its worker 1"))
     assert once.filter(said("A lost its worker 2"))
-    assert once.filter(said("A lost its worker 1", by="coordination.runs.recovery"))
+    assert once.filter(said("A lost its worker 1", by="coordination.runs.maintenance.leader"))
 
 
 def test_what_is_no_warning_is_always_said(once: RateLimitedLog):

@@ -6,7 +6,7 @@ import fcntl
 import signal
 import time
 
-from coordination.wire.keys import lock
+from coordination.backend.keys import lock
 from tests.chaos.failpoints.programs import CLOCK
 from tests.chaos.failpoints.scene import Scene
 from tests.chaos.failpoints.stories.props import P, R

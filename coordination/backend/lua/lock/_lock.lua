@@ -1,0 +1,176 @@
+-- Requests, and what they hold: what the steps of locks share, and the steps of runs with them. Behind it stands _queue.lua: who is
+-- next. The page: locks/__init__.py.
+-- A step sets `head`, the namespace with its colon. The names of keys (table KEY) come from backend/keys.py.
+--
+-- A request asks for its wants all at once. A want is a line `<mode> <name>`: mode `x` is exclusive, `s` shared, `2/4` two of a
+-- capacity of four, `2/0` two of the capacity that was declared for the resource.
+
+if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 needs it before TIME; later ones ignore it
+
+local call = redis.call
+local TIME = call('TIME')
+local now_us = TIME[1] * 1000000 + TIME[2]
+local now = math.floor(now_us / 1000)
+local PRIORITY_STEP_US = 5000000 -- so much waiting outweighs one step of priority: a fixed rank that is linear ageing
+local DONE_MS = 10000 -- a release that is sent twice within this time was one release
+
+local head -- the namespace, with its colon
+
+local function key(part, name) return head .. part .. name end
+
+local function wants_of(text)
+  local wants = {}
+  for mode, name in string.gmatch(text, '(%S+) ([^\n]+)') do
+    local amount, capacity = string.match(mode, '^(%d+)/(%d+)$')
+    wants[#wants + 1] = { name = name, mode = mode, amount = tonumber(amount or 1), capacity = tonumber(capacity or 0) }
+  end
+  return wants
+end
+
+local FIELDS = { 'state', 'wants', 'rank', 'ttl', 'kind', 'party', 'fence', 'arrived' }
+
+-- A request as it stands, or nil: who holds past the ttl, or waits without renewing its place, is forgotten by Redis itself.
+local function load(id)
+  local values = call('HMGET', key(KEY.request, id), unpack(FIELDS))
+  if not values[1] then return nil end
+  local request = { id = id }
+  for i, field in ipairs(FIELDS) do request[field] = values[i] end
+  request.rank, request.ttl, request.arrived = tonumber(request.rank), tonumber(request.ttl), tonumber(request.arrived)
+  request.wants = wants_of(request.wants)
+  return request
+end
+
+-- Never below the clock in microseconds: a server that lost its data gives out no old fence again. What is kept and is no fence counts
+-- as none: of a number so large that one more makes no difference two holders would get the same (2^52 us: the year 2112).
+local function next_fence()
+  local kept = call('GET', head .. KEY.fence) or ''
+  local fence = string.find(kept, '^%d+$') and tonumber(kept) or 0
+  fence = math.max(fence < 9007199254740991 and fence + 1 or 0, now_us)
+  fence = string.format('%.0f', fence)
+  call('SET', head .. KEY.fence, fence)
+  return fence
+end
+
+-- Made once for the data of a server: another one says that everything before it is gone.
+local function epoch()
+  local known = call('GET', head .. KEY.epoch)
+  if known and string.find(known, '^%d+$') then return known end
+  known = string.format('%.0f', now_us)
+  call('SET', head .. KEY.epoch, known)
+  return known
+end
+
+-- What a resource is used for, summed up to `at`: the area under the amounts in use, in ms.
+local function account(name, change, at)
+  if string.sub(name, 1, 9) ~= 'resource:' then return end
+  local stats = key(KEY.stats, name)
+  local used, since = unpack(call('HMGET', stats, 'used', 'since'))
+  if not since then call('HSET', stats, 'from', at) end
+  used, since = tonumber(used or 0), tonumber(since or at)
+  call('HINCRBY', stats, 'used_ms', string.format('%.0f', used * math.max(0, at - since)))
+  call('HSET', stats, 'used', math.max(0, used + change), 'since', string.format('%.0f', math.max(at, since)))
+end
+
+local function shares_of(want) return key(KEY.shares, want.name) end
+local function share_of(want, id) return want.amount .. ' ' .. id end
+
+local function drop_expired_shares(name)
+  local shares = key(KEY.shares, name)
+  local over = call('ZRANGEBYSCORE', shares, '-inf', now, 'WITHSCORES')
+  for i = 1, #over, 2 do account(name, -tonumber(string.match(over[i], '^%d+')), tonumber(over[i + 1])) end
+  if #over > 0 then call('ZREMRANGEBYSCORE', shares, '-inf', now) end
+end
+
+local function capacity_of(want)
+  if want.capacity > 0 then return want.capacity end
+  return tonumber(call('HGET', head .. KEY.capacities, want.name) or 0)
+end
+
+-- Whether the holders of the name leave room for the want.
+local function has_room(want)
+  if want.mode == 's' then return call('EXISTS', head .. want.name) == 0 end
+  drop_expired_shares(want.name)
+  local shares = call('ZRANGE', shares_of(want), 0, -1)
+  if want.mode == 'x' then return #shares == 0 and call('EXISTS', head .. want.name) == 0 end
+  local free = capacity_of(want)
+  for _, share in ipairs(shares) do free = free - tonumber(string.match(share, '^%d+')) end
+  return want.amount <= free
+end
+
+local function want_for(request, name)
+  for _, want in ipairs(request.wants) do
+    if want.name == name then return want end
+  end
+end
+
+local function hold(request, want, ttl)
+  if want.mode == 'x' then
+    local guard = key(KEY.guard, want.name)
+    if call('EXISTS', guard) == 1 then call('HSET', guard, 'newest', request.fence) end
+    assert(call('SET', head .. want.name, request.id, 'NX', 'PX', ttl))
+  else
+    call('ZADD', shares_of(want), ttl == 0 and '+inf' or now + ttl, share_of(want, request.id))
+    account(want.name, want.amount, now)
+  end
+end
+
+local function names_of(request)
+  local names = {}
+  for i, want in ipairs(request.wants) do names[i] = want.name end
+  return names
+end
+
+-- By the owner its requests are found, and the owner by the sweeper.
+local function enrol(id, party)
+  call('SADD', key(KEY.party, party), id)
+  call('SADD', head .. KEY.parties, party)
+end
+
+local function disown(id, party)
+  call('SREM', key(KEY.party, party), id)
+  if call('EXISTS', key(KEY.party, party)) == 0 then call('SREM', head .. KEY.parties, party) end
+end
+
+local function forget(request)
+  call('DEL', key(KEY.request, request.id))
+  if request.kind ~= 'todo' then disown(request.id, request.party) end -- that is a party of its own
+end
+
+-- Whether the request still holds the want.
+local function holds(request, want)
+  if want.mode == 'x' then return call('GET', head .. want.name) == request.id end
+  local expiry = call('ZSCORE', shares_of(want), share_of(want, request.id))
+  return expiry and tonumber(expiry) > now
+end
+
+local function last(key_of_it, ttl)
+  if ttl > 0 then call('PEXPIRE', key_of_it, ttl) else call('PERSIST', key_of_it) end
+end
+
+-- What the request holds is kept for another ttl. Returns whether it still holds all of it.
+local function prolong(request)
+  for _, want in ipairs(request.wants) do
+    if not holds(request, want) then return false end
+  end
+  for _, want in ipairs(request.wants) do
+    if want.mode == 'x' then
+      last(head .. want.name, request.ttl)
+    else
+      call('ZADD', shares_of(want), 'XX', request.ttl == 0 and '+inf' or now + request.ttl, share_of(want, request.id))
+    end
+  end
+  last(key(KEY.request, request.id), request.ttl)
+  return true
+end
+
+-- In how many ms a holder of one of the names expires, at the soonest; nil where none will.
+local function next_expiry(names)
+  local soonest
+  local function consider(ms) if ms >= 0 and (not soonest or ms < soonest) then soonest = ms end end
+  for _, name in ipairs(names) do
+    consider(call('PTTL', head .. name))
+    local first = call('ZRANGE', key(KEY.shares, name), 0, 0, 'WITHSCORES')[2]
+    if first and first ~= 'inf' then consider(tonumber(first) - now) end
+  end
+  return soonest
+end

@@ -1,0 +1,110 @@
+-- What the steps of a run share. Every step runs whole or not at all, and is one move of the state machine of
+-- runs/__init__.py.
+-- KEYS: backend/keys.py, Keys.step().   ARGV[1]: run id; the step's own arguments follow.
+
+local OWN, SHARED = 22, 8 -- keys that belong to the run alone, and those that all runs share
+local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output,
+  checkpoint, parents, behind, posted, events = unpack(KEYS, 1, OWN)
+local runs, live, leases, holders, stops, timers, counters = unpack(KEYS, OWN + 1)
+head = KEYS[OWN + SHARED]
+local run = ARGV[1]
+
+local RECHECK_MS = 5000 -- who waits is told by who frees it; this catches holders that expired, and a teller that died in between
+local EVENTS_KEPT = 100000
+local TOLD_MS, TOLD_AT_MOST = 60000, 1000 -- a worker that reads none of them learns it from its heartbeat
+local NOWHERE = '-' -- the repository of a milestone: a person approves it, and nothing is done
+local ENDED = {
+  succeeded = true, failed = true, skipped = true, cancelled = true, compensated = true, compensation_failed = true,
+}
+
+local sends = {} -- what the caller has to send to the workers: {todo, attempt, repo, host, level, index, size}
+
+-- Of facts, and of how many todos are in which state: each is read once, and what changes is written at once (write_down): half
+-- of a step's time goes into calls.
+local AT_ONCE = 1000
+local known, changed, changes, tally = {}, {}, 0, {}
+
+local function write_down()
+  local set, gone = {}, {}
+  for field in pairs(changed) do
+    local value = known[field]
+    if value then set[#set + 1], set[#set + 2] = field, value else gone[#gone + 1] = field end
+  end
+  if #set > 0 then call('HSET', facts, unpack(set)) end
+  if #gone > 0 then call('HDEL', facts, unpack(gone)) end
+  for at, n in pairs(tally) do
+    if n ~= 0 then call('HINCRBY', meta, 'n.' .. at, n) end
+  end
+  changed, changes, tally = {}, 0, {}
+end
+
+local function change(field, value)
+  known[field], changed[field], changes = value, true, changes + 1
+  if changes > AT_ONCE then write_down() end
+end
+
+local function look_up(fields)
+  local unknown = {}
+  for _, field in ipairs(fields) do
+    if known[field] == nil then unknown[#unknown + 1] = field end
+  end
+  if #unknown == 0 then return end
+  for i, value in ipairs(call('HMGET', facts, unpack(unknown))) do known[unknown[i]] = value end
+end
+
+local function fact(todo, name)
+  local field = todo .. ' ' .. name
+  if known[field] == nil then known[field] = call('HGET', facts, field) end
+  return known[field]
+end
+
+-- Several at once, in the order of their names; false for what is not there.
+local function facts_of(todo, ...)
+  local fields, values = {}, {}
+  for i, name in ipairs({ ... }) do fields[i] = todo .. ' ' .. name end
+  look_up(fields)
+  for i, field in ipairs(fields) do values[i] = known[field] end
+  return unpack(values)
+end
+
+local function note(todo, name, value)
+  change(todo .. ' ' .. name, type(value) == 'number' and string.format('%.17g', value) or value)
+end
+
+local function erase(todo, name)
+  if known[todo .. ' ' .. name] ~= false then change(todo .. ' ' .. name, false) end
+end
+local function increment(todo, name) note(todo, name, (tonumber(fact(todo, name)) or 0) + 1) end
+-- What an attempt leaves is told apart from what undoing it leaves: people are shown both.
+local function note_of_attempt(todo, name, value) note(todo, (fact(todo, 'undo') and 'undo_' or '') .. name, value) end
+local function state_of(todo) return call('HGET', state, todo) end
+local function member(todo) return run .. ' ' .. todo end
+local function count(what) call('HINCRBY', counters, what, 1) end
+local function goes_on(status) return status == 'running' or status == 'rolling_back' end
+
+local function emit(what, todo, ...)
+  return call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'what', what, 'todo', todo, ...)
+end
+
+local places = {}
+
+local function place_of(todo) -- it never changes
+  if places[todo] then return places[todo] end
+  local order, level, repo, kind, priority, wants =
+    string.match(call('HGET', place, todo), '^(%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$')
+  places[todo] = { order = tonumber(order), level = level, repo = repo, kind = kind, priority = priority, wants = wants }
+  return places[todo]
+end
+
+local function move(todo, to)
+  local from = state_of(todo)
+  if from == to then return end
+  call('HSET', state, todo, to)
+  tally[from], tally[to] = (tally[from] or 0) - 1, (tally[to] or 0) + 1
+  note(todo, 'since', now)
+  if ENDED[to] then count('todos_' .. to) end
+  local attempt, undoing = facts_of(todo, 'attempt', 'undo')
+  local why = to == 'parked' and { 'waits_for', fact(todo, 'waits_for') or '' } or {} -- later on nobody knows it any more
+  if undoing then return emit('todo.' .. to, todo, 'attempt', attempt, 'undo', undoing, unpack(why)) end
+  emit('todo.' .. to, todo, 'attempt', attempt, unpack(why))
+end

@@ -1,0 +1,277 @@
+"""What nobody is there to do: fire timers, take up what lost its worker, send again what was lost, open a level that a crash
+left behind.
+
+Every worker runs a Keeper; the one that holds the lock `keeper` acts. Two acting at once (the lock's holder was frozen) would
+only repeat steps that are idempotent. Timers are fired by the same thread with or without the reaper, since retries are no
+recovery.
+
+Redis out of reach is not a dead worker. After an error, after a restart of the server, and when its clock was set, nobody is
+declared lost until Redis has answered for one whole lease: by then every living worker has renewed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import redis
+
+from coordination.backend.error_messages import cannot_write
+from coordination.backend.keys import lock
+from coordination.backend.misplaced_keys import is_wrong_type, set_apart
+from coordination.broker.delivery import Delivery
+from coordination.errors import LockError, Unreachable
+from coordination.locks import Lock, LockManager
+from coordination.runs.dispatch import Dispatcher
+from coordination.runs.export.shelf import RunArchiver
+from coordination.runs.maintenance.clock_watch import ClockWatch
+from coordination.runs.maintenance.expiry import Expiry
+from coordination.runs.maintenance.stuck import StuckWatch
+from coordination.runs.presence import Presence
+from coordination.runs.store import RunStore, ms
+from coordination.settings import Settings
+
+TICK_S = 0.5
+LEAD = "keeper"
+LEAD_TTL = timedelta(seconds=2)
+RESEND_AFTER = timedelta(seconds=5)
+RESEND_AT_ONCE = 200
+PIECES = 20
+"""In a round of what concerns all todos of a run: half a second, then others have their turn."""
+MEND_EVERY_S = 5.0
+"""All keys are gone through."""
+LEVEL_GRACE_MS = 5000
+"""How long the join of a level's chord may take before the reaper opens the next level in its stead."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class MaintenanceReport:
+    """What one round did."""
+
+    fired: int = 0
+    lost: list[tuple[str, str]] = field(default_factory=list)
+    stranded: list[str] = field(default_factory=list)
+    resent: int = 0
+    advanced: list[tuple[str, int]] = field(default_factory=list)
+    forgotten: list[str] = field(default_factory=list)
+    stuck: list[str] = field(default_factory=list)
+
+
+class Reaper:
+    def __init__(self, store: RunStore, dispatcher: Dispatcher, settings: Settings, state: Path | None = None) -> None:
+        """`state`: the folder for what has to be kept on this machine."""
+        self._store = store
+        self._dispatcher = dispatcher
+        self._settings = settings
+        self._presence = Presence(store.redis, store.keys)
+        self.clock = ClockWatch(store, settings)
+        self._stuck = StuckWatch(store, state)
+        self._server = ""
+        self._trusted_from = time.monotonic()
+        self._unreadable: set[str] = set()
+        self.misplaced = False
+        """A key was found with another type than coord keeps there."""
+
+    def look_at_clock(self) -> None:
+        """Before each round of a keeper, whether it leads or not."""
+        if self.clock.look() is not None:
+            self.redis_was_away()
+
+    def redis_was_away(self) -> None:
+        self._trusted_from = time.monotonic() + self._settings.lease_ttl.total_seconds()
+
+    def run_once(self) -> MaintenanceReport:
+        swept = MaintenanceReport()
+        if not self.clock.now_ms:
+            self.look_at_clock()
+        self._see_server()
+        runs = self._store.live_runs()
+        if time.monotonic() >= self._trusted_from:
+            self._reap(swept)
+            self._strand(runs, swept)
+        for run_id in runs:
+            with self.apart(run_id):
+                self._dispatcher.finish(run_id, PIECES)
+                self._resend(run_id, swept)
+                self._advance(run_id, swept)
+        swept.stuck = self._stuck.run_once(runs, time.monotonic(), self.apart)
+        return swept
+
+    @contextmanager
+    def apart(self, run_id: str) -> Iterator[None]:
+        """A run that cannot be read (damaged by hand, of another version) must not hold up the others. Said once."""
+        try:
+            yield
+        except (redis.ResponseError, ValueError) as error:
+            if isinstance(error, redis.ResponseError) and cannot_write(error):
+                raise
+            self.misplaced |= is_wrong_type(error)
+            if run_id not in self._unreadable:
+                logger.error("run %s cannot be carried on, its records in Redis are damaged: %s", run_id, error)
+            self._unreadable.add(run_id)
+
+    def _reap(self, swept: MaintenanceReport) -> None:
+        for run_id, todo_id in self._store.expired(self.clock.now_ms):
+            with self.apart(run_id):
+                reply = self._store.lose(run_id, todo_id, self._settings.lost_leases, self.clock.now_ms)
+                if reply.word != "alive":
+                    logger.warning("%s of run %s lost its worker: %s", todo_id, run_id, reply.word)
+                    swept.lost.append((run_id, todo_id))
+                self._dispatcher.follow(reply)
+
+    def _strand(self, runs: Iterable[str], swept: MaintenanceReport) -> None:
+        """What is due on a host that is gone waits and says so; what waited for a host that is back goes on."""
+        served = [(repo, worker.host) for worker in self._presence.workers() for repo in worker.repos]
+        for run_id in runs:
+            with self.apart(run_id):
+                reply = self._store.strand(run_id, served)
+                if reply.word == "stranded":
+                    swept.stranded.append(run_id)
+                self._dispatcher.follow(reply)
+
+    def _resend(self, run_id: str, swept: MaintenanceReport) -> None:
+        reply = self._store.resend(run_id, RESEND_AFTER, RESEND_AT_ONCE)
+        # A message that still stands in its queue is not lost; nobody has come for it yet.
+        empty = {q for q in {self._queue(d) for d in reply.sends} if not self._store.redis.llen(q)}
+        lost = tuple(d for d in reply.sends if self._queue(d) in empty)
+        self._dispatcher.send(lost)
+        swept.resent += len(lost)
+
+    def _queue(self, delivery: Delivery) -> str:
+        return self._store.keys.queue(delivery.repo, delivery.host)
+
+    def _advance(self, run_id: str, swept: MaintenanceReport) -> None:
+        meta = self._store.keys.run(run_id).meta
+        level, settled_at = self._store.redis.hmget(meta, ["level", "level_settled_at"])
+        if settled_at is None or level is None:
+            return
+        if 0 <= self.clock.now_ms - int(settled_at) < LEVEL_GRACE_MS:  # less than 0: before the clock was set back
+            return
+        if self._dispatcher.advance(run_id, int(level), "reaper").word == "advanced":
+            swept.advanced.append((run_id, int(level)))
+
+    def _see_server(self) -> None:
+        """Another server process answers: acknowledged writes may be gone (at most 2 s of them). Made visible, and counted.
+
+        Its age is asked once: it is told by the clock that may be set.
+        """
+        server = self._store.redis.info("server")
+        if server["run_id"] == self._server:
+            return
+        age_s = max(0, int(server["uptime_in_seconds"]))
+        lease_s = self._settings.lease_ttl.total_seconds()
+        self._trusted_from = max(self._trusted_from, time.monotonic() + lease_s - age_s)
+        began_ms = self.clock.now_ms - (age_s + 1) * 1000  # Redis tells whole seconds
+        if self._store.new_epoch(server["run_id"], began_ms):
+            logger.warning("Redis was restarted: leases are trusted again after %s", self._settings.lease_ttl)
+            self.redis_was_away()
+        self._server = server["run_id"]  # not before: what was not told is told in the next round
+
+
+class MaintenanceLeader:
+    """The thread in every worker; at most one acts at a time."""
+
+    def __init__(
+        self, store: RunStore, dispatcher: Dispatcher, settings: Settings, *, label: str, state: Path | None = None
+    ) -> None:
+        self._store = store
+        self._dispatcher = dispatcher
+        self._settings = settings
+        self._reaper = Reaper(store, dispatcher, settings, state)
+        shelf = RunArchiver(store, Path(settings.export_runs)) if settings.export_runs else None
+        self._expiry = Expiry(store, settings.keep_runs, shelf)
+        self._locks = LockManager(store.redis, store.keys.namespace)
+        self._lock: Lock | None = None
+        self._label = label
+        self._mend_at = 0.0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def leads(self) -> bool:
+        """Since its last round, and until the next."""
+        return self._lock is not None
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():  # a worker may be told to stop before Redis has answered it once
+            self._thread.join(timeout=5)
+
+    def run_once(self) -> MaintenanceReport:
+        """One round, if this keeper leads."""
+        self._reaper.look_at_clock()
+        if not self._leads():
+            return MaintenanceReport()
+        self._reaper.clock.answer()
+        swept = self._reaper.run_once() if self._settings.reaper else MaintenanceReport()
+        for run_id, todo_id in self._store.due(self._store.now_ms()):
+            with self._reaper.apart(run_id):
+                reply = self._store.fire(run_id, todo_id)
+                self._dispatcher.follow(reply)
+                if reply.word == "settled":
+                    self._dispatcher.open_level_after(run_id, todo_id)
+                swept.fired += 1
+        swept.forgotten = self._expiry.run_when_due()
+        if self._reaper.misplaced:
+            self._reaper.misplaced = False
+            self._mend()
+        return swept
+
+    def _leads(self) -> bool:
+        if self._lock is not None and self._lock.renew():
+            return True
+        try:
+            # Renewed by hand: a keeper that hangs must lose the lead.
+            self._lock = self._locks.acquire(LEAD, ttl=LEAD_TTL, wait=timedelta(0), owner=self._label, keep=False)
+        except LockError:
+            self._lock = None
+            self._shorten_lead()
+        return self._lock is not None
+
+    def _shorten_lead(self) -> None:
+        """Redis ends what expires by its own clock: whoever led and died before that was set back would lead for all that time."""
+        held = self._store.keys.locks.holder(lock(LEAD))
+        if self._reaper.clock.was_set_back and self._store.redis.pttl(held) > ms(LEAD_TTL):
+            self._store.redis.pexpire(held, LEAD_TTL)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(TICK_S):
+            self._guarded(self.run_once)
+        if self._lock is not None:
+            self._guarded(partial(self._let_go, self._lock))
+
+    def _let_go(self, lead: Lock) -> None:
+        with suppress(LockError):  # it slept, and somebody else leads
+            lead.release()
+
+    def _mend(self) -> None:
+        """Whoever leads or not: a lead whose lock is of another type nobody could take."""
+        if time.monotonic() >= self._mend_at:
+            self._mend_at = time.monotonic() + MEND_EVERY_S
+            if "live" in set_apart(self._store.redis, self._store.keys.namespace):
+                self._store.list_live()
+
+    def _guarded(self, deed: Callable[[], object]) -> None:
+        try:
+            deed()
+        except (redis.RedisError, Unreachable) as error:
+            if is_wrong_type(error):
+                self._guarded(self._mend)
+            else:
+                logger.warning("Redis does not answer the keeper: %s", error)
+                self._reaper.redis_was_away()
+        except Exception:
+            # A keeper that ended would leave every run of every worker without its timers.
+            logger.exception("the keeper's round failed; it goes on")

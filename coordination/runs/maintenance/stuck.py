@@ -1,0 +1,116 @@
+"""A live run that nobody will ever move on is a fault of coord's own: it is found, told once, and its state kept for whoever
+mends that.
+
+Only a run is asked in which nothing happened for a while, and its answer counts when it says the same a little later. Each
+answer that all is well doubles the wait for the next, so that a run that waits for a person for weeks costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+
+from coordination.errors import CoordinationError
+from coordination.files import make_private, open_private
+from coordination.runs.export.document import document_of
+from coordination.runs.store import RunStore
+
+QUIET_S = 30.0
+"""For so long nothing happens in a run before it is asked."""
+CONFIRM_S = 5.0
+LONGEST_S = 600.0
+LOOK_S = 5.0
+NAMED = 3
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Quiet:
+    """A run since its last event; times are of the monotonic clock."""
+
+    event: str
+    ask_at: float
+    wait_s: float = QUIET_S
+    found: tuple[str, ...] = field(default=())
+
+
+class StuckWatch:
+    def __init__(self, store: RunStore, folder: Path | None) -> None:
+        """`folder`: where states are written; None: nowhere."""
+        self._store = store
+        self._folder = folder
+        self._runs: dict[str, Quiet] = {}
+        self._told: set[str] = set()
+        self._look_at = 0.0
+
+    def run_once(
+        self, live: Iterable[str], now_s: float, apart: Callable[[str], AbstractContextManager[None]]
+    ) -> list[str]:
+        """Returns the runs that were found stuck, and had not been before. `now_s`: of the monotonic clock."""
+        if now_s < self._look_at:
+            return []
+        self._look_at = now_s + LOOK_S
+        return [run_id for run_id in self._quiet(list(live), now_s) if self._is_news(run_id, now_s, apart)]
+
+    def _is_news(self, run_id: str, now_s: float, apart: Callable[[str], AbstractContextManager[None]]) -> bool:
+        with apart(run_id):
+            return self._ask(run_id, now_s)
+        return False  # its records cannot be read: that has been told
+
+    def _quiet(self, live: list[str], now_s: float) -> list[str]:
+        """Those that are to be asked now."""
+        with self._store.redis.pipeline(transaction=False) as pipeline:
+            for run_id in live:
+                pipeline.xrevrange(self._store.keys.run(run_id).events, count=1)
+            newest = pipeline.execute(raise_on_error=False)
+        before, self._runs = self._runs, {}
+        for run_id, events in zip(live, newest, strict=True):
+            event = events[0][0] if isinstance(events, list) and events else ""
+            known = before.get(run_id)
+            same = known is not None and known.event == event
+            self._runs[run_id] = known if known and same else Quiet(event=event, ask_at=now_s + QUIET_S)
+        self._told &= self._runs.keys()
+        return [run_id for run_id, it in self._runs.items() if it.ask_at <= now_s and run_id not in self._told]
+
+    def _ask(self, run_id: str, now_s: float) -> bool:
+        quiet = self._runs[run_id]
+        before, quiet.found = quiet.found, self._store.stuck(run_id)
+        if not quiet.found:
+            quiet.wait_s = min(2 * quiet.wait_s, LONGEST_S)
+            quiet.ask_at = now_s + quiet.wait_s
+            return False
+        quiet.ask_at = now_s + CONFIRM_S
+        return quiet.found == before and self._tell(run_id, quiet.found)
+
+    def _tell(self, run_id: str, found: tuple[str, ...]) -> bool:
+        why, where = _in_brief(found), self._dump(run_id)
+        known = self._store.report_stuck(run_id, why, where).word == "known"
+        self._told.add(run_id)  # not before: Redis may not have heard of it
+        if known:
+            return False
+        logger.error("internal error: run %s is stuck: %s; please report it: %s", run_id, "; ".join(found), where)
+        return True
+
+    def _dump(self, run_id: str) -> str:
+        """In words, where the run's state is."""
+        if self._folder is None:
+            return f"its state: coord export-run {run_id}"
+        file = self._folder / "stuck" / f"{run_id}.json"
+        try:
+            make_private(file.parent)
+            with open_private(file) as text:
+                text.writelines(document_of(self._store, run_id))
+        except (OSError, CoordinationError, redis.ResponseError) as error:
+            return f"its state could not be written to {file}: {error}"
+        return f"its state is in {file}"
+
+
+def _in_brief(found: tuple[str, ...]) -> str:
+    more = f"; and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return "; ".join(found[:NAMED]) + more

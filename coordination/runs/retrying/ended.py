@@ -1,0 +1,143 @@
+"""A run that has ended, as Redis keeps it: read whole, at one moment, to be taken up again."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from coordination.errors import Conflict, NotFound
+from coordination.runs.records import RunBrief, RunStatus, TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.submission.structure import refuse_damaged
+
+HOST = "host."
+"""Before a repository's name, in `meta`: the host that the run works on it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedRun:
+    run_id: str
+    meta: Mapping[str, str]
+    spec: Mapping[str, str]
+    place: Mapping[str, str]
+    children: Mapping[str, str]
+    levels: Mapping[str, str]
+    state: Mapping[str, str]
+    tips: Mapping[str, str]
+    output: Mapping[str, str]
+    checkpoint: Mapping[str, str]
+    facts: Mapping[str, Mapping[str, str]]
+    """Todo → fact → value."""
+
+    @cached_property
+    def brief(self) -> RunBrief:
+        return RunBrief.model_validate_json(self.meta["brief"])
+
+    @property
+    def pins(self) -> Mapping[str, str]:
+        """Repository → the host that the run worked on it."""
+        return {name.removeprefix(HOST): host for name, host in self.meta.items() if name.startswith(HOST)}
+
+    @cached_property
+    def succeeded(self) -> frozenset[str]:
+        return frozenset(todo for todo, state in self.state.items() if state == TodoState.SUCCEEDED)
+
+    @cached_property
+    def undone(self) -> frozenset[str]:
+        """Had succeeded, and was undone by the restore of a checkpoint."""
+        return frozenset(
+            todo
+            for todo, state in self.state.items()
+            if state == TodoState.COMPENSATED and self.facts[todo].get("was") == TodoState.SUCCEEDED
+        )
+
+    def commit(self, todo: str) -> str | None:
+        return self.facts[todo].get("commit")
+
+    def fence(self, todo: str) -> int:
+        """Return the fence of the claim by which it was done, not of one by which it was undone."""
+        facts = self.facts[todo]
+        return int(facts.get("was_fence") or facts["fence"])
+
+    def repo_of(self, todo: str) -> str:
+        return self.place[todo].split()[2]
+
+
+def read(store: RunStore, run_id: str) -> EndedRun:
+    """Raises Conflict unless the run has ended, was not retried yet, and is what was submitted."""
+    keys = store.keys.run(run_id)
+    names = ("meta", "spec", "place", "children", "levels", "state", "tips", "output", "checkpoint", "facts")
+    with store.redis.pipeline(transaction=True) as pipeline:
+        for name in names:
+            pipeline.hgetall(getattr(keys, name))
+        found = dict(zip(names, pipeline.execute(), strict=True))
+    facts: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for name, value in found.pop("facts").items():
+        todo, _, fact = name.rpartition(" ")
+        facts[todo][fact] = value
+    if not found["meta"]:
+        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+    ended = EndedRun(run_id=run_id, facts=facts, **found)
+    refuse_again(store, ended)
+    refuse_damaged(run_id, ended.meta, ended.place, ended.children, ended.spec)
+    return ended
+
+
+def refuse_again(store: RunStore, run: EndedRun) -> None:
+    """Raises Conflict where the run goes on, was undone, or was retried: as it stands now, not as it was read."""
+    status = RunStatus(store.status(run.run_id) or run.meta["status"])
+    if status is RunStatus.ROLLED_BACK:
+        raise Conflict(f"run {run.run_id} was rolled back: nothing of it is left to take up", _anew(run))
+    if status in (RunStatus.ROLLING_BACK, RunStatus.ROLLBACK_FAILED):
+        raise Conflict(
+            f"run {run.run_id} is {status}: what it did is to be undone, not taken up",
+            f"see how far that is: coord show-run {run.run_id}; go on with it: coord rollback {run.run_id}",
+        )
+    if not status.ended:
+        hint = f"follow it: coord watch {run.run_id}; or end it: coord cancel {run.run_id}"
+        raise Conflict(f"run {run.run_id} is {status}: there is nothing to retry before it has ended", hint)
+    refuse_taken_up(store, run)
+
+
+def _anew(run: EndedRun) -> str:
+    return f"begin anew: coord sweep {run.meta['plan_id']}"
+
+
+def refuse_taken_up(store: RunStore, run: EndedRun) -> None:
+    """Raises Conflict where there is a retry of it."""
+    for heir, status in reversed(retries_of(store, run.run_id)):
+        words = f"run {run.run_id} was retried already, as run {heir}"
+        if status == RunStatus.ROLLED_BACK:
+            raise Conflict(f"{words}, which was rolled back, and its work with that", _anew(run))
+        hint = f"look at that one: coord show-run {heir}; what is left of it: coord retry {heir}"
+        raise Conflict(words, hint)
+
+
+def retries_of(store: RunStore, run_id: str) -> list[tuple[str, str]]:
+    """The runs that took up this one, oldest first, each with its status."""
+    started_at = store.redis.hget(store.keys.run(run_id).meta, "started_at") or "-inf"
+    later = store.redis.zrangebyscore(store.keys.runs, started_at, "+inf")
+    with store.redis.pipeline(transaction=False) as pipeline:
+        for other in later:
+            pipeline.hmget(store.keys.run(other).meta, ["carried_from", "status"])
+        rows = pipeline.execute()
+    return [(other, status) for other, (source, status) in zip(later, rows, strict=True) if source == run_id]
+
+
+def restorable(store: RunStore, ended: EndedRun) -> Callable[[str, str], bool]:
+    """Whether a commit of the run can be had without the host that made it: asks its bundles (workers/transfer/bundles.py)."""
+
+    def carried(repo: str, commit: str) -> bool:
+        key = store.keys.run(ended.run_id).bundle(repo)
+        with store.redis.pipeline(transaction=False) as pipeline:
+            pipeline.hexists(key, commit)
+            pipeline.hmget(key, f"{commit} since", f"{commit} elsewhere")
+            bundled, (since, elsewhere) = pipeline.execute()
+        if (elsewhere or "").startswith("remote "):
+            return True
+        made_here = since is not None and any(ended.commit(t) == since for t in ended.succeeded)
+        return bool(bundled) and (not made_here or carried(repo, since))
+
+    return carried

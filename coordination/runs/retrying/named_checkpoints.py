@@ -1,0 +1,97 @@
+"""Named checkpoints of a run: which of its todos had succeeded by then, kept with the run in Redis.
+
+They stand in the run's `meta`, so they go with it, travel with an exported run, and are known to its retries. What a restore undoes is
+decided by the step `restore`, in the same move that begins it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from coordination.errors import Conflict, NotFound, UsageError
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.views.run_view import iso
+from coordination.text import did_you_mean, listed
+
+FIELD = "named."
+"""Before a checkpoint's name, in `meta`."""
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+AT_MOST = 100
+BACK = frozenset({RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedCheckpoint:
+    run_id: str
+    name: str
+    at: str | None
+    by: str
+    succeeded: tuple[str, ...]
+
+
+def create(store: RunStore, run_id: str, name: str, actor: str) -> NamedCheckpoint:
+    """Record the todos that have succeeded. Raises UsageError; NotFound; Conflict where the name is taken, or the run is undone."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"{name!r} cannot name a checkpoint", "letters, digits, dots, - and _, at most 100")
+    keys = store.keys.run(run_id)
+    with store.redis.pipeline(transaction=True) as pipeline:
+        pipeline.hget(keys.meta, "status")
+        pipeline.hgetall(keys.state)
+        status, states = pipeline.execute()
+    if status is None:
+        raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+    if RunStatus(status) in BACK:
+        raise Conflict(f"run {run_id} is {status}: there is nothing to come back to", f"look: coord show-run {run_id}")
+    if len(named(store, run_id)) >= AT_MOST:
+        raise Conflict(f"run {run_id} has {AT_MOST} checkpoints", f"look at them: coord checkpoint list {run_id}")
+    succeeded = tuple(sorted(todo for todo, state in states.items() if state == TodoState.SUCCEEDED))
+    at_ms = store.now_ms()
+    words = json.dumps({"at_ms": at_ms, "by": actor, "succeeded": succeeded or []})
+    if not store.redis.hsetnx(keys.meta, FIELD + name, words):
+        raise Conflict(f"run {run_id} has a checkpoint {name} already", "take another name")
+    return NamedCheckpoint(run_id=run_id, name=name, at=iso(at_ms), by=actor, succeeded=succeeded)
+
+
+def named(store: RunStore, run_id: str) -> list[NamedCheckpoint]:
+    """Return the checkpoints of a run, the oldest first."""
+    meta = store.keys.run(run_id).meta
+    fields = dict(store.redis.hscan_iter(meta, match=f"{FIELD}*", count=1000))
+    found = [_read(run_id, field.removeprefix(FIELD), words) for field, words in fields.items()]
+    return sorted(found, key=lambda one: (one.at or "", one.name))
+
+
+def one_named(store: RunStore, run_id: str, name: str) -> NamedCheckpoint:
+    """Raises NotFound."""
+    words = store.redis.hget(store.keys.run(run_id).meta, FIELD + name)
+    if words is None:
+        names = [one.name for one in named(store, run_id)]
+        hint = f"its checkpoints: {listed(names)}" if names else f"make one: coord checkpoint create {run_id} NAME"
+        raise NotFound(f"run {run_id} has no checkpoint {name!r}{did_you_mean(name, names)}", hint)
+    return _read(run_id, name, words)
+
+
+def refuse_restore(run_id: str, word: str) -> None:
+    """Raise Conflict unless the step's word says that what came since is being undone."""
+    if word not in ("rolling_back", "already"):
+        raise Conflict(
+            f"run {run_id} cannot be restored: it is {word}, or no longer has that checkpoint",
+            f"look at it: coord show-run {run_id}",
+        )
+
+
+def since(store: RunStore, found: NamedCheckpoint, begun: Collection[str]) -> tuple[str, ...]:
+    """Return those of the todos that a rollback would undo that had not succeeded at the checkpoint."""
+    states = store.redis.hgetall(store.keys.run(found.run_id).state)
+    kept = {todo for todo in found.succeeded if states.get(todo) == TodoState.SUCCEEDED}
+    return tuple(todo for todo in begun if todo not in kept)
+
+
+def _read(run_id: str, name: str, words: str) -> NamedCheckpoint:
+    told = json.loads(words)
+    return NamedCheckpoint(
+        run_id=run_id, name=name, at=iso(told["at_ms"]), by=told["by"], succeeded=tuple(told["succeeded"] or ())
+    )

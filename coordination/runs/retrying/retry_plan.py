@@ -1,0 +1,275 @@
+"""An ended run, taken up again: a new run of what failed and what that held up; what had succeeded is carried over.
+
+A carried-over todo stands in the new run as it ended, output and commit included, with the run in which it was really done
+as its fact `run`. So whatever reads a run (the steps, a todo's context, a view) needs to know nothing of carrying over, and
+a retry can be retried. The order of work stays that of the run; what is to be done is what the file says *now*, for that is
+where many a failure is mended. What had succeeded and is done again all the same: `rerun_selection.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from coordination.backend.keys import RunKeys
+from coordination.breakers.policy import Policy
+from coordination.environment import actor
+from coordination.errors import NotFound, PlanRefused
+from coordination.models import Ecosystem, OnFailure, Plan, Repo, Todo, TodoStatus
+from coordination.planner.gates import MILESTONE_REPO, gates_of, repos_of
+from coordination.planner.resources import shortfalls
+from coordination.runs.records import Reply, TodoSpec, TodoState
+from coordination.runs.retrying.ended import HOST, EndedRun
+from coordination.runs.retrying.named_checkpoints import FIELD
+from coordination.runs.retrying.rerun_selection import Carried, SetBack, set_back
+from coordination.runs.store import RunStore
+from coordination.runs.submission.draft import Draft, first_facts, new_run_id, place_of
+from coordination.runs.submission.landed import Base, bases
+from coordination.runs.submission.structure import graph_hash, refuse_changed
+from coordination.runs.submission.submit import (
+    refuse_without_agent,
+    refuse_without_way_back,
+    spec_of,
+    timeout_of,
+)
+from coordination.settings import Settings
+from coordination.text import counted
+
+BY_HAND: Mapping[str, str | int] = {"attempt": 0, "worker": "completed in the file"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarryOver:
+    """What a retry would do."""
+
+    ended: EndedRun
+    again: Mapping[str, TodoSpec]
+    """What runs, predecessors first."""
+    by_hand: frozenset[str]
+    """Had not succeeded, but is completed in the file."""
+    set_back: SetBack
+    """Those of `again` that had succeeded."""
+    pins: Mapping[str, str]
+    capacities: Mapping[str, int]
+    """Of the resources that the file declares."""
+    unbroken: tuple[str, ...]
+    """Those of them that have no circuit breaker."""
+    timeout: timedelta | None = None
+    """That the plan says by now; None: as it was."""
+    bases: Sequence[Base] = ()
+    """Todos that were completed elsewhere, and on which something of `again` stands."""
+
+    @property
+    def carried(self) -> tuple[str, ...]:
+        return tuple(todo for todo in self.ended.spec if todo not in self.again)
+
+    @property
+    def tips(self) -> Mapping[str, str]:
+        return self.set_back.tips
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Had succeeded, but their commits went with their host."""
+        return tuple(todo for todo in self.again if todo in self.set_back.lost)
+
+    @property
+    def repos(self) -> tuple[str, ...]:
+        """In which something runs again."""
+        return tuple(sorted({spec.todo.repo for spec in self.again.values()} - {MILESTONE_REPO}))
+
+    @property
+    def unfinished(self) -> frozenset[str]:
+        """Those of `again` that had not succeeded: they go on from their checkpoints."""
+        return frozenset(self.again) - self.set_back.todos
+
+    @property
+    def blocked(self) -> int:
+        """Todos that were blocked from outside of the plan."""
+        return len(self.ended.state) - len(self.ended.spec)
+
+    @property
+    def nothing_to_do(self) -> str:
+        """Why there is nothing to do, as words; empty when there is something."""
+        if self.again:
+            return ""
+        if self.blocked:
+            return (
+                f"nothing failed in run {self.ended.run_id}; {counted(self.blocked, 'todo')} blocked from outside of it"
+            )
+        return f"nothing is left of run {self.ended.run_id}: all its todos are done"
+
+
+def left_of(
+    ended: EndedRun,
+    ecosystem: Ecosystem | None,
+    settings: Settings,
+    *,
+    without: Collection[str] = (),
+    start: Collection[str] = (),
+    as_it_was: bool = False,
+    carried: Carried,
+) -> CarryOver:
+    """What runs again and how. `without`: hosts that are gone for good; `start`: todos from which on all is done again;
+    `as_it_was`: in the run's own order, where the file has another by now. Raises NotFound, UsageError or PlanRefused.
+    """
+    if strange := sorted(set(without) - set(ended.pins.values())):
+        known = ", ".join(sorted(set(ended.pins.values()))) or "none"
+        raise NotFound(
+            f"run {ended.run_id} has worked on no host {', '.join(strange)}", f"the hosts that it worked on: {known}"
+        )
+    gone = {repo for repo, host in ended.pins.items() if host in without}
+    undone = ended.undone
+    if undone:  # its commits are to be left out, as those of what is done again
+        ended = replace(ended, state={**ended.state, **dict.fromkeys(undone, TodoState.SUCCEEDED)})
+    back = set_back(ended, {*start, *undone}, gone, carried)
+    repos = repos_of(ecosystem) if ecosystem else {}
+    plans = ecosystem.coordination.plans if ecosystem else ()
+    plan = next((plan for plan in plans if plan.id == ended.meta["plan_id"]), None)
+    declared = gates_of(plan) if plan else {}
+    declared |= {todo.id: todo for todo in ecosystem.coordination.todos} if ecosystem else {}
+    left = [todo for todo in ended.brief.predecessors if todo not in ended.succeeded or todo in back.todos]
+    by_hand = _by_hand(plan, declared, left) - back.todos
+    if ecosystem and not as_it_was:
+        refuse_changed(ended.brief, ecosystem, set(left) - by_hand, f"retry {ended.run_id}")
+    again = {
+        name: _declared(declared[name], repos, ended, settings, plan)
+        if name in declared
+        else TodoSpec.model_validate_json(ended.spec[name])
+        for name in left
+        if name not in by_hand
+    }
+    refuse_without_agent((spec.todo for spec in again.values()), settings)
+    if ecosystem:
+        _refuse_shortfalls(ended, again, ecosystem)
+    return CarryOver(
+        ended=ended,
+        again=again,
+        by_hand=by_hand,
+        set_back=back,
+        pins={repo: host for repo, host in ended.pins.items() if repo not in gone},
+        capacities=ecosystem.capacities() if ecosystem else {},
+        unbroken=ecosystem.without_breaker() if ecosystem else (),
+        timeout=plan.timeout if plan else None,
+        bases=bases(ecosystem, plan, again, ended.succeeded) if ecosystem else (),
+    )
+
+
+def _by_hand(plan: Plan | None, declared: Mapping[str, Todo], left: Iterable[str]) -> frozenset[str]:
+    """Those that somebody else has done since; not in a recurring plan, whose todos are done again and again."""
+    if plan and plan.recurring:
+        return frozenset()
+    return frozenset(t for t in left if t in declared and declared[t].status is TodoStatus.COMPLETED)
+
+
+def _refuse_shortfalls(ended: EndedRun, again: Mapping[str, TodoSpec], ecosystem: Ecosystem) -> None:
+    if problems := list(shortfalls((spec.todo for spec in again.values()), ecosystem.capacities())):
+        hint = "correct ecosystem.yaml, then: coord validate"
+        raise PlanRefused(f"run {ended.run_id} cannot be retried: {'; '.join(problems)}", hint)
+
+
+def _declared(
+    todo: Todo, repos: Mapping[str, Repo], ended: EndedRun, settings: Settings, plan: Plan | None
+) -> TodoSpec:
+    if todo.status is TodoStatus.CANCELLED:
+        hint = f"reopen it; or run what is left without it: coord sweep {ended.meta['plan_id']}"
+        raise PlanRefused(f"{todo.id} is cancelled in the file, and run {ended.run_id} has it to do", hint)
+    place = ended.repo_of(todo.id)
+    if todo.repo != place:  # carried on as it was
+        repo = repos.get(place) or TodoSpec.model_validate_json(ended.spec[todo.id]).repo
+        return spec_of(todo.model_copy(update={"repo": place}), repo, settings, plan)
+    if place not in repos:
+        raise PlanRefused(f"{todo.id}: its repo {place!r} is not declared", "declare it, or correct the name")
+    return spec_of(todo, repos[place], settings, plan)
+
+
+def submit_retry(
+    store: RunStore, left: CarryOver, settings: Settings, *, on_failure: OnFailure | None, max_parallel: int | None
+) -> tuple[str, Reply]:
+    """Writes and seals the new run; returns its id and the reply that the dispatcher has to follow."""
+    policy = on_failure or OnFailure(left.ended.meta["on_failure"])
+    refuse_without_way_back((spec.todo for spec in left.again.values()), policy)
+    store.declare(left.capacities)
+    draft = Draft(store, new_run_id())
+    meta: dict[str, str | int] = {
+        "on_failure": policy,
+        "max_parallel": max_parallel or int(left.ended.meta["max_parallel"]),
+        "breakers": Policy.of(settings).words(left.unbroken),
+    }
+    draft.meta(_meta(draft.run_id, left, settings) | meta)
+    draft.levels(left.ended.levels[str(level)].split() for level in range(int(left.ended.meta["levels"])))
+    for todo in left.ended.state:
+        _write(draft, left, todo)
+    draft.set(draft.keys.tips, left.tips)
+    draft.set(draft.keys.output, {t: json for t, json in left.ended.output.items() if t not in left.again})
+    draft.set(draft.keys.checkpoint, {t: json for t, json in left.ended.checkpoint.items() if t in left.unfinished})
+    _copy_bundles(draft, store.keys.run(left.ended.run_id), set(left.ended.brief.repo_of.values()))
+    return draft.run_id, draft.seal()
+
+
+def _meta(run_id: str, left: CarryOver, settings: Settings) -> dict[str, str | int]:
+    old = left.ended
+    brief = old.brief.model_copy(
+        update={
+            "run_id": run_id,
+            "agent_command": settings.agent_command,
+            "kill_grace": settings.kill_grace,
+            "carried_from": (old.run_id, *old.brief.carried_from),
+            "carried_tips": dict(left.tips),
+            "set_back": old.brief.set_back | dict.fromkeys(left.set_back.repos, old.run_id),
+        }
+    )
+    graph = graph_hash(brief.repo_of, brief.predecessors)
+    kept = {
+        name: old.meta[name]
+        for name in ("plan_id", "strategy", "levels", "recurring", "timeout_ms")
+        if name in old.meta
+    }
+    kept |= {name: value for name, value in old.meta.items() if name.startswith(FIELD)}
+    pins = {f"{HOST}{repo}": host for repo, host in left.pins.items()}
+    return {
+        **kept,
+        **timeout_of(left.timeout),
+        **pins,
+        "actor": actor(),
+        "brief": brief.model_dump_json(),
+        "graph": graph,
+        "carried_from": old.run_id,
+    }
+
+
+def _write(draft: Draft, left: CarryOver, todo: str) -> None:
+    old = left.ended
+    state, place = TodoState(old.state[todo]), old.place[todo]
+    facts: Mapping[str, str | int] = old.facts[todo]
+    spec = old.spec.get(todo, "")  # none where it was blocked from outside of the plan: it stays so
+    if todo in left.again:
+        order, level, *_ = place.split()
+        state, facts = TodoState.WAITING, {**first_facts(left.again[todo].todo), **_begun(old, todo)}
+        place, spec = place_of(left.again[todo], order, level), left.again[todo].model_dump_json(exclude_defaults=True)
+    elif todo in left.by_hand:
+        state, facts = TodoState.SUCCEEDED, {**BY_HAND, **_begun(old, todo)}
+    elif spec:
+        facts = {"run": old.run_id} | dict(facts)  # where a former retry carried it over, it says so already
+    draft.todo(
+        todo,
+        state,
+        place,
+        facts,
+        spec=spec,
+        children=old.children.get(todo, "").split(),
+        pending=sum(before in left.again for before in old.brief.predecessors.get(todo, ())),
+    )
+
+
+def _begun(old: EndedRun, todo: str) -> Mapping[str, str]:
+    """What it had begun is to be undone with the run that takes it up, though it may never be begun there."""
+    facts = old.facts[todo]
+    if "intent" not in facts:
+        return {}
+    return {"intent": facts["intent"], "begun_in": facts.get("begun_in") or facts.get("run") or old.run_id}
+
+
+def _copy_bundles(draft: Draft, old: RunKeys, repos: Iterable[str]) -> None:
+    for repo in repos:
+        draft.copy(old.bundle(repo), draft.keys.bundle(repo))

@@ -1,0 +1,11 @@
+"""Starts runs: a plan's graph becomes an immutable run in Redis.
+
+| module | content |
+|---|---|
+| `submit.py` | the order of a sweep; writes and seals the run |
+| `draft.py` | a run while it is being written |
+| `structure.py` | the graph of a run: its hash, and its differences to the file of today |
+| `dry_run.py` | the preview of a sweep. Pure |
+| `conflicts.py` | todos that another run executes; uncommitted work that a run would not contain |
+| `landed.py` | completed todos whose results are not in their base branches |
+"""

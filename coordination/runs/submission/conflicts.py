@@ -1,0 +1,111 @@
+"""Todos that runs have in hand: nobody else may begin, or undo, one of these.
+
+What lies in the checkouts of this machine and is no part of a run, which begins at the tip of each repository's `branch`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.errors import Conflict, NotFound, Unreadable
+from coordination.git import ask_git
+from coordination.models import Repo, Todo, Workspace
+from coordination.planner.gates import MILESTONE_REPO
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.store import RunStore
+from coordination.runs.views.run_view import RunReader
+from coordination.text import counted
+
+logger = logging.getLogger(__name__)
+
+
+def refuse_under_way(store: RunStore, reader: RunReader, todos: Collection[str]) -> None:
+    """Raises Conflict where a run has one of these todos in hand."""
+    for run_id in store.live_runs():
+        try:
+            run = reader.read(run_id, only=())
+        except (NotFound, Unreadable) as error:  # of no run that could be carried on: it holds up nobody
+            logger.warning("passed over among the live runs: %s", error.message)
+            continue
+        shared = next(_in_hand(store, run_id, run.status, list(todos)), None)
+        if shared is not None:
+            end = "" if run.status is RunStatus.ROLLING_BACK else f"; or end it: coord cancel {run_id}"
+            raise Conflict(
+                f"run {run_id} of {run.plan_id} is {run.status} and has {shared} in hand",
+                f"follow it: coord watch {run_id}{end}",
+            )
+
+
+def _in_hand(store: RunStore, run_id: str, status: RunStatus, todos: list[str]) -> Iterator[str]:
+    """Of a run that is rolled back whatever is not undone yet. A milestone is nobody's: each run asks
+    for its own approval, and another plan may have one of the same name.
+    """
+    if not todos:
+        return
+    keys = store.keys.run(run_id)
+    states, places = store.redis.hmget(keys.state, todos), store.redis.hmget(keys.place, todos)
+    for todo, state, place in zip(todos, states, places, strict=True):
+        if state is None or place.split()[2] == MILESTONE_REPO:
+            continue
+        if state != TodoState.COMPENSATED if status is RunStatus.ROLLING_BACK else not TodoState(state).ended:
+            yield todo
+
+
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """Of one repository."""
+
+    repo: str
+    uncommitted: int
+    """Files with changes that are in no commit, untracked ones included."""
+    branch: str
+    """What is checked out; empty for a detached HEAD."""
+    commits: int
+    """Of it that `base` does not have."""
+    base: str
+
+    def __str__(self) -> str:
+        changes = f"{counted(self.uncommitted, 'file')} with uncommitted changes" if self.uncommitted else ""
+        commits = f"{counted(self.commits, 'commit')} of {self.branch or 'a detached HEAD'}" if self.commits else ""
+        words = " and ".join(filter(None, (changes, commits)))
+        return f"{self.repo}: {words} not part of the run, which begins at {self.base}"
+
+
+def left_out(todos: Iterable[Todo], places: Iterable[tuple[Repo, Path | None]]) -> tuple[LeftOut, ...]:
+    """Return what these todos will not see; `places`: each repository with its checkout, None where it has none here.
+
+    Checkouts are only read. Raises GitRefused when there is no git.
+    """
+    concerned = {todo.repo for todo in todos if todo.workspace is Workspace.WORKTREE}
+    here = [(repo, path) for repo, path in places if repo.name in concerned and path and (path / ".git").exists()]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return tuple(found for found in pool.map(lambda place: _left_out(*place), here) if found)
+
+
+def _left_out(repo: Repo, path: Path) -> LeftOut | None:
+    told = list(_entries(ask_git(path, "status", "--porcelain=v2", "--branch", "-z", "--no-ahead-behind")))
+    facts = dict(line[2:].partition(" ")[::2] for line in told if line.startswith("# "))
+    branch = facts.get("branch.head", "").replace("(detached)", "")
+    uncommitted = sum(not line.startswith("# ") for line in told)
+    ahead = "" if branch == repo.branch else ask_git(path, "rev-list", "--count", f"refs/heads/{repo.branch}..HEAD")
+    commits = int(ahead or 0)
+    if not uncommitted and not commits:
+        return None
+    return LeftOut(repo=repo.name, uncommitted=uncommitted, branch=branch, commits=commits, base=repo.branch)
+
+
+def _entries(status: str) -> Iterator[str]:
+    """A renamed file takes two fields, of which the second is its old name."""
+    fields = iter(status.split("\0"))
+    for field in fields:
+        if field.startswith("2 "):
+            next(fields, None)
+        if field:
+            yield field

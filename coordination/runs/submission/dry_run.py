@@ -1,0 +1,188 @@
+"""What a sweep would do: what runs where, in which order, with which command, and why the rest would not. Pure."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from coordination.models import (
+    Command,
+    Ecosystem,
+    ManualAction,
+    NoopAction,
+    OnFailure,
+    PythonAction,
+    ResourceNeed,
+    ShellAction,
+    Strategy,
+    Todo,
+    Workspace,
+)
+from coordination.planner.forecast import choose_strategy
+from coordination.planner.gates import asks, is_milestone, when_nobody_comes
+from coordination.planner.graph import PlanGraph
+from coordination.runs.presence import Worker, waiting_for_worker
+from coordination.runs.submission.submit import Order
+from coordination.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    host: str
+    path: str
+
+
+Places = Mapping[str, tuple[Place, ...] | str]
+"""Repository → where it would be worked on, or why nowhere."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One todo that would run."""
+
+    id: str
+    repo: str
+    level: int
+    """From 0, by the plan's dependencies."""
+    after: tuple[str, ...]
+    places: tuple[Place, ...]
+    waits_for: str | None
+    """Why it would wait though its turn has come."""
+    approval: str | None
+    """At its gate; what is waited for there. It is asked for before anything else is."""
+    workspace: Workspace
+    resources: tuple[ResourceNeed, ...]
+    command: str
+    timeout_s: float | None
+    """None: it waits for a person, for as long as that takes."""
+    undo: str | None
+    """By what it would be undone, where a failure rolls all back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rest:
+    """One todo of the plan that would not run."""
+
+    id: str
+    repo: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outlook:
+    plan_id: str
+    strategy: Strategy
+    reason: str
+    on_failure: str
+    max_parallel: int | None
+    nothing_to_do: str
+    size: str
+    """How much would run, in words."""
+    steps: tuple[Step, ...]
+    """In the order in which they would start, as far as estimates tell."""
+    rest: tuple[Rest, ...]
+
+
+def outlook(graph: PlanGraph, order: Order, ecosystem: Ecosystem, settings: Settings, places: Places) -> Outlook:
+    return Outlook(
+        plan_id=graph.plan.id,
+        strategy=order.strategy,
+        reason=order.reason,
+        on_failure=order.on_failure,
+        max_parallel=order.max_parallel,
+        nothing_to_do=graph.nothing_to_do,
+        size=graph.size,
+        steps=tuple(
+            _step(graph, name, settings, places, order.on_failure) for name in _in_order(graph, order, settings)
+        ),
+        rest=tuple(_rest(graph, ecosystem)),
+    )
+
+
+def places_of(repos: Iterable[str], workers: Iterable[Worker]) -> Places:
+    """Where living workers serve these repositories."""
+    there = tuple(workers)
+    found: dict[str, tuple[Place, ...] | str] = {}
+    for repo in repos:
+        serving = {Place(host=w.host, path=w.places.get(repo, "")): None for w in there if repo in w.fit}
+        found[repo] = tuple(serving) or waiting_for_worker(repo, there)
+    return found
+
+
+def command_text(todo: Todo, agent: Command | None) -> str:
+    """What would be carried out, on one line for people."""
+    action = todo.action
+    if isinstance(action, ShellAction):
+        return _words(action.run)
+    if isinstance(action, PythonAction):
+        return (
+            f"python: {action.call} {json.dumps(action.args, default=str)}" if action.args else f"python: {action.call}"
+        )
+    if isinstance(action, ManualAction):
+        return f"a person: coord {'approve' if is_milestone(todo) else 'complete-todo'} {todo.id}"
+    if isinstance(action, NoopAction):
+        return "nothing"
+    return f"agent: {_words(agent or '')}"
+
+
+def undo_text(todo: Todo, agent: Command | None) -> str:
+    """What would undo it, on one line for people; empty where nothing has to."""
+    if todo.compensate is not None:
+        return command_text(todo.model_copy(update={"action": todo.compensate}), agent)
+    return "" if isinstance(todo.action, ManualAction | NoopAction) else "the run's branch and worktree go"
+
+
+def approval_of(todo: Todo) -> str | None:
+    """`an approval: coord approve TODO-004 (rejected after 24 h)`; None where none is needed: a person who does it needs none."""
+    if todo.gate is None or not asks(todo):
+        return None
+    words = when_nobody_comes(todo.gate)
+    return f"an approval: coord approve {todo.id}" + (f" ({words})" if words else "")
+
+
+def _words(command: Command) -> str:
+    return command if isinstance(command, str) else shlex.join(command)
+
+
+def _in_order(graph: PlanGraph, order: Order, settings: Settings) -> Iterable[str]:
+    if order.strategy is Strategy.LEVELS:
+        return [name for level in graph.levels for name in level]
+    start = choose_strategy(
+        graph, max_parallel=settings.slots_beside(order.max_parallel), strategy=order.strategy
+    ).taken.start
+    return sorted(graph.todos, key=lambda name: (start[name], graph.order[name]))
+
+
+def _step(graph: PlanGraph, name: str, settings: Settings, places: Places, on_failure: OnFailure) -> Step:
+    todo = graph.todos[name]
+    manual = isinstance(todo.action, ManualAction)
+    where: tuple[Place, ...] | str = () if manual else places[todo.repo]
+    return Step(
+        id=name,
+        repo=todo.repo,
+        level=graph.depth[name],
+        after=graph.predecessors[name],
+        places=() if isinstance(where, str) else where,
+        waits_for=where if isinstance(where, str) else None,
+        approval=approval_of(todo),
+        workspace=todo.workspace,
+        resources=todo.resources,
+        command=command_text(todo, settings.agent_command),
+        timeout_s=None if manual else (todo.timeout or settings.todo_timeout).total_seconds(),
+        undo=undo_text(todo, settings.agent_command) if on_failure is OnFailure.ROLLBACK else None,
+    )
+
+
+def _rest(graph: PlanGraph, ecosystem: Ecosystem) -> Iterable[Rest]:
+    milestones = (todo for todo in graph.blocked_todos.values() if is_milestone(todo))
+    for todo in (*ecosystem.todos_of(graph.plan), *milestones):
+        if todo.id not in graph.todos:
+            yield Rest(id=todo.id, repo=todo.repo, why=_why_not(graph, todo))
+
+
+def _why_not(graph: PlanGraph, todo: Todo) -> str:
+    if todo.id in graph.blocked:
+        return f"blocked by {graph.blocked[todo.id]}"
+    return "not asked for" if todo.id in graph.left_out else f"{todo.status}"

@@ -1,0 +1,157 @@
+"""Refuse to begin a todo whose completed predecessors' results are not in the base branches.
+
+A run begins at the base branches, so a todo that is completed in the file, and whose commit was never merged, would be missing below
+whatever stands on it: that succeeds or fails for the wrong reason. The hash `commits` in Redis names the commit of each todo's last
+success; the steps write it, and a rollback takes it out. Where it has none (Redis was lost, or the todo was done before there was
+such a record), the branches `coord/<run>` are searched for the todo's trailers. A todo that was completed by hand or in place has
+neither, and nothing is looked at.
+
+Only a worker reaches the repositories, so every worker that serves one of them is asked, by an errand: any of them may be given the
+next todo. What a worker does is in `workers/cleanup/landed.py`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+
+from coordination.errors import Conflict, UsageError
+from coordination.models import Ecosystem, Plan
+from coordination.planner.blockers import Register
+from coordination.planner.gates import MILESTONE_REPO, gates_of
+from coordination.runs.cleanup_jobs import BEGIN_WITHIN, CleanupJob, CleanupQueue, Finding, Sought, ask_workers
+from coordination.runs.presence import Presence
+from coordination.runs.records import TodoState
+from coordination.runs.retrying.ended import retries_of
+from coordination.runs.store import RunStore, ms
+from coordination.text import listed
+
+ACCEPTED = "accepted"
+SHOWN = 3
+
+
+class NotLanded(Conflict):
+    """A completed predecessor's result is not in its base branch."""
+
+    def __init__(self, message: str, hint: str, findings: Collection[Finding] = ()) -> None:
+        self.findings = tuple(findings)
+        super().__init__(message, hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A completed todo that a run stands on, and where its result must be."""
+
+    todo: str
+    repo: str
+    branch: str
+    behind: str
+    """A todo of the run that waits for it, be it by way of others."""
+
+
+def bases(ecosystem: Ecosystem, plan: Plan | None, todos: Collection[str], known: Collection[str] = ()) -> list[Base]:
+    """Return the completed todos that these stand on; without those `known`, whose results the run has by itself."""
+    register = Register(ecosystem, plan, gates_of(plan) if plan else {})
+    declared = {todo.id: todo for todo in ecosystem.coordination.todos}
+    branches = {repo.name: repo.branch for repo in ecosystem.repos}
+    return [
+        Base(todo=name, repo=declared[name].repo, branch=branches.get(declared[name].repo, "main"), behind=behind)
+        for name, behind in register.completed_before(todos).items()
+        if name in declared and name not in known and name not in todos and declared[name].repo != MILESTONE_REPO
+    ]
+
+
+def refuse_not_landed(
+    store: RunStore,
+    presence: Presence,
+    wanted: Collection[Base],
+    accepted: Collection[str] = (),
+    *,
+    record: bool = True,
+) -> None:
+    """Raise NotLanded where a result is missing in its base branch, or cannot be looked at. `accepted`: todos whose results count as
+    landed, by a person's word, which is recorded; raises UsageError where nothing stands on one of them.
+    """
+    if strange := sorted(set(accepted) - {base.todo for base in wanted}):
+        raise UsageError(f"{listed(strange)}: no completed todo that this run stands on", "leave it out of --accept")
+    if accepted and record:
+        store.redis.hset(store.keys.commits, mapping=dict.fromkeys(accepted, ACCEPTED))
+    if sought := _sought(store, [base for base in wanted if base.todo not in accepted]):
+        findings, unasked = _asked(store, presence, sought)
+        behind = {base.todo: base.behind for base in wanted}
+        if missing := [finding for finding in findings if finding.why]:
+            raise _refusal(store, missing, behind)
+        if recorded := [one for one in sought if one.commit and one.repo in unasked]:
+            first = recorded[0]
+            raise NotLanded(
+                f"{behind[first.todo]} waits for {first.todo}, and no worker of {first.repo} says whether the result of "
+                f"{first.todo} is in {first.branch}",
+                f"start one: coord worker --repo {first.repo}; or, where {first.branch} has it: --accept {first.todo}",
+            )
+
+
+def _sought(store: RunStore, wanted: Collection[Base]) -> list[Sought]:
+    if not wanted:
+        return []
+    records = store.redis.hmget(store.keys.commits, [base.todo for base in wanted])
+    tips_in = cache(partial(_tips, store, cache(partial(_later, store))))
+    found = []
+    for base, record in zip(wanted, records, strict=True):
+        commit, run, repo = [*str(record or "").split(" "), "", "", ""][:3]
+        if commit != ACCEPTED:
+            tips = tips_in(run, repo) if run else ()
+            branch, where = base.branch, repo or base.repo  # the todo may have moved to another repository since
+            found.append(Sought(todo=base.todo, repo=where, branch=branch, commit=commit, run=run, tips=tips))
+    return found
+
+
+def _tips(store: RunStore, later: Callable[[str], list[str]], run: str, repo: str) -> tuple[str, ...]:
+    """Where the run, and those that took it up, have left the repository: as far as Redis still knows."""
+    found = (store.redis.hget(store.keys.run(run_id).tips, repo) for run_id in (run, *later(run)))
+    return tuple(filter(None, found))
+
+
+def _later(store: RunStore, run: str) -> list[str]:
+    """The runs that took this one up, one after the other."""
+    chain: list[str] = []
+    while found := [heir for heir, _ in retries_of(store, chain[-1] if chain else run) if heir not in chain]:
+        chain.append(found[-1])
+    return chain
+
+
+def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[list[Finding], set[str]]:
+    """What the workers found, and the repositories of which none has said anything."""
+    repos = {one.repo for one in sought}
+    if not any(repos & set(worker.repos) for worker in presence.workers()):
+        return [], repos
+    until = store.now_ms() + ms(2 * BEGIN_WITHIN)
+    errand = CleanupJob(id=uuid.uuid4().hex, until_ms=until, runs=(), sought=tuple(sought))
+    answers, silent = ask_workers(CleanupQueue(store.redis, store.keys), presence, errand, repos)
+    if silent:
+        raise NotLanded(
+            f"no answer from {', '.join(silent)}: whether completed work is in the base branches is not known",
+            "look at that worker's log, then do it again",
+        )
+    asked = {(one.todo, one.repo) for one in sought}  # a worker may not speak of others' todos
+    findings = [finding for answer in answers for finding in answer.landed if (finding.todo, finding.repo) in asked]
+    return findings, repos - {finding.repo for finding in findings}
+
+
+def _refusal(store: RunStore, missing: list[Finding], behind: Mapping[str, str]) -> NotLanded:
+    first = missing[0]
+    words = [f"{behind[f.todo]} waits for {f.todo}, which is completed, and {f.why}" for f in missing[:SHOWN]]
+    more = f"; and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    accept = f"where {first.branch} of {first.repo} has the work in another form: --accept {first.todo}"
+    ways = [f"merge it into {first.branch}", accept]
+    if first.run and (newest := _takes_up(store, first.run, behind[first.todo])):
+        ways.insert(0, f"go on with what it left: coord retry {newest}")
+    return NotLanded("; ".join(words) + more, "; or ".join(ways), missing)
+
+
+def _takes_up(store: RunStore, run: str, todo: str) -> str:
+    """The run whose retry would do the todo on top of the result; empty if there is none."""
+    newest = (run, *_later(store, run))[-1]
+    state = store.redis.hget(store.keys.run(newest).state, todo)
+    return newest if state and state != TodoState.SUCCEEDED else ""

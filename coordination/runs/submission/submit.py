@@ -1,0 +1,211 @@
+"""A plan's graph → an immutable run in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from coordination.breakers.policy import Policy
+from coordination.environment import actor
+from coordination.errors import PlanRefused
+from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo
+from coordination.planner.forecast import choose_strategy
+from coordination.planner.gates import repos_of
+from coordination.planner.schedule import AGEING
+from coordination.runs.records import Origin, Reply, RunBrief, TodoSpec, TodoState
+from coordination.runs.store import RunStore, ms
+from coordination.runs.submission.draft import Draft, first_facts, new_run_id, place_of
+from coordination.runs.submission.structure import graph_hash, without_way_back
+from coordination.settings import Settings
+from coordination.text import counted, listed
+
+if TYPE_CHECKING:  # costs networkx, and whoever has a graph has paid for it
+    from coordination.planner.graph import PlanGraph
+
+
+MS_PER_HOUR = 3_600_000
+FARTHEST_MS = 9e11
+"""Ahead of others: more than a hundred years of waiting could make up for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """How a run is to be carried out; `strategy` is decided, not `auto`."""
+
+    strategy: Strategy
+    reason: str
+    """Why this strategy, in a sentence."""
+    on_failure: OnFailure
+    max_parallel: int | None
+    actor: str
+    remaining: Mapping[str, float] = field(default_factory=dict)
+    """Hours from each todo to the end, by which ready ones are ranked; without any, the longest path counts."""
+    no_cache: bool = False
+    """Whether todos with a `cache` run all the same."""
+    timeout: timedelta | None = None
+    """After which the run is ended."""
+
+
+def decide(
+    graph: PlanGraph,
+    settings: Settings,
+    *,
+    strategy: Strategy | None = None,
+    on_failure: OnFailure | None = None,
+    max_parallel: int | None = None,
+    no_cache: bool = False,
+    timeout: timedelta | None = None,
+) -> Order:
+    """How the run will be carried out: what the call says, else the plan. Refuses before anything is written what would
+    fail later: raises PlanRefused.
+    """
+    limit = max_parallel or graph.plan.max_parallel
+    choice = choose_strategy(
+        graph, max_parallel=settings.slots_beside(limit), margin=settings.levels_margin, strategy=strategy
+    )
+    order = Order(
+        strategy=choice.strategy,
+        reason=choice.reason,
+        on_failure=on_failure or graph.plan.on_failure,
+        max_parallel=limit,
+        actor=actor(),
+        remaining=choice.remaining if choice.strategy is Strategy.DATAFLOW else {},
+        no_cache=no_cache,
+        timeout=timeout or graph.plan.timeout,
+    )
+    _check(graph, order, settings)
+    return order
+
+
+def _check(graph: PlanGraph, order: Order, settings: Settings) -> None:
+    refuse_without_way_back(graph.todos.values(), order.on_failure)
+    refuse_without_agent(graph.todos.values(), settings)
+
+
+def refuse_without_way_back(todos: Iterable[Todo], on_failure: OnFailure) -> None:
+    """Raises PlanRefused where a rollback is wanted on a failure, and nothing could undo one of these."""
+    helpless = [f"{todo.id} ({why})" for todo in todos if (why := without_way_back(todo))]
+    if on_failure is OnFailure.ROLLBACK and helpless:
+        raise PlanRefused(
+            f"on_failure: rollback, and nothing could undo {listed(helpless)}",
+            "give them a `compensate` (`true` where there is nothing to undo); or sweep with --on-failure halt or continue",
+        )
+
+
+def refuse_without_agent(todos: Iterable[Todo], settings: Settings) -> None:
+    needy = [t.id for t in todos if t.action is None or isinstance(t.action, AgentAction)]
+    if needy and settings.agent_command is None:
+        raise PlanRefused(
+            f"no agent is configured for {counted(len(needy), 'todo')} without a command: {listed(needy)}",
+            "give them an action (run: …), or set agent_command under settings, or COORD_AGENT_COMMAND",
+        )
+
+
+def submit(
+    store: RunStore, graph: PlanGraph, ecosystem: Ecosystem, settings: Settings, order: Order
+) -> tuple[str, Reply]:
+    """Writes and seals the run; returns its id and the reply that the dispatcher has to follow."""
+    store.declare(ecosystem.capacities())
+    draft = Draft(store, new_run_id())
+    repos = repos_of(ecosystem)
+    breakers = Policy.of(settings).words(ecosystem.without_breaker())
+    draft.meta({**_meta(draft.run_id, graph, repos, settings, order), "breakers": breakers})
+    draft.levels(graph.levels)
+    for todo in graph.todos.values():
+        _write(draft, graph, spec_of(todo, repos[todo.repo], settings, graph.plan), order)
+    for name, reason in graph.blocked.items():
+        _write_blocked(draft, graph.blocked_todos[name], f"blocked by {reason}")
+    return draft.run_id, draft.seal()
+
+
+def _meta(
+    run_id: str, graph: PlanGraph, repos: Mapping[str, Repo], settings: Settings, order: Order
+) -> Mapping[str, str | int]:
+    used = {todo.repo for todo in graph.todos.values()}
+    brief = RunBrief(
+        run_id=run_id,
+        plan_id=graph.plan.id,
+        agent_command=settings.agent_command,
+        kill_grace=settings.kill_grace,
+        commit_message=settings.commit_message,
+        commit_hooks=settings.commit_hooks,
+        predecessors=dict(graph.predecessors),
+        repo_of={name: todo.repo for name, todo in graph.todos.items()},
+        origins={
+            name: Origin(url=repo.url, branch=repo.branch) for name, repo in repos.items() if repo.url and name in used
+        },
+        no_cache=order.no_cache,
+    )
+    return {
+        "plan_id": graph.plan.id,
+        "strategy": order.strategy,
+        "on_failure": order.on_failure,
+        "max_parallel": order.max_parallel or 0,
+        "actor": order.actor,
+        "brief": brief.model_dump_json(),
+        "levels": len(graph.levels),
+        "graph": graph_hash(brief.repo_of, brief.predecessors),
+        **({"recurring": 1} if graph.plan.recurring else {}),
+        **timeout_of(order.timeout),
+    }
+
+
+def timeout_of(timeout: timedelta | None) -> dict[str, int]:
+    """What `meta` says of a run's timeout."""
+    return {"timeout_ms": max(1, ms(timeout))} if timeout else {}
+
+
+def spec_of(todo: Todo, repo: Repo, settings: Settings, plan: Plan | None) -> TodoSpec:
+    """What a worker is told; `plan`: the todo's, None where the file has it no more."""
+    # Absolute paths never travel: a worker knows its own.
+    return TodoSpec(
+        todo=todo.working_in(repo),
+        repo=repo.model_copy(update={"path": None}),
+        timeout=todo.timeout or settings.todo_timeout,
+        retry=_policy(settings, plan.retry if plan else None, todo.retry),
+    )
+
+
+def _policy(settings: Settings, *written: Retry | None) -> Retry:
+    """What the settings say, and over it what is written, field by field: a later one over a former. Who writes a `retry` wants
+    more than one attempt, if it does not say how many.
+    """
+    asked = any(retry is not None for retry in written)
+    policy = Retry(
+        attempts=max(settings.retry_attempts, Retry().attempts) if asked else settings.retry_attempts,
+        strategy=settings.retry_strategy,
+        delay=settings.retry_delay,
+        factor=settings.retry_factor,
+        max_delay=settings.retry_max_delay,
+        jitter=settings.retry_jitter,
+    )
+    for retry in filter(None, written):
+        policy = policy.model_copy(update={name: getattr(retry, name) for name in retry.model_fields_set})
+    return policy
+
+
+def _write(draft: Draft, graph: PlanGraph, spec: TodoSpec, order: Order) -> None:
+    name = spec.todo.id
+    draft.todo(
+        name,
+        TodoState.WAITING,
+        place_of(spec, _ahead(graph, name, order), graph.depth[name] if graph.levels else 0),
+        first_facts(spec.todo),
+        spec=spec.model_dump_json(exclude_defaults=True),
+        children=graph.successors[name],
+        pending=len(graph.predecessors[name]),
+    )
+
+
+def _ahead(graph: PlanGraph, name: str, order: Order) -> str:
+    """Its part of its turn, in ms (see backend/lua/run/_run_dispatch.lua); the fraction keeps the order of equals."""
+    remaining = order.remaining or graph.rank
+    ahead_ms = min(AGEING * remaining[name] * MS_PER_HOUR, FARTHEST_MS)
+    return f"{graph.order[name] / (len(graph.todos) + 1) - ahead_ms:.5f}"
+
+
+def _write_blocked(draft: Draft, todo: Todo, reason: str) -> None:
+    place = f"0 0 {todo.repo} {todo.workspace} 0"  # nothing is ever asked for it
+    draft.todo(todo.id, TodoState.SKIPPED, place, {"attempt": 0, "error": reason})

@@ -1,0 +1,14 @@
+"""Reads runs for people and programs. Changes nothing.
+
+| module | content |
+|---|---|
+| `run_view.py` | a run with its todos: states, waits, durations |
+| `raw_records.py` | the fields of todos as Redis keeps them |
+| `progress.py` | the events of a run, followed |
+| `log_reader.py` | the output of todos |
+| `timeline.py`, `gantt.py` | the attempts and waits of each todo over time; the same as an SVG chart |
+| `pictures.py` | the graph and the Gantt chart of a run |
+| `live.py` | the state of runs, locks and breakers joined with the todos of the file |
+| `durations.py` | learned durations |
+| `metrics.py` | counts for Prometheus |
+"""

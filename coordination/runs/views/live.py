@@ -1,0 +1,170 @@
+"""What runs are doing with a todo of the file, at present or when they were last at it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import closing
+
+from pydantic import BaseModel, ConfigDict
+from redis import Redis
+
+from coordination.backend.keys import Keys
+from coordination.breakers.manager import BreakerManager
+from coordination.breakers.records import Breaker, Reset
+from coordination.locks import LockManager
+from coordination.locks.listing import LOCK
+from coordination.messages import MessageBus
+from coordination.planner.hours import Group
+from coordination.runs import approvals
+from coordination.runs.records import RunStatus, TodoState
+from coordination.runs.views.durations import learned
+from coordination.runs.views.run_view import LAST, RunReader, iso
+
+LOOKED_AT = 100
+"""How many runs are asked for a todo, newest first: they are asked all at once."""
+IN_HAND = frozenset(
+    {TodoState.DISPATCHED, TodoState.RUNNING, TodoState.PARKED, TodoState.RETRYING, TodoState.COMPENSATING}
+)
+
+EXECUTING = IN_HAND | {TodoState.READY, TodoState.SUCCEEDED}
+"""Where nobody else should begin a todo of a live run. What has succeeded is written into the file when the run ends."""
+
+
+class LiveTodo(BaseModel):
+    """A todo in the newest run that has it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    run_status: RunStatus
+    state: TodoState
+    attempt: int
+    worker: str | None = None
+    since: str | None = None
+    """When it came into its state."""
+    finished_at: str | None = None
+    waits_for: str | None = None
+    error: str | None = None
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether something is being done with it right now."""
+        return self.state in IN_HAND and not self.run_status.ended
+
+
+class Asked(BaseModel):
+    """A todo, or a milestone, about which a person is asked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    todo: str
+    run_id: str
+    waits_for: str
+    since: str | None = None
+
+
+class Live:
+    """Only reads. Raises redis-py's errors."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._reader = RunReader(redis, keys)
+
+    def todo(self, todo_id: str) -> LiveTodo | None:
+        """None when no run of the last hundred has it."""
+        run_id = self._newest_with(todo_id)
+        if run_id is None:
+            return None
+        todo, status = self._reader.todo(run_id, todo_id), self._reader.status(run_id)
+        return LiveTodo(
+            run_id=run_id,
+            run_status=status,
+            state=todo.state,
+            attempt=todo.attempt,
+            worker=todo.worker,
+            since=todo.since or (todo.finished_at if todo.state.ended else todo.started_at),
+            finished_at=todo.finished_at,
+            waits_for=todo.waits_for,
+            error=todo.error,
+        )
+
+    def in_hand(self) -> Mapping[str, TodoState]:
+        """Every todo that a live run is busy with."""
+        return {todo: state for _, states in self._live_states() for todo, state in states.items() if state in IN_HAND}
+
+    def executing(self) -> Mapping[str, str]:
+        """Todo → the live run that executes it: that has begun it, or would begin it now, or waits for others after it."""
+        return {
+            todo: run for run, states in self._live_states() for todo, state in states.items() if state in EXECUTING
+        }
+
+    def _live_states(self) -> Iterator[tuple[str, Mapping[str, TodoState]]]:
+        runs = self._redis.zrange(self._keys.live, 0, -1)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for run_id in runs:
+                pipeline.hget(self._keys.run(run_id).meta, "status")
+                pipeline.hgetall(self._keys.run(run_id).state)
+            answers = pipeline.execute()
+        for run_id, status, states in zip(runs, answers[::2], answers[1::2], strict=True):
+            if status == RunStatus.ROLLING_BACK:  # what undoes a todo goes the way of a todo: only its facts tell
+                yield run_id, {todo.id: todo.state for todo in self._reader.read(run_id).todos}
+            else:
+                yield run_id, {todo: TodoState(state) for todo, state in states.items()}
+
+    def learned(self, groups: Collection[Group]) -> Mapping[Group, float]:
+        """The hours of todos like these in the median, where any were done."""
+        return learned(self._redis, self._keys, groups)
+
+    def asking(self) -> list[Asked]:
+        """What waits for a person, the longest first."""
+        found = [
+            Asked(todo=todo, run_id=one.run, waits_for=one.waits_for or "", since=iso(one.since))
+            for todo, one in approvals.asking(self._redis, self._keys)
+        ]
+        return sorted([*found, *self._not_undone()], key=lambda asked: asked.since or "")
+
+    def _not_undone(self) -> Iterator[Asked]:
+        """What nothing has undone: to be tried again, or answered for."""
+        for run_id in self._reader.half_undone():
+            for todo in self._reader.read(run_id).only([TodoState.COMPENSATION_FAILED]).todos:
+                words = f"it could not be undone: coord rollback {run_id}"
+                yield Asked(todo=todo.id, run_id=run_id, waits_for=words, since=todo.since)
+
+    def held_locks(self) -> Mapping[str, str]:
+        """Lock, or `resource:name` → who holds it, unless a run does: what can be taken away."""
+        with closing(LockManager(self._redis, self._keys.namespace)) as locks:
+            held = [h for h in locks.list(resources=True) if h.holders and all(o.kind != "todo" for o in h.holders)]
+        return {h.name if h.kind == LOCK else h.what: h.holders[0].who for h in held}
+
+    def breakers(self) -> tuple[Breaker, ...]:
+        """Those that are not at rest."""
+        with closing(BreakerManager(self._redis, self._keys.namespace)) as breakers:
+            return breakers.list()
+
+    def breaker_resets(self, limit: int) -> tuple[Reset, ...]:
+        with closing(BreakerManager(self._redis, self._keys.namespace)) as breakers:
+            return breakers.resets(limit)
+
+    def messages_for(self, repo: str) -> int:
+        """How many wait for the repository, or are in somebody's hand. Raises NotFound where none ever came."""
+        inbox = MessageBus(self._redis, self._keys.namespace).standing(f"repo:{repo}")
+        return inbox.waiting + inbox.in_hand
+
+    def newest_runs(self, limit: int = 20) -> Mapping[str, str]:
+        """Run → what it is, in a few words; for whoever is to choose one."""
+        ids = self._redis.zrevrange(self._keys.runs, 0, limit - 1)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for run_id in ids:
+                pipeline.hmget(self._keys.run(run_id).meta, ["plan_id", "status"])
+            facts = pipeline.execute()
+        words = {run_id: f"{plan}, {status}" for run_id, (plan, status) in zip(ids, facts, strict=True)}
+        return {LAST: f"{ids[0]}: {words[ids[0]]}", **words} if ids else {}
+
+    def _newest_with(self, todo_id: str) -> str | None:
+        runs: list[str] = self._redis.zrevrange(self._keys.runs, 0, LOOKED_AT - 1)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for run_id in runs:
+                pipeline.hexists(self._keys.run(run_id).state, todo_id)
+            has = pipeline.execute()
+        return next((run_id for run_id, there in zip(runs, has, strict=True) if there), None)

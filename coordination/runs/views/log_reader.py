@@ -1,0 +1,181 @@
+"""What the todos of a run wrote, as far as Redis keeps it: what is there, or also what comes, until they have ended.
+
+A log is kept in pieces, none of them large. As text, each attempt after the first is marked; of several todos, each line says whose
+it is. Of an attempt that wrote much, Redis keeps the head and the tail. The tail moves while somebody follows it: what was deleted
+before it was read is a gap, which is said with its size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from heapq import merge
+
+import redis
+
+from coordination.backend.keys import Keys
+from coordination.messages.following import BEGINNING
+from coordination.messages.outage import Absence
+from coordination.runs.records import RunStatus, TodoState
+
+LOG_LIMIT_BYTES = 1024 * 1024
+PIECE_BYTES = 64 * 1024
+PIECES_OF_TAIL = 8
+"""So many pieces at least: a tail is deleted piece by piece, and what is kept of it is the more exact."""
+
+
+def piece_bytes(tail_bytes: int) -> int:
+    return max(1, min(PIECE_BYTES, tail_bytes // PIECES_OF_TAIL))
+
+
+def pieces_of(text: str, skipped: int, half: int) -> Iterator[tuple[str, int]]:
+    """Cut a text into pieces, each with the bytes that are left out before it; of a long text the middle is left out."""
+    data = text.encode(errors="replace")
+    size = piece_bytes(half)
+    if len(data) <= size:
+        yield text, skipped
+        return
+    left_out = max(0, len(data) - 2 * half)
+    head, tail = (data[:half], data[half + left_out :]) if left_out else (data, b"")
+    for part, before in ((head, skipped), (tail, left_out)):
+        for start in range(0, len(part), size):
+            piece = part[start : start + size].decode(errors="replace")
+            yield piece, before if start == 0 else 0
+
+
+def shown(text: str) -> str:
+    """Return the piece, cut where it is longer than any that coord writes: others can write to Redis, too."""
+    if len(text) <= 2 * PIECE_BYTES:
+        return text
+    left_out = len(text) - 2 * PIECE_BYTES
+    return f"{text[:PIECE_BYTES]}{gap(left_out)}{text[-PIECE_BYTES:]}"
+
+
+def gap(size: int, file: str = "", *, mid_line: bool = True) -> str:
+    """Return the line that stands where something was left out."""
+    where = f"; all of it is in {file}" if file else ""
+    return f"{chr(10) if mid_line else ''}[coord] {size:,} bytes left out here{where}\n"
+
+
+def marked(pieces: Iterable[Piece]) -> Iterator[tuple[str, str]]:
+    """Todo and text."""
+    attempts: dict[str, int] = {}
+    mid_line: dict[str, bool] = {}
+    for piece in pieces:
+        if piece.attempt != attempts.get(piece.todo, 1):
+            yield piece.todo, ("\n" if mid_line.get(piece.todo) else "") + f"[coord] attempt {piece.attempt}\n"
+        yield piece.todo, piece.text
+        attempts[piece.todo] = piece.attempt
+        mid_line[piece.todo] = not piece.text.endswith("\n")
+
+
+def prefixed(texts: Iterable[tuple[str, str]], todos: Collection[str]) -> Iterator[str]:
+    """`TODO-001 | its line`, each line as soon as it is whole."""
+    width = max(map(len, todos), default=0)
+    begun: dict[str, str] = {}
+    for todo, text in texts:
+        *lines, begun[todo] = (begun.get(todo, "") + text).split("\n")
+        yield from (f"{todo:<{width}} | {line}\n" for line in lines)
+    yield from (f"{todo:<{width}} | {line}\n" for todo, line in begun.items() if line)
+
+
+READ_AT_ONCE = 200
+TICK_MS = 1000
+UNDONE = (TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """Some output of one attempt; it begins and ends anywhere in a line."""
+
+    at: tuple[int, int]
+    """Its place among all pieces."""
+    todo: str
+    attempt: int
+    text: str
+
+
+@dataclass
+class _Place:
+    """How far one log was read."""
+
+    attempt: int = 0
+    end: int = 0
+    """Bytes of that attempt's output."""
+    file: str = ""
+    mid_line: bool = False
+
+    def gap_before(self, fields: Mapping[str, str]) -> str:
+        """Return what is to be said of what is missing before this entry; the place is behind it then."""
+        attempt, at = _number(fields, "counted"), _number(fields, "at")
+        if attempt != self.attempt:
+            self.attempt, self.end, self.file, self.mid_line = attempt, 0, fields.get("file", ""), False
+        missing, mid_line = at - self.end, self.mid_line
+        self.end, self.mid_line = _number(fields, "end"), not fields.get("text", "").endswith("\n")
+        return gap(missing, self.file, mid_line=mid_line) if missing > 0 else ""
+
+
+class LogReader:
+    """The logs of some todos of one run. `reader` must block (Profile.READER)."""
+
+    def __init__(self, reader: redis.Redis, keys: Keys, run_id: str, todos: Collection[str]) -> None:
+        self._redis = reader
+        self._keys = keys.run(run_id)
+        self._todos = tuple(todos)
+        ran_in = reader.hmget(self._keys.facts, [f"{todo} run" for todo in self._todos]) if self._todos else []
+        # What a retry carried over was written in the run that did it; here is what undoes it.
+        carried = {keys.run(run).log(todo): todo for todo, run in zip(self._todos, ran_in, strict=True) if run}
+        self._todo_of = {self._keys.log(todo): todo for todo in self._todos} | carried
+        self._read = dict.fromkeys(self._todo_of, BEGINNING)
+        self._places = {log: _Place() for log in self._todo_of}
+
+    def written(self) -> Iterator[Piece]:
+        """What is there and was not read before, oldest first."""
+        return merge(*map(self._pages, self._todo_of), key=lambda piece: piece.at)
+
+    def followed(self) -> Iterator[Piece]:
+        """What is there and what comes; ends when all of these todos have ended. Redis may be away for a while."""
+        events = self._last_event()
+        absence = Absence(self._redis, "the run goes on when it is back; then ask for the log again")
+        ended = False
+        while not ended:
+            absence.wait()
+            with absence.outlived():
+                over = self._all_ended()  # asked first: a todo's log is whole before its state says that it has ended
+                yield from self.written()
+                ended = over
+                events = events if ended else self._wait(events)
+
+    def _pages(self, log: str) -> Iterator[Piece]:
+        while entries := self._redis.xrange(log, f"({self._read[log]}", count=READ_AT_ONCE):
+            for entry, fields in entries:
+                self._read[log] = entry
+                at, _, n = entry.partition("-")
+                text = self._places[log].gap_before(fields) + shown(fields.get("text", ""))
+                attempt = _number(fields, "attempt")
+                yield Piece(at=(int(at), int(n)), todo=self._todo_of[log], attempt=attempt, text=text)
+
+    def _all_ended(self) -> bool:
+        with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.hget(self._keys.meta, "status")
+            pipeline.hmget(self._keys.state, self._todos)
+            status, states = pipeline.execute()
+        if status == RunStatus.ROLLING_BACK:  # whatever has ended may be undone yet
+            return all(state in UNDONE for state in states)
+        return all(TodoState(state).ended for state in states)
+
+    def _last_event(self) -> str:
+        newest = self._redis.xrevrange(self._keys.events, count=1)
+        return newest[0][0] if newest else BEGINNING
+
+    def _wait(self, events: str) -> str:
+        """Until something was written, or something happened in the run; returns the last event seen."""
+        answer = self._redis.xread({**self._read, self._keys.events: events}, count=1, block=TICK_MS)
+        seen = dict(answer).get(self._keys.events)
+        return seen[-1][0] if seen else events
+
+
+def _number(fields: Mapping[str, str], name: str) -> int:
+    """Return 0 for what is no number: others can write to Redis, too."""
+    text = fields.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

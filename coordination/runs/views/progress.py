@@ -1,0 +1,93 @@
+"""A run followed event by event, from anywhere, as often as one likes: the events stand in a stream."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import redis
+
+from coordination.backend.keys import Keys
+from coordination.messages.following import BEGINNING, TICK_S, Following
+from coordination.messages.outage import PATIENCE_S
+from coordination.runs.records import RunStatus
+
+ENDED = "run.ended"
+_WHAT = re.compile(r"(run|level|todo|redis)\.[a-z_]{1,32}")
+_ATTEMPT = re.compile(r"[0-9]{1,9}")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Event:
+    """`what` is `run.<word>`, `level.<word>`, `todo.<state>`, `todo.lost`, `todo.poison` or `redis.restarted`."""
+
+    id: str
+    what: str
+    todo: str
+    fields: Mapping[str, str]
+
+    @property
+    def at_ms(self) -> int:
+        return int(self.id.partition("-")[0])
+
+
+def event_of(entry_id: str, fields: Mapping[str, str]) -> Event | None:
+    """None where it is none: others can write to Redis, too."""
+    what, todo = fields.get("what", ""), fields.get("todo")
+    if todo is None or not _WHAT.fullmatch(what) or not _ATTEMPT.fullmatch(fields.get("attempt", "1")):
+        return None
+    return Event(entry_id, what, todo, {name: value for name, value in fields.items() if name not in ("what", "todo")})
+
+
+def follow(
+    reader: redis.Redis,
+    keys: Keys,
+    run_id: str,
+    *,
+    since: str = BEGINNING,
+    tick_s: float = TICK_S,
+    patience_s: float = PATIENCE_S,
+) -> Iterator[Event | None]:
+    """Every event from `since` on, and None whenever nothing came for a tick; ends with the `run.ended` that holds: a run
+    that had ended may be rolled back, and ends again.
+
+    `reader` must block (Profile.READER). Redis may be away for `patience_s`; then it is Unreachable.
+    """
+    hint = f"the run goes on when it is back; then: coord watch {run_id}"
+    following = Following(reader, {keys.run(run_id).events: since}, hint=hint, patience_s=patience_s, tick_s=tick_s)
+    last = since
+    while True:
+        entries = following.read()
+        if not entries:
+            if _is_over(reader, keys, run_id, last):
+                return
+            yield None
+        for entry in entries:
+            last = entry.id
+            if (event := event_of(entry.id, entry.fields)) is None:
+                logger.warning("%s of run %s is no event of coord: passed over", entry.id, run_id)
+                continue
+            yield event
+            if event.what == ENDED and _holds(reader, keys, run_id, event):
+                return
+
+
+def _holds(reader: redis.Redis, keys: Keys, run_id: str, ended: Event) -> bool:
+    with suppress(redis.ConnectionError, redis.TimeoutError):  # then it is asked at the next quiet moment
+        status, finished_at = reader.hmget(keys.run(run_id).meta, ["status", "finished_at"])
+        return status is None or (RunStatus(status).ended and ended.fields.get("at", finished_at) == finished_at)
+    return False
+
+
+def _is_over(reader: redis.Redis, keys: Keys, run_id: str, last: str) -> bool:
+    """Whether nothing comes any more: its end was told before, or it was forgotten."""
+    run = keys.run(run_id)
+    with suppress(redis.ConnectionError, redis.TimeoutError):
+        status = reader.hget(run.meta, "status")
+        return status is None or (RunStatus(status).ended and not reader.xrange(run.events, f"({last}", count=1))
+    return False

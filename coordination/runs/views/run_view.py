@@ -1,0 +1,346 @@
+"""A run as people and programs read it: one shape for `show-run --json`, `sweep --json` and the agents' tools."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from coordination.backend.keys import Keys, seat, split_member
+from coordination.errors import NotFound, Unreadable
+from coordination.planner.bound import bound
+from coordination.runs.presence import Presence
+from coordination.runs.records import RunBrief, RunStatus, RunView, Source, TodoState, TodoView
+from coordination.runs.views.log_reader import shown
+from coordination.runs.views.raw_records import FACTS, FACTS_OF_UNDOING, kept, kept_of
+from coordination.text import did_you_mean
+
+LAST = "last"
+logger = logging.getLogger(__name__)
+UNDO = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
+TAIL_PIECES = 8
+META = (
+    "plan_id", "status", "strategy", "on_failure", "actor", "rolled_back_by", "cancelled", "paused", "rollback", "stuck", "timeout_ms", "timed_out",
+    "started_at", "finished_at", "lay_still_ms", "carried_from", "cached", "max_parallel", *(f"n.{state}" for state in TodoState),
+)  # fmt: skip
+"""What is shown of a run. Not its brief: of a large run that is megabytes."""
+
+
+def iso(at_ms: str | int | None) -> str | None:
+    """Milliseconds since 1970 as ISO 8601 in UTC."""
+    return None if at_ms is None else datetime.fromtimestamp(int(at_ms) / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def seconds(start_ms: str | None, end_ms: str | int | None) -> float | None:
+    return None if start_ms is None or end_ms is None else round((int(end_ms) - int(start_ms)) / 1000, 3)
+
+
+DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, OSError)
+"""What reading rubbish raises. OSError: of a moment that the C library cannot tell (EOVERFLOW); Redis raises none."""
+
+
+@contextmanager
+def readable(run_id: str) -> Iterator[None]:
+    """Raises Unreadable where the records of the run are none of coord's, or not all of them are there."""
+    try:
+        yield
+    except NotFound:
+        raise
+    except DAMAGE as error:
+        what = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        raise Unreadable(
+            f"the records of run {run_id} in Redis are damaged: {what}",
+            f"other runs go on; what is left of it: coord logs {run_id}, and branch coord/{run_id} of its repositories",
+        ) from error
+
+
+class RunReader:
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self._redis = redis
+        self._keys = keys
+
+    def resolve(self, run: str) -> str:
+        """The id of `last`, or of the one run whose id begins or ends so; raises NotFound."""
+        if known := self._known(run):
+            return known
+        newest_first = self._redis.zrevrange(self._keys.runs, 0, -1)
+        found = [r for r in newest_first if r.startswith(run) or r.endswith(run)]
+        if len(found) == 1:
+            return str(found[0])
+        near = "" if run == LAST else did_you_mean(run, [LAST, *newest_first])
+        if not newest_first:
+            raise NotFound(f"there is no run {run!r}: there are no runs", "coord sweep PLAN starts one")
+        what = f"run {run!r} is not the only one: {', '.join(found[:5])}" if found else f"there is no run {run!r}{near}"
+        raise NotFound(what, "coord list-runs shows them")
+
+    def _known(self, run: str) -> str | None:
+        """What can be told without going through all the runs that there were."""
+        if run != LAST:
+            return run if self._redis.zscore(self._keys.runs, run) is not None else None
+        return next(iter(self._redis.zrevrange(self._keys.runs, 0, 0)), None)
+
+    def list(self, limit: int = 50) -> list[RunView]:
+        """The newest runs, without their todos."""
+        ids = self._redis.zrevrange(self._keys.runs, 0, limit - 1)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for run_id in ids:
+                pipeline.hmget(self._keys.run(run_id).meta, META)
+            found = pipeline.execute(raise_on_error=False)
+        return [view for one in zip(ids, found, strict=True) if (view := self._in_list(*one))]
+
+    def _in_list(self, run_id: str, values: Iterable[str | None] | ResponseError) -> RunView | None:
+        try:
+            if isinstance(values, ResponseError):
+                raise values
+            return self._shown(run_id, values, todos=False)
+        except (NotFound, Unreadable, ResponseError) as error:  # it must not hide the others
+            logger.warning("run %s is not shown: %s", run_id, str(error).partition("\n")[0])
+            return None
+
+    def half_undone(self) -> tuple[str, ...]:
+        """The runs of which something could not be undone, until somebody sees to that; the one that ended first comes first."""
+        return tuple(self._redis.zrange(self._keys.half_undone, 0, -1))
+
+    def status(self, run_id: str) -> RunStatus:
+        status = self._redis.hget(self._keys.run(run_id).meta, "status")
+        if status is None:
+            raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        with readable(run_id):
+            return RunStatus(status)
+
+    def read(self, run_id: str, *, todos: bool = True, only: Collection[str] | None = None) -> RunView:
+        """`only`: none but these todos, without their outputs; what others there are costs nothing then."""
+        return self._shown(run_id, self._redis.hmget(self._keys.run(run_id).meta, META), todos=todos, only=only)
+
+    def _shown(
+        self, run_id: str, values: Iterable[str | None], *, todos: bool, only: Collection[str] | None = None
+    ) -> RunView:
+        with readable(run_id):
+            return self._view(run_id, values, todos=todos, only=only)
+
+    def _view(self, run_id: str, values: Iterable[str | None], *, todos: bool, only: Collection[str] | None) -> RunView:
+        meta = {name: value for name, value in zip(META, values, strict=True) if value is not None}
+        if not meta:
+            raise NotFound(f"there is no run {run_id!r}", "coord list-runs shows them")
+        status = RunStatus(meta["status"])
+        # The steps count a todo that is being undone by where it stands on its way.
+        all_of_it = only is None and (todos or status is RunStatus.ROLLING_BACK)
+        rows = self._todos(run_id, only) if all_of_it or only else ()
+        return RunView(
+            run_id=run_id,
+            plan_id=meta["plan_id"],
+            status=status,
+            strategy=meta["strategy"],
+            on_failure=meta["on_failure"],
+            actor=meta["actor"],
+            steered_by=meta.get("rolled_back_by") or meta.get("cancelled") or meta.get("paused"),
+            rollback=meta.get("rollback"),
+            timeout_s=int(meta["timeout_ms"]) / 1000 if "timeout_ms" in meta else None,
+            timed_out=meta.get("timed_out"),
+            internal_error=meta.get("stuck"),
+            started_at=iso(meta.get("started_at")),
+            finished_at=iso(meta.get("finished_at")),
+            duration_s=_duration_s(meta),
+            bound_s=self._bound_s(run_id, meta, rows),
+            carried_from=meta.get("carried_from"),
+            cached=int(meta.get("cached", 0)),
+            counts=_counted(rows) if all_of_it and status is RunStatus.ROLLING_BACK else _counts(meta),
+            todos=rows if todos else (),
+        )
+
+    def todo(
+        self, run_id: str, todo_id: str, then: TodoState | None = None, *, undoing: bool | None = None
+    ) -> TodoView:
+        """One todo of a run, as it stands or, for a line as it ends, as it came to be `then`; its output is left out.
+
+        `undoing`: whether that was on the way back; of what was done before, what came of undoing it is not told.
+        """
+        keys = self._keys.run(run_id)
+        known = [fact for fact in FACTS if undoing is not False or fact not in FACTS_OF_UNDOING]
+        names = [f"{todo_id} {fact}" for fact in known]
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hget(keys.state, todo_id)
+            pipeline.hget(keys.place, todo_id)
+            pipeline.hmget(keys.facts, names)
+            state, place, values = pipeline.execute()
+        facts = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        with readable(run_id):
+            return _todo(todo_id, TodoState(then or state), place.split()[2], Facts(todo_id, facts), None)
+
+    def branches(self, run: RunView) -> dict[str, str]:
+        """Repository → the run on whose branch its work stands: an earlier one where all of it was carried over.
+
+        Where no todo committed anything, or all was undone, there is no work to look at.
+        """
+        done = [todo for todo in run.todos if _stands(todo) and todo.started_at]
+        names = [f"{todo.id} {fact}" for todo in done for fact in ("commit", "began")]
+        commits = self._redis.hmget(self._keys.run(run.run_id).facts, names) if names else []
+        changed = {
+            t.repo for t, commit, began in zip(done, commits[::2], commits[1::2], strict=True) if commit != began
+        }
+        latest = {todo.repo: todo.run or run.run_id for todo in sorted(done, key=_finished)}
+        return {repo: source for repo, source in latest.items() if repo in changed}
+
+    def log_tail(self, run_id: str, todo_id: str) -> str:
+        """The last pieces of a todo's log."""
+        pieces = self._redis.xrevrange(self._keys.run(run_id).log(todo_id), count=TAIL_PIECES)
+        return "".join(shown(fields.get("text", "")) for _, fields in reversed(pieces))
+
+    def _todos(self, run_id: str, only: Collection[str] | None = None) -> tuple[TodoView, ...]:
+        keys = self._keys.run(run_id)
+        states, places, facts, outputs = kept(self._redis, keys) if only is None else kept_of(self._redis, keys, only)
+        presence = Presence(self._redis, self._keys)
+        due = {places[name].split()[2] for name, state in states.items() if state == TodoState.DISPATCHED}
+        busy = {facts.get(f"{name} worker", "") for name, state in states.items() if state == TodoState.RUNNING}
+        now_ms = self._now_ms() if busy else None
+        held_up = (
+            self._held_up(run_id, due)
+            | dict(presence.unserved(due) if due else {})
+            | dict(presence.silent(busy) if busy else {})
+        )
+        return tuple(
+            _todo(
+                name, TodoState(state), places[name].split()[2], Facts(name, facts), outputs.get(name), held_up, now_ms
+            )
+            for name, state in states.items()
+        )
+
+    def _now_ms(self) -> int:
+        seconds, micros = self._redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def _bound_s(self, run_id: str, meta: Mapping[str, str], todos: tuple[TodoView, ...]) -> float | None:
+        durations = {
+            t.id: t.duration_s
+            for t in todos
+            if t.finished_at is not None and t.duration_s is not None and t.run is None
+        }
+        if not durations:
+            return None
+        brief = RunBrief.model_validate_json(self._redis.hget(self._keys.run(run_id).meta, "brief"))
+        predecessors = {t: tuple(p for p in brief.predecessors.get(t, ()) if p in durations) for t in durations}
+        slots = int(meta["max_parallel"]) or len({brief.repo_of[t] for t in durations})
+        return round(bound(durations, predecessors, brief.repo_of, slots), 3)
+
+    def _held_up(self, run_id: str, due: Iterable[str]) -> dict[str, str]:
+        """Repository → the other run that works in it, as what a dispatched todo waits for: only who looks at all runs can tell."""
+        repos = sorted(due)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for repo in repos:
+                pipeline.zrange(self._keys.locks.shares(seat(repo)), 0, -1)
+            shares = pipeline.execute()
+        found = {
+            repo: split_member(share.partition(" ")[2])[0]
+            for repo, all_of in zip(repos, shares, strict=True)
+            for share in all_of
+        }
+        return {
+            repo: f"repository {repo}, where {f'run {other}' if other else 'somebody'} works"
+            for repo, other in found.items()
+            if other != run_id
+        }
+
+
+class Facts:
+    """The moving part of one todo."""
+
+    def __init__(self, todo: str, facts: Mapping[str, str]) -> None:
+        self._todo = todo
+        self._facts = facts
+
+    def shown(self, state: TodoState) -> TodoState:
+        """What undoes a todo goes the way of a todo."""
+        return TodoState.COMPENSATING if self["undo"] and not state.ended else state
+
+    def __getitem__(self, name: str) -> str | None:
+        return self._facts.get(f"{self._todo} {name}")
+
+
+def _todo(
+    name: str,
+    state: TodoState,
+    repo: str,
+    facts: Facts,
+    output: str | None,
+    held_up: Mapping[str, str] = MappingProxyType({}),
+    now_ms: int | None = None,
+) -> TodoView:
+    shown = facts.shown(state)
+    undone = shown in UNDO
+    last = "undo_" if undone and shown is not TodoState.COMPENSATED and facts["undo_error"] else ""
+    exit_code = facts[f"{last}exit_code"]
+    finished_at = facts["finished_at"] if state.ended or undone else None
+    return TodoView(
+        id=name,
+        repo=repo,
+        state=shown,
+        attempt=int(facts["attempt"] or 0),
+        worker=facts["worker"],
+        started_at=iso(facts["started_at"]),
+        finished_at=iso(finished_at),
+        duration_s=seconds(facts["started_at"], now_ms if shown is TodoState.RUNNING else finished_at),
+        exit_code=None if exit_code is None else int(exit_code),
+        error=facts[f"{last}error"],
+        run=facts["run"],
+        cached=_source(facts["cached"]),
+        was=TodoState(facts["was"] or state) if undone else None,
+        undo_s=seconds(facts["undo_started_at"], facts["undo_finished_at"]) if undone and state.ended else None,
+        approved_by=facts["approved_by"],
+        comment=facts["comment"],
+        accepted=facts["accepted"],
+        accepted_by=facts["accepted_by"],
+        waits_for=facts["waits_for"] or _waits_for(state, repo, facts["worker"], held_up),
+        since=iso(facts["since"]),
+        output=_parsed(output),
+    )
+
+
+def _stands(todo: TodoView) -> bool:
+    """Whether what it did is still there to be looked at."""
+    return todo.state is TodoState.SUCCEEDED or (
+        todo.was is TodoState.SUCCEEDED and todo.state is not TodoState.COMPENSATED
+    )
+
+
+def _counts(meta: Mapping[str, str]) -> dict[str, int]:
+    return {s: int(meta[f"n.{s}"]) for s in TodoState if int(meta.get(f"n.{s}", 0)) > 0}
+
+
+def _counted(todos: Iterable[TodoView]) -> dict[str, int]:
+    counts = Counter(todo.state for todo in todos)
+    return {state: counts[state] for state in TodoState if counts[state]}
+
+
+def _duration_s(meta: Mapping[str, str]) -> float | None:
+    """For how long it went on: a run that ended and is rolled back later lay still in between."""
+    whole = seconds(meta.get("started_at"), meta.get("finished_at"))
+    return None if whole is None else round(whole - int(meta.get("lay_still_ms", 0)) / 1000, 3)
+
+
+def _waits_for(state: TodoState, repo: str, worker: str | None, held_up: Mapping[str, str]) -> str | None:
+    if state is TodoState.DISPATCHED:
+        return held_up.get(repo, "a worker that is free")
+    return held_up.get(worker or "") if state is TodoState.RUNNING else None
+
+
+def _finished(todo: TodoView) -> str:
+    return todo.finished_at or ""
+
+
+def _source(cached: str | None) -> Source | None:
+    if cached is None:
+        return None
+    run, todo = split_member(cached)
+    return Source(run=run, todo=todo)
+
+
+def _parsed(output: str | None) -> Any:
+    return None if output is None else json.loads(output)

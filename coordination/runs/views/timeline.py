@@ -1,0 +1,217 @@
+"""What every todo of a run did when, and what it waited for once its predecessors had succeeded, by the run's events. Pure."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+
+from coordination.runs.records import TodoState
+from coordination.runs.views.progress import Event
+
+STATES = frozenset(state.value for state in TodoState)
+LOST = "lost"
+"""How an attempt ended whose worker was not heard of any more."""
+
+
+BRIEF = 0.005
+"""Of the run's duration: a repository that rests for no longer is taken to be at work."""
+
+
+class Cause(StrEnum):
+    """What a ready todo waits for."""
+
+    REPOSITORY = "its repository"
+    """Another todo of the run works there, or another run."""
+    SLOT = "a slot"
+    """As many todos are under way as may be, or no worker is free."""
+    RESOURCE = "a resource"
+    TIMER = "another try"
+    PERSON = "a person"
+    BREAKER = "a circuit breaker"
+    PAUSED = "the run to be resumed"
+    WORKER = "a worker that can do it"
+
+
+_OF_WORDS: Sequence[tuple[re.Pattern[str], Cause]] = tuple(
+    (re.compile(pattern), cause)
+    for pattern, cause in (
+        (r": its circuit breaker is ", Cause.BREAKER),
+        (r"^resource ", Cause.RESOURCE),
+        (r"^repository |^its turn$| comes first$", Cause.REPOSITORY),
+        (r"^an approval: |^a person: ", Cause.PERSON),
+        (r"^the run is paused", Cause.PAUSED),
+        (r"^another try$", Cause.TIMER),
+    )
+)
+"""What the steps say that a parked todo waits for (backend/lua/run) → what it is; whatever a worker says is its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One attempt."""
+
+    todo: str
+    attempt: int
+    start_ms: int
+    end_ms: int
+    outcome: str
+    """A todo's state, or `lost`; `running` where it goes on."""
+    undo: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    todo: str
+    start_ms: int
+    end_ms: int
+    cause: Cause
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    start_ms: int
+    end_ms: int
+    work: Sequence[Work]
+    waits: Sequence[Wait]
+    whole: bool
+    """Whether its beginning is among the events: Redis keeps the last 100,000."""
+
+    def waited_s(self) -> dict[Cause, float]:
+        """By cause, over all todos."""
+        found: defaultdict[Cause, float] = defaultdict(float)
+        for wait in self.waits:
+            found[wait.cause] += (wait.end_ms - wait.start_ms) / 1000
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
+
+
+def timeline(events: Sequence[Event], repo_of: Mapping[str, str], now_ms: int) -> Timeline | None:
+    """None where there are no events. `now_ms`: what goes on is drawn until then."""
+    if not events:
+        return None
+    last = next((e for e in reversed(events) if e.what.startswith("run.")), None)
+    over = last is not None and last.what == "run.ended"  # a level may be told of behind it
+    end_ms = last.at_ms if last and over else max(now_ms, events[-1].at_ms)
+    steps = _steps(events, end_ms)
+    work = [w for todo, own in steps.items() for w in _work(todo, own)]
+    busy = _busy(work, repo_of, (end_ms - events[0].at_ms) * BRIEF)
+    waits = [w for todo, own in steps.items() for w in _waits(todo, own, busy.get(repo_of.get(todo, ""), ()))]
+    return Timeline(
+        start_ms=events[0].at_ms, end_ms=end_ms, work=work, waits=waits, whole=events[0].what == "run.started"
+    )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A todo in one of its states."""
+
+    state: str
+    start_ms: int
+    end_ms: int
+    then: str
+    """Its next state; its own where that goes on."""
+    fields: Mapping[str, str]
+
+
+def _steps(events: Iterable[Event], end_ms: int) -> dict[str, list[_Step]]:
+    own: defaultdict[str, list[Event]] = defaultdict(list)
+    for event in events:
+        word = event.what.partition(".")[2]
+        if event.todo and (word in STATES or word == LOST):
+            own[event.todo].append(event)
+    return {todo: list(_of_one(its, end_ms)) for todo, its in own.items()}
+
+
+def _of_one(events: Sequence[Event], end_ms: int) -> Iterator[_Step]:
+    for event, after in pairwise([*events, None]):
+        assert event is not None
+        state = event.what.partition(".")[2]
+        then = after.what.partition(".")[2] if after else state
+        yield _Step(state, event.at_ms, after.at_ms if after else end_ms, then, event.fields)
+
+
+def _work(todo: str, steps: Iterable[_Step]) -> Iterator[Work]:
+    for step in steps:
+        if step.state == TodoState.RUNNING:
+            yield Work(
+                todo=todo, attempt=int(step.fields.get("attempt", 1)), start_ms=step.start_ms, end_ms=step.end_ms,
+                outcome=step.then, undo="undo" in step.fields,
+            )  # fmt: skip
+
+
+def _busy(work: Iterable[Work], repo_of: Mapping[str, str], gap_ms: float) -> dict[str, list[tuple[int, int]]]:
+    """When something was done in each repository; what is between two todos that follow each other counts, too."""
+    found: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    for one in sorted(work, key=lambda w: w.start_ms):
+        own = found[repo_of.get(one.todo, "")]
+        if own and one.start_ms - own[-1][1] <= gap_ms:
+            own[-1] = own[-1][0], max(own[-1][1], one.end_ms)
+        else:
+            own.append((one.start_ms, one.end_ms))
+    return dict(found)
+
+
+def _waits(todo: str, steps: Iterable[_Step], busy: Sequence[tuple[int, int]]) -> Iterator[Wait]:
+    for step in steps:
+        if step.end_ms <= step.start_ms:
+            continue
+        if step.state == TodoState.READY:
+            yield from _behind(todo, step, busy)
+        elif step.state == TodoState.DISPATCHED:
+            yield _wait(todo, step.start_ms, step.end_ms, Cause.SLOT, "a worker that is free")
+        elif step.state == TodoState.RETRYING:
+            yield _wait(todo, step.start_ms, step.end_ms, Cause.TIMER, "another try")
+        elif step.state == TodoState.PARKED:
+            words = step.fields.get("waits_for", "")
+            yield _wait(todo, step.start_ms, step.end_ms, cause_of(words), words)
+
+
+def _behind(todo: str, step: _Step, busy: Sequence[tuple[int, int]]) -> Iterator[Wait]:
+    """While another todo works in its repository it waits for that, else for a slot."""
+    at = step.start_ms
+    for start, end in busy[bisect_right(busy, at, key=lambda span: span[1]) :]:
+        if start >= step.end_ms:
+            break
+        begin, until = max(start, at), min(end, step.end_ms)
+        if begin >= until:
+            continue
+        if begin > at:
+            yield _wait(todo, at, begin, Cause.SLOT, "its turn")
+        yield _wait(todo, begin, until, Cause.REPOSITORY, "another todo of its repository")
+        at = until
+    if at < step.end_ms:
+        yield _wait(todo, at, step.end_ms, Cause.SLOT, "its turn")
+
+
+def _wait(todo: str, start_ms: int, end_ms: int, cause: Cause, words: str) -> Wait:
+    return Wait(todo=todo, start_ms=start_ms, end_ms=end_ms, cause=cause, words=words)
+
+
+def cause_of(words: str) -> Cause:
+    return next((cause for pattern, cause in _OF_WORDS if pattern.search(words)), Cause.WORKER)
+
+
+def decisive(line: Timeline, predecessors: Mapping[str, Sequence[str]], repo_of: Mapping[str, str]) -> list[Work]:
+    """The critical path of what happened, last attempt first: before each the one that ended last of those that it depends on, or
+    that worked in its repository before it.
+    """
+    last: dict[str, Work] = {}
+    by_repo: defaultdict[str, list[Work]] = defaultdict(list)  # by their end
+    for work in sorted((w for w in line.work if not w.undo), key=lambda w: w.end_ms):
+        last[work.todo] = work
+        by_repo[repo_of.get(work.todo, "")].append(work)
+    path: list[Work] = []
+    here = max(last.values(), key=lambda w: w.end_ms, default=None)
+    while here is not None:
+        path.append(here)
+        begun, here_too = here.start_ms, by_repo[repo_of.get(here.todo, "")]
+        before = [last[other] for other in predecessors.get(here.todo, ()) if other in last]
+        at = bisect_right(here_too, begun, key=lambda w: w.end_ms)
+        earlier = [w for w in (*before, *here_too[max(0, at - 1) : at]) if w.end_ms <= begun and w.start_ms < begun]
+        here = max(earlier, key=lambda w: w.end_ms, default=None)
+    return path

@@ -1,1 +1,0 @@
-"""Redis connections, key names, Lua steps and the Celery client app."""

@@ -1,0 +1,78 @@
+"""Servers as INFO describes them, and what is said of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from coordination.backend.server_check import Severity, judge
+
+GOOD = {
+    "redis_version": "7.2.4",
+    "redis_mode": "standalone",
+    "role": "master",
+    "cluster_enabled": 0,
+    "maxmemory": 0,
+    "maxmemory_policy": "noeviction",
+    "used_memory": 10,
+    "total_system_memory": 1000,
+    "aof_enabled": 1,
+    "aof_last_write_status": "ok",
+}
+WRONG, WARNING = Severity.WRONG, Severity.WARNING
+
+
+@pytest.mark.parametrize(
+    ("differs", "severity", "words"),
+    [
+        ({"redis_version": "6.0.16"}, WRONG, "it is Redis 6.0.16, older than 6.2"),
+        ({"redis_version": "5.0"}, WRONG, "older than 6.2"),
+        ({"redis_mode": "sentinel"}, WRONG, "it is a sentinel"),
+        ({"redis_mode": "cluster", "cluster_enabled": 1}, WRONG, "it is a cluster"),
+        ({"role": "slave", "master_host": "a", "master_port": 1}, WRONG, "it is a replica"),
+        (
+            {"maxmemory_policy": "allkeys-lru", "maxmemory": 1000},
+            WRONG,
+            "allkeys-lru throws away locks, records of runs",
+        ),
+        (
+            {"maxmemory_policy": "volatile-ttl", "maxmemory": 1000},
+            WRONG,
+            "volatile-ttl throws away locks, whose holders",
+        ),
+        ({"maxmemory_policy": "allkeys-lru"}, WARNING, "allkeys-lru would throw away"),
+        ({"maxmemory_policy": "volatile-lru"}, WARNING, "volatile-lru would throw away"),
+        ({"aof_enabled": 0}, WARNING, "it keeps no append-only file"),
+        ({"used_memory": 95, "maxmemory": 100}, WARNING, "it uses 95% of maxmemory"),
+        ({"used_memory": 950}, WARNING, "it uses 95% of the machine's memory"),
+        ({"aof_last_write_status": "err"}, WARNING, "cannot write to its disk"),
+    ],
+)
+def test_what_is_said_of_a_server(differs: dict[str, Any], severity: Severity, words: str):
+    (finding,) = judge(GOOD | differs)
+
+    assert finding.severity is severity
+    assert words in finding.what
+    assert finding.hint
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        GOOD,
+        GOOD | {"redis_version": "6.2.0"},
+        GOOD | {"redis_version": "10.0.1"},
+        GOOD | {"redis_version": "7.2.4", "valkey_version": "9.1.0", "server_name": "valkey"},
+        GOOD | {"maxmemory": 1000},
+        {},
+    ],
+)
+def test_nothing_is_said_of_a_server_that_keeps_what_it_is_given(info: dict[str, Any]):
+    assert judge(info) == ()
+
+
+def test_everything_that_is_wrong_is_said_at_once():
+    info = GOOD | {"redis_version": "6.0.1", "role": "slave", "maxmemory_policy": "allkeys-lru", "maxmemory": 5000}
+
+    assert len(judge(info)) == 3
