@@ -1,9 +1,13 @@
-"""Words for people: names and numbers in a sentence, what is wrong with a value, and the known word nearest to an unknown one."""
+"""Words for people: names and numbers in a sentence, what is wrong with a value, and the known word nearest to an unknown one.
+
+The shortest way from a name back to itself.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -172,3 +176,30 @@ class Suggester:
             return ""
         self._left -= len(known)
         return nearest(word, known)
+
+
+def cycle_through(start: str, after: Mapping[str, Collection[str]], limit: int = -1) -> list[str]:
+    """`[start, …, start]` in fewer than `limit` steps, nothing if there is none; no limit where it is negative.
+
+    A breadth-first search; of several equally short ways the first by name.
+    """
+    came_from: dict[str, str] = {}
+    steps = {start: 0}
+    queue = deque([start])
+    while queue:
+        name = queue.popleft()
+        if 0 <= limit <= steps[name] + 1:
+            break
+        if start in after[name]:
+            return _walk_back(start, name, came_from)
+        for other in sorted(set(after[name]) - steps.keys()):
+            came_from[other], steps[other] = name, steps[name] + 1
+            queue.append(other)
+    return []
+
+
+def _walk_back(start: str, last: str, came_from: Mapping[str, str]) -> list[str]:
+    path = [last]
+    while path[-1] != start:
+        path.append(came_from[path[-1]])
+    return [*reversed(path), start]

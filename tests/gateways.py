@@ -15,7 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from coordination.backend.client import Profile
 from coordination.backend.client import connect as connect_to_redis
-from coordination.gateway.serving import open_tokens
+from coordination.gateway.app import open_tokens
 from coordination.messages import Limits, MessageBus
 from coordination.settings import Settings
 from tests.ports import free_port

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
+import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +28,6 @@ from coordination.terminal import protect
 from workers.app import WorkerConfig
 from workers.file_watch import FileWatch
 from workers.pool import Pool
-from workers.rate_limited_log import RateLimitedLog
 from workers.restricted import make_parts
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
@@ -187,6 +188,38 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--redis", metavar="URL")
     parser.add_argument("--state", metavar="DIR", help="where worktrees and logs go (default: .coord)")
     return parser
+
+
+AGAIN_AFTER_S = 60.0
+REMEMBERED = 1000
+_COUNTING = ("celery.", "kombu.")
+_NUMBER = re.compile(r"\d+")
+
+
+class RateLimitedLog(logging.Filter):
+    """Lets a warning through unless the same logger has said it within the last minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        now, words = self._clock(), (record.name, _words(record))
+        if now - self._said.get(words, -AGAIN_AFTER_S) < AGAIN_AFTER_S:
+            return False
+        if len(self._said) >= REMEMBERED:
+            self._said.clear()
+        self._said[words] = now
+        return True
+
+
+def _words(record: logging.LogRecord) -> str:
+    """The carrier counts its attempts, and says so; in our own words a number is a todo's, a run's or a process'."""
+    said = record.getMessage()
+    return _NUMBER.sub("#", said) if record.name.startswith(_COUNTING) else said
 
 
 if __name__ == "__main__":

@@ -1,10 +1,19 @@
-"""Everything a worker process is made of, put together once."""
+"""The repositories that this worker serves, where each lies, and how many todos it takes at once; they may change while it works.
+
+A repository that goes, or lies elsewhere now, takes nothing new at once, and is left when its last todo here has ended. Only then is
+it served from its new folder: todos of one repository never run in two folders of a host.
+
+Everything a worker process is made of, put together once.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from importlib.metadata import version
@@ -19,7 +28,7 @@ from coordination.backend.step_connection import PlainLine
 from coordination.broker.celery_app import make_app
 from coordination.cache import Limits, Store
 from coordination.cache.disk import CacheChore
-from coordination.cache.store import RESULTS
+from coordination.cache.entries import RESULTS
 from coordination.disk import shortage
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
@@ -40,10 +49,65 @@ from workers.leases import Leases
 from workers.local_liveness import LocalLiveness
 from workers.notifications import Callbacks, Notifications, PubSubNotifications
 from workers.result_cache import Results
-from workers.served import LEAVES, Served
 from workers.tasks import collect, forget_names, register
 from workers.transfer.bundles import BundleStore
 from workers.workspace.files import clear_scratch
+
+LEAVES = "is told to leave it: what runs there ends first"
+
+
+class Served(Mapping[str, Path]):
+    """Repository → its folder, as it stands now."""
+
+    def __init__(self, places: Mapping[str, Path]) -> None:
+        self._places = dict(places)  # never changed, only replaced: others may be going through it
+        self._wanted = dict(places)
+        self._in_hand: Counter[str] = Counter()
+        self._guard = threading.Lock()
+
+    def __getitem__(self, repo: str) -> Path:
+        return self._places[repo]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def leaves(self, repo: str) -> bool:
+        """Whether nothing new of it is to begin here."""
+        return repo in self._places and self._wanted.get(repo) != self._places[repo]
+
+    @contextmanager
+    def in_hand(self, repo: str) -> Iterator[None]:
+        """For a todo of the repository: its folder stays what it is. Ask `leaves` within."""
+        with self._guard:
+            self._in_hand[repo] += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._in_hand[repo] -= 1
+                self._in_hand += Counter()  # those that are 0 go
+
+    def want(self, places: Mapping[str, Path]) -> None:
+        """Serve these from now on, as far as what runs permits: `step` does it."""
+        with self._guard:
+            self._wanted = dict(places)
+
+    def leave(self) -> tuple[str, ...]:
+        """Serve no more what is to go, or to move, and has no todo in hand; returns those."""
+        with self._guard:
+            gone = tuple(repo for repo in self._places if self.leaves(repo) and not self._in_hand[repo])
+            self._places = {repo: path for repo, path in self._places.items() if repo not in gone}
+            return gone
+
+    def take_up(self, permitted: Callable[[str, Path], bool]) -> tuple[str, ...]:
+        """Serve what is wanted, and permitted; returns what is new."""
+        new = {repo: path for repo, path in self._wanted.items() if repo not in self._places and permitted(repo, path)}
+        with self._guard:
+            self._places = {**self._places, **new}
+        return tuple(new)
 
 
 @dataclass(kw_only=True, eq=False)

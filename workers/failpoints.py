@@ -1,4 +1,4 @@
-"""Where a worker can be made to fail besides what it asks of Redis: around the compensation of a todo. See backend/failpoints.py."""
+"""Points where tests make a worker fail, besides its calls to Redis: around the compensation of a todo."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from enum import StrEnum
 from threading import Event
 
-from coordination.dependencies.searching import fits_a_line
+from coordination.dependencies.versions import fits_a_line
 from coordination.runs.records import Blame
 from coordination.runs.retry_policy import Failure
 from workers.logs import Log

@@ -16,14 +16,13 @@ from coordination.api.retrying import retrying
 from coordination.api.runs import Runs
 from coordination.backend.client import reaching
 from coordination.breakers.manager import BreakerManager
-from coordination.breakers.policy import Policy
+from coordination.breakers.records import Policy
 from coordination.cache.contexts import Cache, Context
 from coordination.cache.document import export, restore
 from coordination.ecosystem.document import find, read_bytes, snapshot
 from coordination.locks import LockManager
 from coordination.messages import MessageBus
-from coordination.operations.glance import glance, running_redis
-from coordination.operations.learning import knowing
+from coordination.operations.glance import glance, knowing, running_redis
 from coordination.operations.local import Local
 from coordination.planner.forecast import Forecast, forecast
 from coordination.planner.graph import PlanGraph, build

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from coordination.breakers.manager import BreakerManager
-from coordination.breakers.policy import Policy
+from coordination.breakers.records import Policy
 from coordination.errors import BreakerOpen, UsageError
 from coordination.models import Retry
 from coordination.runs.retry_policy import Again, Failure, decide

@@ -17,8 +17,7 @@ from redis import Redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection, Word
-from coordination.breakers.policy import Policy
-from coordination.breakers.records import Breaker, BreakerState, Reset, breaker_of, reset_of
+from coordination.breakers.records import Breaker, BreakerState, Policy, Reset, breaker_of, reset_of
 from coordination.errors import BreakerOpen, NotFound, UsageError
 from coordination.text import listed
 

@@ -1,14 +1,20 @@
-"""A breaker as people and programs read it."""
+"""A breaker as people and programs read it.
+
+When a breaker opens, and for how long.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from coordination.backend.keys import resource
+from coordination.settings import Settings
 from coordination.text import counted
 
 
@@ -115,3 +121,27 @@ def reset_of(entry: str, words: Mapping[str, str]) -> Reset:
 
 def _moment(ms: str) -> datetime | None:
     return datetime.fromtimestamp(int(ms) / 1000, UTC) if ms else None
+
+
+_MS = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    failures: int = 5
+    """So many within the window open it; 0: it never opens."""
+    window: timedelta = timedelta(seconds=300)
+    open_for: timedelta = timedelta(seconds=60)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Policy:
+        return cls(failures=settings.breaker_failures, window=settings.breaker_window, open_for=settings.breaker_open)
+
+    @property
+    def figures(self) -> tuple[int, int, int]:
+        """As the steps read them, durations in ms."""
+        return self.failures, max(1, self.window // _MS), max(1, self.open_for // _MS)
+
+    def words(self, without: Iterable[str] = ()) -> str:
+        """For the record of a run; `without`: the resources that have no breaker."""
+        return " ".join(map(str, (*self.figures, *map(resource, without))))

@@ -59,7 +59,7 @@ Proxy Caches" (2000). One who computes: `singleflight` of Go's groupcache (B. Fi
 | `document.py` `disk.py` | export and import; the folder, and what the leader does every half minute |
 """
 
+from coordination.cache.entries import Store
 from coordination.cache.limits import Eviction, Limits
-from coordination.cache.store import Store
 
 __all__ = ["Eviction", "Limits", "Store"]

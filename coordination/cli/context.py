@@ -118,7 +118,7 @@ class CliContext:
 
     def knowing(self, graph: PlanGraph) -> PlanGraph:
         """With what was learned in earlier runs, if a Redis that is there says so at once."""
-        from coordination.operations.learning import knowing
+        from coordination.operations.glance import knowing
 
         return knowing(self.path, self.settings, graph)
 

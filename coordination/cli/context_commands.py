@@ -22,8 +22,7 @@ from coordination.cache.limits import Limits
 from coordination.cache.names import Scope
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration
-from coordination.cli.screen.output import print_facts, print_json
-from coordination.cli.screen.shown import Form, as_json_option, shown
+from coordination.cli.screen.output import Form, as_json_option, print_facts, print_json, shown
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
 from coordination.runs.shared import context_of

@@ -11,9 +11,8 @@ from rich_click import command
 
 from coordination.backend.server_check import Finding, Severity
 from coordination.cli.context import CliContext
-from coordination.cli.runs.waits import waits
-from coordination.cli.screen.output import print_facts, print_json
-from coordination.cli.screen.shown import as_json_option
+from coordination.cli.runs.summary import waits
+from coordination.cli.screen.output import as_json_option, print_facts, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError
 from coordination.operations import checkup

@@ -1,4 +1,7 @@
-"""Locks and resources by hand: who holds them, who waits, and how one is taken from its holder."""
+"""Locks and resources by hand: who holds them, who waits, and how one is taken from its holder.
+
+A circuit breaker is closed by hand.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from pydantic import BaseModel, ConfigDict
 from rich_click import command
 
 from coordination.backend.client import Profile, connect, reaching
-from coordination.cli.completing import lock_names
+from coordination.breakers.manager import BreakerManager
+from coordination.cli.completing import breaker_names, lock_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.prompts import on_a_terminal
-from coordination.cli.screen import times
-from coordination.cli.screen.output import print_json
-from coordination.cli.screen.shown import Form, as_json_option, shown
+from coordination.cli.screen import blocks
+from coordination.cli.screen.output import Form, as_json_option, print_json, shown
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
 from coordination.errors import UsageError
 from coordination.locks import LockManager
@@ -25,7 +28,7 @@ from coordination.locks.force_release import Released
 from coordination.locks.listing import LOCK, Held, Holder
 from coordination.locks.resources import ResourceStats
 from coordination.models import Resource
-from coordination.text import listed
+from coordination.text import counted, listed
 
 RELEASED_SHOWN = 100
 
@@ -156,7 +159,7 @@ def _print_locks(found: Sequence[Held], *, resources: bool) -> None:
     ]
     print_table(*filled(columns, [row for held in found for row in _rows(held)]))
     kept = datetime.fromtimestamp(found[0].epoch / 1_000_000, UTC)
-    click.echo(f"Redis has lost nothing since {_moment(kept)} ({times.zone()})", err=True)
+    click.echo(f"Redis has lost nothing since {_moment(kept)} ({blocks.zone()})", err=True)
 
 
 def _rows(held: Held) -> Iterator[Sequence[object]]:
@@ -186,7 +189,7 @@ def _print_released(found: Sequence[Released]) -> None:
     if not found:
         click.echo("no lock was taken from its holder", err=True)
         return
-    columns = (times.heading("WHEN"), "LOCK", "BY", "FENCE", "WHOSE")
+    columns = (blocks.heading("WHEN"), "LOCK", "BY", "FENCE", "WHOSE")
     rows = [(_moment(r.at), r.what.removeprefix(f"{LOCK}:"), r.by, r.fence, r.who) for r in found]
     print_table(columns, rows)
 
@@ -212,4 +215,30 @@ def _print_resources(found: Sequence[ResourceView]) -> None:
 
 
 def _moment(at: datetime) -> str:
-    return times.shown(at)
+    return blocks.shown(at)
+
+
+@command()
+@click.argument("name", shell_complete=breaker_names)
+@as_json_option
+@click.pass_obj
+def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
+    """Close the circuit breaker NAME (`repo:api`, `resource:db`, or as much of it as one alone has): its failures are
+    forgotten, and the todos behind it go on.
+
+    It is noted who did it: coord status.
+    """
+    from coordination.environment import actor
+
+    url = call.redis_url()
+    with (
+        reaching(url),
+        connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis,
+        closing(BreakerManager(redis, call.settings.namespace)) as breakers,
+    ):
+        redis.ping()
+        was = breakers.reset(name, actor())
+    if as_json:
+        print_json(was)
+    behind = f"; {counted(was.behind, 'todo')} behind it may go on" if was.behind else ""
+    click.echo(f"{was.name} is closed; it was {was.state} after {was.reason}{behind}", err=True)

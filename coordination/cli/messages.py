@@ -17,9 +17,8 @@ from coordination.api.post import ALL, NOTE, MessageView
 from coordination.cli.completing import repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration, text_or_stdin
-from coordination.cli.screen import times
-from coordination.cli.screen.output import print_json
-from coordination.cli.screen.shown import Form, as_json_option, shown
+from coordination.cli.screen import blocks
+from coordination.cli.screen.output import Form, as_json_option, print_json, shown
 from coordination.cli.screen.tables import Column, filled, print_table
 from coordination.errors import UsageError
 from coordination.text import counted
@@ -162,7 +161,7 @@ def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
         "ID",
         "" if to else "TO",
         "FROM",
-        times.heading("SENT"),
+        blocks.heading("SENT"),
         "TYPE",
         "PRIORITY",
         "DELIVERIES",
@@ -180,7 +179,7 @@ def _row(message: MessageView, to: str | None) -> tuple[object, ...]:
         message.id.rpartition("/")[2],
         "" if to else message.to,
         message.sender,
-        times.shown(message.sent_at),
+        blocks.shown(message.sent_at),
         message.type,
         message.priority or "",
         message.deliveries if message.deliveries > 1 else "",

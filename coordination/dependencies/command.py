@@ -19,7 +19,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import IO
 
-from coordination.dependencies.searching import Searched, fits_a_line
+from coordination.dependencies.versions import Searched, fits_a_line
 from coordination.environment import without_ours
 from coordination.models import Command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from coordination.ecosystem.naming import TO_REPOS, TO_WORK
+from coordination.ecosystem.layout import TO_REPOS, TO_WORK
 from coordination.ecosystem.yaml_text.places import Diagnostic, Location, inside
 from coordination.models import Coordination, Ecosystem, Repo, Todo
 from coordination.text import Suggester, counted, nearest

@@ -1,9 +1,15 @@
-"""Which record stands where in the file."""
+"""Which record stands where in the file.
+
+Which fields of a record name other records.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from coordination import models
 from coordination.ecosystem.yaml_text.places import Location
+from coordination.models import Dependency, Issue, Milestone, Plan, Record, ResourceNeed, Todo
 
 RECORDS: dict[str, type[models.Record]] = {
     "": models.Ecosystem,
@@ -38,3 +44,27 @@ def section_of(location: Location) -> str:
 def model_at(location: Location) -> type[models.Record]:
     """What stands at the location of a record, or in the list there."""
     return RECORDS[section_of(location)]
+
+
+TO_WORK: Mapping[type[Record], tuple[str, ...]] = {
+    Issue: ("dependencies", "blocking"),
+    Todo: ("blocked_by", "blocking"),
+    Milestone: ("dependencies",),
+    Plan: (),
+    Dependency: (),
+}
+"""Todos, issues, plans or milestones."""
+
+TO_REPOS: Mapping[type[Record], tuple[str, ...]] = {
+    Issue: ("repos",),
+    Plan: ("repos",),
+    Todo: ("repo",),
+    Dependency: ("consumer", "provider"),
+    Milestone: (),
+}
+
+
+def names_in(record: Record, field: str) -> tuple[str, ...]:
+    value: str | tuple[str | ResourceNeed, ...] | None = getattr(record, field)
+    named = (value,) if isinstance(value, str) else value or ()
+    return tuple(item.name if isinstance(item, ResourceNeed) else item for item in named)

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from coordination.backend.keys import LockKeys
 from coordination.backend.step_connection import StepConnection
-from coordination.locks.owner import Owner
-from coordination.locks.wording import holder_words
+from coordination.locks.owner import Owner, holder_words
 
 AT_ONCE = 100
 LOCK = "lock"

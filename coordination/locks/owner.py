@@ -1,10 +1,14 @@
-"""Who asks for a lock: five fields, each kept apart in Redis, and never read out of a text."""
+"""Who asks for a lock: five fields, each kept apart in Redis, and never read out of a text.
+
+Who holds or waits, as people read it.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
 import threading
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
@@ -60,3 +64,15 @@ def _owner(pid: int, thread: int, label: str) -> Owner:
 @lru_cache(maxsize=16)
 def _started(pid: int) -> str:
     return start_time(pid) or ""
+
+
+def holder_words(request: Mapping[str, str]) -> str:
+    """From the fields of a request: `process 12 on anvil (build)`, or `TODO-1 of run 20261121-1`."""
+    if request.get("kind") == "todo":
+        run, _, todo = request["id"].partition(" ")
+        return f"{todo} of run {run}"
+    pid, thread, label = (request.get(field, "") for field in ("pid", "thread", "label"))
+    words = f"process {pid or '?'} on {request.get('host') or '?'}"
+    if thread and thread != pid:  # not its first one
+        words += f", thread {thread}"
+    return f"{words} ({label})" if label else words

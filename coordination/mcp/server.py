@@ -18,12 +18,12 @@ import fastmcp
 from fastmcp import FastMCP
 from fastmcp.server.auth import TokenVerifier
 
-from coordination.mcp import prompts, resources
+from coordination.mcp import resources
 from coordination.mcp.access import PATH, OneToken
 from coordination.mcp.declaring import declared
 from coordination.mcp.errors import Arguments
 from coordination.mcp.session import Session
-from coordination.mcp.tools import approvals, checkpoints, context, issues, locks, messages, plans, repos, runs, todos
+from coordination.mcp.tools import coordination, runs, tracker
 from coordination.operations.listening import http_limits
 
 INSTRUCTIONS = """\
@@ -50,11 +50,11 @@ def build(office: Session, auth: TokenVerifier | None = None) -> FastMCP:
         mask_error_details=True,
         on_duplicate="error",
     )
-    for module in (repos, issues, todos, plans, runs, checkpoints, approvals, locks, context, messages):
+    for module in (tracker, runs, coordination):
         for tool in declared(module, office):
             server.add_tool(tool)
-    resources.add(server, office)
-    prompts.add(server, office)
+    resources.add_resources(server, office)
+    resources.add_prompts(server, office)
     return server
 
 

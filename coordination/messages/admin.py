@@ -9,10 +9,9 @@ from typing import Any
 
 from coordination.backend.client import reaching
 from coordination.errors import NotFound
-from coordination.messages import decoding, names
-from coordination.messages.decoding import text
+from coordination.messages import names, records
 from coordination.messages.names import MS
-from coordination.messages.records import DeadLetter, InboxStats, Limits, Message, MessagesSwept, Presence, moment
+from coordination.messages.records import DeadLetter, InboxStats, Limits, Message, MessagesSwept, Presence, moment, text
 from coordination.messages.steps import Steps
 from coordination.text import did_you_mean
 
@@ -40,14 +39,14 @@ def peek(steps: Steps, recipient: str, limit: int, payloads: bool) -> tuple[Mess
 
 
 def _seen(recipient: str, ticket: str, at_ms: str, head: str, body: str, failed: str, reader: str) -> Message:
-    return decoding.message(recipient, ticket, at_ms, head, body, deliveries=int(failed) + 1, reader=reader)
+    return records.message(recipient, ticket, at_ms, head, body, deliveries=int(failed) + 1, reader=reader)
 
 
 def settle(steps: Steps, messages: Sequence[Message]) -> tuple[Message, ...]:
     if not messages:
         return ()
     tickets = [message.ticket for message in messages]
-    return decoding.those(messages, steps("inbox/settle", messages[0].to, *tickets))
+    return records.those(messages, steps("inbox/settle", messages[0].to, *tickets))
 
 
 def standing(steps: Steps, recipient: str) -> InboxStats:
@@ -94,7 +93,7 @@ def dead(steps: Steps, recipient: str | None, limit: int) -> tuple[DeadLetter, .
 def _letter(dead_id: Any, values: Any) -> DeadLetter | None:
     """None where it is none: others can write to Redis, too."""
     try:
-        return decoding.dead_letter(dead_id, values)
+        return records.dead_letter(dead_id, values)
     except (KeyError, ValueError, OverflowError, RecursionError):
         return None
 

@@ -14,7 +14,7 @@ from redis import Redis
 from coordination.environment import actor
 from coordination.errors import UsageError
 from coordination.messages import admin as looking
-from coordination.messages import decoding, names, requests, taking, topics
+from coordination.messages import names, records, requests, taking, topics
 from coordination.messages.inbox import Inbox
 from coordination.messages.live import Subscription
 from coordination.messages.records import (
@@ -133,7 +133,7 @@ class MessageBus:
 
     def register(self, recipient: str) -> str:
         """What is sent to the recipient is kept from now on. Returns the epoch of its inbox."""
-        return decoding.text(self.steps("message/register", names.recipient(recipient)))
+        return records.text(self.steps("message/register", names.recipient(recipient)))
 
     def forget(self, recipient: str) -> bool:
         """The recipient is unknown from now on, and what waits for it is gone. False: it was unknown."""

@@ -18,8 +18,7 @@ from coordination.backend.client import ANSWER_S, reaching
 from coordination.backend.keys import Keys
 from coordination.backend.scripts import source
 from coordination.backend.step_connection import StepConnection
-from coordination.messages.decoding import text
-from coordination.messages.records import Message
+from coordination.messages.records import Message, text
 
 
 class Steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from coordination.messages import decoding, names
+from coordination.messages import names, records
 from coordination.messages.names import MS
 from coordination.messages.records import Limits, Message, Position, Taken
 from coordination.messages.sending import process
@@ -29,7 +29,7 @@ def take(
     words = (limit, limits.idle // MS, limits.deliveries, int(all_begun))
     in_hand = (len(done), *deliveries(*done), *[message.ticket for message in known])
     answer = steps("inbox/take", to, reader, _place(), *words, *position, *in_hand)
-    return decoding.taken(answer, to, reader, done)
+    return records.taken(answer, to, reader, done)
 
 
 def ack(steps: Steps, messages: Sequence[Message], begun: Message | None) -> tuple[Message, ...]:
@@ -37,13 +37,13 @@ def ack(steps: Steps, messages: Sequence[Message], begun: Message | None) -> tup
     if of is None:
         return ()
     ticket = begun.ticket if begun else ""
-    return decoding.those(messages, steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages)))
+    return records.those(messages, steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages)))
 
 
 def nack(steps: Steps, limits: Limits, message: Message, why: str) -> tuple[int, ...]:
     words = (names.utf8(why[:1000]), limits.retry // MS, limits.deliveries)
     answer = steps("inbox/nack", message.to, message.reader, *words, *deliveries(message))
-    return tuple(int(decoding.text(ticket).partition(" ")[0]) for ticket in answer)
+    return tuple(int(records.text(ticket).partition(" ")[0]) for ticket in answer)
 
 
 def extend(steps: Steps, limits: Limits, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -51,7 +51,7 @@ def extend(steps: Steps, limits: Limits, messages: Sequence[Message]) -> tuple[M
         return ()
     to, reader = messages[0].to, messages[0].reader
     lost = steps("inbox/extend", to, reader, _place(), limits.idle // MS, *deliveries(*messages))
-    return decoding.those(messages, lost)
+    return records.those(messages, lost)
 
 
 def hand_back(steps: Steps, messages: Sequence[Message]) -> None:

@@ -2,6 +2,8 @@
 
 Nothing is started for it and nobody waits: the embedded server is asked if it runs, a configured Redis for as long as
 nobody notices. Whatever is wrong with Redis is said by the commands that need it.
+
+What earlier runs have taught of how long todos take, for whoever looks ahead: an answer at once, or none.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from coordination.operations.folder import state_folder
 from coordination.settings import Settings
 
 if TYPE_CHECKING:
+    from coordination.planner.graph import PlanGraph
     from coordination.runs.views.live import Live
 
 A = TypeVar("A")
@@ -74,3 +77,11 @@ def _asked(url: str, settings: Settings, question: Callable[[Live], A], patience
     thread.start()
     thread.join(patience.total_seconds())
     return next(iter(seen), None)
+
+
+def knowing(ecosystem: Path, settings: Settings, graph: PlanGraph) -> PlanGraph:
+    """The graph as it is where all of it is estimated, or no Redis answers."""
+    if not graph.unknown:
+        return graph
+    seen = glance(ecosystem, settings, lambda live: live.learned(graph.unknown))
+    return graph.knowing(seen.answer) if seen else graph

@@ -1,4 +1,6 @@
-"""What runs on this machine for one ecosystem: the embedded server, one worker process, Flower; counted by its users.
+"""What the fleet asks the running server: does a worker answer, which runs are under way.
+
+What runs on this machine for one ecosystem: the embedded server, one worker process, Flower; counted by its users.
 
 Whoever needs something joins as a user and gets it started if nobody has; the last one to leave stops what nobody needs
 any more. Detaching leaves a user that never dies, until `coord down`. A user that was killed does not count, but what it
@@ -20,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,15 +30,36 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from coordination.backend.client import Profile, connect, reaching
 from coordination.backend.daemon import Daemon, Record, Step, alive, wait_until
 from coordination.backend.embedded import EmbeddedServer, prepare_state
+from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.files import open_private
-from coordination.operations import answers, flower
+from coordination.operations import flower
 from coordination.operations.folder import state_folder
 from coordination.operations.supervision import LIMIT, LOOK_S, Restart, Restarts, delay_s
 from coordination.operations.users import Need, Users
+from coordination.runs.presence import Presence
+from coordination.runs.store import RunStore
 from coordination.settings import Settings
+
+
+def worker_answers(namespace: str, url: str, pid: int) -> bool:
+    """Whether the worker of this pid has been heard of lately."""
+    with closing(connect(url, Profile.COMMAND)) as client, reaching(url):
+        return Presence(client, Keys(namespace)).answers(pid)
+
+
+def live_runs(namespace: str, url: str) -> tuple[str, ...]:
+    """The runs that have not ended; none when the server does not say."""
+    with closing(connect(url, Profile.COMMAND)) as client:
+        try:
+            with reaching(url):
+                return tuple(RunStore(client, namespace).live_runs())
+        except Unreachable:
+            return ()
+
 
 WORKER_TIMEOUT_S = 60.0
 FINISH_S = 10.0
@@ -78,7 +102,7 @@ class Local:
         self.state = state_folder(self.ecosystem)
         self.server = EmbeddedServer(self.state, settings)
         self._settings = settings
-        self._ready = ready or partial(answers.worker_answers, settings.namespace)
+        self._ready = ready or partial(worker_answers, settings.namespace)
         self._worker_command = tuple(worker_command)
         self._worker = Daemon(self.state, "worker")
         self._flower = Daemon(self.state, "flower")
@@ -175,7 +199,7 @@ class Local:
     def live_runs(self) -> tuple[str, ...]:
         """The runs that the server here knows to be under way; none when it is not running."""
         url = self.server.url
-        return answers.live_runs(self._settings.namespace, url) if url else ()
+        return live_runs(self._settings.namespace, url) if url else ()
 
     def keep_over_exec(self) -> None:
         """We are about to become another program (exec), and stay the user that we are."""

@@ -19,7 +19,7 @@ from coordination.environment import actor
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.messages import MessageBus
 from coordination.messages.bus import open_bus
-from coordination.messages.following import BEGINNING
+from coordination.messages.live import BEGINNING
 from coordination.models import Ecosystem, OnFailure, Verdict
 from coordination.runs import approvals
 from coordination.runs.approvals import Decision
@@ -86,7 +86,7 @@ class Runs:
     @cached_property
     def breakers(self) -> BreakerManager:
         from coordination.breakers.manager import BreakerManager
-        from coordination.breakers.policy import Policy
+        from coordination.breakers.records import Policy
 
         return BreakerManager(self.redis, self.settings.namespace, policy=Policy.of(self.settings))
 

@@ -15,6 +15,7 @@ from coordination.dependencies.command import NotStarted, run
 from coordination.ecosystem.document import Document
 from coordination.models import Command, Criterion, Ecosystem, Milestone, Plan, PlanStatus, TodoStatus
 from coordination.planner.blockers import CANCELLED
+from coordination.tracker.kinds import OPEN
 from coordination.tracker.queries import due
 from coordination.tracker.records import (
     CriterionStanding,
@@ -22,7 +23,6 @@ from coordination.tracker.records import (
     MilestoneStanding,
     PlanCompletion,
 )
-from coordination.tracker.states import OPEN
 from coordination.tracker.ties import Relations
 
 CHECK_TIMEOUT = timedelta(seconds=60)

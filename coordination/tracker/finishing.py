@@ -9,11 +9,10 @@ from coordination.errors import Conflict, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Plan, PlanStatus, Todo
 from coordination.planner.blockers import CANCELLED, FINISHED
 from coordination.text import counted, listed
-from coordination.tracker.kinds import Kind, R
+from coordination.tracker.kinds import OPEN, Kind, R, check_finish
 from coordination.tracker.readiness import release
 from coordination.tracker.records import Edited
 from coordination.tracker.sheet import Transaction
-from coordination.tracker.states import OPEN, check_finish
 from coordination.tracker.ties import Relations
 
 Fields = Mapping[str, Any]

@@ -1,4 +1,9 @@
-"""Everything that the file declares, asked for and changed: the deeds behind the commands, and behind the agents' tools.
+"""Dependencies checked on this machine, and what of that goes into the file.
+
+Only news is written: a status that differs from the one in the file. What could not be found out here (the provider is not
+on this machine, there is nothing to check by) leaves the file as it is: on another machine, or by hand, somebody knew better.
+
+Everything that the file declares, asked for and changed: the deeds behind the commands, and behind the agents' tools.
 
     manager = CoordinationManager.open("ecosystem.yaml")
     todo = manager.create_todo(task="Raise the timeout", repo="api", plan="PLAN-001").record
@@ -9,13 +14,16 @@ Each deed is one edit of the file: all of it is in the file afterwards, or nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from coordination.dependencies.check import check, contradictions, cycles
 from coordination.dependencies.records import DependencyReport, Outcome
+from coordination.ecosystem.document import Document
 from coordination.ecosystem.editing import Edit, edit
 from coordination.models import (
     Dependency,
+    DependencyStatus,
     Issue,
     IssueStatus,
     Milestone,
@@ -33,6 +41,42 @@ from coordination.tracker.records import (
     Removed,
 )
 from coordination.tracker.sheet import Transaction
+
+OnOutcome = Callable[[Outcome], None]
+NEWS = frozenset({DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED})
+
+
+def run_checks(
+    document: Document, wanted: Sequence[Dependency], jobs: int | None, on_outcome: OnOutcome | None
+) -> DependencyReport:
+    """Of contradictions and cycles those that a wanted dependency has part in, though they are sought among all."""
+    every = document.ecosystem.coordination.dependencies
+    ids = {d.id for d in wanted}
+    places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
+    outcomes = check(wanted, places, folder=document.path.absolute().parent, progress=on_outcome, jobs=jobs)
+    return DependencyReport(
+        outcomes=outcomes,
+        contradictions=tuple(c for c in contradictions(every, places) if ids & {demand.id for demand in c.demands}),
+        cycles=tuple(c for c in cycles(every) if not ids.isdisjoint(c.dependencies)),
+    )
+
+
+def changed_outcomes(document: Document, outcomes: Collection[Outcome]) -> list[Outcome]:
+    known = {d.id: d.status for d in document.ecosystem.coordination.dependencies}
+    return [o for o in outcomes if o.status in NEWS and known.get(o.id) != o.status]
+
+
+def record_outcomes(sheet: Transaction, checked: Document, found: Collection[Outcome]) -> tuple[str, ...]:
+    """Ids of those that are written. Whatever somebody has changed since it was checked is left alone."""
+    before = {d.id: d for d in checked.ecosystem.coordination.dependencies}
+    written = []
+    for outcome in found:
+        record = sheet.find(DEPENDENCY, outcome.id)
+        if record is not None and record == before[outcome.id]:
+            sheet.update(DEPENDENCY, record, {"status": outcome.status})
+            written.append(outcome.id)
+    return tuple(written)
+
 
 D = TypeVar("D")
 Fields = Mapping[str, Any]
@@ -157,22 +201,20 @@ class CoordinationManager(Reader):
 
         Whatever ends the call early, a Ctrl-C above all, ends what it has started, and nothing is written.
         """
-        from coordination.tracker import checking  # with what reads versions: 30 ms, for those who need it
+        # with what reads versions: 30 ms, for those who need it
 
         wanted = self.list_dependencies(consumer=consumer, type=type)
         if named := queries.values(ids):
             wanted = tuple(d for d in map(self.get_dependency, sorted(named, key=queries.natural)) if d in wanted)
-        report = checking.report(self.document, wanted, jobs, on_outcome)
+        report = run_checks(self.document, wanted, jobs, on_outcome)
         return self.write_outcomes(report) if write else report
 
     def write_outcomes(self, report: DependencyReport) -> DependencyReport:
         """Of a check with `write` off: write what is news, for those who want to see the report whether or not that works."""
-        from coordination.tracker import checking
-
         before = self.document
-        if not (news := checking.news(before, report.outcomes)):
+        if not (news := changed_outcomes(before, report.outcomes)):
             return report
-        return report.model_copy(update={"written": self._edit(lambda sheet: checking.write(sheet, before, news))})
+        return report.model_copy(update={"written": self._edit(lambda sheet: record_outcomes(sheet, before, news))})
 
     # Many at once
 

@@ -9,10 +9,9 @@ from coordination.errors import Conflict
 from coordination.models import Milestone, Plan, TodoStatus
 from coordination.text import listed
 from coordination.tracker import judging
-from coordination.tracker.kinds import PLAN, unknown
+from coordination.tracker.kinds import PLAN, check_finish, check_move, unknown
 from coordination.tracker.references import check_free, check_references, naming
 from coordination.tracker.sheet import Numbering, Transaction, differing
-from coordination.tracker.states import check_finish, check_move
 
 FIRST = "M1"
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from coordination.cycles import cycle_through
 from coordination.errors import UsageError
 from coordination.models import IssueStatus, Milestone, Plan, TodoStatus
+from coordination.text import cycle_through
 from coordination.tracker import milestones
 from coordination.tracker.kinds import ISSUE, PLAN, TODO
 from coordination.tracker.records import Holding

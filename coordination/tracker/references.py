@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from coordination.ecosystem.naming import TO_REPOS, TO_WORK, names_in
+from coordination.ecosystem.layout import TO_REPOS, TO_WORK, names_in
 from coordination.errors import Conflict, NotFound, UsageError
 from coordination.models import Dependency, Ecosystem, Issue, Milestone, Plan, Todo
 from coordination.planner.resources import beyond

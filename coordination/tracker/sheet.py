@@ -20,9 +20,8 @@ from coordination.ecosystem.editing import Edit, Place
 from coordination.ecosystem.parsing import moment
 from coordination.models import Ecosystem, Record, Validation
 from coordination.tracker import judging
-from coordination.tracker.kinds import Kept, Kind, R, unknown
+from coordination.tracker.kinds import Kept, Kind, R, check_move, unknown
 from coordination.tracker.references import Names, added_work, check_references, mentioned, named
-from coordination.tracker.states import check_move
 from coordination.tracker.ties import Relations
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")

@@ -9,7 +9,7 @@ from datetime import date
 from coordination.ecosystem.document import Document
 from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
 from coordination.tracker.executing import as_view
-from coordination.tracker.kinds import ISSUE, PLAN, TODO, Kept, kind_of, repos_of, title_of
+from coordination.tracker.kinds import ISSUE, OPEN, OPEN_ISSUE, PLAN, TODO, Kept, kind_of, repos_of, title_of
 from coordination.tracker.queries import (
     due,
     natural,
@@ -30,7 +30,6 @@ from coordination.tracker.records import (
     RepoLine,
     RepoStatus,
 )
-from coordination.tracker.states import OPEN, OPEN_ISSUE
 from coordination.tracker.ties import Relations
 
 HEAVIEST = 10

@@ -12,9 +12,8 @@ from functools import cached_property
 
 from coordination.models import Ecosystem, Plan, Todo
 from coordination.planner.blockers import FINISHED, Item, Register
-from coordination.tracker.kinds import kind_of, repos_of, title_of
+from coordination.tracker.kinds import OPEN, kind_of, repos_of, title_of
 from coordination.tracker.records import Relation
-from coordination.tracker.states import OPEN
 
 
 class Relations:

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from coordination.backend.daemon import alive
-from coordination.operations.answers import worker_answers
+from coordination.operations.local import worker_answers
 from tests.stage import Stage
 from tests.waiting import until
 

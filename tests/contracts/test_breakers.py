@@ -12,8 +12,7 @@ import pytest
 
 from coordination.backend.scripts import Scripts
 from coordination.breakers.manager import BreakerManager
-from coordination.breakers.policy import Policy
-from coordination.breakers.records import BreakerState
+from coordination.breakers.records import BreakerState, Policy
 from coordination.errors import BreakerOpen, NotFound, UsageError
 from coordination.runs.store import RunStore
 from tests import breaker_players

@@ -15,9 +15,9 @@ from coordination.backend.keys import Keys
 from coordination.cache.contexts import Cache
 from coordination.cache.disk import CacheChore, Tidied
 from coordination.cache.document import export, restore
+from coordination.cache.entries import Store
 from coordination.cache.limits import Limits
 from coordination.cache.names import Scope
-from coordination.cache.store import Store
 from coordination.errors import CoordinationError, UsageError
 from coordination.settings import Settings
 

@@ -11,7 +11,7 @@ from coordination.backend import keys
 from coordination.backend.misplaced_keys import set_apart
 from coordination.backend.scripts import Scripts
 from coordination.breakers.manager import BreakerManager
-from coordination.breakers.policy import Policy
+from coordination.breakers.records import Policy
 from coordination.cache import Eviction
 from coordination.cache import Limits as CacheLimits
 from coordination.cache.contexts import Cache

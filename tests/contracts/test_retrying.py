@@ -11,8 +11,7 @@ import redis
 
 from coordination.api.retrying import retrying
 from coordination.breakers.manager import BreakerManager
-from coordination.breakers.policy import Policy
-from coordination.breakers.records import BreakerState
+from coordination.breakers.records import BreakerState, Policy
 from coordination.errors import BreakerOpen, UsageError
 
 AT_ONCE = {"strategy": "immediate", "attempts": 5}

@@ -13,7 +13,7 @@ import pytest
 from coordination.dependencies.check import check
 from coordination.dependencies.command import LONGEST_LINE, Output
 from coordination.dependencies.records import Outcome
-from coordination.dependencies.searching import HALF, Searched
+from coordination.dependencies.versions import HALF, Searched
 from coordination.models import Dependency, DependencyStatus
 from tests.doors import Certificates
 from tests.waiting import until

@@ -9,7 +9,7 @@ import yaml
 from redis import Redis
 
 from coordination import Coord
-from coordination.operations.learning import knowing
+from coordination.operations.glance import knowing
 from coordination.runs.submission.submit import decide
 from coordination.settings import Settings
 from tests.doors import listening, silent

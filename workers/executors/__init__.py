@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from coordination.errors import PlanRefused
-from workers.executors import agent, python, shell
+from workers.executors import commands
 from workers.executors.seam import Command, Job
 
 Executor = Callable[[Job], Command]
 
 EXECUTORS: Mapping[str, Executor] = {
-    "shell": shell.command,
-    "python": python.command,
-    "agent": agent.command,
+    "shell": commands.shell_command,
+    "python": commands.python_command,
+    "agent": commands.agent_command,
 }
 """By the action's type, as written in ecosystem.yaml."""
 

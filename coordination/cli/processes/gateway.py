@@ -11,9 +11,8 @@ from rich_click import command
 
 from coordination.cli.context import CliContext
 from coordination.cli.options.filters import LOOPBACK, parse
-from coordination.cli.screen import times
-from coordination.cli.screen.output import print_json
-from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen import blocks
+from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
 
@@ -77,7 +76,7 @@ def gateway(
 
 def _serve(call: CliContext, words: str, pages: tuple[str, ...]) -> None:
     from coordination.gateway.access import origin_of
-    from coordination.gateway.serving import open_gateway, serve
+    from coordination.gateway.app import open_gateway, serve
     from coordination.operations.listening import Address, listen
 
     host, port = parse("--listen", words)
@@ -92,7 +91,7 @@ def _serve(call: CliContext, words: str, pages: tuple[str, ...]) -> None:
 
 
 def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json: bool) -> None:
-    from coordination.gateway.serving import open_gateway_bus, open_tokens
+    from coordination.gateway.app import open_gateway_bus, open_tokens
 
     url = call.redis_url()
     bus, tokens = open_gateway_bus(url, call.settings), open_tokens(url, call.settings)
@@ -106,7 +105,7 @@ def _grant(call: CliContext, recipient: str, topics: tuple[str, ...], *, as_json
 
 
 def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
-    from coordination.gateway.serving import open_tokens
+    from coordination.gateway.app import open_tokens
 
     open_tokens(call.redis_url(), call.settings).revoke(recipient)
     if as_json:
@@ -115,7 +114,7 @@ def _revoke(call: CliContext, recipient: str, *, as_json: bool) -> None:
 
 
 def _list(call: CliContext, *, as_json: bool) -> None:
-    from coordination.gateway.serving import open_tokens
+    from coordination.gateway.app import open_tokens
 
     grants = open_tokens(call.redis_url(), call.settings).list()
     if as_json:
@@ -123,8 +122,8 @@ def _list(call: CliContext, *, as_json: bool) -> None:
             [{"recipient": grant.recipient, "since": _moment(grant), "topics": grant.topics} for grant in grants]
         )
     else:
-        rows = [(grant.recipient, times.shown(_moment(grant)), ", ".join(grant.topics)) for grant in grants]
-        print_table(("recipient", times.heading("since"), "topics"), rows)
+        rows = [(grant.recipient, blocks.shown(_moment(grant)), ", ".join(grant.topics)) for grant in grants]
+        print_table(("recipient", blocks.heading("since"), "topics"), rows)
 
 
 def _moment(grant: Grant) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import click
 
-from coordination.cli.runs.summary import elsewhere
-from coordination.cli.runs.waits import in_words, waits
+from coordination.cli.runs.summary import elsewhere, in_words, waits
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.runs.service import Runs
 from coordination.terminal import spelled

@@ -11,12 +11,11 @@ import click
 from rich_click import command
 
 from coordination.backend.client import Profile, connect, reaching
-from coordination.cache.store import RESULTS, Store
+from coordination.cache.entries import RESULTS, Store
 from coordination.cli.completing import run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration
-from coordination.cli.screen.output import print_json
-from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.runs.cleaning import Cleaning, Survey, in_words

@@ -26,10 +26,9 @@ from rich.progress import (
 from rich.text import Text
 
 from coordination.backend.error_messages import NO_ROOM
-from coordination.cli.runs.summary import internal_error, line
-from coordination.cli.runs.waits import Reminders, Wait, in_words, still_running, waits
+from coordination.cli.runs.summary import Reminders, Wait, in_words, internal_error, line, still_running, waits
 from coordination.errors import Unreadable
-from coordination.messages.following import BEGINNING
+from coordination.messages.live import BEGINNING
 from coordination.runs.records import RunStatus, RunView, TodoState
 from coordination.runs.service import Runs
 from coordination.runs.views.progress import Event

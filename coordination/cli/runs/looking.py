@@ -14,10 +14,9 @@ from coordination.backend.client import reaching
 from coordination.cli.completing import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import figures, print_run
-from coordination.cli.screen import times
+from coordination.cli.screen import blocks
 from coordination.cli.screen.blocks import told
-from coordination.cli.screen.output import print_json
-from coordination.cli.screen.shown import Form, as_json_option, shown
+from coordination.cli.screen.output import Form, as_json_option, print_json, shown
 from coordination.cli.screen.tables import colourful, print_table
 from coordination.runs.records import RunView
 from coordination.runs.service import Runs
@@ -47,7 +46,7 @@ def list_runs(call: CliContext, limit: int, form: Form) -> None:
 
 
 def _print_runs(found: Sequence[RunView]) -> None:
-    columns = ("run", "plan", "status", times.heading("started"), "time", "todos")
+    columns = ("run", "plan", "status", blocks.heading("started"), "time", "todos")
     print_table(
         columns,
         [
@@ -55,7 +54,7 @@ def _print_runs(found: Sequence[RunView]) -> None:
                 run.run_id,
                 run.plan_id,
                 told(run.status),
-                times.shown(run.started_at),
+                blocks.shown(run.started_at),
                 "" if run.duration_s is None else f"{run.duration_s:.1f} s",
                 figures(run),
             )

@@ -13,7 +13,7 @@ from coordination.cli.context import CliContext
 from coordination.cli.options.values import size
 from coordination.cli.runs.looking import opened
 from coordination.cli.runs.summary import print_run
-from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.output import as_json_option
 from coordination.runs.export.document import document_of
 from coordination.runs.export.file import load, save
 from coordination.runs.records import RunStatus

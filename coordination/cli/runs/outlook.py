@@ -12,8 +12,7 @@ from rich_click import command
 from coordination.cli.completing import plan_ids, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.filters import narrowed
-from coordination.cli.screen.output import print_json
-from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import plain
 from coordination.errors import UsageError
 from coordination.text import counted

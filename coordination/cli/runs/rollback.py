@@ -13,8 +13,7 @@ from coordination.cli.context import CliContext
 from coordination.cli.runs.looking import opened, the_run
 from coordination.cli.runs.summary import SOME_FAILED, print_run
 from coordination.cli.runs.sweep import record, see_through
-from coordination.cli.screen.output import print_json
-from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView
 from coordination.runs.rollback import Prospect

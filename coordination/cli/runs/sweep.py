@@ -29,7 +29,7 @@ from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, NOTHING, exit_co
 from coordination.cli.screen.output import print_json
 from coordination.ecosystem.writeback import Written, write_back
 from coordination.errors import Conflict, CoordinationError
-from coordination.messages.following import BEGINNING
+from coordination.messages.live import BEGINNING
 from coordination.models import OnFailure, Strategy, WriteBack
 from coordination.planner.graph import alone, build
 from coordination.planner.selection import Selectors, find_plan

@@ -1,1 +1,184 @@
-"""The version that a checkout's manifest says, a file per kind of manifest; each is `version(folder)`, None where it says none."""
+"""Manifests are read without trust: bytes that are no TOML, numbers where a table should be.
+
+The version in pyproject.toml: PEP 621's, Poetry's, or where a build backend is told to find it.
+
+The version in setup.cfg, as setuptools reads it.
+
+A version that a Python file assigns, or a text file holds, read without running anything.
+
+The version in package.json.
+
+The version in Cargo.toml, a package's own or its workspace's.
+"""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from coordination.errors import CoordinationError
+
+
+def read_text(path: Path) -> str | None:
+    """None where there is no such file; raises CoordinationError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeDecodeError as error:
+        raise CoordinationError(f"{path} is no text in UTF-8 (byte {error.start})") from error
+    except OSError as error:
+        raise CoordinationError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Empty where there is no such file; raises CoordinationError with the line of what is wrong in it."""
+    text = read_text(path)
+    try:
+        return tomllib.loads(text or "")
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise CoordinationError(f"{path} is damaged: {error}") from error
+
+
+def inside(data: Any, *names: str) -> Any:
+    """What stands there, None where there is no such place."""
+    for name in names:
+        data = data.get(name) if isinstance(data, dict) else None
+    return data
+
+
+def text_inside(data: Any, *names: str) -> str | None:
+    found = inside(data, *names)
+    return found.strip() or None if isinstance(found, str) else None
+
+
+NAMES = ("__version__", "VERSION")
+
+
+def pyproject_version(folder: Path) -> str | None:
+    """None where there is none, and where it is left to git's tags; raises CoordinationError."""
+    data = read_toml(folder / "pyproject.toml")
+    if written := text_inside(data, "project", "version"):
+        return written
+    if isinstance(dynamic := inside(data, "project", "dynamic"), list) and "version" in dynamic:
+        return _dynamic(folder, data)
+    of_tags = inside(data, "tool", "poetry-dynamic-versioning", "enable") is True
+    return None if of_tags else text_inside(data, "tool", "poetry", "version")
+
+
+def _dynamic(folder: Path, data: dict[str, Any]) -> str | None:
+    tool = data.get("tool")
+    if attribute := text_inside(tool, "setuptools", "dynamic", "version", "attr"):
+        return of_attribute(folder, attribute)
+    file = inside(tool, "setuptools", "dynamic", "version", "file")
+    if isinstance(file, list) and file:
+        file = file[0]
+    if isinstance(file, str):
+        return of_file(folder, file)
+    for backend in ("hatch", "pdm"):
+        if path := text_inside(tool, backend, "version", "path"):
+            return assigned(folder / path, *NAMES)
+    return (
+        _of_module(folder, data) if text_inside(data, "build-system", "build-backend") == "flit_core.buildapi" else None
+    )
+
+
+def _of_module(folder: Path, data: dict[str, Any]) -> str | None:
+    """Flit takes it from the package itself."""
+    name = text_inside(data, "tool", "flit", "module", "name") or text_inside(data, "project", "name") or ""
+    return of_attribute(folder, f"{name.replace('-', '_')}.__version__")
+
+
+def setup_cfg_version(folder: Path) -> str | None:
+    path = folder / "setup.cfg"
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(read_text(path) or "", str(path))
+    except configparser.Error as error:
+        raise CoordinationError(f"{path} is damaged: {' '.join(error.message.split())}") from error
+    written = parser.get("metadata", "version", fallback="").strip()
+    if written.startswith("attr:"):
+        return of_attribute(folder, written.removeprefix("attr:"))
+    if written.startswith("file:"):
+        return of_file(folder, written.removeprefix("file:").split(",")[0].strip())
+    return written or None
+
+
+FOLDERS = ("", "src", "lib")
+"""Where packages stand in a checkout."""
+
+
+def of_attribute(folder: Path, attribute: str) -> str:
+    """`package.module.__version__` as setuptools has it; raises CoordinationError where it is not assigned a text."""
+    module, _, name = attribute.strip().rpartition(".")
+    parts = Path(*module.split("."))
+    places = [
+        place for top in FOLDERS for place in (folder / top / f"{parts}.py", folder / top / parts / "__init__.py")
+    ]
+    return next((found for place in places if (found := assigned(place, name))), None) or _unread(folder, attribute)
+
+
+def of_file(folder: Path, name: str) -> str:
+    """What the text file holds; raises CoordinationError where it is not there, or empty."""
+    return (read_text(folder / name) or "").strip() or _unread(folder, name)
+
+
+def assigned(path: Path, *names: str) -> str | None:
+    """The text that is assigned to one of the names; None where the file is not there, or computes it."""
+    text = read_text(path)
+    try:
+        tree = ast.parse(text or "")
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise CoordinationError(f"{path} is damaged: {error}") from error
+    return next((value for name, value in _assignments(tree) if name in names), None)
+
+
+def _assignments(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for step in tree.body:
+        targets = (
+            step.targets if isinstance(step, ast.Assign) else [step.target] if isinstance(step, ast.AnnAssign) else []
+        )
+        value = getattr(step, "value", None)
+        if isinstance(value, ast.Constant) and isinstance(value.value, str):
+            yield from ((target.id, value.value) for target in targets if isinstance(target, ast.Name))
+
+
+def _unread(folder: Path, where: str) -> str:
+    raise CoordinationError(
+        f"the version of {folder} stands in {where}, where no text is found", "give it as a plain text there"
+    )
+
+
+def npm_version(folder: Path) -> str | None:
+    path = folder / "package.json"
+    text = read_text(path)
+    try:
+        return text_inside(json.loads(text), "version") if text is not None else None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise CoordinationError(f"{path} is damaged: {error}") from error
+
+
+MANIFEST = "Cargo.toml"
+OF_WORKSPACE = ("workspace", "package", "version")
+
+
+def cargo_version(folder: Path) -> str | None:
+    manifest = read_toml(folder / MANIFEST)
+    if inside(manifest, "package", "version", "workspace") is True:
+        return text_inside(_workspace(folder, manifest), *OF_WORKSPACE)
+    return text_inside(manifest, "package", "version") or text_inside(manifest, *OF_WORKSPACE)
+
+
+def _workspace(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """The manifest that declares the workspace: this one, the one it names, or the nearest above, as Cargo looks for it."""
+    if "workspace" in manifest:
+        return manifest
+    if named := text_inside(manifest, "package", "workspace"):
+        return read_toml(folder / named / MANIFEST)
+    above = (read_toml(parent / MANIFEST) for parent in folder.absolute().parents)
+    return next((found for found in above if "workspace" in found), {})

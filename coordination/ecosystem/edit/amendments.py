@@ -1,4 +1,6 @@
-"""One change to a record in YAML text, as the few characters that must change: a field set, or taken out.
+"""What goes with an item or a field that is taken out: the comments that are about it, and one of two gaps.
+
+One change to a record in YAML text, as the few characters that must change: a field set, or taken out.
 
 All is pure: the text, its composed nodes, and text edits. The text may be a slice of a file that was composed alone. A
 change is made to the text before the next is asked for: its nodes know only the text they were composed from.
@@ -15,10 +17,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
-from yaml.nodes import MappingNode, SequenceNode
+from yaml.nodes import MappingNode, Node, SequenceNode
 
 from coordination.ecosystem.edit import flow, rendering
-from coordination.ecosystem.edit.regions import without_items, without_lines
 from coordination.ecosystem.edit.rendering import DATES
 from coordination.ecosystem.edit.writing import Style, Written, hand_of, put, write
 from coordination.ecosystem.yaml_text.lines import (
@@ -26,9 +27,13 @@ from coordination.ecosystem.yaml_text.lines import (
     after_comments,
     alone_before,
     below,
+    comment_column,
     content_end,
     dash,
     gap_end,
+    is_blank,
+    keeps_blank_lines,
+    line_before,
     line_end_text,
     line_start,
     next_line,
@@ -37,6 +42,57 @@ from coordination.ecosystem.yaml_text.lines import (
 from coordination.ecosystem.yaml_text.splices import Entry, TextEdit, entry, is_shared, quote_of
 from coordination.ecosystem.yaml_text.values import Plain, value_of
 from coordination.errors import EditConflict
+
+
+def without_items(text: str, sequence: SequenceNode, first: int, last: int) -> TextEdit:
+    """A block list without some items, the comments further in below them, and those directly above at the dash.
+
+    What stands above the first item of the list stays: it may be about the list.
+    """
+    at = dash(text, sequence, first)
+    start = line_start(text, at)
+    column = at - start
+    stop = next_line(text, content_end(text, sequence.value[last]))
+    while stop < len(text) and (comment_column(text, stop) or 0) > column:
+        stop = next_line(text, stop)
+    while first and start and comment_column(text, line_before(text, start)) == column:
+        start = line_before(text, start)
+    above = sequence.value[first - 1] if first else None
+    return without_lines(text, start, stop, above, is_last=last == len(sequence.value) - 1)
+
+
+def without_lines(text: str, start: int, stop: int, above: Node | None, *, is_last: bool) -> TextEdit:
+    """The text without some lines, and the blank lines above or below them: between two things the wider gap stays.
+
+    Above the first of all and below the last the gap stays that belongs to what is around. Below a block that takes
+    blank lines for its own (`|+`) none may come to stand.
+    """
+    heading = start > 0 and comment_column(text, line_before(text, start)) is not None
+    top, bottom = _blanks_above(text, start), _blanks_below(text, stop)
+    keeps = above is not None and keeps_blank_lines(text, above)
+    is_first = above is None and not heading
+    if keeps or is_first or (not is_last and _count(text, top, start) >= _count(text, stop, bottom)):
+        return TextEdit(start=start, end=bottom, text="")
+    return TextEdit(start=top, end=stop, text="")
+
+
+def _blanks_above(text: str, start: int) -> int:
+    while start and is_blank(text, line_before(text, start)):
+        start = line_before(text, start)
+    return start
+
+
+def _blanks_below(text: str, stop: int) -> int:
+    while stop < len(text) and is_blank(text, stop):
+        stop = next_line(text, stop)
+    return stop
+
+
+def _count(text: str, start: int, end: int) -> int:
+    lines = 0
+    while start < end:
+        start, lines = next_line(text, start), lines + 1
+    return lines
 
 
 def amend_list(text: str, old: Entry, new: list[Any], hand: Style) -> list[TextEdit]:

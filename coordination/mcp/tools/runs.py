@@ -1,14 +1,20 @@
-"""Runs started, shown and steered, and pieces of their logs that fit into an answer. A run goes on whoever leaves."""
+"""Runs started, shown and steered, and pieces of their logs that fit into an answer. A run goes on whoever leaves.
+
+Named checkpoints of runs: made, listed, come back to.
+
+What a person decides about a todo of a run, told by whoever they told it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from coordination.errors import Conflict
 from coordination.mcp.answers import CutRun, cut
 from coordination.mcp.declaring import (
     AnyOf,
@@ -19,6 +25,7 @@ from coordination.mcp.declaring import (
     RunName,
     TodoName,
     Wait,
+    adds,
     carries_out,
     changes,
     reads,
@@ -28,6 +35,7 @@ from coordination.mcp.session import Session
 from coordination.models import OnFailure, Strategy
 from coordination.planner.selection import Selectors
 from coordination.runs.records import RunStatus, RunView, TodoState
+from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
 from coordination.runs.views.run_view import LAST
 
 
@@ -235,3 +243,70 @@ def coord_get_logs(
     """What the todos of a run wrote, over all attempts: the end of it, or a piece from `offset` on."""
     found = office.coord.runs.get(run)
     return excerpt(found.id, todo, found.log(todo), limit=limit, offset=offset)
+
+
+CheckpointName = Annotated[str, Field(min_length=1, max_length=100, description="The checkpoint's name.")]
+
+
+class Checkpoint(BaseModel):
+    run_id: str
+    name: str
+    at: str | None
+    by: str
+    succeeded: tuple[str, ...]
+
+
+@adds("Create a checkpoint")
+def coord_create_checkpoint(office: Session, run: RunName, name: CheckpointName) -> Checkpoint:
+    """Record under a name which todos of the run have succeeded so far, to come back to that with coord_restore_checkpoint."""
+    return _shown(office.coord.runs.get(run).create_checkpoint(name))
+
+
+@reads("List checkpoints")
+def coord_list_checkpoints(office: Session, run: RunName) -> Sequence[Checkpoint]:
+    """The checkpoints of a run, the oldest first. A retry of the run has those of the run before it."""
+    return [_shown(one) for one in office.coord.runs.get(run).checkpoints()]
+
+
+@carries_out("Restore a checkpoint")
+def coord_restore_checkpoint(office: Session, run: RunName, name: CheckpointName, wait_s: Wait = 0) -> CutRun:
+    """Undo what the run has begun since the checkpoint, in reverse order, then run that again, and what was left, as a new run.
+
+    As long as the answer is the run itself, rolling_back, call it again: it goes on, and returns the new run in the end. Where something
+    could not be undone the run is rollback_failed; mend that, and call it again.
+    """
+    found = office.coord.runs.get(run)
+    if not found.begin_restore(name).status.ended:
+        office.begun(found, wait_s)
+    view = found.view()
+    if view.status is RunStatus.ROLLBACK_FAILED:
+        raise Conflict(f"not all of run {found.id} could be undone", f"look at it: coord show-run {found.id}")
+    if not view.status.ended:
+        return cut(CutRun, view, SHOWN)
+    return cut(CutRun, office.begun(office.coord.runs.retry(found.id), 0), SHOWN)
+
+
+def _shown(one: NamedCheckpoint) -> Checkpoint:
+    return Checkpoint(**asdict(one))
+
+
+Asked = Annotated[str, Field(description="A todo or milestone of a run that waits for an approval, or for a person.")]
+InRun = Annotated[str | None, Field(description="Only in this run; needed where more than one asks.")]
+Comment = Annotated[str, Field(description="Why, in the person's words; it is kept with the todo.")]
+
+
+@adds("Approve a todo")
+def coord_approve_todo(office: Session, todo: Asked, run: InRun = None, comment: Comment = "") -> CutRun:
+    """Let a todo begin at its `gate`, for a person who has told you so; a milestone is reached by that, and a manual todo done.
+
+    coord_get_run(run=…, states=["parked"]) shows what waits for an approval. Returns the run, which goes on.
+    """
+    return cut(CutRun, office.seen(office.coord.runs.approve(todo, run, comment)), SHOWN)
+
+
+@changes("Reject a todo")
+def coord_reject_todo(office: Session, todo: Asked, run: InRun = None, comment: Comment = "") -> CutRun:
+    """Do not let a todo begin, for a person who has told you so: it has failed, is not tried again, and its run does what its
+    on_failure says. To be asked once more: coord_retry_run.
+    """
+    return cut(CutRun, office.seen(office.coord.runs.reject(todo, run, comment)), SHOWN)

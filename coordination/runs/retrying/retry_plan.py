@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from coordination.backend.keys import RunKeys
-from coordination.breakers.policy import Policy
+from coordination.breakers.records import Policy
 from coordination.environment import actor
 from coordination.errors import NotFound, PlanRefused
 from coordination.models import Ecosystem, OnFailure, Plan, Repo, Todo, TodoStatus

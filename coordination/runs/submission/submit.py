@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from coordination.breakers.policy import Policy
+from coordination.breakers.records import Policy
 from coordination.environment import actor
 from coordination.errors import PlanRefused
 from coordination.models import AgentAction, Ecosystem, OnFailure, Plan, Repo, Retry, Strategy, Todo

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import redis
 
 from coordination.backend.keys import Keys
-from coordination.messages.following import BEGINNING, TICK_S, Following
+from coordination.messages.live import BEGINNING, TICK_S, Following
 from coordination.messages.outage import PATIENCE_S
 from coordination.runs.records import RunStatus
 

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from coordination.backend.keys import Keys, seat, split_member
 from coordination.errors import NotFound, Unreadable
-from coordination.planner.bound import bound
+from coordination.planner.schedule import bound
 from coordination.runs.presence import Presence
 from coordination.runs.records import RunBrief, RunStatus, RunView, Source, TodoState, TodoView
 from coordination.runs.views.log_reader import shown

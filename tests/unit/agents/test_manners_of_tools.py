@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fastmcp.tools import Tool
 
-from coordination.mcp.prompts import WAY
+from coordination.mcp.resources import WAY
 from coordination.mcp.server import INSTRUCTIONS, build
 from coordination.mcp.session import Session
 

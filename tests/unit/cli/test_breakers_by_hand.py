@@ -11,7 +11,7 @@ import pytest
 from coordination import Coord
 from coordination.backend.client import Profile, connect
 from coordination.breakers.manager import BreakerManager
-from coordination.breakers.policy import Policy
+from coordination.breakers.records import Policy
 from coordination.errors import BreakerOpen
 from coordination.mcp.server import build
 from coordination.mcp.session import Session

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from coordination.ecosystem.presenting import presentable_text
 from coordination.errors import InvalidFile, UsageError
+from coordination.mcp.resources import presentable_text
 from coordination.models import Todo, presentable, secrets_of
 from tests.agent import agent
 from tests.unit.cli.conftest import Typed

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 SCRIPT = """
-from coordination.cli.screen.times import shown, zone
+from coordination.cli.screen.blocks import shown, zone
 print(zone(), '|', shown('2026-01-15T12:00:00.000+00:00'), '|', shown('2026-07-15T12:00:00+00:00'), '|', shown(None))
 """
 

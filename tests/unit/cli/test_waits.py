@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from coordination.cli.runs.waits import Reminders, Wait, how_long, in_words, still_running, waits
+from coordination.cli.runs.summary import Reminders, Wait, how_long, in_words, still_running, waits
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -11,8 +11,7 @@ from click.testing import CliRunner
 
 from coordination.cli.runs import rollback
 from coordination.cli.runs.advice import advice
-from coordination.cli.runs.summary import exit_code, line, print_run
-from coordination.cli.runs.waits import waits
+from coordination.cli.runs.summary import exit_code, line, print_run, waits
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.runs.rollback import Prospect

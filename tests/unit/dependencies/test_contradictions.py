@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coordination.dependencies import semver
+from coordination.dependencies.check import contradictions
 from coordination.dependencies.constraints import Rules, disjoint, read
-from coordination.dependencies.contradictions import contradictions
 from coordination.models import Dependency, DependencyStatus
 
 PRERELEASES = ("", "-0", "-alpha.1", "-rc.1", "-rc.1.0", "-rc.2", "-rc.2.0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordination.dependencies.contradictions import cycles
+from coordination.dependencies.check import cycles
 from coordination.models import Dependency, DependencyStatus, DependencyType
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from coordination.cli import app
 from coordination.ecosystem.document import load, parse
-from coordination.ecosystem.first_file import first_file, write_first
-from coordination.ecosystem.scan import find_repos, without_credentials
+from coordination.ecosystem.first_file import find_repos, first_file, without_credentials, write_first
 from coordination.errors import InvalidFile, UsageError
 from coordination.models import Repo, ShellAction
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from waiting_graphs import AMOUNT, Draft, acyclic, planted
 
-from coordination.locks.deadlock import verdict
-from coordination.locks.wait_graph import ALONE, SHARED, Want
+from coordination.locks.deadlock import ALONE, SHARED, Want, verdict
 
 LENGTHS = range(2, 11)
 

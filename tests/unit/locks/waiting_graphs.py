@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
-from coordination.locks.wait_graph import ALONE, SHARED, Holding, Name, Request, WaitGraph, Want
+from coordination.locks.deadlock import ALONE, SHARED, Holding, Name, Request, WaitGraph, Want
 
 AMOUNT = "amount"
 

@@ -6,11 +6,19 @@ from hypothesis import strategies as st
 from planner_ecosystems import PLAN, Drawn, acyclic, ecosystem, todo
 
 from coordination.models import Resource, Strategy
-from coordination.planner.bound import bound, busiest_repo, busiest_resource, longest_path, slots_for
 from coordination.planner.forecast import choose, forecast
 from coordination.planner.graph import PlanGraph, build
 from coordination.planner.resources import Supply
-from coordination.planner.schedule import Schedule, simulate, simulate_levels
+from coordination.planner.schedule import (
+    Schedule,
+    bound,
+    busiest_repo,
+    busiest_resource,
+    longest_path,
+    simulate,
+    simulate_levels,
+    slots_for,
+)
 
 FEW = settings(max_examples=60)
 

@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planner_ecosystems import PLAN, Drawn, acyclic
 
-from coordination.planner.bound import bound, busiest_resource
 from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.graph import build
 from coordination.planner.resources import Supply
-from coordination.planner.schedule import AGEING, score, simulate
+from coordination.planner.schedule import AGEING, bound, busiest_resource, score, simulate
 
 MANY = settings(max_examples=150)
 Durations = Mapping[str, float]

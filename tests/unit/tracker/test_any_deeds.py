@@ -10,12 +10,12 @@ from desks import NOW
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from coordination.cycles import cycle_through
 from coordination.ecosystem.document import load
 from coordination.errors import CoordinationError, EditConflict
 from coordination.models import IssueStatus, PlanStatus, TodoStatus
+from coordination.text import cycle_through
+from coordination.tracker.kinds import OPEN
 from coordination.tracker.manager import CoordinationManager
-from coordination.tracker.states import OPEN
 from coordination.tracker.ties import Relations
 
 BEGINNING = """\

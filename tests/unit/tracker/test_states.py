@@ -9,7 +9,7 @@ import pytest
 
 from coordination.errors import Conflict
 from coordination.models import IssueStatus, PlanStatus, TodoStatus
-from coordination.tracker.states import check_finish, check_move
+from coordination.tracker.kinds import check_finish, check_move
 
 # A row for each status, with those that may follow.
 ISSUE = """

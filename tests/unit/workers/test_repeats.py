@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from workers.rate_limited_log import AGAIN_AFTER_S, RateLimitedLog
+from workers.__main__ import AGAIN_AFTER_S, RateLimitedLog
 
 
 class Clock:

@@ -14,7 +14,7 @@ import click
 from coordination.cli.screen.blocks import due, told
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
-from coordination.tracker.states import OPEN
+from coordination.tracker.kinds import OPEN
 
 if TYPE_CHECKING:
     from coordination.ecosystem.document import Document

@@ -10,8 +10,7 @@ from rich_click import command
 
 from coordination.cli.completing import plan_ids
 from coordination.cli.context import CliContext
-from coordination.cli.screen.output import print_json
-from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.output import as_json_option, print_json
 
 if TYPE_CHECKING:
     from coordination.models import Criterion

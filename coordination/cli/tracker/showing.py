@@ -11,9 +11,8 @@ from rich_click import command
 
 from coordination.cli.completing import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.desk.listing import done, print_todos
 from coordination.cli.live import live_todo
-from coordination.cli.runs.waits import how_long
+from coordination.cli.runs.summary import how_long
 from coordination.cli.screen.blocks import (
     STYLES,
     Lines,
@@ -28,8 +27,9 @@ from coordination.cli.screen.blocks import (
     text,
     told,
 )
-from coordination.cli.screen.shown import Form, shown
+from coordination.cli.screen.output import Form, shown
 from coordination.cli.screen.tables import Cell, plain, styled
+from coordination.cli.tracker.listing import done, print_todos
 from coordination.models import (
     OPEN_TODO,
     Action,
@@ -50,7 +50,7 @@ from coordination.planner.blockers import FINISHED
 from coordination.planner.gates import when_nobody_comes
 from coordination.planner.hours import say
 from coordination.tracker.executing import as_view
-from coordination.tracker.states import OPEN
+from coordination.tracker.kinds import OPEN
 
 if TYPE_CHECKING:
     from coordination.runs.views.live import LiveTodo

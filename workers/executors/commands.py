@@ -1,13 +1,45 @@
-"""`{type: agent, prompt: …}`, and every todo without an action: a command of the submitter's that reads a prompt."""
+"""`{type: shell, run: …}`, and a bare command.
+
+`{type: python, call: "pkg.mod:fn", args: {…}}`: the function is called in a process of its own.
+
+The worktree's own virtual environment has the repository's dependencies, so its interpreter is taken if there is one.
+The arguments go through standard input: an argument list is limited to 128 KB a piece, and everyone on the machine can read it.
+
+`{type: agent, prompt: …}`, and every todo without an action: a command of the submitter's that reads a prompt.
+"""
 
 from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
 
 from coordination import models
 from coordination.errors import PlanRefused
 from workers.executors.seam import Command, Job, Undone, argv_of
 
 
-def command(job: Job) -> Command:
+def shell_command(job: Job) -> Command:
+    assert isinstance(job.action, models.ShellAction)
+    return Command(argv=argv_of(job.action.run))
+
+
+BOOTSTRAP = Path(__file__).with_name("call.py")
+
+
+def python_command(job: Job) -> Command:
+    assert isinstance(job.action, models.PythonAction)
+    argv = (interpreter(job.cwd), "-u", str(BOOTSTRAP), job.action.call)  # -u: its log is read while it runs
+    return Command(argv=argv, stdin=json.dumps(job.action.args).encode())
+
+
+def interpreter(cwd: Path) -> str:
+    own = cwd / ".venv" / "bin" / "python"
+    return str(own) if os.access(own, os.X_OK) else sys.executable
+
+
+def agent_command(job: Job) -> Command:
     if job.agent_command is None:
         raise PlanRefused(
             f"{job.todo.id} needs an agent, and no agent command is configured",

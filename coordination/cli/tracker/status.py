@@ -1,4 +1,7 @@
-"""`status`, `blocking`, `ecosystem-status`: where a repository or everything stands."""
+"""`status`, `blocking`, `ecosystem-status`: where a repository or everything stands.
+
+Circuit breakers, for reading.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,18 @@ from rich_click import command
 
 from coordination.cli.completing import repo_names
 from coordination.cli.context import CliContext
-from coordination.cli.desk.breakers import breaker_line, breakers_named, breakers_shown, resets_shown
 from coordination.cli.live import asking, breaker_resets, breakers, messages_for
+from coordination.cli.screen import blocks
 from coordination.cli.screen.blocks import Lines, facts, head, print_page, rows, section, terminal_width, told
-from coordination.cli.screen.output import print_json
-from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import Cell, Column, drawn, filled
 from coordination.models import Dependency, Todo
 from coordination.text import counted
 
 if TYPE_CHECKING:
-    from coordination.breakers.records import Breaker
+    from coordination.breakers.records import Breaker, Reset
     from coordination.runs.views.live import Asked
     from coordination.tracker.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
-
 
 SHOWN = 10
 """Of a long list of todos the most urgent: the rest is a `coord list-todos` away."""
@@ -207,3 +208,35 @@ def _say(found: object, page: Iterable[Lines], *, as_json: bool) -> None:
         print_json(found)
     else:
         print_page(*page)
+
+
+STYLES = {"open": "red", "half-open": "yellow", "closed": ""}
+
+
+def breaker_line(breaker: Breaker) -> Cell:
+    """`open after 5 failures in 300 s, last: TODO-3 exit code 7; probe at …`"""
+    return Cell(f"{breaker.state} after {_told(breaker)}", STYLES[breaker.state])
+
+
+def breakers_shown(breakers: Sequence[Breaker]) -> Lines:
+    table = [(one.name, _state(one), f"{one.behind} behind it" if one.behind else "", _told(one)) for one in breakers]
+    hint = ["to close one now: coord reset-breaker NAME"] if any(one.tripped for one in breakers) else []
+    return section("circuit breakers", [*rows(table), *hint])
+
+
+def breakers_named(breakers: Sequence[Breaker]) -> Lines:
+    hint = ["why: coord status"] if breakers else []
+    return section("circuit breakers", [*rows([(one.name, _state(one), one.outlook) for one in breakers]), *hint])
+
+
+def resets_shown(resets: Sequence[Reset]) -> Lines:
+    table = [(one.name, blocks.shown(one.at), f"by {one.by}", f"it was {one.state}") for one in resets]
+    return section(blocks.heading("circuit breakers closed by hand"), rows(table))
+
+
+def _state(breaker: Breaker) -> Cell:
+    return Cell(breaker.state, STYLES[breaker.state])
+
+
+def _told(breaker: Breaker) -> str:
+    return f"{breaker.reason}; {breaker.outlook}" if breaker.outlook else breaker.reason

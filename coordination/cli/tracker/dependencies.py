@@ -1,30 +1,70 @@
-"""`check-deps`: whether repositories have what they need of each other, found out for real."""
+"""The dependencies between repositories: listed, created, changed, deleted.
+
+`check-deps`: whether repositories have what they need of each other, found out for real.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import command
 
-from coordination.cli.completing import repo_names
+from coordination.cli.completing import dependency_ids, repo_names
 from coordination.cli.context import CliContext
+from coordination.cli.options.fields import DEPENDENCY
+from coordination.cli.options.filling import Changes
 from coordination.cli.options.filters import by_name, by_word
 from coordination.cli.screen.blocks import told
-from coordination.cli.screen.output import print_json
-from coordination.cli.screen.shown import as_json_option
+from coordination.cli.screen.output import Form, as_json_option, print_json, shown
 from coordination.cli.screen.tables import print_table
+from coordination.cli.tracker.editing import creates, deletes, updates
+from coordination.cli.tracker.listing import print_dependencies
 from coordination.models import Dependency, DependencyStatus, DependencyType
 from coordination.terminal import driven, spelled
 from coordination.text import listed
 
 if TYPE_CHECKING:
     from coordination.dependencies.records import DependencyReport, Outcome
+    from coordination.tracker.manager import CoordinationManager
+    from coordination.tracker.records import Edited, Removed
+
+
+@command()
+@by_name("--consumer", "Only what this repository needs.")
+@by_name("--provider", "Only what this repository provides.")
+@by_word("--type", DependencyType)
+@by_word("--status", DependencyStatus)
+@shown(Dependency)
+@click.pass_obj
+def list_deps(call: CliContext, /, form: Form, **filters: Any) -> None:
+    """List the dependencies. Filters add up."""
+    dependencies = call.manager.list_dependencies(**filters)
+    form.records(dependencies, lambda: print_dependencies(dependencies))
+
+
+@creates(DEPENDENCY)
+def create_dep(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+    """Create a dependency of one repository on another; prints its id."""
+    return desk.create_all("dependency", records)
+
+
+@updates("DEP", DEPENDENCY, dependency_ids)
+def update_dep(desk: CoordinationManager, dependency: str, changes: Changes) -> Edited:
+    """Change fields of DEP; an empty value clears one (--constraint '')."""
+    return desk.update_dependency(dependency, changes)
+
+
+@deletes("DEP", dependency_ids)
+def delete_dep(desk: CoordinationManager, dependency: str, cascade: bool) -> Removed:
+    """Delete DEP."""
+    return desk.delete_dependency(dependency, cascade=cascade)
+
 
 UNSATISFIED = 3
 

@@ -1,0 +1,288 @@
+"""The issues: listed, created, changed, closed, deleted.
+
+The todos: listed, created, changed, deleted. That one is done stands in `done.py`.
+
+The plans and their milestones: listed, created, changed, deleted.
+
+The repositories that the file declares.
+
+`complete-todo`: a person, or whoever did it, says that a todo is done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich_click import command, option
+
+from coordination.cli.completing import issue_ids, listed, milestone_ids, plan_ids, todo_ids
+from coordination.cli.context import CliContext
+from coordination.cli.live import in_hand
+from coordination.cli.options.fields import ISSUE, MILESTONE, MILESTONES, PLAN, TODO
+from coordination.cli.options.filling import Changes, Command, changes_of, for_create, for_update, record_of
+from coordination.cli.options.filters import by_name, by_word
+from coordination.cli.options.values import hours as hours_of
+from coordination.cli.screen.output import Form, as_json_option, print_json, shown
+from coordination.cli.tracker.editing import creates, deletes, refuse_nothing, say_updated, updates
+from coordination.cli.tracker.listing import print_issues, print_plans, print_repos, print_todos
+from coordination.errors import Unreachable, UsageError
+from coordination.models import Issue, IssueStatus, Level, Milestone, Plan, PlanStatus, Repo, TodoStatus
+from coordination.tracker.executing import as_view
+from coordination.tracker.records import TodoInView
+
+if TYPE_CHECKING:
+    from coordination.runs.service import Runs
+    from coordination.tracker.manager import CoordinationManager
+    from coordination.tracker.records import Edited, Removed
+
+
+@command()
+@by_word("--status", IssueStatus)
+@by_word("--priority", Level)
+@by_name("--repo", "Only what touches this repository.")
+@by_name("--assignee", "Only what this person or agent is to do.")
+@by_name("--label", "Only those with this label.")
+@shown(Issue)
+@click.pass_obj
+def list_issues(call: CliContext, /, form: Form, **filters: Any) -> None:
+    """List the issues: most urgent first, then by date. Filters add up."""
+    issues = call.manager.list_issues(**filters)
+    form.records(issues, lambda: print_issues(issues))
+
+
+@creates(ISSUE)
+def create_issue(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+    """Create an issue; prints its id."""
+    return desk.create_all("issue", records)
+
+
+@updates("ISSUE", ISSUE, issue_ids)
+def update_issue(desk: CoordinationManager, issue: str, changes: Changes) -> Edited:
+    """Change fields of ISSUE; an empty value clears one (--assignee '')."""
+    return desk.update_issue(issue, changes)
+
+
+@command()
+@click.argument("issue", shell_complete=issue_ids)
+@as_json_option
+@click.pass_obj
+def close_issue(call: CliContext, issue: str, as_json: bool) -> None:
+    """Close ISSUE, and say what may begin now that nothing else holds it up."""
+    say_updated(call.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
+
+
+@deletes("ISSUE", issue_ids)
+def delete_issue(desk: CoordinationManager, issue: str, cascade: bool) -> Removed:
+    """Delete ISSUE; refused while others name it."""
+    return desk.delete_issue(issue, cascade=cascade)
+
+
+@command()
+@by_word("--status", TodoStatus)
+@by_word("--priority", Level)
+@by_name("--repo", "Only of this repository.")
+@by_name("--plan", "Only of this plan.")
+@by_name("--assignee", "Only what this person or agent is to do.")
+@by_name("--label", "Only those with this label.")
+@shown(TodoInView)
+@click.pass_obj
+def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
+    """List the todos: most urgent first. Filters add up."""
+    todos = [as_view(todo) for todo in call.manager.list_todos(**filters)]
+    form.records(todos, lambda: print_todos(todos, in_hand(call)))
+
+
+@creates(TODO)
+def create_todo(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+    """Create a todo; prints its id. Without --run, --prompt or --manual the agent is told what it says."""
+    return desk.create_all("todo", records)
+
+
+@updates("TODO", TODO, todo_ids)
+def update_todo(desk: CoordinationManager, todo: str, changes: Changes) -> Edited:
+    """Change fields of TODO; an empty value clears one (--assignee '')."""
+    return desk.update_todo(todo, changes)
+
+
+@deletes("TODO", todo_ids)
+def delete_todo(desk: CoordinationManager, todo: str, cascade: bool) -> Removed:
+    """Delete TODO; refused while others name it."""
+    return desk.delete_todo(todo, cascade=cascade)
+
+
+MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
+
+
+@command()
+@by_word("--status", PlanStatus)
+@by_name("--repo", "Only what touches this repository.")
+@shown(Plan)
+@click.pass_obj
+def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
+    """List the plans by date. Filters add up."""
+    plans = call.manager.list_plans(**filters)
+    form.records(plans, lambda: print_plans(plans, {plan.id: call.manager.plan_todos(plan.id) for plan in plans}))
+
+
+@creates(PLAN)
+def create_plan(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+    """Create a plan; prints its id. Its todos name it: coord create-todo --plan."""
+    return desk.create_all("plan", records)
+
+
+def _of_milestones(verb: str, help_: str) -> Callable[[Command], Command]:
+    return option(
+        f"--{verb}-milestone",
+        verb,
+        metavar="ID,…",
+        multiple=True,
+        help=help_,
+        panel=MILESTONES,
+        shell_complete=listed(milestone_ids),
+    )
+
+
+@command()
+@click.argument("plan", shell_complete=plan_ids)
+@for_update(PLAN)
+@option(
+    "--add-milestone", "added", metavar="NAME", help="One more of this name; the following say more.", panel=MILESTONES
+)
+@option(
+    "--milestone",
+    "changed",
+    metavar="ID",
+    help="Change this one, as the following say.",
+    panel=MILESTONES,
+    shell_complete=milestone_ids,
+)
+@for_create(MILESTONE)
+@_of_milestones("complete", "Say that it is done.")
+@_of_milestones("reopen", "Say that it is not done.")
+@_of_milestones("cancel", "Say that it will not be done.")
+@_of_milestones("delete", "Take it out; refused while others name it.")
+@as_json_option
+@click.pass_obj
+def update_plan(call: CliContext, /, plan: str, as_json: bool, **options: Any) -> None:
+    """Change fields and milestones of PLAN; an empty value clears a field (--target '')."""
+    changes = changes_of(PLAN, options)
+    steps: dict[str, Any] = {
+        "update_milestones": _updates(options),
+        "complete_milestones": _ids(options["complete"]),
+        "delete_milestones": _ids(options["delete"]),
+        "add_milestones": _added(options),
+    }
+    refuse_nothing(changes or any(steps.values()), PLAN)
+    say_updated(call.manager.update_plan(plan, changes, **steps), as_json=as_json)
+
+
+def _ids(given: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(name.strip() for text in given for name in text.split(",") if name.strip()))
+
+
+def _updates(options: Mapping[str, Any]) -> Mapping[str, Callable[[Milestone], Mapping[str, Any]]]:
+    """Of each milestone that is spoken of, what changes in it."""
+    updates = {name: partial(_moved, status) for verb, status in MOVES.items() for name in _ids(options[verb])}
+    if options["changed"] is None:
+        return updates
+    if options["added"] is not None:
+        raise UsageError("--add-milestone and --milestone exclude each other", "change one milestone at a time")
+    changes, moved = changes_of(MILESTONE, options), updates.get(options["changed"])
+    refuse_nothing(changes or moved, MILESTONE)
+    return {**updates, options["changed"]: lambda m: {**changes(m), **(moved(m) if moved else {})}}
+
+
+def _moved(status: TodoStatus, _: Milestone) -> dict[str, Any]:
+    return {"status": status}
+
+
+def _added(options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if options["changed"] is not None:
+        return []
+    fields, name = record_of(MILESTONE, options), options["added"]
+    if name is not None and "name" in fields:
+        raise UsageError("--add-milestone and --name exclude each other", "the new one's name: --add-milestone NAME")
+    if name is None and fields:
+        spoken = ", ".join(field.option for field in MILESTONE if options.get(field.key))
+        raise UsageError(f"{spoken}: of which milestone?", "a new one: --add-milestone NAME; another: --milestone ID")
+    return [] if name is None else [{"name": name, **fields}]
+
+
+@deletes("PLAN", plan_ids)
+def delete_plan(desk: CoordinationManager, plan: str, cascade: bool) -> Removed:
+    """Delete PLAN; refused while it has todos, or others name it."""
+    return desk.delete_plan(plan, cascade=cascade)
+
+
+@command()
+@by_name("--tag", "Only those with this tag.")
+@by_name("--role", "Only those with this role.")
+@shown(Repo)
+@click.pass_obj
+def list_repos(call: CliContext, /, form: Form, **filters: Any) -> None:
+    """List the repositories that the file declares, with how many issues and todos are open there."""
+    repos = call.manager.list_repos(**filters)
+    form.records(repos, lambda: print_repos(repos, call.document))
+
+
+def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    return None if text is None else hours_of(text)
+
+
+@command()
+@click.argument("todo", shell_complete=todo_ids)
+@click.option("--hours", metavar="HOURS", callback=_hours, help="How long it took: 2h, 90m or 1.5.")
+@click.option("--run", metavar="RUN", help="Only in this run; needed where more than one waits for it.")
+@as_json_option
+@click.pass_obj
+def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | None, as_json: bool) -> None:
+    """Say that TODO is done: a run that waits for it goes on, else it is completed in the file."""
+    from coordination.api import done
+
+    if run is not None and hours is not None:
+        raise UsageError("--run and --hours exclude each other", "hours stand in the file: leave --run out")
+    if run is not None or not call.has_file:
+        _in_run(call, todo, run, as_json=as_json)
+        return
+    with _running(call, todo) as runs:
+        completed = done.complete_todo(call.manager, runs, todo, hours)
+    if completed.edited is not None:
+        say_updated(completed.edited, what=f"completed {todo}", as_json=as_json)
+    if completed.run_id is not None:
+        _say_goes_on(todo, completed.run_id, as_json=as_json and completed.edited is None)
+
+
+def _in_run(call: CliContext, todo: str, run: str | None, *, as_json: bool) -> None:
+    from coordination.cli.runs.looking import opened
+
+    with opened(call) as runs:
+        run_id = runs.complete(todo, runs.reader.resolve(run) if run else None)
+    _say_goes_on(todo, run_id, as_json=as_json)
+
+
+def _say_goes_on(todo: str, run_id: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"todo": todo, "run_id": run_id})
+    click.echo(f"{todo} is done; run {run_id} goes on", err=True)
+
+
+@contextlib.contextmanager
+def _running(call: CliContext, todo: str) -> Iterator[Runs | None]:
+    """The runs, where Redis is there: nothing is started to look at what cannot be there then."""
+    url = call.running_redis()
+    if url is None:
+        yield None
+        return
+    from coordination.backend.client import reaching
+    from coordination.runs.service import Runs
+
+    try:
+        with reaching(url):
+            yield Runs(url, call.settings)
+    except Unreachable as error:
+        in_file = f"or only in the file: coord update-todo {todo} --status completed"
+        raise type(error)(error.message, f"{error.hint}; {in_file}") from error

@@ -1,0 +1,324 @@
+"""Issues: what is wrong or wanted, across repositories.
+
+Todos: work in one repository each, with what comes before it.
+
+Plans: what they hold, how long they take, whether they are done.
+
+Repositories and what they need of each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from coordination.breakers.records import Breaker
+from coordination.dependencies.records import DependencyReport
+from coordination.errors import UsageError
+from coordination.mcp.answers import (
+    CutEcosystemStatus,
+    CutForecast,
+    CutPlanCompletion,
+    CutRepoStatus,
+    EditedIssue,
+    EditedTodo,
+    Page,
+    ShownIssue,
+    ShownTodo,
+    cut,
+    cut_forecast,
+    edited,
+    given,
+    page,
+    shown,
+)
+from coordination.mcp.declaring import (
+    AnyOf,
+    AtOnce,
+    BlockedBy,
+    Blocking,
+    Date,
+    IssueName,
+    Items,
+    Labels,
+    Limit,
+    Most,
+    Offset,
+    PlanName,
+    RepoName,
+    Repos,
+    Resources,
+    Severity,
+    TodoName,
+    adds,
+    changes,
+    checks,
+    reads,
+)
+from coordination.mcp.session import Session
+from coordination.models import (
+    Dependency,
+    DependencyStatus,
+    DependencyType,
+    Gate,
+    Issue,
+    IssueStatus,
+    Level,
+    Plan,
+    PlanStatus,
+    TodoStatus,
+)
+from coordination.operations.glance import glance
+from coordination.planner.selection import Selectors
+from coordination.tracker.executing import as_view
+from coordination.tracker.records import BlockingIssue, Edited, TodoInView
+
+
+@reads("List issues")
+def coord_list_issues(
+    office: Session,
+    status: AnyOf[IssueStatus] = (),
+    priority: AnyOf[Level] = (),
+    repo: AnyOf[str] = (),
+    assignee: AnyOf[str] = (),
+    label: AnyOf[str] = (),
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> Page[Issue]:
+    """Issues that fit all filters, most urgent first."""
+    found = office.coord.manager.list_issues(
+        status or None, priority or None, repo or None, assignee or None, label or None
+    )
+    return page(found, limit, offset)
+
+
+@reads("Show an issue")
+def coord_get_issue(office: Session, issue: IssueName) -> ShownIssue:
+    """One issue with everything that it waits for and holds up."""
+    manager = office.coord.manager
+    return shown(ShownIssue, manager.get_issue(issue), manager.chains_of(issue))
+
+
+@adds("Create an issue")
+def coord_create_issue(
+    office: Session,
+    title: str,
+    description: str | None = None,
+    repos: Repos = None,
+    priority: Level | None = None,
+    severity: Severity = None,
+    status: IssueStatus | None = None,
+    assignee: str | None = None,
+    target: Date = None,
+    labels: Labels = None,
+    dependencies: BlockedBy = None,
+    blocking: Blocking = None,
+) -> EditedIssue:
+    """Write a new issue into the ecosystem file; it gets the next free id."""
+    return edited(EditedIssue, office.coord.manager.create_issue(**given(locals())))
+
+
+@changes("Change an issue")
+def coord_update_issue(
+    office: Session,
+    issue: IssueName,
+    title: str | None = None,
+    description: str | None = None,
+    repos: Repos = None,
+    priority: Level | None = None,
+    severity: Severity = None,
+    status: IssueStatus | None = None,
+    assignee: str | None = None,
+    target: Date = None,
+    labels: Labels = None,
+    dependencies: BlockedBy = None,
+    blocking: Blocking = None,
+    clear: Annotated[Items, Field(description="Names of fields to empty.")] = None,
+) -> EditedIssue:
+    """Change the fields of an issue that are given; a list replaces the list that was there."""
+    fields = {**dict.fromkeys(clear or ()), **given(locals(), "issue", "clear")}
+    return edited(EditedIssue, office.coord.manager.update_issue(issue, fields))
+
+
+@adds("Close an issue")
+def coord_close_issue(office: Session, issue: IssueName) -> EditedIssue:
+    """Close an issue that is dealt with; `ready` names what may begin now that nothing else holds it up."""
+    return edited(EditedIssue, office.coord.manager.close_issue(issue))
+
+
+@reads("What holds a repository up")
+def coord_get_blocking_issues(office: Session, repo: RepoName) -> Sequence[BlockingIssue]:
+    """Open issues that hold up open work of the repository, directly or at the end of a chain, and what they hold up."""
+    return office.coord.manager.get_blocking_issues(repo)
+
+
+@reads("List todos")
+def coord_list_todos(
+    office: Session,
+    repo: AnyOf[str] = (),
+    status: AnyOf[TodoStatus] = (),
+    assignee: AnyOf[str] = (),
+    plan: AnyOf[str] = (),
+    priority: AnyOf[Level] = (),
+    label: AnyOf[str] = (),
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> Page[TodoInView]:
+    """Todos that fit all filters, most urgent first."""
+    found = office.coord.manager.list_todos(
+        status or None, repo or None, assignee or None, plan or None, priority or None, label or None
+    )
+    return page([as_view(todo) for todo in found], limit, offset)
+
+
+@reads("Show a todo")
+def coord_get_todo(office: Session, todo: TodoName) -> ShownTodo:
+    """One todo with everything that it waits for and holds up, and what a run does with it."""
+    coord = office.coord
+    manager = coord.manager
+    record = manager.get_todo(todo)
+    seen = glance(office.path, coord.settings, lambda live: live.todo(todo))
+    return shown(ShownTodo, record, manager.chains_of(todo), live=seen.answer if seen else None)
+
+
+@adds("Create a todo")
+def coord_create_todo(
+    office: Session,
+    task: Annotated[str, Field(description="A line that says what is to be done.")],
+    repo: RepoName,
+    plan: PlanName | None = None,
+    description: str | None = None,
+    acceptance_criteria: Annotated[Sequence[str] | None, Field(description="When it counts as done.")] = None,
+    priority: Level | None = None,
+    estimated_hours: Annotated[float | None, Field(gt=0)] = None,
+    blocked_by: BlockedBy = None,
+    blocking: Blocking = None,
+    assignee: str | None = None,
+    labels: Labels = None,
+    run: Annotated[str | None, Field(description="A shell command that does it.")] = None,
+    prompt: Annotated[str | None, Field(description="What an agent is told that does it.")] = None,
+    manual: Annotated[bool, Field(description="A person does it, and says so with coord_complete_todo.")] = False,
+    gate: Annotated[
+        bool | Gate | None,
+        Field(
+            description="It begins only after coord_approve_todo; `timeout` (like 24h) and `on_timeout` if nobody comes."
+        ),
+    ] = None,
+    timeout: Annotated[str | None, Field(description="Like 90s, 10m or 1h.")] = None,
+    resources: Resources = None,
+) -> EditedTodo:
+    """Write a new todo into the ecosystem file; it gets the next free id.
+
+    It is carried out by one of `run`, `prompt` or `manual`; without any, the configured agent is told what the todo says.
+    """
+    fields = given(
+        {**locals(), "action": _action(run, prompt, manual), "gate": gate or None}, "run", "prompt", "manual"
+    )
+    return edited(EditedTodo, office.coord.manager.create_todo(**fields))
+
+
+@adds("Complete a todo")
+def coord_complete_todo(
+    office: Session,
+    todo: TodoName,
+    actual_hours: Annotated[float | None, Field(ge=0, description="How long it took.")] = None,
+) -> EditedTodo:
+    """Say that a todo is done; `ready` names what may begin now. A run that waits for it goes on."""
+    coord = office.coord
+    completed = coord.complete_todo(todo, actual_hours)
+    if completed.run_id:
+        office.seen(coord.runs.get(completed.run_id))
+    return edited(EditedTodo, completed.edited or Edited(record=coord.manager.get_todo(todo)), run_id=completed.run_id)
+
+
+def _action(run: str | None, prompt: str | None, manual: bool) -> dict[str, Any] | None:
+    actions: list[dict[str, Any]] = [{"type": "shell", "run": run}] if run is not None else []
+    actions += [{"type": "agent", "prompt": prompt}] if prompt is not None else []
+    actions += [{"type": "manual"}] if manual else []
+    if len(actions) > 1:
+        raise UsageError(
+            "run, prompt and manual exclude each other", "give one of them, or none for the configured agent"
+        )
+    return actions[0] if actions else None
+
+
+@reads("List plans")
+def coord_list_plans(
+    office: Session, status: AnyOf[PlanStatus] = (), repo: AnyOf[str] = (), limit: Limit = 100, offset: Offset = 0
+) -> Page[Plan]:
+    """Plans that fit all filters, with their milestones, by date. Their todos: coord_list_todos(plan=…)."""
+    return page(office.coord.manager.list_plans(status or None, repo or None), limit, offset)
+
+
+@reads("Forecast a plan")
+def coord_forecast_plan(
+    office: Session,
+    plan: PlanName,
+    repos: Annotated[Items, Field(description="Only todos of these repositories.")] = None,
+    todos: Annotated[Items, Field(description="Only these todos.")] = None,
+    max_parallel: AtOnce = None,
+    limit: Most = 30,
+) -> CutForecast:
+    """How many hours a sweep of the plan would take under each strategy, which one it takes and why, the critical path, what the
+    bottleneck is, and what one more slot would save. Todos without an estimate count as others like them took. Starts nothing.
+    """
+    wanted = Selectors(repos=repos or (), todos=todos or ())
+    return cut_forecast(office.coord.planner.forecast(plan, wanted, max_parallel=max_parallel), limit)
+
+
+@checks("Is a plan done?")
+def coord_validate_plan(
+    office: Session,
+    plan: PlanName,
+    run_checks: Annotated[bool, Field(description="Also run the commands of its criteria, 60 s each.")] = False,
+    limit: Most = 30,
+) -> CutPlanCompletion:
+    """Whether the plan may count as done: milestones, criteria, deliverables, open todos, and what is missing."""
+    standing = office.coord.manager.validate_plan_completion(plan, run_checks=run_checks)
+    return cut(CutPlanCompletion, standing, limit)
+
+
+@reads("Where everything stands")
+def coord_get_ecosystem_status(office: Session, limit: Most = 30) -> CutEcosystemStatus:
+    """All repositories at a glance: what is ready, blocked, overdue, and what holds up most. Look here first."""
+    status = cut(CutEcosystemStatus, office.coord.manager.get_ecosystem_status(), limit, whole=("repos",))
+    return status.model_copy(update={"breakers": _breakers(office)})
+
+
+@reads("Where a repository stands")
+def coord_get_repo_status(office: Session, repo: RepoName, limit: Most = 30) -> CutRepoStatus:
+    """One repository: its open issues, todos, plans and dependencies, and what blocks it."""
+    status = cut(CutRepoStatus, office.coord.manager.get_repo_status(repo), limit)
+    own = next((breaker for breaker in _breakers(office) if breaker.name == f"repo:{repo}"), None)
+    return status.model_copy(update={"breaker": own})
+
+
+def _breakers(office: Session) -> tuple[Breaker, ...]:
+    """As far as Redis answers at once: nothing is started for it."""
+    seen = glance(office.path, office.coord.settings, lambda live: live.breakers())
+    return seen.answer if seen else ()
+
+
+@reads("List dependencies")
+def coord_list_dependencies(
+    office: Session,
+    consumer: AnyOf[str] = (),
+    provider: AnyOf[str] = (),
+    type: AnyOf[DependencyType] = (),
+    status: AnyOf[DependencyStatus] = (),
+    limit: Limit = 100,
+    offset: Offset = 0,
+) -> Page[Dependency]:
+    """Dependencies between repositories that fit all filters."""
+    found = office.coord.manager.list_dependencies(consumer or None, provider or None, type or None, status or None)
+    return page(found, limit, offset)
+
+
+@checks("Check dependencies")
+def coord_check_dependencies(office: Session, consumer: AnyOf[str] = ()) -> DependencyReport:
+    """Find out for real whether repositories have what they need of each other: their commands are run, addresses asked,
+    versions compared. Statuses that have changed are written into the file.
+    """
+    return office.coord.manager.check_dependencies(consumer or None)
