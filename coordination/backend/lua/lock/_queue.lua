@@ -5,7 +5,6 @@
 local OFFER_MS = 15000 -- how long a todo's share is kept for it until a worker comes for the todo
 local HANDED_MS = 3000 -- how long what was handed to a waiter is kept until it asks again: it may be dead
 local WAKE_MS = 60000
-local woken = {} -- todos that were granted what they waited for: `run todo`
 
 -- A request in the queue of a name, or nil where it is gone: then its place is cleared as well.
 local function in_queue(queue, id)

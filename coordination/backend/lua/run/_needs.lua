@@ -1,4 +1,3 @@
--- uses: lock
 -- What a todo needs while it runs, its seat in the repository and its resources, asked for in the room of locks by one request
 -- for each todo, all or nothing. The request's id is the todo's member, `run todo`; it is held until the run's steps give it back.
 
