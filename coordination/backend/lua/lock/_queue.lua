@@ -58,7 +58,7 @@ end
 local function grant(request, ttl)
   request.state, request.fence = 'held', next_fence()
   local record = key(KEY.request, request.id)
-  call('HSET', record, 'state', 'held', 'fence', request.fence, 'since', now)
+  call('HSET', record, 'state', 'held', 'fence', request.fence, 'since', now, unpack(request.description or {}))
   if ttl > 0 then call('PEXPIRE', record, ttl) elseif request.waited then call('PERSIST', record) end
   note_wait(request)
   for _, want in ipairs(request.wants) do
@@ -135,7 +135,7 @@ local function let_loose(request)
     elseif want.mode == 'x' then
       call('DEL', head .. want.name)
     else
-      drop_expired_shares(want.name) -- in the order of time, as `account` counts
+      if string.sub(want.name, 1, 9) == 'resource:' then drop_expired_shares(want.name) end -- in the order of time, as `account` counts
       call('ZREM', shares_of(want), share_of(want, request.id))
       account(want.name, -want.amount, now)
     end

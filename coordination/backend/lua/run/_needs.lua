@@ -29,9 +29,12 @@ end
 -- Returns the fence, or nil and the names in the way, in whose queues it stands from now on.
 local function ask(request, text, priority)
   local names = taken(request)
-  call('HSET', key(KEY.request, request.id), 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank),
-    'ttl', 0, 'kind', 'todo', 'party', request.id, 'arrived', request.arrived, 'priority', priority)
+  request.description = {
+    'wants', text, 'rank', string.format('%.0f', request.rank), 'ttl', 0, 'kind', 'todo', 'party', request.id,
+    'arrived', request.arrived, 'priority', priority,
+  }
   if #names == 0 then return grant(request, 0) end
+  call('HSET', key(KEY.request, request.id), 'state', 'waiting', unpack(request.description))
   return nil, names
 end
 

@@ -9,7 +9,7 @@ local runs, live, leases, holders, stops, timers, counters -- keys of all runs, 
 local OWN, SHARED = 22, 8
 local run -- its id
 local sends -- messages that the caller has to send to workers: {todo, attempt, repo, host, level, index, size}
-local memo -- facts read so far, the changes to be written, and the descriptors of todos
+local memo -- what was read of todos so far (facts, states, descriptors), and the changes of facts to be written
 local budget -- todos that this call may still end or line up
 
 local PIECE, LOOKED_AT = 300, 10000 -- todos that a step ends or lines up, and those that it goes through to find them: 10 to 25 ms
@@ -19,7 +19,7 @@ local function begin_run(keys, args)
     checkpoint, parents, behind, posted, events = unpack(keys, 1, OWN)
   runs, live, leases, holders, stops, timers, counters, head = unpack(keys, OWN + 1, OWN + SHARED)
   run, sends = args[1], {}
-  memo = { known = {}, changed = {}, changes = 0, tally = {}, places = {} }
+  memo = { known = {}, changed = {}, changes = 0, tally = {}, places = {}, states = {} }
   budget = { left = PIECE }
 end
 
@@ -88,7 +88,13 @@ end
 local function increment(todo, name) note(todo, name, (tonumber(fact(todo, name)) or 0) + 1) end
 -- What an attempt leaves is told apart from what undoing it leaves: people are shown both.
 local function note_of_attempt(todo, name, value) note(todo, (fact(todo, 'undo') and 'undo_' or '') .. name, value) end
-local function state_of(todo) return call('HGET', state, todo) end
+
+local function state_of(todo)
+  local states = memo.states
+  if states[todo] == nil then states[todo] = call('HGET', state, todo) end
+  return states[todo]
+end
+
 local function member(todo) return run .. ' ' .. todo end
 local function count(what) call('HINCRBY', counters, what, 1) end
 local function goes_on(status) return status == 'running' or status == 'rolling_back' end
@@ -110,6 +116,7 @@ local function move(todo, to)
   local from = state_of(todo)
   if from == to then return end
   call('HSET', state, todo, to)
+  memo.states[todo] = to
   local tally = memo.tally
   tally[from], tally[to] = (tally[from] or 0) - 1, (tally[to] or 0) + 1
   note(todo, 'since', now)
