@@ -3,7 +3,7 @@
 Blocks marked `console` and `python` are executed from top to bottom, each document in a folder of its own: that of a fresh
 `coord demo`, or an empty one for a document with `<!-- start: empty folder -->`. In a console block a line that begins with
 `$` is a command for sh, and the lines below it are its output (nothing is compared where there are none). `…` stands for
-any text, `# exit N` for another exit code than 0, and 2026-11-21 for today. The id of a run stands for the id that is printed
+any text, alone on a line for any lines, `# exit N` for another exit code than 0, and 2026-11-21 for today. The id of a run stands for the id that is printed
 in its place, also in later commands. `$ cd DIR` moves all later blocks.
 
 `<!-- file: NAME -->` above a block writes it to that file. `<!-- not-run: REASON -->` leaves a block out.
@@ -186,8 +186,9 @@ def fits(shown: tuple[str, ...], printed: str, run_ids: Mapping[str, str]) -> di
         return f"(?P<{names[token]}>{RUN_ID})"
 
     lines = ("".join(map(pattern, re.split(f"({RUN_ID}|{TODAY}|…)", line))) for line in shown)
-    said = "\n".join(line.rstrip() for line in printed.splitlines() if line.strip())
-    found = re.fullmatch(r"\n".join(lines), said, re.DOTALL)
+    wanted = "".join("(?:.*\n)?" if line == ".*" else f"{line}\n" for line in lines)
+    said = "".join(f"{line.rstrip()}\n" for line in printed.splitlines() if line.strip())
+    found = re.fullmatch(wanted, said, re.DOTALL)
     return {token: found[name] for token, name in names.items()} if found else None
 
 
