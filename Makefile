@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test golden soak chaos lint clean
+.PHONY: setup demo test golden docs pictures soak chaos lint clean
 
 setup: .venv/.installed
 
@@ -22,6 +22,14 @@ test: lint
 # What help, JSON and tools look like is kept in tests/golden; this writes it anew.
 golden: setup
 	$(BIN)/pytest tests/contracts/test_golden.py --renew-golden
+
+# The reference chapters, written from the program.
+docs: setup
+	$(BIN)/python -m docs.generate
+
+# And the pictures of a real run.
+pictures: setup
+	$(BIN)/python -m docs.generate --pictures
 
 # MINUTES=60 for a night; a part of it is among the tests.
 soak: setup
