@@ -58,6 +58,9 @@ SETTING_NOTES = {
     "host": "Read from the environment only.",
     "heartbeat": "Interval between two renewals of a lease.",
     "todo_timeout": "Time limit of an attempt of a todo that names no `timeout`.",
+    "jobs": "`coord up --jobs` and `coord worker --jobs` override it. `slots` of a repository limits its runs.",
+    "mcp_token": "At least 16 characters.",
+    "bundle_limit_bytes": "A larger commit needs a `url`.",
     "retry_strategy": "`immediate`, `fixed`, `linear`, `exponential` or `fibonacci`.",
     "retry_delay": "Delay before the first retry.",
     "retry_factor": "Growth of the delay under `exponential`.",
@@ -71,6 +74,12 @@ SETTING_NOTES = {
     "server_port": "None: the server listens on a unix socket only.",
 }
 """Facts that the docstrings of settings leave out."""
+OTHER_VARIABLES = {
+    "`COORD_ECOSYSTEM`": "the file to use, as `--ecosystem`",
+    "`COORD_DEBUG`": "1 prints tracebacks",
+    "`NO_COLOR`, `FORCE_COLOR`": "no colours at all, or colours also in a pipe",
+    "`XDG_CACHE_HOME`": "where `coord` keeps what it has parsed of large files (default: `~/.cache`), in `coord`",
+}
 
 
 def pages() -> Mapping[str, str]:
@@ -134,7 +143,7 @@ def settings() -> str:
         text = " ".join(part for part in (described.get(name, ""), SETTING_NOTES.get(name, "")) if part)
         lines.append(f"## {name}\n\nDefault: {_default(field.default)}. Environment: `{ENV_PREFIX}{name.upper()}`.\n\n")
         lines.extend(_docstring(text))
-    return "".join(lines)
+    return "".join([*lines, "## Other variables\n\n", *_items(OTHER_VARIABLES.items())])
 
 
 def attribute_docstrings(model: type) -> dict[str, str]:

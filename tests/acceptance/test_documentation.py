@@ -24,9 +24,9 @@ EXECUTED = [
     for document in WRITTEN
     if any(block.language in ("console", "python") and not block.not_run for block in blocks(document))
 ]
-MOST_NOT_RUN = 40
+MOST_NOT_RUN = 16
 LANGUAGES = {"console", "python", "yaml", "json", "text"}
-OPENINGS = re.compile(r"(?:^|\n\n|[.!?:;] |\* |\| )(What|Who|Whoever|Of|Whether)\b")
+OPENINGS = re.compile(r"(?:^|\n\n|[.!?:;]\s+|\* |\| |# )(What|Who|Whoever|Of|Whether)\b")
 SECTIONS = (
     models.Repo, models.Resource, models.ResourceNeed, models.Issue, models.Plan, models.Milestone, models.Todo,
     models.Dependency,
