@@ -35,6 +35,8 @@ class Renew(Protocol):
 
 
 class Renewal:
+    """The thread that renews locks; no `BackgroundService`: it waits on a condition until the next lock is due, and a fork begins it anew."""
+
     def __init__(self, renew: Renew) -> None:
         self._renew = renew
         self._stopping = False

@@ -24,14 +24,13 @@ import re
 import resource
 import secrets
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.processes import ON_LINUX, all_pids, kill_group, look
 from workers.process import guard
 
 KEY = "COORD_IDEMPOTENCY_KEY"
@@ -64,7 +63,7 @@ class ProcessMarker:
 
 def new_mark() -> int:
     """Return a number by which the processes of one attempt are known; 0 where the system cannot carry it."""
-    if not sys.platform.startswith("linux"):
+    if not ON_LINUX:
         return 0
     _, hard = resource.getrlimit(guard.RLIMIT_LOCKS)
     highest = HIGHEST_MARK if hard == resource.RLIM_INFINITY else hard
@@ -73,7 +72,7 @@ def new_mark() -> int:
 
 def is_alive(trace: ProcessMarker) -> bool:
     """Whether anything of the attempt lives; a single look, made quickly, for it is made at the end of each attempt."""
-    if not sys.platform.startswith("linux"):
+    if not ON_LINUX:
         return False
     signs = [f"{KEY}={trace.key}".encode(), f"{FENCE}={trace.fence}".encode()] if trace.key and trace.fence else []
     mark = str(trace.mark).encode() if trace.mark else b""
@@ -110,19 +109,16 @@ def end(trace: ProcessMarker, within: timedelta) -> set[int]:
 
 
 def find(trace: ProcessMarker) -> set[int]:
-    if not sys.platform.startswith("linux"):
+    if not ON_LINUX:
         return _group_if_the_same(trace)
     spared = _self_and_ancestors()
-    return {pid for pid in _processes() if pid not in spared and _belongs(pid, trace)}
+    return {pid for pid in all_pids() if pid not in spared and _belongs(pid, trace)}
 
 
 def started(pid: int) -> str:
-    """When a process began, in words that only compare; empty if there is no such process."""
-    if sys.platform.startswith("linux"):
-        fields = _stat(pid)
-        return fields[19] if fields else ""
-    answer = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return answer.stdout.strip()
+    """Return when a process of this boot began, in a form that only compares; empty if there is no such process."""
+    found = look(pid)
+    return found.started if found else ""
 
 
 def _group_if_the_same(trace: ProcessMarker) -> set[int]:
@@ -132,9 +128,8 @@ def _group_if_the_same(trace: ProcessMarker) -> set[int]:
 
 def _kill(pid: int, trace: ProcessMarker) -> None:
     try:
-        if not sys.platform.startswith("linux"):
-            os.killpg(pid, signal.SIGKILL)
-            return
+        if not ON_LINUX:
+            return kill_group(pid)
         handle = os.pidfd_open(pid)  # from here on the number cannot come to mean another process
         try:
             if _belongs(pid, trace):
@@ -146,13 +141,13 @@ def _kill(pid: int, trace: ProcessMarker) -> None:
 
 
 def _belongs(pid: int, trace: ProcessMarker) -> bool:
-    fields = _stat(pid)
-    if not fields or fields[0] in ("Z", "X"):
+    found = look(pid)
+    if found is None or found.state in ("Z", "X"):
         return False
     return (
         _has_mark(pid, trace)
         or _has_key(pid, trace)
-        or (trace.group is not None and int(fields[3]) == trace.group and _session_is_the_same(pid, trace))
+        or (trace.group is not None and found.session == trace.group and _session_is_the_same(pid, trace))
     )
 
 
@@ -190,23 +185,10 @@ def _works_inside(pid: int, trace: ProcessMarker) -> bool:
         return False
 
 
-def _processes() -> list[int]:
-    return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
-
-
 def _self_and_ancestors() -> set[int]:
     spared, pid = set(), os.getpid()
     while pid > 0 and pid not in spared:
         spared.add(pid)
-        fields = _stat(pid)
-        pid = int(fields[1]) if fields else 0
+        found = look(pid)
+        pid = found.parent if found else 0
     return spared
-
-
-def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat after the name: state, parent, group, session, … 19 is the start time."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(") ")[2].split()

@@ -10,11 +10,9 @@ that other name is left of somebody who was killed, and goes. It all goes with t
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.files import make_private
+from coordination.files import lock, make_private, open_lock
 from coordination.runs.cleanup_jobs import RUN_ID
 from coordination.runs.records import Origin
 from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote, hidden, sentence
@@ -191,23 +189,13 @@ def _check(sought: CommitRef) -> None:
 @contextmanager
 def _alone_in(home: Path, patience: timedelta) -> Iterator[Hold]:
     make_private(home)
-    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_lock(home / "lock")
     try:
-        _wait_for(lock, home, patience)
-        yield Hold(fd=lock)
+        if not lock(descriptor, patience.total_seconds(), POLL_S):
+            raise NotCarried(f"{home} has been in use by another process for {patience}")
+        yield Hold(fd=descriptor)
     finally:
-        os.close(lock)
-
-
-def _wait_for(lock: int, home: Path, patience: timedelta) -> None:
-    deadline = time.monotonic() + patience.total_seconds()
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise NotCarried(f"{home} has been in use by another process for {patience}") from None
-            time.sleep(POLL_S)
+        os.close(descriptor)
 
 
 def _furnish(path: Path, sought: CommitRef, lender: Path | None) -> None:

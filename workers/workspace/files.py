@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coordination.backend.daemon import start_time
 from coordination.files import make_private
+from coordination.processes import start_time
 from workers.workspace.lock import describe_os_error
 
 

@@ -8,7 +8,6 @@ The caller holds the workspace's lock. What `prepare` left untracked (a virtual 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
-from coordination.files import make_private, open_private
+from coordination.files import locked, make_private, open_private
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, git, git_dir_of
 from workers.workspace.lock import WorkspaceLock, WorkspaceUnusable, describe_os_error
@@ -199,13 +198,9 @@ class GitWorktree:
 
     @contextmanager
     def _entries(self) -> Iterator[None]:
-        """The lock under which entries of worktrees are made and removed; short, so it is simply waited for."""
-        fd = os.open(self._common_dir / "coord.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        """Hold the lock under which entries of worktrees are made and removed; others hold it for moments."""
+        with locked(self._common_dir / "coord.lock"):
             yield
-        finally:
-            os.close(fd)
 
 
 class Prepared:

@@ -30,7 +30,6 @@ What happens on each failure
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -44,7 +43,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordination.errors import Conflict, CoordinationError
-from coordination.files import make_private, open_private
+from coordination.files import is_removed, make_private, open_lock, replace_file, try_lock
 from workers.process import orphans
 from workers.workspace.git import Hold
 from workers.workspace.trouble import Trouble, trouble_of_error
@@ -230,15 +229,11 @@ class WorkspaceLock:
         path = self._folder / "lock"
         try:
             make_private(self._folder)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:  # somebody removes the folder just now
+            fd = open_lock(path)
+        except FileNotFoundError:  # another process removes the folder just now
             return None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_ino == path.stat().st_ino:  # or `remove` took the file away while we came
-                return fd
-        except (BlockingIOError, FileNotFoundError):
-            pass
+        if try_lock(fd) and not is_removed(fd, path):
+            return fd
         os.close(fd)
         return None
 
@@ -294,10 +289,7 @@ class WorkspaceLock:
         )
 
     def _write(self, lock_holder: LockHolder) -> None:
-        new = self._folder / "occupant.new"
-        with open_private(new) as file:
-            file.write(lock_holder.model_dump_json())
-        new.replace(self._folder / "occupant.json")
+        replace_file(self._folder / "occupant.json", lock_holder.model_dump_json().encode(), durable=False)
         self._occupant = lock_holder
 
     def _release(self) -> None:

@@ -44,7 +44,7 @@ from functools import partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, UsageError
-from coordination.files import open_private
+from coordination.files import replace_file
 from coordination.models import Repo
 from workers.process.child import Child
 from workers.workspace.base_commit import Carried, Earlier, MergeContext, Unmergeable, begin
@@ -312,10 +312,7 @@ class Worktree:
                 if self._carried is None
                 else self._go_on(self._carried)
             )
-            new = self._records / "base.new"
-            with open_private(new) as text:
-                text.write(found)
-            new.replace(file)
+            replace_file(file, found.encode(), durable=False)
         return file.read_text()
 
     def _go_on(self, carried: Carried) -> str:
