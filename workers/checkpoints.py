@@ -23,7 +23,7 @@ _Stamp = tuple[int, int, int]
 
 
 class Checkpoint:
-    """Of one attempt. `news` and `told` are for the thread of heartbeats, the rest for the attempt's own."""
+    """Of one attempt. `unsent` and `sent` are for the thread of heartbeats, the rest for the attempt's own."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
@@ -46,7 +46,7 @@ class Checkpoint:
                 self._file = None
                 self._left = self._read(file)
 
-    def news(self) -> str:
+    def unsent(self) -> str:
         """The JSON that Redis does not know yet; empty if there is none."""
         with self._guard:
             if self._file is None or (stamp := _stamp(self._file)) == self._told_of:
@@ -55,8 +55,8 @@ class Checkpoint:
             self._looked = stamp
         return "" if written == self._told or _number(written) else written
 
-    def told(self, written: str) -> None:
-        """Redis knows what `news` has answered last."""
+    def sent(self, written: str) -> None:
+        """Redis knows what `unsent` has answered last."""
         with self._guard:
             self._told, self._told_of = written, self._looked
 

@@ -23,7 +23,8 @@ from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.app import Container, WorkerConfig
+from workers.app import Container
+from workers.config import WorkerConfig
 from workers.outcome import TaskResult, TaskResultKind
 from workers.result_cache.results import Kept
 
@@ -97,7 +98,7 @@ class Bench:
         return run_id
 
     def deliver(self, run_id: str, todo: str = "T", parts: Container | None = None) -> TaskResult:
-        return (parts or self.parts).attempts.carry_out(run_id, todo, 1, "r1")
+        return (parts or self.parts).deliveries.handle(run_id, todo, 1, "r1")
 
     def fire(self, run_id: str) -> None:
         """Its timer is due."""

@@ -85,12 +85,12 @@ class Recall:
             self._say(f"cache: cannot be used: {_words(error)}; it runs")
             return None
 
-    def note(self, attempt_outcome: AttemptOutcome, at: Workspace) -> None:
+    def note(self, outcome: AttemptOutcome, at: Workspace) -> None:
         """What this attempt came to in the workspace, to be kept if that counts."""
-        if not self._key or attempt_outcome.cached or not isinstance(at, Worktree):
+        if not self._key or outcome.cached or not isinstance(at, Worktree):
             return
         try:
-            kept = self._made(attempt_outcome, at)
+            kept = self._made(outcome, at)
         except TROUBLE as error:
             self._say(f"cache: its result is not kept: {_words(error)}")
             return
@@ -136,7 +136,7 @@ class Recall:
             return None
         self._say(f"cached: from {kept.todo} of run {kept.run} ({lasting(max(0.0, now - kept.at) / 3600)} ago)")
         source = member(kept.run, kept.todo)
-        return AttemptOutcome(word=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, since=since, cached=source)
+        return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, since=since, cached=source)
 
     def _restored(self, workspace: Worktree, kept: Kept) -> str | None:
         todo = self._grant.spec.todo
@@ -156,15 +156,15 @@ class Recall:
             self._lock = self._results.alone(self._key, f"{todo} of run {run}")
         except LockTimeout as taken:
             who = ", ".join(taken.holders) or "another attempt"
-            return AttemptOutcome(word=OutcomeKind.BUSY, why=f"{who}, which computes the same", again=LOOK_AGAIN)
+            return AttemptOutcome(kind=OutcomeKind.BUSY, why=f"{who}, which computes the same", again=LOOK_AGAIN)
         return None
 
-    def _made(self, attempt_outcome: AttemptOutcome, at: Worktree) -> Kept:
+    def _made(self, outcome: AttemptOutcome, at: Worktree) -> Kept:
         run, todo = self._who
         with scratch(self._state) as folder:
-            changes = patch(attempt_outcome.since, attempt_outcome.tip, at, folder / "changes")
-        tree = tree_of(attempt_outcome.tip, at)
-        return Kept(run=run, todo=todo, at=time.time(), tree=tree, output=attempt_outcome.output, changes=changes)
+            changes = patch(outcome.since, outcome.tip, at, folder / "changes")
+        tree = tree_of(outcome.tip, at)
+        return Kept(run=run, todo=todo, at=time.time(), tree=tree, output=outcome.output, changes=changes)
 
 
 def _words(error: Exception) -> str:
