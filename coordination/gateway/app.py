@@ -58,8 +58,8 @@ class Gateway:
 
     @asynccontextmanager
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
-        self._desk = RedisExecutor(self._tokens.ping)
-        self._clients = Clients(self._desk, self._tokens)
+        self._executor = RedisExecutor(self._tokens.ping)
+        self._clients = Clients(self._executor, self._tokens)
         listener = Listener(self._reader, self._keys, self._clients)
         doubting = asyncio.create_task(self._clients.doubt())
         listener.start()
@@ -68,7 +68,7 @@ class Gateway:
         finally:
             doubting.cancel()
             listener.stop()
-            self._desk.close()
+            self._executor.close()
 
     async def _come(self, socket: WebSocket) -> None:
         if not may_ask(socket.headers, self._pages):
@@ -93,7 +93,7 @@ class Gateway:
         except Left as left:
             return left.ending
         bus = self._bus_of(grant.recipient)
-        session = Session(socket, grant, token, bus, self._desk, self._limits, self._clients.topics)
+        session = Session(socket, grant, token, bus, self._executor, self._limits, self._clients.topics)
         try:
             await self._clients.enter(session)
             return await session.serve(resume)
@@ -116,9 +116,9 @@ class Gateway:
     async def _owner(self, token: str, guess: Guess) -> Grant | None:
         """Look the token up. Where guesses are many, one at a time: they take one of the threads, not all."""
         if not self._tries.exhausted(guess):
-            return await self._desk.once(lambda: self._tokens.grant_of(token))
+            return await self._executor.once(lambda: self._tokens.grant_of(token))
         async with self._guessing:
-            return await self._desk.once(lambda: self._tokens.grant_of(token))
+            return await self._executor.once(lambda: self._tokens.grant_of(token))
 
 
 async def _close(socket: WebSocket, ending: CloseReason) -> None:

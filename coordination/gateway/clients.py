@@ -19,9 +19,9 @@ CHECKED_EVERY_S = 30.0
 class Clients:
     """The sessions of one event loop, on which the listener's thread puts what it receives."""
 
-    def __init__(self, desk: RedisExecutor, tokens: Tokens) -> None:
+    def __init__(self, executor: RedisExecutor, tokens: Tokens) -> None:
         self._loop = asyncio.get_running_loop()
-        self._desk, self._tokens = desk, tokens
+        self._executor, self._tokens = executor, tokens
         self._here: dict[str, Session] = {}
         self.topics = Patterns[ClientTopics]()
         self._doubted: asyncio.Queue[str | None] = asyncio.Queue()
@@ -37,7 +37,7 @@ class Clients:
             self.exit(before)
         self._here[session.recipient] = session
         news = News(recipient=session.recipient, but=session.id)
-        await self._desk.do(lambda: self._tokens.tell(news), session.redis_is_away)
+        await self._executor.do(lambda: self._tokens.tell(news), session.redis_is_away)
 
     def exit(self, session: Session) -> None:
         if self._here.get(session.recipient) is session:
@@ -97,7 +97,7 @@ class Clients:
 
     async def _check(self, session: Session) -> None:
         try:
-            recipient = await self._desk.once(lambda: self._tokens.recipient_of(session.token))
+            recipient = await self._executor.once(lambda: self._tokens.recipient_of(session.token))
         except Unreachable:
             return  # nobody can say; it is asked again
         if recipient != session.recipient:

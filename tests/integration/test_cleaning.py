@@ -388,7 +388,7 @@ def test_a_worker_whose_answer_was_not_heard_gives_it_again_with_what_it_has_rem
     machine.stop()
     board = CleanupQueue(store.redis, store.keys)
     jobs = machine.cleanup_jobs("w2")
-    board.hang(CleanupJob(id="e1", until_ms=store.now_ms() + 60_000, remove=True, branches=False))
+    board.post(CleanupJob(id="e1", until_ms=store.now_ms() + 60_000, remove=True, branches=False))
     plain, asked = Pipeline.execute, []
 
     def unheard(pipeline: Pipeline, *args: Any, **options: Any) -> Any:
@@ -461,7 +461,7 @@ def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
     errand = CleanupJob(
         id="1", until_ms=store.now_ms() + 60_000, tips={FORGOTTEN_RUN: {"r1": "a" * 40, "r2": "b" * 40}}
     )
-    CleanupQueue(store.redis, store.keys).hang(errand)
+    CleanupQueue(store.redis, store.keys).post(errand)
     found = Artifact(run=FORGOTTEN_RUN, kind=Kind.BRANCH, repo="r2", path="/somewhere")
     answer = {"errand_id": "1", "worker_id": "w1@h1", "answer": Answer(host="h1", found=(found,)).model_dump()}
 

@@ -135,7 +135,7 @@ def test_who_may_read_no_inbox_hears_that_there_is_something(run: Harness, restr
 def test_every_worker_is_told_that_there_is_an_errand(
     store: RunStore, one: Colleague, other: Colleague, restricted: Colleague
 ):
-    CleanupQueue(store.redis, store.keys).hang(CleanupJob(id="1", until_ms=store.now_ms() + 60_000))
+    CleanupQueue(store.redis, store.keys).post(CleanupJob(id="1", until_ms=store.now_ms() + 60_000))
 
     assert [who.next() for who in (one, other, restricted)] == [("look",)] * 3
 

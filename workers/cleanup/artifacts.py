@@ -77,27 +77,27 @@ class RunArtifacts:
         found = [(kind, self._state / kind / run) for kind in kinds]
         return [Artifact(run=run, kind=kind, path=str(p)) for kind, p in found if p.is_dir() and not p.is_symlink()]
 
-    def remove(self, remnant: Artifact) -> Artifact:
+    def remove(self, artifact: Artifact) -> Artifact:
         """The same thing, gone; or with why it stays."""
         try:
-            return self.take(remnant)
+            return self.take(artifact)
         except CoordinationError as error:
-            return remnant.model_copy(update={"stays": error.message})
+            return artifact.model_copy(update={"stays": error.message})
         except OSError as error:
-            return remnant.model_copy(update={"stays": f"{error.filename or remnant.path}: {error.strerror}"})
+            return artifact.model_copy(update={"stays": f"{error.filename or artifact.path}: {error.strerror}"})
 
-    def take(self, remnant: Artifact) -> Artifact:
+    def take(self, artifact: Artifact) -> Artifact:
         """As `remove`, but raises what may pass: WorkspaceBusy, WorkspaceUnusable, GitInterrupted, OSError."""
-        if remnant.stays:
-            return remnant
-        if remnant.kind is Kind.BRANCH:
-            alone = partial(self._worktree(remnant.run, remnant.repo).alone, PATIENCE)
-            return self._branches[remnant.repo].remove(remnant, alone)
-        if remnant.kind is Kind.WORKTREE:
-            self._worktree(remnant.run, remnant.repo).remove(PATIENCE)
+        if artifact.stays:
+            return artifact
+        if artifact.kind is Kind.BRANCH:
+            alone = partial(self._worktree(artifact.run, artifact.repo).alone, PATIENCE)
+            return self._branches[artifact.repo].remove(artifact, alone)
+        if artifact.kind is Kind.WORKTREE:
+            self._worktree(artifact.run, artifact.repo).remove(PATIENCE)
         else:
-            remove_tree(Path(remnant.path))
-        return remnant.model_copy(update={"gone": True})
+            remove_tree(Path(artifact.path))
+        return artifact.model_copy(update={"gone": True})
 
     def loose(self, worktree: Artifact) -> str:
         """Return the commit that would go with it, on no branch as it is; empty if there is none."""
@@ -108,19 +108,19 @@ class RunArtifacts:
         path = self._path(run, repo)
         return Artifact(run=run, kind=Kind.WORKTREE, repo=repo, path=str(path), stays=self._not_ours(repo, path))
 
-    def _measured(self, remnant: Artifact) -> Artifact:
-        path = Path(remnant.path)
-        loose = self.loose(remnant)
-        there = not remnant.stays and path.is_dir()
-        changed = bool(loose) or (there and self._worktree(remnant.run, remnant.repo).changed)
-        return remnant.model_copy(update={"bytes": size_of(path), "changed": changed, "loose": loose})
+    def _measured(self, artifact: Artifact) -> Artifact:
+        path = Path(artifact.path)
+        loose = self.loose(artifact)
+        there = not artifact.stays and path.is_dir()
+        changed = bool(loose) or (there and self._worktree(artifact.run, artifact.repo).changed)
+        return artifact.model_copy(update={"bytes": size_of(path), "changed": changed, "loose": loose})
 
     def _branches_of(self, run: str) -> list[Artifact]:
         found = (
             branches.of(run, base=self._base(run, repo), own=self._path(run, repo))
             for repo, branches in self._branches.items()
         )
-        return [remnant for remnant in found if remnant is not None]
+        return [artifact for artifact in found if artifact is not None]
 
     def _path(self, run: str, repo: str) -> Path:
         return self._state / "worktrees" / run / repo

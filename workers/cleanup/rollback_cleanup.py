@@ -58,16 +58,16 @@ class RollbackCleanup:
         """Raises where something of the run would be lost; `of_all`: of the runs that it took up, too."""
         if self._has_git():
             for run in self._runs if of_all else (self.run,):
-                self._refuse(run, self._found(self._remains(run), run))
+                self._refuse(run, self._found(self._artifacts(run), run))
 
     def carry_out(self) -> Iterator[str]:
         """All of it, or nothing; in words what went. What is gone already is fine. Raises WorkspaceBusy or NotRemoved."""
         self.refuse_losses(of_all=True)
         for run in self._runs if self._has_git() else ():
-            remains = self._remains(run)
-            for remnant in self._found(remains, run):
-                words = self._words(remnant)
-                self._refuse(run, [remains.take(remnant)])
+            artifacts = self._artifacts(run)
+            for artifact in self._found(artifacts, run):
+                words = self._words(artifact)
+                self._refuse(run, [artifacts.take(artifact)])
                 yield words
 
     @property
@@ -79,19 +79,19 @@ class RollbackCleanup:
         has = not look(self.checkout)[0]
         return has and next(worktrees(self.checkout), None) is not None
 
-    def _found(self, remains: RunArtifacts, run: str) -> list[Artifact]:
-        return [self._judged(remains, remnant) for remnant in remains.of_repo(run, self.repo)]
+    def _found(self, artifacts: RunArtifacts, run: str) -> list[Artifact]:
+        return [self._judged(artifacts, artifact) for artifact in artifacts.of_repo(run, self.repo)]
 
-    def _judged(self, remains: RunArtifacts, remnant: Artifact) -> Artifact:
+    def _judged(self, artifacts: RunArtifacts, artifact: Artifact) -> Artifact:
         """The same; a worktree stays where HEAD has somebody's own commit that is on no branch."""
-        loose = remains.loose(remnant) if remnant.kind is Kind.WORKTREE else ""
-        last = occupant_in(self.state / "workspaces" / remnant.run / self.repo)
-        if not loose or (last and not last.left and self._is_of(last, remnant.run, loose)):
-            return remnant
+        loose = artifacts.loose(artifact) if artifact.kind is Kind.WORKTREE else ""
+        last = occupant_in(self.state / "workspaces" / artifact.run / self.repo)
+        if not loose or (last and not last.left and self._is_of(last, artifact.run, loose)):
+            return artifact
         stays = f"its HEAD is at {loose[:12]}, which is on no branch"
-        return remnant.model_copy(update={"loose": loose, "stays": stays})
+        return artifact.model_copy(update={"loose": loose, "stays": stays})
 
-    def _remains(self, run: str) -> RunArtifacts:
+    def _artifacts(self, run: str) -> RunArtifacts:
         tips = [{self.repo: tip} for tip in self._recorded(run)]
         return RunArtifacts(self.state, {self.repo: self.checkout}, tips, strict=True)
 
@@ -126,24 +126,24 @@ class RollbackCleanup:
         return ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", cwd=self.checkout).stdout.strip()
 
     def _refuse(self, run: str, found: list[Artifact]) -> None:
-        kept = [f"{self._name(remnant)} stays: {remnant.stays}" for remnant in found if remnant.stays]
+        kept = [f"{self._name(artifact)} stays: {artifact.stays}" for artifact in found if artifact.stays]
         if kept:
-            loose = next((remnant.path for remnant in found if remnant.loose), "")
+            loose = next((artifact.path for artifact in found if artifact.loose), "")
             keep = f"{loose} branch NAME" if loose else f"{self.checkout} branch -m {branch_of(run)} NAME"
             raise NotRemoved(
                 f"{self.repo}: {'; '.join(kept)}",
                 f"keep what is yours (git -C {keep}), then: coord rollback {self.run}",
             )
 
-    def _name(self, remnant: Artifact) -> str:
-        if remnant.kind is Kind.WORKTREE:
-            return f"the worktree {remnant.path}"
-        return f"branch {branch_of(remnant.run)} in {remnant.path}"
+    def _name(self, artifact: Artifact) -> str:
+        if artifact.kind is Kind.WORKTREE:
+            return f"the worktree {artifact.path}"
+        return f"branch {branch_of(artifact.run)} in {artifact.path}"
 
-    def _words(self, remnant: Artifact) -> str:
-        if remnant.kind is Kind.WORKTREE:
-            return f"{self._name(remnant)} is removed"
-        head = self._head(remnant.run)
-        merged = not remnant.unmerged and self._trailers(head)[0] == remnant.run
+    def _words(self, artifact: Artifact) -> str:
+        if artifact.kind is Kind.WORKTREE:
+            return f"{self._name(artifact)} is removed"
+        head = self._head(artifact.run)
+        merged = not artifact.unmerged and self._trailers(head)[0] == artifact.run
         elsewhere = "; its commits are on another branch or tag as well, and stay there" if merged else ""
-        return f"{self._name(remnant)} is removed, it stood at {head[:12]}{elsewhere}"
+        return f"{self._name(artifact)} is removed, it stood at {head[:12]}{elsewhere}"

@@ -58,16 +58,16 @@ class RunBranches:
             else self._checked_out(run, self.places, own),
         )
 
-    def remove(self, remnant: Artifact, alone: Callable[[], AbstractContextManager[Hold]]) -> Artifact:
+    def remove(self, artifact: Artifact, alone: Callable[[], AbstractContextManager[Hold]]) -> Artifact:
         """The branch gone, unless somebody has moved it or checked it out meanwhile.
 
         Raises GitInterrupted or WorkspaceBusy.
         `alone`: keeps everybody else from writing it, and gives the descriptor of that lock.
         """
-        stays = self._checked_out(remnant.run, dict(worktrees(self._checkout)))
+        stays = self._checked_out(artifact.run, dict(worktrees(self._checkout)))
         try:
             if not stays:
-                ref, head = f"refs/heads/{branch_of(remnant.run)}", self.heads[remnant.run]
+                ref, head = f"refs/heads/{branch_of(artifact.run)}", self.heads[artifact.run]
                 with alone() as hold:
                     self._unlock(ref)
                     git("update-ref", "--no-deref", "-d", ref, head, cwd=self._checkout, hold=hold)
@@ -75,7 +75,7 @@ class RunBranches:
             raise
         except GitRefused as refused:
             stays = refused.message
-        return remnant.model_copy(update={"stays": stays, "gone": not stays})
+        return artifact.model_copy(update={"stays": stays, "gone": not stays})
 
     def _unlock(self, ref: str) -> None:
         """Remove a lock file of the branch: nobody else may write it now, so the git that left it was killed."""
