@@ -149,14 +149,19 @@ def _place(name: str, path: str | None, repo: Repo | None, base: Path) -> Path:
 
 
 def _folder(repo: Repo | None, name: str, base: Path) -> Path | None:
-    """Return the folder that the file names, else the folder of the repository's name; None where there is neither."""
+    """Return the folder that the file names, else the folder of the repository's name.
+
+    None where there is neither.
+    """
     if repo is not None and repo.path is not None:
         return (base / repo.path).resolve()
     return (base / name).resolve() if (base / name).is_dir() else None
 
 
 def refuse_shared(places: Mapping[str, Path]) -> None:
-    """Refuse two repositories in one folder, or one inside another without a `.git` of its own. Raises UsageError.
+    """Refuse two repositories in one folder, or one inside another without a `.git` of its own.
+
+    Raises UsageError.
 
     `places`: absolute, without symbolic links.
     """
@@ -218,7 +223,10 @@ class RateLimitedLog(logging.Filter):
 
 
 def _without_numbers(record: logging.LogRecord) -> str:
-    """Return the line; of a logger that counts its tries without numbers, which elsewhere name todos, runs or processes."""
+    """Return the line, without numbers if its logger counts tries.
+
+    Elsewhere a number names a todo, run or process.
+    """
     line = record.getMessage()
     return _NUMBER.sub("#", line) if record.name.startswith(_NUMBERED) else line
 

@@ -1,8 +1,8 @@
 """The two actions of an attempt: run a todo, or compensate it.
 
-`attempt.py` does the same for both: the workspace, the command under its guard, timeout, log, lease and fence. Running a todo
-executes its action, and commits its changes. Compensating it executes its compensation, and with the last todo of a repository
-removes the run's worktree and branch.
+`attempt.py` does the same for both: the workspace, the command under its guard, timeout, log, lease and
+fence. Running a todo executes its action, and commits its changes. Compensating it executes its compensation,
+and with the last todo of a repository removes the run's worktree and branch.
 
     workspace   compensate   effect
     worktree    given        the command, at the run's tip; nothing of it is committed
@@ -11,8 +11,8 @@ removes the run's worktree and branch.
     in place    none         refused: nothing undoes it
     manual      none         nothing: a person did it (the step passes it over, and no worker gets it)
 
-An attempt may follow one that was killed in the middle. It recognises the command by its idempotency key, and the other effects
-by themselves.
+An attempt may follow one that was killed in the middle. It recognises the command by its idempotency key, and
+the other effects by themselves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from workers.context import read_output
 from workers.executors.seam import Undone
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.result_cache import Recall
-from workers.workspace.interface import Workspace
+from workers.workspace.base import Workspace
 from workers.workspace.lock import describe_os_error
 
 
@@ -44,7 +44,7 @@ class AttemptAction:
 
     @property
     def key(self) -> str:
-        """COORD_IDEMPOTENCY_KEY, the same for every attempt: what it does outside can be recognised as done before."""
+        """Return COORD_IDEMPOTENCY_KEY: equal for all attempts, so that effects outside are recognised."""
         raise NotImplementedError
 
     def has_command(self) -> bool:
@@ -56,7 +56,10 @@ class AttemptAction:
         return None
 
     def undone(self, folder: Path) -> Undone | None:
-        """Return what the command is told of the todo that it undoes, in files of this folder. Raises WorkspaceUnusable."""
+        """Return what the command is told of the todo that it undoes, in files of this folder.
+
+        Raises WorkspaceUnusable.
+        """
         return None
 
     def explained(self, why: str) -> str:

@@ -1,7 +1,7 @@
 """Execute one attempt of a todo: enter its workspace, run its command under the guard, keep its result.
 
-Nothing here talks to Redis but the log: `delivery.py` takes the step that the outcome asks for, `actions.py` says what differs
-between running a todo and compensating it.
+Nothing here talks to Redis but the log: `delivery.py` takes the step that the outcome asks for, `actions.py`
+says what differs between running a todo and compensating it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from workers.outcome import AttemptOutcome, OutcomeKind, OutputTail, describe_ex
 from workers.process.child import GUARD_LOST, Child, Exit, start
 from workers.transfer.bundles import NotCarried, sentence
 from workers.transfer.commits import PathMissing
+from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Unmergeable
+from workers.workspace.choice import workspace_for
 from workers.workspace.commit import CommitRefused, CommitStyle
 from workers.workspace.files import scratch
 from workers.workspace.git import clean_environment, without_redirecting
-from workers.workspace.interface import Workspace, workspace_for
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy, WorkspaceUnusable, describe_os_error
 from workers.workspace.trouble import GitInterrupted, Trouble, trouble_of_git
 
@@ -119,7 +120,7 @@ class Attempt:
         )
 
     def _hindered(self, trouble: Trouble, words: str) -> AttemptOutcome:
-        """Return the outcome of trouble that passes; limited where the todo's own command may have removed the folder."""
+        """Return the outcome of trouble that passes, limited if the todo's command may have caused it."""
         limited = (
             (self._begun or self._preparing)
             and trouble.is_of_the_folder
@@ -135,7 +136,10 @@ class Attempt:
         return AttemptOutcome(kind=self._stopped or OutcomeKind.HINDERED, why=words)
 
     def _is_blame_of_worker(self, error: CoordinationError) -> bool:
-        """Whether the todo cannot have caused the error: git refused before its command began, and not a merge of commits."""
+        """Whether the todo cannot have caused the error.
+
+        Git refused before its command began, and not a merge of commits.
+        """
         if isinstance(error, WorkspaceUnusable):
             return True
         return isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._begun
@@ -182,7 +186,7 @@ class Attempt:
         )
 
     def _git_commit(self, workspace: Workspace, argv: Sequence[str], text: str) -> None:
-        """Commit under the guard: the output of hooks goes to the log, and one that hangs meets the todo's timeout."""
+        """Commit under the guard: hooks' output goes to the log, and the todo's timeout ends them."""
         if self._attempt_environment.brief.commit_hooks == "skip":
             self._log.say("commit: no git hooks run, for the setting commit_hooks is skip")
         self._output_tail.forget()

@@ -1,4 +1,4 @@
-"""The environment of an attempt: its run's brief, folders, services of this machine, and commits of other hosts."""
+"""The environment of an attempt: its run's brief, folders, services, and commits of other hosts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ class AttemptEnvironment:
     results: Results | None = None
     """The result cache; None where this worker uses none."""
     connection: Callable[[], AbstractContextManager[str]] = _no_connection
-    """The content of COORD_CONNECTION's file, and the service behind it, while the command runs. Raises OSError."""
+    """The content of COORD_CONNECTION's file, and the service behind it, while the command runs.
+
+    Raises OSError.
+    """
     fetch: Fetch | None = None
     """Fetches a commit of another host."""
     withdraw: Callable[[], None] = _nothing_published

@@ -14,7 +14,10 @@ class WorkerConfig:
     redis_url: str
     settings: Settings
     places: Mapping[str, Path]
-    """Repository → its folder on this machine, at the start: `ServedRepositories` follows the file from there."""
+    """Repository → its folder on this machine, at the start.
+
+    `ServedRepositories` follows the file from there.
+    """
     jobs: int
     """Todos at once, at the start."""
     state: Path

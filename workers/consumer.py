@@ -1,7 +1,8 @@
 """Celery's consumer and thread pool, which can serve other queues, and more todos at once, while they work.
 
-Celery sends its events for Flower at each turn of its loop: three small messages a todo, which took a quarter of a worker's
-time (measured, with todos that do nothing). Here they go in larger pieces: Flower shows them a twentieth of a second later.
+Celery sends its events for Flower at each turn of its loop: three small messages a todo, which took a quarter
+of a worker's time (measured, with todos that do nothing). Here they go in larger pieces: Flower shows them a
+twentieth of a second later.
 """
 
 from __future__ import annotations

@@ -111,7 +111,10 @@ class DeliveryHandler:
             return TaskResult(TaskResultKind.CANCELLED if cancelled else TaskResultKind.ENDED, reply.word)
 
     def hand_back_all(self) -> None:
-        """Kill the commands of all attempts and hand the todos back; for a worker with two signals to stop."""
+        """Kill the commands of all attempts and hand the todos back.
+
+        For a worker with two signals to stop.
+        """
         with self._guard:
             running = tuple(self._running)
         for attempt in running:

@@ -1,7 +1,7 @@
 """Follow the ecosystem file: serve what it adds, moves or removes without a restart.
 
-A file that cannot be used, for it is being edited, changes nothing. Only repositories and slots are followed; settings hold
-from the next start.
+A file that cannot be used, for it is being edited, changes nothing. Only repositories and slots are followed;
+settings hold from the next start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ class FileWatch(BackgroundService):
     join_s = 0.0
 
     def __init__(self, file: Path, read: Callable[[], WorkerConfig]) -> None:
-        """`read` returns the configuration that file and arguments ask for. Make the watch before the first read."""
+        """`read` returns the configuration that file and arguments ask for.
+
+        Make the watch before the first read.
+        """
         super().__init__()
         self._file = file
         self._read = read
@@ -84,7 +87,7 @@ class FileWatch(BackgroundService):
             self._container.leases.wake()
 
     def _serve(self) -> None:
-        """Take the next step towards what is wanted: leave, and announce that, before anything is served elsewhere."""
+        """Take a step towards the wanted repositories: leave and announce that before serving others."""
         container, served = self._container, self._container.served
         if gone := served.leave():
             self._consumer.cancel(container.queues_of(gone))

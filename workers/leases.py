@@ -1,7 +1,8 @@
-"""Heartbeats: renew all leases of this worker in one call, carry checkpoints, and say that the worker is there.
+"""Send heartbeats: renew all leases of this worker in one call, carry checkpoints, announce the worker.
 
-A lease that Redis does not know any more is lost: another worker may hold the todo, so its command is stopped and nothing of
-it is settled. A Redis that does not answer has lost no lease: commands go on, and so do the tries to renew.
+A lease that Redis does not know any more is lost: another worker may hold the todo, so its command is stopped
+and nothing of it is settled. A Redis that does not answer has lost no lease: commands go on, and so do the
+tries to renew.
 """
 
 from __future__ import annotations

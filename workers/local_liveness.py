@@ -1,15 +1,17 @@
 """Liveness of the workers of this machine: each holds the lock of a file of its own for as long as it lives.
 
-A lease says only after `lease_ttl` that its worker is gone. On the worker's own machine that is known at once, since the system
-ends a flock with its process: a worker that gets the lock of another one's file recovers the todos of that one and removes the
-file, so that a restarted machine goes on within seconds. A worker that is stopped or hangs keeps its lock, and is left to its
-lease; so is one whose machine is gone, or whose state folder is another.
+A lease says only after `lease_ttl` that its worker is gone. On the worker's own machine that is known at
+once, since the system ends a flock with its process: a worker that gets the lock of another one's file
+recovers the todos of that one and removes the file, so that a restarted machine goes on within seconds. A
+worker that is stopped or hangs keeps its lock, and is left to its lease; so is one whose machine is gone, or
+whose state folder is another.
 
 What happens on each failure
 
-* Two workers look at once: one gets the lock. It dies meanwhile: the file is still there, for the next one that looks.
-* A worker gets the id of a dead one (its pid, which in a container is always the same): by its own id nothing can be running
-  yet when it signs, so what runs was the dead one's.
+* Two workers look at once: one gets the lock. It dies meanwhile: the file is still there, for the next one
+  that looks.
+* A worker gets the id of a dead one (its pid, which in a container is always the same): by its own id nothing
+  can be running yet when it signs, so what runs was the dead one's.
 * A file is removed while its next owner opens it: an owner whose file is not there any more opens it anew.
 * Redis is away: the file stays until the todos are recovered.
 """
@@ -37,7 +39,10 @@ logger = logging.getLogger(__name__)
 
 
 class LocalLiveness(BackgroundService):
-    """Look every second for workers that died. A worker without the right to recover todos is only seen by others."""
+    """Look every second for workers that died.
+
+    A worker without the right to recover todos is only seen by others.
+    """
 
     name = "liveness"
     join_s = 0.0
@@ -97,7 +102,10 @@ class LocalLiveness(BackgroundService):
         return self.interval_s
 
     def _others(self) -> Iterator[Path]:
-        """Yield the files of workers of this host: a folder that machines share may hold those of another one."""
+        """Yield the files of workers of this host.
+
+        A folder that machines share may hold those of another one.
+        """
         host = self._own.name.partition("@")[2]
         with suppress(FileNotFoundError):
             yield from (file for file in self._folder.iterdir() if file != self._own and file.name.endswith(f"@{host}"))

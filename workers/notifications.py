@@ -1,7 +1,8 @@
 """Notifications to a worker: each shortens a wait, and a lost one costs a few seconds.
 
-A run was cancelled or is rolled back: the heartbeat that stops its commands comes now. It was paused or resumed: its todos here
-say so in their logs. A cleanup job was posted: the worker looks for it now. The truth about each stands elsewhere in Redis.
+A run was cancelled or is rolled back: the heartbeat that stops its commands comes now. It was paused or
+resumed: its todos here say so in their logs. A cleanup job was posted: the worker looks for it now. The truth
+about each stands elsewhere in Redis.
 
 A restricted worker may read no inbox. It is told that there is something, and looks.
 """

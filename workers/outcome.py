@@ -1,4 +1,4 @@
-"""The outcome of an attempt: one record from the attempt to the step that settles it, and what Celery is told of it."""
+"""The outcome of an attempt, from its end to the step that settles it, and what Celery is told of it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class AttemptOutcome:
     cached: str = ""
     """`<run> <todo>` of the cached result; nothing ran."""
     again: timedelta | None = None
-    """The delay before the next attempt, where the retry policy wants one; or before the next look, if BUSY."""
+    """The delay before the next attempt, if the retry policy wants one, or before the next look if BUSY."""
 
     def result(self, state: TodoState) -> Result:
         """Return the record for a step that gives the todo this state."""
@@ -79,7 +79,7 @@ class TaskResultKind(StrEnum):
     FAILED = "failed"
     """The todo failed for good: FAILURE, and yet it counts."""
     ENDED = "ended"
-    """The todo had ended before this delivery: nothing to show, but its part may not have been counted yet."""
+    """The todo had ended before this delivery; its part may not have been counted yet."""
     CANCELLED = "cancelled"
     """The todo was cancelled, here or before: REVOKED; its part counts as of any that has ended."""
     LATER = "later"
@@ -108,7 +108,10 @@ def describe_exit(ended: Exit, timeout: timedelta) -> str:
 
 
 def failure_from_exit(ended: Exit, shows: Callable[[str], bool]) -> Failure | None:
-    """Return the failure for the retry policy; None where the command did not end by itself or by its timeout."""
+    """Return the failure for the retry policy.
+
+    None where the command did not end by itself or by its timeout.
+    """
     if ended.reason == "timeout":
         return Failure(timeout=True, shows=shows)
     if ended.reason != "exited":

@@ -1,8 +1,8 @@
 """The worker process: a Celery worker with threads, and our own way to stop it.
 
-Todos are child processes, so a thread that waits for one costs little, and Celery's time limits are not needed. Celery's soft
-shutdown does nothing on threads; here the first TERM (or Ctrl-C) stops consuming and lets running todos finish; the second
-kills the children, hands their todos back and exits.
+Todos are child processes, so a thread that waits for one costs little, and Celery's time limits are not
+needed. Celery's soft shutdown does nothing on threads; here the first TERM (or Ctrl-C) stops consuming and
+lets running todos finish; the second kills the children, hands their todos back and exits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The container of a restricted worker: its Redis user reaches its own repositories alone, and a maintenance leader takes its steps."""
+"""The container of a restricted worker, whose Redis user reaches its own repositories alone.
+
+A maintenance leader takes its steps.
+"""
 
 from __future__ import annotations
 
@@ -80,7 +83,7 @@ def make_container(config: WorkerConfig) -> Container:
 
 @contextmanager
 def refusals_explained(config: WorkerConfig) -> Iterator[None]:
-    """Turn a refusal at the start into an error that says which rights are missing, or that no leader answers."""
+    """Explain a refusal at the start: the rights that are missing, or that no leader answers."""
     try:
         yield
     except NobodyAnswers as error:

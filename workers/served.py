@@ -1,7 +1,9 @@
-"""The repositories that this worker serves, their folders, and how many todos it takes at once; all follow the file.
+"""The repositories that this worker serves, their folders, and how many todos it takes at once.
 
-A repository that leaves or moves takes no new todo, and leaves when its last todo here has ended. Only then is it served from
-its new folder: todos of one repository never run in two folders of a host.
+All follow the file.
+
+A repository that leaves or moves takes no new todo, and leaves when its last todo here has ended. Only then
+is it served from its new folder: todos of one repository never run in two folders of a host.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The two Celery tasks: execute a delivery, and advance a run by a level.
 
-A chord counts a header when its task returns. So a delivery that does not end its todo must not return (it raises Ignore, and
-Flower gets `task-retried`); and a todo that failed must count all the same, so its part is reported by hand.
+A chord counts a header when its task returns. So a delivery that does not end its todo must not return (it
+raises Ignore, and Flower gets `task-retried`); and a todo that failed must count all the same, so its part is
+reported by hand.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ logger = logging.getLogger(__name__)
 
 
 def register(app: Celery, deliveries: DeliveryHandler, dispatcher: Dispatcher, *, joins: bool = True) -> None:
-    """Register both tasks. `joins`: whether this worker counts the parts of a level itself, or its maintenance leader."""
+    """Register both tasks.
+
+    `joins`: whether this worker counts the parts of a level itself, or its maintenance leader.
+    """
 
     @app.task(name=EXECUTE, bind=True)  # type: ignore[untyped-decorator]
     def execute(self: Task, run_id: str, todo_id: str, attempt: int, repo: str) -> None:
@@ -56,7 +60,7 @@ def register(app: Celery, deliveries: DeliveryHandler, dispatcher: Dispatcher, *
 
 
 def _send_event(task: Task, kind: str, why: str) -> None:
-    """Send Flower an event, behind those of the task before: a task's own `send_event` would overtake them."""
+    """Send Flower an event after those of the former task, which a task's own `send_event` would overtake."""
     if request := requests.get(task.request.id):
         request.send_event(kind, exception=why, traceback="")
 
@@ -68,7 +72,9 @@ def forget_names() -> None:
 
 
 def collect() -> None:
-    """Collect garbage: each `Ignore` leaves a cycle with copies of all frames, 100 kB that count as a few objects.
+    """Collect garbage.
+
+    Each `Ignore` leaves a cycle with copies of all frames, 100 kB that count as a few objects.
 
     Left to itself the collector comes too late, and the worker grows by 38 kB a run (measured over 1,000).
     """

@@ -1,9 +1,10 @@
-"""Cleanup beside the todos: jobs that a command orders from every worker, and the automatic cleanup after a run.
+"""Clean up when a command orders it from every worker, and by itself after a run.
 
 Two workers that share a state folder take turns: the second finds gone what the first has removed.
 
-The automatic cleanup removes worktrees of runs that succeeded, and commits that were carried here; branches and logs stay. Of
-runs that were rolled back it removes the carried commits; of all others nothing, for people to look at.
+The automatic cleanup removes worktrees of runs that succeeded, and commits that were carried here; branches
+and logs stay. Of runs that were rolled back it removes the carried commits; of all others nothing, for people
+to look at.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ OVER = (RunStatus.SUCCEEDED, RunStatus.ROLLED_BACK)
 
 
 class AutoCleanup:
-    """Clean up after a run that is over, when its last todo settles; in rounds, what could not be removed then."""
+    """Clean up after a run when its last todo settles; in rounds, remove what could not be removed then."""
 
     def __init__(self, store: RunStore, state: Path, places: Mapping[str, Path]) -> None:
         self._store = store

@@ -39,7 +39,10 @@ class CommitTransfer:
         self._one_machine = config.is_one_machine
 
     def fetch(self, grant: Grant, runs: tuple[str, ...], commit: str, into: Path, hold: Hold) -> None:
-        """Fetch a commit of the todo's own repository. Raises a CoordinationError that says why it cannot be had."""
+        """Fetch a commit of the todo's own repository.
+
+        Raises a CoordinationError that says why it cannot be had.
+        """
         repo = grant.spec.repo
         origin = Origin(url=repo.url, branch=repo.branch) if repo.url else None
         run, branch = grant.run_id, branch_of(grant.run_id)
@@ -47,7 +50,9 @@ class CommitTransfer:
         self.fetcher.fetch(commit_ref, into, hold)
 
     def send(self, grant: Grant, outcome: AttemptOutcome) -> None:
-        """Send the commit before the settle, so that dependents find it. A commit that cannot be sent fails no todo.
+        """Send the commit before the settle, so that dependents find it.
+
+        A commit that cannot be sent fails no todo.
 
         Raises Superseded if a newer attempt has published its own.
         """
@@ -72,7 +77,10 @@ class CommitTransfer:
             )
 
     def withdraw(self, grant: Grant, runs: Iterable[str]) -> None:
-        """Delete the branches that these runs pushed of the todo's repository. Raises NotCarried where one stays."""
+        """Delete the branches that these runs pushed of the todo's repository.
+
+        Raises NotCarried where one stays.
+        """
         if self._one_machine:
             return
         repo, url = grant.spec.repo.name, grant.spec.repo.url
@@ -120,7 +128,7 @@ class PathMissing(CoordinationError):
 
 
 class PredecessorPaths:
-    """Find the commits of predecessors: the own worktree for the todo's repository, a checkout of the commit for another one.
+    """Find the commits of predecessors: in the own worktree, or in a checkout of another repository's commit.
 
     In the run's worktree of another repository other todos are at work, or have left what is in no commit.
     """
@@ -132,8 +140,8 @@ class PredecessorPaths:
     def of(self, grant: Grant, brief: RunBrief, repo: str, newest: PredecessorOutput | None) -> PathLookup:
         """Return where the newest commit of a repository stands.
 
-        Raises PathMissing where the todo needs a path and there is none; WorkspaceUnusable and GitInterrupted for trouble
-        of this host.
+        Raises PathMissing where the todo needs a path and there is none; WorkspaceUnusable and GitInterrupted
+        for trouble of this host.
         """
         todo = grant.spec.todo
         worktree = self._state / "worktrees" / grant.run_id / repo

@@ -1,8 +1,9 @@
 """Send a commit to other hosts before its todo settles, so that a run's work survives the death of its host.
 
-First by a bundle through Redis, if it is small enough; else by a push to the repository's `url`. Where the whole history is
-too large and nothing can be pushed, the commits of the run are bundled alone: a host with a clone needs no more. No way at all
-is no failure of the todo: the reason is recorded for hosts that look for the commit.
+First by a bundle through Redis, if it is small enough; else by a push to the repository's `url`. Where the
+whole history is too large and nothing can be pushed, the commits of the run are bundled alone: a host with a
+clone needs no more. No way at all is no failure of the todo: the reason is recorded for hosts that look for
+the commit.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class BundleSender:
         self._limit = limit_bytes
 
     def send(self, to_send: CommitToSend) -> None:
-        """Send by the first way that works. Raises Redis' errors, or Superseded if a newer attempt has published its own."""
+        """Send by the first way that works.
+
+        Raises Redis' errors, or Superseded if a newer attempt has published its own.
+        """
         whys = []
         for way in (self._by_bundle, self._by_push):
             try:

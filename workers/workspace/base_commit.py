@@ -1,14 +1,15 @@
-"""Where a run that takes up an earlier one begins in a repository: at what that one left, with what was mended since.
+"""Choose the commit at which a run that takes up an earlier one begins in a repository.
 
-1. The commit that Redis recorded as the earlier run's tip, if it has got as far as that here.
-2. What somebody has committed on top, on the earlier run's branch: in the worktree that was kept to be looked at. An attempt
-   that did not count must not come back as a mend, so the branch is believed only if the record of who was there last says
-   that he left in order, and that what he left standing counted: it is the tip, or he had added nothing (`lock.py`).
-   A branch that was rewritten must still have what the tip brought, as its commits or by content (amended, rebased,
-   squashed).
-3. New commits of the repository's own branch: merged in, without a checkout; `git merge-tree` is from 2.38 on.
+1. The commit that Redis recorded as the earlier run's tip, if that run came as far as this repository.
+2. Commits of a person on top, on the earlier run's branch: in the worktree that was kept to be looked at. An
+   attempt that did not count must not come back as a mend, so the branch is trusted only if the record of its
+   last attempt says that it left in order, and that the commit at which it left counted: it is the tip, or
+   the attempt had added nothing (`lock.py`). A branch that was rewritten must still have the work of the tip,
+   as its commits or by content (amended, rebased, squashed).
+3. New commits of the repository's own branch: merged in, without a checkout; `git merge-tree` is from 2.38
+   on.
 
-Decided once, by who comes first, and recorded (worktree.py): every attempt begins at the same commit.
+The first attempt chooses, and records the commit (worktree.py): every attempt begins at the same one.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from workers.workspace.repository import branch_of, contains, tip, worktrees
 FILES_SHOWN = 5
 MERGE = ("--write-tree", "--name-only", "--no-messages", "-z")
 NO_SUCH_OPTION = 129
-"""What git ends with when it does not know one."""
+"""git's exit code for an option that it does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """What a run takes up."""
+    """The earlier runs that a run takes up."""
 
     runs: tuple[str, ...]
-    """The run before it, the one that that one took up, and so on: it need not have come as far as to this repository.
+    """The run before it, the one that that run took up, and so on. Not all have worked on this repository.
 
-    None where what they left beyond `tip` is done again.
+    None where their work beyond `tip` is done again.
     """
     tip: str | None
     """The commit at which they left the repository, as Redis recorded it."""
@@ -44,38 +45,38 @@ class Carried:
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What the last of those runs that came to this repository has left of it on this host."""
+    """The last of those runs that worked on this repository, on this host."""
 
     run: str
-    """Empty where none of them counts any more."""
+    """Empty if none of them counts any more."""
     tip: str | None
-    """That Redis recorded."""
+    """The commit that Redis recorded."""
     lock_holder: LockHolder | None = None
-    """Who was in its worktree last."""
+    """The last attempt in its worktree."""
     mended: bool = False
-    """It began with more than the repository's own branch, being itself a retry."""
+    """Whether it began with more than the repository's own branch, being itself a retry."""
     base: str = ""
-    """Where it began, if that was decided."""
+    """The commit at which it began, if that was chosen."""
 
     @property
     def stood(self) -> str:
-        """Where its branch stood when the last attempt left, if that counted; empty if not, or if nobody knows."""
+        """Return where its branch stood when the last attempt left, if that counted; else empty."""
         last = self.lock_holder
         return last.stood if last and last.left and last.stood in (last.began, self.tip) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergeContext:
-    """Where all this is to be found, and the run that begins."""
+    """The repository, and the run that begins in it."""
 
     run: str
     repo: str
     checkout: Path
     branch: str
-    """The repository's own."""
+    """The repository's own branch."""
 
     def last_here(self, runs: Sequence[str]) -> str:
-        """The first of them that has a branch in the repository; if none has, the first."""
+        """Return the first of these runs that has a branch in the repository; if none has, the first."""
         return next((run for run in runs if self.head(branch_of(run))), runs[0])
 
     def head(self, branch: str) -> str:
@@ -86,7 +87,10 @@ class MergeContext:
         return contains(self.checkout, old, new)
 
     def lacking(self, head: str, work: str) -> list[str]:
-        """Return the files of `work` that a merge would bring back to `head`; where they conflict, it was amended."""
+        """Return the files of `work` that a merge would bring back to `head`.
+
+        A file with a conflict was amended.
+        """
         if self.contains(work, head):
             return []
         done = ask("merge-tree", *MERGE, "--allow-unrelated-histories", head, work, cwd=self.checkout)
@@ -112,36 +116,41 @@ class MergeContext:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beginning:
+class BaseCommit:
     commit: str
     mended: bool
     words: str
-    """For the log: what it is made of."""
+    """A line for the log: the parts of the commit."""
 
 
 class Unmergeable(GitRefused):
-    """The repository's branch has moved on, and does not go together with what the run left."""
+    """The repository's branch has moved on, and cannot be merged with the commits of the run."""
 
     def __init__(self, start: str, message: str, hint: str = "") -> None:
         self.start = start
-        """Where the merge has to be made by hand."""
+        """The commit at which the merge has to be made by hand."""
         super().__init__(message, hint)
 
 
-def begin(ground: MergeContext, earlier: Earlier) -> Beginning:
-    """Raises Unmergeable, or GitRefused where the earlier run's branch was replaced by something else."""
+def begin(ground: MergeContext, earlier: Earlier) -> BaseCommit:
+    """Return where the run begins.
+
+    Raises Unmergeable, or GitRefused if the earlier run's branch was replaced.
+    """
     start, words = _go_on_from(ground, earlier)
     main = tip(ground.repo, ground.checkout, ground.branch)
     if start is None or ground.contains(start, main):
-        return Beginning(commit=main, mended=False, words=f"begins at {ground.branch} ({main[:12]}){words}")
+        return BaseCommit(commit=main, mended=False, words=f"begins at {ground.branch} ({main[:12]}){words}")
     if ground.contains(main, start):
-        return Beginning(commit=start, mended=True, words=f"begins at {start[:12]}{words}")
+        return BaseCommit(commit=start, mended=True, words=f"begins at {start[:12]}{words}")
     merged = _merge(ground, start, main)
-    return Beginning(commit=merged, mended=True, words=f"begins at {start[:12]}{words}, with {ground.branch} merged in")
+    return BaseCommit(
+        commit=merged, mended=True, words=f"begins at {start[:12]}{words}, with {ground.branch} merged in"
+    )
 
 
 def _go_on_from(ground: MergeContext, earlier: Earlier) -> tuple[str | None, str]:
-    """The commit, and words on what was mended. None: the earlier run left nothing here."""
+    """Return the commit, and text on what was mended; None: the earlier run left nothing here."""
     if not earlier.run:
         return earlier.tip, ", from which on all is done again" if earlier.tip else ""
     known, stood = _known(ground, earlier), earlier.stood
@@ -175,7 +184,7 @@ def _foreign(ground: MergeContext, branch: str, tip: str, files: Sequence[str]) 
 
 
 def _known(ground: MergeContext, earlier: Earlier) -> str | None:
-    """What counts whatever stands on the branch: the recorded tip; or, with what was mended before, where the run began."""
+    """Return the commit that counts in any case: the recorded tip, or the start of a mended run."""
     if earlier.mended and earlier.base and (earlier.tip is None or ground.contains(earlier.tip, earlier.base)):
         return earlier.base
     return earlier.tip

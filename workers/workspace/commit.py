@@ -1,10 +1,11 @@
-"""What a succeeded todo leaves changed becomes one commit on the run's branch, made by `git commit` as the user has set it up.
+"""Commit the changes of a todo that succeeded on the run's branch, by `git commit` as the user has set it up.
 
-Git hooks run, commits are signed as git's configuration says, and git compares the branch with the commit that it began with
-before it moves it. A hook that refuses fails the todo; one that changes files and refuses (a formatter) is asked once more
-with its changes. What the todo committed itself is kept; the commit with the trailers comes on top, only if something is left. Untracked
-repositories inside the worktree (a clone that the todo made to look at) are not taken in: git would record a commit that
-exists nowhere else. Real submodules are tracked, and are.
+Git hooks run, commits are signed as git's configuration says, and git compares the branch with the commit
+that it began with before it moves it. A hook that refuses fails the todo; one that changes files and refuses
+(a formatter) is asked once more with its changes. Commits of the todo itself are kept; the commit with the
+trailers comes on top, only if changes are left. Untracked repositories inside the worktree (a clone that the
+todo made to look at) are left out: git would record a commit that exists nowhere else. Real submodules are
+tracked, and are included.
 """
 
 from __future__ import annotations
@@ -22,22 +23,25 @@ from workers.workspace.git import Hold, ask, clean_environment, git, refuse_dama
 from workers.workspace.repository import contains
 
 DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
-"""git does not sync loose objects by default: a power loss would take a commit whose result Redis has acknowledged."""
+"""Settings for durable commits: git does not sync loose objects by default.
+
+A power loss would take a commit whose result Redis has acknowledged.
+"""
 NOBODY = ("user.name=coord", "user.email=coord@localhost")
 
 
 OURS = ("core.fsmonitor=false", "gc.auto=0", "i18n.commitEncoding=UTF-8", "maintenance.auto=false")
-"""All that a commit does not take from the user's configuration: no daemon stays behind, and the message is ours to encode."""
+"""Settings in the user's stead: no daemon stays behind, and the message is ours to encode."""
 NO_HOOKS = "core.hooksPath=/dev/null"
-BEGUN_BY_THE_TODO = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
-"""Of which `git commit` would take author and message."""
+LEFT_OPEN_BY_TODO = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
+"""Operations that a todo left open: `git commit` would take their author and message."""
 
 GitCommit = Callable[[Sequence[str], str], None]
-"""Runs a command with this standard input in the worktree, hooks and all. Raises CommitRefused."""
+"""Runs a command with this standard input in the worktree, with hooks. Raises CommitRefused."""
 
 
 class CommitRefused(GitRefused):
-    """A git hook, or what signs commits, has refused the commit."""
+    """A git hook, or the signing program, refused the commit."""
 
     def __init__(self, ended: Exit | None = None, message: str = "") -> None:
         self.ended = ended
@@ -46,7 +50,7 @@ class CommitRefused(GitRefused):
 
 @dataclass(frozen=True, kw_only=True)
 class CommitStyle:
-    """How a run's commits are made: settings of its ecosystem."""
+    """The style of a run's commits: settings of its ecosystem."""
 
     plan: str = ""
     message: str = "{todo}: {task}"
@@ -55,7 +59,7 @@ class CommitStyle:
 
 @dataclass(frozen=True, kw_only=True)
 class WorktreeState:
-    """A worktree after its todo: where it is, and the commit that the todo began with."""
+    """A worktree after its todo, and the commit that the todo began with."""
 
     path: Path
     git_dir: Path
@@ -74,7 +78,7 @@ class WorktreeState:
         return ask(*args, cwd=self.path, git_dir=self.git_dir)
 
     def commit_at(self, name: str) -> str:
-        """Empty if there is no such commit."""
+        """Return the commit of a name; empty if there is none."""
         return self.ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.strip()
 
     def contains(self, old: str, new: str) -> bool:
@@ -91,7 +95,7 @@ class Message:
 
 
 def message(style: CommitStyle, run: str, todo: str, task: str, fence: int, source: str = "") -> Message:
-    """`source`: `<run>/<todo>` whose changes these are, where nothing ran."""
+    """Return the message of a todo's commit. `source`: `<run>/<todo>` of a cached result."""
     text = style.message.format(task=" ".join(task.split()), todo=todo, plan=style.plan, run=run)
     facts = {"Run": run, "Plan": style.plan, "Todo": todo, "Fence": str(fence), "Cached": source}
     return Message(text=text, trailers="".join(f"Coord-{name}: {fact}\n" for name, fact in facts.items() if fact))
@@ -99,12 +103,12 @@ def message(style: CommitStyle, run: str, todo: str, task: str, fence: int, sour
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What one `git status` says."""
+    """The result of one `git status`."""
 
     head: str
     """The commit at HEAD; empty if there is none."""
     branch: str
-    """What HEAD is on."""
+    """The branch of HEAD."""
     changed: bool
     nested: Sequence[str]
     """Untracked repositories."""
@@ -112,12 +116,14 @@ class Look:
 
 
 def look(stand: WorktreeState) -> Look:
-    """HEAD, its branch and all changes by a single call of git: most todos that run tests need no other."""
+    """Return HEAD, its branch and all changes by one call of git: most todos that run tests need no other."""
     options = ("--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all")
     lines = [line for line in stand.git("status", *options).split("\0") if line]
     facts = dict(line[2:].partition(" ")[::2] for line in lines if line.startswith("# "))
     entries = [line for line in lines if not line.startswith("# ")]
-    nested = [e[2:] for e in entries if e.startswith("? ") and e.endswith("/")]  # git looks into other folders
+    nested = [
+        e[2:] for e in entries if e.startswith("? ") and e.endswith("/")
+    ]  # git lists the content of other folders
     return Look(
         head=facts["branch.oid"].replace("(initial)", ""),
         branch=facts["branch.head"],
@@ -128,7 +134,10 @@ def look(stand: WorktreeState) -> Look:
 
 
 def commit(stand: WorktreeState, text: Message) -> str:
-    """The branch's new tip; the old one if nothing changed. Raises GitRefused or CommitRefused."""
+    """Commit all changes; return the branch's new tip, or the old one if nothing changed.
+
+    Raises GitRefused or CommitRefused.
+    """
     seen = look(stand)
     head = seen.head
     was = head if seen.branch == stand.branch else stand.commit_at(f"refs/heads/{stand.branch}")
@@ -148,7 +157,7 @@ def commit(stand: WorktreeState, text: Message) -> str:
         return parent
     if seen.branch != stand.branch:
         stand.git("symbolic-ref", "HEAD", f"refs/heads/{stand.branch}")
-    for name in BEGUN_BY_THE_TODO if merged else (*BEGUN_BY_THE_TODO, "MERGE_HEAD"):
+    for name in LEFT_OPEN_BY_TODO if merged else (*LEFT_OPEN_BY_TODO, "MERGE_HEAD"):
         (stand.git_dir / name).unlink(missing_ok=True)
     return _commit(stand, parent, text)
 
@@ -162,7 +171,8 @@ def _commit(stand: WorktreeState, parent: str, text: Message) -> str:
         *(() if stand.hooks else (NO_HOOKS,)),
     )
     options = [word for setting in settings for word in ("-c", setting)]
-    # Hooks get GIT_DIR as ever, and no GIT_WORK_TREE: they may well go elsewhere. So git takes the folder that it starts in.
+    # Hooks get GIT_DIR as usual, and no GIT_WORK_TREE, for they may change the folder: git then takes its own
+    # one.
     argv = ["git", f"--git-dir={stand.git_dir}", *options, "commit", "--quiet", "--cleanup=whitespace", "--file=-"]
     refuse_damaged(stand.path, stand.git_dir)
     try:
@@ -173,7 +183,8 @@ def _commit(stand: WorktreeState, parent: str, text: Message) -> str:
         refuse_damaged(stand.path, stand.git_dir)
         stand.git_commit(argv, str(text))
     new = stand.commit_at("HEAD")
-    # With core.fsyncMethod=batch, git ends with 0 where a full disk has kept some of its objects from their place.
+    # With core.fsyncMethod=batch, git ends with 0 where a full disk has kept some of its objects from their
+    # place.
     stand.git("rev-list", "--objects", "--quiet", "--missing=allow-promisor", new, f"^{parent}")
     ours = stand.git("log", "--format=%B", f"{parent}..{new}")
     if not stand.contains(parent, new) or text.trailers.strip() not in ours:
@@ -184,7 +195,7 @@ def _commit(stand: WorktreeState, parent: str, text: Message) -> str:
 
 
 def _hooks_changed_files(stand: WorktreeState) -> bool:
-    """Stage what a refused commit's hooks have changed, and whether there is any of it."""
+    """Stage the changes of a refused commit's hooks; return whether there are any."""
     before = stand.git("write-tree")
     stand.git("add", "--update", ":/", settings=DURABLE)
     return stand.git("write-tree") != before
@@ -195,7 +206,7 @@ def _differs_from(stand: WorktreeState, parent: str) -> bool:
 
 
 def run_git(path: Path, argv: Sequence[str], text: str) -> None:
-    """Make a commit as `GitCommit` does, for whoever has no todo: no guard, no timeout, no log."""
+    """Make a commit as `GitCommit` does, without a todo: no guard, no timeout, no log."""
     environment = clean_environment(os.environ)
     done = subprocess.run(argv, cwd=path, env=environment, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -203,7 +214,7 @@ def run_git(path: Path, argv: Sequence[str], text: str) -> None:
 
 
 def _stage(stand: WorktreeState, seen: Look) -> bool:
-    """Put everything into the index; whether anything differs from HEAD."""
+    """Stage everything; return whether anything differs from HEAD."""
     if seen.conflicts:
         files = ", ".join(seen.conflicts[:5])
         raise GitRefused(
@@ -217,20 +228,20 @@ def _stage(stand: WorktreeState, seen: Look) -> bool:
 
 
 def _merged(stand: WorktreeState) -> list[str]:
-    """Other parents of a merge that the todo prepared and did not commit."""
+    """Return the other parents of a merge that the todo prepared and did not commit."""
     heads = stand.git_dir / "MERGE_HEAD"
     return heads.read_text().split() if heads.exists() else []
 
 
 def identity(path: Path, git_dir: Path | None = None) -> Sequence[str]:
-    """Settings for our own commits: none where the user has a name."""
+    """Return settings with a name for our own commits; none if the user has a name."""
     asked = ("--name-only", "--get-regexp", r"^user\.(name|email)$")
     known = ask("config", *asked, cwd=path, git_dir=git_dir).stdout.split()
     return () if {"user.name", "user.email"} <= set(known) else NOBODY
 
 
 def signing(path: Path) -> Sequence[str]:
-    """The option of `git commit-tree` that signs where the user's configuration signs commits."""
+    """Return the option of `git commit-tree` that signs, if the user's configuration signs commits."""
     told = ask("config", "--type=bool", "--get", "commit.gpgSign", cwd=path).stdout.strip()
     return ("--gpg-sign",) if told == "true" else ()
 
