@@ -127,7 +127,7 @@ class Compensate(AttemptAction):
         return f"{self.undo.run}/{self.grant.todo_id}/compensate"
 
     def has_command(self) -> bool:
-        self.say(f"undoing it; it had come to: {self.undo.was}")
+        self.say(f"compensating it; it had ended as: {self.undo.was}")
         self.removal.refuse_lost_repository()
         self._refuse_without_way()
         has_command = self.grant.spec.todo.compensate is not None
@@ -167,7 +167,7 @@ class Compensate(AttemptAction):
         if not self._in_place:
             return
         raise PlanRefused(
-            f"nothing undoes it: it worked in {self.removal.checkout} itself, and it has no `compensate`",
+            f"it cannot be undone: it worked in {self.removal.checkout} itself and has no `compensate`",
             f'undo it by hand, then: coord rollback {run} --accept {todo.id} --reason "…"',
         )
 
@@ -194,7 +194,7 @@ def _recall(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]) 
     if cache is None:
         return None
     if here.results is None:
-        say("cache: not used by this worker (cache_todos is off, or it is restricted); it runs")
+        say("cache: not used by this worker (cache_todos is off, or it is restricted); the todo runs")
         return None
     return Recall(
         grant,

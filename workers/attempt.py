@@ -266,7 +266,7 @@ class Attempt:
         except CommitRefused as refused:
             if refused.ended is None:
                 raise
-            return self._failure(workspace, refused.ended, "git hooks, or what signs commits, refused the commit: ")
+            return self._failure(workspace, refused.ended, "a git hook or the signing program refused the commit: ")
 
     @contextmanager
     def _serving(self, folder: Path) -> Iterator[Path]:

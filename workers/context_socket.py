@@ -128,7 +128,7 @@ class ContextSocket:
             if _peer(client) in (None, 0, os.geteuid()):
                 self._answer(client)
         except OSError as error:
-            logger.debug("a client of the context went: %s", error)
+            logger.debug("a client of the context disconnected: %s", error)
         finally:
             self._disconnect(client)
 

@@ -257,7 +257,7 @@ class DeliveryHandler:
         reply = self._until_answered(step)
         self._dispatcher.follow(reply)
         if reply.word == "stale":
-            self._refused(grant, "somebody else holds the todo, or has settled it")
+            self._refused(grant, "another attempt holds the todo, or has settled it")
         return reply
 
     def _refused(self, grant: Grant, why: str) -> TaskResult:

@@ -75,10 +75,10 @@ class FileWatch(BackgroundService):
         try:
             wanted = self._read()
         except (CoordinationError, OSError) as error:
-            logger.warning("%s cannot be used, so what is served stays as it is: %s", self._file, error)
+            logger.warning("%s cannot be used, so the served repositories stay: %s", self._file, error)
             return
         if wanted.settings != self._settings:
-            logger.info("settings have changed: they hold from the next start of this worker")
+            logger.info("settings have changed: they apply from the next start of this worker")
         served = self._container.served
         served.want(wanted.places)
         if wanted.jobs != served.jobs:
@@ -92,7 +92,7 @@ class FileWatch(BackgroundService):
         if gone := served.leave():
             self._consumer.cancel(container.queues_of(gone))
             container.leases.announce()
-            logger.info("serving no more where it was: %s", ", ".join(gone))
+            logger.info("no longer served where it was: %s", ", ".join(gone))
         if new := served.join(self._permitted):
             container.leases.announce()
             self._consumer.serve(container.queues_of(new))

@@ -127,7 +127,7 @@ class Leases(BackgroundService):
         unfit = {repo: why for repo in places if (why := self._served.unfit(repo))}
         shortage = self._served.disk_shortage()
         if shortage and shortage != self._shortage:
-            logger.warning("%s: no todo is begun until there is more", shortage)
+            logger.warning("%s: no todo starts until there is more room", shortage)
         self._shortage = shortage
         current = {**facts, "unfit": unfit, "short": shortage, "clock_offset_ms": offset_ms}
         self._presence.say(self._worker.model_copy(update=current), now_ms, self._beat)

@@ -69,7 +69,7 @@ class LocalLiveness(BackgroundService):
                 make_private(self._folder)
                 self._lock = _locked(self._own)
             except OSError as error:
-                logger.warning("that this worker lives is not seen on this machine: %s", error)
+                logger.warning("other workers of this machine cannot see that this one lives: %s", error)
         if self._recovers:
             self._recover(self._own.name)
 

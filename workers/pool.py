@@ -82,7 +82,7 @@ class Pool:
             if self._stop_signals or isinstance(error, Unusable) or not isinstance(error, Unreachable):
                 return False
             if logged != error.message:  # once, and not twice a second for a night
-                logger.warning("%s; asking until it does", error.message)
+                logger.warning("%s; asking again until it does", error.message)
             logged = error.message
             return True
 
@@ -124,7 +124,7 @@ class Pool:
         self._stop_signals += 1
         state.should_stop = os.EX_OK
         if self._stop_signals == 1:
-            logger.info("stopping: what runs may finish; a second signal hands it back")
+            logger.info("stopping: running todos may finish; a second signal hands them back")
         else:
             # Not in the handler: it may have interrupted a thread that holds a lock needed below.
             threading.Thread(target=self._hand_back, name="hand-back").start()

@@ -17,7 +17,7 @@ from pathlib import Path
 from coordination.disk import shortage
 from workers.config import WorkerConfig
 
-LEAVES = "is told to leave it: what runs there ends first"
+LEAVES = "is leaving it: its running todos end first"
 
 
 class ServedRepositories(Mapping[str, Path]):

@@ -198,7 +198,7 @@ def test_a_bundle_that_is_damaged_on_its_way_is_a_sentence(world: World):
 
     told = b.told(run, "T2")["T1"]
     assert told["path"] is None
-    assert told["why"].startswith(f"up: the bundle of {commit[:12]} is of no use: git bundle in ")
+    assert told["why"].startswith(f"up: the bundle of {commit[:12]} cannot be used: git bundle in ")
     assert "\n" not in told["why"]
 
 

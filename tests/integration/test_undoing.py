@@ -101,7 +101,7 @@ def test_a_compensation_has_what_the_todo_handed_over_its_own_key_and_nothing_of
     assert {"COORD_CONTEXT", "COORD_OUTPUT", "COORD_TODO_OUTPUT"} <= set(told)
     assert (json.loads(output), file) == ({"bucket": "b-7"}, "x")
     assert git(bench.checkout, "rev-parse", f"coord/{RUN}") == done.tip
-    assert "[coord] undoing it; it had come to: succeeded\n" in bench.log
+    assert "[coord] compensating it; it had ended as: succeeded\n" in bench.log
 
 
 def test_with_the_last_of_a_repository_its_worktree_and_branch_go(bench: Bench):
@@ -158,7 +158,7 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
 
 
 def test_what_nothing_undoes_is_refused_and_whoever_has_undone_it_says_so(bench: Bench):
-    todo, why = {"workspace": "in-place"}, "nothing undoes it: it worked in {path} itself, and it has no `compensate`"
+    todo, why = {"workspace": "in-place"}, "it cannot be undone: it worked in {path} itself and has no `compensate`"
     concluded = bench.attempt(todo, undo(last=True))
 
     assert concluded.kind is OutcomeKind.REFUSED

@@ -72,7 +72,7 @@ class Checkout:
         if not self._is_repository:
             return f"its result is a commit, and {self.path} is no git repository now"
         if self._has(one):
-            return f"its result was in {one.branch}, and is there no more" if self._has_lost(one) else ""
+            return f"its result was in {one.branch}, and is no longer there" if self._has_lost(one) else ""
         run = f"branch {branch_of(one.run)} of {one.repo}" if RUN_ID.fullmatch(one.run) else one.repo
         if not has_commit(self.path, one.commit):
             return f"its commit {one.commit[:12]} (of {run}) is not in {self.path}"

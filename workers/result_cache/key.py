@@ -97,7 +97,7 @@ def _files(pattern: str, workspace: Worktree, say: Callable[[str], None]) -> lis
     listed = workspace.git("ls-files", *options, "--", f":(top,glob){pattern}")
     files = [(name, digest) for name in sorted(_names(listed)) if (digest := _digest(workspace.path, name))]
     if not files:
-        say(f"cache: no file fits its input {pattern}; that counts as well")
+        say(f"cache: its input {pattern} names no file; the key contains that")
     return files
 
 
@@ -171,10 +171,10 @@ def restore(workspace: Worktree, changes: bytes, file: Path, tree: str, todo: st
         _check(tree_of(tip, workspace), tree)
     except (GitRefused, NotRestored) as refused:
         workspace.start_anew()
-        raise NotRestored(f"it could not be restored: {refused.message}", "it runs instead") from refused
+        raise NotRestored(f"it could not be restored: {refused.message}", "the todo runs instead") from refused
     return tip
 
 
 def _check(came_to: str, tree: str) -> None:
     if came_to != tree:
-        raise NotRestored(f"it leads to tree {came_to[:12]} instead of {tree[:12]}", "it runs instead")
+        raise NotRestored(f"it leads to tree {came_to[:12]} instead of {tree[:12]}", "the todo runs instead")

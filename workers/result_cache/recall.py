@@ -78,16 +78,16 @@ class Recall:
             return None
         self._looked = True
         if not isinstance(workspace, Worktree):
-            self._say(f"cache: {workspace.path} is worked in as it is, so nobody knows what this starts from: it runs")
+            self._say(f"cache: {workspace.path} is used in place, so its key is not known: the todo runs")
             return None
         try:
             self._key = self._key_in(workspace, since)
             if self._no_cache:
-                self._say("cache: not looked at, as was asked for; it runs")
+                self._say("cache: not used, as the run asked for; the todo runs")
                 return None
             return self._found(workspace, since) or self._alone() or self._found(workspace, since)
         except TROUBLE as error:
-            self._say(f"cache: cannot be used: {_words(error)}; it runs")
+            self._say(f"cache: cannot be used: {_words(error)}; the todo runs")
             return None
 
     def note(self, outcome: AttemptOutcome, at: Workspace) -> None:
@@ -161,7 +161,7 @@ class Recall:
             self._lock = self._results.alone(self._key, f"{todo} of run {run}")
         except LockTimeout as taken:
             who = ", ".join(taken.holders) or "another attempt"
-            return AttemptOutcome(kind=OutcomeKind.BUSY, why=f"{who}, which computes the same", again=LOOK_AGAIN)
+            return AttemptOutcome(kind=OutcomeKind.BUSY, why=f"{who}, which computes the same result", again=LOOK_AGAIN)
         return None
 
     def _made(self, outcome: AttemptOutcome, at: Worktree) -> Kept:

@@ -148,7 +148,7 @@ class BundleStore:
         try:
             yield
         except NoPermissionError as error:
-            raise NotCarried(f"Redis refuses: {error}", "write the users' rules anew: coord acl") from error
+            raise NotCarried(f"Redis refuses: {error}", "renew the users' rules: coord acl") from error
         finally:
             self._redis.connection_pool.disconnect(inuse_connections=False)
 

@@ -169,7 +169,7 @@ class CommitFetcher:
             except GitInterrupted:
                 raise
             except GitRefused as refused:
-                words = f"{commit_ref.repo}: the bundle of {commit[:12]} is of no use: {refused.message}"
+                words = f"{commit_ref.repo}: the bundle of {commit[:12]} cannot be used: {refused.message}"
                 raise NotCarried(words) from refused
 
 

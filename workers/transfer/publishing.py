@@ -57,7 +57,7 @@ class Publication:
         for name in (first, f"{first}-{self.commit[:12]}"):
             if self._placed(name):
                 return Remote(name, self.url)
-        raise self._refused(f"other commits stand on {first}")
+        raise self._refused(f"{first} has other commits")
 
     def withdraw(self, name: str, published: Collection[str]) -> None:
         """Delete the run's branch.

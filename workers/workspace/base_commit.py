@@ -132,66 +132,66 @@ class Unmergeable(GitRefused):
         super().__init__(message, hint)
 
 
-def begin(ground: MergeContext, earlier: Earlier) -> BaseCommit:
+def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
     """Return where the run begins.
 
     Raises Unmergeable, or GitRefused if the earlier run's branch was replaced.
     """
-    start, words = _go_on_from(ground, earlier)
-    main = tip(ground.repo, ground.checkout, ground.branch)
-    if start is None or ground.contains(start, main):
-        return BaseCommit(commit=main, mended=False, words=f"begins at {ground.branch} ({main[:12]}){words}")
-    if ground.contains(main, start):
+    start, words = _go_on_from(merge_context, earlier)
+    main = tip(merge_context.repo, merge_context.checkout, merge_context.branch)
+    if start is None or merge_context.contains(start, main):
+        return BaseCommit(commit=main, mended=False, words=f"begins at {merge_context.branch} ({main[:12]}){words}")
+    if merge_context.contains(main, start):
         return BaseCommit(commit=start, mended=True, words=f"begins at {start[:12]}{words}")
-    merged = _merge(ground, start, main)
+    merged = _merge(merge_context, start, main)
     return BaseCommit(
-        commit=merged, mended=True, words=f"begins at {start[:12]}{words}, with {ground.branch} merged in"
+        commit=merged, mended=True, words=f"begins at {start[:12]}{words}, with {merge_context.branch} merged in"
     )
 
 
-def _go_on_from(ground: MergeContext, earlier: Earlier) -> tuple[str | None, str]:
+def _go_on_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str | None, str]:
     """Return the commit, and text on what was mended; None: the earlier run left nothing here."""
     if not earlier.run:
-        return earlier.tip, ", from which on all is done again" if earlier.tip else ""
-    known, stood = _known(ground, earlier), earlier.stood
+        return earlier.tip, ", from which all todos run again" if earlier.tip else ""
+    known, stood = _known(merge_context, earlier), earlier.stood
     branch = branch_of(earlier.run)
-    head = ground.head(branch)
-    if not head or (known and ground.contains(head, known)):
+    head = merge_context.head(branch)
+    if not head or (known and merge_context.contains(head, known)):
         return known, ""
-    if not stood or (known and not ground.contains(known, stood)):
+    if not stood or (known and not merge_context.contains(known, stood)):
         return known, f"; {branch} is left out, for its last attempt did not end in order"
-    if ground.contains(head, stood):  # set back by hand or not moved at all: what was recorded counts
+    if merge_context.contains(head, stood):  # set back by hand or not moved at all: what was recorded counts
         return (stood if known or earlier.mended else None), ""
-    count = git("rev-list", "--count", f"{stood}..{head}", cwd=ground.checkout)
+    count = git("rev-list", "--count", f"{stood}..{head}", cwd=merge_context.checkout)
     words = f" with what was committed on {branch} ({count})"
-    if ground.contains(stood, head):
+    if merge_context.contains(stood, head):
         return head, words
-    if earlier.tip and (files := ground.lacking(head, earlier.tip)):
-        raise _foreign(ground, branch, earlier.tip, files)
+    if earlier.tip and (files := merge_context.lacking(head, earlier.tip)):
+        raise _foreign(merge_context, branch, earlier.tip, files)
     # Amended, or rebased: the files are as somebody wants them, and the history still has what was recorded.
-    return ground.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), words
+    return merge_context.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), words
 
 
-def _foreign(ground: MergeContext, branch: str, tip: str, files: Sequence[str]) -> GitRefused:
+def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence[str]) -> GitRefused:
     ref, work = f"refs/heads/{branch}", tip[:12]
-    place = next((place for place, on in worktrees(ground.checkout) if on == ref), f"CHECKOUT-OF-{branch}")
+    place = next((place for place, on in worktrees(merge_context.checkout) if on == ref), f"CHECKOUT-OF-{branch}")
     return GitRefused(
-        f"{ground.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): {_shown(files)}",
-        f"go on from that work: git -C {ground.checkout} branch -m {branch} NAME; "
+        f"{merge_context.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): {_shown(files)}",
+        f"go on from that work: git -C {merge_context.checkout} branch -m {branch} NAME; "
         f"from both: git -C {place} merge {work}; from the branch as it is: git -C {place} merge -s ours {work}; "
-        f"then: coord retry {ground.run}",
+        f"then: coord retry {merge_context.run}",
     )
 
 
-def _known(ground: MergeContext, earlier: Earlier) -> str | None:
+def _known(merge_context: MergeContext, earlier: Earlier) -> str | None:
     """Return the commit that counts in any case: the recorded tip, or the start of a mended run."""
-    if earlier.mended and earlier.base and (earlier.tip is None or ground.contains(earlier.tip, earlier.base)):
+    if earlier.mended and earlier.base and (earlier.tip is None or merge_context.contains(earlier.tip, earlier.base)):
         return earlier.base
     return earlier.tip
 
 
-def _merge(ground: MergeContext, ours: str, theirs: str) -> str:
-    done = ask("merge-tree", *MERGE, ours, theirs, cwd=ground.checkout, settings=DURABLE)
+def _merge(merge_context: MergeContext, ours: str, theirs: str) -> str:
+    done = ask("merge-tree", *MERGE, ours, theirs, cwd=merge_context.checkout, settings=DURABLE)
     tree, *files = done.stdout.rstrip("\0").split("\0")
     if done.returncode == 1 and files:
         raise Unmergeable(ours, f"both change {_shown(files)}")
@@ -199,7 +199,9 @@ def _merge(ground: MergeContext, ours: str, theirs: str) -> str:
         raise Unmergeable(ours, "this git is older than 2.38 and cannot merge without a checkout")
     if done.returncode:
         raise Unmergeable(ours, done.stderr.strip())
-    return ground.commit(tree, (ours, theirs), f"Merge {ground.branch} into {branch_of(ground.run)}")
+    return merge_context.commit(
+        tree, (ours, theirs), f"Merge {merge_context.branch} into {branch_of(merge_context.run)}"
+    )
 
 
 def _shown(files: Sequence[str]) -> str:

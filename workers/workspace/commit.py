@@ -115,10 +115,10 @@ class Look:
     conflicts: Sequence[str]
 
 
-def look(stand: WorktreeState) -> Look:
+def look(worktree: WorktreeState) -> Look:
     """Return HEAD, its branch and all changes by one call of git: most todos that run tests need no other."""
     options = ("--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all")
-    lines = [line for line in stand.git("status", *options).split("\0") if line]
+    lines = [line for line in worktree.git("status", *options).split("\0") if line]
     facts = dict(line[2:].partition(" ")[::2] for line in lines if line.startswith("# "))
     entries = [line for line in lines if not line.startswith("# ")]
     nested = [
@@ -133,76 +133,76 @@ def look(stand: WorktreeState) -> Look:
     )
 
 
-def commit(stand: WorktreeState, text: Message) -> str:
+def commit(worktree: WorktreeState, text: Message) -> str:
     """Commit all changes; return the branch's new tip, or the old one if nothing changed.
 
     Raises GitRefused or CommitRefused.
     """
-    seen = look(stand)
+    seen = look(worktree)
     head = seen.head
-    was = head if seen.branch == stand.branch else stand.commit_at(f"refs/heads/{stand.branch}")
-    tip = was or stand.since
+    was = head if seen.branch == worktree.branch else worktree.commit_at(f"refs/heads/{worktree.branch}")
+    tip = was or worktree.since
     # HEAD, where the todo went on from the tip on a branch of its own or on none.
-    parent = head if head and stand.contains(tip, head) else tip
-    if not stand.contains(stand.since, parent):
+    parent = head if head and worktree.contains(tip, head) else tip
+    if not worktree.contains(worktree.since, parent):
         raise GitRefused(
-            f"{stand.branch} no longer contains {stand.since[:12]}, where the todo began: its history was rewritten",
-            "let the todo add commits; to undo earlier ones, revert them",
+            f"{worktree.branch} no longer contains {worktree.since[:12]}, where the todo began: its history was rewritten",
+            "let the todo add commits; revert commits to undo them",
         )
-    merged = _merged(stand) if parent == head else []
-    staged = _stage(stand, seen)
+    merged = _merged(worktree) if parent == head else []
+    staged = _stage(worktree, seen)
     if parent != was:
-        _move(stand, parent, was)
-    if not (merged or ((staged or parent != head) and _differs_from(stand, parent))):
+        _move(worktree, parent, was)
+    if not (merged or ((staged or parent != head) and _differs_from(worktree, parent))):
         return parent
-    if seen.branch != stand.branch:
-        stand.git("symbolic-ref", "HEAD", f"refs/heads/{stand.branch}")
+    if seen.branch != worktree.branch:
+        worktree.git("symbolic-ref", "HEAD", f"refs/heads/{worktree.branch}")
     for name in LEFT_OPEN_BY_TODO if merged else (*LEFT_OPEN_BY_TODO, "MERGE_HEAD"):
-        (stand.git_dir / name).unlink(missing_ok=True)
-    return _commit(stand, parent, text)
+        (worktree.git_dir / name).unlink(missing_ok=True)
+    return _commit(worktree, parent, text)
 
 
-def _commit(stand: WorktreeState, parent: str, text: Message) -> str:
+def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
     settings = (
         *OURS,
         *DURABLE,
-        *stand.settings,
-        *identity(stand.path, stand.git_dir),
-        *(() if stand.hooks else (NO_HOOKS,)),
+        *worktree.settings,
+        *identity(worktree.path, worktree.git_dir),
+        *(() if worktree.hooks else (NO_HOOKS,)),
     )
     options = [word for setting in settings for word in ("-c", setting)]
     # Hooks get GIT_DIR as usual, and no GIT_WORK_TREE, for they may change the folder: git then takes its own
     # one.
-    argv = ["git", f"--git-dir={stand.git_dir}", *options, "commit", "--quiet", "--cleanup=whitespace", "--file=-"]
-    refuse_damaged(stand.path, stand.git_dir)
+    argv = ["git", f"--git-dir={worktree.git_dir}", *options, "commit", "--quiet", "--cleanup=whitespace", "--file=-"]
+    refuse_damaged(worktree.path, worktree.git_dir)
     try:
-        stand.git_commit(argv, str(text))
+        worktree.git_commit(argv, str(text))
     except CommitRefused:
-        if not _hooks_changed_files(stand):
+        if not _hooks_changed_files(worktree):
             raise
-        refuse_damaged(stand.path, stand.git_dir)
-        stand.git_commit(argv, str(text))
-    new = stand.commit_at("HEAD")
+        refuse_damaged(worktree.path, worktree.git_dir)
+        worktree.git_commit(argv, str(text))
+    new = worktree.commit_at("HEAD")
     # With core.fsyncMethod=batch, git ends with 0 where a full disk has kept some of its objects from their
     # place.
-    stand.git("rev-list", "--objects", "--quiet", "--missing=allow-promisor", new, f"^{parent}")
-    ours = stand.git("log", "--format=%B", f"{parent}..{new}")
-    if not stand.contains(parent, new) or text.trailers.strip() not in ours:
+    worktree.git("rev-list", "--objects", "--quiet", "--missing=allow-promisor", new, f"^{parent}")
+    ours = worktree.git("log", "--format=%B", f"{parent}..{new}")
+    if not worktree.contains(parent, new) or text.trailers.strip() not in ours:
         raise CommitRefused(
             message="a git hook has taken the trailers (Coord-…) out of the commit, or moved its branch"
         )
     return new
 
 
-def _hooks_changed_files(stand: WorktreeState) -> bool:
+def _hooks_changed_files(worktree: WorktreeState) -> bool:
     """Stage the changes of a refused commit's hooks; return whether there are any."""
-    before = stand.git("write-tree")
-    stand.git("add", "--update", ":/", settings=DURABLE)
-    return stand.git("write-tree") != before
+    before = worktree.git("write-tree")
+    worktree.git("add", "--update", ":/", settings=DURABLE)
+    return worktree.git("write-tree") != before
 
 
-def _differs_from(stand: WorktreeState, parent: str) -> bool:
-    return stand.git("write-tree", settings=DURABLE) != stand.git("rev-parse", f"{parent}^{{tree}}")
+def _differs_from(worktree: WorktreeState, parent: str) -> bool:
+    return worktree.git("write-tree", settings=DURABLE) != worktree.git("rev-parse", f"{parent}^{{tree}}")
 
 
 def run_git(path: Path, argv: Sequence[str], text: str) -> None:
@@ -213,7 +213,7 @@ def run_git(path: Path, argv: Sequence[str], text: str) -> None:
         raise CommitRefused(message=done.stderr)
 
 
-def _stage(stand: WorktreeState, seen: Look) -> bool:
+def _stage(worktree: WorktreeState, seen: Look) -> bool:
     """Stage everything; return whether anything differs from HEAD."""
     if seen.conflicts:
         files = ", ".join(seen.conflicts[:5])
@@ -223,13 +223,13 @@ def _stage(stand: WorktreeState, seen: Look) -> bool:
     if seen.changed:
         pathspecs = [":/", *(f":(top,exclude,literal){name.rstrip('/')}" for name in seen.nested)]
         options = ("--all", "--pathspec-from-file=-", "--pathspec-file-nul")
-        stand.git("add", *options, stdin="\0".join(pathspecs), settings=DURABLE)
+        worktree.git("add", *options, stdin="\0".join(pathspecs), settings=DURABLE)
     return seen.changed
 
 
-def _merged(stand: WorktreeState) -> list[str]:
+def _merged(worktree: WorktreeState) -> list[str]:
     """Return the other parents of a merge that the todo prepared and did not commit."""
-    heads = stand.git_dir / "MERGE_HEAD"
+    heads = worktree.git_dir / "MERGE_HEAD"
     return heads.read_text().split() if heads.exists() else []
 
 
@@ -246,6 +246,6 @@ def signing(path: Path) -> Sequence[str]:
     return ("--gpg-sign",) if told == "true" else ()
 
 
-def _move(stand: WorktreeState, new: str, old: str) -> None:
-    ref = f"refs/heads/{stand.branch}"
-    stand.git("update-ref", "-m", "coord: todo succeeded", ref, new, old, settings=DURABLE)
+def _move(worktree: WorktreeState, new: str, old: str) -> None:
+    ref = f"refs/heads/{worktree.branch}"
+    worktree.git("update-ref", "-m", "coord: todo succeeded", ref, new, old, settings=DURABLE)

@@ -150,7 +150,7 @@ class WorkspaceLock:
                 self._refuse_older(lock_request, last)
                 if again and (last is None or (last.run, last.fence) != (lock_request.run, lock_request.fence)):
                     raise Superseded(
-                        f"{self._workspace} is in other hands by now", "nothing to do: the newer one counts"
+                        f"{self._workspace} is used by another attempt by now", "nothing to do: the newer one counts"
                     )
                 self._end_abandoned(last)
                 self._write(

@@ -89,7 +89,7 @@ class Worktree(Workspace):
         self._style = style or CommitStyle()
         self._git_commit = partial(git_commit, self) if git_commit else partial(run_git, self.path)
         self._prepared = Prepared(self._records, self._checkout)
-        self._visitor: LockRequest | None = None
+        self._lock_request: LockRequest | None = None
         self._since = self._stands = ""
         self._submodules = Submodules(repo=repo.name, wanted=repo.submodules, hold=lambda: self.hold)
         self._folder = GitWorktree(
@@ -133,7 +133,7 @@ class Worktree(Workspace):
         except BaseException:
             self._workspace_lock.leave()
             raise
-        self._visitor = lock_request
+        self._lock_request = lock_request
         return self._since
 
     def _refuse_after_newer(self, lock_request: LockRequest) -> None:
@@ -241,7 +241,7 @@ class Worktree(Workspace):
 
         `source`: see `message`. Raises Superseded or GitRefused.
         """
-        assert self._visitor is not None, "enter first"
+        assert self._lock_request is not None, "enter first"
         self._workspace_lock.check()
         with describe_os_error(self.path):
             refuse_damaged(self.path, self._folder.git_dir)
@@ -256,7 +256,7 @@ class Worktree(Workspace):
                 hooks=self._style.hooks,
                 git_commit=self._git_commit,
             )
-            text = message(self._style, self._run, todo, task, self._visitor.fence, source)
+            text = message(self._style, self._run, todo, task, self._lock_request.fence, source)
             try:
                 self._stands = commit(stand, text)
             except GitRefused:
@@ -277,8 +277,8 @@ class Worktree(Workspace):
 
     def leave(self) -> None:
         """Leave; no process of the attempt may be alive. Harmless when not inside."""
-        if self._visitor is not None:
-            self._visitor = None
+        if self._lock_request is not None:
+            self._lock_request = None
             self._workspace_lock.leave(began=self._since, stood=self._stood())
 
     def _stood(self) -> str:
@@ -288,7 +288,7 @@ class Worktree(Workspace):
                 self._workspace_lock.check()
                 self._folder.take_off(self._since)
         except (CoordinationError, OSError) as error:
-            logger.warning("%s: what the attempt committed may still be on it: %s", self.branch, error)
+            logger.warning("%s: commits of the attempt may still be on it: %s", self.branch, error)
             return ""
         return self._stands
 
@@ -335,10 +335,14 @@ class Worktree(Workspace):
     def _go_on(self, carried: Carried) -> str:
         if carried.tip:
             self._folder.obtain(carried.tip)
-        ground = MergeContext(run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch)
-        before = ground.last_here(carried.runs) if carried.runs else None
+        merge_context = MergeContext(
+            run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch
+        )
+        before = merge_context.last_here(carried.runs) if carried.runs else None
         try:
-            found = begin(ground, self._earlier(before, carried.tip) if before else Earlier(run="", tip=carried.tip))
+            found = begin(
+                merge_context, self._earlier(before, carried.tip) if before else Earlier(run="", tip=carried.tip)
+            )
         except Unmergeable as refused:
             raise self._to_be_merged_by_hand(refused) from refused
         if found.mended:
