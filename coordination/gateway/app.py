@@ -1,7 +1,5 @@
 """The application: a client comes in, is one session, and leaves.
 
-Who is here: at most one session for each recipient, the last one that came, whichever gateway it came to.
-
 A gateway made from an address and settings, from its start to its end; on TERM or Ctrl-C clients have two seconds to go.
 """
 
@@ -23,17 +21,15 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
-from coordination.gateway import frames
 from coordination.gateway.access import SUBPROTOCOL, Grant, Guess, Tokens, Tries, guess_of, may_ask, token_of
-from coordination.gateway.limits import GONE, LATER, POLICY, TAKEN_OVER, TOO_SLOW, CloseReason, Left, Limits
+from coordination.gateway.clients import Clients
+from coordination.gateway.limits import GONE, LATER, POLICY, TOO_SLOW, CloseReason, Left, Limits
 from coordination.gateway.line import GOODBYE_S, Line, hello
-from coordination.gateway.listener import Listener, News
+from coordination.gateway.listener import Listener
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
-from coordination.gateway.topics import ClientTopics
 from coordination.messages import MessageBus
 from coordination.messages.bus import open_bus
-from coordination.messages.topics import Event, Patterns
 from coordination.operations.listening import http_limits
 from coordination.settings import Settings
 
@@ -62,8 +58,8 @@ class Gateway:
 
     @asynccontextmanager
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
-        self._desk = RedisExecutor(self._tokens.ping)
-        self._clients = Clients(self._desk, self._tokens)
+        self._executor = RedisExecutor(self._tokens.ping)
+        self._clients = Clients(self._executor, self._tokens)
         listener = Listener(self._reader, self._keys, self._clients)
         doubting = asyncio.create_task(self._clients.doubt())
         listener.start()
@@ -72,7 +68,7 @@ class Gateway:
         finally:
             doubting.cancel()
             listener.stop()
-            self._desk.close()
+            self._executor.close()
 
     async def _come(self, socket: WebSocket) -> None:
         if not may_ask(socket.headers, self._pages):
@@ -97,7 +93,7 @@ class Gateway:
         except Left as left:
             return left.ending
         bus = self._bus_of(grant.recipient)
-        session = Session(socket, grant, token, bus, self._desk, self._limits, self._clients.topics)
+        session = Session(socket, grant, token, bus, self._executor, self._limits, self._clients.topics)
         try:
             await self._clients.enter(session)
             return await session.serve(resume)
@@ -120,9 +116,9 @@ class Gateway:
     async def _owner(self, token: str, guess: Guess) -> Grant | None:
         """Look the token up. Where guesses are many, one at a time: they take one of the threads, not all."""
         if not self._tries.exhausted(guess):
-            return await self._desk.once(lambda: self._tokens.grant_of(token))
+            return await self._executor.once(lambda: self._tokens.grant_of(token))
         async with self._guessing:
-            return await self._desk.once(lambda: self._tokens.grant_of(token))
+            return await self._executor.once(lambda: self._tokens.grant_of(token))
 
 
 async def _close(socket: WebSocket, ending: CloseReason) -> None:
@@ -133,97 +129,6 @@ async def _close(socket: WebSocket, ending: CloseReason) -> None:
     elif ending is not GONE:
         asyncio.get_running_loop().call_later(GOODBYE_S, line.hang_up)
         await socket.close(ending.code, ending.words)
-
-
-CHECKED_EVERY_S = 30.0
-
-
-class Clients:
-    """Of one event loop, on which the listener's thread puts what it hears."""
-
-    def __init__(self, desk: RedisExecutor, tokens: Tokens) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._desk, self._tokens = desk, tokens
-        self._here: dict[str, Session] = {}
-        self.topics = Patterns[ClientTopics]()
-        self._doubted: asyncio.Queue[str | None] = asyncio.Queue()
-
-    def __len__(self) -> int:
-        return len(self._here)
-
-    async def enter(self, session: Session) -> None:
-        """Whoever was here before is told, and has handed back what it had, when this returns."""
-        while before := self._here.get(session.recipient):
-            before.leave(TAKEN_OVER)
-            await before.ended.wait()
-            self.exit(before)
-        self._here[session.recipient] = session
-        news = News(recipient=session.recipient, but=session.id)
-        await self._desk.do(lambda: self._tokens.tell(news), session.redis_is_away)
-
-    def exit(self, session: Session) -> None:
-        if self._here.get(session.recipient) is session:
-            del self._here[session.recipient]
-
-    # Heard in the listener's thread
-
-    def mail(self, recipient: str) -> None:
-        if session := self._here.get(recipient):
-            self._loop.call_soon_threadsafe(session.look)
-
-    def news(self, news: News) -> None:
-        self._loop.call_soon_threadsafe(self._told, news)
-
-    def event(self, event: Event) -> None:
-        self._loop.call_soon_threadsafe(self._published, event.topic, frames.event(event))
-
-    @property
-    def wants_events(self) -> bool:
-        return bool(self.topics)
-
-    def anything(self) -> None:
-        self._loop.call_soon_threadsafe(self._all_look)
-
-    # Back in the loop
-
-    def _told(self, news: News) -> None:
-        session = self._here.get(news.recipient)
-        if session is None or session.id == news.but:
-            return
-        if news.but:
-            session.leave(TAKEN_OVER)
-        else:
-            self._doubted.put_nowait(news.recipient)
-
-    def _published(self, topic: str, frame: str) -> None:
-        for client in set(self.topics.of(topic)):  # of several patterns that fit
-            client.hear(frame)
-
-    def _all_look(self) -> None:
-        self._doubted.put_nowait(None)
-        for session in self._here.values():
-            session.look()
-            session.topics.gap()
-
-    async def doubt(self) -> None:
-        """For ever: who is here has a token that holds, looked at when it may have ended, and now and then."""
-        while True:
-            doubted: str | None = None
-            try:
-                async with asyncio.timeout(CHECKED_EVERY_S):
-                    doubted = await self._doubted.get()
-            except TimeoutError:
-                pass
-            for session in [one for one in self._here.values() if doubted in (None, one.recipient)]:
-                await self._check(session)
-
-    async def _check(self, session: Session) -> None:
-        try:
-            recipient = await self._desk.once(lambda: self._tokens.recipient_of(session.token))
-        except Unreachable:
-            return  # nobody can say; it is asked again
-        if recipient != session.recipient:
-            session.leave(POLICY)
 
 
 def open_gateway(url: str, settings: Settings, pages: Collection[str]) -> tuple[Gateway, Limits]:

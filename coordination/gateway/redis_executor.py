@@ -10,7 +10,7 @@ from typing import TypeVar
 import redis
 
 from coordination.errors import Unreachable
-from coordination.messages.outage import delay_s
+from coordination.retry import delay_s
 
 THREADS = 8
 FIRST_S, LONGEST_S = 0.1, 5.0
@@ -31,17 +31,17 @@ class RedisExecutor:
         self._failures = 0
         self._asking: asyncio.Task[None] | None = None
 
-    async def do(self, deed: Callable[[], T], told: Told, *, takes_room: bool = False) -> T:
-        """What the deed gives, however long Redis is away; `told` hears of that. A deed may be done twice.
+    async def do(self, operation: Callable[[], T], told: Told, *, takes_room: bool = False) -> T:
+        """What the operation gives, however long Redis is away; `told` hears of that. A operation may be done twice.
 
-        Raises Unreachable where a deed that `takes_room` finds none: it would keep its client from saying what makes room.
+        Raises Unreachable where a operation that `takes_room` finds none: it would keep its client from saying what makes room.
         """
         while True:
             if self._trouble:
                 await told(self._trouble)
                 await self._there.wait()
             try:
-                done = await self.once(deed)
+                done = await self.once(operation)
             except Unreachable as error:
                 if takes_room and isinstance(error.__cause__, redis.OutOfMemoryError):
                     raise
@@ -50,9 +50,9 @@ class RedisExecutor:
                 self._failures = 0
                 return done
 
-    async def once(self, deed: Callable[[], T]) -> T:
-        """Raises Unreachable. Who is cancelled meanwhile goes on when the deed is done: what comes next may undo it."""
-        doing = asyncio.get_running_loop().run_in_executor(self._threads, deed)
+    async def once(self, operation: Callable[[], T]) -> T:
+        """Raises Unreachable. Who is cancelled meanwhile goes on when the operation is done: what comes next may undo it."""
+        doing = asyncio.get_running_loop().run_in_executor(self._threads, operation)
         try:
             return await asyncio.shield(doing)
         except asyncio.CancelledError:

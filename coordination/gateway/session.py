@@ -47,7 +47,7 @@ class Session:
         grant: Grant,
         token: str,
         bus: MessageBus,
-        desk: RedisExecutor,
+        executor: RedisExecutor,
         limits: Limits,
         here: Patterns[ClientTopics],
     ) -> None:
@@ -56,7 +56,7 @@ class Session:
         self.topics = ClientTopics(here, grant.topics, limits, self._say)
         self.ended = asyncio.Event()
         """What it had in hand has gone back."""
-        self._socket, self._bus, self._desk, self._limits = socket, bus, desk, limits
+        self._socket, self._bus, self._executor, self._limits = socket, bus, executor, limits
         self._line: Line = socket.state.line
         self._saying = asyncio.Lock()
         self._look = asyncio.Event()
@@ -168,9 +168,9 @@ class Session:
                 case frames.Resume():
                     raise frames.BadFrame("resume is the first frame, and only that", "go on with ack, or send")
 
-    async def _refusing(self, what: dict[str, Any], deed: Awaitable[None]) -> None:
+    async def _refusing(self, what: dict[str, Any], operation: Awaitable[None]) -> None:
         try:
-            await deed
+            await operation
         except CoordinationError as error:
             await self._say(frames.refused(what, error))
 
@@ -204,7 +204,7 @@ class Session:
                 raise NotAllowed(f"nothing of a client's goes to {whom[:100]!r}", "workers hear from coord alone")
         ttl = None if letter.ttl_s is None else timedelta(seconds=letter.ttl_s)
 
-        def deed() -> str:
+        def operation() -> str:
             return self._bus.send(
                 letter.to,
                 letter.type,
@@ -215,16 +215,16 @@ class Session:
                 sequence=letter.seq,
             )
 
-        message_id = await self._desk.do(deed, self.redis_is_away, takes_room=True)
+        message_id = await self._executor.do(operation, self.redis_is_away, takes_room=True)
         await self._say(frames.sent(letter.seq, message_id))
 
     async def _publish(self, given: frames.Publication) -> None:
         self.topics.may_publish(given.topic)
 
-        def deed() -> int:
+        def operation() -> int:
             return self._bus.publish(given.topic, given.payload, type=given.type, sequence=given.seq)
 
-        reached = await self._desk.do(deed, self.redis_is_away, takes_room=True)
+        reached = await self._executor.do(operation, self.redis_is_away, takes_room=True)
         await self._say(frames.published(given.topic, given.seq, reached))
 
     # What goes on meanwhile
@@ -242,8 +242,8 @@ class Session:
     async def _leaving(self) -> None:
         raise Left(await self._left)
 
-    async def _do(self, deed: Callable[[], T]) -> T:
-        return await self._desk.do(deed, self.redis_is_away)
+    async def _do(self, operation: Callable[[], T]) -> T:
+        return await self._executor.do(operation, self.redis_is_away)
 
     async def redis_is_away(self, error: Unreachable) -> None:
         if not self._away:
@@ -254,7 +254,7 @@ class Session:
         """Where Redis is away, the next session, or the idle time, does it."""
         rest = (*self._window.held, *self._untold)
         with suppress(Unreachable):
-            await self._desk.once(lambda: self._bus.hand_back(*rest))
+            await self._executor.once(lambda: self._bus.hand_back(*rest))
 
     async def _ending(self, results: Sequence[object]) -> CloseReason:
         """Out of what became of the works: the first that failed says how it ended."""

@@ -11,7 +11,8 @@ import logging
 import os
 import threading
 import weakref
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import Keys
@@ -31,12 +32,10 @@ PART_OF_TTL = 3
 NEVER_S = float("inf")
 
 
-class Renew(Protocol):
-    def __call__(self, lock: Lock, *, patience_s: float) -> bool: ...
-
-
 class Renewal:
-    def __init__(self, renew: Renew) -> None:
+    """The thread that renews locks; no `BackgroundService`: it waits on a condition until the next lock is due, and a fork begins it anew."""
+
+    def __init__(self, renew: Callable[[Lock, float], bool]) -> None:
         self._renew = renew
         self._stopping = False
         self._begin_anew()
@@ -94,7 +93,7 @@ class Renewal:
         kept = left_s > 0
         try:
             if kept:
-                kept = self._renew(lock, patience_s=self._patience_s())
+                kept = self._renew(lock, self._patience_s())
             next_s = lock.deadline_s - ttl_s * (1 - 1 / PART_OF_TTL)
         except CoordinationError as error:
             logger.warning(
@@ -143,12 +142,12 @@ class Granting:
         if self._closed:
             raise UsageError("this manager of locks is closed", "make another one")
         granted = self._waiting.ask(wants, terms, self._owner or here(terms.owner))
-        lock = Lock(self, granted, names, terms.ttl)
+        lock = Lock(granted, names, terms.ttl, renew=self.renew, release=self.release)
         if terms.keep:
             self._renewal.add(lock)
         return lock
 
-    def renew(self, lock: Lock, *, patience_s: float = ANSWER_S) -> bool:
+    def renew(self, lock: Lock, patience_s: float = ANSWER_S) -> bool:
         since_s = now_s()
         if not self.step("lock/renew", lock.token, patience_s=patience_s):
             return False

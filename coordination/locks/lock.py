@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from coordination.errors import CoordinationError, LockLost
 from coordination.locks.clock import now_s
@@ -17,19 +18,19 @@ LOST_HINT = "give it a longer ttl, check Redis, or see who took it away: coord l
 logger = logging.getLogger(__name__)
 
 
-class Keeper(Protocol):
-    """Who renews a lock and gives it back: the manager that it was acquired from."""
-
-    def renew(self, lock: Lock) -> bool: ...
-
-    def release(self, lock: Lock) -> bool: ...
-
-
 class Lock:
     """Held from the moment it is returned. `fence` is higher than that of every earlier holder of each of its names."""
 
-    def __init__(self, keeper: Keeper, granted: Granted, names: tuple[str, ...], ttl: timedelta) -> None:
-        self._keeper = keeper
+    def __init__(
+        self,
+        granted: Granted,
+        names: tuple[str, ...],
+        ttl: timedelta,
+        *,
+        renew: Callable[[Lock], bool],
+        release: Callable[[Lock], bool],
+    ) -> None:
+        self._renew, self._release = renew, release
         self.token = granted.token
         self.party = granted.party
         self.names = names
@@ -66,7 +67,7 @@ class Lock:
         """For another ttl from now. False where it is lost: stop what it protects."""
         if self.released or self.lost.is_set() or self._is_a_parents:
             return False
-        if not self._keeper.renew(self):
+        if not self._renew(self):
             self.lost.set()
         return not self.lost.is_set()
 
@@ -76,7 +77,7 @@ class Lock:
         if self.released:
             raise LockLost(f"lock {self.name} was released before", "release it once")
         self.released = True
-        if not self._keeper.release(self):
+        if not self._release(self):
             self.lost.set()
             raise LockLost(f"lock {self.name} was lost before it was released", LOST_HINT)
 

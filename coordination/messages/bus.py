@@ -13,8 +13,7 @@ from redis import Redis
 
 from coordination.environment import actor
 from coordination.errors import UsageError
-from coordination.messages import admin as looking
-from coordination.messages import names, records, requests, taking, topics
+from coordination.messages import admin, names, records, requests, taking, topics
 from coordination.messages.inbox import Inbox
 from coordination.messages.live import Subscription
 from coordination.messages.records import (
@@ -77,7 +76,7 @@ class MessageBus:
             sequence, self.steps, lambda steps, n: steps("message/send", to, *letter.numbered(n))
         )
         if offset < 0:
-            raise looking.unknown(self.steps, to)
+            raise admin.unknown(self.steps, to)
         return message_id
 
     def broadcast(
@@ -219,35 +218,35 @@ class MessageBus:
 
         Without `payloads` they are None: a thousand of 1 MiB are more than an answer should be.
         """
-        return looking.peek(self.steps, names.recipient(recipient), self._limit(limit), payloads)
+        return admin.peek(self.steps, names.recipient(recipient), self._limit(limit), payloads)
 
     def settle(self, *messages: Message) -> tuple[Message, ...]:
         """As `ack`, for what was only looked at, of one recipient; returns those that a reader has in hand, or that are gone."""
-        return looking.settle(self.steps, messages)
+        return admin.settle(self.steps, messages)
 
     def recipients(self) -> tuple[str, ...]:
         """All that are known."""
-        return looking.recipients(self.steps)
+        return admin.recipients(self.steps)
 
     def standing(self, recipient: str) -> InboxStats:
         """The inbox in figures. Raises NotFound."""
-        return looking.standing(self.steps, names.recipient(recipient))
+        return admin.standing(self.steps, names.recipient(recipient))
 
     def presence(self) -> tuple[Presence, ...]:
         """Who reads, or has within `limits.gone`; the last one heard of first."""
-        return looking.presence(self.steps, self.limits.gone)
+        return admin.presence(self.steps, self.limits.gone)
 
     def dead(self, recipient: str | None = None, limit: int = 100) -> tuple[DeadLetter, ...]:
         """What was given up after too many deliveries, the newest first."""
-        return looking.dead(self.steps, recipient and names.recipient(recipient), limit)
+        return admin.dead(self.steps, recipient and names.recipient(recipient), limit)
 
     def resend(self, dead_id: str, *, ttl: timedelta | None = None) -> str:
         """The dead letter goes to its recipient again, and is dead no longer. Returns the message's id. Raises NotFound."""
-        return looking.resend(self.steps, dead_id, self.limits, ttl)
+        return admin.resend(self.steps, dead_id, self.limits, ttl)
 
     def sweep(self) -> MessagesSwept:
         """Removes what is over its ttl or its retention, and the inboxes of `reply:` and `worker:` that are gone."""
-        return looking.sweep(self.steps, self.limits)
+        return admin.sweep(self.steps, self.limits)
 
     # Between this room's own files
 

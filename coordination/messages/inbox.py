@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 class InFlight:
     """The message that is begun, those that wait behind it, and those that are done with but not acknowledged yet.
 
-    A thread acknowledges and extends. Of messages that were never handed out before, a kill loses up to `GATHER_S` of
+    A thread acknowledges and extends; it is no `BackgroundService`, for it waits on a condition until a moment that moves. Of messages that were never handed out before, a kill loses up to `GATHER_S` of
     acknowledgements, so that they come again; of others (they may be what killed their reader) each is acknowledged
     before the next is begun, and that it was begun is written down.
     """

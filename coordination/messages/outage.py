@@ -1,13 +1,12 @@
-"""A reader outlives an outage of Redis: it tries again, later and later, and not all readers at the same moment.
+"""Let a reader outlive an outage of Redis, with the pauses of `coordination/retry.py`.
 
-Exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", AWS 2015). `Outage` is for who has nothing else
-to do meanwhile, `Absence` for who looks around between two tries. A single command is insisted on for seconds by backend/step_connection.py.
+`Outage` is for a reader that has nothing else to do meanwhile, `Absence` for one that looks around between two tries. A
+single command is insisted on for seconds by backend/step_connection.py.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,10 +19,10 @@ from redis import Redis
 
 from coordination.backend.client import address_of, reaching
 from coordination.errors import Unreachable, Unusable
+from coordination.retry import delay_s, growing_pauses_s, retried
 
-FIRST_S, LONGEST_S = 1.0, 60.0
 PATIENCE_S = 60.0
-"""How long whoever follows a stream waits for Redis."""
+"""How long a reader of a stream waits for Redis."""
 
 Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
@@ -34,30 +33,30 @@ class Stopped(Exception):
 
 
 class Outage:
-    """Tries a deed again until it succeeds, or its owner is stopped."""
+    """Tries an action again until it succeeds, or its owner is stopped."""
 
     def __init__(self, stopped: Event, patience: timedelta | None) -> None:
         self._stopped = stopped
         self._patience_s = inf if patience is None else patience.total_seconds()
 
     def outlive(self, attempt: Callable[[], Answer], longest_s: float = inf) -> Answer:
-        """What `attempt` answers as soon as Redis does. Raises Unreachable after the patience, or after `longest_s` if that is
-        sooner, Unusable at once, Stopped.
+        """Return what `attempt` answers as soon as Redis does.
+
+        Raises Unreachable after the patience, or after `longest_s` if that is sooner; Unusable at once; Stopped.
         """
-        failures, end = 0, time.monotonic() + min(self._patience_s, longest_s)
-        while True:
-            try:
-                return attempt()
-            except Unusable:
-                raise
-            except Unreachable as error:
-                left_s = end - time.monotonic()
-                if left_s <= 0:
-                    raise
-                logger.warning("trying again: %s", error.message)
-                if self._stopped.wait(min(delay_s(failures), left_s)):
-                    raise Stopped from error
-                failures += 1
+        end = time.monotonic() + min(self._patience_s, longest_s)
+
+        def passes(error: Exception, _pause_s: float) -> bool:
+            if isinstance(error, Unusable) or not isinstance(error, Unreachable) or time.monotonic() >= end:
+                return False
+            logger.warning("trying again: %s", error.message)
+            return True
+
+        def wait(pause_s: float) -> None:
+            if self._stopped.wait(min(pause_s, max(0.0, end - time.monotonic()))):
+                raise Stopped
+
+        return retried(attempt, growing_pauses_s(), passes, wait)
 
 
 class Absence:
@@ -104,8 +103,3 @@ class Absence:
             raise Unreachable(words, self._hint) from error
         self._next = now + min(delay_s(self._failures), left)
         self._failures += 1
-
-
-def delay_s(failures: int, first_s: float = FIRST_S, longest_s: float = LONGEST_S) -> float:
-    """Before the next try, after so many in vain before this one."""
-    return random.uniform(0, min(longest_s, first_s * 2 ** min(failures, 10)))  # noqa: S311 -- no secret

@@ -290,7 +290,7 @@ BUGS = (
     ),
     Bug(
         "two attempts in one worktree",
-        "workers/workspace/lock.py",
+        "coordination/files.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         ("tests/integration/test_worktree.py", "tests/integration/test_attempt.py"),

@@ -12,12 +12,12 @@ from datetime import timedelta
 import pytest
 import redis
 
-from coordination.backend.daemon import start_time
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepCaller
 from coordination.errors import Conflict, NotFound
 from coordination.locks import LockManager, Owner
 from coordination.locks.listing import Held
+from coordination.processes import start_time
 from tests.waiting import until
 
 KEYS = Keys("test").locks

@@ -61,7 +61,7 @@ def store(redis_url: str) -> RunStore:
 @pytest.fixture
 def app(redis_url: str, store: RunStore) -> Celery:
     made = make_app(redis_url, store.keys, UNBROKEN)
-    Dispatcher(made, store).leave_envelope()
+    Dispatcher(made, store).leave_message_template()
     return made
 
 

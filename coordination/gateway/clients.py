@@ -1,0 +1,104 @@
+"""The sessions of a gateway: at most one for each recipient, the last one that came, whichever gateway it came to."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coordination.errors import Unreachable
+from coordination.gateway import frames
+from coordination.gateway.access import News, Tokens
+from coordination.gateway.limits import POLICY, TAKEN_OVER
+from coordination.gateway.redis_executor import RedisExecutor
+from coordination.gateway.session import Session
+from coordination.gateway.topics import ClientTopics
+from coordination.messages.topics import Event, Patterns
+
+CHECKED_EVERY_S = 30.0
+
+
+class Clients:
+    """The sessions of one event loop, on which the listener's thread puts what it receives."""
+
+    def __init__(self, executor: RedisExecutor, tokens: Tokens) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._executor, self._tokens = executor, tokens
+        self._here: dict[str, Session] = {}
+        self.topics = Patterns[ClientTopics]()
+        self._doubted: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def __len__(self) -> int:
+        return len(self._here)
+
+    async def enter(self, session: Session) -> None:
+        """Whoever was here before is told, and has handed back what it had, when this returns."""
+        while before := self._here.get(session.recipient):
+            before.leave(TAKEN_OVER)
+            await before.ended.wait()
+            self.exit(before)
+        self._here[session.recipient] = session
+        news = News(recipient=session.recipient, but=session.id)
+        await self._executor.do(lambda: self._tokens.tell(news), session.redis_is_away)
+
+    def exit(self, session: Session) -> None:
+        if self._here.get(session.recipient) is session:
+            del self._here[session.recipient]
+
+    # Heard in the listener's thread
+
+    def mail(self, recipient: str) -> None:
+        if session := self._here.get(recipient):
+            self._loop.call_soon_threadsafe(session.look)
+
+    def news(self, news: News) -> None:
+        self._loop.call_soon_threadsafe(self._told, news)
+
+    def event(self, event: Event) -> None:
+        self._loop.call_soon_threadsafe(self._published, event.topic, frames.event(event))
+
+    @property
+    def wants_events(self) -> bool:
+        return bool(self.topics)
+
+    def anything(self) -> None:
+        self._loop.call_soon_threadsafe(self._all_look)
+
+    # Back in the loop
+
+    def _told(self, news: News) -> None:
+        session = self._here.get(news.recipient)
+        if session is None or session.id == news.but:
+            return
+        if news.but:
+            session.leave(TAKEN_OVER)
+        else:
+            self._doubted.put_nowait(news.recipient)
+
+    def _published(self, topic: str, frame: str) -> None:
+        for client in set(self.topics.of(topic)):  # of several patterns that fit
+            client.hear(frame)
+
+    def _all_look(self) -> None:
+        self._doubted.put_nowait(None)
+        for session in self._here.values():
+            session.look()
+            session.topics.gap()
+
+    async def doubt(self) -> None:
+        """For ever: who is here has a token that holds, looked at when it may have ended, and now and then."""
+        while True:
+            doubted: str | None = None
+            try:
+                async with asyncio.timeout(CHECKED_EVERY_S):
+                    doubted = await self._doubted.get()
+            except TimeoutError:
+                pass
+            for session in [one for one in self._here.values() if doubted in (None, one.recipient)]:
+                await self._check(session)
+
+    async def _check(self, session: Session) -> None:
+        try:
+            recipient = await self._executor.once(lambda: self._tokens.recipient_of(session.token))
+        except Unreachable:
+            return  # nobody can say; it is asked again
+        if recipient != session.recipient:
+            session.leave(POLICY)
