@@ -1,7 +1,7 @@
-"""The state folder is this user's alone: logs, records and sockets tell what todos do, and with which values.
+"""Private files and folders: the state folder holds logs, records and sockets that only this user may read.
 
-Folders have mode 0700 and files 0600, whatever the umask is. Left alone is what git makes, worktrees and the repositories of carried
-commits: their modes are their repository's, and they lie in closed folders.
+Folders have mode 0700 and files 0600, whatever the umask is. Worktrees and git repositories below it keep the
+modes that git gave them; they are protected by their closed parent folders.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ OTHERS = 0o077
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder, and those above it that are missing. Raises OSError."""
+    """Create the folder and its missing parents with mode 0700. Raises OSError."""
     if not folder.is_dir():
         make_private(folder.parent)
         with suppress(FileExistsError):
@@ -26,13 +26,13 @@ def make_private(folder: Path) -> None:
 
 
 def open_private(file: Path, mode: str = "w", **how: Any) -> IO[Any]:
-    """As `open`; a file that is made for it is private. Raises OSError."""
+    """Open a file as `open` does; a new file gets mode 0600. Raises OSError."""
     return open(file, mode, opener=lambda path, flags: os.open(path, flags, FILE), **how)
 
 
 def loose(state: Path) -> Iterator[Path]:
-    """What other users may enter, read or write: the folder itself, and what is ours in it."""
-    with suppress(OSError):  # it went meanwhile, or is not ours to look into
+    """Yield the paths at and below `state` that other users may enter, read or write, without git's."""
+    with suppress(OSError):  # it was removed meanwhile, or belongs to another user
         found = state.lstat()
         if found.st_uid != os.geteuid() or stat.S_ISLNK(found.st_mode):
             return
@@ -46,7 +46,9 @@ def loose(state: Path) -> Iterator[Path]:
 
 
 def close_to_others(state: Path) -> list[Path]:
-    """Mend what is loose; returns what was. What cannot be changed is left for `coord doctor` to tell of."""
+    """Remove the access of other users; return the changed paths. `coord doctor` reports those that cannot be
+    changed.
+    """
     mended = []
     for path in loose(state):
         with suppress(OSError):
