@@ -1,13 +1,15 @@
-"""An edit of the file that either happens exactly as meant, or not at all, by one writer at a time.
+"""Atomic edits of the file by one writer at a time: an edit is applied exactly as meant, or not at all.
 
-Under the file's lock: read, decide what to change, make the new text, parse it again, compare its values with those
-that were meant, and replace the file as a whole. An editor that does not know the lock may save in between, so the bytes are
-compared once more right before the replacement, and the edit begins anew.
+Under the file's lock an edit reads the file, decides what to change, makes the new text, parses it, compares
+its values with the intended ones, and replaces the file as a whole. A text editor that does not know the lock
+may save in between; so the bytes are compared once more right before the replacement, and the edit starts
+again if they differ.
 
-The lock is the kernel's (`flock`) on a small file beside the one that is edited, so it is gone with the process that held it. Lock files
-stay: removing one would let two writers hold locks on two files of one name. They stand in `.coord/`, which git does not see.
-`flock` has no timeout, so a waiter asks again and again, and a writer that comes back at once would nearly always be faster.
-So there is a second lock: one process waits for the lock itself, all others, and the one that comes back, for the second.
+The lock is the kernel's (`flock`) on a small file beside the edited one, so it is released when its holder
+dies. Lock files are never removed, because two writers could then hold locks on two files of one name. They
+are in `.coord/`, which git ignores. `flock` has no timeout, so a waiting process polls; a writer that comes
+back at once would nearly always be faster. So there is a second lock: one process waits for the lock itself,
+and all others, including a returning writer, wait for the second.
 """
 
 from __future__ import annotations
@@ -33,14 +35,16 @@ from coordination.errors import CoordinationError, EditConflict
 from coordination.files import open_private
 
 WAIT = timedelta(seconds=30)
-"""An edit of a file with 10,000 todos takes up to 4 s; several may queue."""
+"""Limit of the wait for the lock: an edit of a file with 10,000 todos takes up to 4 s, and
+several may queue.
+"""
 _LOOK_AGAIN_S = 0.01
 _HEAD_LOOKS_AGAIN_S = 0.001
 
 
 @contextmanager
 def exclusive(path: Path, wait: timedelta = WAIT) -> Iterator[None]:
-    """Hold the lock of the file at `path`; raises EditConflict when others keep it for longer than `wait`."""
+    """Hold the lock of the file at `path`. Raises EditConflict if others hold it for longer than `wait`."""
     deadline = time.monotonic() + wait.total_seconds()
     with _opened(path, "turn") as turn, _opened(path, "lock") as lock:
         _lock(turn, path, deadline, _LOOK_AGAIN_S)
@@ -79,7 +83,7 @@ def _lock(descriptor: int, path: Path, deadline: float, look_again_s: float) -> 
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             if time.monotonic() >= deadline:
-                raise EditConflict(f"somebody else is editing {path}", "try again when they have finished") from error
+                raise EditConflict(f"another process is editing {path}", "try again when it has finished") from error
             time.sleep(look_again_s)
         else:
             return
@@ -89,23 +93,23 @@ _SUFFIX = ".tmp"
 
 
 def save(path: Path, new: bytes) -> None:
-    """Replace the file's bytes. Mode and owner stay, a symlink goes on pointing to the same file.
+    """Replace the file's bytes; keep its mode and owner, and follow a symlink.
 
-    The bytes are on disk before the name points to them. On any failure the old file is as it was, and
-    CoordinationError says why.
+    The bytes are on disk before the name points to them. On failure the old file is unchanged, and
+    CoordinationError states the cause.
     """
     target = path.resolve()
     try:
         before = target.stat()
         if not before.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(target, os.W_OK):
-            raise PermissionError(13, "the file is read-only")  # a rename would not ask
+            raise PermissionError(13, "the file is read-only")  # the rename alone would succeed
         temporary = _write_beside(target, new, before)
         try:
             temporary.replace(target)
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        with contextlib.suppress(OSError):  # the file is whole, and not every file system can do this
+        with contextlib.suppress(OSError):  # the file is complete, and not every file system supports this
             _sync_folder(target.parent)
     except OSError as error:
         raise CoordinationError(
@@ -114,7 +118,9 @@ def save(path: Path, new: bytes) -> None:
 
 
 def sweep_leftovers(path: Path) -> None:
-    """Take away what killed writers left half written. Only for who holds the file's lock: no other is writing then."""
+    """Delete partly written files of killed writers. The caller must hold the file's lock, so that no other
+    writer is active.
+    """
     target = path.resolve()
     with contextlib.suppress(OSError):
         for place in target.parent.glob(f"{glob.escape(_prefix(target))}*{_SUFFIX}"):
@@ -131,7 +137,7 @@ def _write_beside(target: Path, new: bytes, before: os.stat_result) -> Path:
         with os.fdopen(descriptor, "wb") as file:
             file.write(new)
             file.flush()
-            with contextlib.suppress(PermissionError):  # only root may give a file to others
+            with contextlib.suppress(PermissionError):  # only root may change the owner
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
             os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
             os.fsync(file.fileno())
@@ -155,11 +161,12 @@ ATTEMPTS = 5
 
 
 def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
-    """The document after the changes that `decide` asks for; when it asks for none the file is not touched.
+    """Apply the changes that `decide` collects and return the new document; without changes, leave the file
+    alone.
 
-    `decide` may be called several times, each time with the file as it then stands. Raises what `decide` raises,
-    EditConflict, InvalidFile (the file was broken before), CoordinationError (it cannot be written); the file is then
-    as it was.
+    `decide` may be called several times, each time with the current file. Raises what `decide` raises,
+    EditConflict, InvalidFile (the file was invalid before), or CoordinationError (it cannot be written); the
+    file is then unchanged.
     """
     with exclusive(path.resolve()), gc_paused():
         for _ in range(ATTEMPTS):
@@ -172,11 +179,9 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
             if read_bytes(path) == before.document.text:
                 sweep_leftovers(path)
                 save(path, after.document.text)
-                cache.keep(after)
+                cache.store(after)
                 return after.document
-    raise EditConflict(
-        f"{path} was changed {ATTEMPTS} times while it was edited", "save it in the editor and try again"
-    )
+    raise EditConflict(f"{path} was changed {ATTEMPTS} times during the edit", "save it in the editor and try again")
 
 
 def _revised(before: Snapshot, changes: Changes) -> Snapshot:
