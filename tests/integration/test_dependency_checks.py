@@ -92,7 +92,7 @@ def test_a_pattern_that_is_none_is_a_mistake_in_the_file(found: Callable[..., Ou
     outcome = found(command="echo ran > ran", expected_pattern="v[0-")
 
     assert outcome.status is UNKNOWN
-    assert "validation.expected_pattern 'v[0-' is no regular expression" in outcome.why
+    assert "validation.expected_pattern 'v[0-' is not a valid regular expression" in outcome.why
 
 
 @pytest.mark.parametrize("alone", [{"expected_pattern": "x"}, {"expected_status": 204}])
