@@ -84,4 +84,4 @@ def knowing(ecosystem: Path, settings: Settings, graph: PlanGraph) -> PlanGraph:
     if not graph.unknown:
         return graph
     seen = glance(ecosystem, settings, lambda live: live.learned(graph.unknown))
-    return graph.knowing(seen.answer) if seen else graph
+    return graph.with_learned(seen.answer) if seen else graph
