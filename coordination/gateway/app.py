@@ -1,8 +1,7 @@
-"""The application: a client comes in, is one session, and leaves.
+"""The gateway application: it admits clients, runs one session each, and ends within two seconds on TERM or
+Ctrl-C.
 
-Who is here: at most one session for each recipient, the last one that came, whichever gateway it came to.
-
-A gateway made from an address and settings, from its start to its end; on TERM or Ctrl-C clients have two seconds to go.
+A recipient has at most one session over all gateways; the latest one wins.
 """
 
 from __future__ import annotations
@@ -24,9 +23,18 @@ from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
 from coordination.gateway import frames
-from coordination.gateway.access import SUBPROTOCOL, Grant, Guess, Tokens, Tries, guess_of, may_ask, token_of
+from coordination.gateway.access import (
+    SUBPROTOCOL,
+    Grant,
+    Guess,
+    TokenGuesses,
+    Tokens,
+    guess_of,
+    is_allowed_origin,
+    token_of,
+)
 from coordination.gateway.limits import GONE, LATER, POLICY, TAKEN_OVER, TOO_SLOW, CloseReason, Left, Limits
-from coordination.gateway.line import GOODBYE_S, Line, hello
+from coordination.gateway.line import GOODBYE_S, Line, receive_resume
 from coordination.gateway.listener import Listener, News
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
@@ -39,7 +47,9 @@ from coordination.settings import Settings
 
 
 class Gateway:
-    """What all clients share. `bus_of` makes the bus on which a recipient sends; `reader` waits without a timeout of its own."""
+    """State shared by all clients. `bus_of` returns the bus of a sender; `reader` must block without a
+    timeout of its own.
+    """
 
     def __init__(
         self,
@@ -53,30 +63,30 @@ class Gateway:
         self._redis, self._reader, self._keys = redis, reader, keys
         self._bus_of, self._pages, self._limits = bus_of, pages, limits
         self._tokens = Tokens(redis, keys.gateway)
-        self._tries = Tries(limits.tries)
-        self._guessing = asyncio.Lock()
+        self._guesses = TokenGuesses(limits.tries)
+        self._guess_lock = asyncio.Lock()
         self._connected = 0
 
     def app(self) -> Starlette:
-        return Starlette(routes=[WebSocketRoute("/", self._come)], lifespan=self._open)
+        return Starlette(routes=[WebSocketRoute("/", self._accept)], lifespan=self._open)
 
     @asynccontextmanager
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
-        self._desk = RedisExecutor(self._tokens.ping)
-        self._clients = Clients(self._desk, self._tokens)
+        self._executor = RedisExecutor(self._tokens.ping)
+        self._clients = Clients(self._executor, self._tokens)
         listener = Listener(self._reader, self._keys, self._clients)
-        doubting = asyncio.create_task(self._clients.doubt())
+        checking = asyncio.create_task(self._clients.check_tokens())
         listener.start()
         try:
             yield
         finally:
-            doubting.cancel()
+            checking.cancel()
             listener.stop()
-            self._desk.close()
+            self._executor.close()
 
-    async def _come(self, socket: WebSocket) -> None:
-        if not may_ask(socket.headers, self._pages):
-            await socket.close()  # before it is accepted: an answer 403
+    async def _accept(self, socket: WebSocket) -> None:
+        if not is_allowed_origin(socket.headers, self._pages):
+            await socket.close()  # before it is accepted, which answers 403
             return
         self._connected += 1
         try:
@@ -93,11 +103,11 @@ class Gateway:
             return LATER
         try:
             grant = await self._admitted(socket, token)
-            resume = await hello(socket, self._limits.hello_s)
+            resume = await receive_resume(socket, self._limits.hello_s)
         except Left as left:
-            return left.ending
+            return left.reason
         bus = self._bus_of(grant.recipient)
-        session = Session(socket, grant, token, bus, self._desk, self._limits, self._clients.topics)
+        session = Session(socket, grant, token, bus, self._executor, self._limits, self._clients.topics)
         try:
             await self._clients.enter(session)
             return await session.serve(resume)
@@ -106,73 +116,77 @@ class Gateway:
             self._clients.exit(session)
 
     async def _admitted(self, socket: WebSocket, token: str) -> Grant:
-        """Whose token that is, and what for; raises Left."""
+        """Return the grant of the token. Raises Left."""
         guess = guess_of(token, socket.client.host if socket.client else "")
         try:
             grant = await self._owner(token, guess)
         except Unreachable as error:
             raise Left(LATER) from error
         if grant is None:
-            self._tries.failed(guess)
+            self._guesses.failed(guess)
             raise Left(POLICY)
         return grant
 
     async def _owner(self, token: str, guess: Guess) -> Grant | None:
-        """Look the token up. Where guesses are many, one at a time: they take one of the threads, not all."""
-        if not self._tries.exhausted(guess):
-            return await self._desk.once(lambda: self._tokens.grant_of(token))
-        async with self._guessing:
-            return await self._desk.once(lambda: self._tokens.grant_of(token))
+        """Look the token up; when there are many guesses, one at a time, so that they occupy
+        one thread only.
+        """
+        if not self._guesses.exhausted(guess):
+            return await self._executor.once(lambda: self._tokens.grant_of(token))
+        async with self._guess_lock:
+            return await self._executor.once(lambda: self._tokens.grant_of(token))
 
 
-async def _close(socket: WebSocket, ending: CloseReason) -> None:
-    """In words where the client reads them, and for good."""
+async def _close(socket: WebSocket, reason: CloseReason) -> None:
+    """Close the connection, with a reason for clients that read it."""
     line: Line = socket.state.line
-    if ending is TOO_SLOW:
+    if reason is TOO_SLOW:
         line.hang_up()
-    elif ending is not GONE:
+    elif reason is not GONE:
         asyncio.get_running_loop().call_later(GOODBYE_S, line.hang_up)
-        await socket.close(ending.code, ending.words)
+        await socket.close(reason.code, reason.words)
 
 
 CHECKED_EVERY_S = 30.0
 
 
 class Clients:
-    """Of one event loop, on which the listener's thread puts what it hears."""
+    """Connected clients of one event loop. The listener's thread hands its news over to the loop."""
 
-    def __init__(self, desk: RedisExecutor, tokens: Tokens) -> None:
+    def __init__(self, executor: RedisExecutor, tokens: Tokens) -> None:
         self._loop = asyncio.get_running_loop()
-        self._desk, self._tokens = desk, tokens
+        self._executor, self._tokens = executor, tokens
         self._here: dict[str, Session] = {}
         self.topics = Patterns[ClientTopics]()
-        self._doubted: asyncio.Queue[str | None] = asyncio.Queue()
+        self._to_check: asyncio.Queue[str | None] = asyncio.Queue()
 
     def __len__(self) -> int:
         return len(self._here)
 
     async def enter(self, session: Session) -> None:
-        """Whoever was here before is told, and has handed back what it had, when this returns."""
+        """Register a session after ending the recipient's former one, which has then
+        returned its messages.
+        """
         while before := self._here.get(session.recipient):
             before.leave(TAKEN_OVER)
             await before.ended.wait()
             self.exit(before)
         self._here[session.recipient] = session
         news = News(recipient=session.recipient, but=session.id)
-        await self._desk.do(lambda: self._tokens.tell(news), session.redis_is_away)
+        await self._executor.do(lambda: self._tokens.tell(news), session.redis_is_away)
 
     def exit(self, session: Session) -> None:
         if self._here.get(session.recipient) is session:
             del self._here[session.recipient]
 
-    # Heard in the listener's thread
+    # Called in the listener's thread
 
     def mail(self, recipient: str) -> None:
         if session := self._here.get(recipient):
             self._loop.call_soon_threadsafe(session.look)
 
     def news(self, news: News) -> None:
-        self._loop.call_soon_threadsafe(self._told, news)
+        self._loop.call_soon_threadsafe(self._handle_news, news)
 
     def event(self, event: Event) -> None:
         self._loop.call_soon_threadsafe(self._published, event.topic, frames.event(event))
@@ -184,44 +198,44 @@ class Clients:
     def anything(self) -> None:
         self._loop.call_soon_threadsafe(self._all_look)
 
-    # Back in the loop
+    # Called in the event loop
 
-    def _told(self, news: News) -> None:
+    def _handle_news(self, news: News) -> None:
         session = self._here.get(news.recipient)
         if session is None or session.id == news.but:
             return
         if news.but:
             session.leave(TAKEN_OVER)
         else:
-            self._doubted.put_nowait(news.recipient)
+            self._to_check.put_nowait(news.recipient)
 
     def _published(self, topic: str, frame: str) -> None:
-        for client in set(self.topics.of(topic)):  # of several patterns that fit
+        for client in set(self.topics.of(topic)):  # a client may have several matching patterns
             client.hear(frame)
 
     def _all_look(self) -> None:
-        self._doubted.put_nowait(None)
+        self._to_check.put_nowait(None)
         for session in self._here.values():
             session.look()
             session.topics.gap()
 
-    async def doubt(self) -> None:
-        """For ever: who is here has a token that holds, looked at when it may have ended, and now and then."""
+    async def check_tokens(self) -> None:
+        """Check tokens for ever: when one may have ended, and periodically."""
         while True:
-            doubted: str | None = None
+            recipient_to_check: str | None = None
             try:
                 async with asyncio.timeout(CHECKED_EVERY_S):
-                    doubted = await self._doubted.get()
+                    recipient_to_check = await self._to_check.get()
             except TimeoutError:
                 pass
-            for session in [one for one in self._here.values() if doubted in (None, one.recipient)]:
+            for session in [one for one in self._here.values() if recipient_to_check in (None, one.recipient)]:
                 await self._check(session)
 
     async def _check(self, session: Session) -> None:
         try:
-            recipient = await self._desk.once(lambda: self._tokens.recipient_of(session.token))
+            recipient = await self._executor.once(lambda: self._tokens.recipient_of(session.token))
         except Unreachable:
-            return  # nobody can say; it is asked again
+            return  # unknown for now; it is checked again
         if recipient != session.recipient:
             session.leave(POLICY)
 
@@ -257,11 +271,11 @@ def _client(url: str, settings: Settings, profile: Profile) -> Redis:
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 2
 BACKLOG = 2048
-"""Clients of a gateway that was stopped come all at once."""
+"""Number of connections that wait to be accepted: all clients of a stopped gateway reconnect at once."""
 
 
 def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
-    """Until we are stopped."""
+    """Run the gateway until it is stopped."""
     server = uvicorn.Server(
         uvicorn.Config(
             gateway.app(),
@@ -270,7 +284,7 @@ def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
             ws_max_size=limits.frame_bytes,
             ws_ping_interval=limits.ping_s,
             ws_ping_timeout=limits.ping_s,
-            ws_per_message_deflate=False,  # 0.3 MiB for each client that asks for it
+            ws_per_message_deflate=False,  # would take 0.3 MiB for each client that requests it
             backlog=BACKLOG,
             proxy_headers=bool(limits.proxies),
             forwarded_allow_ips=list(limits.proxies),
@@ -283,6 +297,6 @@ def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
     def stop(_number: int, _frame: FrameType | None) -> None:
         server.should_exit = True
 
-    for number in STOPS:  # uvicorn ends itself by the signal that it got; ours, which it puts back first, end nothing
+    for number in STOPS:  # uvicorn restores the handlers and raises the signal again; these handlers ignore it then
         signal.signal(number, stop)
     server.run(sockets=[listening])

@@ -1,5 +1,6 @@
-"""One subscription for all clients: that something came for one of them, that a token ended. It only wakes; what it misses while
-Redis is away is looked for when it is back.
+"""The Redis subscription that wakes all clients: new messages, events, and tokens that ended.
+
+It only wakes; changes that it misses during an outage of Redis are looked up afterwards.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """Whoever is in as this recipient may have to go: `but` is the session that came in elsewhere, or nothing."""
+    """A session of this recipient may have to end; `but` is the id of the new session elsewhere, or "" if the
+    token changed.
+    """
 
     recipient: str
     but: str = ""
@@ -36,8 +39,8 @@ class News:
         return cls(**json.loads(text))
 
 
-class Hears(Protocol):
-    """Called in the listener's thread."""
+class ListenerCallbacks(Protocol):
+    """Callbacks, called in the listener's thread."""
 
     def mail(self, recipient: str) -> None: ...
     def news(self, news: News) -> None: ...
@@ -45,14 +48,14 @@ class Hears(Protocol):
     @property
     def wants_events(self) -> bool: ...
     def anything(self) -> None:
-        """It listens from here on; what came before may have been missed."""
+        """The subscription has (re)started; earlier messages may have been missed."""
 
 
 class Listener:
-    """`reader` waits without a timeout of its own, and answers in text."""
+    """`reader` must block without a timeout of its own, and decode responses."""
 
-    def __init__(self, reader: redis.Redis, keys: Keys, ears: Hears) -> None:
-        self._reader, self._ears = reader, ears
+    def __init__(self, reader: redis.Redis, keys: Keys, callbacks: ListenerCallbacks) -> None:
+        self._reader, self._callbacks = reader, callbacks
         self._news = keys.gateway.news
         self._mail, self._live = keys.messages.mail(""), keys.messages.live("")
         self._stopping = threading.Event()
@@ -70,7 +73,7 @@ class Listener:
         while not self._stopping.is_set():
             try:
                 self._hear(subscription)
-            except (redis.RedisError, UnicodeDecodeError) as error:  # others write to these channels, too
+            except (redis.RedisError, UnicodeDecodeError) as error:  # other programs can write to these channels
                 logger.debug("not listening: %s", error)
                 subscription.reset()
                 self._stopping.wait(LOOK_EVERY_S)
@@ -80,26 +83,26 @@ class Listener:
         if not subscription.subscribed:
             subscription.psubscribe(f"{self._mail}*", f"{self._live}*")
             subscription.subscribe(self._news)
-            self._ears.anything()
-        heard = subscription.get_message(timeout=LOOK_EVERY_S)
-        if heard is None:
+            self._callbacks.anything()
+        message = subscription.get_message(timeout=LOOK_EVERY_S)
+        if message is None:
             return
-        if heard["channel"] == self._news:
-            self._tell(heard["data"])
-        elif heard["channel"].startswith(self._live):
-            self._tell_event(heard["channel"].removeprefix(self._live), heard["data"])
+        if message["channel"] == self._news:
+            self._tell(message["data"])
+        elif message["channel"].startswith(self._live):
+            self._tell_event(message["channel"].removeprefix(self._live), message["data"])
         else:
-            self._ears.mail(heard["channel"].removeprefix(self._mail))
+            self._callbacks.mail(message["channel"].removeprefix(self._mail))
 
     def _tell_event(self, topic: str, text: str) -> None:
-        event = read_event(topic, text) if self._ears.wants_events else None
+        event = read_event(topic, text) if self._callbacks.wants_events else None
         if event is not None:
-            self._ears.event(event)
+            self._callbacks.event(event)
 
     def _tell(self, text: str) -> None:
         try:
             news = News.read(text)
         except (ValueError, TypeError) as error:
-            logger.warning("what no gateway says is no news: %s", error)
+            logger.warning("ignored a foreign message on the gateways' channel: %s", error)
         else:
-            self._ears.news(news)
+            self._callbacks.news(news)
