@@ -1,7 +1,7 @@
-"""coord's figures for Prometheus, and the HTTP server that gives them: asked of Redis at each scrape, so that none can be stale.
+"""Metrics for Prometheus, queried from Redis at each scrape, and the HTTP server that serves them.
 
-No label names a run or a todo: a label's values must stay few. prometheus_client's own server keeps a thread for ever for each
-client that says nothing.
+No label names a run or a todo, because a label must have few values. The server is coord's own, because
+prometheus_client's keeps a thread for ever for each client that sends no request.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from coordination.runs.views.metrics import Census, CensusTaker
 from coordination.settings import Settings
 
 SCRAPE_S = 10.0
-"""For a whole scrape, from the connection to its end."""
+"""Time limit of a scrape, including the connection."""
 SCRAPES = 20
-"""At once."""
+"""Number of concurrent scrapes."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -40,17 +40,17 @@ class _Handler(WSGIRequestHandler):
         too_late.daemon = True
         too_late.start()
         try:
-            with suppress(OSError):  # it hung up, or we did
+            with suppress(OSError):  # the client, or the time limit, closed the connection
                 super().handle()
         finally:
             too_late.cancel()
 
     def _hang_up(self) -> None:
-        with suppress(OSError):  # it is over already
+        with suppress(OSError):  # already closed
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of each scrape."""
+        """Log nothing for a scrape."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -73,11 +73,11 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that hung up."""
+        """Log nothing for a client that disconnects."""
 
 
 def scrape_server(host: str, port: int, registry: CollectorRegistry) -> WSGIServer:
-    """Return a server that is bound to that place. Raises OSError."""
+    """Return a server that is bound to the address. Raises OSError."""
     family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     own = type("ScrapeServer", (_Server,), {"address_family": family})
     return make_server(host, port, make_wsgi_app(registry), own, handler_class=_Handler)
@@ -91,7 +91,7 @@ ENDED_TODOS = [state for state in TodoState if state.ended]
 
 
 def serve(url: str, settings: Settings, host: str, port: int) -> WSGIServer:
-    """Answer scrapes from now on, in threads of this process, until `shutdown`."""
+    """Answer scrapes in threads of this process until `shutdown`."""
     registry = CollectorRegistry()
     registry.register(RunMetrics(url, settings))
     try:
@@ -125,7 +125,7 @@ class RunMetrics(Collector):
         yield from _past(census.counters)
 
     def describe(self) -> Iterable[Metric]:
-        """Known names, so that registering asks nothing of Redis."""
+        """Return known names, so that registering does not query Redis."""
         return [_up(0)]
 
 
@@ -164,7 +164,9 @@ def _past(counters: Mapping[str, int]) -> Iterator[Metric]:
 
 
 def _of_locks(locks: LockStats) -> Iterator[Metric]:
-    """Locks have names that scripts make up, so they are only counted; resources are declared, and the first hundred have a label."""
+    """Yield metrics of locks and resources. Locks are only counted, because scripts invent names; the first
+    100 resources get a label.
+    """
     yield _gauge("locks_held", "Locks, resources and seats that are held.", [], {(): locks.held})
     yield _gauge("lock_waits", "Requests that wait for one.", [], {(): locks.waiting})
     of = dict(sorted(locks.resources.items())[:RESOURCES_SHOWN])
@@ -189,7 +191,7 @@ def _of_cache(cache: Mapping[str, int]) -> Iterator[Metric]:
 
 
 Values = Mapping[tuple[str, ...], int]
-"""The values of the labels, in their order → the figure."""
+"""Figure by the values of the labels, in their order."""
 
 
 def _by_one(counts: Mapping[str, int]) -> Values:
@@ -197,7 +199,7 @@ def _by_one(counts: Mapping[str, int]) -> Values:
 
 
 def _of(names: Iterable[str], counts: Mapping[str, int], prefix: str = "") -> Values:
-    """Each of a closed set, zeros too: a rate needs a beginning."""
+    """Return a value for each name, including zeros, because a rate needs a start."""
     return {(str(name),): counts.get(f"{prefix}{name}", 0) for name in names}
 
 
