@@ -8,11 +8,12 @@
 | `runs` `tracker` | plans in execution; records of the file, queried and edited |
 | `cache` | values that todos share, and values computed once under a lock |
 | `charts` | Gantt charts and pictures of graphs |
-| `ecosystem` `planner` `dependencies` | the file; dependency graphs and forecasts; version checks between repositories |
-| `locks` `messages` `breakers` `demo` | exclusion and capacity; delivery; circuit breakers; content of `coord demo` |
+| `ecosystem` `planner` `dependencies` | the file; dependency graphs and forecasts; version checks |
+| `locks` `messages` `breakers` `demo` | exclusion and capacity; delivery; circuit breakers; `coord demo` |
 | `broker` | the Celery app, transports, messages, dispatch |
 | `backend` | Redis: client, keys, Lua steps, embedded server |
-| `settings` `text` `files` `git` `terminal` `models` `errors` | settings, messages, private files, git queries, safe output, records, exceptions |
+| `settings` `models` `errors` | settings; records of the file; exceptions |
+| `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
 
 Exported names are imported on first use, so that commands start in 90 ms.
 """

@@ -421,7 +421,7 @@ def _shut_down(line: ClientConnection) -> None:
 
 
 def _raise_timeout() -> Frame:
-    raise TimeoutError("the gateway says nothing")
+    raise TimeoutError("the gateway does not answer")
 
 
 def _answers(received: Frame, answer: str, seq: int | None, frame: Frame) -> bool:

@@ -303,7 +303,7 @@ def secret_in_environment(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def in_todo(environ: Mapping[str, str] | None = None) -> bool:
-    """Return whether this process belongs to a todo of a run: its command, or a helper process of the worker."""
+    """Return whether this process belongs to a todo of a run: its command, or a helper of the worker."""
     environ = os.environ if environ is None else environ
     return any(environ.get(ENV_PREFIX + name) for name in ("TODO_ID", "CONNECTION"))
 

@@ -1,4 +1,4 @@
-"""Text for people: lists and counts in sentences, validation messages, spelling suggestions, shortest cycles."""
+"""Text for people: lists and counts in sentences, validation messages, suggestions, shortest cycles."""
 
 from __future__ import annotations
 

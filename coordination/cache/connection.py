@@ -87,7 +87,7 @@ class TodoContext:
 
     def _ask(self, call: str, compute: Callable[[], Mapping[str, Any]] | None = None, **given: Any) -> Any:
         with self._connected(None if compute else ANSWER_S) as worker:
-            with suppress(OSError):  # the worker may refuse before it has read everything; its answer says why
+            with suppress(OSError):  # the worker may refuse before it has read everything
                 worker.sendall(f"{self._connection.token}\n".encode() + line({"call": call, "given": given}))
             with worker.makefile("rb") as heard:
                 answer = _parsed(heard.readline())

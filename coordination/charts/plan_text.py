@@ -32,7 +32,7 @@ def tree(graph: PlanGraph) -> str:
     if graph.todos:
         parts.append(_table(_tree_rows(graph)))
     if graph.blocked:
-        parts.append("blocked, with what holds it up:\n" + "\n".join(_blocked_lines(graph)))
+        parts.append("blocked todos:\n" + "\n".join(_blocked_lines(graph)))
     return "\n\n".join(parts)
 
 

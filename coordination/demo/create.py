@@ -28,7 +28,7 @@ def create(folder: Path) -> Path:
             git("init", "--quiet", "--initial-branch=main", cwd=folder / name)
             commit(folder / name, "The package as it was")
         path = folder / FILE_NAME
-        path.write_bytes((SAMPLE / FILE_NAME).read_bytes())  # last, so that the file exists only in a complete sample
+        path.write_bytes((SAMPLE / FILE_NAME).read_bytes())  # last: marks a complete sample
     except OSError as error:
         hint = "name another folder, or make room there: coord demo DIR"
         raise CoordinationError(f"the sample cannot be written to {folder}: {error.strerror}", hint) from error

@@ -118,7 +118,7 @@ def _run(argv: list[str], folder: Path, timeout: timedelta, output: Output, stop
     try:
         ended = _wait(process, timeout, stopped)
     finally:
-        with suppress(ProcessLookupError, PermissionError):  # the group has ended; macOS raises the latter for zombies
+        with suppress(ProcessLookupError, PermissionError):  # ended; macOS raises the latter for zombies
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         reader.join(DRAIN_S)

@@ -147,10 +147,10 @@ def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> V
             httpx2.Client(
                 timeout=timeout.total_seconds(), follow_redirects=wanted not in REDIRECTS, verify=_trusted()
             ) as client,
-            client.stream("GET", address, extensions={"trace": deadline.follow}) as answer,  # the body may be endless
+            client.stream("GET", address, extensions={"trace": deadline.follow}) as answer,  # endless bodies
         ):
             status = answer.status_code
-    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:  # the last one for a host name
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:  # last: host name
         return unknown(
             f"validation.health_check {_shown(address)} is not an address: {error} It begins with http:// or https://"
         )

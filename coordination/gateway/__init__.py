@@ -5,14 +5,14 @@ A client is one recipient and connects to `ws://HOST:8770/` with its token (`coo
 `Authorization: Bearer TOKEN` or, as browsers must, in the subprotocols: `["coord.v1", "bearer.TOKEN"]`.
 Frames are JSON text. `>` marks the client's frames:
 
-    > {"resume": null}                    or a position: {"resume": {"epoch": "17…", "offset": 41, "trimmed": 0}}
+    > {"resume": null}               or a position: {"resume": {"epoch": "17…", "offset": 41, "trimmed": 0}}
     < {"welcome": {"recipient", "epoch", "offset", "trimmed", "recovered", "missed"}}
     < {"message": {"id", "offset", "from", "type", "payload", "sent_at", "deliveries", "reply_to"}}
     > {"ack": ID}   {"nack": ID, "why": "…"}   {"extend": ID}
     > {"send": {"to", "type", "payload", "seq", "ttl_s"?, "priority"?, "reply_to"?}}
     < {"sent": {"seq", "id"}}
     < {"refused": {"ack" | "nack" | "extend" | "seq": …, "message", "hint"}}       the frame had no effect
-    > {"subscribe": "a.*"}   {"unsubscribe": ["a.*", "b"]}   {"publish": {"topic", "payload", "type"?, "seq"?}}
+    > {"subscribe": "a.*"}  {"unsubscribe": ["a.*", "b"]}  {"publish": {"topic", "payload", "type"?, "seq"?}}
     < {"subscribed": {"topics": [all present ones]}}   {"published": {"topic", "seq", "reached"}}
     < {"event": {"id", "topic", "from", "type", "payload", "at"}}   {"gap": {"missed": number or null}}
     < {"away": {"message", "hint"}}                   Redis is unreachable; a welcome follows when it is back

@@ -297,6 +297,7 @@ def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
     def stop(_number: int, _frame: FrameType | None) -> None:
         server.should_exit = True
 
-    for number in STOPS:  # uvicorn restores the handlers and raises the signal again; these handlers ignore it then
+    # uvicorn restores these handlers and raises the signal again; they ignore it then.
+    for number in STOPS:
         signal.signal(number, stop)
     server.run(sockets=[listening])

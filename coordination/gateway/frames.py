@@ -180,7 +180,7 @@ def refused(what: Mapping[str, Any], error: CoordinationError) -> str:
 
 
 def away(error: CoordinationError) -> str:
-    return _text({"away": {"message": error.message, "hint": "stay: what you say now is done when Redis is back"}})
+    return _text({"away": {"message": error.message, "hint": "stay connected: frames are executed when Redis is back"}})
 
 
 def _text(frame: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ class Listener:
         while not self._stopping.is_set():
             try:
                 self._hear(subscription)
-            except (redis.RedisError, UnicodeDecodeError) as error:  # other programs can write to these channels
+            except (redis.RedisError, UnicodeDecodeError) as error:  # foreign messages
                 logger.debug("not listening: %s", error)
                 subscription.reset()
                 self._stopping.wait(LOOK_EVERY_S)

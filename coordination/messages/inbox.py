@@ -159,7 +159,8 @@ class InFlight:
     def _extend(self) -> None:
         lost = self._bus.extend(*self.all())
         _warn(lost)
-        gone = set(map(id, lost))  # these deliveries: the same message may have been delivered again in the meantime
+        # Compare deliveries, not message ids: the same message may have been delivered again.
+        gone = set(map(id, lost))
         with self._lock:
             self._waiting = deque(message for message in self._waiting if id(message) not in gone)
 

@@ -51,7 +51,7 @@ class Machine:
     clock_offset_ms: int | None = None
     """Milliseconds by which the clock is ahead of Redis."""
     short: str = ""
-    """What the disk of the state folder lacks; "" if it has enough space."""
+    """Space that the disk of the state folder lacks, as a phrase; "" if it has enough."""
     loose: tuple[str, ...] = ()
     """Files in the local state folder that other users can read."""
 

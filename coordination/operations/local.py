@@ -297,7 +297,7 @@ class Local:
 
     def _watch(self) -> None:
         while not self._left.wait(LOOK_S):
-            with contextlib.suppress(CoordinationError, OSError):  # for example a full disk; the next round tries again
+            with contextlib.suppress(CoordinationError, OSError):  # a full disk; the next round retries
                 self.revive(self._users.mine)
 
     def _keep_supervised(self) -> None:

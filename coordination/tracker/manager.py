@@ -102,7 +102,7 @@ class CoordinationManager(Reader):
 
     # Issues
 
-    def create_issue(self, record: Issue | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
+    def create_issue(self, record: Issue | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
         """Create an issue from a record, fields, or both; needs `title`. Without an `id` it gets the next
         free one.
         """
@@ -121,7 +121,7 @@ class CoordinationManager(Reader):
 
     # Todos
 
-    def create_todo(self, record: Todo | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
+    def create_todo(self, record: Todo | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
         """Create a todo from a record, fields, or both; needs `task` and `repo`. Without an `id` it gets the
         next free one.
         """
@@ -141,7 +141,7 @@ class CoordinationManager(Reader):
 
     # Plans and their milestones
 
-    def create_plan(self, record: Plan | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
+    def create_plan(self, record: Plan | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
         """Create a plan from a record, fields, or both; needs `title`. Without an `id` it gets the next free
         one.
         """
@@ -150,7 +150,7 @@ class CoordinationManager(Reader):
     def update_plan(
         self,
         plan_id: str,
-        changes: Changes[Plan] = {},  # noqa: B006 - a mapping that nobody writes to
+        changes: Changes[Plan] = {},  # noqa: B006 - never modified
         *,
         update_milestones: Mapping[str, Fields | Callable[[Milestone], Fields]] = {},
         complete_milestones: Sequence[str] = (),
@@ -196,7 +196,7 @@ class CoordinationManager(Reader):
 
     # Dependencies
 
-    def create_dependency(self, record: Dependency | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
+    def create_dependency(self, record: Dependency | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
         """Create a dependency from a record, fields, or both; needs `consumer` and `provider`. Without an
         `id` it gets the next free one.
         """

@@ -136,7 +136,7 @@ class _Reader:
     def _construct(self, tag: str, text: str, node: Node) -> Any:
         try:
             return _CONSTRUCT[tag](ScalarNode(tag, text))
-        except (ValueError, KeyError, AttributeError):  # errors of int(), date() etc. that PyYAML does not catch
+        except (ValueError, KeyError, AttributeError):  # of int(), date() etc., not caught by PyYAML
             kind = tag.removeprefix(_TAG).replace("timestamp", "date").replace("int", "number")
             self._found(node, f"there is no such {kind}; correct it, or put it in quotes if it is text")
             return text
