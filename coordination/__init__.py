@@ -1,18 +1,21 @@
-"""Decides and remembers; `workers` executes. Each package imports only packages below it:
+"""coord decides and remembers here; `workers` executes. Each package imports only packages below it.
 
-cli  mcp  gateway                  front ends: parse, call one operation, print; tools for AI agents; messages over WebSocket
-api                                the same operations for scripts
-operations                         processes of this machine, doctor, metrics, users of Redis, Flower
-runs  tracker                      a plan in execution | records queried and edited
-cache                              values that todos share, and what can be computed again: one computes it, under a lock
-ecosystem  planner  dependencies   the file | pure graph work | what repositories need of each other, checked
-locks  messages  breakers  demo    exclusion and capacity | delivery | circuit breakers | what `coord demo` shows
-wire                               Redis connections, key names, Lua steps, the Celery client app
-settings  wording  nearest         what may be set | what is wrong with a value | what was meant
-phrases  git  cycles               names in a sentence | a question to git | cycles among names
-models  errors                     records, errors
+| package | content |
+|---|---|
+| `cli` `mcp` `gateway` | front ends: commands, tools for AI agents, messages over WebSocket |
+| `api` | the facade: every operation, for the front ends and for scripts |
+| `operations` | processes of this machine, doctor, metrics, Redis users, Flower |
+| `runs` `tracker` | plans in execution; records of the file, queried and edited |
+| `cache` | values that todos share, and values computed once under a lock |
+| `charts` | Gantt charts and pictures of graphs |
+| `ecosystem` `planner` `dependencies` | the file; dependency graphs and forecasts; version checks |
+| `locks` `messages` `breakers` `demo` | exclusion and capacity; delivery; circuit breakers; `coord demo` |
+| `broker` | the Celery app, transports, messages, dispatch |
+| `backend` | Redis: client, keys, Lua steps, embedded server |
+| `settings` `models` `errors` | settings; records of the file; exceptions |
+| `text` `files` `git` `terminal` | sentences and suggestions; private files; git queries; safe output |
 
-What is exported here is for scripts, and is imported when it is first asked for: the commands start in 90 ms.
+Exported names are imported on first use, so that commands start in 90 ms.
 """
 
 from __future__ import annotations

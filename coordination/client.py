@@ -1,7 +1,8 @@
-"""A client of `coord gateway`, for programs without Redis: an inbox, topics, and a connection that comes back. Needs `coord[web]`.
+"""Client of `coord gateway` for programs without Redis access: an inbox and topics. Needs `coord[web]`.
 
-It reconnects with exponential backoff and full jitter (1 to 60 s), resumes its inbox where it was, and drops what comes twice.
-Events of topics are live: what is published while it is away is missed, and a Gap says so.
+The client reconnects with exponential backoff and full jitter (1 to 60 s), resumes its inbox at its position
+and drops duplicates. Events of topics are live: events published while the client is disconnected are lost,
+which a Gap reports.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ from coordination.retry import delay_s
 LARGEST_FRAME = 8 * 1024 * 1024
 HANDSHAKE_S = 20.0
 REMEMBERED = 10_000
-"""Ids of messages and events: what comes again is known by them."""
+"""Number of message and event ids that are kept to detect duplicates."""
 MOST_WAITING = 10_000
-"""Events that came while an answer was waited for; beyond that they are dropped, and the Gap says how many."""
+"""Number of received items that wait for `listen`; further events are dropped and counted in a Gap."""
 TOKEN, TAKEN_OVER, BAD_FRAME = 1008, 4001, 4000
 
-Said = dict[str, Any]
+Frame = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
@@ -46,7 +47,7 @@ class Closed(CoordinationError):
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """What was sent to this client's recipient. It is acknowledged when the next one is asked for."""
+    """A message to this client's recipient; `listen` acknowledges it when the next item is requested."""
 
     id: str
     sender: str
@@ -59,55 +60,60 @@ class Message:
 
 @dataclass(frozen=True, kw_only=True)
 class Missed:
-    """Messages of the inbox that are gone for good: `count`, or None where Redis lost its data and nobody knows."""
+    """Inbox messages that were lost: `count`, or None if Redis lost its data and the number is unknown."""
 
     count: int | None
 
 
 class Client:
-    """Not for several threads at a time, but any may close it. Who is told of the position of an earlier client goes on from there."""
+    """Connection to a gateway. Only one thread may use it at a time, but any thread may close it.
+
+    With the `position` of an earlier client, a new client resumes where that one stopped.
+    """
 
     def __init__(
         self, url: str, token: str, *, position: Mapping[str, Any] | None = None, patience: timedelta | None = None
     ) -> None:
-        """`url`: `ws://HOST:8770/`, or `wss://`. `patience`: how long the gateway may be away before it is Unreachable; for ever
-        where nothing is said. Raises UsageError for another kind of URL.
+        """Prepare a connection, which is made on first use.
+
+        `url` is `ws://HOST:8770/` or `wss://…`. `patience` limits how long the gateway may be unreachable
+        before Unreachable is raised; None means for ever. Raises UsageError for another kind of URL.
         """
         try:
             parse_uri(url)
         except (InvalidURI, ValueError) as error:
             raise UsageError(
-                f"{url!r} is no address of a gateway", "name it like ws://HOST:8770/ or wss://HOST/"
+                f"{url!r} is not an address of a gateway", "name it like ws://HOST:8770/ or wss://HOST/"
             ) from error
         self._url, self._token = url, token
         self._patience_s = inf if patience is None else patience.total_seconds()
-        self.position: Said | None = dict(position) if position else None
-        """How far the inbox was read: keep it, to go on in another process."""
+        self.position: Frame | None = dict(position) if position else None
+        """Position in the inbox; store it to resume in another process."""
         self._topics: set[str] = set()
         self._line: ClientConnection | None = None
-        self._coming: ClientConnection | None = None
-        """Shakes hands."""
+        self._handshaking: ClientConnection | None = None
+        """Connection during its handshake."""
         self._closed = threading.Event()
         self._reconnecting = False
-        """And the log says so."""
-        self._been_in = False
+        """The outage has been logged."""
         self._waiting: deque[Message | Event | Gap | Missed] = deque()
         self._dropped = 0
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._open: Message | None = None
-        """Handed out, and neither acknowledged nor refused."""
+        """Message that was yielded and is neither acknowledged nor refused."""
         self._seq = 0
 
     def listen(self, wait_s: float = inf) -> Iterator[Message | Event | Gap | Missed]:
-        """Yield what comes within that time. A message is acknowledged when the next one is asked for, or the time is over; where
-        the body fails it is delivered again.
+        """Yield items that arrive within `wait_s` seconds.
 
-        Raises NotAllowed for a token that does not hold, Conflict where the same recipient came in elsewhere, Unreachable, Closed.
+        A message is acknowledged when the next item is requested or the time is over; if the caller's loop
+        fails, it is delivered again. Raises NotAllowed for an invalid token, Conflict if the same recipient
+        connects elsewhere, Unreachable, Closed.
         """
         end = time.monotonic() + wait_s
         while True:
             self._check_not_closed()
-            self._settle()
+            self._ack_open()
             while not self._waiting:
                 left_s = end - time.monotonic()
                 if left_s <= 0:
@@ -119,54 +125,60 @@ class Client:
             yield found
 
     def ack(self, message: Message) -> None:
-        """The message is done with."""
+        """Acknowledge the message, so that it is not delivered again."""
         self._remember(message.id)
         self._forget_open(message)
-        self._say({"ack": message.id})
+        self._send_frame({"ack": message.id})
 
     def nack(self, message: Message, why: str = "") -> None:
-        """The message cannot be done now: it comes again after a while."""
+        """Refuse the message for now; it is delivered again after a delay."""
         self._forget_open(message)
-        self._say({"nack": message.id, "why": why[:2000]})
+        self._send_frame({"nack": message.id, "why": why[:2000]})
 
     def extend(self, message: Message) -> None:
-        """The message is still being worked on: without this it is delivered again after 30 s."""
-        self._say({"extend": message.id})
+        """Prolong the time to process the message; without this it is delivered again after 30 s."""
+        self._send_frame({"extend": message.id})
 
     def send(self, to: str, type: str, payload: Any = None, **more: Any) -> str:
-        """Send a message, as the token's recipient; return its id. `more`: `ttl_s priority reply_to`. It is sent once, however
-        often the connection breaks. Raises Conflict where it is refused.
+        """Send a message as the token's recipient; return its id.
+
+        `more`: `ttl_s`, `priority`, `reply_to`. The message is sent once, however often the connection
+        breaks. Raises Conflict if the gateway refuses it.
         """
         seq = self._next_seq()
         return str(
-            self._ask({"send": {"to": to, "type": type, "payload": payload, "seq": seq, **more}}, "sent", seq)["id"]
+            self._request({"send": {"to": to, "type": type, "payload": payload, "seq": seq, **more}}, "sent", seq)["id"]
         )
 
     def publish(self, on: str, payload: Any = None, *, type: str = "event") -> int:
-        """Publish an event, as the token's recipient; return how many programs and inboxes it reached."""
+        """Publish an event as the token's recipient; return the number of programs and inboxes that it
+        reached.
+        """
         seq = self._next_seq()
         frame = {"publish": {"topic": topic(on), "payload": payload, "type": type, "seq": seq}}
-        return int(self._ask(frame, "published", seq)["reached"])
+        return int(self._request(frame, "published", seq)["reached"])
 
     def subscribe(self, *patterns: str) -> None:
-        """Subscribe to topics (`vbia_events`, `a.*`), also after each reconnection. Raises NotAllowed, Conflict."""
+        """Subscribe to topics (`vbia_events`, `a.*`) now and after each reconnection. Raises NotAllowed,
+        Conflict.
+        """
         wanted = sorted({pattern(one) for one in patterns} - self._topics)
         if wanted:
-            self._ask({"subscribe": wanted}, "subscribed")
+            self._request({"subscribe": wanted}, "subscribed")
             self._topics.update(wanted)
 
     def unsubscribe(self, *patterns: str) -> None:
         gone = sorted(self._topics & set(patterns))
         if gone:
             self._topics.difference_update(gone)
-            self._ask({"unsubscribe": gone}, "subscribed")
+            self._request({"unsubscribe": gone}, "subscribed")
 
     def close(self) -> None:
-        """End the connection for good. Who waits in another thread gets Closed, be it for a frame or for the gateway."""
+        """Close the connection for good. A thread that waits for a frame or a connection gets Closed."""
         self._closed.set()
-        line, coming, self._line = self._line, self._coming, None
-        if coming is not None:
-            _cut(coming)
+        line, handshaking, self._line = self._line, self._handshaking, None
+        if handshaking is not None:
+            _shut_down(handshaking)
         if line is not None:
             line.close()
 
@@ -176,9 +188,9 @@ class Client:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    # The connection
+    # Connection
 
-    def _settle(self) -> None:
+    def _ack_open(self) -> None:
         if self._open is not None:
             self.ack(self._open)
 
@@ -186,55 +198,61 @@ class Client:
         if self._open is not None and self._open.id == message.id:
             self._open = None
 
-    def _say(self, frame: Said) -> None:
-        """What is lost with the connection needs no repetition: the message comes again, and is known by its id."""
+    def _send_frame(self, frame: Frame) -> None:
+        """Send a frame without an answer. It is not repeated after a disconnection: the gateway redelivers
+        the message, and its id is known.
+        """
         if self._line is not None:
             try:
                 self._line.send(json.dumps(frame))
             except ConnectionClosed as closed:
-                self._lost(closed)
+                self._handle_disconnect(closed)
 
-    def _ask(self, frame: Said, answer: str, seq: int | None = None) -> Said:
-        """Say it until it is answered, over as many connections as it takes; what else comes waits for `listen`."""
+    def _request(self, frame: Frame, answer: str, seq: int | None = None) -> Frame:
+        """Send a frame until it is answered, over several connections if necessary; other frames wait for
+        `listen`.
+        """
         end = time.monotonic() + self._patience_s
         while True:
             line = self._connected(end)
             try:
                 line.send(json.dumps(frame))
-                while (said := self._hear(line, max(0.0, min(end - time.monotonic(), 3600.0)))) is None or not _answers(
-                    said, answer, seq, frame
-                ):
+                while (
+                    received := self._receive_frame(line, max(0.0, min(end - time.monotonic(), 3600.0)))
+                ) is None or not _answers(received, answer, seq, frame):
                     if time.monotonic() >= end:
-                        raise Unreachable(f"the gateway at {self._url} does not answer", "is it up? coord gateway")
+                        raise Unreachable(
+                            f"the gateway at {self._url} does not answer", "see whether it is running: coord gateway"
+                        )
             except ConnectionClosed as closed:
-                self._lost(closed)
+                self._handle_disconnect(closed)
                 continue
-            if "refused" in said:
-                raise Conflict(said["refused"]["message"], said["refused"]["hint"])
-            found: Said = said[answer]
+            if "refused" in received:
+                raise Conflict(received["refused"]["message"], received["refused"]["hint"])
+            found: Frame = received[answer]
             return found
 
     def _receive(self, wait_s: float, end: float) -> None:
         line = self._connected(end)
         if not self._waiting:
             try:
-                self._hear(line, min(wait_s, 3600.0))
+                self._receive_frame(line, min(wait_s, 3600.0))
             except ConnectionClosed as closed:
-                self._lost(closed)
+                self._handle_disconnect(closed)
 
-    def _hear(self, line: ClientConnection, wait_s: float) -> Said | None:
-        """Take the next frame; what is for `listen` waits there. Raises ConnectionClosed."""
+    def _receive_frame(self, line: ClientConnection, wait_s: float) -> Frame | None:
+        """Receive one frame and store its item for `listen`. Raises ConnectionClosed."""
         try:
-            said: Said = json.loads(line.recv(wait_s))
+            received: Frame = json.loads(line.recv(wait_s))
         except TimeoutError:
             return None
-        for word, take in self._takes.items():
-            if word in said:
-                take(said[word])
-        return said
+        for word, handle in self._handlers.items():
+            if word in received:
+                handle(received[word])
+        return received
 
     @property
-    def _takes(self) -> Mapping[str, Callable[[Any], None]]:
+    def _handlers(self) -> Mapping[str, Callable[[Any], None]]:
         return {
             "welcome": self._welcomed,
             "message": self._message,
@@ -243,12 +261,14 @@ class Client:
         }
 
     def _connected(self, end: float = inf) -> ClientConnection:
-        """Come in, with backoff. Raises NotAllowed, Conflict, Unreachable after the patience."""
+        """Return the connection, made with backoff if necessary. Raises NotAllowed, Conflict, Unreachable
+        after the patience.
+        """
         failures, patient_until = 0, time.monotonic() + self._patience_s
         while self._line is None:
             self._check_not_closed()
             try:
-                self._line = line = self._come()
+                self._line = line = self._connect()
                 if self._closed.is_set():
                     line.close()
                     self._check_not_closed()
@@ -257,49 +277,50 @@ class Client:
             except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as error:
                 self._check_not_closed()
                 if isinstance(error, ConnectionClosed):
-                    self._lost(error)
-                self._say_reconnecting(error)
+                    self._handle_disconnect(error)
+                self._log_reconnecting(error)
                 if time.monotonic() >= patient_until:
                     raise Unreachable(
-                        f"no gateway answers at {self._url}: {error}", "is it up? coord gateway"
+                        f"no gateway answers at {self._url}: {error}",
+                        "see whether it is running: coord gateway",
                     ) from error
                 self._closed.wait(min(delay_s(failures), max(0.0, patient_until - time.monotonic())))
                 failures += 1
         return self._line
 
-    def _come(self) -> ClientConnection:
+    def _connect(self) -> ClientConnection:
         headers = {"Authorization": f"Bearer {self._token}"}
-        begun: Any = self._begun  # declared as a class
+        create_connection: Any = self._create_connection  # the parameter is declared as a class
         try:
-            coming = connect(
+            handshaking = connect(
                 self._url,
                 additional_headers=headers,
                 max_size=LARGEST_FRAME,
                 open_timeout=HANDSHAKE_S,
                 compression=None,
-                create_connection=begun,
+                create_connection=create_connection,
             )
-            line = coming.__enter__()  # left by `close`
+            line = handshaking.__enter__()  # closed by `close`
             self._resume(line)
         finally:
-            self._coming = None
+            self._handshaking = None
         return line
 
-    def _begun(self, *words: Any, **more: Any) -> ClientConnection:
-        """Keep the connection, that `close` can cut it while it shakes hands."""
-        self._coming = coming = ClientConnection(*words, **more)
+    def _create_connection(self, *words: Any, **more: Any) -> ClientConnection:
+        """Keep the connection during its handshake, so that `close` can shut it down."""
+        self._handshaking = handshaking = ClientConnection(*words, **more)
         if self._closed.is_set():
-            _cut(coming)
-        return coming
+            _shut_down(handshaking)
+        return handshaking
 
     def _resume(self, line: ClientConnection) -> None:
         try:
             line.send(json.dumps({"resume": self.position}))
-            while "welcome" not in (self._hear(line, HANDSHAKE_S) or _silence()):
+            while "welcome" not in (self._receive_frame(line, HANDSHAKE_S) or _raise_timeout()):
                 pass
             if self._topics:
                 line.send(json.dumps({"subscribe": sorted(self._topics)}))
-                while "subscribed" not in (self._hear(line, HANDSHAKE_S) or _silence()):
+                while "subscribed" not in (self._receive_frame(line, HANDSHAKE_S) or _raise_timeout()):
                     pass
                 self._waiting.append(Gap())
         except BaseException:
@@ -310,13 +331,13 @@ class Client:
         if self._closed.is_set():
             raise Closed("this client was closed", "make another one, with the position of this one")
 
-    def _say_reconnecting(self, why: Exception) -> None:
-        """Once in an outage."""
+    def _log_reconnecting(self, why: Exception) -> None:
+        """Log the outage once."""
         if not self._reconnecting:
             self._reconnecting = True
             logger.warning("reconnecting to the gateway at %s: %s", self._url, why)
 
-    def _lost(self, closed: ConnectionClosed) -> None:
+    def _handle_disconnect(self, closed: ConnectionClosed) -> None:
         self._line = None
         self._check_not_closed()
         code = closed.rcvd.code if closed.rcvd else None
@@ -325,26 +346,28 @@ class Client:
                 "the gateway does not know this token", "get a new one: coord gateway --grant YOU"
             ) from closed
         if code == TAKEN_OVER:
-            raise Conflict("the same recipient came in elsewhere", "one client at a time has a recipient") from closed
+            raise Conflict(
+                "the same recipient connected elsewhere", "use one client at a time per recipient"
+            ) from closed
         if code == BAD_FRAME:
             raise UsageError(
                 "the gateway did not understand this client", "install the same version on both"
             ) from closed
-        self._say_reconnecting(closed)
+        self._log_reconnecting(closed)
 
-    # What comes
+    # Incoming frames
 
-    def _welcomed(self, welcome: Said) -> None:
+    def _welcomed(self, welcome: Frame) -> None:
         if not welcome["recovered"]:
             self._waiting.append(Missed(count=welcome["missed"] or None))
         self.position = {name: welcome[name] for name in ("epoch", "offset", "trimmed")}
 
-    def _message(self, given: Said) -> None:
+    def _message(self, given: Frame) -> None:
         if self.position is not None:
             self.position["offset"] = max(self.position["offset"], given["offset"])
         waits = any(isinstance(one, Message) and one.id == given["id"] for one in self._waiting)
         if given["id"] in self._seen:
-            self._say({"ack": given["id"]})
+            self._send_frame({"ack": given["id"]})
         elif not waits and not (self._open is not None and self._open.id == given["id"]):
             self._waiting.append(
                 Message(
@@ -358,8 +381,8 @@ class Client:
                 )
             )
 
-    def _event(self, given: Said) -> None:
-        name = f"event {given['id']}"  # its copy in an inbox has the same id
+    def _event(self, given: Frame) -> None:
+        name = f"event {given['id']}"  # the copy of an event in an inbox has the same id
         if name in self._seen:
             return
         self._remember(name)
@@ -386,26 +409,26 @@ class Client:
             self._seen.popitem(last=False)
 
     def _next_seq(self) -> int:
-        """Grow over restarts, too: the clock in µs."""
+        """Return a number that grows over restarts, too: the clock in µs."""
         self._seq = max(self._seq + 1, time.time_ns() // 1000)
         return self._seq
 
 
-def _cut(line: ClientConnection) -> None:
-    """End what waits for it, without saying goodbye."""
+def _shut_down(line: ClientConnection) -> None:
+    """Shut the socket down, which ends a thread's wait for it, without a closing handshake."""
     with suppress(OSError):
         line.socket.shutdown(socket.SHUT_RDWR)
 
 
-def _silence() -> Said:
-    raise TimeoutError("the gateway says nothing")
+def _raise_timeout() -> Frame:
+    raise TimeoutError("the gateway does not answer")
 
 
-def _answers(said: Said, answer: str, seq: int | None, frame: Said) -> bool:
-    """Whether that is the answer to this frame, or its refusal."""
-    if answer in said:
-        return seq is None or said[answer]["seq"] == seq
-    refused = said.get("refused")
+def _answers(received: Frame, answer: str, seq: int | None, frame: Frame) -> bool:
+    """Return whether `received` answers this frame, positively or with a refusal."""
+    if answer in received:
+        return seq is None or received[answer]["seq"] == seq
+    refused = received.get("refused")
     return refused is not None and (refused.get("seq") == seq if seq is not None else next(iter(frame)) in refused)
 
 

@@ -1,4 +1,4 @@
-"""How much room the disks have that work is done on."""
+"""Free disk space for the folders that coord works in."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INODES_MIN = 1000
-"""A worktree of a small repository has about as many files."""
+"""Minimum of free inodes: a worktree of a small repository has about as many files."""
 FULL_BYTES = 1024 * 1024
-"""Less than this is no room: git writes an index or a pack of that size at once."""
+"""Free space below which a disk counts as full: git writes an index or a pack of that size at once."""
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """What is free where a path lies, for users without special rights."""
+    """Free space at a path for unprivileged users."""
 
     path: Path
     free_bytes: int
     free_inodes: int | None
-    """None where the file system does not count them."""
+    """None if the file system does not count inodes."""
 
     @property
     def full(self) -> bool:
         return self.free_bytes < FULL_BYTES or self.free_inodes == 0
 
     def lacks(self, disk_min: int) -> str:
-        """Return what there is too little of; empty if there is enough. The same words as long as that lasts: people are told of
-        a wait when its words change. `disk_min` 0: never too little.
+        """Return what is missing as a phrase, or "" if there is enough. `disk_min` 0 disables the check.
+
+        The phrase holds no figures that change, because people are notified whenever the reason of a wait
+        changes.
         """
         if self.free_bytes < disk_min:
             return f"less than disk_min ({in_units(disk_min)}) is free in {self.path}"
@@ -39,7 +41,7 @@ class Room:
 
 
 def room_at(path: Path) -> Room | None:
-    """Return the room where the path lies, or will; None where nothing can be told."""
+    """Return the free space at the path or its nearest existing parent; None if it cannot be determined."""
     for place in (path, *path.parents):
         try:
             found = os.statvfs(place)
@@ -53,19 +55,19 @@ def room_at(path: Path) -> Room | None:
 
 
 def full(paths: Iterable[Path]) -> str:
-    """Return in words which of these places lies on a disk that is full; empty if none does."""
+    """Return a phrase that names the first path on a full disk, or ""."""
     rooms = (room_at(path) for path in paths)
     return next((f"the disk of {room.path} is full" for room in rooms if room is not None and room.full), "")
 
 
 def shortage(paths: Iterable[Path], disk_min: int) -> str:
-    """Return what the first of these places lacks, in words; empty if all have enough."""
+    """Return a phrase that says what the first path with too little space lacks, or ""."""
     rooms = (room_at(path) for path in paths)
     return next((lack for room in rooms if room is not None and (lack := room.lacks(disk_min))), "")
 
 
 def in_units(size: int) -> str:
-    """Return `1.5 GiB`."""
+    """Return a size with its unit: `1.5 GiB`."""
     amount, unit = float(size), 0
     while amount >= 1024 and unit < len(_UNITS) - 1:
         amount, unit = amount / 1024, unit + 1

@@ -1,7 +1,8 @@
-"""The environment of the commands that coord runs for others: the user's own, without the variables of coord and Celery.
+"""Environment of the commands that coord runs: the user's own, without the variables of coord and Celery.
 
-A todo, a git hook, a check runs code of a repository. The environment of the process that starts it may hold the password of
-Redis, the token of the MCP server and the login of Flower: whoever has the first makes every worker run what it likes.
+A todo, a git hook or a check runs code of a repository. The environment of its parent process may hold the
+password of Redis, the token of the MCP server and the login of Flower; with the password, that code could
+make every worker run any command.
 """
 
 from __future__ import annotations
@@ -12,22 +13,26 @@ import sys
 from collections.abc import Mapping
 
 OURS = ("COORD_", "CELERY_", "_MP_FORK_")
-"""The first parts of names that no command gets, unless a todo's own variables say so."""
+"""Prefixes of variables that no command inherits; a todo's own `env` may set them."""
 UNATTENDED = {"CI": "true", "GIT_TERMINAL_PROMPT": "0", "GIT_EDITOR": "true", "PAGER": "cat"}
-"""Nobody sits before a todo: what would ask, open an editor or page its output goes on instead."""
+"""Variables for commands without a user at the terminal: nothing prompts, opens an editor or pages its
+output.
+"""
 
 
 PR_SET_DUMPABLE = 4
 
 
 def hide_process() -> None:
-    """Let no other process of this user read our memory, our open files, or the environment that we were started with.
+    """Prevent other processes of this user from reading this process's memory, open files and initial
+    environment.
 
-    Linux keeps /proc/PID/environ and ptrace from all but root then; there is no core dump either. It holds until the next exec, so a
-    command that we start is an ordinary process again. Elsewhere this does nothing.
+    On Linux, only root can then read /proc/PID/environ or attach with ptrace, and no core dump is written.
+    The setting ends with the next exec, so commands that this process starts are ordinary processes. No
+    effect on other systems.
     """
     if sys.platform.startswith("linux"):
-        import ctypes  # 4 ms, which only those pay who have something to hide
+        import ctypes  # costs 4 ms, which only processes with secrets pay
 
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
@@ -37,5 +42,5 @@ def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def actor() -> str:
-    """Return `user@host` of this process: the name under which it asks for something."""
+    """Return `user@host` of this process, the name under which its operations are recorded."""
     return f"{getpass.getuser()}@{socket.gethostname()}"

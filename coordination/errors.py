@@ -1,27 +1,27 @@
-"""Everything that coord refuses, as one tree.
+"""Exceptions that coord raises, as one tree.
 
 CoordinationError                1
-├── UsageError                   2   the call's words are off
-│   ├── InvalidFile              2   ecosystem.yaml cannot be used: every problem, with its line
-│   ├── NotFound                 2   no such plan, todo, repo or run
-│   └── PlanRefused              2   a cycle, an unknown blocker, an undeclared repo, no agent …
-├── Unreadable                   1   records in Redis that are none of coord's, or damaged
-├── NotAllowed                   4
-├── Blocked                      5   held up from outside; nothing failed
-│   └── BreakerOpen              5   what is called has failed too often of late
-├── Conflict                     6
-│   ├── EditConflict             6   somebody else changed the file in between
-│   └── LockError                6
+├── UsageError                   2   an argument, option or setting is invalid
+│   ├── InvalidFile              2   ecosystem.yaml cannot be used: all problems, each with its line
+│   ├── NotFound                 2   no plan, todo, repository or run of that name
+│   └── PlanRefused              2   a cycle, an unknown blocker, an undeclared repository, no agent command …
+├── Unreadable                   1   records in Redis are damaged or were not written by coord
+├── NotAllowed                   4   a policy forbids the operation
+├── Blocked                      5   something outside of the run prevents progress; nothing failed
+│   └── BreakerOpen              5   the circuit breaker is open after repeated failures
+├── Conflict                     6   another process or person acted first
+│   ├── EditConflict             6   the file was changed during the edit
+│   └── LockError                6   the lock was not granted
 │       ├── LockTimeout          6   not granted within the wait
-│       ├── DeadlockError        6   chosen to give way: waiting would never have ended
-│       └── LockLost             6   held by somebody else by now, or expired
-│           └── StaleFence       6   somebody with a newer fence has written since
+│       ├── DeadlockError        6   this request was chosen to give way in a cycle of waiting requests
+│       └── LockLost             6   the lock expired or has another holder
+│           └── StaleFence       6   a write with a newer fence has been accepted
 ├── Unreachable                  7   Redis or a worker does not answer
-│   ├── NoReply                  7   a message was sent, and nobody replied in time
-│   └── Unusable                 7   Redis answers, and waiting helps no more: password, certificate, version …
-└── GitRefused                   1   git said no; its own words are in the message
+│   ├── NoReply                  7   a message was sent and no reply arrived in time
+│   └── Unusable                 7   Redis answers, but retrying cannot help: password, certificate, version …
+└── GitRefused                   1   a git command failed; the message contains its output
 
-The number is the exit code. `message` says what is wrong, `hint` what to do next.
+The number is the exit code. `message` states the problem, `hint` the next step.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from datetime import datetime
 
 
 class CoordinationError(Exception):
-    """Something went wrong in coord."""
+    """The operation failed."""
 
     exit_code = 1
 
@@ -46,14 +46,14 @@ class CoordinationError(Exception):
 
 
 class UsageError(CoordinationError):
-    """The call's words are off."""
+    """The command was used incorrectly."""
 
     exit_code = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong in the file; `line` counts from 1, 0 where no line can be named."""
+    """A problem in the file; `line` counts from 1 and is 0 if no line is known."""
 
     file: str
     line: int
@@ -78,11 +78,11 @@ class InvalidFile(UsageError):
 
 
 class NotFound(UsageError):
-    """There is nothing of that name."""
+    """No record has that name."""
 
 
 class PlanRefused(UsageError):
-    """The plan cannot be carried out as it stands."""
+    """The plan cannot be executed as it is declared."""
 
 
 class Unreadable(CoordinationError):
@@ -90,34 +90,34 @@ class Unreadable(CoordinationError):
 
 
 class NotAllowed(CoordinationError):
-    """A policy does not allow that."""
+    """A policy does not allow this."""
 
     exit_code = 4
 
 
 class Blocked(CoordinationError):
-    """Held up from outside; nothing failed."""
+    """Something outside of coord prevents progress; nothing has failed."""
 
     exit_code = 5
 
 
 class BreakerOpen(Blocked):
-    """What is called has failed too often of late."""
+    """The circuit breaker is open: the protected call has failed too often recently."""
 
     def __init__(self, message: str = "", hint: str = "", retry_at: datetime | None = None) -> None:
         self.retry_at = retry_at
-        """When to ask again: one may try then."""
+        """Time at which a new attempt is allowed."""
         super().__init__(message, hint)
 
 
 class Conflict(CoordinationError):
-    """Somebody else was there first."""
+    """Another process or person acted first."""
 
     exit_code = 6
 
 
 class EditConflict(Conflict):
-    """The file was changed by somebody else in between."""
+    """The file was changed by another writer during the edit."""
 
 
 class LockError(Conflict):
@@ -129,25 +129,27 @@ class LockTimeout(LockError):
 
     def __init__(self, message: str = "", hint: str = "", holders: Sequence[str] = ()) -> None:
         self.holders = tuple(holders)
-        """Their labels, of those that have one."""
+        """Labels of the holders that have one."""
         super().__init__(message, hint)
 
 
 class DeadlockError(LockError):
-    """Those who wait for each other would wait for ever, and this one gives way."""
+    """The lock request was part of a deadlock and was chosen to give way."""
 
     def __init__(self, message: str = "", hint: str = "", cycle: Sequence[tuple[str, str]] = ()) -> None:
         self.cycle = tuple(cycle)
-        """Each of them in words, and the name that it waits for: the next one holds it."""
+        """The members of the cycle: each request's description, and the name it waits for, which the next
+        member holds.
+        """
         super().__init__(message, hint)
 
 
 class LockLost(LockError):
-    """The lock is no longer ours."""
+    """The lock was lost: it expired or has another holder."""
 
 
 class StaleFence(LockLost):
-    """Somebody with a newer fence has written since."""
+    """A write with a newer fence has been accepted."""
 
 
 class Unreachable(CoordinationError):
@@ -157,12 +159,12 @@ class Unreachable(CoordinationError):
 
 
 class NoReply(Unreachable):
-    """Nobody replied in time."""
+    """No reply arrived in time."""
 
 
 class Unusable(Unreachable):
-    """Redis is there and cannot be used as it is."""
+    """Redis answers but cannot be used in its present configuration."""
 
 
 class GitRefused(CoordinationError):
-    """Git refused."""
+    """A git command failed."""

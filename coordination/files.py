@@ -33,7 +33,7 @@ POLL_S = 0.02
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder, and those above it that are missing. Raises OSError."""
+    """Create the folder and its missing parents with mode 0700. Raises OSError."""
     if not folder.is_dir():
         make_private(folder.parent)
         with suppress(FileExistsError):
@@ -41,13 +41,13 @@ def make_private(folder: Path) -> None:
 
 
 def open_private(file: Path, mode: str = "w", **how: Any) -> IO[Any]:
-    """As `open`; a file that is made for it is private. Raises OSError."""
+    """Open a file as `open` does; a new file gets mode 0600. Raises OSError."""
     return open(file, mode, opener=lambda path, flags: os.open(path, flags, FILE), **how)
 
 
 def loose(state: Path) -> Iterator[Path]:
-    """What other users may enter, read or write: the folder itself, and what is ours in it."""
-    with suppress(OSError):  # it went meanwhile, or is not ours to look into
+    """Yield the paths at and below `state` that other users may enter, read or write, without git's."""
+    with suppress(OSError):  # it was removed meanwhile, or belongs to another user
         found = state.lstat()
         if found.st_uid != os.geteuid() or stat.S_ISLNK(found.st_mode):
             return
@@ -61,7 +61,9 @@ def loose(state: Path) -> Iterator[Path]:
 
 
 def close_to_others(state: Path) -> list[Path]:
-    """Mend what is loose; returns what was. What cannot be changed is left for `coord doctor` to tell of."""
+    """Remove the access of other users; return the changed paths. `coord doctor` reports those that cannot be
+    changed.
+    """
     mended = []
     for path in loose(state):
         with suppress(OSError):

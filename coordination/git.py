@@ -1,4 +1,4 @@
-"""A question to git about a checkout, which changes nothing in it."""
+"""Read-only git queries about a checkout."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from coordination.environment import without_ours
 from coordination.errors import GitRefused
 
 MEASURED_WITHIN_S = 5.0
-"""A history that takes longer to be counted is larger than any bundle."""
+"""Time limit for measuring a history; one that takes longer is larger than any bundle."""
 
 
 def history_exceeds(checkout: Path, branch: str, limit_bytes: int) -> bool:
-    """Return whether all that a branch holds is larger; where that cannot be told, False."""
+    """Return whether the whole history of a branch has more than `limit_bytes`; False if git cannot tell."""
     options = ("--objects", "--disk-usage", "--use-bitmap-index")
     try:
         told = ask_git(checkout, "rev-list", *options, f"refs/heads/{branch}", timeout_s=MEASURED_WITHIN_S)
@@ -24,10 +24,11 @@ def history_exceeds(checkout: Path, branch: str, limit_bytes: int) -> bool:
 
 
 def ask_git(checkout: Path, *arguments: str, timeout_s: float | None = None) -> str:
-    """What git answers, or nothing when it refuses. Raises GitRefused when there is no git, TimeoutExpired."""
-    outside = {
-        k: v for k, v in without_ours(os.environ).items() if not k.startswith("GIT_")
-    }  # a hook's GIT_DIR would win over -C
+    """Return git's output, or "" if the command fails. Raises GitRefused if git is not installed,
+    TimeoutExpired.
+    """
+    # A hook's GIT_DIR would override -C.
+    outside = {k: v for k, v in without_ours(os.environ).items() if not k.startswith("GIT_")}
     try:
         answer = subprocess.run(
             ["git", "-C", str(checkout), *arguments],

@@ -1,6 +1,6 @@
-"""The words that people write in ecosystem.yaml, as frozen records. No I/O.
+"""Records of ecosystem.yaml as frozen models, without I/O.
 
-What the file may hold is said here and nowhere else; how it is read stands in `ecosystem/document.py`.
+This module alone defines the fields and values of the file; `ecosystem/parsing.py` reads it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\s*")
 
 
 def parse_duration(value: object) -> object:
-    """`90s`, `10m`, `1.5h` or a number of seconds; anything else is left for pydantic to judge (ISO 8601 passes)."""
+    """Parse `90s`, `10m`, `1.5h` or a number of seconds; leave anything else to pydantic, which accepts ISO
+    8601.
+    """
     if isinstance(value, bool):
         raise ValueError("a duration is a number of seconds, or a number with ms, s, m, h or d")
     try:
@@ -43,7 +45,7 @@ def parse_duration(value: object) -> object:
             return timedelta(seconds=value)
         if isinstance(value, str) and (match := _DURATION.fullmatch(value)):
             return timedelta(seconds=float(match[1]) * DURATION_UNITS_S[match[2] or "s"])
-    except (OverflowError, ValueError) as error:  # infinite, not a number, or past a billion days
+    except (OverflowError, ValueError) as error:  # infinite, not a number, or more than a billion days
         raise ValueError("a duration cannot be that long") from error
     return value
 
@@ -53,20 +55,20 @@ _SIZE = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*(KiB|MiB|GiB|TiB)?\s*")
 
 
 def parse_size(value: object) -> object:
-    """Return the bytes of `1GiB` or `512MiB`; anything else is left for pydantic to judge (a number of bytes passes)."""
+    """Parse `1GiB` or `512MiB` to bytes; leave anything else to pydantic, which accepts a number."""
     if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
         return int(float(match[1]) * SIZE_UNITS[match[2] or ""])
     return value
 
 
 def _no_folder_of_its_own(name: str) -> str:
-    if name in (".", ".."):  # worktrees stand in folders named after the repository
+    if name in (".", ".."):  # worktrees are in folders named after the repository
         raise ValueError("a repository's name must differ from . and ..")
     return name
 
 
 def _no_number(value: object) -> object:
-    # pydantic would take 2026 for a moment in 1970, "20260131" too
+    # pydantic would read 2026, and "20260131" too, as a moment in 1970
     if isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal()):
         raise ValueError("a date is written like 2026-01-31")
     return value
@@ -79,7 +81,7 @@ Size = Annotated[
     Field(ge=0, le=2**60),
     WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": r"^\s*\d+(\.\d+)?\s*([KMGT]iB)?\s*$"}),
 ]
-"""Of bytes: `1GiB`, `512MiB`, or their number."""
+"""Number of bytes: `1GiB`, `512MiB`, or a plain number."""
 Text = Annotated[str, Field(min_length=1)]
 RepoName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100), AfterValidator(_no_folder_of_its_own)]
 ResourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)]
@@ -88,7 +90,7 @@ Command = Text | Annotated[tuple[Text, ...], Field(min_length=1)]
 Day = Annotated[date | datetime, BeforeValidator(_no_number)]
 # Strict, because YAML reads `yes` as true, and true would count as 1.
 Count = Annotated[int, Field(strict=True, ge=1)]
-# Steps in Redis count in doubles, and sums of units must stay whole numbers there.
+# Lua counts in doubles, and sums of units must stay exact there.
 Units = Annotated[Count, Field(le=1_000_000_000)]
 Amount = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 MoreThanNothing = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -102,20 +104,20 @@ class Record(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _empty_is_absent(cls, data: Any) -> Any:
-        """A field that is written with nothing after it (`labels:`) counts as not written."""
+        """Treat a field without a value (`labels:`) as absent."""
         if isinstance(data, dict) and None in data.values():
             return {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
         return data
 
 
 class Foreign(Record):
-    """A record that other tools may extend: fields that are unknown here stay in the file and are ignored."""
+    """A record that other tools may extend: unknown fields stay in the file and are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class Word(StrEnum):
-    """One of a few words, read in any case and written in lower case."""
+    """An enumeration whose values are read in any case and written in lower case."""
 
     @classmethod
     def _missing_(cls, value: object) -> Word | None:
@@ -124,7 +126,7 @@ class Word(StrEnum):
 
 
 def lower_case(value: object) -> object:
-    """A word as it is written; anything else as it is."""
+    """Return text in lower case, anything else unchanged."""
     return value.lower() if isinstance(value, str) else value
 
 
@@ -137,7 +139,7 @@ class IssueStatus(Word):
 
 
 class Level(Word):
-    """How urgent, and how severe."""
+    """Urgency or severity."""
 
     CRITICAL = "critical"
     HIGH = "high"
@@ -162,7 +164,7 @@ class TodoStatus(Word):
 
 
 OPEN_TODO = frozenset({TodoStatus.PENDING, TodoStatus.IN_PROGRESS, TodoStatus.BLOCKED})
-"""What is still to be done: a sweep takes these."""
+"""Statuses of unfinished todos; a sweep executes these."""
 
 
 class DependencyType(Word):
@@ -182,39 +184,41 @@ class DependencyStatus(Word):
 
 class Strategy(Word):
     AUTO = "auto"
-    """Forecast both, take levels unless dataflow is clearly faster."""
+    """Forecast both; use levels unless dataflow is clearly faster."""
     LEVELS = "levels"
-    """Each level of the graph is a Celery chord; the next begins when the whole level has settled."""
+    """Dispatch each level of the graph as a Celery chord; the next level starts when the whole level has
+    settled.
+    """
     DATAFLOW = "dataflow"
-    """A todo is dispatched the moment its last predecessor settles."""
+    """Dispatch a todo as soon as its last predecessor has settled."""
 
 
 class OnFailure(Word):
     HALT = "halt"
-    """Nothing new starts; what runs finishes."""
+    """Start no further todos; let running ones finish."""
     CONTINUE = "continue"
-    """Only what depends on the failure is skipped."""
+    """Skip only the todos that depend on the failed one."""
     ROLLBACK = "rollback"
-    """Undo what was done."""
+    """Undo the completed todos."""
 
 
 class WriteBack(Word):
-    """What of a run that has ended is written into the file."""
+    """Data of an ended run that is written into the file."""
 
     STATUS = "status"
-    """What succeeded is completed, with its hours; what was undone is pending again."""
+    """Succeeded todos become completed, with their hours; undone todos become pending again."""
     NONE = "none"
 
 
 class Workspace(Word):
     WORKTREE = "worktree"
-    """A git worktree of the run's own."""
+    """A git worktree of the run."""
     IN_PLACE = "in-place"
-    """The repository's path itself, one todo at a time."""
+    """The repository's own path, one todo at a time."""
 
 
 class ResourceType(Word):
-    """What a resource is, for people: all types are kept in the same way."""
+    """Kind of a resource, shown to people; all kinds behave alike."""
 
     AGENT = "agent"
     FILE = "file"
@@ -244,7 +248,9 @@ class ManualAction(Record):
 
 
 class NoopAction(Record):
-    """Does nothing, in the worker's own process: it costs what every todo costs, and nothing else. A plan's join; a measure."""
+    """Succeeds without doing anything, in the worker's process; joins branches of a plan, and measures the
+    overhead per todo.
+    """
 
     type: Literal["noop"]
 
@@ -264,7 +270,7 @@ Action = Annotated[
 Compensation = Annotated[
     Annotated[ShellAction | PythonAction | AgentAction, Field(discriminator="type")], BeforeValidator(_bare_command)
 ]
-"""What undoes a todo: an action that a worker can carry out."""
+"""Action that undoes a todo; only actions that a worker can execute."""
 
 
 class Verdict(Word):
@@ -273,7 +279,7 @@ class Verdict(Word):
 
 
 class Gate(Record):
-    """A person's approval is needed before it goes on. Without a timeout it is waited for as long as it takes."""
+    """A point where a person's approval is needed; without a timeout the run waits indefinitely."""
 
     timeout: Duration | None = None
     on_timeout: Verdict = Verdict.REJECT
@@ -295,16 +301,17 @@ def _inside_the_repository(pattern: str) -> str:
     if pattern.startswith(("/", "~")) or ".." in parts:
         raise ValueError("must be a path or a glob inside the repository, relative to its folder")
     if not pattern.isprintable():
-        raise ValueError("has characters that cannot be seen; take them out")
+        raise ValueError("contains invisible characters; remove them")
     if ".git" in parts:
-        raise ValueError("names git's own folder; what git tracks counts without being named")
+        raise ValueError("names git's own folder; files that git tracks count without being named")
     return pattern
 
 
 class Cache(Record):
-    """Where action, tree, inputs and predecessors' outputs are those of an earlier success, that one's result is taken instead.
+    """Reuse of an earlier success with the same action, tree, inputs and predecessors' outputs.
 
-    What git tracks counts anyhow: `inputs` are for what it does not, files that `prepare` or a todo before this one left.
+    Files that git tracks are always compared. `inputs` names others: files that `prepare` or an earlier todo
+    left.
     """
 
     inputs: tuple[Annotated[Text, AfterValidator(_inside_the_repository)], ...] = ()
@@ -320,7 +327,7 @@ def _bare_cache(value: object) -> object:
 
 
 class Backoff(Word):
-    """How the delay before another try grows with the failures."""
+    """Growth of the delay between attempts with the number of failures."""
 
     IMMEDIATE = "immediate"
     FIXED = "fixed"
@@ -332,7 +339,7 @@ class Backoff(Word):
 class Jitter(Word):
     NONE = "none"
     FULL = "full"
-    """Drawn evenly from 0 to the delay."""
+    """A random delay, evenly distributed from 0 to the computed delay."""
 
 
 def _regular_expression(pattern: str) -> str:
@@ -342,7 +349,7 @@ def _regular_expression(pattern: str) -> str:
 
 
 class OutputSign(Record):
-    """The pattern (a regular expression of Python's) finds something in a line that the attempt wrote."""
+    """Matches if the pattern (Python's regular expressions) is found in a line of the attempt's output."""
 
     output: Annotated[Text, AfterValidator(_regular_expression)]
 
@@ -366,11 +373,11 @@ FailureSign = Annotated[
     ),
     BeforeValidator(lower_case),
 ]
-"""By what a failure is told from others: an exit code, the end of its time, or what it wrote."""
+"""Criterion for a failure: an exit code, the timeout, or a pattern in the output."""
 
 
 class Retry(Record):
-    """When to try a failed todo again. `attempts` includes the first."""
+    """Rules for repeating a failed todo. `attempts` includes the first."""
 
     attempts: Annotated[Count, Field(le=100)] = 3
     strategy: Backoff = Backoff.EXPONENTIAL
@@ -379,9 +386,9 @@ class Retry(Record):
     max_delay: Duration = timedelta(seconds=30)
     jitter: Jitter = Jitter.FULL
     retry_on: tuple[FailureSign, ...] = ()
-    """Only failures with one of these signs are worth another try; without any, all are."""
+    """Repeat only failures that match one of these; if empty, repeat all."""
     stop_on: tuple[FailureSign, ...] = ()
-    """Failures with one of these are not, whatever else they show."""
+    """Never repeat failures that match one of these; takes precedence over `retry_on`."""
 
 
 class Repo(Foreign):
@@ -395,23 +402,25 @@ class Repo(Foreign):
     prepare: Command | None = None
     qa: Command | None = None
     workspace: Workspace = Workspace.WORKTREE
-    """Of its todos that do not say it themselves."""
+    """Workspace of todos that declare none."""
     submodules: Annotated[bool, Field(strict=True)] | None = None
-    """Whether worktrees get its submodules; None: those that its checkout has."""
+    """Check out submodules in worktrees; None: those that the checkout has initialised."""
 
 
 class Resource(Record):
-    """What todos share, whatever repository they work in: `capacity` units of it are in use at most, over all runs."""
+    """A capacity that todos of all repositories share: at most `capacity` units are in use at once, over all
+    runs.
+    """
 
     name: ResourceName
     type: ResourceType = ResourceType.CUSTOM
     capacity: Units = 1
     breaker: Annotated[bool, Field(strict=True)] = True
-    """Whether a circuit breaker opens when todos that hold it keep failing; not where it is only a capacity."""
+    """Open a circuit breaker if todos that hold the resource keep failing; false for a mere capacity."""
 
 
 class ResourceNeed(Record):
-    """What a todo must hold while it runs; a bare name is one unit of it."""
+    """Units of a resource that a todo holds while it runs; a bare name means one unit."""
 
     name: ResourceName
     amount: Units = 1
@@ -431,7 +440,7 @@ def _bare_name(value: object) -> object:
 def _each_once(needs: tuple[ResourceNeed, ...]) -> tuple[ResourceNeed, ...]:
     names = [need.name for need in needs]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"names {twice} twice; say it once, with the whole amount: {{name: {twice}, amount: N}}")
+        raise ValueError(f"names {twice} twice; name it once with the whole amount: {{name: {twice}, amount: N}}")
     return needs
 
 
@@ -445,7 +454,7 @@ class Issue(Record):
     status: IssueStatus = IssueStatus.PENDING
     priority: Level = Level.MEDIUM
     severity: Text | None = None
-    """A free word; critical, high, medium and low are offered."""
+    """Free text; critical, high, medium and low are suggested."""
     repos: tuple[RepoName, ...] = ()
     created: Day | None = None
     updated: Day | None = None
@@ -458,7 +467,7 @@ class Issue(Record):
 
 
 class Criterion(Record):
-    """What must hold before a milestone counts as done: words, or words with a command that checks them."""
+    """Condition for the completion of a milestone: text, optionally with a command that checks it."""
 
     text: Text
     check: Command | None = None
@@ -522,13 +531,15 @@ class Todo(Record):
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], Scalar] = {}
     workspace: Workspace = Workspace.WORKTREE
     needs_paths: Annotated[bool, Field(strict=True)] = True
-    """Whether it waits until the files of all its predecessors can be had where it runs; false: `path` may be null."""
+    """Wait until the files of all predecessors are available on the worker's host; if false, `path` may be
+    null.
+    """
     cache: Annotated[Cache, BeforeValidator(_bare_cache)] | None = None
 
     def working_in(self, repo: Repo) -> Todo:
-        """Return the todo as it is carried out: with the workspace of its repository where it names none itself.
+        """Return the todo with its repository's workspace if it declares none.
 
-        In place, `cache` does not count: nobody knows what the todo finds and changes there.
+        `cache` is dropped in place, because the files that the todo reads and changes there are unknown.
         """
         if "workspace" in self.model_fields_set or repo.workspace is self.workspace:
             return self
@@ -538,19 +549,20 @@ class Todo(Record):
     @field_validator("cache")
     @classmethod
     def _can_be_restored(cls, cache: Cache | None, known: ValidationInfo) -> Cache | None:
-        """Only what a todo commits and hands over can be. Refused where it is known to do anything else."""
+        """Refuse `cache` for todos with effects beyond their commit and output, which cannot be restored."""
         if cache is None:
             return None
         if isinstance(known.data.get("action"), ManualAction | NoopAction):
-            raise ValueError("is not for an action that no worker runs a command for (manual, noop); remove it")
+            raise ValueError("cannot be used with the actions manual and noop, which run no command; remove it")
         if known.data.get("workspace") is Workspace.IN_PLACE:
             raise ValueError(
-                "is not for workspace: in-place: nobody knows what the todo finds and changes there; remove one of the two"
+                "cannot be used with workspace: in-place, because the files that the todo reads and changes there are "
+                "unknown; remove one of the two"
             )
         if known.data.get("compensate") is not None:
             raise ValueError(
-                "is not for a todo with compensate, which does something outside of its repository: that would not be done; "
-                "remove one of the two"
+                "cannot be used with compensate, because the todo's effects outside of its repository would not be "
+                "repeated; remove one of the two"
             )
         return cache
 
@@ -562,12 +574,14 @@ HIDDEN = "***"
 
 
 def secrets_of(todo: Todo) -> tuple[str, ...]:
-    """Values of its `env` whose names say that they are secret."""
+    """Return the values of the todo's `env` whose names mark them as secret."""
     return tuple(str(value) for name, value in todo.env.items() if SECRET.search(name))
 
 
 def presentable(record: R) -> R:
-    """The record as people and programs are shown it: a todo without its secrets. The file, Redis and workers have them."""
+    """Return the record as it may be shown: a todo without its secrets, which the file, Redis and workers
+    keep.
+    """
     if not isinstance(record, Todo) or not record.env:
         return record
     env = {name: HIDDEN if SECRET.search(name) else value for name, value in record.env.items()}
@@ -575,7 +589,7 @@ def presentable(record: R) -> R:
 
 
 class Validation(Record):
-    """How a dependency is checked for real: a command and what it must print, or an address and what it must answer."""
+    """Check of a dependency: a command and its expected output, or an address and its expected status."""
 
     command: Command | None = None
     expected_pattern: Text | None = None
@@ -609,7 +623,7 @@ class Coordination(Record):
 
 
 class Ecosystem(Foreign):
-    """The whole file. `settings` is judged by `settings.Settings`, whose names it uses."""
+    """The whole file. `settings` is validated by `settings.Settings`."""
 
     settings: dict[str, Any] = {}
     repos: tuple[Repo, ...] = ()
@@ -617,20 +631,21 @@ class Ecosystem(Foreign):
     coordination: Coordination = Coordination()
 
     def with_coordination(self, **sections: tuple[Record, ...]) -> Ecosystem:
-        """The same with other records in these sections, which nobody judges again."""
+        """Return a copy with other records in these sections, which are not validated again."""
         return self.model_copy(update={"coordination": self.coordination.model_copy(update=sections)})
 
     def capacities(self) -> Mapping[str, int]:
-        """How many units there are of each resource, by its name."""
+        """Return the number of units of each resource by name."""
         return {resource.name: resource.capacity for resource in self.resources}
 
     def without_breaker(self) -> tuple[str, ...]:
-        """The resources that are no more than a capacity."""
+        """Return the resources that have no circuit breaker."""
         return tuple(resource.name for resource in self.resources if not resource.breaker)
 
     def todos_of(self, plan: Plan) -> tuple[Todo, ...]:
-        """The todos that name the plan, whatever their status; if none does, the open todos of its repos that name no
-        plan at all. In the file's order.
+        """Return the todos that name the plan, whatever their status, in the file's order.
+
+        If none does: the open todos of its repositories that name no plan.
         """
         todos = self.coordination.todos
         if named := tuple(todo for todo in todos if todo.plan == plan.id):

@@ -1,4 +1,4 @@
-"""Regular expressions that people write: Python's."""
+"""Validation of regular expressions (Python's syntax) that people write."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 
 
 def mistake_in(pattern: str) -> str | None:
-    """Why it cannot be looked for, to be read after its name; None where it can."""
+    """Return why the pattern is invalid, as a phrase that follows its name; None if it is valid."""
     try:
         re.compile(pattern)
     except (OverflowError, RecursionError):
-        return "repeats or nests more than a regular expression can: make it simpler"
+        return "repeats or nests too much for a regular expression; simplify it"
     except re.error as error:
         at = f" (character {error.pos + 1})" if error.pos is not None else ""
-        return f"is no regular expression: {error.msg}{at}"
+        return f"is not a valid regular expression: {error.msg}{at}"
     return None

@@ -1,7 +1,7 @@
-"""Every figure of coord that someone may want to change, and the only reader of the environment.
+"""All settings of coord with their defaults, and the only code that reads environment variables.
 
-A setting is taken, first match: the command line, `COORD_<NAME>`, `settings:` in ecosystem.yaml, the default here.
-Durations are written as in the file: `90s`, `10m`, or seconds.
+A setting's value is the first found of: the command line, `COORD_<NAME>`, `settings:` in ecosystem.yaml, the
+default here. Durations are written as in the file: `90s`, `10m`, or a number of seconds.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from coordination.text import wrong_value
 
 ENV_PREFIX = "COORD_"
 COMMIT_FIELDS = ("task", "todo", "plan", "run")
-"""What a commit's message may name."""
+"""Placeholders allowed in `commit_message`."""
 
 
 def _split(value: object) -> object:
-    """Accept `a, b` where a list is wanted: the environment has no lists."""
+    """Accept `a, b` for a list, because environment variables cannot hold lists."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
 
 
@@ -57,128 +57,172 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     redis_url: Annotated[Text | None, Field(repr=False)] = None
-    """redis://, rediss:// or unix://; none means the embedded server."""
+    """Address of Redis: redis://, rediss:// or unix://. None: coord starts its embedded server."""
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=40)] = "coord"
-    """Head of every Redis key and queue: two ecosystems on one Redis do not meet."""
+    """Prefix of every Redis key and queue; two ecosystems with different namespaces can share one Redis."""
     agent_command: Command | None = None
-    """What carries out agent todos; gets the prompt on standard input."""
+    """Command that executes agent todos; it receives the prompt on standard input."""
     host: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$", max_length=100)] | None = None
-    """What this machine is called, where its host name changes (a container) or is not unique. Never in the file."""
+    """Name of this machine, for hosts whose host name changes (containers) or is not unique. Not allowed in
+    the file.
+    """
 
     lease_ttl: Duration = timedelta(seconds=15)
-    """A todo whose worker has not been heard of for this long is taken up again."""
+    """Time without a heartbeat after which a todo's lease expires and the todo is executed again."""
     heartbeat: Duration = timedelta(seconds=5)
+    """Time between two heartbeats with which a worker renews a lease."""
     lost_leases: Annotated[int, Field(ge=1)] = 3
-    """How often a todo may lose its worker before it counts as failed."""
+    """Number of times that a todo may lose its worker before it fails."""
     reaper: bool = True
-    """Whether workers look after what a crash left behind."""
+    """Recover expired leases and lost messages, and clean up after crashed processes."""
     jobs: Annotated[int, Field(ge=1)] | None = None
-    """How many todos a worker carries out at once, on all its repositories together. None: as many as it may use processors."""
+    """Number of todos that a worker executes at once, over all its repositories. None: the number of CPUs
+    that it may use.
+    """
     todo_timeout: Duration = timedelta(hours=1)
+    """Time limit of a todo that declares no `timeout`."""
     kill_grace: Duration = timedelta(seconds=5)
-    """Between TERM and KILL."""
+    """Time between TERM and KILL when a command is ended."""
     commit_message: Annotated[str, Field(min_length=1), AfterValidator(_commit_message)] = "{todo}: {task}"
-    """Of a todo's commit, before the trailers; may name {task}, {todo}, {plan} and {run}."""
+    """Template of a todo's commit message, without the trailers; placeholders: {task}, {todo}, {plan} and
+    {run}.
+    """
     commit_hooks: Literal["run", "skip"] = "run"
-    """Whether git hooks run when a todo's changes are committed."""
+    """Run or skip git hooks when a todo's changes are committed."""
     retry_attempts: Annotated[int, Field(ge=1, le=100)] = 1
-    """Of a todo that says nothing of its `retry`, and whose plan does not either; lost workers count towards `lost_leases`."""
+    """Number of attempts for a todo if neither it nor its plan declares `retry`; lost workers count towards
+    `lost_leases` instead.
+    """
     retry_strategy: Backoff = Backoff.EXPONENTIAL
+    """Growth of the delay from one attempt to the next."""
     retry_delay: Duration = timedelta(seconds=1)
+    """Delay before the second attempt."""
     retry_factor: Annotated[float, Field(ge=1)] = 2.0
+    """Factor by which the exponential strategy multiplies the delay."""
     retry_max_delay: Duration = timedelta(seconds=30)
+    """Upper bound of the delay between two attempts."""
     retry_jitter: Jitter = Jitter.FULL
+    """Random part of the delay."""
     breaker_failures: Annotated[int, Field(ge=0, le=1000)] = 5
-    """So many within `breaker_window` open a circuit breaker. 0: none ever opens."""
+    """Number of failures within `breaker_window` that opens a circuit breaker. 0: circuit breakers never
+    open.
+    """
     breaker_window: Duration = timedelta(minutes=5)
+    """Time within which failures are counted towards `breaker_failures`."""
     breaker_open: Duration = timedelta(minutes=1)
-    """How long nothing is tried behind an open one; then one is."""
+    """Time that a circuit breaker stays open before it lets one probe through."""
     write_back: WriteBack = WriteBack.STATUS
-    """What a run that ends writes into the file; `coord sync RUN` writes it all the same."""
+    """Data that is written into the file when a run ends; `coord sync RUN` writes it regardless of this
+    setting.
+    """
     keep_runs: Duration = timedelta(days=30)
-    """How long Redis keeps what it knows of a run that has ended."""
+    """Time that Redis keeps the data of an ended run."""
     export_runs: Text | None = None
-    """Where runs are written before they are forgotten: a folder of the machine whose keeper leads. None: nowhere."""
+    """Folder on the maintenance leader's machine to which runs are exported before they are deleted. None: no
+    export.
+    """
     log_limit_bytes: Annotated[int, Field(ge=1024)] = 1024 * 1024
-    """How much of an attempt's output Redis keeps, half for its head, half for its tail; the worker's machine keeps all of it."""
+    """Bytes of an attempt's output that Redis keeps, half from the start and half from the end; the worker's
+    machine keeps all of it.
+    """
     output_limit_bytes: Annotated[int, Field(ge=256)] = 64 * 1024
-    """How large the JSON that a todo hands to its dependents may be."""
+    """Bytes of JSON output that a todo may pass to its dependents."""
     bundle_limit_bytes: Annotated[int, Field(ge=0, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
-    """What a commit may bring to Redis for other hosts; more is pushed to the repository's `url`. 0: nothing."""
+    """Bytes of commits that a todo may store in Redis for other hosts; larger bundles are pushed to the
+    repository's `url`. 0: never use Redis.
+    """
 
     disk_min: Size = 1024**3
-    """A worker with less room on a disk that it works on begins no todo, and says so. 0: it always does."""
+    """Free bytes that every disk a worker uses must have; with less it starts no todo and reports it. 0: no
+    check.
+    """
 
     cache_todos: bool = True
-    """Whether todos with a `cache` are given the result of an earlier one."""
+    """Reuse earlier results for todos that declare `cache`."""
     cache_todos_ttl: Duration = timedelta(days=7)
-    """How long a result is good for, where the todo does not say."""
+    """Time for which a cached result is valid if the todo declares no `ttl`."""
 
     flower_auth: Annotated[str | None, Field(pattern=r"^[^:,\s]+:[^,\s]+$", repr=False)] = None
-    """`user:password` for Flower; none means a new password at each start. Flower separates users by commas."""
+    """Login for Flower, `user:password`. None: a new password at each start. Flower separates several logins
+    by commas.
+    """
 
     mcp_token: Annotated[str | None, Field(pattern=r"^[!-~]{16,}$", repr=False)] = None
-    """What clients of `coord mcp --http` must show; none means a new one at each start."""
+    """Token that clients of `coord mcp --http` must send. None: a new token at each start."""
 
     message_ttl: Duration = timedelta(minutes=5)
-    """Of a message that names none: later it is not delivered."""
+    """Lifetime of a message that sets none; an expired message is not delivered."""
     inbox_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
-    """So many messages wait for a recipient that is away; then the oldest is trimmed, and the recipient is told."""
+    """Number of messages that wait for an absent recipient; beyond it the oldest is trimmed and the recipient
+    is told.
+    """
     inbox_keep: Duration = timedelta(hours=24)
-    """So long a message waits at most."""
+    """Longest time that a message waits in an inbox."""
 
     cache_max_bytes: Annotated[int, Field(ge=64 * 1024)] = 100 * 1024 * 1024
-    """Of the context cache in Redis; then something is evicted."""
+    """Bytes that the context cache may hold in Redis before entries are evicted."""
     cache_ttl: Duration = timedelta(hours=1)
-    """Of a value that is kept without a word about it."""
+    """Lifetime of a cached value that sets none."""
     cache_eviction: Annotated[Literal["lru", "lfu", "ttl"], BeforeValidator(lower_case)] = "lru"
-    """What goes first: the least recently used, the least often used, or what expires first."""
+    """Eviction order: least recently used, least frequently used, or earliest expiry first."""
     cache_value_bytes: Annotated[int, Field(ge=1024, le=256 * 1024 * 1024)] = 8 * 1024 * 1024
-    """How large one value may be."""
+    """Bytes that one cached value may have."""
     cache_folder: Text | None = None
-    """Where values are also written, to be put back into a Redis that has lost them. None: nowhere."""
+    """Folder that keeps copies of cached values, to restore them after Redis has lost its data. None: no
+    copies.
+    """
     context_limit_bytes: Annotated[int, Field(ge=0)] = 64 * 1024
-    """How much of its context stands in a todo's COORD_CONTEXT; the rest it asks for with `coord context`."""
+    """Bytes of context that are passed to a todo in COORD_CONTEXT; it reads the rest with `coord context`."""
 
     gateway_window: Annotated[int, Field(ge=1, le=1000)] = 32
-    """So many messages a client of `coord gateway` has in hand at most; its inbox is read no further."""
+    """Number of unacknowledged messages per client of `coord gateway`; the gateway reads no more of the inbox
+    until some are acknowledged.
+    """
     gateway_send_timeout: Duration = timedelta(seconds=20)
-    """A client that has not read what was sent to it for so long is let go."""
+    """Time that a client may take to read a sent frame before the gateway disconnects it."""
     gateway_ping: Duration = timedelta(seconds=20)
-    """Between two pings to a client; one that does not answer within the same time is gone."""
+    """Time between two pings to a client, and time to answer one before the gateway disconnects it."""
 
     gateway_proxies: Networks = ()
-    """Proxies whose X-Forwarded-For the gateway believes; of everybody else the peer's own address counts."""
+    """Proxies whose X-Forwarded-For header the gateway trusts; for other peers it uses the peer's address."""
 
     restricted: bool = False
-    """Of a worker whose Redis user may touch nothing but its own repositories (`coord acl`): keepers do its steps."""
+    """Run as a worker whose Redis user may access only its own repositories (`coord acl`); keepers execute
+    its steps.
+    """
 
     connect_timeout: Duration = timedelta(seconds=1)
-    """Until Redis greets; a command says within 2 s that it is not there."""
+    """Time that a connection to Redis may take; a command reports within 2 s that Redis is unreachable."""
     appendfsync: Annotated[Literal["everysec", "always"], BeforeValidator(lower_case)] = "everysec"
-    """Of the embedded server: `always` survives power loss, +0.2 ms a transition."""
+    """Durability of the embedded server: `everysec`, or `always`, which survives a power loss and adds 0.2 ms
+    per transition.
+    """
     server_port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Of the embedded server: listens on loopback too, with a generated password."""
+    """Loopback port on which the embedded server also listens, with a generated password. None: unix socket
+    only.
+    """
     levels_margin: Annotated[float, Field(ge=0, le=1)] = 0.05
-    """`auto` takes levels unless dataflow is faster by more than this part."""
+    """Share by which dataflow must be faster before `auto` prefers it to levels."""
 
     @property
     def worker_slots(self) -> int:
-        """How many todos a worker of this machine carries out at once at most."""
+        """Number of todos that a worker of this machine executes at once."""
         return self.jobs or usable_cpus()
 
     def slots_beside(self, limit: int | None) -> int | None:
-        """How many todos of a run can be carried out at once: `limit`, and with the embedded server what its only worker takes."""
+        """Return how many todos of a run can execute at once: `limit`, and with the embedded server at most
+        the slots of its only worker.
+        """
         return limit if self.redis_url else min(limit or self.worker_slots, self.worker_slots)
 
 
 def usable_cpus() -> int:
-    """How many processors this process may use: a container or `taskset` may leave it fewer than there are."""
+    """Return the number of CPUs that this process may use, which a container or `taskset` may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 FOLDERS = ("cache_folder", "export_runs")
-"""Settings that name a folder: relative to the file's."""
+"""Settings that name a folder; relative paths start at the file's folder."""
 
 
 def read_settings(
@@ -187,12 +231,13 @@ def read_settings(
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
 ) -> Settings:
-    """Settings from the file's section, the environment and the command line; raises UsageError with the name that is off.
+    """Merge the settings of the file, the environment and the command line.
 
-    `folder` is the file's; without one, relative folders begin where the process works.
+    `folder` is the file's folder; without it, relative folders start at the working directory. Raises
+    UsageError, which names the invalid setting.
     """
     environ = os.environ if environ is None else environ
-    # What is set to nothing, as compose files do with what is not given, counts as not set.
+    # An empty variable counts as unset: compose files pass optional variables that way.
     from_env = {name: value for name in Settings.model_fields if (value := environ.get(ENV_PREFIX + name.upper()))}
     given = {**(file or {}), **from_env, **{k: v for k, v in (flags or {}).items() if v is not None}}
     if "host" in (file or {}):
@@ -232,35 +277,39 @@ def ecosystem_path_from_environment(environ: Mapping[str, str] | None = None) ->
 
 
 def debug_from_environment(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether tracebacks are wanted."""
+    """Return whether errors are shown with tracebacks."""
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "DEBUG", "") not in ("", "0")
 
 
 def failpoints_from_environment(environ: Mapping[str, str] | None = None) -> str:
-    """Where this process is to fail, for tests: what it says is in backend/failpoints.py. Empty: nowhere."""
+    """Return where this process is to fail in tests, in the syntax of broker/failpoints.py; empty for
+    nowhere.
+    """
     return (os.environ if environ is None else environ).get(ENV_PREFIX + "FAILPOINTS", "")
 
 
 def todo_connection_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
-    """The file in which a worker tells a todo's command where its context is; None outside of a todo."""
+    """Return the file through which a worker gives a todo's command access to its context; None outside of a
+    todo.
+    """
     named = (os.environ if environ is None else environ).get(ENV_PREFIX + "CONNECTION")
     return Path(named) if named else None
 
 
 def secret_in_environment(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether a setting stands there that nobody else should know."""
+    """Return whether the environment holds a setting that other users must not read."""
     environ = os.environ if environ is None else environ
     return any(environ.get(ENV_PREFIX + name) for name in ("REDIS_URL", "MCP_TOKEN", "FLOWER_AUTH"))
 
 
 def in_todo(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether this process belongs to a todo of a run: its command, or what a worker runs for it."""
+    """Return whether this process belongs to a todo of a run: its command, or a helper of the worker."""
     environ = os.environ if environ is None else environ
     return any(environ.get(ENV_PREFIX + name) for name in ("TODO_ID", "CONNECTION"))
 
 
 def refuse_in_todo(what: str) -> None:
-    """Raises NotAllowed in a todo: it has a context, and neither a Redis nor workers of its own."""
+    """Raise NotAllowed inside a todo, which has access to its context but not to Redis or workers."""
     if in_todo():
         raise NotAllowed(
             f"{what} is not for the command of a todo: it reaches its shared context, and nothing else of coord",
@@ -269,18 +318,19 @@ def refuse_in_todo(what: str) -> None:
 
 
 def cache_folder_from_environment(environ: Mapping[str, str] | None = None) -> Path | None:
-    """The user's own folder for what can be made again; None where the environment names no home."""
+    """Return the user's cache folder for coord, or None if the environment names no home."""
     environ = os.environ if environ is None else environ
     named, home = environ.get("XDG_CACHE_HOME", ""), environ.get("HOME", "")
-    if named.startswith("/"):  # the standard ignores what is relative
+    if named.startswith("/"):  # the XDG standard says to ignore relative paths
         return Path(named, "coord")
     return Path(home, ".cache", "coord") if home.startswith("/") else None
 
 
 def colour_from_environment(environ: Mapping[str, str] | None = None) -> bool | None:
-    """Whether colours are wanted whatever the output is: `NO_COLOR` and `FORCE_COLOR`, as other programs understand them.
+    """Return whether output is coloured (`FORCE_COLOR`) or plain (`NO_COLOR`), as other programs interpret
+    these variables.
 
-    None: where the output is a terminal.
+    None: colours only if the output is a terminal.
     """
     environ = os.environ if environ is None else environ
     if environ.get("NO_COLOR") or environ.get("TERM") == "dumb":

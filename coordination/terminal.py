@@ -1,7 +1,9 @@
-r"""Keep what people and programs wrote from driving a terminal: all that is printed there passes through here.
+r"""Prevent text from other people and programs from controlling the terminal: all output to it passes through
+here.
 
-A title, a log or an error may hold sequences that move the cursor, set the window's title, write to the clipboard (OSC 52) or turn
-the direction of a line. On a terminal they are spelled out (`\u001b]52;…`); a pipe and a file get every byte as it is.
+A title, a log or an error may hold sequences that move the cursor, set the window's title, write to the
+clipboard (OSC 52) or change the direction of text. On a terminal they are spelled out (`\u001b]52;…`); a pipe
+and a file receive every byte unchanged.
 """
 
 from __future__ import annotations
@@ -17,34 +19,36 @@ from io import TextIOWrapper
 from typing import BinaryIO, TextIO, cast
 
 CONTROLS = "\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"
-"""C0 and C1 without tab and newline, the marks that turn the direction, and what separates lines and paragraphs: for a class of a regular expression."""
+"""Content of a regular expression's character class: C0 and C1 controls without tab and newline, direction
+marks, and separators of lines and paragraphs.
+"""
 _OBEYED = re.compile(f"(?P<colour>\x1b\\[(?P<codes>[0-9;:]*)m)|\r\n|[{CONTROLS}]")
 _OUR_CODES = re.compile(r"(?:(?:[0-4]|22|3[1-7]|39|9[1-7])(?:;|$))*")
-"""Bold, dim, italic, underlined and the colours of text, but not black: nothing that could hide what is written."""
+"""Bold, dim, italic, underlined and all text colours but black, so that no text can be hidden."""
 _COLOUR = r"[0-4]?|7|2[1-4]|27|[34][0-79]|9[0-7]|10[0-7]|[34]8[;:](?:5[;:]\d{1,3}|2[;:]:?\d{1,3}[;:]\d{1,3}[;:]\d{1,3})"
 _COLOURS = re.compile(f"(?:{_COLOUR})(?:;(?:{_COLOUR}))*")
-"""Any colour, bold, dim, italic, underlined, reversed, and the ends of these: nothing that blinks or is concealed."""
+"""Any colour, bold, dim, italic, underlined, reversed, and their ends; no blinking or concealed text."""
 _UNFINISHED = re.compile("(?:\x1b(?:\\[[0-9;:]{0,64})?|\r)\\Z")
 
 
 class Lets(StrEnum):
-    """What of it a terminal is given."""
+    """Control sequences that are passed on to the terminal."""
 
     NOTHING = "nothing"
     OURS = "ours"
-    """Only colours that coord itself uses."""
+    """Colours that coord itself uses."""
     COLOURS = "colours"
-    """Every colour: for logs."""
+    """All colours, for logs."""
     ALL = "all"
 
     def allows(self, codes: str) -> bool:
-        """Whether a colour of these codes passes."""
+        """Return whether a colour sequence with these codes is passed on."""
         known = {Lets.OURS: _OUR_CODES, Lets.COLOURS: _COLOURS}.get(self)
         return known is not None and known.fullmatch(codes) is not None
 
 
 def spelled(text: str, lets: Lets = Lets.NOTHING) -> str:
-    """With what a terminal would obey written out."""
+    """Return the text with control characters spelled out, except those that `lets` allows."""
     if lets is Lets.ALL or text.isprintable():
         return text
 
@@ -59,7 +63,9 @@ def spelled(text: str, lets: Lets = Lets.NOTHING) -> str:
 
 
 class SafeTerminal(io.BufferedIOBase):
-    """The bytes below a text stream. A sequence may come in two pieces: its beginning is held back until the rest is there."""
+    """Filter for the bytes below a text stream. A sequence that arrives in two pieces is held back until it
+    is complete.
+    """
 
     def __init__(self, terminal: BinaryIO, encoding: str) -> None:
         self.terminal = terminal
@@ -82,7 +88,7 @@ class SafeTerminal(io.BufferedIOBase):
         self.terminal.flush()
 
     def close(self) -> None:
-        """What lies below is not ours to close."""
+        """Write the held text, but leave the underlying stream open, because this object does not own it."""
         if not self.closed:
             self._put(self._held, more=False)
             self.flush()
@@ -99,7 +105,7 @@ class SafeTerminal(io.BufferedIOBase):
 
 
 def protect() -> None:
-    """Of this process: its terminal is protected, and no locale makes it fail."""
+    """Filter what this process writes to a terminal, and replace characters that the locale cannot encode."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper) and not isinstance(stream.buffer, SafeTerminal):
@@ -108,7 +114,7 @@ def protect() -> None:
 
 def _protected(stream: TextIOWrapper) -> TextIO:
     encoding = codecs.lookup(stream.encoding).name
-    if encoding == "ascii":  # of a locale nobody chose: click writes UTF-8 there, too
+    if encoding == "ascii":  # the C locale; click writes UTF-8 there, too
         stream.reconfigure(encoding="utf-8")
     if stream.errors == "strict":
         stream.reconfigure(errors="backslashreplace")
@@ -121,7 +127,9 @@ def _protected(stream: TextIOWrapper) -> TextIO:
 
 @contextmanager
 def letting(stream: TextIO, lets: Lets) -> Iterator[None]:
-    """Meanwhile. Where the stream is no terminal everything passes anyway. Colours do not outlast it."""
+    """Allow these control sequences inside the `with` block, and reset colours at its end. No effect if the
+    stream is no terminal.
+    """
     below = getattr(stream, "buffer", None)
     if not isinstance(below, SafeTerminal):
         yield
@@ -137,7 +145,9 @@ def letting(stream: TextIO, lets: Lets) -> Iterator[None]:
 
 
 def driven(stream: TextIO) -> TextIO:
-    """The terminal itself, for a bar that moves the cursor. Text for it is `spelled` first."""
+    """Return the unfiltered terminal, for a progress bar that moves the cursor. Its text must be `spelled`
+    first.
+    """
     below = getattr(stream, "buffer", None)
     if not isinstance(below, SafeTerminal):
         return stream

@@ -1,7 +1,4 @@
-"""Words for people: names and numbers in a sentence, what is wrong with a value, and the known word nearest to an unknown one.
-
-The shortest way from a name back to itself.
-"""
+"""Text for people: lists and counts in sentences, validation messages, suggestions, shortest cycles."""
 
 from __future__ import annotations
 
@@ -20,13 +17,13 @@ _HISSES = ("s", "x", "z", "ch", "sh")
 
 
 def listed(names: Collection[str]) -> str:
-    """A long list is cut, and says so."""
+    """Join names with commas; beyond NAMES_SHOWN, say how many more there are."""
     shown = ", ".join(list(names)[:NAMES_SHOWN])
     return f"{shown} and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else shown
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 todo`, `12 todos`, `12 repositories`, `12 days`, `12 branches`"""
+    """Return a number with its noun: `1 todo`, `12 todos`, `12 repositories`, `12 branches`."""
     if number == 1:
         return f"1 {noun}"
     if _CONSONANT_Y.search(noun):
@@ -61,7 +58,7 @@ WANTED = {
     "model_type": "a mapping with fields",
     "model_attributes_type": "a command, or a mapping with a 'type'",
 }
-"""Kinds of values by the error that says one was not found; several at one place become `text or a list`."""
+"""Expected kind of value by pydantic's error type; several at one place are joined to `text or a list`."""
 
 PATTERNS = {
     r"^[a-z0-9-]{8,64}$": "must be 8 to 64 lower-case letters, digits and -",
@@ -84,11 +81,11 @@ BOUNDS = {
 }
 
 MILLION = 1_000_000
-"""What is longer is written in groups of three digits; a port is not."""
+"""Bounds above this are written with thousands separators; a port number is below it."""
 
 
 def limit(detail: ErrorDetails) -> str:
-    """What is wrong with a value of the right kind."""
+    """Return the message for a value of the right type that violates a constraint."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in BOUNDS:
         name, words = BOUNDS[kind]
@@ -106,13 +103,13 @@ def limit(detail: ErrorDetails) -> str:
 
 
 def known_words(context: dict[str, object]) -> list[str]:
-    """Those that could have stood there."""
+    """Return the values that would have been valid."""
     expected = str(context.get("expected") or context["expected_tags"])
     return expected.replace("'", "").replace(" or ", ", ").split(", ")
 
 
 def wrong_value(details: list[ErrorDetails]) -> str:
-    """One value, and what each kind that it might have been says of it."""
+    """Return the message for one value from the errors of all types that it could have had."""
     strict = [detail for detail in details if detail["type"] not in WANTED]
     if strict:
         return limit(strict[0])
@@ -121,14 +118,15 @@ def wrong_value(details: list[ErrorDetails]) -> str:
 
 _ID = re.compile(r"([A-Za-z][A-Za-z0-9_-]*?)[-_ ]?(\d+)", re.ASCII)
 ENOUGH = 20_000
-"""Comparisons for one file: 10,000 ids take 0.1 s each, and a file may name a thousand unknown ones."""
+"""Limit of comparisons per file: 10,000 ids take 0.1 s each, and a file may name a thousand unknown ones."""
 
 
 def nearest(word: str, known: Collection[str], *, cutoff: float = 0.6) -> str:
-    """The closest of `known`, or nothing. Case, `-`, `_` and blanks count as equal; `cutoff` is how alike they must be.
+    """Return the closest of `known`, or "". Case, `-`, `_` and blanks are ignored; `cutoff` is the minimal
+    similarity.
 
-    Of ids like TODO-001 none is near whose number is another one, be it close: zeros before it, or two digits that
-    changed places, are misspelt.
+    An id like TODO-001 suggests only ids whose number is a likely misspelling: other leading zeros, or two
+    adjacent digits swapped. TODO-002 is not suggested for TODO-003.
     """
     plain = {_plain(k): k for k in known if _may_be_meant(word, k)}
     found = get_close_matches(_plain(word), plain, n=1, cutoff=cutoff)
@@ -136,14 +134,14 @@ def nearest(word: str, known: Collection[str], *, cutoff: float = 0.6) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The closest of `known` as words to append, or nothing."""
+    """Return ` (did you mean 'X'?)` to append to a message, or ""."""
     near = nearest(word, tuple(known))
     return f" (did you mean {near!r}?)" if near else ""
 
 
 def _may_be_meant(word: str, known: str) -> bool:
     given, there = _ID.fullmatch(word), _ID.fullmatch(known)
-    if there is None or not there[1].isupper():  # a name
+    if there is None or not there[1].isupper():  # not an id with a number
         return True
     return given is not None and _misspelt(given[2].lstrip("0"), there[2].lstrip("0"))
 
@@ -166,7 +164,7 @@ def _plain(word: str) -> str:
 
 
 class Suggester:
-    """`nearest`, until it has cost enough."""
+    """`nearest` with a budget of comparisons; beyond it there are no suggestions."""
 
     def __init__(self, comparisons: int = ENOUGH) -> None:
         self._left = comparisons
@@ -179,9 +177,10 @@ class Suggester:
 
 
 def cycle_through(start: str, after: Mapping[str, Collection[str]], limit: int = -1) -> list[str]:
-    """`[start, …, start]` in fewer than `limit` steps, nothing if there is none; no limit where it is negative.
+    """Return the shortest cycle `[start, …, start]` with fewer than `limit` steps, or []; no limit if it is
+    negative.
 
-    A breadth-first search; of several equally short ways the first by name.
+    A breadth-first search; among equally short cycles the first by name wins.
     """
     came_from: dict[str, str] = {}
     steps = {start: 0}

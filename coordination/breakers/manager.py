@@ -1,4 +1,6 @@
-"""A call through a breaker, and breakers by hand; a breaker is called `repo:<name>`, `resource:<name>` or `action:<name>`."""
+"""Calls through circuit breakers, and listing and resetting breakers named `repo:<name>`, `resource:<name>`,
+`action:<name>`.
+"""
 
 from __future__ import annotations
 
@@ -28,40 +30,46 @@ _NAME = re.compile(rf"({'|'.join(KINDS)}):[A-Za-z0-9._-]{{1,100}}")
 
 
 def check_name(name: object) -> None:
-    """Raises UsageError."""
+    """Raise UsageError for an invalid name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} names no circuit breaker", "name it repo:NAME, resource:NAME or action:NAME")
+        raise UsageError(f"{name!r} is not a circuit breaker", "name it repo:NAME, resource:NAME or action:NAME")
 
 
 def of_call(name: str) -> str:
-    """With its kind: a bare name is one of an action. Raises UsageError."""
+    """Return the name with its kind; a bare name is that of an action. Raises UsageError."""
     whole = name if not isinstance(name, str) or ":" in name else f"{ACTION}:{name}"
     check_name(whole)
     return whole
 
 
 def whole_name(name: str, tripped: Collection[str]) -> str:
-    """The one of these breakers that is meant, be it by its bare name. Raises NotFound, or UsageError where two fit."""
+    """Return the full name of one of these breakers. Raises NotFound, or UsageError if a bare name is
+    ambiguous.
+    """
     if ":" in name:
         check_name(name)
     fitting = [one for one in tripped if name in (one, one.partition(":")[2])]
     if len(fitting) > 1:
-        raise UsageError(f"{name} may be {' or '.join(sorted(fitting))}", "name it in full")
+        raise UsageError(f"{name} is ambiguous: {' or '.join(sorted(fitting))}", "use the full name")
     if not fitting:
-        there = f"there are: {listed(sorted(tripped))}" if tripped else "all of them are closed, and nothing has failed"
-        raise NotFound(f"the circuit breaker of {name} is at rest: there is nothing to reset", there)
+        there = (
+            f"breakers with failures: {listed(sorted(tripped))}"
+            if tripped
+            else "all breakers are closed without failures"
+        )
+        raise NotFound(f"the circuit breaker of {name} has no failures to reset", there)
     return fitting[0]
 
 
 T = TypeVar("T")
 Counts = type[Exception] | tuple[type[Exception], ...]
 TTL = timedelta(minutes=1)
-"""How long a call may take as a probe before the next one may try."""
+"""Time that a probe may take before the next caller may try."""
 _MS = timedelta(milliseconds=1)
 
 
 class BreakerManager:
-    """The breakers of a namespace; for any number of threads. Raises Unreachable where Redis does not answer."""
+    """The breakers of a namespace. Thread-safe. Raises Unreachable if Redis does not answer."""
 
     def __init__(self, redis: Redis, namespace: str, *, policy: Policy | None = None) -> None:
         self._line = StepConnection(redis)
@@ -93,12 +101,12 @@ class BreakerManager:
         counts: Counts = Exception,
         policy: Policy | None = None,
     ) -> T | AbstractContextManager[None]:
-        """`with breakers.call("resource:db"):`, or what `breakers.call("my-action", f)` returns. A bare name is one of an
-        action of your own: `action:my-action`.
+        """Call through a breaker: `with breakers.call("resource:db"):`, or `breakers.call("my-action", f)`,
+        which returns f's result.
 
-        An exception of `counts` is a failure, any other one says nothing of what was called. `policy`: when this one opens, if
-        not as the settings say. `ttl`: when it is the probe, so long nobody else tries. Raises BreakerOpen, with `retry_at`,
-        where it must not be called now; UsageError.
+        A bare name is that of an action: `action:my-action`. An exception of the types `counts` is a failure,
+        others are ignored. `policy` overrides the settings. `ttl` is the time for which a probe blocks
+        others. Raises BreakerOpen with `retry_at` if calls are not allowed now; UsageError.
         """
         called = self._called(of_call(name), ttl, counts, policy or self._policy)
         if action is None:
@@ -123,14 +131,18 @@ class BreakerManager:
             self._record(name, who, "succeeded", policy)
 
     def list(self) -> tuple[Breaker, ...]:
-        """Those that are not at rest: not closed, or with a failure in their window; those that are not closed first."""
+        """Return the breakers that are not at rest: not closed, or with a failure in the window; those not
+        closed come first.
+        """
         read = json.loads(self._step("list"))
         found = [breaker_of(breaker) for breaker in read["breakers"]]
         return tuple(sorted(found, key=lambda breaker: (not breaker.tripped, breaker.name)))
 
     def reset(self, name: str, actor: str = "") -> Breaker:
-        """Closes it, its failures forgotten, and wakes the todos behind it; returns it as it was. A bare name will do where
-        one breaker has it. Noted in `resets`, with `actor`. Raises NotFound for one at rest; UsageError.
+        """Close a breaker, delete its failures and wake the todos behind it; return its former state.
+
+        A bare name suffices if only one breaker has it. The reset is recorded with `actor` for `resets`.
+        Raises NotFound for a breaker at rest; UsageError.
         """
         there = {breaker.name: breaker for breaker in self.list()}
         whole = whole_name(name, there)
@@ -138,12 +150,14 @@ class BreakerManager:
         return there[whole]
 
     def resets(self, limit: int = 100) -> tuple[Reset, ...]:
-        """Those that were closed by hand, latest first."""
+        """Return the manual resets, latest first."""
         entries = self._line.send("XREVRANGE", self._keys.resets, "+", "-", "COUNT", limit)
         return tuple(reset_of(entry, dict(zip(words[::2], words[1::2], strict=True))) for entry, words in entries)
 
     def stats(self) -> Mapping[str, int]:
-        """How many there are in each state, of those not at rest, and how many todos stand behind them."""
+        """Return the number of breakers by state, without those at rest, and the number of
+        todos behind them.
+        """
         found = self.list()
         states = Counter(breaker.state for breaker in found)
         return {**{state.value: states[state] for state in BreakerState}, "behind": sum(one.behind for one in found)}
@@ -152,15 +166,15 @@ class BreakerManager:
         self._line.close()
 
     def _allowed(self, name: str, who: str, ttl: timedelta) -> bool:
-        """Whether it is the probe."""
+        """Return whether the caller is the probe. Raises BreakerOpen."""
         if not isinstance(ttl, timedelta) or ttl < _MS:
-            raise UsageError(f"a ttl of {ttl} is none", "1 ms or longer, as a timedelta")
+            raise UsageError(f"invalid ttl: {ttl}", "pass a timedelta of 1 ms or longer")
         word, *held_up = self._step("allow", name, who, _here(), ttl // _MS)
         if held_up:
             ends, why = held_up
             raise BreakerOpen(
                 why,
-                f"call again then, or see: coord status; when it is mended: coord reset-breaker {name}",
+                f"call again then, or see: coord status; when the cause is fixed: coord reset-breaker {name}",
                 datetime.fromtimestamp(int(ends) / 1000, UTC),
             )
         return bool(word == "probe")

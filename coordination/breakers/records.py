@@ -1,7 +1,4 @@
-"""A breaker as people and programs read it.
-
-When a breaker opens, and for how long.
-"""
+"""The state of a breaker, and the policy that decides when it opens and for how long."""
 
 from __future__ import annotations
 
@@ -20,15 +17,15 @@ from coordination.text import counted
 
 class BreakerState(StrEnum):
     CLOSED = "closed"
-    """Everybody gets through."""
+    """All calls are allowed."""
     OPEN = "open"
-    """Nobody does until its time is over."""
+    """No calls are allowed until the open time ends."""
     HALF_OPEN = "half-open"
-    """One tries, or may; nobody else gets through."""
+    """One probe is allowed; all other calls are blocked."""
 
 
 class Breaker(BaseModel):
-    """One that is not at rest."""
+    """A breaker that is not at rest."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,23 +33,23 @@ class Breaker(BaseModel):
     """`repo:x`, `resource:x` or `action:x`."""
     state: BreakerState
     failures: int
-    """Within the window, while it is closed."""
+    """Number within the window, while it is closed."""
     threshold: int
-    """So many open it."""
+    """Number of failures that opens it."""
     window_s: float
     why: str
-    """What failed last."""
+    """Description of the last failure."""
     failed_at: datetime | None
     since: datetime | None
-    """When it opened first; since then it was not closed."""
+    """Time since which it has not been closed."""
     opened_at: datetime | None
-    """When it opened last."""
+    """Time at which it last opened."""
     probe_at: datetime | None
-    """From when on somebody may try, while it is open."""
+    """Time from which a probe is allowed, while it is open."""
     probe: str
-    """Who tries at present, in words."""
+    """Description of the present probe."""
     behind: int
-    """Todos that are parked behind it."""
+    """Number of todos that are parked behind it."""
 
     @property
     def tripped(self) -> bool:
@@ -60,26 +57,22 @@ class Breaker(BaseModel):
 
     @property
     def reason(self) -> str:
-        """`5 failures in 300 s, last: TODO-3 exit code 7`."""
+        """The reason as text: `5 failures in 300 s, last: TODO-3 exit code 7`."""
         count = self.threshold if self.tripped else self.failures
         return f"{counted(count, 'failure')} in {self.window_s:g} s, last: {self.why}"
 
     @property
     def outlook(self) -> str:
-        """What comes next, in words; empty while it is closed."""
+        """The next event as text; "" while it is closed."""
         if self.probe:
             return f"{self.probe} probes it"
         if not self.tripped:
             return ""
-        return (
-            f"probe at {shown(self.probe_at)}"
-            if self.state is BreakerState.OPEN
-            else "the next one that asks probes it"
-        )
+        return f"probe at {shown(self.probe_at)}" if self.state is BreakerState.OPEN else "the next caller probes it"
 
 
 class Reset(BaseModel):
-    """One that somebody has closed by hand."""
+    """A breaker that was closed by a person."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -87,9 +80,9 @@ class Reset(BaseModel):
     name: str
     by: str
     state: BreakerState
-    """That it had."""
+    """State before the reset."""
     why: str
-    """What had failed last."""
+    """Description of the last failure before the reset."""
 
 
 def shown(at: datetime | None) -> str:
@@ -97,7 +90,7 @@ def shown(at: datetime | None) -> str:
 
 
 def breaker_of(read: Mapping[str, Any]) -> Breaker:
-    """From what the step `breaker/list` says."""
+    """Return the breaker from an answer of the step `breaker/list`."""
     state = BreakerState(read["state"])
     return Breaker(
         name=read["name"],
@@ -129,7 +122,7 @@ _MS = timedelta(milliseconds=1)
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     failures: int = 5
-    """So many within the window open it; 0: it never opens."""
+    """Number of failures within the window that opens the breaker; 0: it never opens."""
     window: timedelta = timedelta(seconds=300)
     open_for: timedelta = timedelta(seconds=60)
 
@@ -139,9 +132,9 @@ class Policy:
 
     @property
     def figures(self) -> tuple[int, int, int]:
-        """As the steps read them, durations in ms."""
+        """The values as the Lua steps expect them, with durations in ms."""
         return self.failures, max(1, self.window // _MS), max(1, self.open_for // _MS)
 
     def words(self, without: Iterable[str] = ()) -> str:
-        """For the record of a run; `without`: the resources that have no breaker."""
+        """Return the policy as stored with a run; `without` names the resources that have no breaker."""
         return " ".join(map(str, (*self.figures, *map(resource, without))))

@@ -1,12 +1,14 @@
-r"""From within a todo's command: its context, asked of its worker over a unix socket. Only the worker has a login to Redis.
+r"""Access of a todo's command to its context, through its worker over a unix socket. Only the worker can log
+in to Redis.
 
-The file that COORD_CONNECTION names says where the socket is and has a token; both are of this attempt alone and go with it. A
-connection carries one request. First the token on a line of its own, then lines of JSON::
+The file named by COORD_CONNECTION holds the socket's path and a token; both are valid for this attempt only.
+A connection carries one request: first the token on a line of its own, then lines of JSON::
 
     client   {"call": "get", "given": {"key": "version", "scope": null}}
     worker   {"done": ["\"1.2\""]}   or   {"refused": ["UsageError", MESSAGE, HINT]}
 
-Values are JSON texts. To `compute` the worker may answer {"compute": true}: the client computes and sends {"value": TEXT}.
+Values are JSON texts. To `compute`, the worker may answer {"compute": true}: the client then computes the
+value and sends {"value": TEXT}.
 """
 
 from __future__ import annotations
@@ -31,11 +33,13 @@ from coordination.settings import in_todo, todo_connection_from_environment
 T = TypeVar("T")
 
 ANSWER_S = 60.0
-"""A worker that says nothing for so long is given up. It waits for Redis only seconds, and for who computes as long as that takes."""
+"""Time to wait for an answer of the worker, which itself waits for Redis for a few seconds. No limit applies
+to `compute`.
+"""
 
 
 class Connection(BaseModel):
-    """What stands in the file of COORD_CONNECTION."""
+    """Content of the file named by COORD_CONNECTION."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -44,7 +48,7 @@ class Connection(BaseModel):
 
 
 class TodoContext:
-    """What `Context` offers, for the command of a todo. Raises what `Context` raises, and Unreachable."""
+    """The interface of `Context` for a todo's command. Raises what `Context` raises, and Unreachable."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -64,7 +68,9 @@ class TodoContext:
         return sum(self._ask("delete", names=piece, ttl_s=_seconds(ttl), scope=scope) for piece in in_pieces(names))
 
     def list(self, pattern: str = "*", *, scope: Scope | None = None, regex: bool = False) -> Iterator[Kept]:
-        """A regular expression is tried here, since one that backtracks for ever must not hold up the worker."""
+        """Return visible keys. Regular expressions are matched here, because one that backtracks for ever
+        must not block the worker.
+        """
         fits = matcher(pattern, regex)
         for kept in map(Kept.model_validate, self._ask("list", pattern="*" if regex else pattern, scope=scope)):
             if fits(kept.key):
@@ -80,8 +86,8 @@ class TodoContext:
         return found
 
     def _ask(self, call: str, compute: Callable[[], Mapping[str, Any]] | None = None, **given: Any) -> Any:
-        with self._dialled(None if compute else ANSWER_S) as worker:
-            with suppress(OSError):  # it has refused before it had read all; why it says
+        with self._connected(None if compute else ANSWER_S) as worker:
+            with suppress(OSError):  # the worker may refuse before it has read everything
                 worker.sendall(f"{self._connection.token}\n".encode() + line({"call": call, "given": given}))
             with worker.makefile("rb") as heard:
                 answer = _parsed(heard.readline())
@@ -94,7 +100,7 @@ class TodoContext:
         return answer["done"]
 
     @contextmanager
-    def _dialled(self, patience_s: float | None) -> Iterator[socket.socket]:
+    def _connected(self, patience_s: float | None) -> Iterator[socket.socket]:
         try:
             with socket.socket(socket.AF_UNIX) as worker:
                 worker.settimeout(patience_s)
@@ -112,23 +118,27 @@ def line(words: Mapping[str, Any]) -> bytes:
 
 
 def told() -> TodoContext | None:
-    """None outside of a todo. Raises NotAllowed in what a worker runs before or beside the todo's command."""
+    """Return the todo's context, None outside of a todo. Raises NotAllowed for helper
+    commands of the worker.
+    """
     file = todo_connection_from_environment()
     if file is not None:
         return TodoContext(_read(file))
     if in_todo():
         raise NotAllowed(
-            "the shared context is for the todo's own command", "`prepare` and hooks do without; see README.md"
+            "the shared context is for the todo's own command", "`prepare` and git hooks have no access; see README.md"
         )
     return None
 
 
 @contextmanager
 def here() -> Iterator[TodoContext]:
-    """The context of the todo whose command this process is. Raises UsageError outside of one."""
+    """Return the context of the todo whose command this process is. Raises UsageError elsewhere."""
     context = told()
     if context is None:
-        raise UsageError("there is no context here: this is no command of a todo", "use Coord(...).cache.at(run=…)")
+        raise UsageError(
+            "there is no context here: this process is not a todo's command", "use Coord(...).cache.at(run=…)"
+        )
     yield context
 
 
@@ -138,7 +148,7 @@ def _read(file: Path) -> Connection:
     except OSError as error:
         raise CoordinationError(
             f"COORD_CONNECTION names {file}, which cannot be read: {error.strerror}",
-            "it is there for as long as the todo runs; outside of one, unset COORD_CONNECTION",
+            "the file exists while the todo runs; outside of a todo, unset COORD_CONNECTION",
         ) from error
     except ValidationError as error:
         raise CoordinationError(f"{file} is of another version of coord", "use the version of the worker") from error
@@ -146,7 +156,7 @@ def _read(file: Path) -> Connection:
 
 def _parsed(heard: bytes) -> dict[str, Any]:
     if not heard.endswith(b"\n"):
-        raise ConnectionError("it hung up")
+        raise ConnectionError("the connection was closed")
     answer: dict[str, Any] = json.loads(heard)
     return answer
 

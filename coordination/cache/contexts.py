@@ -1,6 +1,6 @@
-"""Contexts: JSON values by key, seen from a place in the tree. Each read asks this process first, then Redis.
+"""Contexts: JSON values by key, as seen from a place in the tree; and the statistics of the cache.
 
-How the cache does, in figures.
+Each read asks this process' layer first, then Redis.
 """
 
 from __future__ import annotations
@@ -43,20 +43,20 @@ T = TypeVar("T")
 
 
 class Kept(BaseModel):
-    """A key that is to be seen, without its value."""
+    """A visible key without its value."""
 
     model_config = ConfigDict(frozen=True)
 
     key: str
     scope: str
-    """Whose context has it."""
+    """Scope of the context that holds the key."""
     bytes: int
-    """Of its value, as JSON."""
+    """Size of the value as JSON."""
     expires_in_s: float
 
 
 class Cache:
-    """The contexts of a namespace, for any number of threads. Raises Unreachable, UsageError, NoRoom."""
+    """The contexts of a namespace. Thread-safe. Raises Unreachable, UsageError, NoRoom."""
 
     def __init__(self, redis: Redis, namespace: str, limits: Limits | None = None, local: Local | None = None) -> None:
         self.entries = Entries(redis, namespace, limits or Limits())
@@ -66,9 +66,9 @@ class Cache:
         self.namespace = namespace
 
     def at(self, plan: str = "", run: str | Sequence[str] = (), todo: str = "") -> Context:
-        """The context of a todo of a run, of a run, a plan, or (with nothing said) of the ecosystem.
+        """Return the context of a todo of a run, of a run, of a plan, or without arguments of the ecosystem.
 
-        `run`: a run, or a run and those that it carries on.
+        `run` is a run, or a run followed by those that it continues.
         """
         runs = ([run] if run else []) if isinstance(run, str) else run
         return Context(self, chain_of(plan, runs, todo))
@@ -91,29 +91,30 @@ class Cache:
 
 
 class Context:
-    """One context, with what it sees of its outer ones. `chain`: their names, the inner one first."""
+    """One context and the outer ones that it sees. `chain` holds their names, the innermost first."""
 
     def __init__(self, cache: Cache, chain: Sequence[str]) -> None:
         self.cache = cache
         self.chain = check_contexts(chain)
 
     def get(self, key: str, default: Any = None, *, scope: Scope | None = None) -> Any:
-        """The value that is nearest; `default` where there is none. `scope`: looks from that context outward."""
+        """Return the nearest value, or `default`. With `scope`, the search starts at that context."""
         raw = self._raw(check_key(key), outward(self.chain, scope))
         return default if raw is None else json.loads(raw)
 
     def set(self, key: str, value: Any, ttl: timedelta | None = None, *, scope: Scope | None = None) -> None:
-        """In the context of the run, unless `scope` says otherwise: a todo's own is seen by nobody else.
-
-        `value`: what JSON can say.
+        """Store a JSON value in the run's context, or in that of `scope`; a todo's own context is visible to
+        it only.
         """
         context = self._written(scope)[0]
         self.cache.entries.put(context, check_key(key), packed(value), ttl)
         self.cache.local.wrote(context, [key])
 
     def delete(self, *names: str, scope: Scope | None = None, ttl: timedelta | None = None, regex: bool = False) -> int:
-        """Keys, or patterns such as `build.*`, or with `regex` regular expressions; returns how many there were.
-        An outer context keeps what it has: from this one on it is hidden, for the ttl.
+        """Delete keys, patterns such as `build.*`, or with `regex` regular expressions; return the number of
+        deleted keys.
+
+        Outer contexts keep their values, which are hidden from this context for the ttl.
         """
         contexts = self._written(scope)
         patterns = [matcher(name, regex) for name in names if regex or is_pattern(name)]
@@ -126,11 +127,13 @@ class Context:
         return gone
 
     def clear(self, *, scope: Scope | None = None) -> int:
-        """Delete every key of this context, and hide what it sees of outer ones, for as long as a value is kept."""
+        """Delete every key of this context, and hide the values of outer ones, for the default ttl."""
         return self.delete("*", scope=scope)
 
     def list(self, pattern: str = "*", *, scope: Scope | None = None, regex: bool = False) -> Iterator[Kept]:
-        """What is to be seen from here, by key. With `regex` the pattern is a regular expression, found anywhere in a key."""
+        """Yield visible keys in order. With `regex`, the pattern is a regular expression that may match any
+        part of a key.
+        """
         found = self._visible(matcher(pattern, regex), outward(self.chain, scope))
         for held in sorted(found.values(), key=lambda held: held.key):
             yield Kept(
@@ -140,8 +143,10 @@ class Context:
     def get_or_compute(
         self, key: str, compute: Callable[[], T], ttl: timedelta | None = None, *, scope: Scope | None = None
     ) -> T:
-        """The value that is nearest, else what `compute` returns, which is kept for the ttl. Of all processes that ask
-        for it one computes, and the others wait; if it dies, the next one computes. Raises LockTimeout, and what `compute` raises.
+        """Return the nearest value, else store and return the result of `compute`.
+
+        Among all processes that ask for the key, one computes and the others wait; if it dies, the next one
+        computes. Raises LockTimeout, and what `compute` raises.
         """
         context = self._written(scope)[0]
 
@@ -177,37 +182,41 @@ class Context:
 
 
 class CacheStats(BaseModel):
-    """Of the namespace, since its beginning, but for what is there now: entries, values, contexts, bytes."""
+    """Figures of the namespace: counters since its creation; entries, values, contexts and
+    bytes at present.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     hits: int
-    """Answered with a value, in process or by Redis."""
+    """Reads that found a value, locally or in Redis."""
     local_hits: int
-    """Those in process. A process tells of them when it asks Redis next, or closes its cache; one that is killed does not."""
+    """Reads answered locally. A process reports them with its next request or when it closes the cache, not
+    if it is killed.
+    """
     misses: int
     hit_rate: float
-    """0 to 1; 0 where nothing was asked for."""
+    """From 0 to 1; 0 if nothing was read."""
     writes: int
     evictions: int
     expired: int
-    """Entries that were taken away since their time was over."""
+    """Entries removed because they had expired."""
     entries: int
     values: int
-    """Different ones."""
+    """Number of distinct values."""
     contexts: int
     bytes: int
     max_bytes: int
     eviction: str
     process_bytes: int
-    """In this process."""
+    """Size of this process' layer."""
 
 
 COUNTERS = ("hits", "local_hits", "misses", "puts", "evictions", "expired", "bytes")
 
 
 def tell_hits(line: StepConnection, keys: CacheKeys, local: Local) -> None:
-    """Those that were answered in process, and of which Redis does not know yet."""
+    """Report local hits that Redis has not counted yet."""
     if hits := local.take_hits():
         line.send("HINCRBY", keys.facts, "local_hits", hits)
 

@@ -1,11 +1,12 @@
-"""The cache's folder: what survives when Redis loses its data; and the round in which the leading worker keeps it.
+"""Copies of cached values in a folder, which survive a loss of Redis' data, and the leading worker's periodic
+job.
 
-`<namespace>.index` has a line of JSON for each entry, `<namespace>.values/` a file for each different value, named by its SHA-256: a
-round writes the values that are new, then the whole index, then removes the files that no line names. Contexts of runs are left out:
-who lost its data has lost the runs as well.
+`<namespace>.index` has a line of JSON for each entry, `<namespace>.values/` a file for each distinct value,
+named by its SHA-256. A round writes new values, then the whole index, then removes files that the index does
+not name. Contexts of runs are not stored, because a Redis that lost its data has lost the runs as well.
 
-A Redis that has not been told so yet (the fact `restored`) is given what the folder has, beside what was written meanwhile; interrupted,
-that is done again. So a value that was deleted comes back only if Redis was lost before the next round.
+A Redis without the fact `restored` gets the folder's entries, without overwriting newer ones; an interrupted
+restore is repeated. So a deleted value reappears only if Redis loses its data before the next round.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class _Row(BaseModel):
 
 
 class Disk:
-    """Used by one thread of the process that leads. Raises CoordinationError where the folder cannot be used."""
+    """The folder, used by one thread of the leading process. Raises CoordinationError if the folder cannot be
+    used.
+    """
 
     def __init__(self, entries: Entries, namespace: str, folder: Path) -> None:
         self._entries = entries
@@ -56,7 +59,9 @@ class Disk:
         self._saved: object = None
 
     def run_once(self) -> int:
-        """Puts back what a Redis without data lacks, then writes what has changed; returns how many entries it put back."""
+        """Restore entries if Redis has lost its data, then write changes; return the number of restored
+        entries.
+        """
         try:
             restored, *state = self._entries.line.send("HMGET", self._entries.keys.facts, *FACTS)
             back = 0 if restored else self._restore()
@@ -66,7 +71,7 @@ class Disk:
         except OSError as error:
             raise CoordinationError(
                 f"cache_folder: {error.filename} cannot be used: {error.strerror}",
-                "make room there, or name another folder",
+                "make room there, or configure another folder",
             ) from error
         return back
 
@@ -83,7 +88,7 @@ class Disk:
         return self._entries.put(row.context, row.key, value, left, only_new=True) is not None
 
     def _rows(self) -> Iterator[_Row]:
-        """A line that was damaged is as one that was evicted."""
+        """Yield the index; a damaged line counts as evicted."""
         if not self._index.exists():
             return
         with self._index.open(encoding="utf-8", errors="replace") as lines:
@@ -129,7 +134,7 @@ def _row(held: Held) -> str:
 class Tidied:
     expired: int
     restored: int
-    """From disk, into a Redis that had lost its data."""
+    """Entries restored from disk after Redis had lost its data."""
 
 
 class CacheChore:
@@ -139,6 +144,6 @@ class CacheChore:
         self._disk = Disk(self._entries, settings.namespace, Path(folder)) if folder else None
 
     def run_once(self) -> Tidied:
-        """Raises CoordinationError."""
+        """Remove expired entries and update the folder. Raises CoordinationError."""
         expired = self._entries.expire()
         return Tidied(expired=expired, restored=self._disk.run_once() if self._disk else 0)

@@ -1,7 +1,7 @@
-"""All contexts as lines of JSON: a file to keep, to move, to read. First the head, then a line for each entry.
+"""Export and import of all contexts as lines of JSON: a header, then a line for each entry.
 
-`{"coord_context": 1, "namespace": "coord"}`
-`{"context": "run/3f…", "key": "version", "value": "1.2", "left_s": 3417.2}`, or `"hides": true` where outer values are hidden.
+`{"coord_context": 1, "namespace": "coord"}` `{"context": "run/3f…", "key": "version", "value": "1.2",
+"left_s": 3417.2}`, or `"hides": true` for a tombstone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Line(BaseModel):
 
 
 def export(entries: Entries, namespace: str, file: Path) -> int:
-    """Writes the file anew, whole or not at all; returns how many entries that were. Each is as it was when it was read."""
+    """Replace the file atomically; return the number of entries. Each entry is as it was when it was read."""
     try:
         with replacing(file, durable=True) as out:
             out.write(json.dumps({"coord_context": FORMAT, "namespace": namespace}).encode() + b"\n")
@@ -48,12 +48,14 @@ def export(entries: Entries, namespace: str, file: Path) -> int:
 
 
 def restore(entries: Entries, file: Path, *, only_new: bool = False) -> int:
-    """Puts back what the file has, over what is there (with `only_new` beside it), once all of it was judged; returns how many
-    entries were put. Raises UsageError with the line.
+    """Import a file after validating all of it; return the number of stored entries. Raises UsageError with
+    the line.
+
+    Existing entries are overwritten, or kept with `only_new`.
     """
-    for _ in _judged(entries, file):
+    for _ in _validated(entries, file):
         pass
-    return sum(_put(entries, line, only_new=only_new) for line in _judged(entries, file))
+    return sum(_put(entries, line, only_new=only_new) for line in _validated(entries, file))
 
 
 def _lines(entries: Entries) -> Iterator[str]:
@@ -98,24 +100,24 @@ def _put(entries: Entries, line: Line, *, only_new: bool) -> bool:
 
 
 def packed(value: Any) -> bytes:
-    """A value as it is kept. Raises UsageError."""
+    """Return a value as JSON. Raises UsageError."""
     try:
         return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(
-            f"the value cannot be said in JSON: {error}", "keep numbers, texts, lists and objects"
+            f"the value cannot be represented in JSON: {error}", "use numbers, text, lists and objects"
         ) from error
 
 
-def _judged(entries: Entries, file: Path) -> Iterator[Line]:
+def _validated(entries: Entries, file: Path) -> Iterator[Line]:
     try:
         with file.open(encoding="utf-8") as text:
             _check_head(file, text)
             for number, words in enumerate(text, 2):
                 yield _read(entries, f"{file}:{number}", words)
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
-        raise UsageError(f"{file} cannot be read: {why}", "name a file of: coord context export") from error
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"{file} cannot be read: {why}", "name a file written by: coord context export") from error
 
 
 def _check_head(file: Path, text: TextIO) -> None:
@@ -125,8 +127,8 @@ def _check_head(file: Path, text: TextIO) -> None:
         head = None
     found = head.get("coord_context") if isinstance(head, dict) else None
     if found != FORMAT:
-        what = "is no export of contexts" if found is None else f"is of another version: {found}"
-        raise UsageError(f"{file} {what}", "name a file of: coord context export")
+        what = "is not an export of contexts" if found is None else f"has another version: {found}"
+        raise UsageError(f"{file} {what}", "name a file written by: coord context export")
 
 
 def _read(entries: Entries, where: str, words: str) -> Line:
@@ -136,11 +138,11 @@ def _read(entries: Entries, where: str, words: str) -> Line:
         check_key(line.key)
         check_value(packed(line.value), entries.limits.value_bytes)
         if scope_of(line.context) == STORE:
-            raise UsageError(f"{line.context!r} names no context of the tree")
+            raise UsageError(f"{line.context!r} is not a context of the tree")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{where}: {place}: {first['msg']}", "nothing was put; correct the line") from error
+        raise UsageError(f"{where}: {place}: {first['msg']}", "nothing was imported; correct the line") from error
     except UsageError as error:
-        raise UsageError(f"{where}: {error.message}", "nothing was put; correct the line") from error
+        raise UsageError(f"{where}: {error.message}", "nothing was imported; correct the line") from error
     return line

@@ -1,6 +1,6 @@
-"""Values by key, as bytes: for whoever keeps what can be made again.
+"""Entries of the cache in Redis: bytes by context and key, and stores of bytes for other packages.
 
-Entries of contexts in Redis: bytes under a key. Each call is one Lua step, or a few where much has to make room.
+Each call is one Lua step, or a few if much has to be evicted.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from coordination.cache.names import Chain, check_contexts, check_key, check_val
 from coordination.errors import CoordinationError
 
 RESULTS = "results"
-"""Of todos with a `cache`: what they came to (workers/reuse)."""
+"""Name of the store for results of todos with `cache` (workers/result_cache)."""
 
 
 class Store:
-    """One of a name in the namespace; all of them, and the contexts, share the size of the cache. Equal values are kept once.
+    """A named store of bytes. All stores and contexts share the size of the cache, and equal values are
+    stored once.
 
-    Raises UsageError for a key or value that is none, Unreachable.
+    Raises UsageError for an invalid key or value, Unreachable.
     """
 
     def __init__(self, redis: Redis, namespace: str, name: str, limits: Limits | None = None) -> None:
@@ -36,20 +37,20 @@ class Store:
         self._contexts = check_contexts((store(name),))
 
     def put(self, key: str, value: bytes, ttl: timedelta | None = None) -> None:
-        """Raises NoRoom, too."""
+        """Store a value. Also raises NoRoom."""
         self._entries.put(self._contexts[0], check_key(key), value, ttl)
 
     def get(self, key: str) -> bytes | None:
-        """None where it was never put, has expired, or was evicted. It counts as used."""
+        """Return the value; None if it was never stored, has expired or was evicted. Counts as a use."""
         return self._entries.get(check_key(key), self._contexts).value
 
     def delete(self, key: str) -> bool:
-        """Whether there was one."""
+        """Delete a value; return whether it existed."""
         gone, _ = self._entries.delete(self._contexts, [check_key(key)])
         return gone == 1
 
     def clear(self) -> None:
-        """All of them."""
+        """Delete all values of the store."""
         self._entries.drop(self._contexts)
 
     def close(self) -> None:
@@ -58,39 +59,43 @@ class Store:
 
 KEYS_AT_ONCE = 500
 BYTES_A_SECOND = 1024 * 1024
-"""Of a slow line: so much longer a value may take to be sent. One that is received may take its time, as long as it comes."""
+"""Assumed speed of a slow connection, which extends the time limit for sending a value. Receiving has no such
+limit.
+"""
 
 
 class NoRoom(CoordinationError):
-    """The cache is full of what cannot be evicted."""
+    """The cache is full of entries that cannot be evicted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     value: bytes | None
-    """None: no context has the key, or one of them hides it."""
+    """None if no context has the key, or one of them hides it."""
     place: int
-    """Which of the contexts said so, from 0; the last one on a miss."""
+    """Index of the context that has the key or hides it; the last one on a miss."""
     left: timedelta
-    """Until it expires; nothing on a miss."""
+    """Time until it expires; 0 on a miss."""
     generations: tuple[int, ...]
-    """Of each context, at the moment of the answer."""
+    """Generation of each context at the time of the answer."""
 
     @property
     def found(self) -> bool:
-        """Whether a context had the key, be it to hide it."""
+        """Return whether a context has an entry for the key, including one that hides it."""
         return self.left > timedelta(0)
 
 
 def drop(step: Callable[[Sequence[Word]], Sequence[Word]], contexts: Iterable[str]) -> None:
-    """All that contexts hold, by the step `cache/drop`, which takes a piece and says which of them have something left."""
+    """Delete everything in the contexts with the step `cache/drop`, which handles a part and returns
+    unfinished contexts.
+    """
     left: list[Word] = list(contexts)
     while left:
         left = [*step(left[:KEYS_AT_ONCE]), *left[KEYS_AT_ONCE:]]
 
 
 class Entries:
-    """For any number of threads. Raises Unreachable."""
+    """The Redis layer. Thread-safe. Raises Unreachable."""
 
     def __init__(self, redis: Redis, namespace: str, limits: Limits) -> None:
         self.line = StepConnection(redis, decode=False)
@@ -109,7 +114,9 @@ class Entries:
     def put(
         self, context: str, key: str, value: bytes, ttl: timedelta | None = None, *, only_new: bool = False
     ) -> int | None:
-        """Returns the context's generation; with `only_new` None where the key has something already. Raises UsageError, NoRoom."""
+        """Store a value and return the context's generation; with `only_new`, None if the key exists. Raises
+        UsageError, NoRoom.
+        """
         check_value(value, self.limits.value_bytes)
         limits, digest = self.limits, sha256(value).hexdigest()
         while True:
@@ -127,8 +134,9 @@ class Entries:
         return int(generation) if word == b"kept" else None
 
     def delete(self, contexts: Chain, keys: Sequence[str], ttl: timedelta | None = None) -> tuple[int, int]:
-        """Out of the first of the contexts; what its outer ones have is hidden from it on, for the ttl. Returns how many of the
-        keys had a value, and the generation. Raises NoRoom.
+        """Delete keys from the first context, and hide the values of outer ones for the ttl. Raises NoRoom.
+
+        Returns the number of keys that had a value, and the generation.
         """
         limits, gone, generation = self.limits, 0, 0
         for start in range(0, len(keys), KEYS_AT_ONCE):
@@ -138,26 +146,28 @@ class Entries:
             while count == b"more":
                 count, generation = self._step("delete", *terms, len(contexts), *contexts, *piece)
             if count == b"none":
-                raise NoRoom("there is no room to note what is hidden", "raise cache_max_bytes")
+                raise NoRoom("there is no room to record hidden keys", "raise cache_max_bytes")
             gone += int(count)
         return gone, int(generation)
 
     def hide(self, context: str, key: str, ttl: timedelta, *, only_new: bool = False) -> bool:
-        """Whatever outer contexts have. False where, with `only_new`, the key has something already. Raises NoRoom."""
+        """Hide a key of outer contexts. Returns False if `only_new` is set and the key
+        exists. Raises NoRoom.
+        """
         limits, word = self.limits, b"more"
         while word == b"more":
             mode = "new" if only_new else ""
             word = self._step("hide", context, key, limits.ttl_ms(ttl), limits.eviction, limits.max_bytes, mode)
         if word == b"none":
-            raise NoRoom("there is no room to note what is hidden", "raise cache_max_bytes")
+            raise NoRoom("there is no room to record hidden keys", "raise cache_max_bytes")
         return bool(word == b"kept")
 
     def drop(self, contexts: Iterable[str]) -> None:
-        """All that they hold, and the contexts with it."""
+        """Delete the contexts with all their entries."""
         drop(lambda piece: self._step("drop", *piece), contexts)
 
     def expire(self) -> int:
-        """Takes away what has expired; returns how many entries that were."""
+        """Delete expired entries; return their number."""
         expired = 0
         while piece := self._step("expire", KEYS_AT_ONCE):
             expired += piece

@@ -1,4 +1,4 @@
-"""How much is kept, for how long, and what goes first."""
+"""Size, lifetime and eviction order of cached values."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ MS = timedelta(milliseconds=1)
 
 class Eviction(StrEnum):
     LRU = "lru"
-    """What was used least recently."""
+    """Evict the least recently used."""
     LFU = "lfu"
-    """What was used least often; what was popular once goes, too."""
+    """Evict the least frequently used; past popularity fades."""
     TTL = "ttl"
-    """What would expire first."""
+    """Evict what would expire first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     max_bytes: int = 100 * 1024 * 1024
-    """Of all values, each counted once, and of what their entries take."""
+    """Size of all distinct values, and of their entries."""
     ttl: timedelta = timedelta(hours=1)
-    """Of what is kept without a word about it."""
+    """Lifetime of a value that sets none."""
     eviction: Eviction = Eviction.LRU
     value_bytes: int = 8 * 1024 * 1024
-    """Of one value."""
+    """Size of one value."""
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
@@ -42,8 +42,8 @@ class Limits:
         )
 
     def ttl_ms(self, ttl: timedelta | None) -> int:
-        """Raises UsageError."""
+        """Return the lifetime in ms. Raises UsageError."""
         lasts = self.ttl if ttl is None else ttl
         if not isinstance(lasts, timedelta) or not MS <= lasts <= LONGEST_TTL:
-            raise UsageError(f"a ttl of {lasts} is none", "from 1 ms to a year, as a timedelta")
+            raise UsageError(f"invalid ttl: {lasts}", "pass a timedelta from 1 ms to a year")
         return lasts // MS

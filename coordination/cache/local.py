@@ -1,4 +1,6 @@
-"""What this process has read of late: the layer in front of Redis. Why it may be believed stands in the package's page."""
+"""The layer in front of Redis: values that this process has read recently. The package's docstring explains
+its validity.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ from coordination.cache.entries import Answer
 from coordination.cache.names import Chain
 
 FRESH_FOR = timedelta(seconds=0.5)
-"""So long what Redis said is believed without asking again."""
+"""Time for which an answer of Redis is used without asking again."""
 MAX_BYTES = 16 * 1024 * 1024
 OVERHEAD = 300
-"""Of an entry, in bytes of this process."""
+"""Estimated memory per entry, in bytes."""
 CONTEXTS = 1000
 
 Place = tuple[str, str]
@@ -26,7 +28,7 @@ Place = tuple[str, str]
 @dataclass(slots=True)
 class _Kept:
     value: bytes | None
-    """None: the context does not have the key."""
+    """None if the context does not have the key."""
     until: float
 
     @property
@@ -36,18 +38,18 @@ class _Kept:
 
 @dataclass(slots=True)
 class _Known:
-    """Of a context. Times are of this process's steady clock."""
+    """Knowledge about a context. Times are of this process' monotonic clock."""
 
     generation: int
     asked_at: float
-    """When the newest answer that named the generation was asked for."""
+    """Time at which the newest answer with this generation was requested."""
     written_at: float = 0.0
-    """By this process: what was asked for before then may be older."""
+    """Time of this process' last write; answers requested earlier may be older than it."""
     places: set[Place] = field(default_factory=set)
 
 
 class Local:
-    """For any number of threads."""
+    """The local layer. Thread-safe."""
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class Local:
         self._hits = 0
 
     def get(self, key: str, contexts: Chain) -> bytes | None:
-        """A value that is known to be in force; None: ask Redis. What is not there, or hidden, is always asked for."""
+        """Return a valid value, or None to ask Redis; missing and hidden keys are always requested."""
         with self._guard:
             now = self.clock()
             for context in contexts:
@@ -79,7 +81,7 @@ class Local:
             return None
 
     def remember(self, key: str, contexts: Chain, answer: Answer, asked_at: float) -> None:
-        """`asked_at`: by `clock`, before Redis was asked."""
+        """Keep an answer. `asked_at` is the time by `clock` before the request was sent."""
         with self._guard:
             if not all(self._confirm(*pair, asked_at) for pair in zip(contexts, answer.generations, strict=True)):
                 return
@@ -91,15 +93,17 @@ class Local:
             self._keep((contexts[answer.place], key), _Kept(answer.value, until))
 
     def wrote(self, context: str, keys: tuple[str, ...] | list[str]) -> None:
-        """This process has written: it reads that back, and no answer that was on its way."""
+        """Discard the keys after a write of this process, so that it reads its own write and
+        no older answer.
+        """
         with self._guard:
-            known = self._known.get(context) or self._meet(context, _Known(0, 0.0))
+            known = self._known.get(context) or self._add_context(context, _Known(0, 0.0))
             known.written_at = self.clock()
             for key in keys:
                 self._drop((context, key))
 
     def take_hits(self) -> int:
-        """Those since the last call, for the figures in Redis."""
+        """Return the number of hits since the last call, for the figures in Redis."""
         with self._guard:
             hits, self._hits = self._hits, 0
             return hits
@@ -109,10 +113,12 @@ class Local:
         return self._bytes
 
     def _confirm(self, context: str, generation: int, asked_at: float) -> bool:
-        """What is kept of the context is in force as of then, or goes. False: the answer is older than what is known."""
+        """Validate what is kept of the context as of `asked_at`, or discard it. Returns False if the answer
+        is outdated.
+        """
         known = self._known.get(context)
         if known is None:
-            self._meet(context, _Known(generation, asked_at))
+            self._add_context(context, _Known(generation, asked_at))
             return True
         if asked_at <= known.written_at or (asked_at < known.asked_at and generation != known.generation):
             return False
@@ -123,8 +129,8 @@ class Local:
         known.asked_at = max(known.asked_at, asked_at)
         return True
 
-    def _meet(self, context: str, known: _Known) -> _Known:
-        """Of more than CONTEXTS nothing is known any more: what was written there is asked for, as all else is."""
+    def _add_context(self, context: str, known: _Known) -> _Known:
+        """Add a context; beyond CONTEXTS, forget everything first, which only causes additional requests."""
         if len(self._known) >= CONTEXTS:
             self._kept.clear()
             self._known.clear()

@@ -1,4 +1,4 @@
-"""Going through what contexts hold, a page at a time: never a whole one, nor the keyspace, at once."""
+"""Paged iteration over contexts and entries, which never reads a whole context, or the keyspace, at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ PAGE = 500
 VALUES_AT_ONCE = 4 * 1024 * 1024
 HIDES = "-"
 CLOCK_MS = 5000
-"""As in backend/lua/cache/_cache.lua: who has more left than its ttl by so much was written under a clock that has been set back."""
+"""Tolerance as in backend/lua/cache/_cache.lua: an entry with more time left than its ttl plus this was
+written before the clock was set back.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Held:
 
     @property
     def hides(self) -> bool:
-        """It has no value, and hides those of outer contexts."""
+        """Return whether the entry is a tombstone, which hides values of outer contexts."""
         return self.digest == HIDES
 
 
@@ -48,7 +50,9 @@ class Walk:
             last = page[-1].decode()
 
     def entries(self, context: str) -> Iterator[Held]:
-        """Each once that is there all the while; others may be seen or not."""
+        """Yield entries, each once; entries that are added or removed meanwhile may or may
+        not be included.
+        """
         seen, cursor, first = set[str](), b"0", True
         while first or cursor != b"0":
             first = False
@@ -61,7 +65,7 @@ class Walk:
                     yield held
 
     def values(self, wanted: Iterable[Held]) -> Iterator[Mapping[str, bytes]]:
-        """Digest → value, as many at once as are no burden; what went meanwhile is left out."""
+        """Yield values by digest in batches of limited size; values removed in the meantime are omitted."""
         batch: dict[str, int] = {}
         for held in wanted:
             batch[held.digest] = held.size

@@ -1,4 +1,4 @@
-"""Of all who want to compute the same, one does."""
+"""Computing a value in only one of all processes that need it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from coordination.locks import LockManager
 from coordination.locks.wants import TTL
 
 PATIENCE = timedelta(minutes=10)
-"""How long others wait for the one that computes."""
+"""Time that others wait for the process that computes."""
 
 
 class SingleFlight:
     def __init__(self, redis: Redis, namespace: str, ttl: timedelta = TTL) -> None:
-        """`ttl`: so long after its last word the one that computes is taken for dead."""
+        """`ttl` is the silence after which the computing process counts as dead."""
         self._locks = LockManager(redis, namespace)
         self._ttl = ttl
 
     def one(self, what: str, look: Callable[[], bytes | None], make: Callable[[], bytes]) -> bytes:
-        """What `look` finds, else what `make` makes, under a lock of that name; who waited for it looks again.
+        """Return the result of `look`, else that of `make` under a lock of that name; waiting processes then
+        look again.
 
-        The lock is renewed while `make` goes on; if its process dies, the next one has it when the ttl is over.
+        The lock is renewed while `make` runs; if its process dies, the next one gets it after the ttl.
         """
         found = look()
         if found is not None:

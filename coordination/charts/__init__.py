@@ -1,11 +1,11 @@
-"""Draws graphs of todos, from plain data and plans. Pure: no I/O, no clock.
+"""Drawings of plans and graphs from plain data. Pure: no I/O, no clock.
 
 | module | content |
 |---|---|
 | `svg.py` | SVG elements, text and colours |
-| `graph_picture.py` | a layered drawing of a graph of todos; also draws the graph of a run |
+| `graph_picture.py` | a layered drawing of a graph of todos, for plans and runs |
 | `plan_picture.py` | a plan as SVG |
-| `plan_text.py` | a plan as a tree, as mermaid, dot and JSON |
+| `plan_text.py` | a plan as tree, Mermaid, dot and JSON |
 
 The Gantt chart reads the records of a run and is drawn in `coordination/runs/views/gantt.py`.
 """

@@ -1,13 +1,12 @@
-"""Where the boxes of a layered graph stand, so that few of its edges cross and most are short. Pure.
+"""A graph of todos as a picture: a column per level, colours by state, the critical path in bold. Pure.
 
-The method of Sugiyama, Tagawa and Toda (1981): within its layer each box goes to the barycentre of its neighbours, in a few sweeps
-to and fro; an edge over several layers gets a place in each of them. Heights follow by isotonic regression (pool adjacent
-violators): as near to the neighbours' as the order and the gaps permit.
+Edges that a longer path implies are omitted. Up to 150 todos get a box with repository, hours and task; with
+more, the boxes are small, show the id and the rest on hovering, and the picture is wrapped to a page.
 
-A graph of todos as a picture: a column for each level, colours by state, the critical path bold. Pure.
-
-Edges that a longer path implies are left out. Up to 150 todos have a box with repository, hours and task; more of them have small
-ones with their id, the rest on hovering, and what is wider or deeper than a page is wrapped.
+Boxes are placed by the method of Sugiyama, Tagawa and Toda (1981), which keeps crossings few and edges short:
+within its layer each box moves to the barycentre of its neighbours, in a few sweeps in both directions; an
+edge over several layers gets a place in each of them. Heights are then assigned by isotonic regression (pool
+adjacent violators), as near to the neighbours' heights as the order and the gaps permit.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from coordination.planner.paths import redundant_edges
 
 SWEEPS = 8
 BEND_HEIGHT = 10
-"""Of the place that a long edge has in a layer, beside boxes."""
+"""Height of the place that a long edge has in a layer."""
 Bend = tuple[str, str, int]
-"""Where the edge (from, to) passes a layer."""
+"""Place where the edge (from, to) passes a layer."""
 Vertex = str | Bend
 Neighbours = Mapping[Vertex, Sequence[Vertex]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """The middle of each box, and of each place of a long edge, from the top of the picture's body at 0."""
+    """Vertical middle of each box and of each place of a long edge, from the top of the picture's body."""
 
     layers: tuple[tuple[Vertex, ...], ...]
     y: Mapping[Vertex, float]
     height: float
 
     def way(self, before: str, after: str) -> Iterator[tuple[int, float]]:
-        """Layer and height of the places that an edge passes."""
+        """Yield the layer and height of the places that an edge passes."""
         for layer, vertices in enumerate(self.layers):
             if (before, after, layer) in self.y and vertices:
                 yield layer, self.y[before, after, layer]
@@ -47,7 +46,9 @@ class Layout:
 def lay_out(
     levels: Sequence[Sequence[str]], predecessors: Mapping[str, Sequence[str]], box: float, *, bends: bool
 ) -> Layout:
-    """`box`: the height of one, with the gap to the next. Without `bends` long edges have no places of their own."""
+    """Assign boxes to heights. `box` is a box's height with its gap. Without `bends`, long edges have no
+    places of their own.
+    """
     layers: list[list[Vertex]] = [list(level) for level in levels]
     depth = {name: i for i, level in enumerate(levels) for name in level}
     before: defaultdict[Vertex, list[Vertex]] = defaultdict(list)
@@ -92,7 +93,7 @@ def _untangle(layers: list[list[Vertex]], before: Neighbours, after: Neighbours)
 
 
 def _number(layer: Sequence[Vertex], at: dict[Vertex, float]) -> None:
-    """From 0 to 1, whatever the layer's size."""
+    """Number the layer's vertices evenly from 0 to 1."""
     for i, vertex in enumerate(layer):
         at[vertex] = (i + 0.5) / len(layer)
 
@@ -113,7 +114,7 @@ def _heights(
 
 
 def _stacked(layer: Sequence[Vertex], box: float) -> list[float]:
-    """One under the other, as close as they may, around 0."""
+    """Return the heights of a layer stacked without extra space around 0."""
     found, bottom = [], 0.0
     for vertex in layer:
         found.append(bottom + _size(vertex, box) / 2)
@@ -122,8 +123,8 @@ def _stacked(layer: Sequence[Vertex], box: float) -> list[float]:
 
 
 def _spaced(wished: Sequence[float], stacked: Sequence[float]) -> list[float]:
-    """As near to what is wished as can be, in this order, and no closer than stacked."""
-    blocks: list[tuple[float, int]] = []  # mean offset from the stack, and of how many
+    """Return the heights nearest to the desired ones that keep the order and the minimal distances."""
+    blocks: list[tuple[float, int]] = []  # mean offset from the stack, and number of vertices
     for wish, at in zip(wished, stacked, strict=True):
         mean, size = wish - at, 1
         while blocks and blocks[-1][0] > mean:
@@ -144,9 +145,9 @@ def _mean(values: Sequence[float], default: float) -> float:
 
 MANY = 150
 ROWS = 40
-"""A level with more boxes goes on in a column beside."""
+"""Number of boxes in a column; a level with more continues in a column beside it."""
 COLUMNS = 32
-"""A plan with more levels goes on below."""
+"""Number of levels in a row; a plan with more continues below."""
 PLACES_OF_EDGES = 3000
 MARGIN = 24
 HEAD, LEGEND = 84, 44
@@ -156,11 +157,11 @@ HEAD, LEGEND = 84, 44
 class Box:
     state: str
     first: str
-    """In bold: which todo."""
+    """Bold text: the todo's id."""
     right: str
-    """How long it takes."""
+    """Duration."""
     second: str
-    """What it is about."""
+    """Task."""
     hover: str
     dashed: bool = False
 
@@ -174,7 +175,7 @@ class Picture:
     predecessors: Mapping[str, Sequence[str]]
     critical: Sequence[str]
     apart: Sequence[str] = ()
-    """In no level: in a column of their own, under these words."""
+    """Boxes outside of the levels, drawn below them under the heading `apart_words`."""
     apart_words: str = ""
 
 
@@ -192,7 +193,7 @@ SMALL = Measures(width=92, height=17, gap_x=44, gap_y=4)
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """Where everything stands: the left middle of each box, and what an edge passes on its way."""
+    """Positions: the left middle of each box, and the points that each edge passes."""
 
     size: Measures
     at: Mapping[str, tuple[float, float]]
@@ -203,7 +204,7 @@ class _Plan:
 
 
 def draw(picture: Picture) -> str:
-    """A whole SVG file."""
+    """Return the picture as an SVG file."""
     edges = _edges(picture)
     large = (
         len(picture.boxes) <= MANY
@@ -275,7 +276,7 @@ def _packed(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
             x, top = float(MARGIN), bottom + 3 * row
         heads.append((f"level {depth + 1}", x, top))
         for i, name in enumerate(layer):
-            assert isinstance(name, str)  # no edge has a place of its own here
+            assert isinstance(name, str)  # there are no bends in this layout
             at[name], above[name] = (x + i // ROWS * (SMALL.width + 6), top + row + i % ROWS * row), top - 1.5 * row
             bottom = max(bottom, at[name][1] + row)
         x += (columns - 1) * (SMALL.width + 6) + step
@@ -285,13 +286,13 @@ def _packed(picture: Picture, edges: Sequence[tuple[str, str]]) -> _Plan:
 
 
 def _back(start: tuple[float, float], end: tuple[float, float], above: float) -> Sequence[tuple[float, float]]:
-    """To the next row of levels, by way of the space between the two."""
+    """Return the points of an edge to the next row of levels, through the space between the rows."""
     right, left = start[0] + SMALL.width + 14, end[0] - 10
     return [(right, start[1]), (right, above), (left, above), (left, end[1])]
 
 
 def _with_apart(picture: Picture, plan: _Plan) -> _Plan:
-    """Below the rest."""
+    """Add the boxes outside of the levels below the rest."""
     if not picture.apart:
         return plan
     size, top = plan.size, plan.height + 36

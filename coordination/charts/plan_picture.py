@@ -1,4 +1,4 @@
-"""What a sweep of a plan would do, as a picture: `coord graph --format svg`. Pure."""
+"""The picture of a plan for `coord graph --format svg`. Pure."""
 
 from __future__ import annotations
 

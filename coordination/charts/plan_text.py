@@ -1,4 +1,4 @@
-"""A plan's graph to look at: as a tree in the terminal, as mermaid, as dot, as data. Pure text, no colours."""
+"""A plan's graph as text: a tree for the terminal, Mermaid, dot, and JSON data. Pure, without colours."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from coordination.terminal import CONTROLS
 from coordination.text import counted, listed
 
 APPROVAL = "approval"
-"""Of a milestone, where others have their hours."""
+"""Text in place of the hours of a milestone."""
 _UNSEEN = re.compile(f"[{CONTROLS}]+")
 INDENT_SHOWN = 60
-"""Deeper than this the tree's lines are cut on the left: a chain of 10,000 todos would fill 100 MB with lines."""
+"""Longest indentation of the tree, cut on the left: a chain of 10,000 todos would otherwise make 100 MB of
+text.
+"""
 
 
 def tree(graph: PlanGraph) -> str:
-    """Each todo once, one step deeper for each level: it hangs under the most urgent of its predecessors in the level
-    before, and names the others.
+    """Return the plan as a tree, each todo once.
+
+    A todo hangs under the most urgent of its predecessors in the previous level, and names the others.
     """
     parts = [_head(graph)]
     if graph.todos:
         parts.append(_table(_tree_rows(graph)))
     if graph.blocked:
-        parts.append("blocked, with what holds it up:\n" + "\n".join(_blocked_lines(graph)))
+        parts.append("blocked todos:\n" + "\n".join(_blocked_lines(graph)))
     return "\n\n".join(parts)
 
 
@@ -48,7 +51,7 @@ def _head(graph: PlanGraph) -> str:
 
 
 def _table(rows: Iterable[tuple[str, str, str, str]]) -> str:
-    """The columns are aligned, but for the last."""
+    """Return the rows with aligned columns; the last column is not padded."""
     cells = list(rows)
     widths = [max(len(row[i]) for row in cells) for i in range(3)]
     return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:<{widths[2]}}  {d}" for a, b, c, d in cells)
@@ -69,7 +72,9 @@ def _tree_rows(graph: PlanGraph) -> Iterable[tuple[str, str, str, str]]:
 
 
 def _branches(names: Iterable[str], parents: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    """Each name with the lines that lead to it, top down. No recursion: a plan may be 10,000 todos deep."""
+    """Yield each name with its branch lines, top down, without recursion because a plan may be 10,000 todos
+    deep.
+    """
     children: dict[str, list[str]] = {}
     for name in names:
         children.setdefault(parents.get(name, ""), []).append(name)
@@ -82,7 +87,9 @@ def _branches(names: Iterable[str], parents: Mapping[str, str]) -> Iterable[tupl
 
 
 def _parents(graph: PlanGraph) -> dict[str, str]:
-    """Under which todo each is drawn: one of the level before, which every todo but those of the first level has."""
+    """Return the parent of each todo in the tree: a predecessor in the previous level, which all but the
+    first level have.
+    """
     parents = {}
     for name, predecessors in graph.predecessors.items():
         near = [before for before in predecessors if graph.depth[before] == graph.depth[name] - 1]
@@ -113,7 +120,7 @@ def _line(text: str) -> str:
 
 
 def _by_repo(todos: Mapping[str, Todo]) -> dict[str, list[str]]:
-    """But for milestones, which are in none."""
+    """Return the todos by repository, without milestones, which are in none."""
     repos: dict[str, list[str]] = {}
     for name, todo in todos.items():
         if not is_milestone(todo):
@@ -126,7 +133,9 @@ def _milestones(todos: Mapping[str, Todo]) -> list[str]:
 
 
 def mermaid(graph: PlanGraph) -> str:
-    """A flowchart with a box for each repo, and a hexagon for a milestone; thick edges are the critical path, dotted ones are implied by others."""
+    """Return a Mermaid flowchart: a box per repository, hexagons for milestones, thick edges on the critical
+    path, dotted implied ones.
+    """
     todos = {**graph.todos, **graph.blocked_todos}
     alias = {name: f"t{i}" for i, name in enumerate(todos)}
     lines = ["flowchart LR"]
@@ -152,12 +161,16 @@ def _mermaid_label(graph: PlanGraph, name: str, todo: Todo) -> str:
 
 
 def _mermaid_text(text: str) -> str:
-    """Mermaid knows no backslash: what could end a label or read as markup becomes an entity of its own spelling."""
+    """Return the text with characters that Mermaid would interpret as entities, because it has no backslash
+    escapes.
+    """
     return "".join(f"#{ord(c)};" if c in '#"<>&`\\' else c for c in _line(text))
 
 
 def dot(graph: PlanGraph) -> str:
-    """For Graphviz: a cluster for each repo, bold for the critical path, dotted for edges implied by others."""
+    """Return a Graphviz graph: a cluster per repository, bold for the critical path, dotted for implied
+    edges.
+    """
     todos = {**graph.todos, **graph.blocked_todos}
     critical = set(graph.critical_path)
     lines = [f"digraph {_dot_text(graph.plan.id)} {{", "  rankdir=LR;", "  node [shape=box];"]
@@ -179,7 +192,7 @@ def _dot_node(graph: PlanGraph, name: str, todo: Todo, critical: bool) -> str:
 
 
 def _dot_text(*lines: str) -> str:
-    """One quoted string; backslashes are doubled, since dot reads those in labels as commands."""
+    """Return one quoted string; backslashes are doubled, because dot reads those in labels as commands."""
     return '"' + "\\n".join(_line(line).replace("\\", "\\\\").replace('"', '\\"') for line in lines) + '"'
 
 
@@ -190,7 +203,7 @@ def _edge_marks(graph: PlanGraph, *, critical: str, redundant: str, other: str) 
 
 
 def json(graph: PlanGraph) -> dict[str, Any]:
-    """All of it as plain data: what `--format json` prints, with names stable for scripts."""
+    """Return the graph as plain data for `--format json`; its names are stable."""
     return {
         "plan": {"id": graph.plan.id, "title": graph.plan.title},
         "nothing_to_do": graph.nothing_to_do,

@@ -1,6 +1,7 @@
-"""A small writer of SVG: elements, text that fits, and the colours of states. Pure.
+"""SVG output: elements, fitted text and the colours of states. Pure.
 
-Pictures have their own background, light or dark as the reader's system is, and are read by browsers as files and inside a page.
+Pictures have their own background, light or dark as the reader's system, and are shown by browsers as files
+and inside pages.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from xml.sax.saxutils import escape, quoteattr
 from coordination.terminal import CONTROLS
 
 MADE_BY = "<!-- drawn by coord -->"
-"""In the second line of each picture: by it coord knows its own again."""
+"""Second line of each picture, by which coord recognises its own files."""
 _NOT_SHOWN = re.compile(f"[{CONTROLS}\ud800-\udfff\ufffe\uffff]")
-"""What XML cannot hold, and what would turn the direction of a line."""
+"""Characters that XML does not allow or that change the direction of text."""
 WIDE, MIDDLE, NARROW = 1.0, 0.66, 0.56
-"""Of a character, in sizes of its font: about, as no font is known here."""
+"""Approximate widths of characters in units of the font size, because the font is unknown."""
 
 FILLS = {
     "pending": ("#e5e7eb", "#6b7280"),
@@ -29,7 +30,7 @@ FILLS = {
     "left": ("#f3f4f6", "#9ca3af"),
     "back": ("#e9d5ff", "#9333ea"),
 }
-"""Class → fill and edge: light enough for dark text on either background."""
+"""Fill and stroke colours by class, light enough for dark text on either background."""
 CLASS_OF = {
     **dict.fromkeys(("pending", "waiting", "ready"), "pending"),
     **dict.fromkeys(("in_progress", "running", "dispatched"), "active"),
@@ -41,7 +42,7 @@ CLASS_OF = {
     **dict.fromkeys(("compensating", "compensated"), "back"),
     "compensation_failed": "bad",
 }
-"""Of todos in the file and in runs."""
+"""Class by state of a todo, in the file or in a run."""
 _STYLE = """
 text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helvetica, Arial, sans-serif; font-size: 12px; fill: #111827; }
 .bg { fill: #ffffff; } .out { fill: #374151; } .faint { fill: #6b7280; } .in { fill: #111827; } .h { font-size: 16px; font-weight: 600; }
@@ -57,11 +58,13 @@ text { font-family: system-ui, -apple-system, "Segoe UI", "DejaVu Sans", Helveti
 OF_THE_PATH = (
     ".path { stroke: #111827; stroke-width: 2.4; } @media (prefers-color-scheme: dark) { .path { stroke: #f9fafb; } }"
 )
-"""Beside the class of a state: a box, or a bar, on the critical path."""
+"""Style of boxes and bars on the critical path, in addition to the state's class."""
 
 
 def element(name: str, *content: str, **attributes: object) -> str:
-    """`class_` and `marker_end` are `class` and `marker-end`; None leaves an attribute out; content is markup already."""
+    """Return an element. `class_` becomes `class`, `marker_end` becomes `marker-end`; None omits an
+    attribute; content is markup.
+    """
     written = "".join(
         f" {key.rstrip('_').replace('_', '-')}={quoteattr(_number(value))}"
         for key, value in attributes.items()
@@ -75,17 +78,17 @@ def text(words: str, x: float, y: float, class_: str, anchor: str | None = None)
 
 
 def hover(words: str) -> str:
-    """What a browser shows beside the pointer."""
+    """Return a tooltip."""
     return element("title", safe(words))
 
 
 def safe(words: str) -> str:
-    """What cannot be shown is shown as what it is: not readable."""
+    """Return the escaped text with unprintable characters replaced."""
     return escape(_NOT_SHOWN.sub("\ufffd", words))
 
 
 def fitted(words: str, width: float, size: float = 12) -> str:
-    """On one line, cut with an ellipsis where it would be wider."""
+    """Return the text on one line, cut with an ellipsis at the width."""
     line = " ".join(words.split())
     if width_of(line, size) <= width:
         return line
@@ -108,7 +111,7 @@ def _width(character: str) -> float:
 
 
 def document(width: float, height: float, title: str, body: Iterable[str]) -> str:
-    """A whole file; `title` is what it is called where it cannot be seen."""
+    """Return a whole SVG file; `title` is its accessible name."""
     fills = "".join(f".{name} {{ fill: {fill}; stroke: {edge}; }} " for name, (fill, edge) in FILLS.items())
     fills += OF_THE_PATH
     size = {"width": width, "height": height, "viewBox": f"0 0 {_number(width)} {_number(height)}"}

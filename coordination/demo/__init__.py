@@ -1,6 +1,6 @@
-"""The sample ecosystem of `coord demo`: six packages of one small product, and the plan in `ecosystem.yaml`.
+"""The sample ecosystem of `coord demo`: six packages of a small product, and the plan in `ecosystem.yaml`.
 
-`packages/` is a template, not code of coord: each folder becomes a git repository of its own.
+`packages/` contains templates, not code of coord: each folder becomes a git repository.
 """
 
 from coordination.demo.create import create

@@ -1,4 +1,4 @@
-"""Makes the sample's repositories: templates in, git repositories with one commit each out."""
+"""Creation of the sample's git repositories from templates, with one commit each."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SAMPLE = Path(__file__).parent
 
 
 def names() -> tuple[str, ...]:
-    """The packages of the sample, each to become a repository of that name."""
+    """Return the names of the sample's packages, each of which becomes a repository."""
     return tuple(sorted(folder.name for folder in (SAMPLE / "packages").iterdir() if folder.is_dir()))
 
 
 def create(folder: Path) -> Path:
-    """Fill a new or empty folder with the sample; returns the path of its ecosystem.yaml.
+    """Fill a new or empty folder with the sample; return the path of its ecosystem.yaml.
 
-    Raises UsageError for a folder that holds something, GitRefused, and CoordinationError when it cannot be written.
+    Raises UsageError if the folder is not empty, GitRefused, and CoordinationError if it cannot be written.
     """
     try:
         _check_empty(folder)
@@ -28,7 +28,7 @@ def create(folder: Path) -> Path:
             git("init", "--quiet", "--initial-branch=main", cwd=folder / name)
             commit(folder / name, "The package as it was")
         path = folder / FILE_NAME
-        path.write_bytes((SAMPLE / FILE_NAME).read_bytes())  # last: where it is, the sample is whole
+        path.write_bytes((SAMPLE / FILE_NAME).read_bytes())  # last: marks a complete sample
     except OSError as error:
         hint = "name another folder, or make room there: coord demo DIR"
         raise CoordinationError(f"the sample cannot be written to {folder}: {error.strerror}", hint) from error
@@ -44,7 +44,7 @@ def _check_empty(folder: Path) -> None:
 
 
 def _copy(template: Path, target: Path) -> None:
-    """By content only: an installed template may be read-only, and pip leaves compiled files in it."""
+    """Copy contents only: an installed template may be read-only, and pip adds compiled files to it."""
     for source in template.rglob("*"):
         if source.is_file() and "__pycache__" not in source.parts:
             copy = target / source.relative_to(template)

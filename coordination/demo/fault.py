@@ -1,4 +1,4 @@
-"""A fault for the sample, to see a plan fail: code that works, but that the plan's change spoils."""
+"""A fault for the sample, to demonstrate a failing plan: valid code that the plan's change breaks."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ from coordination.demo.commit import commit
 from coordination.errors import NotFound, UsageError
 
 SPELLINGS = (
-    # Right in Python and unknown to the plan's sed, which then changes the uses but not the import.
+    # Valid Python that the plan's sed does not expect: it changes the uses, but not the import.
     (r"^from (enum|datetime) import (\w.*)$", r"from \1 import (\2)"),
     (r"^except ModuleNotFoundError:", "except ImportError:"),
 )
 
 
 def break_package(folder: Path, name: str) -> None:
-    """Commit code to a package of the sample in `folder` that passes its tests until the plan changes it.
+    """Commit code to a package of the sample that passes its tests until the plan changes it.
 
-    Its test todo fails then, and what depends on it cannot run. Raises NotFound, UsageError and GitRefused.
+    Then the package's test todo fails, and its dependents cannot run. Raises NotFound, UsageError and
+    GitRefused.
     """
     source = folder / name / "src"
     if not source.is_dir():
-        raise NotFound(f"{folder} holds no sample package {name!r}", "make the sample first: coord demo DIR")
+        raise NotFound(f"{folder} has no sample package {name!r}", "create the sample first: coord demo DIR")
     sources = {path: path.read_text(encoding="utf-8") for path in source.rglob("*.py")}
     faulty = {path: fault for path, text in sources.items() if (fault := _respelled(text)) != text}
     if not faulty:
-        raise UsageError(f"{name} is broken or raised already", "make a fresh sample: coord demo DIR")
+        raise UsageError(f"{name} is already broken or upgraded", "create a new sample: coord demo DIR")
     for path, text in faulty.items():
         path.write_text(text, encoding="utf-8")
     commit(folder / name, "Spell imports another way")

@@ -1,11 +1,12 @@
-"""Whether a repository has what it needs of another one, found out on this machine. Nothing is written here.
+"""Checks on this machine whether repositories have the versions and services of others that they need.
+Read-only.
 
-| file | |
+| module | content |
 |---|---|
-| `check.py` | many at once; each by its `validation`, else by the version that is there |
-| `probes.py` `command.py` `searching.py` `health.py` | a validation carried out: a command, what it printed, an address |
-| `versions.py` `manifests/` | the version that a checkout has: what its manifest says, else its newest tag |
-| `constraints.py` `semver.py` | what a constraint admits, by the rules of the provider's language |
-| `mistakes.py` `contradictions.py` | requirements that cannot be checked, or exclude each other: found without a look at what is there |
-| `records.py` | what is found out |
+| `check.py` | concurrent checks; constraints that contradict each other; cycles |
+| `probes.py` `command.py` | a `validation`: a command and its output, or an HTTP address |
+| `versions.py` `manifests/` | the version of a checkout: of its manifest or newest tag; search in output |
+| `constraints.py` `semver.py` | versions that a constraint admits, by the rules of the provider's language |
+| `mistakes.py` | declarations that cannot be checked |
+| `records.py` | results of checks |
 """

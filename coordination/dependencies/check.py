@@ -1,6 +1,7 @@
-"""Dependencies, checked for real: by what `validation` says, else by the version that the provider's checkout has.
+"""Check dependencies by their `validation`, else by the version of the provider's checkout.
 
-Requirements that cannot all be met: constraints on one provider that no version meets, and repositories that need each other in a cycle.
+Also finds requirements that cannot all be met: constraints on one provider that no version satisfies
+together, and repositories that need each other in a cycle.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from coordination.models import Dependency, DependencyStatus, DependencyType
 from coordination.text import cycle_through
 
 Places = Mapping[str, Path | None]
-"""Where each repository is on this machine."""
+"""Path of each repository on this machine; None if unknown."""
 JOBS = 8
 STOP_S = 2.0
-"""So long the commands that are called off may take to be gone. An HTTP server that is silent is not waited for."""
+"""Seconds that cancelled commands get to terminate; a silent HTTP server is not waited for."""
 
 
 def check(
@@ -45,10 +46,11 @@ def check(
     progress: Callable[[Outcome], None] | None = None,
     jobs: int | None = None,
 ) -> tuple[Outcome, ...]:
-    """One outcome for each, in their order; up to `jobs` (8) are checked at once.
+    """Return one outcome per dependency, in their order; up to `jobs` (8) are checked at once.
 
-    A command runs in the consumer's checkout, else in the provider's, else in `folder`, which is where the file stands.
-    `progress` is called by the thread that called us. Whatever ends the call early, a Ctrl-C above all, ends what it started.
+    A command runs in the consumer's checkout, else in the provider's, else in `folder`, the file's folder.
+    `progress` is called in the calling thread. If the call ends early, for example by Ctrl-C, it terminates
+    what it started.
     """
     outcomes: dict[int, Outcome] = {}
     at_once = min(jobs or JOBS, len(dependencies))
@@ -63,7 +65,9 @@ def check(
 def _in_parallel(
     dependencies: Sequence[Dependency], places: Places, folder: Path, jobs: int
 ) -> Generator[tuple[int, Outcome], None, None]:
-    """Threads of our own: those of an executor are waited for at the end of the process, silent servers included."""
+    """Check in daemon threads: an executor's threads would be joined at exit, even those that wait for a
+    silent server.
+    """
     waiting: SimpleQueue[int | None] = SimpleQueue()
     done: SimpleQueue[tuple[int, Outcome | BaseException]] = SimpleQueue()
     stopped = Event()
@@ -108,14 +112,14 @@ def check_one(dependency: Dependency, places: Places, folder: Path, stopped: Eve
 
 def _verdict(dependency: Dependency, places: Places, folder: Path, stopped: Event) -> Verdict:
     if dependency.status is DependencyStatus.DEPRECATED:
-        return Verdict(status=DependencyStatus.DEPRECATED, why="it is deprecated, and not checked")
+        return Verdict(status=DependencyStatus.DEPRECATED, why="it is deprecated and therefore not checked")
     if dependency.validation is not None:
         where = _here(places.get(dependency.consumer)) or _here(places.get(dependency.provider)) or folder
         if verdict := carry_out(dependency.validation, folder=where, stopped=stopped):
             return verdict
     if dependency.version_constraint is None:
         return unknown(
-            "nothing to check by: give it a version_constraint, or a validation with a command or health_check"
+            "there is nothing to check: add a version_constraint, or a validation with a command or health_check"
         )
     return _by_version(dependency.version_constraint, dependency.provider, places.get(dependency.provider))
 
@@ -126,7 +130,7 @@ def _here(place: Path | None) -> Path | None:
 
 def _by_version(constraint: str, provider: str, place: Path | None) -> Verdict:
     if place is None:
-        return unknown(f"where {provider} is on this machine is not known: give the repository a path")
+        return unknown(f"the path of {provider} on this machine is not known: give the repository a path")
     if not place.is_dir():
         return unknown(f"{provider} is not on this machine: there is no folder {place}")
     try:
@@ -141,10 +145,10 @@ def _by_version(constraint: str, provider: str, place: Path | None) -> Verdict:
 
 
 def _for_a_prerelease(found: Found) -> str:
-    """What surprises people."""
+    """Return the rule about prereleases, which surprises people, if it applies."""
     if found.rules not in (Rules.NPM, Rules.CARGO) or "-" not in found.version:
         return ""
-    return f": {found.rules} takes a prerelease only where the constraint names one of the same release"
+    return f": {found.rules} admits a prerelease only if the constraint names one of the same release"
 
 
 Demanded = tuple[Demand, Allowed]
@@ -153,10 +157,11 @@ Demanded = tuple[Demand, Allowed]
 def contradictions(
     dependencies: Iterable[Dependency], places: Mapping[str, Path | None] | None = None
 ) -> tuple[Contradiction, ...]:
-    """All pairs that contradict each other, by provider; where no pair does and all together do, the fewest that do.
+    """Return all contradicting pairs by provider; if only larger sets contradict, the smallest such set.
 
-    A constraint that no version at all meets (`>2,<1`) is one by itself, and is not set against others. Equal constraints
-    count once, those that cannot be read not at all: the check of each says so. `places` tell each provider's language.
+    A constraint that no version satisfies (`>2,<1`) is a contradiction by itself and is not compared with
+    others. Equal constraints count once. Unreadable ones are skipped, because the check of their dependency
+    reports them. `places` determine each provider's language.
     """
     by_provider: dict[str, list[Dependency]] = {}
     for d in dependencies:
@@ -204,10 +209,10 @@ AT_RUN_TIME = frozenset({DependencyType.RUNTIME, DependencyType.MCP})
 
 
 def cycles(dependencies: Iterable[Dependency]) -> tuple[Cycle, ...]:
-    """So many of the shortest that every repository on a cycle stands in one; first those at run time.
+    """Return shortest cycles that together contain every repository on a cycle, those at run time first.
 
-    A cycle that is closed only by a development, test or documentation dependency is told apart. What is deprecated
-    counts no more.
+    Cycles that are closed only by development, test or documentation dependencies are marked as such.
+    Deprecated dependencies are ignored.
     """
     alive = [d for d in dependencies if d.status is not DependencyStatus.DEPRECATED]
     at_run_time = list(_rings([d for d in alive if d.type in AT_RUN_TIME]))

@@ -1,8 +1,8 @@
-"""A command that is run to see whether it succeeds, and what it prints.
+"""Run a command and check its exit code and output.
 
-It gets a process group of its own, which is killed as a whole when the time is up, when the check is called off, and when
-the command itself has ended: a check leaves nothing behind. Its output, both streams in one, may be of any length: the last
-lines are kept for the message, and what is searched for a pattern.
+The command gets its own process group, which is killed as a whole on timeout, on cancellation, and after the
+command has ended, so that a check leaves no processes behind. Its output, stdout and stderr combined, may
+have any length; kept are the last lines for the message, and the part that is searched for a pattern.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from coordination.models import Command
 from coordination.processes import kill_group
 
 LOOK_S = 0.02
-"""How often a running command is looked at. 8 at once cost 1 % of a core."""
+"""Polling interval of a running command; 8 at once use 1 % of a core."""
 DRAIN_S = 1.0
-"""What left the group may hold the output open: it is not waited for longer."""
+"""Seconds to wait for the end of the output, which a process that left the group may keep open."""
 SEARCH_S = 2.0
-"""The least time that a pattern is looked for, however short that of the command is."""
+"""Minimal time for the search of a pattern, however short the command's timeout is."""
 LONGEST_LINE = 1024 * 1024
 KEPT_LINES = 20
 CHUNK = 64 * 1024
@@ -35,7 +35,7 @@ CHUNK = 64 * 1024
 
 @dataclass(kw_only=True)
 class Output:
-    """What was printed so far."""
+    """The output read so far."""
 
     searched: Searched | None = None
     last: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
@@ -62,19 +62,19 @@ class Output:
 @dataclass(frozen=True, kw_only=True)
 class Ended:
     code: int | None
-    """Negative: by that signal. None where the command did not end by itself."""
+    """Exit code; negative for a signal, None if the command was killed on timeout or cancellation."""
     output: Output
     fits: bool | None = None
-    """Whether a line fits the pattern; None where the time did not suffice to say so."""
+    """True if a line matches the pattern; None if the search took too long."""
 
     @property
     def is_cut(self) -> bool:
-        """Whether there was more output than is looked at."""
+        """Return whether the output was too long to be searched completely."""
         return self.output.searched is not None and self.output.searched.cut
 
 
 class NotStarted(Exception):
-    """The command is not there, or may not be run."""
+    """The command does not exist or may not be executed."""
 
 
 def run(
@@ -85,7 +85,9 @@ def run(
     pattern: str | None = None,
     stopped: Event | None = None,
 ) -> Ended:
-    """A string runs in `sh -c`, a list without a shell. `stopped` calls it off. Raises NotStarted."""
+    """Run the command: a string in `sh -c`, a list without a shell. Setting `stopped` cancels it. Raises
+    NotStarted.
+    """
     stopped = stopped or Event()
     output = Output(searched=Searched() if pattern is not None else None)
     code = _run(["sh", "-c", command] if isinstance(command, str) else list(command), folder, timeout, output, stopped)

@@ -1,8 +1,9 @@
-"""What a version constraint admits, by the rules of the provider's language.
+"""Versions that a constraint admits, by the rules of the provider's language.
 
-A Python provider is judged by PEP 440, through `packaging`; what is written in the other dialect (`^1.2`, `1.x`, `||`) is
-turned into PEP 440 specifiers first. npm and Cargo are judged by `semver.py`, which reads PEP 440's operators as well.
-A prerelease counts as pip counts what is installed, and as npm and Cargo count it: see `Pep440` and `semver.py`.
+A Python provider is judged by PEP 440, through `packaging`; constraints in another dialect (`^1.2`, `1.x`,
+`||`) are translated to PEP 440 specifiers first. npm and Cargo are judged by `semver.py`, which reads PEP
+440's operators as well. Prereleases count as they do for pip with installed versions, and for npm and Cargo:
+see `Pep440` and `semver.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Rules(StrEnum):
     NPM = "npm"
     CARGO = "Cargo"
     ANY = "any"
-    """A tag says nothing of the language: PEP 440 if the version can be read so, else npm's."""
+    """Rules for a version from a tag, whose language is unknown: PEP 440 if it can be parsed
+    so, else npm's.
+    """
 
 
 EXAMPLES = {
@@ -39,7 +42,9 @@ EXAMPLES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Pep440:
-    """As `pip check` has it, a prerelease that is there is good for `>=1.2`; `<2` leaves out the prereleases of 2."""
+    """A range by PEP 440. As in `pip check`, an installed prerelease satisfies `>=1.2`; `<2` excludes
+    prereleases of 2.
+    """
 
     range: VersionRange
 
@@ -56,30 +61,30 @@ class Semver:
             return self.range.admits(semver.read_version(version))
         except ValueError as error:
             hint = "a version is written like 1.2.3 or 2.0.0-rc.1"
-            raise UsageError(f"{version!r} is no semantic version", hint) from error
+            raise UsageError(f"{version!r} is not a semantic version", hint) from error
 
 
 Allowed = Pep440 | Semver
 
 
 def read(constraint: str, rules: Rules) -> Allowed:
-    """What the constraint admits; raises UsageError where it cannot be read, with an example."""
+    """Parse a constraint. Raises UsageError with an example if it cannot be parsed."""
     try:
         if rules in (Rules.NPM, Rules.CARGO):
             return Semver(range=semver.read_range(constraint, bare="^" if rules is Rules.CARGO else "="))
         return Pep440(range=_pep440_range(constraint))
-    except ValueError as error:  # of packaging and semantic-version, too: a number of 5,000 digits
+    except ValueError as error:  # also raised by packaging and semantic-version for a number of 5,000 digits
         message = f"version_constraint {constraint!r} cannot be read"
         raise UsageError(message, f"write it like {EXAMPLES[rules]}") from error
 
 
 def satisfies(version: str, constraint: str, rules: Rules) -> bool:
-    """Whether the constraint admits the version; raises UsageError where one of the two cannot be read."""
+    """Return whether the constraint admits the version. Raises UsageError if either cannot be parsed."""
     return read(constraint, rules_for(version, rules)).admits(version)
 
 
 def rules_for(version: str, rules: Rules) -> Rules:
-    """The rules by which a version can be judged."""
+    """Return the rules by which a version is judged."""
     if rules is not Rules.ANY:
         return rules
     try:
@@ -90,7 +95,7 @@ def rules_for(version: str, rules: Rules) -> Rules:
 
 
 def disjoint(allowed: Sequence[Allowed]) -> bool:
-    """Whether no version is in all of them, which were read by the same rules."""
+    """Return whether no version is in all of these ranges, which must have been read by the same rules."""
     of_python = [a.range for a in allowed if isinstance(a, Pep440)]
     of_semver = tuple(a.range for a in allowed if isinstance(a, Semver))
     together = reduce(VersionRange.intersection, of_python, VersionRange.full())
@@ -101,7 +106,7 @@ def _pep440_version(text: str) -> Version:
     try:
         return Version(text)
     except ValueError as error:
-        raise UsageError(f"{text!r} is no version of PEP 440", "a version is written like 1.2.3 or 2.0rc1") from error
+        raise UsageError(f"{text!r} is not a PEP 440 version", "a version is written like 1.2.3 or 2.0rc1") from error
 
 
 def _pep440_range(constraint: str) -> VersionRange:
@@ -116,13 +121,16 @@ def _pep440_range(constraint: str) -> VersionRange:
 def _specifier(comparator: Comparator) -> str:
     target = comparator.target
     release = f"{target.major}.{target.minor}.{target.patch}"
-    if target.prerelease and target.prerelease != ("0",):  # `<2.0.0-0` is what `<2.0.0` means at PEP 440
+    if target.prerelease and target.prerelease != ("0",):  # `<2.0.0-0` is `<2.0.0` in PEP 440
         release = _prerelease(f"{release}-{'.'.join(target.prerelease)}")
     return f"{'==' if comparator.operator == '=' else comparator.operator}{release}"
 
 
 def _prerelease(text: str) -> str:
-    """`2.0.0-rc.1` is one there as well; `2.0.0-1` would come after 2.0.0, and `2.0.0-next` is unknown."""
+    """Return a semver prerelease that PEP 440 reads as one, like `2.0.0-rc.1`; raises Unreadable for others.
+
+    For PEP 440, `2.0.0-1` would come after 2.0.0, and `2.0.0-next` is not a version.
+    """
     try:
         if Version(text).is_prerelease:
             return text

@@ -1,4 +1,6 @@
-"""What is wrong with a dependency as it is written, so that no check will ever say anything: to be told while it is written."""
+"""Mistakes in the declaration of a dependency, found when it is written, because no check
+could ever succeed.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +13,25 @@ from coordination.models import Dependency
 
 
 def mistakes(dependency: Dependency) -> Iterator[str]:
-    """Sentences. What `senseless` names is refused, and may stand in a file all the same."""
+    """Yield all mistakes as sentences, including those for which `senseless` makes edits
+    refuse the record.
+    """
     yield from senseless(dependency)
     if dependency.validation is not None and (mistake := mistake_in(dependency.validation)):
         yield f"{dependency.id} cannot be checked: {mistake}"
 
 
 def senseless(dependency: Dependency) -> Iterator[str]:
-    """Sentences. The language of the provider is not looked up: a constraint is wrong that no language reads."""
+    """Yield mistakes for which edits refuse the record, as sentences.
+
+    The provider's language is not looked up: a constraint is a mistake only if no language can read it.
+    """
     if dependency.consumer == dependency.provider:
         yield f"{dependency.id}: {dependency.consumer} needs itself"
     constraint = dependency.version_constraint
     if constraint is not None and not any(_reads(constraint, rules) for rules in Rules):
         example = EXAMPLES[Rules.ANY]
-        yield f"{dependency.id} cannot be checked: version_constraint {constraint!r} is none; write it like {example}"
+        yield f"{dependency.id} cannot be checked: {constraint!r} is not a version_constraint; write it like {example}"
 
 
 def _reads(constraint: str, rules: Rules) -> bool:

@@ -1,12 +1,10 @@
-"""A dependency's `validation`, carried out.
+"""Execution of a dependency's `validation`: a command, an HTTP address, or both.
 
-A command must end with 0; with an `expected_pattern`, a line of its output must fit it as well. An address must answer as
-`health.py` says. Where both are given, both must hold.
-
-An address that is asked whether what it belongs to is well: one HTTP GET, of which only the status is looked at.
-
-Redirects are followed, unless a redirect is what is expected. The time is that of all of it together: a server that sends
-its answer letter by letter is waited for no longer than one that is silent. Importing this imports httpx2.
+A command must exit with 0; with `expected_pattern`, a line of its output must match, too. An address is
+requested by one HTTP GET, of which only the status counts. Redirects are followed unless a redirect is
+expected. The timeout covers the whole request, so a server that sends its answer byte by byte gets no more
+time than a silent one. If both are declared, both must succeed. This module imports httpx2, which takes 100
+ms.
 """
 
 from __future__ import annotations
@@ -33,15 +31,13 @@ from coordination.models import Command, Validation
 
 TIMEOUT = timedelta(seconds=30)
 LONGEST = timedelta(days=1)
-"""Of what a clock of the system can count."""
+"""Upper limit of a timeout, within the range of the system's clocks."""
 
 
 def mistake_in(validation: Validation) -> str | None:
-    """What cannot be meant so, in a sentence that names the field."""
+    """Return a sentence about an invalid combination of fields, or None."""
     if validation.expected_pattern is not None and validation.command is None:
-        return (
-            "validation.expected_pattern has no command whose output it could be looked for in: add validation.command"
-        )
+        return "validation.expected_pattern has no command whose output could be searched: add validation.command"
     if validation.expected_status is not None and validation.health_check is None:
         return "validation.expected_status has no address to ask: add validation.health_check"
     pattern = validation.expected_pattern or ""
@@ -50,21 +46,19 @@ def mistake_in(validation: Validation) -> str | None:
 
 
 def carry_out(validation: Validation, *, folder: Path, stopped: Event) -> Verdict | None:
-    """None where it asks for nothing. The first verdict that is not satisfied is the one that counts."""
+    """Execute a validation; None if it declares nothing. The first verdict that is not satisfied counts."""
     if mistake := mistake_in(validation):
         return unknown(mistake)
     verdicts: list[Verdict] = []
     if validation.command is not None:
         verdicts.append(run_command(validation.command, validation, folder=folder, stopped=stopped))
     if validation.health_check is not None and all(map(holds, verdicts)):
-        # httpx2 takes 100 ms, for those who need it
-
         verdicts.append(ask(validation.health_check, validation.expected_status, _timeout(validation)))
     return joined(verdicts) if verdicts else None
 
 
 def run_command(command: Command, validation: Validation, *, folder: Path, stopped: Event) -> Verdict:
-    """`mistake_in` has found none. A command that is called off ends as one whose time is up."""
+    """Run the command of a validation without mistakes. A cancelled command counts as timed out."""
     timeout = _timeout(validation)
     pattern = validation.expected_pattern
     try:
@@ -78,11 +72,11 @@ def run_command(command: Command, validation: Validation, *, folder: Path, stopp
     if pattern is None:
         return satisfied("the command succeeded")
     if ended.fits is None:
-        return unknown(f"looking for {pattern!r} in the output takes for ever: make the pattern simpler")
+        return unknown(f"searching the output for {pattern!r} takes too long: simplify the pattern")
     if not ended.fits:
         where = "the output's beginning and end" if ended.is_cut else "the output"
-        return unsatisfied(f"no line of {where} fits {pattern!r}{_last(ended)}")
-    return satisfied(f"a line of the output fits {pattern!r}")
+        return unsatisfied(f"no line of {where} matches {pattern!r}{_last(ended)}")
+    return satisfied(f"a line of the output matches {pattern!r}")
 
 
 def _timeout(validation: Validation) -> timedelta:
@@ -107,13 +101,15 @@ REDIRECTS = range(300, 400)
 
 @dataclass
 class Deadline:
-    """Hangs up when the time is over, whatever is going on then: httpx2 limits each wait, not all of them together."""
+    """Close the connection when the time is over; httpx2 only limits each wait, not their sum."""
 
     over: bool = False
     _socket: socket.socket | None = None
 
     def follow(self, event: str, info: Mapping[str, Any]) -> None:
-        """httpx2 calls this with what it does; a redirect makes a new connection, TLS a new socket."""
+        """Keep the current socket. httpx2 calls this for each event; a redirect opens a new connection, TLS a
+        new socket.
+        """
         if event.endswith(("connect_tcp.complete", "start_tls.complete")):
             self._socket = info["return_value"].get_extra_info("socket")
             if self.over:
@@ -123,7 +119,9 @@ class Deadline:
         self.over = True
         if self._socket is not None:
             with suppress(OSError):  # the connection has ended
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # that of TLS disturbs who reads from it
+                socket.socket.shutdown(
+                    self._socket, socket.SHUT_RDWR
+                )  # TLS's own shutdown would interfere with the reader
 
 
 @contextmanager
@@ -149,12 +147,12 @@ def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> V
             httpx2.Client(
                 timeout=timeout.total_seconds(), follow_redirects=wanted not in REDIRECTS, verify=_trusted()
             ) as client,
-            client.stream("GET", address, extensions={"trace": deadline.follow}) as answer,  # a body may be endless
+            client.stream("GET", address, extensions={"trace": deadline.follow}) as answer,  # endless bodies
         ):
             status = answer.status_code
-    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:  # the last: of a host's name
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:  # last: host name
         return unknown(
-            f"validation.health_check {_shown(address)} is no address: {error} It begins with http:// or https://"
+            f"validation.health_check {_shown(address)} is not an address: {error} It begins with http:// or https://"
         )
     except httpx2.RequestError as error:
         return unsatisfied(f"{_shown(address)} {_trouble(error, timeout, deadline.over)}")
@@ -164,7 +162,9 @@ def _ask(address: str, wanted: int, timeout: timedelta, deadline: Deadline) -> V
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """Reading the certificates takes 190 ms, with which each client would begin."""
+    """Return the TLS context; loading the certificates takes 190 ms, which each client would otherwise
+    repeat.
+    """
     return httpx2.create_ssl_context()
 
 
@@ -177,12 +177,12 @@ def _trouble(error: httpx2.RequestError, timeout: timedelta, over: bool) -> str:
     while isinstance(cause := causes[-1].__cause__ or causes[-1].__context__, Exception):
         causes.append(cause)  # type: ignore[arg-type]
     if any(isinstance(cause, ssl.SSLError) for cause in causes):
-        return f"cannot be trusted, or speaks no TLS: {error}"
+        return f"has an untrusted certificate, or does not support TLS: {error}"
     if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
-        return "refused the connection: nothing listens there"
+        return "refused the connection: nothing listens on that port"
     return f"gave no answer: {error or type(error).__name__}"
 
 
 def _shown(address: str) -> str:
-    """Without a user's password, and without the query, where tokens stand."""
+    """Return the address without the user's password and the query, which may contain tokens."""
     return re.sub(r"//[^/?#\s]*@", "//", address).partition("?")[0]

@@ -1,4 +1,4 @@
-"""What checking dependencies finds: the records of a report, and the verdict of one way of checking."""
+"""Results of checking dependencies: the records of a report, and the verdict of one check."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from coordination.models import DependencyStatus, DependencyType, Record
 
 
 class Outcome(Record):
-    """What was found out about one dependency."""
+    """Result of checking one dependency."""
 
     id: str
     status: DependencyStatus
     why: str
     found: str | None = None
-    """The version that the provider has, where that was looked at."""
+    """The provider's version, if it was determined."""
     duration_s: float = 0.0
 
 
 class Demand(Record):
-    """A constraint of one consumer."""
+    """A consumer's constraint on a provider."""
 
     id: str
     consumer: str
@@ -28,34 +28,38 @@ class Demand(Record):
 
 
 class Contradiction(Record):
-    """Demands on one provider that no version meets together. With one of them left out, some version would."""
+    """Constraints on one provider that no version satisfies together; without any one of them, some version
+    would.
+    """
 
     provider: str
     demands: tuple[Demand, ...]
 
     def __str__(self) -> str:
         words = (f"{d.consumer} wants {d.version_constraint} ({d.id})" for d in self.demands)
-        return f"no version of {self.provider} is good for all: {', '.join(words)}"
+        return f"no version of {self.provider} satisfies all: {', '.join(words)}"
 
 
 class Cycle(Record):
     """Repositories that need each other: `a → b → a`."""
 
     repos: tuple[str, ...]
-    """The first one stands at the end again."""
+    """Names along the cycle; the first one is repeated at the end."""
     dependencies: tuple[str, ...]
-    """One for each step."""
+    """Ids of the dependencies, one per step."""
     types: tuple[DependencyType, ...]
-    """Of the steps. A cycle at run time is one of runtime and mcp alone; others are met only by who develops."""
+    """Types of the steps. A cycle of only runtime and mcp dependencies matters at run time, others only
+    during development.
+    """
     at_run_time: bool
 
     def __str__(self) -> str:
-        kind = "at run time" if self.at_run_time else f"by way of {', '.join(dict.fromkeys(self.types))}"
+        kind = "at run time" if self.at_run_time else f"through {', '.join(dict.fromkeys(self.types))}"
         return f"{' → '.join(self.repos)}, {kind} ({', '.join(self.dependencies)})"
 
 
 class DependencyReport(Record):
-    """Everything that a check found. `written`: ids of those whose status in the file was another one."""
+    """Results of a check. `written` holds the ids whose status in the file was updated."""
 
     outcomes: tuple[Outcome, ...] = ()
     contradictions: tuple[Contradiction, ...] = ()
@@ -64,7 +68,7 @@ class DependencyReport(Record):
 
     @property
     def good(self) -> bool:
-        """Nothing unsatisfied and nothing contradictory; what is unknown is not held against anybody."""
+        """Return whether nothing is unsatisfied or contradictory; unknown results are accepted."""
         bad = any(outcome.status is DependencyStatus.UNSATISFIED for outcome in self.outcomes)
         return not bad and not self.contradictions
 
@@ -74,7 +78,7 @@ class Verdict:
     status: DependencyStatus
     why: str
     found: str | None = None
-    """The version that the provider has, where that was looked at."""
+    """The provider's version, if it was determined."""
 
 
 def satisfied(why: str, found: str | None = None) -> Verdict:
@@ -94,5 +98,5 @@ def holds(verdict: Verdict) -> bool:
 
 
 def joined(verdicts: Sequence[Verdict]) -> Verdict:
-    """Satisfied if all are, with all that they say; else the first that is not."""
+    """Return the first verdict that is not satisfied, else one that combines all reasons."""
     return next((v for v in verdicts if not holds(v)), None) or satisfied(" and ".join(v.why for v in verdicts))

@@ -1,9 +1,11 @@
-"""Ranges of semantic versions, as npm and Cargo write them: `^1.2.3`, `~1.2`, `1.x`, `>=1 <2 || 3.x`, `>=1.2, <1.5`.
+"""Ranges of semantic versions as npm and Cargo write them: `^1.2.3`, `~1.2`, `1.x`, `>=1 <2 || 3.x`, `>=1.2,
+<1.5`.
 
-The version and its order are semantic-version's. Its NpmSpec is not used, for it errs where prereleases are named, which
-is seen beside node's own semver: `1.2.3-beta` admits 1.2.3 too, `<=1.2.3-beta` as well, `>=1.0.0-rc.1 <1.0.0-rc.5` admits
-none between, `~1.2.0-beta` leaves out 1.2.1; and `>= 1.2` is refused for its blank. What Python alone writes (`~=`, `==1.4.*`, `!=`) is
-read too: people carry it over.
+Versions and their order come from the package semantic-version. Its NpmSpec is not used, because it differs
+from node's semver where prereleases are named: `1.2.3-beta` admits 1.2.3 too, `<=1.2.3-beta` as well,
+`>=1.0.0-rc.1 <1.0.0-rc.5` admits none between, `~1.2.0-beta` excludes 1.2.1; and `>= 1.2` is refused for its
+blank. Operators that only Python has (`~=`, `==1.4.*`, `!=`) are read too, because people use them out of
+habit.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _HYPHEN = re.compile(r"\s*(\S+)\s+-\s+(\S+)\s*")
 
 
 class Unreadable(ValueError):
-    """That is no range."""
+    """The text is not a valid range or version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +44,7 @@ class Comparator:
 
 
 Together = tuple[Comparator, ...]
-"""All of them must hold."""
+"""Comparators that must all hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +52,14 @@ class Range:
     alternatives: tuple[Together, ...]
 
     def admits(self, version: Version) -> bool:
-        version = version.truncate("prerelease")  # what a build is called has no order
+        version = version.truncate("prerelease")  # build metadata does not take part in the order
         return any(_admits(together, version) for together in self.alternatives)
 
 
 def _admits(together: Together, version: Version) -> bool:
-    """A prerelease is wanted only by those who name one of the same release: so npm and Cargo have it."""
+    """Return whether the comparators admit a version; a prerelease only if one names the same release, as in
+    npm and Cargo.
+    """
     if not all(comparator.holds(version) for comparator in together):
         return False
     named = (c.target for c in together if c.target.prerelease)
@@ -63,11 +67,11 @@ def _admits(together: Together, version: Version) -> bool:
 
 
 def disjoint(ranges: tuple[Range, ...]) -> bool:
-    """Whether no version is in all of them.
+    """Return whether no version is in all of the ranges, which a few candidates decide.
 
-    The least release of a meeting is 0.0.0 or stands at or right above a bound; the least prerelease of a meeting belongs
-    to a release whose prereleases a bound names, and is the first of these, that bound, or right above it. So these few
-    decide it.
+    The least release in an intersection is 0.0.0, or is at or directly above a bound. The least prerelease in
+    an intersection belongs to a release whose prereleases a bound names, and is the first of these, that
+    bound, or directly above it.
     """
     bounds = {c.target for r in ranges for together in r.alternatives for c in together}
     candidates = {_FIRST, *(near for bound in bounds for near in _neighbours(bound))}
@@ -83,7 +87,7 @@ def _neighbours(bound: Version) -> Iterator[Version]:
 
 
 def read_version(text: str) -> Version:
-    """`1.2`, `v1.2.3`, `1.2.3-rc.1`; raises Unreadable."""
+    """Parse `1.2`, `v1.2.3` or `1.2.3-rc.1`. Raises Unreadable."""
     numbers, *rest = re.split(r"(?=[-+])", text.strip().removeprefix("v"), maxsplit=1)
     complete = numbers + ".0" * (2 - numbers.count("."))
     try:
@@ -93,7 +97,9 @@ def read_version(text: str) -> Version:
 
 
 def read_range(text: str, *, bare: str = "=") -> Range:
-    """`bare` is what a version without an operator means: `=` at npm, `^` at Cargo. Raises Unreadable."""
+    """Parse a range. `bare` is the operator of a version without one: `=` for npm, `^` for Cargo. Raises
+    Unreadable.
+    """
     return Range(alternatives=tuple(found for part in text.split("||") for found in _alternatives(part, bare)))
 
 
@@ -122,7 +128,7 @@ def _blocks(part: str) -> Iterator[re.Match[str]]:
 
 
 def _meaning(block: re.Match[str], bare: str) -> tuple[Together, ...]:
-    """What one block says, in comparators; `!=` alone gives two alternatives."""
+    """Return the comparators of one block; only `!=` has two alternatives."""
     sign, *written, prerelease = block.groups()
     parts = [int(part) for part in _before_wildcard(written)]
     if prerelease and len(parts) < 3:
@@ -143,7 +149,7 @@ def _before_wildcard(written: list[str | None]) -> Iterator[str]:
 def _ranges(sign: str, floor: Version, parts: list[int]) -> tuple[Together, ...]:
     if not parts:
         if sign in ("<", ">", "!="):
-            raise Unreadable("nothing is beyond every version")
+            raise Unreadable("no version is outside of all versions")
         return ((Comparator(operator=">=", target=_FIRST),),)
     ceiling = _ceiling(sign, floor, parts)
     from_here, until = Comparator(operator=">=", target=floor), Comparator(operator="<", target=ceiling)
@@ -170,13 +176,15 @@ def _ranges(sign: str, floor: Version, parts: list[int]) -> tuple[Together, ...]
 
 
 def _ceiling(sign: str, floor: Version, parts: list[int]) -> Version:
-    """The first version beyond: with `-0`, which is the least prerelease, so that none of that release is let in."""
+    """Return the first version beyond the block, with `-0`, the least prerelease, to exclude prereleases of
+    that release.
+    """
     match sign:
-        case "^":  # the leftmost number that is not 0 stays; of `^0.0` what is written stays
+        case "^":  # the leftmost number that is not 0 is fixed; for `^0.0` all written numbers
             kept = next((i for i, part in enumerate(parts) if part), len(parts) - 1)
         case "~" | "~>":
             kept = min(len(parts), 2) - 1
-        case "~=":  # PEP 440: all but the last that is written
+        case "~=":  # PEP 440: all numbers but the last one are fixed
             kept = max(len(parts) - 2, 0)
         case _:
             kept = len(parts) - 1

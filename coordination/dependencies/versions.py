@@ -1,12 +1,12 @@
-"""The version that a provider's checkout has: what its manifest says, else its newest tag.
+"""Versions of checkouts, from the manifest or the newest tag, and the search for a pattern in a command's
+output.
 
-The files are looked at in the order below, as they lie in the folder; the first one that says a version counts. A manifest
-that leaves its version to git (setuptools-scm, hatch-vcs and the like), and one without a version, lead on to the tags.
-What a manifest computes by running code cannot be read here.
+Manifests are read in the order below; the first one with a version counts. A manifest that leaves its version
+to git (setuptools-scm, hatch-vcs and the like) or has none is followed by the tags. Versions that a manifest
+computes by running code cannot be read.
 
-A pattern looked for in a command's output by a process of its own: one that backtracks for ever can be ended.
-
-In a thread it could not, and nothing else in this process would run meanwhile. The process costs 25 ms.
+Patterns are searched in a process of their own, which can be killed if a pattern backtracks for ever; in a
+thread it could not be stopped, and would block all other threads. The process costs 25 ms.
 """
 
 from __future__ import annotations
@@ -34,23 +34,29 @@ from coordination.errors import CoordinationError, NotFound
 from coordination.git import ask_git
 
 _VERSION = re.compile(r"\d+\.\d")
-"""A number alone is no version: `v3` moves along at those who use it so, and `2026` counts something else."""
+"""Version with at least two numbers: tags like `v3` are moved along, and `2026` may count something else."""
 
 
 def newest_version_tag(folder: Path) -> str | None:
-    """By the order of versions, not of time: a late mend of 1.4 is not newer than 2.0. Only tags that HEAD holds count."""
+    """Return the tag with the highest version among those that HEAD contains; a later fix of 1.4 is not newer
+    than 2.0.
+    """
     tags = ask_git(folder, "tag", "--merged", "HEAD").split("\n")
     versions = {tag: order for tag in tags if (order := _order(without_prefix(tag, folder.name)))}
     return max(versions, key=versions.__getitem__, default=None)
 
 
 def without_prefix(tag: str, name: str) -> str:
-    """`v1.2`, `release-1.2` and, where several packages share a repository, `name-v1.2`, `name@1.2`, `name/1.2`."""
+    """Return the version of a tag: `v1.2`, `release-1.2`, or in a shared repository `name-v1.2`, `name@1.2`,
+    `name/1.2`.
+    """
     return re.sub(rf"^(?:(?:release|version|{re.escape(name)})[-@/_])?[vV]?(?=\d)", "", tag)
 
 
 def _order(text: str) -> tuple[Version, Semantic] | None:
-    """Both orders in one: a version that only one of them can read stands by its release in the other."""
+    """Return a sort key with both orders; a version that only one can read is represented by its release in
+    the other.
+    """
     if not _VERSION.match(text):
         return None
     try:
@@ -69,7 +75,9 @@ def _semantic(text: str) -> Semantic | None:
 
 
 Reader = Callable[[Path], str | None]
-"""From a folder to its version, None where its manifest is not there or says none; raises CoordinationError."""
+"""Function from a folder to its version; None if there is no manifest or version. Raises
+CoordinationError.
+"""
 
 MANIFESTS: dict[str, tuple[Rules, Reader]] = {
     "pyproject.toml": (Rules.PYTHON, manifests.pyproject_version),
@@ -83,23 +91,25 @@ MANIFESTS: dict[str, tuple[Rules, Reader]] = {
 class Found:
     version: str
     source: str
-    """`pyproject.toml`, `tag v1.2.3`"""
+    """Origin of the version: `pyproject.toml`, `tag v1.2.3`."""
     rules: Rules
 
 
 def find_version(folder: Path) -> Found:
-    """Raises NotFound with all that was looked for, or CoordinationError at a damaged manifest."""
+    """Return the version of a checkout. Raises NotFound with all places searched, CoordinationError for a
+    damaged manifest.
+    """
     for name, (rules, read) in MANIFESTS.items():
         if version := read(folder):
             return Found(version=version, source=name, rules=rules)
     if tag := newest_version_tag(folder):
         return Found(version=without_prefix(tag, folder.name), source=f"tag {tag}", rules=_rules_by_name(folder))
     looked = ", ".join(MANIFESTS)
-    raise NotFound(f"no version found in {folder}: none in {looked}, and no tag like v1.2.3 on what is checked out")
+    raise NotFound(f"no version found in {folder}: none in {looked}, and no tag like v1.2.3 in the history of HEAD")
 
 
 def find_rules(folder: Path) -> Rules:
-    """By which rules the folder's version is judged; where it has none, by which it would be."""
+    """Return the rules by which the folder's version is judged, or would be if it had one."""
     try:
         found = find_version(folder)
     except CoordinationError:
@@ -112,13 +122,13 @@ def _rules_by_name(folder: Path) -> Rules:
 
 
 def why_not(error: CoordinationError) -> str:
-    """On one line."""
+    """Return the error's message and hint on one line."""
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
 LOOK_S = 0.05
 HALF = 4 * 1024 * 1024
-"""So much of the output's beginning is looked at, and so much of its end."""
+"""Bytes of output that are searched, from the start and from the end each."""
 SEARCH = """\
 import json, re, sys
 fits = re.compile(json.loads(sys.stdin.buffer.readline())).search
@@ -131,7 +141,7 @@ ENDS = {10: True, 11: False}
 
 @dataclass(kw_only=True)
 class Searched:
-    """The output that is looked at: all of it, unless it is very long."""
+    """The output to be searched: all of it, or its start and end if it is very long."""
 
     head: bytearray = field(default_factory=bytearray)
     tail: bytearray = field(default_factory=bytearray)
@@ -146,14 +156,16 @@ class Searched:
             self.cut = True
 
     def text(self) -> bytes:
-        """What a cut has left of a line is no line."""
+        """Return the bytes to be searched, without the partial lines at a cut."""
         if not self.cut:
             return bytes(self.head + self.tail)
         return bytes(self.head[: self.head.rfind(b"\n") + 1] + self.tail[self.tail.find(b"\n") + 1 :])
 
 
 def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> bool | None:
-    """None where that cannot be said before `until`, of the monotonic clock, or before it is called off."""
+    """Return whether a line matches; None if that is not known at `until` (monotonic clock) or on
+    cancellation.
+    """
     given = json.dumps(pattern).encode() + b"\n" + text
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", SEARCH],
@@ -175,6 +187,8 @@ def fits_a_line(pattern: str, text: bytes, *, until: float, stopped: Event) -> b
 
 
 def _feed(stdin: IO[bytes], given: bytes) -> None:
-    """By a thread: `communicate` cannot be asked to go on after a while (CPython leaves the rest of the input out)."""
-    with suppress(OSError), stdin:  # it was ended
+    """Write the input in a thread, because `communicate` cannot resume after a timeout (CPython drops the
+    rest of the input).
+    """
+    with suppress(OSError), stdin:  # the process was killed
         stdin.write(given)

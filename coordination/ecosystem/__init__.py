@@ -1,16 +1,16 @@
-"""ecosystem.yaml: read fast and judged at once, edited byte for byte.
+"""Reading, validating and editing ecosystem.yaml. An edit changes only the bytes that it must.
 
-| file | |
+| module | content |
 |---|---|
-| `document.py` `parsing.py` | the file, found and read: records, warnings, or every problem in it |
-| `cache.py` `outline.py` | what a large file said last time, and where each record of it stands |
-| `layout.py` `naming.py` | which record stands where; which fields name other records |
-| `checks.py` `wording.py` | what is wrong, in words |
-| `writeback.py` | what a run achieved, written back |
-| `editing.py` `changes.py` | an edit: decided, made, saved as a whole or not at all, by one writer at a time |
-| `piecewise.py` `revision.py` | how it is made and proved: a few records read alone, or the whole file |
-| `edit/` | the few characters that change, in the hand of what stands there |
-| `yaml_text/` | YAML text: nodes, values, places, lines |
-| `scan.py` `first_file.py` | `coord init` |
-| `schema.py` `presenting.py` | the JSON Schema; the file as it is shown to others, without secrets |
+| `document.py` `parsing.py` | reading the file: its records and warnings, or every problem in it |
+| `cache.py` `outline.py` | the parsed content of large files; the lines of each record |
+| `layout.py` | records by section of the file; fields that name other records |
+| `checks.py` `wording.py` | checks across records; messages for validation errors |
+| `writeback.py` | results of a run, written into the file |
+| `editing.py` `changes.py` | one edit: collected, applied and saved atomically, under a lock |
+| `piecewise.py` `revision.py` | applying and verifying an edit, on a few records or on the whole file |
+| `edit/` | text edits in the style of the surrounding text |
+| `yaml_text/` | YAML text: nodes, values, positions, lines |
+| `first_file.py` | the file that `coord init` writes |
+| `schema.py` | the JSON Schema |
 """

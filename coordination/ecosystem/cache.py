@@ -1,9 +1,9 @@
-"""What large files said when they were last read, so that they need not be parsed again.
+"""Cache of parsed large files, so that an unchanged file is not parsed again.
 
-One file per ecosystem file, in the user's own cache folder: it holds a pickle, which is code to whoever loads it, and
-whatever stands beside the ecosystem file may have come with a clone of a stranger's repository. It is believed only
-when it is ours, nobody else may write it, and it was made from the very same bytes by the very same code. Everything
-here may fail; then the file is parsed, as if there were no cache.
+There is one cache file per ecosystem file, in the user's own cache folder. It holds a pickle, which can
+execute code when it is loaded, and files beside the ecosystem file may come with a clone of an untrusted
+repository. So a cache file is used only if this user owns it, nobody else may write it, and it was made from
+the same bytes by the same code. On any failure the file is parsed as if there were no cache.
 """
 
 from __future__ import annotations
@@ -27,45 +27,45 @@ from coordination.ecosystem.yaml_text.tree import gc_paused
 from coordination.files import replacing
 
 SMALLEST = 100_000
-"""Bytes. A file of this size is parsed in 30 ms; to look it up takes 5."""
+"""Minimum size in bytes: parsing a file of this size takes 30 ms, a lookup 5 ms."""
 KEPT = 20
-"""So many files' caches stay, the newest ones."""
+"""Number of cache files that are kept, the newest ones."""
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def recall(raw: bytes, path: Path) -> Snapshot | None:
-    """What these bytes said at this path."""
-    place = _place(path) if len(raw) >= SMALLEST else None
-    kept = _read_own(place) if place is not None else None
+def load(raw: bytes, path: Path) -> Snapshot | None:
+    """Return the cached content for these bytes at this path, or None."""
+    place = _cache_file(path) if len(raw) >= SMALLEST else None
+    kept = _read_private(place) if place is not None else None
     if kept is None or kept[:_DIGEST_BYTES] != _key(raw):
         return None
     body = memoryview(kept)[2 * _DIGEST_BYTES :]
     if hashlib.sha256(body).digest() != kept[_DIGEST_BYTES : 2 * _DIGEST_BYTES]:
         return None
     with gc_paused():
-        ecosystem, warnings, outline = pickle.loads(body)  # noqa: S301 - ours, see above
+        ecosystem, warnings, outline = pickle.loads(body)  # noqa: S301 - see the module docstring
     if warnings is not None:
         warnings = tuple(replace(problem, file=str(path)) for problem in warnings)
     document = Document(path=path, text=raw, ecosystem=ecosystem, known_warnings=warnings)
     return Snapshot(document=document, outline=outline)
 
 
-def keep(snapshot: Snapshot) -> None:
+def store(snapshot: Snapshot) -> None:
     document = snapshot.document
-    place = _place(document.path) if len(document.text) >= SMALLEST else None
+    place = _cache_file(document.path) if len(document.text) >= SMALLEST else None
     if place is None:
         return
     body = pickle.dumps((document.ecosystem, document.known_warnings, snapshot.outline), protocol=5)
     with contextlib.suppress(OSError):
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if _is_ours(place.parent.lstat(), stat.S_ISDIR):
+        if _is_private(place.parent.lstat(), stat.S_ISDIR):
             with replacing(place, durable=False) as file:
                 file.write(_key(document.text) + hashlib.sha256(body).digest())
                 file.write(body)
-            _forget_old(place.parent)
+            _delete_old(place.parent)
 
 
-def _place(path: Path) -> Path | None:
+def _cache_file(path: Path) -> Path | None:
     folder = settings.cache_folder_from_environment()
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
     return None if folder is None else folder / f"{name}.ecosystem"
@@ -77,29 +77,31 @@ def _key(raw: bytes) -> bytes:
 
 @cache
 def _code() -> bytes:
-    """Which code reads the file and defines its records: its versions, and the state of its source."""
+    """Return a fingerprint of the code that reads the file and defines its records: versions and source file
+    states.
+    """
     sources = [*Path(__file__).parent.rglob("*.py"), *(Path(str(m.__file__)) for m in (errors, models, settings))]
     states = [(str(source), source.stat().st_size, source.stat().st_mtime_ns) for source in sorted(sources)]
     return repr((sys.version, pydantic.VERSION, states)).encode()
 
 
-def _read_own(place: Path) -> bytes | None:
+def _read_private(place: Path) -> bytes | None:
     try:
-        if not _is_ours(place.parent.lstat(), stat.S_ISDIR):
+        if not _is_private(place.parent.lstat(), stat.S_ISDIR):
             return None
         with os.fdopen(os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-            return file.read() if _is_ours(os.fstat(file.fileno()), stat.S_ISREG) else None
+            return file.read() if _is_private(os.fstat(file.fileno()), stat.S_ISREG) else None
     except OSError:
         return None
 
 
-def _is_ours(status: os.stat_result, kind: Callable[[int], bool]) -> bool:
+def _is_private(status: os.stat_result, kind: Callable[[int], bool]) -> bool:
     others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return kind(status.st_mode) and status.st_uid == os.geteuid() and not others_write
 
 
-def _forget_old(folder: Path) -> None:
-    """The oldest ones, with what a killed process left half written."""
+def _delete_old(folder: Path) -> None:
+    """Delete all but the newest cache files, and with them partly written ones of killed processes."""
     oldest_last = sorted(folder.iterdir(), key=lambda place: place.lstat().st_mtime, reverse=True)
     for place in oldest_last[KEPT:]:
         place.unlink(missing_ok=True)

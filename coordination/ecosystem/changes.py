@@ -1,7 +1,8 @@
-"""What an edit is to do, collected before anything is done: fields set, records added, records taken out.
+"""Changes that an edit collects before it is applied: fields set, records added, records removed.
 
-A place is a section of `coordination` (or `repos`, `resources`) and the id of a record in it, for a milestone those of its plan first:
-("todos", "TODO-001"), ("plans", "PLAN-001", "milestones", "M1").
+A place is a section of `coordination` (or `repos`, `resources`) and the id of a record in it; for a
+milestone, the section and id of its plan come first: ("todos", "TODO-001"), ("plans", "PLAN-001",
+"milestones", "M1").
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from coordination.models import Record, Repo, Resource
 
 Place = tuple[str, ...]
 TOP = ("repos", "resources")
-"""Lists that stand at the top of the file."""
+"""Lists at the top level of the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """All that one edit does. Locations are those before the edit; fields are set first, then records added, then taken out."""
+    """All changes of one edit. Locations refer to the file before the edit; fields are set first, then
+    records are added, then removed.
+    """
 
     fields: dict[Location, dict[str, Plain]] = field(default_factory=dict)
     removed: list[Location] = field(default_factory=list)
@@ -35,7 +38,7 @@ class Changes:
 
 
 class Edit:
-    """What the decision of an edit works on. `document` is the file as it stands, and stays so while it is decided."""
+    """Collector of an edit's changes. `document` is the unchanged file, also while changes are collected."""
 
     def __init__(self, document: Document) -> None:
         self.document = document
@@ -43,19 +46,22 @@ class Edit:
         self._known: dict[Location, dict[str, Location]] = {}
 
     def set(self, place: Place, field: str, value: Plain) -> None:
-        """The record's field becomes the value; None takes the field out. Raises NotFound, UsageError.
+        """Set a field of a record; None removes the field. Raises NotFound, UsageError.
 
-        The place may also be a record in a field, if it is there: ("dependencies", "DEP-1", "validation").
+        The place may also name a record inside a field, if that exists: ("dependencies", "DEP-1",
+        "validation").
         """
         if field not in record_at(place if len(place) % 2 else place[:-1]).model_fields:
-            raise UsageError(f"{place[-1]} has no field {field!r}", "see what there is in the README: The file")
+            raise UsageError(f"{place[-1]} has no field {field!r}", "see the fields in the README, section The file")
         if (new := self._new(place)) is not None:
             new[field] = value
         else:
             self.changes.fields.setdefault(self._location(place), {})[field] = value
 
     def add(self, place: Place, record: Mapping[str, Plain]) -> None:
-        """A record at the end of a list. Fields that are None are left out. Raises UsageError when its id is taken."""
+        """Append a record to a list, without the fields that are None. Raises UsageError if
+        its id is taken.
+        """
         kind = record_at(place)
         name = record[key_of(kind)]
         taken = self._positions(self._location(place)).get(name)
@@ -65,7 +71,7 @@ class Edit:
         added[name] = {field: value for field, value in record.items() if value is not None}
 
     def remove(self, place: Place) -> None:
-        """The record goes, with what is written about it. Raises NotFound."""
+        """Remove a record and the changes collected for it. Raises NotFound."""
         if self._new(place) is not None:
             del self.changes.added[self._location(place[:-1])][place[-1]]
             return
@@ -75,13 +81,13 @@ class Edit:
         self.changes.removed.append(location)
 
     def _new(self, place: Place) -> dict[str, Plain] | None:
-        """The record that this edit adds at the place."""
+        """Return the record that this edit adds at the place, or None."""
         if len(place) != 2:
             return None
         return self.changes.added.get(_list_location(place[0]), {}).get(place[1])
 
     def _location(self, place: Place) -> Location:
-        """Where a list or a record stands, before the edit."""
+        """Return the location of a list or a record before the edit."""
         if len(place) % 2:
             owner = self._location(place[:-1]) if len(place) > 1 else ()
             return (*owner, place[-1]) if owner else _list_location(place[-1])
@@ -103,7 +109,7 @@ class Edit:
 
 
 def record_at(list_place: Place) -> type[Record]:
-    """What stands in the list at a place; raises UsageError where there is no such list."""
+    """Return the type of the records in a list. Raises UsageError if there is no such list."""
     section, *inner = list_place[::2]
     try:
         return model_at((*_list_location(section), *inner))
@@ -113,7 +119,7 @@ def record_at(list_place: Place) -> type[Record]:
 
 
 def key_of(record: type[Record]) -> str:
-    """The field that tells one of a kind from the others."""
+    """Return the name of the field that identifies a record."""
     return "name" if record in (Repo, Resource) else "id"
 
 

@@ -1,4 +1,4 @@
-"""What no record can judge alone: ids given twice, references that lead nowhere."""
+"""Checks across records: repeated ids, undeclared references, unknown sections and fields."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from coordination.models import Coordination, Ecosystem, Repo, Todo
 from coordination.text import Suggester, counted, nearest
 
 OURS_NEVER = "x-"
-"""Names that begin so belong to others, and no future version of coord takes them."""
+"""Prefix of names that belong to other tools; coord will never use one."""
 NEAR_MISS = 0.75
-"""How alike an unknown name must be to be taken for a misspelt one: `setings`, not `roles` for `repos`."""
+"""Similarity from which an unknown name counts as misspelt: `setings` does, `roles` for `repos` does not."""
 WORK = ("issues", "plans", "todos")
-"""Blockers name any of these, so they share one space of ids."""
+"""Sections that blockers may name, so they share one id space."""
 
 
-def contradictions(data: dict[str, Any]) -> Iterator[Diagnostic]:
-    """On the bare values, so that they are found beside whatever else is wrong."""
+def repeated_ids(data: dict[str, Any]) -> Iterator[Diagnostic]:
+    """Yield every repeated id. Works on plain values, so that it also reports files that are invalid
+    otherwise.
+    """
     yield from _repeated([(("repos",), "name")], data)
     yield from _repeated([(("resources",), "name")], data)
     yield from _repeated([(("coordination", kind), "id") for kind in WORK], data)
@@ -49,42 +51,48 @@ def _items(data: Any, location: Location) -> Iterator[tuple[Location, dict[str, 
             yield (*location, i), item
 
 
-def is_foreign(location: Location) -> bool:
-    """Whether the place belongs to other tools: an unknown section, or an unknown field of a repository."""
+def belongs_to_other_tools(location: Location) -> bool:
+    """Return whether the place belongs to other tools: an unknown section, or an unknown field of a
+    repository.
+    """
     section, *inner = location or ("",)
     if section not in Ecosystem.model_fields:
         return bool(section)
     return section == "repos" and len(inner) > 1 and inner[1] not in Repo.model_fields
 
 
-def foreign_parts(data: dict[str, Any]) -> Iterator[Diagnostic]:
-    """Sections and fields of repositories that are unknown here, and so ignored. Names that begin with `x-` are meant to be."""
+def unknown_parts(data: dict[str, Any]) -> Iterator[Diagnostic]:
+    """Yield unknown sections and unknown fields of repositories, which coord ignores, without those that
+    begin with `x-`.
+    """
     for name in data:
-        if is_foreign((name,)) and not name.startswith(OURS_NEVER):
-            yield _foreign([(name,)], "section", _known_section(name))
+        if belongs_to_other_tools((name,)) and not name.startswith(OURS_NEVER):
+            yield _unknown_part([(name,)], "section", _known_section(name))
     fields: dict[str, list[Location]] = {}
     for item, repo in _items(data, ("repos",)):
         for name in repo:
-            if is_foreign((*item, name)) and not name.startswith(OURS_NEVER):
+            if belongs_to_other_tools((*item, name)) and not name.startswith(OURS_NEVER):
                 fields.setdefault(name, []).append((*item, name))
     for name, locations in fields.items():
-        yield _foreign(locations, "field", nearest(name, tuple(Repo.model_fields), cutoff=NEAR_MISS))
+        yield _unknown_part(locations, "field", nearest(name, tuple(Repo.model_fields), cutoff=NEAR_MISS))
 
 
 def _known_section(name: str) -> str:
-    """The section that was perhaps meant."""
-    if name in Coordination.model_fields and name != "id":  # a catalogue's own id is another
+    """Return the section that was probably meant, or ""."""
+    if name in Coordination.model_fields and name != "id":  # a catalogue's own id is something else
         return f"coordination.{name}"
     return nearest(name, tuple(Ecosystem.model_fields), cutoff=NEAR_MISS)
 
 
-def _foreign(locations: list[Location], noun: str, suggestion: str) -> Diagnostic:
+def _unknown_part(locations: list[Location], noun: str, suggestion: str) -> Diagnostic:
     message = f"is a {noun} that coord does not know; it is kept and ignored{_more(locations)}"
     return Diagnostic(location=locations[0], message=message, suggestion=suggestion, show_value=False)
 
 
-def loose_references(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
-    """Names of what the file does not declare. Each name is said once, at its first place: files grow piece by piece."""
+def undeclared_references(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
+    """Yield references to undeclared records, each name once with its first place, because files grow
+    gradually.
+    """
     coordination = ecosystem.coordination
     declared: dict[str, set[str]] = {
         "repo": {r.name for r in ecosystem.repos},
@@ -93,18 +101,18 @@ def loose_references(ecosystem: Ecosystem) -> Iterator[Diagnostic]:
     }
     work = declared["plan"].union((i.id for i in coordination.issues), (t.id for t in coordination.todos))
     declared["todo, issue or plan"] = work.union(m.id for p in coordination.plans for m in p.milestones)
-    loose: dict[tuple[str, str], list[Location]] = {}
+    undeclared: dict[tuple[str, str], list[Location]] = {}
     for location, kind, name in _references(ecosystem):
         if name not in declared[kind]:
-            loose.setdefault((kind, name), []).append(location)
+            undeclared.setdefault((kind, name), []).append(location)
     suggester = Suggester()
-    for (kind, name), locations in loose.items():
-        yield _loose(locations, kind, suggester.nearest(name, declared[kind]))
-    yield from _loose_milestones(ecosystem, work)
+    for (kind, name), locations in undeclared.items():
+        yield _undeclared(locations, kind, suggester.nearest(name, declared[kind]))
+    yield from _undeclared_milestones(ecosystem, work)
     yield from _beyond_capacity(ecosystem)
 
 
-def _loose(locations: list[Location], kind: str, suggestion: str) -> Diagnostic:
+def _undeclared(locations: list[Location], kind: str, suggestion: str) -> Diagnostic:
     message = f"names a {kind} that the file does not declare{_more(locations)}"
     return Diagnostic(location=locations[0], message=message, suggestion=suggestion)
 
@@ -142,8 +150,10 @@ def _each(here: Location, field: str, names: str | tuple[str, ...], kind: str) -
         yield (*here, field, i), kind, name
 
 
-def _loose_milestones(ecosystem: Ecosystem, work: set[str]) -> Iterator[Diagnostic]:
-    """A milestone depends on others of its plan, or on work."""
+def _undeclared_milestones(ecosystem: Ecosystem, work: set[str]) -> Iterator[Diagnostic]:
+    """Yield undeclared dependencies of milestones, which name milestones of the same plan, issues, plans or
+    todos.
+    """
     suggester = Suggester()
     for i, plan in enumerate(ecosystem.coordination.plans):
         known = {m.id for m in plan.milestones}
@@ -151,7 +161,7 @@ def _loose_milestones(ecosystem: Ecosystem, work: set[str]) -> Iterator[Diagnost
             for k, name in enumerate(milestone.dependencies):
                 if name not in known and name not in work:
                     location = ("coordination", "plans", i, "milestones", j, "dependencies", k)
-                    yield _loose([location], "milestone", suggester.nearest(name, known))
+                    yield _undeclared([location], "milestone", suggester.nearest(name, known))
 
 
 def _beyond_capacity(ecosystem: Ecosystem) -> Iterator[Diagnostic]:

@@ -1,4 +1,4 @@
-"""`ecosystem.yaml`, found and read: valid as a whole, or refused with every problem at its line."""
+"""Finding and reading `ecosystem.yaml`: a valid file, or every problem with its line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ __all__ = ["Document", "find", "load", "parse", "read_bytes", "snapshot"]
 
 
 def find(start: Path, explicit: Path | None = None) -> Path:
-    """The ecosystem file: the explicit one, else the nearest upward from `start`; raises NotFound."""
+    """Return the path of the file: the explicit one, else the nearest in `start` or a folder above it. Raises
+    NotFound.
+    """
     if explicit is not None:
         path = explicit / FILE_NAME if explicit.is_dir() else explicit
         if not path.is_file():
@@ -31,17 +33,19 @@ def find(start: Path, explicit: Path | None = None) -> Path:
 
 
 def load(path: Path) -> Document:
-    """Read and judge the file; raises NotFound, InvalidFile, or CoordinationError when it cannot be read."""
+    """Read and validate the file. Raises NotFound, InvalidFile, or CoordinationError if it cannot be read."""
     return snapshot(read_bytes(path), path).document
 
 
-@lru_cache(maxsize=1)  # an edit begins with what was read to see what to change
+@lru_cache(maxsize=1)  # an edit starts with the same bytes that were read to plan it
 def snapshot(raw: bytes, path: Path) -> Snapshot:
-    """What the bytes of the file at `path` say: looked up where they were read before. Raises InvalidFile."""
-    known = cache.recall(raw, path)
+    """Return the content of the file at `path`, from the cache if it was parsed before.
+    Raises InvalidFile.
+    """
+    known = cache.load(raw, path)
     if known is None:
         known = parse(raw, path).snapshot()
-        cache.keep(known)
+        cache.store(known)
     return known
 
 

@@ -1,13 +1,15 @@
-"""An edit of the file that either happens exactly as meant, or not at all, by one writer at a time.
+"""Atomic edits of the file by one writer at a time: an edit is applied exactly as meant, or not at all.
 
-Under the file's lock: read, decide what to change, make the new text, parse it again, compare its values with those
-that were meant, and replace the file as a whole. An editor that does not know the lock may save in between, so the bytes are
-compared once more right before the replacement, and the edit begins anew.
+Under the file's lock an edit reads the file, decides what to change, makes the new text, parses it, compares
+its values with the intended ones, and replaces the file as a whole. A text editor that does not know the lock
+may save in between; so the bytes are compared once more right before the replacement, and the edit starts
+again if they differ.
 
-The lock is the kernel's (`flock`) on a small file beside the one that is edited, so it is gone with the process that held it. Lock files
-stay: removing one would let two writers hold locks on two files of one name. They stand in `.coord/`, which git does not see.
-`flock` has no timeout, so a waiter asks again and again, and a writer that comes back at once would nearly always be faster.
-So there is a second lock: one process waits for the lock itself, all others, and the one that comes back, for the second.
+The lock is the kernel's (`flock`) on a small file beside the edited one, so it is released when its holder
+dies. Lock files are never removed, because two writers could then hold locks on two files of one name. They
+are in `.coord/`, which git ignores. `flock` has no timeout, so a waiting process polls; a writer that comes
+back at once would nearly always be faster. So there is a second lock: one process waits for the lock itself,
+and all others, including a returning writer, wait for the second.
 """
 
 from __future__ import annotations
@@ -30,14 +32,16 @@ from coordination.errors import CoordinationError, EditConflict
 from coordination.files import lock, open_lock, open_private, remove_unfinished, replacing, sync_folder, unlock
 
 WAIT = timedelta(seconds=30)
-"""An edit of a file with 10,000 todos takes up to 4 s; several may queue."""
+"""Limit of the wait for the lock: an edit of a file with 10,000 todos takes up to 4 s, and
+several may queue.
+"""
 _LOOK_AGAIN_S = 0.01
 _HEAD_LOOKS_AGAIN_S = 0.001
 
 
 @contextmanager
 def exclusive(path: Path, wait: timedelta = WAIT) -> Iterator[None]:
-    """Hold the lock of the file at `path`; raises EditConflict when others keep it for longer than `wait`."""
+    """Hold the lock of the file at `path`. Raises EditConflict if others hold it for longer than `wait`."""
     deadline = time.monotonic() + wait.total_seconds()
     with _opened(path, "turn") as turn, _opened(path, "lock") as held:
         _lock(turn, path, deadline, _LOOK_AGAIN_S)
@@ -72,26 +76,26 @@ def _open(path: Path, kind: str) -> int:
 
 def _lock(descriptor: int, path: Path, deadline: float, poll_s: float) -> None:
     if not lock(descriptor, max(0.0, deadline - time.monotonic()), poll_s):
-        raise EditConflict(f"somebody else is editing {path}", "try again when they have finished")
+        raise EditConflict(f"another process is editing {path}", "try again when it has finished")
 
 
 def save(path: Path, new: bytes) -> None:
-    """Replace the file's bytes. Mode and owner stay, a symlink goes on pointing to the same file.
+    """Replace the file's bytes; keep its mode and owner, and follow a symlink.
 
-    The bytes are on disk before the name points to them. On any failure the old file is as it was, and
-    CoordinationError says why.
+    The bytes are on disk before the name points to them. On failure the old file is unchanged, and
+    CoordinationError states the cause.
     """
     target = path.resolve()
     try:
         before = target.stat()
         if not before.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(target, os.W_OK):
-            raise PermissionError(13, "the file is read-only")  # a rename would not ask
+            raise PermissionError(13, "the file is read-only")  # the rename alone would succeed
         with replacing(target, durable=True) as file:
             file.write(new)
-            with contextlib.suppress(PermissionError):  # only root may give a file to others
+            with contextlib.suppress(PermissionError):  # only root may change the owner
                 os.fchown(file.fileno(), before.st_uid, before.st_gid)
             os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
-        with contextlib.suppress(OSError):  # the file is whole, and not every file system can do this
+        with contextlib.suppress(OSError):  # the file is complete, and not every file system supports this
             sync_folder(target.parent)
     except OSError as error:
         raise CoordinationError(
@@ -105,11 +109,12 @@ ATTEMPTS = 5
 
 
 def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
-    """The document after the changes that `decide` asks for; when it asks for none the file is not touched.
+    """Apply the changes that `decide` collects and return the new document; without changes, leave the file
+    alone.
 
-    `decide` may be called several times, each time with the file as it then stands. Raises what `decide` raises,
-    EditConflict, InvalidFile (the file was broken before), CoordinationError (it cannot be written); the file is then
-    as it was.
+    `decide` may be called several times, each time with the current file. Raises what `decide` raises,
+    EditConflict, InvalidFile (the file was invalid before), or CoordinationError (it cannot be written); the
+    file is then unchanged.
     """
     with exclusive(path.resolve()), gc_paused():
         for _ in range(ATTEMPTS):
@@ -122,11 +127,9 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
             if read_bytes(path) == before.document.text:
                 remove_unfinished(path.resolve())  # others of ours write only with the lock
                 save(path, after.document.text)
-                cache.keep(after)
+                cache.store(after)
                 return after.document
-    raise EditConflict(
-        f"{path} was changed {ATTEMPTS} times while it was edited", "save it in the editor and try again"
-    )
+    raise EditConflict(f"{path} was changed {ATTEMPTS} times during the edit", "save it in the editor and try again")
 
 
 def _revised(before: Snapshot, changes: Changes) -> Snapshot:

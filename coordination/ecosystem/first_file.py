@@ -1,7 +1,4 @@
-"""The first ecosystem.yaml of a folder: its repositories, and a small plan to begin with.
-
-The git checkouts in a folder, as the repositories that a first ecosystem.yaml declares (`first_file.py`).
-"""
+"""The first ecosystem.yaml of a folder: the git repositories found there, and a small example plan."""
 
 from __future__ import annotations
 
@@ -84,12 +81,14 @@ _PLAN = """
 
 
 def new_id() -> str:
-    """A random id of an ecosystem; the word before it keeps YAML from reading a number."""
+    """Return a random ecosystem id; its prefix keeps YAML from reading it as a number."""
     return f"eco-{secrets.token_hex(8)}"
 
 
 def first_file(repos: Sequence[Repo]) -> str:
-    """Its text: valid without warnings, and PLAN-001 can be swept as it is. Without repositories there is no plan."""
+    """Return the text of the file: valid without warnings, with a PLAN-001 that can be swept, unless there
+    are no repositories.
+    """
     if not repos:
         return _HEAD + _NO_REPOS + _ID.format(id=new_id())
     first, second = repos[0].name, repos[min(1, len(repos) - 1)].name
@@ -99,13 +98,13 @@ def first_file(repos: Sequence[Repo]) -> str:
 
 
 def write_first(path: Path, text: str) -> None:
-    """Write the file, never over another one; raises UsageError when there is one."""
+    """Write the file. Raises UsageError if it exists, and never overwrites it."""
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError as error:
         raise UsageError(
-            f"{path} exists already and was left as it is", "edit it, or take it away and try again"
+            f"{path} exists already and was not changed", "edit it, or move it away and try again"
         ) from error
     except OSError as error:
         raise CoordinationError(
@@ -120,22 +119,22 @@ def _repo(repo: Repo) -> str:
 
 
 def _scalar(text: str) -> str:
-    """As it is where YAML cannot take it for anything else; else in double quotes, which JSON's are."""
+    """Return the text as it is if YAML reads it as the same text, else in double quotes as in JSON."""
     plain = _NEEDS_NO_QUOTES.fullmatch(text) and plain_value(text) == text
     return text if plain else json.dumps(text, ensure_ascii=False)
 
 
 DEPTH = 3
-"""Folders below the first: `group/subgroup/repo` is found."""
+"""Levels of folders that are searched: `group/subgroup/repo` is found."""
 
 NOT_ENTERED = frozenset({"node_modules", "venv", "__pycache__", "site-packages", "vendor", "build", "dist", "target"})
 
 
 def find_repos(folder: Path, depth: int = DEPTH) -> list[Repo]:
-    """Every checkout below `folder`, with its path relative to it, sorted by path; if there is none, `folder` itself.
+    """Return every checkout below `folder` by path, relative to it; if there is none, `folder` itself.
 
-    What stands inside a checkout (submodules, vendored sources) is its own business; of several worktrees of one
-    repository the first counts. Raises GitRefused when there is no git.
+    Checkouts inside a checkout (submodules, vendored sources) are skipped, and only the first of several
+    worktrees of one repository is returned. Raises GitRefused if git is not installed.
     """
     checkouts = list(_checkouts(folder, depth)) or [folder] * _is_checkout(folder)
     repos: list[Repo] = []
@@ -159,13 +158,13 @@ def _checkouts(folder: Path, depth: int) -> Iterator[Path]:
 def _folders(folder: Path) -> list[Path]:
     try:
         children = [Path(entry.path) for entry in os.scandir(folder) if entry.is_dir()]
-    except OSError:  # not ours to read, or gone
+    except OSError:  # not readable, or removed meanwhile
         return []
     return sorted(c for c in children if not c.name.startswith(".") and c.name not in NOT_ENTERED and _is_text(c.name))
 
 
 def _is_text(name: str) -> bool:
-    """Names that are no Unicode cannot be written into the file."""
+    """Return whether the name can be written into the file: printable, and valid Unicode."""
     return name.isprintable() and not any("\ud800" <= c <= "\udfff" for c in name)
 
 
@@ -185,7 +184,7 @@ def _scanned_repo(folder: Path, checkout: Path, taken: set[str]) -> Repo:
 
 
 def _name(relative: Path, taken: set[str]) -> str:
-    """The folder's name in the letters that names are made of; with its parents' when another one has it already."""
+    """Return the folder's name in allowed characters, prefixed with parent folders if the name is taken."""
     parts = [_plain(part) for part in relative.parts]
     names = ["-".join(parts[-n:]) for n in range(1, len(parts) + 1)]
     numbered = (f"{names[-1]}-{n}" for n in range(2, len(taken) + 3))
@@ -198,7 +197,7 @@ def _plain(part: str) -> str:
 
 
 def _branch(checkout: Path) -> str:
-    """What origin calls its default branch, if it is here too; else the one that is checked out."""
+    """Return origin's default branch if it exists locally, else the branch that is checked out."""
     default = ask_git(checkout, "symbolic-ref", "--short", "refs/remotes/origin/HEAD").removeprefix("origin/")
     if default and ask_git(checkout, "rev-parse", "--verify", "--quiet", f"refs/heads/{default}"):
         return default
@@ -209,7 +208,9 @@ def _branch(checkout: Path) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """The address without passwords and tokens: the file is shared. `git@host:path` holds none."""
+    """Return the URL without passwords and tokens, because the file is shared.
+    `git@host:path` contains none.
+    """
     if "://" not in url:
         return url
     parts = urlsplit(url)

@@ -1,7 +1,4 @@
-"""Which record stands where in the file.
-
-Which fields of a record name other records.
-"""
+"""Types of the records in each section of the file, and the fields in which they name other records."""
 
 from __future__ import annotations
 
@@ -34,7 +31,9 @@ RECORDS: dict[str, type[models.Record]] = {
     "coordination.dependencies": models.Dependency,
     "coordination.dependencies.validation": models.Validation,
 }
-"""By section: the names of a location, positions in lists left out. Actions are told apart by their type."""
+"""Record types by section: the names of a location without positions in lists. Actions are distinguished by
+`type`.
+"""
 
 
 def section_of(location: Location) -> str:
@@ -42,7 +41,7 @@ def section_of(location: Location) -> str:
 
 
 def model_at(location: Location) -> type[models.Record]:
-    """What stands at the location of a record, or in the list there."""
+    """Return the type of the record at the location, or of the records in the list there."""
     return RECORDS[section_of(location)]
 
 
@@ -53,7 +52,7 @@ TO_WORK: Mapping[type[Record], tuple[str, ...]] = {
     Plan: (),
     Dependency: (),
 }
-"""Todos, issues, plans or milestones."""
+"""Fields that name todos, issues, plans or milestones."""
 
 TO_REPOS: Mapping[type[Record], tuple[str, ...]] = {
     Issue: ("repos",),

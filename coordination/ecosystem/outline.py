@@ -1,7 +1,8 @@
-"""Which lines of the file each record stands on, so that one of them can be read without the others.
+"""Lines of each record in the file, so that a record can be parsed without the others.
 
-A record's slice begins with the line of its dash and ends before the line of the next one, or where the list ends:
-whole lines, with the comments below the record. The first one begins below the name of the list. All positions count characters of the text without byte order mark.
+A record's slice starts with the line of its dash and ends before the line of the next dash, or at the end of
+the list: whole lines, with the comments below the record. The first slice starts below the name of the list.
+All positions count characters of the text without byte order mark.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 
 from coordination.ecosystem.yaml_text.lines import alone_before, line_end_text, next_line
 from coordination.ecosystem.yaml_text.places import Location
-from coordination.ecosystem.yaml_text.splices import entry
+from coordination.ecosystem.yaml_text.text_edits import entry
 from coordination.ecosystem.yaml_text.tree import Tree
 
 LISTS: tuple[Location, ...] = (
@@ -25,26 +26,28 @@ LISTS: tuple[Location, ...] = (
     *(("coordination", section) for section in ("issues", "plans", "todos", "dependencies")),
 )
 _ALIAS = re.compile(r"\*(?<![^\s\[\]{},:'\"-].)\S")
-"""What can be an alias; most often it is a word in *emphasis*."""
+"""Possible alias; most matches are words in *emphasis*."""
 _DASH = re.compile(r" *-[ \t]+")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """A list in block style: where its first slice begins, how long each is, and the columns of names above and dash."""
+    """A list in block style: the start of its first slice, the length of each slice, and the columns of its
+    names and dash.
+    """
 
     start: int
     lengths: tuple[int, ...]
     columns: tuple[int, ...]
 
     def spans(self) -> list[int]:
-        """Where each slice begins, and where the last one ends."""
+        """Return the start of each slice, followed by the end of the last one."""
         return list(accumulate(self.lengths, initial=self.start))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outline:
-    """The lists of a file whose records can be read alone, and how many parse events the whole file makes."""
+    """Lists of a file whose records can be parsed alone, and the number of parse events of the whole file."""
 
     lists: Mapping[Location, Listing]
     events: int
@@ -52,7 +55,7 @@ class Outline:
 
 
 def outline_of(tree: Tree) -> Outline | None:
-    """None where an alias anywhere in the file makes one part of it mean what another says."""
+    """Return the outline; None if the file has an alias, which makes one part depend on another."""
     if tree.root is None or (_ALIAS.search(tree.text) and _has_alias(tree.root)):
         return None
     found = ((location, _listing(tree, location)) for location in LISTS)
@@ -61,7 +64,7 @@ def outline_of(tree: Tree) -> Outline | None:
 
 
 def count_events(text: str) -> int:
-    """How many events libyaml's parser makes of a text; raises yaml.YAMLError."""
+    """Return the number of events that libyaml's parser emits for a text. Raises yaml.YAMLError."""
     parser = yaml.CSafeLoader(text)
     try:
         return int(parser.raw_parse())
@@ -70,7 +73,7 @@ def count_events(text: str) -> int:
 
 
 def _has_alias(root: Node) -> bool:
-    """An alias brings a node that stands elsewhere already."""
+    """Return whether a node occurs twice in the tree, as an aliased node does."""
     seen: set[int] = set()
     pending = [root]
     while pending:
@@ -108,7 +111,7 @@ def _listing(tree: Tree, location: Location) -> Listing | None:
 
 
 def _starts(text: str, items: Sequence[Node], column: int) -> list[int] | None:
-    """Where the lines of the dashes begin; None unless each item begins beside its dash."""
+    """Return the starts of the dashes' lines; None unless each item starts on the line of its dash."""
     starts: list[int] = []
     for item in items:
         at = int(item.start_mark.index)
@@ -120,7 +123,9 @@ def _starts(text: str, items: Sequence[Node], column: int) -> list[int] | None:
 
 
 def _stop(text: str, end: int) -> int | None:
-    """The mark of a list's end stands where the next thing begins."""
+    """Return the start of the line after the list; None if other text precedes it on that line. The node's
+    end mark is where the next token starts.
+    """
     if end >= len(text):
         return len(text)
     line = text.rfind("\n", 0, end) + 1

@@ -1,4 +1,4 @@
-"""The bytes of a file as records, or every problem in them; moments are written as the file writes them."""
+"""Parsing of the file's bytes into records, or into a list of every problem."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from coordination.ecosystem.checks import contradictions, foreign_parts, is_foreign, loose_references
+from coordination.ecosystem.checks import belongs_to_other_tools, repeated_ids, undeclared_references, unknown_parts
 from coordination.ecosystem.outline import Outline, outline_of
-from coordination.ecosystem.wording import complaints_of
+from coordination.ecosystem.wording import diagnostics_of
 from coordination.ecosystem.yaml_text.places import Diagnostic, SourceMap
 from coordination.ecosystem.yaml_text.tree import Tree, gc_paused, read_tree
 from coordination.ecosystem.yaml_text.values import AliasBomb, Finding, read_values
@@ -24,7 +24,9 @@ from coordination.settings import Settings
 
 
 def moment(now: datetime, like: object) -> str:
-    """A date where the file writes dates, or nothing yet; else a time in UTC. `like` is a value of the kind."""
+    """Return a date if the file has dates or nothing there, else a time in UTC. `like` is an existing value
+    of that kind.
+    """
     day = now.date().isoformat()
     if like is None or len(str(like)) <= len(day):
         return day
@@ -33,7 +35,7 @@ def moment(now: datetime, like: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A valid file: where it is, its bytes, and what it declares."""
+    """A valid file: its path, bytes and records."""
 
     path: Path
     text: bytes
@@ -46,17 +48,21 @@ class Document:
 
     @cached_property
     def warnings(self) -> tuple[Problem, ...]:
-        """What is loose in it. After an edit their lines are looked up when somebody asks."""
+        """Return warnings about unknown parts and undeclared references. After an edit they are computed on
+        first access.
+        """
         return parse(self.text, self.path).document.warnings if self.known_warnings is None else self.known_warnings
 
     def repo_path(self, repo: Repo) -> Path | None:
-        """Where the repository is on this machine: `path` is relative to the file. None when the file does not say."""
+        """Return the repository's path on this machine, relative to the file; None if the
+        file declares none.
+        """
         return None if repo.path is None else self.path.parent / Path(repo.path).expanduser()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """A document with its tree and bare values, for those who edit it as a whole."""
+    """A document with its YAML tree and plain values, for edits of the whole file."""
 
     document: Document
     tree: Tree
@@ -68,60 +74,62 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A document, and which lines of it can be edited without reading the others. None: only the whole can be."""
+    """A document and its outline; without an outline, edits need to parse the whole file."""
 
     document: Document
     outline: Outline | None
 
 
 def parse(raw: bytes, path: Path) -> Draft:
-    """Judge the bytes of a file; `path` only names it. Raises InvalidFile."""
+    """Parse and validate the bytes; `path` is used in messages only. Raises InvalidFile."""
     with gc_paused():
         tree = read_tree(raw, str(path))
-        atlas, findings = _values(tree, str(path))
-        complaints = [c for c in atlas.complaints(findings) if not is_foreign(c.location)] if findings else []
-        ecosystem, wrong = _judge(atlas)
-        if complaints or wrong or ecosystem is None:
-            raise InvalidFile(atlas.problems(complaints + wrong))
-        warnings = tuple(atlas.problems([*foreign_parts(atlas.data), *loose_references(ecosystem)]))
+        source_map, findings = _values(tree, str(path))
+        diagnostics = (
+            [c for c in source_map.diagnostics(findings) if not belongs_to_other_tools(c.location)] if findings else []
+        )
+        ecosystem, wrong = _validate(source_map)
+        if diagnostics or wrong or ecosystem is None:
+            raise InvalidFile(source_map.problems(diagnostics + wrong))
+        warnings = tuple(source_map.problems([*unknown_parts(source_map.data), *undeclared_references(ecosystem)]))
     document = Document(path=path, text=raw, ecosystem=ecosystem, known_warnings=warnings)
-    return Draft(document=document, tree=tree, data=atlas.data)
+    return Draft(document=document, tree=tree, data=source_map.data)
 
 
 def _values(tree: Tree, file: str) -> tuple[SourceMap, list[Finding]]:
-    """Bare values that are at least a mapping."""
+    """Return the plain values, after checking that the top level is a mapping."""
     try:
         data, findings = read_values(tree)
     except AliasBomb as error:
-        message = "the '*' references repeat more than the file says by itself; write the values out"
+        message = "the '*' references expand to far more than the file contains; write the values out"
         raise InvalidFile([Problem(file=file, line=0, where="YAML", message=message)]) from error
     if tree.root is None or data is None:
-        message = "it is empty; begin with 'repos:', or write an example into an empty folder: coord init DIR"
+        message = "is empty; start with 'repos:', or write an example into an empty folder: coord init DIR"
         raise InvalidFile([Problem(file=file, line=0, where="the file", message=message)])
-    atlas = SourceMap(file=file, root=tree.root, data=data)
+    source_map = SourceMap(file=file, root=tree.root, data=data)
     if not isinstance(data, dict):
         message = "needs a mapping at the top, with 'repos:' and 'coordination:'"
-        raise InvalidFile([atlas.problem(Diagnostic(location=(), message=message))])
-    return atlas, findings
+        raise InvalidFile([source_map.problem(Diagnostic(location=(), message=message))])
+    return source_map, findings
 
 
-def _judge(atlas: SourceMap) -> tuple[Ecosystem | None, list[Diagnostic]]:
-    complaints: list[Diagnostic] = []
+def _validate(source_map: SourceMap) -> tuple[Ecosystem | None, list[Diagnostic]]:
+    diagnostics: list[Diagnostic] = []
     ecosystem = None
     try:
-        ecosystem = Ecosystem.model_validate(atlas.data)
+        ecosystem = Ecosystem.model_validate(source_map.data)
     except ValidationError as error:
-        complaints += complaints_of(error, atlas)
-    complaints += _wrong_settings(atlas)
-    complaints += contradictions(atlas.data)
-    return ecosystem, complaints
+        diagnostics += diagnostics_of(error, source_map)
+    diagnostics += _wrong_settings(source_map)
+    diagnostics += repeated_ids(source_map.data)
+    return ecosystem, diagnostics
 
 
-def _wrong_settings(atlas: SourceMap) -> Iterator[Diagnostic]:
-    section = atlas.data.get("settings")
+def _wrong_settings(source_map: SourceMap) -> Iterator[Diagnostic]:
+    section = source_map.data.get("settings")
     if not isinstance(section, dict):
         return
     try:
         Settings.model_validate(section)
     except ValidationError as error:
-        yield from complaints_of(error, atlas, prefix=("settings",))
+        yield from diagnostics_of(error, source_map, prefix=("settings",))

@@ -1,6 +1,7 @@
-"""A file's text with changes in it, and the values that it must then have: the general way, for every change.
+"""Applying changes to the whole file, and computing the values that it must then have.
 
-`Outcome`, what a run did as far as the file records it, stands here so that readers of runs need not import what edits files.
+`Outcome`, the results of a run as far as the file records them, is here so that code that reads runs need not
+import the editing code.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from coordination.ecosystem.edit.records import add_item, remove_item
 from coordination.ecosystem.layout import model_at
 from coordination.ecosystem.parsing import Draft, Snapshot, parse
 from coordination.ecosystem.yaml_text.places import Location
-from coordination.ecosystem.yaml_text.splices import TextEdit, apply, item
+from coordination.ecosystem.yaml_text.text_edits import TextEdit, apply, item
 from coordination.ecosystem.yaml_text.tree import Tree, read_tree
 from coordination.ecosystem.yaml_text.values import Plain, plain_value
 from coordination.errors import EditConflict, InvalidFile
@@ -27,39 +28,43 @@ from coordination.errors import EditConflict, InvalidFile
 class Outcome:
     plan: str
     succeeded: Mapping[str, float | None]
-    """Todo → hours that it took; None: it was given an earlier result, and took none."""
+    """Hours by todo; None for a todo whose result came from the cache, which took no time."""
     undone: Mapping[str, float | None]
-    """The same, of what had succeeded before it was undone, or in a run that this one took up, and no longer stands."""
+    """Hours by todo, for todos whose success in this run, or in a run that it continues, was undone."""
     filed: frozenset[str] = frozenset()
-    """Those of `undone` that the file calls completed because the run, or one that it took up, wrote that there."""
+    """Todos of `undone` that the file shows as completed because the run, or one that it continues, wrote
+    that.
+    """
     reopened: frozenset[str] = frozenset()
-    """Those that were written back as pending already: what calls them completed now is a person."""
+    """Todos that were written back as pending already; if they are completed now, a person did that."""
     reached: frozenset[str] = frozenset()
     """Milestones of the plan that were approved."""
     lost: frozenset[str] = frozenset()
-    """Those that had been, before what they stand for was undone."""
+    """Milestones that had been approved before their todos were undone."""
 
 
 _BY_HAND = "nothing was written; make the change by hand"
 
 
 def revise(draft: Draft, changes: Changes) -> Snapshot:
-    """The file with the changes in it; raises EditConflict where they cannot be made without changing more."""
+    """Return the file with the changes. Raises EditConflict if they cannot be made without changing more."""
     path = draft.document.path
     try:
         result = parse(amended(draft.tree, changes, str(path)), path)
     except InvalidFile as error:
         raise EditConflict(f"{path} cannot be edited safely: {error.message}", _BY_HAND) from error
     if not same(result.data, expected(draft.data, changes)):
-        raise EditConflict(f"{path} cannot be edited safely: more than the meant values would change", _BY_HAND)
+        raise EditConflict(
+            f"{path} cannot be edited safely: the edit would change more than the intended values", _BY_HAND
+        )
     return result.snapshot()
 
 
 def amended(tree: Tree, changes: Changes, file: str) -> bytes:
-    """The bytes with the changes in them, which nobody has read yet; raises EditConflict, InvalidFile."""
+    """Return the bytes with the changes, not validated yet. Raises EditConflict, InvalidFile."""
     for step in _steps(changes):
-        splices = [splice for change in step for splice in change(tree)]
-        tree = read_tree(tree.encode(apply(tree.text, splices)), file)
+        edits = [edit for change in step for edit in change(tree)]
+        tree = read_tree(tree.encode(apply(tree.text, edits)), file)
     return tree.encode(tree.text)
 
 
@@ -67,10 +72,11 @@ Step = Callable[[Tree], list[TextEdit]]
 
 
 def _steps(changes: Changes) -> Iterator[list[Step]]:
-    """What can be done to one text at a time: a field of each record, a record added, a record taken out.
+    """Yield groups of changes that can be made to one text: one field of each record, one record added, one
+    removed.
 
-    Each is made to what the ones before left, so that two fields that are new at one place find their order. What is
-    taken out comes last: until then all locations are those before the edit.
+    Each group is applied to the result of the previous one, so that two new fields at one place get the right
+    order. Removals come last, so that all locations stay those before the edit.
     """
     left = {location: _in_order(location, fields) for location, fields in changes.fields.items()}
     while left:
@@ -109,7 +115,7 @@ def _adding(location: Location, record: dict[str, Plain]) -> Step:
 
 
 def expected(data: dict[str, Any], changes: Changes) -> dict[str, Any]:
-    """The values with the changes in them; `data` is altered."""
+    """Return the values with the changes; `data` is modified."""
     for location, fields in changes.fields.items():
         record = _at(data, location)
         for field, value in fields.items():
@@ -131,7 +137,7 @@ def _at(data: Any, location: Location) -> Any:
 
 
 def _list_at(data: Any, location: Location) -> list[Any]:
-    """The list there; sections that do not exist, or are empty, are made."""
+    """Return the list at a location; missing or empty sections are created."""
     for step in location[:-1]:
         if isinstance(step, str) and not data.get(step):
             data[step] = {}
@@ -143,7 +149,9 @@ def _list_at(data: Any, location: Location) -> list[Any]:
 
 
 def same(found: Any, wanted: Any) -> bool:
-    """Whether the file says what was meant. A date may stand there as text or as itself; .nan differs from itself."""
+    """Return whether the file's values equal the intended ones. A date may be written as text or as a date;
+    .nan equals itself.
+    """
     if isinstance(wanted, dict) and isinstance(found, dict):
         return wanted.keys() == found.keys() and all(same(found[key], value) for key, value in wanted.items())
     if isinstance(wanted, list | tuple) and isinstance(found, list):

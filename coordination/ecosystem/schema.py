@@ -1,7 +1,7 @@
-"""The JSON Schema of ecosystem.yaml, so that editors complete and check while people type.
+"""The JSON Schema of ecosystem.yaml, for completion and checks in editors.
 
-It says what the records say; what they accept in a second form (a command as bare text, a criterion as text, a
-resource as its name, a duration as a number, a field left empty) is added here.
+It is derived from the records; alternative forms that they accept (a command as bare text, a criterion as
+text, a resource as its name, a duration as a number, an empty field) are added here.
 """
 
 from __future__ import annotations
@@ -33,80 +33,80 @@ _RESOURCE = TypeAdapter(models.ResourceName).json_schema()
 _BARE_COMMAND: list[dict[str, Any]] = [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]
 
 DESCRIPTIONS = {
-    "Ecosystem.settings": "Settings of coord for this ecosystem; the environment (COORD_<NAME>) and options count more.",
+    "Ecosystem.settings": "Settings of coord for this ecosystem; options and COORD_<NAME> variables override them.",
     "Ecosystem.repos": "The repositories that work together.",
-    "Ecosystem.resources": "What todos share: a database, a device, an account, whatever not all of them may use at once.",
+    "Ecosystem.resources": "Capacities that todos share, such as a database, a device or an account.",
     "Ecosystem.coordination": "The issues, plans, todos and dependencies that run across the repositories.",
-    "Coordination.id": "Tells this ecosystem from others on one Redis: random, and the same in every copy of the file.",
-    "Repo.name": "What the rest of the file calls it.",
-    "Repo.path": "Where its checkout is, relative to this file.",
-    "Repo.url": "Where it is cloned from.",
+    "Coordination.id": "Identifies this ecosystem on a shared Redis: random, and equal in every copy of the file.",
+    "Repo.name": "Name by which the file refers to it.",
+    "Repo.path": "Path of its checkout, relative to this file.",
+    "Repo.url": "URL that it is cloned from.",
     "Repo.branch": "The branch that runs start from.",
-    "Repo.role": "What it is for, in your own words: list-repos filters by it.",
-    "Repo.slots": "How many runs may work on it at once.",
-    "Repo.prepare": "Makes a fresh worktree usable, e.g. its virtual environment; run once per worktree.",
+    "Repo.role": "Purpose in your own words; list-repos filters by it.",
+    "Repo.slots": "Number of runs that may work on it at once.",
+    "Repo.prepare": "Command that prepares a new worktree, for example its virtual environment; run once per worktree.",
     "Repo.qa": "Its own check command.",
-    "Repo.submodules": "Whether worktrees get its submodules; by default those that the checkout has.",
-    "Repo.workspace": "Where its todos work that do not say it: a worktree of the run, or the path itself.",
-    "Resource.name": "What todos call it that need it.",
-    "Resource.capacity": "How many units of it may be in use at once, over all runs.",
-    "ResourceNeed.amount": "How many units it holds while it runs.",
+    "Repo.submodules": "Check out submodules in worktrees (default: those that the checkout has initialised).",
+    "Repo.workspace": "Workspace of todos that declare none: a worktree of the run, or the path itself.",
+    "Resource.name": "Name by which todos refer to it.",
+    "Resource.capacity": "Units that may be in use at once, over all runs.",
+    "ResourceNeed.amount": "Units that the todo holds while it runs.",
     "Issue.repos": "The repositories that it concerns.",
-    "Issue.target": "The day by which it should be done.",
-    "Issue.dependencies": "Issues, plans or todos that must be done first.",
+    "Issue.target": "Target date.",
+    "Issue.dependencies": "Issues, plans or todos that must be completed first.",
     "Issue.blocking": "Issues, plans or todos that wait for it.",
     "Issue.metadata": "Anything else, for your own tools.",
-    "Plan.repos": "A plan that no todo names owns the open todos of these repositories.",
-    "Plan.target": "The day by which it should be done.",
-    "Plan.strategy": "How its todos are ordered in time.",
-    "Plan.on_failure": "What happens to the rest when a todo fails.",
-    "Plan.max_parallel": "How many of its todos may run at once.",
-    "Plan.timeout": "When a run of it is ended: undone where its failures are, else cancelled.",
-    "Plan.recurring": "Each sweep runs all its todos, also completed ones, and nothing is written back.",
-    "Plan.retry": "For its todos: what these do not say themselves.",
-    "Milestone.completion_criteria": "What must hold: words, or {text, check} where check is a command.",
-    "Todo.task": "What is to be done, in a line.",
-    "Todo.description": "More about it; part of the prompt of an agent.",
-    "Todo.repo": "The repository that it is done in.",
-    "Todo.estimated_hours": "Orders the work and forecasts the run.",
-    "Todo.actual_hours": "Written by coord when it is completed.",
-    "Todo.blocked_by": "Todos, issues or plans that must be done first.",
+    "Plan.repos": "Repositories whose open todos belong to the plan if no todo names it.",
+    "Plan.target": "Target date.",
+    "Plan.strategy": "Order of execution.",
+    "Plan.on_failure": "Effect of a failed todo on the rest of the run.",
+    "Plan.max_parallel": "Number of its todos that may run at once.",
+    "Plan.timeout": "Time limit of a run; it is then rolled back if on_failure is rollback, else cancelled.",
+    "Plan.recurring": "Each sweep runs all todos, including completed ones, and writes nothing back.",
+    "Plan.retry": "Retry rules for todos that declare none.",
+    "Milestone.completion_criteria": "Conditions for completion: text, or {text, check} where check is a command.",
+    "Todo.task": "Summary in one line.",
+    "Todo.description": "Details; part of an agent's prompt.",
+    "Todo.repo": "Repository that the todo works in.",
+    "Todo.estimated_hours": "Estimate, used for ordering and forecasts.",
+    "Todo.actual_hours": "Time taken, written by coord on completion.",
+    "Todo.blocked_by": "Todos, issues or plans that must be completed first.",
     "Todo.blocking": "Todos, issues or plans that wait for it.",
-    "Todo.acceptance_criteria": "What must hold when it is done; part of the prompt of an agent.",
+    "Todo.acceptance_criteria": "Conditions for completion; part of an agent's prompt.",
     "Todo.plan": "The plan that it belongs to.",
-    "Todo.action": "How it is done: a command, or a mapping with a type. Without one, an agent is asked.",
-    "Todo.compensate": "Undoes it, when its run is rolled back: a command, or what to call or to tell an agent.",
-    "Todo.gate": "It begins only after coord approve: true, or {timeout, on_timeout}.",
-    "Milestone.gate": "What waits for it begins only after coord approve: true, or {timeout, on_timeout}.",
-    "Gate.timeout": "When nobody has come by then, on_timeout says what becomes of it.",
-    "Todo.timeout": "How long one attempt may take: 90s, 10m or seconds.",
-    "Todo.retry": "When to try again after a failure.",
-    "Todo.resources": "What it holds while it runs, all of it or nothing: names, or {name, amount}.",
+    "Todo.action": "A command, or a mapping with a type (default: an agent).",
+    "Todo.compensate": "Action that undoes the todo on rollback: a command, a function or a prompt.",
+    "Todo.gate": "Wait for coord approve before the todo starts: true, or {timeout, on_timeout}.",
+    "Milestone.gate": "Wait for coord approve before its dependents start: true, or {timeout, on_timeout}.",
+    "Gate.timeout": "Time to wait for an approval; then on_timeout applies.",
+    "Todo.timeout": "Time limit of one attempt: 90s, 10m or seconds.",
+    "Todo.retry": "Rules for repeating the todo after a failure.",
+    "Todo.resources": "Resources held while it runs, acquired together: names, or {name, amount}.",
     "Todo.env": "Environment variables of its command.",
-    "Todo.workspace": "Where it works: a worktree of the run, or the repository's path itself.",
-    "Todo.cache": "An earlier success of the same, from the same, is taken instead of running it: true, or {inputs, ttl}.",
-    "Cache.inputs": "Files that count beside what git tracks, which always does: paths or globs (**) in the repository.",
-    "Cache.ttl": "How long a result is good for.",
-    "ShellAction.run": "A text runs in sh -c, a list without a shell.",
+    "Todo.workspace": "Folder that it works in: a worktree of the run, or the repository's path itself.",
+    "Todo.cache": "Reuse an earlier success with the same action and inputs: true, or {inputs, ttl}.",
+    "Cache.inputs": "Inputs in addition to tracked files: paths or globs (**) in the repository.",
+    "Cache.ttl": "Time for which a result is valid.",
+    "ShellAction.run": "Command; text runs in sh -c, a list without a shell.",
     "PythonAction.call": "The function, as package.module:function.",
     "PythonAction.args": "Its keyword arguments.",
-    "AgentAction.prompt": "What the agent is told; without it, task, description and acceptance criteria.",
-    "Retry.attempts": "How often in all, the first included.",
-    "Retry.delay": "Before the second attempt.",
-    "Retry.strategy": "How the delay grows from one failure to the next.",
-    "Retry.factor": "By which an exponential delay grows each time.",
-    "Retry.max_delay": "Beyond which it does not grow.",
-    "Retry.jitter": "Whether the delay is drawn below that, so that those who failed together do not come back together.",
-    "Retry.retry_on": "Only after these failures: exit codes, timeout, {output: REGEX}. Without any, after all.",
-    "Retry.stop_on": "Not after these failures, whatever else they show.",
-    "OutputSign.output": "A regular expression, looked for in each line of the last 64 KiB that the attempt wrote.",
+    "AgentAction.prompt": "Prompt (default: task, description and acceptance criteria).",
+    "Retry.attempts": "Number of attempts, including the first.",
+    "Retry.delay": "Delay before the second attempt.",
+    "Retry.strategy": "Growth of the delay with each failure.",
+    "Retry.factor": "Factor by which an exponential delay grows.",
+    "Retry.max_delay": "Upper bound of the delay.",
+    "Retry.jitter": "Random part of the delay, so that todos that failed together are not retried together.",
+    "Retry.retry_on": "Failures to retry: exit codes, timeout, {output: REGEX} (default: all).",
+    "Retry.stop_on": "Failures never to retry; takes precedence over retry_on.",
+    "OutputSign.output": "Regular expression, searched in each line of the attempt's last 64 KiB of output.",
     "Dependency.consumer": "The repository that needs the other.",
     "Dependency.provider": "The repository that is needed.",
-    "Dependency.version_constraint": "Which versions will do, e.g. '>=1.4,<2'.",
-    "Validation.expected_pattern": "What the command must print, as a regular expression.",
+    "Dependency.version_constraint": "Accepted versions, for example '>=1.4,<2'.",
+    "Validation.expected_pattern": "Regular expression that the command's output must match.",
     "Validation.health_check": "An address that must answer.",
 }
-"""What an editor shows beside a field whose name does not say it all."""
+"""Descriptions that editors show for fields whose names do not explain everything."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _finish(record: str, definition: dict[str, Any]) -> None:
 
 
 def _with_durations(field: dict[str, Any]) -> dict[str, Any]:
-    """The field with durations as people write them, its default as well."""
+    """Return the field with durations, and its default, in the file's notation."""
     if field.get("format") == "duration":
         default = {"default": _short(field["default"])} if "default" in field else {}
         return {k: v for k, v in field.items() if k == "title"} | default | DURATION
@@ -163,7 +163,7 @@ def _short(iso: str) -> str:
 
 
 def _or_empty(field: dict[str, Any]) -> dict[str, Any]:
-    """A name with nothing after it counts as not written."""
+    """Return the field's schema with null allowed, because an empty field counts as absent."""
     head = {k: field.pop(k) for k in ("title", "description", "default") if k in field}
     if head.get("default") is None:
         head.pop("default", None)
@@ -184,7 +184,7 @@ def _enum_words(enum: type[StrEnum], offered: Collection[str]) -> str:
 
 
 def _attribute_docstrings(source: type[BaseModel] | type) -> dict[str, str]:
-    """The text under each attribute, which Python itself does not keep."""
+    """Return the docstrings of the attributes, which Python does not keep at run time."""
     (definition,) = ast.parse(inspect.getsource(source)).body
     assert isinstance(definition, ast.ClassDef)
     words: dict[str, str] = {}
@@ -194,5 +194,5 @@ def _attribute_docstrings(source: type[BaseModel] | type) -> dict[str, str]:
                 ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]),
                 ast.Expr(value=ast.Constant(value=str(text))),
             ):
-                words[name] = text
+                words[name] = " ".join(text.split())
     return words

@@ -1,4 +1,4 @@
-"""What pydantic says about a file, in the words of the file: what is wanted there, and what was perhaps meant."""
+"""Messages for pydantic's validation errors: the expected value, and a suggestion where one is likely."""
 
 from __future__ import annotations
 
@@ -38,26 +38,28 @@ USED_ELSEWHERE = {
     "estimate": ("estimated_hours",),
     "owner": ("assignee",),
 }
-"""Names that other tools use for what we call otherwise; the first that exists in the record is offered."""
+"""Names that other tools use, with coord's equivalents; the first that the record has is suggested."""
 
 
-def complaints_of(error: ValidationError, atlas: SourceMap, prefix: Location = ()) -> Iterator[Diagnostic]:
-    """One complaint for each place that the error names; `prefix` is where the judged part stands in the file."""
+def diagnostics_of(error: ValidationError, source_map: SourceMap, prefix: Location = ()) -> Iterator[Diagnostic]:
+    """Yield one diagnostic for each place in the error; `prefix` is the location of the validated part in the
+    file.
+    """
     places: dict[Location, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        places.setdefault(_resolve((*prefix, *detail["loc"]), atlas.data, detail["type"]), []).append(detail)
+        places.setdefault(_resolve((*prefix, *detail["loc"]), source_map.data, detail["type"]), []).append(detail)
     for location, details in places.items():
         shallow = all(d["type"] in WANTED or d["type"] == "too_short" for d in details)
         if shallow and any(len(other) > len(location) and other[: len(location)] == location for other in places):
-            continue  # one branch of `text or a list`; the other branch says what is wrong inside the list
-        yield _complaint(location, details, atlas)
+            continue  # one branch of `text or a list`; the other branch reports the problem inside the list
+        yield _diagnostic(location, details, source_map)
 
 
 def _resolve(loc: Iterable[str | int], data: Any, kind: str) -> Location:
-    """Pydantic's location without the names that it gives to the branches of a choice."""
+    """Return pydantic's location without the names that it gives to the branches of a union."""
     location: list[str | int] = []
     steps = list(loc)
-    absent = [steps.pop()] if kind == "missing" else []  # or written with nothing after it
+    absent = [steps.pop()] if kind == "missing" else []  # or written without a value
     for step in steps:
         try:
             data = data[step]
@@ -67,20 +69,20 @@ def _resolve(loc: Iterable[str | int], data: Any, kind: str) -> Location:
     return (*location, *absent)
 
 
-def _complaint(location: Location, details: list[ErrorDetails], atlas: SourceMap) -> Diagnostic:
-    if "env" in location[:-1] and SECRET.search(str(location[-1])):  # what stands there is not shown
+def _diagnostic(location: Location, details: list[ErrorDetails], source_map: SourceMap) -> Diagnostic:
+    if "env" in location[:-1] and SECRET.search(str(location[-1])):  # the value is not shown
         wanted = "needs text, a number, or true or false, under a name of letters, digits and _"
         return Diagnostic(location=location, message=wanted, show_value=False)
     strict = [d for d in details if d["type"] not in WANTED]
     if not strict:
-        return Diagnostic(location=location, message=_wanted(location, details, atlas))
+        return Diagnostic(location=location, message=_wanted(location, details, source_map))
     detail = strict[0]
     kind = detail["type"]
     context = detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return _unknown_field(location, atlas.data)
+        return _unknown_field(location, source_map.data)
     if kind == "missing":
-        return Diagnostic(location=location, message="is missing, and must be given", show_value=False)
+        return Diagnostic(location=location, message="is missing; it is required", show_value=False)
     if kind in ("enum", "literal_error", "union_tag_invalid"):
         return _unknown_word(location, context, detail["input"])
     if kind == "union_tag_not_found":
@@ -88,12 +90,12 @@ def _complaint(location: Location, details: list[ErrorDetails], atlas: SourceMap
     return Diagnostic(location=location, message=limit(detail))
 
 
-def _wanted(location: Location, details: list[ErrorDetails], atlas: SourceMap) -> str:
+def _wanted(location: Location, details: list[ErrorDetails], source_map: SourceMap) -> str:
     kinds = list(dict.fromkeys(WANTED[d["type"]] for d in details))
     if "a number" in kinds and "a whole number" in kinds:
         kinds.remove("a whole number")
     message = "needs " + " or ".join(kinds)
-    source = atlas.source(location)
+    source = source_map.source(location)
     if kinds == ["a list"] and source:
         message += f": [{source}]"
     if "text" in kinds and source:
@@ -109,7 +111,7 @@ def _yaml_kind(value: object) -> str:
 
 def _unknown_word(location: Location, context: dict[str, Any], given: Any) -> Diagnostic:
     known = known_words(context)
-    if isinstance(given, dict):  # an action, judged by its type
+    if isinstance(given, dict):  # an action, whose type is invalid
         location, given = (*location, "type"), given.get("type")
     suggestion = nearest(given, known) if isinstance(given, str) else ""
     return Diagnostic(location=location, message=f"must be one of {', '.join(known)}", suggestion=suggestion)

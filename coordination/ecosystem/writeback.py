@@ -1,5 +1,7 @@
-"""What a run has achieved, written back: succeeded todos become completed, with their hours, and pending again when it is undone;
-so do the milestones that were approved in it.
+"""Writing a run's results into the file.
+
+Succeeded todos become completed, with their hours, and pending again when they are undone; approved
+milestones are treated alike.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from coordination.models import OPEN_TODO, TodoStatus
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """The todos and the milestones that were changed, in the file's order."""
+    """The changed todos and milestones, in the file's order."""
 
     completed: tuple[str, ...] = ()
     reopened: tuple[str, ...] = ()
     reached: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
-    """Undone, and left completed: the run had not written that."""
+    """Undone todos that stay completed, because the run had not written that."""
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -32,7 +34,7 @@ class Written:
 
 
 def write_back(path: Path, outcome: Outcome, now: datetime) -> Written:
-    """Raises what `edit` raises."""
+    """Write the outcome into the file and return the changes. Raises what `edit` raises."""
     completed = complete_todos(path, outcome.succeeded, now)
     undone = {todo: hours for todo, hours in outcome.undone.items() if todo not in outcome.reopened}
     reopened, left = reopen_todos(path, undone, now, outcome.filed) if undone else ((), ())
@@ -44,7 +46,7 @@ def write_back(path: Path, outcome: Outcome, now: datetime) -> Written:
 def _set_milestones(
     path: Path, plan_id: str, names: Collection[str], status: TodoStatus, now: datetime
 ) -> tuple[str, ...]:
-    """One that is open is completed, one that is completed is open again; what else became of it is left alone."""
+    """Complete open milestones, or reopen completed ones; milestones with another status stay unchanged."""
     changed: list[str] = []
     before = OPEN_TODO if status is TodoStatus.COMPLETED else (TodoStatus.COMPLETED,)
 
@@ -66,8 +68,8 @@ def _set_milestones(
 def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime) -> tuple[str, ...]:
     """Set `status: completed`, `actual_hours` (unless None) and `updated` of the named todos, in one edit.
 
-    Returns the ids that were changed, in the file's order: todos that are completed already, or are no longer in the
-    file, are left alone. Raises what `edit` raises; the file is then untouched.
+    Returns the changed ids in the file's order; todos that are completed already or no longer in the file
+    stay unchanged. Raises what `edit` raises; the file is then unchanged.
     """
     completed: list[str] = []
 
@@ -90,10 +92,11 @@ def complete_todos(path: Path, hours: Mapping[str, float | None], now: datetime)
 def reopen_todos(
     path: Path, hours: Mapping[str, float | None], now: datetime, filed: Collection[str] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Set `status: pending` again, and take `actual_hours` out, of the named todos that are `filed` (the run is known to have completed
-    them here) or were completed with just these hours (None: without any), in one edit: what was completed by hand stays so.
+    """Set `status: pending` and remove `actual_hours` of the named todos, in one edit.
 
-    Returns the ids that were changed, and those that were left completed, each in the file's order. Raises as `complete_todos` does.
+    Only todos in `filed` (the run is known to have completed them here) or completed with exactly these hours
+    (None: without hours) are changed, so that todos completed by hand stay completed. Returns the changed
+    ids, and those left completed, each in the file's order. Raises what `complete_todos` raises.
     """
     reopened: list[str] = []
     left: list[str] = []
@@ -119,6 +122,6 @@ def reopen_todos(
 
 
 def rounded_hours(hours: float) -> float | int:
-    """To 0.01 hours, which is what people plan with; how long a todo took exactly, its run knows."""
+    """Round to 0.01 hours, the precision of planning; the run keeps the exact duration."""
     rounded = round(hours, 2)
     return int(rounded) if rounded == int(rounded) else rounded

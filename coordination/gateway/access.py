@@ -1,7 +1,8 @@
-"""Who may come in as whom: one token per recipient, sent in the header, or in the subprotocols, which is what a browser can set.
+"""Access control: one token per recipient, sent in a header or, from browsers, in the subprotocols.
 
-Redis keeps a hash of a token, so nobody can read it back. A token is `<who>.<secret>`; `who` is made of the recipient's name, so that a
-new token replaces the old one. A browser says which page it acts for; only pages that were named may.
+Redis stores a hash of each token, so that nobody can read it back. A token is `<who>.<secret>`; `who` is
+derived from the recipient's name, so a new token replaces the old one. A browser names the page it acts for;
+only configured pages are allowed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from coordination.messages import names
 from coordination.text import did_you_mean
 
 KINDS = ("agent", "person", "repo")
-"""Workers, runs and replies are coord's own, and have Redis."""
+"""Kinds of recipients that may have tokens; workers, runs and replies are internal and use Redis."""
 SECRET_BYTES = 32
 EVERYTHING = ("**",)
 NOBODY = hashlib.sha256(b"nobody").hexdigest()
@@ -38,7 +39,7 @@ class Grant:
     recipient: str
     since_ms: int
     topics: tuple[str, ...] = EVERYTHING
-    """Patterns of what it may subscribe to and publish on."""
+    """Patterns of topics that it may subscribe to and publish on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,17 +58,23 @@ class News:
 
 
 class Tokens:
-    """`redis` answers in text. Each method raises Unreachable where it does not answer."""
+    """Tokens in Redis. `redis` must decode responses. Each method raises Unreachable if it
+    does not answer.
+    """
 
     def __init__(self, redis: Redis, keys: GatewayKeys) -> None:
         self._redis, self._keys = redis, keys
         self._url = address_of(redis)
 
     def grant(self, recipient: str, topics: Sequence[str] = EVERYTHING) -> str:
-        """A new token, to be shown once; the one before it, and who came in with it, are out. Raises UsageError."""
+        """Return a new token, which cannot be shown again; the former token and its sessions end. Raises
+        UsageError.
+        """
         allowed = checked(topics)
         if recipient.partition(":")[0] not in KINDS:
-            raise UsageError(f"{recipient} gets no token", f"one gets: {', '.join(f'{kind}:NAME' for kind in KINDS)}")
+            raise UsageError(
+                f"{recipient} cannot have a token", f"grant one to: {', '.join(f'{kind}:NAME' for kind in KINDS)}"
+            )
         names.recipient(recipient)
         token = f"{_who(recipient)}.{secrets.token_urlsafe(SECRET_BYTES)}"
         entry = {"recipient": recipient, "sha256": _hash(token), "since_ms": time.time_ns() // 1_000_000}
@@ -78,12 +85,12 @@ class Tokens:
         return token
 
     def revoke(self, recipient: str) -> None:
-        """Raises NotFound where the recipient has no token."""
+        """Revoke a recipient's token. Raises NotFound if it has none."""
         with reaching(self._url):
             had = self._redis.hdel(self._keys.tokens, _who(recipient))
         if not had:
             near = did_you_mean(recipient, [grant.recipient for grant in self.list()])
-            raise NotFound(f"{recipient} has no token{near}", "see who has one: coord gateway --list")
+            raise NotFound(f"{recipient} has no token{near}", "list the recipients with a token: coord gateway --list")
         self.tell(News(recipient=recipient))
 
     def list(self) -> tuple[Grant, ...]:
@@ -96,14 +103,14 @@ class Tokens:
         return grant.recipient if grant else None
 
     def grant_of(self, token: str) -> Grant | None:
-        """Whose token that is, and what for; it takes as long wherever a wrong one differs."""
+        """Return the token's grant, or None; the time does not depend on where a wrong token differs."""
         with reaching(self._url):
             entry = json.loads(self._redis.hget(self._keys.tokens, token.partition(".")[0]) or "{}")
         right = hmac.compare_digest(_hash(token), entry.get("sha256", NOBODY))
         return _grant(entry) if right else None
 
     def tell(self, news: News) -> None:
-        """To all gateways."""
+        """Notify all gateways."""
         with reaching(self._url):
             self._redis.publish(self._keys.news, str(news))
 
@@ -131,15 +138,15 @@ BEARER = "bearer."
 MINUTE_S = 60.0
 GUESSES = 10_000
 WHO_LENGTH = 40
-"""Of what a token says before its dot: what is longer is nobody's."""
+"""Longest part before the dot of a valid token."""
 USUAL_PORTS = {"http": ":80", "https": ":443"}
-"""A browser leaves them out."""
+"""Ports that browsers omit from the origin."""
 logger = logging.getLogger(__name__)
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\s]+")
 
 
 def token_of(headers: Mapping[str, str], subprotocols: Sequence[str]) -> str:
-    """The token that a client shows, or nothing."""
+    """Return the token of a connection request, or ""."""
     scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()
@@ -147,23 +154,21 @@ def token_of(headers: Mapping[str, str], subprotocols: Sequence[str]) -> str:
 
 
 def origin_of(page: str) -> str:
-    """As a browser says it. Raises UsageError for what none says: a path, or no scheme."""
+    """Return a page's origin as browsers send it. Raises UsageError for a path or a missing scheme."""
     origin = page.lower().removesuffix("/")
     if not _ORIGIN.fullmatch(origin):
-        raise UsageError(
-            f"--origin {page}: no browser says so", "write https://HOST or https://HOST:PORT, without a path"
-        )
+        raise UsageError(f"--origin {page} is not an origin", "write https://HOST or https://HOST:PORT, without a path")
     return origin.removesuffix(USUAL_PORTS.get(origin.partition(":")[0], "/"))
 
 
-def may_ask(headers: Mapping[str, str], pages: Collection[str]) -> bool:
-    """Whether no browser asks, or one on behalf of a page that was named (`https://host[:port]`)."""
+def is_allowed_origin(headers: Mapping[str, str], pages: Collection[str]) -> bool:
+    """Return whether the request is not from a browser, or from an allowed page (`https://host[:port]`)."""
     origin = headers.get("origin")
     return origin is None or origin in pages
 
 
 Guess = tuple[str, str]
-"""Whose token it claims to be (its part before the dot), and the address that it came from."""
+"""Part of a token before the dot, which identifies the claimed recipient, and the client's address."""
 
 
 def guess_of(token: str, address: str) -> Guess:
@@ -172,11 +177,12 @@ def guess_of(token: str, address: str) -> Guess:
 
 
 @dataclass
-class Tries:
-    """Count wrong tokens by recipient and address, for a minute each.
+class TokenGuesses:
+    """Wrong tokens of the last minute by recipient and address.
 
-    A right token is never refused: without that, whoever shares an address with others locks them out. A secret has 256 bits,
-    so the count does not protect it; it bounds what guessing costs, and tells the operator.
+    A right token is always accepted; otherwise clients behind one address could lock each other out. A secret
+    has 256 bits, so the count is not what protects it; it bounds the cost of guessing and informs the
+    operator.
     """
 
     most: int
@@ -195,7 +201,7 @@ class Tries:
             logger.warning("%d wrong tokens within a minute from %s, for %s", self.most, guess[1], guess[0] or "nobody")
 
     def _recent(self, guess: Guess) -> tuple[float, int]:
-        """Return since when, and how many."""
+        """Return the time of the first wrong token within the last minute, and their number."""
         now = time.monotonic()
         since, count = self._failed.get(guess, (now, 0))
         return (since, count) if now - since < MINUTE_S else (now, 0)

@@ -1,6 +1,7 @@
-"""The application: a client comes in, is one session, and leaves.
+"""The gateway application: it admits clients, runs one session each, and ends within two seconds on TERM or
+Ctrl-C.
 
-A gateway made from an address and settings, from its start to its end; on TERM or Ctrl-C clients have two seconds to go.
+A recipient has at most one session over all gateways; the latest one wins.
 """
 
 from __future__ import annotations
@@ -21,10 +22,19 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDiscon
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
 from coordination.errors import Unreachable
-from coordination.gateway.access import SUBPROTOCOL, Grant, Guess, Tokens, Tries, guess_of, may_ask, token_of
+from coordination.gateway.access import (
+    SUBPROTOCOL,
+    Grant,
+    Guess,
+    TokenGuesses,
+    Tokens,
+    guess_of,
+    is_allowed_origin,
+    token_of,
+)
 from coordination.gateway.clients import Clients
 from coordination.gateway.limits import GONE, LATER, POLICY, TOO_SLOW, CloseReason, Left, Limits
-from coordination.gateway.line import GOODBYE_S, Line, hello
+from coordination.gateway.line import GOODBYE_S, Line, receive_resume
 from coordination.gateway.listener import Listener
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.session import Session
@@ -35,7 +45,9 @@ from coordination.settings import Settings
 
 
 class Gateway:
-    """What all clients share. `bus_of` makes the bus on which a recipient sends; `reader` waits without a timeout of its own."""
+    """State shared by all clients. `bus_of` returns the bus of a sender; `reader` must block without a
+    timeout of its own.
+    """
 
     def __init__(
         self,
@@ -49,30 +61,30 @@ class Gateway:
         self._redis, self._reader, self._keys = redis, reader, keys
         self._bus_of, self._pages, self._limits = bus_of, pages, limits
         self._tokens = Tokens(redis, keys.gateway)
-        self._tries = Tries(limits.tries)
-        self._guessing = asyncio.Lock()
+        self._guesses = TokenGuesses(limits.tries)
+        self._guess_lock = asyncio.Lock()
         self._connected = 0
 
     def app(self) -> Starlette:
-        return Starlette(routes=[WebSocketRoute("/", self._come)], lifespan=self._open)
+        return Starlette(routes=[WebSocketRoute("/", self._accept)], lifespan=self._open)
 
     @asynccontextmanager
     async def _open(self, _: Starlette) -> AsyncIterator[None]:
         self._executor = RedisExecutor(self._tokens.ping)
         self._clients = Clients(self._executor, self._tokens)
         listener = Listener(self._reader, self._keys, self._clients)
-        doubting = asyncio.create_task(self._clients.doubt())
+        checking = asyncio.create_task(self._clients.check_tokens())
         listener.start()
         try:
             yield
         finally:
-            doubting.cancel()
+            checking.cancel()
             listener.stop()
             self._executor.close()
 
-    async def _come(self, socket: WebSocket) -> None:
-        if not may_ask(socket.headers, self._pages):
-            await socket.close()  # before it is accepted: an answer 403
+    async def _accept(self, socket: WebSocket) -> None:
+        if not is_allowed_origin(socket.headers, self._pages):
+            await socket.close()  # before it is accepted, which answers 403
             return
         self._connected += 1
         try:
@@ -89,9 +101,9 @@ class Gateway:
             return LATER
         try:
             grant = await self._admitted(socket, token)
-            resume = await hello(socket, self._limits.hello_s)
+            resume = await receive_resume(socket, self._limits.hello_s)
         except Left as left:
-            return left.ending
+            return left.reason
         bus = self._bus_of(grant.recipient)
         session = Session(socket, grant, token, bus, self._executor, self._limits, self._clients.topics)
         try:
@@ -102,33 +114,35 @@ class Gateway:
             self._clients.exit(session)
 
     async def _admitted(self, socket: WebSocket, token: str) -> Grant:
-        """Whose token that is, and what for; raises Left."""
+        """Return the grant of the token. Raises Left."""
         guess = guess_of(token, socket.client.host if socket.client else "")
         try:
             grant = await self._owner(token, guess)
         except Unreachable as error:
             raise Left(LATER) from error
         if grant is None:
-            self._tries.failed(guess)
+            self._guesses.failed(guess)
             raise Left(POLICY)
         return grant
 
     async def _owner(self, token: str, guess: Guess) -> Grant | None:
-        """Look the token up. Where guesses are many, one at a time: they take one of the threads, not all."""
-        if not self._tries.exhausted(guess):
+        """Look the token up; when there are many guesses, one at a time, so that they occupy
+        one thread only.
+        """
+        if not self._guesses.exhausted(guess):
             return await self._executor.once(lambda: self._tokens.grant_of(token))
-        async with self._guessing:
+        async with self._guess_lock:
             return await self._executor.once(lambda: self._tokens.grant_of(token))
 
 
-async def _close(socket: WebSocket, ending: CloseReason) -> None:
-    """In words where the client reads them, and for good."""
+async def _close(socket: WebSocket, reason: CloseReason) -> None:
+    """Close the connection, with a reason for clients that read it."""
     line: Line = socket.state.line
-    if ending is TOO_SLOW:
+    if reason is TOO_SLOW:
         line.hang_up()
-    elif ending is not GONE:
+    elif reason is not GONE:
         asyncio.get_running_loop().call_later(GOODBYE_S, line.hang_up)
-        await socket.close(ending.code, ending.words)
+        await socket.close(reason.code, reason.words)
 
 
 def open_gateway(url: str, settings: Settings, pages: Collection[str]) -> tuple[Gateway, Limits]:
@@ -162,11 +176,11 @@ def _client(url: str, settings: Settings, profile: Profile) -> Redis:
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_S = 2
 BACKLOG = 2048
-"""Clients of a gateway that was stopped come all at once."""
+"""Number of connections that wait to be accepted: all clients of a stopped gateway reconnect at once."""
 
 
 def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
-    """Until we are stopped."""
+    """Run the gateway until it is stopped."""
     server = uvicorn.Server(
         uvicorn.Config(
             gateway.app(),
@@ -175,7 +189,7 @@ def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
             ws_max_size=limits.frame_bytes,
             ws_ping_interval=limits.ping_s,
             ws_ping_timeout=limits.ping_s,
-            ws_per_message_deflate=False,  # 0.3 MiB for each client that asks for it
+            ws_per_message_deflate=False,  # would take 0.3 MiB for each client that requests it
             backlog=BACKLOG,
             proxy_headers=bool(limits.proxies),
             forwarded_allow_ips=list(limits.proxies),
@@ -188,6 +202,7 @@ def serve(gateway: Gateway, listening: socket.socket, limits: Limits) -> None:
     def stop(_number: int, _frame: FrameType | None) -> None:
         server.should_exit = True
 
-    for number in STOPS:  # uvicorn ends itself by the signal that it got; ours, which it puts back first, end nothing
+    # uvicorn restores these handlers and raises the signal again; they ignore it then.
+    for number in STOPS:
         signal.signal(number, stop)
     server.run(sockets=[listening])

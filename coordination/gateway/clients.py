@@ -1,4 +1,4 @@
-"""The sessions of a gateway: at most one for each recipient, the last one that came, whichever gateway it came to."""
+"""The sessions of a gateway. A recipient has at most one session over all gateways; the latest one wins."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ CHECKED_EVERY_S = 30.0
 
 
 class Clients:
-    """The sessions of one event loop, on which the listener's thread puts what it receives."""
+    """Connected clients of one event loop. The listener's thread hands its news over to the loop."""
 
     def __init__(self, executor: RedisExecutor, tokens: Tokens) -> None:
         self._loop = asyncio.get_running_loop()
         self._executor, self._tokens = executor, tokens
         self._here: dict[str, Session] = {}
         self.topics = Patterns[ClientTopics]()
-        self._doubted: asyncio.Queue[str | None] = asyncio.Queue()
+        self._to_check: asyncio.Queue[str | None] = asyncio.Queue()
 
     def __len__(self) -> int:
         return len(self._here)
 
     async def enter(self, session: Session) -> None:
-        """Whoever was here before is told, and has handed back what it had, when this returns."""
+        """Register a session after ending the recipient's former one, which has then
+        returned its messages.
+        """
         while before := self._here.get(session.recipient):
             before.leave(TAKEN_OVER)
             await before.ended.wait()
@@ -43,14 +45,14 @@ class Clients:
         if self._here.get(session.recipient) is session:
             del self._here[session.recipient]
 
-    # Heard in the listener's thread
+    # Called in the listener's thread
 
     def mail(self, recipient: str) -> None:
         if session := self._here.get(recipient):
             self._loop.call_soon_threadsafe(session.look)
 
     def news(self, news: News) -> None:
-        self._loop.call_soon_threadsafe(self._told, news)
+        self._loop.call_soon_threadsafe(self._handle_news, news)
 
     def event(self, event: Event) -> None:
         self._loop.call_soon_threadsafe(self._published, event.topic, frames.event(event))
@@ -62,43 +64,43 @@ class Clients:
     def anything(self) -> None:
         self._loop.call_soon_threadsafe(self._all_look)
 
-    # Back in the loop
+    # Called in the event loop
 
-    def _told(self, news: News) -> None:
+    def _handle_news(self, news: News) -> None:
         session = self._here.get(news.recipient)
         if session is None or session.id == news.but:
             return
         if news.but:
             session.leave(TAKEN_OVER)
         else:
-            self._doubted.put_nowait(news.recipient)
+            self._to_check.put_nowait(news.recipient)
 
     def _published(self, topic: str, frame: str) -> None:
-        for client in set(self.topics.of(topic)):  # of several patterns that fit
+        for client in set(self.topics.of(topic)):  # a client may have several matching patterns
             client.hear(frame)
 
     def _all_look(self) -> None:
-        self._doubted.put_nowait(None)
+        self._to_check.put_nowait(None)
         for session in self._here.values():
             session.look()
             session.topics.gap()
 
-    async def doubt(self) -> None:
-        """For ever: who is here has a token that holds, looked at when it may have ended, and now and then."""
+    async def check_tokens(self) -> None:
+        """Check tokens for ever: when one may have ended, and periodically."""
         while True:
-            doubted: str | None = None
+            recipient_to_check: str | None = None
             try:
                 async with asyncio.timeout(CHECKED_EVERY_S):
-                    doubted = await self._doubted.get()
+                    recipient_to_check = await self._to_check.get()
             except TimeoutError:
                 pass
-            for session in [one for one in self._here.values() if doubted in (None, one.recipient)]:
+            for session in [one for one in self._here.values() if recipient_to_check in (None, one.recipient)]:
                 await self._check(session)
 
     async def _check(self, session: Session) -> None:
         try:
             recipient = await self._executor.once(lambda: self._tokens.recipient_of(session.token))
         except Unreachable:
-            return  # nobody can say; it is asked again
+            return  # unknown for now; it is checked again
         if recipient != session.recipient:
             session.leave(POLICY)

@@ -1,6 +1,6 @@
-"""What client and gateway say to each other: JSON objects with one word each, judged strictly. Pure.
+"""Frames between client and gateway: JSON objects, strictly validated. Pure.
 
-A frame of a client is `{"<word>": …}`, with what belongs to the word beside it; anything else is refused in words.
+A client's frame is `{"<word>": …}` with the word's fields; anything else is refused with a reason.
 """
 
 from __future__ import annotations
@@ -20,73 +20,77 @@ YEAR_S = 365 * 24 * 3600
 Id = Annotated[str, Field(max_length=500)]
 
 
-class _Said(BaseModel):
+class _ClientFrame(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Position(_Said):
-    """How far a client has come, as the last `welcome` said it; `offset` is that of the last message since."""
+class Position(_ClientFrame):
+    """Position of a client: that of the last `welcome`, with the offset of the last message since."""
 
     epoch: Annotated[str, Field(pattern=r"^\d{1,20}$")]
     offset: Annotated[int, Field(ge=0)]
     trimmed: Annotated[int, Field(ge=0)]
 
 
-class Resume(_Said):
-    """First of all; null from who has never been here."""
+class Resume(_ClientFrame):
+    """First frame of a client; null if it has no position."""
 
     resume: Position | None
 
 
-class Ack(_Said):
+class Ack(_ClientFrame):
     ack: Id
 
 
-class Nack(_Said):
+class Nack(_ClientFrame):
     nack: Id
     why: Annotated[str, Field(max_length=LONGEST_WHY)] = ""
 
 
-class Extend(_Said):
+class Extend(_ClientFrame):
     extend: Id
 
 
-class Letter(_Said):
+class SendRequest(_ClientFrame):
     to: str
     type: str
     payload: Any
     seq: Annotated[int, Field(ge=0, lt=2**53)]
-    """The client's own count, which only grows: what does not is a repetition after a lost connection, and sent once."""
+    """Number chosen by the client, which only grows; a repeated one is a duplicate after a lost connection
+    and is sent once.
+    """
     ttl_s: Annotated[float, Field(gt=0, le=YEAR_S, allow_inf_nan=False)] | None = None
     """None: as long as the recipient's inbox keeps it."""
     priority: int = 0
     reply_to: str | None = None
 
 
-class Send(_Said):
-    send: Letter
+class Send(_ClientFrame):
+    send: SendRequest
 
 
 Topics = Annotated[list[str], Field(min_length=1, max_length=100)] | str
 
 
-class Subscribe(_Said):
+class Subscribe(_ClientFrame):
     subscribe: Topics
 
 
-class Unsubscribe(_Said):
+class Unsubscribe(_ClientFrame):
     unsubscribe: Topics
 
 
-class Publication(_Said):
+class Publication(_ClientFrame):
     topic: str
     payload: Any
     type: str = "event"
     seq: Annotated[int, Field(ge=0, lt=2**53)] | None = None
-    """As that of a letter, of the same count; None where an event may come twice after a lost connection."""
+    """Number from the same count as that of `send`; None if duplicates after a lost connection are
+    acceptable.
+    """
 
 
-class Publish(_Said):
+class Publish(_ClientFrame):
     publish: Publication
 
 
@@ -104,23 +108,25 @@ WORDS: Mapping[str, type[Frame]] = {
 
 
 class BadFrame(UsageError):
-    """That is no frame."""
+    """The frame is invalid."""
 
 
 def read(text: str) -> Frame:
-    """What a client said; raises BadFrame."""
-    said = _object(text)
-    word = next((word for word in WORDS if word in said), None)
+    """Parse a client's frame. Raises BadFrame."""
+    received = _object(text)
+    word = next((word for word in WORDS if word in received), None)
     if word is None:
-        raise BadFrame("a frame without a known word", f"begin it with one of: {', '.join(WORDS)}")
+        raise BadFrame("the frame has no known word", f"start it with one of: {', '.join(WORDS)}")
     try:
-        return WORDS[word].model_validate(said)
+        return WORDS[word].model_validate(received)
     except ValidationError as error:
         raise _refusal(error) from error
 
 
 def welcome(recipient: str, *, position: messages.Position, recovered: bool, missed: int) -> str:
-    """`missed`: how many were trimmed that nobody acknowledged, since what the client knew before."""
+    """Return a welcome. `missed` is the number of unacknowledged messages trimmed since the client's
+    position.
+    """
     known = {"epoch": position.epoch, "offset": position.offset, "trimmed": position.trimmed}
     return _text({"welcome": {"recipient": recipient, **known, "recovered": recovered, "missed": missed}})
 
@@ -144,7 +150,7 @@ def sent(seq: int, message_id: str) -> str:
 
 
 def subscribed(patterns: Sequence[str]) -> str:
-    """All that the client is subscribed to now."""
+    """Return the client's present subscriptions."""
     return _text({"subscribed": {"topics": patterns}})
 
 
@@ -169,12 +175,12 @@ def gap(missed: int | None) -> str:
 
 
 def refused(what: Mapping[str, Any], error: CoordinationError) -> str:
-    """`what`: which frame, `{"ack": id}` or `{"seq": n}`."""
+    """Return a refusal; `what` identifies the frame: `{"ack": id}` or `{"seq": n}`."""
     return _text({"refused": {**what, "message": error.message, "hint": error.hint}})
 
 
 def away(error: CoordinationError) -> str:
-    return _text({"away": {"message": error.message, "hint": "stay: what you say now is done when Redis is back"}})
+    return _text({"away": {"message": error.message, "hint": "stay connected: frames are executed when Redis is back"}})
 
 
 def _text(frame: Mapping[str, Any]) -> str:
@@ -183,22 +189,22 @@ def _text(frame: Mapping[str, Any]) -> str:
 
 def _object(text: str) -> Mapping[str, Any]:
     try:
-        said = json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
+        received = json.loads(text, parse_constant=_no_number, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        raise BadFrame(f"a frame is JSON, and this is not: {error}", 'write {"ack": "…"}, for one') from error
-    if not isinstance(said, dict):
-        raise BadFrame("a frame is an object", 'write {"ack": "…"}, for one')
-    return said
+        raise BadFrame(f"the frame is not JSON: {error}", 'write, for example, {"ack": "…"}') from error
+    if not isinstance(received, dict):
+        raise BadFrame("the frame is not a JSON object", 'write, for example, {"ack": "…"}')
+    return received
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        raise ValueError("a name stands twice in an object")
+        raise ValueError("a name occurs twice in an object")
     return made
 
 
@@ -207,10 +213,10 @@ def _refusal(error: ValidationError) -> BadFrame:
     place = details[0]["loc"]
     where = ".".join(map(str, place))
     if details[0]["type"] == "extra_forbidden":
-        return BadFrame(f"{where}: nothing of that name belongs there", "leave it out")
+        return BadFrame(f"{where}: unknown field", "remove it")
     if details[0]["type"] == "string_unicode":
-        return BadFrame(f"{where or 'a name'} is no text: half a surrogate pair is no character", "write it whole")
+        return BadFrame(f"{where or 'a name'} is not text: it contains a lone surrogate", "send valid Unicode")
     if details[0]["type"] == "missing":
-        return BadFrame(f"{where} is missing", "say it")
+        return BadFrame(f"{where} is missing", "add it")
     words = wrong_value([detail for detail in details if detail["loc"] == place])
     return BadFrame(f"{where} {words}", "correct it")

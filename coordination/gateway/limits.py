@@ -1,4 +1,6 @@
-"""Figures of the gateway that somebody may want to change, and how a session may end, as WebSocket close codes (ours: from 4000 on)."""
+"""Limits of the gateway, and the reasons for which a session ends, as WebSocket close codes (own ones from
+4000).
+"""
 
 from __future__ import annotations
 
@@ -10,54 +12,58 @@ MIB = 1024 * 1024
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     window: int = 32
-    """So many messages a client has in hand at most; its inbox is read no further."""
+    """Messages in flight per client; beyond it the inbox is not read."""
     frame_bytes: int = 2 * MIB
-    """The longest frame of a client: a payload of 1 MiB fits, escaped as most clients do it."""
+    """Longest frame of a client; a payload of 1 MiB fits, escaped as most clients do."""
     send_s: float = 20
-    """A client that has not read what was sent for so long is let go."""
+    """Time that a client may take to read a frame before it is disconnected."""
     ping_s: float = 20
-    """Between two pings; who does not answer one for as long is gone."""
+    """Time between two pings, and time to answer one before the client is disconnected."""
     hello_s: float = 10
-    """Until a client's first frame."""
+    """Time until a client's first frame."""
     interval_s: float = 1
-    """A wake-up that was lost costs so much at most."""
+    """Delay that a lost wake-up causes at most."""
     clients: int = 2000
-    """At once; the next ones are told to come later."""
+    """Connected clients; further ones are told to retry later."""
     tries: int = 10
-    """Wrong tokens for one recipient from one address within a minute; the next ones are reported, and checked one by one."""
+    """Wrong tokens per recipient and address within a minute; further ones are logged and
+    checked one by one.
+    """
     proxies: tuple[str, ...] = ()
     """Networks of proxies whose X-Forwarded-For names the client's address."""
     subscriptions: int = 100
-    """Patterns of topics that one client has at once."""
+    """Patterns of topics per client."""
     events: int = 256
-    """So many events wait for a client that does not read, and so many characters of them; then the oldest are dropped."""
+    """Events, and characters of events, that wait for a client that does not read; beyond it the oldest are
+    dropped.
+    """
     event_characters: int = 2 * MIB
     publish_per_s: int = 100
     publish_burst: int = 200
-    """What one client may publish: so much a second, and so much at once."""
+    """Events that one client may publish per second, and at once."""
 
 
 @dataclass(frozen=True)
 class CloseReason:
     code: int
     words: str
-    """A close frame has room for 123 bytes."""
+    """Reason as text; a close frame has room for 123 bytes."""
 
 
 POLICY = CloseReason(1008, "")
-"""A wrong token, or one that was revoked: come back with another. Nothing more is said to whoever guesses."""
+"""A wrong or revoked token. The client needs a new one; guessing clients get no further information."""
 LATER = CloseReason(1013, "try again later")
-"""Too many clients, or Redis is away and nobody can be let in."""
-BAD_FRAME = CloseReason(4000, "that is no frame of coord.v1")
-TAKEN_OVER = CloseReason(4001, "the same recipient came in elsewhere")
-TOO_SLOW = CloseReason(4002, "what was sent was not read")
+"""Too many clients, or Redis is unreachable and nobody can be admitted."""
+BAD_FRAME = CloseReason(4000, "invalid frame for coord.v1")
+TAKEN_OVER = CloseReason(4001, "the same recipient connected elsewhere")
+TOO_SLOW = CloseReason(4002, "frames were not read in time")
 GONE = CloseReason(1000, "")
 """The client closed, or its connection broke."""
 
 
 class Left(Exception):
-    """No error: so a session ends."""
+    """Ends a session; not an error."""
 
-    def __init__(self, ending: CloseReason) -> None:
-        self.ending = ending
-        super().__init__(ending.words)
+    def __init__(self, reason: CloseReason) -> None:
+        self.reason = reason
+        super().__init__(reason.words)

@@ -1,7 +1,8 @@
-"""A client's connection as uvicorn has it: what the client says, and what one that does not read makes necessary.
+"""A client's connection in uvicorn: reading frames, and disconnecting clients that do not read.
 
-uvicorn lets us wait until a client has room, but not for the bytes that are still here, and it closes politely: what is not
-read stays in memory for as long as the other side likes. Here sent means handed to the kernel, and a connection is closed at once.
+uvicorn can wait until a client has room, but not until the bytes have left this process, and it closes
+connections gracefully, which keeps unread data in memory as long as the client likes. Here, a frame counts as
+sent when the kernel has it, and a connection can be closed at once.
 """
 
 from __future__ import annotations
@@ -19,25 +20,25 @@ from coordination.gateway import frames
 from coordination.gateway.limits import BAD_FRAME, Left
 
 
-async def heard(socket: WebSocket) -> str:
-    """The text of the next frame; raises BadFrame, WebSocketDisconnect."""
-    said = await socket.receive()
-    if said["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(said["code"])
-    text: str | None = said.get("text")
+async def receive(socket: WebSocket) -> str:
+    """Return the text of the next frame. Raises BadFrame, WebSocketDisconnect."""
+    received = await socket.receive()
+    if received["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(received["code"])
+    text: str | None = received.get("text")
     if text is None:
         raise frames.BadFrame("a frame is text, not binary", "send JSON as text")
     return text
 
 
-async def hello(socket: WebSocket, within_s: float) -> frames.Resume:
-    """What a client says first; raises Left, WebSocketDisconnect."""
+async def receive_resume(socket: WebSocket, within_s: float) -> frames.Resume:
+    """Return a client's first frame. Raises Left, WebSocketDisconnect."""
     try:
         async with asyncio.timeout(within_s):
-            said = frames.read(await heard(socket))
-        if isinstance(said, frames.Resume):
-            return said
-        raise frames.BadFrame("the first frame is resume", 'say {"resume": null}, or where you were')
+            received = frames.read(await receive(socket))
+        if isinstance(received, frames.Resume):
+            return received
+        raise frames.BadFrame("the first frame must be resume", 'send {"resume": null}, or your position')
     except TimeoutError:
         raise Left(BAD_FRAME) from None
     except frames.BadFrame as error:
@@ -47,11 +48,11 @@ async def hello(socket: WebSocket, within_s: float) -> frames.Resume:
 
 GOING_AWAY = 1001
 GOODBYE_S = 5.0
-"""For a client to answer that we close."""
+"""Time for a client to answer a close frame."""
 
 
 class Line(WebSocketsSansIOProtocol):
-    """An application finds its line in `scope["state"]["line"]`."""
+    """The WebSocket protocol; an application finds it in `scope["state"]["line"]`."""
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], *more: Any) -> None:
         super().__init__(config, server_state, {**app_state, "line": self}, *more)
@@ -68,16 +69,16 @@ class Line(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await self.writable.wait()
-        if self.close_sent:  # by us, while somebody had more to say
+        if self.close_sent:  # by this side, while another task had more to send
             raise ClientDisconnected
         await super().send(message)
 
     async def flushed(self) -> None:
-        """Until the kernel has taken all that was sent."""
+        """Wait until the kernel has taken all sent data."""
         await self.writable.wait()
 
     def hang_up(self) -> None:
-        """Now, with whatever was not read."""
+        """Close at once and discard unsent data."""
         self.transport.abort()
 
     def keepalive_timeout(self) -> None:

@@ -1,6 +1,6 @@
-"""The gateway's one subscription for all clients: messages for one of them, events of topics, tokens that ended.
+"""The Redis subscription that wakes all clients: new messages, events, and tokens that ended.
 
-It only wakes clients. What it misses while Redis is away, they look for when it is back.
+It only wakes; changes that it misses during an outage of Redis are looked up afterwards.
 """
 
 from __future__ import annotations
@@ -74,6 +74,6 @@ class Listener(BackgroundService):
         try:
             news = News.read(text)
         except (ValueError, TypeError) as error:
-            logger.warning("what no gateway says is no news: %s", error)
+            logger.warning("ignored a foreign message on the gateways' channel: %s", error)
         else:
             self._clients.news(news)

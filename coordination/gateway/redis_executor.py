@@ -1,4 +1,6 @@
-"""The bus for many clients: its calls wait in a few threads, and one of them all finds out when Redis is back."""
+"""Calls of the bus for many clients in a few threads, with one common check for the end of an outage of
+Redis.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +22,22 @@ Told = Callable[[Unreachable], Awaitable[None]]
 
 
 class RedisExecutor:
-    """Of one event loop. `ping` raises Unreachable as deeds do."""
+    """Executor of one event loop. `ping` raises Unreachable as the operations do."""
 
     def __init__(self, ping: Callable[[], object]) -> None:
         self._ping = ping
         self._threads = ThreadPoolExecutor(THREADS, "redis")
         self._there = asyncio.Event()
         self._trouble: Unreachable | None = None
-        """Why it is away, unless it is there."""
+        """Error during an outage, else None."""
         self._failures = 0
-        self._asking: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
 
     async def do(self, operation: Callable[[], T], told: Told, *, takes_room: bool = False) -> T:
-        """What the operation gives, however long Redis is away; `told` hears of that. A operation may be done twice.
+        """Return the result of an operation, repeated until Redis answers; `told` is called during an outage.
 
-        Raises Unreachable where a operation that `takes_room` finds none: it would keep its client from saying what makes room.
+        An operation may be executed twice. Raises Unreachable if an operation with `takes_room` finds Redis
+        full, because waiting would keep the client from frames that make room.
         """
         while True:
             if self._trouble:
@@ -51,7 +54,9 @@ class RedisExecutor:
                 return done
 
     async def once(self, operation: Callable[[], T]) -> T:
-        """Raises Unreachable. Who is cancelled meanwhile goes on when the operation is done: what comes next may undo it."""
+        """Execute an operation once. Raises Unreachable. On cancellation it first waits for the end, so that
+        follow-ups can undo it.
+        """
         doing = asyncio.get_running_loop().run_in_executor(self._threads, operation)
         try:
             return await asyncio.shield(doing)
@@ -65,11 +70,11 @@ class RedisExecutor:
     def _lost(self, error: Unreachable) -> None:
         self._trouble = error
         self._there.clear()
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._probe())
 
-    async def _ask(self) -> None:
-        """With backoff, for all clients together."""
+    async def _probe(self) -> None:
+        """Wait with backoff until Redis answers, for all clients together."""
         while True:
             self._failures += 1
             await asyncio.sleep(delay_s(self._failures, FIRST_S, LONGEST_S))

@@ -1,7 +1,7 @@
-"""One client, from its first frame to its last: what is there for it goes out as far as its window, what it says is done.
+"""One client's session: it delivers messages within the window and executes the client's frames.
 
-Whatever ends a session ends it here: the connection, the client's own fault, a reader of the same name elsewhere, a token
-that was revoked. Then what the client had in hand goes back, so that it is delivered again at once.
+It ends with the connection, by the client's fault, by a session of the same recipient elsewhere, or by a
+revoked token. The messages in flight are then returned, so that they are delivered again at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreach
 from coordination.gateway import frames
 from coordination.gateway.access import Grant
 from coordination.gateway.limits import BAD_FRAME, GONE, TOO_SLOW, CloseReason, Left, Limits
-from coordination.gateway.line import Line, heard
+from coordination.gateway.line import Line, receive
 from coordination.gateway.redis_executor import RedisExecutor
 from coordination.gateway.topics import ClientTopics
 from coordination.gateway.window import Window
@@ -30,16 +30,18 @@ from coordination.messages import Message, MessageBus, Position, Taken
 from coordination.messages.topics import Patterns
 
 READER = "gateway"
-"""Of every session: a later one takes back what an earlier one had in hand, be it on a gateway that is no more."""
+"""Reader name of every session, so that a later session can take back an earlier one's messages, also from
+another gateway.
+"""
 EXTENDS_PER_IDLE = 4
 COORD_ALONE = "worker:"
-"""Workers take what is written there for coord's own word."""
+"""Prefix of recipients that only coord may write to, because workers obey their messages."""
 
 T = TypeVar("T")
 
 
 class Session:
-    """`bus` sends as the recipient."""
+    """One client. `bus` sends as the recipient."""
 
     def __init__(
         self,
@@ -55,28 +57,28 @@ class Session:
         self.recipient, self.token = grant.recipient, token
         self.topics = ClientTopics(here, grant.topics, limits, self._say)
         self.ended = asyncio.Event()
-        """What it had in hand has gone back."""
+        """Set when the messages in flight have been returned."""
         self._socket, self._bus, self._executor, self._limits = socket, bus, executor, limits
         self._line: Line = socket.state.line
         self._saying = asyncio.Lock()
         self._look = asyncio.Event()
         self._left: asyncio.Future[CloseReason] = asyncio.get_running_loop().create_future()
         self._away = False
-        self._untold: tuple[Message, ...] = ()
-        """Taken for the client, and nobody has told it yet."""
+        self._unsent: tuple[Message, ...] = ()
+        """Messages taken for the client that were not sent yet."""
 
     def look(self) -> None:
-        """Something may be there."""
+        """Wake the delivery, because there may be messages."""
         self._look.set()
 
-    def leave(self, ending: CloseReason) -> None:
+    def leave(self, reason: CloseReason) -> None:
         if not self._left.done():
-            self._left.set_result(ending)
+            self._left.set_result(reason)
 
     async def serve(self, resume: frames.Resume) -> CloseReason:
-        """Until it ends; returns how."""
+        """Serve the client until the session ends; return the reason."""
         self._window = Window(self._limits.window, _position(resume.resume))
-        works = (
+        coroutines = (
             self._deliver(),
             self._listen(),
             self.topics.tell(),
@@ -84,7 +86,7 @@ class Session:
             self._line.gone.wait(),
             self._leaving(),
         )
-        tasks = [asyncio.ensure_future(work) for work in works]
+        tasks = [asyncio.ensure_future(work) for work in coroutines]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -96,7 +98,7 @@ class Session:
             self.ended.set()
         return await self._ending(results)
 
-    # What goes out
+    # Outgoing
 
     async def _deliver(self) -> None:
         await self._do(lambda: self._bus.hand_back_all(self.recipient, READER))
@@ -108,26 +110,26 @@ class Session:
                     await self._look.wait()
 
     async def _hand_over(self, room: int) -> float:
-        """What is there, up to `room`; returns for how many seconds nothing more is to be expected."""
+        """Deliver up to `room` messages; return the seconds until more can be expected."""
         taken = await self._do(partial(self._take, room))
         welcome, self._away = self._window.looked(taken, anew=self._away), False
         self._window.hold(taken.messages, time.monotonic())
-        self._untold = ()
+        self._unsent = ()
         if welcome:
             await self._say(frames.welcome(self.recipient, **vars(welcome)))
-        letters = deque(frames.message(message) for message in taken.messages)
-        if not letters:
+        outgoing = deque(frames.message(message) for message in taken.messages)
+        if not outgoing:
             return self._pause_s(taken.due)
-        del taken  # what waits for a slow client waits once
-        self._window.measured(sum(map(len, letters)))
-        while letters:
-            await self._say(letters.popleft())
+        del taken  # messages for a slow client are kept in memory only once
+        self._window.measured(sum(map(len, outgoing)))
+        while outgoing:
+            await self._say(outgoing.popleft())
         return 0
 
     def _take(self, room: int) -> Taken:
-        """In a thread, which goes on when the session has ended meanwhile."""
+        """Take messages. Runs in a thread, which may finish after the session has ended."""
         taken = self._bus.take(self.recipient, READER, room, self._window.since)
-        self._untold = taken.messages
+        self._unsent = taken.messages
         return taken
 
     def _pause_s(self, due: timedelta | None) -> float:
@@ -135,7 +137,7 @@ class Session:
         return interval_s if due is None else min(due.total_seconds(), interval_s)
 
     async def _say(self, text: str) -> None:
-        """One frame at a time, and the next one when the kernel has it; raises Left where that takes too long."""
+        """Send one frame, and wait until the kernel has it. Raises Left if that takes too long."""
         try:
             async with self._saying, asyncio.timeout(self._limits.send_s):
                 await self._socket.send_text(text)
@@ -143,11 +145,11 @@ class Session:
         except TimeoutError:
             raise Left(TOO_SLOW) from None
 
-    # What comes in
+    # Incoming
 
     async def _listen(self) -> None:
         while True:
-            frame = frames.read(await heard(self._socket))
+            frame = frames.read(await receive(self._socket))
             match frame:
                 case frames.Ack():
                     await self._refusing({"ack": frame.ack}, self._ack(frame.ack))
@@ -166,7 +168,7 @@ class Session:
                     what = {"publish": frame.publish.topic[:200], "seq": frame.publish.seq}
                     await self._refusing(what, self._publish(frame.publish))
                 case frames.Resume():
-                    raise frames.BadFrame("resume is the first frame, and only that", "go on with ack, or send")
+                    raise frames.BadFrame("resume is only allowed as the first frame", "continue with ack or send")
 
     async def _refusing(self, what: dict[str, Any], operation: Awaitable[None]) -> None:
         try:
@@ -198,25 +200,25 @@ class Session:
             raise _lost(message_id)
         self._window.extended(message_id, time.monotonic())
 
-    async def _send(self, letter: frames.Letter) -> None:
-        for whom in (letter.to, letter.reply_to or ""):
+    async def _send(self, request: frames.SendRequest) -> None:
+        for whom in (request.to, request.reply_to or ""):
             if whom.startswith(COORD_ALONE):
-                raise NotAllowed(f"nothing of a client's goes to {whom[:100]!r}", "workers hear from coord alone")
-        ttl = None if letter.ttl_s is None else timedelta(seconds=letter.ttl_s)
+                raise NotAllowed(f"clients cannot send to {whom[:100]!r}", "only coord sends messages to workers")
+        ttl = None if request.ttl_s is None else timedelta(seconds=request.ttl_s)
 
         def operation() -> str:
             return self._bus.send(
-                letter.to,
-                letter.type,
-                letter.payload,
+                request.to,
+                request.type,
+                request.payload,
                 ttl=ttl,
-                priority=letter.priority,
-                reply_to=letter.reply_to,
-                sequence=letter.seq,
+                priority=request.priority,
+                reply_to=request.reply_to,
+                sequence=request.seq,
             )
 
         message_id = await self._executor.do(operation, self.redis_is_away, takes_room=True)
-        await self._say(frames.sent(letter.seq, message_id))
+        await self._say(frames.sent(request.seq, message_id))
 
     async def _publish(self, given: frames.Publication) -> None:
         self.topics.may_publish(given.topic)
@@ -227,10 +229,10 @@ class Session:
         reached = await self._executor.do(operation, self.redis_is_away, takes_room=True)
         await self._say(frames.published(given.topic, given.seq, reached))
 
-    # What goes on meanwhile
+    # Background
 
     async def _keep(self) -> None:
-        """What waits behind the message that the client works on is not taken from it."""
+        """Extend the messages behind the oldest one, on which the client works."""
         idle_s = self._bus.limits.idle.total_seconds()
         while True:
             await asyncio.sleep(idle_s / EXTENDS_PER_IDLE)
@@ -251,19 +253,21 @@ class Session:
             await self._say(frames.away(error))
 
     async def _hand_back(self) -> None:
-        """Where Redis is away, the next session, or the idle time, does it."""
-        rest = (*self._window.held, *self._untold)
+        """Return the messages in flight; if Redis is unreachable, the next session or the
+        idle time does it.
+        """
+        rest = (*self._window.held, *self._unsent)
         with suppress(Unreachable):
             await self._executor.once(lambda: self._bus.hand_back(*rest))
 
     async def _ending(self, results: Sequence[object]) -> CloseReason:
-        """Out of what became of the works: the first that failed says how it ended."""
+        """Return the reason for the end: that of the first task that failed."""
         error = next((one for one in results if isinstance(one, Exception)), None)
         match error:
             case None | WebSocketDisconnect() | WebSocketDisconnected():
                 return GONE
             case Left():
-                return error.ending
+                return error.reason
             case frames.BadFrame():
                 with suppress(Left, WebSocketDisconnect, WebSocketDisconnected):
                     await self._say(frames.refused({}, error))
@@ -271,15 +275,15 @@ class Session:
         raise error
 
 
-def _several(said: str | list[str]) -> list[str]:
-    return [said] if isinstance(said, str) else said
+def _several(received: str | list[str]) -> list[str]:
+    return [received] if isinstance(received, str) else received
 
 
-def _position(said: frames.Position | None) -> Position | None:
-    return Position(said.epoch, said.offset, said.trimmed) if said else None
+def _position(received: frames.Position | None) -> Position | None:
+    return Position(received.epoch, received.offset, received.trimmed) if received else None
 
 
 def _lost(message_id: str) -> Conflict:
     return Conflict(
-        f"message {message_id[:100]} was no longer in your hands", "what was not done in time is delivered again"
+        f"message {message_id[:100]} is no longer in flight", "it is delivered again unless it was acknowledged"
     )

@@ -1,4 +1,4 @@
-"""The topics of one client: what it subscribed to, what waits to be told, what it may publish, and how much."""
+"""One client's topics: subscriptions, waiting events, and the right and rate to publish."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Say = Callable[[str], Awaitable[None]]
 
 
 class ClientTopics:
-    """`granted`: the patterns that its token may subscribe to and publish on; `here`: all clients of this gateway by pattern."""
+    """`granted`: patterns that the token allows; `here`: all clients of this gateway by pattern."""
 
     def __init__(self, here: Patterns[ClientTopics], granted: Sequence[str], limits: Limits, say: Say) -> None:
         self._here, self._granted, self._limits, self._say = here, granted, limits, say
@@ -25,17 +25,17 @@ class ClientTopics:
         self._waiting: deque[str] = deque()
         self._characters = 0
         self._missed: int | None = 0
-        """Events that this client will not get; None: nobody knows how many."""
+        """Number of dropped events; None if it is unknown."""
         self._something = asyncio.Event()
         self._allowance = float(limits.publish_burst)
         self._counted_at = time.monotonic()
 
     async def subscribe(self, wanted: Sequence[str]) -> None:
-        """All of them or none. Raises UsageError, NotAllowed, Conflict."""
+        """Subscribe to all patterns or none. Raises UsageError, NotAllowed, Conflict."""
         new = {topics.pattern(one) for one in wanted} - self._patterns
         for one in sorted(new):
             if not any(topics.covers(granted, one) for granted in self._granted):
-                raise NotAllowed(f"your token is not for the topics {one!r}", self._hint)
+                raise NotAllowed(f"your token does not allow the topics {one!r}", self._hint)
         if len(self._patterns) + len(new) > self._limits.subscriptions:
             raise Conflict(
                 f"more than {self._limits.subscriptions} subscriptions", "unsubscribe from some, or use one like a.**"
@@ -50,10 +50,10 @@ class ClientTopics:
         await self._say(frames.subscribed(sorted(self._patterns)))
 
     def may_publish(self, topic: str) -> None:
-        """Raises UsageError, NotAllowed, and Conflict for a flood."""
+        """Check a publication. Raises UsageError, NotAllowed, and Conflict if the rate is exceeded."""
         topics.topic(topic)
         if topic in topics.RESERVED or not any(topics.fits(granted, topic) for granted in self._granted):
-            raise NotAllowed(f"your token is not for the topic {topic!r}", self._hint)
+            raise NotAllowed(f"your token does not allow the topic {topic!r}", self._hint)
         now = time.monotonic()
         most, per_s = self._limits.publish_burst, self._limits.publish_per_s
         self._allowance = min(most, self._allowance + (now - self._counted_at) * per_s)
@@ -63,7 +63,7 @@ class ClientTopics:
         self._allowance -= 1
 
     def hear(self, event: str) -> None:
-        """Keep an event until the client has read those before it; of a client that is slow the oldest are dropped, and it is told."""
+        """Queue an event; if the client is slow, the oldest ones are dropped, which is reported to it."""
         self._waiting.append(event)
         self._characters += len(event)
         while len(self._waiting) > self._limits.events or self._characters > self._limits.event_characters:
@@ -72,13 +72,13 @@ class ClientTopics:
         self._something.set()
 
     def gap(self) -> None:
-        """Redis was away: nobody knows what was published."""
+        """Record a gap of unknown size after an outage of Redis."""
         if self._patterns:
             self._missed = None
             self._something.set()
 
     async def tell(self) -> None:
-        """For ever."""
+        """Send waiting events, for ever."""
         while True:
             await self._something.wait()
             self._something.clear()
@@ -101,13 +101,16 @@ class ClientTopics:
 
     @property
     def _hint(self) -> str:
-        return f"it is for {', '.join(self._granted)[:200] or 'none'}; ask for another: coord gateway --grant YOU --topics PATTERN"
+        return (
+            f"it allows {', '.join(self._granted)[:200] or 'none'}; "
+            "ask for another: coord gateway --grant YOU --topics PATTERN"
+        )
 
 
 def checked(granted: Sequence[str]) -> list[str]:
     """Return the patterns of a grant. Raises UsageError."""
     if len(granted) > MOST_GRANTED:
-        raise UsageError(f"{len(granted)} patterns for one token", f"name {MOST_GRANTED} at most, like a.**")
+        raise UsageError(f"{len(granted)} patterns for one token", f"use at most {MOST_GRANTED}, like a.**")
     return sorted({topics.pattern(one) for one in granted})
 
 

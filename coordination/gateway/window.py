@@ -1,4 +1,4 @@
-"""What one client has in hand, and what it knows of its inbox. Pure: it is told the time, and does nothing itself."""
+"""One client's messages in flight, and its known position. Pure: time is passed in, and there is no I/O."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from coordination.errors import Conflict
 from coordination.messages import Message, Position, Taken
 
 LARGE = 128 * 1024
-"""Characters of one answer of the inbox: after more than that, the next asks for one message alone."""
+"""Characters of one read of the inbox beyond which the next read takes a single message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Welcome:
-    """What a client must be told of its inbox before it gets anything more."""
+    """News about the inbox that a client must get before further messages."""
 
     position: Position
     recovered: bool
@@ -23,28 +23,30 @@ class Welcome:
 
 @dataclass(kw_only=True)
 class Held:
-    """A message under way to a client, or with it. Its payload is let go: a slow client costs no memory for it."""
+    """A message in flight to or at a client, without its payload, so that a slow client costs no memory for
+    it.
+    """
 
     message: Message
-    told: Position
-    """What the client knew of its inbox when this was said to it: who acknowledges it has read so far."""
+    known: Position
+    """Position that the client knew when this message was sent; acknowledging it confirms that position."""
     since_s: float
 
 
 class Window:
-    """`since`: the position with which the client came."""
+    """Messages in flight. `since` is the client's position when it connected."""
 
     def __init__(self, size: int, since: Position | None) -> None:
         self.since = since
-        """The last position that the client has certainly read."""
+        """Last position that the client has certainly read."""
         self._size = size
         self._at_once = 1
-        self._told: Position | None = None
+        self._known: Position | None = None
         self._held: dict[str, Held] = {}
 
     @property
     def room(self) -> int:
-        """How many may be taken at once now: few, where messages are large, so that few wait here for their client."""
+        """Number of messages to take now; few if messages are large, so that few wait here for the client."""
         return min(self._size - len(self._held), self._at_once)
 
     @property
@@ -52,8 +54,10 @@ class Window:
         return tuple(held.message for held in self._held.values())
 
     def looked(self, taken: Taken, *, anew: bool = False) -> Welcome | None:
-        """What has happened to the inbox since the client was told of it; None where it knows all, unless `anew`."""
-        before, self._told = self._told, taken.position
+        """Return changes of the inbox that the client was not told of; None if there are
+        none, unless `anew`.
+        """
+        before, self._known = self._known, taken.position
         if before is None:
             return Welcome(position=taken.position, recovered=taken.recovered, missed=taken.trimmed)
         if before.epoch != taken.epoch or before.offset > taken.offset:
@@ -64,39 +68,40 @@ class Window:
         return None
 
     def hold(self, messages: Iterable[Message], now_s: float) -> None:
-        assert self._told is not None
+        assert self._known is not None
         for message in messages:
-            self._held.pop(message.id, None)  # an earlier delivery of it; this one counts
+            self._held.pop(message.id, None)  # an earlier delivery, which this one replaces
             if message.wants_ack:
-                self._held[message.id] = Held(message=replace(message, payload=None), told=self._told, since_s=now_s)
+                self._held[message.id] = Held(message=replace(message, payload=None), known=self._known, since_s=now_s)
 
     def measured(self, characters: int) -> None:
-        """So long were the messages that were taken last."""
+        """Adapt the batch size to the size of the messages taken last."""
         self._at_once = 1 if characters > LARGE else min(2 * self._at_once, self._size)
 
     def of(self, message_id: str) -> Message:
-        """Raises Conflict for what the client does not have in hand."""
+        """Return a message in flight. Raises Conflict if the client does not have it."""
         if message_id not in self._held:
             raise Conflict(
-                f"message {message_id[:100]} is not in your hands", "if nobody is done with it, it is delivered again"
+                f"message {message_id[:100]} is not in flight", "it is delivered again unless it was acknowledged"
             )
         return self._held[message_id].message
 
     def done(self, message_id: str) -> None:
-        told = self._held.pop(message_id).told
-        if self.since is None or self.since.epoch != told.epoch or _further(told, self.since):
-            self.since = told
+        known = self._held.pop(message_id).known
+        if self.since is None or self.since.epoch != known.epoch or _further(known, self.since):
+            self.since = known
 
     def extended(self, message_id: str, now_s: float) -> None:
         self._held[message_id].since_s = now_s
 
     def dropped(self, offsets: Collection[int]) -> None:
-        """They are not the client's any more."""
+        """Remove messages that the client no longer has."""
         self._held = {name: held for name, held in self._held.items() if held.message.offset not in offsets}
 
     def behind(self, now_s: float, idle_s: float) -> tuple[Message, ...]:
-        """What waits behind the oldest message, to be extended now. The oldest is the client's affair: without a word about
-        it for the idle time it is not the client's any more.
+        """Return the messages behind the oldest one, which are to be extended now.
+
+        The oldest is the client's responsibility: without a frame about it for the idle time, it is removed.
         """
         oldest = next(iter(self._held.values()), None)
         if oldest is None:

@@ -1,8 +1,9 @@
-"""The clock of deadlines: it never jumps, and it goes on while the machine sleeps.
+"""The clock of deadlines: monotonic, and running while the machine sleeps.
 
-A laptop that slept for an hour must not believe in a lock of ten seconds, and Python's monotonic clock stands still in that
-hour on Linux. Where there is no CLOCK_BOOTTIME, it is Python's monotonic clock: on macOS and Windows, the fence alone guards
-after a sleep. The wall clock is never read: somebody may set it.
+After an hour of sleep, a laptop must not believe that it still holds a lock of ten seconds, but Python's
+monotonic clock stands still during sleep on Linux. Without CLOCK_BOOTTIME (macOS, Windows) Python's monotonic
+clock is used, and only the fence protects after a sleep. The wall clock is never read, because it can be
+changed.
 """
 
 from __future__ import annotations
@@ -14,4 +15,4 @@ from functools import partial
 now_s: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 )
-"""Seconds since some moment."""
+"""Seconds since an arbitrary moment."""

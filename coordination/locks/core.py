@@ -1,8 +1,8 @@
-"""What locks and resources have in common: a request is granted, renewed, and given back.
+"""The common core of locks and resources: a request is granted, renewed and released.
 
-One thread for each manager renews its locks at a third of their ttl, and tells a holder whose lock is lost. It begins with the first
-lock, and is woken for a lock only when that one is due before it would wake anyhow: a loop that acquires and releases does not pay
-for a switch of threads each time.
+Each manager has one thread that renews its locks at a third of their ttl, and marks lost locks. It starts
+with the first lock, and is woken for a new lock only if that is due before its next wake-up, so that a loop
+that acquires and releases locks does not pay for a thread switch each time.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Renewal:
     def __init__(self, renew: Callable[[Lock, float], bool]) -> None:
         self._renew = renew
         self._stopping = False
-        self._begin_anew()
+        self._reset_state()
         _renewals.add(self)
 
-    def _begin_anew(self) -> None:
+    def _reset_state(self) -> None:
         self._due_s: dict[Lock, float] = {}
         self._changed = threading.Condition()
         self._wakes_s = NEVER_S
@@ -53,7 +53,9 @@ class Renewal:
         with self._changed:
             self._due_s[lock] = due_s
             if due_s < self._wakes_s:
-                self._wakes_s = due_s  # it wakes then even if the lock is gone by then, and finds another in its place
+                self._wakes_s = (
+                    due_s  # kept even if the lock is released by then: the thread then looks for the next one
+                )
                 self._wake()
 
     def remove(self, lock: Lock) -> None:
@@ -61,7 +63,7 @@ class Renewal:
             self._due_s.pop(lock, None)
 
     def stop(self) -> None:
-        """The locks that are held are left to their ttl."""
+        """Stop the thread; locks that are still held expire after their ttl."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
@@ -84,11 +86,11 @@ class Renewal:
                     return
                 due = [lock for lock, due_s in self._due_s.items() if due_s <= now_s()]
             for lock in due:
-                self._attend(lock)
+                self._renew_due(lock)
             with self._changed:
                 self._wakes_s = min(self._due_s.values(), default=NEVER_S)
 
-    def _attend(self, lock: Lock) -> None:
+    def _renew_due(self, lock: Lock) -> None:
         left_s, ttl_s = lock.deadline_s - now_s(), lock.ttl.total_seconds()
         kept = left_s > 0
         try:
@@ -96,13 +98,11 @@ class Renewal:
                 kept = self._renew(lock, self._patience_s())
             next_s = lock.deadline_s - ttl_s * (1 - 1 / PART_OF_TTL)
         except CoordinationError as error:
-            logger.warning(
-                "lock %s cannot be renewed, it is ours for %.1f s more: %s", lock.name, left_s, error.message
-            )
+            logger.warning("lock %s cannot be renewed and expires in %.1f s: %s", lock.name, left_s, error.message)
             next_s = min(now_s() + ttl_s / (3 * PART_OF_TTL), lock.deadline_s)
         with self._changed:
             if lock not in self._due_s:
-                return  # released meanwhile
+                return  # released in the meantime
             if kept:
                 self._due_s[lock] = next_s
             else:
@@ -111,7 +111,9 @@ class Renewal:
                 logger.warning("lock %s (fence %d) is lost", lock.name, lock.fence)
 
     def _patience_s(self) -> float:
-        """No lock may be lost unnoticed while another one's renewal has no answer."""
+        """Return the limit for an answer, so that no lock expires unnoticed while another one's renewal
+        waits.
+        """
         with self._changed:
             return min((lock.deadline_s for lock in self._due_s), default=now_s()) - now_s()
 
@@ -119,17 +121,19 @@ class Renewal:
 _renewals: weakref.WeakSet[Renewal] = weakref.WeakSet()
 
 
-def _in_a_child() -> None:
-    """It has no thread of its parent's, may have found `_changed` locked for ever, and its parent's locks are not its own."""
+def _reset_in_child() -> None:
+    """Reset the state in a forked child: the thread does not exist there, `_changed` may be locked, and the
+    locks are the parent's.
+    """
     for renewal in _renewals:
-        renewal._begin_anew()
+        renewal._reset_state()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_a_child)
+    os.register_at_fork(after_in_child=_reset_in_child)
 
 
-class Granting:
+class LockCore:
     def __init__(self, line: StepConnection, namespace: str, owner: Owner | None) -> None:
         self.line = line
         self.keys = Keys(namespace).locks

@@ -1,18 +1,20 @@
-"""Who waits for whom, and whether that can end: the wait-for graph. Pure: no I/O, no clock.
+"""Deadlock detection: the wait-for graph (pure), and the detector that reads it from Redis and resolves a
+deadlock.
 
-A party (one thread of one process) holds names and waits for others. With shared holders and capacities a circle alone is no
-deadlock, for one of several holders may leave enough when it goes. So the graph is *reduced* (Holt, Some Deadlock Properties of
-Computer Systems, 1972): whoever could have what it waits for, if those taken out before had given back everything, is taken
-out; who remains waits for ever.
+A party (one thread of one process) holds names and waits for others. With shared holders and capacities, a
+cycle alone is no deadlock, because one of several holders may leave enough when it releases. So the graph is
+*reduced* (Holt, Some Deadlock Properties of Computer Systems, 1972): a party that could get what it waits
+for, if all parties removed before released everything, is removed; the remaining ones wait for ever.
 
-Whoever waits also keeps those behind it in the queues waiting, with nothing in its hands. Should somebody in a circle give way
-who is part of it in this way alone, the others may stay stuck: so it is first of all counted who does after each of them.
+A waiting party also blocks those behind it in its queues, without holding anything. If a party that is part
+of a cycle only in this way gave way, the others might stay stuck; so the choice of the victim first counts
+how many parties stay stuck without it.
 
-Whoever has waited for a second looks whether that can end at all; if not, one of those concerned gives way.
-
-The graph is read in one step (lua/lock/graph.lua), judged here (wait_graph.py), and the verdict stands only where one more step
-finds every link as it was read (lua/lock/victim.lua): so each deadlock has one victim, however many look at once. The victim's
-request is withdrawn; what it holds stays its own until its code gives it back, which a `with` does on the way out.
+A request that has waited for a second checks whether its wait can end; if not, one of the parties gives way.
+The graph is read in one step (lua/lock/graph.lua) and judged here. The verdict takes effect only if another
+step finds every link unchanged (lua/lock/victim.lua), so each deadlock has one victim, however many requests
+check at once. The victim's request is withdrawn; its locks stay held until its code releases them, which a
+`with` block does on exit.
 """
 
 from __future__ import annotations
@@ -35,17 +37,17 @@ ALONE, SHARED = "x", "s"
 class Want(NamedTuple):
     name: str
     mode: str = ALONE
-    """ALONE, SHARED, or anything else for an amount of a capacity."""
+    """ALONE, SHARED, or another value for an amount of a capacity."""
     amount: int = 1
     capacity: int = 0
 
     @property
     def counts(self) -> bool:
-        """Whether it is an amount: then several holders may be in its way only together."""
+        """Return whether this is an amount, which several holders may refuse only together."""
         return self.mode not in (ALONE, SHARED)
 
     def excluders(self, holdings: Iterable[Holding]) -> list[Holding]:
-        """Those of the holdings by which it is refused; none where they leave room."""
+        """Return the holdings that refuse this want; [] if they leave room."""
         if self.mode == ALONE:
             return list(holdings)
         found = [holding for holding in holdings if holding.alone != self.counts]
@@ -60,7 +62,7 @@ class Holding(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Name:
-    """A name as it stands: who holds it, and who waits for it, first come first."""
+    """Current holders of a name, and the waiting requests in order."""
 
     holdings: tuple[Holding, ...] = ()
     queue: tuple[str, ...] = ()
@@ -73,17 +75,17 @@ class Request:
     waiting: bool
     wants: tuple[Want, ...]
     rank: int = 0
-    """Within a priority: later is higher."""
+    """Position within a priority; later requests have higher ranks."""
     priority: int = 0
     may_give_way: bool = True
-    """Not a run's todo: it asks for everything at once, and holds nothing while it waits."""
+    """False for a run's todo, which requests everything at once and holds nothing while it waits."""
 
     def want(self, name: str) -> Want | None:
         return next((want for want in self.wants if want.name == name), None)
 
 
 class Link(NamedTuple):
-    """`waiter` cannot have `name` because of `blocker`: two requests."""
+    """`waiter` cannot have `name` because of `blocker`; both are request ids."""
 
     waiter: str
     name: str
@@ -92,16 +94,18 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Deadlock:
-    circle: tuple[Link, ...]
-    """Each link's blocker is of the party that waits in the next."""
+    cycle: tuple[Link, ...]
+    """Links of the cycle; each link's blocker belongs to the party that waits in the next link."""
     proof: tuple[Link, ...]
-    """While these stand, none of the circle can go on. More than the circle where names have several holders."""
+    """Links that keep the cycle stuck while they exist; more than the cycle if names have several holders."""
     victim: str
-    """The request that is to give way."""
+    """Id of the request that gives way."""
 
 
 class WaitGraph:
-    """What is not in it counts as able to go on: a part of the graph raises no false alarm."""
+    """Wait-for graph. Parties that are not in it count as able to continue, so a partial graph gives no false
+    alarm.
+    """
 
     def __init__(self, requests: Iterable[Request], names: Mapping[str, Name]) -> None:
         self.requests = {request.id: request for request in requests}
@@ -123,31 +127,35 @@ class WaitGraph:
                 yield request, want
 
     def deadlock(self, request: str) -> Deadlock | None:
-        """The one in which the request waits, if it does. Whoever of those concerned asks gets the same answer."""
+        """Return the deadlock that the request is part of, or None. All requests of a deadlock get the same
+        answer.
+        """
         stuck = self.stuck()
         own = self._party(request)
         if own not in stuck:
             return None
         links = {party: list(self._links(party, stuck)) for party in stuck}
-        holders = [party for party in self._mutual(own, links) if self._done.get(party)]
+        holders = [party for party in self._on_common_cycle(own, links) if self._done.get(party)]
         if not holders:
             return None
-        circle = self._circle(min(holders, key=lambda party: self._order(self._waiting[party][-1])), links)
-        return Deadlock(circle=circle, proof=self._proof(circle, stuck), victim=self._victim(circle))
+        cycle = self._shortest_cycle(min(holders, key=lambda party: self._order(self._waiting[party][-1])), links)
+        return Deadlock(cycle=cycle, proof=self._proof(cycle, stuck), victim=self._victim(cycle))
 
     def stuck(self, *, but: str = "") -> set[str]:
-        """The parties that can never go on, even if `but` gave way."""
+        """Return the parties that can never continue, even if `but` gave way."""
         stuck = self._waiting.keys() - {but}
         before = len(stuck) + 1
         while len(stuck) < before:
             before = len(stuck)
-            for party in self._waiting:  # by rank: a queue empties in one pass
+            for party in self._waiting:  # in order of rank, so that a queue empties in one pass
                 if party in stuck and self._can_go_on(party, stuck):
                     stuck.discard(party)
         return stuck
 
     def _can_go_on(self, party: str, stuck: set[str]) -> bool:
-        """Of several requests of one party one is enough: rather no alarm than a false one."""
+        """Return whether one of the party's requests can be granted; with several requests, one suffices, to
+        avoid false alarms.
+        """
         return any(
             all(self._is_free(request, want, stuck) for want in request.wants) for request in self._waiting[party]
         )
@@ -158,7 +166,9 @@ class WaitGraph:
         return stuck.isdisjoint(self._ahead_parties(request, want))
 
     def _blockers(self, request: Request, want: Want, stuck: set[str]) -> list[str]:
-        """The requests of stuck parties that keep the want from being granted; none: it would be."""
+        """Return the requests of stuck parties that prevent the want from being granted; [] if it would be
+        granted.
+        """
         if found := [holding.request for holding in self._excluders(want, stuck)]:
             return found
         return [other.id for other in self._ahead(request, want) if other.party in stuck]
@@ -168,7 +178,7 @@ class WaitGraph:
         return want.excluders([h for h in holdings if self._party(h.request) in stuck])
 
     def _ahead(self, request: Request, want: Want) -> Iterator[Request]:
-        """Who comes first at the name, without being able to share it."""
+        """Yield the requests that precede this one at the name and cannot share it."""
         for other, its in self._queues.get(want.name, ()):
             if other.id == request.id or other.rank > request.rank:
                 return
@@ -176,7 +186,7 @@ class WaitGraph:
                 yield other
 
     def _ahead_parties(self, request: Request, want: Want) -> tuple[str, ...]:
-        """Asked for again and again."""
+        """Return the parties ahead, cached because they are requested repeatedly."""
         key = request.id, want.name
         if key not in self._parties_ahead:
             self._parties_ahead[key] = tuple(other.party for other in self._ahead(request, want))
@@ -192,8 +202,8 @@ class WaitGraph:
                 for blocker in self._blockers(request, want, stuck):
                     yield Link(request.id, want.name, blocker)
 
-    def _mutual(self, party: str, links: Mapping[str, list[Link]]) -> set[str]:
-        """Those whom it waits for and who wait for it, over however many others: itself too, if it is in a circle."""
+    def _on_common_cycle(self, party: str, links: Mapping[str, list[Link]]) -> set[str]:
+        """Return the parties on a common cycle with this one, including itself if it is on a cycle."""
         back: dict[str, set[str]] = {}
         for waiter, its in links.items():
             for link in its:
@@ -201,38 +211,42 @@ class WaitGraph:
         forth = {waiter: {self.requests[link.blocker].party for link in its} for waiter, its in links.items()}
         return _reached(party, forth) & _reached(party, back)
 
-    def _circle(self, party: str, links: Mapping[str, list[Link]]) -> tuple[Link, ...]:
-        """The shortest way back to the party (breadth first)."""
-        came: dict[str, Link] = {}
-        agenda = [party]
-        for at in agenda:
+    def _shortest_cycle(self, party: str, links: Mapping[str, list[Link]]) -> tuple[Link, ...]:
+        """Return the shortest cycle through the party (breadth-first search)."""
+        reached_by: dict[str, Link] = {}
+        queue = [party]
+        for at in queue:
             for link in sorted(links[at]):
                 target = self.requests[link.blocker].party
-                if target not in came:
-                    came[target] = link
-                    agenda.append(target)
-            if party in came:
+                if target not in reached_by:
+                    reached_by[target] = link
+                    queue.append(target)
+            if party in reached_by:
                 break
-        way = [came[party]]
-        while (waiter := self.requests[way[-1].waiter].party) != party:
-            way.append(came[waiter])
-        return tuple(reversed(way))
+        path = [reached_by[party]]
+        while (waiter := self.requests[path[-1].waiter].party) != party:
+            path.append(reached_by[waiter])
+        return tuple(reversed(path))
 
-    def _proof(self, circle: tuple[Link, ...], stuck: set[str]) -> tuple[Link, ...]:
-        """The circle, and why those others cannot go on who hold a part of what it waits for."""
-        chosen = {link.waiter: link for link in circle}
-        agenda = [self.requests[link.waiter].party for link in circle]
+    def _proof(self, cycle: tuple[Link, ...], stuck: set[str]) -> tuple[Link, ...]:
+        """Return the links of the cycle, and links that show why other holders of the same names cannot
+        continue.
+        """
+        chosen = {link.waiter: link for link in cycle}
+        queue = [self.requests[link.waiter].party for link in cycle]
         proof: list[Link] = []
-        for party in agenda:
+        for party in queue:
             for request in self._waiting[party]:
                 links = self._reason(request, chosen.get(request.id), stuck)
                 proof += links
                 blockers = (self.requests[link.blocker].party for link in links)
-                agenda += [other for other in dict.fromkeys(blockers) if other not in agenda]
+                queue += [other for other in dict.fromkeys(blockers) if other not in queue]
         return tuple(proof)
 
     def _reason(self, request: Request, chosen: Link | None, stuck: set[str]) -> list[Link]:
-        """One who is in the way is reason enough, but for an amount: that is refused because of all who hold of it."""
+        """Return the links that prevent the request: one blocker suffices, but for an amount all holders
+        count.
+        """
         for want in request.wants:
             blockers = self._blockers(request, want, stuck)
             if not blockers or (chosen and chosen.name != want.name):
@@ -242,9 +256,11 @@ class WaitGraph:
             return [chosen or Link(request.id, want.name, blockers[0])]
         return []
 
-    def _victim(self, circle: tuple[Link, ...]) -> str:
-        """Whose giving way helps most of them; of those the one that has done least, then by priority, then the youngest."""
-        waiters = [self.requests[link.waiter] for link in circle]
+    def _victim(self, cycle: tuple[Link, ...]) -> str:
+        """Return the request whose withdrawal frees most parties; then least work done, lowest priority,
+        youngest.
+        """
+        waiters = [self.requests[link.waiter] for link in cycle]
         able = [waiter for waiter in waiters if waiter.may_give_way]
         return min(able, key=lambda w: (len(self.stuck(but=w.party)), self._order(w))).id
 
@@ -253,28 +269,28 @@ class WaitGraph:
 
 
 def _reached(start: str, ways: Mapping[str, set[str]]) -> set[str]:
-    """From the start over at least one link."""
+    """Return the nodes that can be reached from the start over at least one link."""
     reached: set[str] = set()
-    agenda = [start]
-    while agenda:
-        for target in ways.get(agenda.pop(), set()) - reached:
+    queue = [start]
+    while queue:
+        for target in ways.get(queue.pop(), set()) - reached:
             reached.add(target)
-            agenda.append(target)
+            queue.append(target)
     return reached
 
 
 MOST_REQUESTS = 500
-"""That one look reads: nearest first, and what lies beyond counts as able to go on."""
+"""Number of requests read for one check, nearest first; those beyond count as able to continue."""
 VERDICT = "deadlock "
 
 
 class Circle(BaseModel):
-    """A deadlock, as it stands."""
+    """A deadlock at present."""
 
     model_config = ConfigDict(frozen=True)
 
     waits: tuple[tuple[str, str], ...]
-    """Who waits, and for what; the last one for what the first one keeps."""
+    """Pairs of waiting party and name; the last party waits for a name that the first one holds."""
     words: str
 
 
@@ -284,9 +300,10 @@ class Detector:
         self._keys = keys
 
     def look(self, request: str) -> None:
-        """Resolves the deadlock in which the request waits, if it does. Raises DeadlockError where it is the one to give way.
+        """Resolve the deadlock of the request, if it is in one. Raises DeadlockError if this request gives
+        way.
 
-        Another one finds the verdict in its wake list: `verdict` reads it.
+        Another victim finds the verdict in its wake list and reads it with `verdict`.
         """
         answer = self._step("lock/graph", [self._keys.head], [request, MOST_REQUESTS])
         if answer is None:
@@ -295,41 +312,46 @@ class Detector:
         found = graph_of(read).deadlock(request)
         if found is None:
             return
-        told = VERDICT + json.dumps(_in_words(found, read))
+        verdict_text = VERDICT + json.dumps(_in_words(found, read))
         links = [part for link in found.proof for part in link]
-        if self._step("lock/victim", [self._keys.head], [found.victim, told, *links]) and found.victim == request:
-            raise verdict(told) or AssertionError
+        if (
+            self._step("lock/victim", [self._keys.head], [found.victim, verdict_text, *links])
+            and found.victim == request
+        ):
+            raise verdict(verdict_text) or AssertionError
 
     def circles(self, waiting: Iterable[str]) -> tuple[Circle, ...]:
-        """Among these requests, each once; nobody is made to give way."""
+        """Return the deadlocks among these requests, each once, without resolving them."""
         found: dict[frozenset[str], Circle] = {}
         for request in sorted(waiting):
             answer = self._step("lock/graph", [self._keys.head], [request, MOST_REQUESTS])
             read = json.loads(answer) if answer else {"requests": [], "names": []}
             if deadlock := graph_of(read).deadlock(request):
-                told = verdict(VERDICT + json.dumps(_in_words(deadlock, read)))
-                waiters = frozenset(link.waiter for link in deadlock.circle)
-                if told is not None:
-                    found.setdefault(waiters, Circle(waits=told.cycle, words=told.message))
+                verdict_text = verdict(VERDICT + json.dumps(_in_words(deadlock, read)))
+                waiters = frozenset(link.waiter for link in deadlock.cycle)
+                if verdict_text is not None:
+                    found.setdefault(waiters, Circle(waits=verdict_text.cycle, words=verdict_text.message))
         return tuple(found.values())
 
 
 def verdict(woken_by: str) -> DeadlockError | None:
-    """What woke a request, if that is no fence but the end of its wait."""
+    """Return the error if a request was woken by a verdict; None if it was woken by a grant."""
     if not woken_by.startswith(VERDICT):
         return None
-    circle = [(str(who), str(held), str(name)) for who, held, name in json.loads(woken_by.removeprefix(VERDICT))]
-    sentences = "; ".join(f"{who} {held} and waits for {name}" for who, held, name in circle)
-    whom = "they wait for each other" if len(circle) > 1 else "it waits for itself"
+    cycle = [(str(who), str(held), str(name)) for who, held, name in json.loads(woken_by.removeprefix(VERDICT))]
+    sentences = "; ".join(f"{who} {held} and waits for {name}" for who, held, name in cycle)
+    whom = "they wait for each other" if len(cycle) > 1 else "it waits for itself"
     return DeadlockError(
         f"{whom}: {sentences}",
-        "this one gives way: release what it holds, and begin anew; to acquire everything at once avoids it",
-        cycle=tuple((who, name) for who, _, name in circle),
+        "this one gives way: release its locks and start again; acquiring everything at once avoids deadlocks",
+        cycle=tuple((who, name) for who, _, name in cycle),
     )
 
 
 def graph_of(read: Mapping[str, Any]) -> WaitGraph:
-    """From what graph.lua has read. Lua knows no difference between an empty list and an empty mapping."""
+    """Build the graph from the answer of graph.lua, in which empty lists and empty mappings are
+    indistinguishable.
+    """
     return WaitGraph(map(_request, read["requests"]), {name["name"]: _name(name) for name in read["names"]})
 
 
@@ -352,10 +374,10 @@ def _name(read: Mapping[str, Any]) -> Name:
 
 
 def _in_words(found: Deadlock, read: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """For each of the circle: who, what it keeps from the one before, for what it waits."""
+    """Return for each party of the cycle: its description, what it blocks, and what it waits for."""
     requests = {request["id"]: request for request in read["requests"]}
     words = []
-    for before, link in zip((found.circle[-1], *found.circle[:-1]), found.circle, strict=True):
+    for before, link in zip((found.cycle[-1], *found.cycle[:-1]), found.cycle, strict=True):
         keeps = "holds" if requests[before.blocker]["state"] == "held" else "is next for"
         words.append((holder_words(requests[link.waiter]), f"{keeps} {before.name}", link.name))
     return words

@@ -1,4 +1,4 @@
-"""A lock is taken from its holder, who is told at its next renewal: for people, of whom it is noted."""
+"""Release of a lock by a person: the holder learns of it at its next renewal, and the release is recorded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = (LOCK, "resource", "seat")
 
 
 class Released(BaseModel):
-    """One that was taken from its holder."""
+    """A lock that was released by force."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,7 +27,7 @@ class Released(BaseModel):
     what: str
     by: str
     who: str
-    """Whose it was, in words."""
+    """Description of the former holder."""
     host: str
     pid: int | None
     label: str
@@ -42,41 +42,46 @@ class Breaking:
         self._listing = Listing(line, keys)
 
     def find(self, name: str, *, force: bool = False) -> Held:
-        """What is held under the name: the lock `name`, else `resource:x` where it is written so.
+        """Return what is held under the name: the lock `name`, else `resource:x` if it is written so.
 
-        Raises NotFound; Conflict for a run's todo, or, without `force`, for a holder that is not known to be dead, as a process
-        of this host is that is gone.
+        Raises NotFound, and Conflict for a run's todo. Without `force`, raises Conflict unless the holder is
+        known to be dead, which can only be determined for processes of this host.
         """
         kind, _, named = name.partition(":")
         check_name("lock's name", named if kind in KINDS else name)
         typed = [name] if kind in KINDS else []
         found = next((held for held in self._listing.of([f"{LOCK}:{name}", *typed]) if held.holders), None)
         if found is None:
-            raise NotFound(f"nobody holds {name}", self._instead_of(name))
+            raise NotFound(f"{name} is not held", self._instead_of(name))
         for holder in found.holders:
             _refuse_todo(found, holder)
             if not force and holder.alive is not False:
-                raise Conflict(f"{found.name} is held by {holder.who}, {_standing(holder)}", "to take it away: --force")
+                raise Conflict(
+                    f"{found.name} is held by {holder.who}, {_standing(holder)}", "to release it anyway: --force"
+                )
         return found
 
     def _instead_of(self, name: str) -> str:
         resource = f"resource:{name}"
         if any(held.holders for held in self._listing.of([resource])):
-            return f"if the resource is meant: coord release-lock {quote(resource)}"
-        return "see what is held: coord list-locks --resources"
+            return f"for the resource of that name: coord release-lock {quote(resource)}"
+        return "list what is held: coord list-locks --resources"
 
     def release(self, found: Held, actor: str) -> None:
-        """From those who held it at `find`. Raises NotFound where none of them does any more."""
+        """Release the lock from the holders that `find` found. Raises NotFound if none of them holds it any
+        more.
+        """
         requests = [holder.id for holder in found.holders]
         if not self._line("lock/break", [self._keys.head], [found.what, actor, *requests]):
             raise NotFound(
-                f"who held {found.name} has given it back meanwhile", "see who holds it now: coord list-locks"
+                f"the holder of {found.name} has released it in the meantime", "see who holds it now: coord list-locks"
             )
 
     def of_owner(self, owner: str, *, force: bool = False) -> tuple[Held, ...]:
-        """What requests with this label hold, with no other holders; a run's todos are left to their run.
+        """Return what requests with this label hold, without other holders and without runs' todos.
 
-        Raises NotFound where that is nothing; without `force` Conflict for a holder that is not known to be dead.
+        Raises NotFound if there is nothing. Without `force`, raises Conflict unless the holders are known to
+        be dead.
         """
         check_name("owner's label", owner)
         found = []
@@ -84,16 +89,16 @@ class Breaking:
             holders = tuple(holder for holder in held.holders if holder.kind != "todo" and holder.label == owner)
             if living := [holder for holder in holders if not force and holder.alive is not False]:
                 raise Conflict(
-                    f"{held.name} is held by {living[0].who}, {_standing(living[0])}", "to take it away: --force"
+                    f"{held.name} is held by {living[0].who}, {_standing(living[0])}", "to release it anyway: --force"
                 )
             if holders:
                 found.append(held.model_copy(update={"holders": holders}))
         if not found:
-            raise NotFound(f"{owner} holds nothing", "see what is held, and by whom: coord list-locks --resources")
+            raise NotFound(f"{owner} holds nothing", "list all holders: coord list-locks --resources")
         return tuple(found)
 
     def release_all(self, found: Sequence[Held], actor: str) -> tuple[Held, ...]:
-        """Each request gives back all of its names in one step. Returns those that were still held."""
+        """Release all names of each request in one step; return those that were still held."""
         gone: set[str] = set()
         for held in found:
             for holder in held.holders:
@@ -102,7 +107,7 @@ class Breaking:
         return tuple(held for held in found if any(holder.id in gone for holder in held.holders))
 
     def released(self, limit: int = 100) -> tuple[Released, ...]:
-        """What was taken away, latest first."""
+        """Return the forced releases, latest first."""
         entries = self._line.send("XREVRANGE", self._keys.released, "+", "-", "COUNT", limit)
         return tuple(_released(moment, dict(_pairs(words))) for moment, words in entries)
 
@@ -110,7 +115,9 @@ class Breaking:
 def _refuse_todo(found: Held, holder: Holder) -> None:
     if holder.kind == "todo":
         run = holder.id.partition(" ")[0]
-        raise Conflict(f"{found.name} is held by {holder.who}", f"it gives it back when it ends: coord cancel {run}")
+        raise Conflict(
+            f"{found.name} is held by {holder.who}", f"the todo releases it when it ends: coord cancel {run}"
+        )
 
 
 def _standing(holder: Holder) -> str:

@@ -1,8 +1,9 @@
-"""A register in Redis that takes writes only from whoever was granted its lock last.
+"""A register in Redis that accepts writes only with the newest fence of its lock.
 
-A holder may be stopped for longer than its ttl and know nothing of it (Kleppmann, "How to do distributed locking", 2016): so what
-it writes carries its fence, and is refused here once somebody else was granted the lock, or Redis lost its data, even where
-that somebody has written nothing yet. The same rule elsewhere: run states in backend/lua/run, git by compare-and-swap.
+A holder may be stopped for longer than its ttl without noticing (Kleppmann, "How to do distributed locking",
+2016). So its writes carry its fence and are refused after another request was granted the lock, or Redis lost
+its data, even if that other holder has not written yet. The same rule applies to run states (backend/lua/run)
+and to git by compare-and-swap.
 """
 
 from __future__ import annotations
@@ -12,43 +13,47 @@ import reprlib
 
 from coordination.backend.keys import lock
 from coordination.errors import StaleFence, UsageError
-from coordination.locks.core import Granting
+from coordination.locks.core import LockCore
 from coordination.locks.wants import is_whole
 
 logger = logging.getLogger(__name__)
 
 LONGEST_VALUE = 1024**2
-"""In bytes."""
+"""Maximal size in bytes."""
 HIGHEST_FENCE = 2**53
-"""Beyond it, steps in Redis tell no neighbours apart; the clock in µs is there in the year 2255."""
+"""Upper limit of fences: Lua cannot distinguish larger neighbours; the clock in µs reaches it in the year
+2255.
+"""
 
 
 class Guard:
-    """Make it before the work begins: grants raise it from then on."""
+    """Register of a lock. Create it before the work starts: only later grants raise its fence."""
 
-    def __init__(self, granting: Granting, name: str) -> None:
-        self._granting = granting
+    def __init__(self, core: LockCore, name: str) -> None:
+        self._core = core
         self.name = name
-        granting.step("lock/guard", self._what)
+        core.step("lock/guard", self._what)
 
     def write(self, value: str, fence: int) -> None:
-        """`value`: text up to 1 MiB. Raises StaleFence, also for a fence that was never given out; that is counted, and logged."""
+        """Write text of up to 1 MiB. Raises StaleFence, also for a fence that was never issued; refusals are
+        counted and logged.
+        """
         _check_value(value)
         self._ask(fence, value)
 
     def check(self, fence: int) -> None:
-        """Raises StaleFence where `write` would."""
+        """Raise StaleFence if `write` would."""
         self._ask(fence)
 
     def read(self) -> tuple[str | None, int]:
-        """The value with the fence that wrote it; None and 0 before the first."""
-        value, fence = self._granting.line.send("HMGET", self._key, "value", "fence")
+        """Return the value and the fence of its writer; None and 0 before the first write."""
+        value, fence = self._core.line.send("HMGET", self._key, "value", "fence")
         return value, int(fence or 0)
 
     @property
     def refused(self) -> int:
-        """How many writes and checks of old fences there were."""
-        return int(self._granting.line.send("HGET", self._key, "refused") or 0)
+        """Number of refused writes and checks."""
+        return int(self._core.line.send("HGET", self._key, "refused") or 0)
 
     @property
     def _what(self) -> str:
@@ -56,22 +61,22 @@ class Guard:
 
     @property
     def _key(self) -> str:
-        return self._granting.keys.guard(self._what)
+        return self._core.keys.guard(self._what)
 
     def _ask(self, fence: int, *value: str) -> None:
         if not is_whole(fence, 0, HIGHEST_FENCE):
-            raise UsageError(f"{reprlib.repr(fence)} is no fence", "give the one of the lock: lock.fence")
-        answer = self._granting.step("lock/write", self._what, fence, *value)
+            raise UsageError(f"{reprlib.repr(fence)} is not a fence", "pass the one of the lock: lock.fence")
+        answer = self._core.step("lock/write", self._what, fence, *value)
         if not isinstance(answer, int):
             raise self._refused(fence, *answer)
 
     def _refused(self, fence: int, why: str, newest: str) -> StaleFence:
         logger.warning("lock %s: refused fence %d, the newest is %s", self.name, fence, newest)
         if why == "unknown":
-            words = f"fence {fence} of lock {self.name} was never given out by this Redis: its newest is {newest}"
+            words = f"fence {fence} of lock {self.name} was never issued by this Redis: the newest is {newest}"
         else:
-            words = f"lock {self.name} was granted to somebody else since: fence {fence} is older than {newest}"
-        return StaleFence(words, "undo nothing, and acquire it again")
+            words = f"lock {self.name} was granted again since: fence {fence} is older than {newest}"
+        return StaleFence(words, "acquire the lock again; nothing was written")
 
 
 def _check_value(value: object) -> None:
@@ -80,4 +85,4 @@ def _check_value(value: object) -> None:
             return
     except UnicodeEncodeError:
         pass
-    raise UsageError("what a guard keeps is text of 1 MiB at most", "write JSON, or a reference to more")
+    raise UsageError("a guard accepts text of at most 1 MiB", "write JSON, or a reference to larger data")

@@ -1,4 +1,4 @@
-"""Who holds what, and who waits for it: for people, at one moment."""
+"""Holders and waiters of all names at one moment, for people."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Request(BaseModel):
 
     id: str
     who: str
-    """In words: the process, or the todo of a run."""
+    """Description: the process, or the todo of a run."""
     kind: str
     """`process` or `todo`."""
     host: str = ""
@@ -38,11 +38,11 @@ class Holder(_Request):
     since: datetime | None
     age_s: float
     ttl_left_s: float | None
-    """Unless renewed; None: until it is released."""
+    """Seconds until it expires unless renewed; None if it is held until its release."""
 
     @property
     def alive(self) -> bool | None:
-        """Whether its process runs; None where that cannot be known from here."""
+        """Return whether the holder's process runs; None if that cannot be determined from this host."""
         if self.kind == "todo" or self.pid is None:
             return None
         thread = self.thread or 0
@@ -65,12 +65,12 @@ class Held(BaseModel):
     kind: str
     name: str
     capacity: int | None = None
-    """Of a resource."""
+    """Capacity of a resource."""
     epoch: int
-    """When the data of this Redis began, in µs: another one says that everything before was lost."""
+    """Time at which the data of this Redis began, in µs; a new value means that earlier data was lost."""
     holders: tuple[Holder, ...]
     waiters: tuple[Waiter, ...]
-    """Next one first."""
+    """Waiting requests, the next one first."""
 
 
 class Listing:
@@ -85,13 +85,13 @@ class Listing:
         return tuple(sorted((h for h in found if h.holders or h.waiters), key=lambda held: (held.kind, held.name)))
 
     def of(self, names: Sequence[str]) -> Iterator[Held]:
-        """`names`: typed, as `lock:x`."""
+        """Return the state of these names, which have a prefix, as in `lock:x`."""
         read = json.loads(self._line("lock/list", [self._keys.head], names))
         return (_held(name, int(read["epoch"]), read["now"]) for name in read["names"])
 
 
 def scanned(line: StepConnection, key: str) -> set[str]:
-    """The members of a set, in pieces: another client never waits long."""
+    """Return the members of a set, read in pieces so that other clients are not blocked for long."""
     members: set[str] = set()
     cursor = "0"
     while True:

@@ -1,4 +1,4 @@
-"""What `acquire` gives: the right to act until it is released or lost."""
+"""The lock that `acquire` returns: valid until it is released or lost."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from coordination.errors import CoordinationError, LockLost
 from coordination.locks.clock import now_s
 from coordination.locks.waiting import Granted
 
-LOST_HINT = "give it a longer ttl, check Redis, or see who took it away: coord list-locks --released"
+LOST_HINT = "use a longer ttl, check Redis, or see who released it by force: coord list-locks --released"
 logger = logging.getLogger(__name__)
 
 
 class Lock:
-    """Held from the moment it is returned. `fence` is higher than that of every earlier holder of each of its names."""
+    """A held lock. Its `fence` is higher than that of every earlier holder of each of its names."""
 
     def __init__(
         self,
@@ -37,9 +37,11 @@ class Lock:
         self.ttl = ttl
         self.fence = granted.fence
         self.epoch = granted.epoch
-        """Which data of Redis it stands in: another one says that everything before was lost."""
+        """Data set of Redis in which the lock was granted; a different value means that earlier data was
+        lost.
+        """
         self.lost = threading.Event()
-        """Set when it is known to be lost: stop what it protects."""
+        """Set when the lock is known to be lost; the protected work must stop."""
         self.released = False
         self.deadline_s = granted.until_s
         self._process = os.getpid()
@@ -50,21 +52,23 @@ class Lock:
 
     @property
     def remaining_s(self) -> float:
-        """For how long it is ours at least, without another renewal: by our own clock, counted from before we asked."""
+        """Minimal time for which the lock is held without another renewal, by the local clock."""
         gone = self.released or self.lost.is_set() or self._is_a_parents
         return 0.0 if gone else max(0.0, self.deadline_s - now_s())
 
     def check(self) -> None:
-        """Raises LockLost where it is lost, or may be: call it before each thing that must not be done twice."""
+        """Raise LockLost if the lock is or may be lost. Call it before each action that must not happen
+        twice.
+        """
         self._refuse_children()
         if self.released:
             raise LockLost(f"lock {self.name} was released", "acquire it again")
         if self.lost.is_set() or now_s() >= self.deadline_s:
             self.lost.set()
-            raise LockLost(f"lock {self.name} is lost: it was not renewed in time, or taken away", LOST_HINT)
+            raise LockLost(f"lock {self.name} is lost: it was not renewed in time, or was released by force", LOST_HINT)
 
     def renew(self) -> bool:
-        """For another ttl from now. False where it is lost: stop what it protects."""
+        """Renew the lock for another ttl. Returns False if it is lost; the protected work must stop."""
         if self.released or self.lost.is_set() or self._is_a_parents:
             return False
         if not self._renew(self):
@@ -72,10 +76,10 @@ class Lock:
         return not self.lost.is_set()
 
     def release(self) -> None:
-        """Raises LockLost where it was not ours any more, or released before."""
+        """Release the lock. Raises LockLost if it was lost or released before."""
         self._refuse_children()
         if self.released:
-            raise LockLost(f"lock {self.name} was released before", "release it once")
+            raise LockLost(f"lock {self.name} was released before", "release it only once")
         self.released = True
         if not self._release(self):
             self.lost.set()
@@ -98,7 +102,7 @@ class Lock:
 
     @property
     def _is_a_parents(self) -> bool:
-        """Whether this process was forked from the one that holds it."""
+        """Return whether this process was forked from the holder."""
         return os.getpid() != self._process
 
     def _refuse_children(self) -> None:

@@ -10,7 +10,7 @@ from redis import Redis
 
 from coordination.backend.step_connection import StepConnection
 from coordination.errors import NotFound
-from coordination.locks.core import Granting
+from coordination.locks.core import LockCore
 from coordination.locks.deadlock import Circle, Detector
 from coordination.locks.force_release import Breaking, Released
 from coordination.locks.guard import Guard
@@ -23,26 +23,27 @@ from coordination.locks.wants import TTL, WAIT, LockTerms, check_name, each_once
 
 @dataclass(frozen=True, kw_only=True)
 class LockStats:
-    """Of the namespace, at this moment."""
+    """Figures of the namespace at this moment."""
 
     held: int
-    """Names: of locks, resources and seats."""
+    """Number of held names of locks, resources and slots."""
     waiting: int
-    """Requests."""
+    """Number of waiting requests."""
     resources: Mapping[str, ResourceStats]
 
 
 class LockManager:
-    """The locks of a namespace. `owner` stands for every caller; without one, each thread is an owner of its own.
+    """The locks of a namespace. `owner` identifies every caller; without it, each thread is an owner.
 
-    Threads that share an owner count as one: where one of them waits for what another one holds, that is a deadlock.
+    Threads that share an owner count as one party: if one of them waits for a lock of another, that is a
+    deadlock.
     """
 
     def __init__(self, redis: Redis, namespace: str, *, owner: Owner | None = None) -> None:
-        self._granting = Granting(StepConnection(redis), namespace, owner)
-        self.resources = Resources(self._granting)
-        self._listing = Listing(self._granting.line, self._granting.keys)
-        self._breaking = Breaking(self._granting.line, self._granting.keys)
+        self._core = LockCore(StepConnection(redis), namespace, owner)
+        self.resources = Resources(self._core)
+        self._listing = Listing(self._core.line, self._core.keys)
+        self._breaking = Breaking(self._core.line, self._core.keys)
 
     def acquire(
         self,
@@ -55,10 +56,11 @@ class LockManager:
         shared: bool = False,
         keep: bool = True,
     ) -> Lock:
-        """`wait` 0 is one try. `owner` is a label for people; host, process and thread are kept beside it.
+        """Acquire a lock. `wait` 0 is a single try; `owner` is a label for people, recorded with host,
+        process and thread.
 
-        `keep`: a thread renews it at a third of its ttl until it is released. Without, whoever hangs loses it, which may be
-        what is wanted. Raises LockTimeout, DeadlockError, UsageError, Unreachable.
+        With `keep`, a thread renews the lock at a third of its ttl until it is released; without, a hanging
+        holder loses it, which may be intended. Raises LockTimeout, DeadlockError, UsageError, Unreachable.
         """
         return self.acquire_many((name,), ttl=ttl, wait=wait, owner=owner, priority=priority, shared=shared, keep=keep)
 
@@ -73,18 +75,22 @@ class LockManager:
         shared: bool = False,
         keep: bool = True,
     ) -> Lock:
-        """All of them in one step, or none: whoever waits for the rest holds nothing of it. One fence, one release."""
+        """Acquire all names in one step, with one fence and one release; a waiting request holds none of
+        them.
+        """
         terms = LockTerms(ttl, wait, owner, priority, keep)
         wanted = each_once(names)
-        return self._granting.grant(of_locks(wanted, shared=shared), wanted, terms)
+        return self._core.grant(of_locks(wanted, shared=shared), wanted, terms)
 
     def guard(self, name: str) -> Guard:
-        """What only the newest holder of the lock may write. To be made before the lock is acquired."""
+        """Return a register that only the newest holder of the lock may write. Create it before acquiring the
+        lock.
+        """
         check_name("lock's name", name)
-        return Guard(self._granting, name)
+        return Guard(self._core, name)
 
     def held(self) -> int:
-        """How many names are held at present."""
+        """Return the number of names that are held at present."""
         return self._census()[0]
 
     def stats(self) -> LockStats:
@@ -92,34 +98,39 @@ class LockManager:
         return LockStats(held=held, waiting=waiting, resources=self.resources.all_stats())
 
     def list(self, *, resources: bool = True) -> tuple[Held, ...]:
-        """What is held or waited for, with who does; without `resources`, of resources and seats only what is waited for."""
+        """Return the names that are held or waited for; without `resources`, only waited-for resources and
+        slots are included.
+        """
         return tuple(held for held in self._listing.all() if resources or held.kind == LOCK or held.waiters)
 
     def breakable(self, name: str, *, force: bool = False) -> Held:
-        """The lock (or `resource:NAME`) with its holders, if it may be taken from them. `force`: from the living, too.
+        """Return the lock (or `resource:NAME`) with its holders if it may be released by force; `force`
+        includes live holders.
 
-        Raises NotFound where nobody holds it, Conflict for a run's todo, and for a holder that may live.
+        Raises NotFound if nobody holds it, Conflict for a run's todo or a holder that may be alive.
         """
         return self._breaking.find(name, force=force)
 
     def break_(self, held: Held, actor: str) -> None:
-        """Takes what `breakable` found from its holders, whose next renewal fails, and gives it to the next in the queue.
+        """Release by force what `breakable` found; the holders' next renewal fails, and the next in the queue
+        is granted it.
 
-        `actor` is noted in `broken`. Raises NotFound where they have given it back meanwhile.
+        `actor` is recorded for `broken`. Raises NotFound if it was released in the meantime.
         """
         self._breaking.release(held, actor)
 
     def held_by(self, owner: str, *, force: bool = False) -> tuple[Held, ...]:
-        """What all requests with the label `owner` hold, on any machine; but for runs' todos.
+        """Return what all requests with the label `owner` hold, on any machine, except runs' todos.
 
-        Raises NotFound where that is nothing; without `force` Conflict for a holder that may live.
+        Raises NotFound if there is nothing; without `force`, Conflict for a holder that may be alive.
         """
         return self._breaking.of_owner(owner, force=force)
 
     def release_all(self, owner: str, actor: str = "", *, force: bool = True) -> tuple[Held, ...]:
-        """Takes back whatever requests with the label `owner` hold; their next renewal fails. Returns what that was.
+        """Release by force what requests with the label `owner` hold; their next renewal fails. Returns what
+        was released.
 
-        `actor` is noted in `broken`. Without `force` raises Conflict for a holder that may live.
+        `actor` is recorded for `broken`. Without `force`, raises Conflict for a holder that may be alive.
         """
         try:
             found = self.held_by(owner, force=force)
@@ -128,18 +139,18 @@ class LockManager:
         return self._breaking.release_all(found, actor or owner)
 
     def deadlocks(self) -> tuple[Circle, ...]:
-        """Those who wait for each other at this moment. Within about a second one of them gives way by itself."""
+        """Return the present deadlocks. Within about a second, one request of each gives way."""
         waiting = {waiter.id for held in self._listing.all() for waiter in held.waiters}
-        return Detector(self._granting.line, self._granting.keys).circles(waiting)
+        return Detector(self._core.line, self._core.keys).circles(waiting)
 
     def broken(self, limit: int = 100) -> tuple[Released, ...]:
-        """What was taken away with `break_`, latest first."""
+        """Return the releases by `break_`, latest first."""
         return self._breaking.released(limit)
 
     def close(self) -> None:
-        """What is held is left to its ttl."""
-        self._granting.close()
+        """Stop renewing; held locks expire after their ttl."""
+        self._core.close()
 
     def _census(self) -> tuple[int, int]:
-        held, waiting = self._granting.step("lock/census")
+        held, waiting = self._core.step("lock/census")
         return held, waiting

@@ -1,7 +1,4 @@
-"""Who asks for a lock: five fields, each kept apart in Redis, and never read out of a text.
-
-Who holds or waits, as people read it.
-"""
+"""Identity of a requester of locks, stored as separate fields in Redis, and its description for people."""
 
 from __future__ import annotations
 
@@ -21,14 +18,14 @@ class Owner:
     host: str
     pid: int
     started: str
-    """When the process began, in a form that no other process of this pid ever has."""
+    """Start of the process, in a form that no other process with this pid ever has."""
     thread: int
     label: str = ""
-    """For people."""
+    """Text for people."""
 
     @cached_property
     def party(self) -> str:
-        """The thread as one short word: whoever waits as one, and may be waited for as one, whatever it calls itself."""
+        """Short id of the thread, which waits and is waited for as one party, whatever its label."""
         thread = (self.host, str(self.pid), self.started, str(self.thread))
         return blake2b("\n".join(thread).encode(), digest_size=8).hexdigest()
 
@@ -38,11 +35,11 @@ class Owner:
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
-        """Field and value in turn."""
+        """Field names and values, alternating."""
         return tuple(word for pair in zip(asdict(self), self.values, strict=True) for word in pair)
 
     def alive(self) -> bool | None:
-        """Whether its process runs; None where it is on another host, of which we know nothing."""
+        """Return whether the process runs; None if it is on another host."""
         if self.host != socket.gethostname():
             return None
         return bool(self.started) and start_time(self.pid) == self.started
@@ -52,7 +49,7 @@ class Owner:
 
 
 def here(label: str = "") -> Owner:
-    """This thread."""
+    """Return the owner for the current thread."""
     return _owner(os.getpid(), threading.get_native_id(), label)
 
 
@@ -67,12 +64,12 @@ def _started(pid: int) -> str:
 
 
 def holder_words(request: Mapping[str, str]) -> str:
-    """From the fields of a request: `process 12 on anvil (build)`, or `TODO-1 of run 20261121-1`."""
+    """Describe the fields of a request: `process 12 on anvil (build)`, or `TODO-1 of run 20261121-1`."""
     if request.get("kind") == "todo":
         run, _, todo = request["id"].partition(" ")
         return f"{todo} of run {run}"
     pid, thread, label = (request.get(field, "") for field in ("pid", "thread", "label"))
     words = f"process {pid or '?'} on {request.get('host') or '?'}"
-    if thread and thread != pid:  # not its first one
+    if thread and thread != pid:  # not the main thread
         words += f", thread {thread}"
     return f"{words} ({label})" if label else words

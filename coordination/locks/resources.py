@@ -1,4 +1,6 @@
-"""Resources have a capacity, of which several may hold amounts at once; the queue, the fences and the renewal are those of locks."""
+"""Resources with a capacity, of which several requests may hold amounts; queue, fences and renewal are those
+of locks.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,21 @@ from datetime import timedelta
 
 from coordination.backend.keys import resource
 from coordination.errors import NotFound, UsageError
-from coordination.locks.core import Granting
+from coordination.locks.core import LockCore
 from coordination.locks.lock import Lock
 from coordination.locks.wants import TTL, WAIT, LockTerms, check_capacity, check_name, of_resources
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResourceStats:
-    """Since its first use; `longest_wait_s` counts those who wait now, the mean only those who were granted it."""
+    """Figures since the first use; `longest_wait_s` includes current waiters, the mean only
+    granted requests.
+    """
 
     capacity: int
     used: int
     utilisation: float
-    """Of the capacity, over all the time: 0 to 1."""
+    """Used share of the capacity over the whole time, 0 to 1."""
     waiting: int
     longest_wait_s: float
     granted: int
@@ -28,18 +32,18 @@ class ResourceStats:
 
 
 class Resources:
-    def __init__(self, granting: Granting) -> None:
-        self._granting = granting
+    def __init__(self, core: LockCore) -> None:
+        self._core = core
 
     def declare(self, capacities: Mapping[str, int]) -> None:
-        """How much there is of each. Less than is in use takes nothing away from anybody; 0 ends a resource."""
+        """Set capacities. Lowering one takes nothing away from holders; 0 removes the resource."""
         words: list[str | int] = []
         for name, capacity in capacities.items():
             check_name("resource's name", name)
             check_capacity(name, capacity)
             words += [resource(name), capacity]
         if words:
-            self._granting.step("lock/declare", *words)
+            self._core.step("lock/declare", *words)
 
     def acquire(
         self,
@@ -52,7 +56,9 @@ class Resources:
         priority: int = 0,
         keep: bool = True,
     ) -> Lock:
-        """As `LockManager.acquire`. Raises UsageError for more than there is, or where it was not declared."""
+        """Acquire an amount, as `LockManager.acquire`. Raises UsageError if it exceeds the capacity or the
+        resource is undeclared.
+        """
         return self.acquire_many({name: amount}, ttl=ttl, wait=wait, owner=owner, priority=priority, keep=keep)
 
     def acquire_many(
@@ -65,28 +71,28 @@ class Resources:
         priority: int = 0,
         keep: bool = True,
     ) -> Lock:
-        """All of it in one step, or nothing."""
+        """Acquire all amounts in one step."""
         if not isinstance(wanted, Mapping):
-            raise UsageError(f"{wanted!r} says no amounts", "give a mapping: {name: amount}")
-        return self._granting.grant(of_resources(wanted), tuple(wanted), LockTerms(ttl, wait, owner, priority, keep))
+            raise UsageError(f"{wanted!r} has no amounts", "pass a mapping: {name: amount}")
+        return self._core.grant(of_resources(wanted), tuple(wanted), LockTerms(ttl, wait, owner, priority, keep))
 
     def names(self) -> tuple[str, ...]:
-        """Those that were declared."""
-        declared = self._granting.line.send("HKEYS", self._granting.keys.capacities)
+        """Return the declared resources."""
+        declared = self._core.line.send("HKEYS", self._core.keys.capacities)
         return tuple(sorted(what.partition(":")[2] for what in declared))
 
     def stats(self, name: str) -> ResourceStats:
-        """Raises NotFound for what was not declared."""
+        """Return the figures of a resource. Raises NotFound if it was not declared."""
         return self.all_stats([name])[name]
 
     def all_stats(self, names: Iterable[str] | None = None) -> dict[str, ResourceStats]:
-        """Of all that were declared, or of those named."""
+        """Return the figures of all declared resources, or of those named."""
         declared = self.names()
         wanted = declared if names is None else tuple(names)
         for name in wanted:
             if name not in declared:
                 raise NotFound(f"there is no resource {name}", f"there are: {', '.join(declared) or 'none'}")
-        uses = self._granting.step("lock/use", *map(resource, wanted)) if wanted else []
+        uses = self._core.step("lock/use", *map(resource, wanted)) if wanted else []
         return {name: _stats(*use) for name, use in zip(wanted, uses, strict=True)}
 
 

@@ -1,10 +1,12 @@
-"""What the dead have left in the queues and indexes of locks, and what else has to be cleared now and then.
+"""Periodic removal of entries that dead processes left in the queues and indexes of locks, and other periodic
+jobs.
 
-Nothing waits for it: who waits for a lock sees itself when its holder has expired. But a name that nobody asks for again, the
-owner of one that was never released, and a todo behind an expired share of a resource have nobody else.
+Waiting requests do not depend on it, because they notice themselves when a holder has expired. It handles
+names that nobody requests again, index entries of owners that never released, and todos that wait behind an
+expired share of a resource.
 
-Every process may run a Sweeper; the one that holds the lock `sweeper` acts. Two acting at once would only find cleared what
-the other has cleared.
+Every process may run a Sweeper; the one that holds the lock `sweeper` is active. Two active ones would do no
+harm: the second finds nothing left to remove.
 """
 
 from __future__ import annotations
@@ -35,22 +37,22 @@ Chore = Callable[[], object]
 
 @dataclass(frozen=True, kw_only=True)
 class Swept:
-    """What one round did."""
+    """Counts of one round."""
 
     led: bool = True
-    """False: another one does it."""
+    """False if another process is active."""
     places: int = 0
-    """In queues, of those who are gone."""
+    """Queue places of dead waiters that were removed."""
     shares: int = 0
-    """That had expired."""
+    """Expired shares that were removed."""
     handed: int = 0
-    """Requests that were handed what that left."""
+    """Requests that were granted the freed names."""
     idle: int = 0
-    """Names that nobody holds or waits for any more."""
+    """Unused names that were removed."""
     owners: int = 0
-    """That have nothing any more."""
+    """Index entries of owners without locks that were removed."""
     chores: tuple[object, ...] = ()
-    """What each of them answered; None where it failed."""
+    """Results of the jobs; None for a failed one."""
 
 
 class Sweeper(BackgroundService):
@@ -80,14 +82,14 @@ class Sweeper(BackgroundService):
         self._line.close()
 
     def run_once(self) -> Swept:
-        """One round, if this sweeper leads."""
+        """Run one round if this sweeper is active."""
         if not self._leads():
             return Swept(led=False)
         swept = replace(self._names(), owners=self._owners())
         return replace(swept, chores=tuple(map(_done, self._chores)))
 
     def _leads(self) -> bool:
-        """The lock is kept between rounds."""
+        """Return whether this sweeper holds the lock, which it keeps between rounds."""
         if self._lock is not None and not self._lock.lost.is_set():
             return True
         try:
@@ -124,9 +126,9 @@ class Sweeper(BackgroundService):
 
 
 def _done(chore: Chore) -> object:
-    """One that fails does not keep the others from being done."""
+    """Run one job; a failure does not prevent the others."""
     try:
         return chore()
     except (CoordinationError, redis.RedisError) as error:
-        logger.warning("a chore of the sweeper failed: %s", error)
+        logger.warning("a job of the sweeper failed: %s", error)
         return None

@@ -1,7 +1,8 @@
-"""Waiting in a queue: whoever frees what is waited for grants it to the next in the same step and wakes him; nobody polls.
+"""Waiting in a queue without polling: the step that frees a name grants it to the next request and wakes its
+waiter.
 
-The place is renewed every second, because Redis forgets a waiter who does not: it may be dead. After a second, and each second
-from then on, the waiter looks whether those it waits for wait for it.
+A waiter renews its place every second, because Redis forgets waiters that may be dead. After a second, and
+every further second, it checks for a deadlock.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from coordination.locks.owner import Owner
 from coordination.locks.wants import LockTerms
 
 LOOK_S = 1.0
-"""How long one waits before asking again, and before looking for a deadlock."""
+"""Interval at which a waiter asks again and checks for a deadlock."""
 PLACE_MS = 3000
-"""How long the place of a waiter is kept that does not renew it."""
+"""Time that the place of a waiter is kept without renewal."""
 PATIENCE_S = 3.0
-"""How long a Redis that does not answer is asked again, if the wait is as long: a restart takes less."""
+"""Time for which an unresponsive Redis is retried, within the wait; a restart takes less."""
 SHORTEST_S = 0.5
-"""A Redis that is busy does not answer at once: whoever waits for less waits this long for an answer."""
+"""Minimal time to wait for an answer of a busy Redis, even if the request waits for less."""
 
 Answer = Sequence[str]
-"""What lock/acquire.lua returns: the words, then the names in the way."""
+"""Answer of lock/acquire.lua: its words, then the names that are in the way."""
 
 
 class Granted(NamedTuple):
@@ -39,7 +40,9 @@ class Granted(NamedTuple):
     fence: int
     epoch: int
     until_s: float
-    """Until when it is ours at least, unless it is renewed: by our own clock, counted from before we asked."""
+    """Time until which the lock is held at least, by the local clock, measured from before the request was
+    sent.
+    """
 
 
 class Waiting:
@@ -49,7 +52,9 @@ class Waiting:
         self._detector = detector
 
     def ask(self, wants: Sequence[str], terms: LockTerms, owner: Owner) -> Granted:
-        """Raises LockTimeout, DeadlockError, UsageError for what can never be granted, Unreachable."""
+        """Request the names and wait. Raises LockTimeout, DeadlockError, Unreachable, UsageError if they can
+        never be granted.
+        """
         request = _Request(self._line, self._keys, wants, terms, owner)
         answer = request.ask()
         if answer[0] == "waiting":
@@ -64,7 +69,7 @@ class Waiting:
         try:
             answer = self._wait_on(request, answer)
         except Unreachable:
-            raise  # it cannot be withdrawn either; its place is forgotten soon
+            raise  # the request cannot be withdrawn either; its place is forgotten soon
         except BaseException:
             with suppress(Unreachable):
                 request.leave()
@@ -89,7 +94,7 @@ class Waiting:
 
 
 class _Request:
-    """One that is asked again and again; what it is granted counts from before it asked last."""
+    """A request that is sent repeatedly; its deadline counts from before it was last sent."""
 
     def __init__(
         self, line: StepConnection, keys: LockKeys, wants: Sequence[str], terms: LockTerms, owner: Owner
@@ -103,7 +108,9 @@ class _Request:
         self._rank: int | str = ""
 
     def ask(self) -> Answer:
-        """A place in the queue keeps its rank, also where Redis has forgotten it. What is held already is renewed."""
+        """Send the request. It keeps its rank even if Redis has forgotten it; a lock that it holds already is
+        renewed.
+        """
         self._asked_s, self._granted_ms = now_s(), self._terms.ttl_ms
         terms, owner = self._terms, self._owner
         place_ms = PLACE_MS if self._wait_s else 0
@@ -118,8 +125,11 @@ class _Request:
         return Granted(self.token, self._owner.party, int(answer[1]), int(answer[2]), until_s)
 
     def handed(self, woken: str | None) -> Answer | None:
-        """What it was woken with, where enough of it is left to begin with: the thread that keeps it renews it early. Else it
-        is to be asked for again, which renews it at once. It was handed over after we asked last, but who knows how long ago.
+        """Return the grant that woke the request if enough of its time is left; else None, and the request
+        must be sent again.
+
+        The grant happened at an unknown time after the request was last sent. If enough is left, the renewal
+        thread renews it early; sending the request again renews it at once.
         """
         if woken is None or not self._terms.keep:
             return None
@@ -132,7 +142,7 @@ class _Request:
         return self._wait_s - (now_s() - self.began_s)
 
     def sleep(self, expires_ms: int) -> str | None:
-        """Until it is woken, but no longer than until there may be something to do. Returns the word that it was woken with."""
+        """Wait until woken or until there may be something to do; return the word of the wake-up, or None."""
         expires_s = (expires_ms + 1) / 1000 if expires_ms >= 0 else LOOK_S
         for_s = max(0.001, min(expires_s, LOOK_S, self.left_s()))
         wake = self._keys.wake(self.token)
@@ -140,13 +150,13 @@ class _Request:
         return answer[1] if answer else None
 
     def leave(self) -> None:
-        """Also where it was granted meanwhile."""
+        """Withdraw the request, and release it if it was granted in the meantime."""
         self._step("lock/give_back", self.token)
 
     def taken(self) -> LockTimeout:
         holders = self._step("lock/holders", self._wants)
         labels = [label for _, _, _, label, _ in holders if label]
-        who = "; ".join(_told(*holder) for holder in holders) or "somebody else who comes first"
+        who = "; ".join(_holder_text(*holder) for holder in holders) or "another request comes first"
         waited = f"not granted within {self._wait_s:g} s" if self._wait_s else "taken"
         return LockTimeout(f"{_names(self._wants)} {waited}: {who}", "wait longer, or try again later", labels)
 
@@ -168,7 +178,7 @@ def _names(wants: str) -> str:
     return ", ".join(want.split(" ", 1)[1].replace(":", " ", 1) for want in wants.split("\n"))
 
 
-def _told(what: str, host: str, pid: str, label: str, expires_ms: int) -> str:
+def _holder_text(what: str, host: str, pid: str, label: str, expires_ms: int) -> str:
     left = f", for {expires_ms / 1000:.1f} s unless renewed" if expires_ms >= 0 else ""
     return f"{what.partition(':')[2]} is held by {label or 'somebody'} (process {pid} on {host}{left})"
 
@@ -176,8 +186,8 @@ def _told(what: str, host: str, pid: str, label: str, expires_ms: int) -> str:
 def _impossible(what: str, capacity: int) -> UsageError:
     name = what.partition(":")[2]
     if capacity:
-        return UsageError(f"{name} has a capacity of {capacity}, and more is asked for", "ask for less at once")
+        return UsageError(f"{name} has a capacity of {capacity}, less than requested", "request less at once")
     return UsageError(
         f"there is no resource {name}",
-        "declare it, with its capacity, in the file's `resources` or by resources.declare",
+        "declare it with its capacity in the file's `resources`, or by resources.declare",
     )

@@ -1,4 +1,4 @@
-"""What is asked for, and on which terms: checked before anything is sent."""
+"""Requests and their terms, validated before they are sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LONGEST_NAME = 255
 LONGEST_TTL = timedelta(days=366)
 HIGHEST_PRIORITY = 1000
 MOST = 1_000_000_000
-"""Of a resource: steps in Redis count in doubles, and write larger ones as no whole numbers."""
+"""Largest amount of a resource: Lua counts in doubles and does not write larger numbers as integers."""
 TTL = timedelta(seconds=10)
 WAIT = timedelta(seconds=5)
 _MS = timedelta(milliseconds=1)
@@ -22,25 +22,25 @@ _MS = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class LockTerms:
-    """Raises UsageError."""
+    """Terms of a request. Raises UsageError for invalid values."""
 
     ttl: timedelta = TTL
     wait: timedelta = WAIT
     owner: str = ""
-    """A label for people."""
+    """Label for people."""
     priority: int = 0
-    """A step of it weighs as much as 5 s of waiting."""
+    """A step of priority weighs as much as 5 s of waiting."""
     keep: bool = True
-    """A thread renews it; else whoever acquires it does."""
+    """A thread renews the lock; otherwise the caller must."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.ttl, timedelta) or not _MS <= self.ttl <= LONGEST_TTL:
-            raise UsageError(f"a ttl of {self.ttl} is none", "from 1 ms to a year, as a timedelta")
+            raise UsageError(f"invalid ttl: {self.ttl}", "pass a timedelta from 1 ms to a year")
         if not isinstance(self.wait, timedelta) or self.wait < timedelta(0):
-            raise UsageError(f"one cannot wait for {self.wait}", "0 (one try) or longer, as a timedelta")
+            raise UsageError(f"invalid wait: {self.wait}", "pass a timedelta of 0 (a single try) or longer")
         if not is_whole(self.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY):
             raise UsageError(
-                f"a priority of {reprlib.repr(self.priority)} is none", f"a whole number up to ±{HIGHEST_PRIORITY}"
+                f"invalid priority: {reprlib.repr(self.priority)}", f"pass a whole number up to ±{HIGHEST_PRIORITY}"
             )
         if self.owner:
             check_name("owner's label", self.owner)
@@ -51,24 +51,26 @@ class LockTerms:
 
 
 def check_name(what: str, name: object) -> None:
-    """Raises UsageError for what is no name: messages and lists show it, and Redis keeps it in a key."""
+    """Raise UsageError for an invalid name, because messages and lists show it and Redis
+    keeps it in a key.
+    """
     if not isinstance(name, str) or not name:
-        raise UsageError(f"the {what} is a text that is not empty, not {name!r}", "give it one")
+        raise UsageError(f"the {what} must be non-empty text, got {name!r}", "pass a name")
     if len(name) > LONGEST_NAME:
         raise UsageError(
-            f"the {what} of {len(name):,} characters is too long", f"at most {LONGEST_NAME}: a digest of it will do"
+            f"the {what} has {len(name):,} characters", f"use at most {LONGEST_NAME}, for example a digest"
         )
     if not name.isprintable():
-        raise UsageError(f"the {what} {name!r} has characters that cannot be seen", "take them out")
+        raise UsageError(f"the {what} {name!r} contains invisible characters", "remove them")
 
 
 def each_once(names: Iterable[str]) -> tuple[str, ...]:
-    """The names of locks."""
+    """Return the names of locks without duplicates. Raises UsageError."""
     if isinstance(names, str):
-        raise UsageError(f"{names!r} is one name", "give a list, or use acquire")
+        raise UsageError(f"{names!r} is one name", "pass a list, or use acquire")
     wanted = tuple(dict.fromkeys(names))
     if not wanted:
-        raise UsageError("nothing is asked for", "name a lock")
+        raise UsageError("no names were given", "name a lock")
     for name in wanted:
         check_name("lock's name", name)
     return wanted
@@ -81,20 +83,26 @@ def of_locks(names: Iterable[str], *, shared: bool) -> tuple[str, ...]:
 
 def of_resources(wanted: Mapping[str, int]) -> tuple[str, ...]:
     if not wanted:
-        raise UsageError("nothing is asked for", "name a resource")
+        raise UsageError("no amounts were given", "name a resource")
     for name, amount in wanted.items():
         check_name("resource's name", name)
         if not is_whole(amount, 1, MOST):
-            raise UsageError(f"{reprlib.repr(amount)} of {name} is no amount", f"a whole number from 1 to {MOST:,}")
+            raise UsageError(
+                f"invalid amount of {name}: {reprlib.repr(amount)}", f"pass a whole number from 1 to {MOST:,}"
+            )
     return tuple(f"{amount}/0 {resource(name)}" for name, amount in wanted.items())
 
 
 def check_capacity(name: str, capacity: object) -> None:
-    """Raises UsageError."""
+    """Raise UsageError for an invalid capacity."""
     if not is_whole(capacity, 0, MOST):
-        raise UsageError(f"{reprlib.repr(capacity)} of {name} is no capacity", f"a whole number from 0 to {MOST:,}")
+        raise UsageError(
+            f"invalid capacity of {name}: {reprlib.repr(capacity)}", f"pass a whole number from 0 to {MOST:,}"
+        )
 
 
 def is_whole(number: object, least: int, most: int) -> bool:
-    """True is none, though Python counts it as 1: Redis would be sent the word."""
+    """Return whether this is an integer in the range. True is none, though Python counts it as 1: Redis would
+    receive the word.
+    """
     return isinstance(number, int) and not isinstance(number, bool) and least <= number <= most

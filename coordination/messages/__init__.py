@@ -1,67 +1,79 @@
-"""Messages between repositories, workers, agents, people and runs: kept until acknowledged, in order, never silently lost.
+"""Messages between repositories, workers, agents, people and runs: kept until acknowledged, ordered, never
+lost silently.
 
-A recipient (`kind:name`) has one inbox. A message in it is in one of these states; each arrow is one Lua step of
-backend/lua/message and backend/lua/inbox, whole or not at all, by the server's clock:
+A recipient (`kind:name`) has one inbox. A message in it is in one of these states; each arrow is one atomic
+Lua step of backend/lua/message or backend/lua/inbox, by the server's clock:
 
-    send → waiting ──take──→ in hand ──ack──→ gone
+    send → waiting ──take──→ in flight ──ack──→ gone
              ↑ │                │ │
              │ ├─ ttl over ──→ expired (counted)
-             │ └─ no room, retention over ──→ trimmed (counted, and told)
+             │ └─ no room, retention over ──→ trimmed (counted and reported)
              │                  │ └─ nack ──→ refused: held for 1 s, 2 s, 4 s …, then waiting
              ├── idle for 30 s, reader left ┘
-             └── resend ── dead ←── the fifth delivery in vain
+             └── resend ── dead ←── the fifth failed delivery
 
 Invariants
 
-1. What `send` returned for is in the inbox: it is acknowledged, expired, trimmed, dead, or waits or is in hand; nothing else.
-2. A message is in hand of one reader at a time. A delivery has a number: who was replaced cannot acknowledge, refuse or extend.
-3. What one sender sent comes in that order, within a priority, whoever reads: as long as a reader has anything of a sender in
-   hand (the sender's *lane*), nobody else gets more of it; what goes back goes back together; behind a refused message its
-   sender waits. A dead letter no longer holds up what comes behind it.
-4. The same sender and sequence again, in that inbox, within the retention, is a repetition: dropped, with the same id. A bus
-   numbers under a mark of its process, in order. Of a caller's own numbers an inbox remembers the last 10,000 one by one, so
-   that one that comes behind a greater one is delivered; beyond that, what is not greater is taken for a repetition. A sender
-   that begins anew under its name and with its numbers repeats itself: let the bus number, or take the clock, in µs.
-5. Nothing is trimmed while it is in hand, and nothing is trimmed silently. A position (epoch, offset, trimmed) says what its owner
-   was told; `recovered` is whether anything was trimmed since, or the data is another's: exact for as long as the data lives.
-   Who gives no position is told until some reader has shown, by giving one, that it knows.
-6. A delivery counts as in vain only if its reader had begun the message: what merely lay behind one that kills its reader is
-   not dead with it.
-7. `ack(effects=…)` happens in one transaction (WATCH) with the look at whose the message is: one effect, however many deliveries.
+1. A message for which `send` returned is in the inbox until it is acknowledged, expired, trimmed or dead;
+until then it waits or is in flight. 2. A message is in flight with one reader at a time. Each delivery has a
+number, so a replaced reader can no longer acknowledge, refuse or extend it. 3. Messages of one sender arrive
+in order within a priority, whoever reads. While a reader has messages of a sender in flight (the sender's
+queue, its *lane* in Redis), no other reader gets more of them; messages that are returned are returned
+together; behind a refused message its sender's others wait. A dead letter does not hold up later messages. 4.
+A message with the same sender and sequence in the same inbox within the retention is a duplicate: it is
+dropped, with the same id. A bus numbers its messages in order under a mark of its process. For numbers chosen
+by the caller, an inbox remembers the last 10,000 individually, so that one that arrives after a greater one
+is delivered; beyond that, a number that is not greater counts as a duplicate. A sender that restarts with its
+old name and numbers repeats itself: let the bus number, or use the clock in µs. 5. Nothing in flight is
+trimmed, and nothing is trimmed silently. A position (epoch, offset, trimmed) records what its owner was told;
+`recovered` is false if messages were trimmed since, or the data is not the same; it is exact as long as the
+data lives. A reader without a position is told until some reader has shown, by passing one, that it knows. 6.
+A delivery counts as failed only if its reader had started the message; messages behind one that kills its
+reader are not affected. 7. `ack(effects=…)` runs in one transaction (WATCH) with the check that the reader
+still has the message: one effect, however many deliveries.
 
-What happens when
+Failures
 
-* a reader dies: after `idle` its messages go to whoever takes next. It may have handled without acknowledging (acknowledgements
-  of 2 ms travel together), so a handler without `effects` sees such a message twice, with a higher `deliveries`.
-* a reader is frozen: the same; when it wakes, its acknowledgement is false and its effects do not happen.
-* more than 1,000 messages wait of senders whose lanes others hold: what lies behind those comes when they are done.
-* Redis is full (`maxmemory`, `noeviction`): nothing can be sent, and all that is there can be read, refused and acknowledged.
-* a handler takes long: a thread extends all that its process has in hand. It never gives up on a handler that hangs.
-* a wake-up (pub/sub) is lost: it costs one interval, 1 s.
-* Redis is away: readers try again after up to 1, 2, 4 … 60 s (full jitter), and go on where they were; `send`, `ack` and the like are
-  repeated for 2 s, which the sequence and the delivery make harmless, and are Unreachable then. Nothing is kept locally instead.
-* Redis comes back with its data: nothing is lost. Without, or with older data: the epoch is another, or the offset is smaller than
-  the reader's, and the reader is told `recovered` false, `trimmed` 0: nobody knows how many. (Older data that has grown beyond the
-  reader's offset before it returns cannot be told from the right one: `appendfsync always` leaves no older data.) A sender is told nothing; whoever
-  must know asks for a reply. A recipient that does not come back by itself has to be registered again.
-* Redis refuses (login, rights): Unusable at once.
-* a sender's clock is off: no time of a client is ever used; waits run by monotonic clocks.
-* two senders use one name: their messages share a lane, and no number is taken for the other's.
-* a recipient is `forget`-ted: what waits goes with it. A sweep does that to `reply:` and `worker:` that were not heard of for an hour.
-* `broadcast`: all copies or none; each is then a message of its own.
-* `publish`: the same, and to whoever listens now. What is published while a listener is away is missed; it is told of a gap.
+* A reader dies: after `idle`, its messages go to the next reader that takes. It may have handled messages
+  without acknowledging them (acknowledgements of 2 ms are sent together), so a handler without `effects` sees
+  such a message twice, with a higher `deliveries`.
+* A reader is frozen: the same; when it resumes, its acknowledgement is rejected and its effects do not
+  happen.
+* More than 1,000 messages wait from senders whose queues are locked by other readers: messages behind them
+  are delivered when those are done.
+* Redis is full (`maxmemory`, `noeviction`): nothing can be sent, but all messages can be read, refused and
+  acknowledged.
+* A handler takes long: a thread extends all messages that its process has in flight. It never gives up on a
+  handler that hangs.
+* A wake-up (pub/sub) is lost: delivery is delayed by one interval, 1 s.
+* Redis is unreachable: readers retry after up to 1, 2, 4 … 60 s (full jitter) and continue at their position.
+  `send`, `ack` and similar calls are retried for 2 s, which the sequence and the delivery number make
+  harmless, and then raise Unreachable. There is no local fallback.
+* Redis returns with its data: nothing is lost. If it returns without data, or with older data, the epoch
+  differs or the offset is smaller than the reader's, and the reader is told `recovered` false, `trimmed` 0:
+  the number is unknown. (Older data that has grown beyond the reader's offset before it returns cannot be
+  distinguished; `appendfsync always` leaves no older data.) Senders are not told; a sender that must know
+  requests a reply. A recipient that does not reconnect by itself has to be registered again.
+* Redis refuses (login, permissions): Unusable at once.
+* A sender's clock is wrong: clients' times are never used; waits use monotonic clocks.
+* Two senders use one name: their messages share a queue, and no number counts as the other's duplicate.
+* A recipient is removed with `forget`: its waiting messages are deleted. A sweep does that for `reply:` and
+  `worker:` recipients that have been silent for an hour.
+* `broadcast`: all copies or none; each copy is then a message of its own.
+* `publish`: the same, and live subscribers get the event. A subscriber misses events that are published while
+  it is disconnected, and is told of a gap.
 
-| file | |
+| module | content |
 |---|---|
-| `bus.py` `records.py` `names.py` | everything that one may do; what is given and handed out; what names, payloads and times may be |
-| `sending.py` `requests.py` | letters and their numbers; a question and its reply |
-| `inbox.py` `in_flight.py` | one message after the other; what a reader has in hand is acknowledged and extended |
-| `taking.py` `admin.py` | what readers do; what stands in the inboxes, and the sweep |
-| `steps.py` `decoding.py` | the steps of backend/lua/message and backend/lua/inbox, called; their answers, as records |
-| `topics.py` `live.py` | names and patterns of topics; a subscription to what is published now |
-| `outage.py` `following.py` | Redis away, outlived; streams followed by many, without an inbox: a run's events and logs |
+| `bus.py` `records.py` `names.py` | the public interface; arguments and results; validation of input |
+| `sending.py` `requests.py` | outgoing messages and their numbers; a request and its reply |
+| `inbox.py` | a reader's messages one by one; acknowledging and extending those in flight; wake-ups |
+| `taking.py` `admin.py` | operations of readers; inspection of inboxes, dead letters, sweep |
+| `steps.py` | calls of the Lua steps; acknowledgement with effects |
+| `topics.py` `live.py` | topics and patterns; live subscriptions and followers of streams |
+| `outage.py` | retrying while Redis is unreachable |
 
-The room is a library on plain Redis: `MessageBus(redis.Redis(), "mine")` is all that it takes.
+The package works on plain Redis: `MessageBus(redis.Redis(), "mine")` is all that is needed.
 """
 
 from coordination.messages.bus import MessageBus

@@ -1,4 +1,4 @@
-"""What stands in the inboxes, for whoever looks after them."""
+"""Inspection and maintenance of inboxes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from coordination.text import did_you_mean
 READ_AT_ONCE = 100
 DEAD_ID = re.compile(r"\d{1,18}-\d{1,18}")
 GONE_KINDS = ("reply:", "worker:")
-"""Recipients that are one process: another one has another name."""
+"""Prefixes of recipients that belong to one process; a new process has a new name."""
 
 
 def recipients(steps: Steps) -> tuple[str, ...]:
@@ -28,7 +28,9 @@ def recipients(steps: Steps) -> tuple[str, ...]:
 
 def unknown(steps: Steps, recipient: str) -> NotFound:
     near = did_you_mean(recipient, recipients(steps))
-    return NotFound(f"nobody knows a recipient {recipient}{near}", "it is known once it was registered or has received")
+    return NotFound(
+        f"there is no recipient {recipient}{near}", "a recipient exists once it was registered or has received"
+    )
 
 
 def peek(steps: Steps, recipient: str, limit: int, payloads: bool) -> tuple[Message, ...]:
@@ -46,10 +48,10 @@ def settle(steps: Steps, messages: Sequence[Message]) -> tuple[Message, ...]:
     if not messages:
         return ()
     tickets = [message.ticket for message in messages]
-    return records.those(messages, steps("inbox/settle", messages[0].to, *tickets))
+    return records.with_tickets(messages, steps("inbox/settle", messages[0].to, *tickets))
 
 
-def standing(steps: Steps, recipient: str) -> InboxStats:
+def stats(steps: Steps, recipient: str) -> InboxStats:
     keys = steps.keys
     with reaching(steps.url), steps.redis.pipeline(transaction=True) as pipe:
         pipe.zscore(keys.recipients, recipient)
@@ -84,14 +86,14 @@ def dead(steps: Steps, recipient: str | None, limit: int) -> tuple[DeadLetter, .
     found: list[DeadLetter] = []
     last = "+"
     while len(found) < limit and (rows := _older(steps, last)):
-        letters = (_letter(dead_id, values) for dead_id, values in rows)
-        found += [letter for letter in letters if letter and recipient in (None, letter.message.to)]
+        found_letters = (_dead_letter(dead_id, values) for dead_id, values in rows)
+        found += [letter for letter in found_letters if letter and recipient in (None, letter.message.to)]
         last = f"({text(rows[-1][0])}"
     return tuple(found[:limit])
 
 
-def _letter(dead_id: Any, values: Any) -> DeadLetter | None:
-    """None where it is none: others can write to Redis, too."""
+def _dead_letter(dead_id: Any, values: Any) -> DeadLetter | None:
+    """Return the dead letter; None for a foreign entry, because other programs can write to Redis, too."""
     try:
         return records.dead_letter(dead_id, values)
     except (KeyError, ValueError, OverflowError, RecursionError):
@@ -112,8 +114,8 @@ def resend(steps: Steps, dead_id: str, limits: Limits, ttl: timedelta | None) ->
     if word == "sent":
         return what
     if word == "unknown":
-        raise NotFound(f"nobody knows the recipient {what} any more", "register it, then send again")
-    raise NotFound(f"there is no dead letter {dead_id[:80]!r}", "look at those there are")
+        raise NotFound(f"the recipient {what} no longer exists", "register it, then send again")
+    raise NotFound(f"there is no dead letter {dead_id[:80]!r}", "list them: coord list-messages --dead")
 
 
 def sweep(steps: Steps, limits: Limits) -> MessagesSwept:

@@ -1,4 +1,6 @@
-"""`MessageBus`: what one may do with messages. The page is in the package's docstring."""
+"""`MessageBus`: all operations on messages. States, invariants and failures are described in the package's
+docstring.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +39,15 @@ EVENT = "event"
 class MessageBus:
     """Messages on one Redis, under one namespace. Threads may share it.
 
-    `redis` is any client of redis-py, with decoded responses or not. Where Redis does not answer, each method raises
-    Unreachable; where it refuses, Unusable. A recipient is `kind:name`, as in `repo:billing`; what is no such name, no JSON,
-    too large or not a time is UsageError.
+    `redis` is any redis-py client, with decoded responses or not. Each method raises Unreachable if Redis
+    does not answer, Unusable if it refuses, and UsageError for an invalid recipient (`kind:name`, as in
+    `repo:billing`), payload or time.
     """
 
     def __init__(
         self, redis: Redis, namespace: str, *, sender: str | None = None, limits: Limits | None = None
     ) -> None:
-        """`sender`: who sends (`host:pid` where nothing is said). What one sender sends arrives in that order."""
+        """`sender` names the sender (default: `host:pid`); messages of one sender arrive in order."""
         self.limits = limits or Limits()
         self.steps = Steps(redis, namespace)
         self._sender = Sender(sender, self.limits)
@@ -64,16 +66,18 @@ class MessageBus:
         ack: bool = True,
         sequence: int | None = None,
     ) -> str:
-        """The message's id; it waits in the recipient's inbox when this returns. Raises NotFound for an unknown recipient.
+        """Send a message and return its id; it is in the recipient's inbox on return. Raises NotFound for an
+        unknown recipient.
 
-        `ttl` None: as long as the inbox keeps it. `priority`: -100 to 100, higher is sooner. `ack` False: handed out at
-        most once. `sequence`: a number of the caller's own; one that this sender sent before changes nothing, so that a
-        send whose answer was lost can be repeated. Without it, no repetition that the client library makes counts twice.
+        `ttl` None keeps it as long as the inbox does. `priority` is -100 to 100, higher is sooner. `ack`
+        False delivers it at most once. `sequence` is a number of the caller's: repeating one has no effect,
+        so that a send whose answer was lost can be repeated. Without it, retries of the client library are
+        not delivered twice either.
         """
         names.recipient(to)
-        letter = self._sender.letter(type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack)
+        outgoing = self._sender.outgoing(type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack)
         message_id, offset = self._sender.send(
-            sequence, self.steps, lambda steps, n: steps("message/send", to, *letter.numbered(n))
+            sequence, self.steps, lambda steps, n: steps("message/send", to, *outgoing.numbered(n))
         )
         if offset < 0:
             raise admin.unknown(self.steps, to)
@@ -91,51 +95,58 @@ class MessageBus:
         ack: bool = True,
         sequence: int | None = None,
     ) -> int:
-        """A copy to each subscriber of the topic, in one step; returns how many there are."""
+        """Send a copy to each subscriber of the topic in one step; return their number."""
         names.name(topic, "a topic")
-        letter = self._sender.letter(type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack)
+        outgoing = self._sender.outgoing(type, payload, ttl=ttl, priority=priority, reply_to=reply_to, ack=ack)
         _, reached = self._sender.send(
-            sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *letter.numbered(n), 0)
+            sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *outgoing.numbered(n), 0)
         )
         return int(reached)
 
     def publish(self, topic: str, payload: Any = None, *, type: str = EVENT, sequence: int | None = None) -> int:
-        """Publish an event: to whoever listens now, and a copy to each inbox that `subscribe` named.
+        """Publish an event to current listeners, and a copy to each inbox that subscribed.
 
-        Returns how many programs and inboxes it reached; a gateway counts as one. Nobody who listens later gets it.
+        Returns the number of programs and inboxes reached; a gateway counts as one. Later listeners do not
+        get it.
         """
         topics.topic(topic)
-        letter = self._sender.letter(type, payload, ttl=..., priority=0, reply_to=None, ack=True)
-        if len(letter.body.encode()) > topics.LARGEST_EVENT:
+        outgoing = self._sender.outgoing(type, payload, ttl=..., priority=0, reply_to=None, ack=True)
+        if len(outgoing.body.encode()) > topics.LARGEST_EVENT:
             raise UsageError(
                 f"the payload of an event has more than {topics.LARGEST_EVENT:,} bytes as JSON",
-                "store it elsewhere and publish where it is",
+                "store it elsewhere and publish its location",
             )
         _, reached = self._sender.send(
-            sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *letter.numbered(n), 1)
+            sequence, self.steps, lambda steps, n: steps("message/broadcast", topic, *outgoing.numbered(n), 1)
         )
         return int(reached)
 
     def listen(self, *patterns: str) -> Subscription:
-        """Subscribe to events of these topics (`vbia_events`, `a.*`) from now on, without an inbox: live, without replay."""
+        """Subscribe to events of these topics (`vbia_events`, `a.*`) from now on, live and
+        without an inbox.
+        """
         return Subscription(self.steps, patterns)
 
     def request(self, to: str, type: str, payload: Any = None, *, timeout: timedelta, priority: int = 0) -> Any:
-        """The payload of the reply; raises NoReply when none came within `timeout`, which is the request's ttl as well."""
+        """Send a request and return the payload of the reply. Raises NoReply after `timeout`, which is also
+        the request's ttl.
+        """
         return requests.request(self, to, type, payload, timeout, priority)
 
     def reply(self, message: Message, payload: Any = None) -> str:
-        """Raises UsageError for a message that wants no reply, NotFound where nobody waits for it any more."""
+        """Reply to a message. Raises UsageError if it wants no reply, NotFound if the requester no longer
+        waits.
+        """
         return requests.reply(self, message, payload)
 
     # Recipients
 
     def register(self, recipient: str) -> str:
-        """What is sent to the recipient is kept from now on. Returns the epoch of its inbox."""
+        """Create the recipient's inbox, so that messages to it are kept. Returns the epoch of its inbox."""
         return records.text(self.steps("message/register", names.recipient(recipient)))
 
     def forget(self, recipient: str) -> bool:
-        """The recipient is unknown from now on, and what waits for it is gone. False: it was unknown."""
+        """Delete the recipient and its waiting messages. Returns False if it was unknown."""
         return bool(self.steps("message/forget", names.recipient(recipient), 0))
 
     def subscribe(self, recipient: str, topic: str) -> None:
@@ -157,12 +168,13 @@ class MessageBus:
         patience: timedelta | None = None,
         hear: Callable[[str], object] = lambda _: None,
     ) -> Inbox:
-        """What comes for the recipient, for ever: to iterate over, or, with a handler, running until it is stopped.
+        """Receive the recipient's messages: iterate over the returned inbox, or pass a handler to run until
+        it is stopped.
 
-        `reader`: who of the recipient's this is; one of its own for each that reads at the same time. `since`: the position
-        of an earlier time. `prefetch`: how many it has in hand at once, at most: a slow handler has few. `patience`: how long
-        Redis may be away before it is Unreachable; for ever where nothing is said. `hear` is told the word with which a
-        reader that waits is woken, where it is more than that there is a message; nobody keeps such a word.
+        `reader` identifies this reader; concurrent readers of a recipient need different names. `since` is
+        the position of an earlier session. `prefetch` limits the messages in flight; slow handlers should
+        have few. `patience` limits an outage of Redis before Unreachable is raised (default: no limit).
+        `hear` is called with the word of a wake-up that carries one; such words are not stored.
         """
         name = reader or f"{process()}:{secrets.token_hex(4)}"
         inbox = Inbox(self, recipient, reader=name, since=since, prefetch=prefetch, patience=patience, hear=hear)
@@ -171,19 +183,21 @@ class MessageBus:
         return inbox
 
     def take(self, recipient: str, reader: str, limit: int = 1, since: Position | None = None) -> Taken:
-        """What is there, up to `limit` messages, without waiting; each is to be acknowledged within the idle time.
+        """Take up to `limit` messages without waiting; each must be acknowledged within the idle time.
 
-        `since` is the position that an earlier `take` gave: what it told of is known to have arrived, and is not told again.
+        `since` is the position that an earlier `take` returned; it confirms the receipt of what that one
+        reported.
         """
         at_most = self._limit(limit, least=0)
         return taking.take(self.steps, self.limits, recipient, reader, at_most, since, all_begun=True)
 
     def ack(self, message: Message, effects: Effects | None = None) -> bool:
-        """The message is done with. False: it was taken over or acknowledged before, and nothing changed.
+        """Acknowledge a message. Returns False, without effect, if it was taken over or acknowledged before.
 
-        `effects` gets a pipeline of redis-py and queues commands in it; they happen together with the acknowledgement, or
-        not at all: exactly once, however often the message is delivered. It may be called several times. A command that Redis
-        takes and then cannot do (on a key of another kind) is redis-py's ResponseError, and undoes nothing: MULTI has no way back.
+        `effects` gets a redis-py pipeline to queue commands, which are executed together with the
+        acknowledgement or not at all: exactly once, however often the message is delivered. It may be called
+        several times. If Redis accepts a command but cannot execute it (a key of another type), redis-py
+        raises ResponseError and nothing is undone, because MULTI has no rollback.
         """
         if not message.wants_ack:
             return True
@@ -192,63 +206,70 @@ class MessageBus:
         return not self.ack_all([message])
 
     def nack(self, message: Message, why: str = "") -> tuple[int, ...]:
-        """The message cannot be done now: it comes again after a while, or is dead after too many deliveries.
+        """Refuse a message for now: it is delivered again after a delay, or becomes a dead letter after too
+        many deliveries.
 
-        Returns the offsets of what its reader no longer has in hand: it, and what came later from the same sender, which
-        will be delivered behind it. Nothing: it was not its reader's any more.
+        Returns the offsets of the messages that the reader no longer has: this one, and later ones of the
+        same sender, which will be delivered after it; () if the reader did not have it any more.
         """
         return taking.nack(self.steps, self.limits, message, why)
 
     def extend(self, *messages: Message) -> tuple[Message, ...]:
-        """They are still being worked on, for another idle time. Returns those that were taken over."""
+        """Extend messages by another idle time. Returns those that another reader has taken over."""
         return taking.extend(self.steps, self.limits, messages)
 
     def hand_back(self, *messages: Message) -> None:
-        """Their reader leaves: they go to others of the recipient at once, and count as no delivery in vain."""
+        """Return messages unprocessed: other readers get them at once, and the delivery does not count as
+        failed.
+        """
         taking.hand_back(self.steps, messages)
 
     def hand_back_all(self, recipient: str, reader: str) -> int:
-        """As `hand_back`, for a reader that begins anew and does not know what it had in hand before; returns how many."""
+        """Return all messages of a reader that restarts and does not know them; returns their number."""
         return taking.hand_back_all(self.steps, recipient, reader)
 
-    # Looking
+    # Inspection
 
     def peek(self, recipient: str, limit: int = 100, *, payloads: bool = True) -> tuple[Message, ...]:
-        """What waits, and what readers have in hand, in the order of arrival; takes nothing. Raises NotFound.
+        """Return waiting and in-flight messages in order of arrival, without taking them. Raises NotFound.
 
-        Without `payloads` they are None: a thousand of 1 MiB are more than an answer should be.
+        Without `payloads` they are None, because a thousand of 1 MiB are too much for one answer.
         """
         return admin.peek(self.steps, names.recipient(recipient), self._limit(limit), payloads)
 
     def settle(self, *messages: Message) -> tuple[Message, ...]:
-        """As `ack`, for what was only looked at, of one recipient; returns those that a reader has in hand, or that are gone."""
+        """Acknowledge messages of one recipient that `peek` returned; returns those that are in flight or no
+        longer exist.
+        """
         return admin.settle(self.steps, messages)
 
     def recipients(self) -> tuple[str, ...]:
-        """All that are known."""
+        """Return all known recipients."""
         return admin.recipients(self.steps)
 
     def standing(self, recipient: str) -> InboxStats:
-        """The inbox in figures. Raises NotFound."""
-        return admin.standing(self.steps, names.recipient(recipient))
+        """Return the figures of an inbox. Raises NotFound."""
+        return admin.stats(self.steps, names.recipient(recipient))
 
     def presence(self) -> tuple[Presence, ...]:
-        """Who reads, or has within `limits.gone`; the last one heard of first."""
+        """Return readers that were seen within `limits.gone`, the latest first."""
         return admin.presence(self.steps, self.limits.gone)
 
     def dead(self, recipient: str | None = None, limit: int = 100) -> tuple[DeadLetter, ...]:
-        """What was given up after too many deliveries, the newest first."""
+        """Return dead letters, the newest first."""
         return admin.dead(self.steps, recipient and names.recipient(recipient), limit)
 
     def resend(self, dead_id: str, *, ttl: timedelta | None = None) -> str:
-        """The dead letter goes to its recipient again, and is dead no longer. Returns the message's id. Raises NotFound."""
+        """Send a dead letter to its recipient again and return the message's id. Raises NotFound."""
         return admin.resend(self.steps, dead_id, self.limits, ttl)
 
     def sweep(self) -> MessagesSwept:
-        """Removes what is over its ttl or its retention, and the inboxes of `reply:` and `worker:` that are gone."""
+        """Delete expired messages and those over the retention, and inboxes of vanished `reply:` and
+        `worker:` recipients.
+        """
         return admin.sweep(self.steps, self.limits)
 
-    # Between this room's own files
+    # For other modules of this package
 
     def take_ahead(
         self,
@@ -259,38 +280,41 @@ class MessageBus:
         known: Iterable[Message] = (),
         done: Sequence[Message] = (),
     ) -> Taken:
-        """As `take`, for a reader that begins one after the other: only what it has begun counts as delivered in vain.
+        """Take as `take`, for a reader that starts messages one by one: only a started one can count as a
+        failed delivery.
 
-        `done` is acknowledged in the same step, before it looks. `known`: all that the reader has in hand besides. What else
-        was handed to it, by an answer that was lost, comes again.
+        `done` is acknowledged in the same step, beforehand. `known` are all other messages in flight;
+        messages that were handed to the reader by a lost answer are delivered again.
         """
         return taking.take(self.steps, self.limits, recipient, reader, limit, since, known, done, all_begun=False)
 
     def wake(self, recipient: str) -> None:
-        """Whoever waits for something to come looks whether it has."""
+        """Wake readers that wait for messages of the recipient."""
         self.steps.line.send("PUBLISH", self.steps.keys.mail(recipient), "")
 
     def until(self, deadline: float) -> MessageBus:
-        """The same for somebody who waits no longer than that, by the monotonic clock."""
-        hurried = copy(self)
-        hurried.steps = self.steps.until(deadline)
-        return hurried
+        """Return a bus whose calls wait no longer than the deadline, by the monotonic clock."""
+        copied = copy(self)
+        copied.steps = self.steps.until(deadline)
+        return copied
 
     def ack_all(self, messages: Sequence[Message], begun: Message | None = None) -> tuple[Message, ...]:
-        """As `ack`, for several of one reader's; returns those that were not its own any more. `begun`: what it does now."""
+        """Acknowledge several messages of one reader; return those that it no longer had. `begun` is the one
+        it starts now.
+        """
         return taking.ack(self.steps, messages, begun)
 
     @staticmethod
     def _limit(limit: int, least: int = 1) -> int:
         if not least <= limit <= MOST_AT_ONCE:
-            raise UsageError(f"{limit} messages at once", f"ask for {least} to {MOST_AT_ONCE:,}")
+            raise UsageError(f"invalid number of messages: {limit}", f"ask for {least} to {MOST_AT_ONCE:,}")
         return limit
 
 
 def open_bus(redis: Redis, settings: Settings, sender: str | None = None) -> MessageBus:
     """Return a bus with the ecosystem's limits.
 
-    `sender`: the recipient's name that replies go to; without one, the user of this process.
+    `sender` is the name of the recipient that replies go to; without it, the user of this process.
     """
     name = sender or "".join(actor().split())
     limits = Limits(ttl=settings.message_ttl, inbox_limit=settings.inbox_limit, inbox_keep=settings.inbox_keep)

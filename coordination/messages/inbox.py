@@ -1,8 +1,7 @@
-"""What a reader has in hand: its own for as long as its process lives, however long one message takes.
+"""`Inbox`: a recipient's messages one by one; `InFlight`: the messages that a reader has taken.
 
-`Inbox`: a recipient's messages one after the other, for as long as one likes.
-
-A subscription only wakes its reader (`WakeSubscription`): a wake-up that was lost costs an interval.
+Messages in flight stay the reader's as long as its process lives, however long one takes. A pub/sub
+subscription only wakes the reader (`WakeSubscription`); a lost wake-up delays delivery by one interval.
 """
 
 from __future__ import annotations
@@ -34,24 +33,26 @@ if TYPE_CHECKING:
 
 BEATS_PER_IDLE = 3
 GATHER_S = 0.002
-"""Acknowledgements of so long a time travel together: at 10,000 messages a second that is what a reader costs or does not."""
+"""Time over which acknowledgements are collected, which at 10,000 messages a second makes the reader's cost
+negligible.
+"""
 RETRY_S = 1.0
 
 logger = logging.getLogger(__name__)
 
 
 class InFlight:
-    """The message that is begun, those that wait behind it, and those that are done with but not acknowledged yet.
+    """Started messages, those that wait behind them, and processed ones that are not acknowledged yet.
 
-    A thread acknowledges and extends; it is no `BackgroundService`, for it waits on a condition until a moment that moves. Of messages that were never handed out before, a kill loses up to `GATHER_S` of
-    acknowledgements, so that they come again; of others (they may be what killed their reader) each is acknowledged
-    before the next is begun, and that it was begun is written down.
+    A thread acknowledges and extends. A kill loses up to `GATHER_S` of acknowledgements of messages on their
+    first delivery, which are then delivered again. Messages on a later delivery may have killed their reader,
+    so each is acknowledged before the next one starts, and its start is recorded.
     """
 
     def __init__(self, bus: MessageBus) -> None:
         self._bus = bus
         self._lock = Lock()
-        self._stir = Condition(self._lock)
+        self._changed = Condition(self._lock)
         self._settling = Lock()
         self._begun: dict[int, Message] = {}
         self._waiting: deque[Message] = deque()
@@ -66,7 +67,9 @@ class InFlight:
             self._thread.start()
 
     def refill(self, take: Callable[[Sequence[Message], Sequence[Message]], Taken]) -> Taken:
-        """`take` gets what is in hand, and what is done with, which it acknowledges in the same step."""
+        """Take messages. `take` gets the messages in flight and the processed ones, which it acknowledges in
+        the same step.
+        """
         with self._settling:
             with self._lock:
                 known, done = (*self._begun.values(), *self._waiting), tuple(self._done)
@@ -87,29 +90,31 @@ class InFlight:
             return message
 
     def leave(self, message: Message) -> None:
-        """Somebody else says what becomes of it."""
+        """Remove a message that is settled elsewhere."""
         with self._lock:
             self._begun.pop(message.offset, None)
 
     def finish(self, message: Message) -> None:
-        """It is acknowledged soon, unless it has left."""
+        """Queue a message for acknowledgement, unless it was removed."""
         with self._lock:
             if self._begun.pop(message.offset, None) is not None:
                 self._done.append(message)
                 if len(self._done) == 1:
-                    self._stir.notify()
+                    self._changed.notify()
 
     def all(self) -> tuple[Message, ...]:
         with self._lock:
             return (*self._begun.values(), *self._waiting, *self._done)
 
     def drop(self, offsets: Collection[int]) -> None:
-        """They are somebody else's now."""
+        """Remove waiting messages that another reader has now."""
         with self._lock:
             self._waiting = deque(m for m in self._waiting if m.offset not in offsets)
 
     def settle(self, *, mark: bool = False) -> None:
-        """Acknowledges what is done; with `mark`, that the next is begun is known when this returns. Raises Unreachable."""
+        """Acknowledge processed messages; with `mark`, record the start of the next one.
+        Raises Unreachable.
+        """
         with self._settling:
             with self._lock:
                 done, begun = tuple(self._done), next(iter(self._begun.values()), None)
@@ -119,10 +124,10 @@ class InFlight:
                 del self._done[: len(done)]
 
     def close(self) -> None:
-        """Everything goes back; where Redis cannot be told, the idle time tells it."""
+        """Return all messages; if Redis is unreachable, others get them after the idle time."""
         self._closed.set()
         with self._lock:
-            self._stir.notify()
+            self._changed.notify()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -130,7 +135,7 @@ class InFlight:
             self.settle()
             self._bus.hand_back(*self._begun.values(), *self._waiting)
         except Unreachable as error:
-            logger.warning("what is in hand goes back when the idle time is over: %s", error.message)
+            logger.warning("messages in flight are redelivered after the idle time: %s", error.message)
         self._begun.clear()
         self._waiting.clear()
         self._done.clear()
@@ -140,7 +145,7 @@ class InFlight:
         beat = time.monotonic() + every_s
         while not closed.is_set():
             with self._lock:
-                self._stir.wait_for(lambda: self._done or closed.is_set(), timeout=max(0.0, beat - time.monotonic()))
+                self._changed.wait_for(lambda: self._done or closed.is_set(), timeout=max(0.0, beat - time.monotonic()))
             try:
                 if not closed.wait(GATHER_S):
                     self.settle()
@@ -148,25 +153,26 @@ class InFlight:
                     beat = time.monotonic() + every_s
                     self._extend()
             except Unreachable as error:
-                logger.warning("cannot acknowledge or extend what is in hand: %s", error.message)
+                logger.warning("cannot acknowledge or extend messages in flight: %s", error.message)
                 closed.wait(RETRY_S)
 
     def _extend(self) -> None:
         lost = self._bus.extend(*self.all())
         _warn(lost)
-        gone = set(map(id, lost))  # these deliveries: meanwhile it may have been handed the same message anew
+        # Compare deliveries, not message ids: the same message may have been delivered again.
+        gone = set(map(id, lost))
         with self._lock:
             self._waiting = deque(message for message in self._waiting if id(message) not in gone)
 
 
 def _warn(lost: Iterable[Message]) -> None:
-    """What others have taken over by now may have been done twice."""
+    """Log messages that other readers took over, which may be processed twice."""
     for message in lost:
         logger.warning("message %s to %s was taken over, or its inbox is gone", message.id, message.to)
 
 
 class WakeSubscription:
-    """Of one recipient. Not for several threads at a time."""
+    """Wake-ups of one recipient, for one thread at a time."""
 
     def __init__(self, steps: Steps, recipient: str) -> None:
         self._steps = steps
@@ -174,7 +180,9 @@ class WakeSubscription:
         self._subscription: PubSub | None = None
 
     def listen(self) -> None:
-        """From here on nothing is missed; call it before looking into the inbox. Raises Unreachable."""
+        """Subscribe. Call it before looking into the inbox, so that no message is missed.
+        Raises Unreachable.
+        """
         if self._subscription is None:
             with reaching(self._steps.url):
                 self._subscription = self._steps.line.subscription()
@@ -183,14 +191,14 @@ class WakeSubscription:
                     raise TimeoutError("no answer to SUBSCRIBE")
 
     def wait(self, longest: timedelta) -> str:
-        """Until something came, or that long; returns the word that was said with it, mostly none. Raises Unreachable."""
+        """Wait for a wake-up; return its word, usually "". Raises Unreachable."""
         assert self._subscription is not None, "listen first"
         with reaching(self._steps.url):
-            heard = self._subscription.get_message(timeout=longest.total_seconds())
-        return text(heard["data"]) if heard and heard["type"] == "message" else ""
+            received = self._subscription.get_message(timeout=longest.total_seconds())
+        return text(received["data"]) if received and received["type"] == "message" else ""
 
     def close(self) -> None:
-        """The next `listen` begins anew."""
+        """Unsubscribe; `listen` subscribes again."""
         if self._subscription is not None:
             self._subscription.close()
             self._subscription = None
@@ -199,19 +207,20 @@ class WakeSubscription:
 SHORTEST = timedelta(milliseconds=1)
 MOMENT_S = 0.1
 LOOKS_APART_S = 0.001
-"""From a look that found all there was, and several messages, to the next: those that come thick and fast come in batches.
+"""Minimal time between two reads of a stream of messages, so that they are read in batches.
 
-Without it a quick reader asks for every second message by itself, and keeps the server from its senders.
+Without it a fast reader asks for nearly every message separately, and keeps the server from serving senders.
 """
 
 Answer = TypeVar("Answer")
 
 
 class Inbox:
-    """Iterate over it: when the body asks for the next message, the last one is acknowledged, unless the body did so itself.
+    """Iterator over a recipient's messages; requesting the next one acknowledges the last, unless the caller
+    did.
 
-    A body that is left by `break` or by an error acknowledges nothing: what it had goes back at once. While it works, what
-    it has in hand is extended by a thread, so that it may take as long as it needs. A Redis that is away is waited for.
+    Leaving the loop by `break` or an error acknowledges nothing: the messages are returned at once. Meanwhile
+    a thread extends the messages in flight, so processing may take any time. Outages of Redis are waited out.
     """
 
     def __init__(
@@ -228,25 +237,25 @@ class Inbox:
         self.recipient = recipient(to)
         self.reader = name(reader, "a reader")
         self.position = since
-        """How far this reader has come; give it as `since` when it comes back."""
+        """Position of this reader; pass it as `since` to continue later."""
         self.recovered = True
-        """False from the moment on that something is known to be missing."""
+        """False once messages are known to be missing."""
         self.trimmed = 0
-        """How many messages are known to be missing."""
+        """Number of messages known to be missing."""
         self._bus = bus
         self._hear = hear
         self._prefetch = prefetch
-        self._appetite = 1
+        self._batch_size = 1
         self._last_look = 0.0
-        self._in_a_stream = False
+        self._streaming = False
         self._stopped = Event()
         self._outage = Outage(self._stopped, patience)
-        self._waking = WakeSubscription(bus.steps, to)
-        self._hand = InFlight(bus)
+        self._wake_subscription = WakeSubscription(bus.steps, to)
+        self._in_flight = InFlight(bus)
 
     def __enter__(self) -> Inbox:
-        """Looks into the inbox for the first time: `recovered` says from here on whether something is missing."""
-        self._hand.open()
+        """Read the inbox for the first time; `recovered` then says whether messages are missing."""
+        self._in_flight.open()
         self._fill()
         return self
 
@@ -259,28 +268,29 @@ class Inbox:
         with self:
             while (message := self.next()) is not None:
                 yield message
-                self._hand.finish(message)
+                self._in_flight.finish(message)
 
     def run(self, handler: Callable[[Message], object]) -> None:
-        """Hands each message to `handler`: when it returns, the message is acknowledged; when it raises, it comes again."""
+        """Call `handler` for each message: acknowledge it when it returns, refuse it when it raises."""
         for message in self:
             try:
                 handler(message)
-            except Exception as error:  # the handler is anybody's code, and the next message is not to blame
+            except Exception as error:  # any error of the handler; the next message must still be handled
                 logger.warning("message %s to %s failed", message.id, message.to, exc_info=True)
                 self.nack(message, f"{type(error).__name__}: {error}")
 
     def next(self, timeout: timedelta | None = None) -> Message | None:
-        """The next one, in hand until it is acknowledged; None when `timeout` is over, or the inbox was stopped.
+        """Return the next message, in flight until it is acknowledged; None after `timeout` or when the inbox
+        was stopped.
 
-        Raises Unreachable where Redis is away at the end of `timeout`.
+        Raises Unreachable if Redis is still unreachable after `timeout`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
         while not self._stopped.is_set():
-            message = self._hand.begin()
+            message = self._in_flight.begin()
             if message is not None:
-                if message.delivery > 1:  # it may be what killed its last reader
-                    self._through(lambda: self._hand.settle(mark=True), otherwise=None)
+                if message.delivery > 1:  # it may have killed its last reader
+                    self._retry(lambda: self._in_flight.settle(mark=True), otherwise=None)
                 return message
             left = None if deadline is None else timedelta(seconds=deadline - time.monotonic())
             if left is not None and left < SHORTEST:
@@ -290,54 +300,56 @@ class Inbox:
         return None
 
     def ack(self, message: Message, effects: Effects | None = None) -> bool:
-        """As `MessageBus.ack`, and outlives an outage."""
-        self._hand.leave(message)
-        return self._through(lambda: self._bus.ack(message, effects), otherwise=False)
+        """Acknowledge as `MessageBus.ack`, retrying during an outage."""
+        self._in_flight.leave(message)
+        return self._retry(lambda: self._bus.ack(message, effects), otherwise=False)
 
     def nack(self, message: Message, why: str = "") -> None:
-        """As `MessageBus.nack`, and outlives an outage."""
-        self._hand.leave(message)
-        self._through(self._hand.settle, otherwise=None)
-        self._hand.drop(self._through(lambda: self._bus.nack(message, why), otherwise=()))
+        """Refuse as `MessageBus.nack`, retrying during an outage."""
+        self._in_flight.leave(message)
+        self._retry(self._in_flight.settle, otherwise=None)
+        self._in_flight.drop(self._retry(lambda: self._bus.nack(message, why), otherwise=()))
 
     def stop(self) -> None:
-        """From any thread: what is being handled is finished, and nothing more begun."""
+        """Stop after the present message. May be called from any thread."""
         self._stopped.set()
         with suppress(Unreachable):
             self._bus.wake(self.recipient)
 
     def close(self) -> None:
-        """What is in hand goes back."""
-        if sys.is_finalizing():  # an iterator that nobody ended, in a process that ends: the idle time says it
+        """Return all messages in flight."""
+        if sys.is_finalizing():  # an unfinished iterator at process exit: the idle time returns the messages
             return
-        self._hand.close()
-        self._waking.close()
+        self._in_flight.close()
+        self._wake_subscription.close()
 
     def _fill(self, wait: timedelta | None = None, longest: timedelta | None = None) -> None:
-        """Takes what is there; where nothing is, and nothing comes while it waits, nothing."""
-        self._through(lambda: self._look(wait), otherwise=None, longest=longest)
+        """Take waiting messages, waiting once for a wake-up if there are none."""
+        self._retry(lambda: self._look(wait), otherwise=None, longest=longest)
 
     def _look(self, wait: timedelta | None) -> None:
         try:
-            self._waking.listen()
+            self._wake_subscription.listen()
             due = self._take()
             if wait is None or due is None or self._stopped.is_set():
                 return
-            if word := self._waking.wait(min(wait, due)):
+            if word := self._wake_subscription.wait(min(wait, due)):
                 self._hear(word)
         except Unreachable:
-            self._waking.close()  # a subscription may look alive and be none any more
+            self._wake_subscription.close()  # a subscription may look alive although its connection is lost
             raise
 
     def _take(self) -> timedelta | None:
-        """Until when nothing is due; None where there was something."""
-        if self._in_a_stream:
+        """Take messages; return None if there were some, else the time until the next one is due."""
+        if self._streaming:
             time.sleep(max(0.0, self._last_look + LOOKS_APART_S - time.monotonic()))
-        appetite = self._next_appetite()
-        taken = self._hand.refill(
-            lambda known, done: self._bus.take_ahead(self.recipient, self.reader, appetite, self.position, known, done)
+        batch_size = self._next_batch_size()
+        taken = self._in_flight.refill(
+            lambda known, done: self._bus.take_ahead(
+                self.recipient, self.reader, batch_size, self.position, known, done
+            )
         )
-        self._in_a_stream = 1 < len(taken.messages) < appetite
+        self._streaming = 1 < len(taken.messages) < batch_size
         if not taken.recovered:
             self.recovered, self.trimmed = False, self.trimmed + taken.trimmed
             logger.warning("%s missed messages: %s", self.recipient, taken.trimmed or "the server lost its data")
@@ -346,14 +358,16 @@ class Inbox:
             return None
         return self._bus.limits.interval if taken.due is None else max(taken.due, SHORTEST)
 
-    def _next_appetite(self) -> int:
-        """As many as it does within a moment: what is in hand of one reader is kept from the others."""
+    def _next_batch_size(self) -> int:
+        """Return a batch size that can be processed within a moment, because messages in flight are kept from
+        other readers.
+        """
         now = time.monotonic()
-        eaten = self._appetite * 2 if now - self._last_look < MOMENT_S else self._appetite // 2
-        self._appetite, self._last_look = max(1, min(self._prefetch, eaten)), now
-        return self._appetite
+        wanted_size = self._batch_size * 2 if now - self._last_look < MOMENT_S else self._batch_size // 2
+        self._batch_size, self._last_look = max(1, min(self._prefetch, wanted_size)), now
+        return self._batch_size
 
-    def _through(self, attempt: Callable[[], Answer], otherwise: Answer, longest: timedelta | None = None) -> Answer:
+    def _retry(self, attempt: Callable[[], Answer], otherwise: Answer, longest: timedelta | None = None) -> Answer:
         try:
             return self._outage.outlive(attempt, inf if longest is None else longest.total_seconds())
         except Stopped:

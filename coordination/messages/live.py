@@ -1,9 +1,7 @@
-"""Streams followed from anywhere, as often as one likes: all that stands there, and what comes.
+"""Live followers without acknowledgement: streams of runs and logs, and subscriptions to topics.
 
-Nothing is handed out and nothing acknowledged: how far a follower has come is all that there is, and it has that itself. So
-it goes on where it was after an outage of Redis, or in another process; `since` is enough.
-
-A subscription to topics on Redis itself, for programs that have it; the gateway serves everybody else.
+A follower of streams keeps its own position (`since`), so it can continue after an outage of Redis or in
+another process. A subscription to topics uses Redis directly; programs without Redis access use the gateway.
 """
 
 from __future__ import annotations
@@ -41,7 +39,7 @@ class Entry:
 
 
 class Following:
-    """Some streams. `since` is how far each was read: give it to another one, and that goes on from there."""
+    """Reader of streams. `since` holds the position in each stream and can be passed to a new reader."""
 
     def __init__(
         self,
@@ -52,14 +50,18 @@ class Following:
         patience_s: float = PATIENCE_S,
         tick_s: float = TICK_S,
     ) -> None:
-        """`reader` must block and decode (Profile.READER). `since`: stream → the last entry known of it."""
+        """`reader` must be a blocking, decoding client (Profile.READER). `since`: stream →
+        last known entry.
+        """
         self.since = dict(since)
         self._reader = reader
         self._tick_s = tick_s
         self._absence = Absence(reader, hint, patience_s)
 
     def read(self) -> list[Entry]:
-        """What has come; nothing where a tick brought nothing, or Redis is away. Raises Unreachable, or Unusable."""
+        """Return new entries, [] if none came within a tick or Redis is unreachable. Raises Unreachable,
+        Unusable.
+        """
         found: list[Entry] = []
         if self._absence.wait(self._tick_s):
             with self._absence.outlived():
@@ -73,13 +75,14 @@ MOST_PATTERNS = 100
 
 
 class Subscription:
-    """Events of some topics from now on. Not for several threads at a time.
+    """Live events of some topics, for one thread at a time.
 
-    Redis sends it the events of all topics: the rights of a Redis user (`coord acl`) name patterns literally, so there is one.
+    Redis sends it the events of all topics, because the permissions of a Redis user (`coord acl`) name
+    patterns literally, so that only one pattern is allowed.
     """
 
     def __init__(self, steps: Steps, wanted: tuple[str, ...]) -> None:
-        """Raises UsageError for what is no pattern, Unreachable."""
+        """Subscribe. Raises UsageError for an invalid pattern, Unreachable."""
         self._steps = steps
         self._wanted = Patterns[str]()
         self._patterns: set[str] = set()
@@ -102,7 +105,9 @@ class Subscription:
             self._wanted.remove(one, one)
 
     def events(self, wait_s: float = inf) -> Iterator[Event | Gap]:
-        """Yield what comes within that time; a Gap where Redis was away meanwhile. Raises Unusable where Redis refuses."""
+        """Yield events within that time, and a Gap after an outage of Redis. Raises Unusable if Redis
+        refuses.
+        """
         end = time.monotonic() + wait_s
         while (left_s := end - time.monotonic()) > 0:
             try:
@@ -135,16 +140,16 @@ class Subscription:
             return Gap()
         try:
             with reaching(self._steps.url):
-                heard = self._pubsub.get_message(timeout=wait_s)
-            if heard is None or heard["type"] != "pmessage":
+                received = self._pubsub.get_message(timeout=wait_s)
+            if received is None or received["type"] != "pmessage":
                 return None
-            name = text(heard["channel"]).removeprefix(self._steps.keys.live(""))
-            return topics.read_event(name, text(heard["data"])) if any(self._wanted.of(name)) else None
-        except UnicodeDecodeError:  # no event of ours
+            name = text(received["channel"]).removeprefix(self._steps.keys.live(""))
+            return topics.read_event(name, text(received["data"])) if any(self._wanted.of(name)) else None
+        except UnicodeDecodeError:  # not published by coord
             return None
 
     def _listen(self) -> None:
-        """Return when Redis has answered: nothing that is published from then on is missed."""
+        """Subscribe and wait for the confirmation; no later event is missed."""
         with reaching(self._steps.url):
             pubsub = self._steps.line.subscription()
             try:

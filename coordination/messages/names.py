@@ -1,4 +1,4 @@
-"""What a message may be: its names, its payload, its times. What is off is refused before anything is sent."""
+"""Validation of names, payloads and times of messages before they are sent."""
 
 from __future__ import annotations
 
@@ -13,36 +13,40 @@ KINDS = ("repo", "worker", "agent", "person", "run", "topic", "reply")
 LONGEST_NAME = 200
 LARGEST_PAYLOAD = 1024 * 1024
 DEEPEST = 100
-"""Lists and mappings in each other. Python reads some 900, less what its own stack has used up by then: never fails over 100."""
+"""Deepest nesting of lists and mappings. Python's parser handles about 900 less the present stack depth, so
+100 is always safe.
+"""
 MOST_SEQUENCE = 2**53 - 1
-"""Beyond it Lua does not tell a number from the next."""
+"""Largest sequence; Lua cannot distinguish larger neighbours."""
 PRIORITIES = range(-100, 101)
 LONGEST = timedelta(days=365)
 MOST_WAIT_S = 5.0
-"""Of one wait for something: whoever waits looks around between two."""
+"""Longest single wait, after which the waiting code checks for other work."""
 MS = timedelta(milliseconds=1)
 _ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def recipient(text: str) -> str:
-    """`kind:name`; raises UsageError."""
+    """Return a valid `kind:name`. Raises UsageError."""
     word = name(text, "a recipient")
     kind, _, rest = word.partition(":")
     if kind not in KINDS or not rest:
         hint = did_you_mean(kind, KINDS) if rest else ""
         raise UsageError(
-            f"{word!r} is no recipient{hint}", f"write kind:name; kinds: {', '.join(KINDS)}, as in repo:billing"
+            f"{word!r} is not a recipient{hint}", f"write kind:name, as in repo:billing; kinds: {', '.join(KINDS)}"
         )
     return word
 
 
 def name(text: str, what: str) -> str:
-    """A word without blanks and control characters, of at most 200 characters; raises UsageError."""
+    """Return a valid name: at most 200 characters without blanks and control characters.
+    Raises UsageError.
+    """
     if not isinstance(text, str) or not text:
         raise UsageError(f"{what} needs a name, got {text!r}", "give one")
     if len(text) > LONGEST_NAME:
         raise UsageError(
-            f"{what} of {len(text):,} characters: {text[:40]!r}…", f"{LONGEST_NAME} characters are the most"
+            f"{what} has {len(text):,} characters: {text[:40]!r}…", f"use at most {LONGEST_NAME} characters"
         )
     if not text.isprintable() or " " in text:
         raise UsageError(f"{what} may hold no blanks and no control characters, got {text!r}", "write it without")
@@ -50,16 +54,16 @@ def name(text: str, what: str) -> str:
 
 
 def encode(payload: Any) -> str:
-    """The payload as JSON; raises UsageError for what is none, and for more than 1 MiB of it."""
+    """Return the payload as JSON. Raises UsageError if it is not serialisable or larger than 1 MiB."""
     try:
         text = _ENCODE(payload)
         size = len(text) if text.isascii() else len(text.encode())
-    except (TypeError, ValueError, RecursionError) as error:  # a lone surrogate is a ValueError, too
+    except (TypeError, ValueError, RecursionError) as error:  # a lone surrogate raises ValueError
         raise UsageError(f"the payload is not JSON: {error}", "send text, numbers, lists and mappings") from error
     if size > LARGEST_PAYLOAD:
         raise UsageError(
             f"the payload has {size:,} bytes as JSON, more than {LARGEST_PAYLOAD:,} (1 MiB)",
-            "store it elsewhere and send where it is",
+            "store it elsewhere and send its location",
         )
     if text.count("[") + text.count("{") > DEEPEST and _depth(payload) > DEEPEST:
         raise UsageError(f"the payload is more than {DEEPEST} levels deep", "send it flatter, or as text")
@@ -67,7 +71,7 @@ def encode(payload: Any) -> str:
 
 
 def _depth(payload: Any) -> int:
-    """Of lists and mappings in each other; no more than one beyond the deepest that may be."""
+    """Return the nesting depth of lists and mappings, at most one more than DEEPEST."""
     level, depth = [payload], 0
     while level and depth <= DEEPEST:
         inner = [one for one in level if isinstance(one, dict | list | tuple)]
@@ -77,7 +81,7 @@ def _depth(payload: Any) -> int:
 
 
 def milliseconds(duration: timedelta, what: str) -> int:
-    """Raises UsageError for nothing and less, and for more than a year."""
+    """Return the milliseconds of a duration. Raises UsageError unless it is between 1 ms and a year."""
     if not isinstance(duration, timedelta):
         raise UsageError(f"{what} must be a timedelta, got {duration!r}", "as in timedelta(seconds=5)")
     ms = duration // MS
@@ -97,7 +101,8 @@ def priority(value: int) -> int:
 def sequence(value: int) -> int:
     if type(value) is not int or not 0 <= value <= MOST_SEQUENCE:
         raise UsageError(
-            f"sequence {str(value)[:40]} is no number from 0 to 2^53 - 1", "count from 0, or take the clock in µs"
+            f"sequence must be a number from 0 to 2^53 - 1, got {str(value)[:40]}",
+            "count from 0, or use the clock in µs",
         )
     return value
 
@@ -109,5 +114,5 @@ def count(value: int, what: str) -> int:
 
 
 def utf8(text: str) -> str:
-    """The same, with half a surrogate pair, which cannot be written, as backslash and number."""
+    """Return the text with lone surrogates, which cannot be encoded, as escape sequences."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,7 +1,7 @@
-"""Let a reader outlive an outage of Redis, with the pauses of `coordination/retry.py`.
+"""Retrying while Redis is unreachable, with exponential backoff and full jitter.
 
-`Outage` is for a reader that has nothing else to do meanwhile, `Absence` for one that looks around between two tries. A
-single command is insisted on for seconds by backend/step_connection.py.
+See Brooker, "Exponential Backoff And Jitter", AWS 2015. `Outage` is for code that can wait, `Absence` for
+code that does other work between two tries. Retries of a single command are in backend/step_connection.py.
 """
 
 from __future__ import annotations
@@ -22,27 +22,28 @@ from coordination.errors import Unreachable, Unusable
 from coordination.retry import delay_s, growing_pauses_s, retried
 
 PATIENCE_S = 60.0
-"""How long a reader of a stream waits for Redis."""
+"""Time that a follower of a stream waits for Redis."""
 
 Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """The reader was told to stop while it waited for Redis: nobody wants the answer any more."""
+    """The reader was stopped while it waited for Redis."""
 
 
 class Outage:
-    """Tries an action again until it succeeds, or its owner is stopped."""
+    """Retries an operation until it succeeds or its owner is stopped."""
 
     def __init__(self, stopped: Event, patience: timedelta | None) -> None:
         self._stopped = stopped
         self._patience_s = inf if patience is None else patience.total_seconds()
 
     def outlive(self, attempt: Callable[[], Answer], longest_s: float = inf) -> Answer:
-        """Return what `attempt` answers as soon as Redis does.
+        """Return the result of `attempt`, retried while Redis is unreachable.
 
-        Raises Unreachable after the patience, or after `longest_s` if that is sooner; Unusable at once; Stopped.
+        Raises Unreachable after the patience, or after `longest_s` if that is shorter; Unusable at once;
+        Stopped.
         """
         end = time.monotonic() + min(self._patience_s, longest_s)
 
@@ -60,10 +61,10 @@ class Outage:
 
 
 class Absence:
-    """How long Redis has been away by now, and when it is asked again: later and later, and not by all at once."""
+    """Duration of an outage and the time of the next try, with growing, random delays."""
 
     def __init__(self, reader: Redis, hint: str, patience_s: float = PATIENCE_S) -> None:
-        """`hint`: what to do when it has been away for longer than `patience_s`."""
+        """`hint` is the remedy that is shown after `patience_s`."""
         self._url = address_of(reader)
         self._hint = hint
         self._patience_s = patience_s
@@ -73,9 +74,9 @@ class Absence:
 
     @contextmanager
     def outlived(self) -> Iterator[None]:
-        """For what is asked of Redis: that it does not answer is noted, and the end of this block.
+        """Record in a `with` block whether Redis answers, and suppress Unreachable within the patience.
 
-        Raises Unreachable when the patience is over, Unusable at once.
+        Raises Unreachable after the patience, Unusable at once.
         """
         try:
             with reaching(self._url):
@@ -88,7 +89,7 @@ class Absence:
             self._began, self._failures = None, 0
 
     def wait(self, longest_s: float = float("inf")) -> bool:
-        """Until Redis is to be asked, or that long; whether it is time to ask."""
+        """Wait until the next try, at most `longest_s`; return whether it is due."""
         left = self._next - time.monotonic()
         if left > 0:
             time.sleep(min(left, longest_s))

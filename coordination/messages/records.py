@@ -1,6 +1,6 @@
-"""What the bus is given and what it hands out; all of it frozen.
+"""Arguments and results of the message bus, frozen, and the conversion of answers of the Lua steps.
 
-What the steps in backend/lua/message and backend/lua/inbox answer, as records. A client may decode responses or not.
+A Redis client may decode responses or not.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ from coordination.messages import names
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Every figure of messages that someone may want to change."""
+    """Configurable limits of messages."""
 
     ttl: timedelta = timedelta(seconds=300)
-    """Of a message that names none: later it is not delivered."""
+    """Lifetime of a message that sets none."""
     inbox_limit: int = 1000
-    """So many messages wait for a recipient at most; then, of what is least urgent, the oldest is trimmed, and that is told."""
+    """Waiting messages per recipient; beyond it, the oldest of the least urgent is trimmed, which is
+    reported.
+    """
     inbox_keep: timedelta = timedelta(hours=24)
-    """So long a message waits at most, whatever its ttl."""
+    """Longest time that a message waits, whatever its ttl."""
     idle: timedelta = timedelta(seconds=30)
-    """A reader that is not heard of for so long has its messages taken over."""
+    """Silence of a reader after which others take over its messages."""
     deliveries: int = 5
-    """After so many in vain a message is dead."""
+    """Failed deliveries after which a message becomes a dead letter."""
     retry: timedelta = timedelta(seconds=1)
-    """Until a refused message is delivered again; doubled with each refusal."""
+    """Delay before a refused message is delivered again; doubled with each refusal."""
     interval: timedelta = timedelta(seconds=1)
-    """So long a lost wake-up costs at most."""
+    """Delay that a lost wake-up causes at most."""
     gone: timedelta = timedelta(hours=1)
-    """A `reply:` or `worker:` that is not heard of for so long does not come back: its inbox is forgotten."""
+    """Silence after which a `reply:` or `worker:` recipient is deleted with its inbox."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError for what is no limit."""
+        """Raise UsageError for invalid limits."""
         for field in fields(self):
             check = names.milliseconds if isinstance(field.default, timedelta) else names.count
             check(getattr(self, field.name), field.name)
@@ -45,69 +47,75 @@ class Limits:
 
 @dataclass(frozen=True)
 class Position:
-    """How far a recipient has come: up to it everything was handed out to it, or it was told of what is missing.
+    """Position of a reader in an inbox: everything before it was delivered or reported as missing.
 
-    As text `epoch:offset:trimmed`, for whoever keeps it elsewhere.
+    Its text form is `epoch:offset:trimmed`, to be stored elsewhere.
     """
 
     epoch: str
-    """Of the data that the server has: another one means that it lost the former."""
+    """Id of the server's data; a new one means that the earlier data was lost."""
     offset: int
-    """Messages that ever came into the inbox, in this epoch."""
+    """Number of messages that ever arrived in the inbox in this epoch."""
     trimmed: int
-    """How many of them were trimmed."""
+    """Number of them that were trimmed."""
 
     def __str__(self) -> str:
         return f"{self.epoch}:{self.offset}:{self.trimmed}"
 
     @classmethod
     def parse(cls, text: str) -> Position:
-        """Raises UsageError for what was never a position."""
+        """Parse the text form. Raises UsageError."""
         epoch, *numbers = text.split(":")
         if not epoch or len(numbers) != 2 or not all(n.isascii() and n.isdigit() for n in (epoch, *numbers)):
-            raise UsageError(f"{text[:80]!r} is no position in an inbox", "give back what came with the last messages")
+            raise UsageError(
+                f"invalid position in an inbox: {text[:80]!r}", "pass the one that came with the last messages"
+            )
         return cls(epoch, int(numbers[0]), int(numbers[1]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
     id: str
-    """Of its sender and sequence: the same message has the same id wherever and however often it is delivered."""
+    """Sender and sequence: equal for all deliveries of a message."""
     to: str
     type: str
     payload: Any
     sender: str
     sent_at: datetime
-    """By the server's clock."""
+    """Time by the server's clock."""
     offset: int
-    """Its place in its recipient's inbox; later ones are greater, within an epoch."""
+    """Position in its recipient's inbox, growing within an epoch."""
     priority: int = 0
     reply_to: str | None = None
     wants_ack: bool = True
     deliveries: int = 1
-    """1 at first; one more for each time that a reader died over it or refused it."""
+    """1 at first; increased when a reader dies while processing it, or refuses it."""
     reader: str = ""
-    """Who has it in hand; empty where it was only looked at."""
+    """Name of the reader that has it in flight; empty if it was only inspected."""
     delivery: int = 0
-    """Tells this delivery from later ones of the same message."""
+    """Number that identifies this delivery among those of the message."""
     ticket: str = ""
-    """What the steps in backend/lua/inbox know it by."""
+    """Identifier for the Lua steps in backend/lua/inbox."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What one `take` handed out."""
+    """Result of one `take`."""
 
     messages: tuple[Message, ...]
     recovered: bool
-    """False: something is missing that nobody has been told of: `trimmed` messages, or what the server lost with its data."""
+    """False if something is missing that was not reported before: `trimmed` messages, or data that the server
+    lost.
+    """
     trimmed: int
-    """How many are missing; 0 with `recovered` False: the server lost its data, and nobody knows."""
+    """Number of missing messages; 0 with `recovered` False means that the server lost its data and the number
+    is unknown.
+    """
     position: Position
     due: timedelta | None = None
-    """Until a message that waits for its next delivery can be taken; only where there is none now."""
+    """Time until a waiting redelivery is due; only if no message was taken."""
     lost: tuple[Message, ...] = ()
-    """Of what was acknowledged with it: those that were not the reader's own any more."""
+    """Messages acknowledged with this call that the reader no longer had."""
 
     @property
     def epoch(self) -> str:
@@ -121,7 +129,7 @@ class Taken:
 @dataclass(frozen=True, kw_only=True)
 class DeadLetter:
     id: str
-    """For `resend`."""
+    """Id to pass to `resend`."""
     message: Message
     why: str
     died_at: datetime
@@ -134,33 +142,33 @@ class Presence:
     host: str
     pid: int
     seen: datetime
-    """By the server's clock; written every 2 s at most."""
+    """Time by the server's clock, updated every 2 s at most."""
     age: timedelta
 
 
 @dataclass(frozen=True, kw_only=True)
 class InboxStats:
-    """An inbox in figures."""
+    """Figures of an inbox."""
 
     recipient: str
     waiting: int
-    """Ready for whoever takes them."""
+    """Messages that can be taken."""
     in_hand: int
-    """Handed out, or waiting for another try."""
+    """Messages in flight or waiting for a redelivery."""
     trimmed: int
     expired: int
     dead: int
-    """All three since the inbox was made."""
+    """`trimmed`, `expired` and `dead` count since the creation of the inbox."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MessagesSwept:
-    """What one `sweep` removed."""
+    """Result of one `sweep`."""
 
     expired: int
     trimmed: int
     forgotten: tuple[str, ...]
-    """Inboxes of recipients that are gone for good."""
+    """Recipients whose inboxes were deleted."""
 
 
 def moment(ms: int) -> datetime:
@@ -172,7 +180,7 @@ def text(value: Any) -> str:
 
 
 def entry_fields(values: Mapping[Any, Any] | Sequence[Any]) -> dict[str, str]:
-    """A hash or a stream entry, as redis-py gives it."""
+    """Return a hash or a stream entry of redis-py as text."""
     return {text(name): text(value) for name, value in dict(values).items()}
 
 
@@ -184,7 +192,7 @@ def taken(answer: Sequence[Any], to: str, reader: str, done: Sequence[Message]) 
         trimmed=missed,
         position=Position(text(epoch), offset, trimmed),
         due=None if due < 0 else timedelta(milliseconds=due),
-        lost=those(done, lost),
+        lost=with_tickets(done, lost),
     )
 
 
@@ -194,7 +202,7 @@ def _delivered(to: str, reader: str, facts: Any, body: Any) -> Message:
 
 
 def message(to: str, ticket: str, at_ms: str, head: str, body: str, *, deliveries: int, reader: str = "") -> Message:
-    """One that is only looked at."""
+    """Return a message that was only inspected."""
     return _message(to, [at_ms, *ticket.split(" "), *head.split(" ")], body, deliveries=deliveries, reader=reader)
 
 
@@ -218,7 +226,7 @@ def _message(to: str, words: Sequence[str], body: Any, *, deliveries: int, reade
     )
 
 
-def those(messages: Iterable[Message], tickets: Iterable[Any]) -> tuple[Message, ...]:
+def with_tickets(messages: Iterable[Message], tickets: Iterable[Any]) -> tuple[Message, ...]:
     named = set(map(text, tickets))
     return tuple(message for message in messages if message.ticket in named)
 

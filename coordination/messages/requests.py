@@ -1,4 +1,4 @@
-"""A question and its answer: the one who asks has an inbox of its own for as long as it waits."""
+"""Requests and replies: the requester has an inbox of its own while it waits."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def request(bus: MessageBus, to: str, kind: str, payload: Any, timeout: timedelt
         if answer is None:
             raise NoReply(
                 f"{to} did not reply to {kind!r} within {timeout.total_seconds():g} s",
-                "is somebody there who reads it?",
+                "check that a program reads this recipient's inbox",
             )
-        return answer.payload  # not acknowledged: the inbox is forgotten with it
+        return answer.payload  # not acknowledged: the inbox is deleted with it
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def _own_inbox(bus: MessageBus) -> Iterator[str]:
     try:
         yield here
     finally:
-        with suppress(Unreachable):  # a sweep forgets it; what the caller gets to hear is what happened before
+        with suppress(Unreachable):  # a sweep deletes it; the earlier error is more useful
             bus.forget(here)
 
 

@@ -1,4 +1,4 @@
-"""How a bus numbers and writes what it sends: the order of its numbers is the order in which they arrive."""
+"""Numbering and encoding of outgoing messages: they arrive in the order of their numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answer = TypeVar("Answer")
 
 
 def process() -> str:
-    """`host:pid`"""
+    """Return `host:pid`."""
     return f"{host()}:{os.getpid()}"
 
 
@@ -35,7 +35,7 @@ def host() -> str:
 
 @dataclass(frozen=True)
 class OutgoingMessage:
-    """A message that has no number yet: what of it does not depend on that."""
+    """A message without its number."""
 
     sender: str
     top: str
@@ -43,12 +43,16 @@ class OutgoingMessage:
     terms: str
 
     def numbered(self, sequence: str) -> tuple[str, str, str]:
-        """As message.read in backend/lua/message/_message.lua takes it."""
+        """Return the message with its number, as message.read in
+        backend/lua/message/_message.lua expects it.
+        """
         return f"{self.sender}/{sequence} {self.top}", self.body, self.terms
 
 
 class Sender:
-    """Numbers messages `<mark>.<n>`; the mark is new in every process, so that a name may be used again after a restart."""
+    """Numbers messages `<mark>.<n>`. The mark is new in every process, so that a name can be reused after a
+    restart.
+    """
 
     def __init__(self, name: str | None, limits: Limits) -> None:
         self.name = process() if name is None else names.name(name, "a sender")
@@ -58,12 +62,12 @@ class Sender:
         self._begin()
 
     def _begin(self) -> None:
-        self._lock = Lock()  # a fork's would stay held for ever by a thread that only its parent has
+        self._lock = Lock()  # new, because a forked child may inherit one that is locked for ever
         self._mark = secrets.token_hex(4)
         self._numbers = count(1)
         self._pid = os.getpid()
 
-    def letter(
+    def outgoing(
         self,
         kind: str,
         payload: Any,
@@ -73,7 +77,7 @@ class Sender:
         reply_to: str | None,
         ack: bool,
     ) -> OutgoingMessage:
-        """Raises UsageError for what cannot be sent."""
+        """Return a validated message. Raises UsageError."""
         lasting = self._ttl if isinstance(ttl, EllipsisType) else ttl
         to_whom = "-" if reply_to is None else names.recipient(reply_to)
         top = f"{names.name(kind, 'a type of message')} {to_whom} {int(ack)}"
@@ -82,10 +86,12 @@ class Sender:
         return OutgoingMessage(self.name, top, names.encode(payload), terms)
 
     def send(self, sequence: int | None, steps: Steps, deliver: Callable[[Steps, str], Answer]) -> tuple[str, Answer]:
-        """The id of what is sent, and what `deliver` answers. One at a time: a later number never overtakes."""
+        """Return the message's id and the answer of `deliver`. Sends are serialised, so that numbers arrive
+        in order.
+        """
         if sequence is not None:
             return f"{self.name}/{names.sequence(sequence)}", deliver(steps, str(sequence))
-        if self._pid != os.getpid():  # a fork would number on from where its parent was
+        if self._pid != os.getpid():  # a forked child must not continue its parent's numbers
             self._begin()
         lock = self._lock
         steps = _in_turn(lock, steps)
@@ -97,12 +103,13 @@ class Sender:
 
 
 def _in_turn(lock: Lock, steps: Steps) -> Steps:
-    """The steps as they are, or in what is left of their patience behind others. Raises Unreachable."""
+    """Acquire the lock; return the steps with the remaining patience. Raises Unreachable."""
     if lock.acquire(blocking=False):
         return steps
     deadline = time.monotonic() + steps.patience_s
     if not lock.acquire(timeout=steps.patience_s):
         raise Unreachable(
-            f"Redis at {hide_password(steps.url)} does not answer: others of this process wait for it", ANOTHER
+            f"Redis at {hide_password(steps.url)} does not answer: other threads of this process are waiting for it",
+            ANOTHER,
         )
     return steps.until(deadline)

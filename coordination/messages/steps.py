@@ -1,6 +1,6 @@
-"""The steps of backend/lua/message and backend/lua/inbox, called on one Redis under one namespace.
+"""Calls of the Lua steps in backend/lua/message and backend/lua/inbox, and acknowledgement with effects.
 
-What a message caused in Redis is written with its acknowledgement in one transaction, or not at all.
+The effects of a message in Redis are written with its acknowledgement in one transaction, or not at all.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Steps:
         self._deadline: float | None = None
 
     def __call__(self, step: str, *args: str | int) -> Any:
-        """`message/<step>` or `inbox/<step>`. Raises Unreachable where Redis does not answer, Unusable where it refuses."""
+        """Call `message/<step>` or `inbox/<step>`. Raises Unreachable if Redis does not answer, Unusable if
+        it refuses.
+        """
         return self.line(step, self._head, args, patience_s=self.patience_s)
 
     @property
@@ -39,18 +41,18 @@ class Steps:
 
     @property
     def patience_s(self) -> float:
-        """For how long an answer is asked for."""
+        """Time to wait for an answer."""
         return ANSWER_S if self._deadline is None else min(ANSWER_S, max(0.0, self._deadline - time.monotonic()))
 
     def until(self, deadline: float) -> Steps:
-        """The same for somebody who waits no longer than that, by the monotonic clock."""
-        hurried = copy(self)
-        hurried._deadline = deadline
-        return hurried
+        """Return steps that wait no longer than the deadline, by the monotonic clock."""
+        copied = copy(self)
+        copied._deadline = deadline
+        return copied
 
 
 def deliveries(*messages: Message) -> list[str | int]:
-    """The ticket and the delivery of each, as steps take them."""
+    """Return the ticket and the delivery of each message, as the steps expect them."""
     return [word for message in messages for word in (message.ticket, message.delivery)]
 
 
@@ -58,15 +60,16 @@ Effects = Callable[[Pipeline], object]
 
 
 def ack_with(steps: Steps, message: Message, effects: Effects) -> bool:
-    """False, and no effect, where the message is not its reader's any more.
+    """Acknowledge a message with effects; False, without effect, if the reader no longer has it.
 
-    Optimistic locking (WATCH) on the inbox's deliveries: whoever changes one in between makes it look again.
+    Uses optimistic locking (WATCH) on the inbox's deliveries: if one changes in between, the transaction is
+    repeated.
     """
     with reaching(steps.url), steps.redis.pipeline() as pipe:
         while True:
             try:
                 return _try(steps, pipe, message, effects)
-            except WatchError:  # also where the connection is lost meanwhile
+            except WatchError:  # also if the connection is lost in between
                 pipe.reset()
 
 
@@ -83,7 +86,9 @@ def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bo
 
 
 def _is_ours(message: Message, delivery: bytes | str | None) -> bool:
-    """As inbox.read_delivery in Lua reads it: how often handed out, in vain, begun, and who has it."""
+    """Return whether the delivery record, in the form of inbox.read_delivery in Lua, names this message's
+    delivery and reader.
+    """
     if delivery is None:
         return False
     n, _, _, reader = text(delivery).split(" ", 3)

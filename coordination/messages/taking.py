@@ -1,4 +1,4 @@
-"""What readers do: messages are taken, acknowledged, refused, extended and handed back, each by one step of backend/lua/inbox."""
+"""Operations of readers: take, acknowledge, refuse, extend and return messages, each in one Lua step."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ack(steps: Steps, messages: Sequence[Message], begun: Message | None) -> tup
     if of is None:
         return ()
     ticket = begun.ticket if begun else ""
-    return records.those(messages, steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages)))
+    return records.with_tickets(messages, steps("inbox/ack", of.to, of.reader, ticket, *deliveries(*messages)))
 
 
 def nack(steps: Steps, limits: Limits, message: Message, why: str) -> tuple[int, ...]:
@@ -51,7 +51,7 @@ def extend(steps: Steps, limits: Limits, messages: Sequence[Message]) -> tuple[M
         return ()
     to, reader = messages[0].to, messages[0].reader
     lost = steps("inbox/extend", to, reader, _place(), limits.idle // MS, *deliveries(*messages))
-    return records.those(messages, lost)
+    return records.with_tickets(messages, lost)
 
 
 def hand_back(steps: Steps, messages: Sequence[Message]) -> None:
@@ -64,5 +64,5 @@ def hand_back_all(steps: Steps, to: str, reader: str) -> int:
 
 
 def _place() -> str:
-    """`host pid`"""
+    """Return `host pid`."""
     return process().replace(":", " ")

@@ -1,7 +1,7 @@
-"""Topics: dotted names under which anybody publishes events, and patterns by which others subscribe to them.
+"""Topics: dotted names for events, and patterns to subscribe to them.
 
-Events are live: nothing is kept for whoever is away. `*` in a pattern stands for one segment, `**` at its end for one or more:
-`a.*` fits `a.b`, not `a` and not `a.b.c`; `a.**` fits both `a.b` and `a.b.c`.
+Events are live and not stored. In a pattern, `*` stands for one segment, `**` at its end for one or more:
+`a.*` matches `a.b`, but not `a` or `a.b.c`; `a.**` matches both `a.b` and `a.b.c`.
 """
 
 from __future__ import annotations
@@ -19,71 +19,77 @@ from coordination.messages import names
 ONE, REST = "*", "**"
 MOST_SEGMENTS = 8
 LARGEST_EVENT = 256 * 1024
-"""Bytes of a payload as JSON: Redis holds an event for each subscriber that is slow."""
+"""Bytes of a payload as JSON; Redis buffers events for each slow subscriber."""
 RESERVED = ("workers",)
-"""Topics of coord's own."""
+"""Topics that only coord publishes."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What was published on a topic."""
+    """An event that was published on a topic."""
 
     id: str
-    """Of its publisher and its number: an event that comes twice has the same id."""
+    """Publisher and number: equal for duplicates of an event."""
     topic: str
     type: str
     payload: Any
     sender: str
     at: datetime
-    """By the server's clock."""
+    """Time by the server's clock."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """Events may be missing here. `missed` is how many, or None where nobody knows."""
+    """A place where events may be missing: `missed` of them, or None if the number is unknown."""
 
     missed: int | None = None
 
 
 def topic(text: str) -> str:
-    """Return a topic's name. Raises UsageError."""
+    """Return a valid topic. Raises UsageError."""
     if ONE in names.name(text, "a topic"):
         raise UsageError(f"{text!r} is a pattern, not a topic", "publish on one topic, like a.b")
     return _in_segments(text, "a topic")
 
 
 def pattern(text: str) -> str:
-    """Return a pattern, or a topic's name, which fits itself. Raises UsageError."""
+    """Return a valid pattern; a topic is a pattern that matches itself. Raises UsageError."""
     *first, last = _in_segments(names.name(text, "a pattern"), "a pattern").split(".")
     if any(ONE in part and part != ONE for part in first) or (ONE in last and last not in (ONE, REST)):
-        raise UsageError(f"{text!r} is no pattern", "write * for one whole segment, ** for the rest, like a.* or a.**")
+        raise UsageError(
+            f"{text!r} is not a pattern", "write * for one whole segment, ** for the rest, like a.* or a.**"
+        )
     return text
 
 
 def _in_segments(text: str, what: str) -> str:
     segments = text.split(".")
     if "" in segments or len(segments) > MOST_SEGMENTS:
-        raise UsageError(f"{text!r} is no name of {what}", f"write 1 to {MOST_SEGMENTS} words with dots between them")
+        raise UsageError(
+            f"{text!r} is not a name of {what}", f"write 1 to {MOST_SEGMENTS} words with dots between them"
+        )
     return text
 
 
 def fits(wanted: str, name: str) -> bool:
-    """Whether a pattern fits a topic's name."""
+    """Return whether a pattern matches a topic."""
     patterns = Patterns[bool]()
     patterns.add(wanted, True)
     return next(patterns.of(name), False)
 
 
 def covers(wider: str, wanted: str) -> bool:
-    """Whether each topic that fits `wanted` fits `wider`."""
+    """Return whether every topic that `wanted` matches is also matched by `wider`."""
     return fits(wider, wanted) and (not wanted.endswith(REST) or wider.endswith(REST))
 
 
 @dataclass
 class Patterns(Generic[T]):
-    """Who subscribed to what, found by an event's topic: as a tree by segments, so that the cost does not grow with the clients."""
+    """Subscribers by pattern, as a tree of segments, so that the cost of a lookup does not grow with the
+    number of clients.
+    """
 
     _below: dict[str, Patterns[T]] = field(default_factory=dict)
     _here: set[T] = field(default_factory=set)
@@ -101,7 +107,7 @@ class Patterns(Generic[T]):
         self._remove(wanted.split("."), who)
 
     def of(self, name: str) -> Iterator[T]:
-        """Yield whoever has a pattern that fits, once for each pattern."""
+        """Yield the subscribers with a matching pattern, once per pattern."""
         yield from self._of(name.split("."))
 
     def _remove(self, segments: list[str], who: T) -> None:
@@ -125,7 +131,9 @@ class Patterns(Generic[T]):
 
 
 def read_event(name: str, text: str) -> Event | None:
-    """Return the event that the step `message/broadcast` published; None for what is none: others can write there, too."""
+    """Return the event that `message/broadcast` published; None for foreign data, because other programs can
+    publish, too.
+    """
     head, _, body = text.partition("\n")
     words = head.split(" ")
     try:

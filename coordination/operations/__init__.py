@@ -1,4 +1,13 @@
-"""What runs on this machine, started and stopped, counted by its users: `local.py`; Flower: `flower.py`; a look
-at runs that nobody waits for: `glance.py`; what earlier runs
-have taught: `learning.py`.
+"""Processes of this machine, and tools for operators.
+
+| module | content |
+|---|---|
+| `local.py` `users.py` `folder.py` | embedded server, worker and Flower, started and stopped by need |
+| `supervision.py` `supervisor.py` | restarting local processes that have died |
+| `doctor.py` `checkup.py` | problems of an installation with remedies; the underlying facts |
+| `executable.py` | checks of whether plans of a valid file can be executed |
+| `glance.py` | quick queries about runs that do not wait for Redis |
+| `acl.py` | permissions of Redis users |
+| `flower.py` `flower_app.py` | starting Flower; its process |
+| `metrics.py` `listening.py` | metrics for Prometheus; listening sockets and limits of HTTP servers |
 """

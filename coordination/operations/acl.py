@@ -1,13 +1,16 @@
-"""What a Redis user of each role may do, as the rules of an ACL file. Pure; tried on a real server in tests/integration/test_acl.py.
+"""Permissions of Redis users by role, as rules of an ACL file. Pure; tests/acceptance/test_access.py tests
+them on a real server.
 
-The syntax is that of Redis 7 and Valkey: `%R~` is a key that may only be read, and what stands in parentheses is a permission
-of its own. It is needed for channels, whose patterns do not tell who publishes there from who listens.
+The syntax is that of Redis 7 and Valkey: `%R~` is a key that may only be read, and parentheses enclose a
+separate set of permissions. These are needed for channels, whose patterns do not distinguish publishing from
+subscribing.
 
-Whoever may read inboxes hears when something comes into one; of that a restricted worker is told that it came, and no more.
+A user that may read inboxes learns when a message arrives in one; a restricted worker learns that one
+arrived, and nothing more.
 
-A worker of given repositories may consume their queues and write their bundles. Of another repository's bundle it may read a
-field that it can name, and the name is a commit: it can list neither fields nor keys. For all else it asks a keeper, on
-a channel of its own; see runs/restricted.
+A worker of given repositories may consume their queues and write their bundles. Of another repository's
+bundle it may read a field whose name it knows, and the name is a commit: it can list neither fields nor keys.
+For everything else it asks a keeper, on a channel of its own; see runs/remote_steps.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ MUTEX = "+evalsha +script|load"
 """kombu's consumers restore messages under a lock of redis-py, which is a script."""
 KEYS = "+copy +del +unlink +exists +expire +pexpire +persist +rename +ttl +pttl +type"
 DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {STEPS}"
-"""All but what looks over or manages the whole server; without `@keyspace`, nobody lists the keys of others."""
+"""All commands except those that inspect or manage the whole server; without `@keyspace`, a user cannot list
+keys of others.
+"""
 CONSUMING = (
     f"{MUTEX} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hstrlen +hdel +zadd +zrem +zrange "
     "+set +get +del +expire +pexpire +blpop"
@@ -41,19 +46,21 @@ LISTENING = "+subscribe +unsubscribe +psubscribe +punsubscribe"
 
 class Role(StrEnum):
     SUBMITTER = "submitter"
-    """Who sweeps, looks at runs and steers them. Its plans say which commands workers execute."""
+    """Submits, inspects and controls runs. Its plans determine the commands that workers execute."""
     WORKER = "worker"
     """Serves given repositories, with COORD_RESTRICTED."""
     KEEPER = "keeper"
-    """Of `coord keeper`, and of workers that are trusted with all repositories."""
+    """Used by `coord keeper`, and by workers that are trusted with all repositories."""
     FLOWER = "flower"
-    """Sees workers and tasks, and can tell nobody anything."""
+    """Sees workers and tasks, and cannot send commands."""
     GATEWAY = "gateway"
-    """Of `coord gateway`: messages and nothing of any run; it knows tokens by their hash, and makes none."""
+    """Used by `coord gateway`: messages, but no runs; it reads hashes of tokens and creates none."""
 
 
 class Rules:
-    """`db` is the number in the address: Celery's channels begin with it."""
+    """ACL rules for a namespace. `db` is the database number of the address, with which Celery's channels
+    start.
+    """
 
     def __init__(self, keys: Keys, db: int = 0) -> None:
         self._keys = keys
@@ -62,7 +69,7 @@ class Rules:
         self._control = f"&/{db}.celery.pidbox"
 
     def of(self, role: Role, repos: Sequence[str] = ()) -> str:
-        """What stands behind the user's name and password."""
+        """Return the rules that follow the user's name and password."""
         rules = {
             Role.SUBMITTER: self._submitter,
             Role.KEEPER: self._keeper,
@@ -76,7 +83,9 @@ class Rules:
         yield f"&{self._keys.gateway.news} &{self._keys.messages.live('*')}"
 
     def _keeper(self) -> Iterator[str]:
-        """It listens to remote control, so that Flower can ask what a worker does, and says nothing there."""
+        """Yield the rules of a keeper. It listens to Celery's remote control, so that Flower can query
+        workers, but sends nothing there.
+        """
         yield from (DATA, LOAD_STEPS, MUTEX, *self._everything)
         yield "~_kombu.binding*.celery.pidbox ~_kombu.binding_deadlines ~*@*.celery.pidbox ~*.reply.celery.pidbox"
         yield f"{LISTENING} &{self._mail} &{self._keys.all_requests} {self._control}"
@@ -110,5 +119,5 @@ class Rules:
 
 
 def line(name: str, password: str, rules: str) -> str:
-    """A user of an ACL file, which holds no password, but its hash."""
+    """Return a user's line of an ACL file, with the hash of the password."""
     return f"user {name} reset on #{hashlib.sha256(password.encode()).hexdigest()} {rules}"

@@ -1,4 +1,4 @@
-"""Collects what `doctor.py` judges: from the file, this machine and Redis, each as far as it answers."""
+"""Facts for `doctor.py`, collected from the file, this machine and Redis as far as they are available."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ READABLE_BY_OTHERS = stat.S_IRGRP | stat.S_IROTH
 
 
 def look_at_file(path: Path, settings: Settings) -> File:
-    """The file, be it valid or not; raises NotFound or CoordinationError where it cannot be read."""
+    """Return facts about the file, valid or not. Raises NotFound, or CoordinationError if it
+    cannot be read.
+    """
     try:
         document = load(path)
     except InvalidFile as error:
@@ -57,9 +59,10 @@ def look_at_file(path: Path, settings: Settings) -> File:
 
 
 def not_carried(document: Document, settings: Settings, repos: Collection[str]) -> tuple[str, ...]:
-    """Those of these repositories whose history reaches no other host: too large for Redis, and without a `url` to push to.
+    """Return the repositories whose history cannot be transferred to other hosts: too large for Redis, and
+    without a `url`.
 
-    Told of those that lie here; where Redis is a socket, there is but one host.
+    Only checkouts on this machine are examined. If Redis is a unix socket, there is only one host.
     """
     if not settings.redis_url or settings.redis_url.startswith("unix:"):
         return ()
@@ -70,7 +73,9 @@ def not_carried(document: Document, settings: Settings, repos: Collection[str]) 
 
 
 def look_at_machine(settings: Settings, folders: Iterable[Path], state: Path) -> Machine:
-    """`folders`: where work is done on it. `state`: where its worker keeps logs and records."""
+    """Return facts about this machine. `folders` are those that todos work in, `state` is that of the
+    worker's logs and records.
+    """
     program = _program(settings.agent_command)
     return Machine(
         host=settings.host or socket.gethostname(),
@@ -84,21 +89,21 @@ def look_at_machine(settings: Settings, folders: Iterable[Path], state: Path) ->
 
 
 def look_at_redis(url: str, settings: Settings, *, embedded: bool, facts: Facts) -> Facts:
-    """The facts with what Redis says added, as far as it says something, or with the reason why not."""
+    """Return the facts extended by those of Redis, or by the reason why it cannot be queried."""
     facts = replace(facts, server=Server(address=hide_password(url), embedded=embedded))
     try:
         runs = Runs(url, settings)
         with closing(runs.redis), reaching(url):
             server = _server(runs.redis.info(), url, embedded=embedded)
-            with suppress(redis.ResponseError):  # it may not be asked
+            with suppress(redis.ResponseError):  # the command may not be permitted
                 server = replace(server, findings=(*server.findings, *missing(ask_for_commands(runs.redis))))
             facts = replace(facts, server=server)
-            with suppress(redis.exceptions.NoPermissionError):  # then a worker does it
+            with suppress(redis.exceptions.NoPermissionError):  # a worker does it instead
                 set_apart(runs.redis, settings.namespace)
             return _ask(runs, facts)
     except CoordinationError as error:
         return replace(facts, trouble=error)
-    except redis.ResponseError:  # a cluster, say, knows our keys elsewhere; its INFO has said so
+    except redis.ResponseError:  # for example, a cluster redirects our keys; the findings from INFO report it
         if not facts.server or not facts.server.findings:
             raise
         return facts
@@ -137,7 +142,7 @@ def _apart(runs: Runs) -> tuple[str, ...] | None:
 
 def _read(runs: Runs, ids: Iterable[str]) -> Iterator[RunView]:
     for run_id in ids:
-        with suppress(NotFound, Unreadable):  # it has ended and expired since; or `_damaged` tells
+        with suppress(NotFound, Unreadable):  # it has expired in the meantime; or `_damaged` reports it
             yield runs.reader.read(run_id)
 
 
@@ -167,7 +172,9 @@ def _server(info: Mapping[str, Any], url: str, *, embedded: bool) -> Server:
 
 
 def _heard(runs: Runs, now_ms: int) -> tuple[tuple[Heard, ...], Mapping[str, float]]:
-    """Living workers, and the hosts of which only dead ones are remembered; each with how long ago it was heard of."""
+    """Return living workers, and hosts that have only dead ones, each with the seconds since the last
+    heartbeat.
+    """
     last = dict(runs.redis.zrange(runs.keys.workers, 0, -1, withscores=True))
     ago = {worker_id: max(0.0, (now_ms - at_ms) / 1000) for worker_id, at_ms in last.items()}
     heard = tuple(Heard(worker=worker, ago_s=ago.get(worker.id, 0.0)) for worker in runs.presence.workers())
@@ -193,9 +200,9 @@ def _git_version() -> str | None:
 
 
 def _program(command: Command | None) -> str | None:
-    """What is started: the first word that sets no variable."""
+    """Return the program of a command: its first word that is not a variable assignment."""
     if not isinstance(command, str):
         return command[0] if command else None
-    with suppress(ValueError):  # quotes that do not match: the shell will say so
+    with suppress(ValueError):  # unbalanced quotes, which the shell will report
         return next((word for word in shlex.split(command) if "=" not in word), None)
     return None

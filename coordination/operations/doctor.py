@@ -1,4 +1,4 @@
-"""What is wrong with an ecosystem's machines, and what to do about each. Pure: `checkup.py` collects the facts."""
+"""Problems of an ecosystem's machines, each with a remedy. Pure: `checkup.py` collects the facts."""
 
 from __future__ import annotations
 
@@ -23,41 +23,43 @@ CLOCK_TOLERANCE = timedelta(seconds=5)
 class File:
     path: str
     problems: tuple[str, ...] = ()
-    """Why it cannot be used; empty for a valid one."""
+    """Errors that make it unusable; empty for a valid file."""
     repos: tuple[str, ...] = ()
-    """Those that it declares."""
+    """Declared repositories."""
     ecosystem_id: str = ""
-    """Its `coordination.id`, where it has one."""
+    """Its `coordination.id`, or ""."""
     shows_password: bool = False
-    """It holds Redis' password, and others on this machine may read it."""
+    """The file holds Redis' password and is readable by other users of this machine."""
     too_large: tuple[str, ...] = ()
-    """Repositories that reach no other host: larger than `bundle_limit_bytes`, and without a `url`."""
+    """Repositories that cannot be transferred to other hosts: larger than `bundle_limit_bytes`, and without a
+    `url`.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The one that asks."""
+    """The machine on which the check runs."""
 
     host: str
     version: str
-    """Of coord."""
+    """Version of coord."""
     git: str | None
-    """Its version; None where there is none."""
+    """Version of git; None if it is not installed."""
     agent: str | None = None
-    """The program of `agent_command`."""
+    """Program of `agent_command`."""
     agent_found: bool = True
     clock_offset_ms: int | None = None
-    """How far it is ahead of Redis."""
+    """Milliseconds by which the clock is ahead of Redis."""
     short: str = ""
-    """What the disk of the state folder has too little of."""
+    """Space that the disk of the state folder lacks, as a phrase; "" if it has enough."""
     loose: tuple[str, ...] = ()
-    """What is in the state folder here, and other users may read."""
+    """Files in the local state folder that other users can read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
     address: str
-    """Without its password."""
+    """Address without its password."""
     embedded: bool
     software: str = ""
     used_memory: int = 0
@@ -66,7 +68,7 @@ class Server:
     policy: str = ""
     append_only: bool | None = None
     in_plain_text: bool = False
-    """It is on another host, and what is said to it can be read on the way."""
+    """The server is on another host, and its connection is not encrypted."""
     findings: tuple[Finding, ...] = ()
 
 
@@ -74,7 +76,7 @@ class Server:
 class Heard:
     worker: Worker
     ago_s: float
-    """How long since it was heard of."""
+    """Seconds since its last heartbeat."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,35 +84,39 @@ class Facts:
     machine: Machine
     file: File | None = None
     trouble: CoordinationError | None = None
-    """Why Redis could not be asked."""
+    """Reason why Redis could not be queried."""
     server: Server | None = None
     workers: tuple[Heard, ...] = ()
     gone: Mapping[str, float] = field(default_factory=dict)
-    """Host of which no worker is left → seconds since one was heard of; not for ever."""
+    """Seconds since the last heartbeat by host, for hosts without a living worker; forgotten
+    after a while.
+    """
     queues: Mapping[Queue, int] = field(default_factory=dict)
-    """Messages that no worker has taken yet."""
+    """Number of messages by queue that no worker has taken."""
     breakers: tuple[Breaker, ...] = ()
     """Circuit breakers that are not at rest."""
     runs: tuple[RunView, ...] = ()
-    """Those that have not ended."""
+    """Runs that have not ended."""
     half_undone: tuple[RunView, ...] = ()
-    """Those of which something could not be undone."""
+    """Runs with todos that could not be undone."""
     ecosystem_held: str = ""
-    """The id of the ecosystem whose the namespace is."""
+    """Id of the ecosystem that owns the namespace."""
     poison: int = 0
     poison_key: str = ""
     damaged: tuple[str, ...] = ()
-    """Runs whose records cannot be read, in words."""
+    """Descriptions of runs whose records cannot be read."""
     apart: tuple[str, ...] | None = ()
-    """Keys under which somebody else had written. None: this login may not look for them."""
+    """Keys that were set aside because another program had written to them. None: this login may not list
+    keys.
+    """
     restarts: tuple[Restart, ...] = ()
-    """Of the processes that were started here, within the last five minutes."""
+    """Restarts of local processes within the last five minutes."""
     state: str = ""
-    """The folder with their logs."""
+    """Folder with their logs."""
 
     @property
     def repos(self) -> tuple[str, ...]:
-        """Declared, served, or waited for."""
+        """Repositories that are declared, served, or needed by runs."""
         declared = self.file.repos if self.file else ()
         served = {repo for heard in self.workers for repo in heard.worker.repos}
         waiting = {todo.repo for run in self.runs for todo in run.todos} - {MILESTONE_REPO}
@@ -118,20 +124,22 @@ class Facts:
 
     @property
     def starts_workers(self) -> bool:
-        """Nothing runs, and the next sweep starts what it needs."""
+        """Return whether the next sweep will start the workers, because none runs with the
+        embedded server.
+        """
         return self.server is not None and self.server.embedded and not self.workers
 
     def hosts_of(self, repo: str) -> tuple[str, ...]:
-        """Those with a living worker that can work on it."""
+        """Return the hosts with a living worker that can work on the repository."""
         return tuple(sorted({heard.worker.host for heard in self.workers if repo in heard.worker.fit}))
 
     def unfit(self, repo: str) -> Mapping[str, str]:
-        """Host → why its worker cannot work on the repository, though it serves it."""
+        """Return why a host's worker cannot work on a repository that it serves, by host."""
         return {h.worker.host: h.worker.unfit[repo] for h in self.workers if repo in h.worker.unfit}
 
 
 def findings(facts: Facts) -> tuple[Finding, ...]:
-    """What is wrong first, then what is only worth knowing."""
+    """Return the findings, problems first."""
     found = [
         *_file(facts.file),
         *_redis(facts),
@@ -160,18 +168,18 @@ def _file(file: File | None) -> Iterator[Finding]:
         yield Finding.warning(*too_large_words(file.too_large))
     if file and file.shows_password:
         yield Finding.warning(
-            f"{file.path} holds Redis' password, and everybody on this machine may read it",
+            f"{file.path} holds Redis' password, and other users of this machine can read it",
             f"set COORD_REDIS_URL instead, or: chmod 600 {file.path}",
         )
 
 
 def too_large_words(repos: Collection[str]) -> tuple[str, str]:
-    """What follows for them, and what to do."""
+    """Return the consequence of repositories that are too large, and the remedy."""
     many = len(repos) > 1
     return (
         f"{listed(sorted(repos))} {'are' if many else 'is'} larger than bundle_limit_bytes and "
-        f"{'have' if many else 'has'} no url: todos on other hosts that need {'their' if many else 'its'} files wait for them",
-        "give it a `url` that workers may push to, raise bundle_limit_bytes, or say needs_paths: false of such a todo",
+        f"{'have' if many else 'has'} no url: todos on other hosts that need {'their' if many else 'its'} files will wait",
+        "set a `url` that workers may push to, raise bundle_limit_bytes, or set needs_paths: false for such a todo",
     )
 
 
@@ -181,8 +189,8 @@ def _redis(facts: Facts) -> Iterator[Finding]:
     yield from facts.server.findings if facts.server else ()
     if facts.server and facts.server.in_plain_text:
         yield Finding.warning(
-            f"{facts.server.address} is on another host, and its password and all commands can be read on the way",
-            "let it speak TLS and use rediss://",
+            f"{facts.server.address} is on another host without encryption: its password and all commands can be intercepted",
+            "enable TLS there and use rediss://",
         )
 
 
@@ -192,30 +200,31 @@ def _restarts(facts: Facts) -> Iterator[Finding]:
         log = f"{facts.state}/{name}.log"
         if any(restart.given_up for restart in ours):
             yield Finding.wrong(
-                f"the {name} died too often within five minutes and is not started again",
-                f"correct what the end of {log} says, then: coord up",
+                f"the {name} died too often within five minutes and is not restarted",
+                f"fix the error at the end of {log}, then: coord up",
             )
         else:
             times = "once" if len(ours) == 1 else f"{len(ours)} times"
             yield Finding.warning(
-                f"the {name} died and was started again {times} within the last five minutes",
-                f"see why: the lines before each restart in {log}",
+                f"the {name} died and was restarted {times} within the last five minutes",
+                f"see the lines before each restart in {log}",
             )
 
 
 def _foreign(facts: Facts) -> Iterator[Finding]:
     for words in facts.damaged:
         yield Finding.wrong(
-            words, "somebody else writes in this namespace, or Redis lost data: give coord one of its own"
+            words, "another program writes in this namespace, or Redis lost data: give coord a namespace of its own"
         )
     if facts.apart is None:
         yield Finding.warning(
-            "this login may not list keys: whether some were set apart is not known", "coord doctor as a keeper tells"
+            "this login may not list keys, so keys that were set aside are unknown", "run coord doctor as a keeper"
         )
     elif facts.apart:
         yield Finding.warning(
-            f"{counted(len(facts.apart), 'key')} of coord held something else, and is set apart: {listed(facts.apart[:5])}",
-            "somebody else writes in this namespace: give coord one of its own; they are forgotten after a week",
+            f"{counted(len(facts.apart), 'key')} of coord held foreign data and {'was' if len(facts.apart) == 1 else 'were'} "
+            f"set aside: {listed(facts.apart[:5])}",
+            "another program writes in this namespace: give coord one of its own; these keys expire after a week",
         )
 
 
@@ -223,7 +232,7 @@ def _other_ecosystem(facts: Facts) -> Iterator[Finding]:
     ours, held = facts.file.ecosystem_id if facts.file else "", facts.ecosystem_held
     if not ours or not held or ours == held:
         return
-    what = f"this is ecosystem {ours}, and the namespace on this Redis is of ecosystem {held}"
+    what = f"this is ecosystem {ours}, but the namespace on this Redis belongs to ecosystem {held}"
     if facts.workers or facts.runs:
         yield Finding.wrong(
             what,
@@ -231,8 +240,8 @@ def _other_ecosystem(facts: Facts) -> Iterator[Finding]:
         )
     else:
         yield Finding.warning(
-            f"{what}, of which nothing is left",
-            f"the next sweep or worker here takes it over; if {held} comes back, this one needs: {SET_NAMESPACE}",
+            f"{what}, which has no workers or runs left",
+            f"the next sweep or worker here takes it over; if {held} is used again, this one needs: {SET_NAMESPACE}",
         )
 
 
@@ -242,18 +251,18 @@ def _served(facts: Facts) -> Iterator[Finding]:
     for repo in facts.repos:
         for host, why in facts.unfit(repo).items():
             yield Finding.wrong(
-                f"host {host} serves {repo}, and cannot work on it: {why}",
-                f"mend that on {host}; its worker sees it by itself",
+                f"host {host} serves {repo} but cannot work on it: {why}",
+                f"fix that on {host}; its worker notices by itself",
             )
     for heard in facts.workers:
         if heard.worker.short:
             yield Finding.wrong(
-                f"worker {heard.worker.id} begins no todo: {heard.worker.short}",
-                f"make room on {heard.worker.host} (coord clean shows what runs have left), or set disk_min",
+                f"worker {heard.worker.id} starts no todos: {heard.worker.short}",
+                f"free space on {heard.worker.host} (coord clean lists data of runs), or set disk_min",
             )
     nobody = [repo for repo in facts.repos if not facts.hosts_of(repo) and not facts.unfit(repo)]
     if nobody:
-        start = "coord up" if facts.server.embedded else f"where it lies: coord worker --repo {nobody[0]}=PATH"
+        start = "coord up" if facts.server.embedded else f"on its host: coord worker --repo {nobody[0]}=PATH"
         yield Finding.wrong(f"no worker serves {listed(nobody)}", start)
 
 
@@ -262,7 +271,7 @@ def _versions(facts: Facts) -> Iterator[Finding]:
     for version in sorted({h.worker.version for h in facts.workers} - {ours}):
         hosts = sorted({h.worker.host for h in facts.workers if h.worker.version == version})
         yield Finding.wrong(
-            f"the workers of {listed(hosts)} are of coord {version}, this is {ours}", "install one version everywhere"
+            f"the workers on {listed(hosts)} run coord {version}, this is {ours}", "install the same version everywhere"
         )
 
 
@@ -274,7 +283,7 @@ def _clocks(facts: Facts) -> Iterator[Finding]:
         if abs(offset_ms) > CLOCK_TOLERANCE / timedelta(milliseconds=1):
             how = f"{abs(offset_ms) / 1000:.0f} s {'ahead of' if offset_ms > 0 else 'behind'} Redis"
             yield Finding.wrong(
-                f"the clock of {host} is {how}: times in logs and commits mislead, certificates may be refused",
+                f"the clock of {host} is {how}: times in logs and commits are wrong, certificates may be refused",
                 f"set the clock of {host} by NTP",
             )
 
@@ -285,8 +294,8 @@ def _gone(facts: Facts) -> Iterator[Finding]:
         if waiting:
             yield Finding.wrong(
                 f"{counted(sum(waiting.values()), 'message')} for {listed(sorted(waiting))} on host {host}, "
-                f"of which nothing was heard for {_duration(ago_s)}",
-                f"start its worker again; or give the host up: coord cancel RUN, then coord retry RUN --without {host}",
+                f"whose workers have been silent for {_duration(ago_s)}",
+                f"start its worker again; or give up the host: coord cancel RUN, then coord retry RUN --without {host}",
             )
 
 
@@ -295,7 +304,7 @@ def _half_undone(facts: Facts) -> Iterator[Finding]:
         failed = [todo.id for todo in run.todos if todo.state is TodoState.COMPENSATION_FAILED]
         yield Finding.wrong(
             f"run {run.run_id} of {run.plan_id} is half undone: {listed(failed)} could not be undone",
-            f"see why: coord show-run {run.run_id}; try again: coord rollback {run.run_id}; or answer for it: "
+            f"see why: coord show-run {run.run_id}; try again: coord rollback {run.run_id}; or accept it: "
             f'coord rollback {run.run_id} --accept TODO --reason "…"',
         )
 
@@ -306,7 +315,7 @@ def _breakers(facts: Facts) -> Iterator[Finding]:
             behind = f", and {counted(breaker.behind, 'todo')} behind it" if breaker.behind else ""
             yield Finding.warning(
                 f"the circuit breaker of {breaker.name} is {breaker.state} after {breaker.reason}; {breaker.outlook}{behind}",
-                f"mend what fails there; then it closes by itself, or at once: coord reset-breaker {breaker.name}",
+                f"fix the cause, and it closes by itself; or close it now: coord reset-breaker {breaker.name}",
             )
 
 
@@ -315,30 +324,33 @@ def _poison(facts: Facts) -> Iterator[Finding]:
         yield Finding.warning(
             f"{counted(facts.poison, 'queue entry')} could not be read and set aside: another program writes into "
             "coord's queues",
-            f"look: redis-cli LRANGE {facts.poison_key} 0 -1; and when it is understood: redis-cli DEL {facts.poison_key}",
+            f"inspect: redis-cli LRANGE {facts.poison_key} 0 -1; then delete: redis-cli DEL {facts.poison_key}",
         )
 
 
 def _machine(facts: Facts) -> Iterator[Finding]:
-    """Work happens here with the embedded server; elsewhere the workers' machines are what counts."""
+    """Yield findings about this machine. They are errors with the embedded server; otherwise only workers'
+    machines matter.
+    """
     here = facts.server is not None and facts.server.embedded
     say = Finding.wrong if here else Finding.warning
     if facts.machine.short and facts.machine.host not in {heard.worker.host for heard in facts.workers}:
-        yield say(facts.machine.short, "make room (coord clean shows what runs have left), or set disk_min")
+        yield say(facts.machine.short, "free space (coord clean lists data of runs), or set disk_min")
     if facts.machine.git is None:
-        yield say("there is no git on this machine", "install git")
+        yield say("git is not installed on this machine", "install git")
     if not facts.machine.agent_found:
         what = f"agent_command's program {facts.machine.agent!r} is not in PATH on this machine"
         yield say(
-            what, "install it, or correct agent_command" + ("" if here else " (what counts is the workers' machines)")
+            what, "install it, or correct agent_command" + ("" if here else " (only the workers' machines need it)")
         )
 
 
 def _loose(machine: Machine) -> Iterator[Finding]:
     if machine.loose:
         yield Finding.warning(
-            f"other users of this machine may read {counted(len(machine.loose), 'file')} of the state folder, as {machine.loose[0]}",
-            "the next worker that starts here closes them; or do it now: chmod -R go= .coord",
+            f"other users of this machine can read {counted(len(machine.loose), 'file')} in the state folder, "
+            f"for example {machine.loose[0]}",
+            "the next worker that starts here corrects that; to do it now: chmod -R go= .coord",
         )
 
 

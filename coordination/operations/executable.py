@@ -1,4 +1,6 @@
-"""What a valid file declares and no run could execute: plans, repositories on this machine, the way to Redis."""
+"""Checks of whether the plans of a valid file can be executed: their graphs, local repositories, and the
+address of Redis.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +23,24 @@ NOT_SWEPT = (PlanStatus.CANCELLED, PlanStatus.ON_HOLD)
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What stands in the way of runs."""
+    """Obstacles to runs."""
 
     problems: tuple[Problem, ...]
     refused_plans: tuple[str, ...]
-    """Those that a sweep would refuse."""
+    """Ids of plans that a sweep would refuse."""
 
 
 def judge_executable(document: Document, settings: Settings) -> Verdict:
-    """Look at the file, and at the repositories that are on this machine. Nothing is started, and Redis is not asked."""
+    """Check the file and the repositories on this machine, without starting anything or querying Redis."""
     plans = tuple(_refused_plans(document, settings))
     problems = (*plans, *_repositories(document), *_address(document, settings))
     return Verdict(problems=problems, refused_plans=tuple(plan.where for plan in plans))
 
 
 def _refused_plans(document: Document, settings: Settings) -> Iterator[Problem]:
-    """What a sweep of each plan would refuse: a cycle, an unknown blocker, an undeclared repository, no agent."""
+    """Yield the reason for which a sweep of a plan would be refused: cycle, unknown blocker, undeclared
+    repository, no agent.
+    """
     for plan in document.ecosystem.coordination.plans:
         if plan.status in NOT_SWEPT:
             continue
@@ -47,14 +51,18 @@ def _refused_plans(document: Document, settings: Settings) -> Iterator[Problem]:
 
 
 def _repositories(document: Document) -> Iterator[Problem]:
-    """Folders that are here and are no place to work. One that is absent may be on another machine."""
+    """Yield local folders that cannot be used. A missing one is accepted, because it may be on another
+    machine.
+    """
     for repo in document.ecosystem.repos:
         path = document.repo_path(repo)
         if path is None or not path.exists() or _works_in_place(document, repo):
             continue
         try:
             if not ask_git(path, "rev-parse", "--git-dir"):
-                yield _problem(document, repo.name, f"{path} is no git repository, so no worktree of it can be made")
+                yield _problem(
+                    document, repo.name, f"{path} is not a git repository, so no worktree can be created from it"
+                )
             elif not ask_git(path, "rev-parse", "--verify", "--quiet", f"refs/heads/{repo.branch}^{{commit}}"):
                 yield _problem(document, repo.name, _why_no_start(path, repo.branch))
         except GitRefused as error:
@@ -77,7 +85,7 @@ def _works_in_place(document: Document, repo: Repo) -> bool:
 
 def _address(document: Document, settings: Settings) -> Iterator[Problem]:
     if settings.redis_url and is_open_to_readers(settings.redis_url):
-        message = "redis:// to another host: its password and all commands can be read on the way; use rediss://"
+        message = "redis:// to another host: its password and all commands can be intercepted; use rediss://"
         yield _problem(document, "redis_url", message)
 
 

@@ -1,6 +1,7 @@
-"""Flower, which shows workers and tasks: read-only, behind a password that stays off every argv. `up` and `coord flower` start it.
+"""Flower, which shows workers and tasks: read-only, and with a password that is on no command line.
 
-It watches Celery's events, and those are lost while it is down: a view, never the truth.
+It is started by `up` and `coord flower`, and shows Celery's events, which are lost while it is down; so its
+view may be incomplete.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ LOOPBACK = "127.0.0.1"
 PORT = 5555
 START_TIMEOUT_S = 60.0
 FORGET_OFFLINE_S = 3600
-"""A worker is named by its pid: without an end to it, each restart would leave one behind on the page."""
+"""Time after which offline workers are removed; each restart has a new pid and so a new name."""
 COMMAND = (sys.executable, "-P", "-m", "coordination.operations.flower_app")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """Where a person finds Flower, and what to type there."""
+    """Address and login of Flower."""
 
     url: str
     user: str
@@ -37,7 +38,7 @@ class Access:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """Flower for one Redis."""
+    """Configuration of Flower for one Redis."""
 
     redis_url: str
     namespace: str
@@ -55,7 +56,7 @@ class Page:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What COMMAND needs to become it."""
+        """Environment variables for COMMAND."""
         return {
             "COORD_REDIS_URL": self.redis_url,
             "COORD_NAMESPACE": self.namespace,
@@ -63,20 +64,20 @@ class Page:
             "FLOWER_PORT": str(self.port),
             "FLOWER_BASIC_AUTH": self.auth,
             "FLOWER_READ_ONLY": str(self.read_only),
-            "FLOWER_ENABLE_EVENTS": "False",  # ours send them anyway
+            "FLOWER_ENABLE_EVENTS": "False",  # coord's workers send them anyway
             "FLOWER_PURGE_OFFLINE_WORKERS": str(FORGET_OFFLINE_S),
-            # Else it runs any flowerconfig.py of the folder it stands in.
+            # Otherwise it would execute a flowerconfig.py of the working directory.
             "FLOWER_CONF": os.devnull,
         }
 
 
 def auth(settings: Settings) -> str:
-    """`user:password` as set, else with a new password."""
+    """Return `user:password` from the settings, or a new password."""
     return settings.flower_auth or f"{USER}:{secrets.token_urlsafe(12)}"
 
 
 def start(daemon: Daemon, redis_url: str, settings: Settings) -> Access:
-    """Start Flower, or join the one that watches the same Redis; returns when it answers."""
+    """Start Flower, or reuse one that watches the same Redis; return when it answers."""
     record = daemon.running()
     if record and record.facts["redis"] != redis_url:
         daemon.stop()
@@ -86,14 +87,14 @@ def start(daemon: Daemon, redis_url: str, settings: Settings) -> Access:
     wait_until(lambda: _answers(port) or not alive(record), START_TIMEOUT_S)
     if not alive(record) or not _answers(port):
         raise CoordinationError(
-            f"Flower does not start; it says:\n{daemon.log_tail()}",
-            f"go on without it: coord up --no-flower; what it says is in {daemon.log}",
+            f"Flower does not start:\n{daemon.log_tail()}",
+            f"continue without it: coord up --no-flower; its log is {daemon.log}",
         )
     return access(record)
 
 
 def start_again(daemon: Daemon, died: Record, settings: Settings) -> Record:
-    """Start Flower where the one that died was found, with its password; returns at once."""
+    """Start Flower at the port and with the password of the one that died; return at once."""
     known = access(died)
     page = Page(
         redis_url=died.facts["redis"],

@@ -1,7 +1,9 @@
-"""Flower's process: `python -m coordination.operations.flower_app`, with its address and password in the environment (flower.py).
+"""Flower's process: `python -m coordination.operations.flower_app`, configured by environment variables
+(flower.py).
 
-Not `celery -A …`, which would import whatever is called `coordination` in the folder it stands in. And not the workers' app:
-Flower asks Redis for queue lengths by itself, and knows neither our transport nor what an address says of TLS.
+It is not started as `celery -A …`, which would import any module `coordination` in the working directory. It
+does not use the workers' app, because Flower queries queue lengths itself, and supports neither coord's
+transport nor TLS options in the address.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def main() -> int:
         settings = read_settings()
         watching(settings).start(["flower"])
     except CoordinationError as error:
-        print(f"coord flower: {error}", file=sys.stderr)  # noqa: T201 (this is a program's face)
+        print(f"coord flower: {error}", file=sys.stderr)  # noqa: T201 - output of a program
         return error.exit_code
     except OSError as error:
         words = f"coord flower: cannot listen there: {error.strerror or error}\n  name another --port or --address"
@@ -39,7 +41,9 @@ def main() -> int:
 
 
 class QuietControl(Control):  # type: ignore[misc]
-    """Flower listens also where its Redis user may publish nothing (`coord acl --role flower`): workers report by themselves."""
+    """Remote control that ignores missing permissions (`coord acl --role flower`), because workers send
+    heartbeats by themselves.
+    """
 
     def broadcast(self, command: str, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -50,7 +54,7 @@ class QuietControl(Control):  # type: ignore[misc]
 
 
 def watching(settings: Settings) -> Celery:
-    """An app with no tasks, for Flower to listen and to ask with."""
+    """Return an app without tasks, with which Flower listens and queries."""
     if settings.redis_url is None:
         raise UsageError("Flower needs the address of Redis", "start it with: coord flower")
     app = Celery("coord", broker=carrier_url(settings.redis_url), control=QuietControl)
@@ -68,7 +72,7 @@ def watching(settings: Settings) -> Celery:
 
 
 def _tls(url: str) -> dict[str, str | bool] | None:
-    """What the address says, once more as a setting: Flower's own client reads only that."""
+    """Return the TLS options of the address as a setting, the only place where Flower's client reads them."""
     tls = parse(url).tls
     return {**tls, "ssl_check_hostname": tls["ssl_check_hostname"] == "true"} if tls else None
 

@@ -1,4 +1,4 @@
-"""Where what belongs to an ecosystem on this machine is kept."""
+"""Location of an ecosystem's state folder on this machine."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ STATE_FOLDER = ".coord"
 
 
 def state_folder(ecosystem: Path) -> Path:
-    """`.coord` beside the file; a file of another name has its own in there, so that two files of one folder do not meet."""
+    """Return `.coord` beside the file; a file of another name has a subfolder, so that files of one folder do
+    not conflict.
+    """
     folder = ecosystem.resolve().parent / STATE_FOLDER
     return folder if ecosystem.name == FILE_NAME else folder / ecosystem.name

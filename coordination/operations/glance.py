@@ -1,9 +1,7 @@
-"""A look at what runs do, for whoever came for something else: an answer at once, or none.
+"""Quick queries about runs for commands that can do without the answer.
 
-Nothing is started for it and nobody waits: the embedded server is asked if it runs, a configured Redis for as long as
-nobody notices. Whatever is wrong with Redis is said by the commands that need it.
-
-What earlier runs have taught of how long todos take, for whoever looks ahead: an answer at once, or none.
+Nothing is started for them: a running embedded server, or the configured Redis, gets a fraction of a second
+to answer. Problems with Redis are reported by the commands that need it.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ class Seen(Generic[A]):
 def glance(
     ecosystem: Path, settings: Settings, question: Callable[[Live], A], patience: timedelta = PATIENCE
 ) -> Seen[A] | None:
-    """What was seen; None where there is no Redis, or it did not answer in time."""
+    """Return the answer; None if there is no Redis, or it did not answer in time."""
     try:
         url = running_redis(ecosystem, settings)
     except (CoordinationError, OSError):
@@ -45,19 +43,19 @@ def glance(
 
 
 def running_redis(ecosystem: Path, settings: Settings) -> str | None:
-    """The Redis that is configured, or the embedded server where it runs: nothing is started."""
+    """Return the URL of the configured Redis, or of the embedded server if it runs."""
     if settings.redis_url:
         return settings.redis_url
     state = state_folder(ecosystem)
     if Daemon(state, "server").running() is None:
-        return None  # known without importing a client, which takes 80 ms
+        return None  # found out without importing a Redis client, which takes 80 ms
     from coordination.backend.embedded import EmbeddedServer
 
     return EmbeddedServer(state, settings).url
 
 
 def _asked(url: str, settings: Settings, question: Callable[[Live], A], patience: timedelta) -> Seen[A] | None:
-    """In a thread, since looking up a host's name cannot be given up; it ends with the process."""
+    """Query in a daemon thread, because looking up a host name cannot be cancelled."""
     from redis import RedisError
 
     from coordination.backend.client import Profile, connect
@@ -71,7 +69,7 @@ def _asked(url: str, settings: Settings, question: Callable[[Live], A], patience
             with connect(url, Profile.COMMAND, patience) as redis:
                 seen.append(Seen(answer=question(Live(redis, Keys(settings.namespace)))))
         except (RedisError, CoordinationError, OSError, LookupError, TypeError, ValueError):
-            return  # away, not allowed, or damaged: nothing was seen
+            return  # unreachable, not permitted, or damaged
 
     thread = threading.Thread(target=ask, name="glance", daemon=True)
     thread.start()
@@ -80,8 +78,10 @@ def _asked(url: str, settings: Settings, question: Callable[[Live], A], patience
 
 
 def knowing(ecosystem: Path, settings: Settings, graph: PlanGraph) -> PlanGraph:
-    """The graph as it is where all of it is estimated, or no Redis answers."""
+    """Return the graph with hours learned in earlier runs; unchanged if all are estimated or no Redis
+    answers.
+    """
     if not graph.unknown:
         return graph
     seen = glance(ecosystem, settings, lambda live: live.learned(graph.unknown))
-    return graph.knowing(seen.answer) if seen else graph
+    return graph.with_learned(seen.answer) if seen else graph

@@ -1,6 +1,6 @@
-"""Where a server of ours listens, whether others can come in there, and time and number limits of its HTTP connections.
+"""Listening sockets of coord's servers, and limits of time and number for their HTTP connections.
 
-uvicorn waits for ever for a client that connects and sends no request.
+uvicorn itself waits for ever for a client that connects and sends no request.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from coordination.errors import CoordinationError
 
 VANISHED_S = 60
-"""A peer that acknowledged nothing for so long is gone: its machine was switched off, or a firewall forgot the connection."""
+"""Time without acknowledgement after which a peer counts as gone: switched off, or behind a firewall that
+dropped the connection.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +27,12 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        """As it stands in a URL."""
+        """Return the address as in a URL."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def open_to_others(self) -> bool:
-        """Whether other machines can come in; what travels there can be read on the way."""
+        """Return whether other machines can connect; traffic to them is not encrypted."""
         try:
             return not ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -38,14 +40,14 @@ class Address:
 
 
 def listen(at: Address) -> socket.socket:
-    """An open socket there. Raises CoordinationError."""
+    """Return a listening socket. Raises CoordinationError."""
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _let_go_of_vanished_peers(listening)
         listening.bind(place)
-        listening.listen()  # who comes before we are up waits for a moment
+        listening.listen()  # clients that connect before the server is up wait
     except OSError as error:
         raise CoordinationError(
             f"cannot listen at {at.host}:{at.port}: {error.strerror or error}",
@@ -55,7 +57,7 @@ def listen(at: Address) -> socket.socket:
 
 
 def _let_go_of_vanished_peers(listening: socket.socket) -> None:
-    """Accepted connections inherit this."""
+    """Set keep-alive options, which accepted connections inherit."""
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     seconds = {"TCP_KEEPIDLE": VANISHED_S, "TCP_KEEPINTVL": VANISHED_S // 4}
     for name, value in {**seconds, "TCP_USER_TIMEOUT": 2 * VANISHED_S * 1000}.items():
@@ -64,13 +66,14 @@ def _let_go_of_vanished_peers(listening: socket.socket) -> None:
 
 
 INCOMPLETE = ("IDLE", "SEND_BODY")
-"""States of a client, as h11 names them, in which its request is not whole."""
+"""States of a client, as named by h11, in which its request is incomplete."""
 
 
 class LimitedHttp(H11Protocol):
-    """Hang up on a client whose request is not whole in time, and on one too many.
+    """Closes connections whose request is incomplete after the time limit, and those beyond the maximal
+    number.
 
-    A WebSocket is out of its hands; between two requests uvicorn's own limit (5 s) holds.
+    WebSockets are exempt; between two requests uvicorn's own limit (5 s) applies.
     """
 
     request_s: float
@@ -109,5 +112,7 @@ class LimitedHttp(H11Protocol):
 
 
 def http_limits(request_s: float, connections: int) -> type[H11Protocol]:
-    """Return a protocol for uvicorn: a request is whole after `request_s`, headers and body together; so many connections."""
+    """Return a protocol for uvicorn with these limits: seconds for a request with its body, and number of
+    connections.
+    """
     return type("OurHttp", (LimitedHttp,), {"request_s": request_s, "most": connections})

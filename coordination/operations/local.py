@@ -1,15 +1,16 @@
-"""What the fleet asks the running server: does a worker answer, which runs are under way.
+"""Processes of one ecosystem on this machine: the embedded server, one worker process and Flower, counted by
+their users.
 
-What runs on this machine for one ecosystem: the embedded server, one worker process, Flower; counted by its users.
+A process that needs one of them registers as a user and starts it if necessary; the last user to leave stops
+what nobody needs any more. Detaching leaves a permanent user, until `coord down`. A killed user is not
+counted, but what it needed keeps running: only a user that needs a worker stops one, so that inspecting a run
+never ends it.
 
-Whoever needs something joins as a user and gets it started if nobody has; the last one to leave stops what nobody needs
-any more. Detaching leaves a user that never dies, until `coord down`. A user that was killed does not count, but what it
-needed goes on: only somebody who needs a worker stops one, so that looking at a run never ends it.
+A user that needs a worker also restarts processes that die, in a thread (supervision.py); for the permanent
+user, a separate process does so, the supervisor.
 
-Who needs a worker also looks after what runs here, in a thread: what has died is started again (supervision.py). For the user
-that never dies a process of its own does so, the supervisor.
-
-With a configured Redis nothing is started or counted here: its server and workers are somebody else's.
+With a configured Redis, nothing is started or counted here, because its server and workers are managed
+elsewhere.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ from coordination.settings import Settings
 
 
 def worker_answers(namespace: str, url: str, pid: int) -> bool:
-    """Whether the worker of this pid has been heard of lately."""
+    """Return whether the worker with this pid has sent a heartbeat recently."""
     with closing(connect(url, Profile.COMMAND)) as client, reaching(url):
         return Presence(client, Keys(namespace)).answers(pid)
 
 
 def live_runs(namespace: str, url: str) -> tuple[str, ...]:
-    """The runs that have not ended; none when the server does not say."""
+    """Return the runs that have not ended; () if the server does not answer."""
     with closing(connect(url, Profile.COMMAND)) as client:
         try:
             with reaching(url):
@@ -61,18 +62,18 @@ def live_runs(namespace: str, url: str) -> tuple[str, ...]:
 
 WORKER_TIMEOUT_S = 60.0
 FINISH_S = 10.0
-"""How long a stopping worker may finish what it has begun, before it is told to hand that back."""
+"""Time for a stopping worker to finish its todos, before it is told to return them."""
 WORKER_COMMAND = (sys.executable, "-P", "-m", "workers")
-"""-P: a folder named `workers` where the user happens to stand must not be taken for ours."""
+"""-P keeps Python from importing a folder named `workers` in the working directory."""
 SUPERVISOR_COMMAND = (sys.executable, "-P", "-m", "coordination.operations.supervisor")
 
 Ready = Callable[[str, int], bool]
-"""Whether the worker of this pid answers through the Redis of this URL."""
+"""Return whether the worker with this pid answers through the Redis at this URL."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """What `up` started or joined."""
+    """Processes that `up` started or joined."""
 
     url: str
     worker: int
@@ -119,7 +120,7 @@ class Local:
         self.leave()
 
     def ensure_server(self) -> str:
-        """The URL of the Redis to use; the embedded server is started if none is configured."""
+        """Return the URL of Redis; start the embedded server if none is configured."""
         if self._settings.redis_url:
             return self._settings.redis_url
         try:
@@ -127,16 +128,19 @@ class Local:
                 self._users.join(Need.SERVER)
                 self._keep_supervised()
                 return self.server.start()
-        except CoordinationError as refused:  # what shows how to make room needs no more than the server that is there
+        except (
+            CoordinationError
+        ) as refused:  # on a full disk, commands that help to free space can use a running server
             full = isinstance(refused.__cause__, OSError) and refused.__cause__.errno in (errno.ENOSPC, errno.EDQUOT)
             if not full or (url := self.server.url) is None:
                 raise
             return url
 
     def ensure_worker(self, jobs: int | None = None, *, meanwhile: Callable[[], object] | None = None) -> str:
-        """The URL of the Redis to use, with a worker for every repo answering; with a configured Redis only the URL.
+        """Return the URL of Redis after starting a worker for all repositories; with a configured Redis, only
+        the URL.
 
-        `meanwhile`: done by us while the worker starts, for that takes most of a second.
+        `meanwhile` is called while the worker starts, which takes most of a second.
         """
         if self._settings.redis_url:
             return self._settings.redis_url
@@ -149,11 +153,11 @@ class Local:
             return url
 
     def up(self, *, with_flower: bool, jobs: int | None = None) -> Running:
-        """Server, worker and, when asked, Flower, all answering."""
+        """Start server, worker and optionally Flower, and wait until they answer."""
         if self._settings.redis_url:
             raise UsageError(
-                "redis_url is set, so there is nothing to start here",
-                "start workers where the repositories are: coord worker --all; or take redis_url out to use `up`",
+                "redis_url is set, so there is nothing to start on this machine",
+                "start workers where the repositories are: coord worker --all; or remove redis_url to use `up`",
             )
         with self._locked():
             self._users.join(Need.FLOWER if with_flower else Need.WORKER)
@@ -167,7 +171,7 @@ class Local:
             return Running(url=url, worker=worker.pid, flower=access)
 
     def detach(self) -> None:
-        """What we need stays when we leave, until `down`."""
+        """Keep the processes that this one needs running after it has ended, until `down`."""
         if self._users.mine is Need.NOTHING:
             return
         with self._locked():
@@ -175,7 +179,7 @@ class Local:
             self._keep_supervised()
 
     def leave(self) -> tuple[Stopped, ...]:
-        """Count this process no more, and stop what nobody needs now; returns what was stopped."""
+        """Unregister this process and stop what nobody needs any more; return what was stopped."""
         if self._users.mine is Need.NOTHING:
             return ()
         self._revival.stop()
@@ -186,7 +190,9 @@ class Local:
             return self._stop_above(self._users.needed())
 
     def down(self) -> tuple[Stopped, ...]:
-        """Stop all that was started here, whoever needs it; returns what was stopped. Runs go on at the next start."""
+        """Stop everything that was started here, regardless of users; return what was stopped. Runs continue
+        at the next start.
+        """
         if not self.state.is_dir():
             return ()
         with self._locked():
@@ -194,39 +200,41 @@ class Local:
             return self._stop_above(Need.NOTHING)
 
     def live_runs(self) -> tuple[str, ...]:
-        """The runs that the server here knows to be under way; none when it is not running."""
+        """Return the runs on the local server that have not ended; () if it is not running."""
         url = self.server.url
         return live_runs(self._settings.namespace, url) if url else ()
 
     def keep_over_exec(self) -> None:
-        """We are about to become another program (exec), and stay the user that we are."""
+        """Keep this process registered as a user when it becomes another program (exec)."""
         self._users.keep_over_exec()
 
     @property
     def lasting(self) -> Need:
-        """What stays here until `down`."""
+        """Processes that stay until `down`."""
         return self._users.lasting
 
     def taken_down(self) -> bool:
-        """Whether somebody said `down`: what died by itself leaves its record behind."""
+        """Return whether `down` was called. A process that died by itself leaves its record behind."""
         daemons = (self.server.daemon, self._worker)
         if all(daemon.record() for daemon in daemons):
             return False
-        with self._locked():  # one that is replaced has none for a moment
+        with self._locked():  # a process that is being replaced has no record for a moment
             return not all(daemon.record() for daemon in daemons)
 
     def revive(self, need: Need) -> None:
-        """Start again what has died and is part of `need`, unless it has to wait for its turn or is given up."""
+        """Restart dead processes that `need` includes, unless they must wait or were given up."""
         if need < Need.WORKER or not any(self._dead(need)):
             return
         with self._locked():
             for daemon, died in self._dead(need):
                 self._revive(daemon, died)
                 if daemon is self.server.daemon and not daemon.running():
-                    return  # the others live by it
+                    return  # the others need the server
 
     def news(self) -> list[str]:
-        """What was started again since the last call, in words. Raises Unreachable for what was given up since."""
+        """Return descriptions of restarts since the last call. Raises Unreachable for a process that was
+        given up.
+        """
         fresh = [restart for restart in self.restarts.read() if restart.at > self._told_until]
         self._told_until = max([self._told_until, *(restart.at for restart in fresh)])
         for restart in fresh:
@@ -235,7 +243,7 @@ class Local:
         return [f"the {restart.name} (pid {restart.died}) died; {_what_follows(restart)}" for restart in fresh]
 
     def _dead(self, need: Need) -> Iterator[tuple[Daemon, Record]]:
-        """What is part of the need and died by itself; the server first."""
+        """Yield processes that `need` includes and that died by themselves, the server first."""
         parts = ((self.server.daemon, Need.SERVER), (self._worker, Need.WORKER), (self._flower, Need.FLOWER))
         for daemon, least in parts:
             record = daemon.record()
@@ -247,16 +255,16 @@ class Local:
         wait_s = delay_s(recent, time.time())
         if wait_s is None:
             if not any(restart.given_up for restart in recent):
-                daemon.note(f"the {daemon.name} (pid {died.pid}) died once more, and is not started again")
+                daemon.note(f"the {daemon.name} (pid {died.pid}) died once more, and is not restarted")
                 self.restarts.add(Restart(name=daemon.name, at=time.time(), died=died.pid, given_up=True))
         elif wait_s == 0:
             so_often = f"{len(recent) + 1} of at most {LIMIT} times in five minutes"
-            daemon.note(f"the {daemon.name} (pid {died.pid}) died, and is started again ({so_often})")
+            daemon.note(f"the {daemon.name} (pid {died.pid}) died, and is restarted ({so_often})")
             pid = self._start_again(daemon, died)
             self.restarts.add(Restart(name=daemon.name, at=time.time(), died=died.pid, pid=pid))
 
     def _start_again(self, daemon: Daemon, died: Record) -> int:
-        """The pid of the new one; 0 where it did not start, as its log says."""
+        """Return the new pid; 0 if the process did not start, which is in its log."""
         try:
             if daemon is self._flower:
                 return flower.start_again(daemon, died, self._settings).pid
@@ -271,22 +279,21 @@ class Local:
 
     def _given_up(self, restart: Restart) -> CoordinationError:
         daemon = next(one for one in (self.server.daemon, self._worker, self._flower) if one.name == restart.name)
-        instead = "coord up --no-flower does without it" if daemon is self._flower else "runs go on where they were"
+        instead = "coord up --no-flower continues without it" if daemon is self._flower else "runs will continue"
         return Unreachable(
-            f"the {daemon.name} died {LIMIT + 1} times within five minutes and is not started again; it says:\n"
-            f"{daemon.log_tail()}",
-            f"correct what it says (more in {daemon.log}), then: coord up; {instead}",
+            f"the {daemon.name} died {LIMIT + 1} times within five minutes and is not restarted:\n{daemon.log_tail()}",
+            f"fix the error (more in {daemon.log}), then: coord up; {instead}",
         )
 
     def _keep_supervised(self) -> None:
-        """What stays has a supervisor, for as long as it stays."""
+        """Start the supervisor if a permanent user needs a worker."""
         if self.lasting >= Need.WORKER and not self._supervisor.running():
             self._supervisor.start([*SUPERVISOR_COMMAND, str(self.ecosystem)], cwd=self.ecosystem.parent)
 
     def _start_worker(self, url: str, jobs: int | None, meanwhile: Callable[[], object] | None = None) -> Record:
         record = self._worker.running()
         if record and record.facts["redis"] != url:
-            self._worker.stop(self._worker_steps())  # it serves a server that is no more
+            self._worker.stop(self._worker_steps())  # it serves a server that no longer exists
             record = None
         self.restarts.forget({self.server.daemon.name, self._worker.name})
         record = record or self._launch_worker(url, jobs)
@@ -300,7 +307,7 @@ class Local:
         return record
 
     def _launch_worker(self, url: str, jobs: int | None) -> Record:
-        secret = bool(urlsplit(url).password)  # a password on a command line is everybody's
+        secret = bool(urlsplit(url).password)  # a command line is visible to all users
         command = [*self._worker_command, "--all", "--ecosystem", str(self.ecosystem), "--state", str(self.state)]
         command += [] if secret else ["--redis", url]
         command += ["--jobs", str(jobs)] if jobs else []
@@ -310,12 +317,14 @@ class Local:
 
     def _worker_failed(self, how: str) -> CoordinationError:
         return Unreachable(
-            f"the worker {how}; it says:\n{self._worker.log_tail()}",
-            f"correct what it says (more in {self._worker.log}) and try again",
+            f"the worker {how}:\n{self._worker.log_tail()}",
+            f"fix the error (more in {self._worker.log}) and try again",
         )
 
     def _stop_above(self, need: Need) -> tuple[Stopped, ...]:
-        """The worker first: it gives back what it holds while its server is still there."""
+        """Stop the processes above `need`, the worker first, so that it can return its todos while the server
+        runs.
+        """
         if need < Need.WORKER:
             self._supervisor.stop()
         stopped = [
@@ -344,5 +353,5 @@ class Local:
 
 def _what_follows(restart: Restart) -> str:
     if restart.given_up:
-        return "it is not started again"
-    return f"started again as pid {restart.pid}" if restart.pid else "it could not be started, and is tried again"
+        return "it is not restarted"
+    return f"restarted as pid {restart.pid}" if restart.pid else "it could not be started and is tried again"

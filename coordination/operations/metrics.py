@@ -1,7 +1,7 @@
-"""coord's figures for Prometheus, and the HTTP server that gives them: asked of Redis at each scrape, so that none can be stale.
+"""Metrics for Prometheus, queried from Redis at each scrape, and the HTTP server that serves them.
 
-No label names a run or a todo: a label's values must stay few. prometheus_client's own server keeps a thread for ever for each
-client that says nothing.
+No label names a run or a todo, because a label must have few values. The server is coord's own, because
+prometheus_client's keeps a thread for ever for each client that sends no request.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from coordination.runs.views.metrics import Census, CensusTaker
 from coordination.settings import Settings
 
 SCRAPE_S = 10.0
-"""For a whole scrape, from the connection to its end."""
+"""Time limit of a scrape, including the connection."""
 SCRAPES = 20
-"""At once."""
+"""Number of concurrent scrapes."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -40,17 +40,17 @@ class _Handler(WSGIRequestHandler):
         too_late.daemon = True
         too_late.start()
         try:
-            with suppress(OSError):  # it hung up, or we did
+            with suppress(OSError):  # the client, or the time limit, closed the connection
                 super().handle()
         finally:
             too_late.cancel()
 
     def _hang_up(self) -> None:
-        with suppress(OSError):  # it is over already
+        with suppress(OSError):  # already closed
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of each scrape."""
+        """Log nothing for a scrape."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -73,11 +73,11 @@ class _Server(ThreadingMixIn, WSGIServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that hung up."""
+        """Log nothing for a client that disconnects."""
 
 
 def scrape_server(host: str, port: int, registry: CollectorRegistry) -> WSGIServer:
-    """Return a server that is bound to that place. Raises OSError."""
+    """Return a server that is bound to the address. Raises OSError."""
     family, *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     own = type("ScrapeServer", (_Server,), {"address_family": family})
     return make_server(host, port, make_wsgi_app(registry), own, handler_class=_Handler)
@@ -91,7 +91,7 @@ ENDED_TODOS = [state for state in TodoState if state.ended]
 
 
 def serve(url: str, settings: Settings, host: str, port: int) -> WSGIServer:
-    """Answer scrapes from now on, in threads of this process, until `shutdown`."""
+    """Answer scrapes in threads of this process until `shutdown`."""
     registry = CollectorRegistry()
     registry.register(RunMetrics(url, settings))
     try:
@@ -125,32 +125,32 @@ class RunMetrics(Collector):
         yield from _past(census.counters)
 
     def describe(self) -> Iterable[Metric]:
-        """Known names, so that registering asks nothing of Redis."""
+        """Return known names, so that registering does not query Redis."""
         return [_up(0)]
 
 
 def _up(value: int) -> Metric:
-    return GaugeMetricFamily("coord_up", "Whether Redis answered.", value)
+    return GaugeMetricFamily("coord_up", "1 if Redis answered, else 0.", value)
 
 
 def _present(census: Census) -> Iterator[Metric]:
-    yield _gauge("queue_length", "Messages that no worker has taken yet.", ["repo"], _by_one(census.queues))
+    yield _gauge("queue_length", "Messages that no worker has taken.", ["repo"], _by_one(census.queues))
     yield _gauge("runs", "Runs that have not ended.", ["status"], _of(LIVE, census.runs))
     yield _gauge("todos", "Todos of runs that have not ended.", ["state"], _of(TodoState, census.todos))
-    yield _gauge("seat_waits", "Todos that wait for another run in a repository.", ["repo"], _by_one(census.seat_waits))
+    yield _gauge("seat_waits", "Todos that wait for a slot of a repository.", ["repo"], _by_one(census.seat_waits))
     yield _gauge("workers", "Living workers that can work on a repository.", ["host", "repo"], census.workers)
-    yield _gauge("leases", "Todos that a worker holds.", [], {(): census.leases})
+    yield _gauge("leases", "Leases held by workers.", [], {(): census.leases})
     yield _gauge("breakers", "Circuit breakers that are not closed.", ["state"], _of(TRIPPED, census.breakers))
-    yield _gauge("poison_entries", "Queue entries that could not be read, set aside.", [], {(): census.poison})
+    yield _gauge("poison_entries", "Unreadable queue entries that were set aside.", [], {(): census.poison})
 
 
 SINGLE = {
-    "leases_lost": "Todos whose worker was lost.",
-    "todos_cached": "Todos that were given the result of an earlier one.",
-    "todos_poisoned": "Todos given up since their worker was lost too often.",
-    "stale_writes": "Writes of old holders, refused.",
-    "runs_stuck": "Runs that nobody will ever move on, by a fault of coord's own.",
-    "clock_steps": "Times that the server's clock was set.",
+    "leases_lost": "Leases that expired because a worker was lost.",
+    "todos_cached": "Todos that reused a cached result.",
+    "todos_poisoned": "Todos that failed because they lost their worker too often.",
+    "stale_writes": "Refused writes with an old fence.",
+    "runs_stuck": "Runs that cannot continue because of a bug in coord.",
+    "clock_steps": "Detected changes of the server's clock.",
 }
 """Counters without labels."""
 
@@ -164,32 +164,41 @@ def _past(counters: Mapping[str, int]) -> Iterator[Metric]:
 
 
 def _of_locks(locks: LockStats) -> Iterator[Metric]:
-    """Locks have names that scripts make up, so they are only counted; resources are declared, and the first hundred have a label."""
-    yield _gauge("locks_held", "Locks, resources and seats that are held.", [], {(): locks.held})
-    yield _gauge("lock_waits", "Requests that wait for one.", [], {(): locks.waiting})
+    """Yield metrics of locks and resources. Locks are only counted, because scripts invent names; the first
+    100 resources get a label.
+    """
+    yield _gauge("locks_held", "Held locks, resources and slots.", [], {(): locks.held})
+    yield _gauge("lock_waits", "Requests that wait for a lock, resource or slot.", [], {(): locks.waiting})
     of = dict(sorted(locks.resources.items())[:RESOURCES_SHOWN])
     label = ["resource"]
+    yield _gauge("resource_capacity", "Capacity of a resource.", label, _by_one({n: r.capacity for n, r in of.items()}))
     yield _gauge(
-        "resource_capacity", "How much of a resource there is.", label, _by_one({n: r.capacity for n, r in of.items()})
+        "resource_used", "Units of a resource that are held.", label, _by_one({n: r.used for n, r in of.items()})
     )
-    yield _gauge("resource_used", "How much of it is held.", label, _by_one({n: r.used for n, r in of.items()}))
-    yield _gauge("resource_waits", "Requests that wait for it.", label, _by_one({n: r.waiting for n, r in of.items()}))
+    yield _gauge(
+        "resource_waits", "Requests that wait for a resource.", label, _by_one({n: r.waiting for n, r in of.items()})
+    )
     yield _counter(
-        "resource_grants", "Requests that it was granted to.", label, _by_one({n: r.granted for n, r in of.items()})
+        "resource_grants",
+        "Requests that were granted a resource.",
+        label,
+        _by_one({n: r.granted for n, r in of.items()}),
     )
 
 
 def _of_cache(cache: Mapping[str, int]) -> Iterator[Metric]:
-    yield _gauge("cache_bytes", "What the context cache takes in Redis.", [], {(): cache.get("bytes", 0)})
-    yield _gauge("cache_entries", "Values by key in the context cache.", [], {(): cache.get("entries", 0)})
+    yield _gauge("cache_bytes", "Bytes of the context cache in Redis.", [], {(): cache.get("bytes", 0)})
+    yield _gauge("cache_entries", "Entries of the context cache.", [], {(): cache.get("entries", 0)})
     hits: Values = {("process",): cache.get("local_hits", 0), ("redis",): cache.get("hits", 0)}
-    yield _counter("cache_hits", "Answered with a value, by the layer that had it.", ["layer"], hits)
-    yield _counter("cache_misses", "Answered with none.", [], {(): cache.get("misses", 0)})
-    yield _counter("cache_evictions", "Values that went since the cache was full.", [], {(): cache.get("evictions", 0)})
+    yield _counter("cache_hits", "Reads that found a value, by layer.", ["layer"], hits)
+    yield _counter("cache_misses", "Reads that found no value.", [], {(): cache.get("misses", 0)})
+    yield _counter(
+        "cache_evictions", "Entries evicted because the cache was full.", [], {(): cache.get("evictions", 0)}
+    )
 
 
 Values = Mapping[tuple[str, ...], int]
-"""The values of the labels, in their order → the figure."""
+"""Figure by the values of the labels, in their order."""
 
 
 def _by_one(counts: Mapping[str, int]) -> Values:
@@ -197,7 +206,7 @@ def _by_one(counts: Mapping[str, int]) -> Values:
 
 
 def _of(names: Iterable[str], counts: Mapping[str, int], prefix: str = "") -> Values:
-    """Each of a closed set, zeros too: a rate needs a beginning."""
+    """Return a value for each name, including zeros, because a rate needs a start."""
     return {(str(name),): counts.get(f"{prefix}{name}", 0) for name in names}
 
 

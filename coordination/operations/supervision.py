@@ -1,14 +1,16 @@
-"""Decide when a local process that has died is started again, and keep the list of restarts that everybody here can read.
+"""Decides when a local process that has died is restarted, and keeps the list of restarts.
 
-What happens on each failure
+Failures
 
-* The worker, the embedded server or Flower dies: whoever needs it (a sweep, `up`, after `--detach` the supervisor) starts it
-  again, the first time at once, then after 1, 2, 4 and 8 s. The todos of a killed worker are taken up by the next one.
-* It dies six times within five minutes: it is given up. Whoever waits for it ends with an error that holds the last lines of
-  its log; the next command that needs it starts it again, and the count begins anew.
-* The process that looks after it is killed: what runs goes on without it, and the next command takes over.
-* Two look at once: the fleet's lock is held from the look to the restart, so that one of them starts it.
-* The list cannot be read or written: counted is what is known, so that a full disk stops no restart.
+* The worker, the embedded server or Flower dies: a process that needs it (a sweep, `up`, after `--detach` the
+  supervisor) restarts it, the first time at once, then after 1, 2, 4 and 8 s. The next worker executes the
+  todos of a killed one.
+* It dies six times within five minutes: it is given up. Processes that wait for it end with an error that
+  contains the end of its log; the next command that needs it starts it again and resets the count.
+* The supervising process is killed: the processes keep running, and the next command takes over.
+* Two processes notice a death at once: the lock `fleet.lock` is held from the check to the restart, so only
+  one restarts it.
+* The list cannot be read or written: known restarts are counted, so that a full disk prevents no restart.
 """
 
 from __future__ import annotations
@@ -25,33 +27,35 @@ from coordination.errors import CoordinationError
 from coordination.files import replace_file
 
 LOOK_S = 0.5
-"""How soon a dead process is seen."""
+"""Interval at which dead processes are looked for."""
 WINDOW_S = 300.0
 LIMIT = 5
-"""So many restarts within the window at most."""
+"""Number of restarts allowed within the window."""
 FIRST_DELAY_S = 1.0
-"""Before the second restart within the window; doubled for each further one."""
+"""Delay before the second restart within the window, doubled for each further one."""
 KEPT = 50
 FILE = "restarts.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Restart:
-    """A process that had died and was started again, or given up."""
+    """A process that had died and was restarted or given up."""
 
     name: str
     at: float
-    """In seconds since 1970."""
+    """Seconds since 1970."""
     died: int
-    """The pid of the one that died."""
+    """Pid of the process that died."""
     pid: int = 0
-    """The pid of the new one; 0 where none came of it."""
+    """Pid of the new process; 0 if it did not start."""
     given_up: bool = False
-    """It is not started again."""
+    """The process is not restarted any more."""
 
 
 class Restarts:
-    """The restarts of one state folder, oldest first. Change them under the fleet's lock; anybody may read."""
+    """Restarts recorded in a state folder, oldest first. Writing requires the lock `fleet.lock`; reading does
+    not.
+    """
 
     def __init__(self, state: Path) -> None:
         self._path = state / FILE
@@ -59,11 +63,11 @@ class Restarts:
     def read(self) -> tuple[Restart, ...]:
         try:
             return tuple(Restart(**row) for row in json.loads(self._path.read_text()))
-        except (OSError, ValueError, TypeError):  # none yet, or written by somebody else
+        except (OSError, ValueError, TypeError):  # missing, or not written by coord
             return ()
 
     def recent(self, now: float | None = None) -> tuple[Restart, ...]:
-        """Those within the window."""
+        """Return the restarts within the window."""
         now = time.time() if now is None else now
         return tuple(restart for restart in self.read() if now - WINDOW_S < restart.at <= now)
 
@@ -71,7 +75,7 @@ class Restarts:
         self._write([*self.read(), restart][-KEPT:])
 
     def forget(self, names: Collection[str]) -> None:
-        """Count these anew: somebody has asked for them."""
+        """Reset the count of these processes, because a command requested them."""
         before = self.read()
         after = [restart for restart in before if restart.name not in names]
         if len(after) != len(before):
@@ -83,7 +87,9 @@ class Restarts:
 
 
 def delay_s(recent: Sequence[Restart], now: float) -> float | None:
-    """Return the seconds until a process with these recent restarts may be started again; None: not any more."""
+    """Return the seconds until a process with these recent restarts may be restarted; None
+    if it is given up.
+    """
     if len(recent) >= LIMIT or any(restart.given_up for restart in recent):
         return None
     if not recent:

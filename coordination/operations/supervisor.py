@@ -1,6 +1,7 @@
-"""Look after what stays here until `coord down`: `python -m coordination.operations.supervisor FILE`, started by detaching.
+"""The supervisor of detached processes: `python -m coordination.operations.supervisor FILE`, until `coord
+down`.
 
-It holds nothing: when it is killed, what runs goes on, and the next command starts another one.
+It has no state: if it is killed, the processes keep running, and the next command starts another one.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def main(argv: list[str]) -> int:
 
 
 def supervise(local: Local) -> None:
-    """Until nothing is to stay here any more."""
+    """Restart dead processes as long as a permanent user needs them."""
     said = ""
     while (need := local.lasting) >= Need.WORKER:
         try:
@@ -52,7 +53,7 @@ def supervise(local: Local) -> None:
 def _settings(path: Path) -> Settings:
     try:
         return read_settings(document.load(path).ecosystem.settings)
-    except InvalidFile:  # it is being edited: what it says is read by the worker, when it starts
+    except InvalidFile:  # it is being edited; the worker reads it when it starts
         return read_settings()
 
 

@@ -1,7 +1,8 @@
-"""Who uses what runs here: one file per user, locked for as long as the user lives; a file nobody locks is a dead user's.
+"""Users of this machine's processes: one file per user, locked while the user lives; an unlocked file is a
+dead user's.
 
-What a user needs includes all that is below it. `lasting` is the user that never dies: what was detached stays until
-`coord down`. Call everything here under the fleet's lock.
+A need includes all lower ones. The file `lasting` is the permanent user: detached processes stay until `coord
+down`. All calls require the lock `fleet.lock`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Need(IntEnum):
 
 
 class Users:
-    """The users of one state folder, with this process as at most one of them."""
+    """The users recorded in a state folder; this process is at most one of them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -32,11 +33,11 @@ class Users:
 
     @property
     def mine(self) -> Need:
-        """What this process needs."""
+        """Need of this process."""
         return _need_of(self._mine[0]) if self._mine else Need.NOTHING
 
     def join(self, need: Need) -> None:
-        """Count this process; a second call raises what it needs, and never lowers it."""
+        """Register this process, or raise its need; the need is never lowered."""
         if self._mine is None:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -47,7 +48,7 @@ class Users:
         os.pwrite(file, str(max(need, _need_of(path))).encode(), 0)
 
     def leave(self) -> Need:
-        """Count this process no more; returns what it needed."""
+        """Unregister this process; return its need."""
         need = self.mine
         if self._mine:
             path, file = self._mine
@@ -61,7 +62,7 @@ class Users:
             os.set_inheritable(self._mine[1], True)
 
     def stay(self, need: Need) -> None:
-        """Leave a mark that outlives us: what is needed stays until `forget`."""
+        """Record a permanent need, which stays until `forget`."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         needed = max(need, _need_of(self._lasting))
         with open_private(self._lasting) as file:
@@ -72,11 +73,11 @@ class Users:
 
     @property
     def lasting(self) -> Need:
-        """What the user that never dies needs."""
+        """Need of the permanent user."""
         return _need_of(self._lasting)
 
     def needed(self) -> Need:
-        """The most that anybody else, alive or lasting, needs."""
+        """Return the highest need of all other users, living or permanent."""
         mine = self._mine[0] if self._mine else None
         others = (_need_of(path) for path in self._living() if path != mine)
         return max(others, default=Need.NOTHING)

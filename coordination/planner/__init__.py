@@ -1,13 +1,14 @@
-"""A plan as a graph. Pure: no I/O, no clock.
+"""Dependency graphs, forecasts and schedules of plans. Pure: no I/O, no clock.
 
-| file | |
+| module | content |
 |---|---|
-| `graph.py` | plan → DAG, checked: levels, ranks, critical path; needs `selection.py` `blockers.py` `refusals.py` `paths.py` `hours.py` |
-| `refusals.py` | why a plan cannot be carried out |
-| `gates.py` | milestones that need an approval, as nodes of the graph |
-| `resources.py` | what todos need of resources against what there is |
-| `schedule.py` `bound.py` | when each todo would run under each strategy; the least that any schedule could take |
-| `forecast.py` `ranking.py` `wait_chain.py` | how long it takes, which strategy is taken, what holds it up |
-| `render.py` `plan_picture.py` | as tree, mermaid, dot, JSON; as a picture, by `picture.py` `layout.py` `svg.py` |
-| `canvas.py` `delivery.py` | a level → Celery's chord or chain; what a message says |
+| `graph.py` | a plan as a validated graph: levels, ranks, critical path; its problems |
+| `selection.py` | the todos of a plan that a sweep executes |
+| `blockers.py` | blockers of todos across issues, plans and milestones |
+| `paths.py` | levels, ranks, critical path and redundant edges of an acyclic graph |
+| `gates.py` | milestones with a gate, as nodes of the graph |
+| `hours.py` | estimated, learned and assumed durations |
+| `resources.py` | resources that todos need, against their capacities |
+| `schedule.py` | simulated schedules of each strategy, and the lower bound of any schedule |
+| `forecast.py` `wait_chain.py` | duration, choice of strategy, bottleneck; the chain of waits in a schedule |
 """

@@ -1,9 +1,9 @@
-"""What holds a todo up.
+"""Blockers of todos, across todos, issues, plans and milestones.
 
-`blocked_by` and `blocking` name todos, issues, plans or milestones, and both make the same edge. So do an issue's and a
-milestone's `dependencies`. What blocks a plan blocks each of its todos, and a plan waits for its todos: so a todo that
-waits for its own plan is a cycle, and is named as one. A blocker counts until it is finished; behind a finished one
-nothing is looked at.
+`blocked_by` and `blocking` name todos, issues, plans or milestones, and both make the same edge. So do the
+`dependencies` of issues and milestones. A blocker of a plan blocks each of its todos, and a plan waits for
+its todos; so a todo that waits for its own plan is a cycle, and is reported as one. A blocker counts until it
+is finished; the blockers of a finished one are not followed.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ OVER = FINISHED | CANCELLED
 REASONS_SHOWN = 3
 NO_GATES: Mapping[str, Todo] = MappingProxyType({})
 SUGGESTIONS = 10
-"""Looking for a similar name reads all names, so only the first few unknown ones get a suggestion."""
+"""Number of unknown names that get a suggestion, because each search reads all names."""
 
 
 class Register:
-    """Everything in the file that can hold a todo up, by name, and what each waits for.
+    """All records that can block a todo, by name, and the blockers of each.
 
-    With a plan: as a sweep of it sees them, its todos being those that it owns without being named by them, too, and its
-    milestones with a `gate` being todos of it.
+    With a plan, the records are seen as in a sweep of it: its todos include those that it owns without being
+    named by them, and its milestones with a `gate` are todos.
     """
 
     def __init__(self, ecosystem: Ecosystem, plan: Plan | None = None, gates: Mapping[str, Todo] = NO_GATES) -> None:
@@ -51,7 +51,9 @@ class Register:
                 self._todos_of[todo.plan].append(todo.id)
 
     def waits_for(self, name: str) -> dict[str, None]:
-        """The names of its direct blockers, finished or not, declared or not; each once, in the file's order."""
+        """Return the names of the direct blockers, whatever their status, declared or not; each once, in the
+        file's order.
+        """
         item = self.items[name]
         others = self._blocked_by_others.get(name, ())
         if isinstance(item, Todo):
@@ -61,7 +63,7 @@ class Register:
         return dict.fromkeys([*item.dependencies, *others])
 
     def todos_of(self, plan: Plan) -> Collection[str]:
-        """As the ecosystem says it, without a look at all todos for each plan."""
+        """Return the same as `Ecosystem.todos_of`, without searching all todos for each plan."""
         return self._todos_of.get(plan.id) or [todo.id for todo in self._ecosystem.todos_of(plan)]
 
     def is_open(self, name: str) -> bool:
@@ -71,11 +73,13 @@ class Register:
         return status not in OVER or (status is TodoStatus.COMPLETED and self._recurs(name))
 
     def _recurs(self, name: str) -> bool:
-        """Whether it is a todo of the plan at hand, and each sweep of that runs all of them."""
+        """Return whether the name is a todo of the present plan and that plan is recurring, so that each
+        sweep runs it.
+        """
         return self._plan is not None and self._plan.recurring and name in self._members
 
     def trace(self, todos: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """The open direct blockers of each of these todos, and of all that stands behind them."""
+        """Return the open direct blockers of each of these todos, and of all their blockers, transitively."""
         waits: dict[str, tuple[str, ...]] = {}
         ahead = list(todos)[::-1]
         while ahead:
@@ -86,7 +90,9 @@ class Register:
         return waits
 
     def completed_before(self, todos: Iterable[str]) -> dict[str, str]:
-        """Return each completed todo that one of these waits for, be it behind what is finished → that one of these."""
+        """Return the completed todos that these todos depend on, also behind finished records, each with the
+        todo that depends on it.
+        """
         found: dict[str, str] = {}
         ahead, seen = [(name, name) for name in todos][::-1], set[str]()
         while ahead:
@@ -100,7 +106,7 @@ class Register:
         return found
 
     def words(self, name: str) -> str:
-        """What stands in the way, to be read after "blocked by"."""
+        """Return a description of the blocker, to follow "blocked by"."""
         if name in self._members:
             return f"{name}, which is not part of this sweep"
         item = self.items[name]
@@ -108,7 +114,7 @@ class Register:
         return f"{words} of {item.plan}" if isinstance(item, Todo) and item.plan else words
 
     def problems(self, todos: Mapping[str, Todo]) -> list[str]:
-        """What these todos name that is not declared or cancelled, one sentence each, with what to do."""
+        """Return a sentence, with its remedy, for each undeclared or cancelled blocker of these todos."""
         unknown, cancelled = self._unknown(todos.values()), self._cancelled(todos)
         return [*self._say_unknown(unknown), *(self._say_cancelled(name, held) for name, held in cancelled.items())]
 
@@ -116,7 +122,9 @@ class Register:
         return self._plan.id if self._plan and todo.id in self._members else todo.plan
 
     def _blockers_of_plan(self, plan_id: str | None) -> list[str]:
-        """A todo that says it is blocking its own plan only repeats that the plan waits for it."""
+        """Return the blockers of a plan, without its own todos: those only repeat that the plan waits for
+        them.
+        """
         if plan_id is None or plan_id not in self._blocked_by_others:
             return []
         if plan_id not in self._holding_plan:
@@ -126,7 +134,9 @@ class Register:
         return self._holding_plan[plan_id]
 
     def _unknown(self, todos: Iterable[Todo]) -> list[tuple[str, str, str]]:
-        """A misspelt `blocking` loses an edge as surely as a misspelt `blocked_by`: a todo would start too early."""
+        """Return unknown names. A misspelt `blocking` loses an edge as a misspelt `blocked_by` does, and a
+        todo would start too early.
+        """
         named = [(t.id, "blocked by", name) for t in todos for name in t.blocked_by if name not in self.items]
         return named + [(t.id, "blocking", name) for t in todos for name in t.blocking if name not in self.items]
 
@@ -145,14 +155,16 @@ class Register:
 
     def _say_cancelled(self, name: str, held: Collection[str]) -> str:
         verb = "waits" if len(held) == 1 else "wait"
-        return f"{name} is cancelled, but {listed(held)} {verb} for it: take the dependency out, or reopen {name}"
+        return f"{name} is cancelled, but {listed(held)} {verb} for it: remove the dependency, or reopen {name}"
 
 
 def blocked_from_outside(
     order: Iterable[str], waits: Mapping[str, tuple[str, ...]], selected: Collection[str], register: Register
 ) -> dict[str, str]:
-    """Every todo of `selected` that cannot run, because something outside is open or because what it waits for cannot
-    run, with the words for what holds it up. `order` is topological.
+    """Return the todos of `selected` that cannot run, with a description of their blockers.
+
+    A todo cannot run if a blocker outside of the selection is open, or if a blocker cannot run itself.
+    `order` is topological.
     """
     blocked: dict[str, str] = {}
     root: dict[str, str] = {}
@@ -173,7 +185,9 @@ def _reasons(words: list[str]) -> str:
 
 
 def _items(ecosystem: Ecosystem, plan: Plan | None, gates: Mapping[str, Todo]) -> dict[str, Item]:
-    """Where two plans have a milestone of the same name, the plan at hand means its own."""
+    """Return all records by name. If two plans have a milestone of the same name, it means that of the
+    present plan.
+    """
     coordination = ecosystem.coordination
     milestones = [m for p in (*coordination.plans, *([plan] if plan else [])) for m in p.milestones]
     work: tuple[Item, ...] = (*coordination.issues, *coordination.plans, *coordination.todos)

@@ -1,13 +1,16 @@
-"""Which of the ready todos goes first, under dataflow: of three rankings the one that does best in simulation. Pure.
+"""Forecasts of a plan: its duration under each strategy by simulation, the choice of strategy, and the
+bottleneck. Pure.
 
-A list schedule is only as good as its list, and none is best for every plan (Graham 1969). The longest remaining path is best nearly
-always; it is blind to repositories, whose todos go one at a time, and it may lose to the order of the levels by a hair. Over 1,800
-plans the path alone took longer than levels in 16, the better of the first two in 4, the best of the three in none.
+The schedules and the lower bound are computed in schedule.py. The bottleneck is the dominant term of the
+bound; if a schedule takes longer than the bound, it is what the todos on its wait chain waited for longest
+(wait_chain.py).
 
-How long a plan takes under each strategy, foreseen by simulation, and what holds it up. Pure: no I/O, no clock, no networkx.
-
-How the two schedules are made: schedule.py. The least that any could take: bound.py. What holds a plan up is the term of that bound
-that dominates; where a schedule takes longer than the bound, what was waited for: wait_chain.py.
+Under dataflow, the ready todo with the highest rank starts first; of three rankings, the one with the
+shortest simulated schedule is taken. A list schedule is only as good as its list, and no list is best for
+every plan (Graham 1969). The longest remaining path is best for nearly all plans, but it ignores that todos
+of one repository run one at a time, and it can be slightly worse than the order of the levels. Over 1,800
+plans, the path alone took longer than levels in 16, the better of the first two in 4, the best of the three
+in none.
 """
 
 from __future__ import annotations
@@ -37,21 +40,23 @@ if TYPE_CHECKING:
     from coordination.planner.graph import PlanGraph
 
 Remaining = Mapping[str, float]
-"""Hours from each todo to the end, as they are believed to be: the more, the more urgent."""
+"""Assumed hours from each todo to the end; todos with more are more urgent."""
 AT_THE_BOUND = 1 + 1e-9
 STRICTLY = 100
-"""So far apart that waiting hardly counts: in the order of the levels, and no other."""
+"""Factor that separates ranks so far that waiting hardly counts: todos start in the order of the levels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranked:
     remaining: Remaining
     schedule: Schedule
-    """What comes of it."""
+    """The simulated result of this ranking."""
 
 
 def ranked(graph: PlanGraph, levels: Schedule, slots: int, supply: Supply) -> Ranked:
-    """`levels`: the schedule of the other strategy. Looks no further once nothing could be better."""
+    """Return the best ranking for dataflow; stops when no other ranking can be better. `levels` is the
+    schedule by levels.
+    """
     least = AT_THE_BOUND * bound(graph.hours, graph.predecessors, graph.repo_of, slots)
     tried: list[Ranked] = []
     for remaining in _rankings(graph, levels):
@@ -72,7 +77,7 @@ def _rankings(graph: PlanGraph, levels: Schedule) -> Iterator[Remaining]:
 
 
 def _with_repos(graph: PlanGraph) -> Remaining:
-    """The longest remaining path, where what is left in a repository is a path as well."""
+    """Return the longest remaining path, with the work that is left in each repository as another path."""
     left = _left_in_repo(graph)
     rank: dict[str, float] = {}
     for name in reversed(tuple(graph.todos)):
@@ -92,12 +97,12 @@ def _left_in_repo(graph: PlanGraph) -> Remaining:
 
 
 NEAR = 0.01
-"""A schedule that is no more above its bound is held up by what makes the bound."""
+"""Relative distance to the bound within which the term of the bound is the bottleneck."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The terms of the bound, in hours."""
+    """The terms of the lower bound, in hours."""
 
     path_h: float
     slots: int
@@ -112,12 +117,12 @@ class Limits:
 class Bottleneck:
     kind: Cause
     name: str
-    """Of the repository or resource; else empty."""
+    """Name of the repository or resource, else empty."""
     hours: float
-    """What it takes at least, or for how long it was waited for."""
+    """Minimal hours that it needs, or hours that todos waited for it."""
     seen_in: Literal["bound", "simulation"]
     reason: str
-    """In words."""
+    """Explanation for people."""
 
 
 def find(limits: Limits, run: Run) -> Bottleneck:
@@ -134,12 +139,12 @@ def find(limits: Limits, run: Run) -> Bottleneck:
 
 
 def _dominant(limits: Limits) -> Bottleneck:
-    """Among equals the one that more machines could help least."""
+    """Return the dominant term; among equal ones the one that more machines would help least."""
     by_slots = limits.work_h / limits.slots
     terms = [
         (limits.path_h, Cause.PATH, "", "no todo of it can start before the one before it has ended"),
         (limits.repo_h, Cause.REPO, limits.repo, f"{say(limits.repo_h)} of work, one todo at a time"),
-        (limits.resource_h, Cause.RESOURCE, limits.resource, f"in use for {say(limits.resource_h)}, were all of it always in use"),
+        (limits.resource_h, Cause.RESOURCE, limits.resource, f"in use for {say(limits.resource_h)} at full utilisation"),
         (by_slots, Cause.SLOTS, "", f"{say(limits.work_h)} of work, {limits.slots} at once"),
     ]  # fmt: skip
     hours, kind, name, why = max(terms, key=lambda term: round(term[0], 9))
@@ -165,14 +170,16 @@ class CriticalTodo:
 
 @dataclass(frozen=True, kw_only=True)
 class Saving:
-    """What would be gained by more of something, simulated."""
+    """Simulated effect of one more slot or unit of a resource."""
 
     of: str
     """`slot`, or the name of a resource."""
     hours: float
-    """That it would take then, by the strategy that a sweep would take then."""
+    """Duration of the plan with it, by the strategy that a sweep would then choose."""
     saves_h: float
-    """Below zero, as list schedules can be longer with more of everything (Graham 1969)."""
+    """Hours saved; may be negative, because a list schedule can take longer with more
+    capacity (Graham 1969).
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,41 +188,43 @@ class Forecast:
     levels_h: float
     dataflow_h: float
     bound_h: float
-    """What no schedule can beat: max(longest path, work / slots, work of the busiest repo, use of the busiest resource / its capacity)."""
+    """Lower bound of any schedule: max(longest path, work / slots, work of the busiest repository, use of the
+    busiest resource / its capacity).
+    """
     work_h: float
     critical_h: float
     critical_path: tuple[CriticalTodo, ...]
-    """First todo first."""
+    """Todos of the critical path in order of execution."""
     slots: int
-    """How many todos can run at once: one for each repo, or fewer where `max_parallel` says so."""
+    """Number of todos that can run at once: one per repository, limited by `max_parallel`."""
     busiest_repo: str
-    """The repo with the most work; empty when there is nothing to do."""
+    """Repository with the most work; empty if there is nothing to do."""
     busiest_repo_h: float
     busiest_resource: str
-    """The resource that is in use for longest, were all of it always in use; empty when none is needed."""
+    """Resource that is in use for longest at full utilisation; empty if none is needed."""
     busiest_resource_h: float
     strategy: Strategy
-    """The one that the sweep takes: never `auto`."""
+    """Strategy that a sweep uses; never `auto`."""
     reason: str
     bottleneck: Bottleneck | None
-    """Of that strategy; None when there is nothing to do."""
+    """Bottleneck under that strategy; None if there is nothing to do."""
     one_more_slot: Saving | None
     one_more_resource: Saving | None
-    """Of the resource that is the bottleneck, if one is."""
+    """Effect of one more unit of the bottleneck, if that is a resource."""
     estimated: int
-    """How many todos have an estimate."""
+    """Number of todos with an estimate."""
     learned: int
-    """How many have none, and count for the median of others like them in earlier runs."""
+    """Number of todos without an estimate whose hours are the median of similar todos in earlier runs."""
     assumed: int
-    """Of how many nothing is known: they count for `assumed_h` each."""
+    """Number of todos without estimate or experience, which count for `assumed_h` each."""
     assumed_h: float
     approvals: int
-    """How many are waited for on the way; no time is counted for them."""
+    """Number of approvals that the plan needs; no time is counted for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The strategy to take, and why."""
+    """The chosen strategy, with the reason and both simulations."""
 
     strategy: Strategy
     reason: str
@@ -223,7 +232,7 @@ class Choice:
     levels: Schedule
     dataflow: Schedule
     remaining: Remaining
-    """By which dataflow ranks what is ready."""
+    """Ranking of ready todos under dataflow."""
 
     @property
     def taken(self) -> Schedule:
@@ -233,8 +242,9 @@ class Choice:
 def choose_strategy(
     graph: PlanGraph, *, max_parallel: int | None = None, margin: float = 0.05, strategy: Strategy | None = None
 ) -> Choice:
-    """Both strategies foreseen, and the one to take. `max_parallel` and `strategy` default to what the plan says;
-    `auto` takes levels unless dataflow is more than `margin` faster.
+    """Simulate both strategies and choose one. `max_parallel` and `strategy` default to the plan's values.
+
+    `auto` chooses levels unless dataflow is faster by more than `margin`.
     """
     slots = slots_for(set(graph.repo_of.values()) - {MILESTONE_REPO}, max_parallel or graph.plan.max_parallel)
     return _weighed(graph, slots, graph.supply, strategy or graph.plan.strategy, margin)
@@ -253,7 +263,7 @@ def _weighed(graph: PlanGraph, slots: int, supply: Supply, asked: Strategy, marg
 def forecast(
     graph: PlanGraph, *, max_parallel: int | None = None, margin: float = 0.05, strategy: Strategy | None = None
 ) -> Forecast:
-    """What `weigh` foresees, with what holds the plan up."""
+    """Return the forecast of `choose_strategy` with the plan's bottleneck."""
     choice = choose_strategy(graph, max_parallel=max_parallel, margin=margin, strategy=strategy)
     asked = strategy or graph.plan.strategy
 
@@ -310,7 +320,9 @@ def _simulated(graph: PlanGraph, schedule: Schedule) -> Run:
 
 
 def choose(asked: Strategy, levels: float, dataflow: float, margin: float) -> tuple[Strategy, str]:
-    """The strategy to take and why, in a sentence. `levels` and `dataflow` are the hours that each would take."""
+    """Return the strategy and the reason, in a sentence. `levels` and `dataflow` are the hours that each
+    would take.
+    """
     if asked is not Strategy.AUTO:
         return asked, f"{asked} was asked for ({_both(levels, dataflow)})"
     if levels == dataflow:

@@ -1,6 +1,7 @@
-"""Milestones that need an approval. In the graph of their plan each is a node of its own: a person decides, in no repository.
+"""Milestones with a gate, as nodes of their plan's graph: a person approves them, in no repository.
 
-A milestone without a gate is none: it holds up from outside what waits for it, until the file says that it is completed.
+A milestone without a gate is not a node: it blocks its dependents from outside until the file says that it is
+completed.
 """
 
 from __future__ import annotations
@@ -11,24 +12,24 @@ from coordination.models import OPEN_TODO, Ecosystem, Gate, ManualAction, Plan, 
 from coordination.planner.hours import say
 
 MILESTONE_REPO = "-"
-"""Stands for the repository of what is done in none."""
+"""Repository of todos that work in none."""
 DONE = {Verdict.APPROVE: "approved", Verdict.REJECT: "rejected"}
 
 
 def when_nobody_comes(gate: Gate) -> str:
-    """`rejected after 24 h`; empty where it is waited for as long as it takes."""
+    """Return what happens without an approval, as `rejected after 24 h`; "" if the gate has no timeout."""
     if gate.timeout is None:
         return ""
     return f"{DONE[gate.on_timeout]} after {say(gate.timeout.total_seconds() / 3600)}"
 
 
 def repos_of(ecosystem: Ecosystem) -> dict[str, Repo]:
-    """By name, with the one that stands for none."""
+    """Return the repositories by name, including MILESTONE_REPO."""
     return {repo.name: repo for repo in (*ecosystem.repos, Repo(name=MILESTONE_REPO))}
 
 
 def gates_of(plan: Plan) -> dict[str, Todo]:
-    """Every milestone of the plan that has a gate, as what a run does: whatever its status."""
+    """Return a todo for each milestone of the plan with a gate, whatever its status."""
     return {
         milestone.id: Todo(
             id=milestone.id,
@@ -51,14 +52,14 @@ def is_milestone(todo: Todo) -> bool:
 
 
 def asks(todo: Todo) -> bool:
-    """Whether an approval is needed: whoever does a manual todo needs none, and its gate says only what happens in time."""
+    """Return whether the todo needs an approval. A manual todo needs none; its gate only sets a timeout."""
     return todo.gate is not None and (is_milestone(todo) or not isinstance(todo.action, ManualAction))
 
 
 def joining(
     gates: Mapping[str, Todo], todos: Mapping[str, Todo], waits: Mapping[str, tuple[str, ...]]
 ) -> dict[str, Todo]:
-    """The open ones that these todos wait for, directly or behind one another."""
+    """Return the open gates that these todos wait for, directly or through other gates."""
     joined: dict[str, Todo] = {}
     ahead = list(todos)
     while ahead:

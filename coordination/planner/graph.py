@@ -1,9 +1,8 @@
-"""Why a plan cannot be carried out, a sentence each, with what to do; for a cycle, one shortest cycle of each knot in the graph.
+"""A plan as a graph of todos: validated, ordered and measured.
 
-A plan as a graph of todos: checked, ordered and measured.
-
-`build` turns what people wrote into a `PlanGraph`, or refuses with everything that is wrong at once. It imports
-networkx, which costs 110 ms: import this module where a graph is needed, not before.
+`build` turns the file's records into a `PlanGraph`, or raises PlanRefused with every problem at once,
+including one shortest cycle of each strongly connected component. The module imports networkx, which costs
+110 ms; import it only where a graph is needed.
 """
 
 from __future__ import annotations
@@ -30,7 +29,9 @@ Edges = dict[str, set[str]]
 
 
 def shortest_cycles(graph: nx.DiGraph[str]) -> list[list[str]]:
-    """One shortest cycle `[A, B, C, A]` of each strongly connected component (Tarjan 1972, by networkx)."""
+    """Return one shortest cycle `[A, B, C, A]` of each strongly connected component (Tarjan 1972, by
+    networkx).
+    """
     position = {name: i for i, name in enumerate(graph)}
     found = []
     for component in nx.strongly_connected_components(graph):
@@ -42,17 +43,20 @@ def shortest_cycles(graph: nx.DiGraph[str]) -> list[list[str]]:
 
 
 def _from_first(cycle: list[str], position: Mapping[str, int]) -> list[str]:
-    """The same ring, told from the node that the graph has first: the message does not change from run to run."""
+    """Return the cycle starting at its first node in the graph's order, so that messages are stable from run
+    to run.
+    """
     ring = cycle[:-1]
     first = ring.index(min(ring, key=position.__getitem__))
     return [*ring[first:], *ring[:first], ring[first]]
 
 
 def _shortest_cycle(names: Iterable[str], adjacency: Mapping[str, Iterable[str]]) -> list[str]:
-    """Itai and Rodeh 1978: a breadth-first search from each node, none deeper than the best cycle so far.
+    """Return a shortest cycle (Itai and Rodeh 1978): a breadth-first search from each node, limited by the
+    best cycle so far.
 
-    A node whose search is done cannot lie on a shorter cycle: it goes, and so does all that lies on no cycle without
-    it. One ring of 10,000 todos is then searched once, not 10,000 times.
+    A node whose search is done cannot lie on a shorter cycle. It is removed, with all nodes that lie on no
+    cycle without it. So one cycle of 10,000 todos is searched once, not 10,000 times.
     """
     after: Edges = {name: {other for other in adjacency[name] if other in adjacency} for name in names}
     before: Edges = {name: set() for name in after}
@@ -68,7 +72,7 @@ def _shortest_cycle(names: Iterable[str], adjacency: Mapping[str, Iterable[str]]
 
 
 def _drop(name: str, after: Edges, before: Edges) -> None:
-    """Take the node out, and then every node that has no edge left on one of its sides."""
+    """Remove the node, and then every node that has no predecessors or no successors left."""
     going = [name]
     while going:
         gone = going.pop()
@@ -104,15 +108,15 @@ def ambiguous(gates: Mapping[str, Todo], register: Register) -> Iterable[str]:
 def cycles(graph: nx.DiGraph[str]) -> Iterable[str]:
     if not nx.is_directed_acyclic_graph(graph):
         for cycle in shortest_cycles(graph):
-            yield f"a cycle: {' → '.join(cycle)}: take one of these dependencies out"
+            yield f"a cycle: {' → '.join(cycle)}: remove one of these dependencies"
 
 
 def refusal(plan: Plan, problems: list[str]) -> PlanRefused:
     hint = "correct ecosystem.yaml, then: coord validate"
     if len(problems) == 1:
-        return PlanRefused(f"{plan.id} cannot be carried out: {problems[0]}", hint)
+        return PlanRefused(f"{plan.id} cannot be executed: {problems[0]}", hint)
     lines = "\n".join(f"  - {problem}" for problem in problems)
-    return PlanRefused(f"{plan.id} cannot be carried out, for {len(problems)} reasons:\n{lines}", hint)
+    return PlanRefused(f"{plan.id} cannot be executed, for {len(problems)} reasons:\n{lines}", hint)
 
 
 PRIORITY = {level: i for i, level in enumerate((Level.CRITICAL, Level.HIGH, Level.MEDIUM, Level.LOW))}
@@ -121,49 +125,52 @@ Neighbours = Mapping[str, tuple[str, ...]]
 
 @dataclass(frozen=True, kw_only=True)
 class PlanGraph:
-    """What a sweep of the plan would do. What takes time to work out is worked out when it is first asked for."""
+    """The todos that a sweep of the plan would execute, with their order. Expensive properties are computed
+    on first use.
+    """
 
     plan: Plan
     todos: Mapping[str, Todo]
-    """Those that will run, predecessors first: level by level, in the file's order within a level. Milestones with a gate are
-    among them (`gates.py`)."""
+    """Todos that will run, predecessors first: by level, in the file's order within a level; includes
+    milestones with a gate.
+    """
     predecessors: Neighbours
-    """The direct ones among `todos`."""
+    """Direct predecessors among `todos`."""
     successors: Neighbours
     blocked: Mapping[str, str]
-    """Open todos that cannot run, each with what holds it up, to be read after "blocked by"."""
+    """Open todos that cannot run, each with its blockers as a phrase that follows "blocked by"."""
     blocked_todos: Mapping[str, Todo]
     unreachable: tuple[str, ...]
-    """Those of `blocked` that nothing outside holds up directly: they stand behind one that is blocked."""
+    """Todos of `blocked` that are blocked only by other blocked todos."""
     assumed_hours: float
-    """What a todo counts for of which nothing is known."""
+    """Hours of a todo without estimate or experience."""
     done: int
-    """How many todos of the plan are completed already, or cancelled."""
+    """Number of the plan's todos that are completed already."""
     cancelled: int
     left_out: tuple[str, ...]
-    """Open todos of the plan that the selectors did not ask for."""
+    """Open todos of the plan that the selectors excluded."""
     capacities: Mapping[str, int]
-    """Of all resources."""
+    """Capacities of all resources."""
     nothing_to_do: str
-    """Why there is nothing to do, as words; empty when there is something, be it all blocked."""
+    """Reason why there is nothing to do; empty if there are open todos, even if all are blocked."""
 
     learned: Mapping[str, float] = field(default_factory=dict)
-    """The hours of todos without an estimate, from others like them that were done."""
+    """Hours of todos without an estimate, from similar todos in earlier runs."""
 
-    def knowing(self, learned: Learned) -> PlanGraph:
-        """With what was learned in earlier runs."""
-        unsaid = [(n, t) for n, t in self.todos.items() if t.estimated_hours is None and not is_milestone(t)]
-        found = {name: hours for name, todo in unsaid if (hours := learned_hours(todo, learned)) is not None}
+    def with_learned(self, learned: Learned) -> PlanGraph:
+        """Return the graph with the hours learned in earlier runs."""
+        unestimated = [(n, t) for n, t in self.todos.items() if t.estimated_hours is None and not is_milestone(t)]
+        found = {name: hours for name, todo in unestimated if (hours := learned_hours(todo, learned)) is not None}
         return replace(self, learned=found) if found else self
 
     @cached_property
     def unknown(self) -> Collection[Group]:
-        """What would have to be learned."""
+        """Groups of todos whose hours are unknown."""
         return groups(todo for todo in self.todos.values() if not is_milestone(todo))
 
     @cached_property
     def hours(self) -> Mapping[str, float]:
-        """Nobody can foresee how long an approval takes: a milestone's counts for nothing."""
+        """Hours by todo; an approval counts as 0, because its duration cannot be forecast."""
         return {
             name: 0.0 if is_milestone(todo) else todo.estimated_hours or self.learned.get(name, self.assumed_hours)
             for name, todo in self.todos.items()
@@ -171,7 +178,9 @@ class PlanGraph:
 
     @cached_property
     def repo_of(self) -> Mapping[str, str]:
-        """Where each takes its repository and a slot: what a person does takes neither."""
+        """Repository by todo; MILESTONE_REPO for manual todos, which occupy neither a
+        repository nor a slot.
+        """
         return {n: MILESTONE_REPO if isinstance(t.action, ManualAction) else t.repo for n, t in self.todos.items()}
 
     @cached_property
@@ -186,34 +195,36 @@ class PlanGraph:
 
     @cached_property
     def assumed(self) -> int:
-        """Of how many of `todos` nothing is known."""
-        unsaid = sum(t.estimated_hours is None and not is_milestone(t) for t in self.todos.values())
-        return unsaid - len(self.learned)
+        """Number of todos without estimate or experience."""
+        unestimated = sum(t.estimated_hours is None and not is_milestone(t) for t in self.todos.values())
+        return unestimated - len(self.learned)
 
     @cached_property
     def milestones(self) -> tuple[str, ...]:
-        """Those of `todos` that are none: an approval is all that they need."""
+        """Nodes of `todos` that are milestones, which only need an approval."""
         return tuple(name for name, todo in self.todos.items() if is_milestone(todo))
 
     @property
     def approvals(self) -> tuple[str, ...]:
-        """Those of `todos` that wait for one before they begin, or at all."""
+        """Nodes of `todos` that need an approval."""
         return tuple(name for name, todo in self.todos.items() if asks(todo))
 
     @property
     def size(self) -> str:
-        """How much will run: `3 todos`, `3 todos and 1 milestone`."""
+        """The amount of work in words: `3 todos`, `3 todos and 1 milestone`."""
         words = counted(len(self.todos) - len(self.milestones), "todo")
         return f"{words} and {counted(len(self.milestones), 'milestone')}" if self.milestones else words
 
     @cached_property
     def depth(self) -> Mapping[str, int]:
-        """The index in `levels` of each todo."""
+        """Index in `levels` by todo."""
         return paths.depths(self.todos, self.predecessors)
 
     @cached_property
     def levels(self) -> tuple[tuple[str, ...], ...]:
-        """The todos whose predecessors all stand in earlier levels, each level most urgent first."""
+        """Todos by level, so that all predecessors are in earlier levels; each level with the most urgent
+        first.
+        """
         levels: list[list[str]] = [[] for _ in range(1 + max(self.depth.values(), default=-1))]
         for name in self.order:
             levels[self.depth[name]].append(name)
@@ -221,15 +232,15 @@ class PlanGraph:
 
     @cached_property
     def rank(self) -> Mapping[str, float]:
-        """The hours of the longest way from each todo to the end of the plan, itself included."""
+        """Hours of the longest path from each todo to the end of the plan, including the todo."""
         return paths.ranks(tuple(self.todos), self.successors, self.hours)
 
     @cached_property
     def order(self) -> Mapping[str, int]:
-        """0, 1, 2 … from the most urgent todo to the least, in that order: one number that a sorted set can carry.
+        """Position of each todo from the most to the least urgent, as one number that a sorted set can hold.
 
-        The rank decides; only among equals does `priority`, and then the file's order. A critical todo on a short
-        path may wait for a minor one on the longest, since every minute lost there is lost for the whole plan.
+        The rank decides, then `priority`, then the file's order. So a todo of critical priority on a short
+        path may wait for a minor one on the longest path, because a delay there delays the whole plan.
         """
         position = {name: i for i, name in enumerate(self.todos)}
         urgency = {n: (-round(self.rank[n], DIGITS), PRIORITY[t.priority], position[n]) for n, t in self.todos.items()}
@@ -249,12 +260,12 @@ class PlanGraph:
 
     @property
     def parallelism(self) -> float:
-        """How many todos run at once on average when nothing but their order holds them up: work / critical path."""
+        """Average number of todos that run at once if only dependencies limit them: work / critical path."""
         return self.work_hours / self.critical_hours if self.todos else 0.0
 
     @property
     def width(self) -> int:
-        """The size of the largest level."""
+        """Size of the largest level."""
         return max(map(len, self.levels), default=0)
 
     @property
@@ -263,20 +274,20 @@ class PlanGraph:
 
     @cached_property
     def redundant(self) -> tuple[tuple[str, str], ...]:
-        """The edges that a longer path implies; nothing changes without them."""
+        """Edges that a longer path implies."""
         return paths.redundant_edges(tuple(self.todos), self.predecessors)
 
     @cached_property
     def repos(self) -> tuple[str, ...]:
-        """The repos in which something will run."""
+        """Repositories in which todos will run."""
         return tuple(dict.fromkeys(todo.repo for todo in self.todos.values() if not is_milestone(todo)))
 
 
 def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGraph:
-    """The graph of a plan's open todos that are asked for.
+    """Build the graph of the plan's selected open todos.
 
-    Raises NotFound for a plan, repo, tag, role or todo of that name that is not there, and PlanRefused with every cycle, unknown
-    or cancelled blocker, undeclared repo and lack of a resource at once.
+    Raises NotFound for an unknown plan, repository, tag, role or todo, and PlanRefused with all cycles,
+    unknown or cancelled blockers, undeclared repositories and resource shortfalls at once.
     """
     plan = find_plan(ecosystem, plan_id)
     selection = select(ecosystem, plan, wanted)
@@ -307,7 +318,9 @@ def build(ecosystem: Ecosystem, plan_id: str, wanted: Selectors = ALL) -> PlanGr
 
 
 def _joined(selection: Selection, gates: Mapping[str, Todo], waits: Neighbours) -> dict[str, Todo]:
-    """Whoever sweeps all of the plan is asked at each of its gates; else only at those before what is swept."""
+    """Return the gates that take part: all open ones if the whole plan is swept, else those that the selected
+    todos wait for.
+    """
     if selection.todos and not selection.left_out:
         return open_ones(gates)
     return joining(gates, selection.todos, waits)
@@ -315,7 +328,7 @@ def _joined(selection: Selection, gates: Mapping[str, Todo], waits: Neighbours) 
 
 def _digraph(todos: Iterable[str], waits: Neighbours) -> nx.DiGraph[str]:
     graph: nx.DiGraph[str] = nx.DiGraph()
-    graph.add_nodes_from(todos)  # first, and in the file's order: cycles are told in the order of the nodes
+    graph.add_nodes_from(todos)  # first, and in the file's order, which determines the order of cycles
     graph.add_edges_from((before, name) for name, others in waits.items() for before in others)
     return graph
 
@@ -332,7 +345,7 @@ def _graph(
     held = {name: todo for name, todo in selection.todos.items() if name in blocked}
     running = sorted((name for name in selection.todos if name not in blocked), key=depth.__getitem__)
     if all(is_milestone(selection.todos[name]) for name in running):
-        running = []  # nobody is asked about what nothing can follow
+        running = []  # an approval is pointless if no todo can follow
     return PlanGraph(
         plan=plan,
         todos={name: selection.todos[name] for name in running},
@@ -351,11 +364,13 @@ def _graph(
 
 
 AD_HOC = "ad-hoc"
-"""The plan of a todo that belongs to none."""
+"""Plan id of a todo that belongs to no plan."""
 
 
 def alone(ecosystem: Ecosystem, todo: Todo, timeout: timedelta | None = None) -> PlanGraph:
-    """The graph of nothing but this todo, in its plan or one made for it. `timeout`: instead of its own. Raises PlanRefused."""
+    """Return the graph of a single todo, in its plan or an ad-hoc one. `timeout` replaces the todo's own.
+    Raises PlanRefused.
+    """
     plan = next((p for p in ecosystem.coordination.plans if todo in ecosystem.todos_of(p)), None)
     if plan is None:
         plan = Plan(id=AD_HOC, title=f"only {todo.id}")

@@ -1,4 +1,4 @@
-"""How long todos take: what people estimated, what was learned where they did not, what is assumed, and how hours are said."""
+"""Durations of todos: estimated by people, learned from earlier runs, or assumed; and their formatting."""
 
 from __future__ import annotations
 
@@ -11,27 +11,31 @@ from urllib.parse import quote
 from coordination.models import Todo
 
 UNKNOWN_HOURS = 1.0
-"""Taken where no todo of the plan has an estimate: then the longest path is simply the one with the most todos."""
+"""Hours of a todo if no todo of the plan has an estimate; the critical path is then the one with the most
+todos.
+"""
 LABELS_LENGTH = 64
-"""Longer ones are told apart by a hash: a group's name is kept with each todo of a run."""
+"""Longest label part of a group's name; longer ones are hashed, because the name is stored with each todo of
+a run.
+"""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Todos that are taken to be alike: of one repository, one kind of action, the same labels."""
+    """Todos that are taken to be alike: same repository, kind of action and labels."""
 
     repo: str
     kind: str
-    """`shell`, or `shell:docs,urgent` of those with labels."""
+    """`shell`, or `shell:docs,urgent` for todos with labels."""
 
     @property
     def wider(self) -> Group:
-        """Whatever the labels."""
+        """The group without labels."""
         return Group(self.repo, self.kind.partition(":")[0])
 
 
 Learned = Mapping[Group, float]
-"""How many hours the todos of a group took in the median."""
+"""Median hours of the todos of each group."""
 
 
 def group_of(todo: Todo) -> Group:
@@ -39,7 +43,7 @@ def group_of(todo: Todo) -> Group:
 
 
 def kind_of(todo: Todo) -> str:
-    """One word, without spaces."""
+    """Return the kind of action and the labels as one word without spaces."""
     name = todo.action.type if todo.action else "agent"
     labels = ",".join(sorted(quote(label, safe="") for label in todo.labels))
     if len(labels) > LABELS_LENGTH:
@@ -48,25 +52,27 @@ def kind_of(todo: Todo) -> str:
 
 
 def groups(todos: Iterable[Todo]) -> set[Group]:
-    """Of those without an estimate, with what is looked at where nothing is known of a group."""
+    """Return the groups of todos without an estimate, and their wider groups as a fallback."""
     found = {group_of(todo) for todo in todos if todo.estimated_hours is None}
     return found | {group.wider for group in found}
 
 
 def learned_hours(todo: Todo, learned: Learned) -> float | None:
-    """Of its like, else of its repository and kind of action; None where nothing of either is known."""
+    """Return the hours of the todo's group, else of its wider group; None if neither is known."""
     group = group_of(todo)
     return learned.get(group, learned.get(group.wider))
 
 
 def assumed_hours(todos: Mapping[str, Todo]) -> float:
-    """What a todo counts for of which nothing is known: the median of the estimates. The mean would follow one outlier."""
+    """Return the hours of a todo without estimate or experience: the median of the estimates, as outliers
+    distort a mean.
+    """
     given = [todo.estimated_hours for todo in todos.values() if todo.estimated_hours is not None]
     return median(given) if given else UNKNOWN_HOURS
 
 
 def say(hours: float) -> str:
-    """`0 h`, `36 s`, `30 min`, `2.5 h`, `1,250 h`: as exact as an estimate deserves."""
+    """Return hours as text in suitable precision: `0 h`, `36 s`, `30 min`, `2.5 h`, `1,250 h`."""
     if hours == 0 or hours >= 1 - 1e-9:
         words = f"{hours:,.1f}" if hours >= 10 else f"{hours:.2f}".rstrip("0")
         return f"{words.removesuffix('.0').removesuffix('.')} h"

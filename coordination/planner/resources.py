@@ -1,4 +1,4 @@
-"""What todos need of resources against what there is. Pure."""
+"""Resources that todos need, compared with their capacities. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coordination.text import did_you_mean, listed
 class Supply:
     capacities: Mapping[str, int] = field(default_factory=dict)
     needs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    """Todo → resource → how much of it, while the todo runs."""
+    """Units of each resource that a todo holds while it runs: todo → resource → units."""
 
     def with_one_more(self, name: str) -> Supply:
         return replace(self, capacities={**self.capacities, name: self.capacities[name] + 1})
@@ -23,7 +23,7 @@ NOTHING_SHARED = Supply()
 
 
 def shortfalls(todos: Iterable[Todo], capacities: Mapping[str, int]) -> Iterator[str]:
-    """Why some of these todos would wait forever, one sentence each, with what to do."""
+    """Yield a sentence, with its remedy, for each todo that would wait for ever."""
     needs = [(todo, need) for todo in todos for need in todo.resources]
     users: dict[str, list[str]] = {}
     for todo, need in needs:

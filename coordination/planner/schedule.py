@@ -1,10 +1,9 @@
-"""The least that any schedule could take. Pure.
+"""Simulated schedules of a run: the start and end of each todo, and the lower bound of any schedule.
 
-When each todo of a run would start and end. Pure: no I/O, no clock, no networkx.
-
-List scheduling (Graham 1969) by the longest remaining path (HLFET: Adam, Chandy, Dickson 1974), with ageing: whenever a slot is
-free, the most urgent ready todo whose repo is free, and whose resources suffice, takes it. Who cannot start lets the next one
-by. A run's todos on one repo go one at a time, since they share its worktree.
+Pure: no I/O, no clock, no networkx. The method is list scheduling (Graham 1969) by the longest remaining path
+(HLFET: Adam, Chandy, Dickson 1974) with ageing: whenever a slot is free, the most urgent ready todo whose
+repository and resources are available takes it; a todo that cannot start does not block others. A run's todos
+in one repository run one at a time, because they share its worktree.
 """
 
 from __future__ import annotations
@@ -21,20 +20,22 @@ from coordination.planner.resources import NOTHING_SHARED, Supply
 
 
 def slots_for(repos: Collection[str], max_parallel: int | None = None) -> int:
-    """How many todos of one run can be under way at once."""
+    """Return the number of todos of one run that can run at once."""
     return max(1, min(len(repos), max_parallel or len(repos)))
 
 
 def bound(durations: Mapping[str, float], predecessors: Predecessors, repo_of: Mapping[str, str], slots: int) -> float:
-    """The least any schedule could take, in the unit of the durations: max(longest path, work / slots, work of the
-    busiest repo). A todo without a duration never ran, and counts for nothing.
+    """Return the lower bound of any schedule: max(longest path, work / slots, work of the busiest
+    repository).
+
+    The unit is that of the durations. A todo without a duration never ran, and counts as 0.
     """
     by_slots = work_of(durations, repo_of) / slots
     return max(longest_path(durations, predecessors), by_slots, busiest_repo(durations, repo_of)[1])
 
 
 def work_of(durations: Mapping[str, float], repo_of: Mapping[str, str]) -> float:
-    """What takes slots: what is done NOWHERE takes none."""
+    """Return the work that occupies slots; todos of MILESTONE_REPO occupy none."""
     return sum(duration for name, duration in durations.items() if repo_of[name] != MILESTONE_REPO)
 
 
@@ -47,7 +48,7 @@ def longest_path(durations: Mapping[str, float], predecessors: Predecessors) -> 
 
 
 def busiest_repo(durations: Mapping[str, float], repo_of: Mapping[str, str]) -> tuple[str, float]:
-    """The repo with the most work, and its work; ("", 0) where there is none."""
+    """Return the repository with the most work, and its work; ("", 0) if there is none."""
     work: defaultdict[str, float] = defaultdict(float)
     for name, duration in durations.items():
         if repo_of[name] != MILESTONE_REPO:
@@ -56,7 +57,9 @@ def busiest_repo(durations: Mapping[str, float], repo_of: Mapping[str, str]) -> 
 
 
 def busiest_resource(durations: Mapping[str, float], supply: Supply) -> tuple[str, float]:
-    """The resource that takes the longest, were all of it always in use, and how long; ("", 0) where none is needed."""
+    """Return the resource that is in use for longest at full utilisation, and for how long; ("", 0) if none
+    is needed.
+    """
     use: defaultdict[str, float] = defaultdict(float)
     for name, needs in supply.needs.items():
         for what, amount in needs.items():
@@ -66,31 +69,36 @@ def busiest_resource(durations: Mapping[str, float], supply: Supply) -> tuple[st
 
 Predecessors = Mapping[str, Collection[str]]
 Entry = tuple[float, int, str]
-"""Score, urgency, name: the smallest goes first."""
+"""Score, urgency, name; the smallest starts first."""
 Needs = tuple[tuple[str, int], ...]
 
 AGEING = 10
-"""So much longer a ready todo must have waited to go before one whose remaining path is one longer. Neither is ever passed
-over for ever: what becomes ready later than 10 longest paths after a todo goes behind it."""
+"""Ageing factor: a ready todo must have waited AGEING times longer than the difference to precede a todo with
+a longer remaining path.
+
+No todo waits for ever: a todo that becomes ready more than 10 longest paths later comes after it.
+"""
 
 
 DIGITS = 9
-"""So that 0.1 + 0.2 and 0.3 are equals, and microseconds in hours are not."""
+"""Digits that scores are rounded to: 0.1 + 0.2 equals 0.3, and microseconds in hours still differ."""
 
 
 def score(ready_at: float, remaining: float) -> float:
-    """Of two that are ready, the one with the smaller score goes first; both in one unit of time."""
+    """Return the score of a ready todo; the smaller one starts first. Both arguments have the same unit of
+    time.
+    """
     return ready_at - AGEING * remaining
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """When each todo starts and ends, in the unit of the durations, from 0."""
+    """Start and end of each todo from 0, in the unit of the durations."""
 
     start: Mapping[str, float]
     end: Mapping[str, float]
     ready: Mapping[str, float] = field(default_factory=dict)
-    """When nothing but a slot, its repo or a resource held it up any more."""
+    """Time from which a todo waited only for a slot, its repository or a resource."""
 
     @property
     def makespan(self) -> float:
@@ -107,11 +115,11 @@ def simulate(
     remaining: Mapping[str, float] | None = None,
     supply: Supply = NOTHING_SHARED,
 ) -> Schedule:
-    """The dataflow strategy: each todo starts as soon as its predecessors, its repo, its resources and a slot let it, the
-    smallest `score` first. What is done NOWHERE needs neither slot nor repo.
+    """Simulate dataflow: each todo starts once its predecessors, repository, resources and a slot permit,
+    lowest `score` first.
 
-    `remaining`: the longest path from each todo to the end, as it is believed to be; by default as the durations have it.
-    `urgency` decides between equals; without one, the order of `durations` does.
+    Todos of MILESTONE_REPO need neither slot nor repository. `remaining` is the longest path from each todo
+    to the end, by default that of the durations. `urgency` breaks ties, by default the order of `durations`.
     """
     if slots < 1:
         raise ValueError("a schedule needs at least one slot")
@@ -121,7 +129,7 @@ def simulate(
     def entry(name: str, now: float) -> Entry:
         return round(score(now, left[name]), DIGITS), order[name], name
 
-    return _Clock(durations, predecessors, repo_of, slots, entry, supply).run()
+    return _Simulation(durations, predecessors, repo_of, slots, entry, supply).run()
 
 
 def simulate_levels(
@@ -132,8 +140,8 @@ def simulate_levels(
     slots: int,
     supply: Supply = NOTHING_SHARED,
 ) -> Schedule:
-    """The levels strategy: no todo of a level starts before all of the earlier level have ended. Within a level its order counts:
-    all of it is ready at once.
+    """Simulate levels: a level starts when all todos of the previous one have ended, and its todos start in
+    its order.
     """
     ready: dict[str, float] = {}
     start: dict[str, float] = {}
@@ -161,21 +169,24 @@ def _remaining(durations: Mapping[str, float], predecessors: Predecessors) -> Ma
 
 
 @dataclass(eq=False)
-class _Line:
-    """The ready todos of one repo with the same needs: either any of them could start now, or none. It stands in one of three
-    places: among those to be tried, aside with its busy repo, or with those that are short of the same.
+class _Group:
+    """The ready todos of one repository with the same needs, of which either any or none could start now.
+
+    A group is in one of three places: open, set aside while its repository is busy, or short of resources.
     """
 
     repo: str
     needs: Needs
     todos: list[Entry] = field(default_factory=list)
     is_open: bool = False
-    """Whether it is among those to be tried."""
+    """True while the group is among those that may start."""
 
 
-class _Clock:
-    """One simulated run. What ends lets in only the first of each line that it held up, so that an event costs a few moves on heaps
-    however many wait, also where all of them wait for one resource.
+class _Simulation:
+    """One simulated run.
+
+    A todo that ends releases only the first todo of each waiting group. So an event costs a few heap
+    operations however many todos wait, also if all wait for one resource.
     """
 
     def __init__(
@@ -196,10 +207,10 @@ class _Clock:
         for name in durations:
             for before in set(predecessors.get(name, ())):
                 self._successors[before].append(name)
-        self._lines: dict[tuple[str, Needs], _Line] = {}
-        self._open: list[tuple[Entry, _Line]] = []
-        self._aside: defaultdict[str, list[_Line]] = defaultdict(list)
-        self._short: dict[Needs, list[tuple[Entry, _Line]]] = {}
+        self._groups: dict[tuple[str, Needs], _Group] = {}
+        self._open: list[tuple[Entry, _Group]] = []
+        self._set_aside: defaultdict[str, list[_Group]] = defaultdict(list)
+        self._short: dict[Needs, list[tuple[Entry, _Group]]] = {}
         self._short_of: defaultdict[str, set[Needs]] = defaultdict(set)
         self._busy: set[str] = set()
         self._running: list[tuple[float, Entry]] = []
@@ -209,83 +220,87 @@ class _Clock:
 
     def run(self) -> Schedule:
         for name in [name for name, missing in self._missing.items() if not missing]:
-            self._let_begin(name, 0.0)
-        self._fill(0.0)
+            self._mark_ready(name, 0.0)
+        self._start_ready(0.0)
         while self._running:
             now = self._running[0][0]
             while self._running and self._running[0][0] == now:
                 self._finish(heappop(self._running)[1][2], now)
-            self._fill(now)
+            self._start_ready(now)
         return Schedule(start=self._start, end=self._end, ready=self._ready)
 
-    def _let_begin(self, name: str, now: float) -> None:
-        """What takes no time (an approval) is over at once."""
+    def _mark_ready(self, name: str, now: float) -> None:
+        """Mark a todo as ready; a todo without duration (an approval) ends at once."""
         ahead = [name]
         while ahead:
             name = ahead.pop()
             self._ready[name] = now
             if not self._durations[name]:
                 self._start[name] = self._end[name] = now
-                ahead += self._freed_by(name)
+                ahead += self._newly_ready(name)
             elif self._repo_of[name] == MILESTONE_REPO:
                 self._begin(self._entry(name, now), now)
             else:
-                self._line_up(name, now)
+                self._enqueue(name, now)
 
-    def _line_up(self, name: str, now: float) -> None:
+    def _enqueue(self, name: str, now: float) -> None:
         key = self._repo_of[name], self._needs.get(name, ())
-        line = self._lines.get(key)
-        if line is None:
-            line = self._lines[key] = _Line(*key)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(*key)
         entry = self._entry(name, now)
-        first = not line.todos or entry < line.todos[0]
-        heappush(line.todos, entry)
+        first = not group.todos or entry < group.todos[0]
+        heappush(group.todos, entry)
         if first:
-            self._try(line)
+            self._offer(group)
 
-    def _try(self, line: _Line) -> None:
-        """An entry of before that its head has changed since is passed over when it comes up."""
-        if line.todos:
-            line.is_open = True
-            heappush(self._open, (line.todos[0], line))
+    def _offer(self, group: _Group) -> None:
+        """Offer the group for a start. An entry that is outdated because its head has changed is skipped when
+        it is popped.
+        """
+        if group.todos:
+            group.is_open = True
+            heappush(self._open, (group.todos[0], group))
 
-    def _fill(self, now: float) -> None:
+    def _start_ready(self, now: float) -> None:
         while self._free_slots and self._open:
-            entry, line = heappop(self._open)
-            if not line.is_open or not line.todos or line.todos[0] != entry:
+            entry, group = heappop(self._open)
+            if not group.is_open or not group.todos or group.todos[0] != entry:
                 continue
-            line.is_open = False
-            if line.repo in self._busy:
-                self._aside[line.repo].append(line)
-                self._try_short(line.needs)
-            elif not self._suffices(line.needs):
-                self._put_short(entry, line)
+            group.is_open = False
+            if group.repo in self._busy:
+                self._set_aside[group.repo].append(group)
+                self._offer_short(group.needs)
+            elif not self._suffices(group.needs):
+                self._set_short(entry, group)
             else:
-                heappop(line.todos)
-                self._take(line.needs, 1)
-                self._busy.add(line.repo)
+                heappop(group.todos)
+                self._take(group.needs, 1)
+                self._busy.add(group.repo)
                 self._free_slots -= 1
                 self._begin(entry, now)
-                self._try(line)
-                self._try_short(line.needs)
+                self._offer(group)
+                self._offer_short(group.needs)
 
     def _begin(self, entry: Entry, now: float) -> None:
         name = entry[2]
         self._start[name], self._end[name] = now, now + self._durations[name]
         heappush(self._running, (self._end[name], entry))
 
-    def _put_short(self, entry: Entry, line: _Line) -> None:
-        heappush(self._short.setdefault(line.needs, []), (entry, line))
-        for what, _ in line.needs:
-            self._short_of[what].add(line.needs)
+    def _set_short(self, entry: Entry, group: _Group) -> None:
+        heappush(self._short.setdefault(group.needs, []), (entry, group))
+        for what, _ in group.needs:
+            self._short_of[what].add(group.needs)
 
-    def _try_short(self, needs: Needs) -> None:
-        """The first of those that are short of this, if there is enough by now; it is asked again when that one has gone."""
+    def _offer_short(self, needs: Needs) -> None:
+        """Offer the first group that is short of these resources if they suffice now; the next one follows
+        when it has started.
+        """
         waiting = self._short.get(needs)
         while waiting and self._suffices(needs):
-            line = heappop(waiting)[1]
-            if line.todos and not line.is_open:
-                self._try(line)
+            group = heappop(waiting)[1]
+            if group.todos and not group.is_open:
+                self._offer(group)
                 return
 
     def _finish(self, name: str, now: float) -> None:
@@ -294,14 +309,14 @@ class _Clock:
             self._free_slots += 1
             self._busy.discard(repo)
             self._take(needs, -1)
-            for line in self._aside.pop(repo, ()):
-                self._try(line)
-            for group in {group for what, _ in needs for group in self._short_of[what]}:
-                self._try_short(group)
-        for after in self._freed_by(name):
-            self._let_begin(after, now)
+            for group in self._set_aside.pop(repo, ()):
+                self._offer(group)
+            for short in {short for what, _ in needs for short in self._short_of[what]}:
+                self._offer_short(short)
+        for after in self._newly_ready(name):
+            self._mark_ready(after, now)
 
-    def _freed_by(self, name: str) -> list[str]:
+    def _newly_ready(self, name: str) -> list[str]:
         for after in self._successors[name]:
             self._missing[after] -= 1
         return [after for after in self._successors[name] if not self._missing[after]]
@@ -310,6 +325,6 @@ class _Clock:
         return all(self._free[what] >= amount for what, amount in needs)
 
     def _take(self, needs: Needs, times: int) -> None:
-        """Or gives back (-1)."""
+        """Take resources, or return them (-1)."""
         for what, amount in needs:
             self._free[what] -= times * amount

@@ -1,7 +1,7 @@
-"""Which todos a sweep of a plan takes: the plan's open ones, narrowed to what was asked for.
+"""Selection of the todos that a sweep of a plan executes: the plan's open todos, narrowed by selectors.
 
-A todo that was not asked for stays open, and so does its hold on others: what waits for it is blocked by it, with what
-stands behind. Nothing runs ahead of its predecessors because somebody selected it.
+A todo that is not selected stays open and keeps blocking: its dependents are blocked by it, transitively.
+Selecting a todo never makes it run before its predecessors.
 """
 
 from __future__ import annotations
@@ -16,18 +16,20 @@ from coordination.text import did_you_mean, listed
 
 @dataclass(frozen=True, kw_only=True)
 class Selectors:
-    """What is asked for. Several of one kind are a union, the kinds intersect, and an empty kind asks for all."""
+    """Criteria for todos. Several values of one kind are a union, the kinds intersect, and an empty kind
+    selects all.
+    """
 
     repos: Collection[str] = ()
     tags: Collection[str] = ()
-    """Of repositories."""
+    """Tags of repositories."""
     roles: Collection[str] = ()
     todos: Collection[str] = ()
     failed: Collection[str] | None = None
-    """The todos that did not succeed in the plan's latest run, where only those are asked for."""
+    """Todos that did not succeed in the plan's latest run; None unless only those are selected."""
 
     def test(self, ecosystem: Ecosystem) -> Callable[[Todo], bool]:
-        """Whether a todo is asked for."""
+        """Return a function that tells whether a todo is selected."""
         repos = {
             repo.name
             for repo in ecosystem.repos
@@ -52,17 +54,17 @@ ALL = Selectors()
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     todos: Mapping[str, Todo] = field(default_factory=dict)
-    """What is to be done, in the file's order."""
+    """Todos to execute, in the file's order."""
     done: int = 0
     cancelled: int = 0
     left_out: tuple[str, ...] = ()
-    """Open todos of the plan that were not asked for."""
+    """Open todos of the plan that are not selected."""
     nothing: str = ""
-    """Why there is nothing to do; empty when there is something."""
+    """Reason why there is nothing to do; empty if there is something."""
 
 
 def find_plan(ecosystem: Ecosystem, plan_id: str) -> Plan:
-    """The plan of that id, if it may be carried out."""
+    """Return the plan of that id. Raises NotFound, or PlanRefused if its status forbids a sweep."""
     plans = {plan.id: plan for plan in ecosystem.coordination.plans}
     plan = plans.get(plan_id)
     if plan is None:
@@ -73,14 +75,14 @@ def find_plan(ecosystem: Ecosystem, plan_id: str) -> Plan:
         )
         raise NotFound(f"there is no plan {plan_id!r}{did_you_mean(plan_id, plans)}", hint)
     if plan.status is PlanStatus.CANCELLED:
-        raise PlanRefused(f"{plan.id} is cancelled", "set its status to active if it is to be carried out after all")
+        raise PlanRefused(f"{plan.id} is cancelled", f"reopen it first: coord update-plan {plan.id} --status draft")
     if plan.status is PlanStatus.ON_HOLD:
-        raise PlanRefused(f"{plan.id} is on hold", "set its status to active when it may go on, then sweep it again")
+        raise PlanRefused(f"{plan.id} is on hold", f"resume it first: coord update-plan {plan.id} --status active")
     return plan
 
 
 def select(ecosystem: Ecosystem, plan: Plan, wanted: Selectors = ALL) -> Selection:
-    """The plan's open todos that are asked for; raises NotFound for a repo, tag, role or todo that is not there."""
+    """Select the plan's todos. Raises NotFound for an unknown repository, tag, role or todo."""
     owned = {todo.id: todo for todo in ecosystem.todos_of(plan)}
     _check_repos(ecosystem, owned, wanted)
     _check_todos(ecosystem, plan, owned, wanted.todos)
@@ -109,7 +111,7 @@ def _check_repos(ecosystem: Ecosystem, owned: Mapping[str, Todo], wanted: Select
     ):
         if unknown := [name for name in asked if name not in known]:
             words = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in unknown)
-            raise NotFound(f"there is no {what} {words}", "coord list-repos shows the declared ones")
+            raise NotFound(f"there is no {what} {words}", "list the declared ones: coord list-repos")
 
 
 def _check_todos(ecosystem: Ecosystem, plan: Plan, owned: Mapping[str, Todo], todos: Collection[str]) -> None:

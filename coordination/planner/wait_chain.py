@@ -1,7 +1,7 @@
-"""Why a simulated schedule takes as long as it does: the chain of todos that reaches from its end back to its beginning, each
-of which began the moment that the one before it ended, since it had waited for that one. Pure.
+"""Explanation of a simulated schedule's length: the chain of todos from its end back to its start. Pure.
 
-Where all links of the chain are dependencies, it is a critical path; the others tell what was waited for instead.
+Each todo of the chain started when the previous one ended, because it had waited for that one. If all links
+are dependencies, the chain is a critical path; other links tell what was waited for instead.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from coordination.planner.schedule import Predecessors, Schedule
 
 
 class Cause(StrEnum):
-    """What can hold up a todo."""
+    """Reason for which a todo waits."""
 
     PATH = "path"
-    """What it depends on."""
+    """A dependency."""
     REPO = "repo"
-    """Another todo of its repository."""
+    """Another todo in the same repository."""
     RESOURCE = "resource"
     SLOTS = "slots"
-    """As many todos were under way as may be."""
+    """All slots were occupied."""
     LEVEL = "level"
     """The barrier between two levels."""
 
@@ -35,14 +35,14 @@ class Link:
     todo: str
     hours: float
     cause: Cause
-    """Why the next one of the chain had to wait for it; of the last one `path`."""
+    """Reason why the next todo of the chain waited for this one; `path` for the last one."""
     name: str = ""
-    """Of the repository or resource."""
+    """Name of the repository or resource."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What was simulated."""
+    """A simulated schedule with its inputs."""
 
     schedule: Schedule
     predecessors: Predecessors
@@ -51,12 +51,12 @@ class Run:
 
 
 def chain(run: Run) -> tuple[Link, ...]:
-    """First todo first; the hours add up to the makespan."""
+    """Return the chain from its first todo; its hours add up to the makespan."""
     return tuple(_back(run))[::-1]
 
 
 def waited(links: Sequence[Link]) -> dict[tuple[Cause, str], float]:
-    """Hours of the chain by what the next one waited for, dependencies left out."""
+    """Return the hours of the chain by what the next todo waited for, without dependencies."""
     hours: defaultdict[tuple[Cause, str], float] = defaultdict(float)
     for link in links:
         if link.cause is not Cause.PATH:
@@ -78,7 +78,9 @@ def _back(run: Run) -> Iterator[Link]:
 
 
 def _held_up_by(run: Run, name: str, ending: Sequence[str]) -> tuple[str, Cause, str] | None:
-    """One of those that ended when it began, and why it had to wait for that. None: it began by itself."""
+    """Return a todo that ended when this one started, and the reason for the wait; None if it started without
+    waiting.
+    """
     others = [other for other in ending if other != name]
     needed = set(run.predecessors.get(name, ()))
     if run.schedule.ready[name] == run.schedule.start[name]:

@@ -109,7 +109,7 @@ class Runs:
     def knowing(self, graph: PlanGraph) -> PlanGraph:
         """With what was learned in earlier runs of how long todos take. Asks no server that is of no use."""
         refuse_unfit(self.redis, self.url)
-        return graph.knowing(learned(self.redis, self.keys, graph.unknown))
+        return graph.with_learned(learned(self.redis, self.keys, graph.unknown))
 
     def sweep(self, ecosystem: Ecosystem, graph: PlanGraph, order: Order, accepted: Collection[str] = ()) -> str:
         """Starts a run; returns its id. `accepted`: completed todos whose results count as landed, by a person's word.

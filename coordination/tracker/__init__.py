@@ -1,16 +1,15 @@
-"""The records of ecosystem.yaml, queried and edited.
+"""Queries and edits of the records in ecosystem.yaml.
 
-| file | |
+| module | content |
 |---|---|
-| `manager.py` | `CoordinationManager`: all of it behind one door; each deed is one edit of the file |
-| `reading.py` | its half that only reads |
-| `kinds.py` `records.py` | the kinds of records; what the desk answers with |
+| `manager.py` | `CoordinationManager`: all operations; each operation is one edit of the file |
+| `reading.py` | `Reader`: its read-only half |
+| `kinds.py` `records.py` | kinds of records and their status transitions; results of operations |
 | `queries.py` | filters and order |
-| `states.py` | which status may follow which |
-| `judging.py` `references.py` | what people ask for: its values, and the names in it |
-| `ties.py` | who waits for whom |
-| `sheet.py` `finishing.py` `milestones.py` `deletion.py` | the deeds |
-| `readiness.py` | after each: no cycle, and what became ready |
-| `executing.py` | what runs do with todos at present |
-| `status.py` `completion.py` `checking.py` | where things stand, whether a plan may count as done, dependencies checked |
+| `validation.py` `references.py` | checks of values, and of the names of other records |
+| `relations.py` | dependencies between records, in both directions |
+| `transaction.py` `mutations.py` `milestones.py` `deletion.py` | creating, changing and deleting records |
+| `readiness.py` | after each change: no cycle, and the records that became ready |
+| `executing.py` | todos that runs execute at present, joined with the file |
+| `status.py` `completion.py` | status of repositories and of the ecosystem; completion of plans |
 """

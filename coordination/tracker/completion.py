@@ -1,7 +1,7 @@
-"""Whether a plan may count as done: its milestones with their criteria and deliverables, its todos, what it waits for.
+"""Check whether a plan is complete: its milestones with criteria and deliverables, its todos, its blockers.
 
-A criterion with a command is checked by running it in the folder of the file, when that is asked for. What nobody has
-checked is said, and does not count against the plan: only people can judge a sentence.
+A criterion with a command is checked by running it in the file's folder, if that is requested. Unchecked
+criteria are reported but do not prevent completion, because only people can judge a sentence.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ from coordination.tracker.records import (
     MilestoneStanding,
     PlanCompletion,
 )
-from coordination.tracker.ties import Relations
+from coordination.tracker.relations import Relations
 
 CHECK_TIMEOUT = timedelta(seconds=60)
 LAST_LINES = 3
-"""Of a failed check's output."""
+"""Number of lines of a failed check's output that are reported."""
 
 OnCheck = Callable[[Criterion], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checks:
-    """How criteria and deliverables are looked at on this machine."""
+    """Check criteria and deliverables on this machine."""
 
     folders: tuple[Path, ...]
-    """Of the file, where checks run; then the plan's repositories, where deliverables may stand as well."""
+    """The file's folder, where checks run, followed by the plan's repositories, which may hold deliverables,
+    too.
+    """
     run: bool = False
     on_check: OnCheck = lambda criterion: None
     """Called before each command."""
@@ -64,16 +66,16 @@ def checks_of(document: Document, plan: Plan, run: bool, on_check: OnCheck | Non
     return Checks(folders=folders, run=run, on_check=on_check or (lambda criterion: None))
 
 
-def judge_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: date) -> PlanCompletion:
-    ties = Relations(ecosystem, plan)
-    milestones = tuple(_milestone(milestone, ties, checks, today) for milestone in plan.milestones)
-    open_todos = ties.ties(todo.id for todo in ecosystem.todos_of(plan) if todo.status in OPEN)
-    blockers = ties.ties(ties.held_by(plan.id))
+def check_completion(ecosystem: Ecosystem, plan: Plan, checks: Checks, today: date) -> PlanCompletion:
+    relations = Relations(ecosystem, plan)
+    milestones = tuple(_milestone(milestone, relations, checks, today) for milestone in plan.milestones)
+    open_todos = relations.describe_all(todo.id for todo in ecosystem.todos_of(plan) if todo.status in OPEN)
+    blockers = relations.describe_all(relations.held_by(plan.id))
     claim = f"{plan.id} is completed, but " if plan.status is PlanStatus.COMPLETED else ""
     missing = [
         *_wrong_status(plan),
         *(f"{claim}{todo.id} is {todo.status}: {todo.title}" for todo in open_todos),
-        *(f"{plan.id} waits for {tie.id} ({tie.status or 'not declared'})" for tie in blockers),
+        *(f"{plan.id} waits for {relation.id} ({relation.status or 'not declared'})" for relation in blockers),
         *(words for standing in milestones for words in _missing(standing)),
     ]
     return PlanCompletion(
@@ -99,14 +101,14 @@ def _wrong_status(plan: Plan) -> Iterator[str]:
         yield f"{plan.id} is cancelled"
 
 
-def _milestone(milestone: Milestone, ties: Relations, checks: Checks, today: date) -> MilestoneStanding:
+def _milestone(milestone: Milestone, relations: Relations, checks: Checks, today: date) -> MilestoneStanding:
     return MilestoneStanding(
         id=milestone.id,
         name=milestone.name,
         status=milestone.status,
         due=due(milestone.due) if milestone.due else None,
         overdue=milestone.status in OPEN and due(milestone.due) < today,
-        waits_for=ties.ties(ties.held_by(milestone.id)),
+        waits_for=relations.describe_all(relations.held_by(milestone.id)),
         criteria=tuple(map(checks.criterion, milestone.completion_criteria)),
         deliverables=tuple(map(checks.deliverable, milestone.deliverables)),
     )
@@ -119,8 +121,8 @@ def _missing(milestone: MilestoneStanding) -> Iterator[str]:
         late = f", due {milestone.due}" if milestone.overdue else ""
         yield f"{milestone.id} is {milestone.status}{late}: {milestone.name}"
     claim = f"{milestone.id} is completed, but " if milestone.status is TodoStatus.COMPLETED else f"{milestone.id}: "
-    for tie in milestone.waits_for:
-        yield f"{claim}it waits for {tie.id} ({tie.status or 'not declared'})"
+    for relation in milestone.waits_for:
+        yield f"{claim}it waits for {relation.id} ({relation.status or 'not declared'})"
     for criterion in milestone.criteria:
         if criterion.met is False:
             yield f"{claim}does not hold: {criterion.text} ({criterion.why})"
@@ -141,7 +143,7 @@ def _unchecked(milestone: MilestoneStanding) -> Iterator[str]:
 
 
 def _run(command: Command, folder: Path) -> tuple[bool, str]:
-    """Whether it succeeds, and what it said if not."""
+    """Return whether the command succeeds, and its output or the reason if not."""
     try:
         ended = run(command, folder=folder, timeout=CHECK_TIMEOUT)
     except NotStarted as error:

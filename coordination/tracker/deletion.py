@@ -1,6 +1,6 @@
-"""Deleting, and what goes along: nothing in the file may name what is no longer there.
+"""Deletion of a record together with all references to it.
 
-With a plan go the todos that belong to it. Whoever else names a deleted record only loses the reference.
+Deleting a plan also deletes the todos that belong to it; other records only lose the reference.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from coordination.tracker.milestones import update as update_milestone
 from coordination.tracker.readiness import release
 from coordination.tracker.records import DeletePreview, Removed
 from coordination.tracker.references import Reference, naming
-from coordination.tracker.sheet import Transaction
+from coordination.tracker.transaction import Transaction
 
 
 def what_goes(ecosystem: Ecosystem, name: str) -> DeletePreview:
-    """Raises NotFound."""
+    """Return what a deletion would remove. Raises NotFound."""
     known = [record.id for kind in KINDS for record in kind.all(ecosystem)]
     if name not in known:
         raise unknown("record", name, known, "ecosystem-status")
@@ -30,29 +30,33 @@ def what_goes(ecosystem: Ecosystem, name: str) -> DeletePreview:
     return DeletePreview(id=name, deleted=deleted, released=released)
 
 
-def delete(sheet: Transaction, kind: Kind[R], record: R, cascade: bool) -> Removed:
-    """Raises Conflict while others name it, unless with `cascade`."""
-    goes = what_goes(sheet.ecosystem, record.id)
+def delete(transaction: Transaction, kind: Kind[R], record: R, cascade: bool) -> Removed:
+    """Delete a record. Raises Conflict if others name it, unless `cascade` is set."""
+    goes = what_goes(transaction.ecosystem, record.id)
     if goes and not cascade:
-        raise Conflict(f"{record.id} cannot be deleted: {_reasons(goes)}", "with --cascade that goes, too")
-    gone = _gone(sheet.ecosystem, record.id, goes.deleted)
-    for reference in _released(sheet.ecosystem, gone):
-        _release(sheet, reference, gone)
+        raise Conflict(
+            f"{record.id} cannot be deleted: {_reasons(goes)}", "add --cascade to delete or change those records, too"
+        )
+    gone = _gone(transaction.ecosystem, record.id, goes.deleted)
+    for reference in _released(transaction.ecosystem, gone):
+        _release(transaction, reference, gone)
     for name in goes.deleted:
-        sheet.remove(TODO, name)
-    sheet.remove(kind, record.id)
-    return Removed(record=record, also=goes.deleted, released=goes.released, ready=release(sheet))
+        transaction.remove(TODO, name)
+    transaction.remove(kind, record.id)
+    return Removed(record=record, also=goes.deleted, released=goes.released, ready=release(transaction))
 
 
 def _members(ecosystem: Ecosystem, name: str) -> tuple[str, ...]:
-    """The todos that name it as their plan."""
+    """Return the todos that name the plan."""
     if any(plan.id == name for plan in ecosystem.coordination.plans):
         return tuple(todo.id for todo in ecosystem.coordination.todos if todo.plan == name)
     return ()
 
 
 def _gone(ecosystem: Ecosystem, name: str, members: Iterable[str]) -> set[str]:
-    """All ids that nothing has any more: those of a plan's milestones, too, unless another plan has one of that name."""
+    """Return all ids that will no longer exist, including those of a plan's milestones unless another plan
+    has one of that name.
+    """
     plans = ecosystem.coordination.plans
     own = {m.id for plan in plans if plan.id == name for m in plan.milestones}
     return {name, *members} | (own - {m.id for plan in plans if plan.id != name for m in plan.milestones})
@@ -66,16 +70,16 @@ def _released(ecosystem: Ecosystem, gone: set[str]) -> list[Reference]:
     ]
 
 
-def _release(sheet: Transaction, reference: Reference, gone: set[str]) -> None:
-    """Take the names out of that field; a list that is empty then goes, too."""
+def _release(transaction: Transaction, reference: Reference, gone: set[str]) -> None:
+    """Remove the names from that field, and the field if its list is then empty."""
     if reference.plan is not None:
-        plan = sheet.get(PLAN, reference.plan)
+        plan = transaction.get(PLAN, reference.plan)
         milestone = get_milestone(plan, reference.owner)
-        update_milestone(sheet, plan, milestone.id, _without(milestone, reference.field, gone))
-    elif issue := sheet.find(ISSUE, reference.owner):
-        sheet.update(ISSUE, issue, _without(issue, reference.field, gone))
-    elif todo := sheet.find(TODO, reference.owner):
-        sheet.update(TODO, todo, _without(todo, reference.field, gone))
+        update_milestone(transaction, plan, milestone.id, _without(milestone, reference.field, gone))
+    elif issue := transaction.find(ISSUE, reference.owner):
+        transaction.update(ISSUE, issue, _without(issue, reference.field, gone))
+    elif todo := transaction.find(TODO, reference.owner):
+        transaction.update(TODO, todo, _without(todo, reference.field, gone))
 
 
 def _without(record: object, field: str, gone: set[str]) -> dict[str, Any]:

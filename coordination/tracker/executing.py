@@ -1,4 +1,4 @@
-"""What runs execute, joined with what the file declares: Redis says what is happening."""
+"""Join the todos that runs execute with the records of the file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from coordination.models import OPEN_TODO, Ecosystem, Todo, TodoStatus
 from coordination.tracker.records import TodoInView
 
 Executing = Mapping[str, str]
-"""Todo → the live run that executes it."""
+"""Id of the live run that executes a todo, by todo."""
 
 
 def in_view(ecosystem: Ecosystem, executing: Executing) -> Ecosystem:
-    """The ecosystem with these todos in progress, unless the file says that they are over."""
+    """Return the ecosystem with these todos in progress, except those that the file shows as finished."""
     if not executing:
         return ecosystem
     todos = ecosystem.coordination.todos
@@ -25,7 +25,7 @@ def in_view(ecosystem: Ecosystem, executing: Executing) -> Ecosystem:
 
 
 def as_view(todo: Todo) -> TodoInView:
-    """The todo with the fields that views add."""
+    """Return the todo as the type that views use."""
     return todo if isinstance(todo, TodoInView) else TodoInView.model_construct(todo.model_fields_set, **dict(todo))
 
 

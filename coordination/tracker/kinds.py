@@ -1,6 +1,4 @@
-"""The kinds of records that the desk keeps, and what each is called.
-
-Which status may follow which.
+"""Kinds of records in the tracker, and the status transitions of each.
 
 | | from | to |
 |---|---|---|
@@ -16,9 +14,10 @@ Which status may follow which.
 | | cancelled | draft (reopened) |
 | dependency | any | any |
 
-Closing and completing never reopen: who closes what is closed is told so. The same status again is no change. A plan is
-not completed while a todo or milestone of it is open. A todo or an issue may be finished while something that it waited
-for is open: people see that the work is done, and are told what they passed by.
+Closing and completing never reopen a record; closing a closed one is an error. Setting the same status again
+is no change. A plan cannot be completed while a todo or milestone of it is open. A todo or an issue may be
+finished while its blockers are open, because people see that the work is done; they get a note about the open
+blockers.
 """
 
 from __future__ import annotations
@@ -44,9 +43,9 @@ from coordination.models import (
 from coordination.text import nearest
 
 Work = Issue | Plan | Todo
-"""What blockers name: these share one space of ids."""
-Kept = Work | Dependency
-R = TypeVar("R", bound=Kept)
+"""Records that blockers may name; they share one id space."""
+TrackedRecord = Work | Dependency
+R = TypeVar("R", bound=TrackedRecord)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ class Kind(Generic[R]):
     section: str
     model: type[R]
     first_id: str
-    """Its id where the file has none yet."""
+    """Id of the first record, if the file has none."""
     listed_by: str
 
     def all(self, ecosystem: Ecosystem) -> tuple[R, ...]:
@@ -63,13 +62,13 @@ class Kind(Generic[R]):
         return records
 
     def get(self, ecosystem: Ecosystem, name: str) -> R:
-        """Raises NotFound with what was probably meant, be it of another kind."""
+        """Return the record. Raises NotFound with a suggestion, also if the id belongs to another kind."""
         for record in self.all(ecosystem):
             if record.id == name:
                 return record
         other = next((kind for kind in KINDS if any(r.id == name for r in kind.all(ecosystem))), None)
         if other is not None:
-            raise NotFound(f"{name} is no {self.noun} but {a(other.noun)}", f"see it: coord {other.shown_by} {name}")
+            raise NotFound(f"{name} is {a(other.noun)}, not {a(self.noun)}", f"see it: coord {other.shown_by} {name}")
         raise unknown(self.noun, name, [record.id for record in self.all(ecosystem)], self.listed_by)
 
     @property
@@ -94,7 +93,7 @@ def kind_of(record: object) -> str:
     return TODO.noun if isinstance(record, Todo) else _NOUNS[type(record)]
 
 
-def title_of(record: Kept | Milestone) -> str:
+def title_of(record: TrackedRecord | Milestone) -> str:
     match record:
         case Todo():
             return record.task
@@ -106,7 +105,7 @@ def title_of(record: Kept | Milestone) -> str:
             return record.title
 
 
-def repos_of(record: Kept | Milestone) -> tuple[str, ...]:
+def repos_of(record: TrackedRecord | Milestone) -> tuple[str, ...]:
     match record:
         case Todo():
             return (record.repo,)
@@ -119,9 +118,9 @@ def repos_of(record: Kept | Milestone) -> tuple[str, ...]:
 
 
 def unknown(noun: str, name: str, known: Iterable[str], listed_by: str) -> NotFound:
-    """The error, with what was probably meant."""
+    """Return the error for an unknown name, with a suggestion."""
     close = nearest(name, tuple(known))
-    hint = f"did you mean {close}?" if close else f"see what there is: coord {listed_by}"
+    hint = f"did you mean {close}?" if close else f"list the known ones: coord {listed_by}"
     return NotFound(f"there is no {noun} {name!r}", hint)
 
 
@@ -156,17 +155,19 @@ MOVES: Mapping[str, _Moves] = {"issue": _ISSUE, "todo": _TODO, "milestone": _TOD
 
 
 def check_move(noun: str, name: str, before: StrEnum, after: StrEnum) -> None:
-    """Raises Conflict for a status that may not follow, with those that may."""
+    """Raise Conflict if the status may not follow, naming those that may."""
     if noun not in MOVES or before == after:
         return
     allowed = MOVES[noun][before]
     if after not in allowed:
         words = " or ".join(status for status in type(before) if status in allowed)
-        raise Conflict(f"{name} is {before}, and cannot become {after}", f"from {before} it can become {words}")
+        raise Conflict(f"{name} is {before} and cannot become {after}", f"from {before} it can become {words}")
 
 
 def check_finish(noun: str, name: str, before: StrEnum, after: StrEnum, reopen: str) -> None:
-    """For deeds that only finish: what is over already is no success. `reopen` is the command that undoes it."""
+    """Raise Conflict if a record that is to be finished is finished already. `reopen` is the command that
+    reopens it.
+    """
     if before == after or (before not in OPEN and after not in MOVES[noun][before]):
         raise Conflict(f"{name} is {before} already" if before == after else f"{name} is {before}", reopen)
     check_move(noun, name, before, after)

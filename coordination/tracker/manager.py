@@ -1,15 +1,14 @@
-"""Dependencies checked on this machine, and what of that goes into the file.
-
-Only news is written: a status that differs from the one in the file. What could not be found out here (the provider is not
-on this machine, there is nothing to check by) leaves the file as it is: on another machine, or by hand, somebody knew better.
-
-Everything that the file declares, asked for and changed: the deeds behind the commands, and behind the agents' tools.
+"""`CoordinationManager`: all operations on the records of one file, for the commands and the agents' tools.
 
     manager = CoordinationManager.open("ecosystem.yaml")
     todo = manager.create_todo(task="Raise the timeout", repo="api", plan="PLAN-001").record
     manager.complete_todo(todo.id, actual_hours=0.5)
 
-Each deed is one edit of the file: all of it is in the file afterwards, or nothing (`ecosystem/editing.py`).
+Each operation is one edit of the file, applied completely or not at all (`ecosystem/editing.py`).
+
+Checks of dependencies write only statuses that differ from the file. A check without a result on this machine
+(the provider is not here, or nothing is declared to check) leaves the file unchanged, because another machine
+or a person may have set the status.
 """
 
 from __future__ import annotations
@@ -31,8 +30,7 @@ from coordination.models import (
     Todo,
     TodoStatus,
 )
-from coordination.tracker import deletion, finishing, milestones, queries
-from coordination.tracker.judging import fields_of
+from coordination.tracker import deletion, milestones, mutations, queries
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, KINDS, PLAN, TODO, Kind, R
 from coordination.tracker.queries import Wanted
 from coordination.tracker.reading import Reader
@@ -40,7 +38,8 @@ from coordination.tracker.records import (
     Edited,
     Removed,
 )
-from coordination.tracker.sheet import Transaction
+from coordination.tracker.transaction import Transaction
+from coordination.tracker.validation import fields_of
 
 OnOutcome = Callable[[Outcome], None]
 NEWS = frozenset({DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED})
@@ -49,7 +48,9 @@ NEWS = frozenset({DependencyStatus.SATISFIED, DependencyStatus.UNSATISFIED})
 def run_checks(
     document: Document, wanted: Sequence[Dependency], jobs: int | None, on_outcome: OnOutcome | None
 ) -> DependencyReport:
-    """Of contradictions and cycles those that a wanted dependency has part in, though they are sought among all."""
+    """Check dependencies; contradictions and cycles are searched in all, but reported only if a wanted one
+    takes part.
+    """
     every = document.ecosystem.coordination.dependencies
     ids = {d.id for d in wanted}
     places = {repo.name: document.repo_path(repo) for repo in document.ecosystem.repos}
@@ -66,119 +67,139 @@ def changed_outcomes(document: Document, outcomes: Collection[Outcome]) -> list[
     return [o for o in outcomes if o.status in NEWS and known.get(o.id) != o.status]
 
 
-def record_outcomes(sheet: Transaction, checked: Document, found: Collection[Outcome]) -> tuple[str, ...]:
-    """Ids of those that are written. Whatever somebody has changed since it was checked is left alone."""
+def record_outcomes(transaction: Transaction, checked: Document, found: Collection[Outcome]) -> tuple[str, ...]:
+    """Write the statuses and return the ids written. Records that were changed since the check are left
+    alone.
+    """
     before = {d.id: d for d in checked.ecosystem.coordination.dependencies}
     written = []
     for outcome in found:
-        record = sheet.find(DEPENDENCY, outcome.id)
+        record = transaction.find(DEPENDENCY, outcome.id)
         if record is not None and record == before[outcome.id]:
-            sheet.update(DEPENDENCY, record, {"status": outcome.status})
+            transaction.update(DEPENDENCY, record, {"status": outcome.status})
             written.append(outcome.id)
     return tuple(written)
 
 
 D = TypeVar("D")
 Fields = Mapping[str, Any]
-"""By the file's names."""
+"""Fields of a record by their names in the file."""
 Changes = Fields | Callable[[R], Fields]
-"""None takes a field out, a list replaces the list. What depends on what stands there, like one more label, is a function
-of the record: asked when the file is written, so that nothing of another writer is lost.
+"""Changes to a record: None removes a field, a list replaces the list.
+
+A change that depends on the present value, such as one more label, is a function of the record. It is called
+when the file is written, so that concurrent changes are not lost.
 """
 
 
 class CoordinationManager(Reader):
-    """The records of one file, to be read and changed.
+    """Read and change the records of one file.
 
-    Deeds raise NotFound and UsageError for what the file could not hold, Conflict for what a status does not allow
-    (`states.py`), EditConflict and CoordinationError where the file cannot be written; it is then as it was.
+    Operations raise NotFound and UsageError for invalid input, Conflict for a forbidden status transition
+    (`kinds.py`), EditConflict and CoordinationError if the file cannot be written; the file is then
+    unchanged.
     """
 
     # Issues
 
-    def create_issue(self, record: Issue | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
-        """Create a record or its fields, or both: `title` at least; without an `id` it gets the next one."""
+    def create_issue(self, record: Issue | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
+        """Create an issue from a record, fields, or both; needs `title`. Without an `id` it gets the next
+        free one.
+        """
         return self._create(ISSUE, {**fields_of(record), **fields})
 
     def update_issue(self, issue_id: str, changes: Changes[Issue]) -> Edited:
         return self._update(ISSUE, issue_id, changes)
 
     def close_issue(self, issue_id: str) -> Edited:
-        """Raises Conflict when it is closed already."""
+        """Close an issue. Raises Conflict if it is closed already."""
         return self._finish(ISSUE, issue_id, {"status": IssueStatus.CLOSED})
 
     def delete_issue(self, issue_id: str, cascade: bool = False) -> Removed:
-        """Raises Conflict while others name it; with `cascade` it is taken out of them."""
+        """Delete an issue. Raises Conflict if others name it; `cascade` removes those references."""
         return self._delete(ISSUE, issue_id, cascade)
 
     # Todos
 
-    def create_todo(self, record: Todo | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
-        """Create a record or its fields, or both: `task` and `repo` at least; without an `id` it gets the next one."""
+    def create_todo(self, record: Todo | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
+        """Create a todo from a record, fields, or both; needs `task` and `repo`. Without an `id` it gets the
+        next free one.
+        """
         return self._create(TODO, {**fields_of(record), **fields})
 
     def update_todo(self, todo_id: str, changes: Changes[Todo]) -> Edited:
         return self._update(TODO, todo_id, changes)
 
     def complete_todo(self, todo_id: str, actual_hours: float | None = None) -> Edited:
-        """Raises Conflict when it is completed or cancelled already."""
+        """Complete a todo. Raises Conflict if it is completed or cancelled already."""
         hours = {} if actual_hours is None else {"actual_hours": actual_hours}
         return self._finish(TODO, todo_id, {"status": TodoStatus.COMPLETED, **hours})
 
     def delete_todo(self, todo_id: str, cascade: bool = False) -> Removed:
-        """Raises Conflict while others name it; with `cascade` it is taken out of them."""
+        """Delete a todo. Raises Conflict if others name it; `cascade` removes those references."""
         return self._delete(TODO, todo_id, cascade)
 
     # Plans and their milestones
 
-    def create_plan(self, record: Plan | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
-        """Create a record or its fields, or both: `title` at least; without an `id` it gets the next one."""
+    def create_plan(self, record: Plan | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
+        """Create a plan from a record, fields, or both; needs `title`. Without an `id` it gets the next free
+        one.
+        """
         return self._create(PLAN, {**fields_of(record), **fields})
 
     def update_plan(
         self,
         plan_id: str,
-        changes: Changes[Plan] = {},  # noqa: B006 - a mapping that nobody writes to
+        changes: Changes[Plan] = {},  # noqa: B006 - never modified
         *,
         update_milestones: Mapping[str, Fields | Callable[[Milestone], Fields]] = {},
         complete_milestones: Sequence[str] = (),
         delete_milestones: Sequence[str] = (),
         add_milestones: Sequence[Fields] = (),
     ) -> Edited:
-        """All in one edit: the milestones in this order, then the plan, which is not completed while one of them is open.
-        A milestone that others name is not deleted.
+        """Change a plan and its milestones in one edit: the milestones in the order of the parameters, then
+        the plan.
+
+        A plan cannot be completed while a milestone is open, and a milestone that others name cannot be
+        deleted.
         """
 
-        def deed(sheet: Transaction) -> Edited:
-            plan = before = sheet.get(PLAN, plan_id)
+        def operation(transaction: Transaction) -> Edited:
+            plan = before = transaction.get(PLAN, plan_id)
             for name, more in update_milestones.items():
-                plan = milestones.update(sheet, plan, name, more)
+                plan = milestones.update(transaction, plan, name, more)
             for name in complete_milestones:
-                plan = milestones.complete(sheet, plan, name)
+                plan = milestones.complete(transaction, plan, name)
             for name in delete_milestones:
-                plan = milestones.remove(sheet, plan, name)
+                plan = milestones.remove(transaction, plan, name)
             for fields in add_milestones:
-                plan = milestones.add(sheet, plan, fields)
-            return finishing.updated(sheet, PLAN, before, plan, changes)
+                plan = milestones.add(transaction, plan, fields)
+            return mutations.update_record(transaction, PLAN, before, plan, changes)
 
-        return self._edit(deed)
+        return self._edit(operation)
 
     def add_milestone(self, plan_id: str, **fields: Any) -> Edited:
-        """`name` at least; without an `id` it gets the next one of the plan. The record is the plan."""
+        """Add a milestone to a plan; needs `name`. Without an `id` it gets the plan's next free one. Returns
+        the plan.
+        """
         return self.update_plan(plan_id, add_milestones=[fields])
 
     def complete_milestone(self, plan_id: str, milestone_id: str) -> Edited:
-        """Raises Conflict when it is completed or cancelled already. The record is the plan."""
+        """Complete a milestone. Raises Conflict if it is completed or cancelled already. Returns the plan."""
         return self.update_plan(plan_id, complete_milestones=[milestone_id])
 
     def delete_plan(self, plan_id: str, cascade: bool = False) -> Removed:
-        """Raises Conflict while others name it; with `cascade` its todos go too, and it is taken out of the others."""
+        """Delete a plan. Raises Conflict if others name it; `cascade` deletes its todos and removes other
+        references.
+        """
         return self._delete(PLAN, plan_id, cascade)
 
     # Dependencies
 
-    def create_dependency(self, record: Dependency | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - nobody writes to it
-        """Create a record or its fields, or both: `consumer` and `provider` at least; without an `id` it gets the next one."""
+    def create_dependency(self, record: Dependency | Fields = {}, /, **fields: Any) -> Edited:  # noqa: B006 - never modified
+        """Create a dependency from a record, fields, or both; needs `consumer` and `provider`. Without an
+        `id` it gets the next free one.
+        """
         return self._create(DEPENDENCY, {**fields_of(record), **fields})
 
     def update_dependency(self, dependency_id: str, changes: Changes[Dependency]) -> Edited:
@@ -197,12 +218,10 @@ class CoordinationManager(Reader):
         on_outcome: Callable[[Outcome], None] | None = None,
         write: bool = True,
     ) -> DependencyReport:
-        """Check them for real, up to `jobs` (8) at once, and write the statuses that have changed unless `write` is off.
+        """Check dependencies, up to `jobs` (8) at once, and write changed statuses unless `write` is off.
 
-        Whatever ends the call early, a Ctrl-C above all, ends what it has started, and nothing is written.
+        If the call ends early, for example by Ctrl-C, it terminates its processes and writes nothing.
         """
-        # with what reads versions: 30 ms, for those who need it
-
         wanted = self.list_dependencies(consumer=consumer, type=type)
         if named := queries.values(ids):
             wanted = tuple(d for d in map(self.get_dependency, sorted(named, key=queries.natural)) if d in wanted)
@@ -210,44 +229,55 @@ class CoordinationManager(Reader):
         return self.write_outcomes(report) if write else report
 
     def write_outcomes(self, report: DependencyReport) -> DependencyReport:
-        """Of a check with `write` off: write what is news, for those who want to see the report whether or not that works."""
+        """Write the changed statuses of a report made with `write` off, for callers that show the report even
+        if writing fails.
+        """
         before = self.document
         if not (news := changed_outcomes(before, report.outcomes)):
             return report
-        return report.model_copy(update={"written": self._edit(lambda sheet: record_outcomes(sheet, before, news))})
+        return report.model_copy(
+            update={"written": self._edit(lambda transaction: record_outcomes(transaction, before, news))}
+        )
 
     # Many at once
 
     def create_all(self, noun: str, records: Iterable[Fields]) -> tuple[Edited, ...]:
-        """All of them in one edit, or none; `noun` is issue, todo, plan or dependency. A later one may name an earlier one."""
+        """Create records in one edit, all or none; a later one may name an earlier one.
+
+        `noun` is issue, todo, plan or dependency.
+        """
         kind: Kind[Any] = next(kind for kind in KINDS if kind.noun == noun)
         given = list(records)
-        return self._edit(lambda sheet: finishing.created(sheet, kind, given))
+        return self._edit(lambda transaction: mutations.create_records(transaction, kind, given))
 
-    # How a deed is done
+    # Implementation
 
     def _create(self, kind: Kind[R], fields: Fields) -> Edited:
-        return self._edit(lambda sheet: finishing.created(sheet, kind, [fields])[0])
+        return self._edit(lambda transaction: mutations.create_records(transaction, kind, [fields])[0])
 
     def _update(self, kind: Kind[R], name: str, changes: Changes[R]) -> Edited:
-        def deed(sheet: Transaction) -> Edited:
-            record = sheet.get(kind, name)
-            return finishing.updated(sheet, kind, record, record, changes)
+        def operation(transaction: Transaction) -> Edited:
+            record = transaction.get(kind, name)
+            return mutations.update_record(transaction, kind, record, record, changes)
 
-        return self._edit(deed)
+        return self._edit(operation)
 
     def _finish(self, kind: Kind[R], name: str, changes: Fields) -> Edited:
-        return self._edit(lambda sheet: finishing.finished(sheet, kind, sheet.get(kind, name), changes))
+        return self._edit(
+            lambda transaction: mutations.finish_record(transaction, kind, transaction.get(kind, name), changes)
+        )
 
     def _delete(self, kind: Kind[R], name: str, cascade: bool) -> Removed:
-        return self._edit(lambda sheet: deletion.delete(sheet, kind, sheet.get(kind, name), cascade))
+        return self._edit(lambda transaction: deletion.delete(transaction, kind, transaction.get(kind, name), cascade))
 
-    def _edit(self, deed: Callable[[Transaction], D]) -> D:
-        """The answer of the deed's last round: it is done anew when somebody else saves in between."""
+    def _edit(self, operation: Callable[[Transaction], D]) -> D:
+        """Run the operation in an edit and return its result; it is repeated if another process saves in
+        between.
+        """
         answers: list[D] = []
 
         def decide(proposal: Edit) -> None:
-            answers.append(deed(Transaction(proposal, self._now())))
+            answers.append(operation(Transaction(proposal, self._now())))
 
         self.document = edit(self.document.path, decide)
         return answers[-1]

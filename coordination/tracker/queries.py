@@ -1,7 +1,7 @@
-"""Questions with filters: which records match, in the order in which people want to see them.
+"""Filters and sort orders for lists of records.
 
-A filter is one value or several of which any will do; filters intersect. What no record could ever match is refused,
-since no answer would look like good news.
+A filter is one value or several alternatives; several filters intersect. A value that no record could match
+is refused, because an empty result would look like good news.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from coordination.text import nearest
 from coordination.tracker.kinds import unknown
 
 Wanted = str | Collection[str] | None
-"""One value, several, or no filter."""
+"""One value, several alternatives, or no filter."""
 W = TypeVar("W", bound=StrEnum)
 R = TypeVar("R")
 
@@ -33,7 +33,7 @@ def values(wanted: Wanted) -> frozenset[str] | None:
 
 
 def words(wanted: Wanted, kind: type[W], field: str) -> frozenset[str] | None:
-    """Raises UsageError with the valid words."""
+    """Return the wanted values of an enumeration. Raises UsageError with the valid values."""
     known = [str(word) for word in kind]
     given = values(wanted)
     if given is not None:
@@ -41,13 +41,13 @@ def words(wanted: Wanted, kind: type[W], field: str) -> frozenset[str] | None:
     for word in sorted(given or ()):
         if word not in known:
             close = nearest(word, known)
-            hint = f"did you mean {close}?" if close else "name one of these, or leave it out to see all"
+            hint = f"did you mean {close}?" if close else "use one of these, or omit the filter to see all"
             raise UsageError(f"{field} must be one of {', '.join(known)}, got {word!r}", hint)
     return given
 
 
 def names(wanted: Wanted, known: Callable[[], Iterable[str]], noun: str, listed_by: str) -> frozenset[str] | None:
-    """Raises NotFound with what was probably meant."""
+    """Return the wanted names. Raises NotFound with a suggestion."""
     given = values(wanted)
     if given is not None:
         there = set(known())
@@ -57,7 +57,9 @@ def names(wanted: Wanted, known: Callable[[], Iterable[str]], noun: str, listed_
 
 
 def matching(records: Iterable[R], wanted: Mapping[str, frozenset[str] | None]) -> list[R]:
-    """The records whose fields hold one of the wanted values each; of a list any item counts."""
+    """Return the records whose fields have one of the wanted values each; in a list field,
+    any item counts.
+    """
     filters = {field: given for field, given in wanted.items() if given is not None}
     return [r for r in records if all(_holds(getattr(r, field), given) for field, given in filters.items())]
 
@@ -83,19 +85,19 @@ def sorted_dependencies(dependencies: Iterable[Dependency]) -> tuple[Dependency,
 
 
 def natural(name: str) -> tuple[Any, ...]:
-    """So that TODO-2 comes before TODO-10."""
+    """Return a sort key that puts TODO-2 before TODO-10."""
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in _DIGITS.split(name) if part)
 
 
 def due(target: date | datetime | None) -> date:
-    """The day of it; what has none comes last."""
+    """Return the day as a sort key; records without a date come last."""
     if target is None:
         return date.max
     return target.date() if isinstance(target, datetime) else target
 
 
 def repos_in_use(ecosystem: Ecosystem) -> set[str]:
-    """Declared or not: files grow piece by piece."""
+    """Return all repositories that the file uses, declared or not, because files grow gradually."""
     coordination = ecosystem.coordination
     known = {repo.name for repo in ecosystem.repos} | {todo.repo for todo in coordination.todos}
     known.update(repo for plan in coordination.plans for repo in plan.repos)

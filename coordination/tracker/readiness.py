@@ -1,7 +1,8 @@
-"""Who waits for whom, after a change: no record waits for itself, how much open work stands behind each, and what became ready.
+"""Consequences of a change: no cycles, the records that became ready, and how much open work waits for each
+record.
 
-A plan is passed through and not counted: it waits for each of its todos anyway. A record that became ready and stood as `blocked` is
-`pending` from then on, in the same edit, unless somebody has just set its status.
+Plans are traversed but not counted, because a plan waits for each of its todos anyway. A `blocked` record
+that became ready is set to `pending` in the same edit, unless the operation has set its status.
 """
 
 from __future__ import annotations
@@ -14,42 +15,42 @@ from coordination.text import cycle_through
 from coordination.tracker import milestones
 from coordination.tracker.kinds import ISSUE, PLAN, TODO
 from coordination.tracker.records import Holding
-from coordination.tracker.sheet import Transaction
-from coordination.tracker.ties import Relations, became_ready
+from coordination.tracker.relations import Relations, became_ready
+from coordination.tracker.transaction import Transaction
 
 
-def check_cycles(sheet: Transaction, after: Relations) -> None:
-    """Raises UsageError with the first cycle that the deed would close. Whoever only takes one of two apart may do so."""
-    for name in sheet.reordered:
-        if (cycle := _cycle(after, name)) and not _cycle(sheet.ties_before, name):
-            raise UsageError(f"a cycle: {' → '.join(cycle)}", "take one of these dependencies out first")
+def check_cycles(transaction: Transaction, after: Relations) -> None:
+    """Raise UsageError with the first cycle that the operation would close; existing cycles are accepted."""
+    for name in transaction.reordered:
+        if (cycle := _cycle(after, name)) and not _cycle(transaction.relations_before, name):
+            raise UsageError(f"a cycle: {' → '.join(cycle)}", "remove one of these dependencies first")
 
 
-def _cycle(ties: Relations, name: str) -> list[str]:
-    return cycle_through(name, ties.trace(name)) if name in ties.items else []
+def _cycle(relations: Relations, name: str) -> list[str]:
+    return cycle_through(name, relations.trace(name)) if name in relations.items else []
 
 
 class Weights:
-    """One bit for each record in a set of what stands behind: of 10,000 records that is 12 MB and 0.1 s.
+    """Sets of open dependents as bit masks: 12 MB and 0.1 s for 10,000 records.
 
-    What lies on a cycle, or before one, has no set.
+    Records on a cycle, or before one, have no set.
     """
 
-    def __init__(self, ties: Relations) -> None:
-        self._ties = ties
-        self._behind = {name: _open_behind(ties, name) for name in ties.items if ties.is_open(name)}
+    def __init__(self, relations: Relations) -> None:
+        self._relations = relations
+        self._behind = {name: _open_behind(relations, name) for name in relations.items if relations.is_open(name)}
         self._bit = {name: 1 << i for i, name in enumerate(self._behind)}
         self._sets = _sets(self._behind, self._bit)
 
     def heaviest(self, count: int) -> tuple[Holding, ...]:
-        """Of equals those that the file has first."""
-        plans = ~self._mask(name for name in self._behind if isinstance(self._ties.items[name], Plan))
+        """Return the records with the most open dependents; equal ones in the file's order."""
+        plans = ~self._mask(name for name in self._behind if isinstance(self._relations.items[name], Plan))
         weights = {name: self._weight(name, plans) for name in self._behind}
         found = sorted((name for name in weights if weights[name]), key=lambda name: -weights[name])[:count]
-        return tuple(Holding(work=self._ties.tie(name), holds_up=weights[name]) for name in found)
+        return tuple(Holding(work=self._relations.describe(name), holds_up=weights[name]) for name in found)
 
     def holding(self, names: Collection[str], wanted: Collection[str]) -> list[str]:
-        """Those of `names` behind which one of `wanted` stands, or might where that is not known."""
+        """Return those of `names` on which one of `wanted` depends, or may depend where that is unknown."""
         mask = self._mask(wanted)
         return [name for name in names if name not in self._sets or self._sets[name] & mask]
 
@@ -64,12 +65,14 @@ class Weights:
         return mask
 
 
-def _open_behind(ties: Relations, name: str) -> tuple[str, ...]:
-    return tuple(other for other in ties.behind.get(name, ()) if ties.is_open(other))
+def _open_behind(relations: Relations, name: str) -> tuple[str, ...]:
+    return tuple(other for other in relations.behind.get(name, ()) if relations.is_open(other))
 
 
 def _sets(behind: Mapping[str, tuple[str, ...]], bit: Mapping[str, int]) -> dict[str, int]:
-    """From the ends of all chains backwards (Kahn 1962)."""
+    """Return the set of open dependents of each record, computed backwards from the ends of all chains (Kahn
+    1962).
+    """
     waiting = {name: len(set(others)) for name, others in behind.items()}
     before: dict[str, set[str]] = {name: set() for name in behind}
     for name, others in behind.items():
@@ -89,63 +92,65 @@ def _sets(behind: Mapping[str, tuple[str, ...]], bit: Mapping[str, int]) -> dict
     return sets
 
 
-def release(sheet: Transaction) -> tuple[str, ...]:
-    """The ids, milestones as `PLAN-001.M2`. Raises UsageError where the deed would close a cycle."""
-    if not (sheet.touched or sheet.touched_milestones or sheet.reordered):
+def release(transaction: Transaction) -> tuple[str, ...]:
+    """Return the ids that became ready, milestones as `PLAN-001.M2`. Raises UsageError if the operation would
+    close a cycle.
+    """
+    if not (transaction.touched or transaction.touched_milestones or transaction.reordered):
         return ()
-    after = Relations(sheet.ecosystem)
-    check_cycles(sheet, after)
-    ready = dict.fromkeys(_ready_work(sheet, after))
-    for plan in list(_concerned(sheet)):
-        ready |= dict.fromkeys(_ready_in(sheet, plan))
+    after = Relations(transaction.ecosystem)
+    check_cycles(transaction, after)
+    ready = dict.fromkeys(_ready_work(transaction, after))
+    for plan in list(_concerned(transaction)):
+        ready |= dict.fromkeys(_ready_in(transaction, plan))
     for name in ready:
-        _unblock(sheet, name)
+        _unblock(transaction, name)
     return tuple(ready)
 
 
-def _ready_work(sheet: Transaction, after: Relations) -> Iterator[str]:
-    if sheet.touched:
-        for name in became_ready(sheet.ties_before, after, sheet.touched):
+def _ready_work(transaction: Transaction, after: Relations) -> Iterator[str]:
+    if transaction.touched:
+        for name in became_ready(transaction.relations_before, after, transaction.touched):
             if not isinstance(after.items[name], Milestone):
                 yield name
 
 
-def _concerned(sheet: Transaction) -> Iterator[Plan]:
-    """Plans of which a milestone was touched, or one waits for something that was."""
-    for plan in PLAN.all(sheet.ecosystem):
+def _concerned(transaction: Transaction) -> Iterator[Plan]:
+    """Yield the plans with a changed milestone, or with one that waits for a changed record."""
+    for plan in PLAN.all(transaction.ecosystem):
         waits = (name for milestone in plan.milestones for name in milestone.dependencies)
-        if plan.id in sheet.touched_milestones or any(name in sheet.touched for name in waits):
+        if plan.id in transaction.touched_milestones or any(name in transaction.touched for name in waits):
             yield plan
 
 
-def _ready_in(sheet: Transaction, plan: Plan) -> Iterator[str]:
-    """Milestones have their names from their plan, so this is asked in its words."""
-    was = next((old for old in PLAN.all(sheet.before) if old.id == plan.id), None)
+def _ready_in(transaction: Transaction, plan: Plan) -> Iterator[str]:
+    """Yield the records of a plan that became ready; milestones must be looked up within their plan."""
+    was = next((old for old in PLAN.all(transaction.before) if old.id == plan.id), None)
     if was is None:
         return
-    before, after = Relations(sheet.before, was), Relations(sheet.ecosystem, plan)
+    before, after = Relations(transaction.before, was), Relations(transaction.ecosystem, plan)
     own = {m.id for m in plan.milestones}
-    for name in became_ready(before, after, {*sheet.touched, *sheet.touched_milestones.get(plan.id, ())}):
+    for name in became_ready(before, after, {*transaction.touched, *transaction.touched_milestones.get(plan.id, ())}):
         if not isinstance(after.items[name], Milestone):
             yield name
         elif name in own:
             yield f"{plan.id}.{name}"
 
 
-def _unblock(sheet: Transaction, name: str) -> None:
-    if name in sheet.given_status:
+def _unblock(transaction: Transaction, name: str) -> None:
+    if name in transaction.given_status:
         return
-    todo, issue = sheet.find(TODO, name), sheet.find(ISSUE, name)
+    todo, issue = transaction.find(TODO, name), transaction.find(ISSUE, name)
     if todo and todo.status is TodoStatus.BLOCKED:
-        sheet.update(TODO, todo, {"status": TodoStatus.PENDING})
+        transaction.update(TODO, todo, {"status": TodoStatus.PENDING})
     if issue and issue.status is IssueStatus.BLOCKED:
-        sheet.update(ISSUE, issue, {"status": IssueStatus.PENDING})
+        transaction.update(ISSUE, issue, {"status": IssueStatus.PENDING})
     if not todo and not issue:
-        _unblock_milestone(sheet, name)
+        _unblock_milestone(transaction, name)
 
 
-def _unblock_milestone(sheet: Transaction, name: str) -> None:
-    for plan in PLAN.all(sheet.ecosystem):
+def _unblock_milestone(transaction: Transaction, name: str) -> None:
+    for plan in PLAN.all(transaction.ecosystem):
         for milestone in plan.milestones:
             if f"{plan.id}.{milestone.id}" == name and milestone.status is TodoStatus.BLOCKED:
-                milestones.update(sheet, plan, milestone.id, {"status": TodoStatus.PENDING})
+                milestones.update(transaction, plan, milestone.id, {"status": TodoStatus.PENDING})

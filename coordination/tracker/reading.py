@@ -1,4 +1,4 @@
-"""Everything that the file declares, asked for. Nothing here is written, and nothing is asked of Redis."""
+"""Read-only queries of the records in the file, without access to Redis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from coordination.models import (
     TodoStatus,
 )
 from coordination.tracker import deletion, queries, status
-from coordination.tracker.completion import OnCheck, checks_of, judge_completion
+from coordination.tracker.completion import OnCheck, check_completion, checks_of
 from coordination.tracker.executing import Executing, in_view
 from coordination.tracker.kinds import DEPENDENCY, ISSUE, PLAN, TODO, unknown
 from coordination.tracker.queries import Wanted
@@ -37,14 +37,14 @@ from coordination.tracker.records import (
     RepoStatus,
 )
 from coordination.tracker.references import Chains, chains_of
-from coordination.tracker.ties import Relations
+from coordination.tracker.relations import Relations
 
 
 class Reader:
     """The records of one file.
 
-    Filters take one value or several of which any will do, and intersect. What is asked by an unknown id, name or word
-    is refused (NotFound, UsageError) with what was probably meant.
+    A filter takes one value or several alternatives; filters intersect. An unknown id, name or value is
+    refused (NotFound, UsageError) with a suggestion.
     """
 
     def __init__(
@@ -54,26 +54,28 @@ class Reader:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         executing: Callable[[], Executing] = dict,
     ) -> None:
-        """`executing` says which todos live runs execute; it is asked when a view needs it, and once until `look_again`."""
+        """`executing` returns the todos that live runs execute. It is called when a view needs it, once until
+        `look_again`.
+        """
         self.document = document
-        """The file as it was read, or as the latest deed has left it."""
+        """The file as it was read, or as the latest operation left it."""
         self._now = now
         self._ask = executing
         self._view: tuple[Document, Document] | None = None
-        """A file, and the same as views show it."""
+        """A file, and the same file as views show it."""
 
     @classmethod
     def open(cls, ecosystem: str | Path | None = None) -> Self:
-        """Of a file; a folder or None finds it as the commands do. Raises NotFound and InvalidFile."""
+        """Open a file; a folder or None is searched as the commands do. Raises NotFound and InvalidFile."""
         return cls(load(find(Path.cwd(), None if ecosystem is None else Path(ecosystem))))
 
     @property
     def ecosystem(self) -> Ecosystem:
-        """What the file declares, with todos that a run executes in progress."""
+        """The records of the file; todos that a run executes are in progress."""
         return self._joined.ecosystem
 
     def look_again(self) -> None:
-        """Ask anew what runs execute, when next a view needs it."""
+        """Query the executed todos again when a view next needs them."""
         self._view = None
 
     @property
@@ -86,7 +88,7 @@ class Reader:
     # Repositories
 
     def list_repos(self, tag: Wanted = None, role: Wanted = None) -> tuple[Repo, ...]:
-        """In the file's order."""
+        """Return the repositories in the file's order."""
         repos = self.ecosystem.repos
         wanted = {
             "tags": queries.names(tag, lambda: (t for r in repos for t in r.tags), "tag of a repo", "list-repos"),
@@ -101,13 +103,15 @@ class Reader:
         raise unknown("repo", name, [repo.name for repo in self.ecosystem.repos], "list-repos")
 
     def check_paths(self, names: Iterable[str]) -> None:
-        """Raises PlanRefused for repositories that are not on this machine: its own worker would only wait for them."""
+        """Raise PlanRefused if a repository is not on this machine, because the local worker would wait for
+        it for ever.
+        """
         places = ((name, self.document.repo_path(self.get_repo(name))) for name in names)
         missing = [f"{name}: {path or 'no path is declared'}" for name, path in places if not (path and path.is_dir())]
         if missing:
             raise PlanRefused(
                 "not found on this machine: " + ", ".join(missing),
-                "clone them there, or correct `path` of the repos in ecosystem.yaml",
+                "clone them, or correct `path` of the repositories in ecosystem.yaml",
             )
 
     # Issues
@@ -120,7 +124,7 @@ class Reader:
         assignee: Wanted = None,
         label: Wanted = None,
     ) -> tuple[Issue, ...]:
-        """By priority, target date and id."""
+        """Return the issues by priority, target date and id."""
         wanted = {
             "status": queries.words(status, IssueStatus, "status"),
             "priority": queries.words(priority, Level, "priority"),
@@ -144,7 +148,7 @@ class Reader:
         priority: Wanted = None,
         label: Wanted = None,
     ) -> tuple[Todo, ...]:
-        """By priority and id."""
+        """Return the todos by priority and id."""
         wanted = {
             "repo": self._repos(repo),
             "status": queries.words(status, TodoStatus, "status"),
@@ -164,7 +168,9 @@ class Reader:
     # Plans and their milestones
 
     def list_plans(self, status: Wanted = None, repo: Wanted = None) -> tuple[Plan, ...]:
-        """By target date and id. Plans of a repo are those that name it, and those with a todo in it."""
+        """Return the plans by target date and id. `repo` matches plans that name it and plans with a todo in
+        it.
+        """
         wanted = {"status": queries.words(status, PlanStatus, "status")}
         plans = queries.matching(PLAN.all(self.ecosystem), wanted)
         repos = self._repos(repo)
@@ -177,23 +183,25 @@ class Reader:
         return PLAN.get(self.ecosystem, plan_id)
 
     def plan_todos(self, plan_id: str) -> tuple[Todo, ...]:
-        """The todos that belong to the plan, in the file's order."""
+        """Return the todos that belong to the plan, in the file's order."""
         return self.ecosystem.todos_of(self.get_plan(plan_id))
 
     def validate_plan_completion(
         self, plan_id: str, *, run_checks: bool = False, on_check: OnCheck | None = None
     ) -> PlanCompletion:
-        """Whether the plan may count as done. With `run_checks` the commands of its criteria are run, 60 s each."""
+        """Check whether the plan is complete. `run_checks` runs the commands of its criteria, at most 60 s
+        each.
+        """
         plan = self.get_plan(plan_id)
         checks = checks_of(self.document, plan, run_checks, on_check)
-        return judge_completion(self.ecosystem, plan, checks, self._now().date())
+        return check_completion(self.ecosystem, plan, checks, self._now().date())
 
     # Dependencies
 
     def list_dependencies(
         self, consumer: Wanted = None, provider: Wanted = None, type: Wanted = None, status: Wanted = None
     ) -> tuple[Dependency, ...]:
-        """By id."""
+        """Return the dependencies by id."""
         wanted = {
             "consumer": self._repos(consumer),
             "provider": self._repos(provider),
@@ -205,22 +213,22 @@ class Reader:
     def get_dependency(self, dependency_id: str) -> Dependency:
         return DEPENDENCY.get(self.ecosystem, dependency_id)
 
-    # Looks
+    # Overviews
 
     def chains_of(self, name: str) -> Chains:
-        """What an issue, plan or todo waits for and what it holds up, with what stands behind each."""
-        ties = Relations(self.ecosystem)
-        if name not in ties.items:
-            raise unknown("issue, plan or todo", name, ties.items, "list-todos")
-        return chains_of(ties, name)
+        """Return the blockers and dependents of an issue, plan or todo, each with the chain behind it."""
+        relations = Relations(self.ecosystem)
+        if name not in relations.items:
+            raise unknown("issue, plan or todo", name, relations.items, "list-todos")
+        return chains_of(relations, name)
 
     def get_blocking_issues(self, repo: str) -> tuple[BlockingIssue, ...]:
-        """Open issues that hold up open work of the repository, directly or at the end of a chain."""
+        """Return the open issues that block open work of the repository, directly or through others."""
         self._repos(repo)
         return status.blocking_issues(self.ecosystem, repo)
 
     def get_repo_status(self, repo: str) -> RepoStatus:
-        """Of one that the file declares or only uses."""
+        """Return the status of a repository, which need not be declared."""
         self._repos(repo)
         declared = next((known for known in self.ecosystem.repos if known.name == repo), Repo(name=repo))
         return status.repo_status(self._joined, declared)
@@ -229,10 +237,10 @@ class Reader:
         return status.ecosystem_status(self._joined, self._now().date())
 
     def what_goes(self, name: str) -> DeletePreview:
-        """What `cascade` would take along."""
+        """Return what a deletion with `cascade` would remove."""
         return deletion.what_goes(self.ecosystem, name)
 
-    # What filters may ask for
+    # Values of filters
 
     def _repos(self, wanted: Wanted) -> frozenset[str] | None:
         return queries.names(wanted, lambda: queries.repos_in_use(self.ecosystem), "repo", "list-repos")

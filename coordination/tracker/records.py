@@ -1,4 +1,4 @@
-"""What the desk answers with: frozen, and the same as JSON for commands and tools."""
+"""Results of the tracker's operations: frozen, and shown as the same JSON by commands and tools."""
 
 from __future__ import annotations
 
@@ -14,61 +14,65 @@ class Answer(BaseModel):
 
 
 class Edited(Answer):
-    """A record as it stands after a change."""
+    """A record after a change."""
 
     record: Issue | Plan | Todo | Dependency
     changed: tuple[str, ...] = ()
-    """The fields that were written. Nothing: it stood so already, and the file was not touched."""
+    """Names of the fields that were written; empty if the record had these values already and the file was
+    not touched.
+    """
     ready: tuple[str, ...] = ()
-    """What waits for nothing any more since this change; whatever of it was `blocked` is `pending` now."""
+    """Ids of the records that lost their last blocker through this change; `blocked` ones
+    are `pending` now.
+    """
     notes: tuple[str, ...] = ()
-    """What the person should know, a sentence each."""
+    """Information for the user, one sentence each."""
 
 
 class DeletePreview(Answer):
-    """What a deletion takes along."""
+    """Consequences of a deletion."""
 
     id: str
     deleted: tuple[str, ...] = ()
-    """Other records that go too: a plan's todos."""
+    """Other records that are deleted, too: a plan's todos."""
     released: tuple[str, ...] = ()
-    """References that are taken out of records that stay, like `TODO-005.blocked_by`."""
+    """References that are removed from remaining records, like `TODO-005.blocked_by`."""
 
     def __bool__(self) -> bool:
         return bool(self.deleted or self.released)
 
 
 class Removed(Answer):
-    """A record that is no longer in the file."""
+    """A record that was removed from the file."""
 
     record: Issue | Plan | Todo | Dependency
     also: tuple[str, ...] = ()
-    """Ids of the records that went with it."""
+    """Ids of the records that were deleted with it."""
     released: tuple[str, ...] = ()
     ready: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 class Relation(Answer):
-    """Another record that this one waits for, or that waits for it."""
+    """Another record that blocks this one or depends on it."""
 
     id: str
     kind: str
-    """issue, plan, todo, milestone; `unknown` for what the file does not declare."""
+    """issue, plan, todo or milestone; `unknown` for a name that the file does not declare."""
     title: str = ""
     status: str = ""
     repos: tuple[str, ...] = ()
     plan: str | None = None
     holds: bool = True
-    """Whether it is waited for still: false when the blocker is finished."""
+    """True while the dependency is unfulfilled: the blocker is not finished."""
 
 
 class HeldUp(Answer):
-    """Work that waits for an issue, directly or at the end of a chain."""
+    """Work that waits for an issue, directly or through others."""
 
     work: Relation
     chain: tuple[str, ...]
-    """From the issue to this record, both included."""
+    """Ids from the issue to this record, both included."""
 
 
 class BlockingIssue(Answer):
@@ -79,38 +83,38 @@ class BlockingIssue(Answer):
 class BlockedTodo(Answer):
     todo: Todo
     by: tuple[Relation, ...]
-    """Nothing: somebody set it to `blocked` by hand."""
+    """The open blockers; empty if the todo was set to `blocked` by hand."""
 
 
 Counts = dict[str, int]
-"""How many records of each status."""
+"""Number of records by status."""
 
 
 class TodoInView(Todo):
-    """A todo as views show it: in progress while a run executes it, whatever the file says."""
+    """A todo as views show it: in progress while a run executes it, whatever its status in the file."""
 
     run_id: str | None = None
 
 
 class RepoStatus(Answer):
-    """Everything that concerns one repository."""
+    """Status of one repository."""
 
     repo: Repo
     path: str | None
     present: bool
-    """Whether the folder is on this machine."""
+    """True if the folder exists on this machine."""
     counts: dict[str, Counts]
-    """By kind: issues, plans, todos."""
+    """Counts by kind: issues, plans, todos."""
     issues: tuple[Issue, ...]
-    """The open ones."""
+    """The open issues."""
     in_progress: tuple[TodoInView, ...]
     ready: tuple[Todo, ...]
-    """Pending, and nothing is waited for."""
+    """Pending todos without open blockers."""
     blocked: tuple[BlockedTodo, ...]
     plans: tuple[Plan, ...]
-    """Those that are not over and name the repository, or have an open todo in it."""
+    """Unfinished plans that name the repository or have an open todo in it."""
     needs: tuple[Dependency, ...]
-    """On other repositories."""
+    """Dependencies on other repositories."""
     needed_by: tuple[Dependency, ...]
     blocking_issues: tuple[str, ...]
 
@@ -122,11 +126,11 @@ class Overdue(Answer):
     due: date
     days: int
     plan: str | None = None
-    """Of a milestone."""
+    """Plan of a milestone."""
 
 
 class Holding(Answer):
-    """Something open, and how much open work stands behind it."""
+    """An open record, and the number of open records that wait for it."""
 
     work: Relation
     holds_up: int
@@ -141,18 +145,18 @@ class RepoLine(Answer):
     blocked: int = 0
     done: int = 0
     unsatisfied: int = 0
-    """Dependencies on others."""
+    """Unsatisfied dependencies on other repositories."""
 
 
 class EcosystemStatus(Answer):
-    """Where everything stands."""
+    """Status of all repositories."""
 
     counts: dict[str, Counts]
     ready: tuple[Todo, ...]
     blocked: tuple[BlockedTodo, ...]
     overdue: tuple[Overdue, ...]
     most_blocking: tuple[Holding, ...]
-    """What is open and holds up most, the heaviest first."""
+    """Open records with the most open dependents, in descending order."""
     repos: tuple[RepoLine, ...]
 
 
@@ -160,15 +164,15 @@ class CriterionStanding(Answer):
     text: str
     check: str | tuple[str, ...] | None = None
     met: bool | None = None
-    """None: nobody checked it."""
+    """None if it was not checked."""
     why: str = ""
-    """What the check said, or why nothing is known."""
+    """Output of the check, or the reason why there is no result."""
 
 
 class DeliverableStanding(Answer):
     text: str
     present: bool | None = None
-    """Whether the file is there; None for what is no path."""
+    """True if the file exists; None for text that is not a path."""
 
 
 class MilestoneStanding(Answer):
@@ -183,7 +187,7 @@ class MilestoneStanding(Answer):
 
 
 class PlanCompletion(Answer):
-    """Whether a plan may count as done, and everything that speaks against it."""
+    """Result of checking whether a plan is complete."""
 
     plan_id: str
     title: str
@@ -192,8 +196,8 @@ class PlanCompletion(Answer):
     milestones: tuple[MilestoneStanding, ...]
     open_todos: tuple[Relation, ...]
     blockers: tuple[Relation, ...]
-    """Open, and not part of the plan."""
+    """Open blockers outside of the plan."""
     missing: tuple[str, ...]
-    """What must be done before it is complete, a sentence each."""
+    """Conditions that are not fulfilled, one sentence each."""
     unchecked: tuple[str, ...]
-    """What nobody has checked; it does not count against the plan."""
+    """Unchecked criteria and deliverables, which do not prevent completion."""

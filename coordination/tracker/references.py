@@ -1,4 +1,6 @@
-"""Names of other records: which a record names, whether they exist, and who names it; what a record waits for and holds up."""
+"""References between records: validation, lookup in both directions, and chains of blockers
+and dependents.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,14 @@ from coordination.planner.resources import beyond
 from coordination.text import did_you_mean
 from coordination.tracker.kinds import DEPENDENCY, KINDS, PLAN, WORK, Kind, R
 from coordination.tracker.records import Answer, Relation
-from coordination.tracker.ties import Relations
+from coordination.tracker.relations import Relations
 
 Held = Issue | Plan | Todo | Dependency | Milestone
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A field of a record that names another one; `plan` is that of a milestone."""
+    """A field of a record that names another one; `plan` is set for the field of a milestone."""
 
     owner: str
     field: str
@@ -31,19 +33,19 @@ class Reference:
 
 
 class Names:
-    """What there is to be named; it grows with what a deed adds."""
+    """Names that a record may refer to, including those that the operation has added."""
 
     def __init__(self, ecosystem: Ecosystem) -> None:
         self._ecosystem = ecosystem
 
     @cached_property
     def repos(self) -> set[str]:
-        """The declared ones; none where the file declares none at all, and any name may be used."""
+        """Declared repositories; if the file declares none, any name is valid."""
         return {repo.name for repo in self._ecosystem.repos}
 
     @cached_property
     def capacities(self) -> Mapping[str, int]:
-        """Of the declared resources; none where the file declares none at all, and any name may be used."""
+        """Capacities of declared resources; if the file declares none, any name is valid."""
         return self._ecosystem.capacities()
 
     @cached_property
@@ -52,7 +54,7 @@ class Names:
 
     @cached_property
     def work(self) -> set[str]:
-        """Issues, plans and todos share one space of ids."""
+        """Ids of issues, plans and todos, which share one id space."""
         return {record.id for kind in WORK for record in kind.all(self._ecosystem)}
 
     @cached_property
@@ -64,7 +66,7 @@ class Names:
         return {m.id for plan in self._ecosystem.coordination.plans for m in plan.milestones}
 
     def of(self, kind: Kind[R]) -> set[str]:
-        """The space of ids that the kind has its own from."""
+        """Return the ids of the id space that the kind belongs to."""
         return self.dependencies if kind.noun == DEPENDENCY.noun else self.work
 
     def add(self, kind: Kind[R], name: str) -> None:
@@ -73,7 +75,7 @@ class Names:
             self.plans.add(name)
 
     def check_free(self, kind: Kind[R], name: str) -> None:
-        """Raises Conflict."""
+        """Raise Conflict if the id is in use."""
         check_free(name, self.of(kind))
 
 
@@ -83,9 +85,9 @@ def check_free(name: str, taken: Collection[str]) -> None:
 
 
 def check_references(names: Names, after: Held, before: Held | None = None, plan: Plan | None = None) -> None:
-    """Raises NotFound for a name that is new in the record and unknown to the file; UsageError for its own.
+    """Raise NotFound if the record newly names something unknown, UsageError if it names itself.
 
-    What was loose before may stay so: files grow piece by piece.
+    Unknown names that it had before are accepted, because files grow gradually.
     """
     repos = _new(after, before, TO_REPOS[type(after)])
     if repos and names.repos:
@@ -94,10 +96,10 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
         if after.id in work:
             raise UsageError(f"{after.id} cannot wait for itself", "name another one")
         own = {m.id for m in plan.milestones} if plan else set()
-        strangers = [name for name in work if name not in names.work]
-        if strangers:
+        unknown_names = [name for name in work if name not in names.work]
+        if unknown_names:
             noun = f"milestone of {plan.id}, todo, issue or plan" if plan else "todo, issue or plan"
-            _check(strangers, names.work | names.milestones | own, noun, "list-todos")
+            _check(unknown_names, names.work | names.milestones | own, noun, "list-todos")
     if isinstance(after, Todo) and (plans := _new(after, before, ("plan",))):
         _check(plans, names.plans, "plan", "list-plans")
     if isinstance(after, Dependency) and _new(after, before, ("consumer", "provider", "version_constraint")):
@@ -107,7 +109,7 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
 
 
 def _check_sense(after: Dependency) -> None:
-    from coordination.dependencies.mistakes import senseless  # with what reads versions: 30 ms, for those who need it
+    from coordination.dependencies.mistakes import senseless  # takes 30 ms, which other edits need not pay
 
     for why in senseless(after):
         raise UsageError(why, "name another repository, or another constraint")
@@ -123,12 +125,12 @@ def _check_resources(capacities: Mapping[str, int], after: Todo, before: Held | 
 
 
 def added_work(after: Held, before: Held | None) -> dict[str, None]:
-    """The todos, issues, plans and milestones that the record names and did not name before."""
+    """Return the todos, issues, plans and milestones that the record newly names."""
     return _new(after, before, TO_WORK[type(after)])
 
 
 def named(record: Held) -> tuple[object, ...]:
-    """Everything that decides what it waits for and what waits for it."""
+    """Return all values that determine its blockers and dependents."""
     return (getattr(record, "plan", None), *(others for _, others in named_work(record)))
 
 
@@ -138,7 +140,7 @@ def named_work(record: Held) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def naming(ecosystem: Ecosystem, names: Iterable[str]) -> Iterator[tuple[Reference, Held]]:
-    """Every place where one of these is named, a plan by its todos included; in the file's order."""
+    """Yield every field that names one of these, including a todo's `plan`, in the file's order."""
     wanted = frozenset(names)
     for record in everything(ecosystem):
         for owner, plan in _with_milestones(record):
@@ -162,13 +164,13 @@ def _with_milestones(record: Held) -> Iterator[tuple[Held, str | None]]:
 
 
 def _check(names: Iterable[str], known: Collection[str], noun: str, listed_by: str) -> None:
-    if strangers := [name for name in names if name not in known]:
-        words = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in strangers)
-        raise NotFound(f"there is no {noun} {words}", f"see what there is: coord {listed_by}")
+    if unknown_names := [name for name in names if name not in known]:
+        words = ", ".join(f"{name!r}{did_you_mean(name, known)}" for name in unknown_names)
+        raise NotFound(f"there is no {noun} {words}", f"list the known ones: coord {listed_by}")
 
 
 def _new(after: Held, before: Held | None, fields: Iterable[str]) -> dict[str, None]:
-    """The names that these fields have now and had not before; each once."""
+    """Return the names that these fields have now and did not have before, each once."""
     names: dict[str, None] = {}
     for field in fields:
         old = names_in(before, field) if before else ()
@@ -177,7 +179,7 @@ def _new(after: Held, before: Held | None, fields: Iterable[str]) -> dict[str, N
 
 
 def mentioned(ecosystem: Ecosystem) -> set[str]:
-    """Every id that is named anywhere, declared or not."""
+    """Return every id that is named anywhere, declared or not."""
     return {
         name
         for record in everything(ecosystem)
@@ -188,12 +190,14 @@ def mentioned(ecosystem: Ecosystem) -> set[str]:
 
 
 DEPTH = 4
-"""Further than that a chain is asked for where it goes on."""
+"""Length of the chains that are shown."""
 
 
 class Link(Relation):
     behind: tuple[Link, ...] = ()
-    """Going on in the same direction, as long as it is open; what stands elsewhere already is not gone into again."""
+    """Further records in the same direction, while they are open; a record that is shown elsewhere is not
+    expanded again.
+    """
 
 
 class Chains(Answer):
@@ -201,23 +205,29 @@ class Chains(Answer):
     holds_up: tuple[Link, ...]
 
 
-def chains_of(ties: Relations, name: str) -> Chains:
-    """The direct ones all; further away only what is open."""
+def chains_of(relations: Relations, name: str) -> Chains:
+    """Return all direct blockers and dependents, and beyond them only open records."""
     return Chains(
-        waits_for=_links(ties, ties.waits_for(name), ties.held_by, {name}, DEPTH),
-        holds_up=_links(ties, ties.dependents(name), lambda other: _open(ties, ties.dependents(other)), {name}, DEPTH),
+        waits_for=_links(relations, relations.waits_for(name), relations.held_by, {name}, DEPTH),
+        holds_up=_links(
+            relations,
+            relations.dependents(name),
+            lambda other: _open(relations, relations.dependents(other)),
+            {name},
+            DEPTH,
+        ),
     )
 
 
-def _open(ties: Relations, names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if ties.is_open(name))
+def _open(relations: Relations, names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if relations.is_open(name))
 
 
 def _links(
-    ties: Relations, names: Iterable[str], further: Callable[[str], Iterable[str]], seen: set[str], depth: int
+    relations: Relations, names: Iterable[str], further: Callable[[str], Iterable[str]], seen: set[str], depth: int
 ) -> tuple[Link, ...]:
     there = list(names)
-    new = [name for name in there if name not in seen and ties.is_open(name)]
+    new = [name for name in there if name not in seen and relations.is_open(name)]
     seen.update(new)
-    behind = {name: _links(ties, further(name), further, seen, depth - 1) for name in new} if depth > 1 else {}
-    return tuple(Link(**dict(ties.tie(name)), behind=behind.get(name, ())) for name in there)
+    behind = {name: _links(relations, further(name), further, seen, depth - 1) for name in new} if depth > 1 else {}
+    return tuple(Link(**dict(relations.describe(name)), behind=behind.get(name, ())) for name in there)

@@ -1,4 +1,4 @@
-"""Where things stand: in one repository, in all of them, and which issues hold up what."""
+"""Status of one repository and of all of them, and the issues that block work."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import date
 from coordination.ecosystem.document import Document
 from coordination.models import DependencyStatus, Ecosystem, Issue, Milestone, Plan, Repo, Todo, TodoStatus
 from coordination.tracker.executing import as_view
-from coordination.tracker.kinds import ISSUE, OPEN, OPEN_ISSUE, PLAN, TODO, Kept, kind_of, repos_of, title_of
+from coordination.tracker.kinds import ISSUE, OPEN, OPEN_ISSUE, PLAN, TODO, TrackedRecord, kind_of, repos_of, title_of
 from coordination.tracker.queries import (
     due,
     natural,
@@ -30,38 +30,38 @@ from coordination.tracker.records import (
     RepoLine,
     RepoStatus,
 )
-from coordination.tracker.ties import Relations
+from coordination.tracker.relations import Relations
 
 HEAVIEST = 10
 
 
 def blocking_issues(ecosystem: Ecosystem, repo: str) -> tuple[BlockingIssue, ...]:
-    ties = Relations(ecosystem)
-    here = _work_of(ties, repo)
-    among = {name for name in ties.before(here) if ties.is_open(name)}
+    relations = Relations(ecosystem)
+    here = _work_of(relations, repo)
+    among = {name for name in relations.before(here) if relations.is_open(name)}
     found = []
-    for issue in _holding(ecosystem, ties, here):
-        chains = ties.chains(issue.id, among, here)
+    for issue in _holding(ecosystem, relations, here):
+        chains = relations.chains(issue.id, among, here)
         if chains:
-            held = tuple(HeldUp(work=ties.tie(name), chain=chain) for name, chain in chains.items())
+            held = tuple(HeldUp(work=relations.describe(name), chain=chain) for name, chain in chains.items())
             found.append(BlockingIssue(issue=issue, holds_up=held))
     return tuple(found)
 
 
-def _work_of(ties: Relations, repo: str) -> list[str]:
-    """What is open in the repository."""
-    return [name for name, item in ties.items.items() if item.status in OPEN and repo in repos_of(item)]
+def _work_of(relations: Relations, repo: str) -> list[str]:
+    """Return the open records of the repository."""
+    return [name for name, item in relations.items.items() if item.status in OPEN and repo in repos_of(item)]
 
 
-def _holding(ecosystem: Ecosystem, ties: Relations, here: Collection[str]) -> tuple[Issue, ...]:
-    """Open issues that may hold up some of that."""
+def _holding(ecosystem: Ecosystem, relations: Relations, here: Collection[str]) -> tuple[Issue, ...]:
+    """Return the open issues that may block some of these records."""
     issues = {issue.id: issue for issue in ISSUE.all(ecosystem) if issue.status in OPEN_ISSUE}
-    return sorted_issues(issues[name] for name in Weights(ties).holding(issues, here))
+    return sorted_issues(issues[name] for name in Weights(relations).holding(issues, here))
 
 
 def repo_status(document: Document, repo: Repo) -> RepoStatus:
     ecosystem = document.ecosystem
-    ties = Relations(ecosystem)
+    relations = Relations(ecosystem)
     todos = [todo for todo in TODO.all(ecosystem) if todo.repo == repo.name]
     issues = [issue for issue in ISSUE.all(ecosystem) if repo.name in issue.repos]
     named = {todo.plan for todo in todos if todo.status in OPEN}
@@ -75,8 +75,8 @@ def repo_status(document: Document, repo: Repo) -> RepoStatus:
         counts={"issues": _counts(issues), "todos": _counts(todos), "plans": _counts(plans)},
         issues=sorted_issues(issue for issue in issues if issue.status in OPEN_ISSUE),
         in_progress=tuple(map(as_view, sorted_todos(t for t in todos if t.status is TodoStatus.IN_PROGRESS))),
-        ready=_ready(todos, ties),
-        blocked=_blocked(todos, ties),
+        ready=_ready(todos, relations),
+        blocked=_blocked(todos, relations),
         plans=sorted_plans(plan for plan in plans if plan.status in OPEN),
         needs=sorted_dependencies(d for d in dependencies if d.consumer == repo.name),
         needed_by=sorted_dependencies(d for d in dependencies if d.provider == repo.name),
@@ -86,8 +86,8 @@ def repo_status(document: Document, repo: Repo) -> RepoStatus:
 
 def ecosystem_status(document: Document, today: date) -> EcosystemStatus:
     ecosystem, declared = document.ecosystem, document.ecosystem.coordination
-    ties = Relations(ecosystem)
-    ready, blocked = _ready(TODO.all(ecosystem), ties), _blocked(TODO.all(ecosystem), ties)
+    relations = Relations(ecosystem)
+    ready, blocked = _ready(TODO.all(ecosystem), relations), _blocked(TODO.all(ecosystem), relations)
     return EcosystemStatus(
         counts={
             "issues": _counts(declared.issues),
@@ -98,25 +98,29 @@ def ecosystem_status(document: Document, today: date) -> EcosystemStatus:
         ready=ready,
         blocked=blocked,
         overdue=tuple(sorted(_overdue(ecosystem, today), key=lambda o: (o.due, natural(o.id)))),
-        most_blocking=Weights(ties).heaviest(HEAVIEST),
+        most_blocking=Weights(relations).heaviest(HEAVIEST),
         repos=_lines(document, ready, blocked),
     )
 
 
-def _counts(records: Iterable[Kept]) -> Counts:
+def _counts(records: Iterable[TrackedRecord]) -> Counts:
     return dict(Counter(str(record.status) for record in records))
 
 
-def _ready(todos: Iterable[Todo], ties: Relations) -> tuple[Todo, ...]:
-    return sorted_todos(t for t in todos if t.status is TodoStatus.PENDING and not ties.held_by(t.id))
+def _ready(todos: Iterable[Todo], relations: Relations) -> tuple[Todo, ...]:
+    return sorted_todos(t for t in todos if t.status is TodoStatus.PENDING and not relations.held_by(t.id))
 
 
-def _blocked(todos: Iterable[Todo], ties: Relations) -> tuple[BlockedTodo, ...]:
-    """What waits, and what somebody has set to `blocked`; not what is worked on in spite of it."""
-    held = {todo.id: ties.held_by(todo.id) for todo in todos if todo.status in (TodoStatus.PENDING, TodoStatus.BLOCKED)}
-    found = [ties.items[name] for name, by in held.items() if by or ties.items[name].status is TodoStatus.BLOCKED]
+def _blocked(todos: Iterable[Todo], relations: Relations) -> tuple[BlockedTodo, ...]:
+    """Return todos that wait or were set to `blocked`, without those that are in progress regardless."""
+    held = {
+        todo.id: relations.held_by(todo.id) for todo in todos if todo.status in (TodoStatus.PENDING, TodoStatus.BLOCKED)
+    }
+    found = [
+        relations.items[name] for name, by in held.items() if by or relations.items[name].status is TodoStatus.BLOCKED
+    ]
     ordered = sorted_todos(todo for todo in found if isinstance(todo, Todo))
-    return tuple(BlockedTodo(todo=todo, by=ties.ties(held[todo.id])) for todo in ordered)
+    return tuple(BlockedTodo(todo=todo, by=relations.describe_all(held[todo.id])) for todo in ordered)
 
 
 def _overdue(ecosystem: Ecosystem, today: date) -> Iterator[Overdue]:
@@ -139,7 +143,7 @@ def _late(
 
 
 def _lines(document: Document, ready: Iterable[Todo], blocked: Iterable[BlockedTodo]) -> tuple[RepoLine, ...]:
-    """One for each repository, those that are only used at the end."""
+    """Return one line for each repository; undeclared ones come last."""
     ecosystem = document.ecosystem
     numbers: Mapping[str, Counter[str]] = defaultdict(Counter)
     for todo in TODO.all(ecosystem):

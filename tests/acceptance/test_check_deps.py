@@ -48,7 +48,7 @@ def test_what_is_satisfied_is_written_into_the_file_and_nothing_else_changes(dec
 
     assert answer.code == 0
     assert "lib is 2.1.0 (pyproject.toml), as >=2 asks" in answer.out
-    assert "cycle: api → lib → api, by way of runtime, test" in answer.out
+    assert "cycle: api → lib → api, through runtime, test" in answer.out
     assert "3 checked: 2 satisfied, 1 unknown; written: DEP-1" in answer.err
     assert statuses(declared)["DEP-1"] == "satisfied"
     after = declared.file.read_text().splitlines()
@@ -63,9 +63,7 @@ def test_what_is_unsatisfied_or_contradictory_ends_with_3(declared: Stage) -> No
     answer = declared.coord("check-deps")
 
     assert answer.code == 3
-    assert (
-        "contradiction: no version of lib is good for all: api wants >=2 (DEP-1), web wants ^1.2 (DEP-2)" in answer.out
-    )
+    assert "contradiction: no version of lib satisfies all: api wants >=2 (DEP-1), web wants ^1.2 (DEP-2)" in answer.out
     assert statuses(declared) == {"DEP-1": "satisfied", "DEP-2": "unsatisfied", "DEP-3": "satisfied"}
 
 

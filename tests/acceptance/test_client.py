@@ -111,7 +111,7 @@ def test_a_client_that_cannot_come_in_says_why(gateway: Gateway) -> None:
         list(other.listen(0.1))
         with pytest.raises(Conflict):
             next(client.listen(20))
-        with pytest.raises(Conflict, match="nobody knows"):
+        with pytest.raises(Conflict, match="there is no recipient"):
             other.send("agent:nobody", "note", 1)
     nobody = f"ws://127.0.0.1:{free_port()}/"
     with Client(nobody, token, patience=timedelta(seconds=0.2)) as client, pytest.raises(Unreachable):

@@ -66,10 +66,10 @@ def test_hosts_that_are_well_unfit_late_and_gone_are_told_apart(stage: Stage, re
     assert repos["units"] == {"hosts": ["alpha"], "unfit": {}, "queues": {"shared": 0, "delta": 1}}
     assert repos["text"]["unfit"].keys() == {"beta"}
     assert said(seen.json) == [
-        f"wrong: host beta serves text, and cannot work on it: {repos['text']['unfit']['beta']}",
+        f"wrong: host beta serves text but cannot work on it: {repos['text']['unfit']['beta']}",
         "wrong: no worker serves store",
-        "wrong: the clock of gamma is 90 s ahead of Redis: times in logs and commits mislead, certificates may be refused",
-        "wrong: 1 message for units on host delta, of which nothing was heard for 10 min",
+        "wrong: the clock of gamma is 90 s ahead of Redis: times in logs and commits are wrong, certificates may be refused",
+        "wrong: 1 message for units on host delta, whose workers have been silent for 10 min",
         "warning: 1 queue entry could not be read and set aside: another program writes into coord's queues",
     ]
     for line in said(seen.json):

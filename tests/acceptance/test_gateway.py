@@ -174,7 +174,7 @@ def test_what_a_client_does_not_have_it_can_neither_acknowledge_nor_extend(gatew
             client.say(**{word: "repo:x/1"})
             refused = client.hear()["refused"]
             assert refused[word] == "repo:x/1"
-            assert "not in your hands" in refused["message"]
+            assert "not in flight" in refused["message"]
         sent(gateway.bus(), "agent:odd", 1)
         message = client.message()
         client.say(extend=message["id"])
@@ -205,9 +205,9 @@ def test_a_client_sends_as_its_recipient_and_once_however_often_it_says_so(gatew
 @pytest.mark.parametrize(
     ("letter", "words"),
     [
-        ({"to": "agent:nobody-at-all"}, "nobody knows"),
-        ({"to": "nonsense"}, "is no recipient"),
-        ({"to": "worker:w1"}, "nothing of a client's"),
+        ({"to": "agent:nobody-at-all"}, "there is no recipient"),
+        ({"to": "nonsense"}, "is not a recipient"),
+        ({"to": "worker:w1"}, "clients cannot send"),
         ({"reply_to": "worker:w1"}, "goes to 'worker:w1'"),
         ({"type": ""}, "needs a name"),
         ({"payload": "x" * (1024 * 1024)}, "more than 1,048,576"),

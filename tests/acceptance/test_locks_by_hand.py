@@ -179,7 +179,7 @@ def test_a_name_that_nobody_holds_is_a_usage_error(desk: Stage):
     refused = desk.coord("release-lock", "deploy", "--yes")
 
     assert refused.code == 2
-    assert "nobody holds deploy" in refused.err
+    assert "deploy is not held" in refused.err
 
 
 def test_where_there_is_nothing_to_list_that_is_said(desk: Stage, redis_url: str):

@@ -37,8 +37,8 @@ BUGS = (
     Bug(
         "a renewal of whatever is held",
         "coordination/backend/lua/lease/renew.lua",
-        "redis.call('HGET', holders, member) ~= fence",
-        "not redis.call('HGET', holders, member)",
+        "call('HGET', holders, member) ~= fence",
+        "not call('HGET', holders, member)",
         (RUN,),
     ),
     Bug(

@@ -298,7 +298,7 @@ def test_it_is_listed_while_it_is_closed_with_how_many_failures_it_has(manager: 
 
 
 def test_a_bare_name_will_do_where_only_one_has_it(manager: BreakerManager, broken, client):
-    with pytest.raises(NotFound, match="at rest: there is nothing to reset"):
+    with pytest.raises(NotFound, match="has no failures to reset"):
         manager.reset("db")
     broken()
     assert manager.reset("db", "ann").name == DB
@@ -306,18 +306,18 @@ def test_a_bare_name_will_do_where_only_one_has_it(manager: BreakerManager, brok
     broken()
     with pytest.raises(RuntimeError), manager.call("repo:db"):
         raise RuntimeError
-    with pytest.raises(UsageError, match="db may be repo:db or resource:db"):
+    with pytest.raises(UsageError, match="db is ambiguous: repo:db or resource:db"):
         manager.reset("db")
-    with pytest.raises(NotFound, match="repo:api is at rest"):
+    with pytest.raises(NotFound, match="repo:api has no failures to reset"):
         manager.reset("repo:api")
-    with pytest.raises(UsageError, match="names no circuit breaker"):
+    with pytest.raises(UsageError, match="is not a circuit breaker"):
         manager.reset("lock:db")
     assert [(reset.name, reset.by) for reset in manager.resets()] == [(DB, "ann")]
 
 
 @pytest.mark.parametrize("name", ["a b", "lock:db", "resource:", "resource:a b", "repo:a\nb", "", None, 7])
 def test_what_is_no_name_of_a_breaker_is_refused(manager: BreakerManager, name):
-    with pytest.raises(UsageError, match="names no circuit breaker"), manager.call(name):
+    with pytest.raises(UsageError, match="is not a circuit breaker"), manager.call(name):
         pytest.fail("it was called")
 
 

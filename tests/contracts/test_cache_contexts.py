@@ -163,9 +163,9 @@ def test_what_is_no_ttl_is_refused(todo: Context, ttl: object):
 
 
 def test_a_scope_that_is_not_meant_here_is_refused(cache: Cache):
-    with pytest.raises(UsageError, match="no run is meant here"):
+    with pytest.raises(UsageError, match="there is no context of scope run here"):
         cache.at("P").set("a", 1, scope=Scope.RUN)
-    with pytest.raises(UsageError, match="names no context"):
+    with pytest.raises(UsageError, match="is not a context"):
         cache.at("a plan")
 
 

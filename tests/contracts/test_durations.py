@@ -85,7 +85,7 @@ def test_a_todo_without_an_estimate_counts_for_the_median_of_its_like_else_of_it
         plans.PLAN,
     )
 
-    known = graph.knowing(learned(store.redis, store.keys, graph.unknown))
+    known = graph.with_learned(learned(store.redis, store.keys, graph.unknown))
 
     assert dict(known.hours) == {"said": 4, "docs": 0.5, "plain": 2, "other": 2, "away": 4, "agent": 4}
     foreseen = forecast(known)

@@ -185,7 +185,7 @@ def test_the_step_leaves_a_todos_share_to_it_as_well(locks: LockManager, client:
 
 
 def test_a_name_that_nobody_holds_is_not_found(locks: LockManager):
-    with pytest.raises(NotFound, match="nobody holds deploy"):
+    with pytest.raises(NotFound, match="deploy is not held"):
         take(locks, "deploy")
 
 
@@ -195,7 +195,7 @@ def test_whoever_has_taken_its_place_meanwhile_keeps_it(locks: LockManager):
     first.release()
     second = locks.acquire("deploy", ttl=LONG)
 
-    with pytest.raises(NotFound, match="given it back"):
+    with pytest.raises(NotFound, match="released it in the meantime"):
         locks.break_(found, "ann")
 
     assert second.renew()

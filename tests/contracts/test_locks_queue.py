@@ -152,7 +152,7 @@ def test_who_was_handed_a_lock_while_it_was_stopped_does_not_believe_in_it_once_
 ):
     held = locks.acquire("x")
     others = LockManager(client, "test", owner=Owner(host="anvil", pid=1, started="then", thread=1))
-    send = locks._granting.line.send
+    send = locks._core.line.send
     taken: list[Lock] = []
 
     def stopped(*words: str, **how: float) -> object:
@@ -162,7 +162,7 @@ def test_who_was_handed_a_lock_while_it_was_stopped_does_not_believe_in_it_once_
             return send(*words, **how) if listens else None
         return send(*words, **how)
 
-    monkeypatch.setattr(locks._granting.line, "send", stopped)
+    monkeypatch.setattr(locks._core.line, "send", stopped)
     with pytest.raises(LockTimeout):
         locks.acquire("x", ttl=timedelta(milliseconds=200), wait=timedelta(seconds=2))
 

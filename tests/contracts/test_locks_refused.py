@@ -82,13 +82,13 @@ def test_what_is_no_label(locks: LockManager, owner: object):
 
 
 def test_several_are_at_least_one_and_no_text(locks: LockManager):
-    with pytest.raises(UsageError, match="nothing is asked for"):
+    with pytest.raises(UsageError, match="no names were given"):
         locks.acquire_many([])
     with pytest.raises(UsageError, match="one name"):
         locks.acquire_many("abc")
-    with pytest.raises(UsageError, match="nothing is asked for"):
+    with pytest.raises(UsageError, match="no amounts were given"):
         locks.resources.acquire_many({})
-    with pytest.raises(UsageError, match="says no amounts"):
+    with pytest.raises(UsageError, match="has no amounts"):
         locks.resources.acquire_many(["gpu"])
 
 

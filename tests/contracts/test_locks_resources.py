@@ -87,7 +87,7 @@ def test_who_waits_for_a_resource_that_shrinks_below_it_is_told(locks: LockManag
         locks.resources.declare({"gpu": 2})
         waiter.join(20)
 
-    assert came == ["gpu has a capacity of 2, and more is asked for"]
+    assert came == ["gpu has a capacity of 2, less than requested"]
     assert not client.exists("test:lock-queue:resource:gpu")
 
 

@@ -277,7 +277,7 @@ def test_a_reply_that_comes_too_late_is_told_that_nobody_waits(bus: MessageBus):
 
     (message,) = bus.take(REPO, "r1").messages
 
-    with pytest.raises(NotFound, match="nobody knows"):
+    with pytest.raises(NotFound, match="there is no recipient"):
         bus.reply(message)
 
 

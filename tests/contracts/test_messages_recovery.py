@@ -194,7 +194,7 @@ def test_what_a_dead_reader_had_is_not_kept_for_ever(client: redis.Redis):
 
 @pytest.mark.parametrize("text", ["", "1", "1:2", "1:2:x", "a:1:1", ":1:1", "1:2:3:4", "1:-2:3", "1:²:3", "x" * 10_000])
 def test_what_is_no_position_is_refused(text: str):
-    with pytest.raises(UsageError, match="no position"):
+    with pytest.raises(UsageError, match="invalid position"):
         Position.parse(text)
 
 

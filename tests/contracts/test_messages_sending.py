@@ -37,7 +37,7 @@ def waiting(bus: MessageBus, recipient: str = REPO) -> list[object]:
 
 def test_a_recipient_is_known_once_it_was_registered_or_has_received(client: redis.Redis):
     bus = MessageBus(client, "test")
-    with pytest.raises(NotFound, match="nobody knows"):
+    with pytest.raises(NotFound, match="there is no recipient"):
         bus.send(REPO, "note")
 
     bus.register(REPO)

@@ -65,7 +65,7 @@ def test_an_agent_reads_and_shares_values(file: Path, redis_url: str, run: str):
 
 def test_outside_of_a_todo_there_is_no_context_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("COORD_CONNECTION", raising=False)
-    with pytest.raises(UsageError, match="no command of a todo"), here():
+    with pytest.raises(UsageError, match="not a todo"), here():
         pass
 
     monkeypatch.setenv("COORD_CONNECTION", str(tmp_path / "gone.json"))

@@ -177,7 +177,7 @@ def test_what_is_no_sample_package_cannot_be_broken(sample: Path) -> None:
         break_package(sample, "unit")
 
     break_package(sample, "units")
-    with pytest.raises(UsageError, match="broken or raised already"):
+    with pytest.raises(UsageError, match="already broken or upgraded"):
         break_package(sample, "units")
 
 

@@ -1,14 +1,9 @@
-"""Manifests are read without trust: bytes that are no TOML, numbers where a table should be.
+"""Versions in manifests: pyproject.toml, setup.cfg, package.json and Cargo.toml.
 
-The version in pyproject.toml: PEP 621's, Poetry's, or where a build backend is told to find it.
-
-The version in setup.cfg, as setuptools reads it.
-
-A version that a Python file assigns, or a text file holds, read without running anything.
-
-The version in package.json.
-
-The version in Cargo.toml, a package's own or its workspace's.
+Manifests are untrusted input: they may be no valid TOML, or have numbers in place of tables. Versions in
+Python files are read without executing them. In pyproject.toml, the version is that of PEP 621 or Poetry, or
+is at the place that is configured for the build backend; setup.cfg is read as setuptools does; in Cargo.toml
+it is the package's or its workspace's.
 """
 
 from __future__ import annotations
@@ -25,19 +20,21 @@ from coordination.errors import CoordinationError
 
 
 def read_text(path: Path) -> str | None:
-    """None where there is no such file; raises CoordinationError where it cannot be read."""
+    """Return the file's text, or None if it does not exist. Raises CoordinationError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError as error:
-        raise CoordinationError(f"{path} is no text in UTF-8 (byte {error.start})") from error
+        raise CoordinationError(f"{path} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise CoordinationError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Empty where there is no such file; raises CoordinationError with the line of what is wrong in it."""
+    """Return the file's data, {} if it does not exist. Raises CoordinationError with the line of a syntax
+    error.
+    """
     text = read_text(path)
     try:
         return tomllib.loads(text or "")
@@ -46,7 +43,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def inside(data: Any, *names: str) -> Any:
-    """What stands there, None where there is no such place."""
+    """Return the value at the nested names, or None."""
     for name in names:
         data = data.get(name) if isinstance(data, dict) else None
     return data
@@ -61,7 +58,7 @@ NAMES = ("__version__", "VERSION")
 
 
 def pyproject_version(folder: Path) -> str | None:
-    """None where there is none, and where it is left to git's tags; raises CoordinationError."""
+    """Return the version; None if there is none or it is left to git tags. Raises CoordinationError."""
     data = read_toml(folder / "pyproject.toml")
     if written := text_inside(data, "project", "version"):
         return written
@@ -89,7 +86,7 @@ def _dynamic(folder: Path, data: dict[str, Any]) -> str | None:
 
 
 def _of_module(folder: Path, data: dict[str, Any]) -> str | None:
-    """Flit takes it from the package itself."""
+    """Return the version that flit reads from the package."""
     name = text_inside(data, "tool", "flit", "module", "name") or text_inside(data, "project", "name") or ""
     return of_attribute(folder, f"{name.replace('-', '_')}.__version__")
 
@@ -110,11 +107,13 @@ def setup_cfg_version(folder: Path) -> str | None:
 
 
 FOLDERS = ("", "src", "lib")
-"""Where packages stand in a checkout."""
+"""Folders that may hold packages in a checkout."""
 
 
 def of_attribute(folder: Path, attribute: str) -> str:
-    """`package.module.__version__` as setuptools has it; raises CoordinationError where it is not assigned a text."""
+    """Return the text of `package.module.__version__`, located as by setuptools. Raises CoordinationError if
+    there is none.
+    """
     module, _, name = attribute.strip().rpartition(".")
     parts = Path(*module.split("."))
     places = [
@@ -124,12 +123,14 @@ def of_attribute(folder: Path, attribute: str) -> str:
 
 
 def of_file(folder: Path, name: str) -> str:
-    """What the text file holds; raises CoordinationError where it is not there, or empty."""
+    """Return the content of a text file. Raises CoordinationError if it is missing or empty."""
     return (read_text(folder / name) or "").strip() or _unread(folder, name)
 
 
 def assigned(path: Path, *names: str) -> str | None:
-    """The text that is assigned to one of the names; None where the file is not there, or computes it."""
+    """Return the text that is assigned to one of the names; None if the file does not exist
+    or computes it.
+    """
     text = read_text(path)
     try:
         tree = ast.parse(text or "")
@@ -150,7 +151,7 @@ def _assignments(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 def _unread(folder: Path, where: str) -> str:
     raise CoordinationError(
-        f"the version of {folder} stands in {where}, where no text is found", "give it as a plain text there"
+        f"the version of {folder} is in {where}, which contains no plain text", "write it there as plain text"
     )
 
 
@@ -175,7 +176,9 @@ def cargo_version(folder: Path) -> str | None:
 
 
 def _workspace(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """The manifest that declares the workspace: this one, the one it names, or the nearest above, as Cargo looks for it."""
+    """Return the manifest that declares the workspace: this one, the one it names, or the nearest above, as
+    Cargo does.
+    """
     if "workspace" in manifest:
         return manifest
     if named := text_inside(manifest, "package", "workspace"):

@@ -1,13 +1,13 @@
-"""A change to the file as the few characters that must change. All is pure: text and nodes in, splices out.
+"""Edits of YAML text as the few characters that must change. All functions are pure: text and nodes in, text
+edits out.
 
-| file | |
+| module | content |
 |---|---|
-| `amendments.py` | a field set or taken out |
-| `records.py` | a record added or taken out; the section that gets its first one |
-| `neighbours.py` `writing.py` | in whose hand: a record's as its neighbour's, a value's as the old one's |
-| `rendering.py` | how YAML says a value |
+| `amendments.py` | setting or removing a field, with its comments and gaps |
+| `records.py` | adding or removing a record; creating a missing section |
+| `writing.py` | the style of a value: the old value's, or that of the values beside it |
+| `rendering.py` | values as YAML text |
 | `flow.py` | elements between brackets: commas, spaces, rows |
-| `regions.py` | what goes with what is taken out: comments, and one of two gaps |
 
-Whether the result means what was meant is proved by those who ask for it (`ecosystem/revision.py`).
+The caller verifies that the result has the intended values (`ecosystem/revision.py`).
 """

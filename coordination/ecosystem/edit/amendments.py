@@ -1,13 +1,12 @@
-"""What goes with an item or a field that is taken out: the comments that are about it, and one of two gaps.
+"""Edits of one record in YAML text: a field set, or removed with the comments about it and one of two gaps.
 
-One change to a record in YAML text, as the few characters that must change: a field set, or taken out.
+All functions are pure: they take the text and its composed nodes and return text edits. The text may be a
+slice of a file that was composed alone. A change must be applied before the next one is computed, because the
+nodes refer to the text that they were composed from.
 
-All is pure: the text, its composed nodes, and text edits. The text may be a slice of a file that was composed alone. A
-change is made to the text before the next is asked for: its nodes know only the text they were composed from.
-
-A field is rewritten in its own style, a new one stands at its place in the model's order in the style of its
-neighbours. Elements of a list that stay keep their bytes. Comments stay, except those on the lines of what goes. What is an alias, has an
-anchor or a tag, or comes through `<<` is refused with EditConflict.
+A field is rewritten in its own style; a new field gets its place from the model's order and its style from
+its neighbours. Unchanged elements of a list keep their bytes. Comments stay, except those on removed lines.
+Values that are aliases, have an anchor or a tag, or come through `<<` are refused with EditConflict.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from yaml.nodes import MappingNode, Node, SequenceNode
 
 from coordination.ecosystem.edit import flow, rendering
 from coordination.ecosystem.edit.rendering import DATES
-from coordination.ecosystem.edit.writing import Style, Written, hand_of, put, write
+from coordination.ecosystem.edit.writing import Style, Written, replace_value, style_of, write
 from coordination.ecosystem.yaml_text.lines import (
     BREAK,
     after_comments,
@@ -39,15 +38,16 @@ from coordination.ecosystem.yaml_text.lines import (
     next_line,
     value_end,
 )
-from coordination.ecosystem.yaml_text.splices import Entry, TextEdit, entry, is_shared, quote_of
+from coordination.ecosystem.yaml_text.text_edits import Entry, TextEdit, entry, is_shared, quote_of
 from coordination.ecosystem.yaml_text.values import Plain, value_of
 from coordination.errors import EditConflict
 
 
-def without_items(text: str, sequence: SequenceNode, first: int, last: int) -> TextEdit:
-    """A block list without some items, the comments further in below them, and those directly above at the dash.
+def remove_items(text: str, sequence: SequenceNode, first: int, last: int) -> TextEdit:
+    """Remove items of a block list, the further indented comments below them, and the comments directly above
+    at the dash.
 
-    What stands above the first item of the list stays: it may be about the list.
+    Comments above the first item of the list stay, because they may describe the list.
     """
     at = dash(text, sequence, first)
     start = line_start(text, at)
@@ -58,14 +58,14 @@ def without_items(text: str, sequence: SequenceNode, first: int, last: int) -> T
     while first and start and comment_column(text, line_before(text, start)) == column:
         start = line_before(text, start)
     above = sequence.value[first - 1] if first else None
-    return without_lines(text, start, stop, above, is_last=last == len(sequence.value) - 1)
+    return remove_lines(text, start, stop, above, is_last=last == len(sequence.value) - 1)
 
 
-def without_lines(text: str, start: int, stop: int, above: Node | None, *, is_last: bool) -> TextEdit:
-    """The text without some lines, and the blank lines above or below them: between two things the wider gap stays.
+def remove_lines(text: str, start: int, stop: int, above: Node | None, *, is_last: bool) -> TextEdit:
+    """Remove lines, and the blank lines above or below them, so that the wider of both gaps stays.
 
-    Above the first of all and below the last the gap stays that belongs to what is around. Below a block that takes
-    blank lines for its own (`|+`) none may come to stand.
+    Before the first item and after the last one, the gap to the surrounding text stays. Below a block that
+    includes its trailing blank lines (`|+`) no blank line may follow.
     """
     heading = start > 0 and comment_column(text, line_before(text, start)) is not None
     top, bottom = _blanks_above(text, start), _blanks_below(text, stop)
@@ -95,23 +95,23 @@ def _count(text: str, start: int, end: int) -> int:
     return lines
 
 
-def amend_list(text: str, old: Entry, new: list[Any], hand: Style) -> list[TextEdit]:
-    """The splices that turn the items of the list into the new ones; both have some."""
+def amend_list(text: str, old: Entry, new: list[Any], style: Style) -> list[TextEdit]:
+    """Return the edits that turn the items of a list into the new ones; neither is empty."""
     assert isinstance(old.value, SequenceNode)
     _refuse_shared(text, old.value)
     kinds = [_kind(value_of(item)) for item in old.value.value]
     known = {kind: text[start:end] for kind, (start, end) in zip(kinds, _spans(text, old.value), strict=True)}
-    items = _Items(text=text, node=old.value, json=hand.json, known=known)
-    splices: list[TextEdit] = []
+    items = _Items(text=text, node=old.value, json=style.json, known=known)
+    edits: list[TextEdit] = []
     steps = SequenceMatcher(None, kinds, [_kind(value) for value in new], autojunk=False).get_opcodes()
     for _, a, b, c, d in (step for step in steps if step[0] != "equal"):
         paired = min(b - a, d - c)
-        splices += [items.replaced(a + i, new[c + i]) for i in range(paired)]
+        edits += [items.replaced(a + i, new[c + i]) for i in range(paired)]
         if b - a > paired:
-            splices += items.removed(a + paired, b - 1)
+            edits += items.removed(a + paired, b - 1)
         if d - c > paired:
-            splices += items.inserted(a + paired, new[c + paired : d])
-    return splices
+            edits += items.inserted(a + paired, new[c + paired : d])
+    return edits
 
 
 def _refuse_shared(text: str, sequence: SequenceNode) -> None:
@@ -124,7 +124,7 @@ def _refuse_shared(text: str, sequence: SequenceNode) -> None:
 
 
 def _kind(value: Any) -> str:
-    """What can be compared: `1` and `"1"` differ."""
+    """Return a comparable form of the value, in which `1` and `"1"` differ."""
     return repr(value)
 
 
@@ -134,7 +134,7 @@ def _spans(text: str, sequence: SequenceNode) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Items:
-    """The items of a list as they stand. `known` is how each value is written that the list has already."""
+    """The present items of a list. `known` holds the source text of each value that the list already has."""
 
     text: str
     node: SequenceNode
@@ -150,7 +150,7 @@ class _Items:
     def removed(self, first: int, last: int) -> list[TextEdit]:
         if self.node.flow_style:
             return flow.remove(flow.parts(self.text, self.node), first, last)
-        return [without_items(self.text, self.node, first, last)]
+        return [remove_items(self.text, self.node, first, last)]
 
     def inserted(self, at: int, values: Sequence[Any]) -> list[TextEdit]:
         quotes = {quote_of(item) for item in self.node.value}
@@ -173,7 +173,7 @@ class _Items:
             yield indent + "-" + gap + self._source(value, len(indent) + 1 + len(gap), quote)
 
     def _source(self, value: Any, column: int, quote: str) -> str:
-        """An item as it is written; below a dash its further lines begin at the column."""
+        """Return the text of an item; below a dash, its further lines start at the column."""
         known = self.known.get(_kind(value), "")
         if known and not BREAK.search(known):
             return known
@@ -194,7 +194,7 @@ def set_field(
     *,
     dates: frozenset[str] = DATES,
 ) -> list[TextEdit]:
-    """The record's field becomes the value; None takes it out. `order` is that of the record's fields in its model."""
+    """Set the record's field; None removes it. `order` is the order of the fields in the record's model."""
     old = entry(mapping, field)
     if old is not None and value is not None and repr(value_of(old.value)) == repr(value):
         return []
@@ -202,31 +202,31 @@ def set_field(
         refuse_shared(text, old)
     if value is None:
         return _refuse_merged(mapping, field) if old is None else _remove(text, mapping, old)
-    hand = hand_of(text, mapping, field, old, dates)
+    style = style_of(text, mapping, field, old, dates)
     if old is None:
-        return insert_entry(text, mapping, field, write(value, hand), order)
-    if not hand.block and _comment_below(text, old):
-        hand = hand.on_one_line()
+        return insert_entry(text, mapping, field, write(value, style), order)
+    if not style.block and _comment_below(text, old):
+        style = style.on_one_line()
     if isinstance(value, list | tuple) and value and isinstance(old.value, SequenceNode) and old.value.value:
-        return amend_list(text, old, list(value), hand)
+        return amend_list(text, old, list(value), style)
     node = old.value
     if isinstance(value, dict) and isinstance(node, MappingNode) and (changed := _names_to_change(node, value)):
         return [
-            splice
+            edit
             for name in changed
-            for splice in set_field(text, node, name, value.get(name), list(value), dates=frozenset())
+            for edit in set_field(text, node, name, value.get(name), list(value), dates=frozenset())
         ]
-    return put(text, old, write(value, hand), flow_style=bool(mapping.flow_style))
+    return replace_value(text, old, write(value, style), flow_style=bool(mapping.flow_style))
 
 
 def _comment_below(text: str, old: Entry) -> bool:
-    """Whether a comment follows that would become a part of a block of text."""
+    """Return whether a comment follows that would become a part of a block of text."""
     below_ = next_line(text, value_end(text, old.key, old.value))
     return after_comments(text, below_, old.key.start_mark.column) > below_
 
 
 def refuse_shared(text: str, old: Entry) -> None:
-    """What other places of the file may take over cannot be changed here alone."""
+    """Raise EditConflict for a value that other places of the file may refer to."""
     if is_shared(text, int(old.key.end_mark.index), old.value):
         name = old.key.value
         raise EditConflict(
@@ -236,7 +236,7 @@ def refuse_shared(text: str, old: Entry) -> None:
 
 
 def _refuse_merged(mapping: MappingNode, field: str) -> list[TextEdit]:
-    """What is not there need not go, unless it comes from elsewhere."""
+    """Return no edits for a missing field. Raise EditConflict if the field comes through `<<`."""
     if entry(mapping, "<<") is not None and field in value_of(mapping):
         line = mapping.start_mark.line + 1
         raise EditConflict(f"line {line}: {field} comes through '<<'", "write the fields out there, and try again")
@@ -244,7 +244,9 @@ def _refuse_merged(mapping: MappingNode, field: str) -> list[TextEdit]:
 
 
 def _names_to_change(mapping: MappingNode, value: dict[str, Plain]) -> list[str]:
-    """The names in a mapping that differ; none where it is better written anew: changes to it could touch each other."""
+    """Return the names whose values differ; [] if the mapping must be rewritten, because the changes could
+    overlap.
+    """
     old = value_of(mapping)
     names = [name for name in {**old, **value} if name not in old or name not in value or old[name] != value[name]]
     gone, new = old.keys() - value.keys(), value.keys() - old.keys()
@@ -256,7 +258,7 @@ def _names_to_change(mapping: MappingNode, value: dict[str, Plain]) -> list[str]
 def insert_entry(
     text: str, mapping: MappingNode, field: str, written: Written, order: Sequence[str], *, blank_line: bool = False
 ) -> list[TextEdit]:
-    """A new entry after the nearest earlier one that is there, else before all."""
+    """Insert an entry after the nearest preceding one in the order that exists, else before all."""
     names = [key.value for key, _ in mapping.value]
     earlier = [name for name in order[: order.index(field)] if name in names] if field in order else names[-1:]
     at = names.index(earlier[-1]) + 1 if earlier else 0
@@ -282,7 +284,7 @@ def _follows_question_mark(text: str, at: int) -> bool:
 
 
 def _space(text: str, mapping: MappingNode) -> str:
-    """What stands between the colon and the value: nothing in compact JSON."""
+    """Return the text between colon and value: nothing in compact JSON, else a space."""
     for key, value in mapping.value:
         if key.style == '"' and text[key.end_mark.index : value.start_mark.index] == ":":
             return ""
@@ -290,7 +292,9 @@ def _space(text: str, mapping: MappingNode) -> str:
 
 
 def _insert_lines(text: str, mapping: MappingNode, at: int, lines: list[str], blank_line: bool) -> list[TextEdit]:
-    """Below an entry with the comments that go in with it; `lines` are indented from the entry's column on."""
+    """Insert lines below an entry and its indented comments; the first line of `lines` gets the entry's
+    indentation.
+    """
     newline = line_end_text(text)
     column = mapping.value[max(at - 1, 0)][0].start_mark.column
     indent = " " * column
@@ -312,8 +316,8 @@ def _remove(text: str, mapping: MappingNode, old: Entry) -> list[TextEdit]:
         return [TextEdit(start=start, end=value_end(text, old.key, old.value), text="{}")]
     if alone_before(text, start):
         above = mapping.value[at - 1][1] if at else None
-        return [without_lines(text, line_start(text, start), stop, above, is_last=at == len(mapping.value) - 1)]
+        return [remove_lines(text, line_start(text, start), stop, above, is_last=at == len(mapping.value) - 1)]
     following = stop if text[stop : gap_end(text, stop)].strip() else gap_end(text, stop)
-    while text[following] in " \t\r\n":  # to the comment, or the name, that now stands beside the dash
+    while text[following] in " \t\r\n":  # up to the comment or name that now follows the dash
         following += 1
     return [TextEdit(start=start, end=following, text="")]

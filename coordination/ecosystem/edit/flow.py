@@ -1,4 +1,4 @@
-"""Elements put into and taken out of `[…]` and `{…}`: commas, spaces and line ends as those around them have it."""
+"""Inserting and removing elements in `[…]` and `{…}`, with commas, spaces and line ends as around them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from coordination.ecosystem.yaml_text.lines import (
     rest_is_blank,
     value_end,
 )
-from coordination.ecosystem.yaml_text.splices import TextEdit
+from coordination.ecosystem.yaml_text.text_edits import TextEdit
 from coordination.errors import EditConflict
 
 _OPENING = re.compile(r"(?:[&!][^\s\[{]*\s+)*[\[{]")
-"""Anchors and tags may stand before the bracket."""
+"""Opening bracket, with the anchors and tags that may precede it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What stands between two brackets: the elements, and the comma after each."""
+    """Content between two brackets: the elements, and the position of the comma after each."""
 
     text: str
     open: int
@@ -42,11 +42,13 @@ class Parts:
 
 
 def parts(text: str, node: CollectionNode) -> Parts:
-    """Raises EditConflict for what has no brackets of its own: `[a: b]`."""
+    """Return the parts of a flow collection. Raises EditConflict for a mapping without brackets of its own:
+    `[a: b]`.
+    """
     found = _OPENING.match(text, int(node.start_mark.index))
     if found is None:
         line = node.start_mark.line + 1
-        raise EditConflict(f"line {line}: a mapping stands here without braces", "put it in braces and try again")
+        raise EditConflict(f"line {line}: a mapping without braces cannot be edited", "put it in braces and try again")
     spans = _spans(text, node)
     ends = [gap_end(text, end) for _, end in spans]
     commas = tuple(at if text[at : at + 1] == "," else None for at in ends)
@@ -62,7 +64,7 @@ def _spans(text: str, node: CollectionNode) -> tuple[tuple[int, int], ...]:
 
 
 def insert(here: Parts, at: int, sources: Sequence[str]) -> list[TextEdit]:
-    """New elements before the element `at`, or after the last one."""
+    """Insert elements before the element `at`, or after the last one."""
     if not here.spans:
         return _fill(here, ", ".join(sources))
     if at == 0:
@@ -83,7 +85,7 @@ def _insert_after(here: Parts, at: int, sources: Sequence[str]) -> list[TextEdit
     if not row:
         return [TextEdit(start=end, end=end, text="".join(_separator(here) + source for source in sources))]
     stop = end if comma is None else comma + 1
-    if not rest_is_blank(text, stop):  # the bracket closes on this line, or the next element begins on it
+    if not rest_is_blank(text, stop):  # the bracket or the next element follows on this line
         between = row if comma is None else _separator(here)
         return [TextEdit(start=end, end=end, text="".join(between + source for source in sources))]
     line = line_stop(text, stop)
@@ -94,7 +96,7 @@ def _insert_after(here: Parts, at: int, sources: Sequence[str]) -> list[TextEdit
 
 
 def _row_break(here: Parts, at: int) -> str:
-    """What separates rows, when each element begins its own as this one does; else nothing."""
+    """Return the text between rows if each element starts a line as this one does, else ""."""
     start = here.spans[at][0]
     if not alone_before(here.text, start) or not line_start(here.text, start):
         return ""
@@ -102,7 +104,7 @@ def _row_break(here: Parts, at: int) -> str:
 
 
 def _separator(here: Parts) -> str:
-    """What stands between two elements of one line."""
+    """Return the text between two elements of one line."""
     for (_, end), (start, _) in zip(here.spans, here.spans[1:], strict=False):
         if not (gap := here.gap(end, start)).strip(" ,"):
             return gap
@@ -110,7 +112,7 @@ def _separator(here: Parts) -> str:
 
 
 def remove(here: Parts, first: int, last: int) -> list[TextEdit]:
-    """The elements from `first` to `last`, with their commas; a row of its own goes with the comment on it."""
+    """Remove the elements `first` to `last` with their commas; a whole row goes with its comment."""
     text, start, end = here.text, here.spans[first][0], here.spans[last][1]
     comma, is_last = here.commas[last], last == len(here.spans) - 1
     before = here.commas[first - 1] if first else None
@@ -128,7 +130,7 @@ def remove(here: Parts, first: int, last: int) -> list[TextEdit]:
 
 
 def _remove_before(here: Parts, first: int, last: int) -> TextEdit:
-    """What others follow on the line, or on the next one."""
+    """Remove elements that others follow, on the same line or the next one."""
     start, following = here.spans[first][0], here.spans[last + 1][0]
     stop = (here.commas[last] or 0) + 1
     gap = here.gap(stop, following)

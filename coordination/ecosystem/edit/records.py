@@ -1,6 +1,7 @@
-"""A record added at the end of a section or taken out of it, in the style of its neighbours; a missing section is made.
+"""Adding a record at the end of a section, or removing one, in the style of the neighbouring records.
 
-A new record as its neighbour in the list is written: order, quotes, brackets, and how far in.
+A new record copies its neighbour's order of fields, quotes, brackets and indentation; missing sections are
+created.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 from yaml.nodes import CollectionNode, MappingNode, Node, SequenceNode
 
 from coordination.ecosystem.edit import flow, rendering
-from coordination.ecosystem.edit.amendments import insert_entry, refuse_shared, without_items
-from coordination.ecosystem.edit.writing import Style, Written, hand_of, put, write
+from coordination.ecosystem.edit.amendments import insert_entry, refuse_shared, remove_items
+from coordination.ecosystem.edit.writing import Style, Written, replace_value, style_of, write
 from coordination.ecosystem.yaml_text.lines import (
     alone_before,
     below,
@@ -25,7 +26,7 @@ from coordination.ecosystem.yaml_text.lines import (
     line_start,
 )
 from coordination.ecosystem.yaml_text.places import Location
-from coordination.ecosystem.yaml_text.splices import Entry, TextEdit, entry, is_alias, is_shared, like_json, quote_of
+from coordination.ecosystem.yaml_text.text_edits import Entry, TextEdit, entry, is_alias, is_shared, like_json, quote_of
 from coordination.ecosystem.yaml_text.values import value_of
 from coordination.errors import EditConflict
 from coordination.models import Coordination, Ecosystem, Plan
@@ -33,7 +34,9 @@ from coordination.models import Coordination, Ecosystem, Plan
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How far in things stand: names below a name, the dashes of a list below its name, an item's fields after its dash."""
+    """Indentation of names below a name, of a list's dashes below its name, and of an item's fields after its
+    dash.
+    """
 
     step: int = rendering.STEP
     dash: int = rendering.STEP
@@ -41,7 +44,7 @@ class Layout:
 
 
 def layout_of(root: Node) -> Layout:
-    """As the first section shows it."""
+    """Return the indentation that the first sections show."""
     found: dict[str, int] = {}
     for key, value in _entries(root, 2):
         inside = value.start_mark.column - key.start_mark.column
@@ -54,7 +57,7 @@ def layout_of(root: Node) -> Layout:
 
 
 def _entries(node: Node, depth: int) -> Iterator[tuple[Node, CollectionNode]]:
-    """The names of sections, and what stands on the lines below them."""
+    """Yield the names of sections in block style with their values."""
     for key, value in node.value if isinstance(node, MappingNode) and depth else ():
         if isinstance(value, CollectionNode) and not value.flow_style and value.start_mark.line > key.start_mark.line:
             yield key, value
@@ -69,14 +72,14 @@ def insert_section(
     order: Sequence[str],
     layout: Layout,
 ) -> list[TextEdit]:
-    """The names that are missing, the first of them in `owner`."""
+    """Insert the missing sections, the first of them in `owner`."""
     name, *rest = names
-    written = _section(rest, record, hand_of(text, owner, name), layout)
+    written = _section(rest, record, style_of(text, owner, name), layout)
     return insert_entry(text, owner, name, written, order, blank_line=_spaced(text, owner))
 
 
 def _spaced(text: str, mapping: MappingNode) -> bool:
-    """Whether blank lines stand between the entries."""
+    """Return whether blank lines separate the entries."""
     return not mapping.flow_style and any(
         alone_before(text, key.start_mark.index) and blank_above(text, key.start_mark.index)
         for key, _ in mapping.value[1:]
@@ -86,19 +89,19 @@ def _spaced(text: str, mapping: MappingNode) -> bool:
 def fill_section(
     text: str, mapping: MappingNode, owner: Entry, rest: list[str], record: dict[str, Any], layout: Layout
 ) -> list[TextEdit]:
-    """Instead of nothing, `~`, `[]` or `{}`."""
-    written = _section(rest, record, hand_of(text, mapping, owner.key.value), layout)
-    return put(text, owner, written, flow_style=bool(mapping.flow_style))
+    """Write a section in place of an empty value (`~`, `[]`, `{}`)."""
+    written = _section(rest, record, style_of(text, mapping, owner.key.value), layout)
+    return replace_value(text, owner, written, flow_style=bool(mapping.flow_style))
 
 
-def _section(rest: list[str], record: dict[str, Any], hand: Style, layout: Layout) -> Written:
-    if hand.flow:
+def _section(rest: list[str], record: dict[str, Any], style: Style, layout: Layout) -> Written:
+    if style.flow:
         value: Any = [record]
         for name in reversed(rest):
             value = {name: value}
-        return Written(head=rendering.like_json(value) if hand.json else rendering.flow(value))
-    names = [" " * (hand.column + layout.step * (i + 1)) + f"{name}:" for i, name in enumerate(rest)]
-    column = hand.column + layout.step * len(rest) + layout.dash
+        return Written(head=rendering.like_json(value) if style.json else rendering.flow(value))
+    names = [" " * (style.column + layout.step * (i + 1)) + f"{name}:" for i, name in enumerate(rest)]
+    column = style.column + layout.step * len(rest) + layout.dash
     inner = column + layout.item
     lines = block_fields(record, Style(column=inner, inner=inner + rendering.STEP))
     dash_and_gap = " " * column + "-".ljust(layout.item)
@@ -106,10 +109,11 @@ def _section(rest: list[str], record: dict[str, Any], hand: Style, layout: Layou
 
 
 def add_item(text: str, root: Node, place: Location, record: Mapping[str, Any], order: Sequence[str]) -> list[TextEdit]:
-    """The record at the end of the list at that place; lists and sections that do not exist are made.
+    """Append the record to the list at that place; missing lists and sections are created.
 
-    It stands after the last item and the comments further in than its dash; a comment at the dash's own column stays
-    below, as it may begin what comes next. `place` may be () where the root is the list, or a slice of it.
+    It is inserted after the last item and the comments that are indented further than its dash; a comment at
+    the dash's own column stays below, because it may belong to the following text. `place` may be () if the
+    root is the list, or a slice of it.
     """
     node: Node = root
     owner: Entry | None = None
@@ -136,19 +140,19 @@ def add_item(text: str, root: Node, place: Location, record: Mapping[str, Any], 
 
 
 def _is_nothing(node: Node) -> bool:
-    """Whether nothing, `~`, `[]` or `{}` stands there."""
+    """Return whether the value is empty: no text, `~`, `[]` or `{}`."""
     return not node.value if isinstance(node, CollectionNode) else value_of(node) is None
 
 
 def _no_place(node: Node, place: Location) -> EditConflict:
     name = ".".join(map(str, place))
     return EditConflict(
-        f"line {node.start_mark.line + 1}: there is no list {name} that can be added to", "write it out"
+        f"line {node.start_mark.line + 1}: there is no list {name} to which a record can be added", "write the list out"
     )
 
 
 def _sections(owner: Location) -> list[str]:
-    """The names of what stands beside the list, in the order of their model."""
+    """Return the names of the sections beside the list, in the order of their model."""
     model = Ecosystem if not owner else Coordination if owner == ("coordination",) else Plan
     return list(model.model_fields)
 
@@ -172,9 +176,10 @@ def _append(text: str, sequence: SequenceNode, record: Mapping[str, Any], order:
 
 
 def remove_item(text: str, owner: MappingNode, key: str, index: int) -> list[TextEdit]:
-    """The item goes with the comments on its lines and those directly above it at its dash.
+    """Remove an item with the comments on its lines and those directly above it at its dash.
 
-    What stands above the first item stays: it may be about the list. The last item leaves `[]`.
+    Comments above the first item stay, because they may describe the list. Removing the only item leaves
+    `[]`.
     """
     found = entry(owner, key)
     if found is None or not isinstance(found.value, SequenceNode):
@@ -187,8 +192,8 @@ def remove_item(text: str, owner: MappingNode, key: str, index: int) -> list[Tex
     if sequence.flow_style:
         return flow.remove(flow.parts(text, sequence), index, index)
     if len(sequence.value) == 1:
-        return put(text, found, Written(head="[]"), flow_style=False)
-    return [without_items(text, sequence, index, index)]
+        return replace_value(text, found, Written(head="[]"), flow_style=False)
+    return [remove_items(text, sequence, index, index)]
 
 
 def _refuse_shared_item(text: str, sequence: SequenceNode, index: int) -> None:
@@ -196,11 +201,13 @@ def _refuse_shared_item(text: str, sequence: SequenceNode, index: int) -> None:
     start = int(sequence.start_mark.index)
     if is_shared(text, start, item):
         line = (sequence if is_alias(start, item) else item).start_mark.line + 1
-        raise EditConflict(f"line {line}: the item has an anchor, an alias or a tag", "take it out by hand")
+        raise EditConflict(f"line {line}: the item has an anchor, an alias or a tag", "remove it by hand")
 
 
 def in_order_of(neighbour: MappingNode | None, fields: dict[str, Any]) -> dict[str, Any]:
-    """The neighbour's order; what it does not have comes after the field that it follows in the model."""
+    """Return the fields in the neighbour's order; fields that it lacks follow their
+    predecessor in the model.
+    """
     theirs = [key.value for key, _ in neighbour.value] if neighbour else []
     names = [name for name in theirs if name in fields]
     before = ""
@@ -230,13 +237,13 @@ def item_lines(
 
 
 def _like(text: str, neighbour: MappingNode, fields: dict[str, Any]) -> list[str]:
-    """The lines of the fields, each written as the neighbour's of that name."""
+    """Return the lines of the fields, each in the style of the neighbour's field of that name."""
     key = neighbour.value[0][0]
     quote = quote_of(key)
     lines: list[str] = []
     for name, value in fields.items():
-        hand = hand_of(text, neighbour, name, entry(neighbour, name)).for_another(value)
-        first, *more = write(value, hand).lines_after(f"{quote}{name}{quote}")
+        style = style_of(text, neighbour, name, entry(neighbour, name)).for_another(value)
+        first, *more = write(value, style).lines_after(f"{quote}{name}{quote}")
         lines += [" " * key.start_mark.column + first if lines else first, *more]
     return lines
 
@@ -250,8 +257,8 @@ def flow_item(text: str, neighbour: MappingNode | None, fields: dict[str, Any]) 
     quote = quote_of(key)
     parts = []
     for name, value in fields.items():
-        hand = hand_of(text, neighbour, name, entry(neighbour, name))
-        parts.append(f"{quote}{name}{quote}: {write(value, hand).head}")
+        style = style_of(text, neighbour, name, entry(neighbour, name))
+        parts.append(f"{quote}{name}{quote}: {write(value, style).head}")
     here = flow.parts(text, neighbour)
     if not _is_one_line(text, neighbour) and alone_before(text, here.spans[-1][0]):
         return _rows(text, here, parts)
@@ -264,7 +271,7 @@ def _is_one_line(text: str, node: Node) -> bool:
 
 
 def _rows(text: str, here: flow.Parts, parts: list[str]) -> str:
-    """Each field on a line of its own, as far in as the neighbour's last."""
+    """Put each field on a line of its own, indented as the neighbour's last field."""
     newline = line_end_text(text)
     last = here.spans[-1][0]
     row = newline + text[line_start(text, last) : last]
@@ -273,10 +280,10 @@ def _rows(text: str, here: flow.Parts, parts: list[str]) -> str:
     return "{" + row + ("," + row).join(parts) + comma + close + "}"
 
 
-def block_fields(record: dict[str, Any], hand: Style) -> list[str]:
-    """The lines of a record without a neighbour; the first one begins beside the dash."""
+def block_fields(record: dict[str, Any], style: Style) -> list[str]:
+    """Return the lines of a record without a neighbour; the first one starts beside the dash."""
     lines: list[str] = []
     for name, value in record.items():
-        first, *more = write(value, replace(hand, date=name in rendering.DATES)).lines_after(name)
-        lines += [" " * hand.column + first if lines else first, *more]
+        first, *more = write(value, replace(style, date=name in rendering.DATES)).lines_after(name)
+        lines += [" " * style.column + first if lines else first, *more]
     return lines

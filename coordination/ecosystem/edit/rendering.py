@@ -1,7 +1,7 @@
-"""Values as YAML text: each in the first of several ways of writing it that is read again as what was meant.
+"""Values as YAML text: of several notations, the first that is read back as the same value.
 
-ruamel.yaml lays out mappings, and lists of them; how a text is written is decided here, because YAML 1.1, which
-reads the file, takes more words for numbers, dates and truths than ruamel.yaml does.
+ruamel.yaml lays out mappings and lists of mappings. Scalars are rendered here, because the file is read as
+YAML 1.1, which takes more words for numbers, dates and booleans than ruamel.yaml does.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from coordination.ecosystem.yaml_text.tree import COLLECTION, PLAIN, TEXT
 from coordination.ecosystem.yaml_text.values import plain_value
 
 DATES = frozenset({"created", "updated", "target", "due"})
-"""Fields whose text is a date, so that it needs no quotes to stay text."""
+"""Fields that hold dates as text, which needs no quotes there."""
 STEP = 2
-"""How far a block goes in where the file does not show how it does."""
+"""Indentation of a block if the file shows none."""
 WIDTH = 120
 _SHORT_WORDS, _SHORT = 3, 30
 _UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
-"""What JSON writes as it is, and YAML must not."""
+"""Characters that JSON leaves unescaped and YAML does not allow."""
 
 
 _UNFIT = re.compile(f"[\n\r\t]|{_UNSEEN.pattern}")
-"""What stands on one line in double quotes only, with a backslash."""
+"""Characters that one line can hold only in double quotes, escaped."""
 
 
 class _Reader(yaml.CSafeLoader):
@@ -41,7 +41,7 @@ class _Reader(yaml.CSafeLoader):
 
 
 def reads_as(source: str, value: object, *, flow: bool, date: bool = False) -> bool:
-    """Whether the source, written after a name, is one scalar that means the value."""
+    """Return whether the source, written after a name, is one scalar with that value."""
     reader = _Reader("")
     try:
         reader = _Reader("{k: %s}" % source if flow else f"k: {source}")  # noqa: UP031 - braces
@@ -68,7 +68,7 @@ def double_quoted(value: str) -> str:
 
 
 def like_json(value: Any) -> str:
-    """One line, as JSON writes it."""
+    """Return the value on one line in JSON's notation."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{double_quoted(name)}: {like_json(v)}" for name, v in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -77,7 +77,9 @@ def like_json(value: Any) -> str:
 
 
 def number(value: float | bool | None) -> str:
-    """As people write it; an exponent stands only where the digits would not, with a point, as YAML 1.1 wants it."""
+    """Return a number in plain digits; very large or small ones with an exponent, and a point, which YAML 1.1
+    requires.
+    """
     if value is None or isinstance(value, bool | int):
         return json.dumps(value)
     if value != value or abs(value) == float("inf"):
@@ -91,7 +93,9 @@ def number(value: float | bool | None) -> str:
 
 
 def scalar(value: Any, *, flow: bool, quote: str = "", date: bool = False) -> str:
-    """A value on one line, in these quotes if it can stand in them; as plain text if it can, when they are empty."""
+    """Return a value on one line in the given quotes if possible; with empty quotes, as plain text if
+    possible.
+    """
     if not isinstance(value, str):
         return number(value)
     other = '"' if quote == "" and not ('"' in value or "\\" in value) else "'"
@@ -109,9 +113,9 @@ def _in_quotes(value: str, quote: str) -> str:
 
 
 def literal(value: str, column: int, style: str = "|", width: int = WIDTH) -> tuple[str, list[str]] | None:
-    """The header and the lines of a block that says the text; None where no block can.
+    """Return the header and the lines of a block scalar with this text; None if no block can hold it.
 
-    A folded block breaks at single spaces before `width`.
+    A folded block is broken at single spaces before `width`.
     """
     body = value.rstrip("\n")
     chomp = "-" if body == value else "" if value == body + "\n" and body else "+"
@@ -128,7 +132,9 @@ def literal(value: str, column: int, style: str = "|", width: int = WIDTH) -> tu
 
 
 def _folded(lines: list[str], width: int) -> Iterator[str]:
-    """The first line end after words is read as a space, so there is one more."""
+    """Yield the lines of a folded block; the first line end after text is read as a space, so one more is
+    added.
+    """
     for i, line in enumerate(lines):
         if i and lines[i - 1] and any(lines[i:]):
             yield ""
@@ -139,13 +145,13 @@ def _folded(lines: list[str], width: int) -> Iterator[str]:
 
 
 def _cut(line: str, width: int) -> int:
-    """The last single space before the width, else the first after it."""
+    """Return the position of the last single space before the width, else of the first after it."""
     spaces = [found.start() for found in re.finditer(r"(?<=\S) (?=\S)", line)]
     return max((at for at in spaces if at <= width), default=min(spaces, default=0))
 
 
 def flow(value: Any, *, quote: str = "") -> str:
-    """One line in brackets, or a scalar."""
+    """Return a collection on one line in brackets, or a scalar."""
     if isinstance(value, dict):
         inner = ", ".join(f"{scalar(name, flow=True)}: {flow(v, quote=quote)}" for name, v in value.items())
         return "{" + inner + "}"
@@ -155,7 +161,7 @@ def flow(value: Any, *, quote: str = "") -> str:
 
 
 def are_short(values: Iterable[Any]) -> bool:
-    """Whether a list of them reads well on one line: words, no sentences."""
+    """Return whether a list of the values reads well on one line: words, no sentences."""
     texts = [
         value if isinstance(value, str) else number(value) for value in values if not isinstance(value, dict | list)
     ]
@@ -164,8 +170,8 @@ def are_short(values: Iterable[Any]) -> bool:
 
 
 def block(value: Any) -> list[str]:
-    """The lines of a mapping or a list in block style, from column 0."""
-    from ruamel.yaml import YAML  # it costs 75 ms, and most edits need it not
+    """Return the lines of a mapping or a list in block style, without indentation."""
+    from ruamel.yaml import YAML  # takes 75 ms, and most edits do not need it
 
     writer = YAML()
     writer.width = 10**9
@@ -194,7 +200,7 @@ def _representer() -> type:
 
 
 def _styled(value: Any) -> Any:
-    """The value in the types that tell ruamel.yaml how each part is to be written."""
+    """Return the value in the types that tell ruamel.yaml the style of each part."""
     from ruamel.yaml.comments import CommentedMap, CommentedSeq
     from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 

@@ -1,4 +1,4 @@
-"""The hand in which a value is written: as the one it replaces, or as those beside it."""
+"""Writing of a value in the style of the value it replaces, or of the values beside it."""
 
 from __future__ import annotations
 
@@ -23,42 +23,44 @@ from coordination.ecosystem.yaml_text.lines import (
     line_stop,
     next_line,
 )
-from coordination.ecosystem.yaml_text.splices import Entry, TextEdit, like_json
+from coordination.ecosystem.yaml_text.text_edits import Entry, TextEdit, like_json
 from coordination.ecosystem.yaml_text.tree import PLAIN
 from coordination.ecosystem.yaml_text.values import plain_value
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """How one field's value is to be written."""
+    """Style of one field's value."""
 
     column: int
-    """Where the field's name begins."""
+    """Column of the field's name."""
     flow: bool = False
     json: bool = False
     quote: str = ""
     date: bool = False
     block: str = ""
-    """`|` or `>` where text is written as a block even if one line could hold it."""
+    """`|` or `>` if text is written as a block even when it fits on one line."""
     lines: bool = True
-    """Whether text of several lines may be written as such."""
+    """Allow a block for text of several lines."""
     keeps: bool = False
-    """Whether such a block may take the blank lines that follow it (`|+`)."""
+    """Allow a block that includes the blank lines after it (`|+`)."""
     inner: int
-    """Where the lines of a block begin."""
+    """Column of the lines of a block."""
     width: int = rendering.WIDTH
     brackets: bool = False
-    """Whether a list or a mapping stands in brackets where it need not."""
+    """Prefer brackets for a list or mapping."""
     dashes: bool = False
-    """Whether a list has a line for each item where it need not."""
+    """Prefer one line per item for a list."""
 
     def for_another(self, value: Any) -> Style:
-        """The hand for the same field of another record: one line of text is no block there if it fits."""
+        """Return the style for the same field of another record, where text that fits on one line needs no
+        block.
+        """
         fits = isinstance(value, str) and "\n" not in value and len(value) + self.inner <= self.width
         return replace(self, block="" if fits else self.block, keeps=False)
 
     def on_one_line(self) -> Style:
-        """The hand that writes text of several lines with escapes."""
+        """Return a style that writes text of several lines with escapes."""
         return replace(self, lines=False)
 
     @property
@@ -67,13 +69,15 @@ class Style:
 
     @property
     def deeper(self) -> int:
-        """Where lines begin that must stand further in than the name; those of a list need not."""
+        """Return the column of lines that must be indented further than the name; those of a list need not
+        be.
+        """
         return self.inner if self.inner > self.column else self.column + rendering.STEP
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """A value: what stands beside the name, and the lines below it."""
+    """A rendered value: the text beside the name, and the lines below it."""
 
     head: str
     lines: tuple[str, ...] = ()
@@ -86,33 +90,35 @@ class Written:
         return bool(self.lines) and bool(self.head)
 
 
-def hand_of(
+def style_of(
     text: str, mapping: MappingNode, field: str, old: Entry | None = None, dates: frozenset[str] = rendering.DATES
 ) -> Style:
-    """The hand of the value that is there; of a new one, that of the other values. `dates` are fields that hold dates."""
+    """Return the style of the present value; for a new one, that of the other values. `dates` are fields that
+    hold dates.
+    """
     column = (old.key if old else mapping.value[0][0] if mapping.value else mapping).start_mark.column
     date = field in dates
     if mapping.flow_style:
         json = like_json(mapping) and bool(mapping.value)
         return Style(column=column, flow=True, json=json, quote=_quote(mapping, old, date), date=date, inner=column + 2)
-    hand = Style(column=column, quote=_quote(mapping, old, date), date=date, inner=column + rendering.STEP)
+    style = Style(column=column, quote=_quote(mapping, old, date), date=date, inner=column + rendering.STEP)
     if old is None or old.is_alias:
-        return hand
-    return _like_old(text, hand, old.value)
+        return style
+    return _like_old(text, style, old.value)
 
 
-def _like_old(text: str, hand: Style, old: Node) -> Style:
+def _like_old(text: str, style: Style, old: Node) -> Style:
     if isinstance(old, ScalarNode) and old.style in ("|", ">"):
         lines = _block_lines(text, old)
-        inner = min((len(line) - len(line.lstrip(" ")) for line in lines), default=hand.inner)
+        inner = min((len(line) - len(line.lstrip(" ")) for line in lines), default=style.inner)
         width = max([rendering.WIDTH - 40, *map(len, lines)])
-        return replace(hand, inner=inner, block=old.style, keeps=True, width=width)
+        return replace(style, inner=inner, block=old.style, keeps=True, width=width)
     if isinstance(old, CollectionNode) and old.value:
         if old.flow_style:
-            return replace(hand, brackets=True)
+            return replace(style, brackets=True)
         first = old.value[0][0] if isinstance(old, MappingNode) else old
-        return replace(hand, inner=first.start_mark.column, dashes=True)
-    return hand
+        return replace(style, inner=first.start_mark.column, dashes=True)
+    return style
 
 
 def _block_lines(text: str, scalar: Node) -> list[str]:
@@ -122,7 +128,7 @@ def _block_lines(text: str, scalar: Node) -> list[str]:
 
 
 def _quote(mapping: MappingNode, old: Entry | None, date: bool) -> str:
-    """The quotes of the old value; else those that the values of its kind beside it all have."""
+    """Return the quotes of the old value, else those that all similar values beside it have."""
     if old is not None and isinstance(old.value, ScalarNode) and old.value.value and old.value.style not in ("|", ">"):
         return old.quote
     quotes = {value.style or "" for value in _texts(mapping, date)}
@@ -144,36 +150,36 @@ def _is_text(source: str) -> bool:
         return True
 
 
-def write(value: Any, hand: Style) -> Written:
-    """The value in that hand."""
-    if hand.json:
+def write(value: Any, style: Style) -> Written:
+    """Render the value in that style."""
+    if style.json:
         return Written(head=rendering.like_json(value))
     if isinstance(value, dict | list | tuple):
-        return _write_collection(value, hand)
-    if isinstance(value, str) and (hand.block or ("\n" in value and hand.may_be_lines)):
-        for style in dict.fromkeys((_block_style(value, hand), "|")):
-            block = rendering.literal(value, hand.deeper, style, hand.width)
-            if block and (hand.keeps or "+" not in block[0]):
+        return _write_collection(value, style)
+    if isinstance(value, str) and (style.block or ("\n" in value and style.may_be_lines)):
+        for block_style in dict.fromkeys((_block_style(value, style), "|")):
+            block = rendering.literal(value, style.deeper, block_style, style.width)
+            if block and (style.keeps or "+" not in block[0]):
                 return Written(head=block[0], lines=tuple(block[1]))
-    return Written(head=rendering.scalar(value, flow=hand.flow, quote=hand.quote, date=hand.date))
+    return Written(head=rendering.scalar(value, flow=style.flow, quote=style.quote, date=style.date))
 
 
-def _block_style(value: str, hand: Style) -> str:
-    """A folded block would need two blank lines for each that the text has."""
-    return "|" if "\n\n" in value.rstrip("\n") else hand.block or "|"
+def _block_style(value: str, style: Style) -> str:
+    """Return the block style; a folded block would need two blank lines for each blank line of the text."""
+    return "|" if "\n\n" in value.rstrip("\n") else style.block or "|"
 
 
-def _write_collection(value: Any, hand: Style) -> Written:
-    short = not isinstance(value, dict) and not hand.dashes and rendering.are_short(list(value))
-    if hand.flow or hand.brackets or not value or short:
+def _write_collection(value: Any, style: Style) -> Written:
+    short = not isinstance(value, dict) and not style.dashes and rendering.are_short(list(value))
+    if style.flow or style.brackets or not value or short:
         return Written(head=rendering.flow(value))
     lines = rendering.block(value)
-    column = hand.deeper if isinstance(value, dict) else hand.inner
+    column = style.deeper if isinstance(value, dict) else style.inner
     return Written(head="", lines=tuple(" " * column + line if line else line for line in lines))
 
 
-def put(text: str, old: Entry, new: Written, *, flow_style: bool) -> list[TextEdit]:
-    """The new value in the old one's place; comments on the old one's first and last line stay."""
+def replace_value(text: str, old: Entry, new: Written, *, flow_style: bool) -> list[TextEdit]:
+    """Replace the old value; comments on its first and last line stay."""
     value = old.value
     if isinstance(value, ScalarNode) and value.style in ("|", ">"):
         head = TextEdit(start=old.start, end=old.start + len(block_header(text, value)), text=new.head)
@@ -193,7 +199,7 @@ def put(text: str, old: Entry, new: Written, *, flow_style: bool) -> list[TextEd
 
 
 def _instead_of_nothing(text: str, old: Entry, new: Written) -> list[TextEdit]:
-    """After the colon, which a mapping in braces may have left out too."""
+    """Write a value after the colon, which a flow mapping may omit, too."""
     key_end = int(old.key.end_mark.index)
     colon = gap_end(text, key_end)
     if text[colon : colon + 1] != ":":
@@ -206,7 +212,7 @@ def _instead_of_nothing(text: str, old: Entry, new: Written) -> list[TextEdit]:
 
 
 def _below_comments(text: str, old: Entry, line: int) -> int:
-    """Where the last comment ends that stands below the name, and further in than it does."""
+    """Return the end of the last comment below the name that is indented further than it."""
     after = after_comments(text, next_line(text, line), old.key.start_mark.column)
     if after == next_line(text, line):
         return line
@@ -214,7 +220,7 @@ def _below_comments(text: str, old: Entry, line: int) -> int:
 
 
 def _instead_of_block(text: str, old: Entry, new: Written) -> list[TextEdit]:
-    """Comments above the first line of the old list or mapping stay, unless they would become text."""
+    """Replace a block collection; comments above its first line stay, unless they would become text."""
     colon = gap_end(text, old.key.end_mark.index)
     start = line_stop(text, colon)
     if not new.is_literal:
@@ -224,7 +230,9 @@ def _instead_of_block(text: str, old: Entry, new: Written) -> list[TextEdit]:
 
 
 def _body(text: str, start: int, end: int, new: Written) -> TextEdit:
-    """The lines below the name. Blank lines that follow `|+` would be part of it, so they go."""
+    """Return the edit for the lines below the name; blank lines after `|+` are removed, because they would
+    become text.
+    """
     newline = line_end_text(text)
     source = "".join(newline + line for line in new.lines)
     if new.is_literal and "+" in new.head:

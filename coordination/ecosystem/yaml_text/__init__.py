@@ -1,10 +1,10 @@
-"""YAML text: its nodes, where each begins and ends, what it says, and small changes to it. Nothing here knows a record.
+"""YAML text: nodes with positions, their values, and small edits, independent of coord's records.
 
-| file | |
+| module | content |
 |---|---|
-| `tree.py` | nodes that know where they stand; what cannot be read, in words |
-| `values.py` | what the nodes say, as plain values, and what YAML would pass over in silence |
-| `places.py` | from a place in the values to a line, and to words people find it by |
-| `lines.py` | where things and lines end |
-| `splices.py` | a change: from here to there, this instead |
+| `tree.py` | nodes with their positions; messages for syntax errors |
+| `values.py` | plain values of the nodes; problems that YAML ignores silently |
+| `places.py` | from a location in the values to a line and a readable name |
+| `lines.py` | ends of nodes and lines |
+| `text_edits.py` | replacements of text |
 """

@@ -1,7 +1,8 @@
-"""Where things end in YAML text, and where their lines do: the marks of PyYAML say only where the next thing begins.
+"""Ends of nodes and of their lines in YAML text: PyYAML's marks only tell where the next token begins.
 
-All positions count characters of the text. A line end is any that YAML 1.1 knows. Lines are looked up in an index of
-the text: a file that json.dump wrote is one line, and to look for its ends anew at each of its values is quadratic.
+All positions count characters of the text. A line end is any that YAML 1.1 knows. Lines are looked up in an
+index of the text, because a file that json.dump wrote is one line, and searching its ends at each value is
+quadratic.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import lru_cache
 
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode, SequenceNode
 
-from coordination.ecosystem.yaml_text.splices import TextEdit, is_alias
+from coordination.ecosystem.yaml_text.text_edits import TextEdit, is_alias
 from coordination.errors import EditConflict
 
 BREAKS = "\n\r\x85\N{LINE SEPARATOR}\N{PARAGRAPH SEPARATOR}"
@@ -28,14 +29,14 @@ _COMMENT_OR_BLANK = re.compile(rf"[ \t]*(?:#[^{BREAKS}]*)?")
 
 
 def line_end_text(text: str) -> str:
-    """What ends the lines of this text."""
+    """Return the first line end of this text; a newline if it has none."""
     found = BREAK.search(text)
     return found.group() if found else "\n"
 
 
 @lru_cache(maxsize=8)
 def _index(text: str) -> tuple[array[int], array[int]]:
-    """Where each line begins, and where its characters end."""
+    """Return the start of each line, and the end of its characters."""
     starts, stops = array("q", [0]), array("q")
     for found in BREAK.finditer(text):
         stops.append(found.start())
@@ -45,7 +46,7 @@ def _index(text: str) -> tuple[array[int], array[int]]:
 
 
 def _line_at(text: str, at: int) -> int:
-    """Which line the position is in; a line end belongs to the line that it ends."""
+    """Return the number of the line at the position; a line end belongs to the line that it ends."""
     return bisect_right(_index(text)[0], at) - 1
 
 
@@ -54,25 +55,25 @@ def line_start(text: str, at: int) -> int:
 
 
 def line_stop(text: str, at: int) -> int:
-    """Where the line's characters end, before what ends the line."""
+    """Return the end of the line's characters, before its line end."""
     return max(_index(text)[1][_line_at(text, at)], at)
 
 
 def next_line(text: str, at: int) -> int:
-    """Where the line after this one begins; the end of the text where there is none."""
+    """Return the start of the next line, or the end of the text."""
     starts, _ = _index(text)
     following = _line_at(text, at) + 1
     return starts[following] if following < len(starts) else len(text)
 
 
 def line_before(text: str, start: int) -> int:
-    """Where the line before the one that begins at `start` begins; `start` must not be 0."""
+    """Return the start of the line before the one that starts at `start`, which must not be 0."""
     start -= 2 if text[start - 2 : start] == "\r\n" else 1
     return line_start(text, start)
 
 
 def gap_end(text: str, at: int) -> int:
-    """Where the next thing begins that is neither blank nor comment."""
+    """Return the position of the next character that is neither blank nor comment."""
     found = _GAP_HERE.match(text, at)
     return found.end() if found else at
 
@@ -82,14 +83,14 @@ def is_blank(text: str, start: int) -> bool:
 
 
 def comment_column(text: str, start: int) -> int | None:
-    """How far to the right the comment begins on a line of its own; None for any other line."""
+    """Return the column of a comment on a line of its own; None for any other line."""
     line = text[start : line_stop(text, start)]
     bare = line.lstrip(" \t")
     return len(line) - len(bare) if bare.startswith("#") else None
 
 
 def blank_above(text: str, at: int) -> bool:
-    """Whether a blank line stands above it and the comment lines directly above."""
+    """Return whether a blank line precedes the line at `at` and the comment lines directly above it."""
     start = line_start(text, at)
     while start:
         start = line_before(text, start)
@@ -99,20 +100,20 @@ def blank_above(text: str, at: int) -> bool:
 
 
 def rest_is_blank(text: str, at: int) -> bool:
-    """Whether at most a comment follows on the line."""
+    """Return whether only blanks and a comment follow on the line."""
     found = _COMMENT_OR_BLANK.match(text, at)
     return found is None or found.end() == len(text) or text[found.end()] in BREAKS
 
 
 def alone_before(text: str, at: int) -> bool:
-    """Whether nothing stands before it on its line."""
+    """Return whether only blanks precede the position on its line."""
     while at and text[at - 1] in " \t":
         at -= 1
     return at == 0 or text[at - 1] in BREAKS
 
 
 def content_end(text: str, node: Node) -> int:
-    """Where the last character of the node stands that means something, plus one."""
+    """Return the position after the node's last significant character."""
     if isinstance(node, ScalarNode):
         return _block_end(text, node) if node.style in ("|", ">") else int(node.end_mark.index)
     if not isinstance(node, CollectionNode) or node.flow_style or not node.value:
@@ -124,7 +125,7 @@ def content_end(text: str, node: Node) -> int:
 
 
 def value_end(text: str, key: Node, value: Node) -> int:
-    """Where an entry of a mapping ends."""
+    """Return the end of an entry of a mapping."""
     key_end = int(key.end_mark.index)
     if is_alias(key_end, value):
         return _alias_end(text, key_end)
@@ -135,7 +136,9 @@ def value_end(text: str, key: Node, value: Node) -> int:
 
 
 def item_ends(text: str, sequence: SequenceNode) -> list[int]:
-    """Where each item of a list ends; of a block list's items only the last one's end is looked for in the text."""
+    """Return the end of each item of a list; in a block list only the last item's end is searched in the
+    text.
+    """
     ends: list[int] = []
     done = int(sequence.start_mark.index)
     for i, item in enumerate(sequence.value):
@@ -156,7 +159,7 @@ def _alias_end(text: str, after: int) -> int:
 
 
 def _block_end(text: str, scalar: ScalarNode) -> int:
-    """The end of the last line; blank lines count only where the text says that they do (`|+`)."""
+    """Return the end of the last line; trailing blank lines count only with `|+`."""
     start, end = int(scalar.start_mark.index), int(scalar.end_mark.index)
     if keeps_blank_lines(text, scalar):
         return line_stop(text, line_before(text, end)) if text[end - 1] in BREAKS else end
@@ -174,14 +177,14 @@ def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def last_scalar(node: Node) -> Node:
-    """What a list or mapping in block style ends with."""
+    """Return the last scalar of a list or mapping in block style."""
     while isinstance(node, CollectionNode) and not node.flow_style and node.value:
         node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
     return node
 
 
 def block_header(text: str, node: Node) -> str:
-    """`|`, `>-`, `|2+` … when that is what the node ends with, else nothing."""
+    """Return the header (`|`, `>-`, `|2+` …) of the block at the node's end, or ""."""
     last = last_scalar(node)
     if not isinstance(last, ScalarNode) or last.style not in ("|", ">"):
         return ""
@@ -190,12 +193,14 @@ def block_header(text: str, node: Node) -> str:
 
 
 def keeps_blank_lines(text: str, node: Node) -> bool:
-    """Whether the node ends in a block whose last blank lines are part of the value."""
+    """Return whether the node ends in a block whose trailing blank lines are part of the value."""
     return "+" in block_header(text, node)
 
 
 def after_comments(text: str, start: int, column: int) -> int:
-    """Past the comment lines from `start` on that stand further in than the column, and the blank lines between them."""
+    """Return the position after comment lines indented further than the column, and after blank lines between
+    them.
+    """
     done = start
     while start < len(text):
         if (found := comment_column(text, start)) is not None and found > column:
@@ -207,7 +212,7 @@ def after_comments(text: str, start: int, column: int) -> int:
 
 
 def dash(text: str, sequence: SequenceNode, at: int) -> int:
-    """Where the `-` of an item stands; raises EditConflict where something else stands before it on the line."""
+    """Return the position of an item's dash. Raises EditConflict if other text precedes it on the line."""
     if at == 0 and text[sequence.start_mark.index] == "-":
         found = int(sequence.start_mark.index)
     else:
@@ -219,7 +224,7 @@ def dash(text: str, sequence: SequenceNode, at: int) -> int:
 
 
 def _dash_before(text: str, at: int) -> int:
-    """Looked for upwards: between it and the item there may be comments."""
+    """Return the position of the dash above the item; there may be comments between them."""
     start = line_start(text, at)
     before = text[start:at]
     while not before.lstrip(" ").startswith("-"):
@@ -229,9 +234,9 @@ def _dash_before(text: str, at: int) -> int:
 
 
 def below(text: str, above: Node, end: int, column: int, lines: list[str]) -> list[TextEdit]:
-    """Whole lines after the line on which `above` ends, and the comments further in that follow it.
+    """Insert whole lines after the line on which `above` ends and the further indented comments after it.
 
-    A file without a line end at its end stays so, except after a block, for whose text that matters.
+    A file without a final line end stays so, except after a block, whose text depends on it.
     """
     newline = line_end_text(text)
     start = after_comments(text, next_line(text, end), column)
@@ -243,7 +248,9 @@ def below(text: str, above: Node, end: int, column: int, lines: list[str]) -> li
 
 
 def _ended(text: str, node: Node, end: int) -> Iterator[TextEdit]:
-    """A block that was ended by the end of the file has no line end in its text, and says so from now on."""
+    """Yield the edit that keeps the text of a block at the end of the file, which had no final line end,
+    unchanged.
+    """
     header = block_header(text, node)
     last = last_scalar(node)
     if header and "-" not in header and last.end_mark.index == end:

@@ -1,4 +1,4 @@
-"""Where something stands in the file: from a location in the values to a line, and to words people find it by."""
+"""Mapping of locations in the file's values to lines and readable names."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SHOWN = 60
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnostic:
-    """Something to say about a location, before it has a line. `see` is another location that belongs to it.
+    """A message about a location, before its line is known. `see` is a related location.
 
-    `node` is given where the location alone would lead elsewhere: to the first of two equal names.
+    `node` is given if the location alone is ambiguous: for the second of two equal names.
     """
 
     location: Location
@@ -34,34 +34,34 @@ class Diagnostic:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceMap:
-    """A file's values beside the tree that they came from."""
+    """The values of a file together with the tree that they came from."""
 
     file: str
     root: Node
     data: Any
 
-    def problem(self, complaint: Diagnostic) -> Problem:
-        key, value = self._stand(complaint.location)
-        message = complaint.message
-        if complaint.see is not None:
-            message += f" (first on line {_line(self._stand(complaint.see)[0])})"
+    def problem(self, diagnostic: Diagnostic) -> Problem:
+        key, value = self._stand(diagnostic.location)
+        message = diagnostic.message
+        if diagnostic.see is not None:
+            message += f" (first on line {_line(self._stand(diagnostic.see)[0])})"
         return Problem(
             file=self.file,
-            line=_line(complaint.node or key),
-            where=where(complaint.location, self.data),
+            line=_line(diagnostic.node or key),
+            where=where(diagnostic.location, self.data),
             message=message,
-            value=_shown(value) if complaint.show_value else "",
-            suggestion=complaint.suggestion,
+            value=_shown(value) if diagnostic.show_value else "",
+            suggestion=diagnostic.suggestion,
         )
 
-    def problems(self, complaints: Iterable[Diagnostic]) -> list[Problem]:
-        """In the order of the file; of several at one location the first."""
+    def problems(self, diagnostics: Iterable[Diagnostic]) -> list[Problem]:
+        """Return the problems in the file's order; of several at one location the first."""
         first: dict[Location, Diagnostic] = {}
-        for complaint in complaints:
-            first.setdefault(complaint.location, complaint)
+        for diagnostic in diagnostics:
+            first.setdefault(diagnostic.location, diagnostic)
         return sorted(map(self.problem, first.values()), key=lambda p: p.line)
 
-    def complaints(self, findings: Iterable[Finding]) -> Iterator[Diagnostic]:
+    def diagnostics(self, findings: Iterable[Finding]) -> Iterator[Diagnostic]:
         locations = {id(node): location for location, node in _walk(self.root)}
         for found in findings:
             first = f" (first on line {_line(found.see)})" if found.see else ""
@@ -73,12 +73,14 @@ class SourceMap:
             )
 
     def source(self, location: Location) -> str | None:
-        """A scalar's text as it is written, without quotes; None for what is no unquoted scalar."""
+        """Return a scalar's source text; None for anything but an unquoted scalar."""
         value = self._stand(location)[1]
         return value.value if isinstance(value, ScalarNode) and value.style not in ("'", '"', "|", ">") else None
 
     def _stand(self, location: Location) -> tuple[Node, Node | None]:
-        """The node to point at and the value's node; what is not written stands where its owner begins."""
+        """Return the node to point at and the value's node; a missing value is reported at the start of its
+        owner.
+        """
         key, value = self.root, self.root
         for step in location:
             found = _child(value, step)
@@ -100,7 +102,7 @@ def _child(node: Node, step: str | int) -> tuple[Node, Node] | None:
 
 
 def _walk(root: Node) -> Iterator[tuple[Location, Node]]:
-    """Every node once with its location; a name's node has the location of its value."""
+    """Yield every node once with its location; the node of a name has the location of its value."""
     seen: set[int] = set()
     pending: list[tuple[Location, Node]] = [((), root)]
     while pending:
@@ -131,7 +133,7 @@ def _shown(node: Node | None) -> str:
 
 
 def where(location: Location, data: Any) -> str:
-    """`coordination.todos[3].repo (TODO-004)`."""
+    """Return a readable location: `coordination.todos[3].repo (TODO-004)`."""
     path = ""
     name = ""
     for step in location:
@@ -143,7 +145,7 @@ def where(location: Location, data: Any) -> str:
 
 
 def inside(data: Any, step: str | int) -> Any:
-    """What stands there, None where there is no such place."""
+    """Return the value at the step, or None if there is none."""
     if isinstance(data, dict):
         return data.get(step)
     if isinstance(data, list) and isinstance(step, int) and step < len(data):

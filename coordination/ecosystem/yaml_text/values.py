@@ -1,7 +1,7 @@
-"""A tree of nodes as plain Python values, with what YAML would pass over in silence as complaints.
+"""Plain Python values of a tree of nodes, with findings for problems that YAML ignores silently.
 
-Repeated names in a mapping, tags that call for other types, dates that do not exist. Names are always text as it
-is written, so that `on:` and `1:` are names like any other.
+Such problems are repeated names in a mapping, tags for other types, and dates that do not exist. Names are
+always text as written, so `on:` and `1:` are ordinary names.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from coordination.ecosystem.yaml_text.tree import COLLECTION, MAX_DEPTH, PLAIN, TEXT, Tree
 
 Plain = Any
-"""What JSON knows: text, numbers, true and false, lists, mappings. Dates are ISO text."""
+"""JSON values: text, numbers, true, false and null, lists, mappings. Dates are ISO text."""
 
 _FLOAT_WITH_EXPONENT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)[eE][-+]?[0-9]+$")
-"""A number of YAML 1.2, and of JSON, that PyYAML takes for text: `8e-05`."""
+"""A number in YAML 1.2 and JSON that PyYAML reads as text: `8e-05`."""
 
 
 class _Resolver(yaml.resolver.Resolver):
@@ -44,7 +44,7 @@ _COLLECTION_TAGS = {COLLECTION, _TAG + "map", _TAG + "seq"}
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What is wrong at a node; `see` is another node that belongs to it."""
+    """A problem at a node; `see` is a related node."""
 
     node: Node
     message: str
@@ -52,23 +52,23 @@ class Finding:
 
 
 class AliasBomb(Exception):
-    """Aliases make more of the file than anybody wrote."""
+    """Aliases expand to far more values than the file contains."""
 
 
 def read_values(tree: Tree) -> tuple[Any, list[Finding]]:
-    """The values and what is wrong with them; raises AliasBomb."""
+    """Return the values and the problems in them. Raises AliasBomb."""
     reader = _Reader(limit=10 * tree.size + 100_000)
     value = None if tree.root is None else reader.value(tree.root, 0)
     return value, reader.findings
 
 
 def value_of(node: Node) -> Any:
-    """The value of a part of a tree that was read before, and found in order."""
+    """Return the value of a part of a tree that was read before without findings."""
     return _Reader(limit=1_000_000).value(node, 0)
 
 
 def plain_value(text: str) -> Any:
-    """What YAML reads where this text stands without quotes."""
+    """Return the value that YAML reads for this text without quotes."""
     tag = _RESOLVER.resolve(ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     return _CONSTRUCT[tag](ScalarNode(tag, text)) if tag in _CONSTRUCT else text
 
@@ -110,7 +110,7 @@ class _Reader:
     def _merge(self, node: Node, depth: int) -> dict[str, Any]:
         sources = node.value if isinstance(node, SequenceNode) else [node]
         merged: dict[str, Any] = {}
-        for source in reversed(sources):  # the first one counts most
+        for source in reversed(sources):  # the first one takes precedence
             if isinstance(source, MappingNode):
                 merged |= self.value(source, depth)
             else:
@@ -136,7 +136,7 @@ class _Reader:
     def _construct(self, tag: str, text: str, node: Node) -> Any:
         try:
             return _CONSTRUCT[tag](ScalarNode(tag, text))
-        except (ValueError, KeyError, AttributeError):  # what PyYAML lets through of int(), date() and the like
+        except (ValueError, KeyError, AttributeError):  # of int(), date() etc., not caught by PyYAML
             kind = tag.removeprefix(_TAG).replace("timestamp", "date").replace("int", "number")
             self._found(node, f"there is no such {kind}; correct it, or put it in quotes if it is text")
             return text

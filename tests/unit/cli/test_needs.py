@@ -90,7 +90,7 @@ def test_all_are_replaced_or_taken_out(typed: Typed, file: Path) -> None:
         (["--resource", "gpu:two"], "Invalid value for --resource: needs a whole number, got 'two'"),
         (["--resource", "gpu:"], "Invalid value for --resource: needs a whole number, got ''"),
         (["--add-resource", "gpu:two"], "Invalid value for --add-resource: needs a whole number, got 'two'"),
-        (["--resource", "gpu,gpu:2"], "names gpu twice; say it once, with the whole amount"),
+        (["--resource", "gpu,gpu:2"], "names gpu twice; name it once with the whole amount"),
         (["--resource", "a b"], "may hold letters, digits, '.', '_' and '-' only"),
         (["--remove-resource", "gpu"], "there is no 'gpu' to remove\n  it has none"),
         (["--resource", "gpu", "--add-resource", "gpu"], "--resource and --add-resource exclude each other"),

@@ -192,7 +192,7 @@ def test_who_gives_new_work_to_a_plan_that_counts_as_done_is_told(typed: Typed) 
     ("words", "note"),
     [
         (("--pattern", "up"), "expected_pattern has no command"),
-        (("--command", "x", "--pattern", "("), "is no regular expression"),
+        (("--command", "x", "--pattern", "("), "is not a valid regular expression"),
     ],
 )
 def test_what_a_dependency_can_never_be_checked_by_is_said_when_it_is_written(

@@ -116,4 +116,4 @@ def test_what_is_deprecated_demands_nothing_and_providers_are_judged_apart() -> 
 def test_a_contradiction_reads_like_a_sentence() -> None:
     found = contradictions(needs("lib", ">=2", "<1"))
 
-    assert str(found[0]) == "no version of lib is good for all: c0 wants >=2 (D0), c1 wants <1 (D1)"
+    assert str(found[0]) == "no version of lib satisfies all: c0 wants >=2 (D0), c1 wants <1 (D1)"

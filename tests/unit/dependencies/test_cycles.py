@@ -32,14 +32,14 @@ def test_a_ring_is_named_from_the_first_that_the_file_has() -> None:
 
 
 def test_a_ring_that_a_test_closes_is_told_apart() -> None:
-    assert told("a>b", "b>a:test") == ["a → b → a, by way of runtime, test"]
+    assert told("a>b", "b>a:test") == ["a → b → a, through runtime, test"]
     assert told("a>b", "b>a:mcp") == ["a → b → a, at run time"]
 
 
 def test_those_at_run_time_come_first_and_are_told_once() -> None:
     found = told("p>q", "q>p:development", "a>b", "b>a", "b>a:test")
 
-    assert found == ["a → b → a, at run time", "p → q → p, by way of runtime, development"]
+    assert found == ["a → b → a, at run time", "p → q → p, through runtime, development"]
 
 
 def test_a_repository_that_needs_itself_is_one() -> None:

@@ -126,8 +126,8 @@ def test_a_tag_that_is_not_in_what_is_checked_out_does_not_count(tmp_path: Path)
         ({"package.json": '{"name": "lib",\n"version"}'}, "package.json is damaged: .*line 2"),
         ({"Cargo.toml": "[package\n"}, "Cargo.toml is damaged: .*line 1"),
         ({"setup.cfg": "version = 1\n"}, "setup.cfg is damaged: .*line: 1"),
-        ({"pyproject.toml": SETUPTOOLS + 'version = {attr = "lib.__version__"}'}, "stands in lib.__version__"),
-        ({"pyproject.toml": SETUPTOOLS + 'version = {file = "VERSION"}'}, "stands in VERSION"),
+        ({"pyproject.toml": SETUPTOOLS + 'version = {attr = "lib.__version__"}'}, "is in lib.__version__"),
+        ({"pyproject.toml": SETUPTOOLS + 'version = {file = "VERSION"}'}, "is in VERSION"),
     ],
 )
 def test_a_damaged_manifest_is_said_with_its_line(tmp_path: Path, files: Files, said: str) -> None:
@@ -144,5 +144,5 @@ def test_strange_values_in_a_manifest_are_no_version(tmp_path: Path, data: objec
 def test_a_manifest_in_no_known_letters_is_refused(tmp_path: Path) -> None:
     (tmp_path / "package.json").write_bytes(b'{"version": "\xff"}')
 
-    with pytest.raises(CoordinationError, match="no text in UTF-8"):
+    with pytest.raises(CoordinationError, match="not UTF-8 text"):
         find_version(tmp_path)

@@ -126,7 +126,7 @@ def test_other_code_reads_anew(path: Path, no_parser: pytest.MonkeyPatch) -> Non
     load(path)
     no_parser.setattr(cache, "_code", lambda: b"another version")
 
-    assert cache.recall(path.read_bytes(), path) is None
+    assert cache.load(path.read_bytes(), path) is None
 
 
 def test_only_the_user_can_look_into_it(path: Path, folder: Path) -> None:

@@ -56,8 +56,8 @@ TODO_LINES = [
     ("resources: [5]", "needs the name of a resource, or a mapping like {name: gpu, amount: 2}", ""),
     ("resources: [[gpu]]", "needs the name of a resource", ""),
     ("resources: [a b]", "may hold letters, digits", ""),
-    ("resources: [{amount: 2}]", "is missing, and must be given", ""),
-    ("resources: [gpu, {name: gpu, amount: 2}]", "names gpu twice; say it once, with the whole amount", ""),
+    ("resources: [{amount: 2}]", "is missing; it is required", ""),
+    ("resources: [gpu, {name: gpu, amount: 2}]", "names gpu twice; name it once with the whole amount", ""),
     ("estimated_hours: 0", "must be more than 0", ""),
     ("estimated_hours: yes", "needs a number", ""),
     ("estimated_hours: .inf", "needs a number that is not infinite", ""),
@@ -82,7 +82,7 @@ TODO_LINES = [
     ("retry: {stop_on: [yes]}", "needs an exit code, the word timeout", ""),
     ("retry: {stop_on: [0]}", "must be at least 1", ""),
     ("retry: {stop_on: [256]}", "must be at most 255", ""),
-    ("retry: {stop_on: [{output: 'a('}]}", "is no regular expression: missing ), unterminated subpattern", ""),
+    ("retry: {stop_on: [{output: 'a('}]}", "is not a valid regular expression: missing ), unterminated subpattern", ""),
     ("retry: {stop_on: [{output: 7}]}", 'put it in quotes: "7"', ""),
     ("retry: {stop_on: [{output: a, outpt: b}]}", "unknown field", "output"),
     ("env: {A: yes}", "needs text or a number; YAML reads this as true or false", ""),
@@ -131,9 +131,9 @@ def test_a_wrong_field_is_one_problem_with_its_line_and_what_is_wanted(
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("action: {type: manual}", "is not for an action that no worker runs a command for"),
-        ("workspace: in-place", "is not for workspace: in-place"),
-        ("compensate: ./undo", "is not for a todo with compensate"),
+        ("action: {type: manual}", "cannot be used with the actions manual and noop"),
+        ("workspace: in-place", "cannot be used with workspace: in-place"),
+        ("compensate: ./undo", "cannot be used with compensate"),
     ],
 )
 def test_a_cache_is_refused_where_a_result_cannot_be_restored(line: str, words: str) -> None:
@@ -206,7 +206,7 @@ def test_a_problem_says_where_it_stands(text: str, line: int, where: str, messag
 SYNTAX = [
     ("a: b: c", 1, "a ':' with a space after it cannot stand here"),
     ("\tkey: x", 1, "indents with spaces, never tabs"),
-    ("repos:\n  - name: @x", 2, "a text that begins with %, @ or ` stands in quotes"),
+    ("repos:\n  - name: @x", 2, "text that begins with %, @ or ` needs quotes"),
     ('a: "x\nb: c\n', 3, "the quote that opens on line 1 is never closed"),
     ("a: [1, 2\nb: c", 2, "the '[' on line 1 is not closed"),
     ("a: {b: c", 2, "the '{' on line 1 is not closed"),
@@ -217,17 +217,17 @@ SYNTAX = [
     ('a: "\\q"', 1, "a backslash in double quotes means an escape"),
     ("a: 1\n---\nb: 2", 2, "a second document begins here"),
     ("a: &x 1\nb: &x 2", 2, "is given a second time here"),
-    ("a: |\n\tb", 2, "a tab stands where YAML wants spaces"),
+    ("a: |\n\tb", 2, "there is a tab where YAML requires spaces"),
     ("é: 1\na: \x07", 2, "the control character 0x07 is not allowed"),
     ("%YAML 3.0\n---\na: b", 1, "found incompatible YAML document"),
-    (b"a: b\nb: \xe9", 2, "the file is not UTF-8 (byte 0xe9 stands here)"),
+    (b"a: b\nb: \xe9", 2, "the file is not UTF-8 (byte 0xe9 here)"),
     ("a: b".encode("utf-16"), 0, "the file is UTF-16"),
-    ("", 0, "it is empty"),
-    ("# only words\n", 0, "it is empty"),
-    ("~", 0, "it is empty"),
-    ("[" * 100_000, 0, "more than 100 deep"),
-    ("- " * 100_000, 0, "more than 100 deep"),
-    ("repos: &x [*x]", 0, "references repeat more than the file says"),
+    ("", 0, "is empty"),
+    ("# only words\n", 0, "is empty"),
+    ("~", 0, "is empty"),
+    ("[" * 100_000, 0, "more than 100 levels deep"),
+    ("- " * 100_000, 0, "more than 100 levels deep"),
+    ("repos: &x [*x]", 0, "references expand to far more than the file contains"),
     ("settings:\n  a: " + "1" * 5000, 2, "there is no such number"),
 ]
 
@@ -245,7 +245,7 @@ def test_a_bomb_of_aliases_is_refused_at_once() -> None:
 
     (problem,) = problems("\n".join(["settings:", "  a0: &a0 [x]", *lines]))
 
-    assert "repeat more than the file says" in problem.message
+    assert "expand to far more than the file contains" in problem.message
 
 
 def test_all_problems_are_told_at_once_in_the_order_of_the_file() -> None:

@@ -75,7 +75,7 @@ def test_a_folder_that_cannot_be_synced_makes_no_failure_of_what_is_done(
 def test_a_lock_that_somebody_keeps_is_a_conflict(path: Path) -> None:
     with (
         exclusive(path),
-        pytest.raises(EditConflict, match="somebody else is editing"),
+        pytest.raises(EditConflict, match="another process is editing"),
         exclusive(path, wait=timedelta(0)),
     ):
         pass

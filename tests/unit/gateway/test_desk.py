@@ -15,13 +15,13 @@ from coordination.gateway.redis_executor import RedisExecutor
 def test_who_is_cancelled_goes_on_when_its_deed_is_done():
     begun, may_end, done = threading.Event(), threading.Event(), []
 
-    def deed() -> None:
+    def operation() -> None:
         begun.set()
         may_end.wait(10)
         done.append(True)
 
     async def story() -> list[bool]:
-        task = asyncio.create_task(RedisExecutor(lambda: None).once(deed))
+        task = asyncio.create_task(RedisExecutor(lambda: None).once(operation))
         await asyncio.to_thread(begun.wait, 10)
         task.cancel()
         asyncio.get_running_loop().call_soon(may_end.set)
@@ -40,20 +40,20 @@ def test_everybody_is_told_that_redis_is_away_and_one_asks_for_all_until_it_is_b
         if len(pings) < 3:
             raise Unreachable("away")
 
-    def deed() -> str:
+    def operation() -> str:
         if len(pings) < 3:
             raise Unreachable("away")
         return "done"
 
-    async def one(desk: RedisExecutor, who: int) -> str:
+    async def one(executor: RedisExecutor, who: int) -> str:
         async def tell(error: Unreachable) -> None:
             told.append((who, error.message))
 
-        return await desk.do(deed, tell)
+        return await executor.do(operation, tell)
 
     async def story() -> list[str]:
-        desk = RedisExecutor(ping)
-        return await asyncio.gather(*(one(desk, who) for who in range(5)))
+        executor = RedisExecutor(ping)
+        return await asyncio.gather(*(one(executor, who) for who in range(5)))
 
     assert asyncio.run(story()) == ["done"] * 5
     assert len(pings) == 3
@@ -69,7 +69,7 @@ def test_redis_is_asked_for_however_long_it_is_away(monkeypatch: pytest.MonkeyPa
         if len(asked) < tries:
             raise Unreachable("away")
 
-    def deed() -> str:
+    def operation() -> str:
         if len(asked) < tries:
             raise Unreachable("away")
         return "done"
@@ -79,6 +79,6 @@ def test_redis_is_asked_for_however_long_it_is_away(monkeypatch: pytest.MonkeyPa
 
     async def story() -> str:
         async with asyncio.timeout(30):
-            return await RedisExecutor(ping).do(deed, tell)
+            return await RedisExecutor(ping).do(operation, tell)
 
     assert asyncio.run(story()) == "done"

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from coordination.gateway.frames import Ack, BadFrame, Extend, Letter, Nack, Position, Resume, Send, read
+from coordination.gateway.frames import Ack, BadFrame, Extend, Nack, Position, Resume, Send, SendRequest, read
 
 KNOWN = '{"epoch": "17", "offset": 3, "trimmed": 0}'
 
@@ -22,11 +22,11 @@ KNOWN = '{"epoch": "17", "offset": 3, "trimmed": 0}'
         ('{"extend": "a/1"}', Extend(extend="a/1")),
         (
             '{"send": {"to": "repo:b", "type": "t", "payload": {"a": [null]}, "seq": 1}}',
-            Send(send=Letter(to="repo:b", type="t", payload={"a": [None]}, seq=1)),
+            Send(send=SendRequest(to="repo:b", type="t", payload={"a": [None]}, seq=1)),
         ),
         (
             '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1, "ttl_s": 5, "priority": 2, "reply_to": "agent:x"}}',
-            Send(send=Letter(to="repo:b", type="t", payload=1, seq=1, ttl_s=5.0, priority=2, reply_to="agent:x")),
+            Send(send=SendRequest(to="repo:b", type="t", payload=1, seq=1, ttl_s=5.0, priority=2, reply_to="agent:x")),
         ),
     ],
 )
@@ -40,13 +40,13 @@ def test_a_frame_says_what_it_says(said: str, meant: object):
         ("", "JSON"),
         ("hello", "JSON"),
         ("[1]", "object"),
-        ("{}", "without a known word"),
-        ('{"hello": 1}', "without a known word"),
+        ("{}", "has no known word"),
+        ('{"hello": 1}', "has no known word"),
         ('{"ack": 1}', "ack needs text"),
         ('{"ack": null}', "ack needs text"),
-        ('{"ack": "a", "nack": "a"}', "nack: nothing of that name"),
+        ('{"ack": "a", "nack": "a"}', "nack: unknown field"),
         ('{"ack": "a", "ack": "b"}', "twice"),
-        ('{"ack": "a", "more": 1}', "more: nothing of that name"),
+        ('{"ack": "a", "more": 1}', "more: unknown field"),
         ('{"nack": "a", "why": "%s"}' % ("x" * 2001), "why must not be longer"),
         ('{"resume": {"epoch": "17"}}', "resume.offset is missing"),
         ('{"resume": {"epoch": 17, "offset": 0, "trimmed": 0}}', "resume.epoch needs text"),
@@ -55,7 +55,7 @@ def test_a_frame_says_what_it_says(said: str, meant: object):
         ('{"resume": {"epoch": "x", "offset": 0, "trimmed": 0}}', "resume.epoch is not written as it must be"),
         ('{"send": {"to": "repo:b", "type": "t", "seq": 1}}', "send.payload is missing"),
         ('{"send": {"to": "repo:b", "type": "t", "payload": 1}}', "send.seq is missing"),
-        ('{"send": {"to": "repo:b", "type": "t", "payload": NaN, "seq": 1}}', "NaN is no number"),
+        ('{"send": {"to": "repo:b", "type": "t", "payload": NaN, "seq": 1}}', "NaN is not a JSON number"),
         ('{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1.5}}', "send.seq needs a whole number"),
         (
             '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 9007199254740992}}',
@@ -65,17 +65,20 @@ def test_a_frame_says_what_it_says(said: str, meant: object):
             '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1, "ttl_s": 0}}',
             "send.ttl_s must be more than 0",
         ),
-        ('{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1, "from": "repo:c"}}', "send.from: nothing"),
+        (
+            '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1, "from": "repo:c"}}',
+            "send.from: unknown field",
+        ),
         (
             '{"send": {"to": "repo:b", "type": "t", "payload": 1, "seq": 1, "ttl_s": 1e300}}',
             "send.ttl_s must be at most",
         ),
         ("[" * 100_000, "JSON"),
         ('{"ack": "%s"}' % ("x" * 501), "ack must not be longer"),
-        (r'{"ack": "\ud800"}', "ack is no text"),
-        (r'{"extend": "\ud800"}', "extend is no text"),
-        (r'{"nack": "a", "why": "\ud800"}', "why is no text"),
-        (r'{"ack": "a", "\ud800": 1}', "a name is no text"),
+        (r'{"ack": "\ud800"}', "ack is not text"),
+        (r'{"extend": "\ud800"}', "extend is not text"),
+        (r'{"nack": "a", "why": "\ud800"}', "why is not text"),
+        (r'{"ack": "a", "\ud800": 1}', "a name is not text"),
     ],
 )
 def test_what_is_no_frame_is_refused_in_words(said: str, words: str):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from coordination.errors import UsageError
-from coordination.gateway.access import may_ask, origin_of
+from coordination.gateway.access import is_allowed_origin, origin_of
 
 
 @pytest.mark.parametrize("page", ["https://pages.example", "HTTPS://Pages.Example/", "https://pages.example:443/"])
 def test_a_page_is_named_as_people_write_it(page: str):
-    assert may_ask({"origin": "https://pages.example"}, [origin_of(page)])
+    assert is_allowed_origin({"origin": "https://pages.example"}, [origin_of(page)])
 
 
 def test_a_port_of_its_own_stays():

@@ -100,7 +100,7 @@ def test_what_is_not_in_hand_is_a_conflict():
     window.hold([message(1), message(2)], 0)
     window.dropped({1})
 
-    with pytest.raises(Conflict, match="not in your hands"):
+    with pytest.raises(Conflict, match="not in flight"):
         window.of("repo:s/1")
     assert window.of("repo:s/2").offset == 2
 

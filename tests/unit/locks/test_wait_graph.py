@@ -61,9 +61,9 @@ def test_the_proof_holds_only_what_stands(random: Random, length: int):
     found = draft.graph().deadlock("c0 waits")
     assert found
 
-    assert set(found.circle) <= set(found.proof)
-    assert {link.waiter for link in found.circle} == {f"c{i} waits" for i in range(length)}
-    for link, following in zip(found.circle, (*found.circle[1:], found.circle[0]), strict=True):
+    assert set(found.cycle) <= set(found.proof)
+    assert {link.waiter for link in found.cycle} == {f"c{i} waits" for i in range(length)}
+    for link, following in zip(found.cycle, (*found.cycle[1:], found.cycle[0]), strict=True):
         assert link.blocker.partition(" ")[0] == following.waiter.partition(" ")[0]
 
 

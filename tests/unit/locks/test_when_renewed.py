@@ -28,7 +28,7 @@ def test_a_lock_is_renewed_at_each_third_of_its_ttl(monkeypatch: pytest.MonkeyPa
     due = [thirds._due_s[lock]]
     for _ in range(2):
         clock.s = due[-1]
-        thirds._attend(lock)
+        thirds._renew_due(lock)
         due.append(thirds._due_s[lock])
 
     assert due == [103.0, 106.0, 109.0]

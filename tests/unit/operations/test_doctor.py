@@ -58,8 +58,8 @@ def test_nothing_is_said_where_nothing_is_wrong():
     [
         ({"workers": (worker("a", "units"),)}, WRONG, "no worker serves text"),
         ({"workers": (), "file": None}, None, ""),
-        ({"restarts": (RESTART, RESTART), "state": "/e/.coord"}, WARNING, "started again 2 times"),
-        ({"restarts": (RESTART, replace(RESTART, given_up=True))}, WRONG, "not started again"),
+        ({"restarts": (RESTART, RESTART), "state": "/e/.coord"}, WARNING, "restarted 2 times"),
+        ({"restarts": (RESTART, replace(RESTART, given_up=True))}, WRONG, "not restarted"),
         ({"workers": (), "server": replace(SERVER, embedded=True)}, None, ""),
         (
             {"workers": (worker("a", "units"),), "server": replace(SERVER, embedded=True)},
@@ -69,23 +69,23 @@ def test_nothing_is_said_where_nothing_is_wrong():
         (
             {"workers": (worker("a", "units", "text", unfit={"units": NO_FOLDER}),)},
             WRONG,
-            f"host a serves units, and cannot work on it: {NO_FOLDER}",
+            f"host a serves units but cannot work on it: {NO_FOLDER}",
         ),
         (
             {"workers": (worker("a", "units", "text"), worker("b", "units", unfit={"units": NO_FOLDER}))},
             WRONG,
-            "host b serves units, and cannot work on it",
+            "host b serves units but cannot work on it",
         ),
         (
             {"workers": (worker("a", "units", "text", short="no room"),)},
             WRONG,
-            "worker coord-1@a begins no todo: no room",
+            "worker coord-1@a starts no todos: no room",
         ),
         ({"machine": replace(MACHINE, short="no room")}, WARNING, "no room"),
         (
             {"workers": (worker("a", "units"), worker("b", "text", version="0.9"))},
             WRONG,
-            "the workers of b are of coord 0.9, this is 1.0",
+            "the workers on b run coord 0.9, this is 1.0",
         ),
         (
             {"workers": (worker("a", "units"), worker("b", "text", clock_offset_ms=-6200))},
@@ -97,17 +97,17 @@ def test_nothing_is_said_where_nothing_is_wrong():
         (
             {"gone": {"c": 600.0}, "queues": {("units", "c"): 3, ("text", "c"): 0}},
             WRONG,
-            "3 messages for units on host c, of which nothing was heard for 10 min",
+            "3 messages for units on host c, whose workers have been silent for 10 min",
         ),
         ({"gone": {"c": 600.0}}, None, ""),
         ({"poison": 1, "poison_key": "coord:poison"}, WARNING, "1 queue entry could not be read"),
         ({"file": File(path="/e", problems=("x", "y"))}, WRONG, "/e has 2 problems"),
         ({"file": replace(WELL.file, shows_password=True)}, WARNING, "holds Redis' password"),  # type: ignore[type-var]
-        ({"machine": replace(MACHINE, git=None)}, WARNING, "there is no git on this machine"),
+        ({"machine": replace(MACHINE, git=None)}, WARNING, "git is not installed on this machine"),
         (
             {"machine": replace(MACHINE, git=None), "server": replace(SERVER, embedded=True)},
             WRONG,
-            "there is no git on this machine",
+            "git is not installed on this machine",
         ),
         ({"machine": replace(MACHINE, agent="claude", agent_found=False)}, WARNING, "program 'claude' is not in PATH"),
         ({"server": replace(SERVER, findings=(Finding.wrong("it is a replica", "x"),))}, WRONG, "it is a replica"),

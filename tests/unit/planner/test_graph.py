@@ -220,7 +220,7 @@ def test_an_unknown_name_outside_of_the_plan_does_not_matter() -> None:
     ],
 )
 def test_a_cancelled_blocker_is_refused(eco: Ecosystem) -> None:
-    assert "X is cancelled, but A waits for it: take the dependency out, or reopen X" in refusal(eco)
+    assert "X is cancelled, but A waits for it: remove the dependency, or reopen X" in refusal(eco)
 
 
 def test_everything_that_is_wrong_is_named_at_once() -> None:

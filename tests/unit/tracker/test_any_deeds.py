@@ -16,7 +16,7 @@ from coordination.models import IssueStatus, PlanStatus, TodoStatus
 from coordination.text import cycle_through
 from coordination.tracker.kinds import OPEN
 from coordination.tracker.manager import CoordinationManager
-from coordination.tracker.ties import Relations
+from coordination.tracker.relations import Relations
 
 BEGINNING = """\
 # kept by hand

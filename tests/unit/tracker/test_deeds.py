@@ -197,7 +197,7 @@ def test_a_plan_is_not_completed_while_something_of_it_is_open(manager: Coordina
     with pytest.raises(Conflict) as refused:
         manager.update_plan("PLAN-001", {"status": "completed"})
 
-    assert "1 todo of it is open: TODO-001; 1 milestone of it is open: M1" in refused.value.message
+    assert "1 todo is open: TODO-001; 1 milestone is open: M1" in refused.value.message
     manager.complete_todo("TODO-001")
     manager.update_plan("PLAN-001", {"status": "completed"}, complete_milestones=["M1"])
     assert statuses(manager)["PLAN-001"] == "completed"
@@ -217,7 +217,7 @@ def test_who_waits_for_a_cancelled_todo_is_named(manager: CoordinationManager) -
     edited = manager.update_todo("TODO-001", {"status": "cancelled"})
 
     assert edited.ready == ()
-    assert edited.notes[0].startswith("TODO-002 waits for TODO-001, which will not be done")
+    assert edited.notes[0].startswith("TODO-002 waits for TODO-001, which is cancelled")
 
 
 def test_a_file_without_repositories_takes_any_and_says_so(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
     "a status that may not follow": (
         lambda m: m.update_plan("PLAN-001", {"status": "draft"}),
         Conflict,
-        "PLAN-001 is active, and cannot become draft",
+        "PLAN-001 is active and cannot become draft",
         "from active it can become on_hold or completed or cancelled",
     ),
     "no estimate": (
@@ -254,20 +254,20 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
     "a missing field": (
         lambda m: m.create_todo(repo="api"),
         UsageError,
-        "the new todo: task is missing, and must be given",
+        "the new todo: task is missing; it is required",
         "correct that and try again; all fields: coord schema",
     ),
     "a field that must stay": (
         lambda m: m.update_todo("TODO-001", {"task": None}),
         UsageError,
-        "TODO-001: task is missing, and must be given",
+        "TODO-001: task is missing; it is required",
         "correct that and try again; all fields: coord schema",
     ),
     "a milestone that waits for nothing known": (
         lambda m: m.add_milestone("PLAN-001", name="n", dependencies=["M7"]),
         NotFound,
         "there is no milestone of PLAN-001, todo, issue or plan 'M7'",
-        "see what there is: coord list-todos",
+        "list the known ones: coord list-todos",
     ),
     "a field of another kind": (
         lambda m: m.create_todo(title="t", repo="api", task="t"),
@@ -278,7 +278,7 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
     "another id": (
         lambda m: m.update_todo("TODO-001", {"id": "TODO-009"}),
         UsageError,
-        "TODO-001: the id of a record stays, since others name it",
+        "TODO-001: the id of a record cannot be changed, because others name it",
         "create another one and delete this one",
     ),
     "an id that exists": (
@@ -297,19 +297,19 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
         lambda m: m.create_todo(task="t", repo="apu"),
         NotFound,
         "there is no repo 'apu' (did you mean 'api'?)",
-        "see what there is: coord list-repos",
+        "list the known ones: coord list-repos",
     ),
     "an unknown plan": (
         lambda m: m.update_todo("TODO-001", {"plan": "PLAN-01"}),
         NotFound,
         "there is no plan 'PLAN-01' (did you mean 'PLAN-001'?)",
-        "see what there is: coord list-plans",
+        "list the known ones: coord list-plans",
     ),
     "an unknown blocker": (
         lambda m: m.update_todo("TODO-001", {"blocked_by": ["ISUE-001"]}),
         NotFound,
         "there is no todo, issue or plan 'ISUE-001' (did you mean 'ISSUE-001'?)",
-        "see what there is: coord list-todos",
+        "list the known ones: coord list-todos",
     ),
     "itself as a blocker": (
         lambda m: m.update_todo("TODO-001", {"blocked_by": ["TODO-001"]}),
@@ -321,13 +321,13 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
         lambda m: m.update_todo("TODO-001", {"blocked_by": ["TODO-002"]}),
         UsageError,
         "a cycle: TODO-001 → TODO-002 → TODO-001",
-        "take one of these dependencies out first",
+        "remove one of these dependencies first",
     ),
     "a cycle through the plan": (
         lambda m: m.update_todo("TODO-001", {"blocked_by": ["PLAN-001"]}),
         UsageError,
         "a cycle: TODO-001 → PLAN-001 → TODO-001",
-        "take one of these dependencies out first",
+        "remove one of these dependencies first",
     ),
     "an unknown todo": (
         lambda m: m.complete_todo("TODO-1"),
@@ -338,7 +338,7 @@ REFUSED: dict[str, tuple[Callable[[CoordinationManager], Any], type[Coordination
     "an issue among the todos": (
         lambda m: m.complete_todo("ISSUE-001"),
         NotFound,
-        "ISSUE-001 is no todo but an issue",
+        "ISSUE-001 is an issue, not a todo",
         "see it: coord show-issue ISSUE-001",
     ),
 }

@@ -131,5 +131,5 @@ def test_a_milestone_that_somebody_waits_for_stays(tmp_path: Path) -> None:
 
 
 def test_a_record_of_another_kind_is_not_deleted_by_mistake(manager: CoordinationManager) -> None:
-    with pytest.raises(NotFound, match="T-1 is no issue but a todo"):
+    with pytest.raises(NotFound, match="T-1 is a todo, not an issue"):
         manager.delete_issue("T-1")

@@ -71,8 +71,8 @@ def test_filters_of_todos_intersect(filters: dict[str, str], ids: list[str]) -> 
         (lambda: MANAGER.get_todo("T-9"), "coord list-todos"),
         (lambda: MANAGER.get_repo("apu"), "did you mean api?"),
         (lambda: MANAGER.list_todos(repo="wen"), "did you mean web?"),
-        (lambda: MANAGER.list_todos(plan="zzzzzz"), "see what there is: coord list-plans"),
-        (lambda: MANAGER.list_plans(repo="zzzzzz"), "see what there is: coord list-repos"),
+        (lambda: MANAGER.list_todos(plan="zzzzzz"), "list the known ones: coord list-plans"),
+        (lambda: MANAGER.list_plans(repo="zzzzzz"), "list the known ones: coord list-repos"),
     ],
 )
 def test_what_nobody_knows_is_not_found_with_what_was_meant(ask: Callable[[], object], hint: str) -> None:

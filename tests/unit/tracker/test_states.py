@@ -54,7 +54,7 @@ def test_a_status_follows_as_the_table_says(noun: str, before: StrEnum, after: S
         return
     with pytest.raises(Conflict) as refused:
         check_move(noun, "X-1", before, after)
-    assert refused.value.message == f"X-1 is {before}, and cannot become {after}"
+    assert refused.value.message == f"X-1 is {before} and cannot become {after}"
     assert refused.value.hint.startswith(f"from {before} it can become ")
 
 

@@ -1,7 +1,7 @@
-"""Who waits for whom, across issues, todos, plans and milestones.
+"""Dependencies between issues, todos, plans and milestones, in both directions.
 
-What a record waits for is the planner's to say (`planner/blockers.py`); here it is asked from both sides. A cancelled
-blocker and one that the file does not declare hold as well: a sweep refuses both, so nothing behind them is ready.
+`planner/blockers.py` defines what a record waits for. A cancelled or undeclared blocker blocks, too: a sweep
+refuses both, so nothing behind them is ready.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from coordination.tracker.records import Relation
 
 
 class Relations:
-    """Of one state of the file. What takes a look at all records is worked out when it is first asked for."""
+    """Relations in one state of the file. Expensive ones are computed on first use."""
 
     def __init__(self, ecosystem: Ecosystem, plan: Plan | None = None) -> None:
         self._register = Register(ecosystem, plan)
         self.items: Mapping[str, Item] = self._register.items
         self._parts_of: dict[str, frozenset[str]] = {}
-        self._ties: dict[str, Relation] = {}
+        self._descriptions: dict[str, Relation] = {}
 
     def waits_for(self, name: str) -> tuple[str, ...]:
-        """Direct blockers, whatever their status. That a plan waits for its own todos is not among them."""
+        """Return the direct blockers, whatever their status; a plan's own todos are excluded."""
         return tuple(other for other in self._register.waits_for(name) if other not in self._parts(name))
 
     def held_by(self, name: str) -> tuple[str, ...]:
-        """Those of its direct blockers that are not finished."""
+        """Return the direct blockers that are not finished."""
         return tuple(other for other in self.waits_for(name) if self.holds(other))
 
     def holds(self, name: str) -> bool:
@@ -41,7 +41,7 @@ class Relations:
 
     @cached_property
     def behind(self) -> Mapping[str, tuple[str, ...]]:
-        """For each name what directly waits for it, plans for their own todos included."""
+        """Direct dependents by name, including plans for their own todos."""
         behind: defaultdict[str, list[str]] = defaultdict(list)
         for name in self.items:
             for other in self._register.waits_for(name):
@@ -49,34 +49,36 @@ class Relations:
         return {name: tuple(others) for name, others in behind.items()}
 
     def dependents(self, name: str) -> tuple[str, ...]:
-        """What directly waits for it; not the plan that it is part of."""
+        """Return the direct dependents, without the plan that the record belongs to."""
         return tuple(other for other in self.behind.get(name, ()) if name not in self._parts(other))
 
     def chains(self, start: str, among: Collection[str], wanted: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
-        """For each of `wanted` that waits for `start` the shortest way to it from there, over what is open of `among`."""
-        came_from: dict[str, str] = {start: ""}
+        """Return, for each of `wanted` that depends on `start`, the shortest path from `start` over open
+        records of `among`.
+        """
+        predecessors: dict[str, str] = {start: ""}
         ahead = deque([start])
         while ahead:
             name = ahead.popleft()
             for other in self.behind.get(name, ()):
-                if other not in came_from and other in among:
-                    came_from[other] = name
+                if other not in predecessors and other in among:
+                    predecessors[other] = name
                     ahead.append(other)
-        return {name: _way(name, came_from) for name in wanted if name in came_from and name != start}
+        return {name: _path(name, predecessors) for name in wanted if name in predecessors and name != start}
 
     def before(self, names: Iterable[str]) -> set[str]:
-        """These and everything open that they wait for, to the end of each chain."""
+        """Return these records and all open ones that they wait for, transitively."""
         return set(self._register.trace(names))
 
     def trace(self, name: str) -> Mapping[str, tuple[str, ...]]:
         return self._register.trace([name])
 
-    def tie(self, name: str) -> Relation:
-        if name not in self._ties:
-            self._ties[name] = self._tie(name)
-        return self._ties[name]
+    def describe(self, name: str) -> Relation:
+        if name not in self._descriptions:
+            self._descriptions[name] = self._describe(name)
+        return self._descriptions[name]
 
-    def _tie(self, name: str) -> Relation:
+    def _describe(self, name: str) -> Relation:
         item = self.items.get(name)
         if item is None:
             return Relation(id=name, kind="unknown")
@@ -91,11 +93,11 @@ class Relations:
             holds=self.holds(name),
         )
 
-    def ties(self, names: Iterable[str]) -> tuple[Relation, ...]:
-        return tuple(map(self.tie, names))
+    def describe_all(self, names: Iterable[str]) -> tuple[Relation, ...]:
+        return tuple(map(self.describe, names))
 
     def _parts(self, name: str) -> Collection[str]:
-        """The todos of a plan."""
+        """Return the todos of a plan."""
         item = self.items[name]
         if not isinstance(item, Plan):
             return ()
@@ -104,15 +106,17 @@ class Relations:
         return self._parts_of[name]
 
 
-def _way(name: str, came_from: Mapping[str, str]) -> tuple[str, ...]:
-    way = [name]
-    while came_from[way[-1]]:
-        way.append(came_from[way[-1]])
-    return tuple(reversed(way))
+def _path(name: str, predecessors: Mapping[str, str]) -> tuple[str, ...]:
+    path = [name]
+    while predecessors[path[-1]]:
+        path.append(predecessors[path[-1]])
+    return tuple(reversed(path))
 
 
 def became_ready(before: Relations, after: Relations, touched: Iterable[str]) -> tuple[str, ...]:
-    """What lost its last blocker through a change of these records, in the file's order."""
+    """Return the records that lost their last blocker through changes of the `touched` records, in the file's
+    order.
+    """
     known = [name for name in touched if name in before.items]
     candidates = set(known).union(*(before.dependents(name) for name in known))
     return tuple(

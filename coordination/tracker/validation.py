@@ -1,4 +1,4 @@
-"""What people ask for, judged by the models, in the words in which a file would be judged."""
+"""Validation of records that users create or change, with the same messages as for a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from yaml.nodes import ScalarNode
 
-from coordination.ecosystem.wording import complaints_of
+from coordination.ecosystem.wording import diagnostics_of
 from coordination.ecosystem.yaml_text.places import Diagnostic, Location, SourceMap, inside, where
 from coordination.errors import UsageError
 from coordination.models import HIDDEN, Record, ResourceNeed, Todo, secrets_of
@@ -24,11 +24,11 @@ PLACES: Mapping[str, Location] = {
     "dependency": ("coordination", "dependencies", 0),
     "milestone": ("coordination", "plans", 0, "milestones", 0),
 }
-"""Where a record of the kind stands in a file that holds nothing else."""
+"""Location of a record of each kind in a file that holds nothing else."""
 
 
-def judged(noun: str, model: type[M], fields: Mapping[str, Any], name: str = "") -> M:
-    """The record; raises UsageError with everything that is wrong at once."""
+def validated(noun: str, model: type[M], fields: Mapping[str, Any], name: str = "") -> M:
+    """Return the record. Raises UsageError with all problems at once."""
     try:
         record = model.model_validate(dict(fields))
     except ValidationError as error:
@@ -38,32 +38,34 @@ def judged(noun: str, model: type[M], fields: Mapping[str, Any], name: str = "")
 
 
 def _refuse_hidden(record: Record) -> None:
-    """A record that was printed and is given back would lose its secrets."""
+    """Raise UsageError for a todo that was printed and given back, which would replace its secrets by the
+    mask.
+    """
     if isinstance(record, Todo) and HIDDEN in secrets_of(record):
         raise UsageError(
-            f"{record.id}: a secret of its env is {HIDDEN!r}, which coord shows instead of a value",
+            f"{record.id}: a secret in its env is {HIDDEN!r}, the mask that coord prints instead of the value",
             "give the value itself",
         )
 
 
 def changed(noun: str, record: M, changes: Mapping[str, Any]) -> M:
-    """The record with other fields; None takes one out. Raises UsageError."""
+    """Return the record with changed fields; None removes a field. Raises UsageError."""
     if "id" in changes and changes["id"] != getattr(record, "id", None):
         raise UsageError(
-            f"{record.id}: the id of a record stays, since others name it",  # type: ignore[attr-defined]
+            f"{record.id}: the id of a record cannot be changed, because others name it",  # type: ignore[attr-defined]
             "create another one and delete this one",
         )
-    return judged(noun, type(record), {**written(record), **changes}, getattr(record, "id", ""))
+    return validated(noun, type(record), {**written(record), **changes}, getattr(record, "id", ""))
 
 
 def written(record: Record) -> dict[str, Any]:
-    """The fields that the file gives, in the order of the model, with their values as the models have them."""
+    """Return the fields that the file gives, in the model's order, with their validated values."""
     given = record.model_fields_set
     return {name: _unpacked(getattr(record, name)) for name in type(record).model_fields if name in given}
 
 
 def as_read(given: Any, read: Any) -> Any:
-    """The given value with the words of enumerations as the record has them: in lower case."""
+    """Return the given value with enumeration values in lower case, as the record has them."""
     if isinstance(given, str) and isinstance(read, str):
         return read.value if isinstance(read, Enum) else read
     if isinstance(given, Mapping) and isinstance(read, Record):
@@ -72,14 +74,14 @@ def as_read(given: Any, read: Any) -> Any:
 
 
 def fields_of(record: Record | Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that a record was given, as JSON knows them; those of a mapping as they are."""
+    """Return the fields that a record was given as JSON values; a mapping is returned unchanged."""
     return (
         {name: plain(value) for name, value in written(record).items()} if isinstance(record, Record) else dict(record)
     )
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON knows it, which is how edits take it."""
+    """Return a value as a JSON value, the form that edits take."""
     match value:
         case ResourceNeed() if "amount" not in value.model_fields_set:
             return value.name
@@ -110,26 +112,26 @@ def _refusal(noun: str, error: ValidationError, fields: Mapping[str, Any], name:
     data: Any = dict(fields)
     for step in reversed(place):
         data = [data] if step == 0 else {step: data}
-    atlas = SourceMap(file="", root=ScalarNode("", ""), data=data)
-    complaints = list(complaints_of(error, atlas, prefix=place))
-    lines = [_sentence(complaint, len(place), fields) for complaint in complaints]
+    source_map = SourceMap(file="", root=ScalarNode("", ""), data=data)
+    diagnostics = list(diagnostics_of(error, source_map, prefix=place))
+    lines = [_sentence(diagnostic, len(place), fields) for diagnostic in diagnostics]
     subject = name or f"the new {noun}"
     words = f"{subject}: {lines[0]}" if len(lines) == 1 else "\n  - ".join([f"{subject}:", *lines])
-    meant = [complaint.suggestion for complaint in complaints if complaint.suggestion]
+    meant = [diagnostic.suggestion for diagnostic in diagnostics if diagnostic.suggestion]
     hint = f"did you mean {', '.join(meant)}?" if meant else "correct that and try again; all fields: coord schema"
     return UsageError(words, hint)
 
 
-def _sentence(complaint: Diagnostic, depth: int, fields: Mapping[str, Any]) -> str:
-    location = complaint.location[depth:]
+def _sentence(diagnostic: Diagnostic, depth: int, fields: Mapping[str, Any]) -> str:
+    location = diagnostic.location[depth:]
     value: Any = fields
     for step in location:
         value = inside(list(value) if isinstance(value, tuple) else value, step)
-    shown = complaint.show_value and value is not None and not isinstance(value, dict | list | tuple)
-    return _said(where(location, {}), complaint.message) + (f", got {plain(value)!r}" if shown else "")
+    shown = diagnostic.show_value and value is not None and not isinstance(value, dict | list | tuple)
+    return _with_field(where(location, {}), diagnostic.message) + (f", got {plain(value)!r}" if shown else "")
 
 
-def _said(field: str, message: str) -> str:
+def _with_field(field: str, message: str) -> str:
     unknown = "unknown field"
     if message.startswith(unknown):
         return f"{unknown} {field!r}{message.removeprefix(unknown)}"

@@ -1,7 +1,7 @@
-"""Small changes to YAML text: where a value stands, and the few characters that must change.
+"""Small edits of YAML text: positions of values, and the few characters that must change.
 
-Nothing else is rendered anew, so comments, order, quoting and blank lines stay. Whether the result means what was meant
-is proved by whoever applies it (`ecosystem/revision.py`).
+All other text keeps its bytes, so comments, order, quoting and blank lines stay. The caller verifies that the
+result has the intended values (`ecosystem/revision.py`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from coordination.errors import EditConflict
 
 @dataclass(frozen=True, kw_only=True)
 class TextEdit:
-    """Characters `start` to `end` of the text become `text`."""
+    """Replacement of the characters `start` to `end` by `text`."""
 
     start: int
     end: int
@@ -25,7 +25,7 @@ class TextEdit:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A name and its value as they stand in a mapping."""
+    """A name and its value in a mapping."""
 
     key: Node
     value: Node
@@ -48,28 +48,30 @@ class Entry:
 
 
 def is_alias(after: int, value: Node) -> bool:
-    """An alias brings the node that it stands for, which was written earlier."""
+    """Return whether the value is an alias, whose node was written earlier in the text."""
     return bool(value.start_mark.index < after)
 
 
 def is_shared(text: str, after: int, value: Node) -> bool:
-    """An alias, or what has an anchor or a tag: other places of the file may take it over."""
+    """Return whether other places of the file may refer to the value: an alias, or a value with an anchor or
+    a tag.
+    """
     start = int(value.start_mark.index)
     return is_alias(after, value) or text[start : start + 1] in ("&", "!")
 
 
-def apply(text: str, splices: Iterable[TextEdit]) -> str:
-    """All changes at once; several insertions at one place keep their order."""
+def apply(text: str, edits: Iterable[TextEdit]) -> str:
+    """Apply all edits at once; several insertions at one position keep their order."""
     parts: list[str] = []
     done = 0
-    for splice in sorted(splices, key=lambda s: (s.start, s.end)):
-        parts += [text[done : splice.start], splice.text]
-        done = splice.end
+    for edit in sorted(edits, key=lambda s: (s.start, s.end)):
+        parts += [text[done : edit.start], edit.text]
+        done = edit.end
     return "".join([*parts, text[done:]])
 
 
 def entry(mapping: Node, name: str) -> Entry | None:
-    """The entry that the mapping itself has of that name; one that comes through `<<` is none."""
+    """Return the mapping's own entry of that name; entries that come through `<<` do not count."""
     for key, value in mapping.value if isinstance(mapping, MappingNode) else ():
         if isinstance(key, ScalarNode) and key.value == name:
             return Entry(key=key, value=value)
@@ -77,7 +79,7 @@ def entry(mapping: Node, name: str) -> Entry | None:
 
 
 def item(root: Node | None, *location: str | int) -> MappingNode:
-    """The mapping at that location; raises EditConflict where it does not stand there itself."""
+    """Return the mapping at that location. Raises EditConflict if it is not written there itself."""
     node = root
     for step in location:
         if isinstance(step, int) and isinstance(node, SequenceNode):
@@ -92,10 +94,10 @@ def item(root: Node | None, *location: str | int) -> MappingNode:
 
 
 def like_json(mapping: MappingNode) -> bool:
-    """Whether the mapping is written as JSON writes it, where all text is in double quotes."""
+    """Return whether the mapping is written as in JSON, with all names in double quotes."""
     return bool(mapping.flow_style) and all(quote_of(key) == '"' for key, _ in mapping.value)
 
 
 def quote_of(node: Node) -> str:
-    """What it stands in: `'`, `"` or nothing."""
+    """Return the quotes of a scalar: `'`, `"` or ""."""
     return node.style if isinstance(node, ScalarNode) and node.style in ("'", '"') else ""

@@ -1,10 +1,11 @@
-"""One operation on the file: what it writes, and the records as they will then be.
+"""One operation on the file: the changes it writes, and the records as they will be afterwards.
 
-Each step goes to the edit and to the records alike, so that the next step, and the question of what became ready, see
-the file as it will be. A step looks at one record; what looks at all of them is done once, at the end of the operation.
+Each step updates both the edit and the records, so that later steps, and the check for records that became
+ready, see the future state. Steps look at one record; checks over all records run once, at the end of the
+operation.
 
-A new id is one more than the highest number in use, in the prefix and the width that the file uses. A count would give an id that
-exists after a deletion. An id that is only referred to counts as in use.
+A new id is the highest used number plus one, with the prefix and width that the file uses. Counting records
+instead would reuse an id after a deletion. An id that is only referred to counts as used.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ from typing import Any
 from coordination.ecosystem.editing import Edit, Place
 from coordination.ecosystem.parsing import moment
 from coordination.models import Ecosystem, Record, Validation
-from coordination.tracker import judging
-from coordination.tracker.kinds import Kept, Kind, R, check_move, unknown
+from coordination.tracker import validation
+from coordination.tracker.kinds import Kind, R, TrackedRecord, check_move, unknown
 from coordination.tracker.references import Names, added_work, check_references, mentioned, named
-from coordination.tracker.ties import Relations
+from coordination.tracker.relations import Relations
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
 class Numbering:
-    """Of one kind of records. `own` are its ids in the file's order, `taken` is whatever must not be given."""
+    """Assign ids of one kind. `own` are its ids in the file's order, `taken` are all ids that must not be
+    assigned.
+    """
 
     def __init__(self, own: Sequence[str], taken: Iterable[str], first: str) -> None:
         numbered = _numbered(own)
@@ -40,7 +43,7 @@ class Numbering:
         self._number = int(highest or 0)
 
     def next(self, taken: Collection[str] = ()) -> str:
-        """`taken` is what has been given by hand since."""
+        """Return the next free id; `taken` are ids that were given by hand since."""
         while True:
             self._number += 1
             name = f"{self._prefix}{self._number:0{self._width}d}"
@@ -53,16 +56,16 @@ def _numbered(names: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _usual(prefixes: Iterable[str]) -> str:
-    """The most frequent; of equals the one that was used last."""
+    """Return the most frequent prefix; of equally frequent ones the last used."""
     return Counter(list(prefixes)[::-1]).most_common(1)[0][0]
 
 
 WRITTEN = ("status", "priority", "type")
-"""Fields that a careful person writes into a new record even where they have their usual value."""
+"""Fields that are written into a new record even if they have their default value."""
 
 
 class Transaction:
-    """What a deed works on. Nothing is in the file before the edit is done."""
+    """State of one operation. Nothing is written to the file before the edit is applied."""
 
     def __init__(self, edit: Edit, now: datetime) -> None:
         self._edit = edit
@@ -70,20 +73,20 @@ class Transaction:
         self.before = edit.document.ecosystem
         self.names = Names(self.before)
         self.touched: dict[str, None] = {}
-        """Ids of the records that were removed, or of which the status or what they wait for and hold up has changed."""
+        """Ids of records that were removed, or whose status, blockers or dependents changed."""
         self.touched_milestones: dict[str, set[str]] = {}
-        """By plan."""
+        """Ids of changed milestones by plan."""
         self.given_status: set[str] = set()
-        """Ids of the records whose status somebody has set."""
+        """Ids of the records whose status this operation has set."""
         self.reordered: dict[str, None] = {}
         """Ids of the records that might close a cycle."""
         self._latest = self.before
-        self._changed: dict[str, dict[str, Kept]] = {}
+        self._changed: dict[str, dict[str, TrackedRecord]] = {}
         self._numbering: dict[str, Numbering] = {}
 
     @property
     def ecosystem(self) -> Ecosystem:
-        """As it will be."""
+        """The records as they will be."""
         if self._changed:
             changed = {section: tuple(records.values()) for section, records in self._changed.items()}
             self._latest = self._latest.with_coordination(**changed)
@@ -91,40 +94,39 @@ class Transaction:
         return self._latest
 
     @cached_property
-    def ties_before(self) -> Relations:
+    def relations_before(self) -> Relations:
         return Relations(self.before)
 
     def create(self, kind: Kind[R], fields: Mapping[str, Any]) -> R:
-        """Raises UsageError, NotFound, and Conflict for an id that is in use."""
+        """Create a record. Raises UsageError, NotFound, and Conflict for an id that is in use."""
         given = {name: value for name, value in fields.items() if value is not None}
         given = {"id": given.get("id") or self._next_id(kind), **given}
         given.setdefault("created", moment(self._now, self._last_written(kind)))
-        record = judging.judged(kind.noun, kind.model, given)
-        given = judging.as_read(given, record)
+        record = validation.validated(kind.noun, kind.model, given)
+        given = validation.as_read(given, record)
         self.names.check_free(kind, record.id)
-        if not fields.get("id") and record.id in added_work(
-            record, None
-        ):  # nobody can mean a record that is not there yet
+        # The new id was not known to the user, so the record cannot mean itself.
+        if not fields.get("id") and record.id in added_work(record, None):
             raise unknown(kind.noun, record.id, (), kind.listed_by)
         check_references(self.names, record)
         self.add((kind.section,), record, given)
         self.names.add(kind, record.id)
-        self._keep_in_order(kind, record)
+        self._store(kind, record)
         return record
 
     def update(self, kind: Kind[R], before: R, changes: Mapping[str, Any]) -> tuple[R, tuple[str, ...]]:
-        """The record and the names of the fields that were asked for and differ; with none nothing is written."""
-        after = judging.changed(kind.noun, before, changes)
-        changes = judging.as_read(changes, after)
+        """Return the record and the requested fields that differ; if none does, nothing is written."""
+        after = validation.changed(kind.noun, before, changes)
+        changes = validation.as_read(changes, after)
         fields = differing(before, after, changes)
         if not fields:
             return before, ()
         check_move(kind.noun, before.id, before.status, after.status)
         check_references(self.names, after, before)
-        fields.setdefault("updated", self.stamp(before))
-        after = judging.changed(kind.noun, before, fields)
+        fields.setdefault("updated", self.update_stamp(before))
+        after = validation.changed(kind.noun, before, fields)
         self._write((kind.section, before.id), before, after, fields)
-        self._keep_in_order(kind, after, before)
+        self._store(kind, after, before)
         return after, tuple(field for field in fields if field in changes)
 
     def remove(self, kind: Kind[R], name: str) -> None:
@@ -134,30 +136,30 @@ class Transaction:
 
     def set(self, place: Place, fields: Mapping[str, Any]) -> None:
         for field, value in fields.items():
-            self._edit.set(place, field, judging.plain(value))
+            self._edit.set(place, field, validation.plain(value))
 
     def _write(self, place: Place, before: Record, after: Record, fields: Mapping[str, Any]) -> None:
-        """Of a validation only what differs: how the rest of it is written is its author's."""
+        """Write fields; of a validation only the parts that differ, so that the rest keeps its notation."""
         for field, value in fields.items():
             old, new = getattr(before, field), getattr(after, field)
             if isinstance(old, Validation) and isinstance(new, Validation):
-                asked = judging.plain(value)
+                asked = validation.plain(value)
                 parts = {part: asked.get(part) for part in Validation.model_fields}
                 self.set((*place, field), differing(old, new, parts))
             else:
                 self.set(place, {field: value})
 
     def add(self, place: Place, record: Record, given: Mapping[str, Any]) -> None:
-        """In the order of the model."""
+        """Add a record with its fields in the model's order."""
         usual = {name: getattr(record, name) for name in WRITTEN if name in type(record).model_fields}
         fields = {**usual, **given}
         ordered = {name: fields[name] for name in type(record).model_fields if name in fields}
-        self._edit.add(place, judging.plain(ordered))
+        self._edit.add(place, validation.plain(ordered))
 
     def drop(self, place: Place) -> None:
         self._edit.remove(place)
 
-    def keep(self, kind: Kind[R], record: R) -> None:
+    def store(self, kind: Kind[R], record: R) -> None:
         self._records(kind)[record.id] = record
 
     def find(self, kind: Kind[R], name: str) -> R | None:
@@ -165,14 +167,14 @@ class Transaction:
         return record if isinstance(record, kind.model) else None
 
     def get(self, kind: Kind[R], name: str) -> R:
-        """Raises NotFound with what was probably meant."""
+        """Return the record. Raises NotFound with a suggestion."""
         return self.find(kind, name) or kind.get(self.ecosystem, name)
 
-    def stamp(self, record: Kept) -> str:
+    def update_stamp(self, record: TrackedRecord) -> str:
         return moment(self._now, record.updated or record.created)
 
-    def _keep_in_order(self, kind: Kind[R], after: R, before: R | None = None) -> None:
-        self.keep(kind, after)
+    def _store(self, kind: Kind[R], after: R, before: R | None = None) -> None:
+        self.store(kind, after)
         if before is not None and before.status != after.status:
             self.given_status.add(after.id)
             self.touched[after.id] = self.reordered[after.id] = None
@@ -181,8 +183,8 @@ class Transaction:
         if added_work(after, before) or getattr(after, "plan", None) != getattr(before, "plan", None):
             self.reordered[after.id] = None
 
-    def _records(self, kind: Kind[R]) -> dict[str, Kept]:
-        """Of that section, to be changed."""
+    def _records(self, kind: Kind[R]) -> dict[str, TrackedRecord]:
+        """Return the records of that section, which the caller may modify."""
         if kind.section not in self._changed:
             self._changed[kind.section] = {record.id: record for record in kind.all(self._latest)}
         return self._changed[kind.section]
@@ -199,5 +201,5 @@ class Transaction:
 
 
 def differing(before: Record, after: Record, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that are no longer what they were, with the values that were asked for."""
+    """Return the requested fields whose values differ."""
     return {name: changes[name] for name in changes if getattr(after, name) != getattr(before, name)}
