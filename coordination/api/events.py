@@ -68,7 +68,7 @@ class Subscribers:
                     logger.exception("a subscriber to %s failed", pattern)
 
 
-def event_of(run_id: str, happened: progress.Event) -> Event:
+def event_of(run_id: str, happened: progress.RunEvent) -> Event:
     name, facts = happened.what, dict(happened.fields)
     kind, _, word = name.partition(".")
     if kind == "todo" and word in STATES:

@@ -111,7 +111,7 @@ def line(words: Mapping[str, Any]) -> bytes:
     return json.dumps(words).encode() + b"\n"
 
 
-def told() -> TodoContext | None:
+def todo_context() -> TodoContext | None:
     """None outside of a todo. Raises NotAllowed in what a worker runs before or beside the todo's command."""
     file = todo_connection_from_environment()
     if file is not None:
@@ -126,7 +126,7 @@ def told() -> TodoContext | None:
 @contextmanager
 def here() -> Iterator[TodoContext]:
     """The context of the todo whose command this process is. Raises UsageError outside of one."""
-    context = told()
+    context = todo_context()
     if context is None:
         raise UsageError("there is no context here: this is no command of a todo", "use Coord(...).cache.at(run=…)")
     yield context

@@ -14,7 +14,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from coordination.cli.context import CliContext
-from coordination.cli.live import asking, breakers, held_locks, newest_runs
 from coordination.errors import CoordinationError
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def from_file(names: Callable[[Ecosystem], Names]) -> Complete:
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
         try:
-            ecosystem = ctx.ensure_object(CliContext).document.ecosystem
+            ecosystem = ctx.ensure_object(CliContext).coord.document.ecosystem
         except (CoordinationError, OSError):
             return []
         return matching(names(ecosystem), incomplete)
@@ -146,21 +145,21 @@ def _milestones(file: Ecosystem, plan_id: str | None) -> Iterator[tuple[str, str
 
 def run_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """The newest, if Redis answers at once: nothing is started for a Tab."""
-    return matching(newest_runs(ctx.ensure_object(CliContext)), incomplete)
+    return matching(ctx.ensure_object(CliContext).coord.live.newest_runs(), incomplete)
 
 
 def asking_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """What a person is asked about, in the same way."""
-    asked = asking(ctx.ensure_object(CliContext))
+    asked = ctx.ensure_object(CliContext).coord.live.asking()
     return matching({one.todo: one.waits_for for one in asked}, incomplete)
 
 
 def breaker_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """Those that are not at rest, in the same way."""
-    there = breakers(ctx.ensure_object(CliContext))
+    there = ctx.ensure_object(CliContext).coord.live.breakers()
     return matching({breaker.name: breaker.reason for breaker in there}, incomplete)
 
 
 def lock_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
     """Those that are held, in the same way."""
-    return matching(held_locks(ctx.ensure_object(CliContext)), incomplete)
+    return matching(ctx.ensure_object(CliContext).coord.live.held_locks(), incomplete)

@@ -14,18 +14,13 @@ from typing import Any
 import click
 from rich_click import RichGroup
 
-from coordination.backend.client import Profile, connect, reaching
-from coordination.cache.connection import TodoContext, told
-from coordination.cache.contexts import Cache, Context, Kept
-from coordination.cache.document import export, restore
-from coordination.cache.limits import Limits
-from coordination.cache.names import Scope
+from coordination.api import Context, Kept, Scope, TodoContext, todo_context
+from coordination.api.facade import Facade
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration
 from coordination.cli.screen.output import Form, as_json_option, print_facts, print_json, shown
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
-from coordination.runs.shared import context_of
 from coordination.settings import refuse_in_todo
 from coordination.text import counted
 
@@ -129,8 +124,8 @@ def delete(
 @click.pass_obj
 def export_(call: CliContext, file: Path) -> None:
     """Write all contexts to FILE, as lines of JSON."""
-    with _cache(call) as cache:
-        written = export(cache.entries, cache.namespace, file)
+    with _answering(call) as coord:
+        written = coord.export_context(file)
     click.echo(f"{file}: {counted(written, 'value')}", err=True)
 
 
@@ -140,8 +135,8 @@ def export_(call: CliContext, file: Path) -> None:
 @click.pass_obj
 def import_(call: CliContext, file: Path, keep: bool) -> None:
     """Put back what `export` wrote, each value for as long as it had left then. A file with a mistake changes nothing."""
-    with _cache(call) as cache:
-        put = restore(cache.entries, file, only_new=keep)
+    with _answering(call) as coord:
+        put = coord.import_context(file, keep=keep)
     click.echo(f"{counted(put, 'value')} put back", err=True)
 
 
@@ -150,32 +145,26 @@ def import_(call: CliContext, file: Path, keep: bool) -> None:
 @click.pass_obj
 def stats(call: CliContext, as_json: bool) -> None:
     """How much is kept, how often it was found, what was evicted."""
-    with _cache(call) as cache:
-        figures = cache.stats()
+    with _answering(call) as coord:
+        figures = coord.connection.cache.stats()
     (print_json if as_json else lambda found: print_facts(found.model_dump()))(figures)
 
 
 @contextmanager
 def _opened(call: CliContext, plan: str, run: str, todo: str) -> Iterator[Context | TodoContext]:
-    own = None if call.redis or plan or run or todo else told()
+    own = None if call.redis or plan or run or todo else todo_context()
     if own is not None:
         yield own
         return
-    with _cache(call) as cache:
-        yield context_of(cache, plan, run, todo)
+    with _answering(call) as coord:
+        yield coord.context(plan=plan, run=run, todo=todo)
 
 
 @contextmanager
-def _cache(call: CliContext) -> Iterator[Cache]:
+def _answering(call: CliContext) -> Iterator[Facade]:
     refuse_in_todo("a context other than its own")
-    url = call.redis_url()
-    with reaching(url), connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis:
-        redis.ping()  # a cache would wait out a short outage, and a person waits for it
-        cache = Cache(redis, call.settings.namespace, Limits.of(call.settings))
-        try:
-            yield cache
-        finally:
-            cache.close()
+    with call.coord.answering():
+        yield call.coord
 
 
 def _words(value: str) -> str:

@@ -6,7 +6,6 @@ A circuit breaker is closed by hand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -14,19 +13,15 @@ import click
 from pydantic import BaseModel, ConfigDict
 from rich_click import command
 
-from coordination.backend.client import Profile, connect, reaching
-from coordination.breakers.manager import BreakerManager
+from coordination.api import LOCK, Held, Holder, Released, ResourceStats
 from coordination.cli.completing import breaker_names, lock_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.prompts import on_a_terminal
 from coordination.cli.screen import blocks
 from coordination.cli.screen.output import Form, as_json_option, print_json, shown
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
+from coordination.environment import actor
 from coordination.errors import UsageError
-from coordination.locks import LockManager
-from coordination.locks.force_release import Released
-from coordination.locks.listing import LOCK, Held, Holder
-from coordination.locks.resources import ResourceStats
 from coordination.models import Resource
 from coordination.text import counted, listed
 
@@ -48,18 +43,6 @@ class ResourceView(BaseModel):
     mean_wait_s: float = 0.0
 
 
-@contextmanager
-def _locks(call: CliContext) -> Iterator[LockManager]:
-    url = call.redis_url()
-    with (
-        reaching(url),
-        connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis,
-        closing(LockManager(redis, call.settings.namespace)) as locks,
-    ):
-        redis.ping()  # a manager would wait out a short outage, and a person waits for it
-        yield locks
-
-
 @command()
 @click.option(
     "--resources", is_flag=True, help="Resources and seats in repositories, too, where nobody waits for them."
@@ -73,7 +56,8 @@ def list_locks(call: CliContext, resources: bool, released: bool, form: Form) ->
         raise UsageError(
             "--released shows what was, in a form of its own", "leave the other options out, but for --json"
         )
-    with _locks(call) as locks:
+    with call.coord.answering() as connection:
+        locks = connection.locks
         if released:
             broken = locks.broken(RELEASED_SHOWN)
             form.records(broken, lambda: _print_released(broken))
@@ -87,9 +71,9 @@ def list_locks(call: CliContext, resources: bool, released: bool, form: Form) ->
 @click.pass_obj
 def list_resources(call: CliContext, form: Form) -> None:
     """List the resources that the file declares: how much there is, in use, waited for."""
-    declared = call.document.ecosystem.resources
-    with _locks(call) as locks:
-        known = locks.resources.all_stats()
+    declared = call.coord.document.ecosystem.resources
+    with call.coord.answering() as connection:
+        known = connection.locks.resources.all_stats()
     found = [_resource(resource, known.get(resource.name)) for resource in declared]
     form.records(found, lambda: _print_resources(found))
 
@@ -107,11 +91,10 @@ def release_lock(call: CliContext, name: str | None, owner: str | None, force: b
 
     It is noted who did it: coord list-locks --released.
     """
-    from coordination.environment import actor
-
     if (name is None) == (owner is None):
         raise UsageError("which lock?", "name one: coord release-lock NAME; or all of an owner: --owner LABEL")
-    with _locks(call) as locks:
+    with call.coord.answering() as connection:
+        locks = connection.locks
         found = locks.held_by(owner, force=force) if owner is not None else (locks.breakable(name or "", force=force),)
         if not (yes or all(map(_agreed, found))):
             click.echo("nothing was released", err=True)
@@ -228,16 +211,8 @@ def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
 
     It is noted who did it: coord status.
     """
-    from coordination.environment import actor
-
-    url = call.redis_url()
-    with (
-        reaching(url),
-        connect(url, Profile.COMMAND, call.settings.connect_timeout) as redis,
-        closing(BreakerManager(redis, call.settings.namespace)) as breakers,
-    ):
-        redis.ping()
-        was = breakers.reset(name, actor())
+    with call.coord.answering() as connection:
+        was = connection.breakers.reset(name, actor())
     if as_json:
         print_json(was)
     behind = f"; {counted(was.behind, 'todo')} behind it may go on" if was.behind else ""

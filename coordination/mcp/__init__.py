@@ -3,7 +3,7 @@
 | file | |
 |---|---|
 | `server.py` | the server: all tools, resources, the prompt |
-| `declaring.py` | from a function over an office to a tool |
+| `declaring.py` | from a function over a session to a tool |
 | `errors.py` | our errors, and arguments that are off, in words that an agent can act on |
 | `session.py` | the ecosystem that is served: opened late, read anew; runs whose end is written into the file |
 | `tools/` | one function per tool, a file per kind of record |

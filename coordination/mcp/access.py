@@ -7,7 +7,7 @@ import secrets
 
 from fastmcp.server.auth import AccessToken, TokenVerifier
 
-from coordination.operations.listening import Address
+from coordination.api import Address
 
 PATH = "/mcp"
 

@@ -8,13 +8,20 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from coordination.breakers.records import Breaker
+from coordination.api import (
+    Breaker,
+    Chains,
+    EcosystemStatus,
+    Edited,
+    Forecast,
+    Link,
+    LiveTodo,
+    PlanCompletion,
+    RepoStatus,
+    RunView,
+    TodoInView,
+)
 from coordination.models import Issue, Todo, presentable
-from coordination.planner.forecast import Forecast
-from coordination.runs.records import RunView
-from coordination.runs.views.live import LiveTodo
-from coordination.tracker.records import EcosystemStatus, Edited, PlanCompletion, RepoStatus, TodoInView
-from coordination.tracker.references import Chains, Link
 
 R = TypeVar("R")
 M = TypeVar("M", bound=BaseModel)
@@ -132,4 +139,4 @@ def edited(kind: type[M], change: Edited, **more: Any) -> M:
 
 def given(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
     """Of a tool's arguments (its `locals()` as it begins) the fields of which something was said; `others` are no fields."""
-    return {name: value for name, value in arguments.items() if value is not None and name not in ("office", *others)}
+    return {name: value for name, value in arguments.items() if value is not None and name not in ("session", *others)}

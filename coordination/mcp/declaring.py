@@ -1,6 +1,6 @@
-"""From a function over a session to a tool: `@reads("Show an issue") def coord_get_issue(office, issue: str) -> Issue`.
+"""From a function over a session to a tool: `@reads("Show an issue") def coord_get_issue(session, issue: str) -> Issue`.
 
-The function's name is the tool's, its docstring what the model reads, its annotations the schemas; `office` is ours to give. The
+The function's name is the tool's, its docstring what the model reads, its annotations the schemas; `session` is ours to give. The
 meaning of arguments that several tools take is said once.
 """
 
@@ -17,10 +17,10 @@ from fastmcp.exceptions import ToolError
 from fastmcp.tools import FunctionTool, tool
 from pydantic import BeforeValidator, Field
 
+from coordination.api import LAST
 from coordination.mcp.errors import told
 from coordination.mcp.session import Session
 from coordination.models import ResourceNeed
-from coordination.runs.views.run_view import LAST
 
 T = TypeVar("T")
 
@@ -87,25 +87,25 @@ undoes = _kind(writes=True, destructive=True, idempotent=True, outside=True)
 """Takes back what was carried out: once, however often it is asked for."""
 
 
-def declared(module: ModuleType, office: Session) -> Iterator[FunctionTool]:
+def declared(module: ModuleType, session: Session) -> Iterator[FunctionTool]:
     """The tools of a module, in its order."""
     for deed in tuple(vars(module).values()):
         if meta := get_fastmcp_meta(deed):
-            yield FunctionTool.from_function(bound(deed, office), metadata=meta)
+            yield FunctionTool.from_function(bound(deed, session), metadata=meta)
 
 
-def bound(deed: Callable[..., Any], office: Session) -> Callable[..., Any]:
-    """The deed with its office, as what the client calls: its other parameters, by name; refusals in words."""
+def bound(deed: Callable[..., Any], session: Session) -> Callable[..., Any]:
+    """The deed with its session, as what the client calls: its other parameters, by name; refusals in words."""
 
     @wraps(deed)
     def call(**given: Any) -> Any:
         with told(ToolError):
-            return deed(office, **given)
+            return deed(session, **given)
 
     own, *others = inspect.signature(deed).parameters.values()
     hints = {name: hint for name, hint in get_type_hints(deed, include_extras=True).items() if name != own.name}
     others = [parameter.replace(annotation=hints[parameter.name]) for parameter in others]
     call.__signature__ = inspect.Signature(others, return_annotation=hints["return"])  # type: ignore[attr-defined]
     call.__annotations__ = hints
-    del call.__wrapped__  # whoever follows it finds the office again
+    del call.__wrapped__  # whoever follows it finds the session again
     return call

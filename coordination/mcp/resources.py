@@ -15,13 +15,11 @@ from fastmcp.exceptions import PromptError, ResourceError
 from fastmcp.prompts import Prompt, PromptArgument
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from coordination.backend.address import hide_password
+from coordination.api import OPEN, CoordinationManager, hide_password
 from coordination.mcp.errors import told
 from coordination.mcp.session import Session
 from coordination.models import HIDDEN, SECRET, Plan, Repo
 from coordination.settings import Settings
-from coordination.tracker.kinds import OPEN
-from coordination.tracker.manager import CoordinationManager
 
 ARGUMENTS = [  # FastMCP's own explain to people how JSON is written
     PromptArgument(name="change", description="What is to change, in your words.", required=True),
@@ -42,11 +40,11 @@ How to go about it:
 """
 
 
-def add_prompts(server: FastMCP, office: Session) -> None:
+def add_prompts(server: FastMCP, session: Session) -> None:
     def plan_change(change: str, repos: str = "") -> str:
         """Plan a change across repositories: todos in order, from what is declared."""
         with told(PromptError):
-            return _brief(office.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()])
+            return _brief(session.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()])
 
     prompt = Prompt.from_function(plan_change, title="Plan this change across my repositories")
     server.add_prompt(prompt.model_copy(update={"arguments": ARGUMENTS}))
@@ -85,24 +83,24 @@ def _plan(manager: CoordinationManager, plan: Plan) -> str:
     return f"{plan.id} ({plan.status}): {plan.title}; {len(manager.plan_todos(plan.id))} todos"
 
 
-def add_resources(server: FastMCP, office: Session) -> None:
+def add_resources(server: FastMCP, session: Session) -> None:
     @server.resource("coord://ecosystem", title="The ecosystem file", mime_type="application/yaml")
     def ecosystem() -> str:
         """ecosystem.yaml as it stands, but for passwords and tokens: repositories, issues, plans, todos, dependencies."""
         with told(ResourceError):
-            return presentable_text(office.coord.manager.document.text.decode())
+            return presentable_text(session.coord.manager.document.text.decode())
 
     @server.resource("coord://runs/{run_id}", title="A run", mime_type="application/json")
     def run(run_id: str) -> str:
         """A run with all its todos, as JSON; `last` is the newest one."""
         with told(ResourceError):
-            return office.seen(office.coord.runs.get(run_id)).model_dump_json(indent=2)
+            return session.seen(session.coord.runs.get(run_id)).model_dump_json(indent=2)
 
     @server.resource("coord://runs/{run_id}/todos/{todo_id}/log", title="A todo's log", mime_type="text/plain")
     def log(run_id: str, todo_id: str) -> str:
         """What a todo wrote in a run, over all its attempts."""
         with told(ResourceError):
-            return "".join(office.coord.runs.get(run_id).log(todo_id))
+            return "".join(session.coord.runs.get(run_id).log(todo_id))
 
 
 _HIDDEN = f'"{HIDDEN}"'

@@ -18,13 +18,13 @@ import fastmcp
 from fastmcp import FastMCP
 from fastmcp.server.auth import TokenVerifier
 
+from coordination.api import http_limits
 from coordination.mcp import resources
 from coordination.mcp.access import PATH, OneToken
 from coordination.mcp.declaring import declared
 from coordination.mcp.errors import Arguments
 from coordination.mcp.session import Session
 from coordination.mcp.tools import coordination, runs, tracker
-from coordination.operations.listening import http_limits
 
 INSTRUCTIONS = """\
 coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and carries
@@ -39,7 +39,7 @@ tool of that name does it, if there is one (coord_list_todos).
 """
 
 
-def build(office: Session, auth: TokenVerifier | None = None) -> FastMCP:
+def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
     _calm()
     server = FastMCP(
         "coord",
@@ -51,10 +51,10 @@ def build(office: Session, auth: TokenVerifier | None = None) -> FastMCP:
         on_duplicate="error",
     )
     for module in (tracker, runs, coordination):
-        for tool in declared(module, office):
+        for tool in declared(module, session):
             server.add_tool(tool)
-    resources.add_resources(server, office)
-    resources.add_prompts(server, office)
+    resources.add_resources(server, session)
+    resources.add_prompts(server, session)
     return server
 
 
@@ -73,20 +73,20 @@ CONNECTIONS = 100
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def over_stdio(office: Session) -> None:
+def over_stdio(session: Session) -> None:
     """Until the client closes our standard input. While we serve, what anybody prints goes to standard error."""
-    with _closed_at_the_end(office):
+    with _closed_at_the_end(session):
         try:
-            build(office).run("stdio", show_banner=False)
+            build(session).run("stdio", show_banner=False)
         except* BrokenPipeError:  # the client was killed
             pass
 
 
-def over_http(office: Session, listening: socket.socket, token: str) -> None:
+def over_http(session: Session, listening: socket.socket, token: str) -> None:
     """Until we are stopped; requests under way get two seconds."""
     limited = {"http": http_limits(REQUEST_S, CONNECTIONS), "log_config": None, "access_log": False}
-    with _closed_at_the_end(office):
-        build(office, OneToken(token)).run(
+    with _closed_at_the_end(session):
+        build(session, OneToken(token)).run(
             "http",
             show_banner=False,
             path=PATH,
@@ -97,7 +97,7 @@ def over_http(office: Session, listening: socket.socket, token: str) -> None:
 
 
 @contextlib.contextmanager
-def _closed_at_the_end(office: Session) -> Iterator[None]:
+def _closed_at_the_end(session: Session) -> Iterator[None]:
     """A signal ends the process here and now: the thread that waits for standard input can be woken by nobody else.
 
     Clients hang up and send SIGTERM soon after: what is being closed then is closed to its end.
@@ -108,7 +108,7 @@ def _closed_at_the_end(office: Session) -> Iterator[None]:
         for number in STOPS:
             signal.signal(number, signal.SIG_DFL)  # the next one leaves at once
         if not closing:
-            office.close()
+            session.close()
             os._exit(0)
 
     for number in STOPS:
@@ -117,4 +117,4 @@ def _closed_at_the_end(office: Session) -> Iterator[None]:
         yield
     finally:
         closing = True
-        office.close()
+        session.close()

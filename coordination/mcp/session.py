@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from coordination.api import RunView
 from coordination.api.coord import Coord
-from coordination.api.runs import Run
+from coordination.api.run import Run
 from coordination.errors import CoordinationError, InvalidFile
-from coordination.runs.records import RunView
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from coordination.settings import Settings
 
 USER = "coord"
 LOOPBACK = "127.0.0.1"
-PORT = 5555
+FLOWER_PORT = 5555
 START_TIMEOUT_S = 60.0
 FORGET_OFFLINE_S = 3600
 """A worker is named by its pid: without an end to it, each restart would leave one behind on the page."""
-COMMAND = (sys.executable, "-P", "-m", "coordination.operations.flower_app")
+FLOWER_COMMAND = (sys.executable, "-P", "-m", "coordination.operations.flower_app")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Page:
     auth: str
     """`user:password`."""
     address: str = LOOPBACK
-    port: int = PORT
+    port: int = FLOWER_PORT
     read_only: bool = True
 
     @property
@@ -55,7 +55,7 @@ class Page:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What COMMAND needs to become it."""
+        """What FLOWER_COMMAND needs to become it."""
         return {
             "COORD_REDIS_URL": self.redis_url,
             "COORD_NAMESPACE": self.namespace,
@@ -101,7 +101,7 @@ def start_again(daemon: Daemon, died: Record, settings: Settings) -> Record:
         auth=f"{known.user}:{known.password}",
         port=int(died.facts["port"]),
     )
-    return daemon.start(COMMAND, env=page.environment, facts=died.facts)
+    return daemon.start(FLOWER_COMMAND, env=page.environment, facts=died.facts)
 
 
 def access(record: Record) -> Access:
@@ -113,7 +113,7 @@ def _launch(daemon: Daemon, redis_url: str, settings: Settings) -> Record:
     page = Page(redis_url=redis_url, namespace=settings.namespace, auth=auth(settings), port=_free_port())
     known = {"user": page.access.user, "password": page.access.password}
     facts = {"redis": redis_url, "port": str(page.port), **known}
-    return daemon.start(COMMAND, env=page.environment, facts=facts, private=True)
+    return daemon.start(FLOWER_COMMAND, env=page.environment, facts=facts, private=True)
 
 
 def _free_port() -> int:

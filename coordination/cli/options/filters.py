@@ -13,11 +13,11 @@ from typing import Any
 
 import click
 
+from coordination.api import Selectors
 from coordination.cli import completing
 from coordination.cli.completing import Complete, listed, repo_names, roles, tags, todo_ids
 from coordination.cli.options.values import one_of
 from coordination.errors import UsageError
-from coordination.planner.selection import Selectors
 
 Command = Callable[..., Any]
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from coordination.api import RunStatus, RunView, TodoState, TodoView
 from coordination.cli.runs.summary import elsewhere, in_words, waits
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
-from coordination.runs.service import Runs
 from coordination.terminal import spelled
 from coordination.text import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.api.run import Run
 
 FAILED = (TodoState.FAILED, TodoState.COMPENSATION_FAILED)
 SHOWN_FAILURES = 3
@@ -20,14 +23,11 @@ LAST_LINES = 6
 LINE_WIDTH = 160
 
 
-def say_next(runs: Runs, run: RunView, worktrees: Path) -> None:
-    def tail(todo: str) -> str:
-        return runs.reader.log_tail(run.run_id, todo)
-
+def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
     now = datetime.now(UTC)
-    for wait in waits(run) if not run.status.ended else ():
+    for wait in waits(view) if not view.status.ended else ():
         click.echo(spelled(in_words(wait, now)), err=True)
-    for line in advice(run, runs.reader.branches(run), tail, worktrees / run.run_id):
+    for line in advice(view, run.branches(view), run.log_tail, worktrees / view.run_id):
         click.echo(spelled(line), err=True)
 
 

@@ -10,18 +10,13 @@ from datetime import timedelta
 import click
 from rich_click import command
 
-from coordination.backend.client import Profile, connect, reaching
-from coordination.cache.entries import RESULTS, Store
+from coordination.api import Artifact, Kind, Survey, cleanup, in_words
 from coordination.cli.completing import run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.cli.screen.tables import print_table
-from coordination.errors import CoordinationError, Unreachable, UsageError
-from coordination.runs.cleaning import Cleaning, Survey, in_words
-from coordination.runs.cleanup_jobs import Artifact, Kind
-from coordination.runs.service import Runs
-from coordination.runs.store import ms
+from coordination.errors import Unreachable, UsageError
 
 WORDS = {
     Kind.WORKTREE: ("worktree", "worktrees"),
@@ -72,22 +67,16 @@ def clean(
         raise UsageError("--merged and --unmerged exclude each other", "leave one of them out")
     if merged and keep_branches:
         raise UsageError("--merged looks at branches, and --keep-branches does not", "leave one of them out")
-    url = _with_workers(call) if call.has_file else call.redis_url()
-    with reaching(url):
-        cleaning = Cleaning(Runs(url, call.settings).store)
-        survey = cleaning.survey(runs, branches=not keep_branches)
-        survey = survey.only(merged=merged, before_ms=cleaning.now_ms - ms(older_than) if older_than else None)
-        if yes and not (dry_run or unmerged):
-            survey.refuse_only_copies()
-        if dry_run or not survey.removable:
-            _show(survey, as_json=as_json)
-        elif not (yes or sys.stdin.isatty()):
-            raise UsageError(
-                "nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes"
-            )
-        elif yes or _agreed(survey):
-            survey = cleaning.remove(survey, branches=not keep_branches)
-            _report(survey, as_json=as_json)
+    survey = cleanup.survey(call.coord, runs, merged=merged, older_than=older_than, branches=not keep_branches)
+    if yes and not (dry_run or unmerged):
+        survey.refuse_only_copies()
+    if dry_run or not survey.removable:
+        _show(survey, as_json=as_json)
+    elif not (yes or sys.stdin.isatty()):
+        raise UsageError("nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes")
+    elif yes or _agreed(survey):
+        survey = cleanup.remove(call.coord, survey, branches=not keep_branches)
+        _report(survey, as_json=as_json)
     if survey.silent:
         raise Unreachable(
             f"no answer from {', '.join(survey.silent)}: what is there was not looked at or not removed",
@@ -100,10 +89,7 @@ def _forget_results(call: CliContext, *, alone: bool) -> None:
     """Nobody is asked: what is gone is made again."""
     if not alone:
         raise UsageError("--cache is about the results of all runs, and stands alone", "coord clean --cache")
-    url = call.redis_url()
-    with reaching(url):
-        store = Store(connect(url, Profile.COMMAND, call.settings.connect_timeout), call.settings.namespace, RESULTS)
-        store.clear()
+    cleanup.forget_results(call.coord)
     click.echo("forgotten: what todos with a cache came to", err=True)
 
 
@@ -179,13 +165,3 @@ def _size(size: float) -> str:
             break
         size /= 1000
     return f"{size:.0f} {unit}"
-
-
-def _with_workers(call: CliContext) -> str:
-    """On a full disk, with those that are there: it makes room."""
-    try:
-        return call.local.ensure_worker()
-    except CoordinationError as refused:
-        if not isinstance(refused.__cause__, OSError):
-            raise
-        return call.local.ensure_server()

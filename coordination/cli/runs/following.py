@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-import redis
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
@@ -25,15 +25,13 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from coordination.backend.error_messages import NO_ROOM
+from coordination.api import BEGINNING, IN_HAND, NO_ROOM, RunEvent, RunStatus, RunView, TodoState
 from coordination.cli.runs.summary import Reminders, Wait, in_words, internal_error, line, still_running, waits
-from coordination.errors import Unreadable
-from coordination.messages.live import BEGINNING
-from coordination.runs.records import RunStatus, RunView, TodoState
-from coordination.runs.service import Runs
-from coordination.runs.views.progress import Event
-from coordination.runs.views.raw_records import IN_HAND, in_hand
+from coordination.errors import Unreachable, Unreadable
 from coordination.terminal import driven, spelled
+
+if TYPE_CHECKING:
+    from coordination.api.run import Run
 
 LOOK_S = 2.0
 """How often a run is asked what it waits for."""
@@ -63,13 +61,12 @@ class Screen(Progress):
 
 
 class Following:
-    def __init__(
-        self, runs: Runs, run_id: str, since: str = BEGINNING, news: Callable[[], Iterable[str]] = list
-    ) -> None:
-        """`news`: what has happened to the processes of this machine since it was asked; raises what nobody should wait for."""
-        self._runs = runs
-        self._news = news
-        self._run_id = run_id
+    def __init__(self, run: Run, since: str = BEGINNING, restarted: Callable[[], Iterable[str]] = list) -> None:
+        """`restarted`: returns the processes of this machine that were started again since the last call; raises Unreachable where
+        one is given up.
+        """
+        self._run = run
+        self._restarted = restarted
         self._console = Console(
             file=driven(sys.stderr), highlight=False
         )  # a bar moves the cursor: what we print is spelled
@@ -86,19 +83,16 @@ class Following:
 
     def until_the_end(self) -> RunView:
         """Shows the run until it has ended. May be called again after an interruption: it goes on where it was."""
-        with suppress(redis.ConnectionError, redis.TimeoutError):  # then by what comes from now on
-            self._in_hand = in_hand(self._runs.redis, self._runs.keys.run(self._run_id))
+        with suppress(Unreachable):  # then by what comes from now on
+            self._in_hand = self._run.todos_in_hand()
         with self._shown():
-            for event in self._runs.follow(self._run_id, self._seen):
+            for event in self._run.follow(self._seen):
                 if event is not None:
                     self._seen = event.id
                     self._note(event)
                     self._tell(event)
-                with suppress(
-                    redis.ConnectionError, redis.TimeoutError
-                ):  # how long Redis may be away is judged by `follow`
-                    self._look(quiet=event is None)
-        return self._runs.read(self._run_id)
+                self._look(quiet=event is None)
+        return self._run.view()
 
     @contextmanager
     def _shown(self) -> Iterator[None]:
@@ -115,28 +109,28 @@ class Following:
         )
         with Screen(*columns, console=self._console, transient=True) as self._screen:
             # What was carried over, or blocked from the beginning, has no events in this run.
-            run = self._runs.reader.read(self._run_id)
+            run = self._run.view()
             known = self._seen != BEGINNING
             self._back = known and run.status is RunStatus.ROLLING_BACK
             ours = [t for t in run.todos if (t.started_at if self._back else t.attempt and t.run is None)]
             ended = sum(t.state.ended for t in ours if t.was or not self._back) if known else 0
-            self._bar = self._screen.add_task(self._run_id, total=len(ours), completed=ended)
+            self._bar = self._screen.add_task(self._run.id, total=len(ours), completed=ended)
             yield
 
-    def _turn_back(self, event: Event) -> None:
+    def _turn_back(self, event: RunEvent) -> None:
         self._back = True
         self._print(f"↶ what was begun is undone: {event.fields.get('why')}")
         if self._screen is not None and self._bar is not None:
-            begun = sum(bool(t.started_at) for t in self._runs.reader.read(self._run_id).todos)
-            self._screen.reset(self._bar, total=begun, description=f"{self._run_id}, undoing")
+            begun = sum(bool(t.started_at) for t in self._run.view().todos)
+            self._screen.reset(self._bar, total=begun, description=f"{self._run.id}, undoing")
 
-    def _note(self, event: Event) -> None:
+    def _note(self, event: RunEvent) -> None:
         if event.what in IN_HANDS:
             self._in_hand.add(event.todo)
         elif event.what in STATES:
             self._in_hand.discard(event.todo)
 
-    def _tell(self, event: Event) -> None:
+    def _tell(self, event: RunEvent) -> None:
         if event.what == "todo.lost":
             again = "it is taken up again" if event.fields.get("again") == "yes" else "it is given up"
             self._print(f"! {event.todo} lost its worker {event.fields.get('worker')}: {again}")
@@ -153,14 +147,14 @@ class Following:
             # As it was then: an ended run is watched from its first event on.
             then, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
             with suppress(Unreadable):  # of a todo that the run does not have: others can write to Redis, too
-                self._print(line(self._runs.reader.todo(self._run_id, event.todo, then, undoing=undoing)))
+                self._print(line(self._run.todo(event.todo, then, undoing=undoing)))
         elif event.what == BACK:
             self._turn_back(event)
         counted = event.what in ENDS and self._back == ("undo" in event.fields)
         if counted and self._screen is not None and self._bar is not None:
             self._screen.advance(self._bar)
 
-    def _is_told(self, event: Event) -> bool:
+    def _is_told(self, event: RunEvent) -> bool:
         begins = event.what == RUNNING and "undo" not in event.fields
         return event.what in TOLD or (begins and not self._has_bar)
 
@@ -169,10 +163,13 @@ class Following:
         if time.monotonic() - self._looked < LOOK_S and not (quiet and self._parked):
             return
         self._looked, self._parked = time.monotonic(), False
-        for told in self._news():
-            self._print(f"! {told}")
-        view, now = self._runs.reader.read(self._run_id, only=self._in_hand), datetime.now(UTC)
-        found = self._waits(view)
+        for restart in self._restarted():
+            self._print(f"! {restart}")
+        with suppress(Unreachable):  # `follow` judges for how long Redis may be away
+            self._show_waits(self._run.view(only=self._in_hand))
+
+    def _show_waits(self, view: RunView) -> None:
+        found, now = self._waits(view), datetime.now(UTC)
         if self._screen is not None:
             self._screen.waiting = found
             return
@@ -184,11 +181,11 @@ class Following:
         for wait in due[:SHOWN_WAITS]:
             self._print(in_words(wait, now))
         if (more := len(due) - SHOWN_WAITS) > 0:
-            self._print(f"· and {more} more: coord show-run {self._run_id}")
+            self._print(f"· and {more} more: coord show-run {self._run.id}")
 
     def _waits(self, view: RunView) -> list[Wait]:
         found = waits(view)
-        if self._runs.no_room():
+        if self._run.redis_is_full():
             words = f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}"
             found.insert(0, Wait(why=words, words=words))
         return found

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich_click import command
 
-from coordination.backend.client import reaching
+from coordination.api import LAST, RunView
 from coordination.cli.completing import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import figures, print_run
@@ -18,20 +18,13 @@ from coordination.cli.screen import blocks
 from coordination.cli.screen.blocks import told
 from coordination.cli.screen.output import Form, as_json_option, print_json, shown
 from coordination.cli.screen.tables import colourful, print_table
-from coordination.runs.records import RunView
-from coordination.runs.service import Runs
-from coordination.runs.views.run_view import LAST
 from coordination.terminal import Lets, letting
 from coordination.text import counted
 
+if TYPE_CHECKING:
+    from coordination.api.run import Run
+
 the_run = click.argument("run", default=LAST, shell_complete=run_ids)
-
-
-@contextlib.contextmanager
-def opened(call: CliContext) -> Iterator[Runs]:
-    url = call.redis_url()
-    with reaching(url):
-        yield Runs(url, call.settings, call.ecosystem_id)
 
 
 @command()
@@ -40,8 +33,7 @@ def opened(call: CliContext) -> Iterator[Runs]:
 @click.pass_obj
 def list_runs(call: CliContext, limit: int, form: Form) -> None:
     """List the runs, latest first."""
-    with opened(call) as runs:
-        found = runs.reader.list(limit)
+    found = call.coord.runs.list(limit)
     form.records(found, lambda: _print_runs(found))
 
 
@@ -75,22 +67,21 @@ def _print_runs(found: Sequence[RunView]) -> None:
 @click.pass_obj
 def show_run(call: CliContext, run: str, gantt: Path | None, form: Form) -> None:
     """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and reason."""
-    from coordination.cli.runs.advice import say_next
+    from coordination.cli.runs.advice import print_advice
 
-    with opened(call) as runs:
-        view = runs.read(run)
-        if gantt is not None:
-            _draw(runs, view.run_id, gantt)
-        form.record(view, dict, lambda: print_run(view, as_json=False))
-        say_next(runs, view, call.state / "worktrees")
+    found = call.coord.runs.get(run)
+    view = found.view()
+    if gantt is not None:
+        _draw(found, gantt)
+    form.record(view, dict, lambda: print_run(view, as_json=False))
+    print_advice(found, view, call.coord.state / "worktrees")
 
 
-def _draw(runs: Runs, run_id: str, path: Path) -> None:
+def _draw(run: Run, path: Path) -> None:
     from coordination.cli.screen.output import refuse_other, write_picture
-    from coordination.runs.views.pictures import gantt
 
     refuse_other(path)
-    write_picture(path, gantt(runs.store, run_id))
+    write_picture(path, run.gantt())
     click.echo(f"wrote {path}", err=True)
 
 
@@ -104,9 +95,9 @@ def watch(call: CliContext, run: str, as_json: bool) -> int:
     from coordination.cli.runs.summary import exit_code
     from coordination.cli.runs.sweep import conclude
 
-    with opened(call) as runs:
-        view = Following(runs, runs.reader.resolve(run), news=call.news).until_the_end()
-        conclude(call, runs, view, as_json=as_json)
+    found = call.coord.runs.get(run)
+    view = Following(found, restarted=call.coord.restarted).until_the_end()
+    conclude(call, found, view, as_json=as_json)
     return exit_code(view)
 
 
@@ -121,8 +112,8 @@ def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) 
 
     A terminal gets its colours, and what else it would obey written out (`\u001b`); a pipe gets every byte.
     """
-    with opened(call) as runs, letting(sys.stdout, Lets.ALL if raw else Lets.COLOURS if colourful() else Lets.NOTHING):
-        for text in runs.log(runs.reader.resolve(run), todo, follow=follow):
+    with letting(sys.stdout, Lets.ALL if raw else Lets.COLOURS if colourful() else Lets.NOTHING):
+        for text in call.coord.runs.get(run).log(todo, follow=follow):
             sys.stdout.write(text)
             sys.stdout.flush()
 
@@ -133,11 +124,10 @@ def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) 
 @click.pass_obj
 def sync(call: CliContext, run: str, as_json: bool) -> None:
     """Write what succeeded in RUN back into the file: status, actual hours, date; and what was undone of it."""
-    from coordination.cli.runs.sweep import record
+    from coordination.cli.runs.sweep import write_back
 
-    with opened(call) as runs:
-        run_id = runs.reader.resolve(run)
-        written = record(call, runs, run_id, asked=True)
+    found = call.coord.runs.get(run)
+    run_id, written = found.id, write_back(call, found, always=True)
     if as_json:
         completed, reopened = (*written.completed, *written.reached), (*written.reopened, *written.lost)
         print_json({"run_id": run_id, "completed": list(completed), "reopened": list(reopened)})
@@ -149,6 +139,6 @@ def sync(call: CliContext, run: str, as_json: bool) -> None:
     )
     for noun, what, names in changes:
         if names:
-            click.echo(f"{counted(len(names), noun)} of run {run_id} {what} in {call.path}", err=True)
+            click.echo(f"{counted(len(names), noun)} of run {run_id} {what} in {call.coord.path}", err=True)
     if not written.all:
         click.echo("nothing to write back", err=True)

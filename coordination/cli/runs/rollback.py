@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
 from rich_click import command
 
+from coordination.api import Prospect, RunStatus, RunView
 from coordination.cli.completing import todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.runs.looking import opened, the_run
+from coordination.cli.runs.looking import the_run
 from coordination.cli.runs.summary import SOME_FAILED, print_run
-from coordination.cli.runs.sweep import record, see_through
+from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.errors import UsageError
-from coordination.runs.records import RunStatus, RunView
-from coordination.runs.rollback import Prospect
-from coordination.runs.service import Runs
 from coordination.terminal import spelled
 from coordination.text import counted, listed
+
+if TYPE_CHECKING:
+    from coordination.api.run import Run
 
 
 @command()
@@ -52,28 +54,27 @@ def rollback(
     Exit code 0: all is undone. 3: something could not be.
     """
     _check(accepted, reason)
-    with opened(call) as runs:
-        run_id = runs.reader.resolve(run)
-        found = runs.prospect(run_id)
-        if dry_run:
-            return _only_said(found, as_json=as_json)
-        if found.status is RunStatus.ROLLED_BACK and not accepted:
-            return _undone_before(call, runs, run_id, as_json=as_json)
-        if not accepted and not _agreed(found, yes=yes):
-            return 1
-        if call.has_file and found.todos:
-            call.local.ensure_worker()
+    found = call.coord.runs.get(run)
+    preview = found.rollback_preview()
+    if dry_run:
+        return _print_preview(preview, as_json=as_json)
+    if preview.status is RunStatus.ROLLED_BACK and not accepted:
+        return _undone_before(call, found, as_json=as_json)
+    if not accepted and not _agreed(preview, yes=yes):
+        return 1
+    if call.coord.has_file and preview.todos:
+        call.coord.ensure_worker()
 
-        def begin() -> str:
-            if accepted:
-                runs.accept(run_id, accepted, reason or "")
-                click.echo(f"accepted in run {run_id}: {listed(accepted)}", err=True)
-            elif runs.rollback(run_id) == "already":
-                click.echo(f"run {run_id} is being rolled back already", err=True)
-            return run_id
+    def begin() -> Run:
+        if accepted:
+            found.begin_accept(accepted, reason or "")
+            click.echo(f"accepted in run {found.id}: {listed(accepted)}", err=True)
+        elif found.begin_rollback() == "already":
+            click.echo(f"run {found.id} is being rolled back already", err=True)
+        return found
 
-        since = runs.last_event(run_id)
-        return see_through(call, runs, begin, detach=detach, as_json=as_json, since=since, code=_code)
+    since = found.last_event()
+    return see_through(call, begin, detach=detach, as_json=as_json, since=since, code=_code)
 
 
 def _check(accepted: tuple[str, ...], reason: str | None) -> None:
@@ -87,18 +88,18 @@ def _code(run: RunView) -> int:
     return 0 if run.status is RunStatus.ROLLED_BACK else SOME_FAILED
 
 
-def _undone_before(call: CliContext, runs: Runs, run_id: str, *, as_json: bool) -> int:
-    """Nothing is left but what the file may not say yet."""
-    click.echo(f"run {run_id} was rolled back already", err=True)
-    written = record(call, runs, run_id)
+def _undone_before(call: CliContext, run: Run, *, as_json: bool) -> int:
+    """Write back what the file may not say yet: nothing else is left to do."""
+    click.echo(f"run {run.id} was rolled back already", err=True)
+    written = write_back(call, run)
     if written.reopened:
-        click.echo(f"pending again in {call.path}: {listed(written.reopened)}", err=True)
+        click.echo(f"pending again in {call.coord.path}: {listed(written.reopened)}", err=True)
     if as_json:
-        print_run(runs.read(run_id), as_json=True)
+        print_run(run.view(), as_json=True)
     return 0
 
 
-def _only_said(found: Prospect, *, as_json: bool) -> int:
+def _print_preview(found: Prospect, *, as_json: bool) -> int:
     if as_json:
         print_json({**asdict(found), "branches": found.branches})
     else:

@@ -16,9 +16,9 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from coordination.api import RunStatus, RunView, TodoState, TodoView
 from coordination.cli.screen.output import print_json
 from coordination.cli.screen.tables import Cell, plain, print_table
-from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.terminal import spelled
 
 SOME_FAILED = 3

@@ -15,7 +15,7 @@ import click
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from coordination.charts.svg import MADE_BY
+from coordination.api import MADE_BY
 from coordination.cli.completing import format_fields
 from coordination.cli.screen.tables import plain
 from coordination.cli.screen.templates import Template
@@ -24,7 +24,7 @@ from coordination.models import presentable
 from coordination.terminal import spelled
 
 if TYPE_CHECKING:
-    from coordination.operations.flower import Access
+    from coordination.api import Access
     from coordination.settings import Settings
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from coordination.ecosystem.wording import USED_ELSEWHERE
+from coordination.api import USED_ELSEWHERE
 from coordination.errors import UsageError
 from coordination.models import ResourceNeed
 from coordination.text import nearest

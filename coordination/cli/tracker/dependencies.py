@@ -30,9 +30,7 @@ from coordination.terminal import driven, spelled
 from coordination.text import listed
 
 if TYPE_CHECKING:
-    from coordination.dependencies.records import DependencyReport, Outcome
-    from coordination.tracker.manager import CoordinationManager
-    from coordination.tracker.records import Edited, Removed
+    from coordination.api import CoordinationManager, DependencyReport, Edited, Outcome, Removed
 
 
 @command()
@@ -44,7 +42,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def list_deps(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the dependencies. Filters add up."""
-    dependencies = call.manager.list_dependencies(**filters)
+    dependencies = call.coord.manager.list_dependencies(**filters)
     form.records(dependencies, lambda: print_dependencies(dependencies))
 
 
@@ -94,14 +92,14 @@ def check_deps(
     ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints contradict each other.
     """
     consumers = (*((named,) if named else ()), *(consumer or ())) or None
-    every = {d.id: d for d in call.manager.list_dependencies(consumer=consumers, type=type)}
+    every = {d.id: d for d in call.coord.manager.list_dependencies(consumer=consumers, type=type)}
     _end_as_by_ctrl_c()
     with _bar(len(every.keys() & set(dep)) if dep else len(every)) as on_outcome:
-        report = call.manager.check_dependencies(
+        report = call.coord.manager.check_dependencies(
             consumers, ids=dep, type=type, jobs=jobs, on_outcome=on_outcome, write=False
         )
     try:
-        report = report if no_write else call.manager.write_outcomes(report)
+        report = report if no_write else call.coord.manager.write_outcomes(report)
     finally:  # a file that cannot be written keeps nobody from seeing what was found
         if as_json:
             print_json(report)

@@ -26,8 +26,7 @@ from coordination.models import presentable
 from coordination.text import listed
 
 if TYPE_CHECKING:
-    from coordination.tracker.manager import CoordinationManager
-    from coordination.tracker.records import DeletePreview, Edited, Removed
+    from coordination.api import CoordinationManager, DeletePreview, Edited, Removed
 
 Create = Callable[["CoordinationManager", Sequence[dict[str, Any]]], "Sequence[Edited]"]
 Update = Callable[["CoordinationManager", str, Changes], "Edited"]
@@ -57,7 +56,7 @@ def creates(fields: Sequence[Field]) -> Callable[[Create], click.Command]:
             else:
                 _refuse_both(record, fields)
                 records, several = read_records(from_file)
-            say_created(deed(call.manager, records), several=several, as_json=as_json)
+            say_created(deed(call.coord.manager, records), several=several, as_json=as_json)
 
         return create
 
@@ -75,7 +74,7 @@ def updates(argument: str, fields: Sequence[Field], complete: Complete) -> Calla
         def update(call: CliContext, /, name: str, as_json: bool, **options: Any) -> None:
             changes = changes_of(fields, options)
             refuse_nothing(changes, fields)
-            say_updated(deed(call.manager, name, changes), as_json=as_json)
+            say_updated(deed(call.coord.manager, name, changes), as_json=as_json)
 
         return update
 
@@ -93,8 +92,8 @@ def deletes(argument: str, complete: Complete) -> Callable[[Delete], click.Comma
         @wraps(deed)
         def delete(call: CliContext, /, name: str, cascade: bool, yes: bool, as_json: bool) -> None:
             if cascade and not yes:
-                _confirm(call.manager.what_goes(name))
-            say_removed(deed(call.manager, name, cascade), as_json=as_json)
+                _confirm(call.coord.manager.what_goes(name))
+            say_removed(deed(call.coord.manager, name, cascade), as_json=as_json)
 
         return delete
 

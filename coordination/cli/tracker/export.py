@@ -180,7 +180,7 @@ _ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@"
 @click.pass_obj
 def export(call: CliContext, form: str, kind: str, output: Path | None) -> None:
     """Print the records that the file declares as CSV (lists joined by ;), JSON or Markdown tables by status."""
-    desk = call.manager
+    desk = call.coord.manager
     lists: Mapping[str, Callable[[], Sequence[BaseModel]]] = {
         "issues": desk.list_issues,
         "todos": desk.list_todos,

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from coordination.api import OPEN
 from coordination.cli.screen.blocks import due, told
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
-from coordination.tracker.kinds import OPEN
 
 if TYPE_CHECKING:
-    from coordination.ecosystem.document import Document
+    from coordination.api import Document
 
 GIVING = frozenset({"ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
 """The columns that give way in a narrow terminal."""

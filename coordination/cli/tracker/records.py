@@ -11,17 +11,17 @@ The repositories that the file declares.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 from rich_click import command, option
 
+from coordination.api import TodoInView, as_view
 from coordination.cli.completing import issue_ids, listed, milestone_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.live import in_hand
 from coordination.cli.options.fields import ISSUE, MILESTONE, MILESTONES, PLAN, TODO
 from coordination.cli.options.filling import Changes, Command, changes_of, for_create, for_update, record_of
 from coordination.cli.options.filters import by_name, by_word
@@ -29,15 +29,11 @@ from coordination.cli.options.values import hours as hours_of
 from coordination.cli.screen.output import Form, as_json_option, print_json, shown
 from coordination.cli.tracker.editing import creates, deletes, refuse_nothing, say_updated, updates
 from coordination.cli.tracker.listing import print_issues, print_plans, print_repos, print_todos
-from coordination.errors import Unreachable, UsageError
+from coordination.errors import UsageError
 from coordination.models import Issue, IssueStatus, Level, Milestone, Plan, PlanStatus, Repo, TodoStatus
-from coordination.tracker.executing import as_view
-from coordination.tracker.records import TodoInView
 
 if TYPE_CHECKING:
-    from coordination.runs.service import Runs
-    from coordination.tracker.manager import CoordinationManager
-    from coordination.tracker.records import Edited, Removed
+    from coordination.api import CoordinationManager, Edited, Removed
 
 
 @command()
@@ -50,7 +46,7 @@ if TYPE_CHECKING:
 @click.pass_obj
 def list_issues(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the issues: most urgent first, then by date. Filters add up."""
-    issues = call.manager.list_issues(**filters)
+    issues = call.coord.manager.list_issues(**filters)
     form.records(issues, lambda: print_issues(issues))
 
 
@@ -72,7 +68,7 @@ def update_issue(desk: CoordinationManager, issue: str, changes: Changes) -> Edi
 @click.pass_obj
 def close_issue(call: CliContext, issue: str, as_json: bool) -> None:
     """Close ISSUE, and say what may begin now that nothing else holds it up."""
-    say_updated(call.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
+    say_updated(call.coord.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
 
 
 @deletes("ISSUE", issue_ids)
@@ -92,8 +88,13 @@ def delete_issue(desk: CoordinationManager, issue: str, cascade: bool) -> Remove
 @click.pass_obj
 def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the todos: most urgent first. Filters add up."""
-    todos = [as_view(todo) for todo in call.manager.list_todos(**filters)]
-    form.records(todos, lambda: print_todos(todos, in_hand(call)))
+    todos = [as_view(todo) for todo in call.coord.manager.list_todos(**filters)]
+
+    def read() -> None:
+        # For people only: what a pipe reads does not depend on what a server says.
+        print_todos(todos, call.coord.live.in_hand() if sys.stdout.isatty() else {})
+
+    form.records(todos, read)
 
 
 @creates(TODO)
@@ -124,8 +125,8 @@ MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
 @click.pass_obj
 def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the plans by date. Filters add up."""
-    plans = call.manager.list_plans(**filters)
-    form.records(plans, lambda: print_plans(plans, {plan.id: call.manager.plan_todos(plan.id) for plan in plans}))
+    plans = call.coord.manager.list_plans(**filters)
+    form.records(plans, lambda: print_plans(plans, {plan.id: call.coord.manager.plan_todos(plan.id) for plan in plans}))
 
 
 @creates(PLAN)
@@ -177,7 +178,7 @@ def update_plan(call: CliContext, /, plan: str, as_json: bool, **options: Any) -
         "add_milestones": _added(options),
     }
     refuse_nothing(changes or any(steps.values()), PLAN)
-    say_updated(call.manager.update_plan(plan, changes, **steps), as_json=as_json)
+    say_updated(call.coord.manager.update_plan(plan, changes, **steps), as_json=as_json)
 
 
 def _ids(given: Iterable[str]) -> list[str]:
@@ -225,8 +226,8 @@ def delete_plan(desk: CoordinationManager, plan: str, cascade: bool) -> Removed:
 @click.pass_obj
 def list_repos(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the repositories that the file declares, with how many issues and todos are open there."""
-    repos = call.manager.list_repos(**filters)
-    form.records(repos, lambda: print_repos(repos, call.document))
+    repos = call.coord.manager.list_repos(**filters)
+    form.records(repos, lambda: print_repos(repos, call.coord.document))
 
 
 def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
@@ -241,15 +242,12 @@ def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> 
 @click.pass_obj
 def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | None, as_json: bool) -> None:
     """Say that TODO is done: a run that waits for it goes on, else it is completed in the file."""
-    from coordination.api import done
-
     if run is not None and hours is not None:
         raise UsageError("--run and --hours exclude each other", "hours stand in the file: leave --run out")
-    if run is not None or not call.has_file:
+    if run is not None or not call.coord.has_file:
         _in_run(call, todo, run, as_json=as_json)
         return
-    with _running(call, todo) as runs:
-        completed = done.complete_todo(call.manager, runs, todo, hours)
+    completed = call.coord.complete_todo(todo, hours)
     if completed.edited is not None:
         say_updated(completed.edited, what=f"completed {todo}", as_json=as_json)
     if completed.run_id is not None:
@@ -257,32 +255,10 @@ def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | N
 
 
 def _in_run(call: CliContext, todo: str, run: str | None, *, as_json: bool) -> None:
-    from coordination.cli.runs.looking import opened
-
-    with opened(call) as runs:
-        run_id = runs.complete(todo, runs.reader.resolve(run) if run else None)
-    _say_goes_on(todo, run_id, as_json=as_json)
+    _say_goes_on(todo, call.coord.runs.complete(todo, run).id, as_json=as_json)
 
 
 def _say_goes_on(todo: str, run_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"todo": todo, "run_id": run_id})
     click.echo(f"{todo} is done; run {run_id} goes on", err=True)
-
-
-@contextlib.contextmanager
-def _running(call: CliContext, todo: str) -> Iterator[Runs | None]:
-    """The runs, where Redis is there: nothing is started to look at what cannot be there then."""
-    url = call.running_redis()
-    if url is None:
-        yield None
-        return
-    from coordination.backend.client import reaching
-    from coordination.runs.service import Runs
-
-    try:
-        with reaching(url):
-            yield Runs(url, call.settings)
-    except Unreachable as error:
-        in_file = f"or only in the file: coord update-todo {todo} --status completed"
-        raise type(error)(error.message, f"{error.hint}; {in_file}") from error

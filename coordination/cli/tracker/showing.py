@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich_click import command
 
+from coordination.api import FINISHED, OPEN, as_view, when_nobody_comes
 from coordination.cli.completing import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.live import live_todo
 from coordination.cli.runs.summary import how_long
 from coordination.cli.screen.blocks import (
     STYLES,
@@ -46,16 +46,10 @@ from coordination.models import (
     Todo,
     presentable,
 )
-from coordination.planner.blockers import FINISHED
-from coordination.planner.gates import when_nobody_comes
-from coordination.planner.hours import say
-from coordination.tracker.executing import as_view
-from coordination.tracker.kinds import OPEN
+from coordination.text import format_hours
 
 if TYPE_CHECKING:
-    from coordination.runs.views.live import LiveTodo
-    from coordination.tracker.records import MilestoneStanding
-    from coordination.tracker.references import Chains, Link
+    from coordination.api import Chains, Link, LiveTodo, MilestoneStanding
 
 
 SHOWN = 20
@@ -92,7 +86,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
             ("action", _action(todo.action)),
             ("gate", _gate(todo.gate)),
             ("cache", _cache(todo.cache)),
-            ("timeout", say(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
+            ("timeout", format_hours(todo.timeout.total_seconds() / 3600) if todo.timeout else ""),
             ("resources", ", ".join(map(str, todo.resources))),
             ("env", " ".join(f"{name}={value}" for name, value in presentable(todo).env.items())),
             ("works in", "the path itself" if todo.workspace == "in-place" else ""),
@@ -135,7 +129,7 @@ def dependency_page(dependency: Dependency) -> Iterator[Lines]:
             ("must print", check.expected_pattern or "" if check else ""),
             ("health", check.health_check or "" if check else ""),
             ("must answer", str(check.expected_status or "") if check else ""),
-            ("timeout", say(check.timeout.total_seconds() / 3600) if check and check.timeout else ""),
+            ("timeout", format_hours(check.timeout.total_seconds() / 3600) if check and check.timeout else ""),
         ]
     )
     yield text(dependency.notes)
@@ -198,9 +192,9 @@ def _severity(issue: Issue) -> Cell:
 
 def _hours(todo: Todo) -> Iterator[str]:
     if todo.estimated_hours is not None:
-        yield f"{say(todo.estimated_hours)} estimated"
+        yield f"{format_hours(todo.estimated_hours)} estimated"
     if todo.actual_hours is not None:
-        yield f"{say(todo.actual_hours)} taken"
+        yield f"{format_hours(todo.actual_hours)} taken"
 
 
 def _action(action: Action | None) -> str:
@@ -229,7 +223,7 @@ def _gate(gate: Gate | None) -> str:
 def _cache(cache: Cache | None) -> str:
     if cache is None:
         return ""
-    lasts = f", of the last {say(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
+    lasts = f", of the last {format_hours(cache.ttl.total_seconds() / 3600)}" if cache.ttl else ""
     return (
         f"given an earlier result{lasts}, if nothing has changed{': ' if cache.inputs else ''}{' '.join(cache.inputs)}"
     )
@@ -249,7 +243,7 @@ def _at_most(plan: Plan) -> str:
 @click.pass_obj
 def show_issue(call: CliContext, issue: str, form: Form) -> None:
     """Show one issue with everything that it waits for and holds up."""
-    record, chains = call.manager.get_issue(issue), call.manager.chains_of(issue)
+    record, chains = call.coord.manager.get_issue(issue), call.coord.manager.chains_of(issue)
     form.record(record, lambda: dict(chains), lambda: print_page(*issue_page(record, chains, date.today())))
 
 
@@ -259,15 +253,17 @@ def show_issue(call: CliContext, issue: str, form: Form) -> None:
 @click.pass_obj
 def show_todo(call: CliContext, todo: str, form: Form) -> None:
     """Show one todo with everything that it waits for and holds up, and what a run does with it."""
-    record, chains = as_view(call.manager.get_todo(todo)), call.manager.chains_of(todo)
-    plan = next((p for p in call.manager.ecosystem.coordination.plans if p.id == record.plan), None)
+    record, chains = as_view(call.coord.manager.get_todo(todo)), call.coord.manager.chains_of(todo)
+    plan = next((p for p in call.coord.manager.ecosystem.coordination.plans if p.id == record.plan), None)
 
     def more() -> dict[str, Any]:
-        live = live_todo(call, todo)
+        live = call.coord.live.todo(todo)
         return {**dict(chains), "live": live}
 
     form.record(
-        record, more, lambda: print_page(*todo_page(record, plan, chains), _at_present(record, live_todo(call, todo)))
+        record,
+        more,
+        lambda: print_page(*todo_page(record, plan, chains), _at_present(record, call.coord.live.todo(todo))),
     )
 
 
@@ -277,13 +273,17 @@ def show_todo(call: CliContext, todo: str, form: Form) -> None:
 @click.pass_obj
 def show_plan(call: CliContext, plan: str, form: Form) -> None:
     """Show one plan with its milestones, its todos, and everything that it waits for and holds up."""
-    record, todos, chains = call.manager.get_plan(plan), call.manager.plan_todos(plan), call.manager.chains_of(plan)
+    record, todos, chains = (
+        call.coord.manager.get_plan(plan),
+        call.coord.manager.plan_todos(plan),
+        call.coord.manager.chains_of(plan),
+    )
 
     def more() -> dict[str, Any]:
         return {"todos": todos, **dict(chains)}
 
     def read() -> None:
-        standing = call.manager.validate_plan_completion(plan)
+        standing = call.coord.manager.validate_plan_completion(plan)
         progress = f"{done(todos)} todos done" if todos else "no todos"
         print_page(*plan_page(record, standing.milestones, progress, chains, date.today()))
         if todos:
@@ -299,7 +299,7 @@ def show_plan(call: CliContext, plan: str, form: Form) -> None:
 @click.pass_obj
 def show_dep(call: CliContext, dependency: str, form: Form) -> None:
     """Show one dependency of a repository on another, and how it is checked."""
-    record = call.manager.get_dependency(dependency)
+    record = call.coord.manager.get_dependency(dependency)
     form.record(record, dict, lambda: print_page(*dependency_page(record)))
 
 

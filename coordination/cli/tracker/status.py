@@ -13,7 +13,6 @@ from rich_click import command
 
 from coordination.cli.completing import repo_names
 from coordination.cli.context import CliContext
-from coordination.cli.live import asking, breaker_resets, breakers, messages_for
 from coordination.cli.screen import blocks
 from coordination.cli.screen.blocks import Lines, facts, head, print_page, rows, section, terminal_width, told
 from coordination.cli.screen.output import as_json_option, print_json
@@ -22,9 +21,17 @@ from coordination.models import Dependency, Todo
 from coordination.text import counted
 
 if TYPE_CHECKING:
-    from coordination.breakers.records import Breaker, Reset
-    from coordination.runs.views.live import Asked
-    from coordination.tracker.records import BlockedTodo, BlockingIssue, EcosystemStatus, Overdue, RepoLine, RepoStatus
+    from coordination.api import (
+        Asked,
+        BlockedTodo,
+        BlockingIssue,
+        Breaker,
+        EcosystemStatus,
+        Overdue,
+        RepoLine,
+        RepoStatus,
+        Reset,
+    )
 
 SHOWN = 10
 """Of a long list of todos the most urgent: the rest is a `coord list-todos` away."""
@@ -159,26 +166,26 @@ def status(call: CliContext, repo: str | None, as_json: bool) -> None:
     if repo is not None:
         _one(call, repo, as_json=as_json)
         return
-    there = breakers(call)
-    resets = () if as_json else breaker_resets(call, RESETS_SHOWN)
+    there = call.coord.live.breakers()
+    resets = () if as_json else call.coord.live.breaker_resets(RESETS_SHOWN)
     _everything(call, there, breakers_shown(there), resets_shown(resets), as_json=as_json)
 
 
 def _one(call: CliContext, repo: str, *, as_json: bool) -> None:
-    found = call.manager.get_repo_status(repo)
-    breaker = next((one for one in breakers(call) if one.name == f"repo:{repo}"), None)
+    found = call.coord.manager.get_repo_status(repo)
+    breaker = next((one for one in call.coord.live.breakers() if one.name == f"repo:{repo}"), None)
     if as_json:
         print_json({**found.model_dump(mode="json"), "breaker": breaker})
     else:
-        print_page(*repo_overview(found, messages_for(call, repo), breaker))
+        print_page(*repo_overview(found, call.coord.live.messages_for(repo), breaker))
 
 
 def _everything(call: CliContext, there: Sequence[Breaker], first: Lines, last: Lines = (), *, as_json: bool) -> None:
-    found = call.manager.get_ecosystem_status()
+    found = call.coord.manager.get_ecosystem_status()
     if as_json:
         print_json({**found.model_dump(mode="json"), "breakers": there})
     else:
-        print_page(first, *ecosystem_overview(found, asking(call)), last)
+        print_page(first, *ecosystem_overview(found, call.coord.live.asking()), last)
 
 
 @command()
@@ -187,7 +194,7 @@ def _everything(call: CliContext, there: Sequence[Breaker], first: Lines, last: 
 @click.pass_obj
 def blocking(call: CliContext, repo: str, as_json: bool) -> None:
     """Show the open issues that hold up work in REPO, directly or at the end of a chain."""
-    found = call.manager.get_blocking_issues(repo)
+    found = call.coord.manager.get_blocking_issues(repo)
     if not found and not as_json:
         click.echo(f"no open issue holds up work in {repo}", err=True)
         return
@@ -199,7 +206,7 @@ def blocking(call: CliContext, repo: str, as_json: bool) -> None:
 @click.pass_obj
 def ecosystem_status(call: CliContext, as_json: bool) -> None:
     """Show where everything stands: each repository, what is overdue, what holds up most, what may begin."""
-    there = breakers(call)
+    there = call.coord.live.breakers()
     _everything(call, there, breakers_named([one for one in there if one.tripped]), as_json=as_json)
 
 

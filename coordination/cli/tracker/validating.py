@@ -13,8 +13,8 @@ from coordination.cli.context import CliContext
 from coordination.cli.screen.output import as_json_option, print_json
 
 if TYPE_CHECKING:
+    from coordination.api import MilestoneStanding, PlanCompletion
     from coordination.models import Criterion
-    from coordination.tracker.records import MilestoneStanding, PlanCompletion
 
 LACKING = 3
 
@@ -26,7 +26,7 @@ LACKING = 3
 @click.pass_obj
 def validate_plan(call: CliContext, plan: str, run_checks: bool, as_json: bool) -> int:
     """Say what PLAN lacks to be complete: todos, milestones, criteria, deliverables. Exit code 3 where it lacks any."""
-    standing = call.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=_say)
+    standing = call.coord.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=_say)
     if as_json:
         print_json(standing)
     else:

@@ -9,13 +9,13 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from coordination.api.run import refused
 from coordination.cli.runs import rollback
 from coordination.cli.runs.advice import advice
 from coordination.cli.runs.summary import exit_code, line, print_run, waits
 from coordination.errors import UsageError
 from coordination.runs.records import RunStatus, RunView, TodoState, TodoView
 from coordination.runs.rollback import Prospect
-from coordination.runs.service import _refused
 
 AT = "2026-01-01T12:00:00.000+00:00"
 
@@ -174,7 +174,7 @@ def test_accepting_needs_a_reason_and_a_reason_something_that_is_accepted(words:
 
 @pytest.mark.parametrize("wish", ["paused", "resumed", "cancelled"])
 def test_a_run_that_is_rolled_back_goes_on_in_that_direction(wish: str):
-    refused = _refused(wish, run(RunStatus.ROLLING_BACK))
+    conflict = refused(wish, run(RunStatus.ROLLING_BACK))
 
-    assert refused.message == f"run R cannot be {wish}: it is being rolled back, and goes on in that direction"
-    assert refused.hint == "follow it: coord watch R"
+    assert conflict.message == f"run R cannot be {wish}: it is being rolled back, and goes on in that direction"
+    assert conflict.hint == "follow it: coord watch R"

@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from coordination.errors import Conflict, NotFound, UsageError
-from coordination.messages import DeadLetter, InboxStats, Message, MessageBus
+from coordination.messages import DeadLetter, Event, Gap, InboxStats, Message, MessageBus
 from coordination.text import counted, did_you_mean, listed
 
 if TYPE_CHECKING:
     from coordination.tracker.manager import CoordinationManager
+
+__all__ = [
+    "ALL", "NOTE", "Acknowledged", "Event", "Gap", "MessageBus", "MessageView", "Sent",
+    "acknowledge", "dead", "figures", "recipient", "resend", "send", "waiting",
+]  # fmt: skip
 
 NOTE = "note"
 ALL = "all"
