@@ -2,12 +2,13 @@
 
 | module | content |
 |---|---|
-| `facade.py` | one ecosystem: file, settings, local processes, Redis |
-| `coord.py` | the same for scripts and servers, which live longer |
+| `facade.py` | all operations on one ecosystem |
+| `access.py` | file, settings, local processes and Redis of the ecosystem, each opened when it is first used |
+| `coord.py` | the facade of scripts and servers, which live longer than a command |
 | `runs.py` `run.py` | all runs; one run |
-| `planning.py` `live.py` | the order and duration of a plan, the preview of a sweep; the state of runs at this moment |
-| `todos.py` `messages.py` `cleanup.py` `machine.py` | completed todos; messages; what ended runs left; this machine |
-| `events.py` `retrying.py` | for scripts: events of a run; an action that is tried again |
+| `planning.py` | order and duration of a plan, preview of a sweep |
+| `todos.py` `messages.py` `machine.py` | completed todos; messages; doctor, Flower, metrics, ACL users, the first file |
+| `events.py` `retry.py` | for scripts: events of a run; an action that is tried again |
 
 The records that operations take and return are imported from here. Each comes from its own module when it is first asked for: a
 command that lists todos starts without anything of runs.

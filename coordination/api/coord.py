@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 from coordination.api import messages
 from coordination.api.events import Subscriber
 from coordination.api.facade import Facade
-from coordination.api.retrying import retrying
+from coordination.api.retry import retrying
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
 from coordination.cache.contexts import Cache
@@ -59,7 +59,7 @@ class Coord(Facade):
         raw = read_bytes(self.path)
         if self._read is None or self._read.document.text != raw:
             document = snapshot(raw, self.path).document
-            self._read = CoordinationManager(document, executing=self.live.executing)
+            self._read = CoordinationManager(document, executing=self._executing)
         self._read.look_again()
         return self._read
 

@@ -68,12 +68,12 @@ class Subscribers:
                     logger.exception("a subscriber to %s failed", pattern)
 
 
-def event_of(run_id: str, happened: progress.RunEvent) -> Event:
-    name, facts = happened.what, dict(happened.fields)
+def event_of(run_id: str, event: progress.RunEvent) -> Event:
+    name, facts = event.what, dict(event.fields)
     kind, _, word = name.partition(".")
     if kind == "todo" and word in STATES:
         state = TodoState.COMPENSATING if word == TodoState.RUNNING and "undo" in facts else TodoState(word)
         facts["state"] = state.value
         name = "todo.settled" if state.ended else f"todo.{'started' if state is TodoState.RUNNING else state}"
-    at = datetime.fromtimestamp(happened.at_ms / 1000, UTC)
-    return Event(name=name, run=run_id, todo=happened.todo, at=at, facts=facts)
+    at = datetime.fromtimestamp(event.at_ms / 1000, UTC)
+    return Event(name=name, run=run_id, todo=event.todo, at=at, facts=facts)

@@ -1,200 +1,71 @@
-"""One ecosystem as every front end uses it: the file, its settings, the processes of this machine and Redis."""
+"""All operations on one ecosystem, for every front end."""
 
 from __future__ import annotations
 
-import gc
-import logging
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coordination.errors import InvalidFile, NotFound
+from coordination.api.access import EcosystemAccess
 
-if TYPE_CHECKING:  # each of these is imported by the operations that need it
-    from coordination.api.events import Subscribers
-    from coordination.api.live import LiveView
+if TYPE_CHECKING:  # each of these is imported when it is used: `coord list-todos` needs none of them
     from coordination.api.planning import Planner
     from coordination.api.runs import Runs
     from coordination.api.todos import Completed
+    from coordination.breakers.records import Breaker, Reset
     from coordination.cache.contexts import Context
-    from coordination.ecosystem.document import Document
-    from coordination.operations.local import Local
-    from coordination.runs.connection import Connection
-    from coordination.settings import Settings
-    from coordination.tracker.manager import CoordinationManager
-
-logger = logging.getLogger(__name__)
+    from coordination.runs.views.live import Asked, LiveTodo
 
 
-class Facade:
-    """Opens each part when it is first used, so that a command pays for no more than it needs. `close` gives back all of it.
+class LiveView:
+    """The state of runs at this moment, for operations on the file: an answer at once, or an empty one. Starts nothing."""
 
-    The file is read once; `Coord`, which lives longer, reads it anew. A Redis that is named needs no file.
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
+
+    def todo(self, todo: str) -> LiveTodo | None:
+        """Return the todo in the newest run that has it."""
+        return self._access.ask_live(lambda live: live.todo(todo), None)
+
+    def in_hand(self) -> Mapping[str, str]:
+        """Return todo → its state, for the todos that a live run is busy with."""
+        return self._access.ask_live(lambda live: live.in_hand(), {})
+
+    def executing(self) -> Mapping[str, str]:
+        """Return todo → the live run that executes it."""
+        return self._access.ask_live(lambda live: live.executing(), {})
+
+    def asking(self) -> Sequence[Asked]:
+        """Return the todos that wait for a person, the longest first."""
+        return self._access.ask_live(lambda live: live.asking(), ())
+
+    def newest_runs(self) -> Mapping[str, str]:
+        """Return run → its plan and status, newest first."""
+        return self._access.ask_live(lambda live: live.newest_runs(), {})
+
+    def held_locks(self) -> Mapping[str, str]:
+        """Return lock → its holder."""
+        return self._access.ask_live(lambda live: live.held_locks(), {})
+
+    def breakers(self) -> tuple[Breaker, ...]:
+        """Return the circuit breakers that are not at rest."""
+        return self._access.ask_live(lambda live: live.breakers(), ())
+
+    def breaker_resets(self, limit: int) -> tuple[Reset, ...]:
+        """Return the circuit breakers that were closed by hand, latest first."""
+        return self._access.ask_live(lambda live: live.breaker_resets(limit), ())
+
+    def messages_for(self, repo: str) -> int:
+        """Return the number of messages that wait for the repository."""
+        return self._access.ask_live(lambda live: live.messages_for(repo), 0)
+
+
+class Facade(EcosystemAccess):
+    """`runs` and `run` steer runs, `manager` edits the file, `planner` looks ahead, `live` looks at this moment.
+
+    Locks, messages, breakers and shared values are those of `connection`.
     """
-
-    def __init__(
-        self,
-        ecosystem: str | Path | None = None,
-        redis_url: str | None = None,
-        *,
-        warn: Callable[[str], object] = logger.warning,
-    ) -> None:
-        """`ecosystem`: the file; else the one of this folder, or of a folder above. `redis_url` precedes all settings."""
-        self._named = None if ecosystem is None else Path(ecosystem)
-        self._flags = {"redis_url": redis_url}
-        self._warn = warn
-        self._url: str | None = None
-        self._connection: Connection | None = None
-
-    # The file
-
-    @cached_property
-    def path(self) -> Path:
-        """Return the ecosystem file. Raises NotFound."""
-        from coordination.ecosystem.document import find
-
-        return find(Path.cwd(), self._named)
-
-    @property
-    def has_file(self) -> bool:
-        try:
-            return bool(self.path)
-        except NotFound:
-            return False
-
-    @property
-    def document(self) -> Document:
-        """Return the file, parsed and validated. Raises NotFound, InvalidFile."""
-        return self._document
-
-    @cached_property
-    def _document(self) -> Document:
-        from coordination.ecosystem.document import load
-
-        document = load(self.path)
-        gc.freeze()  # 10,000 todos stay until the end: looking through them for garbage took 0.1 s of a command
-        return document
-
-    @property
-    def manager(self) -> CoordinationManager:
-        """Return the records of the file, with the todos that runs execute in progress."""
-        return self._manager
-
-    @cached_property
-    def _manager(self) -> CoordinationManager:
-        from coordination.tracker.manager import CoordinationManager
-
-        return CoordinationManager(self.document, executing=self.live.executing)
-
-    @cached_property
-    def settings(self) -> Settings:
-        """Return the settings of the file and the environment.
-
-        Without a file they are those of the environment, if it names a Redis. A broken file is passed over with a warning: while
-        it is edited, people still steer their runs.
-        """
-        from coordination.settings import read_settings
-
-        try:
-            return read_settings(self.document.ecosystem.settings, self._flags, folder=self.path.parent)
-        except InvalidFile:
-            self._warn(f"{self.path} is invalid, so its settings are not read; see: coord validate")
-            return read_settings({}, self._flags, folder=self.path.parent)
-        except NotFound:
-            settings = read_settings({}, self._flags)
-            if self._named or not settings.redis_url:
-                raise
-            return settings
-
-    @cached_property
-    def ecosystem_id(self) -> str:
-        """Return `coordination.id` of the file; empty without a file that can be read."""
-        try:
-            return self.document.ecosystem.coordination.id or ""
-        except (InvalidFile, NotFound):
-            return ""
-
-    # This machine and Redis
-
-    @cached_property
-    def local(self) -> Local:
-        """Return the processes of this machine that belong to the file."""
-        from coordination.operations.local import Local
-
-        return Local(self.path, self.settings)
-
-    @property
-    def state(self) -> Path:
-        """Return the folder where a worker of this machine keeps worktrees and logs."""
-        from coordination.operations.folder import STATE_FOLDER
-
-        return self.local.state if self.has_file else Path(STATE_FOLDER)
-
-    @property
-    def redis_url(self) -> str:
-        """Return the Redis to use; start the embedded server if none is configured."""
-        if self._url is None:
-            self._url = self.settings.redis_url or self.local.ensure_server()
-        return self._url
-
-    def running_redis(self) -> str | None:
-        """Return the Redis that is configured, or the embedded server if it runs; start nothing."""
-        from coordination.operations.glance import running_redis
-
-        return running_redis(self.path, self.settings)
-
-    @property
-    def connection(self) -> Connection:
-        """Return the connection; the same for as long as Redis has the same address."""
-        url = self.redis_url
-        if self._connection is None or self._connection.url != url:
-            from coordination.runs.connection import Connection
-
-            self._connection = Connection(url, self.settings, self.ecosystem_id)
-        return self._connection
-
-    @contextmanager
-    def reached(self) -> Iterator[Connection]:
-        """Open Redis for the block; its errors become Unreachable."""
-        from coordination.backend.client import reaching
-
-        connection = self.connection
-        with reaching(connection.url):
-            yield connection
-
-    @contextmanager
-    def answering(self) -> Iterator[Connection]:
-        """Open Redis as `reached` does, and ask first whether it answers: managers wait out an outage, and a person would wait too."""
-        with self.reached() as connection:
-            connection.redis.ping()
-            yield connection
-
-    def start_worker(self, repos: Collection[str]) -> None:
-        """Start the embedded server and its worker; with a configured Redis, workers are somebody else's.
-
-        Raises UsageError where one of the repositories does not lie where the file says.
-        """
-        if self.has_file and not self.settings.redis_url:
-            self.manager.check_paths(repos)
-            self.ensure_worker()
-
-    def ensure_worker(self) -> None:
-        # Celery's client takes 0.2 s to import, the worker longer to start.
-        self._url = self.local.ensure_worker(meanwhile=lambda: import_module("coordination.runs.dispatch"))
-
-    def restarted(self) -> list[str]:
-        """Return what was started again here since the last call. Raises Unreachable where something is given up."""
-        return self.local.news() if "local" in self.__dict__ else []
-
-    def detach(self) -> None:
-        """Leave running what was started here, until `coord down`."""
-        if "local" in self.__dict__:
-            self.local.detach()
-
-    # Operations
 
     @cached_property
     def runs(self) -> Runs:
@@ -209,15 +80,7 @@ class Facade:
         return Planner(self)
 
     @cached_property
-    def subscribers(self) -> Subscribers:
-        """Return the functions to call with events of a run that is waited for."""
-        from coordination.api.events import Subscribers
-
-        return Subscribers()
-
-    @cached_property
     def live(self) -> LiveView:
-        from coordination.api.live import LiveView
 
         return LiveView(self)
 
@@ -252,10 +115,3 @@ class Facade:
 
         with self.reached() as connection:
             return restore(connection.cache.entries, Path(file), only_new=keep)
-
-    def close(self) -> None:
-        """Give back what was started for this process; a run that continues waits for the next worker."""
-        if self._connection:
-            self._connection.close()
-        if "local" in self.__dict__:
-            self.local.leave()

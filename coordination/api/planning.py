@@ -12,7 +12,7 @@ from coordination.planner.graph import PlanGraph, build
 from coordination.planner.selection import ALL, Selectors
 
 if TYPE_CHECKING:
-    from coordination.api.facade import Facade
+    from coordination.api.access import EcosystemAccess
     from coordination.planner.forecast import Forecast
     from coordination.runs.submission.dry_run import Outlook, Places
     from coordination.runs.submission.submit import Order
@@ -21,20 +21,20 @@ if TYPE_CHECKING:
 class Planner:
     """`coord.planner`."""
 
-    def __init__(self, facade: Facade) -> None:
-        self._facade = facade
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
 
     def graph(self, plan: str, wanted: Selectors = ALL) -> PlanGraph:
         """Return levels, critical path, and blocked todos with their blockers.
 
         Durations of earlier runs count where a Redis answers at once. Raises NotFound and PlanRefused.
         """
-        return self.with_durations(build(self._facade.document.ecosystem, plan, wanted))
+        return self.with_durations(build(self._access.document.ecosystem, plan, wanted))
 
     def with_durations(self, graph: PlanGraph) -> PlanGraph:
         from coordination.operations.glance import knowing
 
-        return knowing(self._facade.path, self._facade.settings, graph)
+        return knowing(self._access.path, self._access.settings, graph)
 
     def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
         """Return the hours that each strategy would take, the strategy that a sweep would take, and the bottlenecks."""
@@ -43,7 +43,7 @@ class Planner:
     def forecast_graph(self, graph: PlanGraph, *, max_parallel: int | None = None) -> Forecast:
         from coordination.planner.forecast import forecast
 
-        settings = self._facade.settings
+        settings = self._access.settings
         slots = settings.slots_beside(max_parallel or graph.plan.max_parallel)
         return forecast(graph, max_parallel=slots, margin=settings.levels_margin)
 
@@ -55,25 +55,25 @@ class Planner:
         from coordination.operations.checkup import not_carried
         from coordination.runs.submission.dry_run import outlook
 
-        facade = self._facade
-        if not facade.settings.redis_url:
-            facade.manager.check_paths(graph.repos)
+        access = self._access
+        if not access.settings.redis_url:
+            access.manager.check_paths(graph.repos)
         places, error = self._places(graph, accepted)
         return SweepPreview(
-            outlook=outlook(graph, order, facade.document.ecosystem, facade.settings, places),
+            outlook=outlook(graph, order, access.document.ecosystem, access.settings, places),
             unreachable=error,
             blocked=bool(graph.blocked),
-            too_large=not_carried(facade.document, facade.settings, _needed_elsewhere(graph)),
+            too_large=not_carried(access.document, access.settings, _needed_elsewhere(graph)),
         )
 
     def _places(self, graph: PlanGraph, accepted: Collection[str]) -> tuple[Places, Unreachable | None]:
         """Return where the workers are; with the embedded server this machine is the one, once a sweep has started it."""
         from coordination.runs.submission.dry_run import Place, places_of
 
-        facade = self._facade
-        configured = facade.settings.redis_url
+        access = self._access
+        configured = access.settings.redis_url
         error = None
-        if url := configured or facade.local.server.url:
+        if url := configured or access.local.server.url:
             try:
                 workers = self._workers(url, graph, accepted)
             except Unreachable as unreachable:
@@ -84,8 +84,8 @@ class Planner:
         if configured:
             unknown = "Redis, which does not answer" if error else "a worker"
             return dict.fromkeys(graph.repos, unknown), error
-        host = facade.settings.host or socket.gethostname()
-        paths = {repo.name: facade.document.repo_path(repo) for repo in facade.document.ecosystem.repos}
+        host = access.settings.host or socket.gethostname()
+        paths = {repo.name: access.document.repo_path(repo) for repo in access.document.ecosystem.repos}
         return {repo: (Place(host=host, path=str(paths[repo])),) for repo in graph.repos}, error
 
     def _workers(self, url: str, graph: PlanGraph, accepted: Collection[str]) -> Any:
@@ -94,12 +94,12 @@ class Planner:
         from coordination.runs.connection import Connection
         from coordination.runs.transactions import check_landed, refuse_conflicts
 
-        connection = Connection(url, self._facade.settings)
+        connection = Connection(url, self._access.settings)
         with reaching(url):
             refuse_conflicts(connection, graph.todos)
             workers = connection.presence.workers()
             if workers:
-                check_landed(connection, self._facade.document.ecosystem, graph, accepted, record=False)
+                check_landed(connection, self._access.document.ecosystem, graph, accepted, record=False)
         return workers
 
 

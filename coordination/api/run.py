@@ -13,9 +13,9 @@ from coordination.api.events import Event, event_of
 from coordination.backend.client import reaching
 from coordination.ecosystem.writeback import Written, write_back
 from coordination.environment import actor
-from coordination.errors import Conflict, NotFound
+from coordination.errors import Blocked, Conflict, NotFound
 from coordination.messages.live import BEGINNING
-from coordination.models import WriteBack
+from coordination.models import OnFailure, WriteBack
 from coordination.runs import transactions
 from coordination.runs.connection import Connection
 from coordination.runs.filings import file_outcome, keep_filings
@@ -28,18 +28,19 @@ from coordination.runs.views.raw_records import in_hand
 from coordination.text import did_you_mean
 
 if TYPE_CHECKING:
-    from coordination.api.facade import Facade
+    from coordination.api.access import EcosystemAccess
     from coordination.runs.retrying.named_checkpoints import NamedCheckpoint
+    from coordination.runs.retrying.retry_plan import CarryOver
     from coordination.runs.rollback import Prospect
 
 
 class Run:
     """A handle: it belongs to nobody here. A process that leaves changes nothing of the run, as long as its workers stay."""
 
-    def __init__(self, facade: Facade, run_id: str) -> None:
+    def __init__(self, access: EcosystemAccess, run_id: str) -> None:
         self.id = run_id
-        self._facade = facade
-        self._connection = facade.connection
+        self._access = access
+        self._connection = access.connection
         self._told = BEGINNING
 
     @contextmanager
@@ -180,10 +181,10 @@ class Run:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for event in self.follow(self._told):
             if event is None:
-                self._facade.restarted()
+                self._access.restarted()
             else:
                 self._told = event.id
-                self._facade.subscribers.tell(event_of(self.id, event))
+                self._access.subscribers.tell(event_of(self.id, event))
             if deadline is not None and time.monotonic() > deadline and not _is_end(event):
                 raise TimeoutError(f"run {self.id} has not ended within {timeout_s} s")
         if self._connection.settings.write_back is not WriteBack.NONE:
@@ -198,7 +199,7 @@ class Run:
         """Mark succeeded todos as completed in the file; todos that the run had completed and were undone, as pending."""
         with self._reached() as connection:
             outcome = file_outcome(connection.store, connection.reader.read(self.id))
-            written = write_back(self._facade.path, outcome, datetime.now(UTC))
+            written = write_back(self._access.path, outcome, datetime.now(UTC))
             keep_filings(connection.store, self.id, written.completed, written.reopened, written.left)
         return written
 
@@ -209,11 +210,11 @@ class Run:
 
     def resume(self, *, as_it_was: bool = False) -> None:
         """Raises PlanRefused where the file has another graph for its todos by now, unless it is to go on `as_it_was`."""
-        facade, store = self._facade, self._connection.store
-        if not as_it_was and facade.has_file and self.status() is RunStatus.PAUSED:
+        access, store = self._access, self._connection.store
+        if not as_it_was and access.has_file and self.status() is RunStatus.PAUSED:
             left = {todo.id for todo in self.view().todos if not todo.state.ended}
             with self._reached():
-                refuse_changed(store.brief(self.id), facade.document.ecosystem, left, f"resume {self.id}")
+                refuse_changed(store.brief(self.id), access.document.ecosystem, left, f"resume {self.id}")
         self._steer(store.resume, "resumed")
 
     def cancel(self) -> None:
@@ -236,7 +237,7 @@ class Run:
 
         Compensations that failed are tried again. Raises Conflict where another run has built on it, and stands.
         """
-        self._facade.start_worker(self.rollback_preview().repos)
+        self._access.start_worker(self.rollback_preview().repos)
         self.begin_rollback()
 
     def begin_rollback(self) -> str:
@@ -254,7 +255,7 @@ class Run:
 
         Raises UsageError without a reason; Conflict where a todo is no failed compensation; NotFound.
         """
-        self._facade.start_worker(self.rollback_preview().repos)
+        self._access.start_worker(self.rollback_preview().repos)
         self.begin_accept([todos] if isinstance(todos, str) else todos, reason)
 
     def begin_accept(self, todos: Collection[str], reason: str) -> None:
@@ -281,7 +282,7 @@ class Run:
         """Begin to undo what the run has begun since the checkpoint, or continue with that. `wait` returns when that has ended;
         then `coord.runs.retry` does it again. Raises NotFound; Conflict as `rollback` does.
         """
-        self._facade.start_worker(self.restore_preview(name).repos)
+        self._access.start_worker(self.restore_preview(name).repos)
         return self.undo_to(name)
 
     def undo_to(self, name: str) -> RunView:
@@ -300,17 +301,55 @@ class Run:
             self.wait(timeout_s)
         if self.view().status is RunStatus.ROLLBACK_FAILED:
             raise Conflict(f"not all of run {self.id} could be undone", f"look at it: coord show-run {self.id}")
-        return self._facade.runs.retry(self.id)
+        return self.retry()
+
+    # Retried
+
+    def retry(
+        self,
+        *,
+        on_failure: OnFailure | None = None,
+        max_parallel: int | None = None,
+        without: Collection[str] = (),
+        from_: str | Collection[str] = (),
+        as_it_was: bool = False,
+    ) -> Run:
+        """Start a run of what is left of this one: see `Runs.retry`."""
+        start = [from_] if isinstance(from_, str) else from_
+        left = self.prepare_retry(without=without, start=start, as_it_was=as_it_was)
+        if left.nothing_to_do:
+            raise Blocked(left.nothing_to_do, "coord sweep PLAN does what was added to the plan since")
+        self._access.start_worker(left.repos)
+        return self.start_retry(left, on_failure=on_failure, max_parallel=max_parallel)
+
+    def prepare_retry(
+        self, *, without: Collection[str] = (), start: Collection[str] = (), as_it_was: bool = False
+    ) -> CarryOver:
+        """Return what a retry would do. Raises as `Runs.retry` does."""
+        access = self._access
+        ecosystem = access.manager.document.ecosystem if access.has_file else None
+        with self._reached() as connection:
+            return transactions.plan_retry(
+                connection, self.id, ecosystem, without=without, start=start, as_it_was=as_it_was
+            )
+
+    def start_retry(
+        self, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
+    ) -> Run:
+        """Start a prepared retry on the workers that are there. Raises Conflict."""
+        with self._reached() as connection:
+            run_id = transactions.start_retry(connection, left, on_failure=on_failure, max_parallel=max_parallel)
+        return Run(self._access, run_id)
 
 
 def refused(wish: str, run: RunView) -> Conflict:
     """Return why the run cannot be paused, resumed or cancelled."""
     if run.status is RunStatus.ROLLING_BACK:
-        words = f"run {run.run_id} cannot be {wish}: it is being rolled back, and goes on in that direction"
-        return Conflict(words, f"follow it: coord watch {run.run_id}")
+        text = f"run {run.run_id} cannot be {wish}: it is being rolled back, and goes on in that direction"
+        return Conflict(text, f"follow it: coord watch {run.run_id}")
     if run.status.ended:
-        words = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"
-        return Conflict(words, f"look at it: coord show-run {run.run_id}")
+        text = f"run {run.run_id} cannot be {wish}: it ended as {run.status} at {run.finished_at}"
+        return Conflict(text, f"look at it: coord show-run {run.run_id}")
     if run.status is RunStatus.PAUSED:
         return Conflict(f"run {run.run_id} is paused already", f"go on with it: coord resume {run.run_id}")
     return Conflict(f"run {run.run_id} cannot be {wish}: it is {run.status}", f"follow it: coord watch {run.run_id}")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordination.api.events import Event
+from coordination.api.planning import Planner, SweepPreview
 from coordination.api.run import Run
 from coordination.backend.server_check import refuse_unfit
-from coordination.errors import Blocked, NotFound
+from coordination.errors import Blocked, CoordinationError, NotFound
 from coordination.models import OnFailure, Strategy, Verdict
 from coordination.planner.graph import PlanGraph, alone, build
 from coordination.planner.selection import ALL, Selectors, find_plan
 from coordination.runs import transactions
 from coordination.runs.export.received import LARGEST
 from coordination.runs.records import RunView, TodoState
+from coordination.runs.store import ms
 from coordination.runs.submission.conflicts import LeftOut, left_out
 from coordination.runs.submission.submit import Order, decide
 from coordination.runs.views.durations import learned
@@ -26,10 +28,9 @@ from coordination.runs.views.run_view import LAST
 from coordination.tracker.kinds import TODO
 
 if TYPE_CHECKING:
-    from coordination.api.facade import Facade
-    from coordination.api.planning import SweepPreview
+    from coordination.api.access import EcosystemAccess
     from coordination.runs.approvals import Decision
-    from coordination.runs.retrying.retry_plan import CarryOver
+    from coordination.runs.cleaning import Survey
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,8 @@ class Sweep:
 class Runs:
     """`coord.runs`. A run is named by its id, the beginning or end of it, or `last`."""
 
-    def __init__(self, facade: Facade) -> None:
-        self._facade = facade
+    def __init__(self, access: EcosystemAccess) -> None:
+        self._access = access
 
     # Started
 
@@ -111,7 +112,7 @@ class Runs:
         self, todo: str, timeout: timedelta | None = None, options: SweepOptions | None = None
     ) -> Sweep:
         """Return the run of one todo. Raises NotFound; PlanRefused."""
-        ecosystem = self._facade.manager.document.ecosystem
+        ecosystem = self._access.manager.document.ecosystem
         return self._decided(alone(ecosystem, TODO.get(ecosystem, todo), timeout), options or SweepOptions())
 
     def preview_sweep(
@@ -124,44 +125,45 @@ class Runs:
         accept: Collection[str] = (),
     ) -> SweepPreview:
         """Return what a sweep would do; write nothing, start nothing. Raises as `sweep` does."""
-        graph = self._facade.planner.with_durations(self._graph(plan, wanted, failed=failed))
+        planner = Planner(self._access)
+        graph = planner.with_durations(self._graph(plan, wanted, failed=failed))
         sweep = self._decided(graph, options or SweepOptions())
-        return self._facade.planner.preview(graph, sweep.order, accept)
+        return planner.preview(graph, sweep.order, accept)
 
     def make_ready(self, sweep: Sweep) -> Sweep:
         """Start the worker that a sweep needs, and plan it anew with the durations of earlier runs."""
-        self._facade.start_worker(sweep.graph.repos)
-        with self._facade.reached() as connection:
+        self._access.start_worker(sweep.graph.repos)
+        with self._access.reached() as connection:
             refuse_unfit(connection.redis, connection.url)  # a server that is of no use is asked nothing
             graph = sweep.graph.knowing(learned(connection.redis, connection.keys, sweep.graph.unknown))
         return self._decided(graph, sweep.options) if graph.learned else replace(sweep, graph=graph)
 
     def start(self, sweep: Sweep, accept: Collection[str] = ()) -> Run:
         """Start a prepared run. Raises Conflict; NotLanded."""
-        ecosystem = self._facade.manager.document.ecosystem
-        with self._facade.reached() as connection:
-            return Run(self._facade, transactions.start_run(connection, ecosystem, sweep.graph, sweep.order, accept))
+        ecosystem = self._access.manager.document.ecosystem
+        with self._access.reached() as connection:
+            return Run(self._access, transactions.start_run(connection, ecosystem, sweep.graph, sweep.order, accept))
 
     def left_out(self, sweep: Sweep) -> tuple[LeftOut, ...]:
         """Return the local changes that a run would not contain. Raises GitRefused."""
-        document = self._facade.document
+        document = self._access.document
         places = ((repo, document.repo_path(repo)) for repo in document.ecosystem.repos)
         return left_out(sweep.graph.todos.values(), places)
 
     def _graph(self, plan: str, wanted: Selectors, *, failed: bool) -> PlanGraph:
-        ecosystem = self._facade.manager.document.ecosystem
+        ecosystem = self._access.manager.document.ecosystem
         if failed:
             find_plan(ecosystem, plan)  # a misspelt plan was not swept either: that is not the error to report
             wanted = replace(wanted, failed=self._failed_of(plan))
         return build(ecosystem, plan, wanted)
 
     def _decided(self, graph: PlanGraph, options: SweepOptions) -> Sweep:
-        order = decide(graph, settings=self._facade.settings, **vars(options))
+        order = decide(graph, settings=self._access.settings, **vars(options))
         return Sweep(graph=graph, order=order, options=options)
 
     def _failed_of(self, plan: str) -> tuple[str, ...]:
         """Return the todos of the plan's latest run that began and did not succeed."""
-        with self._facade.reached() as connection:
+        with self._access.reached() as connection:
             for run_id in connection.redis.zrevrange(connection.keys.runs, 0, -1):
                 if connection.redis.hget(connection.keys.run(run_id).meta, "plan_id") == plan:
                     todos = connection.reader.read(run_id).todos
@@ -186,48 +188,20 @@ class Runs:
 
         Raises Blocked where nothing is left; PlanRefused; UsageError; Conflict where the run goes on, or was retried already.
         """
-        start = [from_] if isinstance(from_, str) else from_
-        left = self.prepare_retry(run, without=without, start=start, as_it_was=as_it_was)
-        if left.nothing_to_do:
-            raise Blocked(left.nothing_to_do, "coord sweep PLAN does what was added to the plan since")
-        self._facade.start_worker(left.repos)
-        return self.start_retry(left, on_failure=on_failure, max_parallel=max_parallel)
-
-    def prepare_retry(
-        self,
-        run: str = LAST,
-        *,
-        without: Collection[str] = (),
-        start: Collection[str] = (),
-        as_it_was: bool = False,
-    ) -> CarryOver:
-        """Return what a retry would do. Raises as `retry` does."""
-        facade = self._facade
-        with facade.reached() as connection:
-            run_id = connection.reader.resolve(run)
-            ecosystem = facade.manager.document.ecosystem if facade.has_file else None
-            return transactions.plan_retry(
-                connection, run_id, ecosystem, without=without, start=start, as_it_was=as_it_was
-            )
-
-    def start_retry(
-        self, left: CarryOver, *, on_failure: OnFailure | None = None, max_parallel: int | None = None
-    ) -> Run:
-        """Start a prepared retry on the workers that are there. Raises Conflict."""
-        with self._facade.reached() as connection:
-            run_id = transactions.start_retry(connection, left, on_failure=on_failure, max_parallel=max_parallel)
-            return Run(self._facade, run_id)
+        return self.get(run).retry(
+            on_failure=on_failure, max_parallel=max_parallel, without=without, from_=from_, as_it_was=as_it_was
+        )
 
     # Found
 
     def get(self, run: str = LAST) -> Run:
         """Raises NotFound."""
-        with self._facade.reached() as connection:
-            return Run(self._facade, connection.reader.resolve(run))
+        with self._access.reached() as connection:
+            return Run(self._access, connection.reader.resolve(run))
 
     def list(self, limit: int = 20) -> list[RunView]:
         """Return the newest, without their todos."""
-        with self._facade.reached() as connection:
+        with self._access.reached() as connection:
             return connection.reader.list(limit)
 
     def events(self, run: str = LAST) -> Iterator[Event]:
@@ -238,7 +212,7 @@ class Runs:
         """Return live runs by status, their todos by state, messages and workers by repository, and all counters."""
         from coordination.runs.views.metrics import CensusTaker
 
-        with self._facade.reached() as connection:
+        with self._access.reached() as connection:
             census = CensusTaker(connection.redis, connection.keys).take()
         workers: Counter[str] = Counter()
         for (_, repo), number in census.workers.items():
@@ -269,8 +243,8 @@ class Runs:
         from coordination.runs.export.file import load
 
         received = load(Path(file), max_bytes)
-        with self._facade.reached() as connection:
-            return Run(self._facade, transactions.import_run(connection, received))
+        with self._access.reached() as connection:
+            return Run(self._access, transactions.import_run(connection, received))
 
     # Undone
 
@@ -286,31 +260,77 @@ class Runs:
         found.accept(todos, reason)
         return found
 
+    # Cleaned up
+
+    def survey(
+        self,
+        runs: Sequence[str] = (),
+        *,
+        merged: bool = False,
+        older_than: timedelta | None = None,
+        branches: bool = True,
+    ) -> Survey:
+        """Return what these runs, or all ended ones, have left on the workers' machines. `merged`: only runs whose work is all in
+        other branches.
+
+        Starts the embedded server's worker, which is the one that can look. Raises Conflict for a run that goes on.
+        """
+        from coordination.runs.cleaning import Cleaning
+
+        if self._access.has_file:
+            self._start_worker_to_clean()
+        with self._access.reached() as connection:
+            cleaning = Cleaning(connection.store)
+            found = cleaning.survey(runs, branches=branches)
+            return found.only(merged=merged, before_ms=cleaning.now_ms - ms(older_than) if older_than else None)
+
+    def clean(self, survey: Survey, *, branches: bool = True) -> Survey:
+        """Remove what a survey found, as far as it can go; return what went and what stayed."""
+        from coordination.runs.cleaning import Cleaning
+
+        with self._access.reached() as connection:
+            return Cleaning(connection.store).remove(survey, branches=branches)
+
+    def forget_results(self) -> None:
+        """Empty the result cache: todos with a `cache` run again."""
+        from coordination.cache.entries import RESULTS, Store
+
+        with self._access.reached() as connection:
+            Store(connection.redis, self._access.settings.namespace, RESULTS).clear()
+
+    def _start_worker_to_clean(self) -> None:
+        """Start the worker. A full disk is no obstacle where the server is there: cleaning makes room."""
+        try:
+            self._access.ensure_worker()
+        except CoordinationError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+
     # Decided by a person
 
     def complete(self, todo: str, run: str | None = None) -> Run:
         """Complete a manual todo that a person has done; return the run that goes on."""
         from coordination.runs import approvals
 
-        with self._facade.reached() as connection:
+        with self._access.reached() as connection:
             named = connection.reader.resolve(run) if run else None
-            return Run(self._facade, approvals.complete(connection, todo, named))
+            return Run(self._access, approvals.complete(connection, todo, named))
 
     def approve(self, todo: str, run: str | None = None, comment: str = "") -> Run:
         """Approve a todo or milestone that waits at a gate, or a manual todo that a person has done; return the run.
 
         Raises NotFound; Conflict; UsageError where nothing waits for approval or several runs do and none is named.
         """
-        return Run(self._facade, self.decide(Verdict.APPROVE, todo, run, comment).run_id)
+        return Run(self._access, self.decide(Verdict.APPROVE, todo, run, comment).run_id)
 
     def reject(self, todo: str, run: str | None = None, comment: str = "") -> Run:
         """Fail a todo that waits at a gate; the run's `on_failure` says what follows. Raises as `approve` does."""
-        return Run(self._facade, self.decide(Verdict.REJECT, todo, run, comment).run_id)
+        return Run(self._access, self.decide(Verdict.REJECT, todo, run, comment).run_id)
 
     def decide(self, verdict: Verdict, todo: str, run: str | None = None, comment: str = "") -> Decision:
         """Approve or reject; return who decided what in which run. Raises as `approve` does."""
         from coordination.runs import approvals
 
-        with self._facade.reached() as connection:
+        with self._access.reached() as connection:
             named = connection.reader.resolve(run) if run else None
             return approvals.decide(connection, verdict, todo, named, comment)

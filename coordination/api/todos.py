@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from coordination.errors import Conflict, Unreachable
 
 if TYPE_CHECKING:
-    from coordination.api.facade import Facade
+    from coordination.api.access import EcosystemAccess
     from coordination.runs.approvals import Found
     from coordination.runs.connection import Connection
     from coordination.tracker.records import Edited
@@ -24,16 +24,16 @@ class Completed:
     run_id: str | None = None
 
 
-def complete_todo(facade: Facade, todo: str, hours: float | None = None) -> Completed:
+def complete_todo(access: EcosystemAccess, todo: str, hours: float | None = None) -> Completed:
     """Raises Conflict while a run executes the todo, and what the manager and `approvals.complete` raise."""
-    manager = facade.manager
+    manager = access.manager
     manager.get_todo(todo)
-    url = facade.running_redis()
+    url = access.running_redis()
     if url is None:
         return Completed(edited=manager.complete_todo(todo, hours))
     from coordination.runs import approvals
 
-    with _connected(facade, url, todo) as connection:
+    with _connected(access, url, todo) as connection:
         live = connection.store.live_runs()
         found = approvals.find_runs_of(connection.redis, connection.keys, todo, live)
         executing = [one for one in found if not one.state.ended]
@@ -48,13 +48,13 @@ def complete_todo(facade: Facade, todo: str, hours: float | None = None) -> Comp
 
 
 @contextmanager
-def _connected(facade: Facade, url: str, todo: str) -> Iterator[Connection]:
+def _connected(access: EcosystemAccess, url: str, todo: str) -> Iterator[Connection]:
     """Connect to a Redis that runs, without becoming one of its users."""
     from coordination.backend.client import reaching
     from coordination.runs.connection import Connection
 
     try:
-        with closing(Connection(url, facade.settings)) as connection, reaching(url):
+        with closing(Connection(url, access.settings)) as connection, reaching(url):
             yield connection
     except Unreachable as error:
         in_file = f"or only in the file: coord update-todo {todo} --status completed"

@@ -1,4 +1,4 @@
-"""The `coord` command. Commands parse, call one deed and print; each family's module is imported when it is called.
+"""The `coord` command. Commands parse, call one operation and print; each family's module is imported when it is called.
 
 | file | |
 |---|---|

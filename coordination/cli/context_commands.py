@@ -18,7 +18,7 @@ from coordination.api import Context, Kept, Scope, TodoContext, todo_context
 from coordination.api.facade import Facade
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration
-from coordination.cli.screen.output import Form, as_json_option, print_facts, print_json, shown
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_facts, print_json
 from coordination.cli.screen.tables import print_table
 from coordination.errors import CoordinationError, UsageError
 from coordination.settings import refuse_in_todo
@@ -89,7 +89,7 @@ def set_(
 @click.argument("pattern", default="*")
 @as_regex
 @of_a_context
-@shown(Kept)
+@output_options(Kept)
 def list_(found: Context | TodoContext, pattern: str, regex: bool, scope: Scope | None, form: Form) -> None:
     """List the keys that are to be seen, or those that fit PATTERN (`build.*`)."""
     kept = list(found.list(".*" if regex and pattern == "*" else pattern, scope=scope, regex=regex))

@@ -69,7 +69,7 @@ def _queues(facts: Facts, repo: str) -> dict[str, int]:
 
 def _waits(run: RunView) -> Iterator[str]:
     for wait in waits(run):
-        yield wait.words.partition("\n")[0]
+        yield wait.text.partition("\n")[0]
 
 
 def _print(facts: Facts, found: Sequence[Finding]) -> None:

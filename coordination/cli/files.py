@@ -56,9 +56,9 @@ def validate(call: CliContext, strict: bool, as_json: bool) -> int:
             err=True,
         )
     counts = {"repos": document.ecosystem.repos, "plans": declared.plans, "todos": declared.todos}
-    words = ", ".join(f"{name} {len(found)}" for name, found in {**counts, "warnings": warnings}.items())
+    text = ", ".join(f"{name} {len(found)}" for name, found in {**counts, "warnings": warnings}.items())
     wrong = strict and bool(warnings)
-    click.echo(f"{document.path} is {'not ' if wrong else ''}valid: {words}", err=wrong)
+    click.echo(f"{document.path} is {'not ' if wrong else ''}valid: {text}", err=wrong)
     return InvalidFile.exit_code if wrong else 0
 
 

@@ -14,11 +14,11 @@ from pydantic import BaseModel, ConfigDict
 from rich_click import command
 
 from coordination.api import LOCK, Held, Holder, Released, ResourceStats
-from coordination.cli.completing import breaker_names, lock_names
+from coordination.cli.completion import breaker_names, lock_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.prompts import on_a_terminal
 from coordination.cli.screen import blocks
-from coordination.cli.screen.output import Form, as_json_option, print_json, shown
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
 from coordination.environment import actor
 from coordination.errors import UsageError
@@ -48,7 +48,7 @@ class ResourceView(BaseModel):
     "--resources", is_flag=True, help="Resources and seats in repositories, too, where nobody waits for them."
 )
 @click.option("--released", is_flag=True, help="What was taken from its holder with release-lock, latest first.")
-@shown(Held)
+@output_options(Held)
 @click.pass_obj
 def list_locks(call: CliContext, resources: bool, released: bool, form: Form) -> None:
     """List the locks that are held: by whom, since when, for how long unless renewed, and who waits for them."""
@@ -67,7 +67,7 @@ def list_locks(call: CliContext, resources: bool, released: bool, form: Form) ->
 
 
 @command()
-@shown(ResourceView)
+@output_options(ResourceView)
 @click.pass_obj
 def list_resources(call: CliContext, form: Form) -> None:
     """List the resources that the file declares: how much there is, in use, waited for."""
@@ -96,7 +96,7 @@ def release_lock(call: CliContext, name: str | None, owner: str | None, force: b
     with call.coord.answering() as connection:
         locks = connection.locks
         found = locks.held_by(owner, force=force) if owner is not None else (locks.breakable(name or "", force=force),)
-        if not (yes or all(map(_agreed, found))):
+        if not (yes or all(map(_confirm, found))):
             click.echo("nothing was released", err=True)
             return 1
         if owner is not None:
@@ -111,7 +111,7 @@ def release_lock(call: CliContext, name: str | None, owner: str | None, force: b
     return 0
 
 
-def _agreed(found: Held) -> bool:
+def _confirm(found: Held) -> bool:
     held = ", ".join(f"{holder.who} for {holder.age_s:.0f} s" for holder in found.holders)
     if not on_a_terminal():
         raise UsageError(f"{_named(found)} is held by {held}, and nobody was asked", "if it may be taken away: --yes")
@@ -198,7 +198,7 @@ def _print_resources(found: Sequence[ResourceView]) -> None:
 
 
 def _moment(at: datetime) -> str:
-    return blocks.shown(at)
+    return blocks.format_time(at)
 
 
 @command()

@@ -14,11 +14,11 @@ from rich_click import command
 
 from coordination.api import messages as operations
 from coordination.api.messages import ALL, NOTE, Gap, MessageView
-from coordination.cli.completing import repo_names
+from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration, text_or_stdin
 from coordination.cli.screen import blocks
-from coordination.cli.screen.output import Form, as_json_option, print_json, shown
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import Column, filled, print_table
 from coordination.errors import UsageError
 from coordination.text import counted
@@ -82,7 +82,7 @@ def send_message(
     "--register", is_flag=True, help="Keep what is sent to TO from now on; for a repository of the file that is so."
 )
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1000), help="How many.")
-@shown(MessageView)
+@output_options(MessageView)
 @click.pass_obj
 def list_messages(
     call: CliContext,
@@ -161,7 +161,7 @@ def _row(message: MessageView, to: str | None) -> tuple[object, ...]:
         message.id.rpartition("/")[2],
         "" if to else message.to,
         message.sender,
-        blocks.shown(message.sent_at),
+        blocks.format_time(message.sent_at),
         message.type,
         message.priority or "",
         message.deliveries if message.deliveries > 1 else "",

@@ -1,4 +1,4 @@
-"""coord for AI agents: an MCP server whose tools are the library's deeds. Needs the extra `[mcp]`.
+"""coord for AI agents: an MCP server whose tools are the library's operations. Needs the extra `[mcp]`.
 
 | file | |
 |---|---|

@@ -72,14 +72,14 @@ class CutForecast(Forecast):
     """How many of the critical path are not here."""
 
 
-class ShownIssue(Issue):
+class IssueDetails(Issue):
     """An issue with everything that it waits for and holds up."""
 
     waits_for: tuple[Link, ...]
     holds_up: tuple[Link, ...]
 
 
-class ShownTodo(TodoInView):
+class TodoDetails(TodoInView):
     """A todo with everything that it waits for and holds up."""
 
     waits_for: tuple[Link, ...]
@@ -127,7 +127,7 @@ def cut_forecast(foreseen: Forecast, limit: int) -> CutForecast:
     return CutForecast(**{**whole, "critical_path": path[:limit]}, left_out=left_out)
 
 
-def shown(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:
+def with_details(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:
     """The record with what is computed beside its fields."""
     return kind(**dict(presentable(record)), **dict(chains), **more)
 
@@ -137,6 +137,6 @@ def edited(kind: type[M], change: Edited, **more: Any) -> M:
     return kind(**{**dict(presentable(change.record)), "ready": change.ready, "notes": change.notes, **more})
 
 
-def given(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
+def given_fields(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
     """Of a tool's arguments (its `locals()` as it begins) the fields of which something was said; `others` are no fields."""
     return {name: value for name, value in arguments.items() if value is not None and name not in ("session", *others)}

@@ -25,7 +25,7 @@ QUIET = logging.DEBUG
 
 
 @contextmanager
-def told(kind: Refusal) -> Iterator[None]:
+def refusals(kind: Refusal) -> Iterator[None]:
     """What coord refuses reaches the client with its hint."""
     try:
         yield

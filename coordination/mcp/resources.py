@@ -16,7 +16,7 @@ from fastmcp.prompts import Prompt, PromptArgument
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from coordination.api import OPEN, CoordinationManager, hide_password
-from coordination.mcp.errors import told
+from coordination.mcp.errors import refusals
 from coordination.mcp.session import Session
 from coordination.models import HIDDEN, SECRET, Plan, Repo
 from coordination.settings import Settings
@@ -43,7 +43,7 @@ How to go about it:
 def add_prompts(server: FastMCP, session: Session) -> None:
     def plan_change(change: str, repos: str = "") -> str:
         """Plan a change across repositories: todos in order, from what is declared."""
-        with told(PromptError):
+        with refusals(PromptError):
             return _brief(session.coord.manager, change, [name.strip() for name in repos.split(",") if name.strip()])
 
     prompt = Prompt.from_function(plan_change, title="Plan this change across my repositories")
@@ -87,19 +87,19 @@ def add_resources(server: FastMCP, session: Session) -> None:
     @server.resource("coord://ecosystem", title="The ecosystem file", mime_type="application/yaml")
     def ecosystem() -> str:
         """ecosystem.yaml as it stands, but for passwords and tokens: repositories, issues, plans, todos, dependencies."""
-        with told(ResourceError):
+        with refusals(ResourceError):
             return presentable_text(session.coord.manager.document.text.decode())
 
     @server.resource("coord://runs/{run_id}", title="A run", mime_type="application/json")
     def run(run_id: str) -> str:
         """A run with all its todos, as JSON; `last` is the newest one."""
-        with told(ResourceError):
-            return session.seen(session.coord.runs.get(run_id)).model_dump_json(indent=2)
+        with refusals(ResourceError):
+            return session.view(session.coord.runs.get(run_id)).model_dump_json(indent=2)
 
     @server.resource("coord://runs/{run_id}/todos/{todo_id}/log", title="A todo's log", mime_type="text/plain")
     def log(run_id: str, todo_id: str) -> str:
         """What a todo wrote in a run, over all its attempts."""
-        with told(ResourceError):
+        with refusals(ResourceError):
             return "".join(session.coord.runs.get(run_id).log(todo_id))
 
 

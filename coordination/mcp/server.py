@@ -6,8 +6,10 @@ Nothing of ours is left then but what a run that goes on needs.
 from __future__ import annotations
 
 import contextlib
+import hmac
 import logging
 import os
+import secrets
 import signal
 import socket
 from collections.abc import Iterator
@@ -16,15 +18,37 @@ from types import FrameType
 
 import fastmcp
 from fastmcp import FastMCP
-from fastmcp.server.auth import TokenVerifier
+from fastmcp.server.auth import AccessToken, TokenVerifier
 
-from coordination.api import http_limits
+from coordination.api import Address, http_limits
 from coordination.mcp import resources
-from coordination.mcp.access import PATH, OneToken
-from coordination.mcp.declaring import declared
+from coordination.mcp.declaration import declared
 from coordination.mcp.errors import Arguments
 from coordination.mcp.session import Session
 from coordination.mcp.tools import coordination, runs, tracker
+
+PATH = "/mcp"
+
+
+class OneToken(TokenVerifier):
+    """Whoever has it may do everything."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__()
+        self._token = token.encode()
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        right = hmac.compare_digest(token.encode(), self._token)  # takes as long wherever they differ
+        return AccessToken(token=token, client_id="coord", scopes=[]) if right else None
+
+
+def new_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def url_of(at: Address) -> str:
+    return f"http://{at}{PATH}"
+
 
 INSTRUCTIONS = """\
 coord keeps one file, ecosystem.yaml, with the issues, plans, todos and dependencies of many git repositories, and carries

@@ -88,12 +88,12 @@ class Session:
                 self._opened.append(coord)
             return self._opened[-1]
 
-    def begun(self, run: Run, wait_s: float) -> RunView:
+    def detached(self, run: Run, wait_s: float) -> RunView:
         """A run that was started here: it goes on without us, and is seen through while we are there."""
         self.coord.detach()
-        return self.seen(run, wait_s)
+        return self.view(run, wait_s)
 
-    def seen(self, run: Run, wait_s: float = 0) -> RunView:
+    def view(self, run: Run, wait_s: float = 0) -> RunView:
         """As soon as it has ended, or as it stands after so long. Who waits for one that ended while nobody followed it
         has it marked in the file, as `coord watch` does.
         """

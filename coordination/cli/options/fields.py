@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from coordination.cli import completing
-from coordination.cli.completing import Complete
+from coordination.cli import completion
+from coordination.cli.completion import Complete
 from coordination.cli.options.values import (
     agent,
     as_written,
     gate,
-    hours,
     name_of,
     need,
     one_of,
+    parse_hours,
     text_or_stdin,
     whole,
     yes_or_no,
@@ -99,7 +99,7 @@ def _word(option: str, kind: type[StrEnum], panel: str = STANDING, field: str = 
         metavar="WORD",
         help=one_of(kind),
         panel=panel,
-        complete=completing.words(kind),
+        complete=completion.enum_values(kind),
     )
 
 
@@ -111,7 +111,7 @@ def _list(option: str, field: str, metavar: str, help_: str, panel: str, complet
         help=help_,
         panel=panel,
         many=Many.WORDS,
-        complete=completing.listed(complete),
+        complete=completion.listed(complete),
     )
 
 
@@ -123,7 +123,7 @@ def _repo(option: str, help_: str, panel: str = "What it says") -> Field:
         help=help_,
         required=True,
         panel=panel,
-        complete=completing.repo_names,
+        complete=completion.repo_names,
     )
 
 
@@ -146,19 +146,19 @@ ASSIGNEE = Field(
     metavar="NAME",
     help="Who is to do it.",
     panel=STANDING,
-    complete=completing.assignees,
+    complete=completion.assignees,
 )
 TARGET = Field(option="--target", field="target", metavar="DATE", help="When it is due: 2026-01-31.", panel=STANDING)
-LABEL = _list("--label", "labels", "LABEL", "Words to find it by.", STANDING, completing.labels)
-REPOS = _list("--repos", "repos", "REPO", "The repositories that it touches.", TIES, completing.repo_names)
-BLOCKED_BY = _list("--blocked-by", "blocked_by", "ID", "What it waits for.", TIES, completing.work_ids)
-BLOCKING = _list("--blocking", "blocking", "ID", "What waits for it.", TIES, completing.work_ids)
+LABEL = _list("--label", "labels", "LABEL", "Words to find it by.", STANDING, completion.labels)
+REPOS = _list("--repos", "repos", "REPO", "The repositories that it touches.", TIES, completion.repo_names)
+BLOCKED_BY = _list("--blocked-by", "blocked_by", "ID", "What it waits for.", TIES, completion.work_ids)
+BLOCKING = _list("--blocking", "blocking", "ID", "What waits for it.", TIES, completion.work_ids)
 CRITERION = Field(
     option="--criterion", field="acceptance_criteria", many=Many.SENTENCES, help="When it is done; may be repeated."
 )
 RESOURCE = replace(
     _list(
-        "--resource", "resources", "NAME[:N]", "What it holds while it runs; N of it.", WORK, completing.resource_names
+        "--resource", "resources", "NAME[:N]", "What it holds while it runs; N of it.", WORK, completion.resource_names
     ),
     read=need,
     name_of=name_of,
@@ -193,14 +193,14 @@ TODO = (
     ASSIGNEE,
     LABEL,
     _repo("--repo", "The repository.", TIES),
-    Field(option="--plan", field="plan", metavar="PLAN", help="The plan.", panel=TIES, complete=completing.plan_ids),
+    Field(option="--plan", field="plan", metavar="PLAN", help="The plan.", panel=TIES, complete=completion.plan_ids),
     BLOCKED_BY,
     BLOCKING,
     _work("--run", "action", "COMMAND", "By a command for sh."),
     _work("--prompt", "action", "TEXT", "By an agent that is told this.", agent),
     replace(_work("--manual", "action", "", "By a person: coord complete-todo."), flag={"type": "manual"}),
-    _work("--estimate", "estimated_hours", "HOURS", "How long it takes: 2h, 90m or 1.5.", hours),
-    _work("--hours", "actual_hours", "HOURS", "How long it took.", hours),
+    _work("--estimate", "estimated_hours", "HOURS", "How long it takes: 2h, 90m or 1.5.", parse_hours),
+    _work("--hours", "actual_hours", "HOURS", "How long it took.", parse_hours),
     GATE,
     TIMEOUT,
     RESOURCE,
@@ -225,7 +225,7 @@ MILESTONE = (
     Field(option="--due", field="due", metavar="DATE", help="When it is due.", panel=MILESTONES),
     replace(CRITERION, field="completion_criteria", panel=MILESTONES),
     replace(CRITERION, option="--deliverable", field="deliverables", help="What is there then.", panel=MILESTONES),
-    _list("--blocked-by", "dependencies", "ID", "What it waits for.", MILESTONES, completing.milestone_ids),
+    _list("--blocked-by", "dependencies", "ID", "What it waits for.", MILESTONES, completion.milestone_ids),
     replace(GATE, panel=MILESTONES),
 )
 

@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from coordination.api import Selectors
-from coordination.cli import completing
-from coordination.cli.completing import Complete, listed, repo_names, roles, tags, todo_ids
+from coordination.cli import completion
+from coordination.cli.completion import Complete, listed, repo_names, roles, tags, todo_ids
 from coordination.cli.options.values import one_of
 from coordination.errors import UsageError
 
@@ -24,7 +24,7 @@ Command = Callable[..., Any]
 
 def by_word(option: str, kind: type[StrEnum]) -> Callable[[Command], Command]:
     """A field that has one of a few words."""
-    return _filter(option, "WORD,…", f"Any of {one_of(kind)}", completing.words(kind))
+    return _filter(option, "WORD,…", f"Any of {one_of(kind)}", completion.enum_values(kind))
 
 
 def by_name(option: str, help_: str) -> Callable[[Command], Command]:
@@ -33,15 +33,15 @@ def by_name(option: str, help_: str) -> Callable[[Command], Command]:
 
 
 NAMES: dict[str, Complete] = {
-    "--repo": completing.repo_names,
-    "--consumer": completing.repo_names,
-    "--provider": completing.repo_names,
-    "--assignee": completing.assignees,
-    "--label": completing.labels,
-    "--plan": completing.plan_ids,
-    "--dep": completing.dependency_ids,
-    "--tag": completing.tags,
-    "--role": completing.roles,
+    "--repo": completion.repo_names,
+    "--consumer": completion.repo_names,
+    "--provider": completion.repo_names,
+    "--assignee": completion.assignees,
+    "--label": completion.labels,
+    "--plan": completion.plan_ids,
+    "--dep": completion.dependency_ids,
+    "--tag": completion.tags,
+    "--role": completion.roles,
 }
 
 

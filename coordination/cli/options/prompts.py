@@ -48,5 +48,5 @@ def _answer(known: Sequence[str], said: str) -> str:
 
 
 def _example(missing: Iterable[Field]) -> str:
-    words = " ".join(f"{field.option} {field.metavar}" for field in missing)
-    return f"{click.get_current_context().command_path} {words}; or --from-file FILE"
+    text = " ".join(f"{field.option} {field.metavar}" for field in missing)
+    return f"{click.get_current_context().command_path} {text}; or --from-file FILE"

@@ -85,7 +85,7 @@ def read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
-def hours(text: str) -> float:
+def parse_hours(text: str) -> float:
     """`2h`, `90m`, `1d` (24 h); a bare number is hours, as in the file."""
     match = _HOURS.fullmatch(text.strip())
     if not match:

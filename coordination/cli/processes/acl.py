@@ -12,7 +12,7 @@ import click
 from rich_click import command
 
 from coordination.api.machine import acl_line
-from coordination.cli.completing import repo_names
+from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
 from coordination.errors import NotFound, UsageError
 

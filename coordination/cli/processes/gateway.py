@@ -74,12 +74,12 @@ def gateway(
         _serve(call, listen, pages)
 
 
-def _serve(call: CliContext, words: str, pages: tuple[str, ...]) -> None:
+def _serve(call: CliContext, text: str, pages: tuple[str, ...]) -> None:
     from coordination.api import Address, listen
     from coordination.gateway.access import origin_of
     from coordination.gateway.app import open_gateway, serve
 
-    host, port = parse("--listen", words)
+    host, port = parse("--listen", text)
     at = Address(host=host, port=port)
     origins = [origin_of(page) for page in pages]
     made, limits = open_gateway(call.coord.redis_url, call.coord.settings, origins)
@@ -122,7 +122,7 @@ def _list(call: CliContext, *, as_json: bool) -> None:
             [{"recipient": grant.recipient, "since": _moment(grant), "topics": grant.topics} for grant in grants]
         )
     else:
-        rows = [(grant.recipient, blocks.shown(_moment(grant)), ", ".join(grant.topics)) for grant in grants]
+        rows = [(grant.recipient, blocks.format_time(_moment(grant)), ", ".join(grant.topics)) for grant in grants]
         print_table(("recipient", blocks.heading("since"), "topics"), rows)
 
 

@@ -13,7 +13,7 @@ import click
 from rich_click import command
 
 from coordination.api import hide_password
-from coordination.cli.completing import repo_names
+from coordination.cli.completion import repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.screen.output import print_flower
 from coordination.errors import CoordinationError, UsageError

@@ -52,8 +52,7 @@ def _serve_stdio(call: CliContext) -> None:
 
 def _serve_http(call: CliContext, http: str) -> None:
     from coordination.api import listen
-    from coordination.mcp.access import new_token, url_of
-    from coordination.mcp.server import over_http
+    from coordination.mcp.server import new_token, over_http, url_of
     from coordination.mcp.session import Session
 
     given = call.coord.settings.mcp_token
@@ -81,7 +80,7 @@ def _declared_url(call: CliContext) -> str | None:
 
 
 def _over_http(call: CliContext, http: str) -> Mapping[str, Any]:
-    from coordination.mcp.access import url_of
+    from coordination.mcp.server import url_of
 
     token = call.coord.settings.mcp_token or "the token that coord mcp says"
     return {"type": "http", "url": url_of(_address(http)), "headers": {"Authorization": f"Bearer {token}"}}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.api import RunStatus, RunView, TodoState, TodoView
-from coordination.cli.runs.summary import elsewhere, in_words, waits
+from coordination.cli.runs.summary import elsewhere, format_wait, waits
 from coordination.terminal import spelled
 from coordination.text import counted, listed
 
@@ -26,7 +26,7 @@ LINE_WIDTH = 160
 def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
     now = datetime.now(UTC)
     for wait in waits(view) if not view.status.ended else ():
-        click.echo(spelled(in_words(wait, now)), err=True)
+        click.echo(spelled(format_wait(wait, now)), err=True)
     for line in advice(view, run.branches(view), run.log_tail, worktrees / view.run_id):
         click.echo(spelled(line), err=True)
 
@@ -92,7 +92,7 @@ def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator
     if hint:
         yield f"  {hint.strip()}"
     else:
-        yield from (f"  | {line[:LINE_WIDTH]}" for line in last_words(tail))
+        yield from (f"  | {line[:LINE_WIDTH]}" for line in last_lines(tail))
         yield f"  all that it wrote: coord logs {run_id} {todo.id}"
     if worktree.is_dir():
         yield f"  its worktree: {worktree}"
@@ -100,7 +100,7 @@ def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator
         yield f"  it was carried out on host {todo.host}"
 
 
-def last_words(tail: str) -> list[str]:
+def last_lines(tail: str) -> list[str]:
     """The last lines of what a todo wrote itself; none where its end was cut off."""
     lines = [line.rstrip() for line in tail.splitlines()]
     if any(line.startswith("[coord] output cut here") for line in lines):

@@ -10,8 +10,8 @@ from datetime import timedelta
 import click
 from rich_click import command
 
-from coordination.api import Artifact, Kind, Survey, cleanup, in_words
-from coordination.cli.completing import run_ids
+from coordination.api import Artifact, Kind, Survey, in_words
+from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import duration
 from coordination.cli.screen.output import as_json_option, print_json
@@ -67,16 +67,16 @@ def clean(
         raise UsageError("--merged and --unmerged exclude each other", "leave one of them out")
     if merged and keep_branches:
         raise UsageError("--merged looks at branches, and --keep-branches does not", "leave one of them out")
-    survey = cleanup.survey(call.coord, runs, merged=merged, older_than=older_than, branches=not keep_branches)
+    survey = call.coord.runs.survey(runs, merged=merged, older_than=older_than, branches=not keep_branches)
     if yes and not (dry_run or unmerged):
         survey.refuse_only_copies()
     if dry_run or not survey.removable:
-        _show(survey, as_json=as_json)
+        _print_survey(survey, as_json=as_json)
     elif not (yes or sys.stdin.isatty()):
         raise UsageError("nobody is there to be asked", "look first: coord clean --dry-run; then: coord clean --yes")
-    elif yes or _agreed(survey):
-        survey = cleanup.remove(call.coord, survey, branches=not keep_branches)
-        _report(survey, as_json=as_json)
+    elif yes or _confirm(survey):
+        survey = call.coord.runs.clean(survey, branches=not keep_branches)
+        _print_result(survey, as_json=as_json)
     if survey.silent:
         raise Unreachable(
             f"no answer from {', '.join(survey.silent)}: what is there was not looked at or not removed",
@@ -89,11 +89,11 @@ def _forget_results(call: CliContext, *, alone: bool) -> None:
     """Nobody is asked: what is gone is made again."""
     if not alone:
         raise UsageError("--cache is about the results of all runs, and stands alone", "coord clean --cache")
-    cleanup.forget_results(call.coord)
+    call.coord.runs.forget_results()
     click.echo("forgotten: what todos with a cache came to", err=True)
 
 
-def _agreed(survey: Survey) -> bool:
+def _confirm(survey: Survey) -> bool:
     """Asked on the terminal, with the table before the question."""
     _print_found(survey)
     if survey.only_copies:
@@ -101,17 +101,17 @@ def _agreed(survey: Survey) -> bool:
     return click.confirm(f"remove {_counted(survey.removable)}?", err=True)
 
 
-def _show(survey: Survey, *, as_json: bool) -> None:
+def _print_survey(survey: Survey, *, as_json: bool) -> None:
     if as_json:
         print_json(_data(survey))
     elif survey.found:
         _print_found(survey)
     elif not survey.kept:
         click.echo("nothing is left of ended runs", err=True)
-    _say_left(survey)
+    _print_left(survey)
 
 
-def _report(done: Survey, *, as_json: bool) -> None:
+def _print_result(done: Survey, *, as_json: bool) -> None:
     if as_json:
         print_json(_data(done))
     removed = [remnant for remnant in done.found if remnant.gone]
@@ -119,10 +119,10 @@ def _report(done: Survey, *, as_json: bool) -> None:
         click.echo(f"removed on {host}: {_counted(r for r in removed if r.host == host)}", err=True)
     for kept in (remnant for remnant in done.found if not remnant.gone):
         click.echo(f"kept on {kept.host}: the {kept.kind} of run {kept.run} {kept.path}: {kept.stays}", err=True)
-    _say_left(done)
+    _print_left(done)
 
 
-def _say_left(survey: Survey) -> None:
+def _print_left(survey: Survey) -> None:
     if survey.kept:
         runs = len({r.run for r in survey.kept})
         what = "run is" if runs == 1 else "runs are"
@@ -154,9 +154,9 @@ def _data(survey: Survey) -> dict[str, object]:
 def _counted(remnants: Iterable[Artifact]) -> str:
     remnants = list(remnants)
     counts = Counter(remnant.kind for remnant in remnants)
-    words = [f"{counts[kind]} {WORDS[kind][counts[kind] > 1]}" for kind in Kind if counts[kind]]
+    text = [f"{counts[kind]} {WORDS[kind][counts[kind] > 1]}" for kind in Kind if counts[kind]]
     size = sum(remnant.bytes for remnant in remnants)
-    return ", ".join(words) + (f" ({_size(size)})" if size else "")
+    return ", ".join(text) + (f" ({_size(size)})" if size else "")
 
 
 def _size(size: float) -> str:

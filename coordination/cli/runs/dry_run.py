@@ -44,8 +44,8 @@ def print_outlook(found: Outlook) -> None:
         click.echo()
     if found.rest:
         print_table(("would not run", "repo", "why"), ((r.id, r.repo, r.why) for r in found.rest))
-    for words in _waits(found):
-        click.echo(words, err=True)
+    for text in _waits(found):
+        click.echo(text, err=True)
 
 
 def _print_steps(steps: Sequence[Step]) -> None:

@@ -13,11 +13,11 @@ import click
 from rich_click import RichGroup, command
 
 from coordination.api import RunStatus
-from coordination.cli.completing import run_ids, todo_ids
+from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import choice
-from coordination.cli.runs.following import Following
-from coordination.cli.runs.looking import the_run
+from coordination.cli.runs.inspection import the_run
+from coordination.cli.runs.progress import Following
 from coordination.cli.runs.summary import BLOCKED, SOME_FAILED, print_run
 from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen import blocks
@@ -64,13 +64,15 @@ def retry(
     Mend it in the file (a todo's action, timeout, env), on the repository's branch, or by a commit on coord/RUN in the
     worktree that the run has left.
     """
-    left = call.coord.runs.prepare_retry(run, without=without, start=start, as_it_was=as_it_was)
+    ended = call.coord.runs.get(run)
+    left = ended.prepare_retry(without=without, start=start, as_it_was=as_it_was)
     policy = OnFailure(on_failure) if on_failure else None
-    return _execute(call, left, on_failure=policy, jobs=jobs, detach=detach, as_json=as_json)
+    return _execute(call, ended, left, on_failure=policy, jobs=jobs, detach=detach, as_json=as_json)
 
 
 def _execute(
     call: CliContext,
+    ended: Run,
     left: CarryOver,
     *,
     on_failure: OnFailure | None = None,
@@ -84,7 +86,7 @@ def _execute(
     call.coord.start_worker(left.repos)
 
     def begin() -> Run:
-        run = call.coord.runs.start_retry(left, on_failure=on_failure, max_parallel=jobs)
+        run = ended.start_retry(left, on_failure=on_failure, max_parallel=jobs)
         _print_started(run.id, left)
         return run
 
@@ -145,7 +147,7 @@ def list_(call: CliContext, run: str, as_json: bool) -> None:
         print_json([asdict(one) for one in found])
     else:
         columns = ("name", blocks.heading("at"), "by", "succeeded")
-        print_table(columns, [(one.name, blocks.shown(one.at), one.by, len(one.succeeded)) for one in found])
+        print_table(columns, [(one.name, blocks.format_time(one.at), one.by, len(one.succeeded)) for one in found])
 
 
 @checkpoint.command("restore")
@@ -188,4 +190,4 @@ def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_
         return SOME_FAILED
     if preview.todos or ended.rollback:
         click.echo(f"coord/{found.id}, its branch, still holds what was undone: merge the next run's", err=True)
-    return _execute(call, call.coord.runs.prepare_retry(found.id), as_json=as_json)
+    return _execute(call, found, found.prepare_retry(), as_json=as_json)

@@ -10,9 +10,9 @@ import click
 from rich_click import command
 
 from coordination.api import Prospect, RunStatus, RunView
-from coordination.cli.completing import todo_ids
+from coordination.cli.completion import todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.runs.looking import the_run
+from coordination.cli.runs.inspection import the_run
 from coordination.cli.runs.summary import SOME_FAILED, print_run
 from coordination.cli.runs.sweep import see_through, write_back
 from coordination.cli.screen.output import as_json_option, print_json
@@ -60,7 +60,7 @@ def rollback(
         return _print_preview(preview, as_json=as_json)
     if preview.status is RunStatus.ROLLED_BACK and not accepted:
         return _undone_before(call, found, as_json=as_json)
-    if not accepted and not _agreed(preview, yes=yes):
+    if not accepted and not _confirm(preview, yes=yes):
         return 1
     if call.coord.has_file and preview.todos:
         call.coord.ensure_worker()
@@ -103,26 +103,26 @@ def _print_preview(found: Prospect, *, as_json: bool) -> int:
     if as_json:
         print_json({**asdict(found), "branches": found.branches})
     else:
-        _say(found)
+        _print_todos(found)
     return 0
 
 
-def _agreed(found: Prospect, *, yes: bool) -> bool:
+def _confirm(found: Prospect, *, yes: bool) -> bool:
     """What would be undone is said in any case, and asked on a terminal."""
     if found.status is RunStatus.ROLLING_BACK:
         return True
-    _say(found)
+    _print_todos(found)
     return not found.todos or yes or not sys.stdin.isatty() or click.confirm("undo that?", err=True)
 
 
-def _say(found: Prospect) -> None:
+def _print_todos(found: Prospect) -> None:
     if not found.todos:
         click.echo(f"run {found.run_id} has begun nothing: there is nothing to undo", err=True)
         return
     what = f"{counted(len(found.todos), 'todo')} of run {found.run_id} in {listed(found.repos)}"
     click.echo(f"{what}: undone in reverse order", err=True)
     click.echo(f"  branches that go, with their worktrees: {', '.join(found.branches)}", err=True)
-    for todo, words in found.compensations.items():
-        click.echo(f"  {todo} is undone by: {spelled(words)}", err=True)
+    for todo, text in found.compensations.items():
+        click.echo(f"  {todo} is undone by: {spelled(text)}", err=True)
     if found.helpless:
         click.echo(f"  nothing undoes {listed(found.helpless)}: that is left to you, with --accept", err=True)

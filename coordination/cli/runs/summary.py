@@ -1,6 +1,6 @@
-"""A run in words: a line for a todo that ended, a table at the end, and the exit code.
+"""A run in text: a line for a todo that ended, a table at the end, and the exit code.
 
-What a run waits for, in words for people, and when to say it again. Pure.
+What a run waits for, in text for people, and when to say it again. Pure.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ def line(todo: TodoView) -> Text:
         return text.append(f"  {plain(_undone(todo))}", colour)
     if todo.duration_s is not None:
         text.append(f"  {todo.duration_s:.1f} s")
-    if shown(todo) == CACHED:
+    if state_text(todo) == CACHED:
         text.append(f"  {CACHED} {plain(reason(todo))}", colour)
     elif todo.state is not TodoState.SUCCEEDED and (why := plain(reason(todo))):
         text.append(f"  {why}" if why.startswith(todo.state) else f"  {todo.state}: {why}", colour)
     return text
 
 
-def shown(todo: TodoView) -> str:
+def state_text(todo: TodoView) -> str:
     """Its state, as people read it."""
     return CACHED if todo.cached and todo.state is TodoState.SUCCEEDED else todo.state
 
@@ -94,8 +94,8 @@ def reason(todo: TodoView) -> str:
         return f"had {todo.was}" if todo.was is TodoState.SUCCEEDED else f"was {todo.was}"
     if todo.state is TodoState.COMPENSATING:
         return (todo.waits_for or todo.error or "").partition("\n")[0]
-    words = todo.error if todo.state.ended or todo.state is TodoState.RETRYING else todo.waits_for
-    return (words or "").partition("\n")[0]
+    text = todo.error if todo.state.ended or todo.state is TodoState.RETRYING else todo.waits_for
+    return (text or "").partition("\n")[0]
 
 
 def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
@@ -123,8 +123,8 @@ def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHIN
     print_table(columns, [[cells[name] for name in columns] for cells in map(_cells, run.todos)])
 
 
-def internal_error(words: str) -> str:
-    return f"internal error: {words}; please report it with that"
+def internal_error(text: str) -> str:
+    return f"internal error: {text}; please report it with that"
 
 
 def elsewhere(todo: TodoView) -> bool:
@@ -137,7 +137,7 @@ def _cells(todo: TodoView) -> Mapping[str, object]:
         "todo": todo.id,
         "repo": todo.repo,
         "host": todo.host,
-        "state": Cell(shown(todo), MARKS.get(todo.state, ("", ""))[1]),
+        "state": Cell(state_text(todo), MARKS.get(todo.state, ("", ""))[1]),
         "try": todo.attempt if todo.started_at else "",
         "time": "" if todo.duration_s is None else f"{todo.duration_s:.1f} s",
         "why": reason(todo),
@@ -147,10 +147,10 @@ def _cells(todo: TodoView) -> Mapping[str, object]:
 def _figures(run: RunView) -> str:
     took = "" if run.duration_s is None else f" in {run.duration_s:.1f} s"
     bound = "" if run.bound_s is None else f" (no schedule could take less than {run.bound_s:.1f} s)"
-    return f"by {run.strategy}{took}{bound}: {figures(run)}"
+    return f"by {run.strategy}{took}{bound}: {format_counts(run)}"
 
 
-def figures(run: RunView) -> str:
+def format_counts(run: RunView) -> str:
     """`4 succeeded (3 of them cached), 1 failed`"""
     return ", ".join(f"{n} {state}{_cached(run, state)}" for state, n in run.counts.items())
 
@@ -175,7 +175,7 @@ SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of t
 class Wait:
     why: str
     """What is waited for: as long as this is the same, it is the same wait."""
-    words: str
+    text: str
     since: datetime | None = None
     """None where nobody has noted it."""
 
@@ -183,12 +183,12 @@ class Wait:
 def waits(run: RunView) -> list[Wait]:
     """Those that hold the run up, the longest first; todos that wait for the same are one."""
     if run.status is RunStatus.PAUSED:
-        words = f"the run is paused: coord resume {run.run_id}"
-        return [Wait(why=words, words=words)]
+        text = f"the run is paused: coord resume {run.run_id}"
+        return [Wait(why=text, text=text)]
     groups: dict[str, list[TodoView]] = {}
-    for todo in _told(run):
+    for todo in _to_report(run):
         groups.setdefault(todo.waits_for or "", []).append(todo)
-    found = [_wait(words, todos) for words, todos in groups.items()]
+    found = [_wait(text, todos) for text, todos in groups.items()]
     return sorted(found, key=lambda wait: wait.since.timestamp() if wait.since else 0.0)
 
 
@@ -196,9 +196,9 @@ def still_running(run: RunView) -> str:
     """`· running: TODO-001 (2 min), TODO-002 (31 s) and 3 more`, the longest first; empty where nothing runs."""
     under_way = [todo for todo in run.todos if todo.state is TodoState.RUNNING and todo.duration_s is not None]
     under_way.sort(key=lambda todo: -(todo.duration_s or 0.0))
-    words = [f"{todo.id} ({how_long(timedelta(seconds=todo.duration_s or 0))})" for todo in under_way[:SHOWN_RUNNING]]
+    text = [f"{todo.id} ({how_long(timedelta(seconds=todo.duration_s or 0))})" for todo in under_way[:SHOWN_RUNNING]]
     more = len(under_way) - SHOWN_RUNNING
-    return f"· running: {', '.join(words)}{f' and {more} more' if more > 0 else ''}" if words else ""
+    return f"· running: {', '.join(text)}{f' and {more} more' if more > 0 else ''}" if text else ""
 
 
 def how_long(waited: timedelta) -> str:
@@ -226,12 +226,12 @@ class Reminders:
         return [replace(wait, since=self._seen[wait.why]) for wait in due]
 
 
-def in_words(wait: Wait, now: datetime) -> str:
+def format_wait(wait: Wait, now: datetime) -> str:
     waited = now - wait.since if wait.since else timedelta(0)
-    return f"· {wait.words}" + (f" ({how_long(waited)})" if waited >= timedelta(seconds=1) else "")
+    return f"· {wait.text}" + (f" ({how_long(waited)})" if waited >= timedelta(seconds=1) else "")
 
 
-def _told(run: RunView) -> Iterable[TodoView]:
+def _to_report(run: RunView) -> Iterable[TodoView]:
     """While something of the run goes on, that others wait for their turn with a worker is no news."""
     under_way = [todo for todo in run.todos if todo.state in (TodoState.RUNNING, TodoState.COMPENSATING)]
     busy = any(todo.waits_for is None for todo in under_way)
@@ -242,11 +242,11 @@ def _told(run: RunView) -> Iterable[TodoView]:
             yield todo
 
 
-def _wait(words: str, todos: list[TodoView]) -> Wait:
+def _wait(text: str, todos: list[TodoView]) -> Wait:
     first = min(todos, key=lambda todo: todo.since or "")
     more = len(todos) - 1
     who = f"{first.id} waits" if not more else f"{first.id} and {more} more wait"
-    unserved = words.startswith(f"a worker for {first.repo}: none")
+    unserved = text.startswith(f"a worker for {first.repo}: none")
     hint = f"\n  {SERVE.format(repo=first.repo)}" if unserved else ""
     since = datetime.fromisoformat(first.since) if first.since else None
-    return Wait(why=words, words=f"{who} for {words}{hint}", since=since)
+    return Wait(why=text, text=f"{who} for {text}{hint}", since=since)

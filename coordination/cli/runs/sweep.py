@@ -15,13 +15,13 @@ import click
 from rich_click import command
 
 from coordination.api import BEGINNING, RunStatus, RunView, Selectors, Written
-from coordination.cli.completing import plan_ids, todo_ids
+from coordination.cli.completion import plan_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.filters import narrowed
 from coordination.cli.options.values import choice, more_than_zero
 from coordination.cli.runs.advice import print_advice
 from coordination.cli.runs.dry_run import print_preview
-from coordination.cli.runs.following import Following
+from coordination.cli.runs.progress import Following
 from coordination.cli.runs.summary import BLOCKED, INTERRUPTED, NOTHING, exit_code, print_run
 from coordination.cli.screen.output import print_json
 from coordination.errors import Conflict, CoordinationError, Unreachable

@@ -52,7 +52,7 @@ STYLES: Mapping[str, str] = {
 
 
 @cache
-def told(word: str | None) -> Cell:
+def status_cell(word: str | None) -> Cell:
     """A status, a priority, a severity."""
     return Cell(str(word or ""), STYLES.get(word or "", ""))
 
@@ -144,7 +144,7 @@ def page_width() -> int:
 LOCALTIME = Path("/etc/localtime")
 
 
-def shown(at: datetime | str | None) -> str:
+def format_time(at: datetime | str | None) -> str:
     """`2026-11-22 11:20:10`; `at` is aware, or ISO 8601."""
     moment = datetime.fromisoformat(at) if isinstance(at, str) else at
     return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else ""

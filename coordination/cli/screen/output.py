@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from coordination.api import MADE_BY
-from coordination.cli.completing import format_fields
+from coordination.cli.completion import format_fields
 from coordination.cli.screen.tables import plain
 from coordination.cli.screen.templates import Template
 from coordination.errors import Conflict, CoordinationError, UsageError
@@ -41,9 +41,9 @@ def print_flower(access: Access, settings: Settings) -> None:
 
 def print_facts(facts: Mapping[str, Any]) -> None:
     """One record, a line for each field that says something."""
-    shown = {name: value for name, value in facts.items() if value not in (None, "", [], {})}
-    width = max(map(len, shown), default=0)
-    for name, value in shown.items():
+    present = {name: value for name, value in facts.items() if value not in (None, "", [], {})}
+    width = max(map(len, present), default=0)
+    for name, value in present.items():
         click.echo(f"{plain(name):<{width}}  {spelled(_words(value, width + 2))}")
 
 
@@ -124,7 +124,7 @@ class Form:
             read()
 
 
-def shown(kind: type[BaseModel]) -> Callable[[Command], Command]:
+def output_options(kind: type[BaseModel]) -> Callable[[Command], Command]:
     """`--json` and `--format`, for a command that gets a `form`. `kind`: what it shows, whose fields a template may name."""
     fields = list(kind.model_fields)
 

@@ -59,7 +59,7 @@ def colourful() -> bool:
 
 def filled(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[list[Column], list[Row]]:
     """Without the columns in which nothing stands; the first stays."""
-    kept = [i for i in range(len(columns)) if i == 0 or any(_says(row[i]) for row in rows)]
+    kept = [i for i in range(len(columns)) if i == 0 or any(_has_text(row[i]) for row in rows)]
     return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
@@ -98,7 +98,7 @@ def _coloured(
             yield _line(part, widths, styles)
 
 
-def _says(cell: object) -> bool:
+def _has_text(cell: object) -> bool:
     return bool(cell.text if type(cell) is Cell else cell)
 
 
@@ -185,6 +185,6 @@ def _pad(text: str, width: int) -> str:
 def styled(text: str, style: str) -> str:
     if not style or not text:
         return text
-    words = style.split()
-    colour = next((word for word in words if word not in ("bold", "dim")), None)
-    return click.style(text, fg=colour, bold="bold" in words or None, dim="dim" in words or None)
+    styles = style.split()
+    colour = next((word for word in styles if word not in ("bold", "dim")), None)
+    return click.style(text, fg=colour, bold="bold" in styles or None, dim="dim" in styles or None)

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich_click import command
 
-from coordination.cli.completing import dependency_ids, repo_names
+from coordination.cli.completion import dependency_ids, repo_names
 from coordination.cli.context import CliContext
 from coordination.cli.options.fields import DEPENDENCY
-from coordination.cli.options.filling import Changes
 from coordination.cli.options.filters import by_name, by_word
-from coordination.cli.screen.blocks import told
-from coordination.cli.screen.output import Form, as_json_option, print_json, shown
+from coordination.cli.options.record_input import Changes
+from coordination.cli.screen.blocks import status_cell
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import print_table
-from coordination.cli.tracker.editing import creates, deletes, updates
-from coordination.cli.tracker.listing import print_dependencies
+from coordination.cli.tracker.edit_commands import creates, deletes, updates
+from coordination.cli.tracker.lists import print_dependencies
 from coordination.models import Dependency, DependencyStatus, DependencyType
 from coordination.terminal import driven, spelled
 from coordination.text import listed
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @by_name("--provider", "Only what this repository provides.")
 @by_word("--type", DependencyType)
 @by_word("--status", DependencyStatus)
-@shown(Dependency)
+@output_options(Dependency)
 @click.pass_obj
 def list_deps(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the dependencies. Filters add up."""
@@ -47,21 +47,21 @@ def list_deps(call: CliContext, /, form: Form, **filters: Any) -> None:
 
 
 @creates(DEPENDENCY)
-def create_dep(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+def create_dep(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
     """Create a dependency of one repository on another; prints its id."""
-    return desk.create_all("dependency", records)
+    return manager.create_all("dependency", records)
 
 
 @updates("DEP", DEPENDENCY, dependency_ids)
-def update_dep(desk: CoordinationManager, dependency: str, changes: Changes) -> Edited:
+def update_dep(manager: CoordinationManager, dependency: str, changes: Changes) -> Edited:
     """Change fields of DEP; an empty value clears one (--constraint '')."""
-    return desk.update_dependency(dependency, changes)
+    return manager.update_dependency(dependency, changes)
 
 
 @deletes("DEP", dependency_ids)
-def delete_dep(desk: CoordinationManager, dependency: str, cascade: bool) -> Removed:
+def delete_dep(manager: CoordinationManager, dependency: str, cascade: bool) -> Removed:
     """Delete DEP."""
-    return desk.delete_dependency(dependency, cascade=cascade)
+    return manager.delete_dependency(dependency, cascade=cascade)
 
 
 UNSATISFIED = 3
@@ -143,7 +143,7 @@ def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:
     rows = [
         (
             o.id,
-            told(o.status),
+            status_cell(o.status),
             known[o.id].consumer,
             known[o.id].provider,
             known[o.id].type,
@@ -163,7 +163,7 @@ def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:
 def _summary(report: DependencyReport) -> str:
     """`3 checked: 1 satisfied, 2 unknown; written: DEP-1`"""
     counts = Counter(outcome.status for outcome in report.outcomes)
-    words = ", ".join(f"{counts[status]} {status}" for status in DependencyStatus if counts[status])
+    text = ", ".join(f"{counts[status]} {status}" for status in DependencyStatus if counts[status])
     written = f"; written: {listed(report.written)}" if report.written else ""
     kept = "\n  what is unknown could not be checked here: it counts neither way, and the file keeps what it said"
-    return f"{len(report.outcomes)} checked: {words}{written}{kept if counts[DependencyStatus.UNKNOWN] else ''}"
+    return f"{len(report.outcomes)} checked: {text}{written}{kept if counts[DependencyStatus.UNKNOWN] else ''}"

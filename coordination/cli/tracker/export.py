@@ -180,12 +180,12 @@ _ESCAPED = str.maketrans({**{sign: f"\\{sign}" for sign in "\\`*_[]<>|~#&"}, "@"
 @click.pass_obj
 def export(call: CliContext, form: str, kind: str, output: Path | None) -> None:
     """Print the records that the file declares as CSV (lists joined by ;), JSON or Markdown tables by status."""
-    desk = call.coord.manager
+    manager = call.coord.manager
     lists: Mapping[str, Callable[[], Sequence[BaseModel]]] = {
-        "issues": desk.list_issues,
-        "todos": desk.list_todos,
-        "plans": desk.list_plans,
-        "deps": desk.list_dependencies,
+        "issues": manager.list_issues,
+        "todos": manager.list_todos,
+        "plans": manager.list_plans,
+        "deps": manager.list_dependencies,
     }
     text = FORMATS[form](
         {name: [*map(presentable, records())] for name, records in lists.items() if kind in (name, "all")}

@@ -20,15 +20,15 @@ import click
 from rich_click import command, option
 
 from coordination.api import TodoInView, as_view
-from coordination.cli.completing import issue_ids, listed, milestone_ids, plan_ids, todo_ids
+from coordination.cli.completion import issue_ids, listed, milestone_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.fields import ISSUE, MILESTONE, MILESTONES, PLAN, TODO
-from coordination.cli.options.filling import Changes, Command, changes_of, for_create, for_update, record_of
 from coordination.cli.options.filters import by_name, by_word
-from coordination.cli.options.values import hours as hours_of
-from coordination.cli.screen.output import Form, as_json_option, print_json, shown
-from coordination.cli.tracker.editing import creates, deletes, refuse_nothing, say_updated, updates
-from coordination.cli.tracker.listing import print_issues, print_plans, print_repos, print_todos
+from coordination.cli.options.record_input import Changes, Command, changes_of, for_create, for_update, record_of
+from coordination.cli.options.values import parse_hours
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
+from coordination.cli.tracker.edit_commands import creates, deletes, print_updated, refuse_nothing, updates
+from coordination.cli.tracker.lists import print_issues, print_plans, print_repos, print_todos
 from coordination.errors import UsageError
 from coordination.models import Issue, IssueStatus, Level, Milestone, Plan, PlanStatus, Repo, TodoStatus
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @by_name("--repo", "Only what touches this repository.")
 @by_name("--assignee", "Only what this person or agent is to do.")
 @by_name("--label", "Only those with this label.")
-@shown(Issue)
+@output_options(Issue)
 @click.pass_obj
 def list_issues(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the issues: most urgent first, then by date. Filters add up."""
@@ -51,15 +51,15 @@ def list_issues(call: CliContext, /, form: Form, **filters: Any) -> None:
 
 
 @creates(ISSUE)
-def create_issue(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+def create_issue(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
     """Create an issue; prints its id."""
-    return desk.create_all("issue", records)
+    return manager.create_all("issue", records)
 
 
 @updates("ISSUE", ISSUE, issue_ids)
-def update_issue(desk: CoordinationManager, issue: str, changes: Changes) -> Edited:
+def update_issue(manager: CoordinationManager, issue: str, changes: Changes) -> Edited:
     """Change fields of ISSUE; an empty value clears one (--assignee '')."""
-    return desk.update_issue(issue, changes)
+    return manager.update_issue(issue, changes)
 
 
 @command()
@@ -68,13 +68,13 @@ def update_issue(desk: CoordinationManager, issue: str, changes: Changes) -> Edi
 @click.pass_obj
 def close_issue(call: CliContext, issue: str, as_json: bool) -> None:
     """Close ISSUE, and say what may begin now that nothing else holds it up."""
-    say_updated(call.coord.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
+    print_updated(call.coord.manager.close_issue(issue), what=f"closed {issue}", as_json=as_json)
 
 
 @deletes("ISSUE", issue_ids)
-def delete_issue(desk: CoordinationManager, issue: str, cascade: bool) -> Removed:
+def delete_issue(manager: CoordinationManager, issue: str, cascade: bool) -> Removed:
     """Delete ISSUE; refused while others name it."""
-    return desk.delete_issue(issue, cascade=cascade)
+    return manager.delete_issue(issue, cascade=cascade)
 
 
 @command()
@@ -84,7 +84,7 @@ def delete_issue(desk: CoordinationManager, issue: str, cascade: bool) -> Remove
 @by_name("--plan", "Only of this plan.")
 @by_name("--assignee", "Only what this person or agent is to do.")
 @by_name("--label", "Only those with this label.")
-@shown(TodoInView)
+@output_options(TodoInView)
 @click.pass_obj
 def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the todos: most urgent first. Filters add up."""
@@ -98,21 +98,21 @@ def list_todos(call: CliContext, /, form: Form, **filters: Any) -> None:
 
 
 @creates(TODO)
-def create_todo(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+def create_todo(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
     """Create a todo; prints its id. Without --run, --prompt or --manual the agent is told what it says."""
-    return desk.create_all("todo", records)
+    return manager.create_all("todo", records)
 
 
 @updates("TODO", TODO, todo_ids)
-def update_todo(desk: CoordinationManager, todo: str, changes: Changes) -> Edited:
+def update_todo(manager: CoordinationManager, todo: str, changes: Changes) -> Edited:
     """Change fields of TODO; an empty value clears one (--assignee '')."""
-    return desk.update_todo(todo, changes)
+    return manager.update_todo(todo, changes)
 
 
 @deletes("TODO", todo_ids)
-def delete_todo(desk: CoordinationManager, todo: str, cascade: bool) -> Removed:
+def delete_todo(manager: CoordinationManager, todo: str, cascade: bool) -> Removed:
     """Delete TODO; refused while others name it."""
-    return desk.delete_todo(todo, cascade=cascade)
+    return manager.delete_todo(todo, cascade=cascade)
 
 
 MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
@@ -121,7 +121,7 @@ MOVES = {"reopen": TodoStatus.PENDING, "cancel": TodoStatus.CANCELLED}
 @command()
 @by_word("--status", PlanStatus)
 @by_name("--repo", "Only what touches this repository.")
-@shown(Plan)
+@output_options(Plan)
 @click.pass_obj
 def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the plans by date. Filters add up."""
@@ -130,9 +130,9 @@ def list_plans(call: CliContext, /, form: Form, **filters: Any) -> None:
 
 
 @creates(PLAN)
-def create_plan(desk: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
+def create_plan(manager: CoordinationManager, records: Sequence[Mapping[str, Any]]) -> Sequence[Edited]:
     """Create a plan; prints its id. Its todos name it: coord create-todo --plan."""
-    return desk.create_all("plan", records)
+    return manager.create_all("plan", records)
 
 
 def _of_milestones(verb: str, help_: str) -> Callable[[Command], Command]:
@@ -178,7 +178,7 @@ def update_plan(call: CliContext, /, plan: str, as_json: bool, **options: Any) -
         "add_milestones": _added(options),
     }
     refuse_nothing(changes or any(steps.values()), PLAN)
-    say_updated(call.coord.manager.update_plan(plan, changes, **steps), as_json=as_json)
+    print_updated(call.coord.manager.update_plan(plan, changes, **steps), as_json=as_json)
 
 
 def _ids(given: Iterable[str]) -> list[str]:
@@ -214,15 +214,15 @@ def _added(options: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 @deletes("PLAN", plan_ids)
-def delete_plan(desk: CoordinationManager, plan: str, cascade: bool) -> Removed:
+def delete_plan(manager: CoordinationManager, plan: str, cascade: bool) -> Removed:
     """Delete PLAN; refused while it has todos, or others name it."""
-    return desk.delete_plan(plan, cascade=cascade)
+    return manager.delete_plan(plan, cascade=cascade)
 
 
 @command()
 @by_name("--tag", "Only those with this tag.")
 @by_name("--role", "Only those with this role.")
-@shown(Repo)
+@output_options(Repo)
 @click.pass_obj
 def list_repos(call: CliContext, /, form: Form, **filters: Any) -> None:
     """List the repositories that the file declares, with how many issues and todos are open there."""
@@ -231,7 +231,7 @@ def list_repos(call: CliContext, /, form: Form, **filters: Any) -> None:
 
 
 def _hours(ctx: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    return None if text is None else hours_of(text)
+    return None if text is None else parse_hours(text)
 
 
 @command()
@@ -249,16 +249,16 @@ def complete_todo(call: CliContext, todo: str, hours: float | None, run: str | N
         return
     completed = call.coord.complete_todo(todo, hours)
     if completed.edited is not None:
-        say_updated(completed.edited, what=f"completed {todo}", as_json=as_json)
+        print_updated(completed.edited, what=f"completed {todo}", as_json=as_json)
     if completed.run_id is not None:
-        _say_goes_on(todo, completed.run_id, as_json=as_json and completed.edited is None)
+        _print_continues(todo, completed.run_id, as_json=as_json and completed.edited is None)
 
 
 def _in_run(call: CliContext, todo: str, run: str | None, *, as_json: bool) -> None:
-    _say_goes_on(todo, call.coord.runs.complete(todo, run).id, as_json=as_json)
+    _print_continues(todo, call.coord.runs.complete(todo, run).id, as_json=as_json)
 
 
-def _say_goes_on(todo: str, run_id: str, *, as_json: bool) -> None:
+def _print_continues(todo: str, run_id: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"todo": todo, "run_id": run_id})
     click.echo(f"{todo} is done; run {run_id} goes on", err=True)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from coordination.api import Held, messages
 from coordination.api.messages import Acknowledged, Event, Gap, MessageView, Sent
-from coordination.mcp.declaring import adds, changes, reads, several
+from coordination.mcp.declaration import adds, changes, reads, several
 from coordination.mcp.session import Session
 
 

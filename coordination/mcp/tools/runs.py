@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from coordination.api import LAST, NamedCheckpoint, RunStatus, RunView, Selectors, TodoState
 from coordination.errors import Conflict
 from coordination.mcp.answers import CutRun, cut
-from coordination.mcp.declaring import (
+from coordination.mcp.declaration import (
     AnyOf,
     AtOnce,
     Items,
@@ -125,7 +125,7 @@ def coord_sweep_plan(
         timeout=_duration(timeout_s),
         accept=accept or (),
     )
-    return cut(CutRun, session.begun(run, wait_s), SHOWN)
+    return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 
 @carries_out("Run one todo")
@@ -136,7 +136,7 @@ def coord_execute_todo(
     coord_sweep_plan is.
     """
     run = session.coord.runs.execute(todo, timeout=_duration(timeout_s), accept=accept or ())
-    return cut(CutRun, session.begun(run, wait_s), SHOWN)
+    return cut(CutRun, session.detached(run, wait_s), SHOWN)
 
 
 def _duration(seconds: float | None) -> timedelta | None:
@@ -165,7 +165,7 @@ def coord_retry_run(
     again = session.coord.runs.retry(
         run, on_failure=on_failure, max_parallel=max_parallel, from_=from_todos or (), as_it_was=as_it_was
     )
-    return cut(CutRun, session.begun(again, wait_s), SHOWN)
+    return cut(CutRun, session.detached(again, wait_s), SHOWN)
 
 
 @changes("Cancel a run")
@@ -173,7 +173,7 @@ def coord_cancel_run(session: Session, run: RunName, wait_s: Wait = 0) -> CutRun
     """End a run now: nothing new starts, and what runs is stopped. coord_retry_run takes up what it left."""
     found = session.coord.runs.get(run)
     found.cancel()
-    return cut(CutRun, session.seen(found, wait_s), SHOWN)
+    return cut(CutRun, session.view(found, wait_s), SHOWN)
 
 
 @undoes("Undo a run")
@@ -191,9 +191,9 @@ def coord_rollback_run(
     Called again it tries those again. With `accept` nothing is tried: these count as undone, for the `reason` that a person
     gave you, and what stands before them is undone. coord_get_run(run=…, wait_s=60) follows it.
     """
-    deeds = session.coord.runs
-    found = deeds.accept(run, accept, reason) if accept else deeds.rollback(run)
-    return cut(CutRun, session.begun(found, wait_s), SHOWN)
+    operations = session.coord.runs
+    found = operations.accept(run, accept, reason) if accept else operations.rollback(run)
+    return cut(CutRun, session.detached(found, wait_s), SHOWN)
 
 
 @reads("Show what a rollback would undo")
@@ -217,7 +217,7 @@ def coord_get_run(
 
     Who waits for its end (`wait_s`) has what succeeded marked as completed in the ecosystem file.
     """
-    view = session.seen(session.coord.runs.get(run), wait_s)
+    view = session.view(session.coord.runs.get(run), wait_s)
     return cut(CutRun, view.only(states) if states else view, limit)
 
 
@@ -256,13 +256,13 @@ class Checkpoint(BaseModel):
 @adds("Create a checkpoint")
 def coord_create_checkpoint(session: Session, run: RunName, name: CheckpointName) -> Checkpoint:
     """Record under a name which todos of the run have succeeded so far, to come back to that with coord_restore_checkpoint."""
-    return _shown(session.coord.runs.get(run).create_checkpoint(name))
+    return _checkpoint(session.coord.runs.get(run).create_checkpoint(name))
 
 
 @reads("List checkpoints")
 def coord_list_checkpoints(session: Session, run: RunName) -> Sequence[Checkpoint]:
     """The checkpoints of a run, the oldest first. A retry of the run has those of the run before it."""
-    return [_shown(one) for one in session.coord.runs.get(run).checkpoints()]
+    return [_checkpoint(one) for one in session.coord.runs.get(run).checkpoints()]
 
 
 @carries_out("Restore a checkpoint")
@@ -274,36 +274,36 @@ def coord_restore_checkpoint(session: Session, run: RunName, name: CheckpointNam
     """
     found = session.coord.runs.get(run)
     if not found.begin_restore(name).status.ended:
-        session.begun(found, wait_s)
+        session.detached(found, wait_s)
     view = found.view()
     if view.status is RunStatus.ROLLBACK_FAILED:
         raise Conflict(f"not all of run {found.id} could be undone", f"look at it: coord show-run {found.id}")
     if not view.status.ended:
         return cut(CutRun, view, SHOWN)
-    return cut(CutRun, session.begun(session.coord.runs.retry(found.id), 0), SHOWN)
+    return cut(CutRun, session.detached(session.coord.runs.retry(found.id), 0), SHOWN)
 
 
-def _shown(one: NamedCheckpoint) -> Checkpoint:
+def _checkpoint(one: NamedCheckpoint) -> Checkpoint:
     return Checkpoint(**asdict(one))
 
 
-Asked = Annotated[str, Field(description="A todo or milestone of a run that waits for an approval, or for a person.")]
+Waiting = Annotated[str, Field(description="A todo or milestone of a run that waits for an approval, or for a person.")]
 InRun = Annotated[str | None, Field(description="Only in this run; needed where more than one asks.")]
 Comment = Annotated[str, Field(description="Why, in the person's words; it is kept with the todo.")]
 
 
 @adds("Approve a todo")
-def coord_approve_todo(session: Session, todo: Asked, run: InRun = None, comment: Comment = "") -> CutRun:
+def coord_approve_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
     """Let a todo begin at its `gate`, for a person who has told you so; a milestone is reached by that, and a manual todo done.
 
     coord_get_run(run=…, states=["parked"]) shows what waits for an approval. Returns the run, which goes on.
     """
-    return cut(CutRun, session.seen(session.coord.runs.approve(todo, run, comment)), SHOWN)
+    return cut(CutRun, session.view(session.coord.runs.approve(todo, run, comment)), SHOWN)
 
 
 @changes("Reject a todo")
-def coord_reject_todo(session: Session, todo: Asked, run: InRun = None, comment: Comment = "") -> CutRun:
+def coord_reject_todo(session: Session, todo: Waiting, run: InRun = None, comment: Comment = "") -> CutRun:
     """Do not let a todo begin, for a person who has told you so: it has failed, is not tried again, and its run does what its
     on_failure says. To be asked once more: coord_retry_run.
     """
-    return cut(CutRun, session.seen(session.coord.runs.reject(todo, run, comment)), SHOWN)
+    return cut(CutRun, session.view(session.coord.runs.reject(todo, run, comment)), SHOWN)

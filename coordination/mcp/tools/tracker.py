@@ -23,17 +23,17 @@ from coordination.mcp.answers import (
     CutRepoStatus,
     EditedIssue,
     EditedTodo,
+    IssueDetails,
     Page,
-    ShownIssue,
-    ShownTodo,
+    TodoDetails,
     cut,
     cut_forecast,
     edited,
-    given,
+    given_fields,
     page,
-    shown,
+    with_details,
 )
-from coordination.mcp.declaring import (
+from coordination.mcp.declaration import (
     AnyOf,
     AtOnce,
     BlockedBy,
@@ -90,10 +90,10 @@ def coord_list_issues(
 
 
 @reads("Show an issue")
-def coord_get_issue(session: Session, issue: IssueName) -> ShownIssue:
+def coord_get_issue(session: Session, issue: IssueName) -> IssueDetails:
     """One issue with everything that it waits for and holds up."""
     manager = session.coord.manager
-    return shown(ShownIssue, manager.get_issue(issue), manager.chains_of(issue))
+    return with_details(IssueDetails, manager.get_issue(issue), manager.chains_of(issue))
 
 
 @adds("Create an issue")
@@ -112,7 +112,7 @@ def coord_create_issue(
     blocking: Blocking = None,
 ) -> EditedIssue:
     """Write a new issue into the ecosystem file; it gets the next free id."""
-    return edited(EditedIssue, session.coord.manager.create_issue(**given(locals())))
+    return edited(EditedIssue, session.coord.manager.create_issue(**given_fields(locals())))
 
 
 @changes("Change an issue")
@@ -133,7 +133,7 @@ def coord_update_issue(
     clear: Annotated[Items, Field(description="Names of fields to empty.")] = None,
 ) -> EditedIssue:
     """Change the fields of an issue that are given; a list replaces the list that was there."""
-    fields = {**dict.fromkeys(clear or ()), **given(locals(), "issue", "clear")}
+    fields = {**dict.fromkeys(clear or ()), **given_fields(locals(), "issue", "clear")}
     return edited(EditedIssue, session.coord.manager.update_issue(issue, fields))
 
 
@@ -169,12 +169,12 @@ def coord_list_todos(
 
 
 @reads("Show a todo")
-def coord_get_todo(session: Session, todo: TodoName) -> ShownTodo:
+def coord_get_todo(session: Session, todo: TodoName) -> TodoDetails:
     """One todo with everything that it waits for and holds up, and what a run does with it."""
     coord = session.coord
     manager = coord.manager
     record = manager.get_todo(todo)
-    return shown(ShownTodo, record, manager.chains_of(todo), live=coord.live.todo(todo))
+    return with_details(TodoDetails, record, manager.chains_of(todo), live=coord.live.todo(todo))
 
 
 @adds("Create a todo")
@@ -207,7 +207,7 @@ def coord_create_todo(
 
     It is carried out by one of `run`, `prompt` or `manual`; without any, the configured agent is told what the todo says.
     """
-    fields = given(
+    fields = given_fields(
         {**locals(), "action": _action(run, prompt, manual), "gate": gate or None}, "run", "prompt", "manual"
     )
     return edited(EditedTodo, session.coord.manager.create_todo(**fields))
@@ -223,7 +223,7 @@ def coord_complete_todo(
     coord = session.coord
     completed = coord.complete_todo(todo, actual_hours)
     if completed.run_id:
-        session.seen(coord.runs.get(completed.run_id))
+        session.view(coord.runs.get(completed.run_id))
     return edited(EditedTodo, completed.edited or Edited(record=coord.manager.get_todo(todo)), run_id=completed.run_id)
 
 

@@ -119,7 +119,7 @@ def _last(value: ast.expr) -> str:
 
 ELSEWHERE = {
     "gateway.": "the WebSocket gateway, which has storms of its own",
-    "api.facade.": "a question to Redis whether it is there, before a command by hand",
+    "api.access.": "a question to Redis whether it is there, before a command by hand",
     "operations.checkup.": "doctor, which only reads",
     "runs.views.metrics.": "the exporter of metrics, which only reads",
     "runs.approvals.": "a command that decides nothing, and says why: it only reads",

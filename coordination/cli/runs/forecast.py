@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich_click import command
 
-from coordination.cli.completing import plan_ids, run_ids
+from coordination.cli.completion import plan_ids, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.filters import narrowed
 from coordination.cli.screen.output import as_json_option, print_json
@@ -84,10 +84,10 @@ def forecast(call: CliContext, plan: str, wanted: Selectors, jobs: int | None, a
     if as_json:
         print_json(asdict(foreseen))
     else:
-        click.echo(_in_words(plan_graph, foreseen))
+        click.echo(_format(plan_graph, foreseen))
 
 
-def _in_words(graph: PlanGraph, foreseen: Forecast) -> str:
+def _format(graph: PlanGraph, foreseen: Forecast) -> str:
     title = f"{graph.plan.id}  {plain(graph.plan.title)}"
     if graph.nothing_to_do:
         return f"{title}\nnothing to do: {graph.nothing_to_do}"
@@ -127,19 +127,19 @@ def _critical_path(foreseen: Forecast) -> Iterator[str]:
 
 def _remarks(graph: PlanGraph, foreseen: Forecast) -> Iterator[str]:
     if foreseen.learned or foreseen.assumed:
-        yield durations_in_words(foreseen)
+        yield format_durations(foreseen)
     if foreseen.approvals:
         yield f"{counted(foreseen.approvals, 'approval')} on the way: no time is counted for that"
     if graph.blocked:
         yield f"{len(graph.blocked)} blocked from outside and left out: coord graph {graph.plan.id} says by what"
 
 
-def durations_in_words(foreseen: Forecast) -> str:
+def format_durations(foreseen: Forecast) -> str:
     """`durations: 12 estimated, 3 learned from earlier runs, 2 assumed (1 h each)`."""
     parts = [(foreseen.estimated, "estimated"), (foreseen.learned, "learned from earlier runs")]
-    words = [f"{n} {what}" for n, what in parts if n]
-    words += [f"{foreseen.assumed} assumed ({format_hours(foreseen.assumed_h)} each)"] if foreseen.assumed else []
-    return f"durations: {', '.join(words)}"
+    text = [f"{n} {what}" for n, what in parts if n]
+    text += [f"{foreseen.assumed} assumed ({format_hours(foreseen.assumed_h)} each)"] if foreseen.assumed else []
+    return f"durations: {', '.join(text)}"
 
 
 def _bound_reason(foreseen: Forecast) -> str:

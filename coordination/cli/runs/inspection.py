@@ -11,12 +11,12 @@ import click
 from rich_click import command
 
 from coordination.api import LAST, RunView
-from coordination.cli.completing import run_ids, todo_ids
+from coordination.cli.completion import run_ids, todo_ids
 from coordination.cli.context import CliContext
-from coordination.cli.runs.summary import figures, print_run
+from coordination.cli.runs.summary import format_counts, print_run
 from coordination.cli.screen import blocks
-from coordination.cli.screen.blocks import told
-from coordination.cli.screen.output import Form, as_json_option, print_json, shown
+from coordination.cli.screen.blocks import status_cell
+from coordination.cli.screen.output import Form, as_json_option, output_options, print_json
 from coordination.cli.screen.tables import colourful, print_table
 from coordination.terminal import Lets, letting
 from coordination.text import counted
@@ -29,7 +29,7 @@ the_run = click.argument("run", default=LAST, shell_complete=run_ids)
 
 @command()
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many.")
-@shown(RunView)
+@output_options(RunView)
 @click.pass_obj
 def list_runs(call: CliContext, limit: int, form: Form) -> None:
     """List the runs, latest first."""
@@ -45,10 +45,10 @@ def _print_runs(found: Sequence[RunView]) -> None:
             (
                 run.run_id,
                 run.plan_id,
-                told(run.status),
-                blocks.shown(run.started_at),
+                status_cell(run.status),
+                blocks.format_time(run.started_at),
                 "" if run.duration_s is None else f"{run.duration_s:.1f} s",
-                figures(run),
+                format_counts(run),
             )
             for run in found
         ],
@@ -63,7 +63,7 @@ def _print_runs(found: Sequence[RunView]) -> None:
     type=click.Path(path_type=Path),
     help="Also draw what ran where and what it waited for; a file that is there is replaced if it is such a picture.",
 )
-@shown(RunView)
+@output_options(RunView)
 @click.pass_obj
 def show_run(call: CliContext, run: str, gantt: Path | None, form: Form) -> None:
     """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and reason."""
@@ -91,7 +91,7 @@ def _draw(run: Run, path: Path) -> None:
 @click.pass_obj
 def watch(call: CliContext, run: str, as_json: bool) -> int:
     """Follow RUN until it ends, from any terminal or machine; exits as `sweep` does."""
-    from coordination.cli.runs.following import Following
+    from coordination.cli.runs.progress import Following
     from coordination.cli.runs.summary import exit_code
     from coordination.cli.runs.sweep import conclude
 

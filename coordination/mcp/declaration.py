@@ -18,7 +18,7 @@ from fastmcp.tools import FunctionTool, tool
 from pydantic import BeforeValidator, Field
 
 from coordination.api import LAST
-from coordination.mcp.errors import told
+from coordination.mcp.errors import refusals
 from coordination.mcp.session import Session
 from coordination.models import ResourceNeed
 
@@ -58,12 +58,12 @@ Wait = Annotated[
 ]
 
 
-Deed = TypeVar("Deed", bound=Callable[..., Any])
+Operation = TypeVar("Operation", bound=Callable[..., Any])
 
 
 def _kind(
     *, writes: bool, destructive: bool, idempotent: bool, outside: bool
-) -> Callable[[str], Callable[[Deed], Deed]]:
+) -> Callable[[str], Callable[[Operation], Operation]]:
     hints = {
         "readOnlyHint": not writes,
         "destructiveHint": destructive,
@@ -89,21 +89,21 @@ undoes = _kind(writes=True, destructive=True, idempotent=True, outside=True)
 
 def declared(module: ModuleType, session: Session) -> Iterator[FunctionTool]:
     """The tools of a module, in its order."""
-    for deed in tuple(vars(module).values()):
-        if meta := get_fastmcp_meta(deed):
-            yield FunctionTool.from_function(bound(deed, session), metadata=meta)
+    for operation in tuple(vars(module).values()):
+        if meta := get_fastmcp_meta(operation):
+            yield FunctionTool.from_function(bound(operation, session), metadata=meta)
 
 
-def bound(deed: Callable[..., Any], session: Session) -> Callable[..., Any]:
-    """The deed with its session, as what the client calls: its other parameters, by name; refusals in words."""
+def bound(operation: Callable[..., Any], session: Session) -> Callable[..., Any]:
+    """The operation with its session, as what the client calls: its other parameters, by name; refusals in words."""
 
-    @wraps(deed)
+    @wraps(operation)
     def call(**given: Any) -> Any:
-        with told(ToolError):
-            return deed(session, **given)
+        with refusals(ToolError):
+            return operation(session, **given)
 
-    own, *others = inspect.signature(deed).parameters.values()
-    hints = {name: hint for name, hint in get_type_hints(deed, include_extras=True).items() if name != own.name}
+    own, *others = inspect.signature(operation).parameters.values()
+    hints = {name: hint for name, hint in get_type_hints(operation, include_extras=True).items() if name != own.name}
     others = [parameter.replace(annotation=hints[parameter.name]) for parameter in others]
     call.__signature__ = inspect.Signature(others, return_annotation=hints["return"])  # type: ignore[attr-defined]
     call.__annotations__ = hints

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from coordination.api import OPEN
-from coordination.cli.screen.blocks import due, told
+from coordination.cli.screen.blocks import due, status_cell
 from coordination.cli.screen.tables import Cell, Column, filled, print_table
 from coordination.models import OPEN_TODO, Dependency, Issue, Plan, Repo, Todo
 
@@ -60,8 +60,8 @@ def print_issues(issues: Sequence[Issue]) -> None:
         [
             (
                 i.id,
-                told(i.status),
-                told(i.priority),
+                status_cell(i.status),
+                status_cell(i.priority),
                 due(i.target, today, over=i.status not in OPEN),
                 i.assignee,
                 ", ".join(i.repos),
@@ -77,7 +77,18 @@ def print_todos(todos: Sequence[Todo], now: Mapping[str, str] = NOBODY) -> None:
     """`now`: todo → what a run is doing with it at present."""
     _print(
         ("TODO", "STATUS", "PRIORITY", "NOW", "REPO", "ASSIGNEE", "TASK"),
-        [(t.id, told(t.status), told(t.priority), told(now.get(t.id)), t.repo, t.assignee, t.task) for t in todos],
+        [
+            (
+                t.id,
+                status_cell(t.status),
+                status_cell(t.priority),
+                status_cell(now.get(t.id)),
+                t.repo,
+                t.assignee,
+                t.task,
+            )
+            for t in todos
+        ],
         "no todo",
     )
 
@@ -90,7 +101,7 @@ def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> N
         [
             (
                 p.id,
-                told(p.status),
+                status_cell(p.status),
                 due(p.target, today, over=p.status not in OPEN),
                 done(todos.get(p.id, ())),
                 ", ".join(p.repos),
@@ -105,7 +116,10 @@ def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> N
 def print_dependencies(dependencies: Sequence[Dependency]) -> None:
     _print(
         ("DEP", "STATUS", "CONSUMER", "PROVIDER", "CONSTRAINT", "TYPE", "NOTES"),
-        [(d.id, told(d.status), d.consumer, d.provider, d.version_constraint, d.type, d.notes) for d in dependencies],
+        [
+            (d.id, status_cell(d.status), d.consumer, d.provider, d.version_constraint, d.type, d.notes)
+            for d in dependencies
+        ],
         "no dependency",
     )
 

@@ -26,14 +26,14 @@ from rich.progress import (
 from rich.text import Text
 
 from coordination.api import BEGINNING, IN_HAND, NO_ROOM, RunEvent, RunStatus, RunView, TodoState
-from coordination.cli.runs.summary import Reminders, Wait, in_words, internal_error, line, still_running, waits
+from coordination.cli.runs.summary import Reminders, Wait, format_wait, internal_error, line, still_running, waits
 from coordination.errors import Unreachable, Unreadable
 from coordination.terminal import driven, spelled
 
 if TYPE_CHECKING:
     from coordination.api.run import Run
 
-LOOK_S = 2.0
+UPDATE_S = 2.0
 """How often a run is asked what it waits for."""
 STILL_S = 30.0
 """How often it is said what runs, where there is no bar."""
@@ -44,7 +44,7 @@ BACK = f"run.{RunStatus.ROLLING_BACK}"
 STATES = {f"todo.{state}" for state in TodoState}
 IN_HANDS = {f"todo.{state}" for state in IN_HAND}
 ENDS = {f"todo.{state}" for state in TodoState if state.ended}
-TOLD = {*ENDS, f"todo.{TodoState.RETRYING}"}
+REPORTED = {*ENDS, f"todo.{TodoState.RETRYING}"}
 
 
 class Screen(Progress):
@@ -55,7 +55,7 @@ class Screen(Progress):
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
         for wait in self.waiting[:SHOWN_WAITS]:
-            yield Text(spelled(in_words(wait, datetime.now(UTC))))
+            yield Text(spelled(format_wait(wait, datetime.now(UTC))))
         if (more := len(self.waiting) - SHOWN_WAITS) > 0:
             yield Text(f"· and {more} more")
 
@@ -75,7 +75,7 @@ class Following:
         self._bar: TaskID | None = None
         self._seen = since
         self._reminders = Reminders()
-        self._looked = self._still_told = time.monotonic()
+        self._updated_at = self._running_reported_at = time.monotonic()
         self._parked = False
         self._back = False
         self._in_hand: set[str] = set()
@@ -85,17 +85,17 @@ class Following:
         """Shows the run until it has ended. May be called again after an interruption: it goes on where it was."""
         with suppress(Unreachable):  # then by what comes from now on
             self._in_hand = self._run.todos_in_hand()
-        with self._shown():
+        with self._screen_open():
             for event in self._run.follow(self._seen):
                 if event is not None:
                     self._seen = event.id
                     self._note(event)
-                    self._tell(event)
-                self._look(quiet=event is None)
+                    self._report(event)
+                self._update_waits(quiet=event is None)
         return self._run.view()
 
     @contextmanager
-    def _shown(self) -> Iterator[None]:
+    def _screen_open(self) -> Iterator[None]:
         if not self._has_bar:
             yield
             return
@@ -130,7 +130,7 @@ class Following:
         elif event.what in STATES:
             self._in_hand.discard(event.todo)
 
-    def _tell(self, event: RunEvent) -> None:
+    def _report(self, event: RunEvent) -> None:
         if event.what == "todo.lost":
             again = "it is taken up again" if event.fields.get("again") == "yes" else "it is given up"
             self._print(f"! {event.todo} lost its worker {event.fields.get('worker')}: {again}")
@@ -143,7 +143,7 @@ class Following:
             self._print(f"· {event.todo} was approved by {event.fields.get('by')}{said}")
         elif event.what == PARKED:
             self._parked = True  # why is told at the first quiet moment: most are not parked for as long as that
-        elif self._is_told(event):
+        elif self._is_reported(event):
             # As it was then: an ended run is watched from its first event on.
             then, undoing = TodoState(event.what.removeprefix("todo.")), "undo" in event.fields
             with suppress(Unreadable):  # of a todo that the run does not have: others can write to Redis, too
@@ -154,15 +154,15 @@ class Following:
         if counted and self._screen is not None and self._bar is not None:
             self._screen.advance(self._bar)
 
-    def _is_told(self, event: RunEvent) -> bool:
+    def _is_reported(self, event: RunEvent) -> bool:
         begins = event.what == RUNNING and "undo" not in event.fields
-        return event.what in TOLD or (begins and not self._has_bar)
+        return event.what in REPORTED or (begins and not self._has_bar)
 
-    def _look(self, *, quiet: bool) -> None:
+    def _update_waits(self, *, quiet: bool) -> None:
         """Say what the run waits for: on a terminal below the bar, else a line now and then."""
-        if time.monotonic() - self._looked < LOOK_S and not (quiet and self._parked):
+        if time.monotonic() - self._updated_at < UPDATE_S and not (quiet and self._parked):
             return
-        self._looked, self._parked = time.monotonic(), False
+        self._updated_at, self._parked = time.monotonic(), False
         for restart in self._restarted():
             self._print(f"! {restart}")
         with suppress(Unreachable):  # `follow` judges for how long Redis may be away
@@ -173,21 +173,21 @@ class Following:
         if self._screen is not None:
             self._screen.waiting = found
             return
-        if time.monotonic() - self._still_told >= STILL_S:
-            self._still_told = time.monotonic()
-            if words := still_running(view):
-                self._print(words)
+        if time.monotonic() - self._running_reported_at >= STILL_S:
+            self._running_reported_at = time.monotonic()
+            if text := still_running(view):
+                self._print(text)
         due = self._reminders.due(found, now)
         for wait in due[:SHOWN_WAITS]:
-            self._print(in_words(wait, now))
+            self._print(format_wait(wait, now))
         if (more := len(due) - SHOWN_WAITS) > 0:
             self._print(f"· and {more} more: coord show-run {self._run.id}")
 
     def _waits(self, view: RunView) -> list[Wait]:
         found = waits(view)
         if self._run.redis_is_full():
-            words = f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}"
-            found.insert(0, Wait(why=words, words=words))
+            text = f"Redis cannot write to its disk, so nothing goes on: {NO_ROOM}"
+            found.insert(0, Wait(why=text, text=text))
         return found
 
     def _print(self, what: str | Text) -> None:

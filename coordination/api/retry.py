@@ -51,11 +51,11 @@ def _rules(policy: dict[str, Any]) -> Retry:
 
 
 def _failure(error: Exception) -> Failure:
-    """As the policy of a todo sees it: a command's exit code and output, a timeout, the error's own words."""
+    """As the policy of a todo sees it: a command's exit code and output, a timeout, the error's own text."""
     output = getattr(error, "stderr", None) or getattr(error, "output", None) or str(error)
-    words = output.decode(errors="replace") if isinstance(output, bytes) else str(output)
+    text = output.decode(errors="replace") if isinstance(output, bytes) else str(output)
     return Failure(
         exit_code=error.returncode if isinstance(error, subprocess.CalledProcessError) else None,
         timeout=isinstance(error, TimeoutError | subprocess.TimeoutExpired),
-        shows=lambda pattern: any(re.search(pattern, line) for line in words.splitlines()),
+        shows=lambda pattern: any(re.search(pattern, line) for line in text.splitlines()),
     )

@@ -13,11 +13,11 @@ import click
 from rich_click import command
 
 from coordination.api import DONE, RunStatus, RunView, TodoState
-from coordination.cli.completing import asking_ids, run_ids
+from coordination.cli.completion import asking_ids, run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.runs.advice import print_advice
-from coordination.cli.runs.looking import the_run
-from coordination.cli.runs.summary import SERVE, Reminders, Wait, in_words, print_run
+from coordination.cli.runs.inspection import the_run
+from coordination.cli.runs.summary import SERVE, Reminders, Wait, format_wait, print_run
 from coordination.cli.screen.output import as_json_option, print_json
 from coordination.models import Verdict
 from coordination.terminal import spelled
@@ -55,8 +55,8 @@ def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
     unserved = found.unserved(view)
     _print_data(view, as_json)
     click.echo(f"run {view.run_id} goes on; look: coord watch {view.run_id}", err=True)
-    for repo, words in unserved.items():
-        click.echo(f"· it waits for {spelled(words)}\n  {SERVE.format(repo=repo)}", err=True)
+    for repo, text in unserved.items():
+        click.echo(f"· it waits for {spelled(text)}\n  {SERVE.format(repo=repo)}", err=True)
 
 
 @command()
@@ -89,7 +89,7 @@ def _await_end(run: Run) -> RunView:
         if event is None:
             now = datetime.now(UTC)
             for wait in reminders.due(_still_running(run), now):
-                click.echo(spelled(in_words(wait, now)), err=True)
+                click.echo(spelled(format_wait(wait, now)), err=True)
             run.maintain()
     return run.view()
 
@@ -99,7 +99,7 @@ def _still_running(run: Run) -> list[Wait]:
     return [
         Wait(
             why=todo.id,
-            words=f"{todo.id} is being stopped by {todo.worker}"
+            text=f"{todo.id} is being stopped by {todo.worker}"
             if todo.worker in there
             else f"{todo.id} ran on {todo.worker}, which is gone: it is given up when its lease has run out",
         )

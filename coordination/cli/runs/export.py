@@ -9,7 +9,7 @@ import click
 from rich_click import command
 
 from coordination.api import RunStatus
-from coordination.cli.completing import run_ids
+from coordination.cli.completion import run_ids
 from coordination.cli.context import CliContext
 from coordination.cli.options.values import size
 from coordination.cli.runs.summary import print_run
@@ -32,10 +32,10 @@ def export_run(call: CliContext, run: str, file: Path | None, look: bool) -> Non
     else:
         found.export(file, look=look)
         click.echo(f"wrote run {found.id} to {file}, {file.stat().st_size:,} bytes", err=True)
-    _say_what_stays(found.status(), look=look)
+    _warn_of_copy(found.status(), look=look)
 
 
-def _say_what_stays(status: RunStatus, *, look: bool) -> None:
+def _warn_of_copy(status: RunStatus, *, look: bool) -> None:
     if status is RunStatus.PAUSED and not look:
         click.echo("it is paused here as well: once it goes on elsewhere, do not resume it here", err=True)
 

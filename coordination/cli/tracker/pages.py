@@ -10,7 +10,7 @@ import click
 from rich_click import command
 
 from coordination.api import FINISHED, OPEN, as_view, when_nobody_comes
-from coordination.cli.completing import dependency_ids, issue_ids, plan_ids, todo_ids
+from coordination.cli.completion import dependency_ids, issue_ids, plan_ids, todo_ids
 from coordination.cli.context import CliContext
 from coordination.cli.runs.summary import how_long
 from coordination.cli.screen.blocks import (
@@ -24,12 +24,12 @@ from coordination.cli.screen.blocks import (
     print_page,
     rows,
     section,
+    status_cell,
     text,
-    told,
 )
-from coordination.cli.screen.output import Form, shown
+from coordination.cli.screen.output import Form, output_options
 from coordination.cli.screen.tables import Cell, plain, styled
-from coordination.cli.tracker.listing import done, print_todos
+from coordination.cli.tracker.lists import done, print_todos
 from coordination.models import (
     OPEN_TODO,
     Action,
@@ -58,7 +58,7 @@ MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "")}
 
 
 def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
-    yield head(issue.id, issue.title, told(issue.status), told(issue.priority), _severity(issue))
+    yield head(issue.id, issue.title, status_cell(issue.status), status_cell(issue.priority), _severity(issue))
     yield facts(
         [
             ("repos", ", ".join(issue.repos)),
@@ -74,7 +74,7 @@ def issue_page(issue: Issue, chains: Chains, today: date) -> Iterator[Lines]:
 
 
 def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
-    yield head(todo.id, todo.task, told(todo.status), told(todo.priority))
+    yield head(todo.id, todo.task, status_cell(todo.status), status_cell(todo.priority))
     yield facts(
         [
             ("repo", todo.repo),
@@ -100,7 +100,7 @@ def todo_page(todo: Todo, plan: Plan | None, chains: Chains) -> Iterator[Lines]:
 def plan_page(
     plan: Plan, milestones: Sequence[MilestoneStanding], progress: str, chains: Chains, today: date
 ) -> Iterator[Lines]:
-    yield head(plan.id, plan.title, told(plan.status), Cell(progress))
+    yield head(plan.id, plan.title, status_cell(plan.status), Cell(progress))
     yield facts(
         [
             ("repos", ", ".join(plan.repos)),
@@ -120,7 +120,7 @@ def plan_page(
 def dependency_page(dependency: Dependency) -> Iterator[Lines]:
     check = dependency.validation
     title = f"{dependency.consumer} needs {dependency.provider} {dependency.version_constraint or ''}".rstrip()
-    yield head(dependency.id, title, told(dependency.status), Cell(dependency.type))
+    yield head(dependency.id, title, status_cell(dependency.status), Cell(dependency.type))
     yield facts(
         [
             ("dates", _dates(dependency)),
@@ -155,7 +155,7 @@ def _tree(links: Sequence[Link]) -> Lines:
 
 def _rows(links: Sequence[Link], indent: str) -> Iterator[tuple[object, ...]]:
     for link in links[:SHOWN]:
-        status = told(link.status) if link.status else Cell("not declared", "red")
+        status = status_cell(link.status) if link.status else Cell("not declared", "red")
         yield f"{indent}{link.id}", status, ", ".join(link.repos), link.title
         yield from _rows(link.behind, indent + "  ")
 
@@ -163,8 +163,8 @@ def _rows(links: Sequence[Link], indent: str) -> Iterator[tuple[object, ...]]:
 def _milestone(milestone: MilestoneStanding, written: Milestone) -> Iterator[str]:
     overdue = " (overdue)" if milestone.overdue else ""
     when = f"due {milestone.due}{overdue}" if milestone.due else ""
-    words = [styled(str(milestone.status), STYLES.get(milestone.status, "")), styled(when, "red" if overdue else "")]
-    yield f"{styled(milestone.id, 'bold')}  {plain(milestone.name)}  {' · '.join(filter(None, words))}"
+    parts = [styled(str(milestone.status), STYLES.get(milestone.status, "")), styled(when, "red" if overdue else "")]
+    yield f"{styled(milestone.id, 'bold')}  {plain(milestone.name)}  {' · '.join(filter(None, parts))}"
     yield from (f"  {line}" for line in text(written.description))
     if written.gate and milestone.status in OPEN:
         yield f"  {_gate(written.gate)}"
@@ -216,8 +216,8 @@ def _action(action: Action | None) -> str:
 def _gate(gate: Gate | None) -> str:
     if gate is None:
         return ""
-    words = when_nobody_comes(gate)
-    return "waits for an approval" + (f", {words}" if words else "")
+    parts = when_nobody_comes(gate)
+    return "waits for an approval" + (f", {parts}" if parts else "")
 
 
 def _cache(cache: Cache | None) -> str:
@@ -239,7 +239,7 @@ def _at_most(plan: Plan) -> str:
 
 @command()
 @click.argument("issue", shell_complete=issue_ids)
-@shown(Issue)
+@output_options(Issue)
 @click.pass_obj
 def show_issue(call: CliContext, issue: str, form: Form) -> None:
     """Show one issue with everything that it waits for and holds up."""
@@ -249,7 +249,7 @@ def show_issue(call: CliContext, issue: str, form: Form) -> None:
 
 @command()
 @click.argument("todo", shell_complete=todo_ids)
-@shown(Todo)
+@output_options(Todo)
 @click.pass_obj
 def show_todo(call: CliContext, todo: str, form: Form) -> None:
     """Show one todo with everything that it waits for and holds up, and what a run does with it."""
@@ -269,7 +269,7 @@ def show_todo(call: CliContext, todo: str, form: Form) -> None:
 
 @command()
 @click.argument("plan", shell_complete=plan_ids)
-@shown(Plan)
+@output_options(Plan)
 @click.pass_obj
 def show_plan(call: CliContext, plan: str, form: Form) -> None:
     """Show one plan with its milestones, its todos, and everything that it waits for and holds up."""
@@ -295,7 +295,7 @@ def show_plan(call: CliContext, plan: str, form: Form) -> None:
 
 @command()
 @click.argument("dependency", metavar="DEP", shell_complete=dependency_ids)
-@shown(Dependency)
+@output_options(Dependency)
 @click.pass_obj
 def show_dep(call: CliContext, dependency: str, form: Form) -> None:
     """Show one dependency of a repository on another, and how it is checked."""
@@ -307,13 +307,13 @@ def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
     """`running for 4 min, attempt 2, on w@host: run …`; nothing where no run knows the todo."""
     if live is None:
         return
-    words = [styled(live.state, STYLES.get(live.state, "")) + _for_how_long(live)]
+    parts = [styled(live.state, STYLES.get(live.state, "")) + _for_how_long(live)]
     if live.attempt > 1:
-        words.append(f"attempt {live.attempt}")
+        parts.append(f"attempt {live.attempt}")
     if live.worker:
-        words.append(f"on {live.worker}")
+        parts.append(f"on {live.worker}")
     yield styled("in a run", "bold")
-    yield f"  {', '.join(words)}: run {live.run_id}, {live.run_status}"
+    yield f"  {', '.join(parts)}: run {live.run_id}, {live.run_status}"
     if why := live.error if live.state.ended else live.waits_for:
         yield f"  {plain(why.partition(chr(10))[0])}"
     yield f"  what it wrote: coord logs {live.run_id} {todo.id}"
