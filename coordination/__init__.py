@@ -1,7 +1,7 @@
 """Decides and remembers; `workers` executes. Each package imports only packages below it:
 
 cli  mcp  gateway                  front ends: parse, call one operation, print; tools for AI agents; messages over WebSocket
-api                                the same operations for scripts
+api                                the one facade: every operation, for commands, MCP and scripts
 operations                         processes of this machine, doctor, metrics, users of Redis, Flower
 runs  tracker                      a plan in execution | records queried and edited
 cache                              values that todos share, and what can be computed again: one computes it, under a lock

@@ -10,8 +10,8 @@
 | `todos.py` `messages.py` `machine.py` | completed todos; messages; doctor, Flower, metrics, ACL users, the first file |
 | `events.py` `retry.py` | for scripts: events of a run; an action that is tried again |
 
-The records that operations take and return are imported from here. Each comes from its own module when it is first asked for: a
-command that lists todos starts without anything of runs.
+The records that operations take and return are imported from here. Each comes from its own module when it is
+first asked for: a command that lists todos starts without anything of runs.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ logger = logging.getLogger(__name__)
 
 
 class EcosystemAccess:
-    """Opens each part when it is first used, so that a command pays for no more than it needs. `close` gives back all of it.
+    """Opens each part when it is first used, so that a command pays for no more than it needs. `close` gives
+    back all of it.
 
     The file is read once; `Coord`, which lives longer, reads it anew. A Redis that is named needs no file.
     """
@@ -39,7 +40,9 @@ class EcosystemAccess:
         *,
         warn: Callable[[str], object] = logger.warning,
     ) -> None:
-        """`ecosystem`: the file; else the one of this folder, or of a folder above. `redis_url` precedes all settings."""
+        """`ecosystem`: the file; else the one of this folder, or of a folder above. `redis_url` precedes
+        all settings.
+        """
         self._named = None if ecosystem is None else Path(ecosystem)
         self._flags = {"redis_url": redis_url}
         self._warn = warn
@@ -90,8 +93,8 @@ class EcosystemAccess:
     def settings(self) -> Settings:
         """Return the settings of the file and the environment.
 
-        Without a file they are those of the environment, if it names a Redis. A broken file is passed over with a warning: while
-        it is edited, people still steer their runs.
+        Without a file they are those of the environment, if it names a Redis. A broken file is passed over
+        with a warning: while it is edited, people still steer their runs.
         """
         from coordination.settings import read_settings
 
@@ -164,7 +167,9 @@ class EcosystemAccess:
 
     @contextmanager
     def answering(self) -> Iterator[Connection]:
-        """Open Redis as `reached` does, and ask first whether it answers: managers wait out an outage, and a person would wait too."""
+        """Open Redis as `reached` does, and ask first whether it answers: managers wait out an outage, and
+        a person would wait too.
+        """
         with self.reached() as connection:
             connection.redis.ping()
             yield connection
@@ -183,7 +188,9 @@ class EcosystemAccess:
         self._url = self.local.ensure_worker(meanwhile=lambda: import_module("coordination.runs.dispatch"))
 
     def restarted(self) -> list[str]:
-        """Return what was started again here since the last call. Raises Unreachable where something is given up."""
+        """Return what was started again here since the last call. Raises Unreachable where something is
+        given up.
+        """
         return self.local.news() if "local" in self.__dict__ else []
 
     def detach(self) -> None:

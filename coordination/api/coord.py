@@ -28,10 +28,11 @@ T = TypeVar("T")
 class Coord(Facade):
     """`with Coord("ecosystem.yaml") as coord:`; a folder or None finds the file as the commands do.
 
-    Settings are the file's and the environment's; `redis_url` comes before both. Without any Redis the embedded server is started
-    when something needs it, and stopped when the last of its users is gone. It lives for days in a server: the file is read anew
-    whenever it has changed, and the embedded server is started again where it does not run any more. Raises what the commands
-    raise: every error is a CoordinationError.
+    Settings are the file's and the environment's; `redis_url` comes before both. Without any Redis the
+    embedded server is started when something needs it, and stopped when the last of its users is gone. It
+    lives for days in a server: the file is read anew whenever it has changed, and the embedded server is
+    started again where it does not run any more. Raises what the commands raise: every error is a
+    CoordinationError.
     """
 
     def __init__(self, ecosystem: str | Path | None = None, redis_url: str | None = None) -> None:
@@ -55,7 +56,9 @@ class Coord(Facade):
 
     @property
     def manager(self) -> CoordinationManager:
-        """Return the records of the file as it stands now, with the todos that runs execute in progress. Raises InvalidFile."""
+        """Return the records of the file as it stands now, with the todos that runs execute in progress.
+        Raises InvalidFile.
+        """
         raw = read_bytes(self.path)
         if self._read is None or self._read.document.text != raw:
             document = snapshot(raw, self.path).document
@@ -77,7 +80,9 @@ class Coord(Facade):
 
     @property
     def breakers(self) -> BreakerManager:
-        """Return the circuit breakers of repositories, resources and your own actions, with the policy of the settings."""
+        """Return the circuit breakers of repositories, resources and your own actions, with the policy of
+        the settings.
+        """
         return self.connection.breakers
 
     @property
@@ -91,19 +96,24 @@ class Coord(Facade):
         return self.connection.messages
 
     def retrying(self, name: str, action: Callable[[], T], *, breaker: Policy | None = None, **policy: Any) -> T:
-        """Return what `action` returns; try it again after a failure as a todo is: `attempts` (default: 3), `strategy`, `delay`,
-        `factor`, `max_delay`, `jitter`, `retry_on`, `stop_on`. Each try goes through the circuit breaker `action:NAME`.
+        """Return what `action` returns; try it again after a failure as a todo is: `attempts` (default: 3),
+        `strategy`, `delay`, `factor`, `max_delay`, `jitter`, `retry_on`, `stop_on`. Each try goes through the
+        circuit breaker `action:NAME`.
 
         Raises what the last try raised, BreakerOpen, UsageError.
         """
         return retrying(self.breakers, name, action, breaker=breaker, **policy)
 
     def on(self, event: str, subscriber: Subscriber) -> None:
-        """Subscribe: `coord.on("todo.settled", print)`; also `todo.*` and `*`. Called while a run is waited for, see `events.py`."""
+        """Subscribe: `coord.on("todo.settled", print)`; also `todo.*` and `*`. Called while a run is
+        waited for, see `events.py`.
+        """
         self.subscribers.on(event, subscriber)
 
     def start_worker(self, repos: Iterable[str]) -> None:
-        """Start one worker for all repositories of the file, with the embedded server. Other workers are not ours to start."""
+        """Start one worker for all repositories of the file, with the embedded server. Other workers are
+        not ours to start.
+        """
         super().start_worker(list(repos))
 
     def look_after(self) -> None:

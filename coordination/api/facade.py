@@ -19,7 +19,9 @@ if TYPE_CHECKING:  # each of these is imported when it is used: `coord list-todo
 
 
 class LiveView:
-    """The state of runs at this moment, for operations on the file: an answer at once, or an empty one. Starts nothing."""
+    """The state of runs at this moment, for operations on the file: an answer at once, or an empty one.
+    Starts nothing.
+    """
 
     def __init__(self, access: EcosystemAccess) -> None:
         self._access = access
@@ -62,7 +64,8 @@ class LiveView:
 
 
 class Facade(EcosystemAccess):
-    """`runs` and `run` steer runs, `manager` edits the file, `planner` looks ahead, `live` looks at this moment.
+    """`runs` and `run` steer runs, `manager` edits the file, `planner` looks ahead, `live` looks at this
+    moment.
 
     Locks, messages, breakers and shared values are those of `connection`.
     """
@@ -110,7 +113,9 @@ class Facade(EcosystemAccess):
             return export(connection.cache.entries, connection.cache.namespace, Path(file))
 
     def import_context(self, file: str | Path, *, keep: bool = False) -> int:
-        """Put back an export; with `keep`, existing values stay. Return the number of values. Raises UsageError."""
+        """Put back an export; with `keep`, existing values stay. Return the number of values. Raises
+        UsageError.
+        """
         from coordination.cache.document import restore
 
         with self.reached() as connection:

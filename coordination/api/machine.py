@@ -51,11 +51,11 @@ def file_schema() -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """What is loose in a valid file, or cannot be executed."""
+    """Warnings about a valid file, and what cannot be executed."""
 
     warnings: tuple[Problem, ...]
     refused_plans: tuple[str, ...]
-    """Those that a sweep would refuse."""
+    """Plans that a sweep would refuse."""
 
 
 def check(facade: Facade) -> Validation:
@@ -75,7 +75,9 @@ def create_demo(folder: Path) -> Path:
 
 
 def examine(facade: Facade) -> Facts:
-    """Collect the facts about file, machine, Redis, workers and runs. Raises NotFound where neither a file nor a Redis is named."""
+    """Collect the facts about file, machine, Redis, workers and runs. Raises NotFound where neither a file
+    nor a Redis is named.
+    """
     from coordination.operations import checkup
     from coordination.operations.doctor import Facts
 
@@ -95,7 +97,7 @@ def examine(facade: Facade) -> Facts:
 
 
 def flower_page(facade: Facade, address: str, port: int, *, read_only: bool) -> Page:
-    """Return the page that `become_flower` would serve. Raises Unreachable."""
+    """Return the page that Flower would serve. Raises Unreachable."""
     from coordination.operations.flower import Page, auth
 
     with facade.answering() as connection:

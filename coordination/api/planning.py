@@ -37,7 +37,9 @@ class Planner:
         return knowing(self._access.path, self._access.settings, graph)
 
     def forecast(self, plan: str, wanted: Selectors = ALL, *, max_parallel: int | None = None) -> Forecast:
-        """Return the hours that each strategy would take, the strategy that a sweep would take, and the bottlenecks."""
+        """Return the hours that each strategy would take, the strategy that a sweep would take, and the
+        bottlenecks.
+        """
         return self.forecast_graph(self.graph(plan, wanted), max_parallel=max_parallel)
 
     def forecast_graph(self, graph: PlanGraph, *, max_parallel: int | None = None) -> Forecast:
@@ -67,7 +69,9 @@ class Planner:
         )
 
     def _places(self, graph: PlanGraph, accepted: Collection[str]) -> tuple[Places, Unreachable | None]:
-        """Return where the workers are; with the embedded server this machine is the one, once a sweep has started it."""
+        """Return where the workers are; with the embedded server this machine is the one, once a sweep has
+        started it.
+        """
         from coordination.runs.submission.dry_run import Place, places_of
 
         access = self._access

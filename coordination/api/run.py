@@ -1,4 +1,4 @@
-"""One run: looked at, followed, steered, undone."""
+"""One run: views, progress, control, rollback, retry."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """A handle: it belongs to nobody here. A process that leaves changes nothing of the run, as long as its workers stay."""
+    """A handle of a run. It owns nothing: a process that leaves changes nothing of the run, as long as its
+    workers stay.
+    """
 
     def __init__(self, access: EcosystemAccess, run_id: str) -> None:
         self.id = run_id
@@ -79,7 +81,8 @@ class Run:
             return connection.reader.log_tail(self.id, todo)
 
     def log(self, todo: str | None = None, *, follow: bool = False) -> Iterator[str]:
-        """Yield the output of a todo over its attempts, in pieces; without one, that of all, each line with its todo.
+        """Yield the output of a todo over its attempts, in pieces; without one, that of all, each line with
+        its todo.
 
         With `follow` until the todo, or the run, has ended. Raises NotFound.
         """
@@ -123,7 +126,9 @@ class Run:
             yield from document_of(connection.store, self.id, to_import=to_import)
 
     def export(self, file: str | Path, *, look: bool = False) -> Path:
-        """Write the document to a file, compressed if its name ends in .gz. Raises as `document` does, unless it is to `look` at."""
+        """Write the document to a file, compressed if its name ends in .gz. Raises as `document` does,
+        unless it is to `look` at.
+        """
         from coordination.runs.export.file import save
 
         save(self.document(to_import=not look), Path(file))
@@ -175,8 +180,8 @@ class Run:
     def wait(self, timeout_s: float | None = None) -> RunView:
         """Wait for the end, then write results back. Subscribers get each event once, earlier ones too.
 
-        Raises TimeoutError: the run goes on, and may be waited for again; Unreachable where the worker that was started for it
-        died too often.
+        Raises TimeoutError: the run goes on, and may be waited for again; Unreachable where the worker that
+        was started for it died too often.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         for event in self.follow(self._told):
@@ -192,11 +197,15 @@ class Run:
         return self.view()
 
     def sync(self) -> tuple[str, ...]:
-        """Write results back, whatever the settings say; return the todos and milestones that were changed."""
+        """Write results back, whatever the settings say; return the todos and milestones that were
+        changed.
+        """
         return self.write_back().all
 
     def write_back(self) -> Written:
-        """Mark succeeded todos as completed in the file; todos that the run had completed and were undone, as pending."""
+        """Mark succeeded todos as completed in the file; todos that the run had completed and were undone,
+        as pending.
+        """
         with self._reached() as connection:
             outcome = file_outcome(connection.store, connection.reader.read(self.id))
             written = write_back(self._access.path, outcome, datetime.now(UTC))
@@ -209,7 +218,9 @@ class Run:
         self._steer(self._connection.store.pause, "paused")
 
     def resume(self, *, as_it_was: bool = False) -> None:
-        """Raises PlanRefused where the file has another graph for its todos by now, unless it is to go on `as_it_was`."""
+        """Continue a paused run. Raises PlanRefused where the file has another graph for its todos by now,
+        unless it continues `as_it_was`.
+        """
         access, store = self._access, self._connection.store
         if not as_it_was and access.has_file and self.status() is RunStatus.PAUSED:
             left = {todo.id for todo in self.view().todos if not todo.state.ended}
@@ -233,9 +244,11 @@ class Run:
     # Undone
 
     def rollback(self) -> None:
-        """Undo what the run has done, in reverse order; `wait` returns when that has ended. A second call changes nothing.
+        """Undo what the run has done, in reverse order; `wait` returns when that has ended. A second call
+        changes nothing.
 
-        Compensations that failed are tried again. Raises Conflict where another run has built on it, and stands.
+        Compensations that failed are tried again. Raises Conflict where another run has built on it, and
+        stands.
         """
         self._access.start_worker(self.rollback_preview().repos)
         self.begin_rollback()
@@ -264,7 +277,9 @@ class Run:
             transactions.accept(connection, self.id, todos, reason)
 
     def create_checkpoint(self, name: str) -> NamedCheckpoint:
-        """Record which todos have succeeded. Raises UsageError; Conflict where the name is taken, or the run is undone."""
+        """Record which todos have succeeded. Raises UsageError; Conflict where the name is taken, or the
+        run is undone.
+        """
         with self._reached() as connection:
             return named_checkpoints.create(connection.store, self.id, name, actor())
 
@@ -279,8 +294,9 @@ class Run:
             return transactions.preview_restore(connection, self.id, name)
 
     def begin_restore(self, name: str) -> RunView:
-        """Begin to undo what the run has begun since the checkpoint, or continue with that. `wait` returns when that has ended;
-        then `coord.runs.retry` does it again. Raises NotFound; Conflict as `rollback` does.
+        """Begin to undo what the run has begun since the checkpoint, or continue with that. `wait` returns
+        when that has ended; then `coord.runs.retry` does it again. Raises NotFound; Conflict as `rollback`
+        does.
         """
         self._access.start_worker(self.restore_preview(name).repos)
         return self.undo_to(name)
@@ -292,10 +308,11 @@ class Run:
         return self.view()
 
     def restore(self, name: str, timeout_s: float | None = None) -> Run:
-        """Undo what the run has begun since the checkpoint, in reverse order, then retry it; return the new run.
+        """Undo what the run has begun since the checkpoint, in reverse order, then retry it; return the new
+        run.
 
-        Called again after an interruption it continues. Raises Conflict where something could not be undone; Blocked where
-        nothing is left; TimeoutError.
+        Called again after an interruption it continues. Raises Conflict where something could not be undone;
+        Blocked where nothing is left; TimeoutError.
         """
         if not self.begin_restore(name).status.ended:
             self.wait(timeout_s)

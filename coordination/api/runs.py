@@ -1,4 +1,4 @@
-"""Runs: started, found, moved to another Redis; approvals; what ended runs have left."""
+"""All runs: started, found, imported, approved, cleaned up."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class SweepOptions:
     no_cache: bool = False
     """Todos with a `cache` run all the same."""
     timeout: timedelta | None = None
-    """After which the run is ended."""
+    """Limit after which the run is ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """A run that may be started: what it would do, and in which order."""
+    """A prepared run: its graph, order and options."""
 
     graph: PlanGraph
     order: Order
@@ -75,11 +75,13 @@ class Runs:
         timeout: timedelta | None = None,
         accept: Collection[str] = (),
     ) -> Run:
-        """Start a run of the plan's open todos. `no_cache`: todos with a `cache` run all the same. `timeout`: the run is ended after
-        it. With the embedded server its worker is started as well, and stops with the last of its users.
+        """Start a run of the plan's open todos. `no_cache`: todos with a `cache` run all the same. `timeout`:
+        the run is ended after it. With the embedded server its worker is started as well, and stops with the
+        last of its users.
 
-        Raises Blocked where nothing can be started, since all is done or blocked from outside; PlanRefused; Conflict; NotLanded
-        where the result of a completed predecessor is not in its base branch, unless `accept` names the todo.
+        Raises Blocked where nothing can be started, since all is done or blocked from outside; PlanRefused;
+        Conflict; NotLanded where the result of a completed predecessor is not in its base branch, unless
+        `accept` names the todo.
         """
         options = SweepOptions(
             strategy=strategy, on_failure=on_failure, max_parallel=max_parallel, no_cache=no_cache, timeout=timeout
@@ -87,8 +89,8 @@ class Runs:
         return self._start(self.prepare_sweep(plan, wanted, options), accept)
 
     def execute(self, todo: str, *, timeout: timedelta | None = None, accept: Collection[str] = ()) -> Run:
-        """Start a run of one todo, whichever plan it belongs to. `timeout`: when it is stopped, instead of its own. Raises as
-        `sweep` does.
+        """Start a run of one todo, whichever plan it belongs to. `timeout`: when it is stopped, instead of
+        its own. Raises as `sweep` does.
         """
         return self._start(self.prepare_execute(todo, timeout), accept)
 
@@ -102,7 +104,8 @@ class Runs:
     def prepare_sweep(
         self, plan: str, wanted: Selectors = ALL, options: SweepOptions | None = None, *, failed: bool = False
     ) -> Sweep:
-        """Return the run that a sweep would start. `failed`: only what did not succeed in the plan's latest run.
+        """Return the run that a sweep would start. `failed`: only what did not succeed in the plan's latest
+        run.
 
         Raises NotFound; PlanRefused.
         """
@@ -181,12 +184,14 @@ class Runs:
         from_: str | Collection[str] = (),
         as_it_was: bool = False,
     ) -> Run:
-        """Start a run of the todos that failed in an ended one, and of those that they blocked. `without`: hosts that are gone.
+        """Start a run of the todos that failed in an ended one, and of those that they blocked. `without`:
+        hosts that are gone.
 
-        `from_`: these are done again too, though they had succeeded, with all that depends on them. `as_it_was`: in the run's own
-        order, where the file has another by now; without it that is refused.
+        `from_`: these are done again too, though they had succeeded, with all that depends on them.
+        `as_it_was`: in the run's own order, where the file has another by now; without it that is refused.
 
-        Raises Blocked where nothing is left; PlanRefused; UsageError; Conflict where the run goes on, or was retried already.
+        Raises Blocked where nothing is left; PlanRefused; UsageError; Conflict where the run goes on, or was
+        retried already.
         """
         return self.get(run).retry(
             on_failure=on_failure, max_parallel=max_parallel, without=without, from_=from_, as_it_was=as_it_was
@@ -195,7 +200,7 @@ class Runs:
     # Found
 
     def get(self, run: str = LAST) -> Run:
-        """Raises NotFound."""
+        """Return a run. Raises NotFound."""
         with self._access.reached() as connection:
             return Run(self._access, connection.reader.resolve(run))
 
@@ -209,7 +214,9 @@ class Runs:
         return self.get(run).events()
 
     def stats(self) -> Mapping[str, Any]:
-        """Return live runs by status, their todos by state, messages and workers by repository, and all counters."""
+        """Return live runs by status, their todos by state, messages and workers by repository, and all
+        counters.
+        """
         from coordination.runs.views.metrics import CensusTaker
 
         with self._access.reached() as connection:
@@ -229,7 +236,8 @@ class Runs:
     # Moved
 
     def export(self, run: str, file: str | Path, *, look: bool = False) -> Path:
-        """Write all that Redis keeps of the run as one JSON document, compressed if the file's name ends in .gz.
+        """Write all that Redis keeps of the run as one JSON document, compressed if the file's name ends in
+        .gz.
 
         Raises Conflict where something of it goes on, unless it is only to `look` at; CoordinationError.
         """
@@ -238,7 +246,8 @@ class Runs:
     def import_(self, file: str | Path, *, max_bytes: int = LARGEST) -> Run:
         """Write an exported run into this Redis; a paused one goes on with `resume`.
 
-        Raises UsageError where it is no such file, not whole, or unpacked larger than `max_bytes`; Conflict where the run is here.
+        Raises UsageError where it is no such file, not whole, or unpacked larger than `max_bytes`; Conflict
+        where the run is here.
         """
         from coordination.runs.export.file import load
 
@@ -270,10 +279,11 @@ class Runs:
         older_than: timedelta | None = None,
         branches: bool = True,
     ) -> Survey:
-        """Return what these runs, or all ended ones, have left on the workers' machines. `merged`: only runs whose work is all in
-        other branches.
+        """Return what these runs, or all ended ones, have left on the workers' machines. `merged`: only runs
+        whose work is all in other branches.
 
-        Starts the embedded server's worker, which is the one that can look. Raises Conflict for a run that goes on.
+        Starts the embedded server's worker, which is the one that can look. Raises Conflict for a run that
+        goes on.
         """
         from coordination.runs.cleaning import Cleaning
 
@@ -317,14 +327,18 @@ class Runs:
             return Run(self._access, approvals.complete(connection, todo, named))
 
     def approve(self, todo: str, run: str | None = None, comment: str = "") -> Run:
-        """Approve a todo or milestone that waits at a gate, or a manual todo that a person has done; return the run.
+        """Approve a todo or milestone that waits at a gate, or a manual todo that a person has done; return
+        the run.
 
-        Raises NotFound; Conflict; UsageError where nothing waits for approval or several runs do and none is named.
+        Raises NotFound; Conflict; UsageError where nothing waits for approval or several runs do and none is
+        named.
         """
         return Run(self._access, self.decide(Verdict.APPROVE, todo, run, comment).run_id)
 
     def reject(self, todo: str, run: str | None = None, comment: str = "") -> Run:
-        """Fail a todo that waits at a gate; the run's `on_failure` says what follows. Raises as `approve` does."""
+        """Fail a todo that waits at a gate; the run's `on_failure` says what follows. Raises as `approve`
+        does.
+        """
         return Run(self._access, self.decide(Verdict.REJECT, todo, run, comment).run_id)
 
     def decide(self, verdict: Verdict, todo: str, run: str | None = None, comment: str = "") -> Decision:

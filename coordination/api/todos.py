@@ -25,7 +25,9 @@ class Completed:
 
 
 def complete_todo(access: EcosystemAccess, todo: str, hours: float | None = None) -> Completed:
-    """Raises Conflict while a run executes the todo, and what the manager and `approvals.complete` raise."""
+    """Complete the todo. Raises Conflict while a run executes it, and what the manager and
+    `approvals.complete` raise.
+    """
     manager = access.manager
     manager.get_todo(todo)
     url = access.running_redis()

@@ -23,11 +23,11 @@ from coordination.errors import CoordinationError
 from coordination.terminal import protect, spelled
 
 Families = Mapping[str, Mapping[str, tuple[str, str]]]
-"""Heading → command → (`module:function` from this folder on, its one line of help)."""
+"""Heading → command → (`module:function` below this package, its one line of help)."""
 
 
 class LazyGroup(RichGroup):
-    """Its commands are stubs with a line of help; the real one is imported when it is called."""
+    """A group of stubs with a line of help; a command is imported when it is called."""
 
     def __init__(self, *args: Any, families: Families, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -193,7 +193,7 @@ def coord(ctx: click.Context) -> None:
 
 
 def run(argv: Sequence[str] | None = None) -> NoReturn:
-    """One call: whatever happens becomes an exit code, and words on standard error."""
+    """Execute one call: every error becomes an exit code and a message on standard error."""
     _open_what_is_closed()
     protect()
     call = CliContext()
@@ -211,7 +211,9 @@ def run(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _open_what_is_closed() -> None:
-    """A caller may close the streams that we write to (`>&-`). A closed standard input is left to those who read it."""
+    """Replace output streams that the caller closed (`>&-`). Commands that read standard input check it
+    themselves.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (to the end of the process)

@@ -1,7 +1,8 @@
-"""Shell completion: names from the file, runs and locks where Redis answers at once, and the scripts that ask for them.
+"""Shell completion: names from the file, runs and locks where Redis answers at once, and the scripts that ask
+for them.
 
-An argument or option gets one of these functions as its `shell_complete`. They return names or nothing: a file that is broken, or
-missing, is reported when the command is executed.
+An argument or option gets one of these functions as its `shell_complete`. They return names or nothing: a
+file that is broken, or missing, is reported when the command is executed.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 Items = list[CompletionItem[str]]
 Complete = Callable[[click.Context, click.Parameter, str], Items]
 Names = Mapping[str, str] | Iterable[str]
-"""What is offered; with a word about each, where the shell shows one."""
+"""Names, or names with a description for shells that show one."""
 
 
 def from_file(names: Callable[[Ecosystem], Names]) -> Complete:
-    """Names that the file declares."""
+    """Complete names that the file declares."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
         try:
@@ -40,7 +41,7 @@ def from_file(names: Callable[[Ecosystem], Names]) -> Complete:
 
 
 def matching(names: Names, incomplete: str) -> Items:
-    """Those that begin so, in whatever case."""
+    """Return the names that begin so, in any case."""
     told = names if isinstance(names, Mapping) else dict.fromkeys(names, "")
     begun = incomplete.casefold()
     return [
@@ -51,7 +52,7 @@ def matching(names: Names, incomplete: str) -> Items:
 
 
 def listed(complete: Complete) -> Complete:
-    """The same for `a,b,c`: its last part is completed, and what stands there already is not offered again."""
+    """Complete the last part of `a,b,c`, without the parts before it."""
 
     def complete_last(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
         before, comma, last = incomplete.rpartition(",")
@@ -63,12 +64,12 @@ def listed(complete: Complete) -> Complete:
 
 
 def enum_values(kind: type[StrEnum]) -> Complete:
-    """The few words that a field may have."""
+    """Complete the values of an enumeration."""
     return lambda ctx, parameter, incomplete: matching([member.value for member in kind], incomplete)
 
 
 def format_fields(fields: Sequence[str]) -> Complete:
-    """The field that is being written in a template."""
+    """Complete the field name at the cursor of a template."""
 
     def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
         before, brace, begun = incomplete.rpartition("{")
@@ -80,7 +81,7 @@ def format_fields(fields: Sequence[str]) -> Complete:
 
 
 def _values(rows: Iterable[Sequence[str | None]]) -> dict[str, str]:
-    """Each once, sorted."""
+    """Return each value once, sorted."""
     return dict.fromkeys(sorted({value for row in rows for value in row if value}), "")
 
 
@@ -119,7 +120,7 @@ todo_ids = from_file(_todos)
 plan_ids = from_file(_plans)
 dependency_ids = from_file(_dependencies)
 work_ids = from_file(lambda file: {**_issues(file), **_todos(file), **_plans(file)})
-"""What can hold something up."""
+"""Records that can block another one."""
 repo_names = from_file(_repos)
 resource_names = from_file(lambda file: {resource.name: resource.type for resource in file.resources})
 assignees = from_file(_assignees)
@@ -129,7 +130,7 @@ roles = from_file(lambda file: _values([repo.role] for repo in file.repos))
 
 
 def milestone_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
-    """Of the plan that the command names already, else of all."""
+    """Complete the milestones of the plan that the command names, else of all plans."""
     plan = ctx.params.get("plan") or ctx.params.get("name")
 
     def milestones(file: Ecosystem) -> dict[str, str]:
@@ -145,24 +146,24 @@ def _milestones(file: Ecosystem, plan_id: str | None) -> Iterator[tuple[str, str
 
 
 def run_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
-    """The newest, if Redis answers at once: nothing is started for a Tab."""
+    """Complete the newest runs, if Redis answers at once; start no server for a Tab."""
     return matching(ctx.ensure_object(CliContext).coord.live.newest_runs(), incomplete)
 
 
 def asking_ids(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
-    """What a person is asked about, in the same way."""
+    """Complete the todos that wait for a person, if Redis answers at once."""
     asked = ctx.ensure_object(CliContext).coord.live.asking()
     return matching({one.todo: one.waits_for for one in asked}, incomplete)
 
 
 def breaker_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
-    """Those that are not at rest, in the same way."""
+    """Complete the circuit breakers that are not at rest, if Redis answers at once."""
     there = ctx.ensure_object(CliContext).coord.live.breakers()
     return matching({breaker.name: breaker.reason for breaker in there}, incomplete)
 
 
 def lock_names(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> Items:
-    """Those that are held, in the same way."""
+    """Complete the locks that are held, if Redis answers at once."""
     return matching(ctx.ensure_object(CliContext).coord.live.held_locks(), incomplete)
 
 

@@ -1,4 +1,6 @@
-"""Values that todos share. Within a todo's command they are those of its run, and no option is needed."""
+"""`context`: values that todos share. Within a todo's command they are those of its run, and no option is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +33,9 @@ SCOPES = click.Choice([scope.value for scope in Scope])
 def context() -> None:
     """Values that todos share, as JSON by key: of the ecosystem, a plan, a run, a todo.
 
-    A run sees what its plan has, and the plan what the ecosystem has; what is set or deleted in one changes none further out.
-    Within a todo's command nothing else needs to be said: reads begin at the todo, writes go to its run.
+    A run sees what its plan has, and the plan what the ecosystem has; what is set or deleted in one changes
+    none further out. Within a todo's command nothing else needs to be said: reads begin at the todo, writes
+    go to its run.
     """
 
 
@@ -42,7 +45,7 @@ as_regex = click.option(
 
 
 def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--scope`, and whose context is meant outside of a todo; the command gets it opened."""
+    """Add the options that choose a context; pass the opened context to the command."""
 
     @click.option("--scope", type=SCOPES, help="Whose: the ecosystem's, the plan's, the run's, the todo's own.")
     @click.option("--plan", metavar="PLAN", default="", help="The plan that is meant.")
@@ -62,7 +65,9 @@ def of_a_context(command: Callable[..., Any]) -> Callable[..., Any]:
 @as_json_option
 @of_a_context
 def get(found: Context | TodoContext, key: str, default: str | None, as_json: bool, scope: Scope | None) -> None:
-    """Print the value of KEY that is nearest. A text is printed as it is, anything else as JSON; with --json all of it is."""
+    """Print the value of KEY that is nearest. A text is printed as it is, anything else as JSON; with
+    --json all of it is.
+    """
     absent = object()
     otherwise = absent if default is None else _parsed(default, "--default")
     value = found.get(key, otherwise, scope=scope)
@@ -112,7 +117,9 @@ def delete(
     as_json: bool,
     scope: Scope | None,
 ) -> None:
-    """Delete keys, or all that fit a pattern (`build.*`). What an outer context has stays there, and is hidden from this one on."""
+    """Delete keys, or all that fit a pattern (`build.*`). What an outer context has stays there, and is
+    hidden from this one on.
+    """
     gone = found.delete(*names, scope=scope, ttl=ttl, regex=regex)
     if as_json:
         print_json({"deleted": gone})
@@ -134,7 +141,9 @@ def export_(call: CliContext, file: Path) -> None:
 @click.option("--keep", is_flag=True, help="What is there already stays as it is.")
 @click.pass_obj
 def import_(call: CliContext, file: Path, keep: bool) -> None:
-    """Put back what `export` wrote, each value for as long as it had left then. A file with a mistake changes nothing."""
+    """Put back what `export` wrote, each value for as long as it had left then. A file with a mistake
+    changes nothing.
+    """
     with _answering(call) as coord:
         put = coord.import_context(file, keep=keep)
     click.echo(f"{counted(put, 'value')} put back", err=True)

@@ -1,4 +1,4 @@
-"""`doctor`: what is there, and what is wrong with it."""
+"""`doctor`: the state of file, Redis, hosts, workers, queues and runs, and the findings."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ def as_data(facts: Facts, found: Sequence[Finding]) -> dict[str, Any]:
 
 
 def _queues(facts: Facts, repo: str) -> dict[str, int]:
-    """`shared` is the one that every worker of the repository reads; the others are those of one host."""
+    """Return the lengths of the queue that all workers of the repository read (`shared`), and of those of
+    one host.
+    """
     return {host or "shared": n for (name, host), n in facts.queues.items() if name == repo and (n or host is None)}
 
 

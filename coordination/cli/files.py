@@ -1,7 +1,4 @@
-"""The file: written and checked.
-
-`coord demo`: a small real ecosystem, and a real plan swept over it.
-"""
+"""`init`, `validate`, `schema`: the file; `demo`: a small real ecosystem, and a sweep of its plan."""
 
 from __future__ import annotations
 
@@ -29,7 +26,9 @@ from coordination.text import counted
 @command()
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def init(folder: Path) -> None:
-    """Write DIR/ecosystem.yaml (here if not given) from the git repositories in DIR, with a plan to begin with."""
+    """Write DIR/ecosystem.yaml (here if not given) from the git repositories in DIR, with a plan to begin
+    with.
+    """
     path, repos = write_first_file(folder)
     click.echo(f"wrote {path} with {counted(repos, 'repository')}\n  next: edit it, then: coord validate", err=True)
 
@@ -39,7 +38,9 @@ def init(folder: Path) -> None:
 @as_json_option
 @click.pass_obj
 def validate(call: CliContext, strict: bool, as_json: bool) -> int:
-    """Check the file. Exit code 2 when it cannot be used, or with --strict when anything in it is loose or cannot be executed."""
+    """Check the file. Exit code 2 when it cannot be used, or with --strict when anything in it is loose or
+    cannot be executed.
+    """
     if as_json:
         return _validate_as_json(call, strict)
     document = call.coord.document
@@ -108,10 +109,11 @@ PLAN = "PLAN-001"
 @click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.pass_obj
 def demo(call: CliContext, folder: Path | None) -> int:
-    """Make six small git repositories in DIR (a temporary folder if not given) and raise their Python version.
+    """Make six small git repositories in DIR (a temporary folder if not given) and raise their Python
+    version.
 
-    Six Python packages that depend on each other: the plan edits each one, runs its tests against the changed versions of
-    those below it, and commits to a branch of its own.
+    Six Python packages that depend on each other: the plan edits each one, runs its tests against the changed
+    versions of those below it, and commits to a branch of its own.
     """
     path = create_demo(folder or Path(tempfile.mkdtemp(prefix="coord-demo-")))
     click.echo(f"6 repositories and {path}", err=True)

@@ -1,7 +1,4 @@
-"""Locks and resources by hand: who holds them, who waits, and how one is taken from its holder.
-
-A circuit breaker is closed by hand.
-"""
+"""`list-locks`, `release-lock`, `list-resources`, `reset-breaker`."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ class ResourceView(BaseModel):
     used: int = 0
     waiting: int = 0
     utilisation: float = 0.0
-    """Of the capacity, since its first use: 0 to 1."""
+    """Used share of the capacity since its first use: 0 to 1."""
     longest_wait_s: float = 0.0
     granted: int = 0
     mean_wait_s: float = 0.0
@@ -51,7 +48,9 @@ class ResourceView(BaseModel):
 @output_options(Held)
 @click.pass_obj
 def list_locks(call: CliContext, resources: bool, released: bool, form: Form) -> None:
-    """List the locks that are held: by whom, since when, for how long unless renewed, and who waits for them."""
+    """List the locks that are held: by whom, since when, for how long unless renewed, and who waits for
+    them.
+    """
     if released and (resources or form.template is not None):
         raise UsageError(
             "--released shows what was, in a form of its own", "leave the other options out, but for --json"
@@ -86,8 +85,8 @@ def list_resources(call: CliContext, form: Form) -> None:
 @as_json_option
 @click.pass_obj
 def release_lock(call: CliContext, name: str | None, owner: str | None, force: bool, yes: bool, as_json: bool) -> int:
-    """Take the lock NAME (or `resource:NAME`), or all locks of an owner, from the holder, who is told, and give it to the next
-    who waits.
+    """Take the lock NAME (or `resource:NAME`), or all locks of an owner, from the holder, who is told, and
+    give it to the next who waits.
 
     It is noted who did it: coord list-locks --released.
     """
@@ -146,7 +145,7 @@ def _print_locks(found: Sequence[Held], *, resources: bool) -> None:
 
 
 def _rows(held: Held) -> Iterator[Sequence[object]]:
-    """One for each holder; who waits stands in the first."""
+    """Yield a row for each holder; the first one names the waiters."""
     waiting = listed([waiter.who for waiter in held.waiters])
     if not held.holders:
         yield (_named(held), Cell("nobody", "dim"), "", "", "", "", waiting)
@@ -206,8 +205,8 @@ def _moment(at: datetime) -> str:
 @as_json_option
 @click.pass_obj
 def reset_breaker(call: CliContext, name: str, as_json: bool) -> None:
-    """Close the circuit breaker NAME (`repo:api`, `resource:db`, or as much of it as one alone has): its failures are
-    forgotten, and the todos behind it go on.
+    """Close the circuit breaker NAME (`repo:api`, `resource:db`, or as much of it as one alone has): its
+    failures are forgotten, and the todos behind it go on.
 
     It is noted who did it: coord status.
     """

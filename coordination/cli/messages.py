@@ -1,4 +1,4 @@
-"""Notes between repositories, agents and people; events on topics, published and printed as they come."""
+"""`send-message`, `list-messages`, `publish`, `subscribe`."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def send_message(
 ) -> None:
     """Send TEXT (`-`: standard input) to TO: a repository, or KIND:NAME, as in agent:claude or person:ann.
 
-    It waits until somebody acknowledges it: `coord list-messages TO`, an agent, or a program that reads there.
+    It waits until somebody acknowledges it: `coord list-messages TO`, an agent, or a program that reads
+    there.
     """
     whom, back = _recipient(call, to), _recipient(call, reply_to) if reply_to else None
     words = text_or_stdin(text)
@@ -94,7 +95,8 @@ def list_messages(
     limit: int,
     form: Form,
 ) -> None:
-    """List what waits for TO (a repository, or KIND:NAME), or for everybody. Nothing is taken: `--ack` says what is done.
+    """List what waits for TO (a repository, or KIND:NAME), or for everybody. Nothing is taken: `--ack` says
+    what is done.
 
     What a reader has in hand is listed with its name.
     """
@@ -156,7 +158,7 @@ def _print(found: Sequence[MessageView], to: str | None, *, dead: bool) -> None:
 
 
 def _row(message: MessageView, to: str | None) -> tuple[object, ...]:
-    """The last part of an id is enough for `--ack`."""
+    """Return the cells of a message. The last part of an id is enough for `--ack`."""
     return (
         message.id.rpartition("/")[2],
         "" if to else message.to,
@@ -209,7 +211,8 @@ def publish(call: CliContext, topic: str, payload: str, kind: str, as_json: bool
 def subscribe(
     call: CliContext, topics: tuple[str, ...], count: int | None, lasting: timedelta | None, as_json: bool
 ) -> None:
-    """Print what is published on TOPIC from now on: a name (vbia_events), or a pattern (a.*: one word more; a.**: any).
+    """Print what is published on TOPIC from now on: a name (vbia_events), or a pattern (a.*: one word more;
+    a.**: any).
 
     With --json a line of JSON for each event. What was published while Redis was away is missed, and said so.
     """

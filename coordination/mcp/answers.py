@@ -1,4 +1,4 @@
-"""What tools answer with beyond the records themselves. The fields of a record are everywhere those of `models.py`."""
+"""Results of tools beyond the records themselves. Fields of a record are everywhere those of `models.py`."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def page(records: Sequence[R], limit: int, offset: int) -> Page[R]:
 
 
 def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = ()) -> M:
-    """The first `limit` of each of its lists but those that stay `whole`."""
+    """Return an answer with the first `limit` items of each list but those that stay `whole`."""
     given_fields = dict(answer)
     long = {name: value for name, value in given_fields.items() if isinstance(value, tuple) and len(value) > limit}
     long = {name: value for name, value in long.items() if name not in whole}
@@ -120,7 +120,7 @@ def cut(kind: type[M], answer: BaseModel, limit: int, whole: Collection[str] = (
 
 
 def cut_forecast(foreseen: Forecast, limit: int) -> CutForecast:
-    """Its critical path may be all of the plan."""
+    """Return a forecast with the first items of its critical path: it may be all of the plan."""
     path = foreseen.critical_path
     left_out = {"critical_path": len(path) - limit} if len(path) > limit else {}
     whole = {field.name: getattr(foreseen, field.name) for field in fields(foreseen)}
@@ -128,15 +128,17 @@ def cut_forecast(foreseen: Forecast, limit: int) -> CutForecast:
 
 
 def with_details(kind: type[M], record: BaseModel, chains: Chains, **more: Any) -> M:
-    """The record with what is computed beside its fields."""
+    """Return a record with computed fields."""
     return kind(**dict(presentable(record)), **dict(chains), **more)
 
 
 def edited(kind: type[M], change: Edited, **more: Any) -> M:
-    """The record with what has followed from its change."""
+    """Return an edited record with the consequences of the edit."""
     return kind(**{**dict(presentable(change.record)), "ready": change.ready, "notes": change.notes, **more})
 
 
 def given_fields(arguments: Mapping[str, Any], *others: str) -> dict[str, Any]:
-    """Of a tool's arguments (its `locals()` as it begins) the fields of which something was said; `others` are no fields."""
+    """Return the fields among the arguments of a tool (its `locals()` as it begins) that were given;
+    `others` are no fields.
+    """
     return {name: value for name, value in arguments.items() if value is not None and name not in ("session", *others)}

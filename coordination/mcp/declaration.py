@@ -1,7 +1,7 @@
-"""From a function over a session to a tool: `@reads("Show an issue") def coord_get_issue(session, issue: str) -> Issue`.
+"""Makes tools of functions: `@reads("Show an issue") def coord_get_issue(session, issue: str) -> Issue`.
 
-The function's name is the tool's, its docstring what the model reads, its annotations the schemas; `session` is ours to give. The
-meaning of arguments that several tools take is said once.
+The name of the function is the tool's, its docstring the description, its annotations the schemas; the server
+passes `session`. The meaning of arguments that several tools have is declared once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def several(given: Any) -> Any:
-    """One value is as good as a list of one; words may have commas between them."""
+    """Convert one value to a list; split text at commas."""
     return [word.strip() for word in given.split(",") if word.strip()] if isinstance(given, str) else given
 
 
@@ -74,11 +74,11 @@ def _kind(
 
 
 reads = _kind(writes=False, destructive=False, idempotent=True, outside=False)
-"""Changes nothing."""
+"""Reads only."""
 adds = _kind(writes=True, destructive=False, idempotent=False, outside=False)
-"""A new record, or a state that goes forward: nothing that was written is lost."""
+"""Adds a record or moves a state forward: nothing that was written is lost."""
 changes = _kind(writes=True, destructive=True, idempotent=True, outside=False)
-"""What stood there before is gone."""
+"""Overwrites what was there."""
 checks = _kind(writes=True, destructive=False, idempotent=True, outside=True)
 """Runs commands that look at the world, and notes what they found."""
 carries_out = _kind(writes=True, destructive=True, idempotent=False, outside=True)
@@ -88,14 +88,16 @@ undoes = _kind(writes=True, destructive=True, idempotent=True, outside=True)
 
 
 def declared(module: ModuleType, session: Session) -> Iterator[FunctionTool]:
-    """The tools of a module, in its order."""
+    """Yield the tools of a module, in its order."""
     for operation in tuple(vars(module).values()):
         if meta := get_fastmcp_meta(operation):
             yield FunctionTool.from_function(bound(operation, session), metadata=meta)
 
 
 def bound(operation: Callable[..., Any], session: Session) -> Callable[..., Any]:
-    """The operation with its session, as what the client calls: its other parameters, by name; refusals in words."""
+    """Return the operation with its session bound: its other parameters are keyword arguments, and errors
+    become texts.
+    """
 
     @wraps(operation)
     def call(**given: Any) -> Any:

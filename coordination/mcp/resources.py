@@ -1,9 +1,4 @@
-"""How an agent is set to work on a change across repositories.
-
-What a client may attach to a conversation: the file, a run, what a todo wrote.
-
-The text of the file as it is shown to others: as it stands, without what is secret in it.
-"""
+"""Resources: the file without its secrets, a run, a log. Prompt: how to plan a change across repositories."""
 
 from __future__ import annotations
 
@@ -86,7 +81,9 @@ def _plan(manager: CoordinationManager, plan: Plan) -> str:
 def add_resources(server: FastMCP, session: Session) -> None:
     @server.resource("coord://ecosystem", title="The ecosystem file", mime_type="application/yaml")
     def ecosystem() -> str:
-        """ecosystem.yaml as it stands, but for passwords and tokens: repositories, issues, plans, todos, dependencies."""
+        """ecosystem.yaml as it stands, but for passwords and tokens: repositories, issues, plans, todos,
+        dependencies.
+        """
         with refusals(ResourceError):
             return presentable_text(session.coord.manager.document.text.decode())
 
@@ -108,7 +105,9 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def presentable_text(text: str) -> str:
-    """Values of a todo's `env` with a secret's name, secret settings, and the password of `redis_url` are hidden. Raises YAMLError."""
+    """Return the text of the file with secrets hidden: values of `env` with a secret's name, secret
+    settings, the password of `redis_url`. Raises YAMLError.
+    """
     root = yaml.compose(text, Loader=LOADER)
     places = {
         (node.start_mark.index, node.end_mark.index): words for node, words in _secrets(root)

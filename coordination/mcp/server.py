@@ -1,6 +1,6 @@
-"""The server: all tools, resources and the prompt over one session, until standard input closes, Ctrl-C or SIGTERM.
+"""The server: tools, resources and prompt over one session, until standard input closes, Ctrl-C or SIGTERM.
 
-Nothing of ours is left then but what a run that goes on needs.
+It leaves nothing running but what a run needs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PATH = "/mcp"
 
 
 class OneToken(TokenVerifier):
-    """Whoever has it may do everything."""
+    """Accepts one token, which allows everything."""
 
     def __init__(self, token: str) -> None:
         super().__init__()
@@ -83,7 +83,9 @@ def build(session: Session, auth: TokenVerifier | None = None) -> FastMCP:
 
 
 def _calm() -> None:
-    """Faults go to standard error as plain lines; nothing else does, and nobody is asked for a newer version."""
+    """Log faults to standard error as plain lines, and nothing else; switch off the search for newer
+    versions.
+    """
     fastmcp.settings.telemetry_mode = "off"
     log = logging.getLogger("fastmcp")
     log.handlers = [logging.StreamHandler()]
@@ -91,14 +93,14 @@ def _calm() -> None:
 
 
 REQUEST_S = 10.0
-"""Until a request is whole, headers and body; an answer may take as long as it does."""
+"""Limit until a request is complete, headers and body; an answer may take longer."""
 CONNECTIONS = 100
-"""At once; an agent has one or two."""
+"""Limit of connections; an agent has one or two."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def over_stdio(session: Session) -> None:
-    """Until the client closes our standard input. While we serve, what anybody prints goes to standard error."""
+    """Serve until the client closes standard input. Meanwhile, printed text goes to standard error."""
     with _closed_at_the_end(session):
         try:
             build(session).run("stdio", show_banner=False)
@@ -107,7 +109,7 @@ def over_stdio(session: Session) -> None:
 
 
 def over_http(session: Session, listening: socket.socket, token: str) -> None:
-    """Until we are stopped; requests under way get two seconds."""
+    """Serve until a signal; open requests get two seconds."""
     limited = {"http": http_limits(REQUEST_S, CONNECTIONS), "log_config": None, "access_log": False}
     with _closed_at_the_end(session):
         build(session, OneToken(token)).run(
@@ -122,9 +124,10 @@ def over_http(session: Session, listening: socket.socket, token: str) -> None:
 
 @contextlib.contextmanager
 def _closed_at_the_end(session: Session) -> Iterator[None]:
-    """A signal ends the process here and now: the thread that waits for standard input can be woken by nobody else.
+    """Close the session at the end. A signal ends the process at once: nothing else wakes the thread that
+    waits for standard input.
 
-    Clients hang up and send SIGTERM soon after: what is being closed then is closed to its end.
+    Clients hang up and send SIGTERM soon after: a close that has begun is finished.
     """
     closing = False
 

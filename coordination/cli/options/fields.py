@@ -1,4 +1,4 @@
-"""The options that fill the fields of a record: said once, for `create-*` and `update-*` alike."""
+"""The options of the fields of a record, declared once for `create-*` and `update-*`."""
 
 from __future__ import annotations
 
@@ -34,36 +34,36 @@ from coordination.models import (
 
 
 class Many(StrEnum):
-    """How a list is given."""
+    """The form of a list."""
 
     WORDS = "words"
-    """Repeated, or with commas between them."""
+    """The option is repeated, or has commas between the items."""
     SENTENCES = "sentences"
-    """Repeated: they have commas of their own."""
+    """The option is repeated: sentences have commas of their own."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Field:
-    """An option, and the field that it fills; `validation.command` is the command in the validation."""
+    """An option and the field that it sets; `validation.command` is `command` in `validation`."""
 
     option: str
     field: str
     help: str
     metavar: str = "TEXT"
     read: Callable[[str], Any] = as_written
-    """One value of a list."""
+    """Reads one value of a list."""
     many: Many | None = None
     name_of: Callable[[Any], str] = str
-    """What an item of a list is known by: there is one of a name, and by it an item is taken out."""
+    """Returns the name of an item: names are unique in a list, and an item is removed by its name."""
     flag: Any = None
-    """What the field becomes where the option is a mere word, like `--manual`."""
+    """Value of the field where the option has none, like `--manual`."""
     required: bool = False
     panel: str = "What it says"
     complete: Complete | None = None
 
     @property
     def key(self) -> str:
-        """The option as click hands it over."""
+        """Return the name of the parameter that click passes."""
         return self.option.removeprefix("--").replace("-", "_")
 
     @property
@@ -76,11 +76,11 @@ class Field:
 
     @property
     def metavar_of_names(self) -> str:
-        """Without what may stand behind the name of an item: `NAME[:N],…` as `NAME,…`."""
+        """Return the metavar without the part behind a name: `NAME[:N],…` as `NAME,…`."""
         return self.metavar.replace("[:N]", "")
 
     def spelt(self, verb: str) -> str:
-        """`--label` as `--add-label`."""
+        """Return `--label` as `--add-label`."""
         return f"--{verb}-{self.option.removeprefix('--')}"
 
 

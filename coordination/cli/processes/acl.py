@@ -43,8 +43,8 @@ def acl(
 ) -> None:
     """Print the line of a Redis ACL file for one user. It needs Redis 7 or Valkey.
 
-    Append it to the server's aclfile, then: redis-cli ACL LOAD. The file keeps a hash; a password that was made up is shown
-    once, on standard error.
+    Append it to the server's aclfile, then: redis-cli ACL LOAD. The file keeps a hash; a password that was
+    made up is shown once, on standard error.
     """
     settings = _settings(call)
     _check(role, repos)
@@ -60,7 +60,7 @@ def acl(
 
 
 def _settings(call: CliContext) -> Settings:
-    """Whoever administers Redis may have no file."""
+    """Return the settings; those of the environment where there is no file."""
     from coordination.settings import read_settings
 
     try:

@@ -1,4 +1,4 @@
-"""`gateway`: messages for those who have no Redis."""
+"""`gateway`: messages over WebSocket."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def gateway(
 ) -> None:
     """Serve messages over WebSocket to browsers and agents that have no Redis, in the foreground.
 
-    A client shows the token of its recipient (agent:NAME, person:NAME …) as `Authorization: Bearer TOKEN`, or as subprotocols:
-    `coord.v1, bearer.TOKEN`.
+    A client shows the token of its recipient (agent:NAME, person:NAME …) as `Authorization: Bearer TOKEN`, or
+    as subprotocols: `coord.v1, bearer.TOKEN`.
     """
     if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn", "websockets")):
         raise CoordinationError(

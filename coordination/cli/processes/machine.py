@@ -1,4 +1,4 @@
-"""The processes of this machine: `up`, `down`, `worker`, `keeper`."""
+"""`up`, `down`, `worker`, `keeper`: the processes of this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from coordination.api import Local, Running, Stopped
 
 LOOK_S = 0.5
-"""How soon `up` sees that somebody else said `down`."""
+"""Interval at which `up` looks for a `coord down`."""
 
 at_most = click.option(
     "--jobs",
@@ -61,7 +61,9 @@ def _print_running(running: Running, call: CliContext) -> None:
 
 
 def _stay(local: Local) -> None:
-    """Until somebody stops us (then we stop what nobody else needs), or it ends under us."""
+    """Wait for a signal, then stop what nobody else needs. Raises CoordinationError if another process
+    stops it.
+    """
     stopped = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -116,8 +118,8 @@ def _print_stopped(stopped: tuple[Stopped, ...], runs: tuple[str, ...]) -> None:
 def worker(call: CliContext, repos: tuple[str, ...], every: bool, jobs: int | None) -> None:
     """Serve repositories of this machine, in the foreground, until stopped.
 
-    A repository lies where PATH says, else where the file says, else in ./NAME. The first Ctrl-C lets what runs finish, the
-    second hands it back.
+    A repository lies where PATH says, else where the file says, else in ./NAME. The first Ctrl-C lets what
+    runs finish, the second hands it back.
     """
     if not repos and not every:
         raise UsageError("which repositories?", "name them: coord worker --repo NAME[=PATH] …; or serve all: --all")
@@ -132,8 +134,9 @@ def worker(call: CliContext, repos: tuple[str, ...], every: bool, jobs: int | No
 def keeper(call: CliContext) -> None:
     """Keep runs going, in the foreground, until stopped: timers, lost workers, levels.
 
-    Every worker does that too, unless its Redis user is restricted to its repositories (coord acl --role worker). Restricted
-    workers take no step of a run themselves: at least one keeper, or one worker that is not restricted, takes them.
+    Every worker does that too, unless its Redis user is restricted to its repositories (coord acl --role
+    worker). Restricted workers take no step of a run themselves: at least one keeper, or one worker that is
+    not restricted, takes them.
     """
     _become_worker(call, ["--keeper"])
 

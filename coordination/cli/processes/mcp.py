@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def mcp(call: CliContext, http: str | None, config: bool) -> None:
     """Serve coord's deeds as tools to AI agents, over the Model Context Protocol.
 
-    A client starts it by itself and talks to it on standard input and output. Over HTTP the token is the setting mcp_token
-    (COORD_MCP_TOKEN), or a new one that is said once.
+    A client starts it by itself and talks to it on standard input and output. Over HTTP the token is the
+    setting mcp_token (COORD_MCP_TOKEN), or a new one that is said once.
     """
     if importlib.util.find_spec("fastmcp") is None:
         raise CoordinationError("coord mcp needs FastMCP, which is not installed", "pip install 'coord[mcp]'")

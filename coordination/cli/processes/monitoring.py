@@ -1,4 +1,4 @@
-"""What looks on from outside: `flower`, `metrics`."""
+"""`flower`, `metrics`: monitoring."""
 
 from __future__ import annotations
 

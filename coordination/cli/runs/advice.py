@@ -1,4 +1,4 @@
-"""What to look at when a run has ended, or waits: where the work is, what failed and its last words, and the next command."""
+"""Advice after a run: branches, failures with the end of their logs, next commands."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def print_advice(run: Run, view: RunView, worktrees: Path) -> None:
 
 
 def advice(run: RunView, branches: Mapping[str, str], tail: Callable[[str], str], worktrees: Path) -> Iterator[str]:
-    """Lines for people. `branches`: repo → the run on whose branch its work stands; `tail`: the end of a todo's log."""
+    """Yield lines. `branches`: repository → the run on whose branch its work is; `tail`: returns the end
+    of a log.
+    """
     for source in sorted(set(branches.values()), reverse=True):
         repos = sorted(repo for repo, stands in branches.items() if stands == source)
         yield f"the work is on branch coord/{source} of {listed(repos)}"
@@ -101,7 +103,7 @@ def _failure(run_id: str, todo: TodoView, tail: str, worktree: Path) -> Iterator
 
 
 def last_lines(tail: str) -> list[str]:
-    """The last lines of what a todo wrote itself; none where its end was cut off."""
+    """Return the last lines of the output of a todo; none if the output was cut there."""
     lines = [line.rstrip() for line in tail.splitlines()]
     if any(line.startswith("[coord] output cut here") for line in lines):
         return []

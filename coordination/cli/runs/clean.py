@@ -1,4 +1,4 @@
-"""`clean`: what ended runs have left on the workers' machines, shown, asked about and taken away."""
+"""`clean`: worktrees, branches and logs of ended runs: list them, ask, remove them."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def clean(
 ) -> None:
     """Remove worktrees, branches and logs of ended runs: of each RUN, or of all.
 
-    A branch with commits that its run did not record stays, and so does whatever is in use. With --yes nothing is removed while a
-    branch of them has work that is in no other one, or a worktree uncommitted changes (exit code 6), unless --unmerged says that
-    they may go.
+    A branch with commits that its run did not record stays, and so does whatever is in use. With --yes
+    nothing is removed while a branch of them has work that is in no other one, or a worktree uncommitted
+    changes (exit code 6), unless --unmerged says that they may go.
     """
     if cache:
         narrowed = merged or unmerged or older_than or keep_branches
@@ -86,7 +86,7 @@ def clean(
 
 
 def _forget_results(call: CliContext, *, alone: bool) -> None:
-    """Nobody is asked: what is gone is made again."""
+    """Empty the result cache without a question: results can be computed again."""
     if not alone:
         raise UsageError("--cache is about the results of all runs, and stands alone", "coord clean --cache")
     call.coord.runs.forget_results()
@@ -94,7 +94,7 @@ def _forget_results(call: CliContext, *, alone: bool) -> None:
 
 
 def _confirm(survey: Survey) -> bool:
-    """Asked on the terminal, with the table before the question."""
+    """Print the table and ask."""
     _print_found(survey)
     if survey.only_copies:
         click.echo(f"the only copy would go of {in_words(survey.only_copies)}", err=True)

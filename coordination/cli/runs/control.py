@@ -1,7 +1,4 @@
-"""Runs that go on: paused, resumed, cancelled.
-
-`approve` and `reject`: what a person decides at a gate, or about a manual todo.
-"""
+"""`pause`, `resume`, `cancel`; `approve` and `reject`."""
 
 from __future__ import annotations
 
@@ -65,7 +62,9 @@ def resume(call: CliContext, run: str, as_it_was: bool, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def cancel(call: CliContext, run: str, no_wait: bool, as_json: bool) -> None:
-    """End RUN now: nothing new starts, what runs is stopped; worktrees are kept. Returns when nothing of it runs any more."""
+    """End RUN now: nothing new starts, what runs is stopped; worktrees are kept. Returns when nothing of
+    it runs any more.
+    """
     found = call.coord.runs.get(run)
     found.cancel()
     if no_wait:

@@ -1,4 +1,4 @@
-"""`sweep --dry-run`: what would happen, printed. Writes nothing and starts nothing."""
+"""`sweep --dry-run`: prints the preview of a sweep."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def print_preview(preview: SweepPreview, *, as_json: bool) -> int:
-    """Return the exit code that the sweep would start with, or could at best end with where part of it is blocked."""
+    """Print the preview; return the exit code that the sweep would start with, or 5 where a part of it is
+    blocked.
+    """
     if preview.unreachable:
         click.echo(f"warning: where each would run is not known: {preview.unreachable}", err=True)
     found = preview.outlook
@@ -49,7 +51,7 @@ def print_outlook(found: Outlook) -> None:
 
 
 def _print_steps(steps: Sequence[Step]) -> None:
-    """A column that nothing stands in is left out."""
+    """Print the steps, without columns that are empty."""
     columns = ("#", "todo", "repo", "after", "resources", "where", "timeout", "command", "undone by")
     rows = [(n, *_row(step)) for n, step in enumerate(steps, 1)]
     shown = [i for i, column in enumerate(columns) if column not in SELDOM or any(row[i] for row in rows)]

@@ -22,7 +22,8 @@ from coordination.cli.screen.output import as_json_option
 @click.option("--look", is_flag=True, help="Also while it goes on: only to look at, and cannot be imported then.")
 @click.pass_obj
 def export_run(call: CliContext, run: str, file: Path | None, look: bool) -> None:
-    """Write all that Redis keeps of RUN as one JSON document to FILE (compressed if its name ends in .gz), or print it.
+    """Write all that Redis keeps of RUN as one JSON document to FILE (compressed if its name ends in .gz), or
+    print it.
 
     For another Redis (`import-run`) it must have ended, or be paused with nothing of it running.
     """
@@ -54,7 +55,8 @@ def _warn_of_copy(status: RunStatus, *, look: bool) -> None:
 def import_run(call: CliContext, file: Path, max_size: int, as_json: bool) -> None:
     """Make the run in FILE, which `export-run` has written, one of this Redis: whole or not at all.
 
-    A paused one goes on with `resume`: on the hosts that it has worked on, or from the commits that came along.
+    A paused one goes on with `resume`: on the hosts that it has worked on, or from the commits that came
+    along.
     """
     run = call.coord.runs.import_(file, max_bytes=max_size)
     run_id, view = run.id, run.view()

@@ -1,4 +1,4 @@
-"""Looking ahead: a plan's order of work, and how long it takes."""
+"""`graph` and `forecast`: the order of work of a plan, and its duration."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN_OF_PATH = 12
 NOTHING_H = 0.5 / 3600
-"""What is saved below that is not worth a word."""
+"""Savings below this are reported as none."""
 FORMATS = ("tree", "mermaid", "dot", "svg", "json")
 
 
@@ -114,7 +114,7 @@ def _saving(saving: Saving, foreseen: Forecast) -> str:
 
 
 def _critical_path(foreseen: Forecast) -> Iterator[str]:
-    """What is long is cut in the middle: its ends are what people know."""
+    """Yield the critical path; the middle of a long one is cut."""
     path = foreseen.critical_path
     half = SHOWN_OF_PATH // 2
     for i, todo in enumerate(path):
@@ -135,7 +135,7 @@ def _remarks(graph: PlanGraph, foreseen: Forecast) -> Iterator[str]:
 
 
 def format_durations(foreseen: Forecast) -> str:
-    """`durations: 12 estimated, 3 learned from earlier runs, 2 assumed (1 h each)`."""
+    """Return `durations: 12 estimated, 3 learned from earlier runs, 2 assumed (1 h each)`."""
     parts = [(foreseen.estimated, "estimated"), (foreseen.learned, "learned from earlier runs")]
     text = [f"{n} {what}" for n, what in parts if n]
     text += [f"{foreseen.assumed} assumed ({format_hours(foreseen.assumed_h)} each)"] if foreseen.assumed else []

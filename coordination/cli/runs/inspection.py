@@ -1,4 +1,4 @@
-"""Runs that are there: looked at, followed, stopped."""
+"""`list-runs`, `show-run`, `watch`, `logs`, `sync`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def _print_runs(found: Sequence[RunView]) -> None:
 @output_options(RunView)
 @click.pass_obj
 def show_run(call: CliContext, run: str, gantt: Path | None, form: Form) -> None:
-    """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and reason."""
+    """Show RUN (an id, its beginning or end, or `last`): every todo with its state, tries, time and
+    reason.
+    """
     from coordination.cli.runs.advice import print_advice
 
     found = call.coord.runs.get(run)
@@ -123,7 +125,9 @@ def logs(call: CliContext, run: str, todo: str | None, follow: bool, raw: bool) 
 @as_json_option
 @click.pass_obj
 def sync(call: CliContext, run: str, as_json: bool) -> None:
-    """Write what succeeded in RUN back into the file: status, actual hours, date; and what was undone of it."""
+    """Write what succeeded in RUN back into the file: status, actual hours, date; and what was undone of
+    it.
+    """
     from coordination.cli.runs.sweep import write_back
 
     found = call.coord.runs.get(run)

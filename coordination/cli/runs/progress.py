@@ -1,7 +1,9 @@
-"""A run on the screen while it goes on: a line for each todo that ends, what is waited for, a bar on a terminal. Off a terminal
-also a line for each todo that begins, and now and then one with what runs: a job's log shall show that it is alive.
+"""Progress of a run on the screen: a line for each todo that ends, what the run waits for, a bar on a
+terminal.
 
-Nothing here belongs to the run: whoever stops looking, or is killed, changes nothing.
+Off a terminal also a line for each todo that begins, and every 30 s one with the running todos: a CI job's
+log shows that it is alive. Nothing here belongs to the run: a viewer that leaves, or is killed, changes
+nothing.
 """
 
 from __future__ import annotations
@@ -34,9 +36,9 @@ if TYPE_CHECKING:
     from coordination.api.run import Run
 
 UPDATE_S = 2.0
-"""How often a run is asked what it waits for."""
+"""Interval at which the waits of a run are read."""
 STILL_S = 30.0
-"""How often it is said what runs, where there is no bar."""
+"""Interval at which running todos are printed where there is no bar."""
 SHOWN_WAITS = 8
 RUNNING = f"todo.{TodoState.RUNNING}"
 PARKED = f"todo.{TodoState.PARKED}"
@@ -48,7 +50,7 @@ REPORTED = {*ENDS, f"todo.{TodoState.RETRYING}"}
 
 
 class Screen(Progress):
-    """The bar, and below it what is waited for, for how long by now."""
+    """The bar, and below it the waits with their durations."""
 
     waiting: Sequence[Wait] = ()
 
@@ -62,8 +64,8 @@ class Screen(Progress):
 
 class Following:
     def __init__(self, run: Run, since: str = BEGINNING, restarted: Callable[[], Iterable[str]] = list) -> None:
-        """`restarted`: returns the processes of this machine that were started again since the last call; raises Unreachable where
-        one is given up.
+        """`restarted`: returns the processes of this machine that were started again since the last call;
+        raises Unreachable where one is given up.
         """
         self._run = run
         self._restarted = restarted
@@ -79,10 +81,10 @@ class Following:
         self._parked = False
         self._back = False
         self._in_hand: set[str] = set()
-        """What is asked about while the run goes on: of a large run that is little."""
+        """Todos to read while the run goes on: few of a large run."""
 
     def until_the_end(self) -> RunView:
-        """Shows the run until it has ended. May be called again after an interruption: it goes on where it was."""
+        """Show the run until it has ended. After an interruption another call continues."""
         with suppress(Unreachable):  # then by what comes from now on
             self._in_hand = self._run.todos_in_hand()
         with self._screen_open():
@@ -159,7 +161,7 @@ class Following:
         return event.what in REPORTED or (begins and not self._has_bar)
 
     def _update_waits(self, *, quiet: bool) -> None:
-        """Say what the run waits for: on a terminal below the bar, else a line now and then."""
+        """Show the waits of the run: on a terminal below the bar, else a line now and then."""
         if time.monotonic() - self._updated_at < UPDATE_S and not (quiet and self._parked):
             return
         self._updated_at, self._parked = time.monotonic(), False

@@ -1,7 +1,4 @@
-"""`retry`: after the mend, what failed in a run and what that held up, as a new run.
-
-`checkpoint create | list | restore`: names for what a run has done so far, and the way back there.
-"""
+"""`retry`: failed and blocked todos of a run as a new run; `checkpoint create | list | restore`."""
 
 from __future__ import annotations
 
@@ -59,10 +56,11 @@ def retry(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Run what failed in RUN and what that held up; what had succeeded is carried over. Exits as `sweep` does.
+    """Run what failed in RUN and what that held up; what had succeeded is carried over. Exits as `sweep`
+    does.
 
-    Mend it in the file (a todo's action, timeout, env), on the repository's branch, or by a commit on coord/RUN in the
-    worktree that the run has left.
+    Mend it in the file (a todo's action, timeout, env), on the repository's branch, or by a commit on
+    coord/RUN in the worktree that the run has left.
     """
     ended = call.coord.runs.get(run)
     left = ended.prepare_retry(without=without, start=start, as_it_was=as_it_was)
@@ -158,10 +156,11 @@ def list_(call: CliContext, run: str, as_json: bool) -> None:
 @as_json_option
 @click.pass_obj
 def restore(call: CliContext, run: str, name: str, dry_run: bool, yes: bool, as_json: bool) -> int:
-    """Undo what RUN has begun since the checkpoint NAME, in reverse order, then run that again, and what was left.
+    """Undo what RUN has begun since the checkpoint NAME, in reverse order, then run that again, and what was
+    left.
 
-    What runs is stopped first. Interrupted, it goes on where it is asked for again. Exits as `sweep` does; 3 also where something
-    could not be undone.
+    What runs is stopped first. Interrupted, it goes on where it is asked for again. Exits as `sweep` does; 3
+    also where something could not be undone.
     """
     found = call.coord.runs.get(run)
     preview = found.restore_preview(name)

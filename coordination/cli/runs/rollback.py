@@ -1,4 +1,4 @@
-"""`rollback`: undo what a run did, or say that what could not be undone may stay."""
+"""`rollback`: undo a run, or accept what could not be undone."""
 
 from __future__ import annotations
 
@@ -46,10 +46,11 @@ def rollback(
     detach: bool,
     as_json: bool,
 ) -> int:
-    """Undo what RUN did, whether it goes on or has ended: what runs is stopped, then all is undone in reverse order.
+    """Undo what RUN did, whether it goes on or has ended: what runs is stopped, then all is undone in reverse
+    order.
 
-    Worktrees and branches of the run go, of a retry also those of the runs that it took up, and what has a `compensate` is
-    compensated. What could not be undone is tried again when this is asked again.
+    Worktrees and branches of the run go, of a retry also those of the runs that it took up, and what has a
+    `compensate` is compensated. What could not be undone is tried again when this is asked again.
 
     Exit code 0: all is undone. 3: something could not be.
     """
@@ -89,7 +90,7 @@ def _code(run: RunView) -> int:
 
 
 def _undone_before(call: CliContext, run: Run, *, as_json: bool) -> int:
-    """Write back what the file may not say yet: nothing else is left to do."""
+    """Write back results that the file may lack: nothing else is left to do."""
     click.echo(f"run {run.id} was rolled back already", err=True)
     written = write_back(call, run)
     if written.reopened:
@@ -108,7 +109,7 @@ def _print_preview(found: Prospect, *, as_json: bool) -> int:
 
 
 def _confirm(found: Prospect, *, yes: bool) -> bool:
-    """What would be undone is said in any case, and asked on a terminal."""
+    """Print what would be undone; ask on a terminal."""
     if found.status is RunStatus.ROLLING_BACK:
         return True
     _print_todos(found)

@@ -1,6 +1,5 @@
-"""A run in text: a line for a todo that ended, a table at the end, and the exit code.
-
-What a run waits for, in text for people, and when to say it again. Pure.
+"""A run as text: a line for each todo that ended, a table, the exit code; the waits of a run and when to
+repeat them. Pure.
 """
 
 from __future__ import annotations
@@ -38,13 +37,15 @@ MARKS = {
     TodoState.COMPENSATION_FAILED: ("✗", "red bold"),
 }
 CACHED = "cached"
-"""What a todo that succeeded is called that did not run."""
+"""State of a todo that succeeded by the result cache."""
 UNDOING = frozenset({TodoState.COMPENSATING, TodoState.COMPENSATED, TodoState.COMPENSATION_FAILED})
 BACK = frozenset({RunStatus.ROLLING_BACK, RunStatus.ROLLED_BACK, RunStatus.ROLLBACK_FAILED})
 
 
 def exit_code(run: RunView) -> int:
-    """0: all succeeded. 3: some failed, or all was undone. 5: blocked from outside, nothing failed. 1: cancelled."""
+    """Return 0: all succeeded. 3: some failed, or all was undone. 5: blocked from outside, nothing failed.
+    1: cancelled.
+    """
     if run.status is RunStatus.FAILED or run.status in BACK:
         return SOME_FAILED
     if run.status is RunStatus.CANCELLED:
@@ -53,7 +54,7 @@ def exit_code(run: RunView) -> int:
 
 
 def line(todo: TodoView) -> Text:
-    """`✓ TODO-001  units  0.4 s`"""
+    """Return `✓ TODO-001 units 0.4 s`."""
     mark, colour = MARKS.get(todo.state, ("·", "white"))
     text = Text.assemble((mark, colour), f" {todo.id}  ", (plain(todo.repo), "bold"))
     if todo.state in UNDOING:
@@ -68,12 +69,12 @@ def line(todo: TodoView) -> Text:
 
 
 def state_text(todo: TodoView) -> str:
-    """Its state, as people read it."""
+    """Return the state of a todo for people."""
     return CACHED if todo.cached and todo.state is TodoState.SUCCEEDED else todo.state
 
 
 def _undone(todo: TodoView) -> str:
-    """`undone  0.2 s`, `could not be undone: exit code 1`"""
+    """Return `undone 0.2 s`, or `could not be undone: exit code 1`."""
     if todo.state is TodoState.COMPENSATION_FAILED:
         return f"could not be undone: {reason(todo)}"
     if todo.state is TodoState.COMPENSATING:
@@ -83,7 +84,7 @@ def _undone(todo: TodoView) -> str:
 
 
 def reason(todo: TodoView) -> str:
-    """Why it is where it is: an error's first line, what it waits for, or the run in which it was done."""
+    """Return the reason of a state: the first line of an error, a wait, or the run in which it was done."""
     if todo.state is TodoState.SUCCEEDED:
         if todo.cached:
             return f"from {todo.cached.todo} of run {todo.cached.run}"
@@ -99,7 +100,7 @@ def reason(todo: TodoView) -> str:
 
 
 def print_run(run: RunView, *, as_json: bool, beside: Mapping[str, Any] = NOTHING) -> None:
-    """`beside`: further fields of the JSON."""
+    """Print the run. `beside`: further fields of the JSON."""
     if as_json:
         print_json({**run.model_dump(), **beside} if beside else run)
         return
@@ -128,7 +129,7 @@ def internal_error(text: str) -> str:
 
 
 def elsewhere(todo: TodoView) -> bool:
-    """Whether it was carried out on another machine than this one."""
+    """Tell whether another machine executed the todo."""
     return todo.host not in ("", gethostname())
 
 
@@ -151,7 +152,7 @@ def _figures(run: RunView) -> str:
 
 
 def format_counts(run: RunView) -> str:
-    """`4 succeeded (3 of them cached), 1 failed`"""
+    """Return `4 succeeded (3 of them cached), 1 failed`."""
     return ", ".join(f"{n} {state}{_cached(run, state)}" for state, n in run.counts.items())
 
 
@@ -174,14 +175,14 @@ SERVE = "coord worker --repo {repo}=PATH where it lies; or, with the server of t
 @dataclass(frozen=True, kw_only=True)
 class Wait:
     why: str
-    """What is waited for: as long as this is the same, it is the same wait."""
+    """Identity of the wait: it is the same as long as this is."""
     text: str
     since: datetime | None = None
-    """None where nobody has noted it."""
+    """None where it is not recorded."""
 
 
 def waits(run: RunView) -> list[Wait]:
-    """Those that hold the run up, the longest first; todos that wait for the same are one."""
+    """Return the waits of a run, the longest first; todos that wait for the same thing are one wait."""
     if run.status is RunStatus.PAUSED:
         text = f"the run is paused: coord resume {run.run_id}"
         return [Wait(why=text, text=text)]
@@ -193,7 +194,9 @@ def waits(run: RunView) -> list[Wait]:
 
 
 def still_running(run: RunView) -> str:
-    """`· running: TODO-001 (2 min), TODO-002 (31 s) and 3 more`, the longest first; empty where nothing runs."""
+    """Return `· running: TODO-001 (2 min), TODO-002 (31 s) and 3 more`, the longest first; empty where
+    nothing runs.
+    """
     under_way = [todo for todo in run.todos if todo.state is TodoState.RUNNING and todo.duration_s is not None]
     under_way.sort(key=lambda todo: -(todo.duration_s or 0.0))
     text = [f"{todo.id} ({how_long(timedelta(seconds=todo.duration_s or 0))})" for todo in under_way[:SHOWN_RUNNING]]
@@ -202,7 +205,7 @@ def still_running(run: RunView) -> str:
 
 
 def how_long(waited: timedelta) -> str:
-    """`4 s`, `3 min`, `2 h 5 min`"""
+    """Return `4 s`, `3 min`, `2 h 5 min`."""
     seconds = max(0, int(waited.total_seconds()))
     if seconds < 120:
         return f"{seconds} s"
@@ -212,7 +215,7 @@ def how_long(waited: timedelta) -> str:
 
 @dataclass
 class Reminders:
-    """A wait is said when it is new, and again each time that it has lasted twice as long."""
+    """Repeats a wait when it is new, and each time that it has lasted twice as long."""
 
     _seen: dict[str, datetime] = field(default_factory=dict)
     _next: dict[str, datetime] = field(default_factory=dict)
@@ -232,7 +235,7 @@ def format_wait(wait: Wait, now: datetime) -> str:
 
 
 def _to_report(run: RunView) -> Iterable[TodoView]:
-    """While something of the run goes on, that others wait for their turn with a worker is no news."""
+    """Yield the todos whose waits are news. While something runs, waiting for a free worker is none."""
     under_way = [todo for todo in run.todos if todo.state in (TodoState.RUNNING, TodoState.COMPENSATING)]
     busy = any(todo.waits_for is None for todo in under_way)
     no_news = {None, ANOTHER_TRY, *([SOON_FREE] if busy else [])}

@@ -1,4 +1,4 @@
-"""`sweep` and `execute`: start a run, follow it, say what came of it."""
+"""`sweep` and `execute`: start a run, follow it, print its result."""
 
 from __future__ import annotations
 
@@ -77,11 +77,12 @@ def sweep(
 ) -> int:
     """Run PLAN: every open todo of it, in the order that their dependencies allow.
 
-    Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. What waits for a todo that was
-    not asked for and is not completed is blocked by it. Where a todo stands on a completed one whose result is not in its base
-    branch, nothing is begun (exit code 6).
+    Selectors of one kind (`--repo a --repo b`) are a union, different kinds intersect. What waits for a todo
+    that was not asked for and is not completed is blocked by it. Where a todo stands on a completed one whose
+    result is not in its base branch, nothing is begun (exit code 6).
 
-    Exit code 0: all succeeded. 3: some failed, or all was undone. 5: some were blocked from outside, and nothing failed.
+    Exit code 0: all succeeded. 3: some failed, or all was undone. 5: some were blocked from outside, and
+    nothing failed.
     """
     options = _options(strategy, on_failure, jobs, no_cache=no_cache, timeout=timeout)
     if dry_run:
@@ -180,10 +181,10 @@ def see_through(
     code: Callable[[RunView], int] = exit_code,
     beside: Mapping[str, Any] = NOTHING,
 ) -> int:
-    """Start a run, or turn one back, and follow it to its end, whoever interrupts, and conclude it.
+    """Start a run, or a rollback, follow it to its end and conclude it. Return the exit code.
 
-    `since`: the last of its events that is no news; `code`: what it comes to; `beside`: further fields of the
-    run as JSON.
+    `since`: the last event that is not to be shown; `code`: returns the exit code; `beside`: further fields
+    of the JSON.
     """
     following, interrupted = None, False
     try:
@@ -222,7 +223,9 @@ def conclude(call: CliContext, run: Run, view: RunView, *, as_json: bool, beside
 
 
 def write_back(call: CliContext, run: Run, *, always: bool = False) -> Written:
-    """Write the results of a run into the file; report what cannot be written. `always`: also where the settings forbid it."""
+    """Write the results of a run into the file; report what cannot be written. `always`: also where the
+    settings forbid it.
+    """
     if not call.coord.has_file:
         click.echo(f"there is no ecosystem.yaml here to update; where it is: coord sync {run.id}", err=True)
         return Written()
@@ -257,7 +260,7 @@ def _cancel(run: Run, following: Following) -> RunView:
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: this process is to end, and nobody is asked; its run goes on."""
+    """SIGTERM: this process ends without a question; its run goes on."""
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -266,8 +269,8 @@ def _terminate(_number: int, _frame: object) -> None:
 
 @contextlib.contextmanager
 def _interruption_held_back() -> Iterator[None]:
-    """It comes at the end: a run that is being started runs already, and nobody could be asked about one without a name. From then on
-    SIGTERM raises Terminated.
+    """Delay interruptions until the end of the block: nobody could be asked about a run that has no name
+    yet. Afterwards SIGTERM raises Terminated.
     """
     arrived: list[int] = []
 
@@ -295,7 +298,7 @@ def _leave_at_once(_number: int, _frame: object) -> None:
 
 
 def _wants_to_cancel() -> bool:
-    """Asked on a terminal; elsewhere an interruption cancels."""
+    """Ask on a terminal; elsewhere an interruption cancels."""
     if not sys.stdin.isatty():
         return True
     signal.signal(signal.SIGINT, _leave_at_once)

@@ -1,7 +1,4 @@
-"""The dependencies between repositories: listed, created, changed, deleted.
-
-`check-deps`: whether repositories have what they need of each other, found out for real.
-"""
+"""`list-deps`, `create-dep`, `update-dep`, `delete-dep`, `check-deps`."""
 
 from __future__ import annotations
 
@@ -86,10 +83,12 @@ def check_deps(
     no_write: bool,
     as_json: bool,
 ) -> int:
-    """Check the dependencies, those of CONSUMER if it is named: run their commands, ask their addresses, compare versions.
+    """Check the dependencies, those of CONSUMER if it is named: run their commands, ask their addresses,
+    compare versions.
 
-    Statuses that have changed are written into the file; what could not be found out changes nothing there, and a Ctrl-C
-    ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints contradict each other.
+    Statuses that have changed are written into the file; what could not be found out changes nothing there,
+    and a Ctrl-C ends all checks and writes nothing. Exit code 3: one is unsatisfied, or constraints
+    contradict each other.
     """
     consumers = (*((named,) if named else ()), *(consumer or ())) or None
     every = {d.id: d for d in call.coord.manager.list_dependencies(consumer=consumers, type=type)}
@@ -109,7 +108,9 @@ def check_deps(
 
 
 def _end_as_by_ctrl_c() -> None:
-    """Whoever ends this ends its commands too, which are in groups of their own. What is ignored (nohup) stays so."""
+    """End on SIGTERM and SIGHUP as on Ctrl-C: the checks run in process groups of their own and must end,
+    too. Ignored signals (nohup) stay ignored.
+    """
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
@@ -117,7 +118,7 @@ def _end_as_by_ctrl_c() -> None:
 
 @contextmanager
 def _bar(total: int) -> Iterator[Callable[[Outcome], None] | None]:
-    """On a terminal; nothing is said in between elsewhere."""
+    """Show a bar on a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -161,7 +162,7 @@ def _print(report: DependencyReport, known: Mapping[str, Dependency]) -> None:
 
 
 def _summary(report: DependencyReport) -> str:
-    """`3 checked: 1 satisfied, 2 unknown; written: DEP-1`"""
+    """Return `3 checked: 1 satisfied, 2 unknown; written: DEP-1`."""
     counts = Counter(outcome.status for outcome in report.outcomes)
     text = ", ".join(f"{counts[status]} {status}" for status in DependencyStatus if counts[status])
     written = f"; written: {listed(report.written)}" if report.written else ""

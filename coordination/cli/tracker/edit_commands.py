@@ -1,8 +1,7 @@
-"""The shape of `create-*`, `update-*` and `delete-*`: options, questions, one operation, and a line of what has happened.
+"""The common shape of `create-*`, `update-*` and `delete-*`: options, questions, one operation, its result.
 
-A operation is a function that gets the manager and what people said; its name and its text are the command's.
-
-What a change has done: the new id or the record on standard output, one line for people on standard error.
+An operation is a function of the manager and the parsed options; its name and docstring are the command's.
+The result: the new id or the record on standard output, one line for people on standard error.
 """
 
 from __future__ import annotations
@@ -112,7 +111,7 @@ def _refuse_both(record: object, fields: Sequence[Field]) -> None:
 
 
 def _confirm(goes: DeletePreview) -> None:
-    """Whoever deletes more than was named has seen what. Raises UsageError where nobody can be asked."""
+    """Show what else a delete removes, and ask. Raises UsageError where nobody can be asked."""
     if not goes:
         return
     for name in goes.deleted:
@@ -127,7 +126,7 @@ def _confirm(goes: DeletePreview) -> None:
 
 
 def print_created(created: Sequence[Edited], *, several: bool, as_json: bool) -> None:
-    """A script gets the ids, one a line; a person who creates one at a terminal reads its id once."""
+    """Print the ids, one a line, for a script; at a terminal the message names them."""
     if as_json:
         data = [_data(edited) for edited in created]
         print_json(data if several else data[0])
@@ -143,7 +142,7 @@ def print_created(created: Sequence[Edited], *, several: bool, as_json: bool) ->
 
 
 def print_updated(edited: Edited, *, as_json: bool, what: str = "") -> None:
-    """`what`: what has happened, where that is more than that fields were written."""
+    """Print the result of an update. `what`: the message, where more happened than an update of fields."""
     if as_json:
         print_json(_data(edited))
     name = edited.record.id

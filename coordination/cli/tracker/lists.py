@@ -1,4 +1,4 @@
-"""The records as tables: an id, where it stands, and a line of what it is. A column that nothing stands in is left out."""
+"""Records as tables, without empty columns."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from coordination.api import Document
 
 GIVING = frozenset({"ASSIGNEE", "PATH", "REPOS", "TITLE", "TASK", "NOTES", "TAGS"})
-"""The columns that give way in a narrow terminal."""
+"""Columns that shrink in a narrow terminal."""
 NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 def print_repos(repos: Sequence[Repo], document: Document) -> None:
-    """Where each is, and how much is open there."""
+    """Print path and open work of each repository."""
     declared = document.ecosystem.coordination
     todos = Counter(todo.repo for todo in declared.todos if todo.status in OPEN)
     issues = Counter(repo for issue in declared.issues if issue.status in OPEN for repo in set(issue.repos))
@@ -74,7 +74,7 @@ def print_issues(issues: Sequence[Issue]) -> None:
 
 
 def print_todos(todos: Sequence[Todo], now: Mapping[str, str] = NOBODY) -> None:
-    """`now`: todo → what a run is doing with it at present."""
+    """Print todos. `now`: todo → its state in a live run."""
     _print(
         ("TODO", "STATUS", "PRIORITY", "NOW", "REPO", "ASSIGNEE", "TASK"),
         [
@@ -94,7 +94,7 @@ def print_todos(todos: Sequence[Todo], now: Mapping[str, str] = NOBODY) -> None:
 
 
 def print_plans(plans: Sequence[Plan], todos: Mapping[str, Sequence[Todo]]) -> None:
-    """`todos`: plan → those that belong to it."""
+    """Print plans. `todos`: plan → its todos."""
     today = date.today()
     _print(
         ("PLAN", "STATUS", "TARGET", "DONE", "REPOS", "TITLE"),
@@ -125,7 +125,7 @@ def print_dependencies(dependencies: Sequence[Dependency]) -> None:
 
 
 def done(todos: Sequence[Todo]) -> str:
-    """`2/5`, or nothing where there is none."""
+    """Return `2/5`, or nothing without todos."""
     return f"{sum(todo.status not in OPEN_TODO for todo in todos)}/{len(todos)}" if todos else ""
 
 

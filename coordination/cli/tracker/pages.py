@@ -1,4 +1,4 @@
-"""`show-*` for records of the file: one page each, with what the record waits for, what it holds up, and what a run does with it."""
+"""`show-*` of the file: a page for each record, with its blockers, dependents and state in a run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 SHOWN = 20
-"""Of what waits for one thing, this many are named."""
+"""Links that are shown for each record."""
 MARKS = {True: ("✓", "green"), False: ("✗", "red"), None: ("·", "")}
 
 
@@ -304,7 +304,7 @@ def show_dep(call: CliContext, dependency: str, form: Form) -> None:
 
 
 def _at_present(todo: Todo, live: LiveTodo | None) -> Iterator[str]:
-    """`running for 4 min, attempt 2, on w@host: run …`; nothing where no run knows the todo."""
+    """Yield `running for 4 min, attempt 2, on w@host: run …`; nothing where no run has the todo."""
     if live is None:
         return
     parts = [styled(live.state, STYLES.get(live.state, "")) + _for_how_long(live)]

@@ -1,13 +1,4 @@
-"""The issues: listed, created, changed, closed, deleted.
-
-The todos: listed, created, changed, deleted. That one is done stands in `done.py`.
-
-The plans and their milestones: listed, created, changed, deleted.
-
-The repositories that the file declares.
-
-`complete-todo`: a person, or whoever did it, says that a todo is done.
-"""
+"""Commands on issues, todos, plans, milestones and repositories."""
 
 from __future__ import annotations
 
@@ -186,7 +177,7 @@ def _ids(given: Iterable[str]) -> list[str]:
 
 
 def _updates(options: Mapping[str, Any]) -> Mapping[str, Callable[[Milestone], Mapping[str, Any]]]:
-    """Of each milestone that is spoken of, what changes in it."""
+    """Return milestone → the function that changes it."""
     updates = {name: partial(_moved, status) for verb, status in MOVES.items() for name in _ids(options[verb])}
     if options["changed"] is None:
         return updates

@@ -1,7 +1,4 @@
-"""`status`, `blocking`, `ecosystem-status`: where a repository or everything stands.
-
-Circuit breakers, for reading.
-"""
+"""`status`, `blocking`, `ecosystem-status`."""
 
 from __future__ import annotations
 
@@ -34,11 +31,13 @@ if TYPE_CHECKING:
     )
 
 SHOWN = 10
-"""Of a long list of todos the most urgent: the rest is a `coord list-todos` away."""
+"""Todos shown of a long list; `coord list-todos` has the rest."""
 
 
 def repo_overview(status: RepoStatus, messages: int, breaker: Breaker | None) -> Iterator[Lines]:
-    """`messages`: how many wait for the repository; `breaker`: its own, unless that is at rest."""
+    """Yield the parts of a page. `messages`: number of waiting messages; `breaker`: its own, unless that
+    is at rest.
+    """
     where = Cell(status.path or "no path is declared", "" if status.present else "red")
     yield head(status.repo.name, status.repo.role or "")
     yield facts(
@@ -77,7 +76,7 @@ def blocking_overview(issues: Sequence[BlockingIssue]) -> Iterator[Lines]:
 
 
 def ecosystem_overview(status: EcosystemStatus, asked: Sequence[Asked] = ()) -> Iterator[Lines]:
-    """`asked`: what waits for a person in a run."""
+    """Yield the parts of a page. `asked`: todos that wait for a person."""
     yield section("waits for a person", rows([(one.todo, one.waits_for, f"run {one.run_id}") for one in asked]))
     yield facts((kind, _counts(counts)) for kind, counts in status.counts.items())
     yield _repos(status.repos)
@@ -173,7 +172,8 @@ RESETS_SHOWN = 5
 def status(call: CliContext, repo: str | None, as_json: bool) -> None:
     """Show where REPO stands: what is worked on, ready and blocked there, its issues, plans and dependencies.
 
-    Without REPO, where everything stands, with the circuit breakers that are not closed, or have counted failures.
+    Without REPO, where everything stands, with the circuit breakers that are not closed, or have counted
+    failures.
     """
     if repo is not None:
         _one(call, repo, as_json=as_json)
@@ -233,7 +233,7 @@ STYLES = {"open": "red", "half-open": "yellow", "closed": ""}
 
 
 def breaker_line(breaker: Breaker) -> Cell:
-    """`open after 5 failures in 300 s, last: TODO-3 exit code 7; probe at …`"""
+    """Return `open after 5 failures in 300 s, last: TODO-3 exit code 7; probe at …`."""
     return Cell(f"{breaker.state} after {_reason(breaker)}", STYLES[breaker.state])
 
 

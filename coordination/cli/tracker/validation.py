@@ -1,4 +1,4 @@
-"""`validate-plan`: whether a plan may count as done, and what it lacks."""
+"""`validate-plan`: completeness of a plan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ LACKING = 3
 @as_json_option
 @click.pass_obj
 def validate_plan(call: CliContext, plan: str, run_checks: bool, as_json: bool) -> int:
-    """Say what PLAN lacks to be complete: todos, milestones, criteria, deliverables. Exit code 3 where it lacks any."""
+    """Say what PLAN lacks to be complete: todos, milestones, criteria, deliverables. Exit code 3 where it
+    lacks any.
+    """
     standing = call.coord.manager.validate_plan_completion(plan, run_checks=run_checks, on_check=_print_check)
     if as_json:
         print_json(standing)
@@ -39,7 +41,7 @@ def _print_check(criterion: Criterion) -> None:
 
 
 def _printable(line: str) -> str:
-    """What a check printed, and what the file says, shall not draw on the terminal."""
+    """Remove control characters: output of a check must not draw on the terminal."""
     from coordination.cli.screen.tables import plain
 
     said = line.lstrip(" ")

@@ -1,9 +1,4 @@
-"""Who holds what, and who waits for it.
-
-Talking to those who work on other repositories, and to people.
-
-Values that todos share, read and written from outside.
-"""
+"""Tools on locks, messages, events and shared values."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Runs started, shown and steered, and pieces of their logs that fit into an answer. A run goes on whoever leaves.
-
-Named checkpoints of runs: made, listed, come back to.
-
-What a person decides about a todo of a run, told by whoever they told it.
-"""
+"""Tools on runs, logs, checkpoints and approvals. A run continues when the client leaves."""
 
 from __future__ import annotations
 
@@ -52,7 +47,7 @@ class Excerpt:
 
 
 def excerpt(run_id: str, todo: str | None, pieces: Iterable[str], *, limit: int, offset: int | None) -> Excerpt:
-    """From `offset` on, or the end; of an end that is cut, the first line is a whole one where that is near."""
+    """Return the log from `offset` on, or its end, which begins with a whole line where one is near."""
     log = "".join(pieces)
     start = _tail(log, limit) if offset is None else min(offset, len(log))
     end = min(start + limit, len(log))
@@ -71,7 +66,7 @@ def _tail(log: str, limit: int) -> int:
 
 
 SHOWN = 100
-"""Todos of a run, unless more are asked for."""
+"""Limit of todos of a run, unless the call asks for more."""
 
 
 TimeoutS = Annotated[float | None, Field(gt=0, le=31_536_000, description="It is ended after so many seconds.")]

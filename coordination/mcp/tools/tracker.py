@@ -1,11 +1,4 @@
-"""Issues: what is wrong or wanted, across repositories.
-
-Todos: work in one repository each, with what comes before it.
-
-Plans: what they hold, how long they take, whether they are done.
-
-Repositories and what they need of each other.
-"""
+"""Tools on issues, todos, plans, repositories and dependencies."""
 
 from __future__ import annotations
 
