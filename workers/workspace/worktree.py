@@ -336,12 +336,12 @@ class Worktree(Workspace):
         if carried.tip:
             self._folder.obtain(carried.tip)
         merge_context = MergeContext(
-            run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch
+            run_id=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch
         )
         before = merge_context.last_here(carried.runs) if carried.runs else None
         try:
             found = begin(
-                merge_context, self._earlier(before, carried.tip) if before else Earlier(run="", tip=carried.tip)
+                merge_context, self._earlier(before, carried.tip) if before else Earlier(run_id="", tip=carried.tip)
             )
         except Unmergeable as refused:
             raise self._to_be_merged_by_hand(refused) from refused
@@ -354,7 +354,7 @@ class Worktree(Workspace):
         records = self._records_of(run)
         base = records / "base"
         return Earlier(
-            run=run,
+            run_id=run,
             tip=tip,
             lock_holder=WorkspaceLock(records, self.path).read(),
             mended=(records / "mended").exists(),
