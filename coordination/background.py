@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class BackgroundService:
-    """A daemon thread with a clean end. Stopped before it was started, or stopped twice, it does nothing."""
+    """A daemon thread with a clean end, which may be started anew. Stopping it twice, or before its start, is harmless."""
 
     name = "background"
     """The name of its thread, as logs show it."""
@@ -50,7 +50,7 @@ class BackgroundService:
         """Start the thread, or keep the one that runs; after `stop` it starts anew."""
         if self.is_running and not self.stopping.is_set():
             return
-        if self._thread is not None:
+        if self.stopping.is_set():
             self.stopping = threading.Event()  # not cleared: a former thread may not have seen it yet
         self._thread = threading.Thread(target=self._repeat, args=(self.stopping,), name=self.name, daemon=True)
         self._thread.start()
