@@ -1,4 +1,7 @@
-"""The sessions of a gateway: at most one for each recipient, the last one that came, whichever gateway it came to."""
+"""The sessions of a gateway.
+
+At most one for each recipient, the last one that came, whichever gateway it came to.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,7 @@ class Clients:
             session.topics.gap()
 
     async def doubt(self) -> None:
-        """For ever: who is here has a token that holds, looked at when it may have ended, and now and then."""
+        """Check for ever that the tokens of sessions hold: when one may have ended, and now and then."""
         while True:
             doubted: str | None = None
             try:

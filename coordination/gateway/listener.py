@@ -1,4 +1,6 @@
-"""The gateway's one subscription for all clients: messages for one of them, events of topics, tokens that ended.
+"""The gateway's one subscription for all clients.
+
+Messages for one of them, events of topics, tokens that ended.
 
 It only wakes clients. What it misses while Redis is away, they look for when it is back.
 """

@@ -1,8 +1,8 @@
 """What locks and resources have in common: a request is granted, renewed, and given back.
 
-One thread for each manager renews its locks at a third of their ttl, and tells a holder whose lock is lost. It begins with the first
-lock, and is woken for a lock only when that one is due before it would wake anyhow: a loop that acquires and releases does not pay
-for a switch of threads each time.
+One thread for each manager renews its locks at a third of their ttl, and tells a holder whose lock is lost.
+It begins with the first lock, and is woken for a lock only when that one is due before it would wake anyhow:
+a loop that acquires and releases does not pay for a switch of threads each time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ NEVER_S = float("inf")
 
 
 class Renewal:
-    """The thread that renews locks; no `BackgroundService`: it waits on a condition until the next lock is due, and a fork begins it anew."""
+    """The thread that renews locks.
+
+    No `BackgroundService`: it waits on a condition until the next lock is due, and a fork begins it anew.
+    """
 
     def __init__(self, renew: Callable[[Lock, float], bool]) -> None:
         self._renew = renew

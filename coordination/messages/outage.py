@@ -1,7 +1,7 @@
 """Let a reader outlive an outage of Redis, with the pauses of `coordination/retry.py`.
 
-`Outage` is for a reader that has nothing else to do meanwhile, `Absence` for one that looks around between two tries. A
-single command is insisted on for seconds by backend/step_connection.py.
+`Outage` is for a reader that has nothing else to do meanwhile, `Absence` for one that looks around between
+two tries. A single command is insisted on for seconds by backend/step_connection.py.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Outage:
     def outlive(self, attempt: Callable[[], Answer], longest_s: float = inf) -> Answer:
         """Return what `attempt` answers as soon as Redis does.
 
-        Raises Unreachable after the patience, or after `longest_s` if that is sooner; Unusable at once; Stopped.
+        Raises Unreachable after the patience, or after `longest_s` if that is sooner; Unusable at once;
+        Stopped.
         """
         end = time.monotonic() + min(self._patience_s, longest_s)
 
@@ -60,7 +61,10 @@ class Outage:
 
 
 class Absence:
-    """How long Redis has been away by now, and when it is asked again: later and later, and not by all at once."""
+    """How long Redis has been away by now, and when it is asked again.
+
+    Later and later, and not by all at once.
+    """
 
     def __init__(self, reader: Redis, hint: str, patience_s: float = PATIENCE_S) -> None:
         """`hint`: what to do when it has been away for longer than `patience_s`."""

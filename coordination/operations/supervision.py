@@ -51,7 +51,10 @@ class Restart:
 
 
 class Restarts:
-    """The restarts of one state folder, oldest first. Change them under the fleet's lock; anybody may read."""
+    """The restarts of one state folder, oldest first.
+
+    Change them under the fleet's lock; anybody may read.
+    """
 
     def __init__(self, state: Path) -> None:
         self._path = state / FILE
@@ -83,7 +86,10 @@ class Restarts:
 
 
 def delay_s(recent: Sequence[Restart], now: float) -> float | None:
-    """Return the seconds until a process with these recent restarts may be started again; None: not any more."""
+    """Return the seconds until a process with these recent restarts may be started again.
+
+    None: not any more.
+    """
     if len(recent) >= LIMIT or any(restart.given_up for restart in recent):
         return None
     if not recent:

@@ -18,8 +18,8 @@ Invariants
    the worktree's entry and a lock file of ours are written.
 2. An attempt begins at the tip that Redis recorded, whatever the branch has: a commit whose settle was lost
    does not count, and the todo makes it again.
-3. Only the attempt that holds the lock (`lock.py`) writes here; entries of worktrees are made and removed under
-   one lock per repository, which all processes on the machine share.
+3. Only the attempt that holds the lock (`lock.py`) writes here; entries of worktrees are made and removed
+   under one lock per repository, which all processes on the machine share.
 4. Untracked files that `prepare` left are neither removed nor committed.
 5. Commits of an attempt are on the branch only if it succeeded; else its files stay changed, to be looked at.
    So every commit on the branch of a run that has ended counted, or was put there by hand (`base_commit.py`).
