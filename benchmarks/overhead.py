@@ -66,7 +66,7 @@ def measure_parts(place: Ground, repos: Sequence[str]) -> Parts:
 
 def visit(parts: Parts, place: Ground, repo: str, kind: str, wanted: Workspace, fence: int) -> None:
     """One attempt as a worker makes it, without Redis: in, the command, what it changed, out."""
-    lock_request = LockRequest(run=RUN, key=f"{RUN}/{repo}", fence=fence)
+    lock_request = LockRequest(run_id=RUN, key=f"{RUN}/{repo}", fence=fence)
     found: list[workspace.Workspace] = []
 
     def enter() -> None:

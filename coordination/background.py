@@ -1,8 +1,8 @@
 """Run background services: one thread each that repeats `run_once` until it is stopped.
 
-A service declares its defaults as class attributes and implements `run_once`, which returns a record of what it did. Errors
-of a round are logged and never end the thread. Where a service is not a row of rounds (it reads and blocks), `run_once`
-blocks, and `interrupt` ends the read.
+A service declares its defaults as class attributes and implements `run_once`, which returns a record of what
+it did. Errors of a round are logged and never end the thread. Where a service is not a row of rounds (it
+reads and blocks), `run_once` blocks, and `interrupt` ends the read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class BackgroundService:
-    """A daemon thread with a clean end. Stopped before it was started, or stopped twice, it does nothing."""
+    """A daemon thread with a clean end, which may be started anew.
+
+    Stopping it twice, or before its start, is harmless.
+    """
 
     name = "background"
     """The name of its thread, as logs show it."""
@@ -50,7 +53,7 @@ class BackgroundService:
         """Start the thread, or keep the one that runs; after `stop` it starts anew."""
         if self.is_running and not self.stopping.is_set():
             return
-        if self._thread is not None:
+        if self.stopping.is_set():
             self.stopping = threading.Event()  # not cleared: a former thread may not have seen it yet
         self._thread = threading.Thread(target=self._repeat, args=(self.stopping,), name=self.name, daemon=True)
         self._thread.start()
@@ -72,7 +75,10 @@ class BackgroundService:
             self._thread.join(self.join_s)
 
     def guarded(self, action: Callable[[], object]) -> float:
-        """Call an action whose errors go to `failed`; return the seconds until the next round, 0 without an error."""
+        """Call an action whose errors go to `failed`.
+
+        Return the seconds until the next round, 0 without an error.
+        """
         try:
             action()
         except Exception as error:  # noqa: BLE001 -- no error may end the thread

@@ -1,16 +1,16 @@
 """Files of ours: private modes, replacement as a whole, and locks that end with their process.
 
-**Private.** The state folder is this user's alone: logs, records and sockets tell what todos do, and with which values.
-Folders have mode 0700 and files 0600, whatever the umask is. What git makes keeps its modes: worktrees and the repositories
-of carried commits lie in closed folders.
+**Private.** The state folder is this user's alone: logs, records and sockets tell what todos do, and with
+which values. Folders have mode 0700 and files 0600, whatever the umask is. What git makes keeps its modes:
+worktrees and the repositories of carried commits lie in closed folders.
 
-**Replacement.** A file is written under another name beside it and renamed: a reader finds the old file or the new one. With
-`durable`, its bytes are on the disk before the name points to them; without, a power loss can leave an empty file.
-`sync_folder` puts the name itself on the disk. What a killed writer leaves is named `.NAME.coord-….tmp`, and
-`remove_unfinished` removes it.
+**Replacement.** A file is written under another name beside it and renamed: a reader finds the old file or
+the new one. With `durable`, its bytes are on the disk before the name points to them; without, a power loss
+can leave an empty file. `sync_folder` puts the name itself on the disk. What a killed writer leaves is named
+`.NAME.coord-….tmp`, and `remove_unfinished` removes it.
 
-**Locks** are the kernel's (`flock`): whatever ends the process ends its lock. Lock files stay, for removing one would let
-two processes hold locks on two files of one name.
+**Locks** are the kernel's (`flock`): whatever ends the process ends its lock. Lock files stay, for removing
+one would let two processes hold locks on two files of one name.
 """
 
 from __future__ import annotations
@@ -78,7 +78,10 @@ def _is_of_git(folder: Path) -> bool:
 
 @contextmanager
 def replacing(file: Path, *, durable: bool) -> Iterator[IO[bytes]]:
-    """Write a private file beside `file`, which it replaces at the end; after an error `file` is as it was. Raises OSError."""
+    """Write a private file beside `file`, which it replaces at the end.
+
+    After an error `file` is as it was. Raises OSError.
+    """
     part = file.with_name(f"{_unfinished(file)}{os.urandom(4).hex()}{UNFINISHED}")
     opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE)
     try:
@@ -101,7 +104,10 @@ def replace_file(file: Path, content: bytes, *, durable: bool) -> None:
 
 
 def remove_unfinished(file: Path) -> None:
-    """Remove what killed writers of `file` left. A writer that is at it finds nothing to rename, and fails."""
+    """Remove what killed writers of `file` left.
+
+    A writer that is at it finds nothing to rename, and fails.
+    """
     for part in file.parent.glob(f"{glob.escape(_unfinished(file))}*{UNFINISHED}"):
         with suppress(OSError):
             part.unlink()
@@ -121,7 +127,10 @@ def sync_folder(folder: Path) -> None:
 
 
 def open_lock(file: Path, *, create: bool = True) -> int:
-    """Open a lock file, made privately if it is missing; closing the descriptor ends its lock. Raises OSError."""
+    """Open a lock file, made privately if it is missing; closing the descriptor ends its lock.
+
+    Raises OSError.
+    """
     return os.open(file, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), FILE)
 
 

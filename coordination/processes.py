@@ -1,8 +1,9 @@
 """Tell processes of this machine apart, and signal exactly the one that is meant.
 
-A pid alone is soon another process's, so a process is known by its pid and the kernel's start time. `/proc` is read on Linux,
-`ps` is asked elsewhere. Not psutil: it would be a compiled dependency for the forty lines below.
-The guard of a todo's command (`workers/process/guard.py`) reads `/proc` itself: it starts without site-packages.
+A pid alone is soon another process's, so a process is known by its pid and the kernel's start time. `/proc`
+is read on Linux, `ps` is asked elsewhere. Not psutil: it would be a compiled dependency for the forty lines
+below. The guard of a todo's command (`workers/process/guard.py`) reads `/proc` itself: it starts without
+site-packages.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class ProcessInfo:
     def is_zombie(self) -> bool:
         """Whether it is dead and not reaped.
 
-        Its first thread may be dead before the others are: until they are, its files, sockets and locks stay open.
+        Its first thread may be dead before the others are: until they are, its files, sockets and locks stay
+        open.
         """
         return self.state.startswith("Z") and self.threads == 1
 
@@ -47,13 +49,19 @@ def look(pid: int) -> ProcessInfo | None:
 
 
 def start_time(pid: int) -> str | None:
-    """Return when a process began, in a form that no other process of this pid ever has; None if there is none."""
+    """Return when a process began, in a form that no other process of this pid ever has.
+
+    None if there is none.
+    """
     found = look(pid)
     return _identity(found) if found else None
 
 
 def is_alive(pid: int, started: str) -> bool:
-    """Whether the process that has this start time (of `start_time`) lives. A dead child of ours is reaped."""
+    """Whether the process that has this start time (of `start_time`) lives.
+
+    A dead child of ours is reaped.
+    """
     found = look(pid)
     if found is None or not started or _identity(found) != started:
         return False

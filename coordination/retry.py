@@ -1,8 +1,8 @@
 """Try again what fails for a while: pauses with full jitter, and the one loop that waits between two tries.
 
-Full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): a pause drawn evenly from 0 to a limit
-that doubles with each failure, so that callers that failed together do not come back together. A todo's own retry policy is
-a rule of its run and stands in `coordination/runs/retry_policy.py`.
+Full jitter (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015): a pause drawn evenly
+from 0 to a limit that doubles with each failure, so that callers that failed together do not come back
+together. A todo's own retry policy is a rule of its run and stands in `coordination/runs/retry_policy.py`.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ def retried(
 ) -> T:
     """Return what `action` returns, called again after each pause while its error passes.
 
-    `passes` judges an error, logs that it is tried again after so many seconds, and may raise in its stead. The error of the
-    last try is raised: the one that does not pass, or the one after the last pause.
+    `passes` judges an error, logs that it is tried again after so many seconds, and may raise in its stead.
+    The error of the last try is raised: the one that does not pass, or the one after the last pause.
     """
     for pause_s in pauses_s:
         try:

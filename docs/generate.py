@@ -41,7 +41,7 @@ MODULES = (
 """Modules whose exported names the library reference lists."""
 REACHED = {
     "coord.runs": "coordination.api.runs:Runs",
-    "coord.planner": "coordination.api.coord:Planner",
+    "coord.planner": "coordination.api.planning:Planner",
     "coord.locks.resources": "coordination.locks.resources:Resources",
     "Policy": "coordination.breakers.records:Policy",
     "coord.breakers": "coordination.breakers.manager:BreakerManager",

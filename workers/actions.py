@@ -181,7 +181,7 @@ def action_of(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]
         state=here.state,
         repo=repo,
         checkout=here.checkout,
-        run=grant.run_id,
+        run_id=grant.run_id,
         tip=grant.tip,
         had_ended=grant.undo.had_ended,
         carried=here.carried(repo),

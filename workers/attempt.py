@@ -206,7 +206,7 @@ class Attempt:
 
     @property
     def _lock_request(self) -> LockRequest:
-        return LockRequest(run=self.grant.run_id, key=self._action.key, fence=self.grant.fence)
+        return LockRequest(run_id=self.grant.run_id, key=self._action.key, fence=self.grant.fence)
 
     def _prepare(self, workspace: Workspace) -> AttemptOutcome | None:
         prepare = self.grant.spec.repo.prepare

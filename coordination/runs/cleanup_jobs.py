@@ -1,6 +1,7 @@
 """Ask the workers what ended runs have left on their machines, and to remove it.
 
-Only a worker reaches these files. A command writes a cleanup job, tells every worker of it and gathers their answers.
+Only a worker reaches these files. A command writes a cleanup job, tells every worker of it and gathers their
+answers.
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ class Finding(BaseModel):
 
 
 class CleanupJob(BaseModel):
-    """What the workers are asked. `runs`: these alone, else every run that left something, but those to `spare`; `sought`: whether
+    """What the workers are asked.
+
+    `runs`: these alone, else every run that left something, but those to `spare`; `sought`: whether
     these are in the base branches.
     """
 
@@ -139,7 +142,10 @@ class CleanupQueue:
         self._keys = keys
 
     def errands(self) -> list[CleanupJob]:
-        """Return the jobs that may still begin: a command may have died, and nothing is removed behind people's backs."""
+        """Return the jobs that may still begin.
+
+        A command may have died, and nothing is removed behind people's backs.
+        """
         jobs = readable(CleanupJob, self._redis.hgetall(self._keys.errands), "cleanup job")
         return [job for job in jobs.values() if self._now_ms() < job.until_ms]
 
@@ -207,7 +213,10 @@ def _gathered(queue: CleanupQueue, job: CleanupJob, there: Callable[[], set[str]
 
 
 def readable(kind: type[Record], rows: Mapping[str, str], what: str) -> dict[str, Record]:
-    """The rows as records; what cannot be read is named in the log, and passed over: it must not hold up the others."""
+    """The rows as records.
+
+    What cannot be read is named in the log, and passed over: it must not hold up the others.
+    """
     found = {}
     for name, row in rows.items():
         try:
@@ -218,7 +227,10 @@ def readable(kind: type[Record], rows: Mapping[str, str], what: str) -> dict[str
 
 
 def merged(answers: Iterable[Answer]) -> tuple[Artifact, ...]:
-    """Each thing once, by run: two workers of a host may have seen the same, and what one of them took is gone."""
+    """Each thing once, by run.
+
+    Two workers of a host may have seen the same, and what one of them took is gone.
+    """
     things: dict[tuple[str, str, str, str, str], Artifact] = {}
     for answer in answers:
         for artifact in answer.found:

@@ -1,4 +1,7 @@
-"""Send the messages that a step of the store makes necessary. A lost one is harmless: the reaper sends it again."""
+"""Send the messages that a step of the store makes necessary.
+
+A lost one is harmless: the reaper sends it again.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ class Dispatcher:
             self._canvas.todo(delivery).apply_async()
 
     def leave_message_template(self) -> None:
-        """Let steps put messages into queues themselves from now on; for a caller that has the Celery app anyway."""
+        """Let steps put messages into queues themselves from now on.
+
+        For a caller that has the Celery app anyway.
+        """
         self._store.redis.hset(self._store.keys.envelope, mapping=self._canvas.message_template())
 
     def finish(self, run_id: str, at_most: int = ALL) -> None:

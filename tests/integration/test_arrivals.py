@@ -45,7 +45,7 @@ def test_arrivals_at_the_same_time_make_one_folder(world: World):
 
 
 def sought(checkout: Path, run: str) -> CommitRef:
-    return CommitRef(run=run, repo="up", branch=f"coord/{run}", commit=tip(checkout, run))
+    return CommitRef(run_id=run, repo="up", branch=f"coord/{run}", commit=tip(checkout, run))
 
 
 ARRIVES = """
@@ -57,7 +57,7 @@ from workers.transfer.fetcher import CommitFetcher, CommitRef
 from workers.transfer.bundles import BundleStore
 url, state, run, commit = sys.argv[1:]
 parcels = BundleStore(connect(url, Profile.FREIGHT), Keys("coord"))
-CommitFetcher(parcels, Path(state), {}).folder(CommitRef(run=run, repo="up", branch="coord/" + run, commit=commit))
+CommitFetcher(parcels, Path(state), {}).folder(CommitRef(run_id=run, repo="up", branch="coord/" + run, commit=commit))
 """
 
 
@@ -151,7 +151,7 @@ def test_names_that_lead_elsewhere_are_refused(tmp_path: Path, world: World, rep
     world.host("a")
     with pytest.raises(NotCarried):
         CommitFetcher(world.bundles, tmp_path, {}).folder(
-            CommitRef(run="R", repo=repo, branch="coord/R", commit=commit)
+            CommitRef(run_id="R", repo=repo, branch="coord/R", commit=commit)
         )
     assert not (tmp_path / "carried").exists()
 

@@ -67,7 +67,7 @@ class Runs:
 
     def enter(self) -> str:
         self.fence += 1
-        return self.tree.enter(LockRequest(run=self.run, key="T", fence=self.fence), self.tip, SOON)
+        return self.tree.enter(LockRequest(run_id=self.run, key="T", fence=self.fence), self.tip, SOON)
 
     def succeed(self, **files: str) -> str:
         self.enter()
@@ -200,7 +200,7 @@ def test_every_attempt_of_the_run_begins_at_the_same_commit(runs: Runs, checkout
         checkout=checkout,
         carried=Carried(runs=("r1",), tip=runs.tip),
     )
-    assert again.enter(LockRequest(run="r2", key="T", fence=99), runs.tip, SOON) == start
+    assert again.enter(LockRequest(run_id="r2", key="T", fence=99), runs.tip, SOON) == start
     again.leave()
 
 

@@ -80,7 +80,7 @@ class Machine:
         run.submit(graph({"A": "r1"}), ecosystem({"A": "r1"}), order())
         grant = run.take("A")
         worktree = self.worktree(run.run_id)
-        worktree.enter(LockRequest(run=run.run_id, key="key", fence=grant.fence), grant.tip, timedelta(seconds=5))
+        worktree.enter(LockRequest(run_id=run.run_id, key="key", fence=grant.fence), grant.tip, timedelta(seconds=5))
         (worktree.path / "new").write_text(text)
         tip = worktree.commit("A", "a task") if outcome is not TodoState.FAILED else ""
         worktree.leave()
@@ -244,7 +244,7 @@ def test_a_worktree_with_somebody_in_it_stays_and_so_does_its_branch(machine: Ma
     run = machine.run()
     inside = machine.worktree(run)
     tip = git(machine.repo, "rev-parse", f"coord/{run}")
-    inside.enter(LockRequest(run=run, key="key", fence=2**60), tip, timedelta(0))
+    inside.enter(LockRequest(run_id=run, key="key", fence=2**60), tip, timedelta(0))
 
     done = cleaning.remove(cleaning.survey([]))
     inside.leave()

@@ -40,7 +40,7 @@ WORKER = """
     from workers.workspace.lock import WorkspaceLock, LockRequest
     records, workspace, command = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     there = WorkspaceLock(records, workspace)
-    there.enter(LockRequest(run="r", key="r/T", fence=1), timedelta(0))
+    there.enter(LockRequest(run_id="r", key="r/T", fence=1), timedelta(0))
     long = timedelta(seconds=60)
     child = start(["sh", "-c", command], cwd=workspace, env=os.environ, timeout=long, kill_grace=long,
                   on_output=lambda data: None, hold=there.hold.fd, mark=there.mark)
@@ -127,7 +127,7 @@ def test_promise_2_the_next_attempt_enters_after_worker_and_guard_were_killed_at
             os.kill(guard, signal.SIGKILL)
         assert started(escaped) == begun, "it did not outlive both: nothing is tested"
         there = WorkspaceLock(records, workspace)
-        there.enter(LockRequest(run="r", key="r/T", fence=2), LONG)
+        there.enter(LockRequest(run_id="r", key="r/T", fence=2), LONG)
 
         assert not alive(escaped), f"round {n}"
         there.leave()
@@ -156,7 +156,7 @@ def test_promise_2_what_a_git_filter_leaves_behind_ends_with_the_attempt(
     script.write_text(FILTER.format(told=file, lets_go=lets_go))
     script.chmod(0o755)
     tree = Worktree(state=state, run="r", repo=Repo(name="up", path=str(checkout)), checkout=checkout)
-    tree.enter(LockRequest(run="r", key="r/T", fence=1), None, LONG)
+    tree.enter(LockRequest(run_id="r", key="r/T", fence=1), None, LONG)
     git(checkout, "config", "filter.leaves.clean", str(script))
     (tree.path / ".gitattributes").write_text("work filter=leaves\n")
     (tree.path / "work").write_text("done\n")
@@ -167,13 +167,13 @@ def test_promise_2_what_a_git_filter_leaves_behind_ends_with_the_attempt(
     tree.leave()
 
     assert not alive(escaped)
-    tree.enter(LockRequest(run="r", key="r/T2", fence=2), None, timedelta(0))
+    tree.enter(LockRequest(run_id="r", key="r/T2", fence=2), None, timedelta(0))
     tree.leave()
 
 
 def test_a_process_of_a_later_attempt_is_no_rest_of_this_one(tmp_path: Path, strangers: list[subprocess.Popen[bytes]]):
     there = WorkspaceLock(tmp_path / "records", tmp_path)
-    there.enter(LockRequest(run="r", key="r/T", fence=1), LONG)
+    there.enter(LockRequest(run_id="r", key="r/T", fence=1), LONG)
     later = {KEY: "r/T", FENCE: "11"}
     strangers.append(subprocess.Popen(["sleep", "600"], env=os.environ | later, cwd=tmp_path))
 

@@ -41,7 +41,7 @@ class Scene:
 
     def fetch(self) -> None:
         branch = f"coord/{self.run}"
-        sought = CommitRef(run=self.run, repo="up", branch=branch, commit=self.commit, origin=self.origin)
+        sought = CommitRef(run_id=self.run, repo="up", branch=branch, commit=self.commit, origin=self.origin)
         self.fetcher.fetch(sought, self.theirs)
 
     @property

@@ -30,7 +30,7 @@ import sys
 from pathlib import Path
 from workers.transfer.publishing import Publication
 run, checkout, url, commit, fence = sys.argv[1:]
-print(Publication(run=run, checkout=Path(checkout), url=url, commit=commit, fence=int(fence)).publish().branch)
+print(Publication(run_id=run, checkout=Path(checkout), url=url, commit=commit, fence=int(fence)).publish().branch)
 """
 COMMITTER = """
 import sys
@@ -75,7 +75,7 @@ class Site:
         return git(self.checkout, "commit-tree", *after, "-m", text, "main^{tree}")
 
     def of(self, commit: str, fence: int) -> Publication:
-        return Publication(run=RUN, checkout=self.checkout, url=str(self.remote), commit=commit, fence=fence)
+        return Publication(run_id=RUN, checkout=self.checkout, url=str(self.remote), commit=commit, fence=fence)
 
     def there(self) -> dict[str, str]:
         listing = git(self.remote, "for-each-ref", "--format=%(refname:short) %(objectname)")

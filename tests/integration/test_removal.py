@@ -45,7 +45,7 @@ class Site:
     def enter(self, tip: str | None = None, run: str = RUN, key: str = "", carried: Carried | None = None) -> Worktree:
         self.fence += 1
         tree = Worktree(state=self.state, run=run, repo=Repo(name="api"), checkout=self.checkout, carried=carried)
-        tree.enter(LockRequest(run=run, key=key or f"{run}/T", fence=self.fence), tip, AT_ONCE)
+        tree.enter(LockRequest(run_id=run, key=key or f"{run}/T", fence=self.fence), tip, AT_ONCE)
         self.open.append(tree)
         return tree
 
@@ -64,7 +64,7 @@ class Site:
 
     def removal(self, tip: str | None, run: str = RUN, carried: Carried | None = None) -> RollbackCleanup:
         return RollbackCleanup(
-            state=self.state, repo="api", checkout=self.checkout, run=run, tip=tip, carried=carried, had_ended=True
+            state=self.state, repo="api", checkout=self.checkout, run_id=run, tip=tip, carried=carried, had_ended=True
         )
 
     def heads(self) -> dict[str, str]:

@@ -46,7 +46,7 @@ def tree(checkout: Path, *, wanted: bool | None = None) -> Worktree:
 
 
 def enter(worktree: Worktree, fence: int = 1, tip: str | None = None) -> str:
-    return worktree.enter(LockRequest(run="r", key="submodules/T", fence=fence), tip, SOON)
+    return worktree.enter(LockRequest(run_id="r", key="submodules/T", fence=fence), tip, SOON)
 
 
 def test_a_fresh_worktree_has_the_submodules_of_its_checkout_and_the_checkout_is_as_before(checkout: Path):

@@ -65,7 +65,7 @@ class Run:
 
     def enter(self, tip: str | None = None, patience: timedelta = SOON) -> str:
         self.fence += 1
-        self.lock_request = LockRequest(run=self.run, key=f"{self.run}/T", fence=self.fence)
+        self.lock_request = LockRequest(run_id=self.run, key=f"{self.run}/T", fence=self.fence)
         return self.tree.enter(self.lock_request, tip, patience)
 
     def log(self, form: str = "%s") -> list[str]:
@@ -252,7 +252,7 @@ def test_an_attempt_that_a_newer_one_has_replaced_neither_commits_nor_comes_in(
     late = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
     run.tree._workspace_lock._release()  # the old attempt goes without a word, as by SIGKILL
     with pytest.raises(Superseded, match="older attempt 3"):
-        late.enter(LockRequest(run="r1", key="k", fence=3), base, SOON)
+        late.enter(LockRequest(run_id="r1", key="k", fence=3), base, SOON)
     assert records.read_text() == records_after
 
 
@@ -468,7 +468,7 @@ def test_an_attempt_that_wakes_up_after_the_end_of_its_run_leaves_the_result_as_
 
     late = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
     with pytest.raises(Superseded):
-        late.enter(LockRequest(run="r1", key="r1/T", fence=1), None, SOON)
+        late.enter(LockRequest(run_id="r1", key="r1/T", fence=1), None, SOON)
 
     assert git("rev-parse", "coord/r1", cwd=checkout) == new
 
@@ -509,7 +509,7 @@ def test_a_worktree_in_use_is_not_removed_and_lets_nobody_in(run: Run, tmp_path:
     second = Worktree(state=tmp_path / "state", run="r1", repo=Repo(name="widgets"), checkout=checkout)
 
     with pytest.raises(WorkspaceBusy, match=f"worker {os.getpid()}") as busy:
-        second.enter(LockRequest(run="r1", key="k", fence=9), None, AT_ONCE)
+        second.enter(LockRequest(run_id="r1", key="k", fence=9), None, AT_ONCE)
     assert busy.value.holder == os.getpid()
     with pytest.raises(WorkspaceBusy):
         second.remove(AT_ONCE)
@@ -527,7 +527,7 @@ def test_runs_that_begin_at_the_same_time_do_not_meet(tmp_path: Path, checkout: 
         state, checkout, run = sys.argv[1:]
         tree = Worktree(state=Path(state), run=run, repo=Repo(name="widgets"), checkout=Path(checkout))
         for fence in range(1, 4):
-            tip = tree.enter(LockRequest(run=run, key="k", fence=fence), None, timedelta(seconds=5))
+            tip = tree.enter(LockRequest(run_id=run, key="k", fence=fence), None, timedelta(seconds=5))
             (tree.path / run).write_text(str(fence))
             tree.commit("T", "work")
             tree.leave()
@@ -670,12 +670,12 @@ def test_in_place_nothing_is_cleaned_or_committed_but_one_works_at_a_time(checko
     first, second = workspace_for(run="r1", **make), workspace_for(run="r2", **make)
     before = fingerprint(checkout)
 
-    first.enter(LockRequest(run="r1", key="k", fence=1), None, SOON)
+    first.enter(LockRequest(run_id="r1", key="k", fence=1), None, SOON)
     with pytest.raises(WorkspaceBusy):
-        second.enter(LockRequest(run="r2", key="k", fence=2), None, AT_ONCE)
+        second.enter(LockRequest(run_id="r2", key="k", fence=2), None, AT_ONCE)
     assert first.commit("T", "nothing") == ""
     first.leave()
-    second.enter(LockRequest(run="r2", key="k", fence=2), None, AT_ONCE)
+    second.enter(LockRequest(run_id="r2", key="k", fence=2), None, AT_ONCE)
     second.leave()
 
     assert fingerprint(checkout) == before

@@ -39,7 +39,7 @@ class RollbackCleanup:
     state: Path
     repo: str
     checkout: Path
-    run: str
+    run_id: str
     tip: str | None
     """The commit at which the run left the repository, as Redis recorded it; None if it committed nothing."""
     had_ended: bool
@@ -51,7 +51,7 @@ class RollbackCleanup:
         if self.tip and (why := look(self.checkout)[0]):
             raise GitRefused(
                 f"{self.repo}: {self.checkout} {why}, and the run has worked on a branch of it",
-                f"restore it, then: coord rollback {self.run}",
+                f"restore it, then: coord rollback {self.run_id}",
             )
 
     def refuse_losses(self, *, of_all: bool) -> None:
@@ -60,7 +60,7 @@ class RollbackCleanup:
         `of_all`: also of the runs that it took up. Raises NotRemoved.
         """
         if self._has_git():
-            for run in self._runs if of_all else (self.run,):
+            for run in self._runs if of_all else (self.run_id,):
                 self._refuse(run, self._found(self._artifacts(run), run))
 
     def carry_out(self) -> Iterator[str]:
@@ -78,7 +78,7 @@ class RollbackCleanup:
 
     @property
     def _runs(self) -> tuple[str, ...]:
-        return (self.run, *(self.carried.runs if self.carried else ()))
+        return (self.run_id, *(self.carried.runs if self.carried else ()))
 
     def _has_git(self) -> bool:
         """Whether the checkout is a repository.
@@ -107,7 +107,7 @@ class RollbackCleanup:
     def _recorded(self, run: str) -> Iterator[str]:
         """Yield the commits on the branch of a run that are its own."""
         last = occupant_in(self.state / "workspaces" / run / self.repo)
-        if run == self.run and self.tip:
+        if run == self.run_id and self.tip:
             yield self.tip
         elif self.carried and self.carried.tip and not (last and last.stood):
             yield self.carried.tip
@@ -120,7 +120,7 @@ class RollbackCleanup:
         """Whether an attempt that was killed in its worktree made the commit."""
         if not head:
             return False
-        if run == self.run and not self.had_ended:
+        if run == self.run_id and not self.had_ended:
             return True
         return killed.key.endswith(UNDOING) or self._trailers(head) == (run, str(killed.fence))
 
@@ -141,7 +141,7 @@ class RollbackCleanup:
             keep = f"{loose} branch NAME" if loose else f"{self.checkout} branch -m {branch_of(run)} NAME"
             raise NotRemoved(
                 f"{self.repo}: {'; '.join(kept)}",
-                f"keep what is yours (git -C {keep}), then: coord rollback {self.run}",
+                f"keep what is yours (git -C {keep}), then: coord rollback {self.run_id}",
             )
 
     def _name(self, artifact: Artifact) -> str:

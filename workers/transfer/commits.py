@@ -46,7 +46,7 @@ class CommitTransfer:
         repo = grant.spec.repo
         origin = Origin(url=repo.url, branch=repo.branch) if repo.url else None
         run, branch = grant.run_id, branch_of(grant.run_id)
-        commit_ref = CommitRef(run=run, repo=repo.name, branch=branch, commit=commit, origin=origin, runs=runs)
+        commit_ref = CommitRef(run_id=run, repo=repo.name, branch=branch, commit=commit, origin=origin, runs=runs)
         self.fetcher.fetch(commit_ref, into, hold)
 
     def send(self, grant: Grant, outcome: AttemptOutcome) -> None:
@@ -59,7 +59,7 @@ class CommitTransfer:
         if self._one_machine or not outcome.tip or outcome.tip == grant.tip:
             return
         to_send = CommitToSend(
-            run=grant.run_id,
+            run_id=grant.run_id,
             repo=grant.spec.repo,
             checkout=self._places[grant.spec.repo.name],
             commit=outcome.tip,
@@ -92,7 +92,7 @@ class CommitTransfer:
             for there, commits in pushed.items():
                 if there.branch in {branch_of(run), *(f"{branch_of(run)}-{commit[:12]}" for commit in commits)}:
                     publication = Publication(
-                        run=run,
+                        run_id=run,
                         checkout=self._places[repo],
                         url=there.url,
                         commit=max(commits),
@@ -151,7 +151,7 @@ class PredecessorPaths:
         if newest is None or newest.commit is None:
             return PathLookup()
         commit_ref = CommitRef(
-            run=grant.run_id,
+            run_id=grant.run_id,
             repo=repo,
             branch=branch_of(newest.run),
             commit=newest.commit,

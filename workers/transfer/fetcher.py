@@ -49,7 +49,7 @@ _BUNDLED = re.compile(rf"refs/heads/{branch_of('')}{RUN_ID.pattern}")
 class CommitRef:
     """A commit that a run made on some host, or began with."""
 
-    run: str
+    run_id: str
     repo: str
     branch: str
     """The branch that it gets in a folder of its own."""
@@ -62,13 +62,13 @@ class CommitRef:
     @property
     def incoming(self) -> str:
         """The ref that holds what arrives. No branch moves: that is for the holder of the fence."""
-        return f"refs/coord/incoming/{self.run}"
+        return f"refs/coord/incoming/{self.run_id}"
 
     def may_come_from(self, there: Remote, commit: str) -> bool:
         """Whether the run's own record has this address, and the run may have used this branch."""
         if self.origin is None or there.url != self.origin.url:
             return False
-        names = {self.branch, *map(branch_of, (self.run, *self.runs))}
+        names = {self.branch, *map(branch_of, (self.run_id, *self.runs))}
         return there.branch in {self.origin.branch, *names, *(f"{name}-{commit[:12]}" for name in names)}
 
 
@@ -92,7 +92,7 @@ class CommitFetcher:
         Raises a CoordinationError that says why there can be none.
         """
         _check(commit_ref)
-        home = carried(self._state, commit_ref.run) / commit_ref.repo
+        home = carried(self._state, commit_ref.run_id) / commit_ref.repo
         folder = home / commit_ref.commit
         if not folder.is_dir():
             with describe_os_error(home), _alone_in(home, self._patience) as hold:
@@ -115,7 +115,7 @@ class CommitFetcher:
         bundles: dict[str, None] = {}
         at: str | None = commit_ref.commit
         while at is not None and not has_commit(into, at):
-            label = self._bundles.label(commit_ref.run, commit_ref.repo, at)
+            label = self._bundles.label(commit_ref.run_id, commit_ref.repo, at)
             if label.bundled and at not in bundles and len(bundles) < LONGEST_CHAIN:
                 bundles[at] = None
                 at = self._since(commit_ref, label)
@@ -150,7 +150,7 @@ class CommitFetcher:
 
         None if neither has what the commit refers to.
         """
-        worktree = self._state / "worktrees" / commit_ref.run / commit_ref.repo
+        worktree = self._state / "worktrees" / commit_ref.run_id / commit_ref.repo
         common_dir = _common_dir(worktree)
         if common_dir is not None and has_commit(worktree, commit_ref.commit):
             return common_dir
@@ -161,7 +161,7 @@ class CommitFetcher:
     def _unbundle(self, commit_ref: CommitRef, commit: str, into: Path, hold: Hold | None) -> None:
         with scratch(self._state) as folder:
             file = folder / "bundle"
-            file.write_bytes(self._bundles.bundle(commit_ref.run, commit_ref.repo, commit))
+            file.write_bytes(self._bundles.bundle(commit_ref.run_id, commit_ref.repo, commit))
             try:
                 _refuse_other_heads(commit_ref, commit, git("bundle", "list-heads", str(file), cwd=into))
                 git("bundle", "unbundle", str(file), cwd=into, hold=hold)
@@ -188,7 +188,7 @@ def _unsent(repo: str, commit: str) -> str:
 
 
 def _check(commit_ref: CommitRef) -> None:
-    for name in (commit_ref.run, commit_ref.repo):
+    for name in (commit_ref.run_id, commit_ref.repo):
         if name in ("", ".", "..") or "/" in name:
             raise NotCarried(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
     if not is_commit(commit_ref.commit):
@@ -253,7 +253,7 @@ def _fetch(commit_ref: CommitRef, commit: str, there: Remote, into: Path, hold: 
     if not commit_ref.may_come_from(there, commit):
         raise NotCarried(
             f"{repo}: {commit[:12]} is said to be on {sentence(there.branch)!r} of {sentence(hidden(there.url))!r}, "
-            f"which is not what run {commit_ref.run} knows of {repo}",
+            f"which is not what run {commit_ref.run_id} knows of {repo}",
         )
     try:
         fetch_branch(there, into, hold)

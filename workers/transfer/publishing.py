@@ -45,7 +45,7 @@ class TipRelation(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Publication:
-    run: str
+    run_id: str
     checkout: Path
     url: str
     commit: str
@@ -53,7 +53,7 @@ class Publication:
 
     def publish(self) -> Remote:
         """Push the commit; return its branch. Raises Superseded, or NotCarried with the remote's words."""
-        first = branch_of(self.run)
+        first = branch_of(self.run_id)
         for name in (first, f"{first}-{self.commit[:12]}"):
             if self._placed(name):
                 return Remote(name, self.url)
@@ -71,7 +71,7 @@ class Publication:
             if seen not in published and self._judge(name, seen) is TipRelation.FOREIGN:
                 raise GitRefused(
                     f"branch {name} of {hidden(self.url)} stays: it has commits that no run has made",
-                    f"keep them under another name there and delete that branch, then: coord rollback {self.run}",
+                    f"keep them under another name there and delete that branch, then: coord rollback {self.run_id}",
                 )
             words = self._push(name, seen, "")
             if not words:
@@ -139,7 +139,7 @@ class Publication:
         told = git("log", "--topo-order", f"--format={TRAILERS}", f"{self.commit}..{seen}", cwd=self.checkout)
         for line in told.split("\n") if told else ():
             run, _, fence = line.partition("\t")
-            yield int(fence) if run == self.run and _FENCE.fullmatch(fence) else None
+            yield int(fence) if run == self.run_id and _FENCE.fullmatch(fence) else None
 
     def _push(self, name: str, seen: str, commit: str) -> str:
         """Push from the commit that was seen, to another or to none; return git's words if it refuses."""

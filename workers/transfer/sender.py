@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 class CommitToSend:
     """The commit that a todo made, and what it was made from."""
 
-    run: str
+    run_id: str
     repo: Repo
     checkout: Path
     commit: str
@@ -77,34 +77,40 @@ class BundleSender:
         def passes(error: Exception, pause_s: float) -> bool:
             if not isinstance(error, GitInterrupted | WorkspaceUnusable) or error.trouble is None:
                 return False
-            logger.info("run %s: sending %s again in %g s: %s", to_send.run, to_send.repo.name, pause_s, error.message)
+            logger.info(
+                "run %s: sending %s again in %g s: %s", to_send.run_id, to_send.repo.name, pause_s, error.message
+            )
             return True
 
         retried(lambda: way(to_send), PAUSES_S, passes)
 
     def _without_way(self, to_send: CommitToSend, whys: str) -> None:
         why = f"{to_send.repo.name}: {to_send.commit[:12]} was not carried to other hosts: {whys}"
-        logger.warning("run %s: %s", to_send.run, why)
+        logger.warning("run %s: %s", to_send.run_id, why)
         if to_send.first:
             self._by_part(to_send, why)
         else:
-            self._bundles.explain(to_send.run, to_send.repo.name, to_send.commit, why)
+            self._bundles.explain(to_send.run_id, to_send.repo.name, to_send.commit, why)
 
     def _by_bundle(self, to_send: CommitToSend) -> None:
         if to_send.first and (is_shallow(to_send.checkout) or is_partial(to_send.checkout)):
             raise NotCarried("the checkout is a shallow or partial clone")
         since = None if to_send.first else to_send.since
         bundle = self._bundle(to_send, since)
-        self._bundles.put(to_send.run, to_send.repo.name, to_send.commit, bundle, since)
+        self._bundles.put(to_send.run_id, to_send.repo.name, to_send.commit, bundle, since)
 
     def _by_push(self, to_send: CommitToSend) -> None:
         if not to_send.repo.url:
             raise NotCarried(f"{to_send.repo.name} has no url to push to")
         publication = Publication(
-            run=to_send.run, checkout=to_send.checkout, url=to_send.repo.url, commit=to_send.commit, fence=to_send.fence
+            run_id=to_send.run_id,
+            checkout=to_send.checkout,
+            url=to_send.repo.url,
+            commit=to_send.commit,
+            fence=to_send.fence,
         )
         there = publication.publish()
-        self._bundles.refer(to_send.run, to_send.repo.name, to_send.commit, there)
+        self._bundles.refer(to_send.run_id, to_send.repo.name, to_send.commit, there)
 
     def _by_part(self, to_send: CommitToSend, why: str) -> None:
         name = to_send.repo.name
@@ -112,19 +118,21 @@ class BundleSender:
             try:
                 bundle = self._bundle(to_send, to_send.since)
             except CoordinationError:
-                return self._bundles.explain(to_send.run, name, to_send.commit, why)
-            self._bundles.put(to_send.run, name, to_send.commit, bundle, to_send.since)
+                return self._bundles.explain(to_send.run_id, name, to_send.commit, why)
+            self._bundles.put(to_send.run_id, name, to_send.commit, bundle, to_send.since)
         # Where the run began is most likely known at the url, though we may not write there.
         if to_send.repo.url:
-            return self._bundles.refer(to_send.run, name, to_send.since, Remote(to_send.repo.branch, to_send.repo.url))
-        return self._bundles.explain(to_send.run, name, to_send.since, why)
+            return self._bundles.refer(
+                to_send.run_id, name, to_send.since, Remote(to_send.repo.branch, to_send.repo.url)
+            )
+        return self._bundles.explain(to_send.run_id, name, to_send.since, why)
 
     def _bundle(self, to_send: CommitToSend, since: str | None) -> bytes:
         without = () if since is None else (f"^{since}",)
         self._refuse_over(_size(to_send, without), "its history" if since is None else "what it adds")
         with scratch(self._state) as folder:
             file = folder / "bundle"
-            reference = f"refs/heads/{branch_of(to_send.run)}"
+            reference = f"refs/heads/{branch_of(to_send.run_id)}"
             git("bundle", "create", "--quiet", str(file), reference, *without, cwd=to_send.checkout)
             bundle = file.read_bytes()
         self._refuse_over(len(bundle), "its bundle")

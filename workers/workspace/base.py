@@ -28,7 +28,10 @@ class Workspace:
         raise NotImplementedError
 
     def commit(self, todo: str, task: str, source: str = "") -> str:
-        """Commit the todo's changes; return the branch's tip, empty without one. Raises Superseded, GitRefused."""
+        """Commit the todo's changes; return the branch's tip, empty without one.
+
+        Raises Superseded, GitRefused.
+        """
         raise NotImplementedError
 
     def leave(self) -> None:
@@ -80,4 +83,7 @@ class Workspace:
         return []
 
     def take_back(self, lock_request: LockRequest, tip: str | None) -> None:
-        """Set the workspace back to `tip` after a refused attempt. Raises Superseded if another one entered since."""
+        """Set the workspace back to `tip` after a refused attempt.
+
+        Raises Superseded if another one entered since.
+        """

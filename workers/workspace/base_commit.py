@@ -47,7 +47,7 @@ class Carried:
 class Earlier:
     """The last of those runs that worked on this repository, on this host."""
 
-    run: str
+    run_id: str
     """Empty if none of them counts any more."""
     tip: str | None
     """The commit that Redis recorded."""
@@ -69,7 +69,7 @@ class Earlier:
 class MergeContext:
     """The repository, and the run that begins in it."""
 
-    run: str
+    run_id: str
     repo: str
     checkout: Path
     branch: str
@@ -110,7 +110,7 @@ class MergeContext:
 
     def commit(self, tree: str, parents: Sequence[str], subject: str) -> str:
         options = [word for parent in parents for word in ("-p", parent)]
-        text, settings = f"{subject}\n\nCoord-Run: {self.run}\n", (*DURABLE, *identity(self.checkout))
+        text, settings = f"{subject}\n\nCoord-Run: {self.run_id}\n", (*DURABLE, *identity(self.checkout))
         options += signing(self.checkout)
         return git("commit-tree", *options, "-F", "-", tree, cwd=self.checkout, stdin=text, settings=settings)
 
@@ -151,10 +151,10 @@ def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
 
 def _go_on_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str | None, str]:
     """Return the commit, and text on what was mended; None: the earlier run left nothing here."""
-    if not earlier.run:
+    if not earlier.run_id:
         return earlier.tip, ", from which all todos run again" if earlier.tip else ""
     known, stood = _known(merge_context, earlier), earlier.stood
-    branch = branch_of(earlier.run)
+    branch = branch_of(earlier.run_id)
     head = merge_context.head(branch)
     if not head or (known and merge_context.contains(head, known)):
         return known, ""
@@ -179,7 +179,7 @@ def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence
         f"{merge_context.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): {_shown(files)}",
         f"go on from that work: git -C {merge_context.checkout} branch -m {branch} NAME; "
         f"from both: git -C {place} merge {work}; from the branch as it is: git -C {place} merge -s ours {work}; "
-        f"then: coord retry {merge_context.run}",
+        f"then: coord retry {merge_context.run_id}",
     )
 
 
@@ -200,7 +200,7 @@ def _merge(merge_context: MergeContext, ours: str, theirs: str) -> str:
     if done.returncode:
         raise Unmergeable(ours, done.stderr.strip())
     return merge_context.commit(
-        tree, (ours, theirs), f"Merge {merge_context.branch} into {branch_of(merge_context.run)}"
+        tree, (ours, theirs), f"Merge {merge_context.branch} into {branch_of(merge_context.run_id)}"
     )
 
 

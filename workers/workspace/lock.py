@@ -93,7 +93,7 @@ def describe_os_error(folder: Path) -> Iterator[None]:
 class LockRequest:
     """An attempt that asks for the workspace. `key` and `fence` are COORD_IDEMPOTENCY_KEY and COORD_FENCE."""
 
-    run: str
+    run_id: str
     key: str
     fence: int
 
@@ -148,14 +148,14 @@ class WorkspaceLock:
             try:
                 last = self.read()
                 self._refuse_older(lock_request, last)
-                if again and (last is None or (last.run, last.fence) != (lock_request.run, lock_request.fence)):
+                if again and (last is None or (last.run, last.fence) != (lock_request.run_id, lock_request.fence)):
                     raise Superseded(
                         f"{self._workspace} is used by another attempt by now", "nothing to do: the newer one counts"
                     )
                 self._end_abandoned(last)
                 self._write(
                     LockHolder(
-                        run=lock_request.run,
+                        run=lock_request.run_id,
                         key=lock_request.key,
                         fence=lock_request.fence,
                         worker=os.getpid(),
@@ -243,7 +243,7 @@ class WorkspaceLock:
         return None
 
     def _refuse_older(self, lock_request: LockRequest, last: LockHolder | None) -> None:
-        if last and last.run == lock_request.run and last.fence > lock_request.fence:
+        if last and last.run == lock_request.run_id and last.fence > lock_request.fence:
             message = f"attempt {last.fence} has been in {self._workspace}, and this is the older attempt {lock_request.fence}"
             raise Superseded(message, "nothing to do: the newer attempt counts")
 

@@ -3,10 +3,10 @@
 git keeps the submodules of each worktree apart, so a fresh worktree has none. It gets those that `submodules`
 of the repository says; by default those that its checkout has.
 
-* The checkout's configuration and submodules are only read: the settings that `git submodule` would write into
-  the configuration that worktrees share are given to it as options.
-* A clone from the checkout's copy needs no network, and for that path alone git's `file` protocol is allowed. A
-  commit that the copy does not have is fetched from the submodule's own address, under git's own rules.
+* The checkout's configuration and submodules are only read: the settings that `git submodule` would write
+  into the configuration that worktrees share are given to it as options.
+* A clone from the checkout's copy needs no network, and for that path alone git's `file` protocol is allowed.
+  A commit that the copy does not have is fetched from the submodule's own address, under git's own rules.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ Invariants
    the worktree's entry and a lock file of ours are written.
 2. An attempt begins at the tip that Redis recorded, whatever the branch has: a commit whose settle was lost
    does not count, and the todo makes it again.
-3. Only the attempt that holds the lock (`lock.py`) writes here; entries of worktrees are made and removed under
-   one lock per repository, which all processes on the machine share.
+3. Only the attempt that holds the lock (`lock.py`) writes here; entries of worktrees are made and removed
+   under one lock per repository, which all processes on the machine share.
 4. Untracked files that `prepare` left are neither removed nor committed.
 5. Commits of an attempt are on the branch only if it succeeded; else its files stay changed, to be looked at.
    So every commit on the branch of a run that has ended counted, or was put there by hand (`base_commit.py`).
@@ -336,12 +336,12 @@ class Worktree(Workspace):
         if carried.tip:
             self._folder.obtain(carried.tip)
         merge_context = MergeContext(
-            run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch
+            run_id=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch
         )
         before = merge_context.last_here(carried.runs) if carried.runs else None
         try:
             found = begin(
-                merge_context, self._earlier(before, carried.tip) if before else Earlier(run="", tip=carried.tip)
+                merge_context, self._earlier(before, carried.tip) if before else Earlier(run_id="", tip=carried.tip)
             )
         except Unmergeable as refused:
             raise self._to_be_merged_by_hand(refused) from refused
@@ -354,7 +354,7 @@ class Worktree(Workspace):
         records = self._records_of(run)
         base = records / "base"
         return Earlier(
-            run=run,
+            run_id=run,
             tip=tip,
             lock_holder=WorkspaceLock(records, self.path).read(),
             mended=(records / "mended").exists(),

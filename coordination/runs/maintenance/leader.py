@@ -1,11 +1,14 @@
-"""Maintenance loop: fire due timers, recover todos with expired leases, send lost messages again, open overdue levels.
+"""Maintenance loop.
 
-Every worker runs a `MaintenanceLeader`; the one that holds the lock `keeper` acts. Two acting at once (the lock's holder was
-frozen) only repeat steps that are idempotent. The same thread fires timers with or without the reaper, since retries are no
-recovery.
+Fire due timers, recover todos with expired leases, send lost messages again, open overdue levels.
 
-Redis out of reach is not a dead worker. After an error, after a restart of the server, and when its clock was set, nobody is
-declared lost until Redis has answered for one whole lease: by then every living worker has renewed.
+Every worker runs a `MaintenanceLeader`; the one that holds the lock `keeper` acts. Two acting at once (the
+lock's holder was frozen) only repeat steps that are idempotent. The same thread fires timers with or without
+the reaper, since retries are no recovery.
+
+Redis out of reach is not a dead worker. After an error, after a restart of the server, and when its clock was
+set, nobody is declared lost until Redis has answered for one whole lease: by then every living worker has
+renewed.
 """
 
 from __future__ import annotations
@@ -106,7 +109,10 @@ class Reaper:
 
     @contextmanager
     def apart(self, run_id: str) -> Iterator[None]:
-        """A run that cannot be read (damaged by hand, of another version) must not hold up the others. Said once."""
+        """A run that cannot be read (damaged by hand, of another version) must not hold up the others.
+
+        Said once.
+        """
         try:
             yield
         except (redis.ResponseError, ValueError) as error:
@@ -127,7 +133,10 @@ class Reaper:
                 self._dispatcher.follow(reply)
 
     def _strand(self, runs: Iterable[str], swept: MaintenanceReport) -> None:
-        """What is due on a host that is gone waits and says so; what waited for a host that is back goes on."""
+        """What is due on a host that is gone waits and says so.
+
+        What waited for a host that is back goes on.
+        """
         served = [(repo, worker.host) for worker in self._presence.workers() for repo in worker.repos]
         for run_id in runs:
             with self.apart(run_id):
@@ -158,7 +167,9 @@ class Reaper:
             swept.advanced.append((run_id, int(level)))
 
     def _see_server(self) -> None:
-        """Another server process answers: acknowledged writes may be gone (at most 2 s of them). Made visible, and counted.
+        """Another server process answers: acknowledged writes may be gone (at most 2 s of them).
+
+        Made visible, and counted.
 
         Its age is asked once: it is told by the clock that may be set.
         """
@@ -233,7 +244,10 @@ class MaintenanceLeader(BackgroundService):
         return self._lock is not None
 
     def _shorten_lead(self) -> None:
-        """Redis ends what expires by its own clock: whoever led and died before that was set back would lead for all that time."""
+        """Redis ends what expires by its own clock.
+
+        Whoever led and died before that was set back would lead for all that time.
+        """
         held = self._store.keys.locks.holder(lock(LEAD))
         if self._reaper.clock.was_set_back and self._store.redis.pttl(held) > ms(LEAD_TTL):
             self._store.redis.pexpire(held, LEAD_TTL)
