@@ -39,7 +39,7 @@ def test_the_tree_draws_each_todo_once_under_its_most_urgent_predecessor() -> No
             "* │  └─ D  30 min  core    Do D  (also after C)",
             "  └─ C       ~1 h  web     Do C",
             "",
-            "blocked, with what holds it up:",
+            "blocked todos:",
             "  E  core  Do E",
             "      blocked by ISSUE-1 (pending: Wait)",
         ]
