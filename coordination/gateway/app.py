@@ -102,7 +102,7 @@ class Gateway:
         if self._connected > self._limits.clients:
             return LATER
         try:
-            grant = await self._admitted(socket, token)
+            grant = await self._admit(socket, token)
             resume = await receive_resume(socket, self._limits.hello_s)
         except Left as left:
             return left.reason
@@ -115,7 +115,7 @@ class Gateway:
             session.ended.set()
             self._clients.exit(session)
 
-    async def _admitted(self, socket: WebSocket, token: str) -> Grant:
+    async def _admit(self, socket: WebSocket, token: str) -> Grant:
         """Return the grant of the token. Raises Left."""
         guess = guess_of(token, socket.client.host if socket.client else "")
         try:
@@ -195,8 +195,8 @@ class Clients:
     def wants_events(self) -> bool:
         return bool(self.topics)
 
-    def anything(self) -> None:
-        self._loop.call_soon_threadsafe(self._all_look)
+    def resubscribed(self) -> None:
+        self._loop.call_soon_threadsafe(self._wake_all)
 
     # Called in the event loop
 
@@ -213,7 +213,7 @@ class Clients:
         for client in set(self.topics.of(topic)):  # a client may have several matching patterns
             client.hear(frame)
 
-    def _all_look(self) -> None:
+    def _wake_all(self) -> None:
         self._to_check.put_nowait(None)
         for session in self._here.values():
             session.look()

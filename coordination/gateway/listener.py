@@ -47,7 +47,7 @@ class ListenerCallbacks(Protocol):
     def event(self, event: Event) -> None: ...
     @property
     def wants_events(self) -> bool: ...
-    def anything(self) -> None:
+    def resubscribed(self) -> None:
         """The subscription has (re)started; earlier messages may have been missed."""
 
 
@@ -72,34 +72,34 @@ class Listener:
         subscription = self._reader.pubsub(ignore_subscribe_messages=True)
         while not self._stopping.is_set():
             try:
-                self._hear(subscription)
+                self._process_message(subscription)
             except (redis.RedisError, UnicodeDecodeError) as error:  # foreign messages
                 logger.debug("not listening: %s", error)
                 subscription.reset()
                 self._stopping.wait(LOOK_EVERY_S)
         subscription.close()
 
-    def _hear(self, subscription: PubSub) -> None:
+    def _process_message(self, subscription: PubSub) -> None:
         if not subscription.subscribed:
             subscription.psubscribe(f"{self._mail}*", f"{self._live}*")
             subscription.subscribe(self._news)
-            self._callbacks.anything()
+            self._callbacks.resubscribed()
         message = subscription.get_message(timeout=LOOK_EVERY_S)
         if message is None:
             return
         if message["channel"] == self._news:
-            self._tell(message["data"])
+            self._process_news(message["data"])
         elif message["channel"].startswith(self._live):
-            self._tell_event(message["channel"].removeprefix(self._live), message["data"])
+            self._process_event(message["channel"].removeprefix(self._live), message["data"])
         else:
             self._callbacks.mail(message["channel"].removeprefix(self._mail))
 
-    def _tell_event(self, topic: str, text: str) -> None:
+    def _process_event(self, topic: str, text: str) -> None:
         event = read_event(topic, text) if self._callbacks.wants_events else None
         if event is not None:
             self._callbacks.event(event)
 
-    def _tell(self, text: str) -> None:
+    def _process_news(self, text: str) -> None:
         try:
             news = News.read(text)
         except (ValueError, TypeError) as error:

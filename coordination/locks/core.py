@@ -20,9 +20,9 @@ from coordination.errors import CoordinationError, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector
 from coordination.locks.lock import Lock
-from coordination.locks.owner import Owner, here
+from coordination.locks.owner import Owner, current_owner
+from coordination.locks.request import LockTerms
 from coordination.locks.waiting import PATIENCE_S, Waiting
-from coordination.locks.wants import LockTerms
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class LockCore:
     def grant(self, wants: tuple[str, ...], names: tuple[str, ...], terms: LockTerms) -> Lock:
         if self._closed:
             raise UsageError("this manager of locks is closed", "make another one")
-        granted = self._waiting.ask(wants, terms, self._owner or here(terms.owner))
+        granted = self._waiting.ask(wants, terms, self._owner or current_owner(terms.owner))
         lock = Lock(self, granted, names, terms.ttl)
         if terms.keep:
             self._renewal.add(lock)

@@ -17,7 +17,7 @@ LOST_HINT = "use a longer ttl, check Redis, or see who released it by force: coo
 logger = logging.getLogger(__name__)
 
 
-class Keeper(Protocol):
+class Renewer(Protocol):
     """Renews and releases a lock: the manager that it was acquired from."""
 
     def renew(self, lock: Lock) -> bool: ...
@@ -28,8 +28,8 @@ class Keeper(Protocol):
 class Lock:
     """A held lock. Its `fence` is higher than that of every earlier holder of each of its names."""
 
-    def __init__(self, keeper: Keeper, granted: Granted, names: tuple[str, ...], ttl: timedelta) -> None:
-        self._keeper = keeper
+    def __init__(self, renewer: Renewer, granted: Granted, names: tuple[str, ...], ttl: timedelta) -> None:
+        self._renewer = renewer
         self.token = granted.token
         self.party = granted.party
         self.names = names
@@ -52,14 +52,14 @@ class Lock:
     @property
     def remaining_s(self) -> float:
         """Minimal time for which the lock is held without another renewal, by the local clock."""
-        gone = self.released or self.lost.is_set() or self._is_a_parents
+        gone = self.released or self.lost.is_set() or self._is_inherited
         return 0.0 if gone else max(0.0, self.deadline_s - now_s())
 
     def check(self) -> None:
         """Raise LockLost if the lock is or may be lost. Call it before each action that must not happen
         twice.
         """
-        self._refuse_children()
+        self._check_same_process()
         if self.released:
             raise LockLost(f"lock {self.name} was released", "acquire it again")
         if self.lost.is_set() or now_s() >= self.deadline_s:
@@ -68,19 +68,19 @@ class Lock:
 
     def renew(self) -> bool:
         """Renew the lock for another ttl. Returns False if it is lost; the protected work must stop."""
-        if self.released or self.lost.is_set() or self._is_a_parents:
+        if self.released or self.lost.is_set() or self._is_inherited:
             return False
-        if not self._keeper.renew(self):
+        if not self._renewer.renew(self):
             self.lost.set()
         return not self.lost.is_set()
 
     def release(self) -> None:
         """Release the lock. Raises LockLost if it was lost or released before."""
-        self._refuse_children()
+        self._check_same_process()
         if self.released:
             raise LockLost(f"lock {self.name} was released before", "release it only once")
         self.released = True
-        if not self._keeper.release(self):
+        if not self._renewer.release(self):
             self.lost.set()
             raise LockLost(f"lock {self.name} was lost before it was released", LOST_HINT)
 
@@ -100,12 +100,12 @@ class Lock:
             logger.warning("%s, while %r was raised under it", trouble.message, error)
 
     @property
-    def _is_a_parents(self) -> bool:
+    def _is_inherited(self) -> bool:
         """Return whether this process was forked from the holder."""
         return os.getpid() != self._process
 
-    def _refuse_children(self) -> None:
-        if self._is_a_parents:
+    def _check_same_process(self) -> None:
+        if self._is_inherited:
             raise LockLost(f"lock {self.name} is held by the process that this one was forked from", "acquire it here")
 
     def __repr__(self) -> str:
