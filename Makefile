@@ -1,8 +1,8 @@
-# What a fresh clone needs is Python 3.11+, git and make; everything else is installed into .venv by `setup`.
+# A fresh clone needs Python 3.11+, git and make; `setup` installs everything else into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test golden soak chaos lint clean
+.PHONY: setup demo test golden docs pictures soak chaos lint clean
 
 setup: .venv/.installed
 
@@ -19,15 +19,23 @@ demo: setup
 test: lint
 	$(BIN)/pytest --numprocesses 2 --dist loadscope --no-loadscope-reorder # most tests wait for processes: two at a time take half as long
 
-# What help, JSON and tools look like is kept in tests/golden; this writes it anew.
+# Renew tests/golden: the expected help, JSON and MCP tools.
 golden: setup
 	$(BIN)/pytest tests/contracts/test_golden.py --renew-golden
 
-# MINUTES=60 for a night; a part of it is among the tests.
+# Write the reference chapters from the program.
+docs: setup
+	$(BIN)/python -m docs.generate
+
+# The same, and draw the pictures of a real run.
+pictures: setup
+	$(BIN)/python -m docs.generate --pictures
+
+# MINUTES=60 for a night; `make test` runs a part of it.
 soak: setup
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),10)
 
-# Everything that may go wrong, long enough to be measured; ONLY=storm,… for some of it. A minute of it is among the tests.
+# Inject faults, long enough to measure; ONLY=storm,… selects some. `make test` runs a minute of it.
 chaos: setup
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),10) --only "$(ONLY)"
 

@@ -83,12 +83,12 @@ def at_once(rows: Report, steps: Steps) -> None:
 
 def named(command: str) -> str:
     """A step by its name: the log has its digest."""
-    from benchmarks.transitions import steps
-    from coordination.backend.scripts import digest
+    from coordination.backend.library import function
+    from coordination.backend.steps import STEPS
 
-    names = {digest(name): name for name in steps()}
+    names = {function(name): name for name in STEPS}
     words = command.split()
-    return names.get(words[1], words[1]) if words[0] == "EVALSHA" else words[0]
+    return names.get(words[1], words[1]) if words[0] == "FCALL" else words[0]
 
 
 def by_worker(rows: Report, shop: Workshop, sizes: list[int], again: int) -> None:

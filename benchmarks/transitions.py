@@ -17,15 +17,14 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
-from hashlib import sha1
-from importlib.resources import files
 
 from benchmarks.clock import seconds
 from benchmarks.ground import PLAN, Ground, ground
 from coordination.backend.client import Profile, connect
 from coordination.backend.embedded import EmbeddedServer
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import source
+from coordination.backend.library import function
+from coordination.backend.steps import STEPS
 from coordination.models import Coordination, Ecosystem, OnFailure, Plan, Repo, ShellAction, Strategy, Todo
 from coordination.planner.graph import build
 from coordination.runs.records import Result, TodoState
@@ -51,8 +50,8 @@ PURPOSES = (  # of a command that is no step, by its first words
     (r"(SET|ZADD|ZREMRANGEBYSCORE) \S+:worker", HEARTBEATS),
     (r"(TIME|INFO|(HGET|HSET|HINCRBY) \S+:epoch|ZRANGE \S+:live|ZRANGEBYSCORE \S+:|HM?GET \S+:meta)", KEEPER),
     (r"PUBLISH ", "the carrier's events for Flower"),
-    (r"(MULTI|EXEC|\w+ (\d+ )?(_kombu\.|\w+\.)|EVALSHA \S+ \d+ \w+\.)", "the carrier's messages (commands)"),
-    (r"(HELLO|CLIENT|PING|AUTH|SELECT|SCRIPT|EVAL)", "new connections, loading of steps"),
+    (r"(MULTI|EXEC|\w+ (\d+ )?(_kombu\.|\w+\.)|FCALL \S+ \d+ \w+\.)", "the carrier's messages (commands)"),
+    (r"(HELLO|CLIENT|PING|AUTH|SELECT|FUNCTION)", "new connections, loading of steps"),
 )
 PROMISED = ("claim", "outputs of predecessors", "settle")
 
@@ -124,7 +123,7 @@ def measure_worker(place: Ground, url: str) -> None:
 
 def observed(commands: Iterator[dict[str, str]]) -> Iterator[str]:
     """What each command between seal and end was for."""
-    names = {sha1(source(name).encode()).hexdigest(): name for name in steps()}
+    names = {function(name): name for name in STEPS}
     sealed = False
     for shown in commands:
         if shown["client_type"] == "lua":
@@ -132,17 +131,10 @@ def observed(commands: Iterator[dict[str, str]]) -> Iterator[str]:
         words = shown["command"].split(" ")
         if words == ["ECHO", THE_END]:
             return
-        name = names.get(words[1].lower(), "") if words[0].upper().startswith("EVAL") else ""
+        name = names.get(words[1], "") if words[0].upper() == "FCALL" else ""
         if sealed:
             yield purpose(name, words)
         sealed = sealed or name == "run/seal"
-
-
-def steps() -> Iterator[str]:
-    for folder in (files("coordination.backend") / "lua").iterdir():
-        for file in folder.iterdir():
-            if not file.name.startswith("_"):
-                yield f"{folder.name}/{file.name.removesuffix('.lua')}"
 
 
 def purpose(step: str, words: list[str]) -> str:

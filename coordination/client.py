@@ -26,8 +26,8 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.uri import parse_uri
 
 from coordination.errors import Conflict, CoordinationError, NotAllowed, Unreachable, UsageError
-from coordination.messages.outage import delay_s
 from coordination.messages.topics import Event, Gap, pattern, topic
+from coordination.retry import delay_s
 
 LARGEST_FRAME = 8 * 1024 * 1024
 HANDSHAKE_S = 20.0

@@ -1,20 +1,35 @@
-"""Private files and folders: the state folder holds logs, records and sockets that only this user may read.
+"""Files of ours: private modes, replacement as a whole, and locks that end with their process.
 
-Folders have mode 0700 and files 0600, whatever the umask is. Worktrees and git repositories below it keep the
-modes that git gave them; they are protected by their closed parent folders.
+**Private.** The state folder is this user's alone: logs, records and sockets tell what todos do, and with which values.
+Folders have mode 0700 and files 0600, whatever the umask is. What git makes keeps its modes: worktrees and the repositories
+of carried commits lie in closed folders.
+
+**Replacement.** A file is written under another name beside it and renamed: a reader finds the old file or the new one. With
+`durable`, its bytes are on the disk before the name points to them; without, a power loss can leave an empty file.
+`sync_folder` puts the name itself on the disk. What a killed writer leaves is named `.NAME.coord-….tmp`, and
+`remove_unfinished` removes it.
+
+**Locks** are the kernel's (`flock`): whatever ends the process ends its lock. Lock files stay, for removing one would let
+two processes hold locks on two files of one name.
 """
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 FOLDER, FILE = 0o700, 0o600
 OTHERS = 0o077
+UNFINISHED = ".tmp"
+POLL_S = 0.02
+"""Between two tries for a lock that is waited for with a limit."""
 
 
 def make_private(folder: Path) -> None:
@@ -59,3 +74,100 @@ def close_to_others(state: Path) -> list[Path]:
 
 def _is_of_git(folder: Path) -> bool:
     return (folder / ".git").exists() or (folder / "HEAD").exists()
+
+
+@contextmanager
+def replacing(file: Path, *, durable: bool) -> Iterator[IO[bytes]]:
+    """Write a private file beside `file`, which it replaces at the end; after an error `file` is as it was. Raises OSError."""
+    part = file.with_name(f"{_unfinished(file)}{os.urandom(4).hex()}{UNFINISHED}")
+    opened = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE)
+    try:
+        with os.fdopen(opened, "wb") as new:
+            yield new
+            new.flush()
+            if durable:
+                os.fsync(new.fileno())
+        part.replace(file)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+
+
+def replace_file(file: Path, content: bytes, *, durable: bool) -> None:
+    """Replace a file by these bytes, as `replacing` does."""
+    with replacing(file, durable=durable) as new:
+        new.write(content)
+
+
+def remove_unfinished(file: Path) -> None:
+    """Remove what killed writers of `file` left. A writer that is at it finds nothing to rename, and fails."""
+    for part in file.parent.glob(f"{glob.escape(_unfinished(file))}*{UNFINISHED}"):
+        with suppress(OSError):
+            part.unlink()
+
+
+def _unfinished(file: Path) -> str:
+    return f".{file.name}.coord-"
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk. Raises OSError, also where the file system cannot do this."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def open_lock(file: Path, *, create: bool = True) -> int:
+    """Open a lock file, made privately if it is missing; closing the descriptor ends its lock. Raises OSError."""
+    return os.open(file, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), FILE)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take the lock of an open file; False if another one has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def lock(descriptor: int, wait_s: float | None = None, poll_s: float = POLL_S) -> bool:
+    """Take the lock of an open file; False if another one kept it for `wait_s` (None: wait for ever).
+
+    A limit is waited for in small sleeps: flock has none, and only the main thread gets signals.
+    """
+    if wait_s is None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return True
+    until = time.monotonic() + wait_s
+    while not try_lock(descriptor):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(poll_s)
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def is_removed(descriptor: int, file: Path) -> bool:
+    """Whether the file was removed, or made anew, since it was opened: its lock then protects nothing."""
+    try:
+        return os.fstat(descriptor).st_ino != file.stat().st_ino
+    except FileNotFoundError:
+        return True
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[int]:
+    """Hold the lock of a file, however long another one keeps it; yields its descriptor. Raises OSError."""
+    descriptor = open_lock(file)
+    try:
+        lock(descriptor)
+        yield descriptor
+    finally:
+        os.close(descriptor)

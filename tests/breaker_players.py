@@ -11,7 +11,7 @@ import uuid
 
 import redis
 
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 
 READY, START = "players-ready", "players-start"
 
@@ -22,7 +22,7 @@ def name_of(number: int) -> str:
 
 def play(url: str, rounds: int) -> None:
     client = redis.Redis.from_url(url, decode_responses=True)
-    step, who = Scripts(client), uuid.uuid4().hex
+    step, who = StepCaller(client), uuid.uuid4().hex
     client.rpush(READY, who)
     client.blpop(START)
     for number in range(rounds):

@@ -15,7 +15,8 @@ from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.plans import PLAN, Todos, ecosystem, order
 from tests.stage import git
-from workers.app import Container, WorkerConfig
+from workers.app import Container
+from workers.config import WorkerConfig
 from workers.outcome import TaskResultKind
 from workers.transfer.bundles import BundleStore
 
@@ -45,7 +46,7 @@ class Host:
         self.parts = Container(config)
 
     def do(self, run: str, todo: str, repo: str, attempt: int = 1) -> None:
-        assert self.parts.attempts.carry_out(run, todo, attempt, repo).kind is TaskResultKind.DONE
+        assert self.parts.deliveries.handle(run, todo, attempt, repo).kind is TaskResultKind.DONE
 
     def told(self, run: str, todo: str) -> dict[str, dict[str, Any]]:
         """COORD_CONTEXT of a todo that handed it on: predecessor → what stands there."""

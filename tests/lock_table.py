@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.locks.waiting import answer_of
 from tests.lock_model import Place, Request
 
@@ -38,7 +38,7 @@ class Table:
         self.redis = client
         self.keys = Keys(NAMESPACE).locks
         self.capacities = capacities
-        self._step = Scripts(client)
+        self._step = StepCaller(client)
         self._seen: Seen | None = None
         self.empty()
 

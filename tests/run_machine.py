@@ -16,7 +16,7 @@ import fakeredis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.broker.delivery import Delivery
 from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Grant, Reply, Result, TodoState
@@ -60,7 +60,7 @@ class AnyHistory(RuleBasedStateMachine):
         super().__init__()
         self.redis = fakeredis.FakeRedis(decode_responses=True)
         self.store = RunStore(self.redis, "test")
-        self.lock = Scripts(self.redis)
+        self.lock = StepCaller(self.redis)
         self.messages: list[Delivery] = []
         self.held: list[Grant] = []
         """Every grant ever given: executors may be slow, dead or both."""

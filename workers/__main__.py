@@ -25,10 +25,10 @@ from coordination.settings import (
     refuse_in_todo,
 )
 from coordination.terminal import protect
-from workers.app import WorkerConfig
+from workers.config import WorkerConfig
 from workers.file_watch import FileWatch
 from workers.pool import Pool
-from workers.restricted import make_parts
+from workers.restricted import make_container
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 
@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     protect()
     hide_process()
     arguments = _parser().parse_args(argv)
-    logging.raiseExceptions = False  # a full disk would put a traceback for each line into the log, once there is room
+    logging.raiseExceptions = False  # after a full disk, the log would get a traceback for each line
     log = logging.StreamHandler(sys.stderr)
     log.addFilter(RateLimitedLog())
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, handlers=[log])
-    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # a line for each delivery says nothing of the todo
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # its line for each delivery does not name the todo
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
-    # Celery's word to root names an option of its own, which is not here.
+    # Celery's warning to root names an option of its own, which this program does not have.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser privileges")
     try:
         _switch_failpoints_on()
@@ -52,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         asked = config(arguments)
         _close_state(asked.state)
         with reaching(asked.redis_url):
-            # Which repositories a restricted worker serves is its Redis user's matter, and settled when it begins.
-            return Pool(make_parts(asked), None if asked.settings.restricted else watch).run()
+            # The Redis user of a restricted worker fixes its repositories, so it does not follow the file.
+            return Pool(make_container(asked), None if asked.settings.restricted else watch).run()
     except CoordinationError as error:
-        print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 — this is a program's face
+        print(f"coord worker: {error}", file=sys.stderr)  # noqa: T201 -- a program prints its errors
         return error.exit_code
 
 
@@ -75,13 +75,13 @@ def _switch_failpoints_on() -> None:
 
 
 def _watch(arguments: argparse.Namespace) -> FileWatch | None:
-    """None where no file says what is served."""
+    """Return the watch of the file; None where no file says what is served."""
     path = _path(arguments.ecosystem)
     return FileWatch(path, partial(config, arguments)) if path and not arguments.keeper else None
 
 
 def config(arguments: argparse.Namespace) -> WorkerConfig:
-    """What the arguments and the file together ask for."""
+    """Return the configuration that arguments and file ask for. Raises UsageError, NotFound."""
     file = _file(arguments.ecosystem)
     ecosystem = file.ecosystem if file else Ecosystem()
     settings = read_settings(
@@ -149,14 +149,19 @@ def _place(name: str, path: str | None, repo: Repo | None, base: Path) -> Path:
 
 
 def _folder(repo: Repo | None, name: str, base: Path) -> Path | None:
-    """Where the file says that the repository lies, else the folder of its name; None where there is neither."""
+    """Return the folder that the file names, else the folder of the repository's name.
+
+    None where there is neither.
+    """
     if repo is not None and repo.path is not None:
         return (base / repo.path).resolve()
     return (base / name).resolve() if (base / name).is_dir() else None
 
 
 def refuse_shared(places: Mapping[str, Path]) -> None:
-    """Raise UsageError where two repositories have one folder, or one lies in the other and is no repository itself.
+    """Refuse two repositories in one folder, or one inside another without a `.git` of its own.
+
+    Raises UsageError.
 
     `places`: absolute, without symbolic links.
     """
@@ -190,36 +195,40 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-AGAIN_AFTER_S = 60.0
+REPEATED_AFTER_S = 60.0
 REMEMBERED = 1000
-_COUNTING = ("celery.", "kombu.")
+_NUMBERED = ("celery.", "kombu.")
+"""Loggers that put the number of a try into their lines."""
 _NUMBER = re.compile(r"\d+")
 
 
 class RateLimitedLog(logging.Filter):
-    """Lets a warning through unless the same logger has said it within the last minute."""
+    """Drop a warning that the same logger has given within the last minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._clock = clock
-        self._said: dict[tuple[str, str], float] = {}
+        self._logged: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.WARNING:
             return True
-        now, words = self._clock(), (record.name, _words(record))
-        if now - self._said.get(words, -AGAIN_AFTER_S) < AGAIN_AFTER_S:
+        now, line = self._clock(), (record.name, _without_numbers(record))
+        if now - self._logged.get(line, -REPEATED_AFTER_S) < REPEATED_AFTER_S:
             return False
-        if len(self._said) >= REMEMBERED:
-            self._said.clear()
-        self._said[words] = now
+        if len(self._logged) >= REMEMBERED:
+            self._logged.clear()
+        self._logged[line] = now
         return True
 
 
-def _words(record: logging.LogRecord) -> str:
-    """The carrier counts its attempts, and says so; in our own words a number is a todo's, a run's or a process'."""
-    said = record.getMessage()
-    return _NUMBER.sub("#", said) if record.name.startswith(_COUNTING) else said
+def _without_numbers(record: logging.LogRecord) -> str:
+    """Return the line, without numbers if its logger counts tries.
+
+    Elsewhere a number names a todo, run or process.
+    """
+    line = record.getMessage()
+    return _NUMBER.sub("#", line) if record.name.startswith(_NUMBERED) else line
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
-"""What an attempt does: run a todo, or compensate it. All else is the same for both: the workspace, the command under its guard, timeout,
-log, lease and fence (`attempt.py`).
+"""The two actions of an attempt: run a todo, or compensate it.
 
-A todo that runs: its action is carried out, and what it leaves changed is committed. A todo that is undone: its compensation is carried
-out, and with the last of a repository the run's worktree and branch go.
+`attempt.py` does the same for both: the workspace, the command under its guard, timeout, log, lease and
+fence. Running a todo executes its action, and commits its changes. Compensating it executes its compensation,
+and with the last todo of a repository removes the run's worktree and branch.
 
-    workspace   compensate   what is done
+    workspace   compensate   effect
     worktree    given        the command, at the run's tip; nothing of it is committed
     worktree    none         nothing: the branch goes with the last todo of the repository
     in place    given        the command, there
     in place    none         refused: nothing undoes it
-    manual      none         nothing: a person did it (the step passes it over, and no worker is asked)
+    manual      none         nothing: a person did it (the step passes it over, and no worker gets it)
 
-Each step finds done what a former attempt did before it was killed: the command by its idempotency key, the rest by itself.
+An attempt may follow one that was killed in the middle. It recognises the command by its idempotency key, and
+the other effects by themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from coordination import models
 from coordination.errors import PlanRefused
@@ -32,68 +32,75 @@ from workers.context import read_output
 from workers.executors.seam import Undone
 from workers.outcome import AttemptOutcome, OutcomeKind
 from workers.result_cache import Recall
-from workers.workspace.interface import Workspace
+from workers.workspace.base import Workspace
 from workers.workspace.lock import describe_os_error
 
 
-class AttemptAction(Protocol):
+@dataclass(frozen=True, kw_only=True)
+class AttemptAction:
+    """The steps in which both actions differ; a default stands where only one of them has anything to do."""
+
+    grant: Grant
+
     @property
     def key(self) -> str:
-        """COORD_IDEMPOTENCY_KEY. The same for every attempt: what it does outside can be recognised as done before."""
+        """Return COORD_IDEMPOTENCY_KEY: equal for all attempts, so that effects outside are recognised."""
+        raise NotImplementedError
 
     def has_command(self) -> bool:
-        """Whether there is something to carry out in a workspace. Raises where nothing of the deed can be done."""
+        """Whether a command is to run in a workspace. Raises where the action cannot be done at all."""
+        return True
 
-    def recalled(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
-        """What its command is spared for: asked before `prepare` and after it."""
+    def cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
+        """Return an outcome that makes the command unnecessary; asked before `prepare` and after it."""
+        return None
 
     def undone(self, folder: Path) -> Undone | None:
-        """What its command is told of a todo that it undoes, in files of this folder. Raises WorkspaceUnusable."""
+        """Return what the command is told of the todo that it undoes, in files of this folder.
+
+        Raises WorkspaceUnusable.
+        """
+        return None
 
     def explained(self, why: str) -> str:
-        """Why its command failed, with what may have led to it."""
+        """Add to a failure of the command what may have led to it."""
+        return why
 
     def keep(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
-        """Its command succeeded, and the workspace is still ours. `output`: what COORD_OUTPUT named. Raises where it is not."""
+        """Keep the result of a command that succeeded, in the workspace. `output`: the file of COORD_OUTPUT.
+
+        Raises where it cannot be kept.
+        """
+        raise NotImplementedError
 
     def on_accepted(self) -> None:
-        """Its success was accepted."""
-
-    def close(self) -> None:
-        """It is over, whatever it came to."""
+        """React to a success that was accepted."""
 
     def on_released(self) -> None:
-        """What is left to do when nobody is in the workspace any more. Raises where it cannot be done."""
+        """Finish when no attempt is in the workspace any more. Raises where that cannot be done."""
+
+    def close(self) -> None:
+        """Give back what the attempt held, whatever its outcome is."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunTodo:
-    grant: Grant
+class RunTodo(AttemptAction):
     output_limit_bytes: int
     recall: Recall | None = None
-    """Where its `cache` can be used."""
+    """Where the todo has a `cache` that can be used."""
 
     @property
     def key(self) -> str:
         return f"{self.grant.run_id}/{self.grant.todo_id}"
 
-    def has_command(self) -> bool:
-        return True
-
-    def recalled(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
+    def cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
         return self.recall.look(workspace, since) if self.recall else None
-
-    def undone(self, folder: Path) -> None:
-        return None
-
-    def explained(self, why: str) -> str:
-        return why
 
     def keep(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
         written = read_output(output, self.output_limit_bytes)
         tip = workspace.commit(self.grant.todo_id, self.grant.spec.todo.task)
-        # Whoever stops it from here on comes too late: it is done, and the fence decides whether that counts.
-        done = AttemptOutcome(word=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since)
+        # A stop from here on comes too late: the todo is done, and the fence decides whether that counts.
+        done = AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0, output=written, tip=tip, since=since)
         if self.recall:
             self.recall.note(done, workspace)
         return done
@@ -106,17 +113,13 @@ class RunTodo:
         if self.recall:
             self.recall.close()
 
-    def on_released(self) -> None:
-        """Nothing: the next todo of the repository goes on in the workspace."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Compensate:
-    grant: Grant
+class Compensate(AttemptAction):
     undo: Undo
     removal: RollbackCleanup
     withdraw: Callable[[], None]
-    """Takes back what was published."""
+    """Deletes what was published."""
     say: Callable[[str], None]
 
     @property
@@ -124,16 +127,13 @@ class Compensate:
         return f"{self.undo.run}/{self.grant.todo_id}/compensate"
 
     def has_command(self) -> bool:
-        self.say(f"undoing it; it had come to: {self.undo.was}")
+        self.say(f"compensating it; it had ended as: {self.undo.was}")
         self.removal.refuse_lost_repository()
         self._refuse_without_way()
         has_command = self.grant.spec.todo.compensate is not None
         if self.undo.last or (has_command and not self._in_place):  # its worktree is then set back to the run's tip
             self.removal.refuse_losses(of_all=self.undo.last)
         return has_command
-
-    def recalled(self, workspace: Workspace, since: str) -> None:
-        return None
 
     def undone(self, folder: Path) -> Undone:
         file = folder / "todo-output.json"
@@ -147,20 +147,14 @@ class Compensate:
         return f"{why}; {self.grant.todo_id} ended as {self.undo.was} and handed over no output"
 
     def keep(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
-        return AttemptOutcome(word=OutcomeKind.SUCCEEDED, exit_code=0)
-
-    def on_accepted(self) -> None:
-        """Nothing is kept of it."""
-
-    def close(self) -> None:
-        """Nothing was held."""
+        return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
 
     def on_released(self) -> None:
         if not self.undo.last:
             return
         self.withdraw()
-        for words in self.removal.carry_out():
-            self.say(words)
+        for line in self.removal.carry_out():
+            self.say(line)
 
     @property
     def _in_place(self) -> bool:
@@ -173,13 +167,13 @@ class Compensate:
         if not self._in_place:
             return
         raise PlanRefused(
-            f"nothing undoes it: it worked in {self.removal.checkout} itself, and it has no `compensate`",
+            f"it cannot be undone: it worked in {self.removal.checkout} itself and has no `compensate`",
             f'undo it by hand, then: coord rollback {run} --accept {todo.id} --reason "…"',
         )
 
 
 def action_of(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]) -> AttemptAction:
-    """`say`: a line for the todo's log."""
+    """Return the action of an attempt. `say` writes a line into the todo's log."""
     if grant.undo is None:
         return RunTodo(grant=grant, output_limit_bytes=here.output_limit_bytes, recall=_recall(grant, here, say))
     repo = grant.spec.repo.name
@@ -200,7 +194,7 @@ def _recall(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]) 
     if cache is None:
         return None
     if here.results is None:
-        say("cache: not used by this worker (cache_todos is off, or it is restricted); it runs")
+        say("cache: not used by this worker (cache_todos is off, or it is restricted); the todo runs")
         return None
     return Recall(
         grant,
@@ -212,6 +206,3 @@ def _recall(grant: Grant, here: AttemptEnvironment, say: Callable[[str], None]) 
         state=here.state,
         say=say,
     )
-
-
-__all__ = ["AttemptAction", "action_of"]

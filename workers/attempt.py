@@ -1,6 +1,7 @@
-"""One attempt of one todo: into its workspace, its command under the guard, and kept what it did. What is done stands in `deeds/`.
+"""Execute one attempt of a todo: enter its workspace, run its command under the guard, keep its result.
 
-Nothing here talks to Redis but the log: what an attempt came to is a Conclusion, and `delivery.py` makes a step of it.
+Nothing here talks to Redis but the log: `delivery.py` takes the step that the outcome asks for, `actions.py`
+says what differs between running a todo and compensating it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,9 @@ from coordination.disk import full
 from coordination.environment import UNATTENDED
 from coordination.errors import CoordinationError, GitRefused
 from coordination.files import open_private
-from coordination.models import Command as Words
+from coordination.models import Command as CommandLine
 from coordination.models import NoopAction
 from coordination.runs.records import Blame, Grant
-from workers import outcome as ending
 from workers.actions import action_of
 from workers.attempt_environment import AttemptEnvironment
 from workers.checkpoints import Checkpoint
@@ -30,34 +30,35 @@ from workers.context import LeaseLost
 from workers.executors import Command, Job, command_for
 from workers.executors.seam import argv_of
 from workers.logs import Log
-from workers.outcome import AttemptOutcome, OutcomeKind, OutputTail
+from workers.outcome import AttemptOutcome, OutcomeKind, OutputTail, describe_exit, failure_from_exit
 from workers.process.child import GUARD_LOST, Child, Exit, start
 from workers.transfer.bundles import NotCarried, sentence
 from workers.transfer.commits import PathMissing
+from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Unmergeable
+from workers.workspace.choice import workspace_for
 from workers.workspace.commit import CommitRefused, CommitStyle
 from workers.workspace.files import scratch
 from workers.workspace.git import clean_environment, without_redirecting
-from workers.workspace.interface import Workspace, workspace_for
 from workers.workspace.lock import LockRequest, Superseded, WorkspaceBusy, WorkspaceUnusable, describe_os_error
 from workers.workspace.trouble import GitInterrupted, Trouble, trouble_of_git
 
 BUSY_PATIENCE = timedelta(seconds=10)
-"""How long an attempt holds a worker's slot while the former one's processes are still leaving the workspace."""
+"""How long an attempt keeps a worker's slot while processes of the former one are leaving the workspace."""
 
 OUTPUT = "output.json"
-LAST_WORDS = 500
-"""Of git, in an error: so many characters."""
+GIT_OUTPUT_SHOWN = 500
+"""Characters of git's output in an error."""
 
 logger = logging.getLogger(__name__)
 
 
 class Attempt:
-    """`run` carries it out; `stop` may be called from any thread, and the first word counts."""
+    """`run` executes it; `stop` may be called from any thread, and the first reason counts."""
 
     def __init__(self, grant: Grant, attempt_environment: AttemptEnvironment, log: Log) -> None:
         self.grant = grant
-        self._here = attempt_environment
+        self._attempt_environment = attempt_environment
         self._log = log
         self._output_tail = OutputTail(log)
         self._guard = threading.Lock()
@@ -67,15 +68,16 @@ class Attempt:
         self._at_once = False
         self._child: Child | None = None
         self._begun = False
-        """The todo's own command."""
+        """Whether the todo's own command has begun."""
         self._preparing = False
-        """Or at least `prepare`, which is the repository's."""
+        """Whether the repository's `prepare` has begun."""
         self._was_full = ""
-        """In words, the disk that was full when its last command began."""
+        """The disk that was full when the last command began, for people; empty if none was."""
 
-    def stop(self, word: OutcomeKind, *, at_once: bool = False) -> None:
+    def stop(self, kind: OutcomeKind, *, at_once: bool = False) -> None:
+        """End the command, with this kind of outcome."""
         with self._guard:
-            self._stopped = self._stopped or word
+            self._stopped = self._stopped or kind
             child = self._child
             self._at_once = self._at_once or at_once
         if child is not None:
@@ -85,118 +87,125 @@ class Attempt:
         self._log.say(line)
 
     def run(self) -> AttemptOutcome:
-        """What it came to; `delivery.py` makes a step of it."""
-        concluded = self._concluded()
-        return concluded if concluded.word is OutcomeKind.SUCCEEDED else replace(concluded, output=self.checkpoint.left)
+        """Execute the attempt; return its outcome."""
+        outcome = self._outcome()
+        return outcome if outcome.kind is OutcomeKind.SUCCEEDED else replace(outcome, output=self.checkpoint.left)
 
-    def _concluded(self) -> AttemptOutcome:
+    def _outcome(self) -> AttemptOutcome:
         try:
-            with describe_os_error(self._here.state):
+            with describe_os_error(self._attempt_environment.state):
                 return self._carry_out()
         except WorkspaceBusy as busy:
-            return AttemptOutcome(word=OutcomeKind.BUSY, why=_plain(busy.message))
+            return AttemptOutcome(kind=OutcomeKind.BUSY, why=_plain(busy.message))
         except Superseded as superseded:
-            return AttemptOutcome(word=OutcomeKind.SUPERSEDED, why=superseded.message)
+            return AttemptOutcome(kind=OutcomeKind.SUPERSEDED, why=superseded.message)
         except LeaseLost as lost:
-            return AttemptOutcome(word=OutcomeKind.LOST, why=lost.message)
+            return AttemptOutcome(kind=OutcomeKind.LOST, why=lost.message)
         except (GitInterrupted, WorkspaceUnusable) as hindered:
             if hindered.trouble is None:
                 return self._error(OutcomeKind.FAILED, hindered)
             return self._hindered(hindered.trouble, hindered.message)
-        except PathMissing as missing:  # and goes on when it is there
+        except PathMissing as missing:  # the todo goes on when the commit is there
             return self._waiting(missing.message)
         except NotCarried as passing:  # a remote may answer at the next try
             return self._error(OutcomeKind.FAILED, passing)
         except CoordinationError as refused:
             return self._error(OutcomeKind.REFUSED, refused)
 
-    def _error(self, word: OutcomeKind, error: CoordinationError) -> AttemptOutcome:
+    def _error(self, kind: OutcomeKind, error: CoordinationError) -> AttemptOutcome:
         why = _plain(str(error))
         self._log.say(f"error: {why}")
         return AttemptOutcome(
-            word=self._stopped or word, why=why, blame="worker" if self._is_of_the_worker(error) else ""
+            kind=self._stopped or kind, why=why, blame="worker" if self._is_blame_of_worker(error) else ""
         )
 
     def _hindered(self, trouble: Trouble, words: str) -> AttemptOutcome:
-        """What passes; a folder that the todo's own command may have taken away is not made anew for ever."""
-        limited = (self._begun or self._preparing) and trouble.is_of_the_folder and self._here.checkout.is_dir()
+        """Return the outcome of trouble that passes, limited if the todo's command may have caused it."""
+        limited = (
+            (self._begun or self._preparing)
+            and trouble.is_of_the_folder
+            and self._attempt_environment.checkout.is_dir()
+        )
         why = sentence(words)
         self._log.say(f"hindered: {why}")
         blame: Blame = "" if limited else "worker"
-        return AttemptOutcome(word=self._stopped or OutcomeKind.HINDERED, why=why, blame=blame, limited=limited)
+        return AttemptOutcome(kind=self._stopped or OutcomeKind.HINDERED, why=why, blame=blame, limited=limited)
 
     def _waiting(self, words: str) -> AttemptOutcome:
         self._log.say(f"waits for {words}")
-        return AttemptOutcome(word=self._stopped or OutcomeKind.HINDERED, why=words)
+        return AttemptOutcome(kind=self._stopped or OutcomeKind.HINDERED, why=words)
 
-    def _is_of_the_worker(self, error: CoordinationError) -> bool:
-        """What git refuses once the todo's command has begun may be that command's doing; a merge is a matter of what was committed."""
+    def _is_blame_of_worker(self, error: CoordinationError) -> bool:
+        """Whether the todo cannot have caused the error.
+
+        Git refused before its command began, and not a merge of commits.
+        """
         if isinstance(error, WorkspaceUnusable):
             return True
         return isinstance(error, GitRefused) and not isinstance(error, Unmergeable) and not self._begun
 
     def _carry_out(self) -> AttemptOutcome:
         if isinstance(self.grant.spec.todo.action, NoopAction) and self.grant.undo is None:
-            return AttemptOutcome(word=self._stopped or OutcomeKind.SUCCEEDED)
+            return AttemptOutcome(kind=self._stopped or OutcomeKind.SUCCEEDED)
         if self._action.has_command():
-            concluded = self._in(self._workspace())
+            outcome = self._work_in(self._workspace())
         else:
-            concluded = AttemptOutcome(word=self._stopped or OutcomeKind.SUCCEEDED)
-        if concluded.word is OutcomeKind.SUCCEEDED:
+            outcome = AttemptOutcome(kind=self._stopped or OutcomeKind.SUCCEEDED)
+        if outcome.kind is OutcomeKind.SUCCEEDED:
             self._action.on_released()
-        return concluded
+        return outcome
 
-    def _in(self, workspace: Workspace) -> AttemptOutcome:
-        since = workspace.enter(self._visitor, self.grant.tip, BUSY_PATIENCE)
+    def _work_in(self, workspace: Workspace) -> AttemptOutcome:
+        since = workspace.enter(self._lock_request, self.grant.tip, BUSY_PATIENCE)
         try:
             if workspace.begun:
                 self._log.say(workspace.begun)
-            done = self._recalled(workspace, since) or self._prepare(workspace) or self._recalled(workspace, since)
+            done = self._cached(workspace, since) or self._prepare(workspace) or self._cached(workspace, since)
             return done or self._perform(workspace, since)
         finally:
             workspace.leave()
 
-    def _recalled(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
-        return None if self._stopped else self._action.recalled(workspace, since)
+    def _cached(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
+        return None if self._stopped else self._action.cached(workspace, since)
 
     def _workspace(self) -> Workspace:
         return workspace_for(
-            state=self._here.state,
+            state=self._attempt_environment.state,
             run=self.grant.run_id,
             repo=self.grant.spec.repo,
-            checkout=self._here.checkout,
+            checkout=self._attempt_environment.checkout,
             wanted=self.grant.spec.todo.workspace,
-            fetch=self._here.fetch,
-            carried=self._here.carried(self.grant.spec.repo.name),
+            fetch=self._attempt_environment.fetch,
+            carried=self._attempt_environment.carried(self.grant.spec.repo.name),
             style=CommitStyle(
-                plan=self._here.brief.plan_id,
-                message=self._here.brief.commit_message,
-                hooks=self._here.brief.commit_hooks == "run",
+                plan=self._attempt_environment.brief.plan_id,
+                message=self._attempt_environment.brief.commit_message,
+                hooks=self._attempt_environment.brief.commit_hooks == "run",
             ),
             git_commit=self._git_commit,
         )
 
     def _git_commit(self, workspace: Workspace, argv: Sequence[str], text: str) -> None:
-        """Commit under the guard: what hooks write goes to the log, and one that hangs meets the todo's timeout."""
-        if self._here.brief.commit_hooks == "skip":
+        """Commit under the guard: hooks' output goes to the log, and the todo's timeout ends them."""
+        if self._attempt_environment.brief.commit_hooks == "skip":
             self._log.say("commit: no git hooks run, for the setting commit_hooks is skip")
         self._output_tail.forget()
         stdin = text.encode(errors="surrogateescape")
-        # A todo's own GIT_DIR or GIT_INDEX_FILE is for its command: this commit is made in the worktree.
+        # A todo's own GIT_DIR or GIT_INDEX_FILE is for its command; this commit is made in the worktree.
         environment = without_redirecting(self._environment(workspace)) | workspace.bounds | workspace.environment
         ended = self._command(workspace, Command(argv=tuple(argv), stdin=stdin), environment)
         if ended.ok:
             return
         code = ended.exit_code if ended.signal is None else -ended.signal
         if ended.reason == "exited" and code and (trouble := trouble_of_git(code, self._output_tail.tail)):
-            words = self._output_tail.tail.strip()[-LAST_WORDS:] or f"git ended with {code}"
+            words = self._output_tail.tail.strip()[-GIT_OUTPUT_SHOWN:] or f"git ended with {code}"
             if trouble.is_of_the_folder and (lacks := self._was_full or full(self._disks(workspace))):
                 trouble, words = Trouble.DISK, f"{words}; {lacks}"
             raise GitInterrupted(trouble, f"git commit in {workspace.path}: {words}")
         raise CommitRefused(ended)
 
     @property
-    def _visitor(self) -> LockRequest:
+    def _lock_request(self) -> LockRequest:
         return LockRequest(run=self.grant.run_id, key=self._action.key, fence=self.grant.fence)
 
     def _prepare(self, workspace: Workspace) -> AttemptOutcome | None:
@@ -212,17 +221,17 @@ class Attempt:
         return None
 
     def _perform(self, workspace: Workspace, since: str) -> AttemptOutcome:
-        told = json.dumps(self._here.context())  # ASCII: JSON can say what UTF-8 cannot
+        context_json = json.dumps(self._attempt_environment.context())  # ASCII: JSON can hold what UTF-8 cannot
         if self._stopped is not None:
-            return AttemptOutcome(word=self._stopped)
+            return AttemptOutcome(kind=self._stopped)
         with (
-            scratch(self._here.state) as folder,
+            scratch(self._attempt_environment.state) as folder,
             self.checkpoint.watching(folder / OUTPUT),
             self._serving(folder) as connection,
         ):
             context, output, former = folder / "context.json", folder / OUTPUT, folder / "checkpoint.json"
             with describe_os_error(folder):
-                _write(context, told)
+                _write(context, context_json)
                 _write(former, self.grant.checkpoint or "null")
             undone = self._action.undone(folder)
             files = {"COORD_CONTEXT": context, "COORD_OUTPUT": output, "COORD_CHECKPOINT": former}
@@ -237,48 +246,48 @@ class Attempt:
                 context=context,
                 output=output,
                 checkpoint=former if self.grant.checkpoint and undone is None else None,
-                agent_command=self._here.brief.agent_command,
+                agent_command=self._attempt_environment.brief.agent_command,
                 undone=undone,
             )
             self._begun = True
             ended = self._command(workspace, command_for(job), environment)
             if not ended.ok:
                 return self._failure(workspace, ended)
-            if self._stopped is not None:  # at the last moment: what it did is not kept
-                return AttemptOutcome(word=self._stopped, exit_code=0)
+            if self._stopped is not None:  # at the last moment: its result is not kept
+                return AttemptOutcome(kind=self._stopped, exit_code=0)
             return self._kept(workspace, output, since)
 
     def _kept(self, workspace: Workspace, output: Path, since: str) -> AttemptOutcome:
         try:
             kept = self._action.keep(workspace, output, since)
-            for words in workspace.not_carried() if kept.tip else ():
-                self._log.say(words)
+            for line in workspace.not_carried() if kept.tip else ():
+                self._log.say(line)
             return kept
         except CommitRefused as refused:
             if refused.ended is None:
                 raise
-            return self._failure(workspace, refused.ended, "git hooks, or what signs commits, refused the commit: ")
+            return self._failure(workspace, refused.ended, "a git hook or the signing program refused the commit: ")
 
     @contextmanager
     def _serving(self, folder: Path) -> Iterator[Path]:
-        """The file of COORD_CONNECTION, while the shared context is to be had there. Raises WorkspaceUnusable."""
+        """Serve the shared context, and yield the file for COORD_CONNECTION. Raises WorkspaceUnusable."""
         file = folder / "connection.json"
         with ExitStack() as until:
             with describe_os_error(folder):
-                _write(file, until.enter_context(self._here.connection()))
+                _write(file, until.enter_context(self._attempt_environment.connection()))
             yield file
 
     def on_accepted(self) -> None:
-        """Its success was accepted."""
+        """Keep what an accepted success leaves."""
         self._action.on_accepted()
 
     def close(self) -> None:
         self._action.close()
 
     def take_back(self) -> None:
-        """The step was refused, so the commit counts for nothing: it must not stand on the branch as if it did."""
+        """Take the commit from the branch after its step was refused: it does not count."""
         try:
-            self._workspace().take_back(self._visitor, self.grant.tip)
+            self._workspace().take_back(self._lock_request, self.grant.tip)
         except CoordinationError as error:
             logger.info("%s of run %s: %s", self.grant.todo_id, self.grant.run_id, _plain(error.message))
 
@@ -290,7 +299,7 @@ class Attempt:
             env=environment,
             stdin=command.stdin,
             timeout=self.grant.spec.timeout,
-            kill_grace=self._here.brief.kill_grace,
+            kill_grace=self._attempt_environment.brief.kill_grace,
             on_output=self._output_tail.take,
             hold=workspace.hold.fd,
             mark=workspace.mark,
@@ -300,7 +309,7 @@ class Attempt:
             self._child = child
         try:
             workspace.note(child)
-        except CoordinationError:  # the disk is full: nothing of it may be alive when the workspace is left
+        except CoordinationError:  # the disk is full: no process of it may be alive when the workspace is left
             child.kill()
             child.wait()
             raise
@@ -311,8 +320,8 @@ class Attempt:
     def _end(self, child: Child) -> None:
         (child.kill if self._at_once else child.stop)(str(self._stopped))
 
-    def _lost_ground(self, workspace: Workspace) -> str:
-        """Why a command may have failed through no fault of its own: it cannot tell us."""
+    def _trouble_of_host(self, workspace: Workspace) -> str:
+        """Return why a command may have failed through no fault of its own; empty if nothing is known."""
         if not workspace.there:
             return f"{workspace.path} is gone, or its .git is not the one that coord made"
         lacks = self._was_full or full(self._disks(workspace))
@@ -321,32 +330,32 @@ class Attempt:
         return lacks
 
     def _disks(self, workspace: Workspace) -> tuple[Path, ...]:
-        return workspace.path, self._here.state, self._here.checkout
+        return workspace.path, self._attempt_environment.state, self._attempt_environment.checkout
 
     def _failure(self, workspace: Workspace, ended: Exit, what: str = "") -> AttemptOutcome:
-        words = self._action.explained(f"{what}{ending.words(ended, self.grant.spec.timeout)}")
+        words = self._action.explained(f"{what}{describe_exit(ended, self.grant.spec.timeout)}")
         guard_lost = ended.reason == GUARD_LOST
-        if why := ended.message if guard_lost else self._lost_ground(workspace):
+        if why := ended.message if guard_lost else self._trouble_of_host(workspace):
             words = f"{words}: {why}"
             self._log.say(f"hindered: {words}")
             return AttemptOutcome(
-                word=self._stopped or OutcomeKind.HINDERED,
+                kind=self._stopped or OutcomeKind.HINDERED,
                 why=words,
                 exit_code=ended.exit_code,
-                limited=not self._was_full,  # what fills the disk by itself finds room when it begins
+                limited=not self._was_full,  # a todo that fills the disk by itself finds room when it begins
                 blame="worker" if guard_lost else "",
             )
         self._log.say(words)
-        signs = ending.failure_from_exit(ended, self._output_tail.shows)
+        failure = failure_from_exit(ended, self._output_tail.shows)
         return AttemptOutcome(
-            word=self._stopped or OutcomeKind.FAILED, why=words, exit_code=ended.exit_code, failure=signs
+            kind=self._stopped or OutcomeKind.FAILED, why=words, exit_code=ended.exit_code, failure=failure
         )
 
     def _environment(self, workspace: Workspace) -> dict[str, str]:
         grant, todo = self.grant, self.grant.spec.todo
         ours = {
             "COORD_RUN_ID": grant.run_id,
-            "COORD_PLAN_ID": self._here.brief.plan_id,
+            "COORD_PLAN_ID": self._attempt_environment.brief.plan_id,
             "COORD_TODO_ID": grant.todo_id,
             "COORD_REPO": grant.spec.repo.name,
             "COORD_REPO_PATH": str(workspace.path),
@@ -364,9 +373,9 @@ def _write(file: Path, text: str) -> None:
 
 
 def _plain(text: str) -> str:
-    """What git says of a file whose name is no UTF-8 can be neither logged nor sent as it is."""
+    """Replace what is no UTF-8, as in a file's name: it can be neither logged nor sent."""
     return text.encode(errors="replace").decode()
 
 
-def _shown(command: Words) -> str:
+def _shown(command: CommandLine) -> str:
     return command if isinstance(command, str) else " ".join(command)

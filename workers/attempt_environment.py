@@ -1,4 +1,4 @@
-"""What an attempt finds on this machine."""
+"""The environment of an attempt: its run's brief, folders, services, and commits of other hosts."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from workers.workspace.base_commit import Carried
 from workers.workspace.git_worktree import Fetch
 
 
-def _nothing() -> None:
-    """Where nothing was published."""
+def _nothing_published() -> None:
+    """Withdraw nothing."""
 
 
-def _nobody_serves() -> AbstractContextManager[str]:
+def _no_connection() -> AbstractContextManager[str]:
     return nullcontext("")
 
 
@@ -26,24 +26,27 @@ def _nobody_serves() -> AbstractContextManager[str]:
 class AttemptEnvironment:
     brief: RunBrief
     context: Callable[[], Mapping[str, Any]]
-    """Made when the workspace is entered; may take as long as a commit takes to be carried here."""
+    """The content of COORD_CONTEXT, made in the workspace; may take as long as the transfer of a commit."""
     state: Path
     checkout: Path
     output_limit_bytes: int
     results: Results | None = None
-    """Of earlier todos; None where this worker uses none."""
-    connection: Callable[[], AbstractContextManager[str]] = _nobody_serves
-    """What stands in the file of COORD_CONNECTION, for as long as the todo's command can ask there. Raises OSError."""
+    """The result cache; None where this worker uses none."""
+    connection: Callable[[], AbstractContextManager[str]] = _no_connection
+    """The content of COORD_CONNECTION's file, and the service behind it, while the command runs.
+
+    Raises OSError.
+    """
     fetch: Fetch | None = None
-    """Brings a commit of another host."""
-    withdraw: Callable[[], None] = _nothing
-    """Takes back what the run has published of the repository. Raises NotCarried with the remote's words."""
+    """Fetches a commit of another host."""
+    withdraw: Callable[[], None] = _nothing_published
+    """Deletes what the run has published of the repository. Raises NotCarried with the remote's words."""
 
     def carried(self, repo: str) -> Carried | None:
-        """What the run takes up in a repository, where it is a retry."""
+        """Return the commits of earlier runs in a repository, where the run is a retry."""
         if not self.brief.carried_from:
             return None
         runs, set_back = self.brief.carried_from, self.brief.set_back.get(repo)
-        if set_back in runs:  # what stands on its branch is done again, and no mend
+        if set_back in runs:  # the todos on its branch run again: nothing on it is a mend
             runs = runs[: runs.index(set_back)]
         return Carried(runs=runs, tip=self.brief.carried_tips.get(repo))

@@ -1,10 +1,11 @@
-"""What a running todo has written to COORD_OUTPUT so far, on its way to the attempt after this one: COORD_CHECKPOINT.
+"""Carry what a todo has written to COORD_OUTPUT to its next attempt, as COORD_CHECKPOINT.
 
-The heartbeat looks at the file and tells Redis when it has changed (`leases.py`); what was written since, by the end of an attempt
-that did not succeed, goes with the step that ends it. A worker that is killed loses what was written since its last heartbeat.
+The heartbeat looks at the file and tells Redis when it has changed (`leases.py`); what was written since goes
+with the step that ends an attempt without success. A worker that is killed loses what was written since its
+last heartbeat.
 
-Never half of what a todo writes: a file that changed while it was read, or that is no JSON, is left for the next look. Half of an
-object, list or text is no JSON; half of a number may be one, so a number alone counts when nobody writes any more.
+A file that changed while it was read, or that is no JSON, is left for the next look: half of an object, list
+or text is no JSON. Half of a number may be one, so a number alone counts only when the todo has ended.
 """
 
 from __future__ import annotations
@@ -23,20 +24,23 @@ _Stamp = tuple[int, int, int]
 
 
 class Checkpoint:
-    """Of one attempt. `news` and `told` are for the thread of heartbeats, the rest for the attempt's own."""
+    """The checkpoint of one attempt.
+
+    The heartbeat calls `unsent` and `sent`, the attempt's own thread calls the rest.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes
         self._guard = threading.Lock()
         self._file: Path | None = None
-        self._looked: _Stamp | None = None
-        self._told = ""
-        self._told_of: _Stamp | None = None
+        self._seen: _Stamp | None = None
+        self._sent = ""
+        self._sent_stamp: _Stamp | None = None
         self._left = ""
 
     @contextmanager
     def watching(self, file: Path) -> Iterator[None]:
-        """As long as the file may be written, and a last look behind that."""
+        """Watch a file while the todo may write it, and read it once more after that."""
         with self._guard:
             self._file = file
         try:
@@ -46,25 +50,25 @@ class Checkpoint:
                 self._file = None
                 self._left = self._read(file)
 
-    def news(self) -> str:
-        """The JSON that Redis does not know yet; empty if there is none."""
+    def unsent(self) -> str:
+        """Return the JSON that Redis does not know yet; empty if there is none."""
         with self._guard:
-            if self._file is None or (stamp := _stamp(self._file)) == self._told_of:
+            if self._file is None or (stamp := _stamp(self._file)) == self._sent_stamp:
                 return ""
             written = self._read(self._file)
-            self._looked = stamp
-        return "" if written == self._told or _number(written) else written
+            self._seen = stamp
+        return "" if written == self._sent or _number(written) else written
 
-    def told(self, written: str) -> None:
-        """Redis knows what `news` has answered last."""
+    def sent(self, written: str) -> None:
+        """Note that Redis has the answer of `unsent`."""
         with self._guard:
-            self._told, self._told_of = written, self._looked
+            self._sent, self._sent_stamp = written, self._seen
 
     @property
     def left(self) -> str:
-        """When the attempt is over: what Redis does not know; empty if nothing."""
+        """Return what Redis does not know when the attempt is over; empty if nothing."""
         with self._guard:
-            return "" if self._left == self._told else self._left
+            return "" if self._left == self._sent else self._left
 
     def _read(self, file: Path) -> str:
         before = _stamp(file)
@@ -78,7 +82,7 @@ class Checkpoint:
 
 
 def _stamp(file: Path) -> _Stamp | None:
-    """None unless it is a file: who reads a pipe may wait for ever."""
+    """Return the stamp of a regular file; None of anything else, for a read of a pipe may block."""
     try:
         found = file.stat()
     except OSError:

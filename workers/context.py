@@ -1,7 +1,8 @@
-"""What a todo learns from its predecessors and hands to its dependents: COORD_CONTEXT and COORD_OUTPUT.
+"""Make COORD_CONTEXT of a todo from its predecessors' results, and read COORD_OUTPUT for its dependents.
 
-What all todos of a run share is read and parsed once in this process, however many of its threads begin at the same time: of a run
-of 50,000 todos it is megabytes, and a thread for each of 500 repositories would parse it for itself.
+The brief that all todos of a run share is read and parsed once in this process, however many of its threads
+begin at the same time: of a run of 50,000 todos it is megabytes, and a thread for each of 500 repositories
+would parse it for itself.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from workers.transfer.commits import PredecessorPaths
 from workers.workspace.repository import branch_of
 
 KEPT = 16
-"""So many runs, those that were asked for last."""
+"""Runs whose brief is kept: the ones used last."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,14 @@ class Known:
 
     @cached_property
     def rank(self) -> Mapping[str, int]:
-        """Where each todo stands in the order of the run, which is topological."""
+        """Return the position of each todo in the order of the run, which is topological."""
         return {todo: rank for rank, todo in enumerate(self.brief.predecessors)}
 
     def ancestors(self, todo: str) -> list[str]:
-        """Every transitive predecessor, in the order of the run; what others there are in the run costs nothing."""
+        """Return every transitive predecessor, in the order of the run.
+
+        Other todos of the run cost nothing.
+        """
         seen: set[str] = set()
         heap = list(self.brief.predecessors.get(todo, ()))
         while heap:
@@ -55,7 +59,7 @@ class Briefs:
         self._guard = threading.Lock()
 
     def of(self, run_id: str) -> Known:
-        """Raises what reading raises; then the next one who asks reads it."""
+        """Return the brief of a run. Raises the errors of reading it; the next call then reads again."""
         with self._guard:
             if run_id not in self._known:
                 self._known[run_id] = Known(self._read(run_id))
@@ -66,22 +70,24 @@ class Briefs:
 
 
 DEEPEST = 100
-"""pydantic prints nothing that is nested deeper than 255, and a run is shown with the outputs of its todos."""
+"""Levels of nesting in an output. pydantic prints at most 255, and a run is shown with its todos' outputs."""
 
 
 class OutputRefused(CoordinationError):
-    """The todo's COORD_OUTPUT cannot be handed on."""
+    """The todo's COORD_OUTPUT cannot be handed to its dependents."""
 
 
 class LeaseLost(Conflict):
-    """The claim is no longer in Redis: what its predecessors left cannot be told from what they have not left yet."""
+    """The claim is no longer in Redis, so the outputs of predecessors there may be incomplete."""
 
 
 class Context:
-    """Reads a run's brief once, and for each todo the outputs of its predecessors and its shared context in one round trip."""
+    """Reads a run's brief once, and for each todo its predecessors' outputs and shared context in one round
+    trip.
+    """
 
     def __init__(self, store: RunStore, predecessor_paths: PredecessorPaths, limit_bytes: int) -> None:
-        """`limit_bytes`: so much of the shared context is told to a todo at its start."""
+        """`limit_bytes`: the most of the shared context that a todo gets at its start."""
         self._store = store
         self._limit_bytes = limit_bytes
         self._predecessor_paths = predecessor_paths
@@ -124,13 +130,15 @@ def _told(handed: PredecessorOutput, repo: str) -> dict[str, Any]:
 
 
 def _newest(handed: Iterable[PredecessorOutput], repo_of: Mapping[str, str]) -> dict[str, PredecessorOutput]:
-    """Of each repository what was settled last, which contains the others; in a plan's order it may come first."""
+    """Return the output that was settled last of each repository: it contains the others, wherever the plan
+    has it.
+    """
     settled = sorted((one for one in handed if one.commit), key=lambda one: one.fence)
     return {repo_of[one.todo]: one for one in settled}
 
 
 def read_output(path: Path, limit_bytes: int) -> str:
-    """The JSON that the todo wrote, compact; empty if it wrote none. Raises OutputRefused."""
+    """Return the JSON that the todo wrote, compact; empty if it wrote none. Raises OutputRefused."""
     try:
         size = path.stat().st_size if path.exists() else 0
         if size == 0:

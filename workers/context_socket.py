@@ -1,16 +1,19 @@
-"""The worker's end of `coord context`: a unix socket for each attempt, which answers for the context of its run and todo alone.
+"""Serve `coord context` to a todo: a unix socket for each attempt, for the context of its run and todo alone.
 
-It is there from before the todo's command starts until nothing of that is left, in a folder that only this user may enter. A client
-must be a process of this user, or root's, and know the attempt's token. The lines that go over it are described in
-`coordination/cache/connection.py`.
+The socket exists from before the todo's command starts until all of its processes are gone, in a folder that
+only this user may enter. A client must be a process of this user, or root's, and know the attempt's token.
+The lines of the protocol are described in `coordination/cache/connection.py`. The thread that accepts clients
+is no `BackgroundService`: it blocks in `accept`, and its errors end no round.
 
 What happens on each failure
 
-* A client is slow, says nothing, or reads nothing: it is let go after REQUEST_S. One that sends more than a value may have is refused.
-* Many clients at once: READERS are read and answered, CLIENTS may wait for that, others wait in the queue of the socket.
-* What a client says is no request: it is refused in words, and the next one is served.
-* The attempt ends: its clients are let go, also in the middle of a request, and nothing new is begun.
-* The worker is killed: nobody listens; `clear_sockets` of any later worker takes the file away.
+* A client is slow, sends nothing, or reads nothing: it is disconnected after REQUEST_S. One that sends more
+  than a value may have is refused.
+* Many clients at once: READERS are read and answered, CLIENTS may wait for that, others wait in the queue of
+  the socket.
+* A client sends no request: it gets an error, and the next client is served.
+* The attempt ends: its clients are disconnected, also in the middle of a request, and no new request begins.
+* The worker is killed: connections are refused; `clear_sockets` of any later worker removes the file.
 """
 
 from __future__ import annotations
@@ -39,36 +42,36 @@ from coordination.runs.shared import ContextCalls
 CALLS = ("get", "set", "delete")
 CLIENTS = 256
 READERS = 8
-"""A request of some megabytes takes many times its size once it is parsed."""
+"""Clients that are read at once: a request of some megabytes takes many times its size once it is parsed."""
 REQUEST_S = 10.0
 TOKEN_BYTES = 128
 ACCEPT_PAUSE_S = 0.1
-"""Where this process has no file left for a client."""
+"""The pause after a client that could not be accepted, for this process has no file descriptor left."""
 
 logger = logging.getLogger(__name__)
 
 
 class ContextSocket:
-    """Listens from `with` until its end. Raises OSError, and CoordinationError where the folder is not safe."""
+    """Listens inside `with`. Raises OSError, and CoordinationError where the folder is not safe."""
 
     def __init__(self, calls: ContextCalls, run_id: str, todo_id: str, value_bytes: int) -> None:
         self._calls = calls
-        self._whose = {"run_id": run_id, "todo_id": todo_id}
+        self._ids = {"run_id": run_id, "todo_id": todo_id}
         self._value_bytes = value_bytes
-        self._most = 2 * value_bytes + REQUEST_SLACK_BYTES  # a text in a text: each of its quotes is two characters
+        self._most = 2 * value_bytes + REQUEST_SLACK_BYTES  # JSON in JSON: each quote takes two characters
         self._path = socket_folder() / f"{secrets.token_hex(8)}.sock"
         self._token = secrets.token_urlsafe(32)
         self._listener = socket.socket(socket.AF_UNIX)
         self._thread = threading.Thread(target=self._accept, name=f"context-{todo_id}", daemon=True)
         self._clients: set[socket.socket] = set()
         self._guard = threading.Lock()
-        self._places = threading.Semaphore(CLIENTS)
+        self._free = threading.Semaphore(CLIENTS)
         self._readers = threading.Semaphore(READERS)
         self._over = False
 
     @property
     def connection(self) -> str:
-        """What its clients are told, in the file of COORD_CONNECTION."""
+        """Return the content of COORD_CONNECTION's file."""
         return Connection(socket=str(self._path), token=self._token).model_dump_json()
 
     def __enter__(self) -> Self:
@@ -85,7 +88,7 @@ class ContextSocket:
     def __exit__(self, *_: object) -> None:
         with self._guard:
             self._over = True
-            self._places.release()  # who accepts may wait for one, while others compute
+            self._free.release()  # `_accept` may wait for one, while others compute
             clients = tuple(self._clients)
         for client in clients:
             with suppress(OSError):
@@ -99,14 +102,14 @@ class ContextSocket:
 
     def _accept(self) -> None:
         while True:
-            self._places.acquire()
+            self._free.acquire()
             try:
                 client, _ = self._listener.accept()
             except OSError as error:
                 if self._over:
                     return
                 logger.warning("a client of the context cannot be accepted: %s", error)
-                self._places.release()
+                self._free.release()
                 time.sleep(ACCEPT_PAUSE_S)
                 continue
             with self._guard:
@@ -118,41 +121,41 @@ class ContextSocket:
                 threading.Thread(target=self._serve, args=(client,), name="context", daemon=True).start()
             except RuntimeError as error:  # no thread left
                 logger.warning("a client of the context cannot be served: %s", error)
-                self._let_go(client)
+                self._disconnect(client)
 
     def _serve(self, client: socket.socket) -> None:
         try:
             if _peer(client) in (None, 0, os.geteuid()):
                 self._answer(client)
         except OSError as error:
-            logger.debug("a client of the context went: %s", error)
+            logger.debug("a client of the context disconnected: %s", error)
         finally:
-            self._let_go(client)
+            self._disconnect(client)
 
-    def _let_go(self, client: socket.socket) -> None:
+    def _disconnect(self, client: socket.socket) -> None:
         with self._guard:
             self._clients.discard(client)
         client.close()
-        self._places.release()
+        self._free.release()
 
     def _answer(self, client: socket.socket) -> None:
         try:
-            words = {"done": self._done(client)}
+            answer = {"done": self._done(client)}
         except CoordinationError as error:
-            words = {"refused": [type(error).__name__, error.message, error.hint]}
+            answer = {"refused": [type(error).__name__, error.message, error.hint]}
         except redis.RedisError as error:
-            words = {"refused": [Unreachable.__name__, str(error), "the worker itself goes on and asks again"]}
+            answer = {"refused": [Unreachable.__name__, str(error), "the worker itself goes on and asks again"]}
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            words = {"refused": [UsageError.__name__, f"this is no request for a context: {error}", ""]}
+            answer = {"refused": [UsageError.__name__, f"this is no request for a context: {error}", ""]}
         client.settimeout(REQUEST_S)
-        client.sendall(line(words))
+        client.sendall(line(answer))
 
     def _done(self, client: socket.socket) -> Any:
         with self._readers:
             reader = _Reader(client, REQUEST_S)
             self._check(reader.line(TOKEN_BYTES))
             asked = self._request(reader)
-            call, given = str(asked["call"]), {**asked["given"], **self._whose}
+            call, given = str(asked["call"]), {**asked["given"], **self._ids}
             if self._over:
                 raise ConnectionError("the attempt is over")
             if call == "list":
@@ -164,9 +167,9 @@ class ContextSocket:
         return self._calls.context_compute(**{**given, "compute": lambda: self._computed(client)})
 
     def _request(self, reader: _Reader) -> dict[str, Any]:
-        heard = reader.line(self._most)
-        check_request(heard, self._value_bytes)
-        asked: dict[str, Any] = json.loads(heard)
+        request = reader.line(self._most)
+        check_request(request, self._value_bytes)
+        asked: dict[str, Any] = json.loads(request)
         return asked
 
     def _check(self, token: bytes) -> None:
@@ -174,37 +177,39 @@ class ContextSocket:
             raise NotAllowed("this socket belongs to another todo", "COORD_CONNECTION names the one of this todo")
 
     def _computed(self, client: socket.socket) -> str:
-        """What the client computes, for as long as that takes."""
+        """Return the value that the client computes, however long that takes."""
         client.settimeout(REQUEST_S)
         client.sendall(line({"compute": True}))
         return str(json.loads(_Reader(client, None).line(self._most))["value"])
 
 
 class _Reader:
-    """Lines of one client, all of them within `patience_s`."""
+    """Reads lines of one client, all of them within `patience_s`."""
 
     def __init__(self, client: socket.socket, patience_s: float | None) -> None:
         self._client = client
         self._until = None if patience_s is None else time.monotonic() + patience_s
-        self._heard = bytearray()
+        self._received = bytearray()
 
     def line(self, most: int) -> bytes:
-        """Raises UsageError where it is longer, OSError where the client has gone or is too slow."""
-        while (end := self._heard.find(b"\n")) < 0:
-            if len(self._heard) > most:
+        """Return the next line. Raises UsageError if it is too long, OSError if the client has gone or is too
+        slow.
+        """
+        while (end := self._received.find(b"\n")) < 0:
+            if len(self._received) > most:
                 raise UsageError(f"the request has more than {most:,} bytes", "keep a path or a digest instead")
             self._client.settimeout(None if self._until is None else max(self._until - time.monotonic(), 0.001))
             piece = self._client.recv(64 * 1024)
             if not piece:
-                raise ConnectionError("it hung up")
-            self._heard += piece
-        found = bytes(self._heard[:end])
-        del self._heard[: end + 1]
+                raise ConnectionError("the client hung up")
+            self._received += piece
+        found = bytes(self._received[:end])
+        del self._received[: end + 1]
         return found
 
 
 def _peer(client: socket.socket) -> int | None:
-    """The user of the process at the other end; None where the system does not tell, and the folder alone keeps others out."""
+    """Return the user of the process at the other end; None where only the folder keeps others out."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None
     credentials = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -213,11 +218,11 @@ def _peer(client: socket.socket) -> int | None:
 
 @contextmanager
 def served(calls: ContextCalls, run_id: str, todo_id: str, value_bytes: int) -> Iterator[str]:
-    """What stands in the file of COORD_CONNECTION, for as long as somebody answers there."""
+    """Serve an attempt; yields the content of COORD_CONNECTION's file."""
     with ContextSocket(calls, run_id, todo_id, value_bytes) as listening:
         yield listening.connection
 
 
 def clear_sockets() -> None:
-    """Those of workers that were killed."""
+    """Remove the sockets of workers that were killed."""
     remove_stale(socket_folder())

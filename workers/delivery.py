@@ -1,4 +1,7 @@
-"""A delivery, from the claim to the step that its attempt came to. At most three round trips on our own connection."""
+"""Handle a delivery: claim its todo, execute the attempt, and take the step that its outcome asks for.
+
+A delivery costs at most three round trips on our own connection.
+"""
 
 from __future__ import annotations
 
@@ -11,33 +14,34 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import repeat
+from typing import Any, TypeVar
 
 import redis
 
 from coordination.backend.error_messages import cannot_write
 from coordination.models import secrets_of
+from coordination.retry import retried
 from coordination.runs.dispatch import Dispatcher
 from coordination.runs.presence import Worker
-from coordination.runs.records import Grant, Reply, Result, RunStatus, TodoState
+from coordination.runs.records import Grant, Reply, RunStatus, TodoState
 from coordination.runs.retry_policy import Again, GiveUp, decide
 from coordination.runs.shared import ContextCalls
 from coordination.runs.store import RunStore
 from workers.attempt import Attempt
 from workers.attempt_environment import AttemptEnvironment
 from workers.cleanup.jobs import OVER, AutoCleanup
+from workers.config import WorkerConfig
 from workers.context import Context
-from workers.context_socket import served
+from workers.context_socket import served as served_context
 from workers.leases import Leases
 from workers.logs import Log
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
 from workers.result_cache import Results
+from workers.served import ServedRepositories
 from workers.transfer.bundles import BundleStore
 from workers.transfer.commits import CommitTransfer, PredecessorPaths
 from workers.workspace.lock import Superseded
-
-if TYPE_CHECKING:
-    from workers.app import WorkerConfig
 
 T = TypeVar("T")
 
@@ -45,7 +49,8 @@ PARKED_FOR = timedelta(seconds=5)
 HINDERED_FOR = timedelta(seconds=1)
 """The first time; the step doubles it up to a minute."""
 REDIS_RETRY_S = 0.5
-LOST = "its lease was lost"
+LOOK_S = 0.02
+LOST = TaskResult(TaskResultKind.LATER, "its lease was lost")
 
 logger = logging.getLogger(__name__)
 
@@ -53,98 +58,89 @@ logger = logging.getLogger(__name__)
 class DeliveryHandler:
     def __init__(
         self,
+        *,
         store: RunStore,
         dispatcher: Dispatcher,
         leases: Leases,
         worker: Worker,
         config: WorkerConfig,
+        served: ServedRepositories,
         bundles: BundleStore,
         contexts: ContextCalls,
-        results: Results | None = None,
+        results: Results | None,
+        auto_cleanup: AutoCleanup,
     ) -> None:
         self._store = store
         self._dispatcher = dispatcher
         self._leases = leases
         self._worker = worker
         self._config = config
+        self._served = served
         self._contexts = contexts
         self._results = results
-        self._transfer = CommitTransfer(bundles, config)
+        self._auto_cleanup = auto_cleanup
+        self._transfer = CommitTransfer(bundles, config, served)
         predecessor_paths = PredecessorPaths(self._transfer.fetcher, config.state)
         self._context = Context(store, predecessor_paths, config.settings.context_limit_bytes)
-        self.auto_cleanup = AutoCleanup(store, config.state, config.places)
         self._running: set[Attempt] = set()
         self._guard = threading.Lock()
 
-    def carry_out(self, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
-        """What the delivery came to; never raises for what a todo does."""
-        with self._config.served.in_hand(repo):
-            return self._carried_out(run_id, todo_id, attempt, repo)
-
-    def _carried_out(self, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
-        request = uuid.uuid4().hex
-        reply = self._until_answered(
-            lambda: self._store.claim(
-                run_id,
-                todo_id,
-                attempt,
-                worker=self._worker.id,
-                host=self._worker.host,
-                lease=self._config.settings.lease_ttl,
-                request=request,
-                unfit=self._unfit(repo),
-                short=self._short(repo),
-            )
-        )
-        self._dispatcher.follow(reply)
-        if reply.grant is None:
-            if reply.word == "ended":
-                return TaskResult(
-                    TaskResultKind.CANCELLED if reply.status == RunStatus.CANCELLED else TaskResultKind.ENDED,
-                    reply.word,
+    def handle(self, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
+        """Claim and execute the todo; return what Celery is told. Never raises for what a todo does."""
+        with self._served.held(repo):
+            request = uuid.uuid4().hex
+            reply = self._until_answered(
+                lambda: self._store.claim(
+                    run_id,
+                    todo_id,
+                    attempt,
+                    worker=self._worker.id,
+                    host=self._worker.host,
+                    lease=self._config.settings.lease_ttl,
+                    request=request,
+                    unfit=self._unfit(repo),
+                    short=self._short(repo),
                 )
-            return TaskResult(TaskResultKind.LATER, reply.word)
-        return self._perform(reply.grant)
-
-    def _unfit(self, repo: str) -> str:
-        why = self._config.unfit(repo)
-        return f"a worker for {repo}: on host {self._worker.host} {why}" if why else ""
-
-    def _short(self, repo: str) -> str:
-        why = self._config.short()
-        return f"room on a disk for {repo}: on host {self._worker.host} {why}" if why else ""
+            )
+            self._dispatcher.follow(reply)
+            if reply.grant is not None:
+                return self._execute(reply.grant)
+            if reply.word != "ended":
+                return TaskResult(TaskResultKind.LATER, reply.word)
+            cancelled = reply.status == RunStatus.CANCELLED
+            return TaskResult(TaskResultKind.CANCELLED if cancelled else TaskResultKind.ENDED, reply.word)
 
     def hand_back_all(self) -> None:
-        """Kill what runs here and give it back; for a worker that was told twice to stop."""
+        """Kill the commands of all attempts and hand the todos back.
+
+        For a worker with two signals to stop.
+        """
         with self._guard:
             running = tuple(self._running)
         for attempt in running:
             attempt.stop(OutcomeKind.HANDED_BACK, at_once=True)
         deadline = time.monotonic() + self._config.settings.kill_grace.total_seconds()
         while self._running and time.monotonic() < deadline:
-            time.sleep(0.02)  # the threads that wait for the children hand them back
+            time.sleep(LOOK_S)  # the threads that wait for the children hand them back
 
     def say(self, run_id: str, line: str) -> None:
-        """In the logs of the run's todos that run here."""
+        """Write a line into the logs of the run's todos that run here."""
         with self._guard:
             concerned = [attempt for attempt in self._running if attempt.grant.run_id == run_id]
         for attempt in concerned:
             attempt.say(line)
 
-    def _perform(self, grant: Grant) -> TaskResult:
-        path, limit = (
-            self._config.state / "logs" / grant.run_id / f"{grant.todo_id}.log",
-            self._config.settings.log_limit_bytes,
-        )
-        log = Log(
-            lambda text, skipped: self._store.log(
-                grant.run_id, grant.todo_id, grant.attempt, text, skipped, str(path), limit
-            ),
-            path,
-            limit_bytes=limit,
-            secrets=secrets_of(grant.spec.todo),
-        )
-        attempt = Attempt(grant, self._attempt_environment(grant, log), log)
+    def _unfit(self, repo: str) -> str:
+        why = self._served.unfit(repo)
+        return f"a worker for {repo}: on host {self._worker.host} {why}" if why else ""
+
+    def _short(self, repo: str) -> str:
+        why = self._served.disk_shortage()
+        return f"room on a disk for {repo}: on host {self._worker.host} {why}" if why else ""
+
+    def _execute(self, grant: Grant) -> TaskResult:
+        log = self._log(grant)
+        attempt = Attempt(grant, self._environment(grant, log), log)
         with self._guard:
             self._running.add(attempt)
         self._leases.add(
@@ -154,14 +150,14 @@ class DeliveryHandler:
             checkpoint=attempt.checkpoint,
         )
         try:
-            attempt_outcome = _judged(grant, attempt.run(), log)
-            log.close()  # before the step: whoever sees the end of the todo finds all of its log
-            verdict = self._conclude(grant, attempt_outcome)
-            if verdict.kind is TaskResultKind.DONE:
+            outcome = _with_retry_decision(grant, attempt.run(), log)
+            log.close()  # before the step: a reader that sees the end of the todo finds all of its log
+            result = self._take_step(grant, outcome)
+            if result.kind is TaskResultKind.DONE:
                 attempt.on_accepted()
-            elif attempt_outcome.tip and verdict.kind is TaskResultKind.LATER:
+            elif outcome.tip and result.kind is TaskResultKind.LATER:
                 attempt.take_back()
-            return verdict
+            return result
         finally:
             log.close()
             attempt.close()
@@ -169,139 +165,135 @@ class DeliveryHandler:
             with self._guard:
                 self._running.discard(attempt)
 
-    def _attempt_environment(self, grant: Grant, log: Log) -> AttemptEnvironment:
+    def _log(self, grant: Grant) -> Log:
+        path = self._config.state / "logs" / grant.run_id / f"{grant.todo_id}.log"
+        limit = self._config.settings.log_limit_bytes
+
+        def append(text: str, skipped: int) -> None:
+            self._store.log(grant.run_id, grant.todo_id, grant.attempt, text, skipped, str(path), limit)
+
+        return Log(append, path, limit_bytes=limit, secrets=secrets_of(grant.spec.todo))
+
+    def _environment(self, grant: Grant, log: Log) -> AttemptEnvironment:
         brief = self._until_answered(lambda: self._context.brief(grant.run_id))
         runs = (grant.run_id, *brief.carried_from)
+        value_bytes = self._config.settings.cache_value_bytes
         return AttemptEnvironment(
             brief=brief,
-            context=cache(lambda: self._told(grant, log)),
+            context=cache(lambda: self._context_of(grant, log)),
             state=self._config.state,
-            checkout=self._config.places[grant.spec.repo.name],
+            checkout=self._served[grant.spec.repo.name],
             output_limit_bytes=self._config.settings.output_limit_bytes,
-            connection=lambda: served(
-                self._contexts, grant.run_id, grant.todo_id, self._config.settings.cache_value_bytes
-            ),
+            connection=lambda: served_context(self._contexts, grant.run_id, grant.todo_id, value_bytes),
             results=self._results,
             fetch=lambda *what: self._until_answered(lambda: self._transfer.fetch(grant, runs, *what)),
             withdraw=lambda: self._until_answered(lambda: self._transfer.withdraw(grant, runs)),
         )
 
-    def _told(self, grant: Grant, log: Log) -> dict[str, Any]:
+    def _context_of(self, grant: Grant, log: Log) -> dict[str, Any]:
         context = self._until_answered(lambda: self._context.of(grant))
         for why in dict.fromkeys(one["why"] for one in context["predecessors"] if "why" in one):
             log.say(why)
         return context
 
-    def _conclude(self, grant: Grant, attempt_outcome: AttemptOutcome) -> TaskResult:
-        why = attempt_outcome.why
-        logger.info("%s of run %s: %s %s", grant.todo_id, grant.run_id, attempt_outcome.word, why.partition("\n")[0])
-        if attempt_outcome.word is OutcomeKind.LOST:
-            return TaskResult(TaskResultKind.LATER, LOST)
-        if attempt_outcome.word is OutcomeKind.SUPERSEDED:
-            return self._refused(grant, why)
-        if attempt_outcome.word is OutcomeKind.HANDED_BACK:
-            return self._later(grant, lambda: self._store.hand_back(grant, attempt_outcome.output), "handed back")
-        if attempt_outcome.word is OutcomeKind.BUSY:
-            return self._later(grant, lambda: self._store.park(grant, why, attempt_outcome.again or PARKED_FOR), why)
-        if attempt_outcome.word is OutcomeKind.HINDERED:
-            return self._hold_up(grant, attempt_outcome)
-        if (
-            grant.undo
-            and attempt_outcome.word is not OutcomeKind.SUCCEEDED
-            and (unfit := self._unfit(grant.spec.repo.name))
-        ):
+    def _take_step(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
+        """Take the one step that the outcome asks for; return what Celery is told."""
+        why = outcome.why
+        logger.info("%s of run %s: %s %s", grant.todo_id, grant.run_id, outcome.kind, why.partition("\n")[0])
+        match outcome.kind:
+            case OutcomeKind.LOST:
+                return LOST
+            case OutcomeKind.SUPERSEDED:
+                return self._refused(grant, why)
+            case OutcomeKind.HANDED_BACK:
+                return self._later(grant, lambda: self._store.hand_back(grant, outcome.output), "handed back")
+            case OutcomeKind.BUSY:
+                return self._later(grant, lambda: self._store.park(grant, why, outcome.again or PARKED_FOR), why)
+            case OutcomeKind.HINDERED:
+                return self._hold_up(grant, outcome)
+        failed = outcome.kind is not OutcomeKind.SUCCEEDED
+        if grant.undo and failed and (unfit := self._unfit(grant.spec.repo.name)):
             return self._later(grant, lambda: self._store.park(grant, unfit, PARKED_FOR), unfit)
-        if attempt_outcome.again is not None:
-            return self._try_again(grant, attempt_outcome.again, attempt_outcome)
-        return self._settle(grant, attempt_outcome)
+        if outcome.again is not None:
+            return self._retry(grant, outcome, outcome.again)
+        return self._settle(grant, outcome)
 
-    def _hold_up(self, grant: Grant, attempt_outcome: AttemptOutcome) -> TaskResult:
-        """Parked with a timer that grows: passing trouble fails no todo, and no run is rolled back for it."""
-        limit = self._config.settings.lost_leases if attempt_outcome.limited else 0
-        why, blame = self._unfit(grant.spec.repo.name) or attempt_outcome.why, attempt_outcome.blame
+    def _hold_up(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
+        """Park the todo for a time that grows: passing trouble fails no todo, and rolls no run back."""
+        limit = self._config.settings.lost_leases if outcome.limited else 0
+        why, blame = self._unfit(grant.spec.repo.name) or outcome.why, outcome.blame
         reply = self._step(grant, lambda: self._store.hold_up(grant, why, HINDERED_FOR, blame, limit))
-        return TaskResult(TaskResultKind.FAILED if reply.word == "settled" else TaskResultKind.LATER, why)
+        return _settled_or_later(reply, why)
 
     def _later(self, grant: Grant, step: Callable[[], Reply], why: str) -> TaskResult:
         self._step(grant, step)
         return TaskResult(TaskResultKind.LATER, why)
 
-    def _try_again(self, grant: Grant, delay: timedelta, attempt_outcome: AttemptOutcome) -> TaskResult:
-        result = _result(TodoState.FAILED, attempt_outcome)
+    def _retry(self, grant: Grant, outcome: AttemptOutcome, delay: timedelta) -> TaskResult:
+        result = outcome.result(TodoState.FAILED)
         reply = self._step(grant, lambda: self._store.retry(grant, delay, result))
-        return TaskResult(
-            TaskResultKind.FAILED if reply.word == "settled" else TaskResultKind.LATER, attempt_outcome.why
-        )
+        return _settled_or_later(reply, outcome.why)
 
-    def _settle(self, grant: Grant, attempt_outcome: AttemptOutcome) -> TaskResult:
-        outcome, kind = {
+    def _settle(self, grant: Grant, outcome: AttemptOutcome) -> TaskResult:
+        state, kind = {
             OutcomeKind.SUCCEEDED: (TodoState.SUCCEEDED, TaskResultKind.DONE),
             OutcomeKind.CANCELLED: (TodoState.CANCELLED, TaskResultKind.CANCELLED),
-        }.get(attempt_outcome.word, (TodoState.FAILED, TaskResultKind.FAILED))
-        if outcome is TodoState.SUCCEEDED:
+        }.get(outcome.kind, (TodoState.FAILED, TaskResultKind.FAILED))
+        if state is TodoState.SUCCEEDED:
             try:
-                self._until_answered(lambda: self._transfer.send(grant, attempt_outcome))
+                self._until_answered(lambda: self._transfer.send(grant, outcome))
             except Superseded as superseded:
                 return self._refused(grant, superseded.message)
-        reply = self._step(grant, lambda: self._store.settle(grant, _result(outcome, attempt_outcome)))
+        reply = self._step(grant, lambda: self._store.settle(grant, outcome.result(state)))
         if reply.word == "stale":
-            return TaskResult(TaskResultKind.LATER, LOST)
+            return LOST
         if reply.status in OVER:
-            self.auto_cleanup.clear(grant.run_id, reply.status)
+            self._auto_cleanup.clear(grant.run_id, reply.status)
             repos = set(self._context.brief(grant.run_id).repo_of.values())
-            self._until_answered(lambda: self._transfer.let_go(grant.run_id, repos))
-        return TaskResult(kind, attempt_outcome.why)
+            self._until_answered(lambda: self._transfer.expire(grant.run_id, repos))
+        return TaskResult(kind, outcome.why)
 
     def _step(self, grant: Grant, step: Callable[[], Reply]) -> Reply:
         reply = self._until_answered(step)
         self._dispatcher.follow(reply)
         if reply.word == "stale":
-            self._refused(grant, "somebody else holds the todo, or has settled it")
+            self._refused(grant, "another attempt holds the todo, or has settled it")
         return reply
 
     def _refused(self, grant: Grant, why: str) -> TaskResult:
-        """An old holder's write, wherever its fence was checked: told to people, and counted."""
-        words = f"the write of an old holder (fence {grant.fence}) was refused: {why}"
-        logger.warning("%s of run %s: %s", grant.todo_id, grant.run_id, words)
-        self._until_answered(lambda: self._store.refused(grant.run_id, grant.todo_id, grant.attempt, words))
-        return TaskResult(TaskResultKind.LATER, LOST)
+        """Log and count the refused write of an attempt with an old fence, wherever its fence was checked."""
+        line = f"the write of an old holder (fence {grant.fence}) was refused: {why}"
+        logger.warning("%s of run %s: %s", grant.todo_id, grant.run_id, line)
+        self._until_answered(lambda: self._store.refused(grant.run_id, grant.todo_id, grant.attempt, line))
+        return LOST
 
     def _until_answered(self, ask: Callable[[], T]) -> T:
-        """A Redis that is away is waited for: what an attempt came to is not given up."""
-        while True:
-            try:
-                return ask()
-            except redis.RedisError as error:
-                if not isinstance(error, redis.ConnectionError | redis.TimeoutError) and not cannot_write(error):
-                    raise
-                logger.warning("Redis does not answer, asking again: %s", error)
-                time.sleep(REDIS_RETRY_S)
+        """Return what Redis answers, however long it is away: the outcome of an attempt is not given up."""
+        return retried(ask, repeat(REDIS_RETRY_S), _is_outage)
 
 
-def _judged(grant: Grant, attempt_outcome: AttemptOutcome, log: Log) -> AttemptOutcome:
-    """With what the todo's retry policy says of a failure. Which sign made it give up is said."""
-    attempt_outcome = replace(attempt_outcome, why=log.masked(attempt_outcome.why))
-    if attempt_outcome.word is not OutcomeKind.FAILED:
-        return attempt_outcome
-    draw = random.random()  # noqa: S311 — jitter, no secret
-    match decide(grant.spec.retry, grant.tries + 1, draw, attempt_outcome.failure):
+def _is_outage(error: Exception, _pause_s: float) -> bool:
+    away = isinstance(error, redis.ConnectionError | redis.TimeoutError)
+    if not away and not (isinstance(error, redis.RedisError) and cannot_write(error)):
+        return False
+    logger.warning("Redis does not answer, asking again: %s", error)
+    return True
+
+
+def _settled_or_later(reply: Reply, why: str) -> TaskResult:
+    return TaskResult(TaskResultKind.FAILED if reply.word == "settled" else TaskResultKind.LATER, why)
+
+
+def _with_retry_decision(grant: Grant, outcome: AttemptOutcome, log: Log) -> AttemptOutcome:
+    """Return the outcome with the retry policy's decision on a failure, and without secrets."""
+    outcome = replace(outcome, why=log.masked(outcome.why))
+    if outcome.kind is not OutcomeKind.FAILED:
+        return outcome
+    draw = random.random()  # noqa: S311 -- jitter, no secret
+    match decide(grant.spec.retry, grant.tries + 1, draw, outcome.failure):
         case Again(delay):
-            return replace(attempt_outcome, again=delay)
+            return replace(outcome, again=delay)
         case GiveUp(why) if why:
             log.say(why)
-            return replace(attempt_outcome, why=f"{attempt_outcome.why} ({why})")
-    return attempt_outcome
-
-
-def _result(outcome: TodoState, attempt_outcome: AttemptOutcome) -> Result:
-    tip = attempt_outcome.tip if outcome is TodoState.SUCCEEDED else ""
-    return Result(
-        outcome=outcome,
-        exit_code=attempt_outcome.exit_code,
-        error=attempt_outcome.why,
-        output=attempt_outcome.output,
-        tip=tip,
-        began=attempt_outcome.since,
-        blame=attempt_outcome.blame,
-        cached=attempt_outcome.cached,
-    )
+            return replace(outcome, why=f"{outcome.why} ({why})")
+    return outcome

@@ -1,4 +1,4 @@
-"""Points where tests make a worker fail, besides its calls to Redis: around the compensation of a todo."""
+"""Failpoints of a worker besides its calls to Redis: around the compensation of a todo."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SEAMS: tuple[failpoints.Seam, ...] = (
     (Compensate, "keep", "compensate.end"),
     (Compensate, "on_released", "compensate.remove"),
 )
-"""Before its command starts; when that has succeeded; where worktree and branch go."""
+"""Before the command starts; after it has succeeded; before worktree and branch are removed."""
 
 
 def switch_on(words: str) -> None:

@@ -1,7 +1,8 @@
-"""The leases of this worker, renewed all in one call; what its todos have written so far; and the word that says the worker is there.
+"""Send heartbeats: renew all leases of this worker in one call, carry checkpoints, announce the worker.
 
-A lease that Redis does not know any more is lost: somebody else may hold the todo, so its command is stopped and nothing of it
-is settled. A Redis that does not answer is no lost lease: commands go on, and so do the attempts to renew.
+A lease that Redis does not know any more is lost: another worker may hold the todo, so its command is stopped
+and nothing of it is settled. A Redis that does not answer has lost no lease: commands go on, and so do the
+tries to renew.
 """
 
 from __future__ import annotations
@@ -11,70 +12,68 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import redis
 
 from coordination.backend.keys import member
+from coordination.background import BackgroundService
 from coordination.errors import Conflict
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.records import Grant
 from coordination.runs.store import RunStore
 from workers.checkpoints import Checkpoint
+from workers.config import WorkerConfig
+from workers.served import ServedRepositories
 
-if TYPE_CHECKING:
-    from workers.app import WorkerConfig
+REDIS_AWAY_S = 0.5
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldLease:
+    """A todo that runs here, and how to stop it."""
+
     grant: Grant
     lost: Callable[[], None]
     stop: Callable[[], None]
     checkpoint: Checkpoint
 
 
-class Leases:
-    """A thread that renews every heartbeat, and at once when it is asked to (somebody cancelled a run)."""
+class Leases(BackgroundService):
+    """A heartbeat each interval, and at once after `wake` (somebody cancelled a run)."""
 
-    def __init__(self, store: RunStore, presence: Presence, worker: Worker, config: WorkerConfig) -> None:
+    name = "leases"
+    first_at_once = True
+    join_s = 0.0
+    """A heartbeat may wait for Redis; nothing that follows the stop needs its end."""
+
+    def __init__(
+        self, store: RunStore, presence: Presence, worker: Worker, config: WorkerConfig, served: ServedRepositories
+    ) -> None:
+        super().__init__()
         self._store = store
         self._worker = worker
         self._presence = presence
-        self._config = config
+        self._served = served
+        self._ecosystem_id = config.ecosystem_id
         self._lease = config.settings.lease_ttl
         # A lease is renewed three times before it runs out, however the two settings are set.
         self._beat = min(config.settings.heartbeat, config.settings.lease_ttl / 3)
-        self._short = ""
-        self._held: dict[str, Held] = {}
+        self.interval_s = self._beat.total_seconds()
+        self._shortage = ""
+        self._held: dict[str, HeldLease] = {}
         self._guard = threading.Lock()
-        self._stopping = threading.Event()
-        self._asked = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def sign_on(self) -> None:
-        """Be known before the first delivery; raises Conflict where this worker must not be."""
-        self._presence.meet(self._worker.version, self._beat, self._config.ecosystem_id)
-        self.say()
+        """Make this worker known before its first delivery. Raises Conflict where it must not be."""
+        self._presence.meet(self._worker.version, self._beat, self._ecosystem_id)
+        self.announce()
         try:
             self._presence.refuse_clash(self._worker)
         except Conflict:
             self.leave()
             raise
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._asked.set()
-
-    def beat(self) -> None:
-        """Do not wait for the next heartbeat."""
-        self._asked.set()
 
     def leave(self) -> None:
         try:
@@ -86,7 +85,7 @@ class Leases:
         self, grant: Grant, *, lost: Callable[[], None], stop: Callable[[], None], checkpoint: Checkpoint
     ) -> None:  # fmt: skip
         with self._guard:
-            self._held[member(grant.run_id, grant.todo_id)] = Held(grant, lost, stop, checkpoint)
+            self._held[member(grant.run_id, grant.todo_id)] = HeldLease(grant, lost, stop, checkpoint)
 
     def remove(self, grant: Grant) -> None:
         with self._guard:
@@ -95,10 +94,10 @@ class Leases:
                 del self._held[member(grant.run_id, grant.todo_id)]
 
     def run_once(self) -> tuple[list[str], list[str]]:
-        """One heartbeat; returns the members that were lost, and those asked to stop."""
+        """Do one heartbeat; return the members that were lost, and those that are to stop."""
         with self._guard:
             held = dict(self._held)
-        self.say()
+        self.announce()
         if not held:
             return [], []
         lost, stopped = self._store.renew({name: h.grant.fence for name, h in held.items()}, self._lease)
@@ -108,41 +107,33 @@ class Leases:
         for name in stopped:
             held[name].stop()
         for name in held.keys() - lost:
-            self._carry(held[name])
+            self._send_checkpoint(held[name])
         return lost, stopped
 
-    def _carry(self, held: Held) -> None:
-        """What the todo has written since the last heartbeat."""
-        if written := held.checkpoint.news():
-            self._store.checkpoint(held.grant, written)
-            held.checkpoint.told(written)
+    def failed(self, error: Exception) -> float:
+        """Go on: without heartbeats every todo of this worker would be taken from it."""
+        if not isinstance(error, redis.RedisError):
+            return super().failed(error)
+        logger.warning("Redis does not answer the heartbeat: %s", error)
+        return min(self.interval_s, REDIS_AWAY_S)
 
-    def say(self) -> None:
-        """That this worker is there, and what it serves now."""
+    def announce(self) -> None:
+        """Write the record of this worker: that it is there, and what it serves now."""
         asked = time.time()
         now_ms = self._store.now_ms()
         offset_ms = round((asked + time.time()) * 500 - now_ms)
-        places = {repo: str(path) for repo, path in self._config.places.items()}
-        facts = {"repos": tuple(places), "places": places, "jobs": self._config.jobs}
-        unfit = {repo: why for repo in places if (why := self._config.unfit(repo))}
-        short = self._config.short()
-        if short and short != self._short:
-            logger.warning("%s: no todo is begun until there is more", short)
-        self._short = short
-        told = {**facts, "unfit": unfit, "short": short, "clock_offset_ms": offset_ms}
-        worker = self._worker.model_copy(update=told)
-        self._presence.say(worker, now_ms, self._beat)
+        places = {repo: str(path) for repo, path in self._served.items()}
+        facts = {"repos": tuple(places), "places": places, "jobs": self._served.jobs}
+        unfit = {repo: why for repo in places if (why := self._served.unfit(repo))}
+        shortage = self._served.disk_shortage()
+        if shortage and shortage != self._shortage:
+            logger.warning("%s: no todo starts until there is more room", shortage)
+        self._shortage = shortage
+        current = {**facts, "unfit": unfit, "short": shortage, "clock_offset_ms": offset_ms}
+        self._presence.say(self._worker.model_copy(update=current), now_ms, self._beat)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._asked.clear()  # before looking: who asks meanwhile gets another one
-            try:
-                self.run_once()
-                self._asked.wait(self._beat.total_seconds())
-            except redis.RedisError as error:
-                logger.warning("Redis does not answer the heartbeat: %s", error)
-                self._stopping.wait(min(self._beat, timedelta(seconds=0.5)).total_seconds())
-            except Exception:
-                # Without heartbeats every todo of this worker would be taken from it.
-                logger.exception("a heartbeat failed; the next one follows")
-                self._stopping.wait(self._beat.total_seconds())
+    def _send_checkpoint(self, held: HeldLease) -> None:
+        """Send what the todo has written since the last heartbeat."""
+        if written := held.checkpoint.unsent():
+            self._store.checkpoint(held.grant, written)
+            held.checkpoint.sent(written)

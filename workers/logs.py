@@ -1,4 +1,6 @@
-"""What a todo writes: whole in a file on this machine, and its head and tail in Redis, where anybody can follow it."""
+"""Keep a todo's log: whole in a file of this machine, its head and tail in Redis, where everyone can follow
+it.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +21,26 @@ from coordination.models import HIDDEN
 FLUSH_S = 0.2
 FLUSH_BYTES = 64 * 1024
 TAIL_BYTES_A_SECOND = 128 * 1024
-"""Beyond the head a todo that writes more than this costs Redis no more: its log is written less often, the tail each time."""
+"""The most of a log's tail that Redis gets in a second: beyond the head a log is written less often."""
 MOST_BUFFERED = 4 * 1024 * 1024
 SHORTEST_SECRET = 4
-"""What is shorter stands in any line."""
+"""Shorter values occur in any line, so they are not masked."""
 GIVEN_BACK = 2 * 1024 * 1024
 
 logger = logging.getLogger(__name__)
 
 
 class Log:
-    """Takes bytes of any kind; what is not UTF-8 shows as a replacement character. Never raises: a log is no reason to fail."""
+    """Takes bytes of any kind; those that are not UTF-8 show as a replacement character. Never raises."""
 
     def __init__(
         self, append: Callable[[str, int], None], path: Path, *, limit_bytes: int, secrets: Iterable[str] = ()
     ) -> None:
-        """`append` takes a text and how many bytes were left out before it; half of the limit is for the head, half for the tail.
+        """`append` takes a text, and how many bytes were left out before it.
 
-        `secrets`: what no line of coord's own shows. What a todo writes itself stays as it is.
+        Half of the limit is for the head, half for the tail.
+
+        `secrets` are masked in coord's own lines. A todo's output stays as it is.
         """
         self._append = append
         self._secrets = sorted((s for s in secrets if len(s) >= SHORTEST_SECRET), key=len, reverse=True)
@@ -68,7 +72,7 @@ class Log:
                 self._timer.start()
 
     def say(self, text: str) -> None:
-        """A line of coord's own."""
+        """Write a line of coord's own."""
         self.write(f"[coord] {self.masked(text)}\n".encode())
 
     def masked(self, text: str) -> str:
@@ -100,17 +104,17 @@ class Log:
             self._file.write(data)
         except OSError as error:  # a full disk: the todo goes on, its log does not
             logger.warning("log file %s ends here: %s", self._path, error)
-            words = f"\n[coord] the log file {self._path} ends here: {error}\n".encode()
-            self._buffer += words
-            self._give_room(self._file, words)
+            line = f"\n[coord] the log file {self._path} ends here: {error}\n".encode()
+            self._buffer += line
+            self._give_room(self._file, line)
             self._file.close()
             self._file = None
 
-    def _give_room(self, file: IO[bytes], words: bytes) -> None:
-        """Back to the others on this disk: Redis and git need some to bring the run to its end."""
+    def _give_room(self, file: IO[bytes], line: bytes) -> None:
+        """Give room back to this disk: Redis and git need some to end the run."""
         with suppress(OSError):
             os.ftruncate(file.fileno(), max(0, file.tell() - GIVEN_BACK))
-            file.write(words)
+            file.write(line)
 
     def _flush_later(self) -> None:
         with self._guard:
@@ -118,7 +122,7 @@ class Log:
             self._flush()
 
     def _leave_out(self, size: int) -> None:
-        """Drop so many of the oldest bytes that are not in Redis yet."""
+        """Drop the oldest bytes that are not in Redis yet."""
         if size > 0:
             del self._buffer[:size]
             self._decoder.reset()

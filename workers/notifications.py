@@ -1,16 +1,15 @@
-"""What this worker is told at once, and would find out by itself at its next heartbeat or look.
+"""Notifications to a worker: each shortens a wait, and a lost one costs a few seconds.
 
-A run was cancelled or is rolled back: the heartbeat that stops its commands comes now. It was paused or resumed: its todos here say so in their
-logs. An errand hangs out: it is looked for now. The truth about each stands elsewhere in Redis, so that a message which is
-lost costs a few seconds and nothing else.
+A run was cancelled or is rolled back: the heartbeat that stops its commands comes now. It was paused or
+resumed: its todos here say so in their logs. A cleanup job was posted: the worker looks for it now. The truth
+about each stands elsewhere in Redis.
 
-A restricted worker may read no inbox. It hears that there is something, and goes and looks.
+A restricted worker may read no inbox. It is told that there is something, and looks.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from redis.client import PubSub
 
 from coordination.backend.client import address_of, reaching
 from coordination.backend.keys import MessageKeys
+from coordination.background import BackgroundService
 from coordination.errors import Unreachable, Unusable
 from coordination.messages import Limits, Message, MessageBus
 from coordination.messages.outage import Outage, Stopped
@@ -26,138 +26,133 @@ from coordination.runs.cleanup_jobs import ERRANDS, WORKERS
 from coordination.runs.presence import Worker
 from coordination.settings import Settings
 
-LEAVE_S = 5.0
 OPEN_AGAIN_S = 5.0
 TICK_S = 0.5
 BEAT = "beat"
-"""Said on a worker's channel, and kept nowhere, by a step that sends no messages."""
+"""Published on a worker's channel, and kept nowhere, by a step that sends no messages."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Callbacks:
-    """Who is to be told; none of them takes long."""
+    """The reactions to notifications; none of them takes long."""
 
     beat: Callable[[], None]
     """Have a heartbeat now."""
     look: Callable[[], None]
-    """Look for errands now."""
+    """Look for cleanup jobs now."""
     say: Callable[[str, str], None]
-    """A line for the logs of a run's todos that run here: run, line."""
+    """Write a line into the logs of a run's todos that run here: run, line."""
 
 
-class Notifications:
-    def __init__(self, client: redis.Redis, settings: Settings, worker: Worker, told: Callbacks) -> None:
+class Notifications(BackgroundService):
+    """Reads the worker's inbox: its one round blocks until `stop`."""
+
+    name = "notifications"
+    interval_s = 0.0
+    first_at_once = True
+
+    def __init__(self, client: redis.Redis, settings: Settings, worker: Worker, callbacks: Callbacks) -> None:
+        super().__init__()
         # A wake-up that is lost costs what it costs without messages.
         self._bus = MessageBus(client, settings.namespace, limits=Limits(interval=settings.heartbeat))
         self._recipient = recipient(worker)
-        self._told = told
-        self._stopping = threading.Event()
+        self._callbacks = callbacks
         self._open()
-        self._thread = threading.Thread(target=self._run, name="mail", daemon=True)
 
-    def _open(self) -> None:
-        self._inbox = self._bus.receive(self._recipient, hear=self._hear)
-
-    def sign_on(self) -> None:
-        """What is sent from now on is received when `start` was called. Raises Unreachable."""
+    def subscribe(self) -> None:
+        """Receive from the start what is sent from now on. Raises Unreachable."""
         self._bus.subscribe(self._recipient, WORKERS)
 
-    def start(self) -> None:
-        self._thread.start()
-
     def stop(self) -> None:
-        """Reads no more, and is known no more."""
-        self._stopping.set()
-        self._inbox.stop()
+        """Stop reading, and give up the inbox."""
+        super().stop()
         try:
-            if self._thread.is_alive():
-                self._thread.join(LEAVE_S)
             self._bus.unsubscribe(self._recipient, WORKERS)
             self._bus.forget(self._recipient)
         except Unreachable as error:
             logger.warning("could not give up the inbox, it is forgotten by itself: %s", error.message)
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._inbox.run(self._receive)
-                return
-            except Exception:
-                # Somebody wrote into it what is no message: until it is read again, cancelled todos are stopped by the heartbeat.
-                logger.exception("the inbox cannot be read; it is opened again")
-                self._stopping.wait(OPEN_AGAIN_S)
-                self._open()
+    def run_once(self) -> None:
+        """Read until the inbox is stopped."""
+        self._inbox.run(self._receive)
 
-    def _hear(self, word: str) -> None:
+    def interrupt(self) -> None:
+        self._inbox.stop()
+
+    def failed(self, error: Exception) -> float:
+        """Open the inbox again: until then, heartbeats stop cancelled todos."""
+        logger.exception("the inbox cannot be read; it is opened again", exc_info=error)
+        self.stopping.wait(OPEN_AGAIN_S)
+        self._open()
+        return 0.0
+
+    def _open(self) -> None:
+        self._inbox = self._bus.receive(self._recipient, hear=self._receive_word)
+
+    def _receive_word(self, word: str) -> None:
         if word == BEAT:
-            self._told.beat()
+            self._callbacks.beat()
 
     def _receive(self, message: Message) -> None:
-        told: Mapping[str, str] = message.payload
+        payload: Mapping[str, str] = message.payload
         if message.type == "run.cancelled":
-            self._told.beat()
+            self._callbacks.beat()
         elif message.type == "run.paused":
-            self._told.say(told["run"], f"paused by {told['by']}: this todo may finish, nothing new starts")
+            line = f"paused by {payload['by']}: this todo may finish, nothing new starts"
+            self._callbacks.say(payload["run"], line)
         elif message.type == "run.resumed":
-            self._told.say(told["run"], f"resumed by {told['by']}")
+            self._callbacks.say(payload["run"], f"resumed by {payload['by']}")
         elif message.type == ERRANDS:
-            self._told.look()
+            self._callbacks.look()
 
 
-class PubSubNotifications:
-    """The mail of a restricted worker."""
+class PubSubNotifications(BackgroundService):
+    """Reads the channels of a restricted worker: a round blocks until Redis goes away or `stop`."""
 
-    def __init__(self, pubsub_redis: redis.Redis, keys: MessageKeys, worker: Worker, told: Callbacks) -> None:
-        """`ears` must block and not decode."""
-        self._ears = pubsub_redis
-        self._meaning = {keys.mail(recipient(worker)): told.beat, keys.mail(f"topic:{WORKERS}"): told.look}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="mail", daemon=True)
+    name = "notifications"
+    interval_s = 0.0
+    first_at_once = True
 
-    def sign_on(self) -> None:
-        """Nothing: it has no inbox."""
+    def __init__(self, pubsub_redis: redis.Redis, keys: MessageKeys, worker: Worker, callbacks: Callbacks) -> None:
+        """`pubsub_redis` must block and not decode."""
+        super().__init__()
+        self._pubsub_redis = pubsub_redis
+        self._reactions = {keys.mail(recipient(worker)): callbacks.beat, keys.mail(f"topic:{WORKERS}"): callbacks.look}
 
-    def start(self) -> None:
-        self._thread.start()
+    def run_once(self) -> None:
+        """Subscribe as soon as Redis answers, and read until it goes away."""
+        with Outage(self.stopping, None).outlive(self._subscribed) as subscription:
+            self._read(subscription)
 
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(LEAVE_S)
-
-    def _run(self) -> None:
-        outage = Outage(self._stopping, None)
-        try:
-            while not self._stopping.is_set():
-                with outage.outlive(self._subscribed) as ear:
-                    self._hear(ear)
-        except Stopped:
-            return
-        except Unusable as error:
-            logger.error("nothing is heard: cancelled todos are stopped by the heartbeat: %s", error)
+    def failed(self, error: Exception) -> float:
+        if isinstance(error, Unusable):
+            logger.error("no notifications: heartbeats stop cancelled todos: %s", error)
+            self.stopping.set()
+        elif not isinstance(error, Stopped):
+            return super().failed(error) or OPEN_AGAIN_S
+        return 0.0
 
     def _subscribed(self) -> PubSub:
-        with reaching(address_of(self._ears)):
-            ear = self._ears.pubsub(ignore_subscribe_messages=True)
-            ear.subscribe(*self._meaning)
-            return ear
+        with reaching(address_of(self._pubsub_redis)):
+            subscription = self._pubsub_redis.pubsub(ignore_subscribe_messages=True)
+            subscription.subscribe(*self._reactions)
+            return subscription
 
-    def _hear(self, ear: PubSub) -> None:
-        """Until it is told to stop, or Redis is away."""
-        for action in self._meaning.values():  # what was said while nobody listened
-            action()
+    def _read(self, subscription: PubSub) -> None:
+        for react in self._reactions.values():  # to what was published before the subscription
+            react()
         try:
-            with reaching(address_of(self._ears)):
-                while not self._stopping.is_set():
-                    heard = ear.get_message(timeout=TICK_S)
-                    if heard is not None:
-                        self._meaning[heard["channel"].decode()]()
+            with reaching(address_of(self._pubsub_redis)):
+                while not self.stopping.is_set():
+                    message = subscription.get_message(timeout=TICK_S)
+                    if message is not None:
+                        self._reactions[message["channel"].decode()]()
         except Unusable:
             raise
         except Unreachable as error:
-            logger.warning("listening again: %s", error.message)
+            logger.warning("reading again: %s", error.message)
 
 
 def recipient(worker: Worker) -> str:

@@ -1,6 +1,4 @@
-"""What an attempt came to: for the step that records it, for Celery and Flower, and for a retry policy, which sees how a command ended
-and the end of what it wrote.
-"""
+"""The outcome of an attempt, from its end to the step that settles it, and what Celery is told of it."""
 
 from __future__ import annotations
 
@@ -12,61 +10,78 @@ from enum import StrEnum
 from threading import Event
 
 from coordination.dependencies.versions import fits_a_line
-from coordination.runs.records import Blame
+from coordination.runs.records import Blame, Result, TodoState
 from coordination.runs.retry_policy import Failure
 from workers.logs import Log
 from workers.process.child import Exit
 
 
 class OutcomeKind(StrEnum):
+    """How an attempt ended."""
+
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """The todo's own failure: its retry policy decides."""
+    """The todo itself failed: its retry policy decides."""
     REFUSED = "refused"
-    """Trying again would change nothing."""
+    """Another attempt would change nothing."""
     BUSY = "busy"
-    """Somebody is still in the workspace, or does just the same elsewhere."""
+    """Another attempt is in the workspace still, or computes the same result elsewhere."""
     HINDERED = "hindered"
-    """Trouble that passes, none of the todo's: it is parked, and uses up no attempt."""
+    """Trouble that passes, and no failure of the todo: it is parked, and uses up no attempt."""
     CANCELLED = "cancelled"
     LOST = "lost"
-    """Somebody else may hold the todo by now."""
+    """Another worker may hold the todo by now."""
     SUPERSEDED = "superseded"
-    """Somebody else holds it or did: what this attempt would write was refused."""
+    """A newer attempt holds or held the todo: what this one would write was refused."""
     HANDED_BACK = "handed back"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptOutcome:
-    word: OutcomeKind
+    kind: OutcomeKind
     why: str = ""
     exit_code: int | None = None
     output: str = ""
-    """JSON; of what did not succeed: what it had written by then, where Redis does not know it yet."""
+    """JSON. Without success: what the todo had written by then, as far as Redis does not know it."""
     tip: str = ""
     since: str = ""
-    """The commit that it began with."""
+    """The commit at which the attempt began."""
     failure: Failure | None = None
-    """As its retry policy sees it, where it was the todo's command that failed."""
+    """The failure of the todo's command, for its retry policy."""
     blame: Blame = ""
-    """`worker`: it failed for reasons of the worker's, and the todo's command says nothing."""
+    """`worker`: the attempt failed for reasons of the worker's, not of the todo's command."""
     limited: bool = False
     """HINDERED by what the todo's own command may have done: not for ever."""
     cached: str = ""
-    """`<run> <todo>` whose result it was given; nothing ran."""
+    """`<run> <todo>` of the cached result; nothing ran."""
     again: timedelta | None = None
-    """The delay before another try, where its retry policy wants one; or before it looks again whether it is still BUSY."""
+    """The delay before the next attempt, if the retry policy wants one, or before the next look if BUSY."""
+
+    def result(self, state: TodoState) -> Result:
+        """Return the record for a step that gives the todo this state."""
+        return Result(
+            outcome=state,
+            exit_code=self.exit_code,
+            error=self.why,
+            output=self.output,
+            tip=self.tip if state is TodoState.SUCCEEDED else "",
+            began=self.since,
+            blame=self.blame,
+            cached=self.cached,
+        )
 
 
 class TaskResultKind(StrEnum):
+    """What Celery and Flower are told of a delivery."""
+
     DONE = "done"
     """The todo succeeded."""
     FAILED = "failed"
     """The todo failed for good: FAILURE, and yet it counts."""
     ENDED = "ended"
-    """It had ended before this delivery: nothing to show, but its part may not have been counted yet."""
+    """The todo had ended before this delivery; its part may not have been counted yet."""
     CANCELLED = "cancelled"
-    """It was cancelled, here or before this delivery: REVOKED; its part counts as of any that has ended."""
+    """The todo was cancelled, here or before: REVOKED; its part counts as of any that has ended."""
     LATER = "later"
     """This delivery does not end the todo: it is sent again. Must not count."""
 
@@ -78,10 +93,11 @@ class TaskResult:
 
 
 SIGNALLED = 128
-"""What a shell adds to the signal that has ended a command."""
+"""A shell's exit code of a command that a signal ended, less the signal."""
 
 
-def words(ended: Exit, timeout: timedelta) -> str:
+def describe_exit(ended: Exit, timeout: timedelta) -> str:
+    """Return how a command ended, for people."""
     if ended.reason == "timeout":
         return f"timeout after {timeout.total_seconds():g} s"
     if ended.reason != "exited":
@@ -92,7 +108,10 @@ def words(ended: Exit, timeout: timedelta) -> str:
 
 
 def failure_from_exit(ended: Exit, shows: Callable[[str], bool]) -> Failure | None:
-    """The code counts only of a command that ended by itself, and a signal as a shell tells of it."""
+    """Return the failure for the retry policy.
+
+    None where the command did not end by itself or by its timeout.
+    """
     if ended.reason == "timeout":
         return Failure(timeout=True, shows=shows)
     if ended.reason != "exited":
@@ -103,10 +122,12 @@ def failure_from_exit(ended: Exit, shows: Callable[[str], bool]) -> Failure | No
 
 KEPT_BYTES = 64 * 1024
 SEARCH_S = 2.0
-"""For all patterns of one failure together. One of them costs 25 ms."""
+"""For all patterns of one failure together; one costs 25 ms."""
 
 
 class OutputTail:
+    """Pass a command's output to the log, and keep the end of it for the signs of a retry policy."""
+
     def __init__(self, log: Log) -> None:
         self._log = log
         self._tail = bytearray()
@@ -116,27 +137,26 @@ class OutputTail:
     def take(self, data: bytes) -> None:
         self._log.write(data)
         self._tail += data
-        if len(self._tail) > 2 * KEPT_BYTES:  # not at each piece: a tail is moved as a whole
+        if len(self._tail) > 2 * KEPT_BYTES:  # seldom: a cut moves the whole tail
             self._trim()
 
     def forget(self) -> None:
-        """Another command begins: what was written so far is none of its own."""
+        """Forget the output so far: another command begins."""
         self._tail.clear()
         self._cut = False
 
     @property
     def tail(self) -> str:
-        """The last of it."""
         return self._tail[-KEPT_BYTES:].decode(errors="replace")
 
     def shows(self, pattern: str) -> bool:
-        """Whether a line of it fits. What cannot be said in time counts as no, and stands in the log."""
+        """Whether a line matches. A search that takes too long counts as no, and the log says so."""
         if len(self._tail) > KEPT_BYTES:
             self._trim()
         self._until = self._until or time.monotonic() + SEARCH_S
         fits = fits_a_line(pattern, self._lines(), until=self._until, stopped=Event())
         if fits is None:
-            self._log.say(f"looking for {pattern!r} in the output takes for ever: make the pattern simpler")
+            self._log.say(f"the search for {pattern!r} in the output takes too long: make the pattern simpler")
         return bool(fits)
 
     def _trim(self) -> None:
@@ -144,5 +164,5 @@ class OutputTail:
         self._cut = True
 
     def _lines(self) -> bytes:
-        """What a cut has left of a line is no line."""
+        """Return whole lines: a cut may have left a part of the first."""
         return bytes(self._tail[self._tail.find(b"\n") + 1 :] if self._cut else self._tail)

@@ -1,4 +1,7 @@
-"""A worker whose Redis user may touch nothing but its own repositories: what a run shares is done for it by a keeper."""
+"""The container of a restricted worker, whose Redis user reaches its own repositories alone.
+
+A maintenance leader takes its steps.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from functools import cached_property
 import redis
 from celery import Celery
 
+from coordination.background import BackgroundService
 from coordination.broker.celery_app import make_app
 from coordination.errors import Unreachable, Unusable
 from coordination.runs.cleanup_jobs import CleanupQueue
@@ -21,12 +25,13 @@ from coordination.runs.remote_steps.proxy import (
     ProxyStore,
 )
 from coordination.runs.shared import ContextCalls
-from workers.app import Container, Service, WorkerConfig
+from workers.app import Container
+from workers.config import WorkerConfig
 from workers.notifications import PubSubNotifications
 
 
 class RestrictedContainer(Container):
-    """No keeper and no `advance`: each would need the state of all repositories."""
+    """Without maintenance leader and `advance`: each needs the state of all repositories."""
 
     @cached_property
     def store(self) -> ProxyStore:
@@ -38,7 +43,7 @@ class RestrictedContainer(Container):
 
     @cached_property
     def results(self) -> None:
-        """They are of all repositories, and so are the locks: not its user's."""
+        """None: results and their locks belong to all repositories, and its user may not read those."""
         return None
 
     @cached_property
@@ -51,7 +56,7 @@ class RestrictedContainer(Container):
 
     @cached_property
     def notifications(self) -> PubSubNotifications:
-        return PubSubNotifications(self.pubsub_redis, self.keys.messages, self.worker, self.told)
+        return PubSubNotifications(self.pubsub_redis, self.keys.messages, self.worker, self.callbacks)
 
     @cached_property
     def app(self) -> Celery:
@@ -63,17 +68,22 @@ class RestrictedContainer(Container):
         return [queue for queue in super().queues if queue != self.keys.control_queue]
 
     @property
-    def services(self) -> Sequence[Service]:
+    def services(self) -> Sequence[BackgroundService]:
         return (self.leases, self.cleanup_jobs, self.notifications)
 
+    def sign_on(self) -> None:
+        """Make this worker known; it has no inbox, and may write no template."""
+        self.leases.sign_on()
+        self.local_liveness.sign()
 
-def make_parts(config: WorkerConfig) -> Container:
+
+def make_container(config: WorkerConfig) -> Container:
     return RestrictedContainer(config) if config.settings.restricted else Container(config)
 
 
 @contextmanager
-def in_words(config: WorkerConfig) -> Iterator[None]:
-    """What a worker says that may not do what it begins with, or that nobody does it for."""
+def refusals_explained(config: WorkerConfig) -> Iterator[None]:
+    """Explain a refusal at the start: the rights that are missing, or that no leader answers."""
     try:
         yield
     except NobodyAnswers as error:

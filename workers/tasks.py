@@ -1,7 +1,8 @@
-"""The two Celery tasks. Thin: one deed each, and the carrier is told what it came to.
+"""The two Celery tasks: execute a delivery, and advance a run by a level.
 
-A chord counts a header when its task returns. So a delivery that does not end its todo must not return (it raises Ignore, and
-Flower is told `task-retried`); and a todo that failed must count all the same, so its part is reported by hand.
+A chord counts a header when its task returns. So a delivery that does not end its todo must not return (it
+raises Ignore, and Flower gets `task-retried`); and a todo that failed must count all the same, so its part is
+reported by hand.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 import gc
 import logging
 import traceback
-from typing import Any, Protocol
 
 import redis
 from celery import Celery, Task
 from celery.exceptions import Ignore
-from celery.result import states
 from celery.worker.state import requests, total_count
 
+from coordination.broker.canvas import count_part
 from coordination.broker.celery_app import ADVANCE, EXECUTE
 from coordination.runs.dispatch import Dispatcher
+from workers.delivery import DeliveryHandler
 from workers.outcome import TaskResult, TaskResultKind
 
 NAMES_KEPT = 1000
@@ -26,27 +27,26 @@ NAMES_KEPT = 1000
 logger = logging.getLogger(__name__)
 
 
-class CarriesOut(Protocol):
-    def carry_out(self, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult: ...
+def register(app: Celery, deliveries: DeliveryHandler, dispatcher: Dispatcher, *, joins: bool = True) -> None:
+    """Register both tasks.
 
-
-def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher, *, joins: bool = True) -> None:
-    """`joins`: whether this worker counts the parts of a level itself; else who does its steps counts them."""
+    `joins`: whether this worker counts the parts of a level itself, or its maintenance leader.
+    """
 
     @app.task(name=EXECUTE, bind=True)  # type: ignore[untyped-decorator]
     def execute(self: Task, run_id: str, todo_id: str, attempt: int, repo: str) -> None:
         if not joins:
             self.request.update(chord=None, chain=None)
-        verdict = _verdict(attempts, run_id, todo_id, attempt, repo)
-        if verdict.kind is TaskResultKind.DONE:
+        result = task_result(deliveries, run_id, todo_id, attempt, repo)
+        if result.kind is TaskResultKind.DONE:
             return
-        if verdict.kind is TaskResultKind.LATER:
-            _tell(self, "task-retried", verdict.why)
+        if result.kind is TaskResultKind.LATER:
+            _send_event(self, "task-retried", result.why)
         else:
-            _count(app, self)
-        if verdict.kind is TaskResultKind.FAILED:
-            _tell(self, "task-failed", verdict.why)
-        if verdict.kind is TaskResultKind.CANCELLED and (request := requests.get(self.request.id)):
+            count_part(app, self.request)
+        if result.kind is TaskResultKind.FAILED:
+            _send_event(self, "task-failed", result.why)
+        if result.kind is TaskResultKind.CANCELLED and (request := requests.get(self.request.id)):
             request.send_event("task-revoked", terminated=True, signum=None, expired=False)
         raise Ignore
 
@@ -59,28 +59,32 @@ def register(app: Celery, attempts: CarriesOut, dispatcher: Dispatcher, *, joins
             raise
 
 
-def _tell(task: Task, what: str, why: str) -> None:
-    """Flower, behind what it was told of the task before: a task's own `send_event` would overtake that."""
+def _send_event(task: Task, kind: str, why: str) -> None:
+    """Send Flower an event after those of the former task, which a task's own `send_event` would overtake."""
     if request := requests.get(task.request.id):
-        request.send_event(what, exception=why, traceback="")
+        request.send_event(kind, exception=why, traceback="")
 
 
 def forget_names() -> None:
-    """Celery counts what it has done by name, for ever, and the name of a task is that of its todo."""
+    """Clear Celery's count of tasks by name, which it keeps for ever: a task has the name of its todo."""
     if len(total_count) > NAMES_KEPT:
         total_count.clear()
 
 
 def collect() -> None:
-    """Each `Ignore` leaves a cycle with copies of all frames behind it: 100 kB that the collector counts as a few objects. It
-    would come for them too late, and the worker grow by 38 kB a run (measured over 1,000).
+    """Collect garbage.
+
+    Each `Ignore` leaves a cycle with copies of all frames, 100 kB that count as a few objects.
+
+    Left to itself the collector comes too late, and the worker grows by 38 kB a run (measured over 1,000).
     """
     gc.collect()
 
 
-def _verdict(attempts: CarriesOut, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
+def task_result(deliveries: DeliveryHandler, run_id: str, todo_id: str, attempt: int, repo: str) -> TaskResult:
+    """Handle a delivery; an error leaves the todo to the reaper."""
     try:
-        return attempts.carry_out(run_id, todo_id, attempt, repo)
+        return deliveries.handle(run_id, todo_id, attempt, repo)
     except redis.ResponseError as error:
         words = "%s of run %s: its records in Redis are damaged: %s; left to the reaper (see: coord doctor)"
         logger.error(words, todo_id, run_id, str(error).partition("\n")[0])
@@ -88,12 +92,3 @@ def _verdict(attempts: CarriesOut, run_id: str, todo_id: str, attempt: int, repo
     except Exception as error:
         logger.exception("%s of run %s: left to the reaper, which takes it up when its lease runs out", todo_id, run_id)
         return TaskResult(TaskResultKind.LATER, f"{type(error).__name__}: {error}")
-
-
-def _count(app: Celery, task: Task) -> None:
-    """The todo's part of its level is done, although its task does not return."""
-    request: Any = task.request
-    if request.chord:
-        app.backend.on_chord_part_return(request, states.SUCCESS, None)
-    elif request.chain:
-        app.signature(request.chain[-1]).apply_async()

@@ -19,7 +19,7 @@ from functools import partial
 from benchmarks.of_locks.contest import SPAWN
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.errors import DeadlockError, LockTimeout
 from coordination.locks import LockManager
 from coordination.locks.deadlock import Detector
@@ -102,7 +102,7 @@ def judged_on_server(url: str, graphs: int) -> tuple[int, int]:
     with connect(url, Profile.WORKER) as client:
         for number in range(graphs):
             keys = Keys(f"acyclic-{number}").locks
-            step = Scripts(client)
+            step = StepCaller(client)
             for request in _put(step, keys.head, acyclic(chance)):
                 looks += 1
                 try:
@@ -113,7 +113,7 @@ def judged_on_server(url: str, graphs: int) -> tuple[int, int]:
     return looks, alarms
 
 
-def _put(step: Scripts, head: str, draft: Draft) -> list[str]:
+def _put(step: StepCaller, head: str, draft: Draft) -> list[str]:
     """Each request of the draft in its order; those that wait in the end."""
     waiting = []
     for request in draft.requests:

@@ -16,7 +16,7 @@ from benchmarks.soaking.frame import LOSING, Place
 from benchmarks.soaking.register import Refused, Register, TwoHolders
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.errors import LockError, LockLost, Unreachable, UsageError
 from coordination.locks import Lock, LockManager
 from coordination.locks.sweeper import Sweeper
@@ -175,5 +175,5 @@ def _left_over(place: Place) -> set[str]:
         sweeper.run_once()
         sweeper.start()  # gives its lock back when it stops
         sweeper.stop()
-        Scripts(client)("lock/sweep_owners", [keys.head], list(client.smembers(keys.parties)))  # its own
+        StepCaller(client)("lock/sweep_owners", [keys.head], list(client.smembers(keys.parties)))  # its own
         return {key for key in client.scan_iter(f"{NAMESPACE}:*") if client.ttl(key) == FOR_EVER} - fine

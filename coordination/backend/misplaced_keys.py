@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from redis import Redis
 
 from coordination.backend.keys import APART, type_of
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 
 KEPT_S = 7 * 24 * 3600
 AT_ONCE = 1000
@@ -27,7 +27,7 @@ def is_wrong_type(error: Exception) -> bool:
 
 def set_apart(redis: Redis, namespace: str) -> list[str]:
     """Goes through all keys of the namespace, and returns those that were set apart. `redis` must decode."""
-    scripts, head = Scripts(redis), f"{namespace}:"
+    scripts, head = StepCaller(redis), f"{namespace}:"
     done = []
     for key, kind in _misplaced(redis, head):
         name = key.removeprefix(head)

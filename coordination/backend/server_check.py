@@ -14,7 +14,7 @@ from coordination.backend.address import hide_password
 from coordination.backend.error_messages import RESTORE, misses
 from coordination.errors import Unusable
 
-OLDEST = (6, 2)
+OLDEST = (7, 0)
 NEARLY_FULL = 0.9
 LOST = {
     "allkeys": "locks, records of runs and queues",
@@ -22,7 +22,7 @@ LOST = {
 }
 """What an eviction policy takes, by its first word."""
 
-NEEDED = ("EVALSHA", "SCRIPT", "MULTI", "XADD", "XREAD", "PUBLISH", "SUBSCRIBE", "BRPOP")
+NEEDED = ("FCALL", "FUNCTION", "EVALSHA", "MULTI", "XADD", "XREAD", "PUBLISH", "SUBSCRIBE", "BRPOP")
 """Commands without which nothing goes, of those that an administrator may have renamed."""
 
 Info = Mapping[str, Any]
@@ -95,7 +95,7 @@ def version_of(info: Info) -> str:
 def _kind(info: Info) -> Iterator[Finding]:
     found = re.match(r"(\d+)\.(\d+)", str(info.get("redis_version", "")))
     if found and tuple(map(int, found.groups())) < OLDEST:
-        yield Finding.wrong(f"it is {version_of(info)}, older than 6.2", "install Redis 6.2 or later, or Valkey")
+        yield Finding.wrong(f"it is {version_of(info)}, older than 7.0", "install Redis 7.0 or later, or Valkey")
     if info.get("redis_mode") == "sentinel":
         yield Finding.wrong("it is a sentinel, and keeps no data", "name the server that it watches")
     elif info.get("cluster_enabled") or info.get("redis_mode") == "cluster":

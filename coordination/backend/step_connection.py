@@ -19,9 +19,10 @@ from redis.client import PubSub
 from redis.connection import AbstractConnection
 from redis.retry import Retry
 
+from coordination.backend import library
 from coordination.backend.client import ANSWER_S, address_of
 from coordination.backend.error_messages import explain
-from coordination.backend.scripts import Scripts, digest, source
+from coordination.backend.steps import STEPS, Word
 
 _INSTANT_S = 0.001
 _LOADS = 5
@@ -31,10 +32,37 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _SILENCE = (redis.ConnectionError, redis.TimeoutError)
 _REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError)
 
-Word = str | int | float | bytes
+
+class StepCaller:
+    """Calls steps through a client of redis-py, with its pool, its timeouts and its errors."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+
+    def __call__(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
+        step = STEPS[name]
+        step.check(keys, args)
+        try:
+            return step.read(self._fcall(name, keys, args))
+        except redis.ResponseError as error:
+            if not library.is_missing(error):
+                raise
+        self.load()
+        return step.read(self._fcall(name, keys, args))
+
+    def load(self) -> None:
+        """Load the library of steps into a server that does not have it, or not any more."""
+        library.load(self._client, address_of(self._client))
+
+    def _fcall(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
+        return self._client.fcall(library.function(name), len(keys), *keys, *args)
 
 
-class StepConnection(Scripts):
+class MissingLibrary(Exception):
+    """The server does not have the library of steps."""
+
+
+class StepConnection(StepCaller):
     """To the Redis of a client, with its login and TLS; for any number of threads, and for processes that fork.
 
     Raises Unreachable (Unusable where the server refuses us); what redis-py raises for a fault of ours passes.
@@ -54,13 +82,18 @@ class StepConnection(Scripts):
         self._forget()
 
     def __call__(self, name: str, keys: Sequence[str], args: Sequence[Word], *, patience_s: float = ANSWER_S) -> Any:
-        command = pack("EVALSHA", digest(name), len(keys), *keys, *args)
+        step = STEPS[name]
+        step.check(keys, args)
+        command = pack("FCALL", library.function(name), len(keys), *keys, *args)
         for _ in range(_LOADS):
             try:
-                return self._send(command, patience_s, 0)
-            except redis.exceptions.NoScriptError:  # also of a server that is another one since it was told
-                self.send("SCRIPT", "LOAD", source(name), patience_s=patience_s)
-        return self._send(command, patience_s, 0)
+                return step.read(self._send(command, patience_s, 0))
+            except MissingLibrary:  # also of a server that is another one since it was told
+                try:
+                    self.load()
+                except redis.RedisError as error:
+                    raise self._explained(error) from error
+        return step.read(self._send(command, patience_s, 0))
 
     def send(self, *words: Word, patience_s: float = ANSWER_S, blocks_s: float = 0) -> Any:
         """`patience_s`: for how long an answer is asked for. `blocks_s`: it may take so much longer, on purpose."""
@@ -104,11 +137,10 @@ class StepConnection(Scripts):
         try:
             connection.send_packed_command([command], check_health=False)
             answer = connection.read_response()
-        except redis.exceptions.NoScriptError:
-            self._idle.append(connection)
-            raise
         except redis.ResponseError as error:
             self._idle.append(connection)
+            if library.is_missing(error):
+                raise MissingLibrary from error
             raise self._explained(error) from error
         self._idle.append(connection)
         return answer

@@ -18,7 +18,8 @@ from typing import Any, TypeVar, overload
 from redis import Redis
 
 from coordination.backend.keys import Keys
-from coordination.backend.step_connection import StepConnection, Word
+from coordination.backend.step_connection import StepConnection
+from coordination.backend.steps import Word
 from coordination.breakers.records import Breaker, BreakerState, Policy, Reset, breaker_of, reset_of
 from coordination.errors import BreakerOpen, NotFound, UsageError
 from coordination.text import listed

@@ -1,4 +1,4 @@
-"""A level of a plan as Celery's canvas: several todos are a chord, one todo is a chain; the end of both is `advance`.
+"""Make every Celery message: of a level (a chord of its todos, or a chain of one) and of one todo; both end in `advance`.
 
 Levels are never nested in one canvas. Measured with Celery 5.7: a chain of 10 groups of 100 no-ops took 133 s, wrote 5.9 GB to
 Redis and ran whole levels many times over; a chord per level with this small body took 1.5 s. Every id follows from run,
@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from celery import Celery, chain, chord
+from celery import Celery, chain, chord, states
 from celery.app.task import Context
 from celery.canvas import Signature
 from kombu.connection import Connection
@@ -26,14 +26,14 @@ _MARK = re.compile("@[A-Z]+@")
 
 
 class Canvas:
-    """Builds signatures; sends nothing by itself but what `send_again` is asked to."""
+    """Makes messages, and sends none."""
 
     def __init__(self, app: Celery, keys: Keys) -> None:
         self._app = app
         self._keys = keys
 
     def level(self, header: Sequence[Delivery]) -> Signature:
-        """A level that opens: a chord of its todos, or a chain where there is one."""
+        """Return the message of a level that opens: a chord of its todos, or a chain where there is one."""
         first = header[0]
         members = [self._execute(d) for d in header]
         if len(members) == 1:
@@ -56,12 +56,14 @@ class Canvas:
         )
 
     def part(self, of: Delivery) -> Context:
-        """The request of a member of a level's chord, as its worker would have it."""
+        """Return the request of a member of a level, as its worker has it; `count_part` takes it."""
         options = {"id": _task_id(of), "group": _group_id(of), "group_index": of.index}
-        return Context(options, chord=_frozen(self.advance(of)))
+        if of.size == 1:
+            return Context(options, chain=[self.advance(of)])
+        return Context(options, chord=_frozen(self.advance(of)) if of.size > 1 else None)
 
-    def again(self, of: Delivery) -> Signature:
-        """One todo by itself: of a plan without levels, or as the same member of its level's chord or chain."""
+    def todo(self, of: Delivery) -> Signature:
+        """Return the message of one todo: of a plan without levels, or as the same member of its level's chord or chain."""
         execute = self._execute(of)
         if of.size == 1:
             return execute.set(chain=[_frozen(self.advance(of))])
@@ -69,9 +71,11 @@ class Canvas:
             return execute.set(group_id=_group_id(of), group_index=of.index, chord=_frozen(self.advance(of)))
         return execute
 
-    def envelope(self) -> dict[str, str]:
-        """`queue`: what stands before a place in a queue's name; `message`: one todo's by itself, as Celery and kombu make it, with
-        %s for what a step fills in; `words`: what that is, in this order: RUN TODO ATTEMPT REPO PLACE TAG.
+    def message_template(self) -> dict[str, str]:
+        """Return the message of one todo, as Celery and kombu make it, for steps that put it into a queue themselves.
+
+        `queue`: the begin of a queue's name. `message`: the text, with %s for each word that a step fills in. `words`: those
+        words in their order, of RUN TODO ATTEMPT REPO PLACE TAG.
         """
         marks = Delivery(
             run_id="@RUN@", todo_id="@TODO@", attempt=0, repo="@REPO@", host=None, level=0, index=0, size=0
@@ -114,3 +118,11 @@ def _group_id(of: Delivery) -> str:
 def _frozen(signature: Signature) -> Signature:
     signature.freeze()
     return signature
+
+
+def count_part(app: Celery, request: Context) -> None:
+    """Count a todo's part of its level, although its task does not return; without levels there is nothing to count."""
+    if request.chord:
+        app.backend.on_chord_part_return(request, states.SUCCESS, None)
+    elif request.chain:
+        app.signature(request.chain[-1]).apply_async()

@@ -39,8 +39,7 @@ from typing import Any
 import redis
 from redis.client import Pipeline, PubSub
 
-from coordination.backend.scripts import Scripts
-from coordination.backend.step_connection import StepConnection
+from coordination.backend.step_connection import StepCaller, StepConnection
 from coordination.broker.celery_app import ADVANCE, EXECUTE, JoinBackend
 from coordination.broker.kombu_transport import TolerantChannel, TolerantQoS
 from coordination.broker.priority_transport import RankedQoS
@@ -50,7 +49,7 @@ OURS = ("coordination.", "workers.")
 PUBLISHES = ("publish.execute", "publish.advance", "publish.level")
 CARRIER = ("carrier.take", "carrier.ack", "carrier.size", "carrier.join")
 LOG = "log"
-_STEPS = ("coordination.backend.scripts", "coordination.backend.step_connection")
+_STEPS = ("coordination.backend.library", "coordination.backend.step_connection")
 
 Seam = tuple[type, str, str]
 """A class, its method, and the name of the points before and after each call of it."""
@@ -133,7 +132,7 @@ def parse(words: str) -> Failpoints:
 def switch_on(words: str, seams: Iterable[Seam] = ()) -> None:
     """For the rest of this process, and before it makes its first client."""
     points, step = parse(words), _Step()
-    _hook(points, Scripts, "__call__", lambda _self, name, *_: name)
+    _hook(points, StepCaller, "__call__", lambda _self, name, *_: name)
     _name_what_is_sent(step)
     _hook(points, StepConnection, "_ask", lambda *_: step.name)
     for owner, method in _CALLS:

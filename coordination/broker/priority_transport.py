@@ -23,9 +23,10 @@ from kombu.transport.redis import Channel, QoS
 from kombu.transport.virtual import QoS as Places
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
-from redis.exceptions import NoScriptError
+from redis.exceptions import ResponseError
 
-from coordination.backend.scripts import Scripts, digest
+from coordination.backend import library
+from coordination.backend.step_connection import StepCaller
 
 FETCH = "queue/fetch"
 NO_RUN = ""
@@ -109,7 +110,7 @@ class RankedChannel(Channel):
             self._told = tuple(self.done.popleft() for _ in range(len(self.done)))
             keys = (ranked["served"], self.unacked_key, self.unacked_index_key)
             words = (ranked["posted"], len(self._told), *self._told, *queues)
-            self.client.connection.send_command("EVALSHA", digest(FETCH), len(keys), *keys, *words)
+            self.client.connection.send_command("FCALL", library.function(FETCH), len(keys), *keys, *words)
 
     def _brpop_read(self, **options: Any) -> Any:
         if not self._fetching:
@@ -125,12 +126,15 @@ class RankedChannel(Channel):
 
     def _fetched(self) -> Any:
         try:
-            answer = self.client.parse_response(self.client.connection, "EVALSHA")
+            answer = self.client.parse_response(self.client.connection, "FCALL")
             self._told = ()
             return answer
-        except NoScriptError:
+        except ResponseError as error:
+            if not library.is_missing(error):
+                self.client.connection.disconnect()
+                raise
             with self.conn_or_acquire() as client:
-                Scripts(client).load(FETCH)
+                StepCaller(client).load()
             raise Empty from None
         except self.connection_errors:
             self.client.connection.disconnect()

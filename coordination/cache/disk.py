@@ -12,7 +12,6 @@ restore is repeated. So a deleted value reappears only if Redis loses its data b
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -29,7 +28,7 @@ from coordination.cache.limits import MS, Limits
 from coordination.cache.names import Scope, scope_of
 from coordination.cache.scan import Held, Walk
 from coordination.errors import CoordinationError
-from coordination.files import make_private, open_private
+from coordination.files import make_private, remove_unfinished, replace_file
 from coordination.settings import Settings
 
 PASSING = (Scope.RUN, Scope.TODO)
@@ -106,7 +105,8 @@ class Disk:
         for values in self._walk.values(one for one in held if one.digest not in there):
             self._write(values)
         named = {one.digest for one in held}
-        self._replace(self._index, "".join(map(_row, held)).encode())
+        remove_unfinished(self._index)
+        replace_file(self._index, "".join(map(_row, held)).encode(), durable=True)
         for name in there - named:
             (self._values / name).unlink(missing_ok=True)
 
@@ -115,7 +115,7 @@ class Disk:
 
     def _write(self, values: Mapping[str, bytes]) -> None:
         for digest, value in values.items():
-            self._replace(self._values / digest, value)
+            replace_file(self._values / digest, value, durable=True)
 
     def _read(self, digest: str) -> bytes | None:
         try:
@@ -123,15 +123,6 @@ class Disk:
         except FileNotFoundError:
             return None
         return value if sha256(value).hexdigest() == digest else None
-
-    def _replace(self, file: Path, content: bytes) -> None:
-        """Replace the file atomically, also with respect to a power loss."""
-        beside = file.with_name(f"{file.name}.new")
-        with open_private(beside, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        beside.replace(file)
 
 
 def _row(held: Held) -> str:

@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -22,7 +20,7 @@ from coordination.cache.limits import LONGEST_TTL, MS
 from coordination.cache.names import STORE, check_contexts, check_key, check_value, scope_of
 from coordination.cache.scan import Held, Walk
 from coordination.errors import CoordinationError, UsageError
-from coordination.files import open_private
+from coordination.files import replacing
 
 FORMAT = 1
 BATCH = 200
@@ -40,18 +38,12 @@ class Line(BaseModel):
 
 def export(entries: Entries, namespace: str, file: Path) -> int:
     """Replace the file atomically; return the number of entries. Each entry is as it was when it was read."""
-    beside = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        with open_private(beside, encoding="utf-8") as out:
-            out.write(json.dumps({"coord_context": FORMAT, "namespace": namespace}) + "\n")
-            count = sum(1 for line in _lines(entries) if out.write(line + "\n"))
-            os.fsync(out.fileno())
-        beside.replace(file)
+        with replacing(file, durable=True) as out:
+            out.write(json.dumps({"coord_context": FORMAT, "namespace": namespace}).encode() + b"\n")
+            count = sum(1 for line in _lines(entries) if out.write(line.encode() + b"\n"))
     except OSError as error:
         raise CoordinationError(f"{file} cannot be written: {error.strerror}", "name another file") from error
-    finally:
-        with suppress(OSError):
-            beside.unlink()
     return count
 
 

@@ -148,6 +148,7 @@ COMMANDS: Families = {
         "worker": ("processes.machine:worker", "Serve repositories of this machine."),
         "keeper": ("processes.machine:keeper", "Keep runs going, and do the steps of restricted workers."),
         "acl": ("processes.acl:acl", "Write a Redis user with the rights of its role."),
+        "steps": ("processes.steps:steps", "Load coord's steps into a Redis server."),
         "mcp": ("processes.mcp:mcp", "Serve coord's deeds as tools to AI agents."),
         "gateway": ("processes.gateway:gateway", "Serve messages over WebSocket."),
         "flower": ("processes.monitoring:flower", "Start Flower, which shows workers and tasks."),

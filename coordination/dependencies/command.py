@@ -8,11 +8,9 @@ have any length; kept are the last lines for the message, and the part that is s
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections import deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import IO
 from coordination.dependencies.versions import SearchedOutput, fits_a_line
 from coordination.environment import without_ours
 from coordination.models import Command
+from coordination.processes import kill_group
 
 LOOK_S = 0.02
 """Polling interval of a running command; 8 at once use 1 % of a core."""
@@ -118,8 +117,7 @@ def _run(argv: list[str], folder: Path, timeout: timedelta, output: Output, stop
     try:
         ended = _wait(process, timeout, stopped)
     finally:
-        with suppress(ProcessLookupError, PermissionError):  # ended; macOS raises the latter for zombies
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
         process.wait()
         reader.join(DRAIN_S)
     return process.returncode if ended else None

@@ -14,7 +14,6 @@ import os
 import pickle
 import stat
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -25,6 +24,7 @@ import pydantic
 from coordination import errors, models, settings
 from coordination.ecosystem.parsing import Document, Snapshot
 from coordination.ecosystem.yaml_text.tree import gc_paused
+from coordination.files import replacing
 
 SMALLEST = 100_000
 """Minimum size in bytes: parsing a file of this size takes 30 ms, a lookup 5 ms."""
@@ -59,7 +59,9 @@ def store(snapshot: Snapshot) -> None:
     with contextlib.suppress(OSError):
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if _is_private(place.parent.lstat(), stat.S_ISDIR):
-            _write(place, _key(document.text) + hashlib.sha256(body).digest(), body)
+            with replacing(place, durable=False) as file:
+                file.write(_key(document.text) + hashlib.sha256(body).digest())
+                file.write(body)
             _delete_old(place.parent)
 
 
@@ -96,18 +98,6 @@ def _read_private(place: Path) -> bytes | None:
 def _is_private(status: os.stat_result, kind: Callable[[int], bool]) -> bool:
     others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return kind(status.st_mode) and status.st_uid == os.geteuid() and not others_write
-
-
-def _write(place: Path, *parts: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=place.name, suffix=".tmp", dir=place.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            for part in parts:
-                file.write(part)
-        Path(name).replace(place)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _delete_old(folder: Path) -> None:

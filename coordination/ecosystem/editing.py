@@ -15,11 +15,8 @@ and all others, including a returning writer, wait for the second.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import glob
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +29,7 @@ from coordination.ecosystem.document import read_bytes, snapshot
 from coordination.ecosystem.parsing import Document, Snapshot, parse
 from coordination.ecosystem.yaml_text.tree import gc_paused
 from coordination.errors import CoordinationError, EditConflict
-from coordination.files import open_private
+from coordination.files import lock, open_lock, open_private, remove_unfinished, replacing, sync_folder, unlock
 
 WAIT = timedelta(seconds=30)
 """Limit of the wait for the lock: an edit of a file with 10,000 todos takes up to 4 s, and
@@ -46,10 +43,10 @@ _HEAD_LOOKS_AGAIN_S = 0.001
 def exclusive(path: Path, wait: timedelta = WAIT) -> Iterator[None]:
     """Hold the lock of the file at `path`. Raises EditConflict if others hold it for longer than `wait`."""
     deadline = time.monotonic() + wait.total_seconds()
-    with _opened(path, "turn") as turn, _opened(path, "lock") as lock:
+    with _opened(path, "turn") as turn, _opened(path, "lock") as held:
         _lock(turn, path, deadline, _LOOK_AGAIN_S)
-        _lock(lock, path, deadline, _HEAD_LOOKS_AGAIN_S)
-        fcntl.flock(turn, fcntl.LOCK_UN)
+        _lock(held, path, deadline, _HEAD_LOOKS_AGAIN_S)
+        unlock(turn)
         yield
 
 
@@ -70,26 +67,16 @@ def _open(path: Path, kind: str) -> int:
         if not ignore.exists():
             with open_private(ignore) as file:
                 file.write("*\n")
-        return os.open(folder / f"{path.name}.{kind}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return open_lock(folder / f"{path.name}.{kind}")
     except OSError as error:
         raise CoordinationError(
             f"{path} cannot be edited: {folder}: {error.strerror}", "make its folder writable and try again"
         ) from error
 
 
-def _lock(descriptor: int, path: Path, deadline: float, look_again_s: float) -> None:
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() >= deadline:
-                raise EditConflict(f"another process is editing {path}", "try again when it has finished") from error
-            time.sleep(look_again_s)
-        else:
-            return
-
-
-_SUFFIX = ".tmp"
+def _lock(descriptor: int, path: Path, deadline: float, poll_s: float) -> None:
+    if not lock(descriptor, max(0.0, deadline - time.monotonic()), poll_s):
+        raise EditConflict(f"another process is editing {path}", "try again when it has finished")
 
 
 def save(path: Path, new: bytes) -> None:
@@ -103,56 +90,17 @@ def save(path: Path, new: bytes) -> None:
         before = target.stat()
         if not before.st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH) or not os.access(target, os.W_OK):
             raise PermissionError(13, "the file is read-only")  # the rename alone would succeed
-        temporary = _write_beside(target, new, before)
-        try:
-            temporary.replace(target)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        with replacing(target, durable=True) as file:
+            file.write(new)
+            with contextlib.suppress(PermissionError):  # only root may change the owner
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
         with contextlib.suppress(OSError):  # the file is complete, and not every file system supports this
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     except OSError as error:
         raise CoordinationError(
             f"{path} was not changed: {error.strerror or error}", "make room or give the right to write, then try again"
         ) from error
-
-
-def sweep_leftovers(path: Path) -> None:
-    """Delete partly written files of killed writers. The caller must hold the file's lock, so that no other
-    writer is active.
-    """
-    target = path.resolve()
-    with contextlib.suppress(OSError):
-        for place in target.parent.glob(f"{glob.escape(_prefix(target))}*{_SUFFIX}"):
-            place.unlink(missing_ok=True)
-
-
-def _prefix(target: Path) -> str:
-    return f".{target.name}.coord-"
-
-
-def _write_beside(target: Path, new: bytes, before: os.stat_result) -> Path:
-    descriptor, name = tempfile.mkstemp(prefix=_prefix(target), suffix=_SUFFIX, dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(new)
-            file.flush()
-            with contextlib.suppress(PermissionError):  # only root may change the owner
-                os.fchown(file.fileno(), before.st_uid, before.st_gid)
-            os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
-            os.fsync(file.fileno())
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return Path(name)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 __all__ = ["Edit", "Place", "edit"]
@@ -177,7 +125,7 @@ def edit(path: Path, decide: Callable[[Edit], None]) -> Document:
                 return before.document
             after = _revised(before, proposal.changes)
             if read_bytes(path) == before.document.text:
-                sweep_leftovers(path)
+                remove_unfinished(path.resolve())  # others of ours write only with the lock
                 save(path, after.document.text)
                 cache.store(after)
                 return after.document

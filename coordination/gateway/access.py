@@ -23,7 +23,6 @@ from redis import Redis
 from coordination.backend.client import address_of, reaching
 from coordination.backend.keys import GatewayKeys
 from coordination.errors import NotFound, UsageError
-from coordination.gateway.listener import News
 from coordination.gateway.topics import validated_patterns
 from coordination.messages import names
 from coordination.text import did_you_mean
@@ -41,6 +40,21 @@ class Grant:
     since_ms: int
     topics: tuple[str, ...] = EVERYTHING
     """Patterns of topics that it may subscribe to and publish on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """Sessions of this recipient may have to end, all but the session `but` that came in elsewhere (empty: none)."""
+
+    recipient: str
+    but: str = ""
+
+    def __str__(self) -> str:
+        return json.dumps(vars(self))
+
+    @classmethod
+    def read(cls, text: str) -> News:
+        return cls(**json.loads(text))
 
 
 class Tokens:

@@ -5,99 +5,70 @@ It only wakes; changes that it misses during an outage of Redis are looked up af
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
-from dataclasses import dataclass
-from typing import Protocol
 
 import redis
-from redis.client import PubSub
 
 from coordination.backend.keys import Keys
-from coordination.messages.topics import Event, read_event
+from coordination.background import BackgroundService
+from coordination.gateway.access import News
+from coordination.gateway.clients import Clients
+from coordination.messages.topics import read_event
 
 LOOK_EVERY_S = 1.0
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class News:
-    """A session of this recipient may have to end; `but` is the id of the new session elsewhere, or "" if the
-    token changed.
+class Listener(BackgroundService):
+    """Reads the subscription: each round blocks until a message comes, at most `LOOK_EVERY_S`.
+
+    `pubsub_redis` waits without a timeout of its own, and answers in text.
     """
 
-    recipient: str
-    but: str = ""
+    name = "gateway listener"
+    interval_s = 0.0
+    first_at_once = True
 
-    def __str__(self) -> str:
-        return json.dumps(vars(self))
-
-    @classmethod
-    def read(cls, text: str) -> News:
-        return cls(**json.loads(text))
-
-
-class ListenerCallbacks(Protocol):
-    """Callbacks, called in the listener's thread."""
-
-    def mail(self, recipient: str) -> None: ...
-    def news(self, news: News) -> None: ...
-    def event(self, event: Event) -> None: ...
-    @property
-    def wants_events(self) -> bool: ...
-    def resubscribed(self) -> None:
-        """The subscription has (re)started; earlier messages may have been missed."""
-
-
-class Listener:
-    """`reader` must block without a timeout of its own, and decode responses."""
-
-    def __init__(self, reader: redis.Redis, keys: Keys, callbacks: ListenerCallbacks) -> None:
-        self._reader, self._callbacks = reader, callbacks
+    def __init__(self, pubsub_redis: redis.Redis, keys: Keys, clients: Clients) -> None:
+        super().__init__()
+        self._clients = clients
         self._news = keys.gateway.news
         self._mail, self._live = keys.messages.mail(""), keys.messages.live("")
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="gateway listener", daemon=True)
+        self._subscription = pubsub_redis.pubsub(ignore_subscribe_messages=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def _listen(self) -> None:
-        subscription = self._reader.pubsub(ignore_subscribe_messages=True)
-        while not self._stopping.is_set():
-            try:
-                self._process_message(subscription)
-            except (redis.RedisError, UnicodeDecodeError) as error:  # foreign messages
-                logger.debug("not listening: %s", error)
-                subscription.reset()
-                self._stopping.wait(LOOK_EVERY_S)
-        subscription.close()
-
-    def _process_message(self, subscription: PubSub) -> None:
+    def run_once(self) -> bool:
+        """Wait for a message and pass it on; return whether one came."""
+        subscription = self._subscription
         if not subscription.subscribed:
             subscription.psubscribe(f"{self._mail}*", f"{self._live}*")
             subscription.subscribe(self._news)
-            self._callbacks.resubscribed()
+            self._clients.resubscribed()
         message = subscription.get_message(timeout=LOOK_EVERY_S)
         if message is None:
-            return
+            return False
         if message["channel"] == self._news:
             self._process_news(message["data"])
         elif message["channel"].startswith(self._live):
             self._process_event(message["channel"].removeprefix(self._live), message["data"])
         else:
-            self._callbacks.mail(message["channel"].removeprefix(self._mail))
+            self._clients.mail(message["channel"].removeprefix(self._mail))
+        return True
+
+    def failed(self, error: Exception) -> float:
+        if not isinstance(error, redis.RedisError | UnicodeDecodeError):  # others write to these channels, too
+            return super().failed(error) or LOOK_EVERY_S
+        logger.debug("not listening: %s", error)
+        self._subscription.reset()
+        return LOOK_EVERY_S
+
+    def finish(self) -> None:
+        self._subscription.close()
 
     def _process_event(self, topic: str, text: str) -> None:
-        event = read_event(topic, text) if self._callbacks.wants_events else None
+        event = read_event(topic, text) if self._clients.wants_events else None
         if event is not None:
-            self._callbacks.event(event)
+            self._clients.event(event)
 
     def _process_news(self, text: str) -> None:
         try:
@@ -105,4 +76,4 @@ class Listener:
         except (ValueError, TypeError) as error:
             logger.warning("ignored a foreign message on the gateways' channel: %s", error)
         else:
-            self._callbacks.news(news)
+            self._clients.news(news)

@@ -12,7 +12,7 @@ from typing import TypeVar
 import redis
 
 from coordination.errors import Unreachable
-from coordination.messages.outage import delay_s
+from coordination.retry import delay_s
 
 THREADS = 8
 FIRST_S, LONGEST_S = 0.1, 5.0

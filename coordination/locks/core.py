@@ -11,11 +11,13 @@ import logging
 import os
 import threading
 import weakref
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from coordination.backend.client import ANSWER_S
 from coordination.backend.keys import Keys
-from coordination.backend.step_connection import StepConnection, Word
+from coordination.backend.step_connection import StepConnection
+from coordination.backend.steps import Word
 from coordination.errors import CoordinationError, UsageError
 from coordination.locks.clock import now_s
 from coordination.locks.deadlock import Detector
@@ -30,12 +32,10 @@ PART_OF_TTL = 3
 NEVER_S = float("inf")
 
 
-class Renew(Protocol):
-    def __call__(self, lock: Lock, *, patience_s: float) -> bool: ...
-
-
 class Renewal:
-    def __init__(self, renew: Renew) -> None:
+    """The thread that renews locks; no `BackgroundService`: it waits on a condition until the next lock is due, and a fork begins it anew."""
+
+    def __init__(self, renew: Callable[[Lock, float], bool]) -> None:
         self._renew = renew
         self._stopping = False
         self._reset_state()
@@ -95,7 +95,7 @@ class Renewal:
         kept = left_s > 0
         try:
             if kept:
-                kept = self._renew(lock, patience_s=self._patience_s())
+                kept = self._renew(lock, self._patience_s())
             next_s = lock.deadline_s - ttl_s * (1 - 1 / PART_OF_TTL)
         except CoordinationError as error:
             logger.warning("lock %s cannot be renewed and expires in %.1f s: %s", lock.name, left_s, error.message)
@@ -146,12 +146,12 @@ class LockCore:
         if self._closed:
             raise UsageError("this manager of locks is closed", "make another one")
         granted = self._waiting.ask(wants, terms, self._owner or current_owner(terms.owner))
-        lock = Lock(self, granted, names, terms.ttl)
+        lock = Lock(granted, names, terms.ttl, renew=self.renew, release=self.release)
         if terms.keep:
             self._renewal.add(lock)
         return lock
 
-    def renew(self, lock: Lock, *, patience_s: float = ANSWER_S) -> bool:
+    def renew(self, lock: Lock, patience_s: float = ANSWER_S) -> bool:
         since_s = now_s()
         if not self.step("lock/renew", lock.token, patience_s=patience_s):
             return False

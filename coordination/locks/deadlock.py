@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from coordination.backend.keys import LockKeys
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.errors import DeadlockError
 from coordination.locks.owner import holder_words
 
@@ -295,7 +295,7 @@ class Circle(BaseModel):
 
 
 class Detector:
-    def __init__(self, step: Scripts, keys: LockKeys) -> None:
+    def __init__(self, step: StepCaller, keys: LockKeys) -> None:
         self._step = step
         self._keys = keys
 

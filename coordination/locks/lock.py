@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from coordination.errors import CoordinationError, LockLost
 from coordination.locks.clock import now_s
@@ -17,19 +18,19 @@ LOST_HINT = "use a longer ttl, check Redis, or see who released it by force: coo
 logger = logging.getLogger(__name__)
 
 
-class Renewer(Protocol):
-    """Renews and releases a lock: the manager that it was acquired from."""
-
-    def renew(self, lock: Lock) -> bool: ...
-
-    def release(self, lock: Lock) -> bool: ...
-
-
 class Lock:
     """A held lock. Its `fence` is higher than that of every earlier holder of each of its names."""
 
-    def __init__(self, renewer: Renewer, granted: Granted, names: tuple[str, ...], ttl: timedelta) -> None:
-        self._renewer = renewer
+    def __init__(
+        self,
+        granted: Granted,
+        names: tuple[str, ...],
+        ttl: timedelta,
+        *,
+        renew: Callable[[Lock], bool],
+        release: Callable[[Lock], bool],
+    ) -> None:
+        self._renew, self._release = renew, release
         self.token = granted.token
         self.party = granted.party
         self.names = names
@@ -70,7 +71,7 @@ class Lock:
         """Renew the lock for another ttl. Returns False if it is lost; the protected work must stop."""
         if self.released or self.lost.is_set() or self._is_inherited:
             return False
-        if not self._renewer.renew(self):
+        if not self._renew(self):
             self.lost.set()
         return not self.lost.is_set()
 
@@ -80,7 +81,7 @@ class Lock:
         if self.released:
             raise LockLost(f"lock {self.name} was released before", "release it only once")
         self.released = True
-        if not self._renewer.release(self):
+        if not self._release(self):
             self.lost.set()
             raise LockLost(f"lock {self.name} was lost before it was released", LOST_HINT)
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 
-from coordination.backend.daemon import start_time
+from coordination.processes import start_time
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ harm: the second finds nothing left to remove.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,6 +21,7 @@ import redis
 
 from coordination.backend.keys import Keys
 from coordination.backend.step_connection import StepConnection
+from coordination.background import BackgroundService
 from coordination.errors import CoordinationError, LockError
 from coordination.locks.listing import AT_ONCE, scanned
 from coordination.locks.lock import Lock
@@ -55,7 +55,9 @@ class SweepReport:
     """Results of the jobs; None for a failed one."""
 
 
-class Sweeper:
+class Sweeper(BackgroundService):
+    name = NAME
+
     def __init__(
         self,
         client: redis.Redis,
@@ -65,23 +67,17 @@ class Sweeper:
         every: timedelta = EVERY,
         label: str = "",
     ) -> None:
+        super().__init__()
         self._line = StepConnection(client)
         self._keys = Keys(namespace).locks
         self._locks = LockManager(client, namespace)
         self._chores = tuple(chores)
-        self._every = every
+        self.interval_s = every.total_seconds()
         self._label = label
         self._lock: Lock | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=5)
+        super().stop()
         self._locks.close()
         self._line.close()
 
@@ -117,20 +113,16 @@ class Sweeper:
     def _step(self, name: str, args: Sequence[str]) -> Any:
         return self._line(name, [self._keys.head], args)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(self._every.total_seconds()):
-            self._log_errors(self.run_once)
-        if self._lock is not None:
-            self._log_errors(self._lock.release)
+    def failed(self, error: Exception) -> float:
+        if not isinstance(error, CoordinationError | redis.RedisError):
+            return super().failed(error)
+        logger.warning("the sweeper's round was given up, the next follows: %s", error)
+        return self.interval_s
 
-    def _log_errors(self, operation: Callable[[], object]) -> None:
-        try:
-            operation()
-        except (CoordinationError, redis.RedisError) as error:
-            logger.warning("the sweeper's round failed and will be repeated: %s", error)
-        except Exception:
-            # If the thread ended here, it would keep the lock and no other process would take over.
-            logger.exception("the sweeper's round failed and will be repeated")
+    def finish(self) -> None:
+        """Release the lock: a sweeper that kept it would let nobody take its place."""
+        if self._lock is not None:
+            self._lock.release()
 
 
 def _run_job(chore: Chore) -> object:

@@ -20,10 +20,11 @@ from redis.client import PubSub
 from coordination.backend.client import reaching
 from coordination.errors import Unreachable, Unusable, UsageError
 from coordination.messages import names, topics
-from coordination.messages.outage import PATIENCE_S, Absence, delay_s
+from coordination.messages.outage import PATIENCE_S, Absence
 from coordination.messages.records import text
 from coordination.messages.steps import Steps
 from coordination.messages.topics import Event, Gap, Patterns
+from coordination.retry import delay_s
 
 BEGINNING = "0-0"
 TICK_S = 1.0

@@ -7,7 +7,6 @@ code that does other work between two tries. Retries of a single command are in 
 from __future__ import annotations
 
 import logging
-import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,8 +19,8 @@ from redis import Redis
 
 from coordination.backend.client import address_of, reaching
 from coordination.errors import Unreachable, Unusable
+from coordination.retry import delay_s, growing_pauses_s, retried
 
-FIRST_S, LONGEST_S = 1.0, 60.0
 PATIENCE_S = 60.0
 """Time that a follower of a stream waits for Redis."""
 
@@ -46,20 +45,19 @@ class Outage:
         Raises Unreachable after the patience, or after `longest_s` if that is shorter; Unusable at once;
         Stopped.
         """
-        failures, end = 0, time.monotonic() + min(self._patience_s, longest_s)
-        while True:
-            try:
-                return attempt()
-            except Unusable:
-                raise
-            except Unreachable as error:
-                left_s = end - time.monotonic()
-                if left_s <= 0:
-                    raise
-                logger.warning("trying again: %s", error.message)
-                if self._stopped.wait(min(delay_s(failures), left_s)):
-                    raise Stopped from error
-                failures += 1
+        end = time.monotonic() + min(self._patience_s, longest_s)
+
+        def passes(error: Exception, _pause_s: float) -> bool:
+            if isinstance(error, Unusable) or not isinstance(error, Unreachable) or time.monotonic() >= end:
+                return False
+            logger.warning("trying again: %s", error.message)
+            return True
+
+        def wait(pause_s: float) -> None:
+            if self._stopped.wait(min(pause_s, max(0.0, end - time.monotonic()))):
+                raise Stopped
+
+        return retried(attempt, growing_pauses_s(), passes, wait)
 
 
 class Absence:
@@ -106,8 +104,3 @@ class Absence:
             raise Unreachable(words, self._hint) from error
         self._next = now + min(delay_s(self._failures), left)
         self._failures += 1
-
-
-def delay_s(failures: int, first_s: float = FIRST_S, longest_s: float = LONGEST_S) -> float:
-    """Return the delay before the next try, after so many failures."""
-    return random.uniform(0, min(longest_s, first_s * 2 ** min(failures, 10)))  # noqa: S311 -- no secret

@@ -14,9 +14,9 @@ from redis import Redis
 from redis.client import Pipeline
 from redis.exceptions import WatchError
 
+from coordination.backend import library
 from coordination.backend.client import ANSWER_S, reaching
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import source
 from coordination.backend.step_connection import StepConnection
 from coordination.messages.records import Message, text
 
@@ -74,15 +74,13 @@ def ack_with(steps: Steps, message: Message, effects: Effects) -> bool:
 
 
 def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bool:
+    steps("inbox/ack", message.to, message.reader, "")  # loads the library where it is missing: MULTI could not
     pipe.watch(steps.keys.deliveries(message.to))
     if not _has_delivery(message, pipe.hget(steps.keys.deliveries(message.to), message.ticket)):
         return False
     pipe.multi()
     effects(pipe)
-    # The script's text, not its hash: if Redis had forgotten the hash, the effects would apply without the
-    # acknowledgement.
-    step = source("inbox/ack")
-    pipe.eval(step, 1, steps.keys.head, message.to, message.reader, "", *deliveries(message))
+    pipe.fcall(library.function("inbox/ack"), 1, steps.keys.head, message.to, message.reader, "", *deliveries(message))
     pipe.execute()
     return True
 

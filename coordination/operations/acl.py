@@ -26,14 +26,19 @@ HARMLESS = (
     "+auth +hello +ping +select +quit +reset +client|setinfo +client|setname +client|id +info +time +acl|whoami "
     "+multi +exec +discard +watch +unwatch"
 )
-SCRIPTS = "+eval +evalsha +script|load +script|exists"
+STEPS = "+fcall"
+"""To call the steps of coord, which are Redis Functions."""
+LOAD_STEPS = "+function|load +function|list +function|delete"
+"""A right over all callers of the server: a function is replaced for everybody."""
+MUTEX = "+evalsha +script|load"
+"""kombu's consumers restore messages under a lock of redis-py, which is a script."""
 KEYS = "+copy +del +unlink +exists +expire +pexpire +persist +rename +ttl +pttl +type"
-DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {SCRIPTS}"
+DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {STEPS}"
 """All commands except those that inspect or manage the whole server; without `@keyspace`, a user cannot list
 keys of others.
 """
 CONSUMING = (
-    f"{SCRIPTS} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hstrlen +hdel +zadd +zrem +zrange "
+    f"{MUTEX} +brpop +rpop +lpush +rpush +ltrim +llen +exists +hset +hget +hmget +hexists +hstrlen +hdel +zadd +zrem +zrange "
     "+set +get +del +expire +pexpire +blpop"
 )
 LISTENING = "+subscribe +unsubscribe +psubscribe +punsubscribe"
@@ -81,7 +86,7 @@ class Rules:
         """Yield the rules of a keeper. It listens to Celery's remote control, so that Flower can query
         workers, but sends nothing there.
         """
-        yield from (DATA, *self._everything)
+        yield from (DATA, LOAD_STEPS, MUTEX, *self._everything)
         yield "~_kombu.binding*.celery.pidbox ~_kombu.binding_deadlines ~*@*.celery.pidbox ~*.reply.celery.pidbox"
         yield f"{LISTENING} &{self._mail} &{self._keys.all_requests} {self._control}"
         yield f"(-@all +publish &{self._mail} {self._events})"
@@ -98,7 +103,7 @@ class Rules:
         yield f"{LISTENING} {wakes} (-@all +publish &{own.requests} {self._events})"
 
     def _flower(self) -> Iterator[str]:
-        yield f"{SCRIPTS} +llen +exists +type +smembers +sadd +srem +zadd +zrange +zrangebyscore +zrem +del"
+        yield f"{MUTEX} +llen +exists +type +smembers +sadd +srem +zadd +zrange +zrangebyscore +zrem +del"
         yield f"%R~{self._keys.queue('*')} %R~{self._keys.control_queue}"
         yield f"~_kombu.binding*.celeryev ~_kombu.binding_deadlines ~celeryev.* {LISTENING} {self._events}"
 

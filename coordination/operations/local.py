@@ -17,10 +17,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -36,10 +34,10 @@ from coordination.backend.daemon import Daemon, Record, Step, alive, wait_until
 from coordination.backend.embedded import EmbeddedServer, prepare_state
 from coordination.backend.keys import Keys
 from coordination.errors import CoordinationError, Unreachable, UsageError
-from coordination.files import open_private
+from coordination.files import locked
 from coordination.operations import flower
 from coordination.operations.folder import state_folder
-from coordination.operations.supervision import LIMIT, LOOK_S, Restart, Restarts, delay_s
+from coordination.operations.supervision import LIMIT, Restart, Restarts, Revival, delay_s
 from coordination.operations.users import Need, Users
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore
@@ -111,8 +109,7 @@ class Local:
         self._users = Users(self.state / "users")
         self.restarts = Restarts(self.state)
         self._reported_until = time.time()
-        self._left = threading.Event()
-        self._watching: threading.Thread | None = None
+        self._revival = Revival(lambda: self.revive(self._users.mine))
 
     def __enter__(self) -> Self:
         return self
@@ -152,7 +149,7 @@ class Local:
             self._ensure_supervisor()
             url = self.server.start()
             self._start_worker(url, jobs, meanwhile)
-            self._watch_processes()
+            self._revival.start()
             return url
 
     def up(self, *, with_flower: bool, jobs: int | None = None) -> Running:
@@ -170,7 +167,7 @@ class Local:
                 self.restarts.forget({self._flower.name})
             access = flower.start(self._flower, url, self._settings) if with_flower else None
             self._ensure_supervisor()
-            self._watch_processes()
+            self._revival.start()
             return Running(url=url, worker=worker.pid, flower=access)
 
     def detach(self) -> None:
@@ -185,7 +182,7 @@ class Local:
         """Unregister this process and stop what nobody needs any more; return what was stopped."""
         if self._users.mine is Need.NOTHING:
             return ()
-        self._left.set()
+        self._revival.stop()
         with self._locked():
             mine = self._users.leave()
             if mine < Need.WORKER and self._worker.running():
@@ -288,18 +285,6 @@ class Local:
             f"fix the error (more in {daemon.log}), then: coord up; {instead}",
         )
 
-    def _watch_processes(self) -> None:
-        """Restart dead processes in a thread, as long as this process needs them."""
-        self._left.clear()
-        if self._watching is None or not self._watching.is_alive():
-            self._watching = threading.Thread(target=self._watch, name="supervision", daemon=True)
-            self._watching.start()
-
-    def _watch(self) -> None:
-        while not self._left.wait(LOOK_S):
-            with contextlib.suppress(CoordinationError, OSError):  # a full disk; the next round retries
-                self.revive(self._users.mine)
-
     def _ensure_supervisor(self) -> None:
         """Start the supervisor if a permanent user needs a worker."""
         if self.lasting >= Need.WORKER and not self._supervisor.running():
@@ -357,8 +342,7 @@ class Local:
     def _locked(self) -> Iterator[None]:
         try:
             prepare_state(self.state)
-            with open_private(self.state / "fleet.lock") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with locked(self.state / "fleet.lock"):
                 yield
         except OSError as error:
             raise CoordinationError(

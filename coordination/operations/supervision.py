@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from coordination.backend.daemon import write_private
+from coordination.background import BackgroundService
+from coordination.errors import CoordinationError
+from coordination.files import replace_file
 
 LOOK_S = 0.5
 """Interval at which dead processes are looked for."""
@@ -81,7 +83,7 @@ class Restarts:
 
     def _write(self, restarts: Sequence[Restart]) -> None:
         with suppress(OSError):
-            write_private(self._path, json.dumps([asdict(restart) for restart in restarts]))
+            replace_file(self._path, json.dumps([asdict(restart) for restart in restarts]).encode(), durable=False)
 
 
 def delay_s(recent: Sequence[Restart], now: float) -> float | None:
@@ -94,3 +96,23 @@ def delay_s(recent: Sequence[Restart], now: float) -> float | None:
         return 0.0
     wait_s: float = FIRST_DELAY_S * 2 ** (len(recent) - 1)
     return max(0.0, recent[-1].at + wait_s - now)
+
+
+class Revival(BackgroundService):
+    """Start again what dies, for as long as this process needs it."""
+
+    name = "supervision"
+    interval_s = LOOK_S
+    join_s = 0.0
+    """The process that leaves holds the fleet's lock, for which a round may wait."""
+
+    def __init__(self, revive: Callable[[], object]) -> None:
+        super().__init__()
+        self._revive = revive
+
+    def run_once(self) -> object:
+        return self._revive()
+
+    def failed(self, error: Exception) -> float:
+        """Expect a full disk: a process that dies meanwhile is seen later."""
+        return self.interval_s if isinstance(error, CoordinationError | OSError) else super().failed(error)

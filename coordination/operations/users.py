@@ -7,14 +7,13 @@ down`. All calls require the lock `fleet.lock`.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator
 from enum import IntEnum
 from pathlib import Path
 
-from coordination.files import open_private
+from coordination.files import lock, open_lock, open_private, try_lock
 
 
 class Need(IntEnum):
@@ -43,7 +42,7 @@ class Users:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             path = self._folder / f"{os.getpid()}-{secrets.token_hex(4)}"
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
             self._mine = (path, file)
         path, file = self._mine
         os.pwrite(file, str(max(need, _need_of(path))).encode(), 0)
@@ -92,13 +91,9 @@ class Users:
 
 
 def _locked(path: Path) -> bool:
-    file = os.open(path, os.O_RDWR)
+    file = open_lock(path, create=False)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
+        return not try_lock(file)
     finally:
         os.close(file)
 

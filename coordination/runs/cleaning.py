@@ -1,7 +1,7 @@
 """What ended runs have left on the workers' machines: looked at, and taken away when a person has said so.
 
-Only a worker can reach it, so the command writes an errand, tells every worker of it and gathers the answers of all that
-are there. First each says what it finds, and what of that it would keep and why; then the same errand, with the runs named,
+Only a worker can reach it, so the command writes a cleanup job, tells every worker of it and gathers the answers of all that
+are there. First each says what it finds, and what of that it would keep and why; then the same job, with the runs named,
 is to take the rest away. An answer is complete or none; whoever does not answer is named.
 
 What is taken is decided where it lies, at the moment it is taken: what was said before is for people.
@@ -105,7 +105,7 @@ def in_words(copies: Sequence[Artifact]) -> str:
 class Cleaning:
     def __init__(self, store: RunStore) -> None:
         self._store = store
-        self._board = CleanupQueue(store.redis, store.keys)
+        self._queue = CleanupQueue(store.redis, store.keys)
         self._presence = Presence(store.redis, store.keys)
         self._reader = RunReader(store.redis, store.keys)
 
@@ -163,7 +163,7 @@ class Cleaning:
         self, *, remove: bool, branches: bool, runs: tuple[str, ...] | None, spare: tuple[str, ...] = ()
     ) -> Survey:
         ended = self._ended()
-        errand = CleanupJob(
+        job = CleanupJob(
             id=uuid.uuid4().hex,
             until_ms=self._store.now_ms() + ms(2 * BEGIN_WITHIN),
             remove=remove,
@@ -172,8 +172,8 @@ class Cleaning:
             spare=spare,
             tips={run_id: known.tips for run_id, known in ended.items() if known.tips},
         )
-        answers, silent = ask_workers(self._board, self._presence, errand)
-        found = self._of_ended(_asked_for(merged(answers), errand), ended)
+        answers, silent = ask_workers(self._queue, self._presence, job)
+        found = self._of_ended(_asked_for(merged(answers), job), ended)
         there = {answer.host for answer in answers}
         concerned = [known for run_id, known in ended.items() if runs is None or run_id in runs]
         hosts = {host for known in concerned for host in known.hosts}
@@ -209,9 +209,9 @@ class Cleaning:
         return known
 
 
-def _asked_for(found: Iterable[Artifact], errand: CleanupJob) -> tuple[Artifact, ...]:
+def _asked_for(found: Iterable[Artifact], job: CleanupJob) -> tuple[Artifact, ...]:
     """Without what an answer says of other runs: a worker may not add to what a person has asked for."""
-    return tuple(r for r in found if r.run not in errand.spare and (errand.runs is None or r.run in errand.runs))
+    return tuple(r for r in found if r.run not in job.spare and (job.runs is None or r.run in job.runs))
 
 
 def _ended_ms(run_id: str, known: Ended | None) -> int:

@@ -22,11 +22,11 @@ from coordination.messages import MessageBus
 from coordination.runs.presence import Presence
 
 WORKERS, ERRANDS = "workers", "errands"
-"""The topic that every worker subscribes to, and the message that there are errands."""
+"""The topic that every worker subscribes to, and the type of the message that there are cleanup jobs."""
 RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
 """As submit.new_run_id makes them: a folder or a branch of any other name is not ours."""
 RunId = Annotated[str, Field(pattern=f"^{RUN_ID.pattern}$")]
-"""Folders are removed by this name: what reads an errand or an answer must not lead out of the state folder."""
+"""Folders are removed by this name: a job or an answer, as read, must not lead out of the state folder."""
 BEGIN_WITHIN = timedelta(seconds=8)
 """More than a heartbeat: a worker that was not reached looks by then."""
 DONE_WITHIN = timedelta(minutes=30)
@@ -132,16 +132,16 @@ class Answer(BaseModel):
 
 
 class CleanupQueue:
-    """Where errands hang, and the workers' answers."""
+    """The cleanup jobs that are posted, and the workers' answers."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
 
     def errands(self) -> list[CleanupJob]:
-        """Those that may still be begun: who asked may have died, and nothing is removed behind people's backs."""
-        errands = readable(CleanupJob, self._redis.hgetall(self._keys.errands), "errand")
-        return [errand for errand in errands.values() if self._now_ms() < errand.until_ms]
+        """Return the jobs that may still begin: a command may have died, and nothing is removed behind people's backs."""
+        jobs = readable(CleanupJob, self._redis.hgetall(self._keys.errands), "cleanup job")
+        return [job for job in jobs.values() if self._now_ms() < job.until_ms]
 
     def answer(self, errand_id: str, worker_id: str, answer: Answer) -> None:
         key = self._keys.errand(errand_id)
@@ -150,9 +150,9 @@ class CleanupQueue:
             pipeline.expire(key, DONE_WITHIN)
             pipeline.execute()
 
-    def hang(self, errand: CleanupJob) -> None:
+    def post(self, job: CleanupJob) -> None:
         with self._redis.pipeline() as pipeline:
-            pipeline.hset(self._keys.errands, errand.id, errand.model_dump_json())
+            pipeline.hset(self._keys.errands, job.id, job.model_dump_json())
             pipeline.expire(self._keys.errands, DONE_WITHIN)
             pipeline.execute()
         bus = MessageBus(self._redis, self._keys.namespace)
@@ -162,17 +162,17 @@ class CleanupQueue:
     def _now_ms(self) -> int:
         return int(self._redis.time()[0]) * 1000
 
-    def answers(self, errand_id: str) -> dict[str, Answer]:
+    def answers(self, job_id: str) -> dict[str, Answer]:
         """Worker → its answer, begun or done."""
-        return readable(Answer, self._redis.hgetall(self._keys.errand(errand_id)), "answer of worker")
+        return readable(Answer, self._redis.hgetall(self._keys.errand(job_id)), "answer of worker")
 
-    def take_down(self, errand_id: str) -> None:
-        self._redis.hdel(self._keys.errands, errand_id)
-        self._redis.delete(self._keys.errand(errand_id))
+    def remove(self, job_id: str) -> None:
+        self._redis.hdel(self._keys.errands, job_id)
+        self._redis.delete(self._keys.errand(job_id))
 
 
 def ask_workers(
-    board: CleanupQueue, presence: Presence, errand: CleanupJob, repos: Container[str] | None = None
+    queue: CleanupQueue, presence: Presence, job: CleanupJob, repos: Container[str] | None = None
 ) -> tuple[list[Answer], tuple[str, ...]]:
     """Return the complete answers of the workers (of those that serve one of `repos`), and the workers that gave none."""
     asked = {w.id for w in presence.workers() if repos is None or any(repo in repos for repo in w.repos)}
@@ -182,10 +182,10 @@ def ask_workers(
             "start one where the repositories are: coord worker --all",
         )
     try:
-        board.hang(errand)
-        answers = _gathered(board, errand, lambda: {w.id for w in presence.workers()} & asked)
+        queue.post(job)
+        answers = _gathered(queue, job, lambda: {w.id for w in presence.workers()} & asked)
     finally:
-        board.take_down(errand.id)
+        queue.remove(job.id)
     answers = {worker: answer for worker, answer in answers.items() if worker in asked}
     complete = [answer for answer in answers.values() if answer.done and not answer.error]
     told = {worker: answer.error for worker, answer in answers.items() if answer.error}
@@ -193,11 +193,11 @@ def ask_workers(
     return complete, (*silent, *(f"{worker}: {why}" for worker, why in told.items()))
 
 
-def _gathered(board: CleanupQueue, errand: CleanupJob, there: Callable[[], set[str]]) -> dict[str, Answer]:
+def _gathered(queue: CleanupQueue, job: CleanupJob, there: Callable[[], set[str]]) -> dict[str, Answer]:
     began = time.monotonic()
     waited_for = there()
     while True:
-        answers = board.answers(errand.id)
+        answers = queue.answers(job.id)
         waited_for &= there()  # who dies meanwhile will not answer
         if time.monotonic() - began > BEGIN_WITHIN.total_seconds():
             waited_for &= set(answers)
@@ -221,8 +221,8 @@ def merged(answers: Iterable[Answer]) -> tuple[Artifact, ...]:
     """Each thing once, by run: two workers of a host may have seen the same, and what one of them took is gone."""
     things: dict[tuple[str, str, str, str, str], Artifact] = {}
     for answer in answers:
-        for remnant in answer.found:
-            key = (remnant.run, answer.host, remnant.repo, remnant.kind, remnant.path)
-            if key not in things or remnant.gone:
-                things[key] = remnant.model_copy(update={"host": answer.host})
+        for artifact in answer.found:
+            key = (artifact.run, answer.host, artifact.repo, artifact.kind, artifact.path)
+            if key not in things or artifact.gone:
+                things[key] = artifact.model_copy(update={"host": answer.host})
     return tuple(things[key] for key in sorted(things))

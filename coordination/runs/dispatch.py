@@ -1,12 +1,12 @@
-"""Sends what a step of the store makes necessary. Losing a message is harmless: the reaper sends it again."""
+"""Send the messages that a step of the store makes necessary. A lost one is harmless: the reaper sends it again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from celery import Celery, states
+from celery import Celery
 
-from coordination.broker.canvas import Canvas
+from coordination.broker.canvas import Canvas, count_part
 from coordination.broker.delivery import Delivery
 from coordination.runs.records import Reply
 from coordination.runs.store import RunStore
@@ -22,7 +22,7 @@ class Dispatcher:
         self._canvas = Canvas(app, store.keys)
 
     def follow(self, reply: Reply) -> None:
-        """Sends the messages of a reply, and wakes whom it names; their replies are followed too."""
+        """Send the messages of a reply, and fire the todos that it wakes; their replies are followed too."""
         pending = [reply]
         while pending:
             current = pending.pop()
@@ -33,14 +33,14 @@ class Dispatcher:
 
     def send(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
-            self._canvas.again(delivery).apply_async()
+            self._canvas.todo(delivery).apply_async()
 
-    def leave_envelope(self) -> None:
-        """From now on steps put messages into queues themselves; for whoever has the carrier at hand anyway."""
-        self._store.redis.hset(self._store.keys.envelope, mapping=self._canvas.envelope())
+    def leave_message_template(self) -> None:
+        """Let steps put messages into queues themselves from now on; for a caller that has the Celery app anyway."""
+        self._store.redis.hset(self._store.keys.envelope, mapping=self._canvas.message_template())
 
     def finish(self, run_id: str, at_most: int = ALL) -> None:
-        """What a step has left to do of what concerns every todo of the run, at most so many pieces of it."""
+        """Continue steps that concern every todo of the run, by at most so many pieces."""
         for _ in range(at_most):
             piece = self._store.piece(run_id)
             if piece is None:
@@ -48,14 +48,11 @@ class Dispatcher:
             self.follow(self._store.remainder(run_id, piece))
 
     def join(self, of: Delivery) -> None:
-        """A todo has ended whose worker must not count its part of its level itself."""
-        if of.size == 1:
-            self._canvas.advance(of).apply_async()
-        elif of.size > 1:
-            self._app.backend.on_chord_part_return(self._canvas.part(of), states.SUCCESS, None)
+        """Count the part of a todo that has ended, whose worker may not count it itself."""
+        count_part(self._app, self._canvas.part(of))
 
     def open_level_after(self, run_id: str, todo_id: str) -> None:
-        """The todo has ended, and no message of it returns: no chord counts it."""
+        """Open the next level after a todo that ended without a message that returns: no chord counts it."""
         place = self._store.redis.hget(self._store.keys.run(run_id).place, todo_id)
         self.advance(run_id, int(place.split()[1]), "join")
 

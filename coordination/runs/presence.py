@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from redis import Redis
 
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.errors import Conflict
 from coordination.models import ECOSYSTEM_ID
 from coordination.planner.gates import MILESTONE_REPO
@@ -70,7 +70,7 @@ class Presence:
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis = redis
         self._keys = keys
-        self._scripts = Scripts(redis)
+        self._scripts = StepCaller(redis)
 
     def meet(self, version: str, heartbeat: timedelta, ecosystem: str = "") -> None:
         """One namespace, one version of coord and one ecosystem: raises Conflict, naming both, unless nothing is left of the

@@ -303,8 +303,8 @@ class Runs:
         With `follow` until what is asked for has ended. Raises NotFound.
         """
         todos = self._todos(run_id, todo)
-        book = LogReader(self._blocking, self.keys, run_id, todos)
-        texts = marked(book.followed() if follow else book.written())
+        reader = LogReader(self._blocking, self.keys, run_id, todos)
+        texts = marked(reader.followed() if follow else reader.written())
         return prefixed(texts, todos) if todo is None else (text for _, text in texts)
 
     def _todos(self, run_id: str, todo: str | None) -> list[str]:

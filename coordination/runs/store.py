@@ -11,10 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
 from redis import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import ResponseError
 
+from coordination.backend import library
 from coordination.backend.keys import Keys, resource, split_member
-from coordination.backend.scripts import Scripts, digest
+from coordination.backend.step_connection import StepCaller
 from coordination.broker.delivery import Delivery
 from coordination.cache.entries import drop
 from coordination.runs.records import (
@@ -36,12 +37,12 @@ VISIBLE = "cache/visible"
 
 
 class RunStore:
-    def __init__(self, redis: Redis, namespace: str, scripts: Scripts | None = None) -> None:
+    def __init__(self, redis: Redis, namespace: str, scripts: StepCaller | None = None) -> None:
         """`scripts`: over lines of its own, for whoever does many steps."""
         self.redis = redis
         self.keys = Keys(namespace)
-        self._scripts = scripts or Scripts(redis)
-        self._client_scripts = Scripts(redis)
+        self._scripts = scripts or StepCaller(redis)
+        self._client_scripts = StepCaller(redis)
 
     def declare(self, capacities: Mapping[str, int]) -> None:
         """How much there is of the resources that todos name: the step of `LockManager.resources.declare`, over the run's client."""
@@ -139,7 +140,7 @@ class RunStore:
 
         `output`: what it has written so far (JSON).
         """
-        return self._step("retry", grant.run_id, grant.todo_id, grant.fence, "handed_back", 0, "", "", output)
+        return self._step("retry", grant.run_id, grant.todo_id, grant.fence, "handed_back", 0, "", "", output, "")
 
     def park(self, grant: Grant, waits_for: str, delay: timedelta) -> Reply:
         return self._step("park", grant.run_id, grant.todo_id, grant.fence, waits_for, ms(delay))
@@ -272,8 +273,10 @@ class RunStore:
         """
         try:
             return self._handed_over(run_id, todos, contexts, limit_bytes, to)
-        except NoScriptError:
-            self._scripts.load(VISIBLE)
+        except ResponseError as error:
+            if not library.is_missing(error):
+                raise
+            self._client_scripts.load()
             return self._handed_over(run_id, todos, contexts, limit_bytes, to)
 
     def _handed_over(
@@ -283,7 +286,7 @@ class RunStore:
         names = ("commit", "run", "settled_by")
         with self.redis.pipeline(transaction=False) as pipeline:
             if contexts:
-                pipeline.evalsha(digest(VISIBLE), 1, self.keys.cache.head, limit_bytes, *contexts)
+                pipeline.fcall(library.function(VISIBLE), 1, self.keys.cache.head, limit_bytes, *contexts)
             if todos:
                 pipeline.hmget(keys.output, todos)
             pipeline.hmget(keys.facts, [*(f"{todo} {name}" for todo in todos for name in names), f"{to} fence"])

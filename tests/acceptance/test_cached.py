@@ -89,7 +89,7 @@ def test_two_runs_at_once_do_it_once_and_if_its_worker_is_killed_it_is_done_agai
     first = swept.run()["run_id"]
     swept.ok("sweep", "PLAN-002", "--detach")
     second = swept.run()["run_id"]
-    until(lambda: swept.todo("Z", second)["waits_for"] == f"A of run {first}, which computes the same")
+    until(lambda: swept.todo("Z", second)["waits_for"] == f"A of run {first}, which computes the same result")
     assert swept.ledger == ["ran"]
 
     swept.kill("worker")

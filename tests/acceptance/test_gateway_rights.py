@@ -64,6 +64,7 @@ def test_a_gateway_with_the_rights_of_its_role_does_its_work_and_nothing_else(st
 def test_a_submitter_publishes_and_listens_with_the_rights_of_its_role(stage: Stage):
     stage.write()
     rules = Rules(Keys("coord")).of(Role.SUBMITTER)
+    stage.ok("steps", "load")
     stage.redis().execute_command("ACL", "SETUSER", "ann", "reset", "on", f">{PASSWORD}", *rules.split())
     bus = MessageBus(connect(f"unix://ann:{PASSWORD}@{urlsplit(stage.server.start()).path}", Profile.COMMAND), "coord")
 

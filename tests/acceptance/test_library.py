@@ -1,25 +1,15 @@
-"""coord as a library: the README's example as it stands there, events, steering, and figures of every room."""
+"""coord as a library: events, steering, and figures of every part. The examples of the chapters run in test_documentation.py."""
 
 from __future__ import annotations
 
 import logging
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from coordination import Blocked, Conflict, Coord, Event, RunStatus, Selectors, TodoState, UsageError
-from coordination.demo.create import create
 from tests.stage import PLAN, Stage
 
-README = Path(__file__).parents[2] / "README.md"
-OF_LOCKS, OF_MESSAGES, OF_RUNS = re.findall(
-    r"<!-- a test runs this -->\n```python\n(.*?)```", README.read_text(), re.DOTALL
-)
-LENAS = " {'repo': 'api', 'branch': 'coord/last'}\n"
 TODOS = [
     {"id": "A", "repo": "api", "action": 'echo hello; echo 42 > "$COORD_OUTPUT"'},
     {"id": "B", "repo": "web", "action": "exit 3", "blocked_by": ["A"]},
@@ -32,32 +22,6 @@ def coord(stage: Stage) -> Iterator[Coord]:
     stage.write(TODOS, plan={"on_failure": "continue"})
     with Coord(stage.file) as coord:
         yield coord
-
-
-def carried_out(example: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    assert len(example.splitlines()) <= 12
-    return subprocess.run([sys.executable, "-c", example], cwd=folder, capture_output=True, text=True, timeout=60)
-
-
-def test_the_example_of_the_readme_runs(stage: Stage) -> None:
-    stage.write([{"id": "TODO-001", "repo": "units"}, {"id": "TODO-002", "repo": "cli", "blocked_by": ["TODO-001"]}])
-
-    done = carried_out(OF_RUNS, stage.folder)
-
-    assert done.returncode == 0, done.stderr
-    assert "TODO-001 succeeded\nTODO-002 succeeded\n" in done.stdout
-    assert stage.ok("show-todo", "TODO-002", "--json").json["status"] == "completed"
-
-
-@pytest.mark.parametrize(("example", "printed"), [(OF_LOCKS, ""), (OF_MESSAGES, LENAS)])
-def test_locks_and_messages_are_used_as_the_readme_shows(stage: Stage, example: str, printed: str) -> None:
-    folder = stage.folder / "meter"
-    create(folder)
-
-    done = carried_out(example, folder)
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.endswith(printed)
 
 
 def test_a_run_is_started_followed_and_steered(coord: Coord, caplog: pytest.LogCaptureFixture) -> None:

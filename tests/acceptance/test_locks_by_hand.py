@@ -13,7 +13,7 @@ import pytest
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.locks import LockManager, Owner
 from coordination.mcp.server import build
 from coordination.mcp.session import Session
@@ -67,7 +67,7 @@ def parked(redis_url: str, want: str) -> None:
     """A todo that waits, as a run asks for it."""
     member = "20261121-1 TODO-7"
     with connect(redis_url, Profile.WORKER) as redis:
-        Scripts(redis)("lock/acquire", [KEYS.head], [member, want, 0, 0, 60_000, "", member, "kind", "todo"])
+        StepCaller(redis)("lock/acquire", [KEYS.head], [member, want, 0, 0, 60_000, "", member, "kind", "todo"])
 
 
 def test_a_table_says_who_holds_a_lock_and_for_how_long(desk: Stage, far: LockManager, dead: LockManager):

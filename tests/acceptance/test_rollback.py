@@ -61,7 +61,7 @@ def test_a_failure_undoes_the_whole_run_in_reverse_order_and_main_stays_where_it
     assert not [path for path in stage.state.glob("work*/*/*") if path.is_dir()]
     assert {todo["status"] for todo in json.loads(stage.ok("list-todos", "--json").out)} == {"pending"}
     log = stage.log_of(run, "A").decode()
-    assert "[coord] undoing it; it had come to: succeeded\n" in log
+    assert "[coord] compensating it; it had ended as: succeeded\n" in log
     assert f"[coord] branch coord/{run} in {stage.folder}/api is removed, it stood at " in log
 
 

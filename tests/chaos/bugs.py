@@ -37,8 +37,8 @@ BUGS = (
     Bug(
         "a renewal of whatever is held",
         "coordination/backend/lua/lease/renew.lua",
-        "redis.call('HGET', holders, member) ~= fence",
-        "not redis.call('HGET', holders, member)",
+        "call('HGET', holders, member) ~= fence",
+        "not call('HGET', holders, member)",
         (RUN,),
     ),
     Bug(
@@ -290,7 +290,7 @@ BUGS = (
     ),
     Bug(
         "two attempts in one worktree",
-        "workers/workspace/lock.py",
+        "coordination/files.py",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         ("tests/integration/test_worktree.py", "tests/integration/test_attempt.py"),

@@ -18,7 +18,17 @@ FAULT = "planted bugs"
 DOES = f"{len(BUGS)} small changes for the worse in a copy of the code, one at a time"
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("coordination", "workers", "tests", "benchmarks", "pyproject.toml", "README.md", "ecosystem.yaml")
+PARTS = (
+    "coordination",
+    "workers",
+    "tests",
+    "benchmarks",
+    "docs",
+    "pyproject.toml",
+    "LICENSE",
+    "README.md",
+    "ecosystem.yaml",
+)
 AT_ONCE = 2
 TESTS_FAILED = 1
 """pytest's exit code; others say that it could not test at all."""

@@ -24,7 +24,7 @@ Side = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 PIECE = 64 * 1024
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: a close is a RST
-GREETINGS = {b"HELLO", b"AUTH", b"CLIENT", b"SELECT", b"PING", b"INFO", b"SCRIPT", b"COMMAND"}
+GREETINGS = {b"HELLO", b"AUTH", b"CLIENT", b"SELECT", b"PING", b"INFO", b"SCRIPT", b"FUNCTION", b"COMMAND"}
 
 
 class Commands:

@@ -42,7 +42,7 @@ def test_a_worker_that_is_started_while_redis_is_away_waits_for_it(stage: Stage)
     stage.kill("server")
 
     worker = stage.begin("worker", "--all", COORD_REDIS_URL=url)
-    worker.says("asking until it does")
+    worker.says("asking again until it does")
 
     assert sweep(stage) == 0
     assert worker.poll() is None

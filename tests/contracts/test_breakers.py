@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import BreakerState, Policy
 from coordination.errors import BreakerOpen, NotFound, UsageError
@@ -29,7 +29,7 @@ class Steps:
     def __init__(self, store: RunStore) -> None:
         self.redis = store.redis
         self.keys = store.keys.breakers
-        self._scripts = Scripts(store.redis)
+        self._scripts = StepCaller(store.redis)
         self._ids = (f"call-{n}" for n in itertools.count())
 
     def __call__(self, step: str, *args: str | int) -> Any:

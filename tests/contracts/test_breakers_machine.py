@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from tests.breaker_model import BreakerModel
 
 NAME = "resource:db"
@@ -31,7 +31,7 @@ class AnyHistory(RuleBasedStateMachine):
     def __init__(self, client: redis.Redis) -> None:
         super().__init__()
         self.redis = client
-        self._scripts = Scripts(client)
+        self._scripts = StepCaller(client)
         self._passed_ms = self._calls = 0
 
     @initialize(failures=st.integers(1, 4))

@@ -14,7 +14,7 @@ from redis import Redis
 
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.errors import DeadlockError, LockTimeout
 from coordination.locks import LockManager
 from coordination.locks.deadlock import Detector, graph_of, verdict
@@ -29,7 +29,7 @@ class Table:
 
     def __init__(self, client: Redis) -> None:
         self.redis = client
-        self.step = Scripts(client)
+        self.step = StepCaller(client)
         self.detector = Detector(self.step, KEYS)
         self.held: dict[str, list[str]] = {}
         self.waiting: dict[str, str] = {}

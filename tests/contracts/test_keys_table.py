@@ -9,7 +9,7 @@ import redis
 
 from coordination.backend import keys
 from coordination.backend.misplaced_keys import set_apart
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.breakers.manager import BreakerManager
 from coordination.breakers.records import Policy
 from coordination.cache import Eviction
@@ -52,7 +52,7 @@ def test_every_key_of_locks_has_its_row(locks: LockManager, client: redis.Redis)
     docs = locks.acquire("docs")
     for waiter in ("next", "last"):
         place = [waiter, "x lock:docs", 60_000, 0, 60_000, "", "their party"]
-        assert Scripts(client)("lock/acquire", ["test:"], place).startswith("waiting")
+        assert StepCaller(client)("lock/acquire", ["test:"], place).startswith("waiting")
     docs.release()
 
     assert in_the_table(client) >= rows_of("lock-")

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import redis
 
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.errors import LockTimeout, StaleFence
 from coordination.locks import Lock, LockManager
 
@@ -51,7 +51,7 @@ def asked_again(client: redis.Redis, lock: Lock) -> None:
     lock.release()
     described = [word for field in ("host", "pid", "started", "thread", "label") for word in (field, owner[field])]
     words = [lock.token, "x lock:x", 10_000, 0, 3000, "5", owner["party"], *described]
-    assert Scripts(client)("lock/acquire", ["test:"], words).startswith("held ")
+    assert StepCaller(client)("lock/acquire", ["test:"], words).startswith("held ")
 
 
 def test_both_ways_leave_the_same(locks: LockManager, client: redis.Redis):

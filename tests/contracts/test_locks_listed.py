@@ -12,12 +12,12 @@ from datetime import timedelta
 import pytest
 import redis
 
-from coordination.backend.daemon import start_time
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.errors import Conflict, NotFound
 from coordination.locks import LockManager, Owner
 from coordination.locks.listing import Held
+from coordination.processes import start_time
 from tests.waiting import until
 
 KEYS = Keys("test").locks
@@ -37,7 +37,7 @@ def take(locks: LockManager, name: str, *, force: bool = False) -> Held:
 def todo_asks(client: redis.Redis, member: str, want: str) -> str:
     """As a run does for a todo."""
     args = [member, want, 0, 0, 60_000, "", member, "kind", "todo"]
-    return Scripts(client)("lock/acquire", [KEYS.head], args).split()[0]
+    return StepCaller(client)("lock/acquire", [KEYS.head], args).split()[0]
 
 
 def test_a_held_lock_is_shown_with_its_holder_and_those_who_wait(locks: LockManager):
@@ -179,7 +179,7 @@ def test_the_step_leaves_a_todos_share_to_it_as_well(locks: LockManager, client:
     locks.resources.declare({"gpu": 1})
     todo_asks(client, "20261121-1 TODO-7", "1/0 resource:gpu")
 
-    assert Scripts(client)("lock/break", [KEYS.head], ["resource:gpu", "ann", "20261121-1 TODO-7"]) == 0
+    assert StepCaller(client)("lock/break", [KEYS.head], ["resource:gpu", "ann", "20261121-1 TODO-7"]) == 0
 
     assert locks.resources.stats("gpu").used == 1
 

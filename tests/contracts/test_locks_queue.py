@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import redis
 
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.errors import LockTimeout
 from coordination.locks import Lock, LockManager, Owner
 from tests.lock_players import LONG, begin
@@ -103,7 +103,7 @@ def test_what_is_free_is_not_kept_by_those_who_wait_for_something_else(locks: Lo
 def test_the_release_itself_hands_over(locks: LockManager, client: redis.Redis):
     lock = locks.acquire("x")
     place = ["next", "x lock:x", 60_000, 0, 60_000, "", "party"]
-    assert Scripts(client)("lock/acquire", ["test:"], place).startswith("waiting")
+    assert StepCaller(client)("lock/acquire", ["test:"], place).startswith("waiting")
 
     lock.release()
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from coordination.backend import library
 from coordination.backend.embedded import EmbeddedServer
-from coordination.backend.scripts import source
 from coordination.errors import CoordinationError, LockLost, LockTimeout, StaleFence, Unreachable, Unusable
 from coordination.locks import Lock, LockManager
 from coordination.settings import Settings
@@ -175,7 +175,7 @@ def test_a_waiter_keeps_its_turn_where_redis_forgot_everything(locks: LockManage
 
 
 DENIED = {
-    "no steps": ["-evalsha"],
+    "no steps": ["-fcall"],
     "no keys": ["resetkeys"],
     "no writing": ["-@write"],
     "no blocking": ["-blpop"],
@@ -198,7 +198,8 @@ def test_a_redis_that_denies_us_something_is_unusable_and_nothing_weaker_is_done
     assert client.get("test:lock:x") == held.token
 
 
-COMMANDS = sorted(set(re.findall(r"call\('(\w+)'", source("lock/acquire"))))
+LOCKS = ("lock/_lock", "lock/_queue", "lock/acquire")
+COMMANDS = sorted(set(re.findall(r"call\('(\w+)'", "".join(map(library._read, LOCKS)))))
 ASKS = {
     "alone": lambda locks, name: locks.acquire(name, wait=ONCE, keep=False),
     "several": lambda locks, name: locks.acquire_many([name, f"{name}-too"], wait=ONCE, keep=False),

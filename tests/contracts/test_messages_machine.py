@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from coordination.backend import scripts
+from coordination.backend import library
 from coordination.backend.client import Profile, connect
 from coordination.backend.keys import LUA_NAMES
 from coordination.errors import NotFound
@@ -365,19 +365,18 @@ class AnyHistory(RuleBasedStateMachine):
 @pytest.fixture
 def our_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The steps ask us for the time. What was read of them before is read again, and afterwards once more."""
-    shared = scripts._shared
+    read = library._read
     ours = f"call('MGET', '{CLOCK[0]}', '{CLOCK[1]}')"
     with monkeypatch.context() as patch:
-        patch.setattr(scripts, "_shared", lambda room: [text.replace("call('TIME')", ours) for text in shared(room)])
+        patch.setattr(library, "_read", lambda name: read(name).replace("call('TIME')", ours))
         forget_the_steps()
-        for step in ("message/send", "inbox/take", "inbox/ack"):
-            assert ours in scripts.source(step), "it has the time from elsewhere"
+        assert library.source("20261122").count(ours) == 1, "it has the time from elsewhere"
         yield
     forget_the_steps()
 
 
 def forget_the_steps() -> None:
-    for read in (scripts.source, scripts.digest):
+    for read in (library._body, library.digest, library.function):
         read.cache_clear()
 
 

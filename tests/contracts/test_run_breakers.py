@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.models import OnFailure, Strategy
 from coordination.runs.records import Grant, Result, TodoState
 from coordination.runs.store import RunStore
@@ -366,7 +366,7 @@ def test_what_undoes_a_todo_asks_and_counts_like_any_other(runs, store: RunStore
 
 
 def script(store: RunStore, step: str, *args: str | int) -> str:
-    return Scripts(store.redis)(f"breaker/{step}", [store.keys.breakers.head], args)
+    return StepCaller(store.redis)(f"breaker/{step}", [store.keys.breakers.head], args)
 
 
 def trip_by_script(store: RunStore) -> None:

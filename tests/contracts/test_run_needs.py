@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.models import OnFailure, Strategy
 from coordination.runs.maintenance.expiry import forget
 from coordination.runs.store import RunStore
@@ -36,11 +36,11 @@ def sweep(run: Harness, todos, needs, *, capacities=None, slots=1, **how) -> Har
 def somebody(store: RunStore, want: str, *, request: str = "somebody", ttl_ms: int = 3_600_000) -> str:
     """A user of the library, in one try."""
     args = [request, want, ttl_ms, 0, 0, "", request, *SOMEBODY]
-    return Scripts(store.redis)("lock/acquire", [store.keys.locks.head], args).split()[0]
+    return StepCaller(store.redis)("lock/acquire", [store.keys.locks.head], args).split()[0]
 
 
 def gives_back(store: RunStore, request: str = "somebody") -> None:
-    assert Scripts(store.redis)("lock/release", [store.keys.locks.head], [request, request]) == 1
+    assert StepCaller(store.redis)("lock/release", [store.keys.locks.head], [request, request]) == 1
 
 
 def left_behind(store: RunStore) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import digest
+from coordination.backend.library import function
 from coordination.models import Strategy
 from coordination.runs.maintenance.stuck import CONFIRM_S, LONGEST_S, LOOK_S, QUIET_S, StuckWatch
 from coordination.runs.store import RunStore
@@ -219,7 +219,7 @@ def test_a_stuck_run_is_told_the_next_time_where_redis_did_not_answer(
     assert [look(watch, run, at) for at in (0, QUIET_S)] == [[], []]
 
     with monkeypatch.context() as patched:
-        patched.setattr(run.store.redis, "evalsha", unanswered_at("run/report_stuck", run.store.redis.evalsha))
+        patched.setattr(run.store.redis, "fcall", unanswered_at("run/report_stuck", run.store.redis.fcall))
         with pytest.raises(redis.TimeoutError):
             look(watch, run, QUIET_S + CONFIRM_S)
 
@@ -230,10 +230,10 @@ def test_a_stuck_run_is_told_the_next_time_where_redis_did_not_answer(
 def unanswered_at(step: str, plain: Callable[..., Any]) -> Callable[..., Any]:
     """Whatever is asked is answered but this step."""
 
-    def ask(sha: str, *words: Any) -> Any:
-        if sha == digest(step):
+    def ask(name: str, *words: Any) -> Any:
+        if name == function(step):
             raise redis.TimeoutError("no answer")
-        return plain(sha, *words)
+        return plain(name, *words)
 
     return ask
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from coordination.backend.keys import Keys
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.locks import LockManager
 from coordination.locks.sweeper import Sweeper
 from tests.waiting import until
@@ -28,7 +28,7 @@ def sweeper(client: redis.Redis) -> Iterator[Sweeper]:
 
 def asks(client: redis.Redis, request: str, want: str, *, ttl_ms: int = HOUR_MS, kind: str = "") -> str:
     args = [request, want, ttl_ms, 0, HOUR_MS, "", f"party of {request}", "kind", kind]
-    return Scripts(client)("lock/acquire", [KEYS.head], args).split()[0]
+    return StepCaller(client)("lock/acquire", [KEYS.head], args).split()[0]
 
 
 def dies(client: redis.Redis, request: str, *held: str) -> None:

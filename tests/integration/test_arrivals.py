@@ -198,7 +198,7 @@ def test_a_bundle_that_is_damaged_on_its_way_is_a_sentence(world: World):
 
     told = b.told(run, "T2")["T1"]
     assert told["path"] is None
-    assert told["why"].startswith(f"up: the bundle of {commit[:12]} is of no use: git bundle in ")
+    assert told["why"].startswith(f"up: the bundle of {commit[:12]} cannot be used: git bundle in ")
     assert "\n" not in told["why"]
 
 
@@ -229,7 +229,7 @@ def test_a_run_that_is_taken_up_where_its_commit_cannot_be_had_says_why(world: W
     a.do(first, "T1", "up")
     second = world.run({"T3": "up"}, **works("T3"))
     world.take_up(first, second)
-    assert b.parts.attempts.carry_out(second, "T3", 1, "up").kind is TaskResultKind.FAILED
+    assert b.parts.deliveries.handle(second, "T3", 1, "up").kind is TaskResultKind.FAILED
 
     why = b.parts.store.redis.hget(b.parts.keys.run(second).facts, "T3 error")
     assert f"commit {tip(mine, first)}, where the run stands, is not in " in why
@@ -242,7 +242,7 @@ def test_what_a_retry_begins_with_is_carried_with_all_that_was_mended_since(worl
     todos = {"T1": "up", "T2": ("up", ["T1"]), "T3": ("down", ["T2"])}
     first = world.run(todos, T2={"action": "exit 1", "retry": {"attempts": 1}}, **works("T1"), **reads("T3"))
     a.do(first, "T1", "up")
-    assert a.parts.attempts.carry_out(first, "T2", 1, "up").kind is TaskResultKind.FAILED
+    assert a.parts.deliveries.handle(first, "T2", 1, "up").kind is TaskResultKind.FAILED
     store = a.parts.store
     store.cancel(first, "the manual todo is of no interest here")
     (mine / "mended").write_text("on main\n")

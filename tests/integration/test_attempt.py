@@ -14,12 +14,13 @@ from coordination.runs.records import Grant, RunBrief, TodoSpec
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
-from workers.app import Container, WorkerConfig
+from workers.app import Container
 from workers.attempt import Attempt
 from workers.attempt_environment import AttemptEnvironment
+from workers.config import WorkerConfig
 from workers.logs import Log
 from workers.outcome import AttemptOutcome, OutcomeKind, TaskResult, TaskResultKind
-from workers.tasks import _verdict
+from workers.tasks import task_result
 from workers.workspace.git import git
 
 ANN = ("user.name=Ann", "user.email=ann@example.org")
@@ -85,7 +86,7 @@ def test_an_output_that_cannot_be_read_is_refused_with_the_reason(state: Path, l
     code = f"import os; path = os.environ['COORD_OUTPUT']; {leave}"
     concluded = attempt(state, {"type": "shell", "run": [sys.executable, "-c", code]})
 
-    assert concluded.word is OutcomeKind.REFUSED
+    assert concluded.kind is OutcomeKind.REFUSED
     assert "COORD_OUTPUT" in concluded.why
 
 
@@ -93,7 +94,7 @@ def test_a_context_of_any_text_that_json_can_say_is_handed_on(state: Path):
     read = "import json, os; assert json.load(open(os.environ['COORD_CONTEXT'])) == {'output': '\\ud800 é'}"
     concluded = attempt(state, {"type": "shell", "run": [sys.executable, "-c", read]}, {"output": "\ud800 é"})
 
-    assert concluded == AttemptOutcome(word=OutcomeKind.SUCCEEDED, exit_code=0)
+    assert concluded == AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
 
 
 def test_a_folder_that_cannot_be_written_is_the_todos_own_failure_and_tried_again(state: Path):
@@ -101,7 +102,7 @@ def test_a_folder_that_cannot_be_written_is_the_todos_own_failure_and_tried_agai
     (state / "tmp").write_text("a file where the folder should be")
     concluded = attempt(state, "true")
 
-    assert (concluded.word, concluded.blame) == (OutcomeKind.FAILED, "worker")
+    assert (concluded.kind, concluded.blame) == (OutcomeKind.FAILED, "worker")
     assert str(state / "tmp") in concluded.why
 
 
@@ -112,7 +113,7 @@ def test_what_git_says_of_a_file_whose_name_is_no_utf8_is_told_all_the_same(stat
     git("commit", "--quiet", "--allow-empty", "-m", "1", cwd=checkout, settings=ANN)
     concluded = attempt(state, CONFLICT)
 
-    assert (concluded.word, concluded.blame) == (OutcomeKind.REFUSED, "")
+    assert (concluded.kind, concluded.blame) == (OutcomeKind.REFUSED, "")
     assert "a merge with conflicts in f?" in concluded.why
 
 
@@ -124,11 +125,11 @@ def test_who_is_to_blame_for_a_failure_is_the_worker_until_the_todos_command_has
 
     assert attempt(state, "exit 7").blame == ""
     prepared = attempt(state, "true", prepare="exit 3")
-    assert (prepared.word, prepared.why, prepared.blame) == (OutcomeKind.FAILED, "prepare: exit code 3", "worker")
+    assert (prepared.kind, prepared.why, prepared.blame) == (OutcomeKind.FAILED, "prepare: exit code 3", "worker")
 
     (checkout / ".git" / "config").write_text("[no configuration")
     refused = attempt(state, "true")
-    assert (refused.word, refused.blame) == (OutcomeKind.REFUSED, "worker")
+    assert (refused.kind, refused.blame) == (OutcomeKind.REFUSED, "worker")
 
 
 def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_not_repeated_for_ever(state: Path):
@@ -143,7 +144,7 @@ def test_a_prepare_that_deletes_the_git_file_resets_no_repository_above_and_is_n
 
     concluded = attempt(state, "true", prepare="rm .git")
 
-    assert (concluded.word, concluded.limited) == (OutcomeKind.HINDERED, True)
+    assert (concluded.kind, concluded.limited) == (OutcomeKind.HINDERED, True)
     assert (state.parent / "file").read_text() == "uncommitted"
 
 
@@ -182,7 +183,7 @@ def test_a_todo_that_lost_its_lease_while_it_worked_leaves_no_commit(redis_url: 
     action = {"T": {"action": {"type": "shell", "run": [sys.executable, "-c", code]}}}
     run_id, _ = submit(parts.store, graph(todos, **action), ecosystem(todos, **action), Settings(), order())
 
-    assert parts.attempts.carry_out(run_id, "T", 1, "r1") == TaskResult(TaskResultKind.LATER, "its lease was lost")
+    assert parts.deliveries.handle(run_id, "T", 1, "r1") == TaskResult(TaskResultKind.LATER, "its lease was lost")
     parts.close()
 
     assert git("rev-parse", f"coord/{run_id}", cwd=checkout) == git("rev-parse", "main", cwd=checkout)
@@ -201,7 +202,7 @@ def test_a_todo_whose_records_are_damaged_is_left_to_the_reaper_and_named_in_one
     parts.redis.delete(state)
     parts.redis.set(state, "no hash")
 
-    assert _verdict(parts.attempts, run_id, "T", 1, "r1").kind is TaskResultKind.LATER
+    assert task_result(parts.deliveries, run_id, "T", 1, "r1").kind is TaskResultKind.LATER
     parts.close()
 
     told = [record for record in caplog.records if record.name == "workers.tasks"]

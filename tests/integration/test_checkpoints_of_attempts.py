@@ -12,7 +12,8 @@ from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.acceptance.gate import Gate
 from tests.plans import ecosystem, graph, order
-from workers.app import Container, WorkerConfig
+from workers.app import Container
+from workers.config import WorkerConfig
 
 TODOS = {"A": "r1"}
 
@@ -45,7 +46,7 @@ def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: Contai
         return found
 
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(parts.attempts.carry_out, run_id, "A", 1, "r1")
+        first = pool.submit(parts.deliveries.handle, run_id, "A", 1, "r1")
         whole.wait()
         assert known() is None
         parts.leases.run_once()
@@ -61,10 +62,10 @@ def test_it_is_carried_by_heartbeats_and_by_the_end_of_the_attempt(parts: Contai
     assert known() == '{"n":2}'
 
     parts.store.fire(run_id, "A")
-    parts.attempts.carry_out(run_id, "A", 2, "r1")
+    parts.deliveries.handle(run_id, "A", 2, "r1")
     assert known() == '{"n":2}', "the second attempt wrote nothing"
     parts.store.fire(run_id, "A")
-    parts.attempts.carry_out(run_id, "A", 3, "r1")
+    parts.deliveries.handle(run_id, "A", 3, "r1")
 
     assert parts.store.status(run_id) == "succeeded"
     assert parts.redis.hgetall(keys.output) == {"A": '{"n":2}'}

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ import redis
 from redis.client import Pipeline
 
 from coordination.backend.client import Profile, connect
+from coordination.background import BackgroundService
 from coordination.broker.celery_app import make_app
 from coordination.errors import Conflict, NotAllowed, NotFound, Unreachable
 from coordination.models import Repo
@@ -31,7 +31,6 @@ from tests.contracts.carrier import BAD, Harness
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.app import Service
 from workers.cleanup.jobs import AutoCleanup, CleanupJobs
 from workers.notifications import Callbacks, Notifications
 from workers.workspace.lock import LockRequest
@@ -41,7 +40,7 @@ FORGOTTEN_RUN = "20200101-120000-abcd"
 
 
 class Machine:
-    """A host with a repository `r1`, and a worker on it that does errands."""
+    """A host with a repository `r1`, and a worker on it that does cleanup jobs."""
 
     def __init__(self, folder: Path, store: RunStore, url: str, host: str = "h1") -> None:
         self.store = store
@@ -51,7 +50,7 @@ class Machine:
         git(self.repo, "commit", "-q", "--allow-empty", "-m", "first")
         self.host = host
         self.client = connect(url, Profile.WORKER)
-        self.services: list[Service] = []
+        self.services: list[BackgroundService] = []
         self.board = CleanupQueue(store.redis, store.keys)
 
     def work(self, worker_id: str = "w1") -> CleanupJobs:
@@ -59,19 +58,18 @@ class Machine:
         worker = self._worker(worker_id)
         self.store.redis.zadd(self.store.keys.workers, {worker.id: self.store.now_ms()})
         self.store.redis.set(self.store.keys.worker(worker.id), worker.model_dump_json())
-        errands = self.errands(worker_id)
-        told = Callbacks(beat=lambda: None, look=errands.look, say=lambda run, line: None)
+        jobs = self.cleanup_jobs(worker_id)
+        told = Callbacks(beat=lambda: None, look=jobs.wake, say=lambda run, line: None)
         mail = Notifications(self.client, Settings(namespace="test"), worker, told)
-        mail.sign_on()
-        for service in (errands, mail):
+        mail.subscribe()
+        for service in (jobs, mail):
             service.start()
             self.services.append(service)
-        return errands
+        return jobs
 
-    def errands(self, worker_id: str) -> CleanupJobs:
+    def cleanup_jobs(self, worker_id: str) -> CleanupJobs:
         """Of a worker of this host; not started."""
-        config: Any = SimpleNamespace(state=self.state, places={"r1": self.repo})
-        return CleanupJobs(self.board, self._worker(worker_id), config)
+        return CleanupJobs(self.board, self._worker(worker_id), self.state, {"r1": self.repo})
 
     def _worker(self, worker_id: str) -> Worker:
         return Worker(id=f"{worker_id}@{self.host}", host=self.host, pid=1, version="0", repos=("r1",), jobs=1)
@@ -111,7 +109,7 @@ class Machine:
     def stop(self) -> None:
         for service in reversed(self.services):
             service.stop()
-        until(lambda: not any(thread.name == "errands" for thread in threading.enumerate()))
+        until(lambda: not any(thread.name == "cleanup" for thread in threading.enumerate()))
         self.client.close()
 
 
@@ -389,8 +387,8 @@ def test_a_worker_whose_answer_was_not_heard_gives_it_again_with_what_it_has_rem
     run = machine.run()
     machine.stop()
     board = CleanupQueue(store.redis, store.keys)
-    errands = machine.errands("w2")
-    board.hang(CleanupJob(id="e1", until_ms=store.now_ms() + 60_000, remove=True, branches=False))
+    jobs = machine.cleanup_jobs("w2")
+    board.post(CleanupJob(id="e1", until_ms=store.now_ms() + 60_000, remove=True, branches=False))
     plain, asked = Pipeline.execute, []
 
     def unheard(pipeline: Pipeline, *args: Any, **options: Any) -> Any:
@@ -402,14 +400,14 @@ def test_a_worker_whose_answer_was_not_heard_gives_it_again_with_what_it_has_rem
     with monkeypatch.context() as patched:
         patched.setattr(Pipeline, "execute", unheard)
         with pytest.raises(redis.TimeoutError):
-            errands.run_once()
+            jobs.run_once()
     assert not machine.path(run).exists()
-    assert [errand.id for errand in errands.run_once()] == ["e1"]
+    assert [errand.id for errand in jobs.run_once()] == ["e1"]
 
     (answer,) = board.answers("e1").values()
     assert answer.done
     assert Kind.WORKTREE in {remnant.kind for remnant in answer.found if remnant.gone}
-    assert errands.run_once() == []
+    assert jobs.run_once() == []
 
 
 def test_a_host_that_is_gone_is_named_with_what_it_may_still_have(
@@ -463,7 +461,7 @@ def test_a_restricted_worker_is_told_and_tells_of_its_own_repositories_alone(
     errand = CleanupJob(
         id="1", until_ms=store.now_ms() + 60_000, tips={FORGOTTEN_RUN: {"r1": "a" * 40, "r2": "b" * 40}}
     )
-    CleanupQueue(store.redis, store.keys).hang(errand)
+    CleanupQueue(store.redis, store.keys).post(errand)
     found = Artifact(run=FORGOTTEN_RUN, kind=Kind.BRANCH, repo="r2", path="/somewhere")
     answer = {"errand_id": "1", "worker_id": "w1@h1", "answer": Answer(host="h1", found=(found,)).model_dump()}
 
@@ -483,7 +481,7 @@ def test_an_errand_cannot_name_a_folder_outside_of_the_state_folder(
     errand = CleanupJob(id="x", until_ms=store.now_ms() + 60_000, remove=True).model_dump(mode="json")
     store.redis.hset(store.keys.errands, "x", json.dumps({**errand, "runs": [run]}))
 
-    assert machine.errands("w9").run_once() == []
+    assert machine.cleanup_jobs("w9").run_once() == []
     assert (tmp_path / "precious" / "logs").is_dir()
 
 

@@ -96,7 +96,7 @@ def test_hooks_run_as_git_runs_them_in_the_worktree_and_in_the_todos_environment
     done = bench.attempt(env={"MINE": "m"})
 
     where = bench.folder / "state" / "worktrees" / "R" / "api"
-    assert done.word is OutcomeKind.SUCCEEDED
+    assert done.kind is OutcomeKind.SUCCEEDED
     names = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit")
     assert ran.read_text().splitlines() == [f"{name} {where} T [] m" for name in names]
     assert "told by pre-commit" in bench.log
@@ -108,7 +108,7 @@ def test_a_hook_that_refuses_fails_the_todo_and_nothing_stays_on_the_branch(benc
 
     refused = bench.attempt()
 
-    assert (refused.word, refused.exit_code, refused.blame, refused.tip) == (OutcomeKind.FAILED, 1, "", "")
+    assert (refused.kind, refused.exit_code, refused.blame, refused.tip) == (OutcomeKind.FAILED, 1, "", "")
     assert refused.failure is not None, "its retry policy may try it again"
     assert refused.failure.exit_code == 1
     assert "line 3 is too long" in bench.log
@@ -118,7 +118,7 @@ def test_a_hook_that_refuses_fails_the_todo_and_nothing_stays_on_the_branch(benc
 def test_a_hook_that_hangs_is_ended_by_the_todos_timeout(bench: Bench):
     bench.hook("commit-msg", "sleep 600")
 
-    assert bench.attempt(timeout="1s").word is OutcomeKind.FAILED
+    assert bench.attempt(timeout="1s").kind is OutcomeKind.FAILED
     assert "timeout after 1 s" in bench.log
 
 
@@ -129,7 +129,7 @@ def test_what_a_hook_has_reformatted_is_in_the_commit(bench: Bench, adds: bool):
 
     done = bench.attempt()
 
-    assert done.word is OutcomeKind.SUCCEEDED, bench.log
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
     assert git(bench.checkout, "show", f"{done.tip}:code") == "ONE\nTWO"
     assert git(bench.checkout, "show", f"{done.tip}:new") == "new"
     assert git(bench.checkout, "rev-list", "--count", f"main..{done.tip}") == "1"
@@ -138,7 +138,7 @@ def test_what_a_hook_has_reformatted_is_in_the_commit(bench: Bench, adds: bool):
 def test_a_hook_that_takes_the_trailers_away_is_refused(bench: Bench):
     bench.hook("commit-msg", 'echo short > "$1"')
 
-    assert bench.attempt().word is OutcomeKind.REFUSED
+    assert bench.attempt().kind is OutcomeKind.REFUSED
     assert git(bench.checkout, "rev-parse", "coord/R") == git(bench.checkout, "rev-parse", "main")
 
 
@@ -147,7 +147,7 @@ def test_skipped_hooks_are_told_in_the_log(bench: Bench):
     bench.hook("commit-msg", "exit 1")
     bench.brief = BRIEF.model_copy(update={"commit_hooks": "skip"})
 
-    assert bench.attempt().word is OutcomeKind.SUCCEEDED
+    assert bench.attempt().kind is OutcomeKind.SUCCEEDED
     assert "commit_hooks is skip" in bench.log
 
 
@@ -168,11 +168,11 @@ def test_a_commit_is_signed_with_the_ssh_key_that_git_is_told_of(bench: Bench):
 
     done = bench.attempt()
 
-    assert done.word is OutcomeKind.SUCCEEDED, bench.log
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
     assert bench.said("%G? %GS %an %ae %cn", done.tip) == "G ann Ann ann@example.org Ann"
 
     key.unlink()
-    assert bench.attempt("echo three >> code", done.tip).word is OutcomeKind.FAILED, "unsigned is not what git was told"
+    assert bench.attempt("echo three >> code", done.tip).kind is OutcomeKind.FAILED, "unsigned is not what git was told"
 
 
 def test_the_message_is_worded_by_the_setting_and_trailers_name_what_made_it(bench: Bench):
@@ -201,7 +201,7 @@ def test_a_cherry_pick_that_the_todo_left_gives_the_commit_neither_its_author_no
 
     done = bench.attempt(pick)
 
-    assert done.word is OutcomeKind.SUCCEEDED, bench.log
+    assert done.kind is OutcomeKind.SUCCEEDED, bench.log
     assert bench.said("%an %s", done.tip) == "coord T: Raise the minimum"
     assert replace(done, tip="").since
 

@@ -146,7 +146,7 @@ def test_an_attempt_ends_while_as_many_wait_for_a_compute_as_have_a_place(
         waiting = [dialled(told) for _ in range(5)]
         for client in waiting[:4]:
             client.sendall(told.token.encode() + compute)
-        until(lambda: of_a._places._value == 0 and of_a._readers._value == context_socket.READERS)
+        until(lambda: of_a._free._value == 0 and of_a._readers._value == context_socket.READERS)
 
         leaving = threading.Thread(target=of_a.__exit__, daemon=True)
         leaving.start()

@@ -93,7 +93,7 @@ def test_a_todo_costs_as_many_commands_whatever_the_plans_size(client: redis.Red
         )
 
     assert spent[0] == spent[1]
-    assert spent[0]["evalsha"] == 2
+    assert spent[0]["fcall"] == 2
     assert not any(spent[0].get(name) for name in ALL_OF_IT)
 
 
@@ -148,7 +148,8 @@ import sys
 from pathlib import Path
 from coordination.settings import Settings
 from workers import __main__, pool
-from workers.app import WorkerConfig, Container
+from workers.app import Container
+from workers.config import WorkerConfig
 parts = Container(WorkerConfig(redis_url="redis://localhost", settings=Settings(), places={"r": Path()}, jobs=1, state=Path()))
 parts.registered(), parts.services
 print(*{name.partition(".")[0] for name in sys.modules})

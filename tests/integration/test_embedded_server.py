@@ -18,9 +18,10 @@ import pytest
 import redis
 
 from coordination.backend import embedded
-from coordination.backend.daemon import Record, alive, start_time
+from coordination.backend.daemon import Record, alive
 from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import CoordinationError, Unreachable
+from coordination.processes import start_time
 from coordination.settings import Settings
 from tests.waiting import until
 
@@ -330,7 +331,7 @@ def test_a_starter_killed_before_the_record_is_written_leaves_nobody_behind(tmp_
 import os, sys
 from pathlib import Path
 from coordination.backend import daemon
-daemon.write_private = lambda *_: os.kill(os.getpid(), 9)
+daemon.replace_file = lambda *_, **_how: os.kill(os.getpid(), 9)
 daemon.Daemon(Path(sys.argv[1]), "orphan").start(["touch", sys.argv[1] + "/ran"])
 """
     ended = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)

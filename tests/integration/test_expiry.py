@@ -9,12 +9,12 @@ from unittest.mock import Mock
 
 import pytest
 
+from coordination import files
 from coordination.backend.client import Profile, connect
 from coordination.broker.celery_app import make_app
 from coordination.cache.contexts import Cache
 from coordination.cache.names import Scope
 from coordination.runs.dispatch import Dispatcher
-from coordination.runs.export import file
 from coordination.runs.export.adoption import adopt
 from coordination.runs.export.file import load
 from coordination.runs.export.shelf import RunArchiver
@@ -156,7 +156,7 @@ def test_a_run_is_exported_before_it_is_forgotten_and_can_be_imported_again(
         store, Dispatcher(make_app(redis_url, store.keys, settings), store), settings, label="me"
     )
 
-    (tmp_path / f".{run.run_id}.json.gz.abc.part").write_text("left by who was killed while it was written")
+    (tmp_path / f".{run.run_id}.json.gz.coord-abc.tmp").write_text("left by who was killed while it was written")
     assert keeper.run_once().forgotten == []
     until(lambda: list(tmp_path.glob("*.json.gz")))
     expiry = Expiry(store, NOTHING, shelf := RunArchiver(store, tmp_path))
@@ -179,7 +179,7 @@ def test_a_run_that_cannot_be_exported_is_not_forgotten_until_it_can(
     if trouble != "folder missing":
         folder.mkdir()
     if trouble == "folder full":
-        monkeypatch.setattr(file.os, "fsync", full)
+        monkeypatch.setattr(files.os, "fsync", full)
     if trouble == "records damaged":
         store.redis.set(keys.output, "no hash")
     expiry = Expiry(store, NOTHING, RunArchiver(store, folder, again_after_s=0))

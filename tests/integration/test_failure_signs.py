@@ -13,7 +13,8 @@ from coordination.runs.submission.submit import submit
 from coordination.runs.views.run_view import RunReader
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
-from workers.app import Container, WorkerConfig
+from workers.app import Container
+from workers.config import WorkerConfig
 from workers.outcome import KEPT_BYTES
 
 SLOW = {"delay": "1h", "max_delay": "1h", "jitter": "none"}
@@ -35,7 +36,7 @@ def carried_out(parts: Container, command: str, retry: dict[str, Any], **fields:
     """The todo after its first attempt, and its log."""
     more = {"T": {"action": command, "workspace": "in-place", "retry": SLOW | retry, **fields}}
     run_id, _ = submit(parts.store, graph({"T": "r1"}, **more), ecosystem({"T": "r1"}, **more), Settings(), order())
-    parts.attempts.carry_out(run_id, "T", 1, "r1")
+    parts.deliveries.handle(run_id, "T", 1, "r1")
     view = RunReader(parts.store.redis, parts.store.keys).read(run_id)
     log = parts.store.redis.xrange(parts.store.keys.run(run_id).log("T"))
     return view.todos[0], "".join(piece["text"] for _, piece in log)
@@ -89,7 +90,7 @@ def test_a_pattern_that_backtracks_for_ever_is_given_up_and_said_to_be(parts: Co
     todo, log = carried_out(parts, "printf 'x%.0s' $(seq 60); exit 1", {"stop_on": [endless]})
 
     assert todo.state == "retrying"
-    assert "looking for '(x+x+)+y' in the output takes for ever: make the pattern simpler" in log
+    assert "the search for '(x+x+)+y' in the output takes too long: make the pattern simpler" in log
 
 
 def test_what_is_refused_is_never_tried_again_whatever_it_shows(parts: Container):

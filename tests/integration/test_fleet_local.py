@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from coordination.backend import daemon
-from coordination.backend.daemon import alive, start_time
+from coordination.backend.daemon import alive
 from coordination.errors import CoordinationError, Unreachable, UsageError
 from coordination.operations import local as local_module
 from coordination.operations import supervision
@@ -27,6 +27,7 @@ from coordination.operations.folder import state_folder
 from coordination.operations.local import Local, Stopped
 from coordination.operations.supervision import FILE, LIMIT, Restart
 from coordination.operations.users import Need
+from coordination.processes import start_time
 from coordination.settings import Settings
 from tests.waiting import until
 
@@ -427,11 +428,11 @@ def test_a_disk_that_fills_up_on_the_way_is_named_and_leaves_nothing_running(
     sweep.ensure_server()
     server = sweep.server.running()
 
-    def full(path: Path, text: str) -> None:
+    def full(path: Path, content: bytes, *, durable: bool) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(daemon, "write_private", full)
+        patch.setattr(daemon, "replace_file", full)
         with pytest.raises(CoordinationError, match="No space left on device"):
             sweep.ensure_worker()
 

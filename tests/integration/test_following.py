@@ -13,7 +13,7 @@ from coordination.backend.embedded import EmbeddedServer
 from coordination.errors import Unreachable, Unusable
 from coordination.messages.bus import MessageBus
 from coordination.messages.live import BEGINNING, Following
-from coordination.messages.outage import delay_s
+from coordination.retry import delay_s
 from coordination.runs.store import RunStore
 from coordination.runs.views.pictures import gantt
 from coordination.runs.views.progress import follow

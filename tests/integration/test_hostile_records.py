@@ -154,7 +154,7 @@ def test_a_rollback_deletes_nothing_where_somebody_says_that_it_was_pushed(scene
     store.rollback(scene.run, "lena", "asked by lena")
     grant = store.claim(scene.run, "T1", 2, worker="w", host=scene.a.parts.worker.host, lease=world.settings.lease_ttl)
     assert grant.grant is not None
-    CommitTransfer(scene.a.parts.bundles, scene.a.parts.config).withdraw(grant.grant, [scene.run])
+    CommitTransfer(scene.a.parts.bundles, scene.a.parts.config, scene.a.parts.served).withdraw(grant.grant, [scene.run])
 
     assert git(elsewhere, "for-each-ref", "--format=%(refname)") == f"refs/heads/coord/{scene.run}"
 
@@ -163,6 +163,6 @@ def test_a_tip_in_redis_that_is_an_option_of_git_is_refused(scene: Scene, world:
     store = scene.a.parts.store
     run = world.run({"T2": "up"}, **works("T2"))
     store.redis.hset(store.keys.run(run).tips, "up", "--output=pwned")
-    scene.a.parts.attempts.carry_out(run, "T2", 1, "up")
+    scene.a.parts.deliveries.handle(run, "T2", 1, "up")
 
     assert "is no commit" in store.redis.hget(store.keys.run(run).facts, "T2 error")

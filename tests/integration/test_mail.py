@@ -42,7 +42,8 @@ class Colleague:
             if restricted
             else Notifications(self._client, SETTINGS, self.worker, told)
         )
-        self.mail.sign_on()
+        if isinstance(self.mail, Notifications):
+            self.mail.subscribe()
         self.mail.start()
         # What is only said, and kept nowhere, is heard by who listens already.
         channel = self.bus.steps.keys.mail(f"worker:{self.worker.id}")
@@ -134,7 +135,7 @@ def test_who_may_read_no_inbox_hears_that_there_is_something(run: Harness, restr
 def test_every_worker_is_told_that_there_is_an_errand(
     store: RunStore, one: Colleague, other: Colleague, restricted: Colleague
 ):
-    CleanupQueue(store.redis, store.keys).hang(CleanupJob(id="1", until_ms=store.now_ms() + 60_000))
+    CleanupQueue(store.redis, store.keys).post(CleanupJob(id="1", until_ms=store.now_ms() + 60_000))
 
     assert [who.next() for who in (one, other, restricted)] == [("look",)] * 3
 
@@ -158,7 +159,7 @@ def test_what_is_said_between_sign_on_and_start_is_received(run: Harness, redis_
         Worker(id="new@h", host="h", pid=1, version="0", repos=("r2",), jobs=1),
         Callbacks(beat=lambda: told.put("beat"), look=lambda: None, say=lambda run, line: None),
     )
-    mail.sign_on()
+    mail.subscribe()
     run.store.claim(run.run_id, "B", 1, worker="new@h", host="h", lease=SETTINGS.lease_ttl)
     run.store.cancel(run.run_id, "lena@there")
     mail.start()

@@ -16,7 +16,8 @@ from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.app import Container, WorkerConfig
+from workers.app import Container
+from workers.config import WorkerConfig
 from workers.outcome import TaskResult, TaskResultKind
 
 TODOS = {"A": "r1", "B": ("r2", ["A"])}
@@ -50,10 +51,10 @@ def test_a_todo_claimed_before_older_data_came_back_does_not_begin_without_its_p
     run_id, _ = submit(parts.store, graph(TODOS, **action), declared, Settings(), order())
     redis = parts.bundle_redis  # not decoded
     older = {key: redis.dump(key) for key in redis.scan_iter()}
-    assert parts.attempts.carry_out(run_id, "A", 1, "r1") == TaskResult(TaskResultKind.DONE)
+    assert parts.deliveries.handle(run_id, "A", 1, "r1") == TaskResult(TaskResultKind.DONE)
 
     verdicts: list[TaskResult] = []
-    claimed = threading.Thread(target=lambda: verdicts.append(parts.attempts.carry_out(run_id, "B", 1, "r2")))
+    claimed = threading.Thread(target=lambda: verdicts.append(parts.deliveries.handle(run_id, "B", 1, "r2")))
     claimed.start()
     until(prepared.exists)
     redis.flushall()
@@ -65,5 +66,5 @@ def test_a_todo_claimed_before_older_data_came_back_does_not_begin_without_its_p
     assert [verdict.kind for verdict in verdicts] == [TaskResultKind.LATER]
     assert not seen.exists(), seen.read_text()
     for todo, repo in (("A", "r1"), ("B", "r2")):
-        assert parts.attempts.carry_out(run_id, todo, 1, repo) == TaskResult(TaskResultKind.DONE)
+        assert parts.deliveries.handle(run_id, todo, 1, repo) == TaskResult(TaskResultKind.DONE)
     assert [one["output"] for one in json.loads(seen.read_text())["predecessors"]] == [{"x": 1}]

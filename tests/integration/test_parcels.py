@@ -124,7 +124,7 @@ def test_a_todo_never_reads_work_of_another_todo_that_is_in_no_commit(world: Wor
     run = world.run(todos, FAILS=fails, **works("T1", "T2"), **reads("R", "S"))
     a.do(run, "T1", "up")
     commit = tip(mine, run)
-    assert a.parts.attempts.carry_out(run, "FAILS", 1, "up").kind is TaskResultKind.FAILED
+    assert a.parts.deliveries.handle(run, "FAILS", 1, "up").kind is TaskResultKind.FAILED
     assert (a.state / "worktrees" / run / "up" / "fix").exists()
     a.do(run, "R", "down")
     a.do(run, "T2", "up")
@@ -213,7 +213,7 @@ def test_a_todo_whose_predecessor_could_not_be_carried_waits_for_it_and_goes_on_
     a.do(run, "T1", "up")
     redis, facts, store = b.parts.redis, b.parts.keys.run(run).facts, b.parts.store
 
-    assert b.parts.attempts.carry_out(run, "T2", 1, "down").kind is TaskResultKind.LATER
+    assert b.parts.deliveries.handle(run, "T2", 1, "down").kind is TaskResultKind.LATER
     assert redis.hget(b.parts.keys.run(run).state, "T2") == "parked"
     assert redis.hget(facts, "T2 waits_for").startswith("T1, whose work is not on this host: up: ")
     assert (redis.hget(facts, "T2 tries"), store.redis.llen(b.parts.keys.breakers.failures("repo:down"))) == (None, 0)

@@ -84,7 +84,7 @@ class Scene:
         """The todo's next delivery; what it waited for is over."""
         if self.state == "parked":
             self.host.parts.dispatcher.follow(self.store.fire(self.run, "A"))
-        return self.host.parts.attempts.carry_out(self.run, "A", int(self.fact("attempt") or 1), "up")
+        return self.host.parts.deliveries.handle(self.run, "A", int(self.fact("attempt") or 1), "up")
 
     def is_held_up(self, words: str) -> None:
         assert (self.state, self.fact("tries"), self.fact("attempt")) == ("parked", "", "1")

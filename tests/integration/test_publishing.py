@@ -280,7 +280,7 @@ def test_an_attempt_that_wakes_up_after_another_worker_did_the_todo_is_refused_t
     hook.chmod(0o755)
     verdicts: list[TaskResultKind] = []
     sleeper = threading.Thread(
-        target=lambda: verdicts.append(a.parts.attempts.carry_out(run, "T1", 1, "up").kind), daemon=True
+        target=lambda: verdicts.append(a.parts.deliveries.handle(run, "T1", 1, "up").kind), daemon=True
     )
     sleeper.start()
     until((world.folder / "first").exists, 30)

@@ -230,7 +230,7 @@ def test_a_database_that_is_not_there_is_named(socket: Path):
 def test_a_server_of_old_times_is_refused():
     with listening(old_redis) as port:
         url = f"redis://127.0.0.1:{port}"
-        with connect(url, Profile.COMMAND) as client, pytest.raises(Unusable, match=r"Redis 6\.0\.16, older than 6\.2"):
+        with connect(url, Profile.COMMAND) as client, pytest.raises(Unusable, match=r"Redis 6\.0\.16, older than 7\.0"):
             refuse_unfit(client, url)
 
 

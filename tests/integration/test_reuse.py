@@ -23,7 +23,8 @@ from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
 from tests.stage import git
 from tests.waiting import until
-from workers.app import Container, WorkerConfig
+from workers.app import Container
+from workers.config import WorkerConfig
 from workers.outcome import TaskResult, TaskResultKind
 from workers.result_cache.results import Kept
 
@@ -97,7 +98,7 @@ class Bench:
         return run_id
 
     def deliver(self, run_id: str, todo: str = "T", parts: Container | None = None) -> TaskResult:
-        return (parts or self.parts).attempts.carry_out(run_id, todo, 1, "r1")
+        return (parts or self.parts).deliveries.handle(run_id, todo, 1, "r1")
 
     def fire(self, run_id: str) -> None:
         """Its timer is due."""
@@ -176,7 +177,7 @@ def test_it_runs_again_where_anything_that_counts_is_another(bench: Bench):
     bench.commit(README="another tree\n")
     bench.do(**base)
     assert bench.ran == 8
-    assert "no file fits its input none/**" in bench.log(bench.runs()[-1])
+    assert "its input none/** names no file" in bench.log(bench.runs()[-1])
 
 
 def test_a_result_that_is_damaged_too_old_or_unwanted_is_not_taken(bench: Bench):
@@ -278,7 +279,7 @@ def test_who_would_compute_the_same_waits_without_a_slot_and_is_given_the_result
 
     assert bench.deliver(second).kind is TaskResultKind.LATER
     waiting = bench.view(second)
-    assert (waiting.state, waiting.waits_for) == (TodoState.PARKED, f"T of run {first}, which computes the same")
+    assert (waiting.state, waiting.waits_for) == (TodoState.PARKED, f"T of run {first}, which computes the same result")
     (bench.folder / "ledger.go").touch()
     body.join()
     bench.fire(second)
@@ -305,7 +306,7 @@ def test_where_who_computes_it_fails_or_is_gone_the_next_one_does(bench: Bench):
     bench.locks.acquire(held, ttl=timedelta(seconds=1), keep=False, owner="one that died")
     third = bench.submit(action=failing)
     assert bench.deliver(third).kind is TaskResultKind.LATER
-    assert bench.view(third).waits_for == "one that died, which computes the same"
+    assert bench.view(third).waits_for == "one that died, which computes the same result"
     until(lambda: not [held for held in bench.locks.list() if held.name.startswith("cache:")])
     bench.fire(third)
     assert bench.deliver(third).kind is TaskResultKind.FAILED

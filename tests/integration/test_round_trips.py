@@ -13,7 +13,8 @@ from coordination.cache.contexts import Cache
 from coordination.runs.submission.submit import submit
 from coordination.settings import Settings
 from tests.plans import ecosystem, graph, order
-from workers.app import Container, WorkerConfig
+from workers.app import Container
+from workers.config import WorkerConfig
 from workers.outcome import TaskResult, TaskResultKind
 
 CHAIN = {f"T{i}": ("r1", [f"T{i - 1}"] if i else []) for i in range(6)}
@@ -53,7 +54,7 @@ def test_promise_5_a_todo_costs_a_worker_at_most_three_round_trips(parts: Contai
     spent = []
     for name in CHAIN:
         before = Counted.sent
-        assert parts.attempts.carry_out(run_id, name, 1, "r1") == TaskResult(TaskResultKind.DONE)
+        assert parts.deliveries.handle(run_id, name, 1, "r1") == TaskResult(TaskResultKind.DONE)
         spent.append(Counted.sent - before)
 
     # The first one also connects, sends the steps whole, and reads the run's brief; the last one sees the run's end.
@@ -69,7 +70,7 @@ def test_what_a_failed_attempt_has_written_costs_no_round_trip_of_its_own(parts:
     spent = []
     for attempt in (1, 2):
         before = Counted.sent
-        parts.attempts.carry_out(run_id, "T0", attempt, "r1")
+        parts.deliveries.handle(run_id, "T0", attempt, "r1")
         spent.append(Counted.sent - before)
         assert parts.store.fire(run_id, "T0").word == "fired"
 

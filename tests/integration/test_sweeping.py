@@ -11,7 +11,8 @@ from coordination.locks import LockManager, Owner
 from coordination.messages import MessageBus
 from coordination.settings import Settings
 from tests.waiting import until
-from workers.app import Container, WorkerConfig
+from workers.app import Container
+from workers.config import WorkerConfig
 from workers.restricted import RestrictedContainer
 
 

@@ -92,7 +92,7 @@ def test_a_compensation_has_what_the_todo_handed_over_its_own_key_and_nothing_of
     todo = {"compensate": f"{KEEP_ENV}; cat a >> $OUT; echo y > a; echo 5 > $COORD_OUTPUT; git commit -qam mine"}
     undone = bench.attempt(todo, undo(), done.tip)
 
-    assert undone == AttemptOutcome(word=OutcomeKind.SUCCEEDED, exit_code=0)
+    assert undone == AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
     *env, output, file = bench.out.read_text().replace("}", "}\n").splitlines()
     told = dict(line.split("=", 1) for line in env)
     assert told["COORD_IDEMPOTENCY_KEY"] == "20260101-120000-abcd/T/compensate"
@@ -101,30 +101,30 @@ def test_a_compensation_has_what_the_todo_handed_over_its_own_key_and_nothing_of
     assert {"COORD_CONTEXT", "COORD_OUTPUT", "COORD_TODO_OUTPUT"} <= set(told)
     assert (json.loads(output), file) == ({"bucket": "b-7"}, "x")
     assert git(bench.checkout, "rev-parse", f"coord/{RUN}") == done.tip
-    assert "[coord] undoing it; it had come to: succeeded\n" in bench.log
+    assert "[coord] compensating it; it had ended as: succeeded\n" in bench.log
 
 
 def test_with_the_last_of_a_repository_its_worktree_and_branch_go(bench: Bench):
     done = bench.attempt({"action": "echo x > a"})
-    assert bench.attempt({}, undo(), done.tip).word is OutcomeKind.SUCCEEDED
+    assert bench.attempt({}, undo(), done.tip).kind is OutcomeKind.SUCCEEDED
     assert bench.branches() == [f"coord/{RUN}", "main"]
 
-    assert bench.attempt({"compensate": "cp a $OUT"}, undo(last=True), done.tip).word is OutcomeKind.SUCCEEDED
+    assert bench.attempt({"compensate": "cp a $OUT"}, undo(last=True), done.tip).kind is OutcomeKind.SUCCEEDED
     assert bench.out.read_text() == "x\n"
     assert bench.branches() == ["main"]
     assert f"[coord] branch coord/{RUN} in {bench.checkout} is removed, it stood at {done.tip[:12]}\n" in bench.log
-    assert bench.attempt({}, undo(last=True), done.tip).word is OutcomeKind.SUCCEEDED, "again"
+    assert bench.attempt({}, undo(last=True), done.tip).kind is OutcomeKind.SUCCEEDED, "again"
 
 
 def test_where_the_output_was_never_made_the_file_says_null_and_the_error_says_why(bench: Bench):
     failed = undo("", was=TodoState.FAILED)
-    assert bench.attempt({"compensate": "cp $COORD_TODO_OUTPUT $OUT"}, failed).word is OutcomeKind.SUCCEEDED
+    assert bench.attempt({"compensate": "cp $COORD_TODO_OUTPUT $OUT"}, failed).kind is OutcomeKind.SUCCEEDED
     assert json.loads(bench.out.read_text()) is None
 
     code = "import json, os; json.load(open(os.environ['COORD_TODO_OUTPUT']))['bucket']"
     concluded = bench.attempt({"compensate": {"type": "shell", "run": [sys.executable, "-c", code]}}, failed)
 
-    assert (concluded.word, concluded.exit_code) == (OutcomeKind.FAILED, 1)
+    assert (concluded.kind, concluded.exit_code) == (OutcomeKind.FAILED, 1)
     assert concluded.why == "exit code 1; T ended as failed and handed over no output"
     assert bench.attempt({"compensate": "exit 4"}, undo()).why == "exit code 4"
 
@@ -140,10 +140,10 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
     git(bench.checkout, "add", "cloud.py")
     git(bench.checkout, "commit", "-q", "-m", "cloud")
     call = {"type": "python", "call": "cloud:drop", "args": {"force": True}}
-    assert bench.attempt({"compensate": call}, undo()) == AttemptOutcome(word=OutcomeKind.SUCCEEDED, exit_code=0)
+    assert bench.attempt({"compensate": call}, undo()) == AttemptOutcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
     assert bench.out.read_text() == "b-7 True"
 
-    assert bench.attempt({"compensate": {"type": "agent"}}, undo(), None).word is OutcomeKind.SUCCEEDED
+    assert bench.attempt({"compensate": {"type": "agent"}}, undo(), None).kind is OutcomeKind.SUCCEEDED
     prompt = bench.out.read_text()
     assert prompt.startswith("Undo what this task has done outside of the repository")
     assert "ended as succeeded.\nTask T: make a bucket" in prompt
@@ -151,33 +151,33 @@ def test_functions_and_agents_undo_as_commands_do(bench: Bench):
     assert "is committed for you" not in prompt
 
     assert (
-        bench.attempt({"compensate": {"type": "agent", "prompt": "drop it"}}, undo(), None).word
+        bench.attempt({"compensate": {"type": "agent", "prompt": "drop it"}}, undo(), None).kind
         is OutcomeKind.SUCCEEDED
     )
     assert bench.out.read_text().startswith("drop it\n\nWhat the task handed over is in the JSON file")
 
 
 def test_what_nothing_undoes_is_refused_and_whoever_has_undone_it_says_so(bench: Bench):
-    todo, why = {"workspace": "in-place"}, "nothing undoes it: it worked in {path} itself, and it has no `compensate`"
+    todo, why = {"workspace": "in-place"}, "it cannot be undone: it worked in {path} itself and has no `compensate`"
     concluded = bench.attempt(todo, undo(last=True))
 
-    assert concluded.word is OutcomeKind.REFUSED
+    assert concluded.kind is OutcomeKind.REFUSED
     assert concluded.why == (
         f'{why.format(path=bench.checkout)}\n  undo it by hand, then: coord rollback {RUN} --accept T --reason "…"'
     )
-    assert bench.attempt(todo | {"compensate": "true"}, undo(last=True)).word is OutcomeKind.SUCCEEDED
+    assert bench.attempt(todo | {"compensate": "true"}, undo(last=True)).kind is OutcomeKind.SUCCEEDED
 
 
 def test_a_folder_without_git_is_undone_by_its_compensation_alone(bench: Bench):
     our_git("worktree", "prune", cwd=bench.checkout)
     (bench.checkout / ".git").rename(bench.folder / "no-git")
     there = {"workspace": "in-place"}
-    assert bench.attempt({"compensate": "touch undone", **there}, undo(last=True)).word is OutcomeKind.SUCCEEDED
+    assert bench.attempt({"compensate": "touch undone", **there}, undo(last=True)).kind is OutcomeKind.SUCCEEDED
     assert (bench.checkout / "undone").exists()
-    assert bench.attempt(there, undo(last=True)).word is OutcomeKind.REFUSED
+    assert bench.attempt(there, undo(last=True)).kind is OutcomeKind.REFUSED
 
     lost = bench.attempt({"compensate": "touch $OUT"}, undo(), tip="0" * 40)
-    assert lost.word is OutcomeKind.REFUSED
+    assert lost.kind is OutcomeKind.REFUSED
     assert "is not a git repository, and the run has worked on a branch of it" in lost.why
     assert not bench.out.exists()
 
@@ -189,7 +189,7 @@ def test_somebodys_commit_is_found_before_the_compensation_begins(bench: Bench):
 
     for last in (False, True):
         concluded = bench.attempt({"compensate": "touch $OUT"}, undo(last=last), done.tip)
-        assert concluded.word is OutcomeKind.REFUSED
+        assert concluded.kind is OutcomeKind.REFUSED
         assert "stays: it has commits that no run has recorded" in concluded.why
     assert not bench.out.exists()
     assert git(tree, "log", "-1", "--format=%s") == "mine"
@@ -201,5 +201,5 @@ def test_what_the_remote_keeps_is_no_success_and_nothing_goes_here_before(bench:
 
     concluded = bench.attempt({}, undo(last=True), done.tip)
 
-    assert concluded == AttemptOutcome(word=OutcomeKind.FAILED, why=bench.withdrawn), "it may answer another time"
+    assert concluded == AttemptOutcome(kind=OutcomeKind.FAILED, why=bench.withdrawn), "it may answer another time"
     assert bench.branches() == [f"coord/{RUN}", "main"]

@@ -42,7 +42,7 @@ class Scene:
         return self.host.parts.redis.hget(self.host.parts.keys.run(self.run).state, todo) or ""
 
     def undo(self, todo: str) -> TaskResult:
-        return self.host.parts.attempts.carry_out(self.run, todo, int(self.fact(todo, "attempt")), "up")
+        return self.host.parts.deliveries.handle(self.run, todo, int(self.fact(todo, "attempt")), "up")
 
     def branches(self, where: Path) -> list[str]:
         return git(where, "for-each-ref", "--format=%(refname:short)", "refs/heads").splitlines()

@@ -1,11 +1,12 @@
-"""What runs have left in a state folder and in its repositories, and the one way in which it is taken away.
+"""Find and remove what runs have left in a state folder and in its repositories.
 
     <state>/worktrees/<run>/<repo>      with its records in <state>/workspaces/<run>/<repo>
     <state>/carried/<run>               commits of other hosts
     <state>/logs/<run>
     the branch coord/<run> of each repository
 
-Only what is named after a run is looked at. A worktree goes if git knows it as one of its repository and nobody is in it.
+Only names of runs are looked at. A worktree is removed if git knows it as one of its repository and no
+attempt is in it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class RunArtifacts:
-    """What git says is asked for once; make a new one for a later look."""
+    """The artifacts at one moment: git is asked once, so make a new object for a later look."""
 
     def __init__(
         self, state: Path, places: Mapping[str, Path], tips: Iterable[Mapping[str, str]] = (), *, strict: bool = False
@@ -40,17 +41,17 @@ class RunArtifacts:
         self._state = state.resolve()
         self._places = places
         self._tips = tuple(tips)
-        """Of each run: repository → the commit at which it left it."""
+        """For each run: repository → the commit at which the run left it."""
         self._strict = strict
-        """Whether GitInterrupted is raised, rather than told of as a repository that cannot be read."""
+        """Whether GitInterrupted is raised; else the log names the repository as unreadable."""
 
     def runs(self) -> list[str]:
-        """The runs that have left something here."""
+        """Return the runs that have left anything here."""
         branches = {run for branches in self._branches.values() for run in branches.heads}
         return sorted(branches | self._named(*WORKED_IN, "logs"))
 
     def worked_in(self) -> list[str]:
-        """The runs that have left a place to work in."""
+        """Return the runs that have left a workspace."""
         return sorted(self._named(*WORKED_IN))
 
     def _named(self, *folders: str) -> set[str]:
@@ -58,14 +59,14 @@ class RunArtifacts:
         return {name for name in names if RUN_ID.fullmatch(name)}
 
     def of(self, run: str, *, branches: bool = True) -> list[Artifact]:
-        """What there is of a run, in the order in which it can be removed."""
+        """Return the artifacts of a run, in the order in which they can be removed."""
         found = list(map(self._measured, self.worktrees_of(run)))
         if branches:
             found += self._branches_of(run)
         return found + [r.model_copy(update={"bytes": size_of(Path(r.path))}) for r in self.folders_of(run)]
 
     def of_repo(self, run: str, repo: str) -> list[Artifact]:
-        """Its worktree and its branch in one repository, in the order in which they can be removed."""
+        """Return the worktree and the branch of one repository, in the order in which they can be removed."""
         return [r for r in (*self.worktrees_of(run), *self._branches_of(run)) if r.repo == repo]
 
     def worktrees_of(self, run: str) -> list[Artifact]:
@@ -77,30 +78,33 @@ class RunArtifacts:
         found = [(kind, self._state / kind / run) for kind in kinds]
         return [Artifact(run=run, kind=kind, path=str(p)) for kind, p in found if p.is_dir() and not p.is_symlink()]
 
-    def remove(self, remnant: Artifact) -> Artifact:
-        """The same thing, gone; or with why it stays."""
+    def remove(self, artifact: Artifact) -> Artifact:
+        """Remove an artifact; return it as gone, or with the reason why it stays."""
         try:
-            return self.take(remnant)
+            return self.take(artifact)
         except CoordinationError as error:
-            return remnant.model_copy(update={"stays": error.message})
+            return artifact.model_copy(update={"stays": error.message})
         except OSError as error:
-            return remnant.model_copy(update={"stays": f"{error.filename or remnant.path}: {error.strerror}"})
+            return artifact.model_copy(update={"stays": f"{error.filename or artifact.path}: {error.strerror}"})
 
-    def take(self, remnant: Artifact) -> Artifact:
-        """As `remove`, but raises what may pass: WorkspaceBusy, WorkspaceUnusable, GitInterrupted, OSError."""
-        if remnant.stays:
-            return remnant
-        if remnant.kind is Kind.BRANCH:
-            alone = partial(self._worktree(remnant.run, remnant.repo).alone, PATIENCE)
-            return self._branches[remnant.repo].remove(remnant, alone)
-        if remnant.kind is Kind.WORKTREE:
-            self._worktree(remnant.run, remnant.repo).remove(PATIENCE)
+    def take(self, artifact: Artifact) -> Artifact:
+        """Remove as `remove` does.
+
+        Raises what may pass: WorkspaceBusy, WorkspaceUnusable, GitInterrupted, OSError.
+        """
+        if artifact.stays:
+            return artifact
+        if artifact.kind is Kind.BRANCH:
+            alone = partial(self._worktree(artifact.run, artifact.repo).alone, PATIENCE)
+            return self._branches[artifact.repo].remove(artifact, alone)
+        if artifact.kind is Kind.WORKTREE:
+            self._worktree(artifact.run, artifact.repo).remove(PATIENCE)
         else:
-            remove_tree(Path(remnant.path))
-        return remnant.model_copy(update={"gone": True})
+            remove_tree(Path(artifact.path))
+        return artifact.model_copy(update={"gone": True})
 
     def loose(self, worktree: Artifact) -> str:
-        """Return the commit that would go with it, on no branch as it is; empty if there is none."""
+        """Return the worktree's commit that is on no branch, and would be lost; empty if there is none."""
         there = not worktree.stays and Path(worktree.path).is_dir()
         return self._worktree(worktree.run, worktree.repo).loose if there else ""
 
@@ -108,19 +112,19 @@ class RunArtifacts:
         path = self._path(run, repo)
         return Artifact(run=run, kind=Kind.WORKTREE, repo=repo, path=str(path), stays=self._not_ours(repo, path))
 
-    def _measured(self, remnant: Artifact) -> Artifact:
-        path = Path(remnant.path)
-        loose = self.loose(remnant)
-        there = not remnant.stays and path.is_dir()
-        changed = bool(loose) or (there and self._worktree(remnant.run, remnant.repo).changed)
-        return remnant.model_copy(update={"bytes": size_of(path), "changed": changed, "loose": loose})
+    def _measured(self, artifact: Artifact) -> Artifact:
+        path = Path(artifact.path)
+        loose = self.loose(artifact)
+        there = not artifact.stays and path.is_dir()
+        changed = bool(loose) or (there and self._worktree(artifact.run, artifact.repo).changed)
+        return artifact.model_copy(update={"bytes": size_of(path), "changed": changed, "loose": loose})
 
     def _branches_of(self, run: str) -> list[Artifact]:
         found = (
             branches.of(run, base=self._base(run, repo), own=self._path(run, repo))
             for repo, branches in self._branches.items()
         )
-        return [remnant for remnant in found if remnant is not None]
+        return [artifact for artifact in found if artifact is not None]
 
     def _path(self, run: str, repo: str) -> Path:
         return self._state / "worktrees" / run / repo
@@ -159,7 +163,7 @@ class RunArtifacts:
 
 
 def size_of(path: Path) -> int:
-    """In bytes; what goes meanwhile counts nothing."""
+    """Return the size in bytes; files that are removed meanwhile count nothing."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:

@@ -1,9 +1,10 @@
-"""Whether the results of completed todos are in a repository's base branch, as git sees it.
+"""Find out whether results of completed todos are in a repository's base branch, as git sees it.
 
-A result is there if the base contains its commit, or if merging it there would change nothing: people squash and rebase. A later
-commit of the same branch stands for it as well, since it contains it. Where the base has gone on in the same files, such a merge
-conflicts; so the commits of the base that touched these files since are tried, too. `git merge-tree` is from 2.38 on: without it only
-a commit that the base contains counts. What the base lost again does not count (`reverted.py`).
+A result is there if the base contains its commit, or if merging it there would change nothing: people squash
+and rebase. A later commit of the same branch stands for it as well, since it contains it. Where the base has
+gone on in the same files, such a merge conflicts; so the commits of the base that touched these files since
+are tried, too. `git merge-tree` is from 2.38 on: without it only a commit that the base contains counts. A
+result that the base has lost again does not count (`reverted.py`).
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ TRAILERS = (
     "%H%x09%(trailers:key=Coord-Todo,valueonly,separator=%x20)%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
 )
 FILES_AT_MOST, COMMITS_AT_MOST = 200, 50
-"""So many files of a result, and commits of the base since, are looked at to find it squashed."""
+"""The most files of a result, and commits of the base since, that are looked at to find it squashed."""
 
 
 def findings(places: Mapping[str, Path], sought: Iterable[Sought]) -> Iterator[Finding]:
-    """Return what was found of each result in a repository that is served here; `why` is empty where it is in the base."""
+    """Return a finding for each result in a repository that is served here.
+
+    `why` is empty if it is in the base.
+    """
     served: dict[tuple[str, str], list[Sought]] = {}
     for one in sought:
         if one.repo in places:
@@ -55,12 +59,12 @@ def _found(checkout: Checkout, one: Sought) -> Finding:
 class Checkout:
     path: Path
     revision: str
-    """Of the base: a whole ref, or HEAD."""
+    """The base: a whole ref, or HEAD."""
     recorded: tuple[str, ...] = ()
-    """Commits that will be asked for: git is asked about all of them at once."""
+    """Commits that will be looked up: git is asked about all of them at once."""
 
     def why_not(self, one: Sought) -> str:
-        """Why the result does not count as landed, in words; empty if it does. Raises GitRefused."""
+        """Return why the result does not count as landed; empty if it does. Raises GitRefused."""
         if one.commit == UNDONE:
             return f"its result was undone by run {one.run}"
         if not is_commit(one.commit):
@@ -68,21 +72,21 @@ class Checkout:
         if not self._is_repository:
             return f"its result is a commit, and {self.path} is no git repository now"
         if self._has(one):
-            return f"its result was in {one.branch}, and is there no more" if self._has_lost(one) else ""
+            return f"its result was in {one.branch}, and is no longer there" if self._has_lost(one) else ""
         run = f"branch {branch_of(one.run)} of {one.repo}" if RUN_ID.fullmatch(one.run) else one.repo
         if not has_commit(self.path, one.commit):
             return f"its commit {one.commit[:12]} (of {run}) is not in {self.path}"
         return f"its result, on {run}, is not in {one.branch}"
 
     def by_trailers(self, known: Finding) -> Iterator[Finding]:
-        """What was committed for the todo on branches of runs, and is not in the base. Raises GitRefused."""
+        """Yield the todo's commits on branches of runs that are not in the base. Raises GitRefused."""
         for commit, run in self._named.get(known.todo, ()):
             one = Sought(todo=known.todo, repo=known.repo, branch=known.branch, commit=commit, run=run)
             if why := self.why_not(one):
                 yield known.model_copy(update={"why": why, "run": run})
 
     def has(self, commit: str) -> bool:
-        """Whether the base has what the commit would bring there. Raises GitRefused where there is no base."""
+        """Whether the base has the change of the commit. Raises GitRefused if there is no base."""
         return (
             contains(self.path, commit, self._base)
             or self._adds_nothing(self._base, commit)
@@ -95,12 +99,12 @@ class Checkout:
 
     @cached_property
     def _base(self) -> str:
-        """The commit of the base branch. Raises GitRefused where there is none."""
+        """Return the commit of the base branch. Raises GitRefused if there is none."""
         return git("rev-parse", "--verify", f"{self.revision}^{{commit}}", cwd=self.path)
 
     @cached_property
     def _named(self) -> Mapping[str, list[tuple[str, str]]]:
-        """Todo → commits that bear its name on branches of runs, and not in the base, newest first; each with its run."""
+        """Return todo → its commits on branches of runs, not in the base; newest first, each with its run."""
         named: dict[str, list[tuple[str, str]]] = {}
         if self._is_repository:
             span = ("--branches=coord/*", "--not", self._base)
@@ -110,7 +114,7 @@ class Checkout:
         return named
 
     def _has(self, one: Sought) -> bool:
-        """Raises GitRefused where there is no base branch."""
+        """Whether the base has the result. Raises GitRefused if there is no base branch."""
         if one.commit in self._contained:
             return True
         if not has_commit(self.path, one.commit):
@@ -123,14 +127,17 @@ class Checkout:
         return was_reverted(self.path, self._base, one.commit, one.run, self._tips_on(one))
 
     def _tips_on(self, one: Sought) -> list[str]:
-        """The tips of runs that stand on the result: a run that took the work up may have set it back."""
+        """Return the tips of runs that contain the result.
+
+        A run that took the work up may have set it back.
+        """
         tips = [tip for tip in one.tips if is_commit(tip) and contains(self.path, one.commit, tip)]
         heads = git("for-each-ref", f"--contains={one.commit}", "--format=%(objectname)", BRANCHES, cwd=self.path)
         return [tip for tip in dict.fromkeys([*tips, *heads.split()]) if tip != one.commit]
 
     @cached_property
     def _contained(self) -> frozenset[str]:
-        """Those of `recorded` that the base contains."""
+        """Return the commits of `recorded` that the base contains."""
         listed = "\n".join(self.recorded)
         if not listed:
             return frozenset()
@@ -142,7 +149,7 @@ class Checkout:
 
     @cached_property
     def _unchanged(self) -> frozenset[str]:
-        """Those of `recorded` of which the base has something as they left it."""
+        """Return the commits of `recorded` of which the base has a file unchanged."""
         known = [commit for commit in self.recorded if commit in self._contained or has_commit(self.path, commit)]
         return unchanged(self.path, self._base, known)
 
@@ -151,7 +158,7 @@ class Checkout:
         return merged.returncode == 0 and merged.stdout.strip() == git("rev-parse", f"{base}^{{tree}}", cwd=self.path)
 
     def _was_squashed(self, commit: str) -> bool:
-        """Whether the base, at one of its commits since, had all of it."""
+        """Whether the base had the whole change at one of its commits since."""
         fork = ask("merge-base", self._base, commit, cwd=self.path).stdout.strip()
         if not fork:
             return False

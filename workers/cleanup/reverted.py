@@ -1,12 +1,12 @@
-"""Whether a base branch once had a result and lost it again: people revert a merge, or put files back by hand.
+"""Find out whether a base branch had a result and lost it: people revert a merge, or put files back by hand.
 
-The base's first-parent commits are followed from the newest back, with the mode and blob that each has of every file of the result.
-A file of the result is present where it is as the result left it, and gone where it is as it was before; of any other content a
-three-way merge says whether bringing the change, or undoing it, would alter nothing. The newest commit at which that can be said
-decides. So a base that was reverted and then went on in the same lines has lost the result, and one that went on without a
-reversion has it.
+The base's first-parent commits are followed from the newest back, with the mode and blob of every file of the
+result. A file of the result is present where it is as the result left it, and gone where it is as it was
+before; for any other content a three-way merge tells whether bringing the change, or undoing it, would alter
+nothing. The newest commit for which that is known decides. So a base that was reverted and then went on in
+the same lines has lost the result, and one that went on without a reversion has it.
 
-What a todo did away with (a later todo deletes what an earlier one made) is no reversion, nor is a file that was renamed.
+A file that a later todo deletes was not reverted, nor was a file that was renamed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from tempfile import TemporaryDirectory
 from workers.workspace.git import ask, git
 
 COMMITS_AT_MOST = 2000
-"""So many first-parent commits of the base that touch the result's files are followed."""
+"""The most first-parent commits of the base that touch the result's files and are followed."""
 MERGES_AT_MOST = 100
-"""So many three-way merges of single files are made for a result."""
+"""The most three-way merges of single files for a result."""
 RUN_COMMITS_AT_MOST = 200
-"""So many commits of its run are followed down to where the run began."""
+"""The most commits of its run that are followed down to the start of the run."""
 TODOS = "--format=%(trailers:key=Coord-Todo,valueonly,separator=%x20)"
 
 Entry = tuple[str, str]
-"""Mode and blob; both zero of a file that is not there."""
+"""Mode and blob; both zero for a file that is not there."""
 ABSENT: Entry = ("000000", "0" * 40)
 
 
@@ -41,14 +41,17 @@ class State(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A file of the result: as it was before, and as the result left it."""
+    """A file of the result: before it, and after it."""
 
     before: Entry
     after: Entry
 
 
 def unchanged(path: Path, base: str, commits: Iterable[str]) -> frozenset[str]:
-    """Return the commits of which the base still has a file exactly as they left it, so that they cannot be gone. Raises GitRefused."""
+    """Return the commits of which the base still has a file unchanged, so that they cannot be gone.
+
+    Raises GitRefused.
+    """
     listed = "\n".join(commits)
     if not listed:
         return frozenset()
@@ -65,7 +68,10 @@ def unchanged(path: Path, base: str, commits: Iterable[str]) -> frozenset[str]:
 
 
 def was_whole(path: Path, base: str, fork: str, commit: str) -> bool:
-    """Whether the base had, at one of its commits since `fork`, every file as `commit` left it. Raises GitRefused."""
+    """Whether the base had, at one of its commits since `fork`, every file as `commit` left it.
+
+    Raises GitRefused.
+    """
     changes = _changes(path, fork, commit)
     history = History(path, base, fork, commit, changes)
     return bool(changes) and any(
@@ -74,9 +80,12 @@ def was_whole(path: Path, base: str, fork: str, commit: str) -> bool:
 
 
 def was_reverted(path: Path, base: str, commit: str, run: str, tips: Iterable[str] = ()) -> bool:
-    """Whether the base had the commit's work and lost it, other than by the work of a todo. Raises GitRefused.
+    """Whether the base had the commit's work and lost it, other than by the work of a todo.
 
-    `tips`: later commits of the run, which may have changed the same lines again: with all of one the commit is there.
+    Raises GitRefused.
+
+    `tips`: later commits of the run, which may have changed the same lines again: with all of one the commit
+    is there.
     """
     parent = ask("rev-parse", "--verify", "--quiet", f"{commit}^", cwd=path).stdout.strip()
     if not parent:
@@ -100,13 +109,14 @@ def was_reverted(path: Path, base: str, commit: str, run: str, tips: Iterable[st
             lost_by = newest
         elif state is State.PRESENT:
             return bool(lost_by) and not history.is_kept_otherwise(lost_by)
-    # It never was in a commit of the base's own: people took it out as they merged, or a later todo did in the run.
+    # It never was in a commit of the base's own: people took it out as they merged, or a later todo did in
+    # the run.
     names = ("--", *whole)
     return bool(lost_by) and not git("--literal-pathspecs", "log", TODOS, f"{commit}..{base}", *names, cwd=path).strip()
 
 
 class History:
-    """The result's files along the base's first-parent commits since `fork`."""
+    """The history of the result's files along the base's first-parent commits since `fork`."""
 
     def __init__(self, path: Path, base: str, fork: str, result: str, changes: Mapping[str, Change]) -> None:
         self._path = path
@@ -118,7 +128,10 @@ class History:
         self._states: dict[tuple[str, Entry], State] = {}
 
     def commits(self) -> Iterator[tuple[str, Mapping[str, Entry]]]:
-        """Each commit that touched one of the files, newest first, with the files as it left them; at least the base."""
+        """Yield each commit that touched one of the files, newest first, with the files after it.
+
+        The base is always among them.
+        """
         there = _entries(self._path, self._base)
         at = {name: there.get(name, ABSENT) for name in self._changes}
         if not self._touching or self._renamed:
@@ -128,7 +141,7 @@ class History:
             at |= before
 
     def state(self, at: Mapping[str, Entry], changes: Mapping[str, Change]) -> State:
-        """Of a result of several files: one that is present makes it present, else one that is gone makes it gone."""
+        """Return the state of all files: present if one is present, else gone if one is gone."""
         states = {self._state_of(name, at[name], change) for name, change in changes.items()}
         return next((state for state in (State.PRESENT, State.GONE) if state in states), State.UNCLEAR)
 
@@ -136,7 +149,7 @@ class History:
         return all(self._state_of(name, at[name], change) is State.PRESENT for name, change in changes.items())
 
     def is_kept_otherwise(self, commit: str) -> bool:
-        """Whether the commit that took the result out is a todo's, or only renamed a file of it."""
+        """Whether the commit that removed the result is a todo's, or only renamed a file of it."""
         names = ("--", *self._changes)
         span = f"{commit}^..{commit}"
         if git("--literal-pathspecs", "log", TODOS, span, *names, cwd=self._path).strip():
@@ -145,7 +158,7 @@ class History:
 
     @cached_property
     def _renamed(self) -> Mapping[str, str]:
-        """File of the result → the name that it has in the base by now."""
+        """Return file of the result → its name in the base now."""
         return self._renames(self._result, self._base)
 
     def _renames(self, before: str, after: str) -> dict[str, str]:
@@ -156,7 +169,7 @@ class History:
 
     @cached_property
     def _touching(self) -> list[tuple[str, Mapping[str, Entry]]]:
-        """Commit → what it changed, as that was before."""
+        """Return commit → the files that it changed, as they were before."""
         options = ("--first-parent", "--diff-merges=first-parent", "--raw", "--no-renames", "--no-abbrev", "-z")
         span = (f"--max-count={COMMITS_AT_MOST}", f"{self._fork}..{self._base}", "--", *self._changes)
         told = git("--literal-pathspecs", "log", "--format=commit %H", *options, *span, cwd=self._path)
@@ -191,7 +204,7 @@ class History:
             return State.GONE if self._adds_nothing(mine, after, before) else State.UNCLEAR
 
     def _adds_nothing(self, there: Path, old: Path, new: Path) -> bool:
-        """Whether the change from `old` to `new`, made to `there`, leaves it as it is."""
+        """Whether the change from `old` to `new`, made to `there`, alters nothing."""
         names = [str(file) for file in (there, old, new)]
         merged = ask("merge-file", "-p", "--quiet", *names, cwd=self._path)
         return merged.returncode == 0 and merged.stdout.encode(errors="surrogateescape") == there.read_bytes()
@@ -211,13 +224,13 @@ def _changes(path: Path, before: str, after: str) -> dict[str, Change]:
 
 
 def _raw(word: str) -> Change:
-    """One `:mode mode blob blob status` of git's."""
+    """Parse one `:mode mode blob blob status` of git."""
     mode, new_mode, blob, new_blob, *_ = word.removeprefix(":").split()
     return Change(before=(mode, blob), after=(new_mode, new_blob))
 
 
 def _began(path: Path, commit: str, run: str) -> str:
-    """The commit on which the run began; empty if that is unknown, for its commits do not bear its name."""
+    """Return the commit at which the run began; empty if unknown, for its commits lack its name."""
     options = ("--first-parent", f"--max-count={RUN_COMMITS_AT_MOST}")
     shown = "--format=%H%x09%(trailers:key=Coord-Run,valueonly,separator=%x20)"
     for line in git("log", *options, shown, commit, cwd=path).splitlines():

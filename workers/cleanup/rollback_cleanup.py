@@ -1,15 +1,15 @@
-"""What a run that is rolled back has left of one repository goes: its worktree and its branch, and those of the runs that it took up.
+"""Remove the worktree and branch of a run that is rolled back, and those of the runs that it took up.
 
-The repository's own branch is never moved, and nobody's own commit is lost: a branch with one stays, with everything else, and
-the rollback says so. Each branch is judged by what its own run recorded:
+The repository's own branch is never moved, and no commit of a person is lost: a branch with one stays, with
+everything else, and the rollback says so. Each branch is judged by the records of its own run:
 
 * the commit that Redis recorded as the run's tip;
-* where the last attempt left it standing (`lock.py`); an attempt that was killed had no time to say so, but its commit
-  bears its fence, and what a compensation committed is nobody's work in any case.
+* the commit at which the last attempt left it (`lock.py`); an attempt that was killed could not record it,
+  but its commit bears its fence, and commits of a compensation are no person's work in any case.
 
-What was never recorded and is on no other branch is somebody's own. In doubt it is: of a todo that committed by itself and
-was killed, nobody can tell its commits from a person's. There is no doubt in a run that had not ended: its branch is the
-attempts' alone, and each of them sets it back.
+A commit that was never recorded and is on no other branch counts as a person's. So do the commits of a todo
+that commits by itself and was killed: they cannot be told from a person's. In a run that had not ended there
+is no doubt: its branch is the attempts' alone, and each of them sets it back.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNDOING = "/compensate"
 
 
 class NotRemoved(CoordinationError):
-    """What a run has left stays, since somebody needs it."""
+    """An artifact of a run stays, since it is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +41,13 @@ class RollbackCleanup:
     checkout: Path
     run: str
     tip: str | None
-    """Where the run left the repository, as Redis recorded it; None: it has committed nothing."""
+    """The commit at which the run left the repository, as Redis recorded it; None if it committed nothing."""
     had_ended: bool
-    """Before it was rolled back."""
+    """Whether the run had ended before its rollback."""
     carried: Carried | None = None
 
     def refuse_lost_repository(self) -> None:
-        """Raises where the run's commits went with what they were in."""
+        """Refuse a repository that was lost with the run's commits. Raises NotRemoved."""
         if self.tip and (why := look(self.checkout)[0]):
             raise GitRefused(
                 f"{self.repo}: {self.checkout} {why}, and the run has worked on a branch of it",
@@ -55,19 +55,25 @@ class RollbackCleanup:
             )
 
     def refuse_losses(self, *, of_all: bool) -> None:
-        """Raises where something of the run would be lost; `of_all`: of the runs that it took up, too."""
+        """Refuse the loss of a person's work.
+
+        `of_all`: also of the runs that it took up. Raises NotRemoved.
+        """
         if self._has_git():
             for run in self._runs if of_all else (self.run,):
-                self._refuse(run, self._found(self._remains(run), run))
+                self._refuse(run, self._found(self._artifacts(run), run))
 
     def carry_out(self) -> Iterator[str]:
-        """All of it, or nothing; in words what went. What is gone already is fine. Raises WorkspaceBusy or NotRemoved."""
+        """Remove everything, or nothing; yield a line for each removal. What is gone already is fine.
+
+        Raises WorkspaceBusy or NotRemoved.
+        """
         self.refuse_losses(of_all=True)
         for run in self._runs if self._has_git() else ():
-            remains = self._remains(run)
-            for remnant in self._found(remains, run):
-                words = self._words(remnant)
-                self._refuse(run, [remains.take(remnant)])
+            artifacts = self._artifacts(run)
+            for artifact in self._found(artifacts, run):
+                words = self._words(artifact)
+                self._refuse(run, [artifacts.take(artifact)])
                 yield words
 
     @property
@@ -75,28 +81,31 @@ class RollbackCleanup:
         return (self.run, *(self.carried.runs if self.carried else ()))
 
     def _has_git(self) -> bool:
-        """Raises GitRefused where that cannot be told: what cannot be read is not gone."""
+        """Whether the checkout is a repository.
+
+        Raises GitRefused if that cannot be told: unreadable is not gone.
+        """
         has = not look(self.checkout)[0]
         return has and next(worktrees(self.checkout), None) is not None
 
-    def _found(self, remains: RunArtifacts, run: str) -> list[Artifact]:
-        return [self._judged(remains, remnant) for remnant in remains.of_repo(run, self.repo)]
+    def _found(self, artifacts: RunArtifacts, run: str) -> list[Artifact]:
+        return [self._judged(artifacts, artifact) for artifact in artifacts.of_repo(run, self.repo)]
 
-    def _judged(self, remains: RunArtifacts, remnant: Artifact) -> Artifact:
-        """The same; a worktree stays where HEAD has somebody's own commit that is on no branch."""
-        loose = remains.loose(remnant) if remnant.kind is Kind.WORKTREE else ""
-        last = occupant_in(self.state / "workspaces" / remnant.run / self.repo)
-        if not loose or (last and not last.left and self._is_of(last, remnant.run, loose)):
-            return remnant
+    def _judged(self, artifacts: RunArtifacts, artifact: Artifact) -> Artifact:
+        """Return the artifact. A worktree stays if its HEAD has a person's commit that is on no branch."""
+        loose = artifacts.loose(artifact) if artifact.kind is Kind.WORKTREE else ""
+        last = occupant_in(self.state / "workspaces" / artifact.run / self.repo)
+        if not loose or (last and not last.left and self._is_of(last, artifact.run, loose)):
+            return artifact
         stays = f"its HEAD is at {loose[:12]}, which is on no branch"
-        return remnant.model_copy(update={"loose": loose, "stays": stays})
+        return artifact.model_copy(update={"loose": loose, "stays": stays})
 
-    def _remains(self, run: str) -> RunArtifacts:
+    def _artifacts(self, run: str) -> RunArtifacts:
         tips = [{self.repo: tip} for tip in self._recorded(run)]
         return RunArtifacts(self.state, {self.repo: self.checkout}, tips, strict=True)
 
     def _recorded(self, run: str) -> Iterator[str]:
-        """The commits on the branch of a run that are its own."""
+        """Yield the commits on the branch of a run that are its own."""
         last = occupant_in(self.state / "workspaces" / run / self.repo)
         if run == self.run and self.tip:
             yield self.tip
@@ -108,7 +117,7 @@ class RollbackCleanup:
             yield head
 
     def _is_of(self, killed: LockHolder, run: str, head: str) -> bool:
-        """Whether an attempt that was killed in its worktree has made the commit."""
+        """Whether an attempt that was killed in its worktree made the commit."""
         if not head:
             return False
         if run == self.run and not self.had_ended:
@@ -126,24 +135,24 @@ class RollbackCleanup:
         return ask("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", cwd=self.checkout).stdout.strip()
 
     def _refuse(self, run: str, found: list[Artifact]) -> None:
-        kept = [f"{self._name(remnant)} stays: {remnant.stays}" for remnant in found if remnant.stays]
+        kept = [f"{self._name(artifact)} stays: {artifact.stays}" for artifact in found if artifact.stays]
         if kept:
-            loose = next((remnant.path for remnant in found if remnant.loose), "")
+            loose = next((artifact.path for artifact in found if artifact.loose), "")
             keep = f"{loose} branch NAME" if loose else f"{self.checkout} branch -m {branch_of(run)} NAME"
             raise NotRemoved(
                 f"{self.repo}: {'; '.join(kept)}",
                 f"keep what is yours (git -C {keep}), then: coord rollback {self.run}",
             )
 
-    def _name(self, remnant: Artifact) -> str:
-        if remnant.kind is Kind.WORKTREE:
-            return f"the worktree {remnant.path}"
-        return f"branch {branch_of(remnant.run)} in {remnant.path}"
+    def _name(self, artifact: Artifact) -> str:
+        if artifact.kind is Kind.WORKTREE:
+            return f"the worktree {artifact.path}"
+        return f"branch {branch_of(artifact.run)} in {artifact.path}"
 
-    def _words(self, remnant: Artifact) -> str:
-        if remnant.kind is Kind.WORKTREE:
-            return f"{self._name(remnant)} is removed"
-        head = self._head(remnant.run)
-        merged = not remnant.unmerged and self._trailers(head)[0] == remnant.run
+    def _words(self, artifact: Artifact) -> str:
+        if artifact.kind is Kind.WORKTREE:
+            return f"{self._name(artifact)} is removed"
+        head = self._head(artifact.run)
+        merged = not artifact.unmerged and self._trailers(head)[0] == artifact.run
         elsewhere = "; its commits are on another branch or tag as well, and stay there" if merged else ""
-        return f"{self._name(remnant)} is removed, it stood at {head[:12]}{elsewhere}"
+        return f"{self._name(artifact)} is removed, it stood at {head[:12]}{elsewhere}"

@@ -1,7 +1,8 @@
-"""The branches `coord/<run>` of one repository, and which of them can go without anybody's work being lost.
+"""Find the branches `coord/<run>` of one repository, and remove those without a person's work.
 
-One goes only if every commit on it is in another branch or recorded by a run (its own, or one that carried it on), and if it
-is checked out nowhere. So whoever went on working on a run's branch keeps it; and so does a run that is forgotten.
+A branch is removed only if every commit on it is in another branch or recorded by a run (its own, or one that
+carried it on), and if it is checked out nowhere. So the branch of a person who went on working on it stays,
+and so does that of a run that is forgotten.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _OF_A_RUN = re.compile(rf"refs/(heads|remotes/[^/]+)/{branch_of('')}{RUN_ID.patt
 
 
 class RunBranches:
-    """As they are when they are first looked at. Raises GitRefused."""
+    """The branches at the moment of the first look. Raises GitRefused."""
 
     def __init__(self, repo: str, checkout: Path, recorded: Collection[str] = ()) -> None:
         self._repo = repo
@@ -33,17 +34,17 @@ class RunBranches:
 
     @cached_property
     def heads(self) -> Mapping[str, str]:
-        """Run → the commit that its branch is at."""
+        """Return run → the commit of its branch."""
         local = {ref: commit for ref, commit in self._refs.items() if ref.startswith("refs/heads/")}
         return {ref.rpartition("/")[2]: commit for ref, commit in local.items() if _OF_A_RUN.fullmatch(ref)}
 
     @cached_property
     def places(self) -> Mapping[Path, str]:
-        """Each worktree that git knows, the checkout among them, and the branch that it is on (empty if none)."""
+        """Return each worktree that git knows, the checkout among them, and its branch (empty if none)."""
         return dict(worktrees(self._checkout)) if self._has_git else {}
 
     def of(self, run: str, *, base: str | None, own: Path) -> Artifact | None:
-        """The run's branch, if there is one. `base`: where it began; `own`: its worktree."""
+        """Return the run's branch, if there is one. `base`: where it began. `own`: its worktree."""
         head = self.heads.get(run)
         if head is None:
             return None
@@ -58,16 +59,16 @@ class RunBranches:
             else self._checked_out(run, self.places, own),
         )
 
-    def remove(self, remnant: Artifact, alone: Callable[[], AbstractContextManager[Hold]]) -> Artifact:
-        """The branch gone, unless somebody has moved it or checked it out meanwhile.
+    def remove(self, artifact: Artifact, alone: Callable[[], AbstractContextManager[Hold]]) -> Artifact:
+        """Remove the branch, unless it was moved or checked out meanwhile.
 
-        Raises GitInterrupted or WorkspaceBusy.
-        `alone`: keeps everybody else from writing it, and gives the descriptor of that lock.
+        `alone` locks the run's worktree, and yields that lock for git. Raises GitInterrupted or
+        WorkspaceBusy.
         """
-        stays = self._checked_out(remnant.run, dict(worktrees(self._checkout)))
+        stays = self._checked_out(artifact.run, dict(worktrees(self._checkout)))
         try:
             if not stays:
-                ref, head = f"refs/heads/{branch_of(remnant.run)}", self.heads[remnant.run]
+                ref, head = f"refs/heads/{branch_of(artifact.run)}", self.heads[artifact.run]
                 with alone() as hold:
                     self._unlock(ref)
                     git("update-ref", "--no-deref", "-d", ref, head, cwd=self._checkout, hold=hold)
@@ -75,10 +76,13 @@ class RunBranches:
             raise
         except GitRefused as refused:
             stays = refused.message
-        return remnant.model_copy(update={"stays": stays, "gone": not stays})
+        return artifact.model_copy(update={"stays": stays, "gone": not stays})
 
     def _unlock(self, ref: str) -> None:
-        """Remove a lock file of the branch: nobody else may write it now, so the git that left it was killed."""
+        """Remove a lock file of the branch.
+
+        No other process may write it now, so the git that left it was killed.
+        """
         if common_dir := look(self._checkout)[1]:
             (common_dir / f"{ref}.lock").unlink(missing_ok=True)
 
@@ -107,12 +111,12 @@ class RunBranches:
 
     @cached_property
     def _unmerged(self) -> frozenset[str]:
-        """Heads with a commit that no branch or tag has but those of runs."""
+        """Return heads with a commit that no branch or tag has, besides those of runs."""
         return self._heads_beyond([commit for ref, commit in self._refs.items() if not _OF_A_RUN.fullmatch(ref)])
 
     @cached_property
     def _foreign(self) -> frozenset[str]:
-        """Those of them with a commit that no run has recorded, either."""
+        """Return the unmerged heads with a commit that no run has recorded."""
         return self._unmerged & self._heads_beyond(self._recorded)
 
     def _heads_beyond(self, known: Iterable[str]) -> frozenset[str]:
@@ -120,6 +124,6 @@ class RunBranches:
         if not heads:
             return heads
         words = "\n".join([*heads, *(f"^{commit}" for commit in known if is_commit(commit))])
-        # What a run recorded may have been made on another host, and never come here.
+        # A recorded commit may have been made on another host, and never arrived here.
         beyond = git("rev-list", "--ignore-missing", "--stdin", cwd=self._checkout, stdin=words)
         return heads & frozenset(beyond.split())

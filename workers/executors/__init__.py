@@ -1,7 +1,7 @@
-"""How each kind of action is carried out: a family behind one small seam, `Job` → `Command`.
+"""Turn a todo's action into a command: one executor for each kind of action, `Job` → `Command`.
 
-A member decides which command does the job and what it reads; starting, watching and ending it is the same for all
-(`workers/process/child.py`). A manual todo has no member: it waits for a person and never reaches a worker.
+An executor decides which command runs and what it reads; starting, watching and ending it is the same for all
+(`workers/process/child.py`). A manual todo has no executor: it waits for a person and never reaches a worker.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EXECUTORS: Mapping[str, Executor] = {
 
 
 def command_for(job: Job) -> Command:
-    """The command that does the job; raises PlanRefused when there is none."""
+    """Return the command for a job. Raises PlanRefused if there is none."""
     kind = job.action.type if job.action else "agent"
     if kind not in EXECUTORS:
         raise PlanRefused(

@@ -1,6 +1,7 @@
 """Call one function with the JSON on standard input; write what it returns to COORD_OUTPUT.
 
-Runs in the todo's process, with whatever Python the worktree has: it imports nothing of coord and keeps to old syntax.
+Runs in the todo's process, with whatever Python the worktree has: it imports nothing of coord and keeps to
+old syntax.
 """
 
 import importlib
@@ -23,7 +24,9 @@ def main(target: str) -> None:
 
 
 def see_the_folder_first() -> None:
-    """Modules come from the current folder, and never from this file's: it has a `python.py` and a `shell.py`."""
+    """Import modules from the current folder, and not from this file's: it has a `python.py` and a
+    `shell.py`.
+    """
     own = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120
     sys.path[:] = [os.getcwd(), *(path for path in sys.path if path != own)]  # noqa: PTH109
 

@@ -1,11 +1,14 @@
-"""`{type: shell, run: …}`, and a bare command.
+"""The commands of shell, Python and agent actions.
 
-`{type: python, call: "pkg.mod:fn", args: {…}}`: the function is called in a process of its own.
+`{type: shell, run: …}`, and a bare command, run as they are.
 
-The worktree's own virtual environment has the repository's dependencies, so its interpreter is taken if there is one.
-The arguments go through standard input: an argument list is limited to 128 KB a piece, and everyone on the machine can read it.
+`{type: python, call: "pkg.mod:fn", args: {…}}` calls the function in a process of its own, by the interpreter
+of the worktree's virtual environment if there is one: it has the repository's dependencies. The arguments go
+through standard input: an argument list is limited to 128 KB a piece, and everyone on the machine can read
+it.
 
-`{type: agent, prompt: …}`, and every todo without an action: a command of the submitter's that reads a prompt.
+`{type: agent, prompt: …}`, and a todo without an action, run the submitter's agent command, which reads a
+prompt.
 """
 
 from __future__ import annotations
@@ -49,7 +52,9 @@ def agent_command(job: Job) -> Command:
 
 
 def prompt(job: Job) -> str:
-    """What the agent is told: the prompt as written, or the todo in words, to be done or undone; then where the files are."""
+    """Return the agent's prompt: as written, or the todo's fields, to be done or undone; then the files'
+    paths.
+    """
     given = job.action.prompt if isinstance(job.action, models.AgentAction) else None
     files = _files(job) if job.undone is None else _files_to_undo(job, job.undone)
     return f"{given or _in_words(job)}\n\n{files}\n"

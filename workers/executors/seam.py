@@ -1,4 +1,4 @@
-"""What an executor is given, and what it answers."""
+"""The records of an executor: the job that it gets, and the command that it returns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordination import models
 
 @dataclass(frozen=True, kw_only=True)
 class Undone:
-    """What a compensation is told of the todo that it undoes."""
+    """The todo that a compensation undoes."""
 
     came_to: str
     """COORD_COMPENSATES: the todo's state before."""
@@ -39,13 +39,13 @@ class Job:
     checkpoint: Path | None = None
     """COORD_CHECKPOINT, if an attempt before this one has written something there."""
     agent_command: models.Command | None = None
-    """The submitter's; it travels with the run."""
+    """The submitter's command; the run carries it."""
     undone: Undone | None = None
-    """Given where the todo is not to be done but undone."""
+    """Set if the todo is to be undone."""
 
     @property
     def action(self) -> models.Action | None:
-        """None means an agent, which is told the task."""
+        """Return the action to execute; None: an agent gets the task."""
         return self.todo.compensate if self.undone else self.todo.action
 
 
@@ -56,5 +56,5 @@ class Command:
 
 
 def argv_of(command: models.Command) -> tuple[str, ...]:
-    """A string runs in a shell, a list without one."""
+    """Return the arguments: a string runs in a shell, a list without one."""
     return ("sh", "-c", command) if isinstance(command, str) else tuple(command)

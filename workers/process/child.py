@@ -1,14 +1,17 @@
-"""One command of a todo, from the worker's side: start it under a guard, pass its output on, say how it ended.
+"""Run one command of a todo under a guard, from the worker's side.
 
-`start` returns once the command runs, or could not be started: that is an outcome, never an exception. `wait` pumps the
-output in the calling thread, so a callback that is slow slows the command, and memory stays flat. `stop` and `kill` may
-be called from any thread, at any time. What gets killed, and when, stands in `guard.py`.
+Start it, pass its output on, report its end.
 
-A guard that does not do its part in time (a todo can stop it: `kill -STOP $PPID`) is killed MARGIN_S later, and what it
-guarded is ended by its mark. While it kills what takes long to die, it says so, and is left alone.
+`start` returns once the command runs, or could not be started: that is an outcome, never an exception. `wait`
+pumps the output in the calling thread, so a slow callback slows the command, and memory stays flat. `stop`
+and `kill` may be called from any thread, at any time. `guard.py` says which processes are killed, and when.
 
-Measured on 2 shared cores, median of 100 runs of `true`: 15 ms under a guard, 1 ms without (most of it the start of the
-guard's Python). 100 MB of output take 0.6 s.
+A guard that does not do its part in time (a todo can stop it: `kill -STOP $PPID`) is killed MARGIN_S later,
+and the processes that it guarded are ended by their mark. A guard that kills processes which take long to die
+reports that, and is left alone.
+
+Measured on 2 shared cores, median of 100 runs of `true`: 15 ms under a guard, 1 ms without (most of it the
+start of the guard's Python). 100 MB of output take 0.6 s.
 """
 
 from __future__ import annotations
@@ -34,14 +37,14 @@ from workers.workspace.trouble import trouble_of_error
 
 CHUNK = 64 * 1024
 DRAIN_S = 1.0
-"""After the guard's end only what it had no right to kill can still write: its output is not waited for longer."""
+"""How long output is read after the guard's end: only processes that it may not kill can still write."""
 CLEAR_UP = timedelta(seconds=5)
 MARGIN_S = 10.0
-"""How much later than it should a guard may do its part, on a machine that is busy."""
+"""How much later than it should a guard may do its part, on a busy machine."""
 START_S = 60.0
-"""So long may the start of a command take."""
+"""The most that the start of a command may take."""
 LOOK_EVERY_S = 1.0
-"""For a time that was brought forward by another thread."""
+"""How often the time of the end is looked at, which another thread may bring forward."""
 GUARD_LOST = "guard lost"
 GUARD = f"import sys; sys.path.append({str(Path(guard.__file__).parent)!r}); import guard; guard.main(sys.argv[1:])"
 """An import, not a script: Python keeps its compiled form, and knows when that is older than the source."""
@@ -49,15 +52,15 @@ GUARD = f"import sys; sys.path.append({str(Path(guard.__file__).parent)!r}); imp
 
 @dataclass(frozen=True, kw_only=True)
 class Exit:
-    """How a command ended. Of `exit_code` and `signal` one is set; none when nobody saw its end."""
+    """The end of a command. One of `exit_code` and `signal` is set; none if its end was not seen."""
 
     exit_code: int | None
     signal: int | None
     reason: str
-    """`exited`, `timeout`, `guard lost`, or what `stop` was told."""
+    """`exited`, `timeout`, `guard lost`, or the reason given to `stop`."""
     duration_s: float
     message: str = ""
-    """What a person should know beyond that: why it could not be started, what could not be killed."""
+    """More for people: why it could not be started, which processes could not be killed."""
 
     @property
     def ok(self) -> bool:
@@ -77,16 +80,16 @@ def start(
     mark: int | None = None,
     masked: Callable[[str], str] = str,
 ) -> Child:
-    """Start `argv` in `cwd`. `hold` is a descriptor (a flock) that stays open until nothing of the command lives.
+    """Start `argv` in `cwd`.
 
-    Raises WorkspaceUnusable where the machine has no processes, descriptors or disk left at present.
-    `mark`: by which its processes are known (`orphans.py`); None: one of its own.
-    `masked`: takes secrets out of a line that is not the command's own.
+    `hold` is a descriptor (a flock) that stays open until no process of the command lives. `mark`: the mark
+    of its processes (`orphans.py`); None: one of its own. `masked` takes secrets out of lines that are not
+    the command's own. Raises WorkspaceUnusable while the machine lacks processes, descriptors or disk.
     """
-    trace = orphans.ProcessMarker.of(env, cwd, orphans.new_mark() if mark is None else mark)
-    child = Child(on_output, trace, masked, timeout, kill_grace)
+    marker = orphans.ProcessMarker.of(env, cwd, orphans.new_mark() if mark is None else mark)
+    child = Child(on_output, marker, masked, timeout, kill_grace)
     locale = "" if "LC_CTYPE" in env else "C"
-    figures = [str(trace.mark), str(timeout.total_seconds()), str(kill_grace.total_seconds()), locale]
+    figures = [str(marker.mark), str(timeout.total_seconds()), str(kill_grace.total_seconds()), locale]
     try:
         child.launch([*figures, str(cwd), *argv], env, stdin, hold)
     except (OSError, ValueError) as error:  # arguments too long or with a NUL
@@ -101,7 +104,7 @@ def start(
 
 @dataclass(kw_only=True)
 class Report:
-    """What the guard has said so far."""
+    """The guard's reports so far."""
 
     group: int | None = None
     refused: tuple[int, str] | None = None
@@ -110,9 +113,9 @@ class Report:
     left: set[int] = field(default_factory=set)
     gone: bool = False
     overdue: bool = False
-    """It did not do its part in time, and was killed by us."""
+    """Whether the guard did not do its part in time, and was killed by us."""
     late: bool = False
-    """So late that the command's time is over, too."""
+    """Whether that was so late that the command's time was over, too."""
 
     @property
     def begun(self) -> bool:
@@ -144,7 +147,10 @@ class Report:
         return Exit(exit_code=code, signal=signal, reason=reason, duration_s=duration_s, message=self._message())
 
     def _reason_when_overdue(self, stop_reason: str | None) -> str:
-        """A command that has ended by itself is no timeout; but what it left may have done anything since."""
+        """Return the reason if the guard was overdue.
+
+        A command that ended by itself timed out only before that.
+        """
         timed_out = self.late and self.reason in ("", "timeout")
         return stop_reason or ("timeout" if timed_out else GUARD_LOST)
 
@@ -168,12 +174,12 @@ class Report:
 
 
 class Child:
-    """A command under its guard. `start` makes it."""
+    """A command under its guard, made by `start`."""
 
     def __init__(
         self,
         on_output: Callable[[bytes], None],
-        trace: orphans.ProcessMarker,
+        marker: orphans.ProcessMarker,
         masked: Callable[[str], str],
         timeout: timedelta,
         kill_grace: timedelta,
@@ -184,14 +190,14 @@ class Child:
         """Process group and session of the command; None if it could not be started."""
         self._on_output = on_output
         self._masked = masked
-        self._trace = trace
+        self._marker = marker
         self._began = time.monotonic()
         self._grace_s = kill_grace.total_seconds()
         self._until = self._began + timeout.total_seconds() + self._grace_s + MARGIN_S
-        """When the guard is killed: not before it has had the time for its part."""
+        """When the guard is killed: after the time that it has for its part."""
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
-        self._heard = b""
+        self._received = b""
         self._report = Report()
         self._stop_reason: str | None = None
         self._speaking = threading.Lock()
@@ -199,18 +205,21 @@ class Child:
         self._exit: Exit | None = None
 
     def stop(self, reason: str) -> None:
-        """TERM, and KILL after the grace. The first reason given is the one that counts."""
+        """Send TERM, and KILL after the grace. The first reason given counts."""
         self._say(b"T", reason, self._grace_s)
 
     def kill(self, reason: str = "killed") -> None:
-        """KILL at once."""
+        """Send KILL at once."""
         self._say(b"K", reason, 0.0)
 
     def wait(self) -> Exit:
-        """Pass the output on until nothing of the command is left. If `on_output` raises, the command is killed."""
+        """Pass the output on until no process of the command is left.
+
+        If `on_output` raises, the command is killed.
+        """
         with self._waiting:
             if self._exit is None:
-                self._exit = self._see_it_through()
+                self._exit = self._run_to_end()
             return self._exit
 
     def launch(self, arguments: Sequence[str], env: Mapping[str, str], stdin: bytes, hold: int | None) -> None:
@@ -235,11 +244,11 @@ class Child:
             while not self._report.begun and self._listen():
                 pass
         except TimeoutError:
-            self._give_guard_up()
+            self._kill_guard()
         ours.settimeout(None)
         self.group = self._report.group
         if self.group is not None:
-            self._trace = replace(self._trace, group=self.group, group_started=orphans.started(self.group))
+            self._marker = replace(self._marker, group=self.group, group_started=orphans.started(self.group))
 
     def refuse(self, code: int, message: str) -> None:
         self._report = Report(refused=(code, message), gone=True)
@@ -253,40 +262,40 @@ class Child:
                     self._line.send(word)
 
     def _listen(self) -> bool:
-        """Take in what the guard says; False at the end of the line."""
+        """Read the guard's reports; False at their end."""
         assert self._line is not None
         try:
             data = self._line.recv(CHUNK)
-        except ConnectionError:  # it was killed without reading all that we said
+        except ConnectionError:  # it was killed before it read all our words
             data = b""
-        *lines, self._heard = (self._heard + data).split(b"\n")
+        *lines, self._received = (self._received + data).split(b"\n")
         for line in lines:
             self._report.note(line.decode(errors="replace"))
-            self._reckon(line)
+            self._adapt_time(line)
         return bool(data)
 
-    def _reckon(self, line: bytes) -> None:
-        """How long the guard may take from what it has said."""
+    def _adapt_time(self, line: bytes) -> None:
+        """Adapt the guard's time to its report."""
         with self._speaking:
             if line == b"kills":
                 self._until = max(self._until, time.monotonic() + MARGIN_S)
             elif line.startswith(b"ended "):
                 self._until = min(self._until, time.monotonic() + self._grace_s + MARGIN_S)
 
-    def _give_guard_up(self) -> None:
+    def _kill_guard(self) -> None:
         self._report.overdue = True
         self._report.late = time.monotonic() >= self._until
         assert self._process is not None
         self._process.kill()
 
-    def _see_it_through(self) -> Exit:
+    def _run_to_end(self) -> Exit:
         try:
             if self._process is not None:
                 self._pump(self._process)
             if self._report.refused:
                 self._on_output(f"coord: {self._masked(self._report.refused[1])}\n".encode(errors="replace"))
         finally:
-            self._hang_up()
+            self._close_line()
         return self._report.outcome(self._stop_reason, time.monotonic() - self._began)
 
     def _pump(self, process: subprocess.Popen[bytes]) -> None:
@@ -298,7 +307,7 @@ class Child:
             while True:
                 ready = selector.select(LOOK_EVERY_S)
                 if time.monotonic() >= self._until and all(key.fileobj is not self._line for key, _ in ready):
-                    self._give_guard_up()
+                    self._kill_guard()
                 for key, _ in ready:
                     if key.fileobj is self._line:
                         if not self._listen():
@@ -319,8 +328,8 @@ class Child:
             while self._pass_on(output) and time.monotonic() < until:
                 pass
 
-    def _hang_up(self) -> None:
-        """Close the line, upon which the guard kills what there is; then clear up after a guard that was killed."""
+    def _close_line(self) -> None:
+        """Close the line, so that the guard kills all processes. Clean up after a guard that was killed."""
         with self._speaking:
             if self._line is not None:
                 self._line.close()
@@ -332,15 +341,18 @@ class Child:
         try:
             self._process.wait(None if self._report.gone else MARGIN_S)
         except subprocess.TimeoutExpired:
-            self._give_guard_up()
+            self._kill_guard()
             self._process.wait()
         if not self._report.gone:
-            self._report.left |= orphans.end(self._trace, CLEAR_UP)
+            self._report.left |= orphans.end(self._marker, CLEAR_UP)
 
 
 @contextmanager
 def file_of(stdin: bytes) -> Iterator[IO[bytes] | int]:
-    """Standard input as a file: a command that never reads it cannot make the worker wait, as with a pipe."""
+    """Yield standard input as a file.
+
+    A command that never reads it cannot block the worker, as with a pipe.
+    """
     if not stdin:
         yield subprocess.DEVNULL
         return

@@ -1,35 +1,41 @@
-"""The guard: runs one command, and sees to it that nothing of it stays behind. Standard library only, imports little.
+"""The guard: run one command, and leave none of its processes behind.
 
 The worker starts one guard per command as a program of its own (`python -I -S`): it must be up in a few
-milliseconds, and must not share a thing with the worker that it outlives.
+milliseconds, and share nothing with the worker that it outlives. So it uses the standard library only,
+imports little, and reads /proc itself.
 
 States::
 
-    running ──command ends──► sweeping (TERM to what it left) ──nobody left──► gone (the guard ends)
+    running ──command ends──► sweeping (TERM to the rest) ──all gone──► gone (the guard ends)
        ├─────T, or time is up──► stopping (TERM to all) ──┘  either: KILL, again and again, once the grace is over
        └─────K, or the worker is dead──► KILL at once
 
 Invariants
 
-1. The guard ends only when nothing of the command is alive (but for what it has no right to kill: it reports those).
-2. It holds the worktree's flock (`hold`) until then, and the command never does: who gets that lock is alone.
+1. The guard ends only when no process of the command is alive (but for those it has no right to kill: it
+   reports them).
+2. It holds the worktree's flock (`hold`) until then, and the command never does: the holder of that lock is
+   alone.
 3. The command outlives neither its worker nor its guard.
 
 What happens on each failure
 
 * The worker dies, by SIGKILL too: the kernel closes its end of `line`, the guard reads that, and kills.
-* A child leaves the process group, by setsid or a double fork: on Linux the guard is a child subreaper, so whoever
-  loses its parent becomes a child of the guard and is found below it in /proc. On macOS only the process group is known.
-* The guard itself is killed: on Linux the kernel kills the command (PDEATHSIG). What that had started stays, and carries
-  the attempt's mark; the worker sees `line` close without `gone` and clears up (`orphans.py`). If the worker is dead
-  too, the next attempt does, before it enters the worktree.
-* The guard itself is stopped or hangs: the worker kills it some seconds after the time that it had (`child.py`).
-* Ctrl-C and TERM at the worker's terminal: the guard is in a session of its own and ignores both; `line` alone counts.
+* A child leaves the process group, by setsid or a double fork: on Linux the guard is a child subreaper, so a
+  process that loses its parent becomes a child of the guard and is found below it in /proc. On macOS only the
+  process group is known.
+* The guard itself is killed: on Linux the kernel kills the command (PDEATHSIG). Processes that the command
+  started stay, and carry the attempt's mark; the worker sees `line` close without `gone` and cleans up
+  (`orphans.py`). If the worker is dead too, the next attempt does, before it enters the worktree.
+* The guard itself is stopped or hangs: the worker kills it some seconds after the time that it had
+  (`child.py`).
+* Ctrl-C and TERM at the worker's terminal: the guard is in a session of its own and ignores both; `line`
+  alone counts.
 * The command cannot be started: `refused`, with an exit code in sh's manner.
 
-`line` is a socket pair of which each side holds one end. To the guard it carries one-byte words: T stop, K kill. To the
-worker, lines of text: `started PID`, `refused CODE MESSAGE`, `ended REASON WAITSTATUS`, `kills` (again and again while it
-does), `left REASON PID…`, `gone`.
+`line` is a socket pair of which each side holds one end. To the guard it carries one-byte words: T stop, K
+kill. To the worker, lines of text: `started PID`, `refused CODE MESSAGE`, `ended REASON WAITSTATUS`, `kills`
+(again and again while it does), `left REASON PID…`, `gone`.
 """
 
 from __future__ import annotations
@@ -50,13 +56,15 @@ else:
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 RLIMIT_LOCKS = 10
-"""Of Linux, which ignores it: the mark of an attempt's processes (`orphans.py`)."""
+"""A limit that Linux ignores: the mark of an attempt's processes (`orphans.py`)."""
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 LONGEST_NAP_S = 3600.0
 """poll() counts milliseconds in an int: 25 days would overflow it."""
 SWEEP_EVERY_S = (0.02, 0.5)
-"""While it kills, the guard looks for what was forked in between: often at first, then seldom (a process in an
-uninterruptible read may take minutes to die)."""
+"""How often the guard looks for new forks while it kills: often at first, then seldom.
+
+A process in an uninterruptible read may take minutes to die.
+"""
 
 
 class Refused(Exception):
@@ -136,7 +144,7 @@ class Guard:
     def _hear(self) -> bytes:
         try:
             return os.read(self.line, 1)
-        except ConnectionError:  # it died without reading all that we said
+        except ConnectionError:  # it died before it read all our lines
             return b""
 
     def _obey(self, word: bytes) -> None:
@@ -154,7 +162,10 @@ class Guard:
             self._signal_all(signal.SIGTERM)
 
     def _reap(self) -> bool:
-        """Take in whoever ended; whether a child is left. With a subreaper "no child" means that nobody is left."""
+        """Reap ended children; return whether one is left.
+
+        With a subreaper "no child" means that no process is left.
+        """
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -173,7 +184,7 @@ class Guard:
         return not self.adopts and signal_group(self.main, 0)
 
     def _signal_all(self, number: int) -> None:
-        whole_group = not (self.ended and self.adopts)  # once the command is reaped, its pid could name a stranger
+        whole_group = not (self.ended and self.adopts)  # once the command is reaped, its pid could be another process's
         if whole_group:
             signal_group(self.main, number)
         for pid, group in self._everyone().items():
@@ -197,7 +208,7 @@ class Guard:
         try:  # noqa: SIM105 (contextlib costs 4 ms)
             os.write(self.line, line.replace("\n", " ").encode(errors="surrogateescape") + b"\n")
         except ConnectionError:
-            pass  # the worker is dead; what is left to do is the same
+            pass  # the worker is dead; the rest to do is the same
 
 
 def prctl(option: int, value: int) -> bool:
@@ -207,7 +218,10 @@ def prctl(option: int, value: int) -> bool:
 
 
 def wake_on_child() -> int:
-    """A file descriptor that becomes readable when a child ends. What a terminal or the group sends is ignored."""
+    """Return a descriptor that becomes readable when a child ends.
+
+    Signals of a terminal or the group are ignored.
+    """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -235,11 +249,11 @@ def spawn(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int) -> int:
 
 
 def become(argv: list[str], cwd: str, env: dict[bytes, bytes], mark: int, guard: int, trouble: int) -> None:
-    """In the fork: turn into the command. Never returns."""
+    """Turn the fork into the command. Never returns."""
     try:
         os.setsid()
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != guard:  # it died before the kernel was told to take us along
+        if os.getppid() != guard:  # it died before the kernel knew of PDEATHSIG
             os._exit(NOT_EXECUTABLE)
         for number in signal.valid_signals():
             if signal.getsignal(number) == signal.SIG_IGN:  # exec would hand that on
@@ -275,7 +289,7 @@ def why(program: str, error: OSError) -> Refused:
 
 
 def let_go_of_output() -> None:
-    """The command alone holds its output open, so that its end is seen."""
+    """Close the guard's output: the command alone holds it open, so that its end is seen."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(nothing, fd)
@@ -293,7 +307,10 @@ def may_signal(pid: int, number: int) -> bool:
 
 
 def signal_group(group: int, number: int) -> bool:
-    """Whether anybody of the group is alive. (macOS says "not permitted" of a group of zombies.)"""
+    """Signal a group; return whether a process of it is alive.
+
+    (macOS says "not permitted" of a group of zombies.)
+    """
     try:
         os.killpg(group, number)
     except OSError:
@@ -302,7 +319,7 @@ def signal_group(group: int, number: int) -> bool:
 
 
 def descendants(root: int) -> dict[int, int]:
-    """Every living process below `root`, with its process group."""
+    """Return every living process below `root`, with its process group."""
     children: dict[int, list[tuple[int, int]]] = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 (pathlib costs 6 ms)
         if not name.isdigit():
@@ -332,4 +349,4 @@ def main(args: list[str]) -> None:
         if fd != "-":
             os.set_inheritable(int(fd), False)
     Guard(int(line), int(mark), float(timeout_s), float(grace_s)).run(argv, cwd, env)
-    os._exit(0)  # nothing is left to clear up, and Python would take 1 ms for that
+    os._exit(0)  # skips Python's own clean-up: 1 ms

@@ -1,20 +1,21 @@
-"""What is left of an attempt whose guard died as well: find it, end it, and never touch anything else.
+"""Find and end the processes of an attempt whose guard died as well, and touch no other process.
 
 A process belongs to the attempt if (Linux)
 
 * its soft limit of file locks is the attempt's mark, or
 * the environment that it was started with has the attempt's idempotency key *and* fence, or
-* it is in the session that the guard made for the command, and that session is surely still the same one: its leader has
-  the recorded start time, or the process works inside the workspace. (A session's number is a pid: once the session is
-  empty, a stranger may get it.)
+* it is in the session that the guard made for the command, and that session is surely still the same one: its
+  leader has the recorded start time, or the process works inside the workspace. (A session's number is a pid:
+  an empty session's number may go to a foreign one.)
 
-The mark is a random number that the guard sets as RLIMIT_LOCKS of the command before exec. Linux has not read that limit
-since 2.6, every child inherits it, and neither a new session, an empty environment, another folder nor closed files drop
-it; an open file as a mark would be lost to every daemon that closes what it inherits. /proc/PID/limits shows it to all
-users. Who sets that limit by its own hand (`ulimit -x`) loses the mark; then the other two signs are left.
+The mark is a random number that the guard sets as RLIMIT_LOCKS of the command before exec. Linux has not read
+that limit since 2.6, every child inherits it, and neither a new session, an empty environment, another folder
+nor closed files drop it; an open file as a mark would be lost to every daemon that closes what it inherits.
+/proc/PID/limits shows it to all users. A process that sets that limit itself (`ulimit -x`) loses the mark;
+then the other two signs are left.
 
-Elsewhere only the process group is known, and only while its leader lives. This process and its ancestors are spared,
-whatever they look like: a worker may itself have been started by a todo.
+Elsewhere only the process group is known, and only while its leader lives. This process and its ancestors are
+spared in any case: a worker may itself have been started by a todo.
 """
 
 from __future__ import annotations
@@ -24,14 +25,13 @@ import re
 import resource
 import secrets
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from coordination.processes import ON_LINUX, all_pids, kill_group, look
 from workers.process import guard
 
 KEY = "COORD_IDEMPOTENCY_KEY"
@@ -40,22 +40,22 @@ POLL_S = 0.02
 LIMIT_OF_LOCKS = re.compile(r"^Max file locks +(\d+)", re.MULTILINE)
 HIGHEST_MARK = 1 << 62
 QUIET_S = 0.2
-"""Nobody must be found for this long: a process in the middle of exec has no environment to be known by."""
+"""How long no process may be found: one in the middle of exec has no environment to be known by."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessMarker:
-    """By what the processes of one attempt are known."""
+    """The signs by which the processes of one attempt are known."""
 
     key: str
     fence: str
     workspace: Path
     mark: int = 0
-    """0 where nothing is marked."""
+    """0 if they carry none."""
     group: int | None = None
     group_started: str = ""
     inside: bool = False
-    """Its variables count only for what works inside the workspace."""
+    """Whether its variables count only for processes inside the workspace."""
 
     @classmethod
     def of(cls, env: Mapping[str, str], workspace: Path, mark: int = 0) -> ProcessMarker:
@@ -64,21 +64,21 @@ class ProcessMarker:
 
 def new_mark() -> int:
     """Return a number by which the processes of one attempt are known; 0 where the system cannot carry it."""
-    if not sys.platform.startswith("linux"):
+    if not ON_LINUX:
         return 0
     _, hard = resource.getrlimit(guard.RLIMIT_LOCKS)
     highest = HIGHEST_MARK if hard == resource.RLIM_INFINITY else hard
     return 1 + secrets.randbelow(highest) if highest >= 1 << 32 else 0
 
 
-def is_alive(trace: ProcessMarker) -> bool:
-    """Whether anything of the attempt lives; a single look, made quickly, for it is made at the end of each attempt."""
-    if not sys.platform.startswith("linux"):
+def is_alive(marker: ProcessMarker) -> bool:
+    """Whether a process of the attempt lives. One quick look, for it is made at the end of each attempt."""
+    if not ON_LINUX:
         return False
-    signs = [f"{KEY}={trace.key}".encode(), f"{FENCE}={trace.fence}".encode()] if trace.key and trace.fence else []
-    mark = str(trace.mark).encode() if trace.mark else b""
+    signs = [f"{KEY}={marker.key}".encode(), f"{FENCE}={marker.fence}".encode()] if marker.key and marker.fence else []
+    mark = str(marker.mark).encode() if marker.mark else b""
     for name in os.listdir("/proc"):  # noqa: PTH208 (pathlib takes three times as long)
-        if name.isdigit() and _shows(name, mark, signs) and int(name) in find(trace):
+        if name.isdigit() and _shows(name, mark, signs) and int(name) in find(marker):
             return True
     return False
 
@@ -95,49 +95,48 @@ def _shows(pid: str, mark: bytes, signs: list[bytes]) -> bool:
     return bool(signs) and all(sign in environ for sign in signs)
 
 
-def end(trace: ProcessMarker, within: timedelta) -> set[int]:
-    """Kill what is left of the attempt and wait until it is gone; returns what is still there after `within`."""
+def end(marker: ProcessMarker, within: timedelta) -> set[int]:
+    """Kill the attempt's processes and wait until they are gone; return those left after `within`."""
     begun = quiet_since = time.monotonic()
     while True:
-        alive = find(trace)
+        alive = find(marker)
         now = time.monotonic()
         quiet_since = now if alive else quiet_since
         if now - quiet_since >= QUIET_S or now - begun >= within.total_seconds():
             return alive
         for pid in alive:
-            _kill(pid, trace)
-        time.sleep(POLL_S)  # nobody tells us of the end of a process that is not our child
+            _kill(pid, marker)
+        time.sleep(POLL_S)  # the system reports no end of a process that is not our child
 
 
-def find(trace: ProcessMarker) -> set[int]:
-    if not sys.platform.startswith("linux"):
-        return _group_if_the_same(trace)
+def find(marker: ProcessMarker) -> set[int]:
+    if not ON_LINUX:
+        return _group_if_the_same(marker)
     spared = _self_and_ancestors()
-    return {pid for pid in _processes() if pid not in spared and _belongs(pid, trace)}
+    return {pid for pid in all_pids() if pid not in spared and _belongs(pid, marker)}
 
 
 def started(pid: int) -> str:
-    """When a process began, in words that only compare; empty if there is no such process."""
-    if sys.platform.startswith("linux"):
-        fields = _stat(pid)
-        return fields[19] if fields else ""
-    answer = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
-    return answer.stdout.strip()
+    """Return when a process of this boot began, in a form that only compares.
+
+    Empty if there is no such process.
+    """
+    found = look(pid)
+    return found.started if found else ""
 
 
-def _group_if_the_same(trace: ProcessMarker) -> set[int]:
-    same = trace.group and trace.group_started and started(trace.group) == trace.group_started
-    return {trace.group} if same and trace.group else set()
+def _group_if_the_same(marker: ProcessMarker) -> set[int]:
+    same = marker.group and marker.group_started and started(marker.group) == marker.group_started
+    return {marker.group} if same and marker.group else set()
 
 
-def _kill(pid: int, trace: ProcessMarker) -> None:
+def _kill(pid: int, marker: ProcessMarker) -> None:
     try:
-        if not sys.platform.startswith("linux"):
-            os.killpg(pid, signal.SIGKILL)
-            return
+        if not ON_LINUX:
+            return kill_group(pid)
         handle = os.pidfd_open(pid)  # from here on the number cannot come to mean another process
         try:
-            if _belongs(pid, trace):
+            if _belongs(pid, marker):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         finally:
             os.close(handle)
@@ -145,68 +144,55 @@ def _kill(pid: int, trace: ProcessMarker) -> None:
         pass  # gone, or not ours to kill: the next look tells
 
 
-def _belongs(pid: int, trace: ProcessMarker) -> bool:
-    fields = _stat(pid)
-    if not fields or fields[0] in ("Z", "X"):
+def _belongs(pid: int, marker: ProcessMarker) -> bool:
+    found = look(pid)
+    if found is None or found.state in ("Z", "X"):
         return False
     return (
-        _has_mark(pid, trace)
-        or _has_key(pid, trace)
-        or (trace.group is not None and int(fields[3]) == trace.group and _session_is_the_same(pid, trace))
+        _has_mark(pid, marker)
+        or _has_key(pid, marker)
+        or (marker.group is not None and found.session == marker.group and _session_is_the_same(pid, marker))
     )
 
 
-def _has_mark(pid: int, trace: ProcessMarker) -> bool:
-    if not trace.mark:
+def _has_mark(pid: int, marker: ProcessMarker) -> bool:
+    if not marker.mark:
         return False
     try:
         limit = LIMIT_OF_LOCKS.search(Path(f"/proc/{pid}/limits").read_text())
     except OSError:
         return False
-    return limit is not None and int(limit[1]) == trace.mark
+    return limit is not None and int(limit[1]) == marker.mark
 
 
-def _has_key(pid: int, trace: ProcessMarker) -> bool:
-    if not trace.key or not trace.fence:
+def _has_key(pid: int, marker: ProcessMarker) -> bool:
+    if not marker.key or not marker.fence:
         return False
     try:
         environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
-    both = f"{KEY}={trace.key}".encode() in environ and f"{FENCE}={trace.fence}".encode() in environ
-    return both and (not trace.inside or _works_inside(pid, trace))
+    both = f"{KEY}={marker.key}".encode() in environ and f"{FENCE}={marker.fence}".encode() in environ
+    return both and (not marker.inside or _works_inside(pid, marker))
 
 
-def _session_is_the_same(pid: int, trace: ProcessMarker) -> bool:
-    if trace.group and trace.group_started and started(trace.group) == trace.group_started:
+def _session_is_the_same(pid: int, marker: ProcessMarker) -> bool:
+    if marker.group and marker.group_started and started(marker.group) == marker.group_started:
         return True
-    return _works_inside(pid, trace)
+    return _works_inside(pid, marker)
 
 
-def _works_inside(pid: int, trace: ProcessMarker) -> bool:
+def _works_inside(pid: int, marker: ProcessMarker) -> bool:
     try:
-        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(trace.workspace.resolve())
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(marker.workspace.resolve())
     except OSError:
         return False
-
-
-def _processes() -> list[int]:
-    return [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
 
 
 def _self_and_ancestors() -> set[int]:
     spared, pid = set(), os.getpid()
     while pid > 0 and pid not in spared:
         spared.add(pid)
-        fields = _stat(pid)
-        pid = int(fields[1]) if fields else 0
+        found = look(pid)
+        pid = found.parent if found else 0
     return spared
-
-
-def _stat(pid: int) -> list[str]:
-    """Fields of /proc/PID/stat after the name: state, parent, group, session, … 19 is the start time."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(") ")[2].split()

@@ -1,13 +1,14 @@
-"""What makes two attempts the same: one digest of all that decides what comes of them, as far as it is known.
+"""The key of a result: one digest of all that decides the result of an attempt, as far as coord knows it.
 
-It is the action as a worker would run it, in its repository, from a git tree (not a commit: that has a date), with what its
-predecessors handed over and the git tree at which each left its repository: all of them, for it is told of all (COORD_CONTEXT), by
-the names under which it finds them there; and the shared context as it is told it. Not: its own id and words where no agent is told
-these, timeouts, retries, resources, gates, the run.
+It covers the action as a worker would run it, in its repository, from a git tree (not a commit: that has a
+date), with the outputs of its predecessors and the git tree at which each left its repository: all of them,
+for COORD_CONTEXT has all of them, by their names there; and the shared context of the todo. Not covered: its
+own id and text where no agent gets these, timeouts, retries, resources, gates, the run.
 
-The files that `inputs` name are read as git sees them: tracked, untracked and ignored ones alike. A pattern is a pathspec of git with its
-`glob` rules: `*` stays within a folder, `**` does not, a folder means all that is in it. So it follows no link out of the repository; a
-link counts by where it points. What a todo changed is kept as a patch from one tree to another, for other worktrees.
+The files that `inputs` name are read as git sees them: tracked, untracked and ignored ones alike. A pattern
+is a pathspec of git with its `glob` rules: `*` stays within a folder, `**` does not, a folder stands for all
+that is in it. So it follows no link out of the repository; a link counts by its target. A todo's change is
+kept as a patch from one tree to another, for other worktrees.
 """
 
 from __future__ import annotations
@@ -28,18 +29,21 @@ from workers.workspace.repository import is_commit
 from workers.workspace.worktree import Worktree
 
 FORMAT = 2
-"""Of keys and results: another one finds none of the former."""
+"""The format of keys and results: a new one finds none of the former."""
 
 
 def key_of(
     spec: TodoSpec,
     agent_command: Command | None,
     tree: str,
-    inputs: Found,
+    inputs: InputFiles,
     context: Mapping[str, Any],
     trees: Mapping[str, str],
 ) -> str:
-    """Return SHA-256 over canonical JSON; `context`: as COORD_CONTEXT has it; `trees`: of each predecessor that left a commit."""
+    """Return SHA-256 over canonical JSON.
+
+    `context`: as COORD_CONTEXT has it. `trees`: of each predecessor with a commit.
+    """
     parts = {
         "format": FORMAT,
         "repo": spec.repo.name,
@@ -65,21 +69,23 @@ def _action(spec: TodoSpec, agent_command: Command | None) -> object:
 
 
 def _in_words(spec: TodoSpec) -> list[object]:
-    """Of what a prompt is made that was not written."""
+    """Return the fields of which a prompt is made that was not written."""
     todo = spec.todo
     return [todo.id, todo.task, todo.description, todo.acceptance_criteria, spec.repo.role]
 
 
-Found = list[tuple[str, list[tuple[str, str]]]]
+InputFiles = list[tuple[str, list[tuple[str, str]]]]
 """Pattern → file → digest."""
 
 
 class NotKnown(CoordinationError):
-    """What is in an input cannot be told."""
+    """An input cannot be read as files."""
 
 
-def found(patterns: Iterable[str], workspace: Worktree, say: Callable[[str], None]) -> Found:
-    """What each pattern names in the worktree, in order; of one that names nothing the log is told, and it counts as such.
+def input_files(patterns: Iterable[str], workspace: Worktree, say: Callable[[str], None]) -> InputFiles:
+    """Return the files of each pattern in the worktree, in order.
+
+    A pattern without files counts as such, and is logged.
 
     Raises NotKnown or OSError.
     """
@@ -91,7 +97,7 @@ def _files(pattern: str, workspace: Worktree, say: Callable[[str], None]) -> lis
     listed = workspace.git("ls-files", *options, "--", f":(top,glob){pattern}")
     files = [(name, digest) for name in sorted(_names(listed)) if (digest := _digest(workspace.path, name))]
     if not files:
-        say(f"cache: no file fits its input {pattern}; that counts as well")
+        say(f"cache: its input {pattern} names no file; the key contains that")
     return files
 
 
@@ -100,7 +106,7 @@ def _names(listed: str) -> Iterator[str]:
 
 
 def _digest(root: Path, name: str) -> str:
-    """Empty where there is none: git knows of a file that is gone."""
+    """Return the digest of a file; empty if it is gone, though git knows of it."""
     path = root / name
     try:
         mode = path.lstat().st_mode
@@ -116,7 +122,7 @@ def _digest(root: Path, name: str) -> str:
 
 
 class NotRestored(CoordinationError):
-    """The patch does not lead to the tree that it is said to lead to."""
+    """The patch does not lead to its recorded tree."""
 
 
 def tree_of(commit: str, at: Worktree) -> str:
@@ -124,8 +130,10 @@ def tree_of(commit: str, at: Worktree) -> str:
 
 
 def trees_behind(predecessors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Return predecessor → the tree of its commit, for entries as COORD_CONTEXT has them. A commit that this machine does not have
-    stands for itself: no earlier run has left the same one, so nothing is found for it.
+    """Return predecessor → the tree of its commit, for entries as COORD_CONTEXT has them.
+
+    A commit that this machine does not have stands for itself: no earlier run has left the same one, so
+    nothing is found for it.
     """
     committed = [one for one in predecessors if one["commit"]]
     found = {one["todo"]: one["commit"] for one in committed}
@@ -138,7 +146,10 @@ def trees_behind(predecessors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def patch(since: str, tip: str, at: Worktree, file: Path) -> bytes:
-    """From commit to commit; empty where the tree is the same. `file`: where git may write it."""
+    """Return the patch from commit to commit; empty if the tree is the same.
+
+    `file`: where git may write it.
+    """
     options = ("-r", "-p", "--binary", "--full-index", "--no-renames", "--no-ext-diff", "--no-textconv", "--no-color")
     prefixes = ("--src-prefix=a/", "--dst-prefix=b/", "--submodule=short")
     at.git("diff-tree", *options, *prefixes, f"--output={file}", since, tip)
@@ -146,8 +157,11 @@ def patch(since: str, tip: str, at: Worktree, file: Path) -> bytes:
 
 
 def restore(workspace: Worktree, changes: bytes, file: Path, tree: str, todo: str, task: str, source: str) -> str:
-    """Commits the changes in the workspace, which is clean; returns the tip. Raises NotRestored with the workspace clean as before, and
-    Superseded. `source`: `<run>/<todo>` that made them.
+    """Commit the changes in the workspace, which is clean; return the tip.
+
+    `source`: `<run>/<todo>` that made them.
+
+    Raises NotRestored, with the workspace clean as before, and Superseded.
     """
     try:
         if changes:
@@ -157,10 +171,10 @@ def restore(workspace: Worktree, changes: bytes, file: Path, tree: str, todo: st
         _check(tree_of(tip, workspace), tree)
     except (GitRefused, NotRestored) as refused:
         workspace.start_anew()
-        raise NotRestored(f"it could not be restored: {refused.message}", "it runs instead") from refused
+        raise NotRestored(f"it could not be restored: {refused.message}", "the todo runs instead") from refused
     return tip
 
 
 def _check(came_to: str, tree: str) -> None:
     if came_to != tree:
-        raise NotRestored(f"it leads to tree {came_to[:12]} instead of {tree[:12]}", "it runs instead")
+        raise NotRestored(f"it leads to tree {came_to[:12]} instead of {tree[:12]}", "the todo runs instead")

@@ -1,4 +1,4 @@
-"""What an attempt asks of the results of earlier ones: one that was made from the same, and what becomes of its own."""
+"""Look up the result of an attempt in the cache, and keep the attempt's own."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ from coordination.cache.entries import NoRoom
 from coordination.errors import CoordinationError, GitRefused, LockTimeout, Unreachable
 from coordination.locks import Lock
 from coordination.models import Cache, Command
-from coordination.planner.hours import say as lasting
+from coordination.planner import hours
 from coordination.runs.records import Grant
 from workers.outcome import AttemptOutcome, OutcomeKind
-from workers.result_cache.key import NotKnown, NotRestored, found, key_of, patch, restore, tree_of, trees_behind
+from workers.result_cache.key import NotKnown, NotRestored, input_files, key_of, patch, restore, tree_of, trees_behind
 from workers.result_cache.results import Kept, Results
+from workers.workspace.base import Workspace
 from workers.workspace.files import scratch
-from workers.workspace.interface import Workspace
 from workers.workspace.lock import WorkspaceUnusable
 from workers.workspace.worktree import Worktree
 
 TROUBLE = (redis.RedisError, Unreachable, NoRoom, GitRefused, NotKnown, WorkspaceUnusable, OSError)
-"""None of it is a reason for the todo to fail: it runs."""
+"""Errors of the cache; the todo runs in spite of them."""
 
 LOOK_AGAIN = timedelta(seconds=2)
-"""Whether who computes the same is done. A look keeps a worker's slot for 25 to 56 ms (measured, on 2 shared cores)."""
+"""How long until the next look whether another attempt has the result.
+
+A look keeps a slot for 25 to 56 ms (2 cores).
+"""
 
 logger = logging.getLogger(__name__)
 
 
 class Recall:
-    """Of one attempt. `look` may be asked twice, before `prepare` and after it."""
+    """The cache for one attempt. `look` may be called twice, before `prepare` and after it."""
 
     def __init__(
         self,
@@ -65,7 +68,9 @@ class Recall:
         self._kept: Kept | None = None
 
     def look(self, workspace: Workspace, since: str) -> AttemptOutcome | None:
-        """What an earlier attempt came to, restored in the workspace; or that another one is at it; None where this one is to run.
+        """Return an earlier result, restored in the workspace, or BUSY if another attempt computes it.
+
+        None: run the todo.
 
         Raises Superseded.
         """
@@ -73,24 +78,24 @@ class Recall:
             return None
         self._looked = True
         if not isinstance(workspace, Worktree):
-            self._say(f"cache: {workspace.path} is worked in as it is, so nobody knows what this starts from: it runs")
+            self._say(f"cache: {workspace.path} is used in place, so its key is not known: the todo runs")
             return None
         try:
             self._key = self._key_in(workspace, since)
             if self._no_cache:
-                self._say("cache: not looked at, as was asked for; it runs")
+                self._say("cache: not used, as the run asked for; the todo runs")
                 return None
             return self._found(workspace, since) or self._alone() or self._found(workspace, since)
         except TROUBLE as error:
-            self._say(f"cache: cannot be used: {_words(error)}; it runs")
+            self._say(f"cache: cannot be used: {_words(error)}; the todo runs")
             return None
 
-    def note(self, attempt_outcome: AttemptOutcome, at: Workspace) -> None:
-        """What this attempt came to in the workspace, to be kept if that counts."""
-        if not self._key or attempt_outcome.cached or not isinstance(at, Worktree):
+    def note(self, outcome: AttemptOutcome, at: Workspace) -> None:
+        """Remember the result of this attempt in the workspace, for `keep`."""
+        if not self._key or outcome.cached or not isinstance(at, Worktree):
             return
         try:
-            kept = self._made(attempt_outcome, at)
+            kept = self._made(outcome, at)
         except TROUBLE as error:
             self._say(f"cache: its result is not kept: {_words(error)}")
             return
@@ -100,7 +105,7 @@ class Recall:
             self._kept = kept
 
     def keep(self) -> None:
-        """It counts."""
+        """Keep the result: its settle was accepted."""
         if self._kept is None:
             return
         try:
@@ -109,10 +114,10 @@ class Recall:
             logger.warning("the result of %s is not kept: %s", member(*self._who), _words(error))
 
     def close(self) -> None:
-        """Whoever waits for the result looks again."""
+        """Release the lock, so that attempts that wait for the result look again."""
         lock, self._lock = self._lock, None
         if lock is not None:
-            with suppress(CoordinationError):  # it was lost before, or is by itself soon
+            with suppress(CoordinationError):  # it was lost before, or ends by its ttl
                 lock.release()
 
     @property
@@ -120,7 +125,7 @@ class Recall:
         return self._grant.run_id, self._grant.todo_id
 
     def _key_in(self, workspace: Worktree, since: str) -> str:
-        inputs = found(self._cache.inputs, workspace, self._say)
+        inputs = input_files(self._cache.inputs, workspace, self._say)
         tree = tree_of(since, workspace)
         context = self._context()
         trees = trees_behind(context.get("predecessors", ()))
@@ -134,9 +139,9 @@ class Recall:
         tip = self._restored(workspace, kept)
         if tip is None:
             return None
-        self._say(f"cached: from {kept.todo} of run {kept.run} ({lasting(max(0.0, now - kept.at) / 3600)} ago)")
+        self._say(f"cached: from {kept.todo} of run {kept.run} ({hours.say(max(0.0, now - kept.at) / 3600)} ago)")
         source = member(kept.run, kept.todo)
-        return AttemptOutcome(word=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, since=since, cached=source)
+        return AttemptOutcome(kind=OutcomeKind.SUCCEEDED, output=kept.output, tip=tip, since=since, cached=source)
 
     def _restored(self, workspace: Worktree, kept: Kept) -> str | None:
         todo = self._grant.spec.todo
@@ -150,21 +155,21 @@ class Recall:
                 return None
 
     def _alone(self) -> AttemptOutcome | None:
-        """BUSY where another attempt is at the same. Once it is ours, that one's result may be there."""
+        """Take the lock, after which the result may be there; return BUSY if another attempt has it."""
         run, todo = self._who
         try:
             self._lock = self._results.alone(self._key, f"{todo} of run {run}")
         except LockTimeout as taken:
             who = ", ".join(taken.holders) or "another attempt"
-            return AttemptOutcome(word=OutcomeKind.BUSY, why=f"{who}, which computes the same", again=LOOK_AGAIN)
+            return AttemptOutcome(kind=OutcomeKind.BUSY, why=f"{who}, which computes the same result", again=LOOK_AGAIN)
         return None
 
-    def _made(self, attempt_outcome: AttemptOutcome, at: Worktree) -> Kept:
+    def _made(self, outcome: AttemptOutcome, at: Worktree) -> Kept:
         run, todo = self._who
         with scratch(self._state) as folder:
-            changes = patch(attempt_outcome.since, attempt_outcome.tip, at, folder / "changes")
-        tree = tree_of(attempt_outcome.tip, at)
-        return Kept(run=run, todo=todo, at=time.time(), tree=tree, output=attempt_outcome.output, changes=changes)
+            changes = patch(outcome.since, outcome.tip, at, folder / "changes")
+        tree = tree_of(outcome.tip, at)
+        return Kept(run=run, todo=todo, at=time.time(), tree=tree, output=outcome.output, changes=changes)
 
 
 def _words(error: Exception) -> str:

@@ -1,7 +1,7 @@
-"""Results of todos by their keys, in the cache's store on Redis; and who computes one just now, by a lock.
+"""Store results of todos by their keys, in the cache's store on Redis, and lock the keys in work.
 
-A value is the SHA-256 of what follows, a line of JSON (who made it, when, the tree that it leads to, what was handed over), and the
-patch, packed. It is written whole, once; one that is not what it says counts as none.
+A value is the SHA-256 of its rest; a line of JSON (run, todo, time, tree, output); and the patch, packed. It
+is written whole, once; one with a wrong digest counts as none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from coordination.locks import Lock, LockManager
 
 NO_WAIT = timedelta(0)
 TTL = timedelta(seconds=5)
-"""How long nobody else computes what a worker was at that died. Lost too early, it costs a body that runs twice."""
+"""How long after a worker's death its keys stay locked.
+
+A lock that is lost too early costs a command that runs twice.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +30,11 @@ class Kept:
     run: str
     todo: str
     at: float
-    """Seconds since 1970, by the clock of who made it."""
+    """Seconds since 1970, by the clock of the host that made it."""
     tree: str
-    """To which its changes lead."""
+    """The tree to which its changes lead."""
     output: str
-    """JSON; empty if it handed over nothing."""
+    """JSON; empty without an output."""
     changes: bytes
     """A patch; empty if it changed nothing."""
 
@@ -43,7 +46,7 @@ class Kept:
 
     @staticmethod
     def unpacked(value: bytes) -> Kept | None:
-        """None where it is damaged, or of another version."""
+        """Return the record; None if it is damaged, or of another version."""
         digest, _, rest = value.partition(b"\n")
         if digest != sha256(rest).hexdigest().encode():
             return None
@@ -55,7 +58,7 @@ class Kept:
 
 
 class Results:
-    """Its methods raise Unreachable."""
+    """The results of all hosts and runs. Each method raises Unreachable."""
 
     def __init__(self, store: Store, locks: LockManager, limits: Limits, ttl: timedelta) -> None:
         self._store = store
@@ -64,7 +67,7 @@ class Results:
         self._ttl = ttl
 
     def load(self, key: str, ttl: timedelta | None, now: float) -> Kept | None:
-        """None where there is none that is sound and younger than the ttl (None: what is usual)."""
+        """Return a sound result younger than the ttl (None: the usual one); None if there is none."""
         value = self._store.get(key)
         kept = Kept.unpacked(value) if value else None
         if value and kept is None:
@@ -72,19 +75,19 @@ class Results:
         return kept if kept and now - kept.at < (ttl or self._ttl).total_seconds() else None
 
     def too_large(self, kept: Kept) -> str:
-        """Why it cannot be kept, in words; empty if it can."""
+        """Return why a result cannot be kept; empty if it can."""
         size, most = len(kept.packed), self._limits.value_bytes
         return f"it has {size:,} bytes, more than cache_value_bytes ({most:,})" if size > most else ""
 
     def save(self, key: str, kept: Kept, ttl: timedelta | None) -> None:
-        """Raises NoRoom, too."""
+        """Keep a result. Raises NoRoom, too."""
         self._store.put(key, kept.packed, min(ttl or self._ttl, LONGEST_TTL))
 
     def drop(self, key: str) -> None:
         self._store.delete(key)
 
     def alone(self, key: str, who: str) -> Lock:
-        """The right to compute it, renewed until it is released or its worker is gone. Raises LockTimeout with who has it."""
+        """Lock the key until the lock is released or its worker dies. Raises LockTimeout with the holder."""
         return self._locks.acquire(f"cache:{key}", ttl=TTL, wait=NO_WAIT, owner=who)
 
     def close(self) -> None:

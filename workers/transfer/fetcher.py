@@ -1,20 +1,19 @@
-"""A commit of the run, made on this host or another, stands in a folder, or is brought into a checkout's objects.
+"""Fetch a commit of the run, made on this host or another, into a folder or into a checkout's objects.
 
     <state>/carried/<run>/<repo>/depot/       all that has arrived of the repository, and what a clone here lends
     <state>/carried/<run>/<repo>/<commit>/    a plain checkout of exactly that commit, made once
-    <state>/carried/<run>/<repo>/lock         held by who makes one of them, and by every git that does it
+    <state>/carried/<run>/<repo>/lock         held by the worker that makes one of them, and by each git that it runs
 
-A folder is made under another name and renamed when it is whole; who holds the lock is alone, so what stands under
-that other name is left of somebody who was killed, and goes. It all goes with the run: `carried` says where it stands.
+A folder is made under another name and renamed when it is whole. The holder of the lock is alone, so a folder
+under that other name was left by a killed worker, and is removed. Everything is removed with the run:
+`carried` says where it stands.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from coordination.errors import GitRefused
-from coordination.files import make_private
+from coordination.files import lock, make_private, open_lock
 from coordination.runs.cleanup_jobs import RUN_ID
 from coordination.runs.records import Origin
 from workers.transfer.bundles import BundleInfo, BundleStore, NotCarried, Remote, hidden, sentence
@@ -36,35 +35,37 @@ ADDRESSES = (
     "protocol.allow=never",
     *(f"protocol.{name}.allow=always" for name in ("file", "git", "http", "https", "ssh")),
 )
-"""Of what is fetched from or pushed to. `ext::` and other remote helpers run a command; a user who needs one allows it by name
-in git's configuration, or by GIT_ALLOW_PROTOCOL.
+"""git's settings for addresses to fetch from or push to.
+
+`ext::` and other remote helpers run a command; a user who needs one allows it by name in git's configuration,
+or by GIT_ALLOW_PROTOCOL.
 """
 LONGEST_CHAIN = 10_000
-"""Bundles that build on each other: more than todos that one run has in one repository."""
+"""Bundles that build on each other: more than the todos of one run in one repository."""
 _BUNDLED = re.compile(rf"refs/heads/{branch_of('')}{RUN_ID.pattern}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class CommitRef:
-    """A commit that a run has made somewhere, or began with."""
+    """A commit that a run made on some host, or began with."""
 
     run: str
     repo: str
     branch: str
-    """What it is to be on in a folder of its own."""
+    """The branch that it gets in a folder of its own."""
     commit: str
     origin: Origin | None = None
-    """Where it may be fetched from: of what Redis holds beside a bundle, anybody who serves the repository may have written it."""
+    """The only address to fetch from. Any worker of the repository may write the record beside a bundle."""
     runs: tuple[str, ...] = ()
-    """Those that this run takes up: it may stand on the branch of one of them."""
+    """The runs that this one takes up: the commit may be on the branch of one of them."""
 
     @property
     def incoming(self) -> str:
-        """The ref that keeps together what arrives. No branch moves: that is left to who has the fence."""
+        """The ref that holds what arrives. No branch moves: that is for the holder of the fence."""
         return f"refs/coord/incoming/{self.run}"
 
     def may_come_from(self, there: Remote, commit: str) -> bool:
-        """Whether the address is that of the run's own record, and the branch one on which the run can have left the commit."""
+        """Whether the run's own record has this address, and the run may have used this branch."""
         if self.origin is None or there.url != self.origin.url:
             return False
         names = {self.branch, *map(branch_of, (self.run, *self.runs))}
@@ -72,7 +73,7 @@ class CommitRef:
 
 
 def carried(state: Path, run: str) -> Path:
-    """Where the commits stand that todos of a run read; removed with the run."""
+    """Return the folder with commits that todos of a run read; removed with the run."""
     return state.absolute() / "carried" / run
 
 
@@ -85,89 +86,95 @@ class CommitFetcher:
         self._places = places
         self._patience = patience
 
-    def folder(self, sought: CommitRef) -> Path:
-        """A plain checkout of the commit; raises a CoordinationError that says why there can be none."""
-        _check(sought)
-        home = carried(self._state, sought.run) / sought.repo
-        folder = home / sought.commit
+    def folder(self, commit_ref: CommitRef) -> Path:
+        """Return a plain checkout of the commit.
+
+        Raises a CoordinationError that says why there can be none.
+        """
+        _check(commit_ref)
+        home = carried(self._state, commit_ref.run) / commit_ref.repo
+        folder = home / commit_ref.commit
         if not folder.is_dir():
             with describe_os_error(home), _alone_in(home, self._patience) as hold:
                 if not folder.is_dir():
-                    self._make(sought, home, folder, hold)
+                    self._make(commit_ref, home, folder, hold)
         return folder
 
-    def fetch(self, sought: CommitRef, into: Path, hold: Hold | None = None) -> None:
-        """Bring the commit into a repository's objects; no branch of it changes. Raises as `folder`."""
-        _check(sought)
-        if common_dir := _common_dir(into):  # nobody but who holds the worktree writes this ref: its git was killed
-            (common_dir / f"{sought.incoming}.lock").unlink(missing_ok=True)
+    def fetch(self, commit_ref: CommitRef, into: Path, hold: Hold | None = None) -> None:
+        """Fetch the commit into a repository's objects; no branch of it changes. Raises as `folder`."""
+        _check(commit_ref)
+        if common_dir := _common_dir(into):  # only the holder of the worktree writes this ref: its git was killed
+            (common_dir / f"{commit_ref.incoming}.lock").unlink(missing_ok=True)
         try:
-            self._bring(sought, into, hold)
+            self._bring(commit_ref, into, hold)
         finally:
             with suppress(GitRefused):
-                ask("update-ref", "-d", sought.incoming, cwd=into, hold=hold)
+                ask("update-ref", "-d", commit_ref.incoming, cwd=into, hold=hold)
 
-    def _bring(self, sought: CommitRef, into: Path, hold: Hold | None) -> None:
+    def _bring(self, commit_ref: CommitRef, into: Path, hold: Hold | None) -> None:
         bundles: dict[str, None] = {}
-        at: str | None = sought.commit
+        at: str | None = commit_ref.commit
         while at is not None and not has_commit(into, at):
-            label = self._bundles.label(sought.run, sought.repo, at)
+            label = self._bundles.label(commit_ref.run, commit_ref.repo, at)
             if label.bundled and at not in bundles and len(bundles) < LONGEST_CHAIN:
                 bundles[at] = None
-                at = self._since(sought, label)
+                at = self._since(commit_ref, label)
             elif label.remote is not None:
-                _fetch(sought, at, label.remote, into, hold)
+                _fetch(commit_ref, at, label.remote, into, hold)
             else:
-                raise NotCarried(label.why or _unsent(sought.repo, at))
+                raise NotCarried(label.why or _unsent(commit_ref.repo, at))
         if at is not None:
-            _point(sought, at, into, hold)
+            _point(commit_ref, at, into, hold)
         for commit in reversed(bundles):
-            self._unbundle(sought, commit, into, hold)
+            self._unbundle(commit_ref, commit, into, hold)
 
-    def _since(self, sought: CommitRef, label: BundleInfo) -> str | None:
+    def _since(self, commit_ref: CommitRef, label: BundleInfo) -> str | None:
         if label.since is not None and not is_commit(label.since):
-            raise NotCarried(f"{sought.repo}: a bundle adds to {sentence(label.since)!r}, which is no commit")
+            raise NotCarried(f"{commit_ref.repo}: a bundle adds to {sentence(label.since)!r}, which is no commit")
         return label.since
 
-    def _make(self, sought: CommitRef, home: Path, folder: Path, hold: Hold) -> None:
+    def _make(self, commit_ref: CommitRef, home: Path, folder: Path, hold: Hold) -> None:
         depot, new = home / "depot", home / "new"
         _remove_stale_locks(depot / ".git")
-        _furnish(depot, sought, self._lender(sought))
-        self.fetch(sought, depot, hold)
+        _furnish(depot, commit_ref, self._lender(commit_ref))
+        self.fetch(commit_ref, depot, hold)
         if new.exists():
             shutil.rmtree(new)
-        _furnish(new, sought, depot / ".git")
-        git("update-ref", f"refs/heads/{sought.branch}", sought.commit, cwd=new)
-        git("checkout", "--quiet", "--force", "--detach", sought.commit, cwd=new, hold=hold)
+        _furnish(new, commit_ref, depot / ".git")
+        git("update-ref", f"refs/heads/{commit_ref.branch}", commit_ref.commit, cwd=new)
+        git("checkout", "--quiet", "--force", "--detach", commit_ref.commit, cwd=new, hold=hold)
         new.rename(folder)
 
-    def _lender(self, sought: CommitRef) -> Path | None:
-        """The git directory of the clone here in which the run made the commit; else of the checkout here, if it has all it speaks of."""
-        worktree = self._state / "worktrees" / sought.run / sought.repo
+    def _lender(self, commit_ref: CommitRef) -> Path | None:
+        """Return the git directory to lend objects: of the run's worktree here, else of the checkout here.
+
+        None if neither has what the commit refers to.
+        """
+        worktree = self._state / "worktrees" / commit_ref.run / commit_ref.repo
         common_dir = _common_dir(worktree)
-        if common_dir is not None and has_commit(worktree, sought.commit):
+        if common_dir is not None and has_commit(worktree, commit_ref.commit):
             return common_dir
-        place = self._places.get(sought.repo)
+        place = self._places.get(commit_ref.repo)
         common_dir = None if place is None else _common_dir(place)
         return None if place is None or common_dir is None or is_partial(place) else common_dir
 
-    def _unbundle(self, sought: CommitRef, commit: str, into: Path, hold: Hold | None) -> None:
+    def _unbundle(self, commit_ref: CommitRef, commit: str, into: Path, hold: Hold | None) -> None:
         with scratch(self._state) as folder:
             file = folder / "bundle"
-            file.write_bytes(self._bundles.bundle(sought.run, sought.repo, commit))
+            file.write_bytes(self._bundles.bundle(commit_ref.run, commit_ref.repo, commit))
             try:
-                _refuse_other_heads(sought, commit, git("bundle", "list-heads", str(file), cwd=into))
+                _refuse_other_heads(commit_ref, commit, git("bundle", "list-heads", str(file), cwd=into))
                 git("bundle", "unbundle", str(file), cwd=into, hold=hold)
-                _point(sought, commit, into, hold)
+                _point(commit_ref, commit, into, hold)
             except GitInterrupted:
                 raise
             except GitRefused as refused:
-                words = f"{sought.repo}: the bundle of {commit[:12]} is of no use: {refused.message}"
+                words = f"{commit_ref.repo}: the bundle of {commit[:12]} cannot be used: {refused.message}"
                 raise NotCarried(words) from refused
 
 
 def _common_dir(place: Path) -> Path | None:
-    """None where there is no repository that git accepts."""
+    """Return the common git directory; None if git accepts no repository there."""
     try:
         return look(place)[1] if place.is_dir() else None
     except GitInterrupted:
@@ -180,46 +187,36 @@ def _unsent(repo: str, commit: str) -> str:
     return f"{repo}: {commit[:12]} is not here, and no host has sent it (a worker whose Redis is a unix:// socket sends nothing)"
 
 
-def _check(sought: CommitRef) -> None:
-    for name in (sought.run, sought.repo):
+def _check(commit_ref: CommitRef) -> None:
+    for name in (commit_ref.run, commit_ref.repo):
         if name in ("", ".", "..") or "/" in name:
             raise NotCarried(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
-    if not is_commit(sought.commit):
-        raise NotCarried(f"{sought.repo}: {sought.commit!r} is no commit")
+    if not is_commit(commit_ref.commit):
+        raise NotCarried(f"{commit_ref.repo}: {commit_ref.commit!r} is no commit")
 
 
 @contextmanager
 def _alone_in(home: Path, patience: timedelta) -> Iterator[Hold]:
     make_private(home)
-    lock = os.open(home / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_lock(home / "lock")
     try:
-        _wait_for(lock, home, patience)
-        yield Hold(fd=lock)
+        if not lock(descriptor, patience.total_seconds(), POLL_S):
+            raise NotCarried(f"{home} has been in use by another process for {patience}")
+        yield Hold(fd=descriptor)
     finally:
-        os.close(lock)
+        os.close(descriptor)
 
 
-def _wait_for(lock: int, home: Path, patience: timedelta) -> None:
-    deadline = time.monotonic() + patience.total_seconds()
-    while True:
-        try:
-            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise NotCarried(f"{home} has been in use by another process for {patience}") from None
-            time.sleep(POLL_S)
-
-
-def _furnish(path: Path, sought: CommitRef, lender: Path | None) -> None:
-    """A repository without hooks that finds in another one what it has not itself; harmless where it stands already."""
-    form = "sha256" if len(sought.commit) == 64 else "sha1"
+def _furnish(path: Path, commit_ref: CommitRef, lender: Path | None) -> None:
+    """Make a repository without hooks that borrows objects of another one; harmless if it exists already."""
+    form = "sha256" if len(commit_ref.commit) == 64 else "sha1"
     path.mkdir(exist_ok=True)
     git("init", "--quiet", "--template=", "--initial-branch=main", f"--object-format={form}", cwd=path)
     borrowed, shallow = path / ".git" / "objects" / "info" / "alternates", path / ".git" / "shallow"
     borrowed.parent.mkdir(exist_ok=True)
     known = borrowed.read_bytes().splitlines() if borrowed.exists() else []
     if lender is not None and (objects := os.fsencode(lender / "objects")) not in known:
-        with borrowed.open("ab") as lines:  # folders of other commits need those that stand there
+        with borrowed.open("ab") as lines:  # folders of other commits need the lines that stand there
             lines.write(objects + b"\n")
     if lender is not None and (lender / "shallow").exists():
         shutil.copyfile(lender / "shallow", shallow)
@@ -228,7 +225,7 @@ def _furnish(path: Path, sought: CommitRef, lender: Path | None) -> None:
 
 
 def _remove_stale_locks(git_dir: Path) -> None:
-    """Nobody but who holds the lock of its folder works in it: the git that left them was killed."""
+    """Remove lock files of killed gits: the holder of the folder's lock is alone."""
     for folder, below, files in os.walk(git_dir):
         if "objects" in below:
             below.remove("objects")
@@ -237,26 +234,26 @@ def _remove_stale_locks(git_dir: Path) -> None:
                 Path(folder, name).unlink(missing_ok=True)
 
 
-def _refuse_other_heads(sought: CommitRef, commit: str, listed: str) -> None:
-    """A bundle of ours holds one commit, on the branch of a run."""
+def _refuse_other_heads(commit_ref: CommitRef, commit: str, listed: str) -> None:
+    """Refuse a bundle that is not one commit on the branch of a run."""
     heads = [line.partition(" ") for line in listed.splitlines()]
     if [head for head, _, _ in heads] != [commit] or not _BUNDLED.fullmatch(heads[0][2]):
         raise NotCarried(
-            f"{sought.repo}: the bundle of {commit[:12]} holds something else: {sentence(listed) or 'nothing'}"
+            f"{commit_ref.repo}: the bundle of {commit[:12]} holds something else: {sentence(listed) or 'nothing'}"
         )
 
 
-def _point(sought: CommitRef, commit: str, into: Path, hold: Hold | None) -> None:
-    """A bundle fits only where what it adds to is on a ref, and git clears away what is on none."""
-    git("update-ref", sought.incoming, commit, cwd=into, hold=hold)
+def _point(commit_ref: CommitRef, commit: str, into: Path, hold: Hold | None) -> None:
+    """Put the commit on a ref: a bundle needs its base on one, and git prunes objects that are on none."""
+    git("update-ref", commit_ref.incoming, commit, cwd=into, hold=hold)
 
 
-def _fetch(sought: CommitRef, commit: str, there: Remote, into: Path, hold: Hold | None) -> None:
-    repo = sought.repo
-    if not sought.may_come_from(there, commit):
+def _fetch(commit_ref: CommitRef, commit: str, there: Remote, into: Path, hold: Hold | None) -> None:
+    repo = commit_ref.repo
+    if not commit_ref.may_come_from(there, commit):
         raise NotCarried(
             f"{repo}: {commit[:12]} is said to be on {sentence(there.branch)!r} of {sentence(hidden(there.url))!r}, "
-            f"which is not what run {sought.run} knows of {repo}",
+            f"which is not what run {commit_ref.run} knows of {repo}",
         )
     try:
         fetch_branch(there, into, hold)
@@ -270,7 +267,7 @@ def _fetch(sought: CommitRef, commit: str, there: Remote, into: Path, hold: Hold
 
 
 def fetch_branch(there: Remote, into: Path, hold: Hold | None = None) -> None:
-    """Its commits become objects here, and no branch moves. Raises GitRefused."""
+    """Fetch a branch's commits; no branch here moves. Raises GitRefused."""
     options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--recurse-submodules=no")
     ref = f"refs/heads/{there.branch}"
     if ask("check-ref-format", ref, cwd=into).returncode:

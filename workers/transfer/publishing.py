@@ -1,13 +1,15 @@
-"""A run's commit on the branch of its remote, fenced: an attempt that has lost its todo changes nothing there.
+"""Publish a run's commit on the branch of its remote, fenced.
 
-A remote knows no fences. But each commit of ours carries one as a trailer, and git moves a branch only from the commit that
-was seen there, if it is told so (`--force-with-lease`). So: look, judge, push from what was seen. Who was frozen in between
-is refused by the remote, looks again, and finds the newer fence.
+An attempt that has lost its todo changes nothing there.
 
-    what stands on the branch                                   what becomes of it
-    nothing, or what our commit contains                        our commit
+A remote knows no fences. But each commit of ours carries one as a trailer, and with `--force-with-lease` git
+moves a branch only from the commit that was seen there. So: look, judge, push from what was seen. An attempt
+that was frozen in between is refused by the remote, looks again, and finds the newer fence.
+
+    commit on the branch                                        effect
+    none, or one that our commit contains                       becomes our commit
     this run's commit, its fence newer than ours                stays: Superseded
-    this run's commit, not newer: pushed, and it did not count  replaced
+    this run's commit, not newer: pushed, and it did not count  becomes our commit
     anything else                                               stays: our commit goes to a second name
 """
 
@@ -27,14 +29,14 @@ from workers.workspace.lock import Superseded
 from workers.workspace.repository import branch_of, has_commit
 
 LOOKS = 5
-"""Between each two of them the branch has moved."""
+"""The most looks at a branch that moves all the time."""
 PUSH = ("--porcelain", "--no-verify", "--no-signed", "--no-follow-tags", "--recurse-submodules=no")
 TRAILERS = "%x09".join(f"%(trailers:key={key},valueonly,separator=%x20)" for key in ("Coord-Run", "Coord-Fence"))
 _FENCE = re.compile(r"[0-9]{1,19}")
 
 
-class Standing(StrEnum):
-    """What the branch's tip is to our commit."""
+class TipRelation(StrEnum):
+    """The relation of the branch's tip to our commit."""
 
     CONTAINED = "contained"
     OLDER = "older"
@@ -50,22 +52,23 @@ class Publication:
     fence: int
 
     def publish(self) -> Remote:
-        """Where the commit now stands. Raises Superseded, or NotCarried with the remote's words."""
+        """Push the commit; return its branch. Raises Superseded, or NotCarried with the remote's words."""
         first = branch_of(self.run)
         for name in (first, f"{first}-{self.commit[:12]}"):
             if self._placed(name):
                 return Remote(name, self.url)
-        raise self._refused(f"other commits stand on {first}")
+        raise self._refused(f"{first} has other commits")
 
     def withdraw(self, name: str, published: Collection[str]) -> None:
-        """The run's branch goes, unless somebody has gone on from what was published on it. Raises GitRefused then, and
-        NotCarried with the remote's words.
+        """Delete the run's branch.
+
+        Raises GitRefused if a person has gone on from it, and NotCarried with the remote's words.
         """
         seen = self._look(name)
         for _ in range(LOOKS):
             if not seen:
                 return
-            if seen not in published and self._judge(name, seen) is Standing.FOREIGN:
+            if seen not in published and self._judge(name, seen) is TipRelation.FOREIGN:
                 raise GitRefused(
                     f"branch {name} of {hidden(self.url)} stays: it has commits that no run has made",
                     f"keep them under another name there and delete that branch, then: coord rollback {self.run}",
@@ -79,24 +82,27 @@ class Publication:
         raise NotCarried(f"branch {name} of {hidden(self.url)} cannot be deleted: it moves all the time")
 
     def _placed(self, name: str) -> bool:
-        """Whether the commit is on the branch now; False where what stands there stays."""
+        """Push to this branch; return whether the commit is on it now.
+
+        False if the present commit there stays.
+        """
         seen = self._look(name)
         for _ in range(LOOKS):
             standing = self._judge(name, seen)
-            if standing is Standing.FOREIGN:
+            if standing is TipRelation.FOREIGN:
                 return False
             words = self._push(name, seen, self.commit)
             if not words:
                 return True
             was, seen = seen, self._look(name)
-            if seen == was and standing is Standing.OLDER:
-                return False  # the remote lets nobody replace a commit
+            if seen == was and standing is TipRelation.OLDER:
+                return False  # the remote does not allow to replace a commit
             if seen == was:
                 raise self._refused(words)
         raise self._refused(f"{name} moves all the time")
 
     def _look(self, name: str) -> str:
-        """The branch's tip, which is then here to be judged; empty if there is no such branch."""
+        """Fetch the branch's tip and return it; empty if there is no such branch."""
         ref = f"refs/heads/{name}"
         for _ in range(LOOKS):
             answer = ask("ls-remote", "--refs", "--", self.url, ref, cwd=self.checkout, settings=ADDRESSES)
@@ -115,25 +121,28 @@ class Publication:
         except GitRefused as refused:
             raise self._refused(refused.message) from refused
 
-    def _judge(self, name: str, seen: str) -> Standing:
+    def _judge(self, name: str, seen: str) -> TipRelation:
         beyond = list(self._beyond(seen)) if seen else []
         newest = max((fence for fence in beyond if fence is not None), default=0)
         if newest > self.fence:
             message = f"attempt {newest} has published on {name}, and this is the older attempt {self.fence}"
             raise Superseded(message, "nothing to do: the newer attempt counts")
         if not beyond:
-            return Standing.CONTAINED
-        return Standing.FOREIGN if beyond[0] is None else Standing.OLDER
+            return TipRelation.CONTAINED
+        return TipRelation.FOREIGN if beyond[0] is None else TipRelation.OLDER
 
     def _beyond(self, seen: str) -> Iterator[int | None]:
-        """The fence of each commit that ours does not contain, newest first; None for one that is not of this run."""
+        """Yield the fence of each commit that ours does not contain, newest first.
+
+        None stands for one of another run.
+        """
         told = git("log", "--topo-order", f"--format={TRAILERS}", f"{self.commit}..{seen}", cwd=self.checkout)
         for line in told.split("\n") if told else ():
             run, _, fence = line.partition("\t")
             yield int(fence) if run == self.run and _FENCE.fullmatch(fence) else None
 
     def _push(self, name: str, seen: str, commit: str) -> str:
-        """Only from the commit that was seen, to another or to none; git's words if it refuses."""
+        """Push from the commit that was seen, to another or to none; return git's words if it refuses."""
         ref = f"refs/heads/{name}"
         lease = f"--force-with-lease={ref}:{seen}"
         pushed = ask("push", *PUSH, lease, "--", self.url, f"{commit}:{ref}", cwd=self.checkout, settings=ADDRESSES)

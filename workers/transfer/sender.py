@@ -1,14 +1,14 @@
-"""A commit is sent after its todo and before its settle: a run's work survives the death of the host that did it.
+"""Send a commit to other hosts before its todo settles, so that a run's work survives the death of its host.
 
-First by a bundle through Redis, if it is small enough; else by a push to the repository's `url`. Where the whole history is
-too large and nothing can be pushed, what the run added is bundled alone: a host with a clone of its own needs no more.
-No way at all is no failure of the todo: why is written down, for whoever looks for the commit.
+First by a bundle through Redis, if it is small enough; else by a push to the repository's `url`. Where the
+whole history is too large and nothing can be pushed, the commits of the run are bundled alone: a host with a
+clone needs no more. No way at all is no failure of the todo: the reason is recorded for hosts that look for
+the commit.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from coordination.errors import CoordinationError
 from coordination.models import Repo
+from coordination.retry import retried
 from workers.transfer.bundles import BundleStore, NotCarried, Remote, sentence
 from workers.transfer.publishing import Publication
 from workers.workspace.files import scratch
@@ -25,7 +26,7 @@ from workers.workspace.repository import branch_of, is_partial, is_shallow
 from workers.workspace.trouble import GitInterrupted
 
 PAUSES_S = (0.2, 1.0, 3.0)
-"""Between tries of one way, where trouble passes."""
+"""Between tries of one way, after trouble that passes."""
 MEASURED_WITHIN = timedelta(seconds=30)
 """A history that takes longer to be counted is too large for Redis anyway."""
 
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CommitToSend:
-    """What a todo has led its repository to."""
+    """The commit that a todo made, and what it was made from."""
 
     run: str
     repo: Repo
@@ -54,7 +55,10 @@ class BundleSender:
         self._limit = limit_bytes
 
     def send(self, to_send: CommitToSend) -> None:
-        """By the first way that works. Raises Redis' errors, or Superseded if a newer attempt has published its own."""
+        """Send by the first way that works.
+
+        Raises Redis' errors, or Superseded if a newer attempt has published its own.
+        """
         whys = []
         for way in (self._by_bundle, self._by_push):
             try:
@@ -68,18 +72,15 @@ class BundleSender:
         self._without_way(to_send, "; ".join(whys))
 
     def _in_spite_of_trouble(self, way: Callable[[CommitToSend], None], to_send: CommitToSend) -> None:
-        """A commit that is not sent now is never sent, and todos on other hosts would wait for it: what passes is waited for."""
-        for pause_s in PAUSES_S:
-            try:
-                return way(to_send)
-            except (GitInterrupted, WorkspaceUnusable) as hindered:
-                if hindered.trouble is None:
-                    raise
-                logger.info(
-                    "run %s: sending %s again in %g s: %s", to_send.run, to_send.repo.name, pause_s, hindered.message
-                )
-                time.sleep(pause_s)
-        return way(to_send)
+        """Try one way, again after trouble that passes: a commit that is not sent now is never sent."""
+
+        def passes(error: Exception, pause_s: float) -> bool:
+            if not isinstance(error, GitInterrupted | WorkspaceUnusable) or error.trouble is None:
+                return False
+            logger.info("run %s: sending %s again in %g s: %s", to_send.run, to_send.repo.name, pause_s, error.message)
+            return True
+
+        retried(lambda: way(to_send), PAUSES_S, passes)
 
     def _without_way(self, to_send: CommitToSend, whys: str) -> None:
         why = f"{to_send.repo.name}: {to_send.commit[:12]} was not carried to other hosts: {whys}"
@@ -137,6 +138,6 @@ class BundleSender:
 
 
 def _size(to_send: CommitToSend, without: tuple[str, ...]) -> int:
-    """On disk, where it is packed about as it is in a bundle."""
+    """Return the size of the objects on disk, where they are packed about as in a bundle."""
     options = ("--objects", "--disk-usage", "--use-bitmap-index")
     return int(git("rev-list", *options, to_send.commit, *without, cwd=to_send.checkout, patience=MEASURED_WITHIN))

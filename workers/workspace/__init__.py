@@ -1,1 +1,1 @@
-"""Where a todo works: a git worktree of its run, or the checkout itself."""
+"""The workspace of a todo: a git worktree of its run, or the checkout itself."""

@@ -1,14 +1,15 @@
-"""Where a run that takes up an earlier one begins in a repository: at what that one left, with what was mended since.
+"""Choose the commit at which a run that takes up an earlier one begins in a repository.
 
-1. The commit that Redis recorded as the earlier run's tip, if it has got as far as that here.
-2. What somebody has committed on top, on the earlier run's branch: in the worktree that was kept to be looked at. An attempt
-   that did not count must not come back as a mend, so the branch is believed only if the record of who was there last says
-   that he left in order, and that what he left standing counted: it is the tip, or he had added nothing (`lock.py`).
-   A branch that was rewritten must still have what the tip brought, as its commits or by content (amended, rebased,
-   squashed).
-3. New commits of the repository's own branch: merged in, without a checkout; `git merge-tree` is from 2.38 on.
+1. The commit that Redis recorded as the earlier run's tip, if that run came as far as this repository.
+2. Commits of a person on top, on the earlier run's branch: in the worktree that was kept to be looked at. An
+   attempt that did not count must not come back as a mend, so the branch is trusted only if the record of its
+   last attempt says that it left in order, and that the commit at which it left counted: it is the tip, or
+   the attempt had added nothing (`lock.py`). A branch that was rewritten must still have the work of the tip,
+   as its commits or by content (amended, rebased, squashed).
+3. New commits of the repository's own branch: merged in, without a checkout; `git merge-tree` is from 2.38
+   on.
 
-Decided once, by who comes first, and recorded (worktree.py): every attempt begins at the same commit.
+The first attempt chooses, and records the commit (worktree.py): every attempt begins at the same one.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from workers.workspace.repository import branch_of, contains, tip, worktrees
 FILES_SHOWN = 5
 MERGE = ("--write-tree", "--name-only", "--no-messages", "-z")
 NO_SUCH_OPTION = 129
-"""What git ends with when it does not know one."""
+"""git's exit code for an option that it does not know."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Carried:
-    """What a run takes up."""
+    """The earlier runs that a run takes up."""
 
     runs: tuple[str, ...]
-    """The run before it, the one that that one took up, and so on: it need not have come as far as to this repository.
+    """The run before it, the one that that run took up, and so on. Not all have worked on this repository.
 
-    None where what they left beyond `tip` is done again.
+    None where their work beyond `tip` is done again.
     """
     tip: str | None
     """The commit at which they left the repository, as Redis recorded it."""
@@ -44,38 +45,38 @@ class Carried:
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What the last of those runs that came to this repository has left of it on this host."""
+    """The last of those runs that worked on this repository, on this host."""
 
     run: str
-    """Empty where none of them counts any more."""
+    """Empty if none of them counts any more."""
     tip: str | None
-    """That Redis recorded."""
+    """The commit that Redis recorded."""
     lock_holder: LockHolder | None = None
-    """Who was in its worktree last."""
+    """The last attempt in its worktree."""
     mended: bool = False
-    """It began with more than the repository's own branch, being itself a retry."""
+    """Whether it began with more than the repository's own branch, being itself a retry."""
     base: str = ""
-    """Where it began, if that was decided."""
+    """The commit at which it began, if that was chosen."""
 
     @property
     def stood(self) -> str:
-        """Where its branch stood when the last attempt left, if that counted; empty if not, or if nobody knows."""
+        """Return where its branch stood when the last attempt left, if that counted; else empty."""
         last = self.lock_holder
         return last.stood if last and last.left and last.stood in (last.began, self.tip) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergeContext:
-    """Where all this is to be found, and the run that begins."""
+    """The repository, and the run that begins in it."""
 
     run: str
     repo: str
     checkout: Path
     branch: str
-    """The repository's own."""
+    """The repository's own branch."""
 
     def last_here(self, runs: Sequence[str]) -> str:
-        """The first of them that has a branch in the repository; if none has, the first."""
+        """Return the first of these runs that has a branch in the repository; if none has, the first."""
         return next((run for run in runs if self.head(branch_of(run))), runs[0])
 
     def head(self, branch: str) -> str:
@@ -86,7 +87,10 @@ class MergeContext:
         return contains(self.checkout, old, new)
 
     def lacking(self, head: str, work: str) -> list[str]:
-        """Return the files of `work` that a merge would bring back to `head`; where they conflict, it was amended."""
+        """Return the files of `work` that a merge would bring back to `head`.
+
+        A file with a conflict was amended.
+        """
         if self.contains(work, head):
             return []
         done = ask("merge-tree", *MERGE, "--allow-unrelated-histories", head, work, cwd=self.checkout)
@@ -112,77 +116,82 @@ class MergeContext:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beginning:
+class BaseCommit:
     commit: str
     mended: bool
     words: str
-    """For the log: what it is made of."""
+    """A line for the log: the parts of the commit."""
 
 
 class Unmergeable(GitRefused):
-    """The repository's branch has moved on, and does not go together with what the run left."""
+    """The repository's branch has moved on, and cannot be merged with the commits of the run."""
 
     def __init__(self, start: str, message: str, hint: str = "") -> None:
         self.start = start
-        """Where the merge has to be made by hand."""
+        """The commit at which the merge has to be made by hand."""
         super().__init__(message, hint)
 
 
-def begin(ground: MergeContext, earlier: Earlier) -> Beginning:
-    """Raises Unmergeable, or GitRefused where the earlier run's branch was replaced by something else."""
-    start, words = _go_on_from(ground, earlier)
-    main = tip(ground.repo, ground.checkout, ground.branch)
-    if start is None or ground.contains(start, main):
-        return Beginning(commit=main, mended=False, words=f"begins at {ground.branch} ({main[:12]}){words}")
-    if ground.contains(main, start):
-        return Beginning(commit=start, mended=True, words=f"begins at {start[:12]}{words}")
-    merged = _merge(ground, start, main)
-    return Beginning(commit=merged, mended=True, words=f"begins at {start[:12]}{words}, with {ground.branch} merged in")
+def begin(merge_context: MergeContext, earlier: Earlier) -> BaseCommit:
+    """Return where the run begins.
 
-
-def _go_on_from(ground: MergeContext, earlier: Earlier) -> tuple[str | None, str]:
-    """The commit, and words on what was mended. None: the earlier run left nothing here."""
-    if not earlier.run:
-        return earlier.tip, ", from which on all is done again" if earlier.tip else ""
-    known, stood = _known(ground, earlier), earlier.stood
-    branch = branch_of(earlier.run)
-    head = ground.head(branch)
-    if not head or (known and ground.contains(head, known)):
-        return known, ""
-    if not stood or (known and not ground.contains(known, stood)):
-        return known, f"; {branch} is left out, for its last attempt did not end in order"
-    if ground.contains(head, stood):  # set back by hand or not moved at all: what was recorded counts
-        return (stood if known or earlier.mended else None), ""
-    count = git("rev-list", "--count", f"{stood}..{head}", cwd=ground.checkout)
-    words = f" with what was committed on {branch} ({count})"
-    if ground.contains(stood, head):
-        return head, words
-    if earlier.tip and (files := ground.lacking(head, earlier.tip)):
-        raise _foreign(ground, branch, earlier.tip, files)
-    # Amended, or rebased: the files are as somebody wants them, and the history still has what was recorded.
-    return ground.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), words
-
-
-def _foreign(ground: MergeContext, branch: str, tip: str, files: Sequence[str]) -> GitRefused:
-    ref, work = f"refs/heads/{branch}", tip[:12]
-    place = next((place for place, on in worktrees(ground.checkout) if on == ref), f"CHECKOUT-OF-{branch}")
-    return GitRefused(
-        f"{ground.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): {_shown(files)}",
-        f"go on from that work: git -C {ground.checkout} branch -m {branch} NAME; "
-        f"from both: git -C {place} merge {work}; from the branch as it is: git -C {place} merge -s ours {work}; "
-        f"then: coord retry {ground.run}",
+    Raises Unmergeable, or GitRefused if the earlier run's branch was replaced.
+    """
+    start, words = _go_on_from(merge_context, earlier)
+    main = tip(merge_context.repo, merge_context.checkout, merge_context.branch)
+    if start is None or merge_context.contains(start, main):
+        return BaseCommit(commit=main, mended=False, words=f"begins at {merge_context.branch} ({main[:12]}){words}")
+    if merge_context.contains(main, start):
+        return BaseCommit(commit=start, mended=True, words=f"begins at {start[:12]}{words}")
+    merged = _merge(merge_context, start, main)
+    return BaseCommit(
+        commit=merged, mended=True, words=f"begins at {start[:12]}{words}, with {merge_context.branch} merged in"
     )
 
 
-def _known(ground: MergeContext, earlier: Earlier) -> str | None:
-    """What counts whatever stands on the branch: the recorded tip; or, with what was mended before, where the run began."""
-    if earlier.mended and earlier.base and (earlier.tip is None or ground.contains(earlier.tip, earlier.base)):
+def _go_on_from(merge_context: MergeContext, earlier: Earlier) -> tuple[str | None, str]:
+    """Return the commit, and text on what was mended; None: the earlier run left nothing here."""
+    if not earlier.run:
+        return earlier.tip, ", from which all todos run again" if earlier.tip else ""
+    known, stood = _known(merge_context, earlier), earlier.stood
+    branch = branch_of(earlier.run)
+    head = merge_context.head(branch)
+    if not head or (known and merge_context.contains(head, known)):
+        return known, ""
+    if not stood or (known and not merge_context.contains(known, stood)):
+        return known, f"; {branch} is left out, for its last attempt did not end in order"
+    if merge_context.contains(head, stood):  # set back by hand or not moved at all: what was recorded counts
+        return (stood if known or earlier.mended else None), ""
+    count = git("rev-list", "--count", f"{stood}..{head}", cwd=merge_context.checkout)
+    words = f" with what was committed on {branch} ({count})"
+    if merge_context.contains(stood, head):
+        return head, words
+    if earlier.tip and (files := merge_context.lacking(head, earlier.tip)):
+        raise _foreign(merge_context, branch, earlier.tip, files)
+    # Amended, or rebased: the files are as somebody wants them, and the history still has what was recorded.
+    return merge_context.commit(f"{head}^{{tree}}", (head, stood), f"Take {branch} as it was rewritten"), words
+
+
+def _foreign(merge_context: MergeContext, branch: str, tip: str, files: Sequence[str]) -> GitRefused:
+    ref, work = f"refs/heads/{branch}", tip[:12]
+    place = next((place for place, on in worktrees(merge_context.checkout) if on == ref), f"CHECKOUT-OF-{branch}")
+    return GitRefused(
+        f"{merge_context.repo}: {branch} was rewritten and lacks work of todos that succeeded ({work}): {_shown(files)}",
+        f"go on from that work: git -C {merge_context.checkout} branch -m {branch} NAME; "
+        f"from both: git -C {place} merge {work}; from the branch as it is: git -C {place} merge -s ours {work}; "
+        f"then: coord retry {merge_context.run}",
+    )
+
+
+def _known(merge_context: MergeContext, earlier: Earlier) -> str | None:
+    """Return the commit that counts in any case: the recorded tip, or the start of a mended run."""
+    if earlier.mended and earlier.base and (earlier.tip is None or merge_context.contains(earlier.tip, earlier.base)):
         return earlier.base
     return earlier.tip
 
 
-def _merge(ground: MergeContext, ours: str, theirs: str) -> str:
-    done = ask("merge-tree", *MERGE, ours, theirs, cwd=ground.checkout, settings=DURABLE)
+def _merge(merge_context: MergeContext, ours: str, theirs: str) -> str:
+    done = ask("merge-tree", *MERGE, ours, theirs, cwd=merge_context.checkout, settings=DURABLE)
     tree, *files = done.stdout.rstrip("\0").split("\0")
     if done.returncode == 1 and files:
         raise Unmergeable(ours, f"both change {_shown(files)}")
@@ -190,7 +199,9 @@ def _merge(ground: MergeContext, ours: str, theirs: str) -> str:
         raise Unmergeable(ours, "this git is older than 2.38 and cannot merge without a checkout")
     if done.returncode:
         raise Unmergeable(ours, done.stderr.strip())
-    return ground.commit(tree, (ours, theirs), f"Merge {ground.branch} into {branch_of(ground.run)}")
+    return merge_context.commit(
+        tree, (ours, theirs), f"Merge {merge_context.branch} into {branch_of(merge_context.run)}"
+    )
 
 
 def _shown(files: Sequence[str]) -> str:

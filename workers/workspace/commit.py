@@ -1,10 +1,11 @@
-"""What a succeeded todo leaves changed becomes one commit on the run's branch, made by `git commit` as the user has set it up.
+"""Commit the changes of a todo that succeeded on the run's branch, by `git commit` as the user has set it up.
 
-Git hooks run, commits are signed as git's configuration says, and git compares the branch with the commit that it began with
-before it moves it. A hook that refuses fails the todo; one that changes files and refuses (a formatter) is asked once more
-with its changes. What the todo committed itself is kept; the commit with the trailers comes on top, only if something is left. Untracked
-repositories inside the worktree (a clone that the todo made to look at) are not taken in: git would record a commit that
-exists nowhere else. Real submodules are tracked, and are.
+Git hooks run, commits are signed as git's configuration says, and git compares the branch with the commit
+that it began with before it moves it. A hook that refuses fails the todo; one that changes files and refuses
+(a formatter) is asked once more with its changes. Commits of the todo itself are kept; the commit with the
+trailers comes on top, only if changes are left. Untracked repositories inside the worktree (a clone that the
+todo made to look at) are left out: git would record a commit that exists nowhere else. Real submodules are
+tracked, and are included.
 """
 
 from __future__ import annotations
@@ -22,22 +23,25 @@ from workers.workspace.git import Hold, ask, clean_environment, git, refuse_dama
 from workers.workspace.repository import contains
 
 DURABLE = ("core.fsync=objects,reference", "core.fsyncMethod=batch")
-"""git does not sync loose objects by default: a power loss would take a commit whose result Redis has acknowledged."""
+"""Settings for durable commits: git does not sync loose objects by default.
+
+A power loss would take a commit whose result Redis has acknowledged.
+"""
 NOBODY = ("user.name=coord", "user.email=coord@localhost")
 
 
 OURS = ("core.fsmonitor=false", "gc.auto=0", "i18n.commitEncoding=UTF-8", "maintenance.auto=false")
-"""All that a commit does not take from the user's configuration: no daemon stays behind, and the message is ours to encode."""
+"""Settings in the user's stead: no daemon stays behind, and the message is ours to encode."""
 NO_HOOKS = "core.hooksPath=/dev/null"
-BEGUN_BY_THE_TODO = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
-"""Of which `git commit` would take author and message."""
+LEFT_OPEN_BY_TODO = ("CHERRY_PICK_HEAD", "REVERT_HEAD")
+"""Operations that a todo left open: `git commit` would take their author and message."""
 
 GitCommit = Callable[[Sequence[str], str], None]
-"""Runs a command with this standard input in the worktree, hooks and all. Raises CommitRefused."""
+"""Runs a command with this standard input in the worktree, with hooks. Raises CommitRefused."""
 
 
 class CommitRefused(GitRefused):
-    """A git hook, or what signs commits, has refused the commit."""
+    """A git hook, or the signing program, refused the commit."""
 
     def __init__(self, ended: Exit | None = None, message: str = "") -> None:
         self.ended = ended
@@ -46,7 +50,7 @@ class CommitRefused(GitRefused):
 
 @dataclass(frozen=True, kw_only=True)
 class CommitStyle:
-    """How a run's commits are made: settings of its ecosystem."""
+    """The style of a run's commits: settings of its ecosystem."""
 
     plan: str = ""
     message: str = "{todo}: {task}"
@@ -55,7 +59,7 @@ class CommitStyle:
 
 @dataclass(frozen=True, kw_only=True)
 class WorktreeState:
-    """A worktree after its todo: where it is, and the commit that the todo began with."""
+    """A worktree after its todo, and the commit that the todo began with."""
 
     path: Path
     git_dir: Path
@@ -74,7 +78,7 @@ class WorktreeState:
         return ask(*args, cwd=self.path, git_dir=self.git_dir)
 
     def commit_at(self, name: str) -> str:
-        """Empty if there is no such commit."""
+        """Return the commit of a name; empty if there is none."""
         return self.ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}").stdout.strip()
 
     def contains(self, old: str, new: str) -> bool:
@@ -91,7 +95,7 @@ class Message:
 
 
 def message(style: CommitStyle, run: str, todo: str, task: str, fence: int, source: str = "") -> Message:
-    """`source`: `<run>/<todo>` whose changes these are, where nothing ran."""
+    """Return the message of a todo's commit. `source`: `<run>/<todo>` of a cached result."""
     text = style.message.format(task=" ".join(task.split()), todo=todo, plan=style.plan, run=run)
     facts = {"Run": run, "Plan": style.plan, "Todo": todo, "Fence": str(fence), "Cached": source}
     return Message(text=text, trailers="".join(f"Coord-{name}: {fact}\n" for name, fact in facts.items() if fact))
@@ -99,25 +103,27 @@ def message(style: CommitStyle, run: str, todo: str, task: str, fence: int, sour
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What one `git status` says."""
+    """The result of one `git status`."""
 
     head: str
     """The commit at HEAD; empty if there is none."""
     branch: str
-    """What HEAD is on."""
+    """The branch of HEAD."""
     changed: bool
     nested: Sequence[str]
     """Untracked repositories."""
     conflicts: Sequence[str]
 
 
-def look(stand: WorktreeState) -> Look:
-    """HEAD, its branch and all changes by a single call of git: most todos that run tests need no other."""
+def look(worktree: WorktreeState) -> Look:
+    """Return HEAD, its branch and all changes by one call of git: most todos that run tests need no other."""
     options = ("--porcelain=v2", "--branch", "--no-ahead-behind", "-z", "--no-renames", "--untracked-files=all")
-    lines = [line for line in stand.git("status", *options).split("\0") if line]
+    lines = [line for line in worktree.git("status", *options).split("\0") if line]
     facts = dict(line[2:].partition(" ")[::2] for line in lines if line.startswith("# "))
     entries = [line for line in lines if not line.startswith("# ")]
-    nested = [e[2:] for e in entries if e.startswith("? ") and e.endswith("/")]  # git looks into other folders
+    nested = [
+        e[2:] for e in entries if e.startswith("? ") and e.endswith("/")
+    ]  # git lists the content of other folders
     return Look(
         head=facts["branch.oid"].replace("(initial)", ""),
         branch=facts["branch.head"],
@@ -127,83 +133,88 @@ def look(stand: WorktreeState) -> Look:
     )
 
 
-def commit(stand: WorktreeState, text: Message) -> str:
-    """The branch's new tip; the old one if nothing changed. Raises GitRefused or CommitRefused."""
-    seen = look(stand)
+def commit(worktree: WorktreeState, text: Message) -> str:
+    """Commit all changes; return the branch's new tip, or the old one if nothing changed.
+
+    Raises GitRefused or CommitRefused.
+    """
+    seen = look(worktree)
     head = seen.head
-    was = head if seen.branch == stand.branch else stand.commit_at(f"refs/heads/{stand.branch}")
-    tip = was or stand.since
+    was = head if seen.branch == worktree.branch else worktree.commit_at(f"refs/heads/{worktree.branch}")
+    tip = was or worktree.since
     # HEAD, where the todo went on from the tip on a branch of its own or on none.
-    parent = head if head and stand.contains(tip, head) else tip
-    if not stand.contains(stand.since, parent):
+    parent = head if head and worktree.contains(tip, head) else tip
+    if not worktree.contains(worktree.since, parent):
         raise GitRefused(
-            f"{stand.branch} no longer contains {stand.since[:12]}, where the todo began: its history was rewritten",
-            "let the todo add commits; to undo earlier ones, revert them",
+            f"{worktree.branch} no longer contains {worktree.since[:12]}, where the todo began: its history was rewritten",
+            "let the todo add commits; revert commits to undo them",
         )
-    merged = _merged(stand) if parent == head else []
-    staged = _stage(stand, seen)
+    merged = _merged(worktree) if parent == head else []
+    staged = _stage(worktree, seen)
     if parent != was:
-        _move(stand, parent, was)
-    if not (merged or ((staged or parent != head) and _differs_from(stand, parent))):
+        _move(worktree, parent, was)
+    if not (merged or ((staged or parent != head) and _differs_from(worktree, parent))):
         return parent
-    if seen.branch != stand.branch:
-        stand.git("symbolic-ref", "HEAD", f"refs/heads/{stand.branch}")
-    for name in BEGUN_BY_THE_TODO if merged else (*BEGUN_BY_THE_TODO, "MERGE_HEAD"):
-        (stand.git_dir / name).unlink(missing_ok=True)
-    return _commit(stand, parent, text)
+    if seen.branch != worktree.branch:
+        worktree.git("symbolic-ref", "HEAD", f"refs/heads/{worktree.branch}")
+    for name in LEFT_OPEN_BY_TODO if merged else (*LEFT_OPEN_BY_TODO, "MERGE_HEAD"):
+        (worktree.git_dir / name).unlink(missing_ok=True)
+    return _commit(worktree, parent, text)
 
 
-def _commit(stand: WorktreeState, parent: str, text: Message) -> str:
+def _commit(worktree: WorktreeState, parent: str, text: Message) -> str:
     settings = (
         *OURS,
         *DURABLE,
-        *stand.settings,
-        *identity(stand.path, stand.git_dir),
-        *(() if stand.hooks else (NO_HOOKS,)),
+        *worktree.settings,
+        *identity(worktree.path, worktree.git_dir),
+        *(() if worktree.hooks else (NO_HOOKS,)),
     )
     options = [word for setting in settings for word in ("-c", setting)]
-    # Hooks get GIT_DIR as ever, and no GIT_WORK_TREE: they may well go elsewhere. So git takes the folder that it starts in.
-    argv = ["git", f"--git-dir={stand.git_dir}", *options, "commit", "--quiet", "--cleanup=whitespace", "--file=-"]
-    refuse_damaged(stand.path, stand.git_dir)
+    # Hooks get GIT_DIR as usual, and no GIT_WORK_TREE, for they may change the folder: git then takes its own
+    # one.
+    argv = ["git", f"--git-dir={worktree.git_dir}", *options, "commit", "--quiet", "--cleanup=whitespace", "--file=-"]
+    refuse_damaged(worktree.path, worktree.git_dir)
     try:
-        stand.git_commit(argv, str(text))
+        worktree.git_commit(argv, str(text))
     except CommitRefused:
-        if not _hooks_changed_files(stand):
+        if not _hooks_changed_files(worktree):
             raise
-        refuse_damaged(stand.path, stand.git_dir)
-        stand.git_commit(argv, str(text))
-    new = stand.commit_at("HEAD")
-    # With core.fsyncMethod=batch, git ends with 0 where a full disk has kept some of its objects from their place.
-    stand.git("rev-list", "--objects", "--quiet", "--missing=allow-promisor", new, f"^{parent}")
-    ours = stand.git("log", "--format=%B", f"{parent}..{new}")
-    if not stand.contains(parent, new) or text.trailers.strip() not in ours:
+        refuse_damaged(worktree.path, worktree.git_dir)
+        worktree.git_commit(argv, str(text))
+    new = worktree.commit_at("HEAD")
+    # With core.fsyncMethod=batch, git ends with 0 where a full disk has kept some of its objects from their
+    # place.
+    worktree.git("rev-list", "--objects", "--quiet", "--missing=allow-promisor", new, f"^{parent}")
+    ours = worktree.git("log", "--format=%B", f"{parent}..{new}")
+    if not worktree.contains(parent, new) or text.trailers.strip() not in ours:
         raise CommitRefused(
             message="a git hook has taken the trailers (Coord-…) out of the commit, or moved its branch"
         )
     return new
 
 
-def _hooks_changed_files(stand: WorktreeState) -> bool:
-    """Stage what a refused commit's hooks have changed, and whether there is any of it."""
-    before = stand.git("write-tree")
-    stand.git("add", "--update", ":/", settings=DURABLE)
-    return stand.git("write-tree") != before
+def _hooks_changed_files(worktree: WorktreeState) -> bool:
+    """Stage the changes of a refused commit's hooks; return whether there are any."""
+    before = worktree.git("write-tree")
+    worktree.git("add", "--update", ":/", settings=DURABLE)
+    return worktree.git("write-tree") != before
 
 
-def _differs_from(stand: WorktreeState, parent: str) -> bool:
-    return stand.git("write-tree", settings=DURABLE) != stand.git("rev-parse", f"{parent}^{{tree}}")
+def _differs_from(worktree: WorktreeState, parent: str) -> bool:
+    return worktree.git("write-tree", settings=DURABLE) != worktree.git("rev-parse", f"{parent}^{{tree}}")
 
 
 def run_git(path: Path, argv: Sequence[str], text: str) -> None:
-    """Make a commit as `GitCommit` does, for whoever has no todo: no guard, no timeout, no log."""
+    """Make a commit as `GitCommit` does, without a todo: no guard, no timeout, no log."""
     environment = clean_environment(os.environ)
     done = subprocess.run(argv, cwd=path, env=environment, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
         raise CommitRefused(message=done.stderr)
 
 
-def _stage(stand: WorktreeState, seen: Look) -> bool:
-    """Put everything into the index; whether anything differs from HEAD."""
+def _stage(worktree: WorktreeState, seen: Look) -> bool:
+    """Stage everything; return whether anything differs from HEAD."""
     if seen.conflicts:
         files = ", ".join(seen.conflicts[:5])
         raise GitRefused(
@@ -212,29 +223,29 @@ def _stage(stand: WorktreeState, seen: Look) -> bool:
     if seen.changed:
         pathspecs = [":/", *(f":(top,exclude,literal){name.rstrip('/')}" for name in seen.nested)]
         options = ("--all", "--pathspec-from-file=-", "--pathspec-file-nul")
-        stand.git("add", *options, stdin="\0".join(pathspecs), settings=DURABLE)
+        worktree.git("add", *options, stdin="\0".join(pathspecs), settings=DURABLE)
     return seen.changed
 
 
-def _merged(stand: WorktreeState) -> list[str]:
-    """Other parents of a merge that the todo prepared and did not commit."""
-    heads = stand.git_dir / "MERGE_HEAD"
+def _merged(worktree: WorktreeState) -> list[str]:
+    """Return the other parents of a merge that the todo prepared and did not commit."""
+    heads = worktree.git_dir / "MERGE_HEAD"
     return heads.read_text().split() if heads.exists() else []
 
 
 def identity(path: Path, git_dir: Path | None = None) -> Sequence[str]:
-    """Settings for our own commits: none where the user has a name."""
+    """Return settings with a name for our own commits; none if the user has a name."""
     asked = ("--name-only", "--get-regexp", r"^user\.(name|email)$")
     known = ask("config", *asked, cwd=path, git_dir=git_dir).stdout.split()
     return () if {"user.name", "user.email"} <= set(known) else NOBODY
 
 
 def signing(path: Path) -> Sequence[str]:
-    """The option of `git commit-tree` that signs where the user's configuration signs commits."""
+    """Return the option of `git commit-tree` that signs, if the user's configuration signs commits."""
     told = ask("config", "--type=bool", "--get", "commit.gpgSign", cwd=path).stdout.strip()
     return ("--gpg-sign",) if told == "true" else ()
 
 
-def _move(stand: WorktreeState, new: str, old: str) -> None:
-    ref = f"refs/heads/{stand.branch}"
-    stand.git("update-ref", "-m", "coord: todo succeeded", ref, new, old, settings=DURABLE)
+def _move(worktree: WorktreeState, new: str, old: str) -> None:
+    ref = f"refs/heads/{worktree.branch}"
+    worktree.git("update-ref", "-m", "coord: todo succeeded", ref, new, old, settings=DURABLE)

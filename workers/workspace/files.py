@@ -1,4 +1,4 @@
-"""Folders of ours: removed with all that is in them, whatever a todo did to their rights; and temporary ones in the state folder."""
+"""Remove folders of ours whatever a todo did to their rights, and make temporary ones in the state folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coordination.backend.daemon import start_time
 from coordination.files import make_private
+from coordination.processes import start_time
 from workers.workspace.lock import describe_os_error
 
 
@@ -29,7 +29,7 @@ def remove_tree(path: Path) -> None:
 
 @contextmanager
 def scratch(state: Path) -> Iterator[Path]:
-    """Raises WorkspaceUnusable."""
+    """Make a temporary folder for the block. Raises WorkspaceUnusable."""
     parent = state / "tmp"
     with describe_os_error(parent):
         make_private(parent)
@@ -39,7 +39,7 @@ def scratch(state: Path) -> Iterator[Path]:
 
 
 def clear_scratch(state: Path) -> None:
-    """What workers that were killed have left; a todo may have written what is secret into it."""
+    """Remove temporary folders of workers that were killed: a todo may have written secrets into them."""
     for folder in (state / "tmp").glob("*-*"):
         pid = folder.name.partition("-")[0]
         if pid.isdigit() and start_time(int(pid)) is None:

@@ -1,15 +1,19 @@
-"""The git command, made independent of who calls it and of how they like their git.
+"""Run git independently of the caller's environment and of the user's personal settings.
 
-* Variables that would send git to another repository (a worker started from a hook has GIT_DIR set) are taken away.
-* Personal settings that would run or ask something are overridden. All else stays the user's: filters, line endings and
-  excludes make the files what they are in the checkout. A todo's commit is made with the user's hooks (`commit.py`).
-* Nothing above the folder that git works in is discovered. In a worktree and in a submodule nothing is discovered at all:
-  a todo can delete or rewrite the `.git` of its worktree, or put a link in its place, and git would then work on the checkout above it,
-  or on the repository that is named. So `git_dir` is given, and refused where the folder names another one by now.
-* A `hold` descriptor goes to git, so that a lock on the worktree outlives a worker that is killed while git still writes.
-  With it go the mark and the variables of the attempt, by which what git starts (a filter, and what that leaves behind)
-  is found and ended (`orphans.py`). The mark is set right after git's start, for a hook before exec costs 10 ms: git
-  takes longer to read its configuration than that takes, and where it does not, the variables are left to go by.
+* Variables that would send git to another repository (a worker started from a hook has GIT_DIR set) are
+  removed.
+* Personal settings that would run or ask something are overridden. All else stays the user's: filters, line
+  endings and excludes make the files what they are in the checkout. A todo's commit is made with the user's
+  hooks (`commit.py`).
+* git discovers no repository above its folder. In a worktree and in a submodule it discovers nothing at all:
+  a todo can delete or rewrite the `.git` of its worktree, or put a link in its place, and git would then work
+  on the checkout above it, or on the repository that is named. So `git_dir` is given, and refused if the
+  folder names another one by now.
+* A `hold` descriptor goes to git, so that a lock on the worktree outlives a worker that is killed while git
+  still writes. With it go the mark and the variables of the attempt, by which processes that git leaves (a
+  filter's, say) are found and ended (`orphans.py`). The mark is set right after git's start, for a hook
+  before exec costs 10 ms: git takes longer to read its configuration, and if not, the variables are left as a
+  sign.
 * git runs in a session of its own: a Ctrl-C at the worker's terminal does not cut a commit in two.
 """
 
@@ -33,7 +37,7 @@ from coordination.errors import GitRefused
 from workers.process import guard, orphans
 from workers.workspace.trouble import GitInterrupted, Trouble, trouble_of_error, trouble_of_git
 
-REDIRECTING = frozenset(  # git rev-parse --local-env-vars, and what else changes where git looks
+REDIRECTING = frozenset(  # git rev-parse --local-env-vars, and others that change where git looks
     """GIT_ALTERNATE_OBJECT_DIRECTORIES GIT_CEILING_DIRECTORIES GIT_COMMON_DIR GIT_CONFIG GIT_CONFIG_COUNT
     GIT_CONFIG_PARAMETERS GIT_DIR GIT_GRAFT_FILE GIT_IMPLICIT_WORK_TREE GIT_INDEX_FILE GIT_INTERNAL_SUPER_PREFIX
     GIT_LITERAL_PATHSPECS GIT_NAMESPACE GIT_NO_REPLACE_OBJECTS GIT_OBJECT_DIRECTORY GIT_PREFIX GIT_QUARANTINE_PATH
@@ -59,48 +63,48 @@ SETTINGS = (
     "submodule.recurse=false",
 )
 PATIENCE = timedelta(minutes=10)
-"""Longer than the checkout of a huge repository takes, and an end to a filter that hangs."""
+"""Longer than the checkout of a huge repository takes; it ends a filter that hangs."""
 LOOK_EVERY_S = 1.0
 END_WITHIN = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hold:
-    """What goes with git into a folder where only its occupant is at work."""
+    """The lock and the mark that go with git into a folder that one attempt holds."""
 
     fd: int
     """The descriptor of a flock."""
-    trace: orphans.ProcessMarker | None = None
-    """By what that which git starts is known; None where no attempt is at work."""
+    marker: orphans.ProcessMarker | None = None
+    """The signs of processes that git starts; None without an attempt."""
 
     @property
     def variables(self) -> dict[str, str]:
-        return {orphans.KEY: self.trace.key, orphans.FENCE: self.trace.fence} if self.trace else {}
+        return {orphans.KEY: self.marker.key, orphans.FENCE: self.marker.fence} if self.marker else {}
 
     def mark(self, pid: int) -> None:
-        if self.trace and self.trace.mark:
+        if self.marker and self.marker.mark:
             with suppress(OSError):  # it has ended
                 _, hard = resource.getrlimit(guard.RLIMIT_LOCKS)
-                resource.prlimit(pid, guard.RLIMIT_LOCKS, (self.trace.mark, hard))
+                resource.prlimit(pid, guard.RLIMIT_LOCKS, (self.marker.mark, hard))
 
     def end_rest(self) -> None:
-        """End what a git of this hold has left behind."""
-        if self.trace:
-            orphans.end(self.trace, END_WITHIN)
+        """End processes that a git of this hold has left."""
+        if self.marker:
+            orphans.end(self.marker, END_WITHIN)
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without what would redirect git, and without what is coord's: hooks, filters and helpers run in it, and todos."""
+    """Return the environment without variables that redirect git, and without coord's own."""
     return without_redirecting(without_ours(environ))
 
 
 def without_redirecting(environ: Mapping[str, str]) -> dict[str, str]:
-    """For git commands of ours in an environment that a todo has a say in."""
+    """Return the environment without variables that redirect git, for our git in a todo's environment."""
     return {name: value for name, value in environ.items() if name not in REDIRECTING and not _numbered(name)}
 
 
 def bounds(folder: Path) -> dict[str, str]:
-    """The variable that keeps git in this folder, or below it, from finding a repository above it."""
+    """Return the variable that keeps git in or below this folder from finding a repository above it."""
     return {"GIT_CEILING_DIRECTORIES": str(Path(os.path.realpath(folder)).parent)}
 
 
@@ -118,11 +122,12 @@ def git(
     patience: timedelta = PATIENCE,
     makes: Path | None = None,
 ) -> str:
-    """What git printed, without the last line end; raises GitRefused with git's own words, GitInterrupted for what passes.
+    """Return git's output without the last line end.
 
-    What git refuses while a disk that it works on is full passes, whatever it says of it; also where the disk was full
-    when it began, since a git that fails removes what it has written.
     `git_dir`: that of the worktree or submodule `cwd`. `makes`: a folder elsewhere that this git makes.
+    Raises GitRefused with git's own words, GitInterrupted for trouble that passes. A refusal while a disk in
+    use is full passes, whatever git says; also if the disk was full when git began, since a git that fails
+    removes its files.
     """
     places = [place for place in (cwd, git_dir, makes) if place is not None]
     was_full = full(places)
@@ -148,7 +153,7 @@ def ask(
     patience: timedelta = PATIENCE,
     looks_above: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Like `git`, for questions that git answers by its exit code. Raises GitInterrupted where it could not answer.
+    """Run git for a question that it answers by its exit code. Raises GitInterrupted if it could not answer.
 
     `looks_above`: `cwd` may lie within a repository.
     """
@@ -177,7 +182,7 @@ def ask(
             raise GitInterrupted(trouble, f"git cannot be started: {error}") from error
         raise GitRefused(f"git cannot be started: {error}", "install git ≥ 2.39 and see that it is in PATH") from error
     trouble = trouble_of_git(done.returncode, done.stderr)
-    if trouble and not trouble.is_of_the_folder:  # what is no worktree or no folder is an answer, too
+    if trouble and not trouble.is_of_the_folder:  # "no worktree" and "no folder" are answers, too
         words = done.stderr.strip() or f"ended by signal {-done.returncode}"
         raise GitInterrupted(trouble, f"git {args[0]} in {cwd}: {words}")
     return done
@@ -208,7 +213,7 @@ def _run(
 
 
 def _talk(process: subprocess.Popen[str], stdin: str, hold: Hold | None, until: float) -> tuple[str, str]:
-    """What it printed. Who keeps its output open when it has ended is left of it, and ended."""
+    """Return git's output. Processes that keep the output open when git has ended are ended, too."""
     said: str | None = stdin or None
     while True:
         try:
@@ -222,13 +227,15 @@ def _talk(process: subprocess.Popen[str], stdin: str, hold: Hold | None, until: 
 
 
 LONGEST = 8192
-"""Bytes of a `.git` file; a path has 4096 at most."""
+"""The most bytes of a `.git` file; a path has 4096 at most."""
 
 
 def git_dir_of(folder: Path) -> Path | None:
-    """Return the git directory that the folder's own `.git` names; None where folder or `.git` is a link, missing or damaged.
+    """Return the git directory that the folder's own `.git` names.
 
-    An entry of a worktree must name this folder in turn, and be in the repository that it says it is of.
+    None if either is a link, missing or damaged.
+
+    An entry of a worktree must name this folder in turn, and be in the repository that it names.
     """
     try:
         if folder.is_symlink() or folder.parent.is_symlink():

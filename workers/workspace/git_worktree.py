@@ -1,14 +1,14 @@
-"""The folder of a worktree, on its branch: brought to a commit whatever was done to it, made anew where it is damaged, removed.
+"""Bring the folder of a worktree to a commit on its branch, make it anew where it is damaged, remove it.
 
-The caller holds the workspace's lock. What `prepare` left untracked (a virtual environment, say) is neither cleaned away nor committed:
+The caller holds the workspace's lock. Untracked files that `prepare` left (a virtual environment, say) are
+neither removed nor committed:
 
-    <records>/prepared    it has succeeded
-    <records>/exclude     patterns of what it left, for git, behind those of the user
+    <records>/prepared    `prepare` has succeeded
+    <records>/exclude     patterns of its files, for git, after those of the user
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -18,7 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused
-from coordination.files import make_private, open_private
+from coordination.files import locked, make_private, open_private
 from workers.workspace.files import remove_tree
 from workers.workspace.git import Hold, ask, git, git_dir_of
 from workers.workspace.lock import WorkspaceLock, WorkspaceUnusable, describe_os_error
@@ -38,8 +38,9 @@ UNFINISHED_FILES = (
 )
 
 Fetch = Callable[[str, Path, Hold], None]
-"""Brings a commit into a checkout's objects, and moves no branch; the git that does it has the hold. Raises a
-CoordinationError that says why it cannot.
+"""Fetches a commit into a checkout's objects, and moves no branch; its git has the hold.
+
+Raises a CoordinationError that says why it cannot.
 """
 
 
@@ -74,7 +75,10 @@ class GitWorktree:
         return git(*args, cwd=self.path, git_dir=self.git_dir, settings=settings, hold=hold)
 
     def is_at(self, commit: str) -> bool:
-        """By two small files, since this is asked after every attempt; a ref that is kept otherwise is asked of git."""
+        """Whether HEAD is at the commit, by two small files: this is asked after every attempt.
+
+        git is asked about packed refs.
+        """
         ref = f"refs/heads/{self.branch}"
         if (self.git_dir / "HEAD").read_text(errors="replace") != f"ref: {ref}\n":
             return False
@@ -83,25 +87,25 @@ class GitWorktree:
         return there.strip() == commit
 
     def take_off(self, commit: str) -> None:
-        self._lay_down_what_is_unfinished()
+        self._abort_unfinished()
         self.git("reset", "--quiet", commit)
 
     def stand_at(self, commit: str) -> None:
         self._refuse_elsewhere()
         try:
             sound = self._is_sound() and self._clean(commit)
-        except GitInterrupted as hindered:  # making it anew mends a damage and a lock, and costs much room
+        except GitInterrupted as hindered:  # making it anew repairs damage and a lock, and takes much room
             if hindered.trouble not in (Trouble.DAMAGED, Trouble.MISSING, Trouble.LOCKED):
                 raise
             sound = False
-        except GitRefused:  # broken in a way that making it anew mends; if not, that says why
+        except GitRefused:  # making it anew may repair it; if not, its error says why
             sound = False
         if not sound:
             self._make(commit)
         self._submodules.update(self.path, self.git_dir, self._checkout)
 
     def _is_sound(self) -> bool:
-        """Ours and of this repository."""
+        """Whether the folder is a worktree of ours, and of this repository."""
         git_dir = git_dir_of(self.path)
         if git_dir is None:
             return False
@@ -109,13 +113,13 @@ class GitWorktree:
         return git_dir.parent.name == "worktrees" and git_dir.parent.parent.samefile(self._common_dir)
 
     def _clean(self, commit: str) -> bool:
-        self._lay_down_what_is_unfinished()
+        self._abort_unfinished()
         self.git("reset", "--hard", "--quiet", commit)  # takes the branch along
         self.git("clean", "-ffdq")  # twice -f: repositories that a todo cloned go as well
         return True
 
-    def _lay_down_what_is_unfinished(self) -> None:
-        """What keeps git from a reset, and HEAD from the branch."""
+    def _abort_unfinished(self) -> None:
+        """Abort a merge, rebase or bisect: it keeps git from a reset, and HEAD from the branch."""
         self.remove_stale_locks()
         for name in UNFINISHED:
             shutil.rmtree(self.git_dir / name, ignore_errors=True)
@@ -123,7 +127,10 @@ class GitWorktree:
             self.git("symbolic-ref", "HEAD", f"refs/heads/{self.branch}")
 
     def remove_stale_locks(self) -> None:
-        """Those of the worktree and of the run's branch, which nobody but its occupant writes: their git was killed."""
+        """Remove lock files of the worktree and of the run's branch.
+
+        Only its attempt writes them, so their git was killed.
+        """
         for name in UNFINISHED_FILES:
             (self.git_dir / name).unlink(missing_ok=True)
         self._unlock_branch()
@@ -132,7 +139,7 @@ class GitWorktree:
         (self._common_dir / "refs" / "heads" / f"{self.branch}.lock").unlink(missing_ok=True)
 
     def _make(self, commit: str) -> None:
-        self.obtain(commit)  # before what stands there is thrown away
+        self.obtain(commit)  # before the present state is thrown away
         options = ("--quiet", "--force", "--no-track", "-B", self.branch)
         with self._entries():
             self._discard()
@@ -166,8 +173,8 @@ class GitWorktree:
             self._discard()
 
     def _discard(self) -> None:
-        """Folder first, entry second: git refuses a folder that is damaged, and is content with one that is missing."""
-        if self.path.parent.is_symlink():  # a todo's doing: what it leads to is somebody's
+        """Remove the folder, then the entry: git refuses a damaged folder, and accepts a missing one."""
+        if self.path.parent.is_symlink():  # a todo made this link: its target is not ours
             self.path.parent.unlink()
         remove_tree(self.path)
         self._prepared.forget()
@@ -199,13 +206,9 @@ class GitWorktree:
 
     @contextmanager
     def _entries(self) -> Iterator[None]:
-        """The lock under which entries of worktrees are made and removed; short, so it is simply waited for."""
-        fd = os.open(self._common_dir / "coord.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        """Hold the lock under which entries of worktrees are made and removed; others hold it for moments."""
+        with locked(self._common_dir / "coord.lock"):
             yield
-        finally:
-            os.close(fd)
 
 
 class Prepared:
@@ -226,18 +229,21 @@ class Prepared:
         self._done.touch(mode=0o600)
 
     def forget(self) -> None:
-        """The worktree is made anew."""
+        """Forget that `prepare` succeeded: the worktree is made anew."""
         for file in (self._done, self._exclude):
             file.unlink(missing_ok=True)
 
     @property
     def settings(self) -> tuple[str, ...]:
-        """For our git."""
+        """Return settings for our git."""
         return (f"core.excludesFile={self._exclude}",) if self._exclude.exists() else ()
 
     @property
     def environment(self) -> dict[str, str]:
-        """For the todo's own git: `git add --all` in a todo must not take in what `prepare` left, either."""
+        """Return variables for the todo's own git.
+
+        Its `git add --all` must leave out the files of `prepare`, too.
+        """
         if not self.settings:
             return {}
         name, _, value = self.settings[0].partition("=")
@@ -249,8 +255,8 @@ def _pattern(name: str) -> str:
 
 
 def _personal_excludes(checkout: Path) -> list[str]:
-    """core.excludesFile names one file, and ours takes the place of the user's: so theirs is copied in."""
+    """Return the user's excludes, to be copied into ours: core.excludesFile names one file only."""
     named = ask("config", "--type=path", "--get", "core.excludesFile", cwd=checkout).stdout.strip()
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # where git looks, too
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # git reads it, too
     file = Path(named) if named else config / "git" / "ignore"
     return file.read_text(errors="surrogateescape").splitlines() if file.is_file() else []

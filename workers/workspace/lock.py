@@ -1,36 +1,37 @@
-"""Who is in a workspace: one attempt at a time, and its processes are gone before the next one comes in.
+"""Lock a workspace for one attempt at a time, and end the processes of the former one before.
 
-Two files, in a folder of the workspace's own. `lock` carries a flock and is empty. `occupant.json` says who came in last,
-whether they left, and what they left standing; it is replaced whole, and only by who holds the flock.
+Two files, in a folder of the workspace's own. `lock` carries a flock and is empty. `occupant.json` names the
+last attempt, whether it left, and the commit that it left; it is replaced whole, and only by the holder of
+the flock.
 
 States::
 
     free ──enter──► occupied ──leave──► free
-                       └── worker and guard died ──► abandoned ──enter──► what is left of it is ended ──► occupied
+                       └── worker and guard died ──► abandoned ──enter──► its processes are ended ──► occupied
 
 Invariants
 
-1. The flock is held by the worker that entered, by every git it runs there, and by the guard of every command, each
-   through the same open file. So it is free only when none of them lives.
-2. Who gets the flock and reads `left: false` ends what is left of that attempt before anything else: a guard that was
-   killed together with its worker could not.
-3. A fence never comes in after a higher one of the same run: an attempt that slept through the loss of its lease must
-   not set the worktree back under the feet of its successor.
+1. The flock is held by the worker that entered, by every git it runs there, and by the guard of every
+   command, each through the same open file. So it is free only when none of them lives.
+2. An attempt that gets the flock and reads `left: false` ends the processes of that attempt before anything
+   else: a guard that was killed together with its worker could not.
+3. A fence never enters after a higher one of the same run: an attempt that slept through the loss of its
+   lease must not set the worktree back while its successor works in it.
 
 What happens on each failure
 
 * Worker killed: its guard kills the command and ends, which frees the flock; `enter` waits for that.
-* Guard killed: the worker still has the flock; `Child.wait` clears up.
+* Guard killed: the worker still has the flock; `Child.wait` cleans up.
 * Both killed: the flock is free, the record says `left: false`; see 2.
-* Power lost: no process is left, `occupant.json` may be empty; that reads as "nobody".
-* git, which runs here without a guard, leaves a process behind (a filter's daemon): it has the attempt's mark, and is
-  ended before the attempt leaves. What cannot be ended is left to the next attempt: the record says `left: false`.
+* Power lost: no process is left, `occupant.json` may be empty; that reads as "no attempt".
+* git, which runs here without a guard, leaves a process behind (a filter's daemon): it has the attempt's
+  mark, and is ended before the attempt leaves. One that does not end is left to the next attempt: the record
+  says `left: false`.
 * Record not writable (disk full): nothing has started yet; `enter` refuses.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -44,7 +45,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from coordination.errors import Conflict, CoordinationError
-from coordination.files import make_private, open_private
+from coordination.files import is_removed, make_private, open_lock, replace_file, try_lock
 from workers.process import orphans
 from workers.workspace.git import Hold
 from workers.workspace.trouble import Trouble, trouble_of_error
@@ -56,11 +57,11 @@ END_WITHIN = timedelta(seconds=10)
 
 
 class WorkspaceBusy(Conflict):
-    """Somebody else is in the workspace."""
+    """Another attempt is in the workspace."""
 
     def __init__(self, message: str, hint: str = "", *, holder: int | None = None) -> None:
         self.holder = holder
-        """Pid of the worker that is in it, as far as known."""
+        """Pid of the worker in the workspace, as far as known."""
         super().__init__(message, hint)
 
 
@@ -73,13 +74,13 @@ class WorkspaceUnusable(CoordinationError):
 
     def __init__(self, message: str, hint: str = "", trouble: Trouble | None = None) -> None:
         self.trouble = trouble
-        """None: what is in the way lasts, such as missing rights."""
+        """None: the trouble lasts, such as missing rights."""
         super().__init__(message, hint)
 
 
 @contextmanager
 def describe_os_error(folder: Path) -> Iterator[None]:
-    """What the disk refuses, as an error that says what to do."""
+    """Turn an error of the disk into one that says what to do. Raises WorkspaceUnusable."""
     try:
         yield
     except OSError as error:
@@ -90,7 +91,7 @@ def describe_os_error(folder: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class LockRequest:
-    """The attempt that wants to come in. `key` and `fence` are the COORD_IDEMPOTENCY_KEY and COORD_FENCE of its processes."""
+    """An attempt that asks for the workspace. `key` and `fence` are COORD_IDEMPOTENCY_KEY and COORD_FENCE."""
 
     run: str
     key: str
@@ -98,7 +99,7 @@ class LockRequest:
 
 
 class LockHolder(BaseModel):
-    """What `occupant.json` says."""
+    """The attempt that `occupant.json` names."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -107,15 +108,15 @@ class LockHolder(BaseModel):
     fence: int
     worker: int
     mark: int = 0
-    """What the limits of its processes say (`orphans.py`); 0 where nothing is marked."""
+    """The mark in the limits of its processes (`orphans.py`); 0 if they carry none."""
     guard: int | None = None
     group: int | None = None
     group_started: str = ""
     left: bool = False
     began: str = ""
-    """The commit that the attempt began with."""
+    """The commit at which the attempt began."""
     stood: str = ""
-    """The commit that the branch stood at when it left; empty if that is not known."""
+    """The commit of the branch when the attempt left; empty if that is not known."""
 
 
 class WorkspaceLock:
@@ -127,31 +128,31 @@ class WorkspaceLock:
 
     @property
     def hold(self) -> Hold:
-        """The flock, for git and for the guard, and by what the processes of this attempt are known."""
+        """Return the flock, for git and for the guard, with the signs of this attempt's processes."""
         assert self._fd is not None, "enter first"
-        return Hold(fd=self._fd, trace=self._own_trace())
+        return Hold(fd=self._fd, marker=self._git_marker())
 
     @property
     def mark(self) -> int:
-        """By which the processes of this attempt are known: recorded before the first of them starts."""
+        """Return the mark of this attempt's processes: recorded before the first of them starts."""
         assert self._occupant is not None, "enter first"
         return self._occupant.mark
 
     def enter(self, lock_request: LockRequest, patience: timedelta, *, again: bool = False) -> bool:
-        """Come in alone; returns whether nothing is known of anybody before. Raises WorkspaceBusy or Superseded.
+        """Enter alone; return whether no former attempt is known. Raises WorkspaceBusy or Superseded.
 
-        `again`: only if nobody has been in it since the same visitor.
+        `again`: only if no other attempt has been in it since the same one.
         """
         with describe_os_error(self._folder):
             self._take_lock(patience)
             try:
                 last = self.read()
-                self._refuse_the_older(lock_request, last)
+                self._refuse_older(lock_request, last)
                 if again and (last is None or (last.run, last.fence) != (lock_request.run, lock_request.fence)):
                     raise Superseded(
-                        f"{self._workspace} is in other hands by now", "nothing to do: the newer one counts"
+                        f"{self._workspace} is used by another attempt by now", "nothing to do: the newer one counts"
                     )
-                self._end_what_was_abandoned(last)
+                self._end_abandoned(last)
                 self._write(
                     LockHolder(
                         run=lock_request.run,
@@ -167,22 +168,25 @@ class WorkspaceLock:
         return last is None
 
     def note(self, guard: int | None, group: int | None) -> None:
-        """Record what the attempt has started, by which the next one finds it."""
+        """Record the processes that the attempt has started, by which the next one finds them."""
         assert self._occupant is not None, "enter first"
         begun = orphans.started(group) if group else ""
         self._write(self._occupant.model_copy(update={"guard": guard, "group": group, "group_started": begun}))
 
     def check(self) -> None:
-        """Raise Superseded unless we are the last who came in."""
+        """Refuse to go on after a newer attempt has entered. Raises Superseded."""
         there = self.read()
         if self._occupant is None or there is None or there.fence != self._occupant.fence:
             raise Superseded("a newer attempt took over this workspace", "nothing to do: the newer attempt counts")
 
     def leave(self, *, began: str = "", stood: str = "") -> None:
-        """Go out, once nothing is alive that git has left; no command of the attempt may be. Harmless when not inside."""
+        """Leave, after processes that git has left are ended; no command may be alive.
+
+        Harmless when not inside.
+        """
         if self._fd is None:
             return
-        left = not self._rest_of_git()
+        left = not self._end_rest_of_git()
         with suppress(OSError):  # the disk is full: the next attempt looks for processes in vain, nothing worse
             if self._occupant is not None:
                 self._write(self._occupant.model_copy(update={"left": left, "began": began, "stood": stood}))
@@ -190,19 +194,19 @@ class WorkspaceLock:
 
     @contextmanager
     def emptied(self, patience: timedelta) -> Iterator[None]:
-        """Nobody is in it and nobody comes in, so that the workspace can be removed; its records go as well."""
+        """Keep the workspace free for its removal; its records are removed as well."""
         with self._kept_free(patience):
             yield
             shutil.rmtree(self._folder)
 
     @contextmanager
     def alone(self, patience: timedelta) -> Iterator[Hold]:
-        """Nobody is in it and nobody comes in; its records stay. Gives the flock, for git."""
+        """Keep the workspace free; its records stay. Yields the flock, for git."""
         with self._kept_free(patience):
             try:
                 yield self.hold
             finally:
-                if [path.name for path in self._folder.iterdir()] == ["lock"]:  # nobody has been in it
+                if [path.name for path in self._folder.iterdir()] == ["lock"]:  # no attempt has been in it
                     shutil.rmtree(self._folder)
 
     @contextmanager
@@ -210,7 +214,7 @@ class WorkspaceLock:
         with describe_os_error(self._folder):
             self._take_lock(patience)
             try:
-                self._end_what_was_abandoned(self.read())
+                self._end_abandoned(self.read())
                 yield
             finally:
                 self._release()
@@ -223,34 +227,30 @@ class WorkspaceLock:
         while (fd := self._try_lock()) is None:
             if time.monotonic() >= until:
                 raise self._busy(self.read(), patience)
-            time.sleep(POLL_S)  # a flock with a time limit would need a signal, which only the main thread gets
+            time.sleep(POLL_S)  # the file may be made anew between two tries
         self._fd = fd
 
     def _try_lock(self) -> int | None:
         path = self._folder / "lock"
         try:
             make_private(self._folder)
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:  # somebody removes the folder just now
+            fd = open_lock(path)
+        except FileNotFoundError:  # another process removes the folder just now
             return None
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(fd).st_ino == path.stat().st_ino:  # or `remove` took the file away while we came
-                return fd
-        except (BlockingIOError, FileNotFoundError):
-            pass
+        if try_lock(fd) and not is_removed(fd, path):
+            return fd
         os.close(fd)
         return None
 
-    def _refuse_the_older(self, lock_request: LockRequest, last: LockHolder | None) -> None:
+    def _refuse_older(self, lock_request: LockRequest, last: LockHolder | None) -> None:
         if last and last.run == lock_request.run and last.fence > lock_request.fence:
             message = f"attempt {last.fence} has been in {self._workspace}, and this is the older attempt {lock_request.fence}"
             raise Superseded(message, "nothing to do: the newer attempt counts")
 
-    def _end_what_was_abandoned(self, last: LockHolder | None) -> None:
+    def _end_abandoned(self, last: LockHolder | None) -> None:
         if last is None:
             return
-        alive = set() if last.left else orphans.end(self._trace(last), END_WITHIN)
+        alive = set() if last.left else orphans.end(self._marker(last), END_WITHIN)
         if alive:
             pids = " ".join(map(str, sorted(alive)))
             raise WorkspaceBusy(
@@ -259,23 +259,26 @@ class WorkspaceLock:
                 holder=last.worker,
             )
 
-    def _own_trace(self) -> orphans.ProcessMarker | None:
-        """Of git: without the group, which is the guard's and may by now be the number of another."""
+    def _git_marker(self) -> orphans.ProcessMarker | None:
+        """Return the signs of git's processes, without the group.
+
+        Its number may be another process's by now.
+        """
         return (
             None
             if self._occupant is None
-            else replace(self._trace(self._occupant), group=None, group_started="", inside=True)
+            else replace(self._marker(self._occupant), group=None, group_started="", inside=True)
         )
 
-    def _rest_of_git(self) -> set[int]:
-        """End it; what does not end."""
-        trace = self._own_trace()
-        if trace is None or not orphans.is_alive(trace):
+    def _end_rest_of_git(self) -> set[int]:
+        """End processes that git has left; return those that do not end."""
+        marker = self._git_marker()
+        if marker is None or not orphans.is_alive(marker):
             return set()
         logger.warning("%s: git has left processes behind (a filter's?); they are ended", self._workspace)
-        return orphans.end(trace, END_WITHIN)
+        return orphans.end(marker, END_WITHIN)
 
-    def _trace(self, last: LockHolder) -> orphans.ProcessMarker:
+    def _marker(self, last: LockHolder) -> orphans.ProcessMarker:
         return orphans.ProcessMarker(
             key=last.key,
             fence=str(last.fence),
@@ -286,7 +289,7 @@ class WorkspaceLock:
         )
 
     def _busy(self, holder: LockHolder | None, patience: timedelta) -> WorkspaceBusy:
-        who = f"worker {holder.worker}, guard {holder.guard}, fence {holder.fence}" if holder else "somebody unknown"
+        who = f"worker {holder.worker}, guard {holder.guard}, fence {holder.fence}" if holder else "an unknown process"
         return WorkspaceBusy(
             f"{self._workspace} is still in use after {patience.total_seconds():g} s, by {who}",
             "it comes free when that attempt ends; if that worker hangs, end it by its pid",
@@ -294,10 +297,7 @@ class WorkspaceLock:
         )
 
     def _write(self, lock_holder: LockHolder) -> None:
-        new = self._folder / "occupant.new"
-        with open_private(new) as file:
-            file.write(lock_holder.model_dump_json())
-        new.replace(self._folder / "occupant.json")
+        replace_file(self._folder / "occupant.json", lock_holder.model_dump_json().encode(), durable=False)
         self._occupant = lock_holder
 
     def _release(self) -> None:
@@ -307,7 +307,7 @@ class WorkspaceLock:
 
 
 def occupant_in(folder: Path) -> LockHolder | None:
-    """Who came in last, by the records in this folder; None if nobody did, or they cannot be read."""
+    """Return the last attempt, by the records in this folder; None if there is none, or it cannot be read."""
     try:
         return LockHolder.model_validate_json((folder / "occupant.json").read_bytes())
     except (OSError, ValidationError):

@@ -1,4 +1,4 @@
-"""A repository as the worker finds it: may a run have a worktree of it, and from which commit. It only ever reads."""
+"""Read a repository of this host: whether a run may have a worktree of it, and from which commit."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def branch_of(run: str) -> str:
 
 
 def is_commit(name: str) -> bool:
-    """Whether it is a commit's whole name: what else comes from outside may be an option of git, or a path."""
+    """Whether a text is a commit's whole name: any other may be an option of git, or a path."""
     return _COMMIT.fullmatch(name) is not None
 
 
 def common_dir_of(name: str, path: Path) -> Path:
-    """Return where git keeps what all worktrees of the repository share.
+    """Return the folder of git that all worktrees of the repository share.
 
-    Raises GitRefused where a run can have no worktree of it, GitInterrupted where the folder is away. Uncommitted work
-    is no obstacle: it is never touched.
+    Raises GitRefused where a run can have no worktree of it, GitInterrupted where the folder is away.
+    Uncommitted work is no obstacle: it is never touched.
     """
     if not path.is_dir():
         hint = f"clone it there, or tell the worker where it is: coord worker --repo {name}=PATH"
@@ -36,7 +36,8 @@ def common_dir_of(name: str, path: Path) -> Path:
     reason, common_dir = look(path)
     if reason or common_dir is None:
         raise GitRefused(f"{name}: {path} {reason}", _make_repository(name, path))
-    # Its runs' branches are below refs/heads/coord, where no branch of that name can be: one answer says that there is a
+    # Its runs' branches are below refs/heads/coord, where no branch of that name can be: one answer says that
+    # there is a
     # commit, and that the next branch can be made.
     taken = git("for-each-ref", "--count=1", "--format=%(refname)", "refs/heads/coord", cwd=path)
     if not taken and not git("for-each-ref", "--count=1", "refs/heads", cwd=path):
@@ -61,7 +62,7 @@ def _or_in_place(name: str) -> str:
 
 
 def look(path: Path) -> tuple[str, Path | None]:
-    """Why this is no repository of its own (empty if it is one), and its common directory."""
+    """Return why this is no repository of its own (empty if it is one), and its common directory."""
     asked = ("--is-bare-repository", "--is-inside-work-tree", "--show-prefix", "--git-common-dir")
     answer = ask("rev-parse", "--path-format=absolute", *asked, cwd=path, looks_above=True)
     if answer.returncode and "not a git repository" in answer.stderr and not (path / ".git").exists():
@@ -90,12 +91,12 @@ def _look_closely(path: Path) -> tuple[str, Path | None]:
 
 
 def is_shallow(path: Path) -> bool:
-    """Without the beginning of its history."""
+    """Whether the beginning of the history is missing."""
     return git("rev-parse", "--is-shallow-repository", cwd=path) == "true"
 
 
 def is_partial(path: Path) -> bool:
-    """A clone that gets files from its remote when they are asked for; nobody else can."""
+    """Whether the clone gets files from its remote on demand: it can lend none."""
     return ask("config", "--get-regexp", r"^(remote\..*\.promisor|extensions\.partialclone)$", cwd=path).returncode == 0
 
 
@@ -116,7 +117,7 @@ def is_kept(path: Path, commit: str) -> bool:
 
 
 def worktrees(path: Path) -> Iterator[tuple[Path, str]]:
-    """Each worktree that git knows of, the checkout first, with the branch that it is on (empty if none)."""
+    """Yield each worktree that git knows, the checkout first, with its branch (empty if none)."""
     listing = git("worktree", "list", "--porcelain", "-z", cwd=path)
     for entry in listing.split("\0\0"):
         facts = dict(line.partition(" ")[::2] for line in entry.split("\0"))
@@ -125,7 +126,7 @@ def worktrees(path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def tip(name: str, path: Path, branch: str) -> str:
-    """The commit that the branch is at; raises GitRefused naming the branches there are."""
+    """Return the commit of a branch. Raises GitRefused, naming the branches there are."""
     answer = ask("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}", cwd=path)
     if answer.returncode == 0:
         return answer.stdout.strip()

@@ -1,12 +1,12 @@
-"""The submodules of a worktree: brought to the commits that it records, from the checkout's own copies where these have them.
+"""Bring the submodules of a worktree to their recorded commits, if possible from the checkout's copies.
 
-git keeps the submodules of each worktree apart, so a fresh worktree has none. Which ones it gets: `submodules` of the
-repository; by default those that its checkout has.
+git keeps the submodules of each worktree apart, so a fresh worktree has none. It gets those that `submodules`
+of the repository says; by default those that its checkout has.
 
-* The checkout's configuration and submodules are only read: all that `git submodule` would write into the configuration that
-  worktrees share is given to it as options.
-* A clone from the checkout's copy needs no network, and for that path alone git's `file` protocol is allowed. A commit that
-  the copy does not have is fetched from the submodule's own address, under git's own rules.
+* The checkout's configuration and submodules are only read: the settings that `git submodule` would write into
+  the configuration that worktrees share are given to it as options.
+* A clone from the checkout's copy needs no network, and for that path alone git's `file` protocol is allowed. A
+  commit that the copy does not have is fetched from the submodule's own address, under git's own rules.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from workers.workspace.repository import has_commit
 from workers.workspace.trouble import GitInterrupted, Trouble
 
 DEEPEST = 8
-"""A submodule that contains itself ends somewhere."""
+"""The most levels: a submodule may contain itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +37,15 @@ class Submodule:
 
 @dataclass(frozen=True, kw_only=True)
 class Submodules:
-    """Those of one worktree. `wanted`: True for all, False for none, None for those that the checkout has."""
+    """The submodules of one worktree.
+
+    `wanted`: True for all, False for none, None for those of the checkout.
+    """
 
     repo: str
     wanted: bool | None
     hold: Callable[[], Hold]
-    """Of the worktree."""
+    """The worktree's lock."""
 
     def update(self, worktree: Path, git_dir: Path, checkout: Path) -> None:
         """Bring all of them to the recorded commits, whatever was done to them. Raises GitRefused."""
@@ -72,9 +75,7 @@ class Submodules:
             self._git_update(into, git_dir, module, local, "protocol.file.allow=always")
             url = ask("remote", "get-url", "origin", cwd=there).stdout.strip()
             here = into / module.path
-            if url and (
-                own := git_dir_of(here)
-            ):  # what the todo fetches and pushes goes where it would from the checkout
+            if url and (own := git_dir_of(here)):  # a todo's fetches and pushes go where they would from the checkout
                 git("remote", "set-url", "origin", url, cwd=here, git_dir=own, hold=self.hold())
             return
         known = ask("config", "--get", f"submodule.{module.name}.url", cwd=into, git_dir=git_dir).stdout.strip()
@@ -93,7 +94,7 @@ class Submodules:
         git("submodule", *options, cwd=into, git_dir=git_dir, settings=settings, hold=self.hold())
 
     def left_out(self, worktree: Path, git_dir: Path) -> Iterator[str]:
-        """In words: what a todo has done in submodules that its commit does not carry."""
+        """Yield a line for each change of a todo in submodules that its commit does not carry."""
         status = ("status", "--porcelain=v2", "-z", "--no-renames")
         told = git(*status, cwd=worktree, git_dir=git_dir, hold=self.hold())
         for entry in told.split("\0"):
@@ -103,7 +104,7 @@ class Submodules:
                 yield f"submodule {fields[7]} has changes that are in no commit of its own: they are not carried"
 
     def unpublished(self, worktree: Path, git_dir: Path, checkout: Path, since: str) -> Iterator[str]:
-        """In words: commits of submodules that the worktree's commit names and only the worktree has."""
+        """Yield a line for each submodule commit that the worktree's commit names and no other place has."""
         before = {module.path: module.commit for module in submodules_of(worktree, git_dir, since)}
         for module in submodules_of(worktree, git_dir):
             there = checkout / module.path
@@ -116,9 +117,12 @@ class Submodules:
 
 
 def _own_git_dir(into: Path, git_dir: Path, module: Submodule) -> Path | None:
-    """The submodule's git directory: below that of what it is in, or its own `.git` folder (a clone that a todo added).
+    """Return the submodule's git directory: below that of its parent, or its own `.git` folder.
 
-    None where it has neither: a `.git` that names another one is a todo's doing, and that one is somebody's.
+    None without either.
+
+    An own `.git` folder is a clone that a todo added. A `.git` that names another repository is a todo's
+    doing, and left alone.
     """
     here = into / module.path
     if os.path.realpath(here) != str(Path(os.path.realpath(into), module.path)):
@@ -129,7 +133,7 @@ def _own_git_dir(into: Path, git_dir: Path, module: Submodule) -> Path | None:
 
 
 def _clear(into: Path, module: Submodule) -> None:
-    """Take away what stands where git is to put the submodule; of a link, the link."""
+    """Remove the present files where git is to put the submodule; of a link, the link."""
     here = into
     for name in Path(module.path).parts:
         here /= name
@@ -139,7 +143,7 @@ def _clear(into: Path, module: Submodule) -> None:
 
 
 def submodules_of(worktree: Path, git_dir: Path | None, commit: str = "HEAD") -> list[Submodule]:
-    """Those that a commit records and its .gitmodules names, in the order of their paths."""
+    """Return the submodules that a commit records and its .gitmodules names, in the order of their paths."""
     if not (worktree / ".gitmodules").is_file():
         return []
     told = ask(

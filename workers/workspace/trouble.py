@@ -1,4 +1,4 @@
-"""Tell trouble that passes (a killed git, a full disk, a lock) from what git or the system refuses for good."""
+"""Tell trouble that passes (a killed git, a full disk, a lock) from refusals for good."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordination.errors import GitRefused
 
 
 class Trouble(StrEnum):
-    """Why something failed that may succeed if it is tried again."""
+    """The reason for a failure that may pass."""
 
     KILLED = "killed"
     """git, or a program that it had started, was ended by a signal."""
@@ -24,30 +24,33 @@ class Trouble(StrEnum):
     MISSING = "missing"
     """A folder is not there."""
     DAMAGED = "damaged"
-    """The worktree is none any more; it is made anew."""
+    """The worktree is damaged; it is made anew."""
 
     @property
     def is_of_the_folder(self) -> bool:
-        """A todo's own command may have done it."""
+        """Whether a todo's own command may have caused it."""
         return self in (Trouble.MISSING, Trouble.DAMAGED)
 
 
 ENDED_BY_SIGNAL = frozenset({128 + 2, 128 + 9, 128 + 15})
-"""How git ends when a git that it had started was interrupted, killed or terminated. 129 is not one of them: a usage error."""
+"""git's exit code after a git that it had started was interrupted, killed or terminated.
+
+129 is a usage error.
+"""
 
 _BY_ERRNO: Mapping[int, Trouble] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS), Trouble.DISK),
     **dict.fromkeys((errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EINTR), Trouble.MACHINE),
     **dict.fromkeys((errno.ENOENT, errno.ESTALE), Trouble.MISSING),
 }
-# Under LC_ALL=C git ends such a line with the system's own words; a file's name cannot stand there.
+# Under LC_ALL=C git ends such a line with the system's own message; no file name follows.
 _BY_WORDS: tuple[tuple[re.Pattern[str], Trouble], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), trouble)
     for pattern, trouble in (
         (r"\bdied of signal \d+", Trouble.KILLED),
         (r": (No space left on device|Disk quota exceeded|Input/output error|Read-only file system)\.?$", Trouble.DISK),
         (r"^fatal: \S+ file '.*' write error\. Out of diskspace$", Trouble.DISK),
-        (r"^error: unable to write file (?!.*: [A-Z][a-z][-\w /]*$)", Trouble.DISK),  # the others tell a reason of their own
+        (r"^error: unable to write file (?!.*: [A-Z][a-z][-\w /]*$)", Trouble.DISK),  # the others give a reason of their own
         (r": (Cannot allocate memory|Resource temporarily unavailable|Too many open files( in system)?)\.?$", Trouble.MACHINE),
         (r"^fatal: Out of memory, ", Trouble.MACHINE),
         (r"Unable to create '.*\.lock': File exists\.?$", Trouble.LOCKED),
@@ -56,7 +59,8 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Trouble], ...] = tuple(
         (r": Stale file handle\.?$", Trouble.MISSING),
         (r"^fatal: (not a git repository\b|invalid gitfile format|this operation must be run in a work tree)", Trouble.DAMAGED),
         (r"^(fatal|error): (index file (corrupt|smaller than expected)|bad (index file sha1 )?signature)", Trouble.DAMAGED),
-        # `git add` with core.fsyncMethod=batch ends with 0 where a full disk has kept objects from their place.
+        # `git add` with core.fsyncMethod=batch ends with 0 where a full disk has kept objects from their
+        # place.
         (r"^error: invalid object [0-7]{6} [0-9a-f]+ for '", Trouble.DAMAGED),
         (r"^fatal: ((unexpected )?missing (blob|tree) object '|bad tree object |unable to read tree )[0-9a-f(]+", Trouble.DAMAGED),
     )
@@ -64,7 +68,7 @@ _BY_WORDS: tuple[tuple[re.Pattern[str], Trouble], ...] = tuple(
 
 
 def trouble_of_git(exit_code: int, said: str) -> Trouble | None:
-    """Return the passing trouble that git tells of by its end and its words (LC_ALL=C); None if it has refused for good.
+    """Return the trouble behind git's exit code and output (LC_ALL=C); None if git has refused for good.
 
     `exit_code`: as subprocess has it, negative for a signal.
     """
@@ -77,12 +81,12 @@ def trouble_of_git(exit_code: int, said: str) -> Trouble | None:
 
 
 def trouble_of_error(error: OSError) -> Trouble | None:
-    """Return the passing trouble that the system tells of; None for what lasts, such as missing rights."""
+    """Return the trouble behind an error of the system; None for one that lasts, such as missing rights."""
     return None if error.errno is None else _BY_ERRNO.get(error.errno)
 
 
 class GitInterrupted(GitRefused):
-    """Something that passes has kept git from its work."""
+    """Trouble that passes kept git from its work."""
 
     def __init__(self, trouble: Trouble, message: str = "", hint: str = "") -> None:
         self.trouble = trouble

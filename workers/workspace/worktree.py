@@ -1,4 +1,4 @@
-"""A run's worktree of one repository: made once, clean at the recorded tip for each attempt, removed with the run.
+"""The worktree of a run in one repository, from its making to its removal with the run.
 
     <state>/worktrees/<run>/<repo>/     the worktree, on branch coord/<run>
     <state>/workspaces/<run>/<repo>/    lock, occupant.json, base, mended, prepared, exclude
@@ -10,27 +10,27 @@ States::
       │                    └─────────────────────────────────────────────────────────────┘
       └──remove, or damaged by hand (made anew at the next enter)
 
-Here is who comes and goes, and from which commit; `git_worktree.py` is what is done to the folder.
+This module decides which attempt enters, and at which commit; `git_worktree.py` works on the folder.
 
 Invariants
 
-1. The checkout's files, index and HEAD are only ever read. Of its `.git`, objects, the branch `coord/<run>`, the worktree's
-   entry and a lock file of ours are written.
-2. An attempt begins at the tip that Redis recorded, whatever stands on the branch: a commit whose settle was lost was
-   never there, and the todo does it again.
-3. Nobody but the occupant (`lock.py`) writes here; entries of worktrees are made and removed under one lock per
-   repository, which all processes on the machine share.
-4. What `prepare` left behind untracked is neither cleaned away nor committed.
-5. What an attempt committed itself stands on the branch only if it succeeded; else its files stay changed, to be looked at.
-   So what is on the branch of a run that has ended counted, or was put there by hand (`base_commit.py`).
+1. The checkout's files, index and HEAD are only ever read. Of its `.git`, objects, the branch `coord/<run>`,
+   the worktree's entry and a lock file of ours are written.
+2. An attempt begins at the tip that Redis recorded, whatever the branch has: a commit whose settle was lost
+   does not count, and the todo makes it again.
+3. Only the attempt that holds the lock (`lock.py`) writes here; entries of worktrees are made and removed under
+   one lock per repository, which all processes on the machine share.
+4. Untracked files that `prepare` left are neither removed nor committed.
+5. Commits of an attempt are on the branch only if it succeeded; else its files stay changed, to be looked at.
+   So every commit on the branch of a run that has ended counted, or was put there by hand (`base_commit.py`).
 
 What happens on each failure
 
-* Killed in the middle of git: git itself goes on and holds the flock until it ends; lock files of a git that was killed
-  with its todo are removed, since nobody else may be at work here.
+* Killed in the middle of git: git itself goes on and holds the flock until it ends; lock files of a git that
+  was killed with its todo are removed, since no other process may work here.
 * A merge, rebase or bisect in progress, HEAD elsewhere, the branch deleted: set back.
 * The folder or its entry deleted, the index broken: made anew (and prepared anew).
-* The tip is not in the checkout, for it was made on another host: brought here by `fetch`, else refused with the reason.
+* The tip is not in the checkout, for it was made on another host: fetched, else refused with the reason.
 * The branch checked out somewhere else: refused, for moving it would make that checkout look changed.
 """
 
@@ -44,9 +44,10 @@ from functools import partial
 from pathlib import Path
 
 from coordination.errors import CoordinationError, GitRefused, UsageError
-from coordination.files import open_private
+from coordination.files import replace_file
 from coordination.models import Repo
 from workers.process.child import Child
+from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried, Earlier, MergeContext, Unmergeable, begin
 from workers.workspace.commit import DURABLE, CommitStyle, WorktreeState, commit, message, run_git
 from workers.workspace.git import Hold, ask, bounds, git, git_dir_of, refuse_damaged
@@ -58,7 +59,7 @@ from workers.workspace.submodules import Submodules
 logger = logging.getLogger(__name__)
 
 
-class Worktree:
+class Worktree(Workspace):
     def __init__(
         self,
         *,
@@ -72,26 +73,24 @@ class Worktree:
         style: CommitStyle | None = None,
         git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
     ) -> None:
-        """`git_commit`: runs what commits here, under a guard (see `commit.GitCommit`); None: without one."""
+        """`git_commit` commits under a guard (see `commit.GitCommit`); None: without one."""
         for name in (run, repo.name):
             if name in ("", ".", "..") or "/" in name or "\0" in name:
                 raise UsageError(f"{name!r} cannot be the name of a folder", "name the repository otherwise")
-        self.path = state.absolute() / "worktrees" / run / repo.name
+        self._state = state.absolute()
+        self._repo = repo
+        self._records = self._records_of(run)
+        path = self._state / "worktrees" / run / repo.name
+        super().__init__(path, WorkspaceLock(self._records, path))
         self.branch = branch_of(run)
         self._run = run
-        self._repo = repo
         self._checkout = checkout.absolute()
         self._carried = carried
         self._style = style or CommitStyle()
         self._git_commit = partial(git_commit, self) if git_commit else partial(run_git, self.path)
-        self._state = state.absolute()
-        self._records = self._records_of(run)
-        self._workspace_lock = WorkspaceLock(self._records, self.path)
         self._prepared = Prepared(self._records, self._checkout)
-        self._visitor: LockRequest | None = None
+        self._lock_request: LockRequest | None = None
         self._since = self._stands = ""
-        self.begun = ""
-        """Words on where the run began here, if that was decided just now."""
         self._submodules = Submodules(repo=repo.name, wanted=repo.submodules, hold=lambda: self.hold)
         self._folder = GitWorktree(
             path=self.path,
@@ -105,25 +104,18 @@ class Worktree:
             submodules=self._submodules,
         )
 
-    @property
-    def hold(self) -> Hold:
-        """The flock, for the guard of whatever runs here."""
-        return self._workspace_lock.hold
-
-    @property
-    def mark(self) -> int:
-        """By which the processes of this attempt are known."""
-        return self._workspace_lock.mark
-
     def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
-        """Come in alone, with everything clean at `tip` (None: where the run began); returns that commit.
+        """Enter alone, with everything clean at `tip` (None: where the run began); return that commit.
 
         Raises WorkspaceBusy, Superseded, WorkspaceUnusable or GitRefused.
         """
         return self._enter(lock_request, tip, patience)
 
     def take_back(self, lock_request: LockRequest, tip: str | None) -> None:
-        """What this visitor committed counts for nothing: stand at `tip` again. Raises Superseded if others came after it."""
+        """Set the worktree back to `tip` after a refused attempt.
+
+        Raises Superseded if another one entered since.
+        """
         self._enter(lock_request, tip, timedelta(0), again=True)
         self.leave()
 
@@ -141,11 +133,12 @@ class Worktree:
         except BaseException:
             self._workspace_lock.leave()
             raise
-        self._visitor = lock_request
+        self._lock_request = lock_request
         return self._since
 
     def _refuse_after_newer(self, lock_request: LockRequest) -> None:
-        # The records go with the worktree when the run has succeeded; what was committed still tells of newer attempts.
+        # The records go with the worktree when the run has succeeded; what was committed still tells of newer
+        # attempts.
         form = "--format=%(trailers:key=Coord-Fence,valueonly)"
         told = ask("log", form, f"{self._since}..refs/heads/{self.branch}", cwd=self._checkout)
         newest = max((int(word) for word in told.stdout.split() if word.isdecimal()), default=0)
@@ -162,12 +155,15 @@ class Worktree:
 
     @property
     def there(self) -> bool:
-        """Whether it is a worktree still."""
+        """Whether the folder is a worktree still."""
         return git_dir_of(self.path) == self._folder.git_dir
 
     @property
     def loose(self) -> str:
-        """Return the commit of a detached HEAD that no branch or tag has: it goes with the worktree; else nothing."""
+        """Return the commit of a detached HEAD that no branch or tag has, so that it goes with the worktree.
+
+        Else empty.
+        """
         git_dir = git_dir_of(self.path)
         if git_dir is None or ask("symbolic-ref", "-q", "HEAD", cwd=self.path, git_dir=git_dir).returncode == 0:
             return ""
@@ -177,7 +173,7 @@ class Worktree:
 
     @property
     def changed(self) -> bool:
-        """Whether something in it is in no commit."""
+        """Whether it has changes that are in no commit."""
         git_dir = git_dir_of(self.path)
         if git_dir is None:
             return False
@@ -189,7 +185,10 @@ class Worktree:
         return self._repo.prepare is not None and not self._prepared.done
 
     def mark_prepared(self) -> None:
-        """`prepare` succeeded: what it left untracked stays out of all commits; what it changed of the files is undone."""
+        """Note that `prepare` succeeded.
+
+        Its untracked files stay out of all commits, its changes are undone.
+        """
         self._folder.git("reset", "--hard", "--quiet")
         left = self._folder.git("ls-files", "--others", "--exclude-standard", "--directory", "-z").split("\0")
         with describe_os_error(self._records):
@@ -197,12 +196,15 @@ class Worktree:
 
     @property
     def environment(self) -> dict[str, str]:
-        """For the todo's own processes."""
+        """Return variables for the todo's own processes."""
         return self._prepared.environment
 
     @property
     def bounds(self) -> dict[str, str]:
-        """For the todo's own processes, unless it says otherwise: where it removed `.git`, git finds no repository above."""
+        """Return variables that keep git from a repository above if the todo removes `.git`.
+
+        The todo may override them.
+        """
         return bounds(self.path)
 
     def git(self, *args: str) -> str:
@@ -210,27 +212,36 @@ class Worktree:
         return self._folder.git(*args)
 
     def apply(self, changes: Path) -> str:
-        """Make the changes of a patch, in files and index; returns the tree that came of it. Raises GitRefused, with some of them made."""
+        """Apply a patch to files and index; return the new tree.
+
+        Raises GitRefused, with some changes made.
+        """
         settings, git_dir = (*self._prepared.settings, *DURABLE), self._folder.git_dir
         options = ("--index", "--binary", "--whitespace=nowarn", "--no-ignore-whitespace")
         git("apply", *options, str(changes), cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold)
         return git("write-tree", cwd=self.path, git_dir=git_dir, settings=settings, hold=self.hold)
 
     def start_anew(self) -> None:
-        """Clean at the commit that the attempt began with, whatever was done since."""
+        """Clean everything at the commit with which the attempt began."""
         self._workspace_lock.check()
         with describe_os_error(self.path):
             self._folder.stand_at(self._since)
         self._stands = self._since
 
     def make_room(self) -> None:
-        """Remove what the attempt left untracked: it is done again, and may have filled the disk. Writes nothing."""
+        """Remove the attempt's untracked files: they may have filled the disk, and are made again.
+
+        Writes nothing.
+        """
         with suppress(CoordinationError):
             self._folder.git("clean", "-ffdq")
 
     def commit(self, todo: str, task: str, source: str = "") -> str:
-        """Commit what the todo changed; returns the branch's tip. Raises Superseded or GitRefused. `source`: see `message`."""
-        assert self._visitor is not None, "enter first"
+        """Commit the todo's changes; return the branch's tip.
+
+        `source`: see `message`. Raises Superseded or GitRefused.
+        """
+        assert self._lock_request is not None, "enter first"
         self._workspace_lock.check()
         with describe_os_error(self.path):
             refuse_damaged(self.path, self._folder.git_dir)
@@ -245,16 +256,19 @@ class Worktree:
                 hooks=self._style.hooks,
                 git_commit=self._git_commit,
             )
-            text = message(self._style, self._run, todo, task, self._visitor.fence, source)
+            text = message(self._style, self._run, todo, task, self._lock_request.fence, source)
             try:
                 self._stands = commit(stand, text)
             except GitRefused:
-                self._workspace_lock.check()  # a newer attempt that moved the branch is the reason that counts
+                self._workspace_lock.check()  # the reason may be a newer attempt that moved the branch
                 raise
         return self._stands
 
     def not_carried(self) -> list[str]:
-        """In words: what the todo has done in submodules that goes with the worktree. Asked after `commit`."""
+        """Return lines on a todo's work in submodules that is lost with the worktree.
+
+        Call it after `commit`.
+        """
         if not (self.path / ".gitmodules").is_file():
             return []
         git_dir = self._folder.git_dir
@@ -262,31 +276,31 @@ class Worktree:
         return [*self._submodules.left_out(self.path, git_dir), *lost]
 
     def leave(self) -> None:
-        """Go out; nothing of the attempt may be alive. Harmless when not inside."""
-        if self._visitor is not None:
-            self._visitor = None
+        """Leave; no process of the attempt may be alive. Harmless when not inside."""
+        if self._lock_request is not None:
+            self._lock_request = None
             self._workspace_lock.leave(began=self._since, stood=self._stood())
 
     def _stood(self) -> str:
-        """Where the branch stands, with nothing on it that did not count; empty if that cannot be told."""
+        """Return the branch's commit, without commits that did not count; empty if that cannot be told."""
         try:
             if self._stands == self._since and not self._folder.is_at(self._since):
                 self._workspace_lock.check()
                 self._folder.take_off(self._since)
         except (CoordinationError, OSError) as error:
-            logger.warning("%s: what the attempt committed may still be on it: %s", self.branch, error)
+            logger.warning("%s: commits of the attempt may still be on it: %s", self.branch, error)
             return ""
         return self._stands
 
     def remove(self, patience: timedelta) -> None:
-        """The run has ended: take the worktree away; its branch stays."""
+        """Remove the worktree of a run that has ended; its branch stays."""
         with self._workspace_lock.emptied(patience), describe_os_error(self.path):
             self._folder.remove()
         self._remove_if_empty()
 
     @contextmanager
     def alone(self, patience: timedelta) -> Iterator[Hold]:
-        """Nobody is in it (it may be gone) and nobody comes in; gives the flock, for git. Raises WorkspaceBusy."""
+        """Keep the worktree free (it may be gone); yields the flock, for git. Raises WorkspaceBusy."""
         with self._workspace_lock.alone(patience) as hold:
             yield hold
         self._remove_if_empty()
@@ -297,14 +311,17 @@ class Worktree:
                 folder.rmdir()
 
     def _start(self, tip: str | None) -> str:
-        """Where an attempt begins. A tip that was only carried over is where an *earlier* run stood."""
+        """Return where an attempt begins. A tip that was carried over belongs to an *earlier* run."""
         for told in (tip, self._carried and self._carried.tip):
             if told and not is_commit(told):
                 raise GitRefused(f"{self._repo.name}: {told!r}, where the run is said to stand, is no commit")
         return self._base() if tip is None or (self._carried and tip == self._carried.tip) else tip
 
     def _base(self) -> str:
-        """Where the run began in this repository: the same commit for every attempt, wherever the branch goes."""
+        """Return where the run began in this repository.
+
+        Every attempt gets the same commit, wherever the branch goes.
+        """
         file = self._records / "base"
         if not file.exists():
             found = (
@@ -312,19 +329,20 @@ class Worktree:
                 if self._carried is None
                 else self._go_on(self._carried)
             )
-            new = self._records / "base.new"
-            with open_private(new) as text:
-                text.write(found)
-            new.replace(file)
+            replace_file(file, found.encode(), durable=False)
         return file.read_text()
 
     def _go_on(self, carried: Carried) -> str:
         if carried.tip:
             self._folder.obtain(carried.tip)
-        ground = MergeContext(run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch)
-        before = ground.last_here(carried.runs) if carried.runs else None
+        merge_context = MergeContext(
+            run=self._run, repo=self._repo.name, checkout=self._checkout, branch=self._repo.branch
+        )
+        before = merge_context.last_here(carried.runs) if carried.runs else None
         try:
-            found = begin(ground, self._earlier(before, carried.tip) if before else Earlier(run="", tip=carried.tip))
+            found = begin(
+                merge_context, self._earlier(before, carried.tip) if before else Earlier(run="", tip=carried.tip)
+            )
         except Unmergeable as refused:
             raise self._to_be_merged_by_hand(refused) from refused
         if found.mended:
@@ -344,7 +362,10 @@ class Worktree:
         )
 
     def _to_be_merged_by_hand(self, refused: Unmergeable) -> Unmergeable:
-        """Leave a worktree in which that can be done: a retry of this run begins with what is then on its branch."""
+        """Leave a worktree for a merge by hand.
+
+        A retry of this run begins with the commits that are then on its branch.
+        """
         self._folder.stand_at(refused.start)
         (self._records / "mended").touch(mode=0o600)
         branch = self._repo.branch

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
-import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from coordination.errors import CoordinationError
+from coordination.files import replacing, sync_folder
 from coordination.runs.export.received import LARGEST, Received, receive
 
 COMPRESSED = ".gz"
@@ -19,19 +18,9 @@ COMPRESSED = ".gz"
 def save(pieces: Iterable[str], path: Path) -> None:
     """Under another name until it is whole and on the disk. Raises CoordinationError where it cannot be written."""
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as raw:
-                _write(pieces, raw, compressed=path.suffix == COMPRESSED)
-                raw.flush()
-                os.fsync(raw.fileno())
-            part.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink()
-            raise
-        _sync(path.parent)
+        with replacing(path, durable=True) as raw:
+            _write(pieces, raw, compressed=path.suffix == COMPRESSED)
+        sync_folder(path.parent)
     except OSError as error:
         hint = (
             "make room, or name another file"
@@ -39,13 +28,6 @@ def save(pieces: Iterable[str], path: Path) -> None:
             else f"make the folder {path.parent}, or name another"
         )
         raise CoordinationError(f"{path} cannot be written: {error.strerror or error}", hint) from error
-
-
-def remove_parts(path: Path) -> None:
-    """What is left of those who were killed while they wrote it. Who still does finds nothing to rename, and fails."""
-    for part in path.parent.glob(f".{path.name}.*.part"):
-        with suppress(OSError):
-            part.unlink()
 
 
 def load(path: Path, largest: int = LARGEST) -> Received:
@@ -59,18 +41,9 @@ def load(path: Path, largest: int = LARGEST) -> Received:
         ) from error
 
 
-def _write(pieces: Iterable[str], raw: io.BufferedWriter, *, compressed: bool) -> None:
+def _write(pieces: Iterable[str], raw: IO[bytes], *, compressed: bool) -> None:
     if not compressed:
         raw.writelines(piece.encode() for piece in pieces)
         return
     with gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0) as packed, io.BufferedWriter(packed) as buffered:
         buffered.writelines(piece.encode() for piece in pieces)
-
-
-def _sync(folder: Path) -> None:
-    """A name is on the disk when its folder is."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

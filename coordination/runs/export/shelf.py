@@ -1,6 +1,7 @@
 """Ended runs as files in a folder of this machine, before Redis forgets them.
 
-Written by a thread of its own, for a large run takes longer than a keeper may hang. What could not be written is said once and tried
+A thread writes each batch, for a large run takes longer than a maintenance leader may hang; it is no `BackgroundService`, for it
+ends with its batch. What could not be written is said once and tried
 again; until it is there, whole and on the disk, nothing may be forgotten of it.
 """
 
@@ -15,8 +16,9 @@ from pathlib import Path
 import redis
 
 from coordination.errors import CoordinationError, NotFound
+from coordination.files import remove_unfinished
 from coordination.runs.export.document import document_of
-from coordination.runs.export.file import remove_parts, save
+from coordination.runs.export.file import save
 from coordination.runs.store import RunStore
 
 AGAIN_AFTER_S = 60.0
@@ -52,7 +54,7 @@ class RunArchiver:
     def _write_all(self, runs: Collection[str]) -> None:
         for run_id in runs:
             try:
-                remove_parts(self.file_of(run_id))
+                remove_unfinished(self.file_of(run_id))
                 save(document_of(self._store, run_id), self.file_of(run_id))
             except NotFound:  # it has no records any more
                 self._note(run_id)

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coordination.backend.keys import split_member
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.runs.presence import Presence
 from coordination.runs.store import RunStore, ms
 from coordination.settings import Settings
@@ -97,7 +97,7 @@ class ClockWatch:
         self._store = store
         self._settings = settings
         self._presence = Presence(store.redis, store.keys)
-        self._step = Scripts(store.redis)
+        self._step = StepCaller(store.redis)
         self._clock = ServerClock()
         self._seen: list[tuple[float, Step]] = []
         self.now_ms = 0

@@ -1,8 +1,7 @@
-"""What nobody is there to do: fire timers, take up what lost its worker, send again what was lost, open a level that a crash
-left behind.
+"""Maintenance loop: fire due timers, recover todos with expired leases, send lost messages again, open overdue levels.
 
-Every worker runs a Keeper; the one that holds the lock `keeper` acts. Two acting at once (the lock's holder was frozen) would
-only repeat steps that are idempotent. Timers are fired by the same thread with or without the reaper, since retries are no
+Every worker runs a `MaintenanceLeader`; the one that holds the lock `keeper` acts. Two acting at once (the lock's holder was
+frozen) only repeat steps that are idempotent. The same thread fires timers with or without the reaper, since retries are no
 recovery.
 
 Redis out of reach is not a dead worker. After an error, after a restart of the server, and when its clock was set, nobody is
@@ -12,13 +11,11 @@ declared lost until Redis has answered for one whole lease: by then every living
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 import redis
@@ -26,6 +23,7 @@ import redis
 from coordination.backend.error_messages import cannot_write
 from coordination.backend.keys import lock
 from coordination.backend.misplaced_keys import is_wrong_type, set_apart
+from coordination.background import BackgroundService
 from coordination.broker.delivery import Delivery
 from coordination.errors import LockError, Unreachable
 from coordination.locks import Lock, LockManager
@@ -82,7 +80,7 @@ class Reaper:
         """A key was found with another type than coord keeps there."""
 
     def look_at_clock(self) -> None:
-        """Before each round of a keeper, whether it leads or not."""
+        """Look before each round, of a leader or not."""
         if self.clock.look() is not None:
             self.redis_was_away()
 
@@ -177,12 +175,16 @@ class Reaper:
         self._server = server["run_id"]  # not before: what was not told is told in the next round
 
 
-class MaintenanceLeader:
-    """The thread in every worker; at most one acts at a time."""
+class MaintenanceLeader(BackgroundService):
+    """Do maintenance in rounds: every worker has one, and the one that leads acts."""
+
+    name = "maintenance"
+    interval_s = TICK_S
 
     def __init__(
         self, store: RunStore, dispatcher: Dispatcher, settings: Settings, *, label: str, state: Path | None = None
     ) -> None:
+        super().__init__()
         self._store = store
         self._dispatcher = dispatcher
         self._settings = settings
@@ -193,24 +195,14 @@ class MaintenanceLeader:
         self._lock: Lock | None = None
         self._label = label
         self._mend_at = 0.0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
 
     @property
     def leads(self) -> bool:
         """Since its last round, and until the next."""
         return self._lock is not None
 
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():  # a worker may be told to stop before Redis has answered it once
-            self._thread.join(timeout=5)
-
     def run_once(self) -> MaintenanceReport:
-        """One round, if this keeper leads."""
+        """Do one round, if this one leads."""
         self._reaper.look_at_clock()
         if not self._leads():
             return MaintenanceReport()
@@ -233,7 +225,7 @@ class MaintenanceLeader:
         if self._lock is not None and self._lock.renew():
             return True
         try:
-            # Renewed by hand: a keeper that hangs must lose the lead.
+            # Renewed by hand: a leader that hangs must lose the lead.
             self._lock = self._locks.acquire(LEAD, ttl=LEAD_TTL, wait=timedelta(0), owner=self._label, keep=False)
         except LockError:
             self._lock = None
@@ -246,15 +238,10 @@ class MaintenanceLeader:
         if self._reaper.clock.was_set_back and self._store.redis.pttl(held) > ms(LEAD_TTL):
             self._store.redis.pexpire(held, LEAD_TTL)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(TICK_S):
-            self._guarded(self.run_once)
+    def finish(self) -> None:
         if self._lock is not None:
-            self._guarded(partial(self._let_go, self._lock))
-
-    def _let_go(self, lead: Lock) -> None:
-        with suppress(LockError):  # it slept, and somebody else leads
-            lead.release()
+            with suppress(LockError):  # it slept, and somebody else leads
+                self._lock.release()
 
     def _mend(self) -> None:
         """Whoever leads or not: a lead whose lock is of another type nobody could take."""
@@ -263,15 +250,12 @@ class MaintenanceLeader:
             if "live" in set_apart(self._store.redis, self._store.keys.namespace):
                 self._store.list_live()
 
-    def _guarded(self, deed: Callable[[], object]) -> None:
-        try:
-            deed()
-        except (redis.RedisError, Unreachable) as error:
-            if is_wrong_type(error):
-                self._guarded(self._mend)
-            else:
-                logger.warning("Redis does not answer the keeper: %s", error)
-                self._reaper.redis_was_away()
-        except Exception:
-            # A keeper that ended would leave every run of every worker without its timers.
-            logger.exception("the keeper's round failed; it goes on")
+    def failed(self, error: Exception) -> float:
+        if not isinstance(error, redis.RedisError | Unreachable):
+            return super().failed(error)
+        if is_wrong_type(error):
+            self.guarded(self._mend)
+        else:
+            logger.warning("Redis does not answer the maintenance leader: %s", error)
+            self._reaper.redis_was_away()
+        return self.interval_s

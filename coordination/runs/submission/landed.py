@@ -6,7 +6,7 @@ success; the steps write it, and a rollback takes it out. Where it has none (Red
 such a record), the branches `coord/<run>` are searched for the todo's trailers. A todo that was completed by hand or in place has
 neither, and nothing is looked at.
 
-Only a worker reaches the repositories, so every worker that serves one of them is asked, by an errand: any of them may be given the
+Only a worker reaches the repositories, so every worker that serves one of them is asked, by a cleanup job: any of them may be given the
 next todo. What a worker does is in `workers/cleanup/landed.py`.
 """
 
@@ -127,8 +127,8 @@ def _asked(store: RunStore, presence: Presence, sought: list[Sought]) -> tuple[l
     if not any(repos & set(worker.repos) for worker in presence.workers()):
         return [], repos
     until = store.now_ms() + ms(2 * BEGIN_WITHIN)
-    errand = CleanupJob(id=uuid.uuid4().hex, until_ms=until, runs=(), sought=tuple(sought))
-    answers, silent = ask_workers(CleanupQueue(store.redis, store.keys), presence, errand, repos)
+    job = CleanupJob(id=uuid.uuid4().hex, until_ms=until, runs=(), sought=tuple(sought))
+    answers, silent = ask_workers(CleanupQueue(store.redis, store.keys), presence, job, repos)
     if silent:
         raise NotLanded(
             f"no answer from {', '.join(silent)}: whether completed work is in the base branches is not known",

@@ -12,7 +12,7 @@ from coordination.planner.gates import MILESTONE_REPO
 from coordination.planner.hours import say
 from coordination.runs.records import RunView, TodoView
 from coordination.runs.store import RunStore
-from coordination.runs.views import gantt as chart
+from coordination.runs.views.gantt import draw as draw_gantt
 from coordination.runs.views.progress import Event, event_of
 from coordination.runs.views.run_view import RunReader
 from coordination.runs.views.timeline import decisive, timeline
@@ -28,7 +28,7 @@ def gantt(store: RunStore, run_id: str) -> str:
     line = timeline(list(_events(store, run_id)), repo_of, store.now_ms())
     if line is None:
         raise NotFound(f"run {run_id} has no events from which to draw", f"what came of it: coord show-run {run_id}")
-    return chart.draw(view, line, decisive(line, brief.predecessors, repo_of))
+    return draw_gantt(view, line, decisive(line, brief.predecessors, repo_of))
 
 
 def graph(store: RunStore, run_id: str, tasks: Mapping[str, str]) -> str:

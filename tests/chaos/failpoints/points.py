@@ -23,7 +23,7 @@ ROOT = Path(coordination.__file__).parents[1]
 LUA = ROOT / "coordination" / "backend" / "lua"
 PACKAGES = (coordination, workers)
 SENDERS = (
-    "coordination.backend.scripts",
+    "coordination.backend.library",
     "coordination.backend.step_connection",
     "coordination.broker.failpoints",
     "coordination.backend.client",

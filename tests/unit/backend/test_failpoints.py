@@ -21,10 +21,10 @@ from kombu.transport.redis import QoS
 from redis.client import Pipeline, PubSub
 from coordination.broker.celery_app import JoinBackend
 from coordination.backend.step_connection import StepConnection
-from coordination.backend.scripts import Scripts
+from coordination.backend.step_connection import StepCaller
 from coordination.broker.kombu_transport import TolerantChannel
 from workers.actions import Compensate
-classes = (redis.Redis, Pipeline, PubSub, Scripts, StepConnection, TolerantChannel, QoS, JoinBackend, Compensate)
+classes = (redis.Redis, Pipeline, PubSub, StepCaller, StepConnection, TolerantChannel, QoS, JoinBackend, Compensate)
 print(sum(getattr(method, "__code__", None) is not None and method.__code__.co_filename.endswith("failpoints.py")
           for owner in classes for method in vars(owner).values()))
 print("coordination.broker.failpoints" in sys.modules)

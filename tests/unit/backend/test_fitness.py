@@ -26,8 +26,8 @@ WRONG, WARNING = Severity.WRONG, Severity.WARNING
 @pytest.mark.parametrize(
     ("differs", "severity", "words"),
     [
-        ({"redis_version": "6.0.16"}, WRONG, "it is Redis 6.0.16, older than 6.2"),
-        ({"redis_version": "5.0"}, WRONG, "older than 6.2"),
+        ({"redis_version": "6.0.16"}, WRONG, "it is Redis 6.0.16, older than 7.0"),
+        ({"redis_version": "5.0"}, WRONG, "older than 7.0"),
         ({"redis_mode": "sentinel"}, WRONG, "it is a sentinel"),
         ({"redis_mode": "cluster", "cluster_enabled": 1}, WRONG, "it is a cluster"),
         ({"role": "slave", "master_host": "a", "master_port": 1}, WRONG, "it is a replica"),
@@ -61,7 +61,7 @@ def test_what_is_said_of_a_server(differs: dict[str, Any], severity: Severity, w
     "info",
     [
         GOOD,
-        GOOD | {"redis_version": "6.2.0"},
+        GOOD | {"redis_version": "7.0.0"},
         GOOD | {"redis_version": "10.0.1"},
         GOOD | {"redis_version": "7.2.4", "valkey_version": "9.1.0", "server_name": "valkey"},
         GOOD | {"maxmemory": 1000},

@@ -30,5 +30,5 @@ def test_what_a_user_may_not_do_is_said_with_whom_it_concerns(words: str):
 
     assert isinstance(told, Unusable)
     assert "does not allow user bob" in told.message
-    assert told.hint == "give the user the rules of: coord acl"
+    assert "coord acl --role" in told.hint
     assert "secret" not in str(told)

@@ -19,7 +19,7 @@ def test_a_lock_is_renewed_at_each_third_of_its_ttl(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Renewal, "_wake", lambda self: None)  # the thread is played by the test
     lock: Any = Mock(deadline_s=109.0, ttl=timedelta(seconds=9))
 
-    def renew(held: Any, *, patience_s: float) -> bool:
+    def renew(held: Any, patience_s: float) -> bool:
         held.deadline_s = clock.s + 9
         return True
 

@@ -11,8 +11,9 @@ import pytest
 from coordination.runs.presence import Presence, Worker
 from coordination.runs.store import RunStore
 from coordination.settings import Settings
-from workers.app import WorkerConfig
+from workers.config import WorkerConfig
 from workers.leases import Leases
+from workers.served import ServedRepositories
 
 
 @pytest.mark.parametrize(("heartbeat_s", "lease_s", "waited_s"), [(5, 15, 5), (60, 15, 5), (1, 15, 1)])
@@ -23,14 +24,6 @@ def test_a_lease_is_renewed_three_times_before_it_runs_out_however_the_settings_
     config = WorkerConfig(redis_url="", settings=settings, places={}, jobs=1, state=tmp_path)
     store = RunStore(fakeredis.FakeRedis(decode_responses=True), "test")
     worker = Worker(id="w@h", host="h", pid=1, version="1", repos=(), jobs=1)
-    leases = Leases(store, Presence(store.redis, store.keys), worker, config)
-    waits = []
+    leases = Leases(store, Presence(store.redis, store.keys), worker, config, ServedRepositories(config))
 
-    def wait(timeout_s: float) -> None:
-        waits.append(timeout_s)
-        leases.stop()
-
-    leases._asked.wait = wait  # type: ignore[method-assign,assignment]
-    leases._run()
-
-    assert waits == [waited_s]
+    assert leases.interval_s == waited_s

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from workers.__main__ import AGAIN_AFTER_S, RateLimitedLog
+from workers.__main__ import REPEATED_AFTER_S, RateLimitedLog
 
 
 class Clock:
@@ -34,7 +34,7 @@ def test_a_warning_is_said_once_a_minute(once: RateLimitedLog, clock: Clock):
     assert once.filter(said("Redis is away"))
     assert not once.filter(said("Redis is away"))
 
-    clock.now += AGAIN_AFTER_S
+    clock.now += REPEATED_AFTER_S
 
     assert once.filter(said("Redis is away"))
 

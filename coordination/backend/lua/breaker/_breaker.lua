@@ -1,4 +1,3 @@
--- uses: lock
 -- Circuit breakers: what their steps share, and the steps of runs with them. The page: breakers/__init__.py.
 -- A policy is {failures, window_ms, open_ms}: so many failures within the window open the breaker for so long.
 -- A breaker at rest, closed and without a failure in its window, has left nothing in Redis.
@@ -8,16 +7,17 @@ local BY_LEASE = 'lease' -- a todo is a probe for as long as its lease lasts
 
 local function all_at_rest() return call('EXISTS', head .. KEY.breakers) == 0 end
 
--- The rest is made where it is needed, and that is seldom: to make so many functions takes Redis longer than the question does.
-local function breakers()
+local breaker = {}
+
+do
   local OPEN, HALF_OPEN, PROBE = 'open', 'half-open', 'probe'
   local WHY_BYTES = 300
 
   local function state_of(name) return call('HGET', head .. KEY.breakers, name) end
 
   -- Until when the probe may take, in ms; 0 where there is none.
-  local function probed_until(breaker, probe)
-    local ends = probe and call('HGET', breaker, 'probe_until')
+  local function probed_until(record, probe)
+    local ends = probe and call('HGET', record, 'probe_until')
     if ends == BY_LEASE then return tonumber(call('ZSCORE', head .. KEY.leases, probe) or 0) end
     return tonumber(ends or 0)
   end
@@ -30,10 +30,10 @@ local function breakers()
       if call('EXISTS', key(KEY.breaker_failures, name)) == 0 then call('HDEL', head .. KEY.breakers, name) end
       return CLOSED
     end
-    local breaker = key(KEY.breaker, name)
-    local opens, probe = unpack(call('HMGET', breaker, 'until', 'probe'))
+    local record = key(KEY.breaker, name)
+    local opens, probe = unpack(call('HMGET', record, 'until', 'probe'))
     if state == OPEN and tonumber(opens) > now then return OPEN, tonumber(opens) end
-    local ends = probed_until(breaker, probe)
+    local ends = probed_until(record, probe)
     if probe ~= who and ends > now then return HALF_OPEN, ends end
     return PROBE
   end
@@ -61,12 +61,12 @@ local function breakers()
   end
 
   local function trip(name, policy)
-    local breaker = key(KEY.breaker, name)
+    local record = key(KEY.breaker, name)
     end_probe(name)
     call('HSET', head .. KEY.breakers, name, OPEN)
-    call('HSET', breaker, 'until', now + policy.open_ms, 'opened_at', now)
-    call('HSETNX', breaker, 'since', now)
-    call('PERSIST', breaker)
+    call('HSET', record, 'until', now + policy.open_ms, 'opened_at', now)
+    call('HSETNX', record, 'since', now)
+    call('PERSIST', record)
     call_up(name)
   end
 
@@ -79,11 +79,11 @@ local function breakers()
 
   -- What they said of a breaker that is closed is the times of its last failures, as many as open it: the window slides exactly.
   local function count_failure(name, who, policy)
-    local times, breaker = key(KEY.breaker_failures, name), key(KEY.breaker, name)
+    local times, record = key(KEY.breaker_failures, name), key(KEY.breaker, name)
     call('RPUSH', times, string.format('%.0f %s', now, who))
     call('LTRIM', times, -policy.failures, -1)
     call('PEXPIRE', times, policy.window_ms)
-    call('PEXPIRE', breaker, policy.window_ms)
+    call('PEXPIRE', record, policy.window_ms)
     call('HSET', head .. KEY.breakers, name, CLOSED)
     local first = tonumber(string.match(call('LINDEX', times, 0), '^%d+'))
     if call('LLEN', times) == policy.failures and now - first < policy.window_ms then trip(name, policy) end
@@ -135,8 +135,6 @@ local function breakers()
     return string.format('%s after %s in %g s, last: %s; probe at %s', what, count, window_ms / 1000, why, moment(ends))
   end
 
-  return {
-    state = state_of, stance = stance, in_words = in_words, begin_probe = begin_probe, failed = failed,
-    succeeded = succeeded, gave_up = gave_up, close = close,
-  }
+  breaker.state, breaker.stance, breaker.in_words, breaker.close = state_of, stance, in_words, close
+  breaker.begin_probe, breaker.failed, breaker.succeeded, breaker.gave_up = begin_probe, failed, succeeded, gave_up
 end

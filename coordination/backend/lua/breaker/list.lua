@@ -2,7 +2,6 @@
 -- KEYS: head
 -- Returns: JSON {now, breakers: [{name, state, failures (in the window, as long as it is closed), threshold, behind, …}]}; times in
 --   ms by `now`, empty where there is none. An empty list may come as {}.
-head = KEYS[1]
 local FIELDS = { 'why', 'failed_at', 'opened_at', 'since', 'until', 'probe_by', 'probed_at', 'window_ms' }
 
 local function recent(name, window_ms)

@@ -3,9 +3,7 @@
 -- ARGV: name, who said it would call, `succeeded`, `failed` or `gave_up`, why, then the policy: failures (0: it never opens),
 --   window in ms, open for in ms
 -- Returns: the breaker's state
-head = KEYS[1]
 local name, who, verdict, why, failures, window_ms, open_ms = unpack(ARGV)
-local breaker = breakers()
 local policy = { failures = tonumber(failures), window_ms = tonumber(window_ms), open_ms = tonumber(open_ms) }
 
 local function is_counted()

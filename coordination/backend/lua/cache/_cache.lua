@@ -2,20 +2,12 @@
 -- An entry is a key of a context. It stands in the context's hash as `<digest> <bytes> <expiry in ms> <ttl in ms>`; the digest HIDES
 -- says that the key has no value here nor in any outer context. In the two orders it is a member, `<context>\n<key>`.
 
-if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 needs it before TIME; later ones ignore it
-
-local call = redis.call
-local TIME = call('TIME')
-local now_us = TIME[1] * 1000000 + TIME[2]
-local now = math.floor(now_us / 1000)
 local HIDES = '-'
 -- Bytes that Redis takes for an entry besides its name, and for a value. Measured with 60,000 of 100 bytes: 570 for both together, 640 under
 -- `lfu` (Valkey 9.1); fewer take less.
 local OVERHEAD, VALUE_OVERHEAD = 360, 240
 local CLOCK_MS = 5000 -- who has more left than its ttl by so much was written under a clock that has been set back: its time is over
 local AT_ONCE = 100 -- a step removes no more than so many
-
-local head -- the namespace, with its colon
 
 local function entries_of(context) return head .. KEY.cache_entries .. context end
 

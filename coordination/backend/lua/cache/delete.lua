@@ -3,7 +3,6 @@
 -- ARGV: ttl in ms, eviction policy, most bytes, how many contexts; these, the one that is meant first, its outer ones behind it; then
 --   the keys (at most 1,000)
 -- Returns: how many of the keys had a value here before, the generation; or `none`: there is no room to note that they are hidden
-head = KEYS[1]
 local ttl_ms, policy, max_bytes, depth = unpack(ARGV)
 depth = tonumber(depth)
 local context = ARGV[5]

@@ -1,7 +1,6 @@
 -- Takes away a piece of all that contexts hold; what they hide is hidden no more.
 -- KEYS: head    ARGV: contexts
 -- Returns: those that have something left: call again for these
-head = KEYS[1]
 local left, budget = {}, 5 * AT_ONCE
 for _, context in ipairs(ARGV) do
   repeat

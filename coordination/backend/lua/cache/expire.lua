@@ -1,5 +1,4 @@
 -- Takes away a piece of what has expired, for caches into which nobody writes.
 -- KEYS: head    ARGV: at most so many entries
 -- Returns: how many there were
-head = KEYS[1]
 return expire(tonumber(ARGV[1]))

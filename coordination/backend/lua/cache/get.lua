@@ -3,7 +3,6 @@
 -- ARGV: key, eviction policy, hits since the last call that were answered in process; then the contexts, the inner one first
 -- Returns: `hit` or `hidden`, or `miss`; which of the contexts has it (from 1; as many as there are on a miss); the value; how long
 --   it has left in ms; then the generation of each context
-head = KEYS[1]
 local name, policy, local_hits = unpack(ARGV)
 local contexts = {}
 for i = 4, #ARGV do contexts[#contexts + 1] = ARGV[i] end

@@ -4,7 +4,6 @@
 --   `new` where only a key that has nothing yet is meant (else empty)
 -- Returns: `kept`, generation; `there`, where it has something already; `more`: nothing is kept yet, and what was under the key is
 --   gone; call again, a step evicts so much and no more; `none`: there is no room, and nothing left to evict
-head = KEYS[1]
 local context, name, digest, value, ttl_ms, policy, max_bytes, mode = unpack(ARGV)
 local expires = now + tonumber(ttl_ms)
 

@@ -2,7 +2,6 @@
 -- KEYS: head    ARGV: at most so many bytes of keys and values; then contexts, the inner one first
 -- Returns: how many values there are beside, then key and value in turn. Of a context with more than 1,000 entries only so many are
 --   looked at; the others are counted among those beside, be they hidden or not.
-head = KEYS[1]
 if call('EXISTS', head .. KEY.cache_contexts) == 0 then return { 0 } end
 local MOST = 1000
 local room, seen, beside, found = tonumber(ARGV[1]), {}, 0, { 0 }

@@ -1,11 +1,8 @@
--- uses: message
 -- Who has which message of an inbox in hand, and how it gets back. Everything is in the table `inbox`.
 
 local inbox = {}
 
 do
-  local call = redis.call
-  local now = message.now
   local DEAD_KEPT = 10000
   local NOBODY = '' -- no reader can be called that
 
@@ -32,14 +29,14 @@ do
 
   function inbox.note(box, ticket, d) call('HSET', box.deliveries, ticket, inbox.written(d)) end
 
-  -- Of tickets and deliveries in turn, ARGV[first] to ARGV[last]: those that are the reader's own still, and the others.
-  function inbox.own(box, reader, first, last)
+  -- Of tickets and deliveries in turn, args[first] to args[last]: those that are the reader's own still, and the others.
+  function inbox.own(box, reader, args, first, last)
     if first > last then return {}, {} end
     local tickets, own, lost = {}, {}, {}
-    for i = first, last, 2 do tickets[#tickets + 1] = ARGV[i] end
+    for i = first, last, 2 do tickets[#tickets + 1] = args[i] end
     for i, value in ipairs(call('HMGET', box.deliveries, unpack(tickets))) do
       local n, holder = string.match(value or '', '^(%d+) %d+ %d (.*)$')
-      local list = n == ARGV[first + 2 * i - 1] and holder == reader and own or lost
+      local list = n == args[first + 2 * i - 1] and holder == reader and own or lost
       list[#list + 1] = tickets[i]
     end
     return own, lost
@@ -61,8 +58,8 @@ do
 
   -- The reader is done with messages that it has in hand (as for inbox.own): nothing is left of them. Returns the tickets of
   -- those that were not its own any more.
-  function inbox.ack(box, reader, first, last)
-    local own, lost = inbox.own(box, reader, first, last)
+  function inbox.ack(box, reader, args, first, last)
+    local own, lost = inbox.own(box, reader, args, first, last)
     if #own == 0 then return lost end
     local ids, of = {}, {}
     for i, ticket in ipairs(own) do

@@ -3,7 +3,7 @@
 -- Returns: the tickets of those that were not its own any more.
 local reader, begun = ARGV[2], ARGV[3]
 local box = message.box(KEYS[1], ARGV[1])
-local lost = inbox.ack(box, reader, 4, #ARGV)
+local lost = inbox.ack(box, reader, ARGV, 4, #ARGV)
 if begun ~= '' then
   local d = inbox.delivery(box, begun)
   if d.reader == reader and d.begun == 0 then

@@ -4,6 +4,6 @@
 local box = message.box(KEYS[1], ARGV[1])
 inbox.though_full(box)
 inbox.see(box, ARGV[2], ARGV[3])
-local own, lost = inbox.own(box, ARGV[2], 5, #ARGV)
-for _, ticket in ipairs(own) do redis.call('ZADD', box.pending, message.now + ARGV[4], ticket) end
+local own, lost = inbox.own(box, ARGV[2], ARGV, 5, #ARGV)
+for _, ticket in ipairs(own) do call('ZADD', box.pending, now + ARGV[4], ticket) end
 return lost

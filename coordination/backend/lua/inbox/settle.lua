@@ -4,7 +4,7 @@
 local box = message.box(KEYS[1], ARGV[1])
 local rest = {}
 for i = 2, #ARGV do
-  if redis.call('ZREM', box.ready, ARGV[i]) == 1 then
+  if call('ZREM', box.ready, ARGV[i]) == 1 then
     message.erase(box, ARGV[i])
   else
     rest[#rest + 1] = ARGV[i]

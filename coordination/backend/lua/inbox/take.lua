@@ -15,7 +15,7 @@ local box = message.box(KEYS[1], to)
 inbox.though_full(box)
 inbox.see(box, reader, place)
 local behind = 11 + 2 * done
-local lost = inbox.ack(box, reader, 12, behind)
+local lost = inbox.ack(box, reader, ARGV, 12, behind)
 inbox.take_over(box, tonumber(deliveries))
 if all_begun == '0' then
   local known = {}
@@ -39,7 +39,7 @@ local function pick()
     local some = call('ZRANGE', box.ready, from, from + step - 1)
     for _, ticket in ipairs(some) do
       local offset, last_ms, sender = string.match(ticket, '^(%d+) %S+ %a(%d+) (.*)$')
-      if tonumber(last_ms) <= message.now then
+      if tonumber(last_ms) <= now then
         message.drop_if_over(box, ticket)
         from = from - 1
       else
@@ -90,7 +90,7 @@ local function hand_out(picked, offsets, senders)
       message.erase(box, ticket)
     else
       noted[#noted + 1], noted[#noted + 2] = ticket, inbox.written(d)
-      due[#due + 1], due[#due + 2] = message.now + idle_ms, ticket
+      due[#due + 1], due[#due + 2] = now + idle_ms, ticket
       local lane = lane_of(senders[i])
       lane.n, lane.reader, lane.changed = lane.n + 1, reader, true
     end
@@ -129,6 +129,6 @@ local due = -1
 if #picked == 0 then
   call('HSETNX', box.facts, 'waits', 1)
   local first = call('ZRANGE', box.pending, 0, 0, 'WITHSCORES')
-  if first[2] then due = math.max(0, tonumber(first[2]) - message.now) end
+  if first[2] then due = math.max(0, tonumber(first[2]) - now) end
 end
 return { { epoch, seq, trimmed, recovered, missed, due }, rows, lost }

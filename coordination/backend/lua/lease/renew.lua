@@ -2,18 +2,16 @@
 -- KEYS: leases, holders, stops
 -- ARGV: lease in ms, then member and fence of each
 -- Returns: {members that are lost, members whose executor is asked to stop}
-if redis.replicate_commands then redis.replicate_commands() end
 local leases, holders, stops = unpack(KEYS)
-local time = redis.call('TIME')
-local expiry = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
+local expiry = now + ARGV[1]
 local lost, stopped = {}, {}
 for i = 2, #ARGV, 2 do
   local member, fence = ARGV[i], ARGV[i + 1]
-  if redis.call('HGET', holders, member) ~= fence then
+  if call('HGET', holders, member) ~= fence then
     lost[#lost + 1] = member
   else
-    redis.call('ZADD', leases, 'XX', expiry, member)
-    if redis.call('SISMEMBER', stops, member) == 1 then stopped[#stopped + 1] = member end
+    call('ZADD', leases, 'XX', expiry, member)
+    if call('SISMEMBER', stops, member) == 1 then stopped[#stopped + 1] = member end
   end
 end
 return { lost, stopped }

@@ -1,20 +1,11 @@
 -- Requests, and what they hold: what the steps of locks share, and the steps of runs with them. Behind it stands _queue.lua: who is
 -- next. The page: locks/__init__.py.
--- A step sets `head`, the namespace with its colon. The names of keys (table KEY) come from backend/keys.py.
 --
 -- A request asks for its wants all at once. A want is a line `<mode> <name>`: mode `x` is exclusive, `s` shared, `2/4` two of a
 -- capacity of four, `2/0` two of the capacity that was declared for the resource.
 
-if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 needs it before TIME; later ones ignore it
-
-local call = redis.call
-local TIME = call('TIME')
-local now_us = TIME[1] * 1000000 + TIME[2]
-local now = math.floor(now_us / 1000)
 local PRIORITY_STEP_US = 5000000 -- so much waiting outweighs one step of priority: a fixed rank that is linear ageing
 local DONE_MS = 10000 -- a release that is sent twice within this time was one release
-
-local head -- the namespace, with its colon
 
 local function key(part, name) return head .. part .. name end
 

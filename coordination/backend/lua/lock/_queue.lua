@@ -5,7 +5,6 @@
 local OFFER_MS = 15000 -- how long a todo's share is kept for it until a worker comes for the todo
 local HANDED_MS = 3000 -- how long what was handed to a waiter is kept until it asks again: it may be dead
 local WAKE_MS = 60000
-local woken = {} -- todos that were granted what they waited for: `run todo`
 
 -- A request in the queue of a name, or nil where it is gone: then its place is cleared as well.
 local function in_queue(queue, id)
@@ -59,7 +58,7 @@ end
 local function grant(request, ttl)
   request.state, request.fence = 'held', next_fence()
   local record = key(KEY.request, request.id)
-  call('HSET', record, 'state', 'held', 'fence', request.fence, 'since', now)
+  call('HSET', record, 'state', 'held', 'fence', request.fence, 'since', now, unpack(request.description or {}))
   if ttl > 0 then call('PEXPIRE', record, ttl) elseif request.waited then call('PERSIST', record) end
   note_wait(request)
   for _, want in ipairs(request.wants) do
@@ -136,7 +135,7 @@ local function let_loose(request)
     elseif want.mode == 'x' then
       call('DEL', head .. want.name)
     else
-      drop_expired_shares(want.name) -- in the order of time, as `account` counts
+      if string.sub(want.name, 1, 9) == 'resource:' then drop_expired_shares(want.name) end -- in the order of time, as `account` counts
       call('ZREM', shares_of(want), share_of(want, request.id))
       account(want.name, -want.amount, now)
     end

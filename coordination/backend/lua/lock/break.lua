@@ -2,7 +2,6 @@
 -- Of the requests only those that hold the name still; a todo's is left to its run.
 -- KEYS: head    ARGV: name, who does it, then the requests
 -- Returns: how many were released
-head = KEYS[1]
 local KEPT = 1000
 local NOTED = { 'host', 'pid', 'started', 'thread', 'label', 'fence', 'since' }
 local name, actor = ARGV[1], ARGV[2]

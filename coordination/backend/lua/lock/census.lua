@@ -1,7 +1,6 @@
 -- How much of everything there is.
 -- KEYS: head
 -- Returns: how many names are held, and how many requests wait
-head = KEYS[1]
 local held, waiting = 0, {}
 for _, name in ipairs(call('SMEMBERS', head .. KEY.names)) do
   if call('EXISTS', head .. name) == 1 or call('ZCOUNT', key(KEY.shares, name), '(' .. now, '+inf') > 0 then

@@ -1,7 +1,6 @@
 -- Says how much there is of each resource. What grew goes to whoever waits for it.
 -- KEYS: head    ARGV: name and capacity in turn (0: there is no such resource any more)
 -- Returns: nil
-head = KEYS[1]
 local names = {}
 for i = 1, #ARGV, 2 do
   names[#names + 1] = ARGV[i]

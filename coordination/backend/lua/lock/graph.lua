@@ -8,7 +8,6 @@
 -- Returns: nil (nothing to look for), or JSON: {requests: [{id, state, kind, party, rank, priority, host, pid, started, thread,
 --   label, wants: [{name, mode, amount, capacity}]}], names: [{name, alone: request or null, shares: [[amount, request]],
 --   queue: [request, in order]}]}. An empty list may come as {}.
-head = KEYS[1]
 local most = tonumber(ARGV[2])
 local PLACES_A_REQUEST = 20 -- so many places in queues are looked at for each request that may be read
 local WHO = { 'priority', 'host', 'pid', 'started', 'thread', 'label' }

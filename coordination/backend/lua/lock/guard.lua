@@ -1,6 +1,5 @@
 -- Makes the guard of a lock known: each grant of the lock raises it from now on.
 -- KEYS: head    ARGV: the lock's typed name
 -- Returns: nil
-head = KEYS[1]
 call('HSETNX', key(KEY.guard, ARGV[1]), 'refused', 0)
 return nil

@@ -1,7 +1,6 @@
 -- Who stands in the way of a request.
 -- KEYS: head    ARGV: wants
 -- Returns: for each holder {name, host, pid, label, in how many ms it expires (-1: never)}
-head = KEYS[1]
 local holders = {}
 local function add(name, id, expires_in)
   local host, pid, label = unpack(call('HMGET', key(KEY.request, id), 'host', 'pid', 'label'))

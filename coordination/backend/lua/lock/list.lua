@@ -3,7 +3,6 @@
 -- Returns: JSON {epoch, names: [{name, capacity, holders, waiters}]}, each of these [{id, kind, host, pid, started, thread, label,
 --   amount, …}]; of a holder also fence, since, expires_in (ms; -1: when released), of a waiter arrived and priority. Times in
 --   ms by `now`. An empty list may come as {}.
-head = KEYS[1]
 local DESCRIPTION = { 'kind', 'host', 'pid', 'started', 'thread', 'label', 'fence', 'since', 'arrived', 'priority' }
 
 local function described(id, amount, expires_in)

@@ -2,9 +2,9 @@
 -- KEYS: head    ARGV: request, its party
 -- Returns: 1, or 0 where it was lost before. A release that is sent twice was one.
 
--- Most locks, as in acquire.lua: one for which nobody waits. An owner without locks is left to the sweeper: it comes again soon.
-local function release_at_once(head)
-  local call, id, party = redis.call, ARGV[1], ARGV[2]
+-- The fast path of most locks, as in acquire.lua: nobody waits. The sweeper removes an owner that is left without locks.
+local function release_at_once()
+  local id, party = ARGV[1], ARGV[2]
   local record = head .. KEY.request .. id
   local name = string.match(call('HGET', record, 'wants') or '', '^x ([^\n]+)$')
   if not name or call('GET', head .. name) ~= id then return false end
@@ -13,13 +13,11 @@ local function release_at_once(head)
   call('DEL', head .. name, record)
   call('SREM', head .. KEY.party .. party, id)
   call('SREM', head .. KEY.names, name)
-  call('SET', head .. KEY.done .. party, id, 'PX', 10000) -- DONE_MS
+  call('SET', head .. KEY.done .. party, id, 'PX', DONE_MS)
   return true
 end
 
-if release_at_once(KEYS[1]) then return 1 end
--- shared
-head = KEYS[1]
+if release_at_once() then return 1 end
 local request = load(ARGV[1])
 local done = key(KEY.done, ARGV[2])
 if not request or request.state ~= 'held' then return call('GET', done) == ARGV[1] and 1 or 0 end

@@ -1,7 +1,6 @@
 -- Clears names of what the dead have left behind; what that frees goes to whoever is next, and idle names are forgotten.
 -- KEYS: head    ARGV: names
 -- Returns: {places in queues, expired shares, requests that were handed something, idle names}
-head = KEYS[1]
 local places, shares, handed, idle = 0, 0, 0, 0
 for _, name in ipairs(ARGV) do
   local queue = key(KEY.queue, name)

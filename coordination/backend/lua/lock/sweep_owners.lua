@@ -1,7 +1,6 @@
 -- Forgets of owners the requests that Redis has forgotten: they expired, and nobody was there to release them.
 -- KEYS: head    ARGV: parties
 -- Returns: how many owners have nothing any more
-head = KEYS[1]
 local gone = 0
 for _, party in ipairs(ARGV) do
   for _, id in ipairs(call('SMEMBERS', key(KEY.party, party))) do

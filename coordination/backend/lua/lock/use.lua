@@ -1,7 +1,6 @@
 -- How resources are used.
 -- KEYS: head    ARGV: names
 -- Returns: for each {capacity, used now, ms × amount used so far, in how many ms, waiting, granted, ms waited by these, the longest of all waits in ms}
-head = KEYS[1]
 
 local function wait_of(id)
   local arrived = call('HGET', key(KEY.request, id), 'arrived')

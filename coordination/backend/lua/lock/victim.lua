@@ -2,7 +2,6 @@
 -- Several see the same deadlock; the first who says so finds every link, and the others find the victim gone.
 -- KEYS: head    ARGV: request that gives way, its verdict, then for each link: who waits, for which name, who is in its way
 -- Returns: 1, or 0 where a link is gone.
-head = KEYS[1]
 
 local function is_ahead(queue, other, waiter)
   local its, own = call('ZRANK', queue, other.id), call('ZRANK', queue, waiter.id)

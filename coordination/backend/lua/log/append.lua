@@ -12,7 +12,7 @@ local function read(entry)
   return fields
 end
 
-local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+local last = call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
 last = last and read(last)
 local counted = last and tonumber(last.counted or last.attempt)
 local begins = not counted or attempt > counted
@@ -27,17 +27,17 @@ if at + #text > head_bytes then
   local oldest = not begins and last.oldest or '.'
   if oldest == '.' and not begins and last.oldest then oldest = last.id end
   while oldest ~= '.' do
-    local entry = redis.call('XRANGE', log, oldest, '+', 'COUNT', 1)[1]
+    local entry = call('XRANGE', log, oldest, '+', 'COUNT', 1)[1]
     if not entry then
       oldest = '.'
     else
       local found = read(entry)
       oldest = found.id
       if at + #text - tonumber(found.at or 0) <= tail_bytes then break end
-      redis.call('XDEL', log, found.id)
+      call('XDEL', log, found.id)
     end
   end
   fields[#fields + 1] = 'oldest'
   fields[#fields + 1] = oldest
 end
-redis.call('XADD', log, '*', unpack(fields))
+call('XADD', log, '*', unpack(fields))

@@ -3,22 +3,14 @@
 -- backend/keys.py. A ticket, `<offset> <priority> <end> <sender>`, stands for a message in all zsets and hashes of an inbox; the end is
 -- `t` and when its ttl is over, or `k` and when it was kept as long as anything is, in ms.
 
-if redis.replicate_commands then redis.replicate_commands() end -- Redis 6.2 needs it before TIME; later ones ignore it
-
 local message = {}
 
 do
-  local call = redis.call
-  local time = call('TIME')
-  local now_us = time[1] * 1000000 + time[2]
-  local now = math.floor(now_us / 1000)
   local PRIORITY_SPAN = 2 ^ 40 -- offsets below it: by priority, then by arrival, in one score that a double holds exactly
   local LOOKED_AT = 1000 -- tickets that are looked at when an inbox is tidied: the first ones are the oldest
   local TIDY_EVERY_MS = 1000
   local SEEN = 10000 -- numbers of callers' own that an inbox remembers one by one
   local SAID_AGAIN_MS = 2000 -- that a recipient is there is written at most so often: an idle one costs the disk little
-
-  message.now = now
 
   local BOX = {
     __index = function(box, part)

@@ -2,15 +2,15 @@
 -- KEYS: head    ARGV: topic, then the letter as in send.lua, 1 where it is published    Returns: how many it reached.
 local reached = 0
 local letter = message.read(ARGV[2], ARGV[3], ARGV[4])
-for _, to in ipairs(redis.call('SMEMBERS', KEYS[1] .. KEY.topic .. ARGV[1])) do
+for _, to in ipairs(call('SMEMBERS', KEYS[1] .. KEY.topic .. ARGV[1])) do
   if message.send(KEYS[1], to, letter) >= 0 then
     reached = reached + 1
   else
-    redis.call('SREM', KEYS[1] .. KEY.topic .. ARGV[1], to) -- forgotten
+    call('SREM', KEYS[1] .. KEY.topic .. ARGV[1], to) -- forgotten
   end
 end
 if ARGV[5] == '1' then
-  local head = string.format('%.0f', message.now) .. ' ' .. string.match(letter.top, '^%S+ %S+')
-  reached = reached + redis.call('PUBLISH', KEYS[1] .. KEY.live .. ARGV[1], head .. '\n' .. letter.body)
+  local head = string.format('%.0f', now) .. ' ' .. string.match(letter.top, '^%S+ %S+')
+  reached = reached + call('PUBLISH', KEYS[1] .. KEY.live .. ARGV[1], head .. '\n' .. letter.body)
 end
 return reached

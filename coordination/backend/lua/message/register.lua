@@ -2,4 +2,4 @@
 -- KEYS: head    ARGV: recipient    Returns: its epoch.
 local box = message.box(KEYS[1], ARGV[1])
 message.meet(box)
-return redis.call('HGET', box.facts, 'epoch')
+return call('HGET', box.facts, 'epoch')

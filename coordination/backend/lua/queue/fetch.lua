@@ -7,39 +7,37 @@
 local served, unacked, unacked_index = unpack(KEYS)
 local done = tonumber(ARGV[2])
 for i = 3, 2 + done do
-  redis.call('ZREM', unacked_index, ARGV[i])
-  redis.call('HDEL', unacked, ARGV[i])
+  call('ZREM', unacked_index, ARGV[i])
+  call('HDEL', unacked, ARGV[i])
 end
 
-local runs = redis.call('ZRANGE', served, 0, -1)
+local runs = call('ZRANGE', served, 0, -1)
 if #runs == 0 then return nil end
 local mine = {}
 for i = 3 + done, #ARGV do mine[ARGV[i]] = true end
 
-local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- As kombu's own QoS notes it, which does so itself where there is nothing of it here. What is within a text has its quotes escaped.
 local function note(queue, message)
   local tag = string.match(message, '"delivery_tag": "([^"\\]+)"')
   if not tag or not string.find(message, '"routing_key": "' .. queue .. '"', 1, true) then return '' end
-  redis.call('HSET', unacked, tag, '[' .. message .. ', "", "' .. queue .. '"]')
-  redis.call('ZADD', unacked_index, time[1] + time[2] / 1000000, tag)
+  call('HSET', unacked, tag, '[' .. message .. ', "", "' .. queue .. '"]')
+  call('ZADD', unacked_index, now_us / 1000000, tag)
   return tag
 end
 
 local function take(run, posted, queue)
-  local message = redis.call('RPOP', queue)
+  local message = call('RPOP', queue)
   if not message then
-    redis.call('ZREM', posted, queue)
+    call('ZREM', posted, queue)
     return nil
   end
-  if run == '' and redis.call('EXISTS', queue) == 1 then
-    redis.call('ZADD', posted, now_ms, queue)
+  if run == '' and call('EXISTS', queue) == 1 then
+    call('ZADD', posted, now, queue)
   else
-    redis.call('ZREM', posted, queue)
+    call('ZREM', posted, queue)
   end
-  redis.call('ZADD', served, now_ms, run)
+  call('ZADD', served, now, run)
   return { queue, message, note(queue, message) }
 end
 
@@ -48,7 +46,7 @@ for _, run in ipairs(runs) do
   local posted = string.gsub(ARGV[1], '@', function() return run end)
   local from = 0
   repeat
-    local queues = redis.call('ZRANGE', posted, from, from + AT_ONCE - 1)
+    local queues = call('ZRANGE', posted, from, from + AT_ONCE - 1)
     for _, queue in ipairs(queues) do
       if mine[queue] then
         local taken = take(run, posted, queue)
@@ -58,6 +56,6 @@ for _, run in ipairs(runs) do
       end
     end
   until #queues < AT_ONCE
-  if redis.call('EXISTS', posted) == 0 then redis.call('ZREM', served, run) end
+  if call('EXISTS', posted) == 0 then call('ZREM', served, run) end
 end
 return nil

@@ -1,4 +1,3 @@
--- uses: lock
 -- What a todo needs while it runs, its seat in the repository and its resources, asked for in the room of locks by one request
 -- for each todo, all or nothing. The request's id is the todo's member, `run todo`; it is held until the run's steps give it back.
 
@@ -30,9 +29,12 @@ end
 -- Returns the fence, or nil and the names in the way, in whose queues it stands from now on.
 local function ask(request, text, priority)
   local names = taken(request)
-  call('HSET', key(KEY.request, request.id), 'state', 'waiting', 'wants', text, 'rank', string.format('%.0f', request.rank),
-    'ttl', 0, 'kind', 'todo', 'party', request.id, 'arrived', request.arrived, 'priority', priority)
+  request.description = {
+    'wants', text, 'rank', string.format('%.0f', request.rank), 'ttl', 0, 'kind', 'todo', 'party', request.id,
+    'arrived', request.arrived, 'priority', priority,
+  }
   if #names == 0 then return grant(request, 0) end
+  call('HSET', key(KEY.request, request.id), 'state', 'waiting', unpack(request.description))
   return nil, names
 end
 

@@ -1,13 +1,27 @@
 -- What the steps of a run share. Every step runs whole or not at all, and is one move of the state machine of
 -- runs/__init__.py.
--- KEYS: backend/keys.py, Keys.step().   ARGV[1]: run id; the step's own arguments follow.
+-- KEYS: Keys.step() in backend/keys.py.   ARGV[1]: run id; the step's own arguments follow.
 
-local OWN, SHARED = 22, 8 -- keys that belong to the run alone, and those that all runs share
+-- State of one call, assigned by `begin_run` alone.
 local meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output,
-  checkpoint, parents, behind, posted, events = unpack(KEYS, 1, OWN)
-local runs, live, leases, holders, stops, timers, counters = unpack(KEYS, OWN + 1)
-head = KEYS[OWN + SHARED]
-local run = ARGV[1]
+  checkpoint, parents, behind, posted, events -- keys of the run, in the order of RunKeys.own
+local runs, live, leases, holders, stops, timers, counters -- keys of all runs, in the order of Keys.step
+local OWN, SHARED = 22, 8
+local run -- its id
+local sends -- messages that the caller has to send to workers: {todo, attempt, repo, host, level, index, size}
+local memo -- what was read of todos so far (facts, states, descriptors), and the changes of facts to be written
+local budget -- todos that this call may still end or line up
+
+local PIECE, LOOKED_AT = 300, 10000 -- todos that a step ends or lines up, and those that it goes through to find them: 10 to 25 ms
+
+local function begin_run(keys, args)
+  meta, spec, place, children, levels, state, facts, pending, opened, ready, queued, busy, owed, stranded, sent, tips, output,
+    checkpoint, parents, behind, posted, events = unpack(keys, 1, OWN)
+  runs, live, leases, holders, stops, timers, counters, head = unpack(keys, OWN + 1, OWN + SHARED)
+  run, sends = args[1], {}
+  memo = { known = {}, changed = {}, changes = 0, tally = {}, places = {}, states = {} }
+  budget = { left = PIECE }
+end
 
 local RECHECK_MS = 5000 -- who waits is told by who frees it; this catches holders that expired, and a teller that died in between
 local EVENTS_KEPT = 100000
@@ -17,34 +31,31 @@ local ENDED = {
   succeeded = true, failed = true, skipped = true, cancelled = true, compensated = true, compensation_failed = true,
 }
 
-local sends = {} -- what the caller has to send to the workers: {todo, attempt, repo, host, level, index, size}
-
 -- Of facts, and of how many todos are in which state: each is read once, and what changes is written at once (write_down): half
 -- of a step's time goes into calls.
 local AT_ONCE = 1000
-local known, changed, changes, tally = {}, {}, 0, {}
 
 local function write_down()
   local set, gone = {}, {}
-  for field in pairs(changed) do
-    local value = known[field]
+  for field in pairs(memo.changed) do
+    local value = memo.known[field]
     if value then set[#set + 1], set[#set + 2] = field, value else gone[#gone + 1] = field end
   end
   if #set > 0 then call('HSET', facts, unpack(set)) end
   if #gone > 0 then call('HDEL', facts, unpack(gone)) end
-  for at, n in pairs(tally) do
+  for at, n in pairs(memo.tally) do
     if n ~= 0 then call('HINCRBY', meta, 'n.' .. at, n) end
   end
-  changed, changes, tally = {}, 0, {}
+  memo.changed, memo.changes, memo.tally = {}, 0, {}
 end
 
 local function change(field, value)
-  known[field], changed[field], changes = value, true, changes + 1
-  if changes > AT_ONCE then write_down() end
+  memo.known[field], memo.changed[field], memo.changes = value, true, memo.changes + 1
+  if memo.changes > AT_ONCE then write_down() end
 end
 
 local function look_up(fields)
-  local unknown = {}
+  local known, unknown = memo.known, {}
   for _, field in ipairs(fields) do
     if known[field] == nil then unknown[#unknown + 1] = field end
   end
@@ -53,7 +64,7 @@ local function look_up(fields)
 end
 
 local function fact(todo, name)
-  local field = todo .. ' ' .. name
+  local known, field = memo.known, todo .. ' ' .. name
   if known[field] == nil then known[field] = call('HGET', facts, field) end
   return known[field]
 end
@@ -63,7 +74,7 @@ local function facts_of(todo, ...)
   local fields, values = {}, {}
   for i, name in ipairs({ ... }) do fields[i] = todo .. ' ' .. name end
   look_up(fields)
-  for i, field in ipairs(fields) do values[i] = known[field] end
+  for i, field in ipairs(fields) do values[i] = memo.known[field] end
   return unpack(values)
 end
 
@@ -72,12 +83,18 @@ local function note(todo, name, value)
 end
 
 local function erase(todo, name)
-  if known[todo .. ' ' .. name] ~= false then change(todo .. ' ' .. name, false) end
+  if memo.known[todo .. ' ' .. name] ~= false then change(todo .. ' ' .. name, false) end
 end
 local function increment(todo, name) note(todo, name, (tonumber(fact(todo, name)) or 0) + 1) end
 -- What an attempt leaves is told apart from what undoing it leaves: people are shown both.
 local function note_of_attempt(todo, name, value) note(todo, (fact(todo, 'undo') and 'undo_' or '') .. name, value) end
-local function state_of(todo) return call('HGET', state, todo) end
+
+local function state_of(todo)
+  local states = memo.states
+  if states[todo] == nil then states[todo] = call('HGET', state, todo) end
+  return states[todo]
+end
+
 local function member(todo) return run .. ' ' .. todo end
 local function count(what) call('HINCRBY', counters, what, 1) end
 local function goes_on(status) return status == 'running' or status == 'rolling_back' end
@@ -86,9 +103,8 @@ local function emit(what, todo, ...)
   return call('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'what', what, 'todo', todo, ...)
 end
 
-local places = {}
-
 local function place_of(todo) -- it never changes
+  local places = memo.places
   if places[todo] then return places[todo] end
   local order, level, repo, kind, priority, wants =
     string.match(call('HGET', place, todo), '^(%S+) (%S+) (%S+) (%S+) (%S+) ?(.*)$')
@@ -100,6 +116,8 @@ local function move(todo, to)
   local from = state_of(todo)
   if from == to then return end
   call('HSET', state, todo, to)
+  memo.states[todo] = to
+  local tally = memo.tally
   tally[from], tally[to] = (tally[from] or 0) - 1, (tally[to] or 0) + 1
   note(todo, 'since', now)
   if ENDED[to] then count('todos_' .. to) end

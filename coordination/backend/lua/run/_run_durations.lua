@@ -9,8 +9,8 @@ local function keep_duration(todo, p)
   local group = head .. KEY.durations .. p.repo .. ' '
   local wider = string.match(p.kind, '^[^:]*')
   for _, kind in ipairs(wider == p.kind and { wider } or { wider, p.kind }) do
-    call('LPUSH', group .. kind, math.max(took, 1))
-    call('LTRIM', group .. kind, 0, DURATIONS_KEPT - 1)
+    local kept = call('LPUSH', group .. kind, math.max(took, 1))
+    if kept > DURATIONS_KEPT then call('LTRIM', group .. kind, 0, DURATIONS_KEPT - 1) end
     call('EXPIRE', group .. kind, DURATIONS_FOR_S)
   end
 end

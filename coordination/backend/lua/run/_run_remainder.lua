@@ -5,9 +5,7 @@
 -- Nothing else may come of what is left by then: to be sent it would have to stand in a queue, and those are emptied first; to
 -- be let in there, `no_new_start` is asked; a run has no end, and no level opens, before `ending` and `doomed` are gone.
 
-local PIECE, LOOKED_AT = 300, 10000 -- todos that a step ends or lines up, and those that it goes through to find them: 10 to 25 ms
 local PAGE = 100 -- of those, at once
-local budget = PIECE
 
 local function leave(what, words)
   call('HSET', meta, what, words)
@@ -21,14 +19,14 @@ local function go_through(hash, cursor, deed)
     local scanned = call('HSCAN', hash, cursor, 'COUNT', PAGE)
     cursor = scanned[1]
     for i = 1, #scanned[2], 2 do deed(scanned[2][i], scanned[2][i + 1]) end
-    if cursor == '0' or budget <= 0 then break end
+    if cursor == '0' or budget.left <= 0 then break end
   end
   return cursor
 end
 
 local function end_unless_running(todo, at, outcome, why)
   if at == 'running' or ENDED[at] then return end
-  budget = budget - 1
+  budget.left = budget.left - 1
   if at == 'retrying' and outcome == 'skipped' then
     end_todo(todo, 'failed', (fact(todo, 'error') or '') .. ' (not tried again: ' .. why .. ')')
   else
@@ -58,13 +56,13 @@ local function skip_dependents(todo, why)
     local before = table.remove(heap)
     for child in string.gmatch(call('HGET', children, before) or '', '%S+') do
       if not ENDED[state_of(child)] then
-        if budget <= 0 then
+        if budget.left <= 0 then
           heap[#heap + 1] = before
           local lines = call('HGET', meta, 'doomed') or ''
           for _, doomed in ipairs(heap) do lines = lines .. doomed .. ' ' .. why .. '\n' end
           return leave('doomed', lines)
         end
-        budget = budget - 1
+        budget.left = budget.left - 1
         end_todo(child, 'skipped', why)
         heap[#heap + 1] = child
       end
@@ -81,18 +79,18 @@ end
 
 -- Nothing is left before the todo. Those beyond a piece stay `waiting`, to be found by that.
 local function open_todo(todo)
-  if budget <= 0 then
+  if budget.left <= 0 then
     if call('HGET', meta, 'opening') ~= '0' then leave('opening', '0') end
     return
   end
-  budget = budget - 1
+  budget.left = budget.left - 1
   enqueue(todo)
 end
 
 local function open_some()
   local following = go_through(pending, call('HGET', meta, 'opening'), function(todo, before)
     if before ~= '0' or state_of(todo) ~= 'waiting' then return end
-    budget = budget - 1
+    budget.left = budget.left - 1
     enqueue(todo)
   end)
   if following ~= '0' then return leave('opening', following) end

@@ -1,11 +1,9 @@
--- uses: breaker
 -- What a run's steps ask of circuit breakers, and tell them: of its repository's, about the worker there; of those of the resources
 -- that a todo holds, about the todo's own failures.
 
--- Made where it is needed, as `breakers` is.
-local function verdicts()
-  local breaker = breakers()
+local verdicts = {}
 
+do
   -- The run's own, and `none`: the resources that have no breaker. Nil where breakers never open.
   local function policy_of_run()
     local failures, window_ms, open_ms, none = string.match(call('HGET', meta, 'breakers') or '', '^(%d+) (%d+) (%d+)(.*)$')
@@ -74,17 +72,17 @@ local function verdicts()
     end
   end
 
-  return { stands_behind = stands_behind, probe_with = probe_with, tell = tell }
+  verdicts.stands_behind, verdicts.probe_with, verdicts.tell = stands_behind, probe_with, tell
 end
 
 -- Where a breaker does not let the todo through it is parked behind it, holding nothing, and true is returned; else false, and the
 -- breakers that it would probe, if any.
 local function stands_behind(todo, p)
   if all_at_rest() then return false end
-  return verdicts().stands_behind(todo, p)
+  return verdicts.stands_behind(todo, p)
 end
 
 -- `outcome`: `succeeded`, `failed`, or any other: that says nothing. `blame`: `worker` where the failure was none of the todo's own.
 local function tell_breakers(todo, outcome, blame, why)
-  if outcome == 'failed' or not all_at_rest() then verdicts().tell(todo, outcome, blame, why) end
+  if outcome == 'failed' or not all_at_rest() then verdicts.tell(todo, outcome, blame, why) end
 end

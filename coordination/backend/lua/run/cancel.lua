@@ -1,4 +1,3 @@
--- uses: message
 -- Nothing new starts; what runs is told to stop. Ended todos stay as they are. A second call changes nothing.
 -- ARGV: run, who
 -- Returns: `cancelled` or `ended`.

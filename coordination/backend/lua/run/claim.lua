@@ -108,5 +108,5 @@ end
 erase(todo, 'rank')
 erase(todo, 'waits_for')
 move(todo, 'running')
-if to_probe then verdicts().probe_with(todo, to_probe) end
+if to_probe then verdicts.probe_with(todo, to_probe) end
 return granted(fence)

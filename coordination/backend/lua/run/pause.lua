@@ -1,4 +1,3 @@
--- uses: message
 -- Nothing new starts until `resume`; what runs finishes, and what was offered to others of the run goes to whoever can use it now.
 -- ARGV: run, who
 -- Returns: `paused`, `already` if it was, or the status that does not allow it.

@@ -1,4 +1,3 @@
--- uses: message
 -- A paused run goes on.
 -- ARGV: run, who
 -- Returns: `resumed` or the status that does not allow it.

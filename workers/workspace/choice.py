@@ -1,4 +1,4 @@
-"""Where a todo works: a family of two, the run's worktree and the repository's path itself."""
+"""Make the workspace that a todo asks for: the run's worktree, or the repository's path itself."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from coordination import models
+from workers.workspace.base import Workspace
 from workers.workspace.base_commit import Carried
 from workers.workspace.commit import CommitStyle
 from workers.workspace.git_worktree import Fetch
 from workers.workspace.in_place import InPlace
 from workers.workspace.repository import common_dir_of
 from workers.workspace.worktree import Worktree
-
-Workspace = Worktree | InPlace
 
 
 def workspace_for(
@@ -28,7 +27,7 @@ def workspace_for(
     style: CommitStyle | None = None,
     git_commit: Callable[[Worktree, Sequence[str], str], None] | None = None,
 ) -> Workspace:
-    """The workspace of a run's todo; raises GitRefused where a worktree is wanted and git has none to give."""
+    """Return the workspace. Raises GitRefused where a worktree is wanted and git has none to give."""
     if wanted is models.Workspace.IN_PLACE:
         return InPlace(state=state, path=checkout)
     common_dir = common_dir_of(repo.name, checkout)

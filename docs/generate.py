@@ -1,0 +1,372 @@
+"""Write the reference chapters from the program: commands, settings, library and MCP tools.
+
+`make docs` runs it. With `--pictures` it also executes `coord demo` and draws what that printed, and its Gantt chart.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import dataclasses
+import inspect
+import io
+import itertools
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from enum import Enum
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import BaseModel
+
+HERE = Path(__file__).parent
+WIDTH = 108
+NOTE = "<!-- Written by `make docs`; do not edit. -->\n\n"
+
+COMMON_OPTIONS = ("ecosystem", "redis", "help")
+MODULES = (
+    "coordination",
+    "coordination.locks",
+    "coordination.messages",
+    "coordination.client",
+)
+"""Modules whose exported names the library reference lists."""
+REACHED = {
+    "coord.runs": "coordination.api.runs:Runs",
+    "coord.planner": "coordination.api.coord:Planner",
+    "coord.locks.resources": "coordination.locks.resources:Resources",
+    "Policy": "coordination.breakers.records:Policy",
+    "coord.breakers": "coordination.breakers.manager:BreakerManager",
+    "coord.context()": "coordination.cache.contexts:Context",
+}
+"""Classes that no module exports and that a `Coord` hands out."""
+
+CONSTRUCTED = ("Client", "Coord", "LockManager", "MessageBus", "Policy", "Selectors")
+"""Classes that users construct; of the others the reference shows no constructor."""
+
+SETTING_NOTES = {
+    "redis_url": "May name a database (`?db=1`). TLS takes `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` (PEM "
+    "files), `ssl_cert_reqs` and `ssl_check_hostname` as query parameters.",
+    "host": "Read from the environment only.",
+    "heartbeat": "Interval between two renewals of a lease.",
+    "todo_timeout": "Time limit of an attempt of a todo that names no `timeout`.",
+    "jobs": "`coord up --jobs` and `coord worker --jobs` override it. `slots` of a repository limits its runs.",
+    "mcp_token": "At least 16 characters.",
+    "bundle_limit_bytes": "A larger commit needs a `url`.",
+    "retry_strategy": "`immediate`, `fixed`, `linear`, `exponential` or `fibonacci`.",
+    "retry_delay": "Delay before the first retry.",
+    "retry_factor": "Growth of the delay under `exponential`.",
+    "retry_max_delay": "Longest delay between two attempts.",
+    "retry_jitter": "`full` draws each delay evenly from 0 to the computed delay; `none` uses it as it is.",
+    "write_back": "`status` writes statuses, hours and dates; `none` writes nothing.",
+    "cache_folder": "Relative to the folder of the file. Contexts of runs are left out.",
+    "export_runs": "Relative to the folder of the file; it must exist. Files are named `RUN.json.gz`. A run "
+    "that cannot be written is not forgotten.",
+    "disk_min": "A size such as `512MiB`, or a number of bytes.",
+    "server_port": "None: the server listens on a unix socket only.",
+}
+"""Facts that the docstrings of settings leave out."""
+OTHER_VARIABLES = {
+    "`COORD_ECOSYSTEM`": "the file to use, as `--ecosystem`",
+    "`COORD_DEBUG`": "1 prints tracebacks",
+    "`NO_COLOR`, `FORCE_COLOR`": "no colours at all, or colours also in a pipe",
+    "`XDG_CACHE_HOME`": "where `coord` keeps what it has parsed of large files (default: `~/.cache`), in `coord`",
+}
+
+
+def pages() -> Mapping[str, str]:
+    """Return the generated chapters: file name and text."""
+    return {"commands.md": commands(), "settings.md": settings(), "library.md": library(), "tools.md": tools()}
+
+
+# Commands
+
+
+def commands() -> str:
+    from coordination.cli.app import COMMANDS, coord
+
+    root = click.Context(coord, info_name="coord")
+    lines = [
+        "# Commands\n\n",
+        NOTE,
+        *_wrapped(
+            "Each command also takes `--ecosystem FILE` (default: `ecosystem.yaml` here or in a folder above), "
+            "`--redis URL` and `--help`. A RUN is an id, the beginning or the end of one, or `last`. Options that show "
+            "a comma take several values, by commas or by repetition. Data goes to standard output, messages to standard "
+            "error. [Exit codes](exit-codes.md) are the same for all commands."
+        ),
+    ]
+    for family, names in COMMANDS.items():
+        lines.append(f"## {family}\n\n")
+        for name in names:
+            lines.extend(_command(root, name, coord.resolve_command(root, [name])[1]))
+    return "".join(lines)
+
+
+def _command(parent: click.Context, name: str, command: Any) -> Iterator[str]:
+    here = click.Context(command, info_name=name, parent=parent)
+    path = here.command_path.removeprefix("coord ")
+    yield f"### {path}\n\n```text\n{here.command_path} {' '.join(command.collect_usage_pieces(here))}\n```\n\n"
+    yield from _docstring(command.help or "")
+    options = [p for p in command.get_params(here) if p.param_type_name == "option" and p.name not in COMMON_OPTIONS]
+    records = [record for option in options if (record := option.get_help_record(here))]
+    yield from _items((f"`{usage}`", help_) for usage, help_ in records)
+    for sub, child in getattr(command, "commands", {}).items():
+        yield from _command(here, sub, child)
+
+
+# Settings
+
+
+def settings() -> str:
+    from coordination.settings import ENV_PREFIX, Settings
+
+    described = attribute_docstrings(Settings)
+    lines = [
+        "# Settings\n\n",
+        NOTE,
+        *_wrapped(
+            "A setting is taken from the first of these places that has it: the option of a command, the environment "
+            f"variable `{ENV_PREFIX}<NAME>` in capitals, `settings` in `ecosystem.yaml`, the default. Durations are "
+            "written as `90s`, `10m`, `1h`, `7d`, or a number of seconds."
+        ),
+    ]
+    for name, field in Settings.model_fields.items():
+        text = " ".join(part for part in (described.get(name, ""), SETTING_NOTES.get(name, "")) if part)
+        lines.append(f"## {name}\n\nDefault: {_default(field.default)}. Environment: `{ENV_PREFIX}{name.upper()}`.\n\n")
+        lines.extend(_docstring(text))
+    return "".join([*lines, "## Other variables\n\n", *_items(OTHER_VARIABLES.items())])
+
+
+def attribute_docstrings(model: type) -> dict[str, str]:
+    """Return the text that stands below each field, or enum member, of a class."""
+    (body,) = (node.body for node in ast.parse(textwrap.dedent(inspect.getsource(model))).body)
+    found: dict[str, str] = {}
+    for field, text in itertools.pairwise(body):
+        if isinstance(field, ast.Assign | ast.AnnAssign) and isinstance(text, ast.Expr):
+            target = field.targets[0] if isinstance(field, ast.Assign) else field.target
+            found[target.id] = inspect.cleandoc(text.value.value)
+    return found
+
+
+def _default(value: object) -> str:
+    if isinstance(value, timedelta):
+        return f"`{value.total_seconds():g}s`"
+    if isinstance(value, Enum):
+        return f"`{value.value}`"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return "none" if value in (None, ()) else f"`{value}`"
+
+
+# Library
+
+
+def library() -> str:
+    lines = [
+        "# Library reference\n\n",
+        NOTE,
+        "The chapter [Scripting](scripting.md) introduces the library by example.\n\n",
+    ]
+    for module in MODULES:
+        lines.append(f"## {module}\n\n")
+        for name in sorted(import_module(module).__all__):
+            lines.extend(_exported(name, getattr(import_module(module), name)))
+    lines.append("## Reached through Coord\n\n")
+    for path, place in REACHED.items():
+        module, _, name = place.partition(":")
+        lines.extend(_exported(path, getattr(import_module(module), name)))
+    return "".join(lines)
+
+
+def _exported(name: str, thing: Any) -> Iterator[str]:
+    yield f"### {name}\n\n"
+    if name == "Settings":
+        yield "The chapter [Settings](settings.md) lists its fields.\n\n"
+        return
+    if name in CONSTRUCTED:
+        yield from _signature(name, thing)
+    yield from _docstring(_own_docstring(thing))
+    if issubclass(thing, BaseException):
+        yield f"Exit code: {thing.exit_code}.\n\n"
+        return
+    yield from _items(_fields(thing))
+    if issubclass(thing, BaseModel | Enum):
+        return
+    for method, member in _public(thing):
+        yield f"#### {name}.{method}\n\n"
+        if isinstance(member, property):
+            yield "A property.\n\n"
+        else:
+            yield from _signature(method, getattr(thing, method))
+        yield from _docstring(inspect.getdoc(member) or "")
+
+
+def _fields(thing: type) -> Iterator[tuple[str, str]]:
+    if issubclass(thing, Enum):
+        names = [(member.name, f"`{member.value}`") for member in thing]
+    elif issubclass(thing, BaseModel):
+        names = [(field, f"`{field}`") for field in thing.model_fields]
+    elif dataclasses.is_dataclass(thing):
+        names = [(field.name, f"`{field.name}`") for field in dataclasses.fields(thing) if field.name[0] != "_"]
+    else:
+        return
+    described = attribute_docstrings(thing)
+    yield from ((shown, described.get(name, "")) for name, shown in names)
+
+
+def _public(thing: type) -> Iterator[tuple[str, Any]]:
+    found: dict[str, Any] = {}
+    for base in reversed(thing.__mro__[:-1]):
+        if base.__module__.startswith("coordination"):
+            found.update({name: value for name, value in vars(base).items() if not name.startswith("_")})
+    for name, value in found.items():
+        if isinstance(value, property | classmethod | staticmethod) or inspect.isfunction(value):
+            yield name, value
+
+
+def _own_docstring(thing: type) -> str:
+    text = thing.__dict__.get("__doc__") or ""
+    return "" if text.startswith(f"{thing.__name__}(") else inspect.cleandoc(text)  # dataclasses write their signature
+
+
+def _signature(name: str, thing: Any) -> Iterator[str]:
+    signature = inspect.signature(thing)
+    kept = [
+        p.replace(
+            annotation=p.annotation if p.annotation is p.empty else _Shown(p.annotation),
+            default=p.default if p.default is p.empty else _Shown(p.default),
+        )
+        for p in signature.parameters.values()
+        if p.name != "self"
+    ]
+    returned = signature.return_annotation
+    end = "" if inspect.isclass(thing) or returned is signature.empty else f" -> {_Shown(returned)!r}"
+    text = f"{name}{signature.replace(parameters=kept, return_annotation=signature.empty)}{end}"
+    lines = textwrap.wrap(text, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    yield "```text\n" + "\n".join(lines) + "\n```\n\n"
+
+
+class _Shown:
+    """Print an annotation as it is written, and a default value without addresses or whole records."""
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def __repr__(self) -> str:
+        if isinstance(self.value, type):
+            return self.value.__name__
+        if isinstance(self.value, Enum):
+            return str(self.value.value)
+        if isinstance(self.value, timedelta):
+            return f"{self.value.total_seconds():g} s"
+        text = self.value if isinstance(self.value, str) and self.value else repr(self.value)
+        return text if " at 0x" not in text and len(text) <= 60 else "…"
+
+
+# MCP tools
+
+
+def tools() -> str:
+    from coordination.mcp.server import build
+    from coordination.mcp.session import Session
+
+    server = build(Session(Path("ecosystem.yaml")))
+    lines = [
+        "# MCP tools\n\n",
+        NOTE,
+        "The chapter [Agents](agents.md) says how a client starts the server. An asterisk marks required arguments.\n\n",
+    ]
+    for tool in asyncio.run(server.list_tools()):
+        required = tool.parameters.get("required", ())
+        lines.append(f"## {tool.name}\n\n")
+        lines.extend(_docstring(tool.description or ""))
+        lines.extend(
+            _items(
+                (f"`{name}`{'*' if name in required else ''}", schema.get("description", ""))
+                for name, schema in tool.parameters.get("properties", {}).items()
+            )
+        )
+    resources = [*asyncio.run(server.list_resources()), *asyncio.run(server.list_resource_templates())]
+    lines.append("## Resources\n\n")
+    lines.extend(_items((f"`{_uri(one)}`", one.description or "") for one in resources))
+    lines.append("## Prompts\n\n")
+    lines.extend(_items((f"`{one.name}`", one.description or "") for one in asyncio.run(server.list_prompts())))
+    return "".join(lines)
+
+
+def _uri(resource: Any) -> str:
+    return str(getattr(resource, "uri_template", None) or resource.uri)
+
+
+# Text
+
+
+def _wrapped(text: str, indent: str = "") -> Iterator[str]:
+    whole = " ".join(text.split())
+    if whole:
+        lines = textwrap.wrap(whole, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        yield "\n".join(lines) + "\n\n"
+
+
+def _docstring(text: str) -> Iterator[str]:
+    """Paragraphs, wrapped; indented ones stay as they are."""
+    for paragraph in re.split(r"\n[ \t]*\n", inspect.cleandoc(text)):
+        if paragraph.startswith("    ") or ("\n    " in paragraph and not paragraph.startswith("* ")):
+            yield "```text\n" + textwrap.dedent(paragraph).rstrip() + "\n```\n\n"
+        else:
+            yield from _wrapped(paragraph)
+
+
+def _items(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    lines = []
+    for head, text in rows:
+        line = f"* {head}: {' '.join(text.split())}" if text else f"* {head}"
+        lines += textwrap.wrap(line, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    if lines:
+        yield "\n".join(lines) + "\n\n"
+
+
+# Pictures
+
+
+def draw() -> None:
+    """Execute `coord demo`, and write its output and its Gantt chart as SVG."""
+    from rich.console import Console
+    from rich.text import Text
+
+    coord = Path(sys.executable).with_name("coord")
+    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "100", "PATH": f"{coord.parent}:{os.environ['PATH']}"}
+    with tempfile.TemporaryDirectory() as folder:
+        demo = Path(folder, "meter")
+        ran = subprocess.run(
+            [coord, "demo", "meter"], cwd=folder, env=environment, capture_output=True, text=True, check=True
+        )
+        gantt = [coord, "show-run", "last", "--gantt", "gantt.svg"]
+        subprocess.run(gantt, cwd=demo, env=environment, capture_output=True, check=True)
+        (HERE / "gantt.svg").write_bytes((demo / "gantt.svg").read_bytes())
+    console = Console(record=True, width=100, file=io.StringIO())
+    console.print(Text.from_ansi("\x1b[1m$ coord demo meter\x1b[0m\n" + (ran.stderr + ran.stdout).rstrip()))
+    (HERE / "demo.svg").write_text(console.export_svg(title="coord demo", code_format=_without_fonts()))
+
+
+def _without_fonts() -> str:
+    """Return rich's template without the fonts that it fetches from the web."""
+    from rich._export_format import CONSOLE_SVG_FORMAT
+
+    return re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (HERE / name).write_text(text.rstrip() + "\n")
+    if "--pictures" in sys.argv:
+        draw()

@@ -1,0 +1,31 @@
+"""The configuration of a worker process, as its arguments, the ecosystem file and the environment give it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from coordination.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerConfig:
+    redis_url: str
+    settings: Settings
+    places: Mapping[str, Path]
+    """Repository → its folder on this machine, at the start.
+
+    `ServedRepositories` follows the file from there.
+    """
+    jobs: int
+    """Todos at once, at the start."""
+    state: Path
+    """Folder for worktrees and logs."""
+    ecosystem_id: str = ""
+    """`coordination.id` of the file; empty without one."""
+
+    @property
+    def is_one_machine(self) -> bool:
+        """Whether Redis is reached by a socket: then there is no other host."""
+        return self.redis_url.startswith("unix:")

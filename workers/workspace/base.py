@@ -1,0 +1,83 @@
+"""The workspace of a todo, as an attempt uses it: the run's worktree, or the repository's path itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from workers.process.child import Child
+from workers.workspace.git import Hold
+from workers.workspace.lock import LockRequest, WorkspaceLock, describe_os_error
+
+
+class Workspace:
+    """One attempt at a time works in `path`; a default stands where a workspace keeps no commits."""
+
+    begun = ""
+    """A line on where the run begins here, if that was chosen just now."""
+
+    def __init__(self, path: Path, workspace_lock: WorkspaceLock) -> None:
+        self.path = path
+        self._workspace_lock = workspace_lock
+
+    def enter(self, lock_request: LockRequest, tip: str | None, patience: timedelta) -> str:
+        """Enter alone, at `tip` (None: where the run began); return the commit, empty without one.
+
+        Raises WorkspaceBusy, Superseded, WorkspaceUnusable or GitRefused.
+        """
+        raise NotImplementedError
+
+    def commit(self, todo: str, task: str, source: str = "") -> str:
+        """Commit the todo's changes; return the branch's tip, empty without one. Raises Superseded, GitRefused."""
+        raise NotImplementedError
+
+    def leave(self) -> None:
+        """Leave; no process of the attempt may be alive. Harmless when not inside."""
+        self._workspace_lock.leave()
+
+    @property
+    def there(self) -> bool:
+        """Whether the folder is still a workspace."""
+        raise NotImplementedError
+
+    @property
+    def hold(self) -> Hold:
+        """The flock, for the guards of commands."""
+        return self._workspace_lock.hold
+
+    @property
+    def mark(self) -> int:
+        """The mark of this attempt's processes."""
+        return self._workspace_lock.mark
+
+    def note(self, child: Child) -> None:
+        """Record a command that was started here: call it right after `start`."""
+        with describe_os_error(self.path):
+            self._workspace_lock.note(child.guard, child.group)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables for the todo's own processes."""
+        return {}
+
+    @property
+    def bounds(self) -> dict[str, str]:
+        """Variables that keep git from a repository above the folder. The todo may override them."""
+        return {}
+
+    @property
+    def needs_prepare(self) -> bool:
+        return False
+
+    def mark_prepared(self) -> None:
+        """Note that `prepare` succeeded."""
+
+    def make_room(self) -> None:
+        """Remove the attempt's untracked files: they may have filled the disk, and are made again."""
+
+    def not_carried(self) -> list[str]:
+        """Return lines on a todo's work that is lost with the workspace. Call it after `commit`."""
+        return []
+
+    def take_back(self, lock_request: LockRequest, tip: str | None) -> None:
+        """Set the workspace back to `tip` after a refused attempt. Raises Superseded if another one entered since."""
