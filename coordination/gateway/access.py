@@ -44,7 +44,7 @@ class Grant:
 
 @dataclass(frozen=True, kw_only=True)
 class News:
-    """Sessions of this recipient may have to end, all but the session `but` that came in elsewhere (empty: none)."""
+    """The session of this recipient may have to end, unless its id is `but`; "" if the token has changed."""
 
     recipient: str
     but: str = ""

@@ -21,9 +21,9 @@ logger = logging.getLogger(__name__)
 
 
 class Listener(BackgroundService):
-    """Reads the subscription: each round blocks until a message comes, at most `LOOK_EVERY_S`.
+    """Reads the subscription; each round blocks until a message arrives, at most `LOOK_EVERY_S`.
 
-    `pubsub_redis` waits without a timeout of its own, and answers in text.
+    `pubsub_redis` must block without a timeout of its own, and decode responses.
     """
 
     name = "gateway listener"
@@ -56,7 +56,8 @@ class Listener(BackgroundService):
         return True
 
     def failed(self, error: Exception) -> float:
-        if not isinstance(error, redis.RedisError | UnicodeDecodeError):  # others write to these channels, too
+        # Other programs can write to these channels, too.
+        if not isinstance(error, redis.RedisError | UnicodeDecodeError):
             return super().failed(error) or LOOK_EVERY_S
         logger.debug("not listening: %s", error)
         self._subscription.reset()

@@ -33,7 +33,11 @@ NEVER_S = float("inf")
 
 
 class Renewal:
-    """The thread that renews locks; no `BackgroundService`: it waits on a condition until the next lock is due, and a fork begins it anew."""
+    """The thread that renews locks.
+
+    It is no `BackgroundService`, because it waits on a condition until the next lock is due, and is reset in
+    a forked child.
+    """
 
     def __init__(self, renew: Callable[[Lock, float], bool]) -> None:
         self._renew = renew

@@ -120,7 +120,7 @@ class Sweeper(BackgroundService):
         return self.interval_s
 
     def finish(self) -> None:
-        """Release the lock: a sweeper that kept it would let nobody take its place."""
+        """Release the lock, so that another process can take over."""
         if self._lock is not None:
             self._lock.release()
 

@@ -74,7 +74,8 @@ def ack_with(steps: Steps, message: Message, effects: Effects) -> bool:
 
 
 def _try(steps: Steps, pipe: Pipeline, message: Message, effects: Effects) -> bool:
-    steps("inbox/ack", message.to, message.reader, "")  # loads the library where it is missing: MULTI could not
+    # Loads the library if it is missing, which is impossible inside MULTI.
+    steps("inbox/ack", message.to, message.reader, "")
     pipe.watch(steps.keys.deliveries(message.to))
     if not _has_delivery(message, pipe.hget(steps.keys.deliveries(message.to), message.ticket)):
         return False

@@ -1,5 +1,6 @@
-"""Permissions of Redis users by role, as rules of an ACL file. Pure; tests/acceptance/test_access.py tests
-them on a real server.
+"""Permissions of Redis users by role, as rules of an ACL file. Pure.
+
+They are tested on a real server in tests/acceptance/test_access.py.
 
 The syntax is that of Redis 7 and Valkey: `%R~` is a key that may only be read, and parentheses enclose a
 separate set of permissions. These are needed for channels, whose patterns do not distinguish publishing from
@@ -27,11 +28,11 @@ HARMLESS = (
     "+multi +exec +discard +watch +unwatch"
 )
 STEPS = "+fcall"
-"""To call the steps of coord, which are Redis Functions."""
+"""Call coord's steps, which are Redis Functions."""
 LOAD_STEPS = "+function|load +function|list +function|delete"
-"""A right over all callers of the server: a function is replaced for everybody."""
+"""Load them; this affects all users of the server, because a function is replaced for everybody."""
 MUTEX = "+evalsha +script|load"
-"""kombu's consumers restore messages under a lock of redis-py, which is a script."""
+"""Lock scripts of redis-py, under which kombu's consumers restore messages."""
 KEYS = "+copy +del +unlink +exists +expire +pexpire +persist +rename +ttl +pttl +type"
 DATA = f"+@read +@write -@keyspace -@scripting -@dangerous {KEYS} {STEPS}"
 """All commands except those that inspect or manage the whole server; without `@keyspace`, a user cannot list

@@ -109,7 +109,7 @@ def check_references(names: Names, after: Held, before: Held | None = None, plan
 
 
 def _check_sense(after: Dependency) -> None:
-    from coordination.dependencies.mistakes import invalid_fields  # takes 30 ms, which other edits need not pay
+    from coordination.dependencies.mistakes import invalid_fields  # takes 30 ms
 
     for why in invalid_fields(after):
         raise UsageError(why, "name another repository, or another constraint")
