@@ -9,9 +9,9 @@ subscribing.
 A user that may read inboxes learns when a message arrives in one; a restricted worker learns that one
 arrived, and nothing more.
 
-A worker of given repositories may consume their queues and write their bundles. Of another repository's
-bundle it may read a field whose name it knows, and the name is a commit: it can list neither fields nor keys.
-For everything else it asks a keeper, on a channel of its own; see runs/remote_steps.
+A worker of given repositories may consume their queues and write their bundles. It may read
+a field of another repository's bundle only if it knows the field's name, which is a commit: it can list
+neither fields nor keys. For everything else it asks a keeper, on its own channel; see runs/remote_steps.
 """
 
 from __future__ import annotations
